@@ -1,0 +1,100 @@
+"""What a model says, piece by piece: the values that every stream hands to its consumer.
+
+Models are validated also on the hot path: measured, validated construction is twice as fast as
+``model_construct``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rejoinder._core.items import ChatRole
+
+__all__ = [
+    "ChatChunk",
+    "ChoiceDelta",
+    "CollectedResponse",
+    "CompletionUsage",
+    "FunctionToolCall",
+]
+
+
+class CompletionUsage(BaseModel):
+    """Tokens of one reply.
+
+    `prompt_tokens` counts everything read, cached or not; `prompt_cached_tokens` and
+    `cache_read_tokens` are the part read from the provider's cache, `cache_creation_tokens` the
+    part written to it. `completion_tokens` counts everything generated, `reasoning_tokens` the
+    part of it that was thinking, the audio counts the parts that were sound.
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+    completion_tokens: int
+    prompt_tokens: int
+    prompt_cached_tokens: int = 0
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    total_tokens: int
+    service_tier: str | None = None
+    reasoning_tokens: int = 0
+    prompt_audio_tokens: int = 0
+    completion_audio_tokens: int = 0
+
+
+class FunctionToolCall(BaseModel):
+    """A complete request of the model to run one tool."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    type: Literal["function"] = "function"
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+    call_id: str
+    extra: dict[str, Any] | None = None
+    """Opaque state by provider name, e.g. ``{"google": {"thought_signature": ...}}``. It has to be
+    kept on the `FunctionCall` item and travels back to the same provider only."""
+
+
+class ChoiceDelta(BaseModel):
+    """One increment of a reply."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    role: ChatRole | None = None
+    content: str | None = None
+    tool_calls: list[FunctionToolCall] = Field(default_factory=list[FunctionToolCall])
+    thinking: str | None = None
+    """Reasoning the model shows. Never part of `content`, so it cannot be spoken by mistake."""
+    extra: dict[str, Any] | None = None
+    """Opaque state by provider name; under ``"rejoinder"`` our own typed events."""
+
+
+class ChatChunk(BaseModel):
+    """One piece of a streamed reply: an increment, or the usage, or both."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str
+    delta: ChoiceDelta | None = None
+    usage: CompletionUsage | None = None
+
+    def has_response(self) -> bool:
+        """Whether the chunk holds text or a tool call."""
+        delta = self.delta
+        return delta is not None and bool(delta.content or delta.tool_calls)
+
+
+class CollectedResponse(BaseModel):
+    """A whole reply, put together from its chunks."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    text: str
+    tool_calls: list[FunctionToolCall] = Field(default_factory=list[FunctionToolCall])
+    usage: CompletionUsage | None = None
+    extra: dict[str, Any] = Field(default_factory=dict[str, Any])
+    thinking: str = ""

@@ -1,0 +1,168 @@
+"""The items of a conversation: a flat list of messages, tool calls and their outputs.
+
+The public names are re-exported by `rejoinder.llm.chat_context`. Items are mutable pydantic
+models; unknown keys are ignored, so that histories written by newer versions load.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from rejoinder import _stamps
+from rejoinder.media import AudioFrame, VideoFrame
+
+__all__ = [
+    "AgentConfigUpdate",
+    "AgentHandoff",
+    "AudioContent",
+    "ChatContent",
+    "ChatItem",
+    "ChatMessage",
+    "ChatRole",
+    "FunctionCall",
+    "FunctionCallOutput",
+    "ImageContent",
+]
+
+ChatRole: TypeAlias = Literal["developer", "system", "user", "assistant"]
+
+
+def _item_id() -> str:
+    return _stamps.new_id("item_")
+
+
+def _image_id() -> str:
+    return _stamps.new_id("img_")
+
+
+def _now() -> float:
+    return _stamps.wall_now()
+
+
+class ImageContent(BaseModel):
+    """An image in a message: an ``http(s)`` or ``data:`` URL, or a video frame."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str = Field(default_factory=_image_id)
+    type: Literal["image_content"] = "image_content"
+    image: str | VideoFrame
+    inference_width: int | None = None
+    inference_height: int | None = None
+    inference_detail: Literal["auto", "high", "low"] = "auto"
+    mime_type: str | None = None
+    _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        # The cache of encoded bytes says nothing about what the image is.
+        if not isinstance(other, ImageContent):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, like every item
+
+
+class AudioContent(BaseModel):
+    """Sound in a message, with its transcript if there is one."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    type: Literal["audio_content"] = "audio_content"
+    frame: list[AudioFrame]
+    transcript: str | None = None
+
+
+ChatContent: TypeAlias = ImageContent | AudioContent | str
+
+
+class ChatMessage(BaseModel):
+    """What somebody said."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str = Field(default_factory=_item_id)
+    type: Literal["message"] = "message"
+    role: ChatRole
+    content: list[ChatContent]
+    interrupted: bool = False
+    transcript_confidence: float | None = None
+    hash: bytes | None = None
+    extra: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Opaque state by provider name (thinking blocks, reasoning items), kept with the message."""
+    metrics: dict[str, Any] = Field(default_factory=dict[str, Any])
+    created_at: float = Field(default_factory=_now)
+
+    @property
+    def text_content(self) -> str | None:
+        """The text parts joined by newlines; ``None`` when there is no text part at all."""
+        parts = [part for part in self.content if isinstance(part, str)]
+        return "\n".join(parts) if parts else None
+
+    @property
+    def raw_text_content(self) -> str | None:
+        return self.text_content
+
+
+class FunctionCall(BaseModel):
+    """The model asked for a tool to be run."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str = Field(default_factory=_item_id)
+    type: Literal["function_call"] = "function_call"
+    call_id: str
+    arguments: str
+    name: str
+    created_at: float = Field(default_factory=_now)
+    extra: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Opaque state by provider name, e.g. ``{"google": {"thought_signature": ...}}``."""
+    group_id: str | None = None
+    """Calls of one turn share it; without it the part of `id` before a slash groups them."""
+
+
+class FunctionCallOutput(BaseModel):
+    """What came of a tool call."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str = Field(default_factory=_item_id)
+    type: Literal["function_call_output"] = "function_call_output"
+    name: str = ""
+    call_id: str
+    output: str
+    is_error: bool
+    created_at: float = Field(default_factory=_now)
+    reply_required: bool = True
+
+
+class AgentHandoff(BaseModel):
+    """Another agent took over. Never sent to a provider."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str = Field(default_factory=_item_id)
+    type: Literal["agent_handoff"] = "agent_handoff"
+    old_agent_id: str | None = None
+    new_agent_id: str
+    created_at: float = Field(default_factory=_now)
+
+
+class AgentConfigUpdate(BaseModel):
+    """Instructions or tools changed. Never sent to a provider."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    id: str = Field(default_factory=_item_id)
+    type: Literal["agent_config_update"] = "agent_config_update"
+    instructions: str | None = None
+    tools_added: list[str] | None = None
+    tools_removed: list[str] | None = None
+    created_at: float = Field(default_factory=_now)
+
+
+ChatItem: TypeAlias = Annotated[
+    ChatMessage | FunctionCall | FunctionCallOutput | AgentHandoff | AgentConfigUpdate,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,108 @@
+"""EventEmitter: callbacks by event name.
+
+Behaves as the emitter of ``livekit.rtc`` 1.2.1 (order of registration, surplus arguments are
+dropped), except that a handler which raises never harms the emitting code, `once` trims arguments
+as `on` does, and `off` finds a `once` handler by the original function.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, overload
+
+__all__ = ["EventEmitter"]
+
+logger = logging.getLogger("rejoinder")
+
+TEvent = TypeVar("TEvent")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class EventEmitter(Generic[TEvent]):
+    """Calls the callbacks registered for an event, in the order of their registration."""
+
+    def __init__(self) -> None:
+        # callback -> (function to call, number of positional arguments it takes or None for all)
+        self._events: dict[TEvent, dict[Callable[..., Any], _Handler]] = {}
+
+    @overload
+    def on(self, event: TEvent, callback: F) -> F: ...
+    @overload
+    def on(self, event: TEvent, callback: None = None) -> Callable[[F], F]: ...
+    def on(self, event: TEvent, callback: F | None = None) -> F | Callable[[F], F]:
+        """Register `callback`; without one, act as a decorator.
+
+        Raises:
+            ValueError: if the callback is a coroutine function, which nobody would await.
+        """
+        if callback is None:
+            return lambda fn: self._register(event, fn, once=False)
+        return self._register(event, callback, once=False)
+
+    @overload
+    def once(self, event: TEvent, callback: F) -> F: ...
+    @overload
+    def once(self, event: TEvent, callback: None = None) -> Callable[[F], F]: ...
+    def once(self, event: TEvent, callback: F | None = None) -> F | Callable[[F], F]:
+        """As `on`, for the next event only."""
+        if callback is None:
+            return lambda fn: self._register(event, fn, once=True)
+        return self._register(event, callback, once=True)
+
+    def off(self, event: TEvent, callback: Callable[..., Any]) -> None:
+        """Remove `callback`. Unknown events and callbacks are ignored."""
+        handlers = self._events.get(event)
+        if handlers is not None:
+            handlers.pop(callback, None)
+
+    def emit(self, event: TEvent, *args: Any) -> None:
+        """Call every handler of `event` that is registered now.
+
+        Handlers that take fewer positional arguments get the first ones. What a handler raises is
+        logged; the others are still called.
+        """
+        handlers = self._events.get(event)
+        if not handlers:
+            return
+        for callback, handler in list(handlers.items()):
+            if handler.once:
+                handlers.pop(callback, None)
+            try:
+                callback(*(args if handler.arity is None else args[: handler.arity]))
+            except Exception:
+                logger.exception("a handler of the event %r raised", event)
+
+    def _register(self, event: TEvent, callback: F, *, once: bool) -> F:
+        if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
+            getattr(callback, "__call__", None)  # noqa: B004  a callable object may be async
+        ):
+            raise ValueError(
+                f"handler of {event!r}: expected a plain function, got the coroutine function "
+                f"{getattr(callback, '__qualname__', callback)!r}; start a task inside a plain one"
+            )
+        self._events.setdefault(event, {})[callback] = _Handler(_positional_arity(callback), once)
+        return callback
+
+
+class _Handler:
+    __slots__ = ("arity", "once")
+
+    def __init__(self, arity: int | None, once: bool) -> None:
+        self.arity = arity
+        self.once = once
+
+
+def _positional_arity(callback: Callable[..., Any]) -> int | None:
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):  # some builtins have no signature
+        return None
+    count = 0
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return None
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            count += 1
+    return count

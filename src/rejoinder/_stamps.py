@@ -1,0 +1,21 @@
+"""Fresh ids and wall-clock stamps: the only fresh things that pure code may ask for.
+
+Tests replace `new_id` and `wall_now` through `rejoinder._stamps` to make outputs repeatable.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+__all__ = ["new_id", "wall_now"]
+
+
+def new_id(prefix: str = "") -> str:
+    """`prefix` and 12 random hexadecimal characters."""
+    return prefix + os.urandom(6).hex()
+
+
+def wall_now() -> float:
+    """Seconds since the epoch."""
+    return time.time()

@@ -1,0 +1,215 @@
+"""What can go wrong between us and a provider, as one small tree.
+
+::
+
+    Exception
+      APIError                     any failure of a provider call; `retryable` says whether another try can help
+        APIStatusError             the provider answered with a status (or named one inside the stream)
+          RefusalError             the model or a safety filter declined to answer; never retried
+        APIConnectionError         no usable answer: connection refused, reset, cut short
+          APITimeoutError          a deadline passed
+        WireError                  the bytes do not follow the provider's protocol
+        EmptyResponseError         the stream ended properly and said nothing
+      ConfigurationError           the call cannot be made as asked; nothing was sent (also a ValueError)
+
+Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay reachable as
+``__cause__``.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "ConfigurationError",
+    "EmptyResponseError",
+    "RefusalError",
+    "WireError",
+    "create_api_error_from_http",
+    "is_retryable_status",
+]
+
+# 408 timeout, 409 conflict (a lock that will be freed), 424 a dependency failed (Bedrock's model
+# errors), 425 too early, 429 rate limit, 499 the provider's own proxy gave up.
+_RETRYABLE_4XX = frozenset({408, 409, 424, 425, 429, 499})
+
+
+def is_retryable_status(status_code: int) -> bool:
+    """Whether the same request can succeed later, by its HTTP status alone."""
+    return status_code in _RETRYABLE_4XX or not 400 <= status_code < 500
+
+
+class APIError(Exception):
+    """Any failure of a provider call.
+
+    Attributes:
+        message: what went wrong, for people.
+        body: the provider's own error object or text, if there was one.
+        retryable: whether the same call may succeed when tried again.
+        retry_after: seconds the provider asked us to wait, if it did.
+    """
+
+    message: str
+    body: object | None
+    retryable: bool = False
+    retry_after: float | None = None
+
+    def __init__(self, message: str, *, body: object | None = None, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.message = message
+        self.body = body
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r}, body={self.body!r}, retryable={self.retryable})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only arguments are not in `args`, so the default way of pickling would lose them.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(cls: type[APIError], args: tuple[Any, ...], state: dict[str, Any]) -> APIError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class APIStatusError(APIError):
+    """The provider answered with an error status.
+
+    `retryable` follows the status: of the 4xx only 408, 409, 424, 425, 429 and 499 can get better
+    by themselves, so a caller cannot make another 4xx retryable. Everything else is retryable
+    unless the caller says it is not.
+    """
+
+    status_code: int
+    request_id: str | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int = -1,
+        request_id: str | None = None,
+        body: object | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        by_status = is_retryable_status(status_code)
+        super().__init__(
+            message,
+            body=body,
+            retryable=by_status if retryable is None else by_status and retryable,
+        )
+        self.status_code = status_code
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.status_code >= 0:
+            parts.append(f"status_code={self.status_code}")
+        if self.request_id:
+            parts.append(f"request_id={self.request_id}")
+        return parts[0] if len(parts) == 1 else f"{parts[0]} ({', '.join(parts[1:])})"
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.message!r}, status_code={self.status_code}, "
+            f"request_id={self.request_id!r}, body={self.body!r}, retryable={self.retryable})"
+        )
+
+
+class RefusalError(APIStatusError):
+    """The model, or a safety filter in front of it, declined to answer.
+
+    Attributes:
+        reason: the provider's own word for it, e.g. ``"content_filter"`` or ``"SAFETY"``.
+    """
+
+    reason: str
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "refusal",
+        status_code: int = -1,
+        request_id: str | None = None,
+        body: object | None = None,
+    ) -> None:
+        super().__init__(
+            message, status_code=status_code, request_id=request_id, body=body, retryable=False
+        )
+        self.reason = reason
+
+
+class APIConnectionError(APIError):
+    """No usable answer arrived: refused, reset, cut short."""
+
+    def __init__(self, message: str = "Connection error.", *, retryable: bool = True) -> None:
+        super().__init__(message, body=None, retryable=retryable)
+
+    def __str__(self) -> str:
+        root = _root_cause(self)
+        if root is None:
+            return self.message
+        text = str(root) or type(root).__name__
+        return (
+            self.message
+            if text in self.message
+            else f"{self.message} [{type(root).__name__}: {text}]"
+        )
+
+
+class APITimeoutError(APIConnectionError):
+    """A deadline passed before the provider did what it had to do by then."""
+
+    def __init__(self, message: str = "Request timed out.", *, retryable: bool = True) -> None:
+        super().__init__(message, retryable=retryable)
+
+
+class WireError(APIError):
+    """The bytes do not follow the protocol: broken framing, invalid JSON, a line without end."""
+
+
+class EmptyResponseError(APIError):
+    """The stream ended in order, and held neither text nor a tool call."""
+
+
+class ConfigurationError(ValueError):
+    """The call cannot be made as asked; the message names the option and the remedy."""
+
+
+_MAX_CAUSES = 10
+
+
+def _root_cause(error: BaseException) -> BaseException | None:
+    seen = {id(error)}
+    cause = error.__cause__
+    root = None
+    for _ in range(_MAX_CAUSES):
+        if cause is None or id(cause) in seen:
+            break
+        seen.add(id(cause))
+        root, cause = cause, cause.__cause__
+    return root
+
+
+def create_api_error_from_http(
+    message: str, *, status: int, request_id: str | None = None, body: object | None = None
+) -> APIStatusError:
+    """An `APIStatusError` whose text opens with the phrase of the status, e.g. ``Bad Request``."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = f"HTTP status {status}"
+    text = f"{phrase}: {message}" if message and message != phrase else phrase
+    return APIStatusError(text, status_code=status, request_id=request_id, body=body)

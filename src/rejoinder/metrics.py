@@ -1,0 +1,94 @@
+"""The numbers a finished model call leaves behind.
+
+Field names and order follow LiveKit Agents 1.2.17, so that dashboards and stored records keep
+working; fields added since then have defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["LLMMetrics", "Metadata", "RealtimeModelMetrics"]
+
+
+class Metadata(BaseModel):
+    """Which model served a call."""
+
+    model_config = ConfigDict(defer_build=True, protected_namespaces=())
+
+    model_name: str | None = None
+    model_provider: str | None = None
+
+
+class LLMMetrics(BaseModel):
+    """One streamed reply. Times in seconds, counts in tokens."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    type: Literal["llm_metrics"] = "llm_metrics"
+    label: str
+    request_id: str
+    timestamp: float
+    duration: float
+    ttft: float
+    """Time to the first text or tool call; -1 when there was none."""
+    cancelled: bool
+    completion_tokens: int
+    prompt_tokens: int
+    prompt_cached_tokens: int
+    total_tokens: int
+    tokens_per_second: float
+    speech_id: str | None = None
+    metadata: Metadata | None = None
+    cache_creation_tokens: int = 0
+    cache_read_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+    """The reply was cut before the provider said how many tokens it cost: the counts are estimates
+    from the number of characters."""
+    probe: bool = False
+    """The call only tested whether a failed model is back; nobody heard its answer."""
+
+
+class RealtimeModelMetrics(BaseModel):
+    """One response of a speech-to-speech model. Times in seconds, counts in tokens."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    class CachedTokenDetails(BaseModel):
+        audio_tokens: int = 0
+        text_tokens: int = 0
+        image_tokens: int = 0
+
+    class InputTokenDetails(BaseModel):
+        audio_tokens: int = 0
+        text_tokens: int = 0
+        image_tokens: int = 0
+        cached_tokens: int = 0
+        cached_tokens_details: RealtimeModelMetrics.CachedTokenDetails | None = None
+
+    class OutputTokenDetails(BaseModel):
+        text_tokens: int = 0
+        audio_tokens: int = 0
+        image_tokens: int = 0
+
+    type: Literal["realtime_model_metrics"] = "realtime_model_metrics"
+    label: str = ""
+    request_id: str = ""
+    timestamp: float = 0.0
+    duration: float = 0.0
+    ttft: float = -1.0
+    """Time to the first audio; -1 when there was none."""
+    cancelled: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    tokens_per_second: float = 0.0
+    input_token_details: InputTokenDetails
+    output_token_details: OutputTokenDetails
+    metadata: Metadata | None = None
+    session_duration: float | None = None
+    acquire_time: float | None = None
+    connection_reused: bool | None = None

@@ -1,0 +1,83 @@
+"""HTTP as this package sees it: one request out, one body in, on a page.
+
+`rejoinder.transport._aiohttp` is the implementation; `rejoinder.testing` has others. Anything that
+has these methods can take their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+__all__ = ["HttpResponse", "HttpTransport", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, complete: the URL with its query, the headers with their credentials."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    connect_timeout: float | None = None
+    """Seconds for name look-up, TCP and TLS. ``None``: no limit of its own."""
+
+
+class HttpResponse(Protocol):
+    """An answer whose head has arrived. An async context manager: leaving it frees the socket."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header values by lower-case name."""
+        ...
+
+    async def read_some(self) -> bytes:
+        """The next bytes of the body, decompressed, as they arrive; ``b""`` at its end.
+
+        Raises:
+            APIConnectionError: the connection broke before the body was complete.
+        """
+        ...
+
+    async def read_all(self, limit: int = 1 << 20) -> bytes:
+        """The rest of the body, at most `limit` bytes of it."""
+        ...
+
+    async def __aenter__(self) -> HttpResponse: ...
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+class HttpTransport(Protocol):
+    """Sends requests. May be used from several event loops, each with its own connections."""
+
+    async def send(self, request: Request) -> HttpResponse:
+        """Send `request`, and return when the head of the answer has arrived.
+
+        Whatever the status: it is for the caller to judge. There is no other deadline than
+        `Request.connect_timeout`; the caller keeps its own and cancels.
+
+        Raises:
+            APIConnectionError: no answer.
+            APITimeoutError: no connection within `connect_timeout`.
+            ConfigurationError: the request cannot be sent (bad URL, bad header value).
+        """
+        ...
+
+    async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:
+        """Open a connection to the origin of `url` and keep it. Errors are swallowed."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,108 @@
+"""The two words every signature uses: "not given" and the options of one API call.
+
+Holds values only. Knows no loop, no clock, no network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeGuard, TypeVar
+
+__all__ = [
+    "DEFAULT_API_CONNECT_OPTIONS",
+    "NOT_GIVEN",
+    "APIConnectOptions",
+    "NotGiven",
+    "NotGivenOr",
+    "is_given",
+]
+
+_T = TypeVar("_T")
+
+
+class NotGiven:
+    """Type of the marker for "the caller said nothing", where ``None`` already means something."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NotGivenOr: TypeAlias = _T | NotGiven
+NOT_GIVEN: Final = NotGiven()
+
+
+def is_given(obj: NotGivenOr[_T]) -> TypeGuard[_T]:
+    """True unless `obj` is an instance of `NotGiven`; ``None`` counts as given."""
+    return not isinstance(obj, NotGiven)
+
+
+# The first retry comes quickly, because most failures of a first attempt are stale connections.
+_FIRST_RETRY_INTERVAL: Final = 0.1
+
+
+@dataclass(frozen=True)
+class APIConnectOptions:
+    """How patient one call is. All times are seconds, measured on the event loop's clock.
+
+    The deadlines are kept by the stream itself, so that a server which sends keep-alives, empty
+    events or half a message cannot hold a turn open. `first_output` and `between_outputs` count
+    text, tool calls (also parts of their arguments) and thinking; comments, pings, role-only and
+    usage-only events do not count.
+
+    Raises:
+        ValueError: if a number is negative.
+    """
+
+    max_retry: int = 3
+    """Attempts after the first one."""
+    retry_interval: float = 2.0
+    """Pause before the second and later retries; the first retry waits 0.1 s."""
+    timeout: float = 10.0
+    """Default of `connect`, `first_output` and `between_outputs`."""
+    connect: float | None = None
+    """Opening the connection: name look-up, TCP, TLS."""
+    first_output: float | None = None
+    """From the start of an attempt to its first output."""
+    between_outputs: float | None = None
+    """From one output to the next, or to the end."""
+    total: float | None = None
+    """The whole reply, all attempts and pauses included. ``None``: no limit."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_retry",
+            "retry_interval",
+            "timeout",
+            "connect",
+            "first_output",
+            "between_outputs",
+            "total",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(
+                    f"APIConnectOptions.{name}: expected a number of at least 0, got {value!r}"
+                )
+
+    @property
+    def connect_timeout(self) -> float:
+        return self.timeout if self.connect is None else self.connect
+
+    @property
+    def first_output_timeout(self) -> float:
+        return self.timeout if self.first_output is None else self.first_output
+
+    @property
+    def between_outputs_timeout(self) -> float:
+        return self.timeout if self.between_outputs is None else self.between_outputs
+
+    def _interval_for_retry(self, num_retries: int) -> float:
+        return _FIRST_RETRY_INTERVAL if num_retries == 0 else self.retry_interval
+
+
+DEFAULT_API_CONNECT_OPTIONS: Final = APIConnectOptions()

@@ -1,0 +1,1 @@
+"""Framings that carry model streams: pure decoders, usable without the rest of the package."""
