@@ -1,0 +1,83 @@
+"""JSON text to values and back, for everything this package reads from and writes to providers.
+
+Reading is tolerant: msgspec first, because it is the fastest; what it refuses and the standard
+library takes (lone surrogates, ``NaN``, a byte order mark, raw control characters, bytes that are
+not UTF-8) is read by the second. Writing is strict: the output is always valid JSON in valid UTF-8.
+Only `ValueError` is raised for bad input, also for nesting too deep to read.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import msgspec
+
+__all__ = ["decode", "encode", "heal"]
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(data: bytes | str, /) -> Any:
+    """The value that the JSON text `data` stands for.
+
+    Raises:
+        ValueError: `data` is not JSON, also by the tolerant reading described above.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass
+    return decode_tolerantly(data)
+
+
+def decode_tolerantly(data: bytes | str, /) -> Any:
+    """`decode` without its first try, for callers that made it themselves.
+
+    Raises:
+        ValueError: `data` is not JSON.
+    """
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    try:
+        return json.loads(text.removeprefix("\ufeff"), strict=False)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply to be read") from None
+
+
+def encode(obj: Any, /) -> bytes:
+    """`obj` as compact JSON in UTF-8. ``NaN`` becomes ``null``, a lone surrogate U+FFFD.
+
+    Raises:
+        TypeError: `obj` holds something that has no JSON form.
+    """
+    try:
+        return _encode(obj)
+    except UnicodeEncodeError:
+        return _encode(_healed(obj))
+
+
+def heal(text: str, /) -> str:
+    """`text` with split surrogate pairs joined, and U+FFFD for each half without its other half.
+
+    A model that writes an emoji in two pieces sends half a pair in each; nothing that prints or
+    sends text can hold a half.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _healed(obj: Any) -> Any:
+    if isinstance(obj, str):
+        return heal(obj)
+    if isinstance(obj, dict):
+        mapping = cast("dict[Any, Any]", obj)
+        return {_healed(key): _healed(value) for key, value in mapping.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_healed(value) for value in cast("list[Any]", obj)]
+    return obj
