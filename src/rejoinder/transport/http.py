@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 __all__ = ["HttpResponse", "HttpTransport", "Request"]
 
@@ -49,7 +49,7 @@ class HttpResponse(Protocol):
         """The rest of the body, at most `limit` bytes of it."""
         ...
 
-    async def __aenter__(self) -> HttpResponse: ...
+    async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
         self,

@@ -16,10 +16,10 @@ from rejoinder.errors import APIError
 
 __all__ = ["Decoder"]
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
-class Decoder(Protocol[T_co]):
+class Decoder(Protocol[T]):
     """Bytes in, values out. It knows no socket and no clock."""
 
     @property
@@ -27,10 +27,10 @@ class Decoder(Protocol[T_co]):
         """What the next call of `feed` or `close` will raise, if anything."""
         ...
 
-    def feed(self, data: bytes, /) -> list[T_co]:
+    def feed(self, data: bytes, /) -> list[T]:
         """Decode as far as `data` allows. ``b""`` is allowed and adds nothing."""
         ...
 
-    def close(self) -> list[T_co]:
+    def close(self) -> list[T]:
         """Say that no bytes will follow. Returns what is left."""
         ...

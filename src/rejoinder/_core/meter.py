@@ -1,0 +1,126 @@
+"""What a reply costs and how long it takes, measured chunk by chunk.
+
+Pure: `now` is passed in. One meter serves one attempt. It never keeps text, only its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
+from rejoinder._core.items import ChatItem
+from rejoinder.metrics import LLMMetrics, Metadata
+
+__all__ = ["CHARACTERS_PER_TOKEN", "Meter", "estimate_tokens"]
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English text with the tokenizers in use; only for estimates, which say that they are."""
+
+
+class Meter:
+    """Watches the chunks of one attempt."""
+
+    __slots__ = (
+        "characters",
+        "chunks",
+        "committed",
+        "first_token_at",
+        "progress_at",
+        "request_id",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.characters = 0
+        self.request_id = ""
+        self.usage: CompletionUsage | None = None
+        self.committed = False
+        """Text or a tool call has passed: it cannot be unsaid."""
+        self.first_token_at: float | None = None
+        self.progress_at: float | None = None
+        """The last text, tool call or thinking."""
+
+    def feed(self, chunk: ChatChunk, now: float) -> None:
+        self.chunks += 1
+        self.request_id = chunk.id
+        delta = chunk.delta
+        if delta is not None:
+            content = delta.content
+            if content:
+                self.characters += len(content)
+                self.progress_at = now
+                if not self.committed:
+                    self.committed = True
+                    self.first_token_at = now
+            elif delta.thinking:
+                self.characters += len(delta.thinking)
+                self.progress_at = now
+            if delta.tool_calls:
+                self.progress_at = now
+                if not self.committed:
+                    self.committed = True
+                    self.first_token_at = now
+                for call in delta.tool_calls:
+                    self.characters += len(call.name) + len(call.arguments)
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+
+    def report(
+        self,
+        *,
+        label: str,
+        metadata: Metadata,
+        timestamp: float,
+        started_at: float,
+        now: float,
+        cancelled: bool,
+        failed: bool,
+        prompt: Sequence[ChatItem],
+    ) -> LLMMetrics:
+        """The metrics of the attempt. Without a usage report of the provider in a reply that was
+        cut, the token counts are estimates."""
+        usage = self.usage
+        estimated = usage is None and (cancelled or failed)
+        if usage is None:
+            completion = self.characters // CHARACTERS_PER_TOKEN if estimated else 0
+            read = estimate_tokens(prompt) if estimated else 0
+            if estimated and self.characters:
+                completion = max(1, completion)
+            usage = CompletionUsage(
+                completion_tokens=completion, prompt_tokens=read, total_tokens=completion + read
+            )
+        duration = max(0.0, now - started_at)
+        return LLMMetrics(
+            label=label,
+            request_id=self.request_id,
+            timestamp=timestamp,
+            duration=duration,
+            ttft=-1.0 if self.first_token_at is None else self.first_token_at - started_at,
+            cancelled=cancelled,
+            completion_tokens=usage.completion_tokens,
+            prompt_tokens=usage.prompt_tokens,
+            prompt_cached_tokens=usage.prompt_cached_tokens,
+            total_tokens=usage.total_tokens,
+            tokens_per_second=usage.completion_tokens / duration if duration > 0 else 0.0,
+            metadata=metadata,
+            cache_creation_tokens=usage.cache_creation_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            estimated=estimated,
+        )
+
+
+def estimate_tokens(items: Sequence[ChatItem]) -> int:
+    """Roughly how many tokens the texts of `items` are, from their length."""
+    characters = 0
+    for item in items:
+        if item.type == "message":
+            for part in item.content:
+                if isinstance(part, str):
+                    characters += len(part)
+        elif item.type == "function_call":
+            characters += len(item.name) + len(item.arguments)
+        elif item.type == "function_call_output":
+            characters += len(item.output)
+    return -(-characters // CHARACTERS_PER_TOKEN)

@@ -1,0 +1,106 @@
+"""When to try a failed call again: one decision, made from values.
+
+Pure: `now` and the jitter are passed in. A call is tried again only when the failure can get
+better by itself, nothing has been said to the consumer yet, an attempt is left, and the pause
+fits into the time that is left.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rejoinder.errors import APIError
+from rejoinder.types import APIConnectOptions
+
+__all__ = ["GiveUp", "Wait", "after", "retry_after_seconds"]
+
+# Spread by up to a quarter, later only, so that clients that failed together do not return together.
+_JITTER = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Try again after `delay` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not try again."""
+
+    reason: Literal["committed", "not retryable", "no attempts left", "no time left"]
+
+
+Decision: TypeAlias = Wait | GiveUp
+
+
+def after(
+    attempt: int,
+    error: APIError,
+    *,
+    committed: bool,
+    options: APIConnectOptions,
+    now: float,
+    deadline: float | None,
+    jitter: float,
+) -> Decision:
+    """What to do after attempt number `attempt` (from 0) ended with `error`.
+
+    Args:
+        committed: text or a tool call has reached the consumer, who would get it twice.
+        now: loop time.
+        deadline: loop time by which the whole reply has to be there, if there is such a limit.
+        jitter: a random number in [0, 1).
+    """
+    if committed:
+        return GiveUp("committed")
+    if not error.retryable:
+        return GiveUp("not retryable")
+    if attempt >= options.max_retry:
+        return GiveUp("no attempts left")
+    delay = options._interval_for_retry(attempt) * (1 + _JITTER * jitter)
+    asked = error.retry_after
+    if asked is not None:
+        # Waiting in silence for longer than the caller waits for a first word is no service to
+        # anyone: somebody else may answer meanwhile.
+        if asked > options.first_output_timeout:
+            return GiveUp("no time left")
+        delay = asked + _JITTER * jitter * min(asked, 1.0)
+    if deadline is not None and now + delay >= deadline:
+        return GiveUp("no time left")
+    return Wait(delay)
+
+
+def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | None:
+    """The pause a server asks for, from its header fields (lower-case names).
+
+    ``retry-after-ms`` (milliseconds; OpenAI, Azure) counts before ``retry-after`` (RFC 9110
+    section 10.2.3: seconds or an HTTP date). Fractions are accepted, past dates mean 0, and what
+    cannot be read is ignored.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return max(0.0, moment.timestamp() - wall_now)
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None

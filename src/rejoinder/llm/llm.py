@@ -1,0 +1,610 @@
+"""LLM and LLMStream: ask a model, and get its reply as it is made.
+
+The shell around every provider, written once: attempts, deadlines, retries, metrics, spans and
+closing live here; a provider supplies one attempt. What decides is pure and lies in `_core`
+(`retry`, `deadlines`, `meter`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rejoinder import _stamps
+from rejoinder._aio import Chan, cancel_and_wait
+from rejoinder._core import retry
+from rejoinder._core.chunks import (
+    ChatChunk,
+    ChoiceDelta,
+    CollectedResponse,
+    CompletionUsage,
+    FunctionToolCall,
+)
+from rejoinder._core.deadlines import Deadlines, Due
+from rejoinder._core.meter import Meter
+from rejoinder._emitter import EventEmitter
+from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder.metrics import LLMMetrics, Metadata
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+)
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from rejoinder.llm.tool_context import ToolChoice
+
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.telemetry import RequestSpan
+
+__all__ = [
+    "LLM",
+    "ChatChunk",
+    "ChoiceDelta",
+    "CollectedResponse",
+    "CompletionUsage",
+    "FunctionToolCall",
+    "LLMError",
+    "LLMStream",
+]
+
+logger = logging.getLogger("rejoinder")
+
+TEvent = TypeVar("TEvent")
+
+_CLOSE_TIMEOUT = 1.0
+"""Seconds that closing waits for a stream that does not end when it is cancelled."""
+
+
+class LLMError(BaseModel):
+    """Payload of the event ``"error"``."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
+
+    type: Literal["llm_error"] = "llm_error"
+    timestamp: float
+    label: str
+    error: Exception = Field(..., exclude=True)
+    recoverable: bool
+    """True while another attempt follows."""
+
+
+class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Generic[TEvent]):
+    """A model that can be asked.
+
+    Events: ``"metrics_collected"`` with an `LLMMetrics` after each reply, ``"error"`` with an
+    `LLMError` at each failed attempt.
+
+    One instance can serve many conversations at once, also from several event loops.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._label = f"{type(self).__module__}.{type(self).__name__}"
+        self._streams: set[LLMStream] = set()
+        self._prewarm_task: asyncio.Task[None] | None = None
+        # Here, so that the first `chat` imports nothing.
+        importlib.import_module("rejoinder.telemetry")
+
+    @property
+    def label(self) -> str:
+        """Module and class name; names the model in events and log lines."""
+        return self._label
+
+    @property
+    def model(self) -> str:
+        """Name of the model, as the provider calls it."""
+        return "unknown"
+
+    @property
+    def provider(self) -> str:
+        """Name of who serves the model."""
+        return "unknown"
+
+    @property
+    def metrics_metadata(self) -> dict[str, str]:
+        """What metrics say of their origin."""
+        return {"model_name": self.model, "model_provider": self.provider}
+
+    @abstractmethod
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model to go on with the conversation. Returns at once.
+
+        The conversation, the tools and the options are taken as they are now: changing them while
+        the stream runs changes nothing.
+
+        Args:
+            chat_ctx: the conversation so far.
+            tools: what the model may call (functions made with `function_tool`, or toolsets).
+            conn_options: retries and deadlines of this call.
+            parallel_tool_calls: whether several calls may come in one reply.
+            tool_choice: ``"auto"``, ``"required"``, ``"none"`` or one function by name.
+            extra_kwargs: further parameters, in the provider's own names.
+        """
+
+    def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Get ready in the background, so that the first reply is as quick as the later ones.
+
+        Does its work once, swallows errors and costs no tokens. Without a running loop (and none
+        given) it does nothing.
+        """
+        if self._prewarm_task is not None:
+            return
+        if loop is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return
+        self._prewarm_task = loop.create_task(self._prewarm(), name=f"prewarm {self._label}")
+
+    async def _prewarm(self) -> None:
+        try:
+            await self._prewarm_impl()
+        except Exception as error:
+            logger.debug("prewarming %s failed: %s", self._label, error)
+
+    async def _prewarm_impl(self) -> None:
+        """What a provider does to get ready; protected, for subclasses."""
+
+    async def aclose(self) -> None:
+        """End what still runs and free what is held, within about a second. Idempotent."""
+        prewarm = self._prewarm_task
+        if prewarm is not None and not prewarm.done() and _of_this_loop(prewarm):
+            await cancel_and_wait(prewarm, timeout=_CLOSE_TIMEOUT)
+        streams = [stream for stream in self._streams if stream._belongs_here()]
+        if streams:
+            await asyncio.gather(*(stream.aclose() for stream in streams))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class LLMStream(ABC):
+    """One reply, as it is made. Iterate over it, or `collect` it; leave it by ``async with``.
+
+    It starts at once when an event loop runs, otherwise when it is first awaited.
+
+    Subclasses implement `_run`, one attempt, and put chunks into `_event_ch`. The attributes
+    `_llm`, `_chat_ctx`, `_tools`, `_conn_options`, `_event_ch`, `_event_aiter` and `_task` are
+    theirs to use. An attempt that fails raises an `APIError`, whose `retryable` says whether
+    another attempt can help; the base class decides, waits, and calls `_run` again. It never does
+    so when text or a tool call is already in the channel.
+    """
+
+    _request_span_name = "llm_request"
+
+    def __init__(
+        self,
+        llm: LLM[Any],
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any],
+        conn_options: APIConnectOptions,
+    ) -> None:
+        self._llm = llm
+        self._chat_ctx = chat_ctx
+        self._tools = tools
+        self._conn_options = conn_options
+        self._meter = Meter()
+        self._span: RequestSpan | None = None
+        self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe)
+        self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._paused = False
+        self._now: Callable[[], float] = time.monotonic
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._start(loop)
+
+    @property
+    def chat_ctx(self) -> ChatContext:
+        return self._chat_ctx
+
+    @property
+    def tools(self) -> list[Any]:
+        return self._tools
+
+    @abstractmethod
+    async def _run(self) -> None:
+        """Make one attempt: put chunks into `_event_ch`, raise an `APIError` when it fails."""
+
+    # -- consuming ---------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[ChatChunk]:
+        return self
+
+    async def __anext__(self) -> ChatChunk:
+        if self._task is None:
+            self._ensure_started()
+        try:
+            return await self._event_aiter.__anext__()
+        except StopAsyncIteration:
+            pass
+        task = self._task
+        if task is not None:
+            if not task.done() and not self._closing:
+                # The channel closes a moment before the task ends, with its outcome already fixed.
+                await asyncio.wait((task,))
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                if error is not None:
+                    raise error
+        raise StopAsyncIteration
+
+    async def collect(self) -> CollectedResponse:
+        """The whole reply at once; the text without white space around it. Closes the stream.
+
+        Raises:
+            APIError: the reply failed.
+        """
+        text: list[str] = []
+        thinking: list[str] = []
+        calls: list[FunctionToolCall] = []
+        usage: CompletionUsage | None = None
+        extra: dict[str, Any] = {}
+        async with self:
+            async for chunk in self:
+                delta = chunk.delta
+                if delta is not None:
+                    if delta.content:
+                        text.append(delta.content)
+                    if delta.thinking:
+                        thinking.append(delta.thinking)
+                    calls.extend(delta.tool_calls)
+                    if delta.extra:
+                        merge_extra(extra, delta.extra)
+                if chunk.usage is not None:
+                    usage = chunk.usage
+        return CollectedResponse(
+            text="".join(text).strip(),
+            tool_calls=calls,
+            usage=usage,
+            extra=extra,
+            thinking="".join(thinking),
+        )
+
+    def to_str_iterable(self) -> AsyncIterable[str]:
+        """The text alone, piece by piece. Closes the stream at the end.
+
+        Raises:
+            APIError: the reply failed.
+        """
+
+        async def texts() -> AsyncIterator[str]:
+            async with self:
+                async for chunk in self:
+                    if chunk.delta is not None and chunk.delta.content:
+                        yield chunk.delta.content
+
+        return texts()
+
+    async def aclose(self) -> None:
+        """Stop the reply, if it still runs, and free its connection. Idempotent, never raises
+        what the reply raised, and takes a second at most. Chunks that lie unread can be read."""
+        self._closing = True
+        task = self._task
+        if task is None:
+            self._event_ch.close()
+            return
+        if task.done():
+            return
+        self._check_loop()
+        if not await cancel_and_wait(task, timeout=_CLOSE_TIMEOUT):
+            logger.error(
+                "%s did not end within %g s of being cancelled; it was left behind",
+                type(self).__qualname__,
+                _CLOSE_TIMEOUT,
+            )
+            self._event_ch.close()
+
+    async def __aenter__(self) -> Self:
+        if self._task is None:
+            self._ensure_started()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # -- for subclasses ----------------------------------------------------------------------
+
+    def _progressed(self) -> None:
+        """The provider has sent something of substance that is no chunk yet (part of a tool
+        call): the limits on silence start anew."""
+        self._meter.progress_at = self._now()
+
+    async def _wait_for_consumer(self) -> None:
+        """Where `_event_ch.full`: wait until the consumer has caught up. The provider owes nothing
+        meanwhile."""
+        self._paused = True
+        try:
+            await self._event_ch.drained()
+        finally:
+            self._paused = False
+            if self._meter.progress_at is not None:
+                self._progressed()
+
+    # -- running -----------------------------------------------------------------------------
+
+    def _observe(self, chunk: ChatChunk) -> None:
+        self._meter.feed(chunk, self._now())
+        if self._span is not None:
+            self._span.see(chunk)
+
+    def _belongs_here(self) -> bool:
+        return self._loop is asyncio.get_running_loop()
+
+    def _check_loop(self) -> None:
+        if not self._belongs_here():
+            raise RuntimeError(
+                f"{type(self).__qualname__} runs on another event loop than this one; "
+                "use a stream on the loop where it was started (the LLM itself may serve several)"
+            )
+
+    def _ensure_started(self) -> None:
+        if self._closing:
+            return
+        self._start(asyncio.get_running_loop())
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._now = loop.time
+        self._task = loop.create_task(self._main_task(), name=f"{self._llm.label} reply")
+        self._llm._streams.add(self)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._llm._streams.discard(self)
+        self._event_ch.close()  # also when the task was cancelled before its first step
+        if not task.cancelled():
+            task.exception()  # it reaches the consumer; asyncio must not report it as lost
+
+    async def _main_task(self) -> None:
+        from rejoinder.telemetry import RequestSpan
+
+        llm = self._llm
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        started_wall = _stamps.wall_now()
+        span = RequestSpan(
+            name=self._request_span_name,
+            model=llm.model,
+            provider=llm.provider,
+            history=self._chat_ctx.items if self._chat_ctx else (),
+        )
+        if span.recording:
+            self._span = span
+        outcome: BaseException | None = None
+        metrics: LLMMetrics | None = None
+        try:
+            await self._attempts(loop, span, started_at)
+        except BaseException as error:
+            outcome = error
+            raise
+        finally:
+            meter = self._meter
+            failed = isinstance(outcome, Exception)
+            if meter.chunks and (meter.committed or not failed):
+                metrics = self._report(started_at, loop.time(), outcome)
+            span.end(
+                metrics=metrics,
+                first_token_timestamp=None
+                if meter.first_token_at is None
+                else started_wall + meter.first_token_at - started_at,
+                error=outcome if failed else None,
+            )
+            if metrics is not None:
+                self._emit_metrics(metrics)
+            self._event_ch.close()
+
+    async def _attempts(
+        self, loop: asyncio.AbstractEventLoop, span: RequestSpan, started_at: float
+    ) -> None:
+        options = self._conn_options
+        deadlines = Deadlines.of(options)
+        deadline = None if options.total is None else started_at + options.total
+        attempt = 0
+        while True:
+            try:
+                with span.attempt(attempt):
+                    await self._attempt(loop, deadlines, started_at)
+                return
+            except APIError as error:
+                committed = self._meter.committed
+                if committed:
+                    error.retryable = False
+                decision = retry.after(
+                    attempt,
+                    error,
+                    committed=committed,
+                    options=options,
+                    now=loop.time(),
+                    deadline=deadline,
+                    jitter=random.random(),  # noqa: S311  spreads retries, hides nothing
+                )
+                recoverable = isinstance(decision, retry.Wait)
+                self._emit_error(error, recoverable=recoverable)
+                if not isinstance(decision, retry.Wait):
+                    if decision.reason == "no attempts left" and attempt > 0:
+                        raise APIConnectionError(
+                            f"{self._llm.label}: no reply after {attempt + 1} attempts"
+                        ) from error
+                    raise
+                logger.warning(
+                    "%s: attempt %d failed, next in %.2g s: %s",
+                    self._llm.label,
+                    attempt + 1,
+                    decision.delay,
+                    error,
+                )
+                await asyncio.sleep(decision.delay)
+                attempt += 1
+                self._meter = Meter()
+            except Exception as error:
+                self._emit_error(error, recoverable=False)
+                raise
+
+    async def _attempt(
+        self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, started_at: float
+    ) -> None:
+        """One `_run`, with an eye on the clock."""
+        task = self._task
+        if task is None or task is not asyncio.current_task():
+            raise RuntimeError("an attempt runs in the task of its stream, and in no other")
+        watch = _Watch(self, task, loop, deadlines, started_at)
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            due = watch.stop()
+            if due is not None:
+                raise APITimeoutError(f"{self._llm.label}: {due}") from None
+            raise
+        finally:
+            watch.stop()
+
+    def _report(self, started_at: float, now: float, outcome: BaseException | None) -> LLMMetrics:
+        llm = self._llm
+        names = llm.metrics_metadata
+        return self._meter.report(
+            label=llm.label,
+            metadata=Metadata(
+                model_name=names.get("model_name"), model_provider=names.get("model_provider")
+            ),
+            timestamp=_stamps.wall_now(),
+            started_at=started_at,
+            now=now,
+            cancelled=isinstance(outcome, asyncio.CancelledError),
+            failed=isinstance(outcome, Exception),
+            prompt=self._chat_ctx.items,
+        )
+
+    def _emit_metrics(self, metrics: LLMMetrics) -> None:
+        self._llm.emit("metrics_collected", metrics)
+
+    def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
+        self._llm.emit(
+            "error",
+            LLMError(
+                timestamp=_stamps.wall_now(),
+                label=self._llm.label,
+                error=error,
+                recoverable=recoverable,
+            ),
+        )
+
+
+class _Watch:
+    """Keeps the deadlines of one attempt with one timer: when it fires it looks when the last
+    output was, and either sets itself again or cancels the attempt. So a chunk costs no timer."""
+
+    __slots__ = ("_attempt_at", "_cancelling", "_deadlines", "_due", "_handle", "_loop",
+                 "_started_at", "_stream", "_task")  # fmt: skip
+
+    def __init__(
+        self,
+        stream: LLMStream,
+        task: asyncio.Task[Any],
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+        started_at: float,
+    ) -> None:
+        self._stream = stream
+        self._loop = loop
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._deadlines = deadlines
+        self._started_at = started_at
+        self._attempt_at = loop.time()
+        self._due: Due | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._look()
+
+    def stop(self) -> Due | None:
+        """End the watch. Returns the limit that was passed, if that alone cancelled the task."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._due is not None:
+            due, self._due = self._due, None
+            # As in asyncio.timeout: only our own cancellation is taken back.
+            if self._task.uncancel() <= self._cancelling:
+                return due
+        return None
+
+    def _look(self) -> None:
+        due = self._deadlines.due(
+            started_at=self._started_at,
+            attempt_at=self._attempt_at,
+            progress_at=self._stream._meter.progress_at,
+            paused=self._stream._paused,
+        )
+        if due.at <= self._loop.time():
+            self._handle = None
+            self._due = due
+            self._task.cancel()
+        elif self._stream._paused:
+            # The pause may end at any moment; look again when silence could next be too long.
+            longest = min(due.at, self._loop.time() + self._deadlines.between_outputs)
+            self._arm(longest)
+        else:
+            self._arm(due.at)
+
+    def _arm(self, at: float) -> None:
+        self._handle = None if at == float("inf") else self._loop.call_at(at, self._look)
+
+
+def merge_extra(into: dict[str, Any], more: dict[str, Any]) -> None:
+    """Merge provider state deeply: dicts by key, lists end to end, anything else is replaced."""
+    for key, value in more.items():
+        old = into.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merge_extra(old, value)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(old, list) and isinstance(value, list):
+            into[key] = [*old, *value]
+        elif isinstance(value, dict):
+            copied: dict[str, Any] = {}
+            merge_extra(copied, value)  # pyright: ignore[reportUnknownArgumentType]
+            into[key] = copied
+        else:
+            into[key] = value
+
+
+def _of_this_loop(task: asyncio.Task[Any]) -> bool:
+    return task.get_loop() is asyncio.get_running_loop()

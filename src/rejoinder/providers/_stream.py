@@ -1,0 +1,146 @@
+"""One request, one decoder, one reply: the shell that every HTTP provider uses as it is.
+
+A provider supplies values and pure functions: how to build the request, how to decode the body,
+how to read an error. It writes no loop, no task and no retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from rejoinder import _stamps
+from rejoinder._core.chunks import ChatChunk
+from rejoinder._core.retry import retry_after_seconds
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError
+from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request
+
+if TYPE_CHECKING:
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.types import APIConnectOptions
+
+__all__ = ["Build", "DecodeError", "StreamDecoder", "WireStream"]
+
+
+class StreamDecoder(Protocol):
+    """A provider's own decoder: bytes of the body in, chunks out (see `rejoinder.wire.decoder`)."""
+
+    @property
+    def failure(self) -> APIError | None:
+        """What the next `feed` or `close` will raise."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """The provider's own last event was seen; nothing of interest follows."""
+        ...
+
+    @property
+    def progress(self) -> int:
+        """Grows with every event that carries text, thinking or part of a tool call."""
+        ...
+
+    def feed(self, data: bytes, /) -> list[ChatChunk]: ...
+
+    def close(self) -> list[ChatChunk]: ...
+
+
+Build: TypeAlias = Callable[[], Awaitable[Request]]
+DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
+
+_ERROR_BODY_LIMIT = 1 << 16
+"""Bytes of an error answer that are read; what follows says nothing more."""
+
+
+class WireStream(LLMStream):
+    """A reply that comes over HTTP.
+
+    Args:
+        build: makes the request of an attempt. Awaited at the start of each attempt, so that
+            credentials and signatures are fresh; what it needs must be a snapshot.
+        decoder: makes a fresh decoder for an attempt.
+        decode_error: turns an answer with an error status into an `APIError`.
+        transport: sends the request.
+        content_types: what the body of a good answer may be, e.g. ``("text/event-stream",)``.
+            Anything else (a proxy's HTML page, a JSON error with status 200) goes to
+            `decode_error`. An answer without a type is taken as good.
+    """
+
+    def __init__(
+        self,
+        llm: LLM[Any],
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any],
+        conn_options: APIConnectOptions,
+        build: Build,
+        decoder: Callable[[], StreamDecoder],
+        decode_error: DecodeError,
+        transport: HttpTransport,
+        content_types: tuple[str, ...] = (),
+    ) -> None:
+        self._build = build
+        self._make_decoder = decoder
+        self._decode_error = decode_error
+        self._transport = transport
+        self._content_types = content_types
+        super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
+
+    async def _run(self) -> None:
+        request = await self._build()
+        async with await self._transport.send(request) as response:
+            status = response.status
+            try:
+                if status >= 300 or not self._is_stream(response):
+                    raise await self._read_error(response)
+                await self._read(response)
+            except APIStatusError as error:
+                if error.request_id is None:
+                    error.request_id = request_id(response.headers)
+                raise
+
+    async def _read(self, response: HttpResponse) -> None:
+        decoder = self._make_decoder()
+        channel = self._event_ch
+        send = channel.send_nowait
+        progress = 0
+        while data := await response.read_some():
+            for chunk in decoder.feed(data):
+                send(chunk)
+            if decoder.progress != progress:
+                progress = decoder.progress
+                self._progressed()
+            if decoder.done or decoder.failure is not None:
+                break
+            if channel.full:
+                await self._wait_for_consumer()
+        for chunk in decoder.close():
+            send(chunk)
+
+    def _is_stream(self, response: HttpResponse) -> bool:
+        expected = self._content_types
+        if not expected:
+            return True
+        found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return not found or found in expected
+
+    async def _read_error(self, response: HttpResponse) -> APIError:
+        headers = response.headers
+        try:
+            body = await response.read_all(_ERROR_BODY_LIMIT)
+        except APIConnectionError:
+            body = b""  # the status alone says enough
+        error = self._decode_error(response.status, headers, body)
+        if error.retry_after is None:
+            error.retry_after = retry_after_seconds(headers, _stamps.wall_now())
+        return error
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's name for this request, under any of the header fields in use."""
+    for name in ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"):
+        value = headers.get(name)
+        if value:
+            return value
+    return None
