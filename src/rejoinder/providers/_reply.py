@@ -1,0 +1,150 @@
+"""What the decoders of several providers have in common: one reply under way.
+
+The law of this file: it builds chunks and knows whether anything was said; it knows no provider's
+words. Text may arrive with half a surrogate pair at its end (an emoji cut in two by the model's
+tokenizer, written as ``\\ud83d``): the half waits for its other half, because nothing that prints
+or sends text can hold it. Pure.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from rejoinder import _stamps
+from rejoinder._core import jsontext
+from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
+from rejoinder._core.retry import retry_after_seconds
+from rejoinder.errors import APIError, EmptyResponseError, WireError
+
+__all__ = ["Reply", "asked_pause", "plain_text", "read_json_object", "unexpected_body"]
+
+
+class Reply:
+    """The chunks of one reply.
+
+    Attributes:
+        id: what the chunks are marked with; a fresh one until the provider names its own.
+        said: whether text or a tool call has been produced.
+        progress: grows with every piece of text, thinking or tool arguments.
+    """
+
+    __slots__ = ("_half", "_half_thought", "id", "progress", "said")
+
+    def __init__(self, prefix: str) -> None:
+        self.id = _stamps.new_id(prefix)
+        self.said = False
+        self.progress = 0
+        self._half = ""
+        self._half_thought = ""
+
+    def text(self, text: str, loose: bool = False) -> ChatChunk | None:
+        """A chunk of spoken text. `loose`: it may hold halves of surrogate pairs."""
+        self.progress += 1
+        if loose or self._half:
+            text, self._half = _joined(self._half, text)
+        if not text:
+            return None
+        self.said = True
+        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", content=text))
+
+    def thinking(self, text: str, loose: bool = False) -> ChatChunk | None:
+        """A chunk of visible reasoning."""
+        self.progress += 1
+        if loose or self._half_thought:
+            text, self._half_thought = _joined(self._half_thought, text)
+        if not text:
+            return None
+        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", thinking=text))
+
+    def state(self, extra: dict[str, Any]) -> ChatChunk:
+        """A chunk that only carries opaque provider state."""
+        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", extra=extra))
+
+    def call(
+        self, call_id: str, name: str, arguments: str, extra: dict[str, Any] | None = None
+    ) -> ChatChunk:
+        """A chunk with one complete tool call. No arguments at all are the empty object."""
+        self.said = True
+        call = FunctionToolCall(
+            name=jsontext.heal(name),
+            arguments=jsontext.heal(arguments) if arguments.strip() else "{}",
+            call_id=jsontext.heal(call_id) or _stamps.new_id("function_call_"),
+            extra=extra,
+        )
+        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", tool_calls=[call]))
+
+    def usage(self, usage: CompletionUsage) -> ChatChunk:
+        return ChatChunk(id=self.id, usage=usage)
+
+    def rest(self) -> list[ChatChunk]:
+        """At the end: halves that never met their other half, as U+FFFD."""
+        chunks: list[ChatChunk] = []
+        if self._half_thought:
+            self._half_thought = ""
+            chunks.append(
+                ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", thinking="\ufffd"))
+            )
+        if self._half:
+            self._half = ""
+            self.said = True
+            chunks.append(
+                ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", content="\ufffd"))
+            )
+        return chunks
+
+    def emptiness(self, allowed: bool, why: str, *, retryable: bool = True) -> APIError | None:
+        """The error of a reply that ended in order and said nothing; ``None`` if it did or may."""
+        if self.said or allowed:
+            return None
+        return EmptyResponseError(
+            f"the model's reply has neither text nor a tool call ({why})", retryable=retryable
+        )
+
+
+def _joined(half: str, text: str) -> tuple[str, str]:
+    text = half + text
+    rest = ""
+    if text and "\ud800" <= text[-1] <= "\udbff":
+        text, rest = text[:-1], text[-1]
+    return jsontext.heal(text), rest
+
+
+_TAGS: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_SHOWN: Final = 300
+
+
+def plain_text(body: bytes) -> str:
+    """The start of an error page as one line for people: no tags, no runs of white space."""
+    text = body[:20_000].decode("utf-8", "replace")
+    if "<" in text:
+        text = html.unescape(_TAGS.sub(" ", text))
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def read_json_object(body: bytes) -> Mapping[str, Any] | None:
+    """`body` as a JSON object; the first object of an array; ``None`` for anything else."""
+    try:
+        value = jsontext.decode(body)
+    except ValueError:
+        return None
+    if isinstance(value, list):
+        items = cast("list[Any]", value)
+        value = items[0] if items else None
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
+
+
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds the server asked us to wait, by its header fields (lower-case names)."""
+    return retry_after_seconds(headers, _stamps.wall_now())
+
+
+def unexpected_body(stray: bytes, expected: str) -> APIError:
+    """The error for an answer that is no stream at all: a web page, a JSON text, nothing."""
+    shown = plain_text(stray)
+    if not shown:
+        return WireError(f"the answer ended without a single event; expected {expected}")
+    return WireError(f"expected {expected}, got: {shown}", body=shown)
