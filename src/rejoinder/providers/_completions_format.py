@@ -1,0 +1,119 @@
+"""Histories in the dialect of chat completions, which many providers clone.
+
+Law: pure; items in, plain dicts out. One message per turn, roles as they are. The texts of a
+message are joined by newlines; with an image, content is a list, images first. Calls stand on
+their assistant message with their arguments as text, outputs follow as role ``tool``.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rejoinder._core.groups import Group, group_tool_calls
+from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+
+if TYPE_CHECKING:
+    from rejoinder._core.images import SerializedImage
+
+__all__ = ["image_url", "read_image", "split_content", "to_messages"]
+
+# State of these providers travels in `extra_content`, where their own and clone servers look.
+_EXTRA_CONTENT = ("google", "livekit", "xai")
+
+
+def to_messages(items: Sequence[ChatItem]) -> list[dict[str, Any]]:
+    """`items` as messages of the chat completions API.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    messages: list[dict[str, Any]] = []
+    append = messages.append
+    for turn in group_tool_calls(items):
+        if not isinstance(turn, Group):
+            append(_message(turn))
+            continue
+        message = turn.message
+        if not turn.calls:
+            if message is not None:
+                append(_message(message))
+            continue
+        entry: dict[str, Any] = {"role": "assistant"} if message is None else _message(message)
+        calls: list[dict[str, Any]] = []
+        for call in turn.calls:
+            spec: dict[str, Any] = {
+                "id": call.call_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            if call.extra and (state := _extra_content(call.extra)):
+                spec["extra_content"] = state
+            calls.append(spec)
+        entry["tool_calls"] = calls
+        append(entry)
+        for output in turn.outputs:
+            append({"role": "tool", "tool_call_id": output.call_id, "content": output.output})
+    return messages
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    content = message.content
+    if len(content) == 1 and isinstance(content[0], str):
+        entry: dict[str, Any] = {"role": message.role, "content": content[0]}
+    else:
+        text, images = split_content(message)
+        if images:
+            parts: list[dict[str, Any]] = [
+                {
+                    "type": "image_url",
+                    "image_url": {"url": image_url(image), "detail": image.inference_detail},
+                }
+                for image in map(read_image, images)
+            ]
+            if text:
+                parts.append({"type": "text", "text": text})
+            entry = {"role": message.role, "content": parts}
+        else:
+            entry = {"role": message.role, "content": text}
+    if message.extra and (state := _extra_content(message.extra)):
+        entry["extra_content"] = state
+    return entry
+
+
+def split_content(message: ChatMessage) -> tuple[str, list[ImageContent]]:
+    """The texts joined by newlines, without empty ones in front, and the images; sound is not
+    part of this dialect."""
+    texts: list[str] = []
+    images: list[ImageContent] = []
+    for part in message.content:
+        if isinstance(part, str):
+            if part or texts:
+                texts.append(part)
+        elif part.type == "image_content":
+            images.append(part)
+    return "\n".join(texts), images
+
+
+def read_image(image: ImageContent) -> SerializedImage:
+    """The image's address or its bytes.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from rejoinder._core.images import serialize_image  # only histories with images need it
+
+    return serialize_image(image)
+
+
+def image_url(image: SerializedImage) -> str:
+    """The address of an image that is elsewhere, a ``data:`` URL of one that is here."""
+    if image.external_url is not None:
+        return image.external_url
+    data = b64encode(image.data_bytes or b"").decode("ascii")
+    return f"data:{image.mime_type};base64,{data}"
+
+
+def _extra_content(extra: dict[str, Any]) -> dict[str, Any]:
+    return {name: extra[name] for name in _EXTRA_CONTENT if name in extra}

@@ -1,0 +1,173 @@
+"""Bedrock Converse: the history as alternating turns, and the body of a request.
+
+Law: pure; no loop, no clock, no socket. What goes in is not changed. Bytes (of images, of redacted
+reasoning) stay bytes here and become base64 text in the body. Reasoning that a message or a call
+carries in ``extra["aws"]["reasoning"]`` goes back, signature and all, before what it led to.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rejoinder._core.groups import (
+    Group,
+    group_tool_calls,
+    instructions_block,
+    logger,
+    parse_arguments,
+)
+from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+
+__all__ = ["BedrockFormatData", "to_chat_ctx"]
+
+_IMAGE_FORMATS = {
+    None: "jpeg",
+    "image/gif": "gif",
+    "image/jpeg": "jpeg",
+    "image/png": "png",
+    "image/webp": "webp",
+}
+
+
+@dataclass
+class BedrockFormatData:
+    """What goes beside the messages."""
+
+    system_messages: list[str]
+
+
+def to_chat_ctx(
+    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+) -> tuple[list[dict[str, Any]], BedrockFormatData]:
+    """`items` as messages of the Converse API, and the system texts beside them.
+
+    The first system message goes beside the messages; later instructions stay where they are, as
+    user text in an ``<instructions>`` block.
+
+    Args:
+        items: a history; what cannot be paired is left out with a warning.
+        inject_dummy_user_message: begin with the user text ``(empty)`` where the history does
+            not begin with the user.
+
+    Raises:
+        ValueError: an image cannot be read, is of a type that Bedrock does not take, or is an
+            address: Bedrock takes only the image itself.
+    """
+    messages: list[dict[str, Any]] = []
+    system: list[str] = []
+    instructed = False
+    last_role = ""
+    blocks: list[dict[str, Any]] = []
+    for turn in group_tool_calls(items):
+        new: list[dict[str, Any]] = []
+        if isinstance(turn, Group):
+            message = turn.message
+            if message is not None:
+                if message.extra:
+                    new.extend(_reasoning(message.extra))
+                _add_content(new, message)
+            for call in turn.calls:
+                if call.extra:
+                    new.extend(_reasoning(call.extra))
+                new.append(
+                    {
+                        "toolUse": {
+                            "toolUseId": call.call_id,
+                            "name": call.name,
+                            "input": parse_arguments(call),
+                        }
+                    }
+                )
+            if new:
+                if last_role == "assistant":
+                    blocks.extend(new)
+                else:
+                    last_role, blocks = "assistant", new
+                    messages.append({"role": "assistant", "content": new})
+            if not turn.outputs:
+                continue
+            new = [
+                {
+                    "toolResult": {
+                        "toolUseId": output.call_id,
+                        "content": [{"text": output.output}],
+                        "status": "error" if output.is_error else "success",
+                    }
+                }
+                for output in turn.outputs
+            ]
+        elif turn.role == "user":
+            _add_content(new, turn)
+        else:
+            text = turn.text_content
+            if instructed and text:
+                new.append({"text": instructions_block(text)})
+            elif text and turn.role == "system":
+                system.append(text)
+                if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
+                    logger.warning("system message %r: only its text is sent", turn.id)
+            else:
+                _add_content(new, turn)
+            instructed = True
+        if not new:
+            continue
+        if last_role == "user":
+            blocks.extend(new)
+        else:
+            last_role, blocks = "user", new
+            messages.append({"role": "user", "content": new})
+    if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
+        messages.insert(0, {"role": "user", "content": [{"text": "(empty)"}]})
+    return messages, BedrockFormatData(system_messages=system)
+
+
+def _add_content(blocks: list[dict[str, Any]], message: ChatMessage) -> None:
+    for part in message.content:
+        if isinstance(part, str):
+            if part:
+                blocks.append({"text": part})
+        elif part.type == "image_content":
+            blocks.append(_image(part))
+
+
+def _image(content: ImageContent) -> dict[str, Any]:
+    from rejoinder._core.images import serialize_image
+
+    image = serialize_image(content)
+    if image.external_url is not None:
+        raise ValueError(
+            f"image {content.id!r}: Bedrock takes the image itself, got the address "
+            f"{image.external_url!r}; pass a data: URL or a frame"
+        )
+    image_format = _IMAGE_FORMATS.get(image.mime_type)
+    if image_format is None:
+        raise ValueError(
+            f"image {content.id!r}: Bedrock takes JPEG, PNG, GIF and WebP, got {image.mime_type}"
+        )
+    return {"image": {"format": image_format, "source": {"bytes": image.data_bytes}}}
+
+
+def _reasoning(extra: dict[str, Any]) -> list[dict[str, Any]]:
+    state = extra.get("aws")
+    if not isinstance(state, dict):
+        return []
+    reasoning = cast("dict[str, Any]", state).get("reasoning")
+    if not isinstance(reasoning, list):
+        return []
+    blocks: list[dict[str, Any]] = []
+    for entry in cast("list[Any]", reasoning):
+        if isinstance(entry, dict):
+            block = cast("dict[str, Any]", entry)
+            block = cast("dict[str, Any]", block.get("reasoningContent", block))
+            redacted = block.get("redactedContent")
+            if isinstance(redacted, str):
+                try:
+                    block = {**block, "redactedContent": b64decode(redacted, validate=True)}
+                except binascii.Error:
+                    continue
+            blocks.append({"reasoningContent": block})
+    return blocks

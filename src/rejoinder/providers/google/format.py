@@ -1,0 +1,167 @@
+"""Gemini: the history as turns of user and model, and the body of a request.
+
+Law: pure; no loop, no clock, no socket. What goes in is not changed. Bytes (of images, of thought
+signatures) stay bytes here and become base64 text in the body. Function responses are a turn of
+their own, never merged with what the user says next. Signatures that a call or a message carries
+in ``extra["google"]["thought_signature"]`` go back on the part they came with.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rejoinder._core.groups import (
+    Group,
+    group_tool_calls,
+    instructions_block,
+    logger,
+    parse_arguments,
+)
+from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+
+__all__ = ["GoogleFormatData", "to_chat_ctx"]
+
+
+@dataclass
+class GoogleFormatData:
+    """What goes beside the turns."""
+
+    system_messages: list[str]
+
+
+def to_chat_ctx(
+    items: Sequence[ChatItem],
+    *,
+    inject_dummy_user_message: bool = True,
+    thought_signatures: Mapping[str, bytes] | None = None,
+) -> tuple[list[dict[str, Any]], GoogleFormatData]:
+    """`items` as turns of the Gemini API, and the system texts beside them.
+
+    The first system message goes beside the turns; later instructions stay where they are, as
+    user text in an ``<instructions>`` block.
+
+    Args:
+        items: a history; what cannot be paired is left out with a warning.
+        inject_dummy_user_message: end with the user text ``.`` where the last turn is not the
+            user's or a tool's.
+        thought_signatures: signatures by call id, for calls that carry none themselves.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    turns: list[dict[str, Any]] = []
+    system: list[str] = []
+    instructed = False
+    last_role = ""
+    parts: list[dict[str, Any]] = []
+    for turn in group_tool_calls(items):
+        new: list[dict[str, Any]] = []
+        role = "user"
+        if isinstance(turn, Group):
+            message = turn.message
+            if message is not None:
+                _add_content(new, message)
+                if message.extra and new and (signature := _signature(message.extra)):
+                    for part in reversed(new):
+                        if "text" in part:
+                            part["thought_signature"] = signature
+                            break
+            for call in turn.calls:
+                part: dict[str, Any] = {
+                    "function_call": {
+                        "id": call.call_id,
+                        "name": call.name,
+                        "args": parse_arguments(call),
+                    }
+                }
+                signature = _signature(call.extra) if call.extra else None
+                if signature is None and thought_signatures:
+                    signature = thought_signatures.get(call.call_id)
+                if signature:
+                    part["thought_signature"] = signature
+                new.append(part)
+            if new:
+                if last_role == "model":
+                    parts.extend(new)
+                else:
+                    last_role, parts = "model", new
+                    turns.append({"role": "model", "parts": new})
+            if not turn.outputs:
+                continue
+            role = "tool"
+            new = [
+                {
+                    "function_response": {
+                        "id": output.call_id,
+                        "name": output.name,
+                        "response": {"error" if output.is_error else "output": output.output},
+                    }
+                }
+                for output in turn.outputs
+            ]
+        elif turn.role == "user":
+            _add_content(new, turn)
+        else:
+            text = turn.text_content
+            if instructed and text:
+                new.append({"text": instructions_block(text)})
+            elif text and turn.role == "system":
+                system.append(text)
+                if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
+                    logger.warning("system message %r: only its text is sent", turn.id)
+            else:
+                _add_content(new, turn)
+            instructed = True
+        if not new:
+            continue
+        if last_role == role:
+            parts.extend(new)
+        else:
+            last_role, parts = role, new
+            turns.append({"role": "user", "parts": new})
+    if inject_dummy_user_message and last_role in ("", "model"):
+        turns.append({"role": "user", "parts": [{"text": "."}]})
+    return turns, GoogleFormatData(system_messages=system)
+
+
+def _add_content(parts: list[dict[str, Any]], message: ChatMessage) -> None:
+    for part in message.content:
+        if isinstance(part, str):
+            if part:
+                parts.append({"text": part})
+        elif part.type == "image_content":
+            parts.append(_image(part))
+
+
+def _image(content: ImageContent) -> dict[str, Any]:
+    from rejoinder._core.images import serialize_image
+
+    image = serialize_image(content)
+    if image.external_url is not None:
+        return {
+            "file_data": {
+                "file_uri": image.external_url,
+                # The API demands a type, and an address does not tell it.
+                "mime_type": image.mime_type or "image/jpeg",
+            }
+        }
+    return {"inline_data": {"data": image.data_bytes, "mime_type": image.mime_type}}
+
+
+def _signature(extra: dict[str, Any]) -> bytes | None:
+    state = extra.get("google")
+    if not isinstance(state, dict):
+        return None
+    signature = cast("dict[str, Any]", state).get("thought_signature")
+    if isinstance(signature, bytes):
+        return signature
+    if isinstance(signature, str):
+        try:
+            return b64decode(signature.replace("-", "+").replace("_", "/"), validate=True)
+        except (binascii.Error, ValueError):
+            return None
+    return None

@@ -1,0 +1,105 @@
+"""Mistral: the history as chat completions messages or as entries of the Conversations API.
+
+Law: pure; no loop, no clock, no socket. What goes in is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rejoinder._core.groups import Group, group_tool_calls
+from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder.providers._completions_format import (
+    image_url,
+    read_image,
+    split_content,
+    to_messages,
+)
+
+__all__ = ["MistralFormatData", "to_chat_ctx", "to_conversation"]
+
+
+@dataclass
+class MistralFormatData:
+    """What the Conversations API takes beside the entries."""
+
+    instructions: str | None
+
+
+def to_chat_ctx(
+    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+) -> tuple[list[dict[str, Any]], None]:
+    """`items` as chat completions messages; system texts stay among them, so there is no data.
+
+    Args:
+        items: a history; what cannot be paired is left out with a warning.
+        inject_dummy_user_message: end with an empty user message where the last message is
+            neither from the user nor from a tool.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    messages = to_messages(items)
+    if inject_dummy_user_message and (not messages or messages[-1]["role"] not in ("user", "tool")):
+        messages.append({"role": "user", "content": ""})
+    return messages, None
+
+
+def to_conversation(
+    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+) -> tuple[list[dict[str, Any]], MistralFormatData]:
+    """`items` as entries of the Conversations API, and the instructions beside them.
+
+    The API takes one text of instructions: that of the last system or developer message.
+
+    Args:
+        items: a history; what cannot be paired is left out with a warning.
+        inject_dummy_user_message: accepted by every format; this one never needs it.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    entries: list[dict[str, Any]] = []
+    instructions: str | None = None
+    for turn in group_tool_calls(items):
+        if not isinstance(turn, Group):
+            if turn.role == "user":
+                entries.append(_entry("message.input", turn))
+            else:
+                instructions = turn.text_content
+            continue
+        if turn.message is not None:
+            entries.append(_entry("message.output", turn.message))
+        entries.extend(
+            {
+                "type": "function.call",
+                "tool_call_id": call.call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+            }
+            for call in turn.calls
+        )
+        entries.extend(
+            {
+                "type": "function.result",
+                "tool_call_id": output.call_id,
+                "result": output.output,
+            }
+            for output in turn.outputs
+        )
+    return entries, MistralFormatData(instructions=instructions)
+
+
+def _entry(kind: str, message: ChatMessage) -> dict[str, Any]:
+    text, images = split_content(message)
+    content: Any = text
+    if images:
+        content = [
+            {"type": "image_url", "image_url": image_url(image)}
+            for image in map(read_image, images)
+        ]
+        if text:
+            content.append({"type": "text", "text": text})
+    return {"type": kind, "role": message.role, "content": content}
