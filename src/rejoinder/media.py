@@ -1,65 +1,522 @@
 """Frames of sound and picture: small values of our own, and what is accepted from elsewhere.
 
 A frame of ``livekit.rtc`` or of PyAV is accepted wherever one of ours is, by its shape, without
-importing either package.
+importing either package. LiveKit's frames are kept as the objects they are; PyAV's become ours,
+because they can be neither copied nor pickled.
 """
 
 from __future__ import annotations
 
 import base64
-from typing import Any
+import binascii
+from array import array
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Protocol, TypeAlias, cast
 
 from pydantic import GetCoreSchemaHandler
-from pydantic_core import core_schema
+from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["AudioFrame", "VideoFrame"]
+__all__ = [
+    "AudioFrame",
+    "AudioFrameLike",
+    "VideoBufferType",
+    "VideoFrame",
+    "VideoFrameLike",
+    "audio_bytes",
+    "same_frame",
+    "to_audio_frame",
+    "to_video_frame",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+_SAMPLE_SIZE = 2
+
+
+class AudioFrameLike(Protocol):
+    """What a frame of sound offers: signed 16-bit samples, interleaved by channel."""
+
+    @property
+    def data(self) -> Buffer: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def num_channels(self) -> int: ...
+    @property
+    def samples_per_channel(self) -> int: ...
+
+
+class VideoFrameLike(Protocol):
+    """What a picture offers; `type` is a `VideoBufferType` or its number."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def type(self) -> int: ...
+    @property
+    def data(self) -> Buffer: ...
+
+
+class VideoBufferType(IntEnum):
+    """How the pixels lie in memory. Names and numbers are those of ``livekit.rtc``."""
+
+    RGBA = 0
+    ABGR = 1
+    ARGB = 2
+    BGRA = 3
+    RGB24 = 4
+    I420 = 5
+    I420A = 6
+    I422 = 7
+    I444 = 8
+    I010 = 9
+    NV12 = 10
 
 
 class AudioFrame:
-    """Interleaved signed 16-bit samples."""
+    """Interleaved signed 16-bit samples in the byte order of this machine.
+
+    Args:
+        data: at least ``num_channels * samples_per_channel`` samples of two bytes; it is copied.
+        sample_rate: samples a second, per channel.
+        num_channels: how many channels are interleaved.
+        samples_per_channel: how many moments the frame holds.
+
+    Raises:
+        ValueError: `data` is too short, or half a sample too long.
+    """
+
+    __slots__ = ("_data", "_num_channels", "_sample_rate", "_samples_per_channel")
 
     def __init__(
-        self,
-        data: bytes | bytearray | memoryview,
-        sample_rate: int,
-        num_channels: int,
-        samples_per_channel: int,
+        self, data: Buffer, sample_rate: int, num_channels: int, samples_per_channel: int
     ) -> None:
-        self.data = bytes(data)
-        self.sample_rate = sample_rate
-        self.num_channels = num_channels
-        self.samples_per_channel = samples_per_channel
+        self._data = bytes(data)
+        self._sample_rate = sample_rate
+        self._num_channels = num_channels
+        self._samples_per_channel = samples_per_channel
+        needed = num_channels * samples_per_channel * _SAMPLE_SIZE
+        if len(self._data) < needed or len(self._data) % _SAMPLE_SIZE:
+            raise ValueError(
+                f"AudioFrame.data: expected at least {needed} bytes and an even number "
+                f"({num_channels} channels of {samples_per_channel} 16-bit samples), "
+                f"got {len(self._data)}"
+            )
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            lambda value: value,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda frame: {
-                    "data": base64.b64encode(bytes(frame.data)).decode(),
-                    "sample_rate": frame.sample_rate,
-                    "num_channels": frame.num_channels,
-                    "samples_per_channel": frame.samples_per_channel,
-                }
-            ),
+    def create(cls, sample_rate: int, num_channels: int, samples_per_channel: int) -> AudioFrame:
+        """A frame of silence."""
+        size = num_channels * samples_per_channel * _SAMPLE_SIZE
+        return cls(bytes(size), sample_rate, num_channels, samples_per_channel)
+
+    @property
+    def data(self) -> memoryview:
+        """The samples, as a read-only view of 16-bit integers."""
+        return memoryview(self._data).cast("h")
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second, per channel."""
+        return self._sample_rate
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels are interleaved."""
+        return self._num_channels
+
+    @property
+    def samples_per_channel(self) -> int:
+        """How many moments the frame holds."""
+        return self._samples_per_channel
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self._samples_per_channel / self._sample_rate
+
+    def __repr__(self) -> str:
+        return (
+            f"AudioFrame(sample_rate={self._sample_rate}, num_channels={self._num_channels}, "
+            f"samples_per_channel={self._samples_per_channel}, duration={self.duration:.3f})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return _is_audio(other) and _audio_key(self) == _audio_key(other)
+
+    def __hash__(self) -> int:
+        return hash(_audio_key(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AudioFrame, (
+            self._data,
+            self._sample_rate,
+            self._num_channels,
+            self._samples_per_channel,
+        )
+
+    def __copy__(self) -> AudioFrame:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AudioFrame:
+        return self  # nothing in it can change
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _frame_schema(
+            to_audio_frame,
+            _dump_audio,
+            {
+                "data": core_schema.str_schema(),
+                "sample_rate": core_schema.int_schema(),
+                "num_channels": core_schema.int_schema(),
+                "samples_per_channel": core_schema.int_schema(),
+            },
         )
 
 
 class VideoFrame:
-    """One picture; `type` names the layout of `data`, e.g. ``"RGBA"``."""
+    """One picture.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        type: how the pixels lie in `data`; a `VideoBufferType`, its name or its number.
+        data: the planes one after another, without padding; it is copied.
+
+    Raises:
+        ValueError: `type` is not known, or `data` is too short for it.
+    """
+
+    __slots__ = ("_data", "_height", "_type", "_width")
 
     def __init__(
-        self, width: int, height: int, type: str, data: bytes | bytearray | memoryview
+        self, width: int, height: int, type: VideoBufferType | str | int, data: Buffer
     ) -> None:
-        self.width = width
-        self.height = height
-        self.type = type
-        self.data = bytes(data)
+        self._width = width
+        self._height = height
+        self._type = _buffer_type(type)
+        self._data = bytes(data)
+        needed = _buffer_size(self._type, width, height)
+        if len(self._data) < needed:
+            raise ValueError(
+                f"VideoFrame.data: expected {needed} bytes for {width}x{height} "
+                f"{self._type.name}, got {len(self._data)}"
+            )
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self._width
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self._height
+
+    @property
+    def type(self) -> VideoBufferType:
+        """How the pixels lie in `data`."""
+        return self._type
+
+    @property
+    def data(self) -> memoryview:
+        """The planes one after another, as a read-only view of bytes."""
+        return memoryview(self._data)
+
+    def __repr__(self) -> str:
+        return f"VideoFrame(width={self._width}, height={self._height}, type={self._type.name})"
+
+    def __eq__(self, other: object) -> bool:
+        return _is_video(other) and _video_key(self) == _video_key(other)
+
+    def __hash__(self) -> int:
+        return hash(_video_key(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return VideoFrame, (self._width, self._height, self._type.name, self._data)
+
+    def __copy__(self) -> VideoFrame:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> VideoFrame:
+        return self  # nothing in it can change
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(lambda value: value)
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _frame_schema(
+            to_video_frame,
+            _dump_video,
+            {
+                "width": core_schema.int_schema(),
+                "height": core_schema.int_schema(),
+                "type": core_schema.str_schema(),
+                "data": core_schema.str_schema(),
+            },
+        )
+
+
+# --- what is accepted ---
+
+
+def to_audio_frame(value: Any) -> AudioFrameLike:
+    """`value` as a frame of sound.
+
+    A frame of ours or of ``livekit.rtc`` is returned as it is. A PyAV frame, or a mapping with the
+    keys of the frame (`data` as base64 text or bytes), becomes one of ours. Of a tuple the first
+    element counts.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: a mapping lacks a key or holds a wrong value.
+    """
+    if isinstance(value, tuple) and value:
+        value = cast("tuple[Any, ...]", value)[0]
+    if isinstance(value, AudioFrame) or _is_audio(value):
+        return cast("AudioFrameLike", value)
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        _require(
+            fields, "AudioFrame", ("data", "sample_rate", "num_channels", "samples_per_channel")
+        )
+        return AudioFrame(
+            _decoded(fields["data"], "AudioFrame"),
+            *(
+                _number(fields, "AudioFrame", key)
+                for key in ("sample_rate", "num_channels", "samples_per_channel")
+            ),
+        )
+    if _has(value, "planes", "layout", "samples", "sample_rate", "format"):
+        return _from_pyav_audio(value)
+    raise TypeError(
+        "expected an audio frame (rejoinder.media, livekit.rtc or PyAV) or a mapping with data, "
+        f"sample_rate, num_channels and samples_per_channel, got {type(value).__name__}"
+    )
+
+
+def to_video_frame(value: Any) -> VideoFrameLike:
+    """`value` as a picture; see `to_audio_frame`.
+
+    Raises:
+        TypeError: it is no frame.
+        ValueError: a mapping lacks a key or holds a wrong value.
+    """
+    if isinstance(value, tuple) and value:
+        value = cast("tuple[Any, ...]", value)[0]
+    if isinstance(value, VideoFrame) or _is_video(value):
+        return cast("VideoFrameLike", value)
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        _require(fields, "VideoFrame", ("width", "height", "type", "data"))
+        return VideoFrame(
+            _number(fields, "VideoFrame", "width"),
+            _number(fields, "VideoFrame", "height"),
+            fields["type"],
+            _decoded(fields["data"], "VideoFrame"),
+        )
+    if _has(value, "planes", "width", "height", "format", "reformat"):
+        return _from_pyav_video(value)
+    raise TypeError(
+        "expected a video frame (rejoinder.media, livekit.rtc or PyAV) or a mapping with width, "
+        f"height, type and data, got {type(value).__name__}"
+    )
+
+
+def audio_bytes(frame: Any) -> bytes:
+    """The interleaved signed 16-bit samples of any accepted frame, exactly as many as it names.
+
+    Raises:
+        TypeError: it is no audio frame.
+    """
+    sound = to_audio_frame(frame)
+    data = bytes(sound.data)
+    size = sound.num_channels * sound.samples_per_channel * _SAMPLE_SIZE
+    return data if len(data) == size else data[:size]
+
+
+def _has(value: object, *names: str) -> bool:
+    return all(hasattr(value, name) for name in names)
+
+
+def _is_audio(value: object) -> bool:
+    return isinstance(value, AudioFrame) or _has(
+        value, "data", "sample_rate", "num_channels", "samples_per_channel"
+    )
+
+
+def _is_video(value: object) -> bool:
+    return isinstance(value, VideoFrame) or _has(value, "width", "height", "type", "data")
+
+
+def _audio_key(frame: Any) -> tuple[int, int, int, bytes]:
+    return (frame.sample_rate, frame.num_channels, frame.samples_per_channel, bytes(frame.data))
+
+
+def _video_key(frame: Any) -> tuple[int, int, int, bytes]:
+    return (frame.width, frame.height, _buffer_type(frame.type), bytes(frame.data))
+
+
+def same_frame(a: Any, b: Any) -> bool:
+    """Whether two frames, of whatever package, show or sound the same."""
+    if a is b:
+        return True
+    if _is_audio(a) and _is_audio(b):
+        return _audio_key(a) == _audio_key(b)
+    if _is_video(a) and _is_video(b):
+        return _video_key(a) == _video_key(b)
+    return bool(a == b)
+
+
+def _buffer_type(type: VideoBufferType | str | int) -> VideoBufferType:
+    try:
+        return VideoBufferType[type] if isinstance(type, str) else VideoBufferType(type)
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"VideoFrame.type: expected one of {', '.join(VideoBufferType.__members__)}, "
+            f"got {type!r}"
+        ) from None
+
+
+def _buffer_size(type: VideoBufferType, width: int, height: int) -> int:
+    luma = width * height
+    half_width, half_height = (width + 1) // 2, (height + 1) // 2
+    match type:
+        case VideoBufferType.RGB24 | VideoBufferType.I444:
+            return luma * 3
+        case VideoBufferType.I420 | VideoBufferType.NV12:
+            return luma + 2 * half_width * half_height
+        case VideoBufferType.I420A:
+            return 2 * luma + 2 * half_width * half_height
+        case VideoBufferType.I422:
+            return luma + 2 * half_width * height
+        case VideoBufferType.I010:
+            return 2 * (luma + 2 * half_width * half_height)
+        case _:
+            return luma * 4
+
+
+def _require(fields: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> None:
+    missing = [key for key in keys if key not in fields]
+    if missing:
+        raise ValueError(f"{name}: expected the keys {', '.join(keys)}; missing: {missing}")
+
+
+def _number(fields: Mapping[str, Any], name: str, key: str) -> int:
+    value = fields[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name}.{key}: expected a number of at least 0, got {value!r}")
+    return value
+
+
+def _decoded(data: Any, name: str) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(cast("Buffer", data))
+    if isinstance(data, str):
+        try:
+            return base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"{name}.data: expected base64 text: {error}") from None
+    raise ValueError(f"{name}.data: expected base64 text or bytes, got {type(data).__name__}")
+
+
+# --- PyAV ---
+
+# Format name without "p" -> (array code, zero level, full scale)
+_PYAV_SAMPLES: dict[str, tuple[str, float, float]] = {
+    "u8": ("B", 128.0, 128.0),
+    "s16": ("h", 0.0, 32768.0),
+    "s32": ("i", 0.0, 2147483648.0),
+    "s64": ("q", 0.0, 9223372036854775808.0),
+    "flt": ("f", 0.0, 1.0),
+    "dbl": ("d", 0.0, 1.0),
+}
+
+
+def _from_pyav_audio(frame: Any) -> AudioFrame:
+    name = str(frame.format.name)
+    planar = name.endswith("p")
+    known = _PYAV_SAMPLES.get(name.removesuffix("p"))
+    if known is None:
+        raise ValueError(
+            f"PyAV audio frame: expected one of the formats {', '.join(_PYAV_SAMPLES)} "
+            f"(packed or planar), got {name!r}; resample it first"
+        )
+    channels = int(frame.layout.nb_channels)
+    count = int(frame.samples)
+    interleaved = array("h", bytes(count * channels * _SAMPLE_SIZE))
+    if planar:
+        for channel in range(channels):
+            interleaved[channel::channels] = _samples(frame.planes[channel], known, count)
+    else:
+        interleaved[:] = _samples(frame.planes[0], known, count * channels)
+    return AudioFrame(interleaved.tobytes(), int(frame.sample_rate), channels, count)
+
+
+def _samples(plane: Any, form: tuple[str, float, float], count: int) -> array[int]:
+    code, zero, full = form
+    raw: array[Any] = array(code)
+    raw.frombytes(bytes(plane)[: count * raw.itemsize])  # planes are padded at their end
+    if code == "h":
+        return raw
+    scale = 32768.0 / full
+    return array("h", [_clipped((value - zero) * scale) for value in raw])
+
+
+def _clipped(value: float) -> int:
+    if value >= 32767.0:
+        return 32767
+    if value <= -32768.0:
+        return -32768
+    return round(value) if value == value else 0  # NaN is silence
+
+
+def _from_pyav_video(frame: Any) -> VideoFrame:
+    # PyAV converts, because it alone knows the colour space of the frame.
+    components = frame.format.components
+    alpha = any(bool(getattr(component, "is_alpha", False)) for component in components)
+    name, type, size = ("rgba", "RGBA", 4) if alpha else ("rgb24", "RGB24", 3)
+    picture = frame if frame.format.name == name else frame.reformat(format=name)
+    plane = picture.planes[0]
+    row = int(picture.width) * size
+    data = bytes(plane)
+    if plane.line_size != row:  # rows are padded
+        line = int(plane.line_size)
+        data = b"".join(
+            data[start : start + row] for start in range(0, line * int(picture.height), line)
+        )
+    return VideoFrame(int(picture.width), int(picture.height), type, data)
+
+
+# --- pydantic ---
+
+
+def _dump_audio(frame: Any) -> dict[str, Any]:
+    return {
+        "data": base64.b64encode(bytes(frame.data)).decode(),
+        "sample_rate": frame.sample_rate,
+        "num_channels": frame.num_channels,
+        "samples_per_channel": frame.samples_per_channel,
+    }
+
+
+def _dump_video(frame: Any) -> dict[str, Any]:
+    return {
+        "width": frame.width,
+        "height": frame.height,
+        "type": _buffer_type(frame.type).name,
+        "data": base64.b64encode(bytes(frame.data)).decode(),
+    }
+
+
+def _frame_schema(validate: Any, dump: Any, fields: dict[str, CoreSchema]) -> CoreSchema:
+    mapping = core_schema.typed_dict_schema(
+        {name: core_schema.typed_dict_field(schema) for name, schema in fields.items()}
+    )
+    validator = core_schema.no_info_plain_validator_function(validate)
+    return core_schema.json_or_python_schema(
+        json_schema=core_schema.chain_schema([mapping, validator]),
+        python_schema=validator,
+        serialization=core_schema.plain_serializer_function_ser_schema(dump, return_schema=mapping),
+    )

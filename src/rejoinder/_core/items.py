@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rejoinder import _stamps
-from rejoinder.media import AudioFrame, VideoFrame
+from rejoinder.media import AudioFrame, VideoFrame, same_frame
 
 __all__ = [
     "AgentConfigUpdate",
@@ -61,12 +61,22 @@ class ImageContent(BaseModel):
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        # The cache of encoded bytes says nothing about what the image is.
+        # The cache of encoded bytes says nothing about what the image is, and frames of other
+        # packages compare by identity only.
         if not isinstance(other, ImageContent):
             return NotImplemented
-        return self.__dict__ == other.__dict__
+        mine, theirs = self.__dict__, other.__dict__
+        if isinstance(self.image, str) or isinstance(other.image, str):
+            return mine == theirs
+        return same_frame(self.image, other.image) and all(
+            mine[key] == theirs[key] for key in mine if key != "image"
+        )
 
     __hash__ = None  # type: ignore[assignment]  # mutable, like every item
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # What was encoded can be encoded again; a pickle need not carry it.
+        return super().__getstate__() | {"__pydantic_private__": {"_cache": {}}}
 
 
 class AudioContent(BaseModel):
@@ -77,6 +87,17 @@ class AudioContent(BaseModel):
     type: Literal["audio_content"] = "audio_content"
     frame: list[AudioFrame]
     transcript: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AudioContent):
+            return NotImplemented
+        return (
+            self.transcript == other.transcript
+            and len(self.frame) == len(other.frame)
+            and all(map(same_frame, self.frame, other.frame))
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, like every item
 
 
 ChatContent: TypeAlias = ImageContent | AudioContent | str

@@ -1,0 +1,124 @@
+"""What has to be done to one conversation to turn it into another.
+
+Law: values in, values out. Items are matched by id; what is kept in place is a longest common
+subsequence, found in n log n by patience, and among the longest ones the same that the textbook
+table finds when it prefers to step back in the new list. Of a repeated id the first item counts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rejoinder._core.items import ChatItem, same_payload
+
+__all__ = ["DiffOps", "compute_chat_ctx_diff"]
+
+
+class HasItems(Protocol):
+    """A conversation."""
+
+    @property
+    def items(self) -> list[ChatItem]: ...
+
+
+@dataclass
+class DiffOps:
+    """The steps from one conversation to another.
+
+    Remove first, then create and update from left to right: the item named before an item is
+    already in its place.
+    """
+
+    to_remove: list[str]
+    """Ids, in the old order. An item that moves is removed and created."""
+    to_create: list[tuple[str | None, str]]
+    """Id of the item before it (``None`` at the head) and its own id, in the new order."""
+    to_update: list[tuple[str | None, str]]
+    """Items that stay where they are with another payload, in the same form."""
+
+
+def compute_chat_ctx_diff(old_ctx: HasItems, new_ctx: HasItems) -> DiffOps:
+    """What to remove, create and update in `old_ctx` to get `new_ctx`.
+
+    An item needs an update when its payload differs: role, content, `interrupted`, name, arguments,
+    output, type. Times and `extra` do not count.
+    """
+    old: dict[str, ChatItem] = {}
+    for item in old_ctx.items:
+        old.setdefault(item.id, item)
+    new: dict[str, ChatItem] = {}
+    for item in new_ctx.items:
+        new.setdefault(item.id, item)
+    kept = set(_unique_lcs(list(old), list(new)))
+    to_create: list[tuple[str | None, str]] = []
+    to_update: list[tuple[str | None, str]] = []
+    previous: str | None = None
+    for item_id, item in new.items():
+        if item_id not in kept:
+            to_create.append((previous, item_id))
+        elif not same_payload(old[item_id], item):
+            to_update.append((previous, item_id))
+        previous = item_id
+    return DiffOps([item_id for item_id in old if item_id not in kept], to_create, to_update)
+
+
+def _unique_lcs(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Longest common subsequence of two lists in which nothing repeats."""
+    start = 0
+    shortest = min(len(old), len(new))
+    while start < shortest and old[start] == new[start]:
+        start += 1
+    position = {item_id: index for index, item_id in enumerate(new)}
+    # Position in `new` of the best end of a subsequence of each length, longest increasing
+    # subsequence fashion: the ranks are what the table would hold in the matching cells.
+    ends: list[int] = []
+    ranks: list[int] = []
+    places: list[int] = []
+    for index in range(start, len(old)):
+        place = position.get(old[index], -1)
+        rank = -1
+        if place >= start:
+            rank = bisect_left(ends, place)
+            if rank == len(ends):
+                ends.append(place)
+            else:
+                ends[rank] = place
+        ranks.append(rank)
+        places.append(place)
+    wanted = len(ends) - 1
+    tail: list[str] = []
+    for offset in range(len(ranks) - 1, -1, -1):
+        if wanted >= 0 and ranks[offset] == wanted:
+            tail.append(old[start + offset])
+            wanted -= 1
+    return [*old[:start], *reversed(tail)]
+
+
+def _compute_lcs(old_ids: list[str], new_ids: list[str]) -> list[str]:
+    """Longest common subsequence of two lists, by the table; quadratic only if entries repeat."""
+    if len(set(old_ids)) == len(old_ids) and len(set(new_ids)) == len(new_ids):
+        return _unique_lcs(old_ids, new_ids)
+    rows, columns = len(old_ids), len(new_ids)
+    table = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for i in range(1, rows + 1):
+        for j in range(1, columns + 1):
+            table[i][j] = (
+                table[i - 1][j - 1] + 1
+                if old_ids[i - 1] == new_ids[j - 1]
+                else max(table[i - 1][j], table[i][j - 1])
+            )
+    common: list[str] = []
+    i, j = rows, columns
+    while i and j:
+        if old_ids[i - 1] == new_ids[j - 1]:
+            common.append(old_ids[i - 1])
+            i, j = i - 1, j - 1
+        elif table[i - 1][j] > table[i][j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    common.reverse()
+    return common

@@ -1,0 +1,369 @@
+"""Images as providers take them: bytes of a known type, or an address.
+
+Law: pure functions of an image; no loop, no network. Decoding and encoding take milliseconds, so a
+shell that has a loop calls `prepare` in a thread first; afterwards `serialize_image` only looks up.
+Pillow is imported when a frame is encoded, and never otherwise.
+
+Results are kept in two places: with the `ImageContent`, found by the very image object, its size,
+type and detail, so that a lookup costs nothing; and encoded frames also in a small store found by
+content and size, so that a conversation that was copied or loaded anew does not encode again.
+Changing the bytes of a frame in place is not noticed; giving the content another image is.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from rejoinder._core.items import ChatItem, ImageContent
+from rejoinder.media import VideoBufferType, VideoFrameLike, to_video_frame
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "EncodeOptions",
+    "ResizeOptions",
+    "SerializedImage",
+    "encode",
+    "needs_preparing",
+    "prepare",
+    "serialize_image",
+]
+
+logger = logging.getLogger("rejoinder")
+
+SUPPORTED_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif")
+
+Strategy: TypeAlias = Literal[
+    "center_aspect_fit", "center_aspect_cover", "scale_aspect_fit", "scale_aspect_cover", "skew"
+]
+
+
+@dataclass
+class SerializedImage:
+    """An image, ready for a provider: either `data_bytes` or `external_url`."""
+
+    inference_detail: str
+    mime_type: str | None
+    data_bytes: bytes | None = None
+    external_url: str | None = None
+
+
+@dataclass(frozen=True)
+class ResizeOptions:
+    """The size wanted, in pixels, and what to do when the proportions differ."""
+
+    width: int
+    height: int
+    strategy: Strategy = "scale_aspect_fit"
+    """``center_aspect_fit``: fit, with black borders; ``center_aspect_cover``: fill, cut the rest;
+    ``scale_aspect_fit``: the largest size inside; ``scale_aspect_cover``: the smallest size around;
+    ``skew``: exactly this size."""
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How a frame becomes a file."""
+
+    format: Literal["JPEG", "PNG"] = "JPEG"
+    resize_options: ResizeOptions | None = None
+    quality: int = 75
+    """Of a JPEG, 0 to 95."""
+
+
+def serialize_image(image: ImageContent, *, use_cache: bool = True) -> SerializedImage:
+    """What a provider needs to know of an image.
+
+    A ``data:`` URL is decoded, a frame becomes a JPEG (scaled to fit when both `inference_width`
+    and `inference_height` are set), any other text is taken for an address.
+
+    Args:
+        image: the image; its cache is used and filled.
+        use_cache: with false the cache is neither read nor written.
+
+    Raises:
+        ValueError: a ``data:`` URL without a comma, with broken base64, or of a type that no
+            provider takes; or an image that is neither text nor a frame.
+        ImportError: Pillow is needed and missing.
+    """
+    if not use_cache:
+        return _serialized(image, stored=False)
+    cached = _cached(image)
+    if cached is None:
+        cached = _serialized(image, stored=True)
+        # One entry, written at once: copies of an image share the cache, also between threads.
+        image._cache["serialized_image"] = (image.image, _shape(image), cached)
+    return cached
+
+
+def needs_preparing(items: Iterable[ChatItem]) -> bool:
+    """Whether `prepare` has anything to do that takes time."""
+    return any(True for _ in _unprepared(items))
+
+
+def prepare(items: Iterable[ChatItem]) -> None:
+    """Decode and encode what is not yet cached. Meant for a thread.
+
+    An image that cannot be serialised is passed over: it will be told where it is used.
+    """
+    for image in _unprepared(items):
+        try:
+            serialize_image(image)
+        except (ValueError, TypeError, ImportError):
+            continue
+
+
+def _unprepared(items: Iterable[ChatItem]) -> Iterable[ImageContent]:
+    for item in items:
+        if item.type != "message":
+            continue
+        for part in item.content:
+            if isinstance(part, str) or part.type != "image_content":
+                continue
+            if isinstance(part.image, str) and not part.image.startswith("data:"):
+                continue
+            if _cached(part) is None:
+                yield part
+
+
+def _cached(image: ImageContent) -> SerializedImage | None:
+    entry: tuple[object, object, SerializedImage] | None = image._cache.get("serialized_image")
+    if entry is None or entry[1] != _shape(image):
+        return None
+    source = image.image
+    if entry[0] is source or (isinstance(source, str) and entry[0] == source):
+        return entry[2]
+    return None
+
+
+def _shape(image: ImageContent) -> tuple[object, ...]:
+    return (
+        image.inference_width,
+        image.inference_height,
+        image.inference_detail,
+        image.mime_type,
+    )
+
+
+def _serialized(image: ImageContent, *, stored: bool) -> SerializedImage:
+    source: Any = image.image
+    detail = image.inference_detail
+    if isinstance(source, str):
+        if not source.startswith("data:"):
+            return SerializedImage(
+                inference_detail=detail, mime_type=image.mime_type, external_url=source
+            )
+        mime_type, data = _decode_data_url(source)
+        if image.mime_type and image.mime_type != mime_type:
+            logger.warning(
+                "image %s: its mime_type says %s, its data URL says %s; sent as %s",
+                image.id,
+                image.mime_type,
+                mime_type,
+                image.mime_type,
+            )
+            mime_type = image.mime_type
+        if mime_type not in SUPPORTED_TYPES:
+            raise ValueError(
+                f"image {image.id}: expected one of {', '.join(SUPPORTED_TYPES)}, got {mime_type!r}"
+            )
+        return SerializedImage(inference_detail=detail, mime_type=mime_type, data_bytes=data)
+    try:
+        frame = to_video_frame(source)
+    except TypeError as error:
+        raise ValueError(
+            f"image {image.id}: expected a URL, a data URL or a video frame, "
+            f"got {type(source).__name__}"
+        ) from error
+    width, height = image.inference_width, image.inference_height
+    resize = ResizeOptions(width, height) if width and height else None
+    options = EncodeOptions(resize_options=resize)
+    data = _encode_stored(frame, options) if stored else encode(frame, options)
+    return SerializedImage(inference_detail=detail, mime_type="image/jpeg", data_bytes=data)
+
+
+def _decode_data_url(url: str) -> tuple[str, bytes]:
+    header, comma, payload = url.partition(",")
+    if not comma:
+        raise ValueError(
+            f"data URL: expected 'data:<type>;base64,<data>', got no comma in {url[:40]!r}"
+        )
+    mime_type = header.split(";", 1)[0].split(":", 1)[1]
+    return mime_type, base64.b64decode(payload)
+
+
+# --- encoding ---
+
+_STORE_BYTES = 16 * 1024 * 1024
+_store: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+_store_size = 0
+_store_lock = threading.Lock()
+
+
+def _encode_stored(frame: VideoFrameLike, options: EncodeOptions) -> bytes:
+    global _store_size
+    content = hashlib.blake2b(frame.data, digest_size=20).digest()
+    key = (content, frame.width, frame.height, int(frame.type), options)
+    with _store_lock:
+        data = _store.get(key)
+        if data is not None:
+            _store.move_to_end(key)
+            return data
+    data = encode(frame, options)
+    with _store_lock:
+        if key not in _store:
+            _store[key] = data
+            _store_size += len(data)
+            while _store_size > _STORE_BYTES:
+                _store_size -= len(_store.popitem(last=False)[1])
+    return data
+
+
+def encode(frame: Any, options: EncodeOptions | None = None) -> bytes:
+    """A video frame as a JPEG or PNG file.
+
+    Args:
+        frame: ours, of ``livekit.rtc``, or of PyAV.
+        options: format, size and quality; a JPEG of the frame's own size by default.
+
+    Raises:
+        ImportError: Pillow is missing.
+        ValueError: an unknown format or strategy, or a size that is not positive.
+    """
+    options = options or EncodeOptions()
+    if options.format not in ("JPEG", "PNG"):
+        raise ValueError(f"image format: expected 'JPEG' or 'PNG', got {options.format!r}")
+    picture = _rgb(to_video_frame(frame))
+    if options.resize_options is not None:
+        picture = _resized(picture, options.resize_options)
+    file = io.BytesIO()
+    if options.format == "JPEG":
+        picture.save(file, format="JPEG", quality=options.quality)
+    else:
+        picture.save(file, format="PNG")
+    return file.getvalue()
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            "encoding a video frame needs Pillow: pip install 'rejoinder[images]'"
+        ) from error
+    return Image
+
+
+def _rgb(frame: VideoFrameLike) -> Image:
+    module = _pillow()
+    size = (frame.width, frame.height)
+    data = frame.data
+    kind = VideoBufferType(frame.type)
+    match kind:
+        case VideoBufferType.RGBA:
+            return module.frombuffer("RGB", size, data, "raw", "RGBX", 0, 1)
+        case VideoBufferType.BGRA:
+            return module.frombuffer("RGB", size, data, "raw", "BGRX", 0, 1)
+        case VideoBufferType.ARGB:
+            return module.frombuffer("RGB", size, data, "raw", "XRGB", 0, 1)
+        case VideoBufferType.ABGR:
+            return module.frombuffer("RGB", size, data, "raw", "XBGR", 0, 1)
+        case VideoBufferType.RGB24:
+            return module.frombuffer("RGB", size, data, "raw", "RGB", 0, 1)
+        case _:
+            return _rgb_of_yuv(module, frame, kind)
+
+
+# BT.601 in studio range, as WebRTC sends it, stretched to the full range Pillow expects.
+_LUMA = [min(255, max(0, round((value - 16) * 255 / 219))) for value in range(256)]
+_CHROMA = [min(255, max(0, round((value - 128) * 255 / 224 + 128))) for value in range(256)]
+
+
+def _rgb_of_yuv(module: Any, frame: VideoFrameLike, kind: VideoBufferType) -> Image:
+    width, height = frame.width, frame.height
+    data = memoryview(frame.data).cast("B")
+    half_width, half_height = (width + 1) // 2, (height + 1) // 2
+    if kind is VideoBufferType.I010:
+        # Ten bits in two little-endian bytes: the upper eight of the ten are enough.
+        data = memoryview(bytes(_ten_to_eight(data)))
+    chroma_size = {
+        VideoBufferType.I422: (half_width, height),
+        VideoBufferType.I444: (width, height),
+    }.get(kind, (half_width, half_height))
+    luma = width * height
+    area = chroma_size[0] * chroma_size[1]
+    if kind is VideoBufferType.NV12:
+        both = data[luma : luma + 2 * area]
+        planes = (bytes(both[0::2]), bytes(both[1::2]))
+    else:
+        planes = (bytes(data[luma : luma + area]), bytes(data[luma + area : luma + 2 * area]))
+    y = module.frombuffer("L", (width, height), bytes(data[:luma]), "raw", "L", 0, 1).point(_LUMA)
+    chroma = [
+        module.frombuffer("L", chroma_size, plane, "raw", "L", 0, 1).point(_CHROMA)
+        for plane in planes
+    ]
+    if chroma_size != (width, height):
+        full = (2 * chroma_size[0], height if chroma_size[1] == height else 2 * chroma_size[1])
+        chroma = [
+            plane.resize(full, module.Resampling.BILINEAR).crop((0, 0, width, height))
+            for plane in chroma
+        ]
+    return module.merge("YCbCr", (y, *chroma)).convert("RGB")
+
+
+def _ten_to_eight(data: memoryview) -> bytes:
+    low = int.from_bytes(data[0::2].tobytes(), "little")
+    high = int.from_bytes(data[1::2].tobytes(), "little")
+    size = len(data) // 2
+    mask = int.from_bytes(b"\x3f" * size, "little")
+    return (
+        ((low >> 2) & mask) | ((high & int.from_bytes(b"\x03" * size, "little")) << 6)
+    ).to_bytes(size, "little")
+
+
+def _resized(picture: Image, options: ResizeOptions) -> Image:
+    module = _pillow()
+    width, height = options.width, options.height
+    if width <= 0 or height <= 0:
+        raise ValueError(f"image size: expected positive numbers, got {width}x{height}")
+    if options.strategy == "skew":
+        return picture.resize((width, height))
+    if options.strategy in ("scale_aspect_fit", "center_aspect_fit"):
+        fitted = picture.resize(_fit(picture.size, width, height))
+        if options.strategy == "scale_aspect_fit":
+            return fitted
+        canvas = module.new("RGB", (width, height))
+        canvas.paste(fitted, ((width - fitted.width) // 2, (height - fitted.height) // 2))
+        return canvas
+    if options.strategy in ("scale_aspect_cover", "center_aspect_cover"):
+        covering = picture.resize(_cover(picture.size, width, height))
+        if options.strategy == "scale_aspect_cover":
+            return covering
+        left, top = (covering.width - width) // 2, (covering.height - height) // 2
+        return covering.crop((left, top, left + width, top + height))
+    raise ValueError(
+        "resize strategy: expected center_aspect_fit, center_aspect_cover, scale_aspect_fit, "
+        f"scale_aspect_cover or skew, got {options.strategy!r}"
+    )
+
+
+def _fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    new_width, new_height = width, int(size[1] * width / size[0])
+    if new_height > height:
+        new_width, new_height = int(size[0] * height / size[1]), height
+    return max(1, new_width), max(1, new_height)
+
+
+def _cover(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    new_width, new_height = width, int(size[1] * width / size[0])
+    if new_height < height:
+        new_width, new_height = int(size[0] * height / size[1]), height
+    return max(width, new_width), max(height, new_height)
