@@ -72,6 +72,8 @@ class HttpTransport(Protocol):
         Raises:
             APIConnectionError: no answer.
             APITimeoutError: no connection within `connect_timeout`.
+            APIStatusError: a redirect that is not followed.
+            WireError: the answer is not HTTP.
             ConfigurationError: the request cannot be sent (bad URL, bad header value).
         """
         ...

@@ -1,0 +1,721 @@
+"""HTTP by aiohttp. The only file that knows aiohttp, and the seam where its errors become ours.
+
+What is decided here:
+
+- One pool of connections per event loop, made inside the running loop at its first request, and
+  closed with that loop (also when nobody called `aclose`). After a fork the child makes its own
+  pool and leaves the parent's sockets alone.
+- No cookies, no credentials from netrc, no deadline but the one for connecting: silence is judged
+  by the caller, who knows what counts as an answer.
+- Redirects are followed for 307 and 308 only. To another origin go the body and a few harmless
+  header fields, never a key; from https to http goes nothing.
+- A request is sent once. When a pooled connection turns out to be dead, the request may have been
+  read (and billed) before it died, so sending it again is left to the caller's visible retry, whose
+  first pause is 0.1 s. Connections that the server closed in order are noticed at once and are
+  never picked.
+- A connection whose body was left unread is thrown away, not drained, unless its end follows
+  within a moment (servers send the last few bytes of a stream separately).
+- Neither messages nor causes hold header values or the query of a URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import re
+import ssl as ssl_module
+import urllib.request
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from rejoinder.__about__ import __version__
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    WireError,
+)
+from rejoinder.transport.http import HttpResponse, Request
+
+__all__ = ["AiohttpTransport"]
+
+USER_AGENT: Final = f"rejoinder/{__version__}"
+
+_READ_SIZE: Final = 1 << 16  # aiohttp buffers at most twice this much of a body, decompressed
+_LARGE_BODY: Final = 1 << 20  # beyond it aiohttp wants a file, so as not to write in one go
+_KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a pause in a talk
+_LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
+_MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_KEEPS_METHOD: Final = frozenset({307, 308})
+_FOR_STRANGERS: Final = frozenset({"accept", "accept-encoding", "content-type", "user-agent"})
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FOREIGN: Final = (aiohttp.ClientError, OSError, EOFError, HttpProcessingError, ValueError)
+"""What aiohttp raises. `OSError` holds `TimeoutError` and `ssl.SSLError`."""
+
+
+class AiohttpTransport:
+    """An `HttpTransport`. Cheap to make, may be made without a running loop.
+
+    Args:
+        session: your own `aiohttp.ClientSession`. It is used as it is (its connector, proxy, TLS
+            settings and default header fields) on the loop it was made in, and never closed here.
+            The other arguments do not apply to it.
+        ssl: ``True`` verifies certificates, ``False`` does not, an `ssl.SSLContext` can hold a
+            client certificate or your own authorities, and a string is the path of a file with
+            certificates of authorities (PEM).
+        proxy: URL of a proxy for all requests, ``http://user:password@host:port``.
+        trust_env: without `proxy`, take proxies from ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``
+            and ``NO_PROXY``. netrc files are never read.
+        max_connections: how many connections a loop may hold open at once; further requests wait,
+            within their `connect_timeout`. 0: no limit.
+        keep_alive: seconds an idle connection is kept.
+
+    Raises:
+        ConfigurationError: `proxy` or `ssl` cannot be used.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession | None = None,
+        *,
+        ssl: ssl_module.SSLContext | bool | str = True,
+        proxy: str | None = None,
+        trust_env: bool = True,
+        max_connections: int = 0,
+        keep_alive: float = _KEEP_ALIVE,
+    ) -> None:
+        self._session = session
+        self._ssl = _tls(ssl)
+        self._proxy = None if proxy is None else _Proxy(proxy, "proxy")
+        self._trust_env = trust_env
+        self._max_connections = max_connections
+        self._keep_alive = keep_alive
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._latest: _Pool | None = None
+        self._proxies: dict[str, _Proxy | None] = {}
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._closed = False
+
+    async def send(self, request: Request) -> HttpResponse:
+        """Send `request`; see `HttpTransport.send`.
+
+        Raises:
+            APIConnectionError: no answer: refused, reset, name unknown, certificate refused.
+            APITimeoutError: no connection within `Request.connect_timeout`.
+            APIStatusError: a redirect that is not followed.
+            WireError: the answer is not HTTP.
+            ConfigurationError: the request cannot be sent (bad URL, bad header value).
+        """
+        _check_headers(request.headers)
+        url = _parse_url(request.url)
+        headers: Mapping[str, str] = request.headers
+        if url.raw_user is not None and _has(headers, "authorization"):
+            raise ConfigurationError(
+                f"the URL of {_origin(url)} holds a user name, and the request an Authorization "
+                "header; remove one of them (often: the user name in `base_url`)"
+            )
+        pool = self._pool()
+        if pool.guard is None:
+            await pool.watch(self)
+        redirects = 0
+        while True:
+            raw = await self._exchange(pool, request, url, headers)
+            location = raw.headers.get("Location") if raw.status in _REDIRECTS else None
+            if not location:
+                return _Response(raw, pool, url)
+            _abandon(raw)
+            target = _redirect(request.method, raw.status, url, location)
+            redirects += 1
+            if redirects > _MAX_REDIRECTS:
+                raise APIStatusError(
+                    f"{request.method} {_origin(_parse_url(request.url))}: more than "
+                    f"{_MAX_REDIRECTS} redirects, the last one to {_origin(target)}",
+                    status_code=raw.status,
+                    retryable=False,
+                )
+            if target.origin() != url.origin():
+                headers = {k: v for k, v in headers.items() if k.lower() in _FOR_STRANGERS}
+            url = target
+
+    async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:
+        """Open a connection to the origin of `url` and keep it: one request without a body and
+        without credentials, whose answer does not matter. Errors are swallowed."""
+        try:
+            origin = _parse_url(url).origin()
+            pool = self._pool()
+            if pool.guard is None:
+                await pool.watch(self)
+            request = Request("HEAD", str(origin), connect_timeout=timeout)
+            async with asyncio.timeout(timeout):
+                raw = await self._exchange(pool, request, origin, request.headers)
+                _abandon(raw)
+        except (APIError, ConfigurationError, TimeoutError):
+            return
+
+    async def aclose(self) -> None:
+        """Close all connections, also those in use. A session that was given stays open."""
+        self._closed = True
+        self._latest = None
+        here = asyncio.get_running_loop()
+        for loop, pool in list(self._pools.items()):
+            self._pools.pop(loop, None)
+            if loop is here:
+                await pool.aclose()
+            elif loop.is_running():  # in another thread
+                loop.call_soon_threadsafe(_close_soon, pool)
+            else:
+                pool.discard()
+
+    # -- one exchange ------------------------------------------------------------------------
+
+    async def _exchange(
+        self, pool: _Pool, request: Request, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        body = request.body
+        data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
+        proxy = self._proxy_for(url) if pool.owned else None
+        error: Exception
+        try:
+            if proxy is None:
+                return await pool.session.request(
+                    request.method,
+                    url,
+                    data=data,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=self._timeout(request.connect_timeout),
+                    auto_decompress=True,
+                    raise_for_status=False,
+                    read_bufsize=_READ_SIZE,
+                )
+            tunnel = url.scheme == "https"
+            return await pool.session.request(
+                request.method,
+                url,
+                data=data,
+                headers=headers if tunnel else {**headers, **proxy.headers},
+                allow_redirects=False,
+                timeout=self._timeout(request.connect_timeout),
+                proxy=proxy.url,
+                proxy_headers=proxy.headers if tunnel else None,
+                read_bufsize=_READ_SIZE,
+            )
+        except _FOREIGN as caught:
+            error = caught
+        except RuntimeError as caught:
+            if not pool.session.closed:
+                raise
+            error = caught
+        # Outside the handler, so that no __context__ leads to what may hold keys.
+        raise _translate(error, request, url, pool, proxy) from _clean(error)
+
+    def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
+        timeout = self._timeouts.get(connect)
+        if timeout is None:
+            if len(self._timeouts) >= 64:
+                self._timeouts.clear()
+            timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=None)
+            self._timeouts[connect] = timeout
+        return timeout
+
+    def _proxy_for(self, url: URL) -> _Proxy | None:
+        if self._proxy is not None or not self._trust_env:
+            return self._proxy
+        key = f"{url.scheme}://{url.raw_authority}"
+        try:
+            return self._proxies[key]
+        except KeyError:
+            proxy = self._proxies[key] = _proxy_from_environment(url)
+            return proxy
+
+    # -- pools -------------------------------------------------------------------------------
+
+    def _pool(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        pool = self._latest
+        if pool is not None and pool.loop is loop and pool.pid == os.getpid():
+            return pool
+        return self._find_pool(loop)
+
+    def _find_pool(self, loop: asyncio.AbstractEventLoop) -> _Pool:
+        if self._closed:
+            raise APIConnectionError("this transport was closed", retryable=False)
+        pid = os.getpid()
+        for other, pool in list(self._pools.items()):
+            if pool.pid != pid:
+                # The sockets and the selector belong to the parent as well. Closing them here, or
+                # letting them be collected, would take them out of its selector.
+                _LEFT_TO_THE_PARENT.append(pool)
+                del self._pools[other]
+            elif other.is_closed():
+                del self._pools[other]
+                pool.discard()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = self._make_pool(loop, pid)
+        self._latest = pool
+        return pool
+
+    def _make_pool(self, loop: asyncio.AbstractEventLoop, pid: int) -> _Pool:
+        session = self._session
+        if session is not None:
+            home = getattr(session, "_loop", loop)
+            if home is not loop:
+                raise ConfigurationError(
+                    "the given aiohttp.ClientSession was made in another event loop than this one; "
+                    "give none, and each loop gets its own connections"
+                )
+            return _Pool(loop, pid, session, owned=False)
+        return _Pool(
+            loop,
+            pid,
+            aiohttp.ClientSession(
+                connector=_connector(self._ssl, self._max_connections, self._keep_alive),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT},
+                timeout=aiohttp.ClientTimeout(total=None),
+                trust_env=False,
+                requote_redirect_url=False,
+            ),
+            owned=True,
+        )
+
+
+class _Pool:
+    """The connections of one event loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, pid: int, session: aiohttp.ClientSession, owned: bool
+    ) -> None:
+        self.loop = loop
+        self.pid = pid
+        self.session = session
+        self.owned = owned
+        self.lingering: set[aiohttp.ClientResponse] = set()
+        self.guard: AsyncGenerator[None, None] | None = None
+
+    async def watch(self, transport: AiohttpTransport) -> None:
+        """Tie the session to the end of its loop."""
+        self.guard = _guard(self.session if self.owned else None, weakref.ref(transport), self.loop)
+        await self.guard.__anext__()
+
+    def linger(self, raw: aiohttp.ClientResponse) -> None:
+        """Wait a moment for the end of a body, so that its connection can serve again."""
+        self.lingering.add(raw)
+        timer = self.loop.call_later(_LINGER, self._give_up, raw)
+
+        def ended() -> None:
+            timer.cancel()
+            self.lingering.discard(raw)
+
+        raw.content.on_eof(ended)
+
+    def _give_up(self, raw: aiohttp.ClientResponse) -> None:
+        self.lingering.discard(raw)
+        _abandon(raw)
+
+    async def aclose(self) -> None:
+        for raw in list(self.lingering):
+            self._give_up(raw)
+        if self.guard is not None:
+            await self.guard.aclose()
+        if self.owned and not self.session.closed:
+            await self.session.close()
+        await asyncio.sleep(0)  # transports tell of their end one turn later
+
+    def discard(self) -> None:
+        """Forget a pool whose loop does not run any more."""
+        if self.owned and self.loop.is_closed() and not self.session.closed:
+            closing = self.session.close()
+            try:
+                closing.send(None)  # with a closed loop there is nothing to wait for
+            except (StopIteration, RuntimeError):
+                pass
+            finally:
+                closing.close()
+
+
+async def _guard(
+    session: aiohttp.ClientSession | None,
+    transport: weakref.ref[AiohttpTransport],
+    loop: asyncio.AbstractEventLoop,
+) -> AsyncGenerator[None, None]:
+    """Closes the session when this generator is closed. Event loops close their asynchronous
+    generators before they end (`asyncio.run` does it), and when one is garbage: so a transport that
+    nobody closed leaves neither sockets nor warnings. It must not refer to its pool."""
+    try:
+        yield
+    finally:
+        owner = transport()
+        if owner is not None:
+            owner._pools.pop(loop, None)
+            if owner._latest is not None and owner._latest.loop is loop:
+                owner._latest = None
+        if session is not None:
+            await session.close()
+
+
+_LEFT_TO_THE_PARENT: Final[list[_Pool]] = []
+
+
+def _close_soon(pool: _Pool) -> None:
+    task = pool.loop.create_task(pool.aclose())
+    _CLOSING.add(task)
+    task.add_done_callback(_CLOSING.discard)
+
+
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+
+
+class _Response:
+    """An `HttpResponse`."""
+
+    __slots__ = ("_content", "_headers", "_pool", "_raw", "_url", "status")
+
+    def __init__(self, raw: aiohttp.ClientResponse, pool: _Pool, url: URL) -> None:
+        self.status = raw.status
+        self._raw = raw
+        self._content = raw.content
+        self._pool = pool
+        self._url = url
+        self._headers: dict[str, str] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = {}
+            for name, value in self._raw.headers.items():
+                name = name.lower()
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return headers
+
+    async def read_some(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except _FOREIGN as caught:
+            rest = _unread(self._content)
+            if rest:
+                return rest  # what came before the error; the error comes again
+            error = caught
+        raise self._broken(error) from _clean(error)
+
+    async def read_all(self, limit: int = 1 << 20) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while size < limit:
+            data = await self.read_some()
+            if not data:
+                break
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)[:limit]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        raw = self._raw
+        if raw.content.is_eof():
+            raw.release()
+        elif exc_type is None and raw.content.exception() is None:
+            self._pool.linger(raw)
+        else:
+            _abandon(raw)
+
+    def _broken(self, error: Exception) -> APIError:
+        place = _origin(self._url)
+        names = [self.headers[name] for name in _REQUEST_IDS if name in self.headers]
+        request_id = f" (request_id={names[0]})" if names else ""
+        if isinstance(error, TimeoutError):
+            return APITimeoutError(f"{place}: the connection timed out{request_id}")
+        if isinstance(error, aiohttp.ClientPayloadError):
+            if "encod" in str(error).lower() and "Content-Encoding" in self._raw.headers:
+                return APIConnectionError(
+                    f"{place}: the body cannot be decompressed, or was cut short{request_id}"
+                )
+            return APIConnectionError(
+                f"{place}: the connection closed before the body was complete{request_id}"
+            )
+        return APIConnectionError(f"{place}: the connection broke within the body{request_id}")
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """Bytes that arrived before the error of `content`. aiohttp hides them behind the error."""
+    if not getattr(content, "_buffer", None):
+        return b""
+    error = content.exception()
+    content._exception = None  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        return content.read_nowait()
+    except Exception:  # an internal of aiohttp that is not as we knew it: do without
+        return b""
+    finally:
+        content._exception = error  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _abandon(raw: aiohttp.ClientResponse) -> None:
+    """Throw the connection away, without the farewell of TLS, which would wait for the peer."""
+    if raw.content.is_eof():
+        raw.release()
+        return
+    connection = raw.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    raw.close()
+
+
+# -- addresses, header fields, proxies -----------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _parse_url(text: str) -> URL:
+    shown = text.partition("?")[0][:200]
+    if not text.isprintable() or " " in text:
+        raise ConfigurationError("a URL holds white space or control characters; check `base_url`")
+    try:
+        # As it is: what was signed or escaped by the caller must not be escaped again.
+        url = URL(text, encoded=text.isascii())
+        host, _ = url.raw_host, url.port
+    except ValueError as error:
+        raise ConfigurationError(f"not a URL: {_no_user(shown)!r}") from error
+    if url.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(
+            f"expected a URL that starts with https:// or http:// and names a host, "
+            f"got {_no_user(shown)!r}; check `base_url`"
+        )
+    return url
+
+
+def _no_user(text: str) -> str:
+    head, at, tail = text.rpartition("@")
+    return f"{head.partition('://')[0]}://...@{tail}" if at else text
+
+
+def _origin(url: URL) -> str:
+    """Scheme, host and port, for messages: no user, no path, no query."""
+    try:
+        return str(url.origin())
+    except ValueError:
+        return url.scheme or "an unknown address"
+
+
+def _has(headers: Mapping[str, str], name: str) -> bool:
+    return any(key.lower() == name for key in headers)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if isinstance(value, str) and value.isascii() and value.isprintable():
+            if _TOKEN.fullmatch(name):
+                continue
+            raise ConfigurationError(f"not a name for an HTTP header: {name!r}")
+        _refuse_value(name, value)
+
+
+def _refuse_value(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"header {name!r}: expected str, got {type(value).__name__}")
+    if value.replace("\t", " ").isprintable() and value.isascii():
+        return
+    what = "a line break" if "\n" in value or "\r" in value else "a control character"
+    if not value.isascii():
+        what = "a character outside of ASCII"
+    raise ConfigurationError(
+        f"header {name!r} cannot be sent: its value of {len(value)} characters holds {what}; "
+        "look for stray characters where the value comes from (an API key, often)"
+    )
+
+
+def _redirect(method: str, status: int, url: URL, location: str) -> URL:
+    try:
+        target = url.join(URL(location, encoded=location.isascii()))
+        usable = target.scheme in ("http", "https") and bool(target.raw_host)
+    except ValueError:
+        target, usable = url, False
+    if not usable or target.raw_user is not None:
+        reason = "to an address that cannot be used"
+    elif status not in _KEEPS_METHOD and method not in ("GET", "HEAD"):
+        reason = (
+            f"to {_origin(target)}, which would turn it into a GET; only 307 and 308 are followed. "
+            "Set `base_url` to the address the server names"
+        )
+    elif url.scheme == "https" and target.scheme == "http":
+        reason = f"from https to {_origin(target)}, which is not encrypted"
+    else:
+        return target
+    raise APIStatusError(
+        f"{method} {_origin(url)} was redirected {reason}", status_code=status, retryable=False
+    )
+
+
+class _Proxy:
+    """A proxy, its credentials taken out of its URL (which aiohttp shows in its errors)."""
+
+    __slots__ = ("headers", "url")
+
+    def __init__(self, text: str, source: str) -> None:
+        if "://" not in text:
+            text = f"http://{text}"
+        try:
+            url = URL(text)
+            known = url.scheme in ("http", "https") and bool(url.raw_host)
+        except ValueError:
+            url, known = URL(), False
+        if not known:
+            raise ConfigurationError(
+                f"the proxy in {source} cannot be used: expected http://host:port, got a URL with "
+                f"scheme {url.scheme!r}; give AiohttpTransport a `proxy` of its own, or "
+                "`trust_env=False`"
+            )
+        self.headers: dict[str, str] = {}
+        if url.user is not None:
+            pair = f"{url.user}:{url.password or ''}".encode()
+            token = base64.b64encode(pair).decode()
+            self.headers = {"Proxy-Authorization": f"Basic {token}"}
+        self.url = url.with_user(None)
+
+
+def _proxy_from_environment(url: URL) -> _Proxy | None:
+    # `getproxies` would also ask the system's settings, slowly; the environment is the contract.
+    proxies = urllib.request.getproxies_environment()
+    text = proxies.get(url.scheme)
+    source = f"{url.scheme}_proxy"
+    if text is None:
+        text, source = proxies.get("all"), "all_proxy"
+    if not text:
+        return None
+    address = f"{url.host}:{url.port}"
+    # In the standard library since 2.6, but not in its type stubs.
+    if urllib.request.proxy_bypass_environment(  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        address, proxies
+    ):
+        return None
+    return _Proxy(text, f"the environment variable {source.upper()}")
+
+
+def _tls(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext | bool:
+    if isinstance(option, str):
+        try:
+            return ssl_module.create_default_context(cafile=option)
+        except OSError as error:
+            raise ConfigurationError(
+                f"ssl={option!r}: expected a file with PEM certificates: {error}"
+            ) from error
+    return option
+
+
+def _connector(
+    tls: ssl_module.SSLContext | bool, limit: int, keep_alive: float
+) -> aiohttp.TCPConnector:
+    options: dict[str, Any] = {
+        "ssl": tls,
+        "limit": limit,
+        "keepalive_timeout": keep_alive,
+        "ttl_dns_cache": 60,
+    }
+    with warnings.catch_warnings():
+        # Deprecated there, but the default lets a cancelled TLS connection wait 30 s for its peer.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return aiohttp.TCPConnector(**options, ssl_shutdown_timeout=0.2)
+        except TypeError:  # an aiohttp without that option
+            return aiohttp.TCPConnector(**options)
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+def _translate(
+    error: Exception, request: Request, url: URL, pool: _Pool, proxy: _Proxy | None
+) -> APIError | ConfigurationError:
+    place = f"{request.method} {_origin(url)}"
+    if isinstance(error, TimeoutError):
+        limit = request.connect_timeout
+        within = "" if limit is None else f" within {limit:g} s"
+        return APITimeoutError(f"{place}: no connection{within}")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        via = "the proxy" if proxy is None else f"the proxy {_origin(proxy.url)}"
+        return APIConnectionError(
+            f"{place}: {via} answered {error.status} instead of opening a tunnel",
+            retryable=error.status >= 500,
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        via = "the proxy" if proxy is None else f"the proxy {_origin(proxy.url)}"
+        return APIConnectionError(f"{place}: cannot connect to {via}")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl_module.CertificateError):
+        return APIConnectionError(
+            f"{place}: the server's certificate is not trusted; see the `ssl` argument of "
+            "AiohttpTransport for authorities of your own",
+            retryable=False,
+        )
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return APIConnectionError(f"{place}: the host name cannot be resolved")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return APIConnectionError(f"{place}: no TLS connection")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return APIConnectionError(f"{place}: cannot connect")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return APIConnectionError(f"{place}: the server closed the connection without an answer")
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return WireError(f"{place}: the answer is not valid HTTP ({_parse_problem(error)})")
+    if isinstance(error, RuntimeError):
+        if not pool.owned:
+            return ConfigurationError("the given aiohttp.ClientSession is closed")
+        return APIConnectionError("this transport was closed", retryable=False)
+    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | OSError):
+        if "Cannot combine" in str(error):
+            return ConfigurationError(
+                f"{place}: the given aiohttp.ClientSession adds credentials of its own (`auth`, or "
+                "netrc because of `trust_env=True`) to a request that has an Authorization header"
+            )
+        return ConfigurationError(f"{place}: the request cannot be sent ({type(error).__name__})")
+    if isinstance(error, aiohttp.InvalidURL):
+        return ConfigurationError(f"{place}: not a URL that can be requested")
+    return APIConnectionError(f"{place}: the connection broke before an answer")
+
+
+def _parse_problem(error: Exception) -> str:
+    message = getattr(error, "message", "") or type(error).__name__
+    return " ".join(str(message).split())[:200]
+
+
+def _clean(error: Exception) -> BaseException | None:
+    """`error` as a cause that can be shown: those that hold a request or a URL are replaced."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its arguments hold the request with all header fields. What it says is in our message.
+        return error.__cause__
+    if isinstance(error, aiohttp.InvalidURL):
+        return None
+    if type(error) is aiohttp.ClientOSError and "write request body" in str(error):
+        plain = OSError(error.errno, "cannot write the request body")
+        plain.__cause__ = error.__cause__
+        return plain
+    if isinstance(error, ValueError | aiohttp.ConnectionTimeoutError) and not isinstance(
+        error, ssl_module.SSLError
+    ):
+        return (
+            type(error)("the connection was not made in time")
+            if isinstance(error, aiohttp.ConnectionTimeoutError)
+            else None
+        )
+    return error
