@@ -1,0 +1,222 @@
+"""Errors in the words of the Chat Completions and Responses dialects. Pure.
+
+The law of this file: any JSON value, any bytes, any status in; one `APIError` with a sentence for
+people out. Where no status says what happened (inside a stream, or in a body with status 200), the
+server's own code or type does, by the table below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from rejoinder._core import jsontext
+from rejoinder.errors import APIError, APIStatusError, RefusalError
+from rejoinder.providers._reply import asked_pause, plain_text
+
+__all__ = ["bare_error", "decode_error", "error_from", "error_in_text", "message_of"]
+
+# What servers call their errors, where no status says it: inside a stream, or in a body with 200.
+_STATUS_OF: Final[dict[str, int]] = {
+    "authentication_error": 401,
+    "bad_request": 400,
+    "bad_request_error": 400,
+    "billing_error": 402,
+    "context_length_exceeded": 400,
+    "deadline_exceeded": 504,
+    "engine_overloaded_error": 503,
+    "exceeded_current_quota_error": 429,
+    "insufficient_quota": 429,
+    "internal_error": 500,
+    "internal_server_error": 500,
+    "invalid_api_key": 401,
+    "invalid_prompt": 400,
+    "invalid_request": 400,
+    "invalid_request_error": 400,
+    "invalid_value": 400,
+    "model_not_found": 404,
+    "not_found": 404,
+    "not_found_error": 404,
+    "overloaded": 503,
+    "overloaded_error": 503,
+    "permission_denied": 403,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limited": 429,
+    "resource_exhausted": 429,
+    "server_error": 500,
+    "service_unavailable": 503,
+    "service_unavailable_error": 503,
+    "timeout": 504,
+    "timeout_error": 504,
+    "tool_use_failed": 400,
+    "unauthorized": 401,
+    "unavailable": 503,
+}
+# A filled quota does not empty by waiting a second.
+_HOPELESS: Final = frozenset(
+    {"insufficient_quota", "exceeded_current_quota_error", "billing_hard_limit_reached"}
+)
+_REFUSALS: Final = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "moderation_blocked",
+        "responsibleaipolicyviolation",
+    }
+)
+
+
+def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+    """The error that an answer with an error status stands for.
+
+    Args:
+        status: HTTP status.
+        headers: by lower-case name.
+        body: of any kind, as far as it was read.
+    """
+    error: APIError
+    try:
+        value = jsontext.decode(body)
+    except ValueError:
+        shown = plain_text(body)
+        error = APIStatusError(shown or _phrase(status), status_code=status, body=shown or None)
+    else:
+        error = error_from(value, status=status)
+    if isinstance(error, APIStatusError):
+        for name in ("x-request-id", "apim-request-id", "request-id"):
+            if headers.get(name):
+                error.request_id = headers[name]
+                break
+    error.retry_after = asked_pause(headers)
+    return error
+
+
+def error_from(value: object, *, status: int = -1) -> APIError:
+    """The error in a JSON value: the body of an error answer, or an object inside a stream."""
+    if isinstance(value, list):
+        entries = cast("list[Any]", value)
+        value = entries[0] if entries else None
+    data = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    body: Any = cast("Any", value)
+    inner: Any = data.get("error")
+    if inner and isinstance(inner, (dict, str)):
+        body = cast("Any", inner)
+        data = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+    words = _codes(data)
+    if status < 0:
+        status = _status(data, words)
+    message = message_of(body) or _phrase(status)
+    detail = _upstream(data)
+    if detail and detail not in message:
+        message = f"{message}: {detail}"
+    refused = next((word for word in words if word in _REFUSALS), None)
+    metadata: Any = data.get("metadata")
+    if refused is None and isinstance(metadata, dict) and "flagged_input" in metadata:
+        refused = "moderation"
+    if refused is not None:
+        return RefusalError(
+            message,
+            reason="content_filter" if refused == "responsibleaipolicyviolation" else refused,
+            status_code=status,
+            body=body,
+        )
+    return APIStatusError(
+        message,
+        status_code=status,
+        body=body,
+        retryable=False if any(word in _HOPELESS for word in words) else None,
+    )
+
+
+def _codes(data: Mapping[str, Any]) -> list[str]:
+    words: list[str] = []
+    for holder in (data, data.get("innererror"), data.get("metadata")):
+        if isinstance(holder, Mapping):
+            entries = cast("Mapping[str, Any]", holder)
+            for key in ("code", "type", "status", "error_type"):
+                word = entries.get(key)
+                if isinstance(word, str) and word:
+                    words.append(word.lower())
+    return words
+
+
+def _status(data: Mapping[str, Any], words: list[str]) -> int:
+    for key in ("status_code", "code", "status", "raw_status_code"):
+        number = _number(data.get(key))
+        if number is not None and 100 <= number <= 599:
+            return number
+    for word in words:
+        if word in _STATUS_OF:
+            return _STATUS_OF[word]
+    return -1
+
+
+def message_of(value: object, depth: int = 0) -> str:
+    """The sentence for people in whatever a server calls an error."""
+    if isinstance(value, str):
+        return jsontext.heal(value)
+    if depth > 3:
+        return ""
+    if isinstance(value, dict):
+        data = cast("dict[str, Any]", value)
+        for key in ("message", "detail", "error", "msg", "error_message", "errors", "title"):
+            text = message_of(data.get(key), depth + 1)
+            if text:
+                if key == "msg" and isinstance(data.get("loc"), list):
+                    text += f" (at {'.'.join(str(step) for step in data['loc'])})"
+                return text
+        return ""
+    if isinstance(value, list):
+        entries = cast("list[Any]", value)
+        return "; ".join(filter(None, (message_of(entry, depth + 1) for entry in entries[:5])))
+    return ""
+
+
+def _upstream(data: Mapping[str, Any]) -> str:
+    """What the model's own host said, where a gateway only says that it said something."""
+    metadata = data.get("metadata")
+    if not isinstance(metadata, dict):
+        return ""
+    raw = cast("dict[str, Any]", metadata).get("raw")
+    if isinstance(raw, str) and raw:
+        try:
+            return message_of(jsontext.decode(raw)) or plain_text(raw.encode("utf-8", "replace"))
+        except ValueError:
+            return plain_text(raw.encode("utf-8", "replace"))
+    return message_of(raw)
+
+
+def bare_error(data: bytes) -> object:
+    """The payload of an event named ``error`` that does not call itself one."""
+    try:
+        return jsontext.decode(data) or "error"
+    except ValueError:
+        return plain_text(data) or "error"
+
+
+def error_in_text(text: bytes) -> APIError | None:
+    """The error that a server wrote into the stream without framing it as an event."""
+    for line in text.splitlines():
+        if line[:1] == b"{":
+            try:
+                value = jsontext.decode(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict) and "error" in value:
+                return error_from(cast("object", value))
+    return None
+
+
+def _phrase(status: int) -> str:
+    return f"the server answered with status {status}" if status > 0 else "the server failed"
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        return int(value)
+    return None
