@@ -161,7 +161,7 @@ class APIConnectionError(APIError):
         root = _root_cause(self)
         if root is None:
             return self.message
-        text = str(root) or type(root).__name__
+        text = (root.message if isinstance(root, APIError) else str(root)) or type(root).__name__
         return (
             self.message
             if text in self.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import (
     LLM,
     ChatChunk,
@@ -16,6 +17,7 @@ from rejoinder.llm.llm import (
 __all__ = [
     "LLM",
     "ChatChunk",
+    "ChatContext",
     "ChoiceDelta",
     "CollectedResponse",
     "CompletionUsage",

@@ -247,8 +247,11 @@ class LLMStream(ABC):
         return self
 
     async def __anext__(self) -> ChatChunk:
-        if self._task is None:
-            self._ensure_started()
+        if not len(self._event_ch):  # about to wait, here and not elsewhere
+            if self._task is None:
+                self._ensure_started()
+            elif not self._event_ch.closed:
+                self._check_loop()
         try:
             return await self._event_aiter.__anext__()
         except StopAsyncIteration:
@@ -579,12 +582,10 @@ class _Watch:
             self._handle = None
             self._due = due
             self._task.cancel()
-        elif self._stream._paused:
-            # The pause may end at any moment; look again when silence could next be too long.
-            longest = min(due.at, self._loop.time() + self._deadlines.between_outputs)
-            self._arm(longest)
         else:
-            self._arm(due.at)
+            # An output, or the end of a pause, may make the limit on silence count from then on:
+            # it cannot pass before `between_outputs` from now, so that is when to look again.
+            self._arm(min(due.at, self._loop.time() + self._deadlines.between_outputs))
 
     def _arm(self, at: float) -> None:
         self._handle = None if at == float("inf") else self._loop.call_at(at, self._look)

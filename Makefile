@@ -1,0 +1,56 @@
+# Two commands are all a newcomer needs:  make chat  and  make test
+# Both make their own environment in .venv from exact, recorded versions (requirements/*.lock).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help chat test check tests tests-newer lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+chat: $(VENV)/.chat ## talk to a real model on this machine: no key, no account
+	@$(BIN)/rejoinder chat $(ARGS)
+
+test: check tests ## everything that has to pass: lint, format, types, floors, tests with coverage
+
+check: $(VENV)/.dev ## lint, format, types and import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.dev ## the tests, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+tests-newer: ## the tests on another interpreter:  make tests-newer PYTHON=python3.13 VENV=.venv-3.13
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lock: ## record the versions that are current now
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install -q uv
+	for what in "dev --all-extras --group dev" "chat --extra local --extra cli --group build"; do \
+	  set -- $$what; name=$$1; shift; \
+	  $(VENV)-lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-annotate --no-header --no-emit-index-url -q pyproject.toml "$$@" \
+	    $$([ $$name = chat ] && echo -c requirements/dev.lock) -o requirements/$$name.lock || exit 1; \
+	done
+
+clean: ## remove the environments
+	rm -rf $(VENV) $(VENV)-*
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "rejoinder needs Python 3.11 or newer, %s is %d.%d: make PYTHON=/path/to/python3.11" % (sys.executable, v[0], v[1]))'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.chat: requirements/chat.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --require-hashes -r requirements/chat.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,58 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+# Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
+asyncio.set_event_loop(None)
+
+settings.register_profile(
+    "ci",
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.register_profile(
+    "thorough",
+    max_examples=2000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Calls of the library that would freeze the event loop fail the test.
+
+    What a test itself does in its own coroutines (reading a file, starting a server process) is
+    not watched: only code below ``rejoinder`` is.
+    """
+    if request.node.get_closest_marker("may_block"):
+        yield
+        return
+    blockbuster = BlockBuster("rejoinder", excluded_modules=["rejoinder.testing"])
+    blockbuster.activate()
+    try:
+        yield
+    finally:
+        blockbuster.deactivate()
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recorded provider traffic."""
+    folder = os.environ.get("REJOINDER_RECORDINGS")
+    if not folder:
+        pytest.skip("REJOINDER_RECORDINGS names no folder of recorded traffic")
+    return Path(folder)
