@@ -30,6 +30,7 @@ from rejoinder.errors import (
     WireError,
     create_api_error_from_http,
 )
+from rejoinder.providers._aws_errors import frame_error, http_error
 from rejoinder.providers._reply import (
     Reply,
     asked_pause,
@@ -58,15 +59,6 @@ _STATUS: Final[Mapping[str, int]] = {
     "overloaded_error": 529,
 }
 """The HTTP status that an error type has when it comes before the stream."""
-
-_FRAME_STATUS: Final[Mapping[str, int]] = {
-    "internalServerException": 500,
-    "modelStreamErrorException": 424,
-    "validationException": 400,
-    "throttlingException": 429,
-    "serviceUnavailableException": 503,
-    "modelTimeoutException": 408,
-}
 
 # Content of tools that ran on the provider's side, and other things that are not for the listener.
 _SILENT_BLOCKS: Final = frozenset({"server_tool_use", "mcp_tool_use", "compaction", "fallback"})
@@ -263,7 +255,7 @@ class StreamDecoder:
 
     def _frame(self, message: Message, chunks: list[ChatChunk]) -> None:
         if message.kind in ("exception", "error"):
-            self.failure = bedrock_frame_error(message)
+            self.failure = frame_error(message)
             return
         if message.name != "chunk":
             self.skipped += 1
@@ -513,13 +505,9 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
         if request_id is None and _word(answer.get("request_id")):
             request_id = _word(answer.get("request_id"))
         detail: object = answer.get("error")
-        if detail is None and (answer.get("message") or answer.get("Message")):
-            kind = headers.get("x-amzn-errortype") or _word(answer.get("__type"))
-            detail = {
-                "type": kind.partition(":")[0].rpartition("#")[2],
-                "message": answer.get("message") or answer.get("Message"),
-            }
-        if detail is None and 200 <= status < 300:
+        if detail is None and not 200 <= status < 300 and not answer.get("type"):
+            error = http_error(status, headers, body)
+        elif detail is None and 200 <= status < 300:
             error = WireError(
                 f"expected a stream of events, got a JSON object: {plain_text(body)}", body=answer
             )
@@ -535,24 +523,6 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
     if headers.get("x-should-retry") == "false":
         error.retryable = False
     return error
-
-
-def bedrock_frame_error(message: Message) -> APIError:
-    """The error that an exception or error frame of Bedrock stands for."""
-    answer = read_json_object(message.payload) or {}
-    text = (
-        _word(answer.get("message"))
-        or _word(answer.get("Message"))
-        or _word(message.headers.get(":error-message"))
-        or message.name
-    )
-    status = _FRAME_STATUS.get(message.name[:1].lower() + message.name[1:], 500)
-    original = answer.get("originalStatusCode")
-    if isinstance(original, int) and 400 <= original < 600:
-        status = original
-    return APIStatusError(
-        f"{message.name}: {jsontext.heal(text)}", status_code=status, body=dict(answer) or None
-    )
 
 
 def _error(detail: object, *, status: int | None, request_id: str | None) -> APIError:
