@@ -170,8 +170,8 @@ def response(kind: str, body: str) -> Reading:
         elif item["type"] != "reasoning":
             other = True
     if kind == "stream":
-        assert streamed == reading.text or not final["output"], "deltas and final text differ"
-        reading.text = streamed
+        assert reading.text.startswith(streamed) or not final["output"], "deltas and text differ"
+        reading.text = reading.text or streamed
     usage = final.get("usage")
     if usage:
         read, written = usage["input_tokens"], usage["output_tokens"]
@@ -179,7 +179,8 @@ def response(kind: str, body: str) -> Reading:
         thought = number((usage.get("output_tokens_details") or {}).get("reasoning_tokens"))
         if usage.get("total_tokens") == read + written + thought:
             written += thought
-        reading.usage = (read, number(inside.get("cached_tokens")), written)
+        if read or written:
+            reading.usage = (read, number(inside.get("cached_tokens")), written)
     if final["status"] == "failed" or final.get("error"):
         reading.error = "error"
     elif refusal:

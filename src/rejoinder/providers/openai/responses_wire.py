@@ -1,0 +1,544 @@
+"""Responses API answers: bytes in, chunks out. Pure.
+
+The law of this file: it dispatches on the `type` inside an event, because some servers send no
+event names. The end mark is ``response.completed``, ``response.incomplete`` or ``response.failed``;
+``[DONE]`` proves nothing. Text is handed out as it arrives, a tool call when its item is done;
+what a server leaves out on the way is taken from the final response, so that nothing is lost and
+nothing said twice. Reasoning items are kept whole: they have to travel back. A tool call that the
+token limit cut is never handed out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final, cast
+
+import msgspec
+
+from rejoinder._core import jsontext
+from rejoinder._core.chunks import ChatChunk
+from rejoinder._core.usage import usage_from_responses
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    EmptyResponseError,
+    RefusalError,
+    WireError,
+)
+from rejoinder.providers._completions_errors import (
+    decode_error,
+    error_from,
+    error_in_text,
+    message_of,
+)
+from rejoinder.providers._reply import Reply, plain_text
+from rejoinder.wire.sse import SSEDecoder
+
+__all__ = ["StreamDecoder", "decode_error"]
+
+logger = logging.getLogger("rejoinder")
+
+_LIMIT: Final = 1 << 24
+_PAGE_LIMIT: Final = 4096
+_EXPECTED: Final = "server-sent events of a response"
+_END_MARKS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str | None = None
+    delta: str | None = None
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
+    item: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None
+    text: str | None = None
+    arguments: str | None = None
+    refusal: str | None = None
+    loose: bool = False
+    raw: Any = None
+    """The whole event, where it was read by the tolerant way."""
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+class StreamDecoder:
+    """Bytes of a streamed response in, chunks out.
+
+    Args:
+        allow_empty: an answer without text or tool call is legal (it follows a tool's output).
+
+    Attributes:
+        failure: what the next call will raise.
+        done: an end mark was seen: nothing of interest follows.
+        complete: the same as `done`.
+        finish_reason: the status of the final response: ``completed``, ``incomplete``, ``failed``.
+        progress: grows with every piece of text, thinking or tool arguments.
+        skipped: events that meant nothing to this decoder.
+    """
+
+    __slots__ = (
+        "_allow_empty",
+        "_body",
+        "_cut",
+        "_given",
+        "_items",
+        "_kept",
+        "_mode",
+        "_other",
+        "_refusal",
+        "_reply",
+        "_seen",
+        "_sse",
+        "_texts",
+        "_thoughts",
+        "done",
+        "failure",
+        "finish_reason",
+        "skipped",
+    )
+
+    def __init__(self, *, allow_empty: bool = False) -> None:
+        self._allow_empty = allow_empty
+        self._sse = SSEDecoder()
+        self._reply = Reply("resp_")
+        self._mode = "?"
+        self._body = bytearray()
+        self._items: dict[int, dict[str, Any]] = {}  # calls under way, by place in the output
+        self._given: set[str] = set()  # what was handed out already: calls and reasoning items
+        # What was said, by place in the output: the final texts may hold more.
+        self._texts: dict[tuple[int, int], list[str]] = {}
+        self._thoughts: tuple[int, int] | None = None
+        self._refusal = ""
+        self._other = False
+        self._cut = False
+        self._kept = 0
+        self._seen = False
+        self.failure: APIError | None = None
+        self.done = False
+        self.finish_reason: str | None = None
+        self.skipped = 0
+
+    @property
+    def progress(self) -> int:
+        return self._reply.progress
+
+    @property
+    def complete(self) -> bool:
+        return self.done
+
+    # -- bytes -------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> list[ChatChunk]:
+        """The chunks that `data` completes.
+
+        Raises:
+            APIError: found in an earlier call.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.done:
+            return []
+        if self._mode == "?":
+            self._body += data
+            self._mode = _kind_of_body(self._body)
+            if self._mode == "?":
+                return []
+            data = b"" if self._mode != "events" else bytes(self._body)
+            if self._mode == "events":
+                self._body.clear()
+        if self._mode != "events":
+            self._keep_body(data)
+            return []
+        chunks: list[ChatChunk] = []
+        self._events(self._sse.feed(data), chunks, last=False)
+        if self.failure is None:
+            self.failure = self._sse.failure
+        return chunks
+
+    def close(self) -> list[ChatChunk]:
+        """No more bytes. Returns what is left; where that is followed by an error, `failure` holds
+        it, and the next call raises it.
+
+        Raises:
+            APIError: the answer is not complete, or is a refusal, an error or nothing.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.done:
+            return []
+        chunks: list[ChatChunk] = []
+        if self._mode == "events":
+            self._events(self._sse.close(), chunks, last=True)
+        else:
+            self._read_body(chunks)
+        if self.failure is None and not self.done:
+            self.failure = self._truncated()
+        if self.failure is not None and not chunks:
+            raise self.failure
+        return chunks
+
+    def _events(
+        self, events: list[tuple[str | None, bytes]], chunks: list[ChatChunk], *, last: bool
+    ) -> None:
+        for name, data in events:
+            try:
+                event = _decode_event(data)
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                if data.strip() in (b"[DONE]", b""):
+                    continue
+                try:
+                    event = _walk(jsontext.decode_tolerantly(data))
+                except ValueError as error:
+                    if last:
+                        return  # the event was cut with the stream: close() will say so
+                    self.failure = WireError(
+                        f"an event of the stream is not JSON ({error}): {plain_text(data)!r}",
+                        body=plain_text(data),
+                    )
+                    return
+                if event is None:
+                    self.skipped += 1
+                    continue
+            if event.type is None:
+                event.type = "error" if self._is_error(name, data) else name
+            self._take(event, data, chunks)
+            if self.done or self.failure is not None:
+                return
+
+    def _is_error(self, name: str | None, data: bytes) -> bool:
+        # Gateways put the error of their upstream into the stream as it is, without a type.
+        if name == "error":
+            return True
+        value = jsontext.decode(data)
+        return isinstance(value, dict) and bool(cast("dict[str, Any]", value).get("error"))
+
+    # -- values ------------------------------------------------------------------------------
+
+    def _take(self, event: _Event, data: bytes, chunks: list[ChatChunk]) -> None:
+        self._seen = True
+        kind = event.type
+        if kind == "response.output_text.delta":
+            if event.delta:
+                place = (event.output_index or 0, event.content_index or 0)
+                texts = self._texts.get(place)
+                if texts is None:
+                    texts = self._texts[place] = []
+                texts.append(event.delta)
+                said = self._reply.text(event.delta, event.loose)
+                if said is not None:
+                    chunks.append(said)
+        elif kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
+            if event.delta:
+                self._thought(event, event.delta, chunks)
+        elif kind == "response.function_call_arguments.delta":
+            if event.delta:
+                self._reply.progress += 1
+                self._arguments(event, event.delta, more=True)
+        elif kind == "response.function_call_arguments.done":
+            if event.arguments:
+                self._arguments(event, event.arguments, more=False)
+        elif kind == "response.output_item.added":
+            item = event.item
+            if item is not None and item.get("type") == "function_call":
+                self._reply.progress += 1
+                self._items[event.output_index or 0] = {**item, "arguments": ""}
+                self._keep(len(str(item.get("name"))) + 64)
+        elif kind == "response.output_item.done":
+            if event.item is not None:
+                self._items.pop(event.output_index or 0, None)
+                self._item(event.item, event.output_index or 0, chunks, final=False)
+        elif kind == "response.output_text.done":
+            place = (event.output_index or 0, event.content_index or 0)
+            self._say_rest(place, event.text, chunks)
+        elif kind == "response.refusal.delta":
+            self._refusal += event.delta or ""
+            self._reply.progress += 1
+            self._keep(len(event.delta or ""))
+        elif kind == "response.refusal.done":
+            self._refusal = event.refusal or self._refusal
+        elif kind in ("response.created", "response.in_progress", "response.queued"):
+            self._name(event.response)
+        elif kind in _END_MARKS:
+            response = event.response
+            if response is None:
+                response = {}
+            self._end(response, kind.removeprefix("response."), chunks)
+        elif kind in ("error", "response.error"):
+            self.failure = error_from(event.raw if event.raw is not None else jsontext.decode(data))
+        else:
+            self.skipped += 1
+
+    def _name(self, response: dict[str, Any] | None) -> None:
+        identity = response.get("id") if response is not None else None
+        if isinstance(identity, str) and identity:
+            self._reply.id = identity
+
+    def _say_rest(self, place: tuple[int, int], text: object, chunks: list[ChatChunk]) -> None:
+        """Say what a finished text holds beyond what was said of it piece by piece."""
+        if not isinstance(text, str) or not text:
+            return
+        texts = self._texts.setdefault(place, [])
+        said_before = "".join(texts)
+        if len(text) > len(said_before) and text.startswith(said_before):
+            texts.append(text[len(said_before) :])
+            said = self._reply.text(texts[-1], loose=True)
+            if said is not None:
+                chunks.append(said)
+
+    def _thought(self, event: _Event, text: str, chunks: list[ChatChunk]) -> None:
+        place = (event.output_index or 0, (event.summary_index or 0) + (event.content_index or 0))
+        if self._thoughts is not None and self._thoughts != place:
+            text = "\n\n" + text  # summaries come in paragraphs
+        self._thoughts = place
+        thinking = self._reply.thinking(text, event.loose)
+        if thinking is not None:
+            chunks.append(thinking)
+
+    def _arguments(self, event: _Event, text: str, *, more: bool) -> None:
+        item = self._items.get(event.output_index or 0)
+        if item is not None:
+            parts: list[str] = item.setdefault("_parts", [])
+            if not more:
+                parts.clear()
+            parts.append(text)
+            self._keep(len(text))
+
+    def _item(
+        self, item: dict[str, Any], index: int, chunks: list[ChatChunk], *, final: bool
+    ) -> None:
+        """One item of the output that is done."""
+        kind = item.get("type")
+        if kind == "function_call":
+            self._call(item, chunks)
+        elif kind == "reasoning":
+            key = f"reasoning {item.get('id') or index}"
+            if key not in self._given:
+                self._given.add(key)
+                if self._thoughts is None:
+                    thought = "\n\n".join(
+                        _texts(item.get("summary")) or _texts(item.get("content"))
+                    )
+                    thinking = self._reply.thinking(thought, loose=True) if thought else None
+                    if thinking is not None:
+                        chunks.append(thinking)
+                # Explicit nulls and the status are refused when the item is sent back.
+                kept = {
+                    name: value
+                    for name, value in item.items()
+                    if value is not None and name != "status"
+                }
+                chunks.append(self._reply.state({"openai": {"reasoning_items": [kept]}}))
+        elif kind == "message":
+            for place, part in enumerate(_entries(item.get("content"))):
+                if part.get("type") == "refusal":
+                    self._refusal = str(part.get("refusal") or "") or self._refusal
+                else:
+                    self._say_rest((index, place), part.get("text"), chunks)
+            if isinstance(item.get("phase"), str):
+                chunks.append(self._reply.state({"openai": {"phase": item["phase"]}}))
+        elif isinstance(kind, str):
+            # Done by the provider itself (searches, code, images): an answer, if no words.
+            self._other = True
+            key = f"{kind} {item.get('id') or index}"
+            if key not in self._given:
+                self._given.add(key)
+                self._reply.progress += 1
+                chunks.append(self._reply.state({"openai": {"output_items": [item]}}))
+        else:
+            self.skipped += 1
+
+    def _call(self, item: dict[str, Any], chunks: list[ChatChunk]) -> None:
+        call_id = _word(item.get("call_id")) or _word(item.get("id"))
+        key = f"call {item.get('id') or ''} {call_id}"
+        if key in self._given:
+            return
+        arguments = item.get("arguments")
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else jsontext.encode(arguments).decode()
+        if not arguments and item.get("_parts"):
+            arguments = "".join(item["_parts"])
+        name = _word(item.get("name"))
+        if item.get("status") == "incomplete" and not _is_whole(arguments):
+            self._cut = True
+            logger.warning("the call of tool %r was cut and is left out", name)
+            return
+        self._given.add(key)
+        self._reply.progress += 1
+        chunks.append(self._reply.call(call_id, name, arguments))
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _end(self, response: dict[str, Any], status: str, chunks: list[ChatChunk]) -> None:
+        self._name(response)
+        reason = _word(_object(response.get("incomplete_details")).get("reason"))
+        self.finish_reason = status
+        if status != "failed":
+            for index, item in enumerate(_entries(response.get("output"))):
+                if status == "incomplete" and item.get("type") == "function_call":
+                    item = {**item, "status": "incomplete"}
+                self._item(item, index, chunks, final=True)
+            for item in self._items.values():
+                # Begun and never ended, and not in the final response either.
+                self._call({**item, "status": "incomplete"}, chunks)
+        self._items.clear()
+        chunks.extend(self._reply.rest())
+        usage = usage_from_responses(
+            response.get("usage"), service_tier=response.get("service_tier")
+        )
+        if usage is not None:
+            chunks.append(self._reply.usage(usage))
+        error = response.get("error")
+        if status == "failed" or error:
+            self.failure = error_from(error or {"message": "the response failed", "code": reason})
+        elif self._refusal:
+            text = jsontext.heal(self._refusal)
+            self.failure = RefusalError(f"the model refused: {text}", reason="refusal", body=text)
+        elif reason == "content_filter":
+            self.failure = RefusalError(
+                "the answer was stopped by the provider's content filter", reason="content_filter"
+            )
+        elif status == "cancelled":
+            self.failure = APIStatusError("the response was cancelled", status_code=499)
+        elif not self._reply.said and not self._other:
+            if status == "incomplete":
+                self.failure = EmptyResponseError(
+                    f"the response ended ({reason}) before any text or whole tool call; "
+                    "allow more tokens or less reasoning",
+                    retryable=False,
+                )
+            else:
+                self.failure = self._reply.emptiness(self._allow_empty, f"status {status!r}")
+        self.done = self.failure is None
+
+    def _truncated(self) -> APIError:
+        stray = self._sse.stray
+        if stray:
+            quoted = error_in_text(stray)
+            if quoted is not None:
+                return quoted
+        if not self._seen:
+            if stray:
+                shown = plain_text(stray)
+                return WireError(f"expected {_EXPECTED}, got: {shown}", body=shown)
+            return APIConnectionError("the answer ended without a single event")
+        return APIConnectionError(
+            "the stream ended before its end mark (response.completed); the answer is cut short"
+        )
+
+    # -- memory ------------------------------------------------------------------------------
+
+    def _keep(self, size: int) -> None:
+        self._kept += size
+        if self._kept > _LIMIT and self.failure is None:
+            self.failure = WireError(f"the tool calls of one answer exceed {_LIMIT} characters")
+
+    def _keep_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > (_PAGE_LIMIT if self._mode == "page" else _LIMIT):
+            self.failure = (
+                self._page()
+                if self._mode == "page"
+                else WireError(f"a JSON answer of more than {_LIMIT} bytes; expected {_EXPECTED}")
+            )
+
+    def _page(self) -> APIError:
+        shown = plain_text(bytes(self._body[:_PAGE_LIMIT]))
+        return WireError(f"expected {_EXPECTED}, got a web page: {shown}", body=shown)
+
+    def _read_body(self, chunks: list[ChatChunk]) -> None:
+        """An answer that is no stream: a whole response, an error, or a page."""
+        if self._mode == "?":
+            return
+        if self._mode == "page":
+            self.failure = self._page()
+            return
+        body = bytes(self._body)
+        try:
+            value = jsontext.decode(body)
+        except ValueError:
+            shown = plain_text(body)
+            self.failure = WireError(f"expected {_EXPECTED}, got: {shown}", body=shown)
+            return
+        response = _object(value)
+        status = response.get("status")
+        if isinstance(response.get("output"), list) and isinstance(status, str):
+            self._seen = True
+            self._end(response, status, chunks)
+        elif message_of(value):
+            self.failure = error_from(value)
+        else:
+            self.failure = WireError(f"expected {_EXPECTED}, got: {plain_text(body)}", body=value)
+
+
+def _kind_of_body(head: bytearray) -> str:
+    start = bytes(head).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if not start or bytes(head) in (b"\xef", b"\xef\xbb"):
+        return "?" if len(head) <= _PAGE_LIMIT else "events"
+    if start in (b"{", b"["):
+        return "json"
+    return "page" if start == b"<" else "events"
+
+
+def _walk(value: object) -> _Event | None:
+    """An event from any JSON value, keeping what can be understood of it."""
+    if not isinstance(value, dict):
+        return None
+    data = cast("dict[str, Any]", value)
+
+    def number(name: str) -> int | None:
+        found = data.get(name)
+        return found if isinstance(found, int) else None
+
+    def text(name: str) -> str | None:
+        found = data.get(name)
+        return found if isinstance(found, str) else None
+
+    item, response = data.get("item"), data.get("response")
+    return _Event(
+        type=text("type"),
+        delta=text("delta"),
+        item_id=text("item_id"),
+        output_index=number("output_index"),
+        content_index=number("content_index"),
+        summary_index=number("summary_index"),
+        item=cast("dict[str, Any]", item) if isinstance(item, dict) else None,
+        response=cast("dict[str, Any]", response) if isinstance(response, dict) else None,
+        text=text("text"),
+        arguments=text("arguments"),
+        refusal=text("refusal"),
+        loose=True,
+        raw=data,
+    )
+
+
+def _object(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _entries(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        return []
+    return [
+        cast("dict[str, Any]", entry)
+        for entry in cast("list[Any]", value)
+        if isinstance(entry, dict)
+    ]
+
+
+def _texts(value: object) -> list[str]:
+    return [entry["text"] for entry in _entries(value) if isinstance(entry.get("text"), str)]
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        return isinstance(jsontext.decode(arguments), dict)
+    except ValueError:
+        return False
