@@ -6,10 +6,19 @@ models; unknown keys are ignored, so that histories written by newer versions lo
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    TypeAdapter,
+)
 from pydantic_core import to_jsonable_python
 
 from rejoinder import _stamps
@@ -44,6 +53,37 @@ def _image_id() -> str:
 
 def _now() -> float:
     return _stamps.wall_now()
+
+
+# Bytes that are not text are marked and written in base64; so is text that looks marked.
+_BASE64 = "base64:"
+
+
+def _hash_text(hash: bytes) -> str:
+    try:
+        text = hash.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        if not text.startswith(_BASE64):
+            return text
+    return _BASE64 + base64.b64encode(hash).decode()
+
+
+def _hash_bytes(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_BASE64):
+        try:
+            return base64.b64decode(value[len(_BASE64) :], validate=True)
+        except ValueError:
+            return value
+    return value
+
+
+HashBytes: TypeAlias = Annotated[
+    bytes,
+    BeforeValidator(_hash_bytes),
+    PlainSerializer(_hash_text, return_type=str, when_used="json"),
+]
 
 
 class ImageContent(BaseModel):
@@ -106,7 +146,7 @@ ChatContent: TypeAlias = ImageContent | AudioContent | str
 class ChatMessage(BaseModel):
     """What somebody said."""
 
-    model_config = ConfigDict(defer_build=True)
+    model_config = ConfigDict(defer_build=True, ser_json_bytes="base64")
 
     id: str = Field(default_factory=_item_id)
     type: Literal["message"] = "message"
@@ -114,7 +154,7 @@ class ChatMessage(BaseModel):
     content: list[ChatContent]
     interrupted: bool = False
     transcript_confidence: float | None = None
-    hash: bytes | None = None
+    hash: HashBytes | None = None
     extra: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Opaque state by provider name (thinking blocks, reasoning items), kept with the message."""
     metrics: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -134,7 +174,7 @@ class ChatMessage(BaseModel):
 class FunctionCall(BaseModel):
     """The model asked for a tool to be run."""
 
-    model_config = ConfigDict(defer_build=True)
+    model_config = ConfigDict(defer_build=True, ser_json_bytes="base64")
 
     id: str = Field(default_factory=_item_id)
     type: Literal["function_call"] = "function_call"
@@ -224,22 +264,13 @@ def dump_items(
     # every model three times.
     dumped: list[dict[str, Any]] = []
     for item in items:
-        kind = type(item)
         record: dict[str, Any]
-        if kind is ChatMessage:
-            content: list[Any] = []
-            for part in item.content:
-                if isinstance(part, str):
-                    content.append(part)
-                elif (image and part.type == "image_content") or (
-                    audio and part.type == "audio_content"
-                ):
-                    content.append(part.model_dump(mode="json", exclude_none=True))
+        if type(item) is ChatMessage:
             record = {
                 "id": item.id,
                 "type": "message",
                 "role": item.role,
-                "content": content,
+                "content": _dump_content(item.content, image, audio),
                 "interrupted": item.interrupted,
             }
             if item.transcript_confidence is not None:
@@ -247,10 +278,12 @@ def dump_items(
             if item.hash is not None:
                 record["hash"] = _hash_text(item.hash)
             if item.extra:
-                record["extra"] = to_jsonable_python(item.extra, bytes_mode="base64")
+                record["extra"] = _plain(item.extra)
             if metrics and item.metrics:
-                record["metrics"] = to_jsonable_python(item.metrics, bytes_mode="base64")
-        elif kind is FunctionCall:
+                record["metrics"] = _plain(item.metrics)
+            if timestamp:
+                record["created_at"] = item.created_at
+        elif type(item) is FunctionCall:
             record = {
                 "id": item.id,
                 "type": "function_call",
@@ -258,7 +291,13 @@ def dump_items(
                 "arguments": item.arguments,
                 "name": item.name,
             }
-        elif kind is FunctionCallOutput:
+            if timestamp:
+                record["created_at"] = item.created_at
+            if item.extra:
+                record["extra"] = _plain(item.extra)
+            if item.group_id is not None:
+                record["group_id"] = item.group_id
+        elif type(item) is FunctionCallOutput:
             record = {
                 "id": item.id,
                 "type": "function_call_output",
@@ -267,27 +306,49 @@ def dump_items(
                 "output": item.output,
                 "is_error": item.is_error,
             }
+            if timestamp:
+                record["created_at"] = item.created_at
+            if not item.reply_required:
+                record["reply_required"] = False
         else:
-            record = item.model_dump(mode="json", exclude_none=True)
-            record.pop("created_at", None)
-        if timestamp:
-            record["created_at"] = item.created_at
-        if kind is FunctionCall:
-            if item.extra:
-                record["extra"] = to_jsonable_python(item.extra, bytes_mode="base64")
-            if item.group_id is not None:
-                record["group_id"] = item.group_id
-        elif kind is FunctionCallOutput and not item.reply_required:
-            record["reply_required"] = False
+            record = _dump_model(item, image, audio, timestamp, metrics)
         dumped.append(record)
     return dumped
 
 
-_BASE64 = "base64:"
+def _dump_model(
+    item: ChatItem, image: bool, audio: bool, timestamp: bool, metrics: bool
+) -> dict[str, Any]:
+    """A rare kind, or a subclass with fields of its own."""
+    excluded = {"content"}
+    if not timestamp:
+        excluded.add("created_at")
+    if not metrics:
+        excluded.add("metrics")
+    record = item.model_dump(mode="json", exclude_none=True, exclude=excluded)
+    for name in ("extra", "metrics"):
+        if name in record and not record[name]:
+            del record[name]
+    if record.get("reply_required") is True:
+        del record["reply_required"]
+    if isinstance(item, ChatMessage):
+        record["content"] = _dump_content(item.content, image, audio)
+    return record
 
 
-def _hash_text(hash: bytes) -> str:
-    return hash.decode()
+def _dump_content(content: list[ChatContent], image: bool, audio: bool) -> list[Any]:
+    dumped: list[Any] = []
+    for part in content:
+        if isinstance(part, str):
+            dumped.append(part)
+        elif image if part.type == "image_content" else audio:
+            dumped.append(part.model_dump(mode="json", exclude_none=True))
+    return dumped
+
+
+def _plain(value: dict[str, Any]) -> Any:
+    """A copy that JSON can hold; bytes become base64 text."""
+    return to_jsonable_python(value, bytes_mode="base64")
 
 
 def same_payload(a: ChatItem, b: ChatItem) -> bool:
@@ -295,23 +356,23 @@ def same_payload(a: ChatItem, b: ChatItem) -> bool:
 
     `hash`, `transcript_confidence`, `extra` and `metrics` do not count.
     """
-    if a.type != b.type:
-        return False
-    if a.type == "message":
+    if a.type == "message" and b.type == "message":
         return a.role == b.role and a.interrupted == b.interrupted and a.content == b.content
-    if a.type == "function_call":
+    if a.type == "function_call" and b.type == "function_call":
         return a.name == b.name and a.call_id == b.call_id and a.arguments == b.arguments
-    if a.type == "function_call_output":
+    if a.type == "function_call_output" and b.type == "function_call_output":
         return (
             a.name == b.name
             and a.call_id == b.call_id
             and a.output == b.output
             and a.is_error == b.is_error
         )
-    if a.type == "agent_handoff":
+    if a.type == "agent_handoff" and b.type == "agent_handoff":
         return a.old_agent_id == b.old_agent_id and a.new_agent_id == b.new_agent_id
-    return (
-        a.instructions == b.instructions
-        and a.tools_added == b.tools_added
-        and a.tools_removed == b.tools_removed
-    )
+    if a.type == "agent_config_update" and b.type == "agent_config_update":
+        return (
+            a.instructions == b.instructions
+            and a.tools_added == b.tools_added
+            and a.tools_removed == b.tools_removed
+        )
+    return False

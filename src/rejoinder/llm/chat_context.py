@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, SupportsIndex, cast
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, SupportsIndex, cast
 
 from rejoinder._core import ordered_items
 from rejoinder._core.items import (
@@ -271,19 +269,15 @@ class ChatContext:
         """
         if is_given(max_items) == is_given(max_tokens):
             raise ValueError("ChatContext.truncate: give either max_items or max_tokens")
+        for name, limit in (("max_items", max_items), ("max_tokens", max_tokens)):
+            if is_given(limit) and limit < 0:
+                raise ValueError(f"ChatContext.truncate: expected {name} >= 0, got {limit}")
         if is_given(max_items):
-            if max_items < 0:
-                raise ValueError(
-                    f"ChatContext.truncate: expected max_items of at least 0, got {max_items}"
-                )
             kept = keep_last_items(self._items, max_items)
-        else:
-            assert is_given(max_tokens)
-            if max_tokens < 0:
-                raise ValueError(
-                    f"ChatContext.truncate: expected max_tokens of at least 0, got {max_tokens}"
-                )
+        elif is_given(max_tokens):
             kept = keep_last_tokens(self._items, max_tokens, count or estimate_tokens)
+        else:
+            kept = None
         if kept is not None:
             self._items[:] = kept
         return self

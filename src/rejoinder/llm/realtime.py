@@ -11,15 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import Self
 
 from rejoinder._emitter import EventEmitter
 from rejoinder.llm.chat_context import ChatContext, ChatItem, FunctionCall
 from rejoinder.media import AudioFrame, VideoFrame
-from rejoinder.metrics import Metadata
 from rejoinder.types import NOT_GIVEN, NotGivenOr
 
 if TYPE_CHECKING:
@@ -203,16 +201,17 @@ class RealtimeModel(ABC):
         return "unknown"
 
     @property
-    def metrics_metadata(self) -> Metadata:
+    def metrics_metadata(self) -> dict[str, str]:
         """What metrics say of their origin."""
-        return Metadata(model_name=self.model, model_provider=self.provider)
+        return {"model_name": self.model, "model_provider": self.provider}
 
     @abstractmethod
-    def session(self) -> RealtimeSession[Any]:
+    def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession[Any]:
         """A new session, which connects by itself.
 
-        A model with ``capabilities.can_disable_turn_detection`` also takes
-        ``turn_detection_disabled=``.
+        Args:
+            turn_detection_disabled: the caller decides when the user has finished; only where
+                ``capabilities.can_disable_turn_detection``.
         """
 
     @abstractmethod
