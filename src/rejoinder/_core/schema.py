@@ -1,0 +1,590 @@
+"""From a function's signature to the JSON schema of its arguments, and on to Gemini's dialect.
+
+Law: reads signatures, never calls the function. A `Plan` is built once per function and is
+immutable from then on; whoever wants a schema gets a copy. `docstring_parser` is imported when the
+first docstring is read. May raise TypeError (a parameter that no schema can describe), and
+`UnresolvedName` while a forward reference has no meaning yet.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import marshal
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import NotRequired, ReadOnly, Required
+
+from rejoinder._core.strict import Schema, resolve_ref, strict_schema, why_not_strict
+from rejoinder._core.tools import RunContext
+
+__all__ = [
+    "Frozen",
+    "Parameter",
+    "Plan",
+    "UnresolvedName",
+    "build_plan",
+    "describe",
+    "gemini_schema",
+    "is_context_type",
+    "is_optional_type",
+    "model_of_typed_dict",
+    "raw_context_parameters",
+    "unwrapped",
+]
+
+_EMPTY: Final = inspect.Parameter.empty
+_POSITIONAL: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
+
+class UnresolvedName(NameError):
+    """An annotation names something that does not exist (yet)."""
+
+
+class Frozen:
+    """A JSON value that is handed out as fresh copies, cheaper than `copy.deepcopy`."""
+
+    __slots__ = ("_packed", "_value")
+
+    def __init__(self, value: Any) -> None:
+        self._value: Any = None
+        try:
+            self._packed = marshal.dumps(value)
+        except ValueError:  # holds something that is no JSON, e.g. an enum member in a raw schema
+            self._packed = b""
+            self._value = copy.deepcopy(value)
+
+    def copy(self) -> Any:
+        if self._packed:
+            return marshal.loads(self._packed)  # noqa: S302  our own bytes, never from outside
+        return copy.deepcopy(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a tool.
+
+    Attributes:
+        key: its name in the model's JSON.
+        field: its name in the pydantic model; empty for a context parameter.
+    """
+
+    name: str
+    key: str
+    field: str
+    kind: inspect._ParameterKind
+    default: Any
+    context: type[Any] | None = None
+
+
+class Plan:
+    """Everything that can be known about a function's arguments before it is called."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        parameters: tuple[Parameter, ...],
+        model: type[BaseModel],
+        *,
+        unbound: bool,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.parameters = parameters
+        self.model = model
+        self.unbound = unbound
+        """A method that was looked up on its class: it has a schema and cannot be called."""
+        schema = model.model_json_schema(schema_generator=_QuietSchema)
+        self.schema: Mapping[str, Any] = schema
+        """The plain JSON schema. Shared: not to be changed."""
+        self.legacy = Frozen(schema)
+        self.mender: Callable[[Any], Any] | None = None
+        """Cache of `rejoinder._core.arguments`."""
+
+    def as_bound(self) -> Plan:
+        """The same plan for the method taken from an instance."""
+        bound = copy.copy(self)
+        bound.unbound = False
+        return bound
+
+    @functools.cached_property
+    def recursive(self) -> bool:
+        """Whether a value may hold values of its own kind."""
+        definitions = cast("Mapping[str, Any]", self.schema.get("$defs", {}))
+        return any(
+            f"#/$defs/{name}" in _reachable(definition, definitions, set())
+            for name, definition in definitions.items()
+        )
+
+    @functools.cached_property
+    def strict(self) -> Frozen:
+        return Frozen(strict_schema(self.schema))
+
+    @functools.cached_property
+    def why_not_strict(self) -> str | None:
+        return why_not_strict(self.schema)
+
+    @functools.cached_property
+    def gemini(self) -> Frozen | None:
+        """Gemini's dialect; ``None`` where that dialect cannot say what the function takes."""
+        try:
+            return Frozen(gemini_schema(self.schema))
+        except ValueError:
+            return None
+
+
+def _reachable(node: object, definitions: Mapping[str, Any], found: set[str]) -> set[str]:
+    """Every ``$ref`` that can be reached from `node`."""
+    if isinstance(node, list):
+        for child in cast("list[Any]", node):
+            _reachable(child, definitions, found)
+    elif isinstance(node, Mapping):
+        schema = cast("Mapping[str, Any]", node)
+        ref = schema.get("$ref")
+        if isinstance(ref, str) and ref not in found:
+            found.add(ref)
+            _reachable(definitions.get(ref.rpartition("/")[2]), definitions, found)
+        for child in schema.values():
+            _reachable(child, definitions, found)
+    return found
+
+
+class _QuietSchema(GenerateJsonSchema):
+    # A default that JSON cannot write is left out of the schema and still used for the call.
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as in the base class
+
+
+def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function at the bottom: below methods, partials and ``functools.wraps``."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = cast("functools.partial[Any]", function).func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        elif callable(inner := getattr(function, "__wrapped__", None)):
+            function = inner
+        elif not inspect.isroutine(function) and not inspect.isclass(function):
+            call = getattr(type(function), "__call__", None)  # noqa: B004  the method itself is wanted
+            return call if inspect.isfunction(call) else function
+        else:
+            return function
+
+
+def is_context_type(ty: object, *, allow_subclasses: bool = False) -> bool:
+    """Whether `ty` is the run context class, plain or subscripted.
+
+    Args:
+        ty: an annotation.
+        allow_subclasses: let subclasses count too, and contexts of a LiveKit session.
+    """
+    origin = get_origin(ty) or ty
+    if origin is RunContext:
+        return True
+    return (
+        allow_subclasses
+        and isinstance(origin, type)
+        and any(
+            base is RunContext
+            or (base.__name__ == "RunContext" and base.__module__.startswith("livekit."))
+            for base in origin.__mro__
+        )
+    )
+
+
+def is_optional_type(hint: object) -> bool:
+    """Whether `hint` is a union with ``None``, looking through ``Annotated``."""
+    if get_origin(hint) is Annotated:
+        return is_optional_type(get_args(hint)[0])
+    return get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
+
+
+def _context_class(hint: object) -> type[Any] | None:
+    """The context class that `hint` asks for, looking through ``Annotated`` and ``Optional``."""
+    if get_origin(hint) is Annotated:
+        return _context_class(get_args(hint)[0])
+    if is_optional_type(hint):
+        others = [arg for arg in get_args(hint) if arg is not NoneType]
+        return _context_class(others[0]) if len(others) == 1 else None
+    if is_context_type(hint, allow_subclasses=True):
+        return cast("type[Any]", get_origin(hint) or hint)
+    return None
+
+
+def describe(function: Callable[..., Any]) -> tuple[str | None, dict[str, str]]:
+    """Description and parameter descriptions from a docstring of any common style."""
+    if not getattr(unwrapped(function), "__doc__", None):
+        return None, {}
+    from docstring_parser import parse_from_object
+
+    doc = parse_from_object(unwrapped(function))
+    parameters = {p.arg_name: p.description for p in doc.params if p.description}
+    return doc.description, parameters
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    if sys.version_info >= (3, 14):  # annotations are evaluated late; let the unknown ones be named
+        import annotationlib
+
+        return inspect.signature(
+            function, annotation_format=annotationlib.Format.FORWARDREF
+        )  # pragma: no cover  older interpreters cannot run this
+    return inspect.signature(function)
+
+
+def build_plan(
+    function: Callable[..., Any],
+    *,
+    skip_first: bool = False,
+    unbound: bool = False,
+    localns: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Read the signature of `function`.
+
+    Args:
+        function: anything callable that has a signature.
+        skip_first: leave out the first parameter, because binding fills it.
+        unbound: remember that nothing has bound it yet.
+        localns: names of the scope in which `function` is defined.
+
+    Raises:
+        TypeError: naming the parameter that no JSON schema can describe.
+        UnresolvedName: naming the parameter whose annotation has no meaning (yet).
+    """
+    base = unwrapped(function)
+    label = str(getattr(base, "__name__", None) or type(function).__name__)
+    try:
+        signature = _signature(function)
+    except ValueError:
+        raise TypeError(
+            f"tool `{label}`: expected a function with a signature, got {function!r}"
+        ) from None
+    _, descriptions = describe(function)
+    globalns = getattr(base, "__globals__", {})
+
+    parameters: list[Parameter] = []
+    fields: dict[str, Any] = {}
+    hints: dict[str, Any] = {}
+    for index, parameter in enumerate(signature.parameters.values()):
+        if index == 0 and skip_first:
+            continue
+        name = parameter.name
+        hint = _hint(parameter, label, globalns, localns)
+        context = _context_class(hint)
+        if context is not None:
+            parameters.append(Parameter(name, name, "", parameter.kind, parameter.default, context))
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            hint, default = list[hint], Field(default_factory=list)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            hint, default = dict[str, hint], Field(default_factory=dict)
+        else:
+            default = parameter.default
+        info = _field(hint, default, descriptions.get(name))
+        field = name if _usable_as_field(name) else f"parameter_{index}"
+        key = name
+        annotated = _annotated_field(hint)
+        for source in (annotated, info):
+            if source is not None:
+                alias = source.validation_alias or source.alias
+                key = alias if isinstance(alias, str) else key
+        if field != name and key == name:
+            info.alias = info.validation_alias = key
+            info = cast(
+                "FieldInfo", Field(**{**_given(info), "alias": key, "validation_alias": key})
+            )
+        parameters.append(Parameter(name, key, field, parameter.kind, parameter.default))
+        fields[field] = (hint, info)
+        hints[field] = hint
+
+    model = _model(_model_name(label), fields)
+    try:
+        return Plan(function, label, tuple(parameters), model, unbound=unbound)
+    except PydanticUserError as error:
+        _blame(label, parameters, fields, error)
+
+
+def raw_context_parameters(function: Callable[..., Any]) -> dict[str, type[Any]]:
+    """The context parameters of a raw tool."""
+    label = str(getattr(unwrapped(function), "__name__", function))
+    globalns = getattr(unwrapped(function), "__globals__", {})
+    found: dict[str, type[Any]] = {}
+    for parameter in _signature(function).parameters.values():
+        context = _context_class(_hint(parameter, label, globalns, None))
+        if context is not None:
+            found[parameter.name] = context
+    return found
+
+
+def _hint(
+    parameter: inspect.Parameter,
+    label: str,
+    globalns: Mapping[str, Any],
+    localns: Mapping[str, Any] | None,
+) -> Any:
+    annotation = parameter.annotation
+    if annotation is _EMPTY:
+        return Any
+    holder = type("_Holder", (), {"__annotations__": {parameter.name: annotation}})
+    try:
+        # dict(): typing insists on a real one
+        hints = typing.get_type_hints(
+            holder, dict(globalns), dict(localns or {}), include_extras=True
+        )
+    except NameError as error:
+        raise UnresolvedName(
+            f"tool `{label}`, parameter `{parameter.name}`: the annotation {annotation!r} names "
+            f"{error.name!r}, which does not exist; define or import it before the tool is used "
+            "(an import under TYPE_CHECKING is not enough)",
+            name=error.name,
+        ) from None
+    except Exception as error:
+        raise TypeError(
+            f"tool `{label}`, parameter `{parameter.name}`: expected a type, got the annotation "
+            f"{annotation!r} ({error})"
+        ) from error
+    return hints[parameter.name]
+
+
+def _annotated_field(hint: object) -> FieldInfo | None:
+    if get_origin(hint) is not Annotated:
+        return None
+    return next((extra for extra in get_args(hint)[1:] if isinstance(extra, FieldInfo)), None)
+
+
+def _given(info: FieldInfo) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if not info.is_required():
+        if info.default_factory is not None:
+            given["default_factory"] = info.default_factory
+        else:
+            given["default"] = info.default
+    if info.description:
+        given["description"] = info.description
+    return given
+
+
+def _field(hint: object, default: Any, description: str | None) -> FieldInfo:
+    # A fresh object every time: the one inside an `Annotated` alias is shared by all its users.
+    inner = _annotated_field(hint)
+    if isinstance(default, FieldInfo):
+        if description and not default.description and not (inner and inner.description):
+            default = FieldInfo.merge_field_infos(default, description=description)
+        return default
+    given: dict[str, Any] = {}
+    if default is not _EMPTY and (inner is None or inner.is_required()):
+        given["default"] = default
+    if description and not (inner is not None and inner.description):
+        given["description"] = description
+    return cast("FieldInfo", Field(**given))
+
+
+_RESERVED: Final = frozenset(dir(BaseModel))
+
+
+def _usable_as_field(name: str) -> bool:
+    # Names with an underscore in front are private to pydantic, others hide its own attributes.
+    return not name.startswith(("_", "model_")) and name not in _RESERVED
+
+
+def _model_name(label: str) -> str:
+    return "".join(part.capitalize() for part in label.split("_")) + "Args"
+
+
+def _model(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return cast(
+                "type[BaseModel]",
+                create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields),
+            )
+        except PydanticUserError as error:
+            if len(fields) == 1:
+                raise
+            _blame(name, (), fields, error)
+
+
+def _blame(
+    label: str,
+    parameters: typing.Iterable[Parameter],
+    fields: Mapping[str, Any],
+    error: PydanticUserError,
+) -> typing.NoReturn:
+    """Find the parameter that pydantic cannot describe, and say so."""
+    names = {parameter.field: parameter.name for parameter in parameters}
+    for field, definition in fields.items():
+        try:
+            _model("Probe", {field: definition}).model_json_schema(schema_generator=_QuietSchema)
+        except PydanticUserError as reason:
+            why = str(reason).split("\n", 1)[0]
+            raise TypeError(
+                f"tool `{label}`, parameter `{names.get(field, field)}`: no JSON schema can "
+                f"describe {definition[0]!r} ({why}); use a plain type, a pydantic model, a "
+                "TypedDict, a dataclass or an enum, or take it from the run context"
+            ) from reason
+    raise error
+
+
+def model_of_typed_dict(typed_dict: type[Any]) -> type[BaseModel]:
+    """A model with the fields of a TypedDict. A field that may be absent may also be null, because
+    the strict form wants every field to be there."""
+    hints = typing.get_type_hints(typed_dict, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, hint in hints.items():
+        optional = name in getattr(typed_dict, "__optional_keys__", ())
+        while get_origin(hint) in (Required, NotRequired, ReadOnly):
+            optional = get_origin(hint) is NotRequired or (
+                optional and get_origin(hint) is not Required
+            )
+            (hint,) = get_args(hint)
+        fields[name] = (hint | None, None) if optional else (hint, ...)
+    return _model(typed_dict.__name__, fields)
+
+
+# ---------------------------------------------------------------------------------------------
+# Gemini's dialect
+
+_GEMINI_KEYS: Final = {
+    "description": "description",
+    "pattern": "pattern",
+    "minimum": "minimum",
+    "maximum": "maximum",
+    "minItems": "min_items",
+    "maxItems": "max_items",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minProperties": "min_properties",
+    "maxProperties": "max_properties",
+}
+_GEMINI_FORMATS: Final = frozenset(
+    {"date-time", "enum", "float", "double", "int32", "int64"}
+)  # every other one is refused by the API
+
+
+def gemini_schema(schema: Mapping[str, Any]) -> Schema | None:
+    """The ``Schema`` object of the Gemini API for a plain JSON schema, or ``None`` for an object
+    without properties.
+
+    Raises:
+        ValueError: where that dialect has no words: recursion, free keys, "anything".
+    """
+    out = _gemini(schema, schema, "$", frozenset())
+    return out if out.get("type") != "OBJECT" or "properties" in out else None
+
+
+def _gemini(node: object, root: Mapping[str, Any], path: str, inside: frozenset[str]) -> Schema:
+    if not isinstance(node, Mapping):
+        raise ValueError(f"JSON schema at {path}: Gemini cannot express {node!r}")
+    source = dict(cast("Mapping[str, Any]", node))
+    all_of = source.pop("allOf", None)
+    if all_of is not None:
+        if len(all_of) != 1:
+            raise ValueError(f"JSON schema at {path}: Gemini has no `allOf`")
+        source = {**all_of[0], **source}
+    ref = source.pop("$ref", None)
+    if ref is not None:
+        if ref in inside:
+            raise ValueError(f"JSON schema at {path}: Gemini cannot express the recursion of {ref}")
+        target = resolve_ref(root=root, ref=ref)
+        return _gemini({**target, **source}, root, path, inside | {ref})
+
+    out: Schema = {}
+    for key, name in _GEMINI_KEYS.items():
+        if key in source:
+            out[name] = source[key]
+    kinds = source.get("type")
+    if isinstance(kinds, list):
+        kinds = list(cast("list[str]", kinds))
+        if "null" in kinds:
+            out["nullable"] = True
+            kinds.remove("null")
+        if len(kinds) != 1:
+            out["any_of"] = [{"type": kind.upper()} for kind in kinds]
+            return out
+        kinds = kinds[0]
+
+    variants = source.get("anyOf", source.get("oneOf"))
+    if isinstance(variants, list):
+        return _gemini_union(cast("list[Any]", variants), out, root, path, inside)
+
+    values = [source["const"]] if "const" in source else source.get("enum")
+    if isinstance(values, list):
+        return _gemini_enum(cast("list[Any]", values), out)
+    if kinds is None:
+        raise ValueError(f"JSON schema at {path}: Gemini cannot express a value of any type")
+    out["type"] = kinds.upper()
+    if source.get("format") in _GEMINI_FORMATS:
+        out["format"] = source["format"]
+    if kinds == "integer":
+        if isinstance(above := source.get("exclusiveMinimum"), int):
+            out["minimum"] = above + 1
+        if isinstance(below := source.get("exclusiveMaximum"), int):
+            out["maximum"] = below - 1
+    if kinds == "array":
+        if "items" not in source or "prefixItems" in source:
+            raise ValueError(f"JSON schema at {path}: Gemini wants one type for all items")
+        out["items"] = _gemini(source["items"], root, f"{path}[]", inside)
+    if kinds == "object":
+        properties = source.get("properties")
+        if properties:
+            out["properties"] = {
+                name: _gemini(child, root, f"{path}.{name}", inside)
+                for name, child in properties.items()
+            }
+            required = [name for name in source.get("required", ()) if name in properties]
+            if required:
+                out["required"] = required
+        elif path != "$" or source.get("additionalProperties"):
+            raise ValueError(f"JSON schema at {path}: Gemini cannot express free keys")
+    return out
+
+
+def _gemini_union(
+    variants: list[Any], out: Schema, root: Mapping[str, Any], path: str, inside: frozenset[str]
+) -> Schema:
+    others = [variant for variant in variants if variant.get("type") != "null"]
+    if len(others) < len(variants):
+        out["nullable"] = True
+    parts = [_gemini(v, root, f"{path}.anyOf[{i}]", inside) for i, v in enumerate(others)]
+    if len(parts) == 1:
+        return {**parts[0], **out}
+    if parts:
+        out["any_of"] = parts
+    else:
+        out["type"] = "NULL"
+    return out
+
+
+def _gemini_enum(values: list[Any], out: Schema) -> Schema:
+    if None in values:
+        out["nullable"] = True
+        values = [value for value in values if value is not None]
+    if all(isinstance(value, str) for value in values):
+        out["type"] = "STRING"
+        out["enum"] = values
+        return out
+    # The API takes an enum of texts only; other values are named in the description.
+    kind = "INTEGER" if all(isinstance(value, int) for value in values) else "NUMBER"
+    if all(isinstance(value, bool) for value in values):
+        kind = "BOOLEAN"
+    elif any(isinstance(value, str) for value in values):
+        raise ValueError("JSON schema: Gemini cannot express an enum of mixed types")
+    out["type"] = kind
+    allowed = "One of " + ", ".join(str(value) for value in values) + "."
+    out["description"] = f"{out['description']} {allowed}" if "description" in out else allowed
+    return out

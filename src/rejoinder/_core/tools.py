@@ -1,0 +1,188 @@
+"""The words of tools: what a tool may say, what is known about it, what it is given when it runs.
+
+Law: values only. Nothing here runs a tool, builds a schema or knows an event loop. The public
+names are re-exported by `rejoinder.llm.tool_context`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, cast
+
+from typing_extensions import NotRequired, TypedDict, TypeVar
+
+from rejoinder._core.items import FunctionCall
+
+__all__ = [
+    "Function",
+    "FunctionToolInfo",
+    "NamedToolChoice",
+    "RawFunctionDescription",
+    "RawFunctionToolInfo",
+    "RunContext",
+    "StopResponse",
+    "ToolChoice",
+    "ToolError",
+    "ToolFlag",
+    "ToolOptions",
+]
+
+
+class Function(TypedDict):
+    """Names the function of a `NamedToolChoice`."""
+
+    name: str
+
+
+class NamedToolChoice(TypedDict):
+    """The model has to call this very function."""
+
+    type: Literal["function"]
+    function: Function
+
+
+ToolChoice: TypeAlias = NamedToolChoice | Literal["auto", "required", "none"]
+
+
+class RawFunctionDescription(TypedDict):
+    """A tool described by hand: its JSON schema reaches the provider as it is."""
+
+    name: str
+    description: NotRequired[str | None]
+    parameters: dict[str, object]
+
+
+class ToolError(Exception):
+    """Raised (or returned) by a tool: `message` is what the model gets to read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self._message = message
+
+    @property
+    def message(self) -> str:
+        return self._message
+
+
+class StopResponse(Exception):
+    """Raised (or returned) by a tool: the call is answered, and the model is not asked again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class ToolFlag(enum.Flag):
+    """Marks for a session layer. Accepted and kept; nothing in this package acts on them."""
+
+    NONE = 0
+    IGNORE_ON_ENTER = enum.auto()
+    CANCELLABLE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """How one tool is run.
+
+    Attributes:
+        timeout: seconds one run may take; ``None``: as long as it likes.
+        interruptible: whether an interruption may cancel a run. A tool that is not interruptible
+            finishes in the background, and its result still enters the conversation.
+        threaded: run a plain (not ``async``) function in a worker thread, so that it may block.
+    """
+
+    timeout: float | None = None
+    interruptible: bool = True
+    threaded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(
+                f"timeout of a tool: expected seconds greater than 0, got {self.timeout!r}"
+            )
+
+
+@dataclass(slots=True)
+class FunctionToolInfo:
+    """What the decorator noted about a function tool."""
+
+    name: str
+    description: str | None
+
+
+@dataclass(slots=True)
+class RawFunctionToolInfo:
+    """What the decorator noted about a raw function tool."""
+
+    name: str
+    raw_schema: dict[str, Any]
+
+
+Userdata_T = TypeVar("Userdata_T", default=Any)
+
+
+class RunContext(Generic[Userdata_T]):
+    """Given to a tool that has a parameter of this type (or of a subclass of it).
+
+    The parameter is not part of the schema, so the model neither sees nor fills it.
+    """
+
+    def __init__(
+        self,
+        function_call: FunctionCall | None = None,
+        *,
+        userdata: Userdata_T = cast("Any", None),
+        interruptible: bool = True,
+    ) -> None:
+        self._function_call = function_call
+        self._userdata = userdata
+        self._interruptible = interruptible
+
+    @property
+    def userdata(self) -> Userdata_T:
+        """The application's own object, the same for every call of a turn.
+
+        Raises:
+            ValueError: if the turn was started without one.
+        """
+        if self._userdata is None:
+            raise ValueError(
+                "RunContext.userdata: nothing was given; pass `userdata=` when the turn starts"
+            )
+        return self._userdata
+
+    @property
+    def function_call(self) -> FunctionCall:
+        """The call that is being run.
+
+        Raises:
+            ValueError: if the context was made without a call.
+        """
+        if self._function_call is None:
+            raise ValueError("RunContext.function_call: this context belongs to no call")
+        return self._function_call
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hexadecimal characters that are the same whenever this very call is run.
+
+        Hand it to a service that takes an idempotency key, so that running a call a second time
+        (after a crash, from a stored history) does not repeat its effect.
+        """
+        return idempotency_key(self.function_call)
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether an interruption may still cancel this run."""
+        return self._interruptible
+
+    def disallow_interruptions(self) -> None:
+        """From here on the run is finished whatever happens. Call it before a side effect."""
+        self._interruptible = False
+
+
+def idempotency_key(call: FunctionCall) -> str:
+    """The same text for the same call item, also in another process."""
+    text = f"{call.id}\0{call.call_id}\0{call.name}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

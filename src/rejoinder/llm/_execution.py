@@ -1,0 +1,238 @@
+"""Running one tool call, and turning whatever happens into an answer for the model."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from rejoinder._core.chunks import FunctionToolCall
+from rejoinder._core.items import FunctionCall, FunctionCallOutput
+from rejoinder._core.tools import RunContext, StopResponse, ToolError
+from rejoinder.llm._signatures import prepare_function_arguments
+from rejoinder.llm.tool_context import ToolContext, get_tool_options
+
+__all__ = ["FunctionCallResult", "execute_function_call", "make_function_call_output"]
+
+logger = logging.getLogger("rejoinder")
+
+
+@dataclass
+class FunctionCallResult:
+    """What came of one tool call.
+
+    Attributes:
+        fnc_call: the call; its arguments are rewritten as clean JSON if they had to be repaired.
+        fnc_call_out: the answer for the model.
+        raw_output: what the tool returned.
+        raw_exception: what the tool raised (or returned, if it was an exception).
+    """
+
+    fnc_call: FunctionCall
+    fnc_call_out: FunctionCallOutput
+    raw_output: Any = None
+    raw_exception: BaseException | None = None
+    fnc_call_updates: list[Any] = field(default_factory=list[Any])
+
+    @property
+    def stop(self) -> bool:
+        """Whether the tool wants no further reply of the model."""
+        return isinstance(self.raw_exception, StopResponse)
+
+
+def to_function_call(tool_call: FunctionToolCall | FunctionCall) -> FunctionCall:
+    """The item for a call that a model streamed; an item stays itself."""
+    if isinstance(tool_call, FunctionCall):
+        return tool_call
+    return FunctionCall(
+        call_id=tool_call.call_id,
+        name=tool_call.name,
+        arguments=tool_call.arguments or "{}",
+        extra=dict(tool_call.extra or {}),
+    )
+
+
+async def execute_function_call(
+    tool_call: FunctionToolCall | FunctionCall,
+    tool_ctx: ToolContext,
+    *,
+    call_ctx: object | None = None,
+) -> FunctionCallResult:
+    """Run one tool call: read its arguments, call the function, answer the model.
+
+    Whatever the tool does, the result holds an output: its value as text; the text of a `ToolError`;
+    a general text for any other failure, whose details go to the log and not to the model; an
+    explanation when the arguments do not fit, the tool does not exist, or its time is up.
+
+    Args:
+        tool_call: the call, from a chunk or from the history.
+        tool_ctx: the tools there are.
+        call_ctx: what context parameters get; default a `RunContext` of this call.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled; the tool was cancelled with it.
+    """
+    call = to_function_call(tool_call)
+    if not call.arguments.strip():
+        call.arguments = "{}"
+    tool = tool_ctx.get_function_tool(call.name)
+    if tool is None:
+        text = tool_ctx.unknown_tool(call.name)
+        return make_function_call_output(
+            fnc_call=call, output=None, exception=ValueError(text), message=text
+        )
+    options = get_tool_options(tool)
+    if call_ctx is None:
+        call_ctx = RunContext(call, interruptible=options.interruptible)
+    try:
+        args, kwargs = prepare_function_arguments(
+            fnc=tool, json_arguments=call.arguments, call_ctx=call_ctx
+        )
+    except ToolError as error:
+        _canonicalise(call)
+        return make_function_call_output(fnc_call=call, output=None, exception=error)
+    except Exception as error:
+        logger.exception("the arguments of the tool %r could not be prepared", call.name)
+        return make_function_call_output(fnc_call=call, output=None, exception=error)
+    _canonicalise(call)
+
+    try:
+        async with asyncio.timeout(options.timeout) as limit:
+            output = await _call(tool, args, kwargs, threaded=options.threaded)
+    except TimeoutError as error:
+        if not limit.expired():  # the tool's own
+            return _failed(call, error)
+        text = (
+            f"`{call.name}` did not finish within {options.timeout:g} s and was stopped. "
+            "It may have had an effect already"
+        )
+        logger.warning("the tool %r did not finish within %g s", call.name, options.timeout)
+        return make_function_call_output(fnc_call=call, output=None, exception=error, message=text)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return _failed(call, error)  # something inside the tool was cancelled, not we
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return _failed(call, error)
+    return make_function_call_output(fnc_call=call, output=output, exception=None)
+
+
+async def _call(
+    tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, threaded: bool
+) -> Any:
+    if threaded and not inspect.iscoroutinefunction(tool):
+        return await asyncio.to_thread(tool, *args, **kwargs)
+    value = tool(*args, **kwargs)
+    if inspect.isawaitable(value):
+        return await cast("Awaitable[Any]", value)
+    return value
+
+
+def _failed(call: FunctionCall, error: BaseException) -> FunctionCallResult:
+    if not isinstance(error, ToolError | StopResponse):
+        logger.error("the tool %r failed", call.name, exc_info=error)
+    return make_function_call_output(fnc_call=call, output=None, exception=error)
+
+
+def _canonicalise(call: FunctionCall) -> None:
+    """Rewrite arguments that are not plain JSON, so that they can be sent back to any provider."""
+    from rejoinder._core.arguments import canonical_arguments
+
+    call.arguments = canonical_arguments(call.arguments)
+
+
+def make_function_call_output(
+    *,
+    fnc_call: FunctionCall,
+    output: Any,
+    exception: BaseException | None,
+    message: str | None = None,
+) -> FunctionCallResult:
+    """The answer for the model, from what a tool returned or raised.
+
+    Args:
+        fnc_call: the call that is answered.
+        output: what the tool returned.
+        exception: what it raised, if it did.
+        message: the text for the model, instead of the general one for `exception`.
+    """
+    if exception is None and isinstance(output, BaseException):
+        output, exception = None, output
+    text, is_error, reply_required = "", False, True
+    if exception is not None:
+        match exception:
+            case ToolError():
+                text, is_error = str(exception.message), True
+            case StopResponse():
+                reply_required = False
+            case _:
+                is_error = True
+                text = message or (
+                    f"`{fnc_call.name}` failed with an internal error. "
+                    "Calling it again in the same way may not help"
+                )
+    else:
+        try:
+            text = _as_text(output)
+        except _NoTextError:
+            is_error = True
+            text = (
+                f"`{fnc_call.name}` was run, but its result ({type(output).__name__}) cannot be "
+                "shown as text"
+            )
+            logger.error(
+                "the tool %r returned %s: expected text, numbers, lists, dicts, a pydantic model or "
+                "a dataclass",
+                fnc_call.name,
+                type(output),
+            )
+    return FunctionCallResult(
+        fnc_call=fnc_call,
+        fnc_call_out=FunctionCallOutput(
+            name=fnc_call.name,
+            call_id=fnc_call.call_id,
+            output=text,
+            is_error=is_error,
+            reply_required=reply_required,
+        ),
+        raw_output=output,
+        raw_exception=exception,
+    )
+
+
+class _NoTextError(Exception):
+    """The value has no text form that a model could use."""
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if _is_plain(value):
+        return str(value)
+    from rejoinder._core.arguments import structured_text
+
+    text = structured_text(value)
+    if text is None:
+        raise _NoTextError
+    return text
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if value is None or isinstance(value, str | int | float | complex):
+        return True
+    if depth > 32:
+        return False
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_is_plain(item, depth + 1) for item in cast("list[Any]", value))
+    if isinstance(value, dict):
+        return all(
+            isinstance(key, str | int | float | complex | type(None)) and _is_plain(item, depth + 1)
+            for key, item in cast("dict[Any, Any]", value).items()
+        )
+    return False

@@ -1,0 +1,207 @@
+"""Schemas and arguments of tools, and the schemas of structured replies."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypeVar
+
+from pydantic import BaseModel
+
+from rejoinder._core.tools import ToolError
+from rejoinder.llm.tool_context import (
+    FunctionTool,
+    RawFunctionTool,
+    get_tool_name,
+    is_function_tool,
+    is_raw_function_tool,
+    plan_of,
+)
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = [
+    "ResponseFormatT",
+    "build_legacy_openai_schema",
+    "build_strict_openai_schema",
+    "function_arguments_to_pydantic_model",
+    "is_context_type",
+    "is_typed_dict",
+    "parse_function_arguments",
+    "prepare_function_arguments",
+    "to_openai_response_format",
+    "to_response_format_param",
+    "validated_arguments",
+]
+
+ResponseFormatT = TypeVar("ResponseFormatT", default=Any)
+
+
+def is_context_type(ty: object, *, allow_subclasses: bool = False) -> bool:
+    """Whether `ty` is the run context class, plain or subscripted; with `allow_subclasses` also a
+    subclass of it."""
+    from rejoinder._core import schema
+
+    return schema.is_context_type(ty, allow_subclasses=allow_subclasses)
+
+
+def function_arguments_to_pydantic_model(func: Callable[..., Any]) -> type[BaseModel]:
+    """A model with one field per parameter of `func`, context parameters left out.
+
+    Raises:
+        TypeError: a parameter that no schema can describe.
+        NameError: an annotation that names something unknown.
+    """
+    return plan_of(func).model
+
+
+def build_legacy_openai_schema(
+    function_tool: FunctionTool | RawFunctionTool, *, internally_tagged: bool = False
+) -> dict[str, Any]:
+    """The tool in OpenAI's envelope, with pydantic's plain schema. A fresh object.
+
+    Args:
+        function_tool: the tool.
+        internally_tagged: flat, with ``"type": "function"`` inside (the Responses API).
+
+    Raises:
+        AttributeError: `function_tool` is no tool.
+    """
+    from rejoinder.llm._tool_specs import legacy_openai
+
+    return legacy_openai(function_tool, internally_tagged=internally_tagged)
+
+
+def build_strict_openai_schema(function_tool: FunctionTool | RawFunctionTool) -> dict[str, Any]:
+    """The tool in OpenAI's envelope, with the strict schema. A fresh object.
+
+    Raises:
+        AttributeError: `function_tool` is no tool.
+    """
+    from rejoinder.llm._tool_specs import strict_openai
+
+    return strict_openai(function_tool)
+
+
+def parse_function_arguments(json_arguments: str | bytes) -> dict[str, Any]:
+    """The JSON object that a model wrote, repaired where it can mean one thing only.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    from rejoinder._core.arguments import parse_arguments
+
+    try:
+        return parse_arguments(json_arguments)
+    except ToolError as error:
+        raise ValueError(error.message) from error
+
+
+def prepare_function_arguments(
+    *,
+    fnc: FunctionTool | RawFunctionTool,
+    json_arguments: str | bytes,
+    call_ctx: object | None = None,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments to call `fnc` with.
+
+    Args:
+        fnc: the tool; a method has to be bound.
+        json_arguments: the JSON text that the model wrote.
+        call_ctx: what context parameters get.
+
+    Raises:
+        ToolError: the arguments do not fit; the text tells the model what is wrong.
+        TypeError: a context parameter without a default, and no `call_ctx`.
+        ValueError: `fnc` is no tool.
+    """
+    from rejoinder._core import arguments
+
+    if is_function_tool(fnc):
+        return arguments.bind_arguments(
+            plan_of(fnc), json_arguments, call_ctx=call_ctx, tool=fnc.info.name
+        )
+    if is_raw_function_tool(fnc):
+        return arguments.bind_raw_arguments(
+            fnc, json_arguments, call_ctx=call_ctx, tool=get_tool_name(fnc)
+        )
+    raise ValueError(f"expected a tool (a function decorated with @function_tool), got {fnc!r}")
+
+
+def validated_arguments(
+    fnc: FunctionTool | RawFunctionTool, json_arguments: str | bytes
+) -> dict[str, Any]:
+    """The arguments by parameter name, validated and with defaults, without context parameters.
+
+    Raises:
+        ToolError: the arguments do not fit.
+    """
+    from rejoinder._core import arguments
+
+    if is_raw_function_tool(fnc):
+        return arguments.parse_arguments(json_arguments, tool=get_tool_name(fnc))
+    return arguments.validate_arguments(plan_of(fnc), json_arguments, tool=get_tool_name(fnc))
+
+
+# ---------------------------------------------------------------------------------------------
+# response formats
+
+
+def is_typed_dict(cls: object) -> bool:
+    """Whether `cls` is a TypedDict, or another subclass of dict with annotations."""
+    return isinstance(cls, type) and issubclass(cls, dict) and bool(inspect.get_annotations(cls))
+
+
+def to_response_format_param(
+    response_format: type[Any],
+) -> tuple[str, type[BaseModel] | TypeAdapter[Any]]:
+    """Name and validator of the type that a structured reply shall have.
+
+    Args:
+        response_format: a pydantic model, a TypedDict, or a dataclass (pydantic's or not).
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(response_format, type):
+        if issubclass(response_format, BaseModel):
+            return response_format.__name__, response_format
+        if dataclasses.is_dataclass(response_format):
+            from pydantic import TypeAdapter
+
+            return response_format.__name__, TypeAdapter(response_format)
+        if is_typed_dict(response_format):
+            return response_format.__name__, _model_of_typed_dict(response_format)
+    raise TypeError(
+        "response format: expected a pydantic model, a TypedDict or a dataclass, got "
+        f"{response_format!r}"
+    )
+
+
+def _model_of_typed_dict(typed_dict: type[Any]) -> type[BaseModel]:
+    from rejoinder._core.schema import model_of_typed_dict
+
+    return model_of_typed_dict(typed_dict)
+
+
+def to_openai_response_format(response_format: type[Any]) -> dict[str, Any]:
+    """`response_format` as OpenAI's ``response_format`` parameter: a strict JSON schema.
+
+    Raises:
+        TypeError: see `to_response_format_param`.
+    """
+    from rejoinder.llm._strict import to_strict_json_schema
+
+    name, model = to_response_format_param(response_format)
+    return {
+        "type": "json_schema",
+        "json_schema": {
+            "schema": to_strict_json_schema(model, null_for_default=False),
+            "name": name,
+            "strict": True,
+        },
+    }

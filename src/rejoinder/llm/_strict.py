@@ -1,0 +1,37 @@
+"""The strict form of pydantic models, as structured outputs want it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from rejoinder._core.strict import resolve_ref, strict_schema
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["resolve_ref", "strict_schema", "to_strict_json_schema"]
+
+
+def to_strict_json_schema(
+    model: type[BaseModel] | TypeAdapter[Any], *, null_for_default: bool = True
+) -> dict[str, Any]:
+    """The strict JSON schema of `model`; a fresh object.
+
+    Args:
+        model: a pydantic model or a type adapter.
+        null_for_default: let null stand for "use the default", as tools do.
+
+    Raises:
+        TypeError: `model` is neither.
+    """
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        schema = model.model_json_schema()
+    elif callable(make := getattr(model, "json_schema", None)):
+        schema = make()
+    else:
+        raise TypeError(
+            f"strict schema: expected a pydantic model or TypeAdapter, got {type(model).__name__}"
+        )
+    return strict_schema(schema, null_for_default=null_for_default)

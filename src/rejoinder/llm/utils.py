@@ -1,0 +1,49 @@
+"""What `livekit.agents.llm.utils` offers, gathered from the rooms where it is made."""
+
+from __future__ import annotations
+
+from rejoinder.llm._execution import (
+    FunctionCallResult,
+    execute_function_call,
+    make_function_call_output,
+)
+from rejoinder.llm._signatures import (
+    ResponseFormatT,
+    build_legacy_openai_schema,
+    build_strict_openai_schema,
+    function_arguments_to_pydantic_model,
+    is_context_type,
+    is_typed_dict,
+    parse_function_arguments,
+    prepare_function_arguments,
+    to_openai_response_format,
+    to_response_format_param,
+    validated_arguments,
+)
+from rejoinder.wire.tags import (
+    THINK_TAG_END,
+    THINK_TAG_START,
+    ThinkingTokenFilter,
+    strip_thinking_tokens,
+)
+
+__all__ = [
+    "THINK_TAG_END",
+    "THINK_TAG_START",
+    "FunctionCallResult",
+    "ResponseFormatT",
+    "ThinkingTokenFilter",
+    "build_legacy_openai_schema",
+    "build_strict_openai_schema",
+    "execute_function_call",
+    "function_arguments_to_pydantic_model",
+    "is_context_type",
+    "is_typed_dict",
+    "make_function_call_output",
+    "parse_function_arguments",
+    "prepare_function_arguments",
+    "strip_thinking_tokens",
+    "to_openai_response_format",
+    "to_response_format_param",
+    "validated_arguments",
+]
