@@ -360,7 +360,9 @@ def _bind(
     for parameter in plan.parameters:
         kind = parameter.kind
         if parameter.context is not None:
-            value = _context(plan, parameter.name, parameter.default, parameter.context, call_ctx)
+            value: Any = _context(
+                plan, parameter.name, parameter.default, parameter.context, call_ctx
+            )
         else:
             value = values[parameter.field]
         if kind is inspect.Parameter.VAR_POSITIONAL:
@@ -376,7 +378,7 @@ def _bind(
 
 def _context(
     plan: Plan, name: str, default: Any, wanted: type[Any], call_ctx: object | None
-) -> object:
+) -> Any:
     if call_ctx is not None:
         return call_ctx
     if default is not inspect.Parameter.empty:
@@ -443,7 +445,8 @@ def _mender(schema: object, root: JsonSchema, refs: dict[str, list[Mender]]) -> 
 
 def _ref_mender(ref: str, root: JsonSchema, refs: dict[str, list[Mender]]) -> Mender | None:
     if ref not in refs:
-        refs[ref] = cell = []
+        cell: list[Mender] = []
+        refs[ref] = cell
         made = _mender(resolve_ref(root=root, ref=ref), root, refs)
         # A definition that refers to itself has already handed out the cell.
         cell.append(made or _same)

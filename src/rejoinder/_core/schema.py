@@ -15,16 +15,27 @@ import marshal
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NoReturn,
+    NotRequired,
+    Required,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import NotRequired, ReadOnly, Required
+from typing_extensions import ReadOnly
 
 from rejoinder._core.strict import Schema, resolve_ref, strict_schema, why_not_strict
 from rejoinder._core.tools import RunContext
@@ -278,7 +289,6 @@ def build_plan(
 
     parameters: list[Parameter] = []
     fields: dict[str, Any] = {}
-    hints: dict[str, Any] = {}
     for index, parameter in enumerate(signature.parameters.values()):
         if index == 0 and skip_first:
             continue
@@ -288,30 +298,19 @@ def build_plan(
         if context is not None:
             parameters.append(Parameter(name, name, "", parameter.kind, parameter.default, context))
             continue
+        default = parameter.default
         if parameter.kind is parameter.VAR_POSITIONAL:
             hint, default = list[hint], Field(default_factory=list)
         elif parameter.kind is parameter.VAR_KEYWORD:
             hint, default = dict[str, hint], Field(default_factory=dict)
-        else:
-            default = parameter.default
-        info = _field(hint, default, descriptions.get(name))
+        key = _alias(_annotated_field(hint)) or _alias(default) or name
         field = name if _usable_as_field(name) else f"parameter_{index}"
-        key = name
-        annotated = _annotated_field(hint)
-        for source in (annotated, info):
-            if source is not None:
-                alias = source.validation_alias or source.alias
-                key = alias if isinstance(alias, str) else key
-        if field != name and key == name:
-            info.alias = info.validation_alias = key
-            info = cast(
-                "FieldInfo", Field(**{**_given(info), "alias": key, "validation_alias": key})
-            )
-        parameters.append(Parameter(name, key, field, parameter.kind, parameter.default))
-        fields[field] = (hint, info)
-        hints[field] = hint
+        fields[field] = _definition(
+            hint, default, descriptions.get(name), key if field != name else None
+        )
+        parameters.append(Parameter(name, key, field, parameter.kind, default))
 
-    model = _model(_model_name(label), fields)
+    model = _model(_model_name(label), fields, label, parameters)
     try:
         return Plan(function, label, tuple(parameters), model, unbound=unbound)
     except PydanticUserError as error:
@@ -366,31 +365,34 @@ def _annotated_field(hint: object) -> FieldInfo | None:
     return next((extra for extra in get_args(hint)[1:] if isinstance(extra, FieldInfo)), None)
 
 
-def _given(info: FieldInfo) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if not info.is_required():
-        if info.default_factory is not None:
-            given["default_factory"] = info.default_factory
-        else:
-            given["default"] = info.default
-    if info.description:
-        given["description"] = info.description
-    return given
+def _alias(field: object) -> str | None:
+    if not isinstance(field, FieldInfo):
+        return None
+    alias = field.validation_alias or field.alias
+    return alias if isinstance(alias, str) else None
 
 
-def _field(hint: object, default: Any, description: str | None) -> FieldInfo:
-    # A fresh object every time: the one inside an `Annotated` alias is shared by all its users.
+def _definition(
+    hint: Any, default: Any, description: str | None, alias: str | None
+) -> tuple[Any, Any]:
+    """What ``create_model`` wants to know about one field.
+
+    Everything is said in objects of our own: the one inside an ``Annotated`` alias is shared by all
+    its users, and pydantic 2.12 takes no notice of changes to it.
+    """
     inner = _annotated_field(hint)
     if isinstance(default, FieldInfo):
-        if description and not default.description and not (inner and inner.description):
-            default = FieldInfo.merge_field_infos(default, description=description)
-        return default
-    given: dict[str, Any] = {}
-    if default is not _EMPTY and (inner is None or inner.is_required()):
-        given["default"] = default
+        # The parameter's default is itself a description of the field: it has the last word.
+        if description:
+            hint = Annotated[hint, Field(description=description)]
+        return (Annotated[hint, Field(alias=alias)] if alias else hint), default
     if description and not (inner is not None and inner.description):
-        given["description"] = description
-    return cast("FieldInfo", Field(**given))
+        hint = Annotated[hint, Field(description=description)]
+    if alias:
+        hint = Annotated[hint, Field(alias=alias)]
+    if inner is not None and not inner.is_required():
+        return hint, Field()  # a default inside the annotation wins over the parameter's
+    return hint, ... if default is _EMPTY else default
 
 
 _RESERVED: Final = frozenset(dir(BaseModel))
@@ -405,26 +407,28 @@ def _model_name(label: str) -> str:
     return "".join(part.capitalize() for part in label.split("_")) + "Args"
 
 
-def _model(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
+def _model(
+    name: str,
+    fields: Mapping[str, Any],
+    label: str = "",
+    parameters: Iterable[Parameter] = (),
+) -> type[BaseModel]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return cast(
-                "type[BaseModel]",
-                create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields),
-            )
+            return create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
         except PydanticUserError as error:
-            if len(fields) == 1:
+            if not label:
                 raise
-            _blame(name, (), fields, error)
+            _blame(label, parameters, fields, error)
 
 
 def _blame(
     label: str,
-    parameters: typing.Iterable[Parameter],
+    parameters: Iterable[Parameter],
     fields: Mapping[str, Any],
     error: PydanticUserError,
-) -> typing.NoReturn:
+) -> NoReturn:
     """Find the parameter that pydantic cannot describe, and say so."""
     names = {parameter.field: parameter.name for parameter in parameters}
     for field, definition in fields.items():

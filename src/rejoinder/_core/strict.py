@@ -118,8 +118,8 @@ def _allow_null(out: Schema) -> None:
 
 
 def _add_null_type(out: Schema) -> None:
-    kind = out["type"]
-    kinds: list[str] = list(kind) if isinstance(kind, list) else [kind]
+    kind: Any = out["type"]
+    kinds: list[str] = cast("list[str]", kind) if isinstance(kind, list) else [kind]
     if "null" not in kinds:
         out["type"] = [*kinds, "null"]
     enum = out.get("enum")

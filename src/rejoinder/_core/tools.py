@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, cast
+from typing import Any, Generic, Literal, NotRequired, TypeAlias, cast
 
-from typing_extensions import NotRequired, TypedDict, TypeVar
+from typing_extensions import TypedDict, TypeVar
 
 from rejoinder._core.items import FunctionCall
 
@@ -132,7 +132,7 @@ class RunContext(Generic[Userdata_T]):
         self,
         function_call: FunctionCall | None = None,
         *,
-        userdata: Userdata_T = cast("Any", None),
+        userdata: Userdata_T = None,  # type: ignore[assignment]  # the type of "none given"
         interruptible: bool = True,
     ) -> None:
         self._function_call = function_call

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -99,8 +99,9 @@ async def execute_function_call(
         return make_function_call_output(fnc_call=call, output=None, exception=error)
     _canonicalise(call)
 
+    limit = asyncio.timeout(options.timeout)
     try:
-        async with asyncio.timeout(options.timeout) as limit:
+        async with limit:
             output = await _call(tool, args, kwargs, threaded=options.threaded)
     except TimeoutError as error:
         if not limit.expired():  # the tool's own
@@ -130,7 +131,7 @@ async def _call(
         return await asyncio.to_thread(tool, *args, **kwargs)
     value = tool(*args, **kwargs)
     if inspect.isawaitable(value):
-        return await cast("Awaitable[Any]", value)
+        return await value
     return value
 
 
@@ -190,7 +191,7 @@ def make_function_call_output(
                 "the tool %r returned %s: expected text, numbers, lists, dicts, a pydantic model or "
                 "a dataclass",
                 fnc_call.name,
-                type(output),
+                type(cast("object", output)),
             )
     return FunctionCallResult(
         fnc_call=fnc_call,

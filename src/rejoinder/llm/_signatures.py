@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
 from rejoinder._core.tools import ToolError
 from rejoinder.llm.tool_context import (
@@ -153,7 +152,11 @@ def validated_arguments(
 
 def is_typed_dict(cls: object) -> bool:
     """Whether `cls` is a TypedDict, or another subclass of dict with annotations."""
-    return isinstance(cls, type) and issubclass(cls, dict) and bool(inspect.get_annotations(cls))
+    return (
+        isinstance(cls, type)
+        and issubclass(cls, dict)
+        and bool(inspect.get_annotations(cast("type[Any]", cls)))
+    )
 
 
 def to_response_format_param(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from rejoinder._core.strict import resolve_ref, strict_schema
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 __all__ = ["resolve_ref", "strict_schema", "to_strict_json_schema"]
 
@@ -28,10 +25,8 @@ def to_strict_json_schema(
     """
     if isinstance(model, type) and issubclass(model, BaseModel):
         schema = model.model_json_schema()
-    elif callable(make := getattr(model, "json_schema", None)):
-        schema = make()
+    elif isinstance(model, TypeAdapter):
+        schema = model.json_schema()
     else:
-        raise TypeError(
-            f"strict schema: expected a pydantic model or TypeAdapter, got {type(model).__name__}"
-        )
+        raise TypeError(f"strict schema: expected a pydantic model or TypeAdapter, got {model!r}")
     return strict_schema(schema, null_for_default=null_for_default)

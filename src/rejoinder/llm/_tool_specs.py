@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from rejoinder._core.schema import Frozen, gemini_schema
 from rejoinder.llm.tool_context import (
@@ -137,14 +137,16 @@ def _anthropic(tool: FunctionTool | RawFunctionTool, *, strict: bool = True) -> 
     return {**out, "input_schema": plan.legacy.copy()}
 
 
-def _uses(schema: Any, keys: frozenset[str]) -> bool:
+def _uses(schema: object, keys: frozenset[str]) -> bool:
     if isinstance(schema, list):
-        return any(_uses(part, keys) for part in schema)
-    if not isinstance(schema, dict):
+        return any(_uses(part, keys) for part in cast("list[object]", schema))
+    if not isinstance(schema, Mapping):
         return False
-    if any(key in schema and not isinstance(schema[key], dict) for key in keys):
+    node = cast("Mapping[str, object]", schema)
+    # A property may bear the name of a keyword; then a schema stands behind it.
+    if any(key in node and not isinstance(node[key], Mapping) for key in keys):
         return True
-    return any(_uses(part, keys) for part in schema.values())
+    return any(_uses(part, keys) for part in node.values())
 
 
 def _google(tool: FunctionTool | RawFunctionTool, *, json_schema: bool = True) -> Spec:

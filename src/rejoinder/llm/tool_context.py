@@ -92,12 +92,12 @@ else:
 
 class _FunctionToolMeta(_ProtocolMeta):
     # By the attachment alone: the members of a protocol cannot be seen on a bound method.
-    def __instancecheck__(cls, instance: object) -> bool:
+    def __instancecheck__(cls, instance: object) -> bool:  # noqa: N805  a metaclass
         return hasattr(instance, _INFO)
 
 
 class _RawFunctionToolMeta(_ProtocolMeta):
-    def __instancecheck__(cls, instance: object) -> bool:
+    def __instancecheck__(cls, instance: object) -> bool:  # noqa: N805  a metaclass
         return hasattr(instance, _RAW_INFO)
 
 
@@ -421,16 +421,21 @@ def _taggable(function: Callable[..., Any], tag: str = _INFO) -> Callable[..., A
         return _copy_of(function) if tag in function.__dict__ else function
     if not inspect.ismethod(function) and tag not in getattr(function, "__dict__", {tag: None}):
         return function
+    return functools.update_wrapper(_stand_in(function), function, updated=())
+
+
+def _stand_in(function: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
 
-        async def stand_in(*args: Any, **kwargs: Any) -> Any:
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
             return await function(*args, **kwargs)
-    else:
 
-        def stand_in(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
+        return call_async
 
-    return functools.update_wrapper(stand_in, function, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _copy_of(function: types.FunctionType) -> types.FunctionType:
@@ -443,7 +448,7 @@ def _copy_of(function: types.FunctionType) -> types.FunctionType:
     )
     functools.update_wrapper(copied, function)
     copied.__kwdefaults__ = function.__kwdefaults__
-    del copied.__wrapped__
+    del copied.__dict__["__wrapped__"]
     return copied
 
 

@@ -55,10 +55,10 @@ class TagSplitter:
             raise ValueError(
                 f"expected two tags that are not empty, got {start_tag!r} and {end_tag!r}"
             )
-        self._start = start_tag
-        self._end = end_tag
-        self._inside = inside
-        self._pending = ""
+        self._start: str = start_tag
+        self._end: str = end_tag
+        self._inside: bool = inside
+        self._pending: str = ""
 
     @property
     def inside(self) -> bool:
