@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NotRequired, TypeAlias, cast
+from typing import Any, Generic, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict, TypeVar
 
