@@ -1,0 +1,97 @@
+"""What a stream itself costs per chunk: `LLMStream` of rejoinder and of LiveKit Agents 1.2.17.
+
+The chunks are made beforehand, so that only the shell is measured: channel, metrics, iteration.
+Both run in turn, each in a process of its own environment, and CPU time counts.
+
+    python bench/stream_overhead.py            # makes its environments in .bench/ the first time
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+CHUNKS = 32_000
+
+
+def child(package: str, burst: int) -> None:
+    """Run in the environment of `package`; prints CPU microseconds per chunk."""
+    if package == "rejoinder":
+        from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, LLMStream
+        from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS
+    else:
+        from livekit.agents.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, LLMStream
+        from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
+
+    chunks = [
+        ChatChunk(id="r", delta=ChoiceDelta(role="assistant", content="word "))
+        for _ in range(CHUNKS)
+    ]
+
+    class Model(LLM):
+        def chat(self, *, chat_ctx, tools=None, conn_options=DEFAULT_API_CONNECT_OPTIONS, **_):
+            return Stream(self, chat_ctx=chat_ctx, tools=[], conn_options=conn_options)
+
+    class Stream(LLMStream):
+        async def _run(self):
+            send = self._event_ch.send_nowait
+            for start in range(0, CHUNKS, burst):
+                for chunk in chunks[start : start + burst]:
+                    send(chunk)
+                await asyncio.sleep(0)
+
+    async def once() -> float:
+        count = 0
+        reports = []
+        model = Model()
+        model.on("metrics_collected", reports.append)
+        begin = time.process_time()
+        async with model.chat(chat_ctx=ChatContext.empty()) as stream:
+            async for _ in stream:
+                count += 1
+        took = time.process_time() - begin
+        assert count == CHUNKS
+        assert len(reports) == 1
+        return took / CHUNKS * 1e6
+
+    async def main() -> None:
+        await once()
+        print(json.dumps([await once() for _ in range(3)]))
+
+    asyncio.run(main())
+
+
+def main() -> None:
+    from environments import LIVEKIT, OURS, run
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", nargs=2, metavar=("PACKAGE", "BURST"))
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child[0], int(arguments.child[1]))
+        return
+    samples: dict[tuple[str, int], list[float]] = {}
+    for _ in range(arguments.rounds):
+        for environment in (OURS, LIVEKIT):
+            for burst in (16, 1):
+                output = run(environment, [__file__, "--child", environment.name, str(burst)])
+                samples.setdefault((environment.name, burst), []).extend(json.loads(output))
+    print(f"CPU microseconds per chunk, median (min..max) of {arguments.rounds * 3} runs")
+    for (name, burst), values in samples.items():
+        how = f"bursts of {burst}" if burst > 1 else "one at a time"
+        print(
+            f"  {name:<24} {how:<14} {statistics.median(values):6.2f}"
+            f"  ({min(values):.2f}..{max(values):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
