@@ -1,0 +1,262 @@
+"""Who we are for AWS: credentials given, from the environment, or from botocore's chain.
+
+botocore is imported at the first need, and works in a thread: its chain reads files, runs processes
+and asks metadata services over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from typing import Any, Final
+
+from rejoinder import _stamps
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
+from rejoinder.providers._aws_errors import STALE_CREDENTIALS
+from rejoinder.providers._sigv4 import Credentials
+
+__all__ = ["REGIONS", "AWSCredentials", "check_region", "dns_suffix", "is_stale"]
+
+# Fetch new ones this long before the old ones end; never look more often than that.
+_MARGIN: Final = 300.0
+_AT_LEAST: Final = 30.0
+
+_TRANSIENT: Final = frozenset(
+    {
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "EndpointConnectionError",
+        "HTTPClientError",
+        "MetadataRetrievalError",
+        "ReadTimeoutError",
+    }
+)
+"""Names of botocore's errors that may pass by themselves."""
+
+REGIONS: Final = frozenset(
+    [
+        "af-south-1",
+        "ap-east-1",
+        "ap-east-2",
+        "ap-northeast-1",
+        "ap-northeast-2",
+        "ap-northeast-3",
+        "ap-south-1",
+        "ap-south-2",
+        "ap-southeast-1",
+        "ap-southeast-2",
+        "ap-southeast-3",
+        "ap-southeast-4",
+        "ap-southeast-5",
+        "ap-southeast-6",
+        "ap-southeast-7",
+        "ca-central-1",
+        "ca-west-1",
+        "eu-central-1",
+        "eu-central-2",
+        "eu-north-1",
+        "eu-south-1",
+        "eu-south-2",
+        "eu-west-1",
+        "eu-west-2",
+        "eu-west-3",
+        "il-central-1",
+        "me-central-1",
+        "me-south-1",
+        "mx-central-1",
+        "sa-east-1",
+        "us-east-1",
+        "us-east-2",
+        "us-west-1",
+        "us-west-2",
+        "cn-north-1",
+        "cn-northwest-1",
+        "eusc-de-east-1",
+        "us-gov-east-1",
+        "us-gov-west-1",
+        "us-iso-east-1",
+        "us-iso-west-1",
+        "us-isob-east-1",
+        "us-isob-west-1",
+        "eu-isoe-west-1",
+        "us-isof-east-1",
+        "us-isof-south-1",
+    ]
+)
+"""The regions of AWS that are known here."""
+
+_SUFFIXES: Final = (
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("us-iso-", "c2s.ic.gov"),
+)
+
+
+def dns_suffix(region: str) -> str:
+    """What the host names of a region end with."""
+    for prefix, suffix in _SUFFIXES:
+        if region.startswith(prefix):
+            return suffix
+    return "amazonaws.com"
+
+
+def check_region(region: str) -> str:
+    """`region`, if it is one.
+
+    Raises:
+        ConfigurationError: it is not known here.
+    """
+    if region in REGIONS:
+        return region
+    import difflib
+
+    close = difflib.get_close_matches(region.lower(), sorted(REGIONS), n=3)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise ConfigurationError(
+        f"region: {region!r} is not a known AWS region.{hint} For a newer one pass "
+        f"base_url='https://bedrock-runtime.{region}.{dns_suffix(region)}' as well."
+    )
+
+
+def is_stale(error: APIStatusError) -> bool:
+    """Whether fresh credentials may cure `error`."""
+    return error.status_code in (400, 401, 403) and any(
+        name in error.message for name in STALE_CREDENTIALS
+    )
+
+
+class AWSCredentials:
+    """Gives the credentials for the next request.
+
+    Args:
+        static: use these and nothing else.
+        session: ask this session (of botocore, boto3, aiobotocore or aioboto3) instead of a new one.
+    """
+
+    def __init__(self, *, static: Credentials | None = None, session: Any = None) -> None:
+        self._static = static
+        self._session = session
+        self._source: Any = None
+        self._cached: Credentials | None = None
+        self._due = 0.0
+        self._lock = threading.Lock()
+
+    async def get(self) -> Credentials:
+        """Credentials that are valid for some minutes.
+
+        Raises:
+            ConfigurationError: there are none, or they cannot be had as things are set up.
+            APIConnectionError: the service that gives them did not answer.
+        """
+        if self._static is not None:
+            return self._static
+        if self._session is None and (found := _from_environment()) is not None:
+            return found
+        if self._cached is not None and _stamps.wall_now() < self._due:
+            return self._cached
+        get = getattr(self._session, "get_credentials", None)
+        if inspect.iscoroutinefunction(get):
+            return await self._ask(get)
+        return await asyncio.to_thread(self._load)
+
+    async def region(self) -> str | None:
+        """The region that the session, or the user's AWS configuration, names."""
+        name = getattr(self._session, "region_name", None)
+        if isinstance(name, str) and name:
+            return name
+        return await asyncio.to_thread(self._configured_region)
+
+    def renew(self) -> bool:
+        """Forget what is cached; returns whether anything else can come."""
+        if self._static is not None:
+            return False
+        with self._lock:
+            self._cached = None
+            self._source = None
+            self._due = 0.0
+        return self._session is not None or _from_environment() is None
+
+    async def _ask(self, get: Any) -> Credentials:
+        source: Any = await get()
+        if source is None:
+            raise _none_found()
+        frozen: Any = source.get_frozen_credentials()
+        if inspect.isawaitable(frozen):
+            frozen = await frozen
+        return self._keep(source, frozen)
+
+    def _load(self) -> Credentials:
+        with self._lock:
+            if self._cached is not None and _stamps.wall_now() < self._due:
+                return self._cached
+            try:
+                if self._source is None:
+                    session = self._session or _botocore_session()
+                    self._source = session.get_credentials()
+                    if self._source is None:
+                        raise _none_found()
+                return self._keep(self._source, self._source.get_frozen_credentials())
+            except (APIError, ConfigurationError):
+                raise
+            except Exception as error:
+                self._source = None
+                raise _translated(error) from error
+
+    def _keep(self, source: Any, frozen: Any) -> Credentials:
+        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        remaining = getattr(source, "_seconds_remaining", None)
+        due = float("inf")
+        if callable(remaining):
+            left = remaining()
+            if isinstance(left, (int, float)):
+                due = _stamps.wall_now() + max(_AT_LEAST, left - _MARGIN)
+        self._cached, self._due = credentials, due
+        return credentials
+
+    def _configured_region(self) -> str | None:
+        try:
+            session = self._session or _botocore_session()
+            name = session.get_config_variable("region")
+        except Exception:  # a broken configuration is told when credentials are read
+            return None
+        return name if isinstance(name, str) and name else None
+
+
+def _from_environment() -> Credentials | None:
+    key = os.environ.get("AWS_ACCESS_KEY_ID")
+    secret = os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not key or not secret:
+        return None
+    token = os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN")
+    return Credentials(key, secret, token or None)
+
+
+def _botocore_session() -> Any:
+    try:
+        import botocore.session
+    except ImportError as error:
+        raise ConfigurationError(
+            "AWS credentials: none were given, and the search for them needs botocore; "
+            "pip install 'rejoinder[aws]', or pass api_key and api_secret"
+        ) from error
+    return botocore.session.Session()
+
+
+def _none_found() -> ConfigurationError:
+    return ConfigurationError(
+        "AWS credentials: none were found. Pass api_key and api_secret, set AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY or AWS_BEARER_TOKEN_BEDROCK, or sign in (aws configure, aws sso login)"
+    )
+
+
+def _translated(error: Exception) -> Exception:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    text = f"AWS credentials cannot be read: {error}"
+    if names & _TRANSIENT:
+        return APIConnectionError(text)
+    return ConfigurationError(text)

@@ -1,0 +1,144 @@
+"""Who we are for Google Cloud: an access token, from credentials given or Google's own search.
+
+google-auth is imported at the first need, and works in a thread: it reads files, runs processes and
+asks token servers over HTTP. A token is kept until five minutes before its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+from importlib import import_module
+from typing import Any, Final
+
+from rejoinder import _stamps
+from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
+
+__all__ = ["GoogleCredentials", "is_stale", "vertex_host"]
+
+_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
+_MARGIN: Final = 300.0
+_AT_LEAST: Final = 10.0
+_UNKNOWN_LIFE: Final = 600.0
+
+
+def vertex_host(location: str) -> str:
+    """The host of Vertex AI for a location: a region, ``global``, or the multi-regions ``us``, ``eu``."""
+    if location == "global":
+        return "aiplatform.googleapis.com"
+    if location in ("us", "eu"):
+        return f"aiplatform.{location}.rep.googleapis.com"
+    return f"{location}-aiplatform.googleapis.com"
+
+
+def is_stale(error: APIStatusError) -> bool:
+    """Whether a fresh token may cure `error`."""
+    return error.status_code == 401
+
+
+class GoogleCredentials:
+    """Gives an access token for the next request.
+
+    Args:
+        credentials: an object of google-auth; without it the application default credentials.
+        token: use this token and nothing else.
+    """
+
+    def __init__(self, credentials: Any = None, *, token: str | None = None) -> None:
+        self._given = credentials
+        self._static = token
+        self._credentials: Any = credentials
+        self._token = ""
+        self._due = 0.0
+        self._project: str | None = None
+        self._lock = threading.Lock()
+
+    async def token(self) -> str:
+        """A token that is valid for some minutes.
+
+        Raises:
+            ConfigurationError: there are no credentials.
+            APIStatusError: they were refused, e.g. because they are expired or revoked.
+            APIConnectionError: the token server did not answer.
+        """
+        if self._static is not None:
+            return self._static
+        if self._token and _stamps.wall_now() < self._due:
+            return self._token
+        return await asyncio.to_thread(self._load)
+
+    async def project(self) -> str | None:
+        """The project that the credentials name. Raises as `token`."""
+        if self._project is None and self._static is None:
+            await self.token()
+        return self._project
+
+    @property
+    def quota_project(self) -> str | None:
+        """Who pays, if the credentials name somebody else than the project."""
+        value = getattr(self._credentials, "quota_project_id", None)
+        return value if isinstance(value, str) and value else None
+
+    def renew(self) -> bool:
+        """Forget the token; returns whether another can be had."""
+        if self._static is not None:
+            return False
+        with self._lock:
+            self._token = ""
+            self._due = 0.0
+        return True
+
+    def _load(self) -> str:
+        with self._lock:
+            if self._token and _stamps.wall_now() < self._due:
+                return self._token
+            try:
+                auth: Any = import_module("google.auth")
+                failures: Any = import_module("google.auth.exceptions")
+                requests: Any = import_module("google.auth.transport.requests")
+            except ImportError as error:
+                raise ConfigurationError(
+                    "Vertex AI needs google-auth to sign in: pip install 'rejoinder[google]'"
+                ) from error
+            try:
+                if self._credentials is None:
+                    self._credentials, project = auth.default(scopes=[_SCOPE])
+                    self._project = project
+                credentials: Any = self._credentials
+                if self._project is None:
+                    self._project = getattr(credentials, "project_id", None)
+                credentials.refresh(requests.Request())
+            except failures.DefaultCredentialsError as error:
+                raise ConfigurationError(
+                    "Google credentials: none were found. Run `gcloud auth application-default "
+                    "login`, set GOOGLE_APPLICATION_CREDENTIALS to a key file, or pass credentials. "
+                    f"({error})"
+                ) from error
+            except failures.TransportError as error:
+                raise APIConnectionError("the Google token server did not answer") from error
+            except failures.GoogleAuthError as error:
+                if getattr(error, "retryable", False):
+                    raise APIConnectionError(
+                        "the Google token server could not answer now"
+                    ) from error
+                raise APIStatusError(
+                    f"Google credentials were refused: {_first(error)}. "
+                    "Sign in again: gcloud auth application-default login",
+                    status_code=401,
+                ) from error
+            self._token = str(credentials.token)
+            self._due = _stamps.wall_now() + _life(getattr(credentials, "expiry", None))
+            return self._token
+
+
+def _first(error: Exception) -> str:
+    return str(error.args[0]) if error.args else str(error)
+
+
+def _life(expiry: object) -> float:
+    """Seconds to use a token that ends at `expiry` (UTC, without a zone, as google-auth has it)."""
+    if not isinstance(expiry, dt.datetime):
+        return _UNKNOWN_LIFE
+    moment = expiry if expiry.tzinfo is not None else expiry.replace(tzinfo=dt.UTC)
+    return max(_AT_LEAST, moment.timestamp() - _stamps.wall_now() - _MARGIN)
