@@ -1,0 +1,34 @@
+"""A server's question to the person at the other end. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Elicitation", "ElicitationAnswer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Elicitation:
+    """What a server wants to know before it goes on with a tool call.
+
+    Attributes:
+        message: the question, for people.
+        schema: JSON schema of the answer (an object of plain values), for a form.
+        url: a page on which the person is to answer instead.
+        server: which server asks.
+    """
+
+    message: str
+    schema: Mapping[str, Any] | None = None
+    url: str | None = None
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ElicitationAnswer:
+    """`accept` with the values of the form, `decline`, or `cancel` when nobody answered."""
+
+    action: Literal["accept", "decline", "cancel"]
+    content: Mapping[str, Any] | None = None

@@ -1,0 +1,324 @@
+"""What servers list and answer, as plain values, and as text for models that read only text.
+
+Pure. The text of a result follows LiveKit Agents 1.2.17 (the JSON of the part, or of the list of
+parts), except that binary parts are described instead of written out as base64, which no model
+can read and which can fill a context by itself; and that text over the limit is cut, and says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from rejoinder._core.items import ChatContent, ImageContent
+
+__all__ = [
+    "CallResult",
+    "MCPToolOutput",
+    "Prompt",
+    "Resource",
+    "ResourceTemplate",
+    "ServerInfo",
+    "ToolSpec",
+    "ToolsChange",
+    "content_of",
+    "cut",
+    "error_text",
+    "output_of",
+    "text_of",
+    "tools_change",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Who the server says it is."""
+
+    name: str
+    version: str
+    protocol_version: str
+    instructions: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as its server defines it."""
+
+    name: str
+    description: str | None
+    parameters: dict[str, Any]
+    output_schema: dict[str, Any] | None = None
+    title: str | None = None
+    annotations: dict[str, Any] | None = None
+    meta: dict[str, Any] | None = None
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> ToolSpec:
+        return cls(
+            name=wire["name"],
+            description=wire.get("description"),
+            parameters=dict(wire.get("inputSchema") or {}),
+            output_schema=wire.get("outputSchema"),
+            title=wire.get("title"),
+            annotations=wire.get("annotations"),
+            meta=wire.get("meta"),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal definitions; `meta` and icons do not count."""
+        return json.dumps(
+            [self.description, self.parameters, self.output_schema, self.title, self.annotations],
+            sort_keys=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsChange:
+    """How a server's list of tools differs from its last one."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Tools whose name stayed and whose description or schema did not."""
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+def tools_change(old: Sequence[ToolSpec], new: Sequence[ToolSpec]) -> ToolsChange:
+    """Compare two lists by name and definition."""
+    before = {tool.name: tool.fingerprint for tool in old}
+    after = {tool.name: tool.fingerprint for tool in new}
+    return ToolsChange(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        changed=tuple(name for name in after if name in before and before[name] != after[name]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something a server lets be read."""
+
+    uri: str
+    name: str
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    size: int | None = None
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Resource:
+        return cls(
+            uri=str(wire["uri"]),
+            name=wire["name"],
+            title=wire.get("title"),
+            description=wire.get("description"),
+            mime_type=wire.get("mimeType"),
+            size=wire.get("size"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceTemplate:
+    """A family of resources; `uri_template` is an RFC 6570 template."""
+
+    uri_template: str
+    name: str
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> ResourceTemplate:
+        return cls(
+            uri_template=wire["uriTemplate"],
+            name=wire["name"],
+            title=wire.get("title"),
+            description=wire.get("description"),
+            mime_type=wire.get("mimeType"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt a server can fill in. `arguments`: name -> (description, required)."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    arguments: Mapping[str, tuple[str | None, bool]] = field(
+        default_factory=dict[str, tuple[str | None, bool]]
+    )
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Prompt:
+        return cls(
+            name=wire["name"],
+            title=wire.get("title"),
+            description=wire.get("description"),
+            arguments={
+                argument["name"]: (argument.get("description"), bool(argument.get("required")))
+                for argument in wire.get("arguments") or ()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """A tool's answer, as its server gave it.
+
+    Attributes:
+        parts: content parts in their wire form (`type`, `text`, `data`, `mimeType`, ...).
+        structured: the structured result, if there is one.
+        is_error: the tool says that it failed.
+        raw: the SDK's own object.
+    """
+
+    parts: list[dict[str, Any]]
+    structured: Any = None
+    is_error: bool = False
+    meta: dict[str, Any] | None = None
+    raw: Any = field(default=None, repr=False, compare=False)
+
+
+class MCPToolOutput(str):
+    """The text a model reads, and everything the server really sent.
+
+    It is a `str`, so it can be a tool's return value as it is. `result` keeps images, sounds,
+    resources and the structured result.
+    """
+
+    __slots__ = ("result",)
+
+    result: CallResult
+
+    def __new__(cls, text: str, result: CallResult) -> Self:
+        output = super().__new__(cls, text)
+        output.result = result
+        return output
+
+    @property
+    def structured(self) -> Any:
+        """The structured result, or ``None``."""
+        return self.result.structured
+
+    @property
+    def images(self) -> list[ImageContent]:
+        """The images, ready to be put into a message for a model that can see."""
+        return [part for part in content_of(self.result.parts) if isinstance(part, ImageContent)]
+
+
+def content_of(parts: Iterable[Mapping[str, Any]]) -> list[ChatContent]:
+    """Parts as the contents of a message: images stay images, everything else becomes text."""
+    contents: list[ChatContent] = []
+    for part in parts:
+        image = _image(part)
+        contents.append(image if image is not None else text_of(part))
+    return contents
+
+
+def _image(part: Mapping[str, Any]) -> ImageContent | None:
+    source: Mapping[str, Any] = part
+    data = part.get("data")
+    if part.get("type") == "resource":
+        source = part.get("resource") or {}
+        data = source.get("blob")
+    elif part.get("type") is None:
+        data = part.get("blob")
+    mime_type = source.get("mimeType")
+    if not isinstance(data, str) or not str(mime_type or "").startswith("image/"):
+        return None
+    return ImageContent(image=f"data:{mime_type};base64,{data}", mime_type=mime_type)
+
+
+def text_of(part: Mapping[str, Any]) -> str:
+    """The readable text of one part: its text, or a description of what it is."""
+    text = part.get("text")
+    if isinstance(text, str):
+        return text
+    resource = part.get("resource")
+    if isinstance(resource, Mapping):
+        return text_of({str(key): value for key, value in resource.items()})  # type: ignore[misc]  # JSON
+    if part.get("type") == "resource_link":
+        name = part.get("title") or part.get("name") or ""
+        return f"[resource {name}: {part.get('uri')}]"
+    data = part.get("data", part.get("blob"))
+    if isinstance(data, str):
+        kind = part.get("mimeType") or part.get("type") or "binary data"
+        where = f" {part['uri']}" if part.get("uri") else ""
+        return f"[{kind}{where}, {_size(data):,} bytes]"
+    return json.dumps(part, ensure_ascii=False, separators=(",", ":"))
+
+
+def output_of(result: CallResult, *, limit: int) -> MCPToolOutput | None:
+    """A successful result as a tool's output; ``None`` when there is nothing in it.
+
+    At most about `limit` characters; what is left out is said in the text.
+    """
+    described = [_describe(part) for part in result.parts]
+    if not described:
+        if result.structured is None:
+            return None
+        return MCPToolOutput(cut(_json(result.structured), limit), result)
+    _shorten(described, limit)
+    text = _json(described[0] if len(described) == 1 else described)
+    # Many small parts, or large fields other than text.
+    return MCPToolOutput(text if len(text) <= 2 * limit + 1000 else cut(text, limit), result)
+
+
+def error_text(result: CallResult, *, limit: int) -> str:
+    """What a failed tool says, one line or more per part."""
+    text = "\n".join(text_of(part) for part in result.parts)
+    if not text and result.structured is not None:
+        text = _json(result.structured)
+    return cut(text or "the tool failed and did not say why", limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """`text`, or its beginning and a note of how much is missing."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}\n[cut: {len(text) - limit:,} of {len(text):,} characters left out]"
+
+
+def _describe(part: Mapping[str, Any]) -> dict[str, Any]:
+    described = dict(part)
+    for key in ("data", "blob"):
+        data = described.get(key)
+        if isinstance(data, str):
+            del described[key]
+            described["bytes"] = _size(data)
+    resource = described.get("resource")
+    if isinstance(resource, Mapping):
+        described["resource"] = _describe(dict(resource))  # type: ignore[arg-type]  # JSON
+    return described
+
+
+def _shorten(parts: list[dict[str, Any]], limit: int) -> None:
+    left = limit
+    for part in parts:
+        holder: dict[str, Any] = part
+        if isinstance(part.get("resource"), dict):
+            holder = part["resource"]
+        text = holder.get("text")
+        if isinstance(text, str):
+            if len(text) > left:
+                holder["text"] = cut(text, max(left, 0))
+            left -= len(text)
+
+
+def _size(data: str) -> int:
+    try:
+        return len(base64.b64decode(data, validate=False))
+    except (binascii.Error, ValueError):
+        return len(data) * 3 // 4
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,346 @@
+"""Newline-delimited JSON over the pipes of a child process, with bounds the SDK's client lacks.
+
+The SDK's own stdio client buffers a line of any length and starts its child in a way that lets it
+outlive us. This one feeds the same session, cuts lines at a limit, pauses reading when nobody
+takes the messages, keeps the end of stderr for error messages, and runs the child in a
+`ProcessGroup`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import anyio
+import mcp_types as types
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+
+from rejoinder.mcp.lines import LineCutter, LongLine
+from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder.mcp.threads import in_thread
+from rejoinder.mcp.watcher import ProcessGroup
+
+__all__ = ["stdio_streams"]
+
+logger = logging.getLogger("rejoinder.mcp")
+
+# The ladder of an ordered end: stdin is closed, then this long to leave, then TERM, then KILL.
+_LEAVE = 0.4
+_TERM = 0.7
+
+_HIGH_BYTES = 1 << 20
+_HIGH_LINES = 512
+
+# A child that has ended may have left its last words in the pipe.
+_LINGER = 0.1
+
+# Where JSON-RPC writers put the id of an answer: in front of the result, or behind it.
+_ID_IN_FRONT = re.compile(
+    rb'^\s*\{(?:\s*"jsonrpc"\s*:\s*"2\.0"\s*,)?\s*"id"\s*:\s*("[^"\\]{1,64}"|\d{1,18})\s*,'
+)
+_ID_BEHIND = re.compile(
+    rb',\s*"id"\s*:\s*("[^"\\]{1,64}"|\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$'
+)
+
+
+@asynccontextmanager
+async def stdio_streams(
+    command: str,
+    args: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+    max_message_bytes: int = 1 << 24,
+) -> AsyncGenerator[tuple[Inbox, Outbox]]:
+    """Start the command, yield the two streams of a session, end the command and its descendants.
+
+    The child sees the SDK's short list of harmless variables and `env` on top of it.
+
+    Raises:
+        OSError: the command cannot be started.
+    """
+    loop = asyncio.get_running_loop()
+    notes = current_notes.get() or Notes()
+    notes.process = True
+    inbox = Inbox(max_message_bytes)
+    outbox = Outbox(inbox)
+
+    def exited(returncode: int) -> None:
+        notes.exit_code = returncode
+        notes.exited.set()
+        loop.call_later(_LINGER, inbox.end)
+
+    def on_exit(returncode: int) -> None:  # in the group's thread
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(exited, returncode)
+
+    group = await in_thread(
+        lambda: ProcessGroup(
+            [command, *args],
+            env=get_default_environment() | dict(env or {}),
+            cwd=cwd,
+            on_exit=on_exit,
+        ),
+        name="rejoinder-mcp-start",
+        abandon=lambda group: group.stop(grace=0.0, term=_TERM),
+    )
+    transports: list[asyncio.BaseTransport] = []
+    try:
+        words, _ = await loop.connect_read_pipe(lambda: _Stderr(notes), group.stderr)
+        transports.append(words)
+        reading, _ = await loop.connect_read_pipe(lambda: inbox, group.stdout)
+        transports.append(reading)
+        writing, _ = await loop.connect_write_pipe(lambda: outbox, group.stdin)
+        transports.append(writing)
+        yield inbox, outbox
+    finally:
+        inbox.discard()
+        outbox.shut()
+        try:
+            await in_thread(lambda: group.stop(grace=_LEAVE, term=_TERM), name="rejoinder-mcp-stop")
+        finally:
+            for transport in transports:
+                if isinstance(transport, asyncio.WriteTransport):
+                    transport.abort()
+                else:
+                    transport.close()
+            if len(transports) < 3:
+                group.close_pipes()
+
+
+class _Stderr(asyncio.Protocol):
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def data_received(self, data: bytes) -> None:
+        self._notes.heard(data)
+        logger.debug("stderr of an MCP server: %s", data[-500:].decode("utf-8", "replace").rstrip())
+
+
+class Inbox(asyncio.Protocol):
+    """What the child says, as the SDK's session wants to read it: message by message."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._cutter = LineCutter(limit)
+        self._lines: deque[bytes | LongLine] = deque()
+        self._held = 0
+        self._ended = False
+        self._discarding = False
+        self._paused = False
+        self._transport: asyncio.ReadTransport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.asked: set[types.RequestId] = set()
+
+    # the pipe's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.ReadTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
+        for line in self._cutter.feed(data):
+            self._lines.append(line)
+            self._held += len(line) if isinstance(line, bytes) else 1024
+        if self._lines:
+            self._wake()
+        full = self._held > _HIGH_BYTES or len(self._lines) > _HIGH_LINES
+        if full and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """No more will come. What was received can still be read."""
+        self._ended = True
+        self._wake()
+
+    def discard(self) -> None:
+        """Read on and throw away: a child that is stuck writing could not leave."""
+        self._discarding = True
+        self._lines.clear()
+        self._held = 0
+        self.end()
+        self._resume()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # the session's side
+
+    async def receive(self) -> SessionMessage | Exception:
+        """The next message; an exception for a line that is none.
+
+        Raises:
+            anyio.EndOfStream: the child closed its end, or has ended.
+        """
+        while not self._lines:
+            if self._ended:
+                raise anyio.EndOfStream
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        line = self._lines.popleft()
+        self._held -= len(line) if isinstance(line, bytes) else 1024
+        if self._paused and self._held < _HIGH_BYTES // 2 and len(self._lines) < _HIGH_LINES // 2:
+            self._resume()
+        return self._read(line)
+
+    def _read(self, line: bytes | LongLine) -> SessionMessage | Exception:
+        if isinstance(line, LongLine):
+            return self._refuse(line)
+        try:
+            message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+        except ValueError:
+            return ValueError(f"a line that is no JSON-RPC message: {line[:200]!r}")
+        if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+            self.asked.discard(cast("types.RequestId", message.id))
+        return SessionMessage(message)
+
+    def _refuse(self, line: LongLine) -> SessionMessage | Exception:
+        text = f"the server sent a message of {line.size:,} bytes; the limit is {self._limit:,}"
+        request_id = self._answered(line)
+        if request_id is None:
+            return ValueError(text)
+        self.asked.discard(request_id)
+        error = types.ErrorData(code=types.INTERNAL_ERROR, message=text)
+        return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
+
+    def _answered(self, line: LongLine) -> types.RequestId | None:
+        for found in (_ID_IN_FRONT.match(line.head), _ID_BEHIND.search(line.tail)):
+            if found is not None:
+                raw = found.group(1)
+                request_id: types.RequestId = (
+                    raw[1:-1].decode("utf-8", "replace") if raw.startswith(b'"') else int(raw)
+                )
+                if request_id in self.asked:
+                    return request_id
+        # One question is open: the answer can be to no other.
+        return next(iter(self.asked)) if len(self.asked) == 1 else None
+
+    async def aclose(self) -> None:
+        self.discard()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Outbox(asyncio.BaseProtocol):
+    """What the session says to the child."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._transport: asyncio.WriteTransport | None = None
+        self._closed = False
+        self._paused = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._release()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Nothing can be said any more, so nothing can be answered either.
+        self._closed = True
+        self._release()
+        self._inbox.end()
+
+    def _release(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def send(self, item: SessionMessage) -> None:
+        """Write one message; wait while the child does not read.
+
+        Raises:
+            anyio.BrokenResourceError: the child reads no more.
+        """
+        while self._paused and not self._closed:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+        if self._closed or self._transport is None:
+            raise anyio.BrokenResourceError
+        message: Any = item.message
+        if isinstance(message, types.JSONRPCRequest):
+            self._inbox.asked.add(message.id)
+        elif isinstance(message, types.JSONRPCNotification):
+            self._forget_abandoned(message)
+        self._transport.write(
+            message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+        )
+
+    def _forget_abandoned(self, message: types.JSONRPCNotification) -> None:
+        if message.method == "notifications/cancelled" and message.params is not None:
+            self._inbox.asked.discard(message.params.get("requestId", ""))
+
+    def shut(self) -> None:
+        """Close the child's stdin: the polite way to ask it to leave."""
+        self._closed = True
+        self._release()
+        if self._transport is not None:
+            self._transport.close()
+
+    async def aclose(self) -> None:
+        self.shut()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()

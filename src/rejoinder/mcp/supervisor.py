@@ -1,0 +1,600 @@
+"""One owner task per server: it connects, keeps the session, notices death, connects again, ends.
+
+Everything of the SDK is entered and left inside that one task, so `start` and `aclose` may come
+from any. A question runs in a task of its own and its asker waits on a plain future: whatever
+happens to the connection, the asker gets an answer or one plain error by its deadline, is never
+cancelled by it, and may itself be cancelled at any moment without waiting for the server.
+
+This file knows no SDK type and imports the SDK (about a second) in a thread, at the first start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import importlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+from rejoinder.errors import APIConnectionError, APITimeoutError
+from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
+from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder.mcp.threads import in_thread
+
+if TYPE_CHECKING:
+    from rejoinder.mcp.results import ServerInfo
+    from rejoinder.mcp.session import Session
+
+__all__ = ["Patience", "Supervisor"]
+
+logger = logging.getLogger("rejoinder.mcp")
+
+T = TypeVar("T")
+
+State = Literal["connecting", "ready", "resting", "asleep", "ended"]
+
+_FIRST_REST: Final = 0.25
+_LONGEST_REST: Final = 30.0
+# A connection that held this long was a good one: the next loss starts with a short rest again.
+_SETTLED: Final = 10.0
+# Attempts in a row without success before only a call wakes the owner.
+_RESTARTS: Final = 5
+_PROBE: Final = 2.0
+_STALLS: Final = 2
+# How long an ordered end may take before the owner is cancelled, and then before it is given up.
+_ENDING: Final = 1.6
+_LAST_GASP: Final = 0.3
+# A connection often dies before its reason is known (the exit code comes a moment later).
+_REASON: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Deadlines, in seconds.
+
+    Attributes:
+        call: for each question (list, call, read).
+        start: for connecting and the handshake, each time.
+        elicitation: for a person's answer to a server's question; the calls in flight wait along.
+    """
+
+    call: float
+    start: float
+    elicitation: float = 120.0
+
+
+class Supervisor:
+    """Keeps one server connected between `start` and `aclose`, and asks it things.
+
+    Args:
+        label: names the server in messages.
+        open_streams: the transport; entered once per connection, in the owner task.
+        on_list_changed: called with "tools", "resources" or "prompts"; must not raise.
+        on_state: called with "lost" or "restored" and a reason; must not raise.
+        elicit: answers a server's questions, or ``None`` to not offer that.
+    """
+
+    def __init__(
+        self,
+        *,
+        label: Callable[[], str],
+        open_streams: Callable[[], AbstractAsyncContextManager[Any]],
+        patience: Patience,
+        on_list_changed: Callable[[str], None],
+        on_state: Callable[[Literal["lost", "restored"], str], None],
+        elicit: Callable[[Elicitation], Awaitable[ElicitationAnswer]] | None,
+    ) -> None:
+        self.label = label
+        self.open_streams = open_streams
+        self.patience = patience
+        self.on_list_changed = on_list_changed
+        self.on_state = on_state
+        self.elicit = elicit
+        self._life: _Life | None = None
+        self._ending: set[_Life] = set()
+
+    @property
+    def started(self) -> bool:
+        """Between a successful `start` and `aclose`, connected at this moment or not."""
+        return self._life is not None and self._life.was_ready
+
+    @property
+    def connected(self) -> bool:
+        return self._life is not None and self._life.state == "ready"
+
+    @property
+    def server(self) -> ServerInfo | None:
+        """What the server said about itself, when it was last connected."""
+        return self._life.server if self._life is not None else None
+
+    def offers(self, kind: str) -> bool:
+        """Whether the connected server says that it has "tools", "resources" or "prompts"."""
+        session = self._life.session if self._life is not None else None
+        return session is not None and session.offers(kind)
+
+    async def start(self) -> None:
+        """Connect. A second call while connected or connecting only waits.
+
+        Raises:
+            OSError: the command cannot be started.
+            APIError: no connection, refused, or (`APITimeoutError`) not in time.
+        """
+        life = self._life
+        if life is None or life.state == "ended":
+            life = self._life = _Life(self)
+        try:
+            await life.first_connection()
+        except BaseException as error:
+            # A cancelled starter ends an attempt that nobody else waits for.
+            alone = not isinstance(error, asyncio.CancelledError) or not life.awaited
+            if not life.was_ready and alone:
+                self._let_go(life)
+            raise
+
+    async def ask(
+        self,
+        question: Callable[[Session], Awaitable[T]],
+        what: str,
+        *,
+        timeout: float | None = None,
+    ) -> T:
+        """The answer to `question`, within `timeout` seconds (default: `Patience.call`).
+
+        Raises:
+            APITimeoutError: no answer in time.
+            APIConnectionError: the server is not there, or died before it answered.
+            APIError: the server answered with an error.
+        """
+        life = self._life
+        if life is None:
+            raise APIConnectionError(f"{self.label()} is not connected", retryable=False)
+        return await life.ask(question, what, self.patience.call if timeout is None else timeout)
+
+    async def aclose(self) -> None:
+        """End the connection, its tasks and its process; any task may call it, also twice."""
+        if self._life is not None:
+            self._let_go(self._life)
+        if self._ending:
+            await asyncio.gather(*(life.ended() for life in list(self._ending)))
+
+    def _let_go(self, life: _Life) -> None:
+        if self._life is life:
+            self._life = None
+        self._ending.add(life)
+        life.end()
+        life.owner.add_done_callback(lambda _: self._ending.discard(life))
+
+
+class _Question(Generic[T]):
+    __slots__ = ("answer", "deadline", "timeout", "timer", "what")
+
+    def __init__(
+        self, answer: asyncio.Future[T], deadline: float, what: str, timeout: float
+    ) -> None:
+        self.answer = answer
+        self.deadline = deadline
+        self.what = what
+        self.timeout = timeout
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class _Again(Exception):
+    """The server did not process the question: ask again on a new connection."""
+
+
+class _Life:
+    """From one start to its end: the owner task and all connections it makes."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._loop = asyncio.get_running_loop()
+        self.state: State = "connecting"
+        self.session: Session | None = None
+        self.server: ServerInfo | None = None
+        self.was_ready = False
+        self._closing = False
+        self._wake = asyncio.Event()  # for the owner: closing, lost, or asked to try
+        self._lost: str | None = None
+        self._reason: BaseException | None = None
+        self._next_try = 0.0
+        self._modern = False
+        self._stalls = 0
+        self._questions: set[_Question[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiters: set[asyncio.Future[bool]] = set()
+        self.awaited = 0
+
+        self.owner = self._loop.create_task(self._own(), name="rejoinder-mcp-owner")
+        self.owner.add_done_callback(lambda owner: owner.cancelled() or owner.exception())
+
+    # the owner task
+
+    async def _own(self) -> None:
+        failures = 0
+        try:
+            while not self._closing:
+                connected_at = self._loop.time()
+                notes = Notes(suspect=self._suspected)
+                try:
+                    await self._connection(notes)
+                except Exception as error:
+                    self._reason = self._explained(error, notes)
+                held = self.session is not None
+                self.session = None
+                if self._closing:
+                    break
+                if self._lost == "modern":
+                    self._modern, self._lost = True, None
+                    self._set("connecting")
+                    continue
+                if not self.was_ready:
+                    break  # the first attempt failed: `start` tells why
+                if held:
+                    if self._loop.time() - connected_at > _SETTLED:
+                        failures = 0
+                    self._died()
+                else:
+                    failures += 1
+                    logger.info("%s: no connection: %s", self._label, self._reason)
+                await self._rest(failures)
+                failures += held
+        finally:
+            self._closing = True
+            self.session = None
+            self._set("ended")
+            self._fail_all(self._unavailable())
+            await self._stop_tasks()
+
+    async def _connection(self, notes: Notes) -> None:
+        """One connection, from its first byte to its end."""
+        self._lost = None
+        self._wake.clear()
+        supervisor = self._supervisor
+        elicit = supervisor.elicit
+        token = current_notes.set(notes)
+        try:
+            module = await _sdk()
+            async with AsyncExitStack() as stack:
+                try:
+                    async with asyncio.timeout(supervisor.patience.start):
+                        session = await module.Session.open(
+                            stack,
+                            supervisor.open_streams(),
+                            modern=self._modern,
+                            on_end=self._heard_the_end,
+                            on_list_changed=supervisor.on_list_changed,
+                            elicit=None if elicit is None else partial(self._ask_person, elicit),
+                        )
+                except module.ModernServer:
+                    self._lost = "modern"
+                    return
+                except TimeoutError as error:
+                    raise APITimeoutError(
+                        f"{self._label}: not connected within {supervisor.patience.start:g} s"
+                    ) from error
+                if self._closing:
+                    return
+                restored = self.was_ready
+                self.session = session
+                self.server = session.server
+                self.was_ready = True
+                self._stalls = 0
+                self._reason = None
+                self._set("ready")
+                if restored:
+                    supervisor.on_state("restored", f"{self._label} is connected again")
+                while self._lost is None and not self._closing:
+                    self._wake.clear()
+                    await self._wake.wait()
+                if self._lost is not None:
+                    # Its last words and its exit code may be a moment late.
+                    await self._know_why(notes)
+                    self._reason = APIConnectionError(
+                        f"{self._label}: {notes.ending() or self._lost}"
+                    )
+                    self._set("resting")
+                    self._fail_all(self._reason)
+        finally:
+            current_notes.reset(token)
+
+    async def _know_why(self, notes: Notes) -> None:
+        if notes.process:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REASON):
+                    await notes.exited.wait()
+
+    async def _rest(self, failures: int) -> None:
+        """Wait before the next attempt; after too many failures, until somebody asks."""
+        self._wake.clear()
+        if failures >= _RESTARTS:
+            self._set("asleep")
+            await self._wake.wait()
+        elif failures:
+            rest = min(_LONGEST_REST, _FIRST_REST * 2 ** (failures - 1))
+            rest *= 0.8 + 0.4 * random.random()  # noqa: S311  spreads restarts, no secret
+            self._next_try = self._loop.time() + rest
+            self._set("resting")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await self._wake.wait()
+        if not self._closing:
+            self._set("connecting")
+
+    def _died(self) -> None:
+        reason = self._reason or APIConnectionError(f"{self._label}: the connection was lost")
+        self._reason = reason
+        self._fail_all(reason)
+        logger.warning("an MCP server is gone: %s", reason)
+        self._supervisor.on_state("lost", str(reason))
+
+    def _explained(self, error: BaseException, notes: Notes) -> BaseException:
+        module = importlib.import_module("rejoinder.mcp.session")
+        plain: BaseException = module.plain_error(error, status=notes.status)
+        ending = notes.ending()
+        text = f"{self._label}: {ending or plain}"
+        if isinstance(plain, OSError) and not isinstance(plain, ConnectionError):
+            return plain
+        if ending is not None or isinstance(plain, OSError):
+            told: BaseException = APIConnectionError(text)
+            told.__cause__ = error
+            return told
+        if isinstance(plain, APIConnectionError):
+            told = type(plain)(text)
+        else:
+            told = plain
+        if told is not error and told.__cause__ is None:
+            told.__cause__ = error
+        return told
+
+    @property
+    def _label(self) -> str:
+        return self._supervisor.label()
+
+    # what happens to a connection
+
+    def _heard_the_end(self) -> None:
+        self._lose(_ENDED)
+
+    def _lose(self, why: str) -> None:
+        if self._lost is None:
+            self._lost = why
+        self._wake.set()
+
+    def _suspected(self) -> None:
+        if self.state == "ready" and not self._closing:
+            self._spawn(self._probe())
+
+    async def _probe(self) -> None:
+        """Is it still there? One small question decides."""
+        session = self.session
+        if session is None:
+            return
+        try:
+            async with asyncio.timeout(min(_PROBE, self._supervisor.patience.call)):
+                await session.ping()
+        except Exception:
+            if session is self.session:
+                self._lose("it does not answer any more")
+        else:
+            self._stalls = 0
+
+    async def _ask_person(
+        self, elicit: Callable[[Elicitation], Awaitable[ElicitationAnswer]], question: Elicitation
+    ) -> ElicitationAnswer:
+        patience = self._supervisor.patience.elicitation
+        open_now = list(self._questions)
+        began = self._loop.time()
+        self._postpone(open_now, patience)
+        try:
+            async with asyncio.timeout(patience):
+                return await elicit(replace(question, server=self._label))
+        except TimeoutError:
+            return ElicitationAnswer("cancel")
+        except Exception:
+            logger.exception("%s: the callback for its questions raised", self._label)
+            return ElicitationAnswer("cancel")
+        finally:
+            self._postpone(open_now, self._loop.time() - began - patience)
+
+    def _postpone(self, questions: list[_Question[Any]], seconds: float) -> None:
+        """Move deadlines: while a person thinks, the server is not late."""
+        for question in questions:
+            if question in self._questions:
+                question.deadline += seconds
+                self._arm(question)
+
+    # states
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+        self._waiters.clear()
+
+    async def _change(self, deadline: float) -> bool:
+        """Wait for the next state; False when `deadline` passed first."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiters.add(waiter)
+        timer = self._loop.call_at(deadline, _release, waiter)
+        self.awaited += 1
+        try:
+            return await waiter
+        finally:
+            self.awaited -= 1
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+    async def first_connection(self) -> None:
+        deadline = self._loop.time() + self._supervisor.patience.start
+        while not self.was_ready:
+            if self.state == "ended":
+                raise self._unavailable()
+            if not await self._change(deadline):
+                raise APITimeoutError(
+                    f"{self._label}: not connected within {self._supervisor.patience.start:g} s"
+                )
+
+    def _unavailable(self) -> Exception:
+        reason = self._reason
+        if isinstance(reason, Exception):
+            return _copy(reason)
+        return APIConnectionError(f"{self._label} is closed", retryable=False)
+
+    # questions
+
+    async def ask(self, ask: Callable[[Session], Awaitable[T]], what: str, timeout: float) -> T:
+        deadline = self._loop.time() + timeout
+        for last in (False, True):
+            session = self.session
+            if session is None or self._lost is not None:
+                session = await self._present(deadline, what, timeout)
+            question: _Question[T] = _Question(self._loop.create_future(), deadline, what, timeout)
+            self._questions.add(question)
+            self._arm(question)
+            task = self._spawn(self._put(session, ask, question))
+            try:
+                return await question.answer
+            except _Again:
+                if last:
+                    raise APIConnectionError(f"{self._label}: it forgets its sessions") from None
+                deadline = question.deadline
+            finally:
+                self._questions.discard(question)
+                if question.timer is not None:
+                    question.timer.cancel()
+                if not task.done():
+                    task.cancel()  # it tells the server, and ends by itself
+        raise AssertionError("unreachable")
+
+    async def _present(self, deadline: float, what: str, timeout: float) -> Session:
+        while True:
+            if self.session is not None and self._lost is None:
+                return self.session
+            if self.state == "ended" or self._closing:
+                raise self._unavailable()
+            if self.state == "resting" and self._next_try > self._loop.time():
+                wait = self._next_try - self._loop.time()
+                raise APIConnectionError(f"{self._told()}; it is tried again in {wait:.1f} s")
+            if self.state == "asleep":
+                self._set("connecting")
+                self._wake.set()
+            failed = self._reason
+            if not await self._change(deadline):
+                raise self._late(what, timeout)
+            if self.state in {"resting", "asleep"} and self._reason is not failed:
+                raise APIConnectionError(self._told())
+
+    def _told(self) -> str:
+        return str(self._reason) if self._reason else f"{self._label} is not connected"
+
+    async def _put(
+        self, session: Session, ask: Callable[[Session], Awaitable[T]], question: _Question[T]
+    ) -> None:
+        module = importlib.import_module("rejoinder.mcp.session")
+        answer = question.answer
+        try:
+            result = await ask(session)
+        except module.ConnectionGone:
+            # The owner knows, or will in a moment, and tells all who wait.
+            self._lose(_ENDED)
+        except module.SessionForgotten:
+            if session is self.session:
+                self._lose("it has forgotten the session")
+            if not answer.done():
+                answer.set_exception(_Again())
+        except Exception as error:
+            self._stalls = 0
+            if not answer.done():
+                plain = module.plain_error(error)
+                if plain is not error and plain.__cause__ is None:
+                    plain.__cause__ = error
+                answer.set_exception(plain)
+        else:
+            self._stalls = 0
+            if not answer.done():
+                answer.set_result(result)
+
+    def _arm(self, question: _Question[Any]) -> None:
+        if question.timer is not None:
+            question.timer.cancel()
+        question.timer = self._loop.call_at(question.deadline, self._expire, question)
+
+    def _expire(self, question: _Question[Any]) -> None:
+        if question.answer.done():
+            return
+        question.answer.set_exception(self._late(question.what, question.timeout))
+        self._stalls += 1
+        if self._stalls >= _STALLS:
+            self._suspected()
+
+    def _late(self, what: str, timeout: float) -> APITimeoutError:
+        return APITimeoutError(f"{self._label}: no answer to {what} within {timeout:g} s")
+
+    def _fail_all(self, reason: BaseException) -> None:
+        for question in list(self._questions):
+            if not question.answer.done():
+                question.answer.set_exception(_copy(reason))
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # the end
+
+    def end(self) -> None:
+        """Ask the owner to leave."""
+        self._closing = True
+        self._fail_all(APIConnectionError(f"{self._label} was closed", retryable=False))
+        self._wake.set()
+        self._set(self.state)
+        if self.state == "connecting":
+            # Nothing is open to be told; the attempt is interrupted.
+            self.owner.cancel()
+
+    async def ended(self) -> None:
+        """Wait for the owner; cancel it when it takes too long, and at last go without it."""
+        owner = self.owner
+        done, _ = await asyncio.wait([owner], timeout=_ENDING)
+        if not done:
+            owner.cancel()
+            done, _ = await asyncio.wait([owner], timeout=_LAST_GASP)
+        if not done:
+            logger.warning("%s: its connection does not end; it is left behind", self._label)
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_GASP)
+
+
+_ENDED: Final = "the connection was closed by the server"
+
+
+def _release(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+def _copy(error: BaseException) -> Any:
+    """The same error for one more waiter: a traceback belongs to one raise."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+async def _sdk() -> Any:
+    """The session module, imported in a thread: the SDK takes about a second."""
+    return await in_thread(
+        lambda: importlib.import_module("rejoinder.mcp.session"), name="rejoinder-mcp-import"
+    )

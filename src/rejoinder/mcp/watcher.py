@@ -1,0 +1,174 @@
+"""A child process whose whole family ends with us, whatever ends us.
+
+Each server runs in a process group of its own that is led by a *watcher*: a sleeping shell that
+holds the reading end of a pipe. The writing end is ours alone, so the kernel closes it when we
+end, also by ``kill -9``; the watcher then asks its group to stop (TERM), waits a second and ends
+it (KILL), itself included. As the watcher is a member of the group, the number of the group
+cannot be given to strangers while we may still signal it. Works on Linux and macOS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ProcessGroup"]
+
+_WATCH_SH = """trap '' HUP INT QUIT TERM PIPE
+while read -r _; do :; done
+kill -s TERM 0
+sleep 1
+kill -s KILL 0
+"""
+
+# For systems without a shell (images that hold nothing but an interpreter).
+_WATCH_PY = """import os, signal, sys, time
+for s in (1, 2, 3, 13, 15): signal.signal(s, signal.SIG_IGN)
+while os.read(0, 4096): pass
+os.killpg(0, 15); time.sleep(1); os.killpg(0, 9)
+"""
+
+_SHELL = "/bin/sh"
+_ORPHANS = 0.05
+
+_groups: weakref.WeakSet[ProcessGroup] = weakref.WeakSet()
+
+
+def _release_after_fork() -> None:
+    # A forked copy of us holds the pipe too and would keep the watcher asleep after our death.
+    for group in list(_groups):
+        group.forget()
+
+
+os.register_at_fork(after_in_child=_release_after_fork)
+
+
+def _watcher_command() -> list[str]:
+    if os.access(_SHELL, os.X_OK):
+        return [_SHELL, "-c", _WATCH_SH]
+    return [sys.executable, "-I", "-S", "-c", _WATCH_PY]
+
+
+class ProcessGroup:
+    """One server process, its descendants and their watcher. Not tied to an event loop.
+
+    Blocking (two processes are started): call it in a thread.
+
+    Raises:
+        OSError: the command cannot be started, e.g. `FileNotFoundError`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | Path | None,
+        on_exit: Callable[[int], None],
+    ) -> None:
+        watcher = subprocess.Popen(  # noqa: S603  fixed command
+            _watcher_command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": "/usr/bin:/bin"},
+            cwd="/",
+            process_group=0,
+            bufsize=0,
+        )
+        try:
+            process = subprocess.Popen(  # noqa: S603  the user named this command
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(env),
+                cwd=cwd,
+                process_group=watcher.pid,
+                bufsize=0,
+            )
+        except BaseException:
+            watcher.kill()
+            watcher.wait()
+            _close(watcher.stdin)
+            raise
+        self.pid = process.pid
+        self.returncode: int | None = None
+        self._watcher = watcher
+        self._process = process
+        self._gone = False
+        self._exited = threading.Event()
+        self._reaped = threading.Event()
+        self._on_exit = on_exit
+        _groups.add(self)
+        threading.Thread(target=self._reap, name=f"rejoinder-mcp-{self.pid}", daemon=True).start()
+
+    @property
+    def stdin(self) -> Any:
+        return self._process.stdin
+
+    @property
+    def stdout(self) -> Any:
+        return self._process.stdout
+
+    @property
+    def stderr(self) -> Any:
+        return self._process.stderr
+
+    def _reap(self) -> None:
+        returncode = self._process.wait()
+        self.returncode = returncode
+        self._exited.set()
+        self._on_exit(returncode)
+        self._watcher.wait()
+        self._gone = True
+        _close(self._watcher.stdin)
+        self._reaped.set()
+
+    def send(self, number: int) -> None:
+        """Signal the whole group; nothing happens when it is gone."""
+        if self._gone:
+            return
+        # macOS answers EPERM for a group that holds only zombies.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._watcher.pid, number)
+
+    def wait_exit(self, timeout: float) -> bool:
+        """Block until the server process has ended; False when `timeout` seconds passed first."""
+        return self._exited.wait(timeout)
+
+    def stop(self, *, grace: float, term: float) -> None:
+        """End the whole group: wait `grace` seconds, TERM, wait `term` seconds, KILL. Blocking."""
+        left_alone = self.wait_exit(grace)
+        self.send(signal.SIGTERM)
+        # A leader that has left may have left others behind: they get a moment as well.
+        if left_alone:
+            self._reaped.wait(_ORPHANS)
+        else:
+            self.wait_exit(term)
+        self.send(signal.SIGKILL)
+        self._reaped.wait(1.0)
+
+    def close_pipes(self) -> None:
+        """Close our ends of the server's three pipes, if nobody did."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            _close(pipe)
+
+    def forget(self) -> None:
+        """Close our end of the watcher's pipe in a forked copy of this process."""
+        _close(self._watcher.stdin)
+
+
+def _close(stream: object) -> None:
+    close = getattr(stream, "close", None)
+    if close is not None:
+        with contextlib.suppress(OSError):
+            close()
