@@ -767,6 +767,9 @@ class ToolContext:
 
 
 def _where(tool: object) -> str:
+    origin: str | None = getattr(tool, "__rejoinder_origin", None)
+    if origin is not None:
+        return f"{origin} (give its server another `tool_prefix`)"
     function: Any = inspect.unwrap(cast("Any", getattr(tool, "__func__", tool)))
     code: types.CodeType | None = getattr(function, "__code__", None)
     name = getattr(function, "__qualname__", None) or repr(tool)
