@@ -1,0 +1,104 @@
+"""What tests of code that talks to models need, shipped for users too.
+
+- `ScriptedLLM`: a model that says what the test wrote down.
+- `FaultServer`: a provider on the loopback interface that misbehaves on command, to the byte.
+- `RecordingTransport`, `ReplayTransport`: real exchanges kept on disk, without secrets, and played
+  back with their timing.
+- `every_cut`, `outcome`: prove that a decoder does not care where reads end.
+- `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rejoinder.testing.chunking import (
+        Outcome,
+        byte_by_byte,
+        every_cut,
+        outcome,
+        random_cuts,
+        sized_cuts,
+    )
+    from rejoinder.testing.faults import OUTCOMES, Answer, Call, Fault, FaultServer, Usage
+    from rejoinder.testing.leaks import LeakError, measure_memory, no_leaks
+    from rejoinder.testing.network import NetworkForbiddenError, forbid_network
+    from rejoinder.testing.record import (
+        Exchange,
+        RecordingTransport,
+        load_exchange,
+        load_exchanges,
+        save_exchange,
+    )
+    from rejoinder.testing.replay import ReplayMismatchError, ReplayTransport
+    from rejoinder.testing.scripted import ScriptedLLM, ScriptExhaustedError
+
+_PLACES = {
+    "chunking": (
+        "Outcome",
+        "byte_by_byte",
+        "every_cut",
+        "outcome",
+        "random_cuts",
+        "sized_cuts",
+    ),
+    "faults": ("OUTCOMES", "Answer", "Call", "Fault", "FaultServer", "Usage"),
+    "leaks": ("LeakError", "measure_memory", "no_leaks"),
+    "network": ("NetworkForbiddenError", "forbid_network"),
+    "record": (
+        "Exchange",
+        "RecordingTransport",
+        "load_exchange",
+        "load_exchanges",
+        "save_exchange",
+    ),
+    "replay": ("ReplayMismatchError", "ReplayTransport"),
+    "scripted": ("ScriptExhaustedError", "ScriptedLLM"),
+}
+_HOMES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "OUTCOMES",
+    "Answer",
+    "Call",
+    "Exchange",
+    "Fault",
+    "FaultServer",
+    "LeakError",
+    "NetworkForbiddenError",
+    "Outcome",
+    "RecordingTransport",
+    "ReplayMismatchError",
+    "ReplayTransport",
+    "ScriptExhaustedError",
+    "ScriptedLLM",
+    "Usage",
+    "byte_by_byte",
+    "every_cut",
+    "forbid_network",
+    "load_exchange",
+    "load_exchanges",
+    "measure_memory",
+    "no_leaks",
+    "outcome",
+    "random_cuts",
+    "save_exchange",
+    "sized_cuts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOMES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,126 @@
+"""Says what a piece of code left behind: tasks, sockets, other open files, memory.
+
+::
+
+    async with no_leaks(max_memory=64 << 20):
+        async with openai.LLM(...) as llm:
+            ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import tracemalloc
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+__all__ = ["Holdings", "LeakError", "MemoryUse", "measure_memory", "no_leaks"]
+
+_TURNS = 50
+_PAUSE = 0.01
+
+
+class LeakError(AssertionError):
+    """Something was left behind, or more memory was used than allowed."""
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the process holds at one moment."""
+
+    tasks: frozenset[asyncio.Task[Any]]
+    sockets: frozenset[str]
+    """``"fd 7 socket:[123456]"``, one for each open socket."""
+    files: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Look. Must be called inside a running loop. Where the system has no list of open files
+        (neither ``/proc/self/fd`` nor ``/dev/fd``) only tasks are seen."""
+        sockets: set[str] = set()
+        files: set[str] = set()
+        for fd in _descriptors():
+            try:
+                mode = os.fstat(fd).st_mode
+            except OSError:  # the one that listed them
+                continue
+            try:
+                name = f"fd {fd} {os.readlink(f'/proc/self/fd/{fd}')}"
+            except OSError:
+                name = f"fd {fd}"
+            (sockets if stat.S_ISSOCK(mode) else files).add(name)
+        return cls(frozenset(asyncio.all_tasks()), frozenset(sockets), frozenset(files))
+
+    def since(self, before: Holdings) -> list[str]:
+        """What is held now and was not held `before`, a line each."""
+        lines = [f"task {task!r}" for task in self.tasks - before.tasks]
+        lines += [f"socket {name}" for name in sorted(self.sockets - before.sockets)]
+        lines += [f"file {name}" for name in sorted(self.files - before.files)]
+        return lines
+
+
+def _descriptors() -> list[int]:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return [int(name) for name in os.listdir(folder)]
+        except (OSError, ValueError):
+            continue
+    return []
+
+
+class MemoryUse:
+    """Result of `measure_memory`.
+
+    Attributes:
+        peak: bytes allocated by Python code at the worst moment, above those at the start.
+    """
+
+    peak: int = 0
+
+
+@contextmanager
+def measure_memory() -> Generator[MemoryUse, None, None]:
+    """Measure the highest growth of memory inside the block (by `tracemalloc`: exact and slow)."""
+    use = MemoryUse()
+    running = tracemalloc.is_tracing()
+    if not running:
+        tracemalloc.start()
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    try:
+        yield use
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        use.peak = max(0, peak - before)
+        if not running:
+            tracemalloc.stop()
+
+
+@asynccontextmanager
+async def no_leaks(*, max_memory: int | None = None) -> AsyncGenerator[None, None]:
+    """Fail if the block leaves tasks, sockets or files behind, or takes more than `max_memory`
+    bytes at any moment. What is about to end gets half a second to do so.
+
+    Raises:
+        LeakError: names what was left.
+    """
+    before = Holdings.now()
+    if max_memory is None:
+        yield
+    else:
+        with measure_memory() as use:
+            yield
+        if use.peak > max_memory:
+            raise LeakError(f"memory grew by {use.peak} bytes; at most {max_memory} were allowed")
+    left: list[str] = []
+    for turn in range(_TURNS):
+        left = Holdings.now().since(before)
+        if not left:
+            return
+        # Closing sockets takes a turn of the loop or two; only then is there reason to wait.
+        await asyncio.sleep(0 if turn < _TURNS // 2 else 2 * _PAUSE)
+    raise LeakError("left behind:\n" + "\n".join(left))

@@ -1,0 +1,468 @@
+"""Recordings of HTTP exchanges: one JSON file each, with timing and without secrets.
+
+The law of this file: what is secret is removed before an `Exchange` exists, so nothing that can be
+written or printed ever holds it. Lengths are kept, because the sizes of the network reads are part
+of a recording. The format is that of the recorded traffic this package is tested with, plus
+``chunk_times``; what a file does not say is simply not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import struct
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, cast
+from zlib import crc32
+
+from rejoinder.errors import APIError
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request
+
+__all__ = [
+    "Exchange",
+    "RecordedError",
+    "RecordingTransport",
+    "load_exchange",
+    "load_exchanges",
+    "save_exchange",
+]
+
+_REMOVED: Final = "[removed]"
+_REQUEST_FIELDS: Final = frozenset(
+    {"accept", "accept-encoding", "content-length", "content-type", "user-agent"}
+)
+_REQUEST_PREFIXES: Final = ("anthropic-version", "anthropic-beta", "openai-beta", "x-stainless-")
+_RESPONSE_FIELDS: Final = frozenset(
+    {"content-type", "date", "location", "request-id", "retry-after", "retry-after-ms", "server"}
+)
+_RESPONSE_PREFIXES: Final = (
+    "anthropic-ratelimit-",
+    "apim-request-id",
+    "x-amzn-",
+    "x-ms-",
+    "x-ratelimit-",
+    "x-request-id",
+    "x-should-retry",
+)
+_QUERY_NAMES: Final = frozenset({"alt", "api-version", "beta", "model"})
+_SECRET_NAME: Final = re.compile(
+    r"auth|key|token|secret|cookie|session|signature|credential|password", re.IGNORECASE
+)
+_KNOWN_SECRETS: Final = re.compile(
+    rb"sk-[A-Za-z0-9_\-]{16,}"  # OpenAI, Anthropic, OpenRouter, DeepSeek
+    rb"|(?:gsk|xai|hf|pplx|r8|fw|csk|nvapi|ghp|gho|github_pat)[_-][A-Za-z0-9_\-]{16,}"
+    rb"|AIza[A-Za-z0-9_\-]{30,}|ya29\.[A-Za-z0-9_\-.]{16,}"  # Google
+    rb"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}|ABSK[A-Za-z0-9+/=]{32,}"  # AWS
+    rb"|eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"  # a signed token
+    rb"|(?i:bearer)(?:\s|%20)+[A-Za-z0-9_\-.=+/]{16,}"
+)
+_MIN_SECRET: Final = 6  # shorter strings occur in texts by chance
+_U32: Final = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedError:
+    """How an exchange failed: the class of the error, its text, and seconds since the request."""
+
+    type: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer, as they were on the wire, decompressed and without secrets.
+
+    `chunk_sizes` and `chunk_times` say how the body arrived: bytes of each read, and seconds from
+    the request to it. Both are empty where a recording does not know. `status` is ``None`` when
+    there was no answer.
+    """
+
+    id: str = ""
+    provider: str = ""
+    api: str = ""
+    model: str | None = None
+    kind: str = ""
+    tags: tuple[str, ...] = ()
+    method: str = "POST"
+    url: str | None = None
+    request_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    request_body: Any = None
+    """Parsed, if it is JSON; text otherwise; ``None`` where it was not recorded."""
+    status: int | None = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+    head_at: float = 0.0
+    chunk_sizes: tuple[int, ...] = ()
+    chunk_times: tuple[float, ...] = ()
+    error: RecordedError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of its file."""
+        response: dict[str, Any] = {"status": self.status, "headers": dict(self.headers)}
+        try:
+            response["body"] = self.body.decode()
+        except UnicodeDecodeError:
+            response["body_b64"] = base64.b64encode(self.body).decode()
+        response["head_at"] = self.head_at
+        response["chunk_sizes"] = list(self.chunk_sizes)
+        response["chunk_times"] = list(self.chunk_times)
+        data: dict[str, Any] = {
+            "id": self.id,
+            "provider": self.provider,
+            "api": self.api,
+            "model": self.model,
+            "kind": self.kind,
+            "tags": list(self.tags),
+            "request": {
+                "method": self.method,
+                "url": self.url,
+                "headers": dict(self.request_headers),
+                "body": self.request_body,
+            },
+            "response": response,
+        }
+        if self.error is not None:
+            error = self.error
+            data["error"] = {"type": error.type, "message": error.message, "at": error.at}
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises:
+        ValueError: `data` is no recording of an HTTP exchange.
+        """
+        try:
+            response: dict[str, Any] = data["response"]
+            request: dict[str, Any] = data.get("request") or {}
+            headers: dict[str, str] = response.get("headers") or {}
+            error: dict[str, Any] | None = data.get("error")
+            if response.get("body_b64") is not None:
+                body = base64.b64decode(response["body_b64"])
+            else:
+                body = (response.get("body") or "").encode("utf-8", "surrogatepass")
+            return cls(
+                id=data.get("id") or "",
+                provider=data.get("provider") or "",
+                api=data.get("api") or "",
+                model=data.get("model"),
+                kind=data.get("kind") or "",
+                tags=tuple(data.get("tags") or ()),
+                method=request.get("method") or "POST",
+                url=request.get("url"),
+                request_headers=request.get("headers") or {},
+                request_body=request.get("body"),
+                status=response.get("status"),
+                headers={name.lower(): value for name, value in headers.items()},
+                body=body,
+                head_at=response.get("head_at") or 0.0,
+                chunk_sizes=tuple(response.get("chunk_sizes") or ()),
+                chunk_times=tuple(response.get("chunk_times") or ()),
+                error=None
+                if error is None
+                else RecordedError(error["type"], error["message"], error["at"]),
+            )
+        except (KeyError, TypeError, AttributeError) as problem:
+            raise ValueError(f"not the recording of an HTTP exchange: {problem!r}") from problem
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The body as it arrived, read by read; in one piece where that is not known."""
+        pieces: list[bytes] = []
+        position = 0
+        for size in self.chunk_sizes:
+            pieces.append(self.body[position : position + size])
+            position += size
+        pieces.append(self.body[position:])
+        return [piece for piece in pieces if piece]
+
+
+def load_exchange(path: str | Path) -> Exchange:
+    """Read one file.
+
+    Raises:
+        ValueError: it is no recording of an HTTP exchange.
+    """
+    return Exchange.from_json(json.loads(Path(path).read_text("utf-8")))
+
+
+def load_exchanges(path: str | Path) -> list[Exchange]:
+    """Read a file, or all ``*.json`` of a folder (by name, not of the folders in it)."""
+    place = Path(path)
+    files = sorted(place.glob("*.json")) if place.is_dir() else [place]
+    return [load_exchange(file) for file in files]
+
+
+def save_exchange(exchange: Exchange, path: str | Path) -> None:
+    """Write one file, making its folder if need be."""
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(exchange.to_json(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+class RecordingTransport:
+    """Sends through another transport, and writes each exchange into a folder.
+
+    A file is written when the answer has been read or left, or has failed. Header values, except
+    of a few harmless fields, are removed, as are the values in a URL's query; every credential that
+    is seen in a header or query is also looked for, and removed, in bodies and the rest; so is
+    whatever looks like a key of a known provider. The removed bytes are replaced by ``X``.
+
+    Args:
+        inner: the transport that does the work; closed by `aclose`.
+        path: the folder; files are numbered from 1.
+        secrets: further strings that must not be written, e.g. a customer's name.
+        clock: seconds, for the timing.
+    """
+
+    def __init__(
+        self,
+        inner: HttpTransport,
+        path: str | Path,
+        *,
+        secrets: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inner = inner
+        self._path = Path(path)
+        self._secrets = tuple(secrets)
+        self._clock = clock
+        self._count = 0
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def send(self, request: Request) -> HttpResponse:
+        recorder = _Recorder(self, request, self._clock())
+        try:
+            response = await self._inner.send(request)
+        except APIError as error:
+            recorder.failed(error)
+            await self._write(recorder)
+            raise
+        recorder.head_at = recorder.elapsed()
+        return _RecordedResponse(response, recorder)
+
+    async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:
+        await self._inner.prewarm(url, timeout=timeout)
+
+    async def aclose(self) -> None:
+        if self._writing:
+            await asyncio.gather(*self._writing)
+        await self._inner.aclose()
+
+    async def _write(self, recorder: _Recorder) -> None:
+        self._count += 1
+        path = self._path / f"{self._count:04}.json"
+        exchange = recorder.exchange(path.stem)
+        # In a thread, and to its end even if the caller is cancelled: half a file helps nobody.
+        task = asyncio.ensure_future(asyncio.to_thread(save_exchange, exchange, path))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.shield(task)
+
+
+class _Recorder:
+    """One exchange under way; it holds secrets and is never written itself."""
+
+    def __init__(self, owner: RecordingTransport, request: Request, started_at: float) -> None:
+        self.owner = owner
+        self.request = request
+        self.started_at = started_at
+        self.head_at = 0.0
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.pieces: list[bytes] = []
+        self.times: list[float] = []
+        self.error: RecordedError | None = None
+        self.written = False
+
+    def elapsed(self) -> float:
+        return round(self.owner._clock() - self.started_at, 6)
+
+    def failed(self, error: APIError) -> None:
+        self.error = RecordedError(type(error).__name__, error.message, self.elapsed())
+
+    async def finish(self) -> None:
+        if not self.written:
+            self.written = True
+            await self.owner._write(self)
+
+    def exchange(self, name: str) -> Exchange:
+        request = self.request
+        cleaner = _Cleaner(request, self.headers, self.owner._secrets)
+        body: Any = None
+        if request.body is not None:
+            text = cleaner.bytes(request.body).decode("utf-8", "replace")
+            try:
+                body = json.loads(text)
+            except ValueError:
+                body = text
+        error = self.error
+        return Exchange(
+            id=name,
+            kind="error" if (self.status or 0) >= 400 else "",
+            method=request.method,
+            url=cleaner.url(request.url),
+            request_headers=cleaner.fields(request.headers, _REQUEST_FIELDS, _REQUEST_PREFIXES),
+            request_body=body,
+            status=self.status,
+            headers=cleaner.fields(self.headers, _RESPONSE_FIELDS, _RESPONSE_PREFIXES),
+            body=cleaner.bytes(b"".join(self.pieces)),
+            head_at=self.head_at,
+            chunk_sizes=tuple(len(piece) for piece in self.pieces),
+            chunk_times=tuple(self.times),
+            error=None
+            if error is None
+            else RecordedError(error.type, cleaner.text(error.message), error.at),
+        )
+
+
+class _RecordedResponse:
+    """Hands through what is read, and notes it."""
+
+    def __init__(self, inner: HttpResponse, recorder: _Recorder) -> None:
+        self._inner = inner
+        self._recorder = recorder
+        recorder.status = inner.status
+        recorder.headers = inner.headers
+
+    @property
+    def status(self) -> int:
+        return self._inner.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._inner.headers
+
+    async def read_some(self) -> bytes:
+        recorder = self._recorder
+        try:
+            data = await self._inner.read_some()
+        except APIError as error:
+            recorder.failed(error)
+            raise
+        if data:
+            recorder.pieces.append(data)
+            recorder.times.append(recorder.elapsed())
+        return data
+
+    async def read_all(self, limit: int = 1 << 20) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while size < limit and (data := await self.read_some()):
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)[:limit]
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._inner.__aexit__(exc_type, exc, traceback)
+        finally:
+            await self._recorder.finish()
+
+
+class _Cleaner:
+    """Removes from anything what the request and the answer showed to be secret."""
+
+    def __init__(self, request: Request, answer: Mapping[str, str], secrets: Sequence[str]) -> None:
+        found = set(secrets)
+        for headers in (request.headers, answer):
+            for name, value in headers.items():
+                if _SECRET_NAME.search(name) and not name.lower().startswith("x-ratelimit"):
+                    found |= _parts(value)
+        parts = urllib.parse.urlsplit(request.url)
+        found |= {text for text in (parts.username, parts.password) if text}
+        for name, value in urllib.parse.parse_qsl(parts.query):
+            if name not in _QUERY_NAMES:
+                found.add(value)
+        forms: set[bytes] = set()
+        for text in found:
+            if len(text) >= _MIN_SECRET:
+                forms.add(text.encode())
+                forms.add(urllib.parse.quote(text, safe="").encode())
+                forms.add(json.dumps(text)[1:-1].encode())
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def bytes(self, data: bytes) -> bytes:
+        clean = data
+        for form in self._forms:
+            if form in clean:
+                clean = clean.replace(form, b"X" * len(form))
+        clean = _KNOWN_SECRETS.sub(lambda match: b"X" * len(match[0]), clean)
+        return clean if clean == data else _with_checksums(clean, data)
+
+    def text(self, text: str) -> str:
+        return self.bytes(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    def fields(
+        self, headers: Mapping[str, str], names: frozenset[str], prefixes: tuple[str, ...]
+    ) -> dict[str, str]:
+        kept: dict[str, str] = {}
+        for name, value in headers.items():
+            name = name.lower()
+            known = name in names or name.startswith(prefixes)
+            kept[name] = self.text(value) if known else _REMOVED
+        return kept
+
+    def url(self, url: str) -> str:
+        parts = urllib.parse.urlsplit(url)
+        query = [
+            (name, value if name in _QUERY_NAMES else _REMOVED)
+            for name, value in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
+        ]
+        place = parts.netloc.rpartition("@")[2]
+        encoded = urllib.parse.urlencode(query, safe="[]")
+        return self.text(urllib.parse.urlunsplit((parts.scheme, place, parts.path, encoded, "")))
+
+
+def _parts(value: str) -> set[str]:
+    """What could be secret in a credential: all of it, its words, and what Basic hides."""
+    parts = {value.strip()}
+    for word in re.split(r"[\s,;=/&]+", value):
+        if len(word) >= 16:
+            parts.add(word)
+    scheme, _, rest = value.strip().partition(" ")
+    if rest:
+        parts.add(rest.strip())
+        if scheme.lower() == "basic":
+            try:
+                user, _, password = base64.b64decode(rest).decode().partition(":")
+                parts |= {user, password}
+            except ValueError:
+                pass
+    return parts
+
+
+def _with_checksums(data: bytes, original: bytes) -> bytes:
+    """If `original` was made of AWS event-stream frames, write their checksums anew."""
+    frames: list[tuple[int, int]] = []
+    position = 0
+    while position + 16 <= len(original):
+        total = cast("int", _U32.unpack_from(original, position)[0])
+        prelude = original[position : position + 8]
+        if total < 16 or crc32(prelude) != _U32.unpack_from(original, position + 8)[0]:
+            return data
+        if position + total > len(original):
+            break  # the last one was cut short: its checksum never arrived
+        frames.append((position, total))
+        position += total
+    fixed = bytearray(data)
+    for start, total in frames:
+        end = start + total - 4
+        fixed[end : end + 4] = _U32.pack(crc32(fixed[start:end]))
+    return bytes(fixed)
