@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -19,6 +20,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder.mcp.threads import in_thread
 
 __all__ = ["sse_streams", "streamable_http_streams"]
 
@@ -130,6 +132,11 @@ class _Watched(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+async def _trust() -> ssl.SSLContext:
+    # Reads a file of some hundred certificates.
+    return await in_thread(httpx2.create_ssl_context, name="rejoinder-mcp-certificates")
+
+
 @asynccontextmanager
 async def streamable_http_streams(
     url: str,
@@ -146,6 +153,7 @@ async def streamable_http_streams(
         patience=timeout,
         answers_follow=True,
         notes=current_notes.get() or Notes(),
+        verify=await _trust(),
         timeout=httpx2.Timeout(timeout, read=sse_read_timeout),
     )
     async with (
@@ -180,11 +188,12 @@ async def sse_streams(
             patience=patience,
             answers_follow=False,
             notes=notes,
+            verify=trust,
             timeout=timeout,
             auth=auth,
         )
 
-    live, patience = headers, timeout
+    live, patience, trust = headers, timeout, await _trust()
     async with sse_client(
         url, timeout=timeout, sse_read_timeout=sse_read_timeout, httpx_client_factory=make
     ) as streams:

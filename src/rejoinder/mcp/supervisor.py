@@ -595,6 +595,10 @@ def _copy(error: BaseException) -> Any:
 
 async def _sdk() -> Any:
     """The session module, imported in a thread: the SDK takes about a second."""
-    return await in_thread(
-        lambda: importlib.import_module("rejoinder.mcp.session"), name="rejoinder-mcp-import"
-    )
+
+    def load() -> Any:
+        for transport in ("stdio", "http"):
+            importlib.import_module(f"rejoinder.mcp.{transport}")
+        return importlib.import_module("rejoinder.mcp.session")
+
+    return await in_thread(load, name="rejoinder-mcp-import")

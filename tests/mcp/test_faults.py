@@ -1,0 +1,70 @@
+"""Every fault at every step over every transport: an answer or one plain error, in time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rejoinder.errors import APIError
+from rejoinder.llm.tool_context import ToolError
+
+DEADLINE = 0.6
+SLACK = 0.5  # of a busy machine
+
+TRANSPORTS = ["stdio", "sse", "streamable"]
+FAULTS = ["stall", "die", "flood", "garbage", "wrong", "late", "twice"]
+STEPS = ["initialize", "list", "call", "close"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_fault(lab: Any, transport: str, step: str, fault: str) -> None:
+    server = lab.make(
+        transport,
+        fault,
+        step,
+        client_session_timeout_seconds=DEADLINE if step != "close" else 5,
+        startup_timeout=DEADLINE if step == "initialize" else 10,
+    )
+    loop = asyncio.get_running_loop()
+
+    async def timed(what: Any) -> Any:
+        began = loop.time()
+        try:
+            return await what
+        except (APIError, ToolError) as error:
+            assert str(error)
+            return error
+        finally:
+            if step != "close":
+                assert loop.time() - began < DEADLINE + SLACK
+
+    if step == "initialize":
+        # The SDK is imported once, before any clock runs.
+        from rejoinder.mcp import http, session, stdio  # noqa: F401
+    async with lab.nothing_left():
+        if step == "initialize":
+            outcome = await timed(server.initialize())
+            failed = fault in {"stall", "die", "garbage", "wrong", "late"}
+            assert isinstance(outcome, APIError) is failed
+            assert server.initialized is not failed
+        else:
+            await server.initialize()
+        if server.initialized:
+            tools = await timed(server.list_tools())
+            if step == "list":
+                failed = fault in {"stall", "die", "garbage", "wrong", "late"}
+                assert isinstance(tools, APIError) is failed
+        outcome = await timed(server.call_tool("echo", {"text": "hello"}))
+        if step == "call":
+            failed = fault in {"stall", "die", "garbage", "wrong", "late"}
+            assert isinstance(outcome, ToolError) is failed
+        elif step == "close":
+            assert "hello" in outcome
+        began = loop.time()
+        await server.aclose()
+        assert loop.time() - began < 2.2
+        assert not server.initialized
