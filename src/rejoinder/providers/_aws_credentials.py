@@ -17,7 +17,14 @@ from rejoinder.errors import APIConnectionError, APIError, APIStatusError, Confi
 from rejoinder.providers._aws_errors import STALE_CREDENTIALS
 from rejoinder.providers._sigv4 import Credentials
 
-__all__ = ["REGIONS", "AWSCredentials", "check_region", "dns_suffix", "is_stale"]
+__all__ = [
+    "REGIONS",
+    "AWSCredentials",
+    "check_region",
+    "credentials_from",
+    "dns_suffix",
+    "is_stale",
+]
 
 # Fetch new ones this long before the old ones end; never look more often than that.
 _MARGIN: Final = 300.0
@@ -260,3 +267,33 @@ def _translated(error: Exception) -> Exception:
     if names & _TRANSIENT:
         return APIConnectionError(text)
     return ConfigurationError(text)
+
+
+def credentials_from(
+    api_key: str | None,
+    api_secret: str | None,
+    session_token: str | None,
+    bearer_token: str | None,
+    session: Any,
+) -> tuple[str | None, AWSCredentials]:
+    """The bearer token to use, if any, and the credentials to sign with otherwise.
+
+    What was given counts before what the environment says; a key of Bedrock's own
+    (``AWS_BEARER_TOKEN_BEDROCK``) before the credentials of an account.
+
+    Raises:
+        ConfigurationError: one half of a pair of keys.
+    """
+    if bearer_token:
+        return bearer_token, AWSCredentials()
+    if bool(api_key) != bool(api_secret):
+        raise ConfigurationError(
+            "AWS credentials: api_key (the access key id) and api_secret belong together; got only "
+            + ("api_key" if api_key else "api_secret")
+            + ". A Bedrock API key goes into bearer_token or AWS_BEARER_TOKEN_BEDROCK."
+        )
+    if api_key and api_secret:
+        return None, AWSCredentials(static=Credentials(api_key, api_secret, session_token))
+    if session is not None:
+        return None, AWSCredentials(session=session)
+    return os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or None, AWSCredentials()

@@ -21,8 +21,11 @@ from rejoinder._core.groups import (
     parse_arguments,
 )
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers._requests import tool_choice_name
+from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
 
-__all__ = ["AnthropicFormatData", "to_chat_ctx"]
+__all__ = ["AnthropicFormatData", "request_body", "to_chat_ctx"]
 
 # A tool result may be a list of these; any other list is a value, and travels as text.
 _RESULT_BLOCKS = frozenset({"document", "image", "search_result", "text", "tool_reference"})
@@ -172,3 +175,166 @@ def _thinking(extra: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     thinking = cast("dict[str, Any]", state).get("thinking")
     return cast("list[dict[str, Any]]", thinking) if isinstance(thinking, list) else []
+
+
+_CACHE = {"type": "ephemeral"}
+_UNCACHEABLE = frozenset({"thinking", "redacted_thinking"})
+_VERSIONS = {"bedrock": "bedrock-2023-05-31", "vertex": "vertex-2023-10-16"}
+
+
+def request_body(
+    messages: list[dict[str, Any]],
+    data: AnthropicFormatData,
+    tools: Sequence[dict[str, Any]],
+    tool_choice: str | dict[str, Any] | None,
+    options: Options,
+) -> dict[str, Any]:
+    """The body of a streaming request.
+
+    `options.extra` comes first and what `options` says in its own fields overwrites it. With
+    caching, up to four breakpoints are set: the last tool, the last system text, the last
+    assistant turn and the user turn before it.
+
+    Args:
+        messages: from `to_chat_ctx`; not changed.
+        tools: in Anthropic's form.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
+
+    Raises:
+        ConfigurationError: the choice is none of these.
+    """
+    body: dict[str, Any] = dict(options.extra)
+    if options.platform in _VERSIONS:
+        body.setdefault("anthropic_version", _VERSIONS[options.platform])
+    else:
+        body["model"] = options.model
+    if options.platform != "bedrock":
+        body["stream"] = True
+    body["max_tokens"] = _max_tokens(options)
+    last = messages[-1] if messages else None
+    if last is not None and last["role"] == "assistant":
+        messages = [*messages[:-1], _without_trailing_space(last)]
+    body["messages"] = messages
+    if data.system_messages:
+        body["system"] = [{"text": text, "type": "text"} for text in data.system_messages]
+    specs = [dict(tool) for tool in tools]
+    choice = _choice(tool_choice)
+    if not specs:
+        # The API refuses a history with calls of tools that it was not told of.
+        specs = _placeholders(messages)
+        choice = {"type": "none"} if specs else None
+    if specs:
+        body["tools"] = specs
+        if options.parallel_tool_calls is not None and choice != {"type": "none"}:
+            choice = {
+                **(choice or {"type": "auto"}),
+                "disable_parallel_tool_use": not options.parallel_tool_calls,
+            }
+        if choice is not None:
+            body["tool_choice"] = choice
+    if options.temperature is not None:
+        body["temperature"] = options.temperature
+    if options.top_k is not None:
+        body["top_k"] = options.top_k
+    if options.user is not None:
+        metadata = body.get("metadata")
+        body["metadata"] = {
+            **(cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {}),
+            "user_id": options.user,
+        }
+    if options.response_schema is not None:
+        config = body.get("output_config")
+        body["output_config"] = {
+            **(cast("dict[str, Any]", config) if isinstance(config, dict) else {}),
+            "format": {"type": "json_schema", "schema": options.response_schema},
+        }
+    if options.caching:
+        _set_breakpoints(
+            body, dict(_CACHE) if isinstance(options.caching, str) else dict(options.caching)
+        )
+    return body
+
+
+def _max_tokens(options: Options) -> int:
+    if options.max_tokens is not None:
+        return options.max_tokens
+    given = options.extra.get("max_tokens")
+    if isinstance(given, int):
+        return given
+    thinking = options.extra.get("thinking")
+    budget = (
+        cast("dict[str, Any]", thinking).get("budget_tokens")
+        if isinstance(thinking, dict)
+        else None
+    )
+    # Thinking counts against the limit, which must be larger than its budget.
+    return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)
+
+
+def _choice(tool_choice: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    if tool_choice is None:
+        return None
+    if isinstance(tool_choice, dict):
+        return {"type": "tool", "name": tool_choice_name(tool_choice)}
+    if tool_choice in ("auto", "none"):
+        return {"type": tool_choice}
+    if tool_choice == "required":
+        return {"type": "any"}
+    raise ConfigurationError(
+        "tool_choice: expected 'auto', 'required', 'none' or one function, got " + repr(tool_choice)
+    )
+
+
+def _placeholders(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = {
+        block["name"]: None
+        for message in messages
+        for block in message["content"]
+        if block.get("type") == "tool_use"
+    }
+    return [
+        {
+            "name": name,
+            "description": "No longer available.",
+            "input_schema": {"type": "object", "properties": {}},
+        }
+        for name in names
+    ]
+
+
+def _without_trailing_space(message: dict[str, Any]) -> dict[str, Any]:
+    """The API refuses a begun reply that ends with white space."""
+    blocks = [dict(block) for block in message["content"]]
+    if blocks and blocks[-1].get("type") == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip() or "."
+    return {**message, "content": blocks}
+
+
+def _set_breakpoints(body: dict[str, Any], cache: dict[str, Any]) -> None:
+    if body.get("tools"):
+        body["tools"][-1]["cache_control"] = cache
+    if body.get("system"):
+        body["system"][-1]["cache_control"] = cache
+    messages: list[dict[str, Any]] = list(body["messages"])
+    wanted = "assistant"
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        if message["role"] != wanted:
+            continue
+        marked = _marked(message, cache)
+        if marked is None:
+            continue
+        messages[index] = marked
+        if wanted == "user":
+            break
+        wanted = "user"
+    body["messages"] = messages
+
+
+def _marked(message: dict[str, Any], cache: dict[str, Any]) -> dict[str, Any] | None:
+    blocks: list[dict[str, Any]] = list(message["content"])
+    for index in range(len(blocks) - 1, -1, -1):
+        if blocks[index].get("type") not in _UNCACHEABLE:
+            blocks[index] = {**blocks[index], "cache_control": cache}
+            return {**message, "content": blocks}
+    return None

@@ -1,0 +1,339 @@
+"""Claude over the Messages API: Anthropic's own, Bedrock's, Vertex AI's, Azure's, or a local server's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
+
+from rejoinder._core.repair import repair
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._history import Body
+from rejoinder.providers._requests import HttpExtras, rendered, response_schema
+from rejoinder.providers._shell import environment, given, make_transport
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.anthropic.format import request_body, to_chat_ctx
+from rejoinder.providers.anthropic.hosts import (
+    BedrockHost,
+    DirectHost,
+    Host,
+    VertexHost,
+    find_host,
+)
+from rejoinder.providers.anthropic.options import Options, takes_prefill
+from rejoinder.providers.anthropic.wire import StreamDecoder
+from rejoinder.transport.http import Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    import aiohttp
+
+    from rejoinder._core.items import ChatItem
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
+
+__all__ = ["LLM", "LLMStream"]
+
+
+class LLMStream(WireStream):
+    """One reply of a Claude model."""
+
+
+class LLM(base.LLM[Any]):
+    """Claude models, by the Messages API.
+
+    The host decides how a request is signed and addressed; it is recognised by `base_url`, or
+    chosen by `with_bedrock`, `with_vertex` and `with_azure`. Any other address is a server that
+    speaks the API of Anthropic itself.
+
+    Args:
+        model: the model, as its host calls it.
+        api_key: key of Anthropic or Azure; else ``ANTHROPIC_API_KEY``. A server with a
+            `base_url` of its own may do without.
+        auth_token: sent as ``Authorization: Bearer`` instead of a key; else
+            ``ANTHROPIC_AUTH_TOKEN``.
+        base_url: the address before ``/v1/messages``; else ``ANTHROPIC_BASE_URL``, else
+            ``https://api.anthropic.com``.
+        user: an opaque name of the end user, sent as ``metadata.user_id``.
+        client: an object with `api_key` and `base_url`, such as ``anthropic.AsyncAnthropic``;
+            these two are taken from it.
+        top_k, temperature: sampling, as the API has it.
+        max_tokens: the longest reply. The API demands a number: 1024 where nothing is said.
+        parallel_tool_calls: whether several calls may come in one reply.
+        tool_choice: for calls that do not say themselves.
+        caching: ``"ephemeral"`` sets up to four cache breakpoints; a mapping such as
+            ``{"type": "ephemeral", "ttl": "1h"}`` sets them with its own terms.
+        strict_tools: have the API hold the model to the schemas of tools.
+        http_session: your own `aiohttp.ClientSession`; it is not closed here.
+
+    Raises:
+        ConfigurationError: no key, or an address that is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "claude-3-5-sonnet-20241022",
+        api_key: NotGivenOr[str] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        user: NotGivenOr[str] = NOT_GIVEN,
+        client: Any = None,
+        top_k: NotGivenOr[int] = NOT_GIVEN,
+        max_tokens: NotGivenOr[int] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        caching: NotGivenOr[Literal["ephemeral"] | Mapping[str, Any]] = NOT_GIVEN,
+        auth_token: NotGivenOr[str] = NOT_GIVEN,
+        strict_tools: bool = False,
+        http_session: aiohttp.ClientSession | None = None,
+        _host: Host | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._max_tokens: int | None = given(max_tokens)
+        self._temperature: float | None = given(temperature)
+        self._top_k: int | None = given(top_k)
+        self._user: str | None = given(user)
+        self._caching: str | Mapping[str, Any] | None = given(caching)
+        self._parallel_tool_calls: bool | None = given(parallel_tool_calls)
+        self._tool_choice: Any = given(tool_choice)
+        self._strict_tools = strict_tools
+        self._transport = make_transport(http_session)
+        if _host is None:
+            if client is not None:
+                if not is_given(api_key) and getattr(client, "api_key", None):
+                    api_key = str(client.api_key)
+                if not is_given(base_url) and getattr(client, "base_url", None):
+                    base_url = str(client.base_url)
+            _host = find_host(given(api_key), given(auth_token), given(base_url))
+        self._host = _host
+
+    @classmethod
+    def with_bedrock(
+        cls,
+        *,
+        model: str,
+        api_key: NotGivenOr[str] = NOT_GIVEN,
+        api_secret: NotGivenOr[str] = NOT_GIVEN,
+        session_token: NotGivenOr[str] = NOT_GIVEN,
+        bearer_token: NotGivenOr[str] = NOT_GIVEN,
+        region: NotGivenOr[str] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        session: Any = None,
+        **options: Any,
+    ) -> Self:
+        """A Claude model on Amazon Bedrock, by ``invoke-with-response-stream``.
+
+        Args:
+            model: e.g. ``us.anthropic.claude-sonnet-4-5-20250929-v1:0``, or an inference profile.
+            api_key, api_secret, session_token: AWS credentials; else ``bearer_token``, else
+                ``AWS_BEARER_TOKEN_BEDROCK``, else the environment and botocore's chain.
+            region: else that of `base_url`, ``AWS_REGION``, ``AWS_DEFAULT_REGION``, us-east-1.
+            session: a session of botocore, boto3 or aioboto3 to take credentials from.
+            options: as for `LLM`.
+
+        Raises:
+            ConfigurationError: half of a pair of keys, or an unknown region.
+        """
+        host = BedrockHost(
+            given(api_key),
+            given(api_secret),
+            given(session_token),
+            given(bearer_token),
+            given(region),
+            given(base_url),
+            session,
+        )
+        return cls(model=model, _host=host, **options)
+
+    @classmethod
+    def with_vertex(
+        cls,
+        *,
+        model: str,
+        project: NotGivenOr[str] = NOT_GIVEN,
+        location: NotGivenOr[str] = NOT_GIVEN,
+        credentials: Any = None,
+        access_token: NotGivenOr[str] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        **options: Any,
+    ) -> Self:
+        """A Claude model on Vertex AI.
+
+        Args:
+            model: e.g. ``claude-sonnet-4-5@20250929``.
+            project: else ``ANTHROPIC_VERTEX_PROJECT_ID``, ``GOOGLE_CLOUD_PROJECT``, else the one
+                that the credentials name.
+            location: else ``CLOUD_ML_REGION``, ``GOOGLE_CLOUD_LOCATION``, else ``global``.
+            credentials: of google-auth; else the application default credentials.
+            access_token: a token to use as it is.
+            options: as for `LLM`.
+        """
+        host = VertexHost(
+            given(project), given(location), credentials, given(access_token), given(base_url)
+        )
+        return cls(model=model, _host=host, **options)
+
+    @classmethod
+    def with_azure(
+        cls,
+        *,
+        model: str,
+        resource: NotGivenOr[str] = NOT_GIVEN,
+        api_key: NotGivenOr[str] = NOT_GIVEN,
+        azure_ad_token: NotGivenOr[str] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        **options: Any,
+    ) -> Self:
+        """A Claude deployment on Azure AI Foundry.
+
+        Args:
+            model: the name of the deployment.
+            resource: the resource; else ``ANTHROPIC_FOUNDRY_RESOURCE``. Or give `base_url`, else
+                ``ANTHROPIC_FOUNDRY_BASE_URL``: ``https://{resource}.services.ai.azure.com/anthropic``.
+            api_key: else ``ANTHROPIC_FOUNDRY_API_KEY``.
+            azure_ad_token: sent as ``Authorization: Bearer`` instead of the key.
+            options: as for `LLM`.
+
+        Raises:
+            ConfigurationError: no address or no key.
+        """
+        address = given(base_url) or environment("ANTHROPIC_FOUNDRY_BASE_URL")
+        if address is None:
+            name = given(resource) or environment("ANTHROPIC_FOUNDRY_RESOURCE")
+            if name is None:
+                raise ConfigurationError(
+                    "Azure: pass resource or base_url, or set ANTHROPIC_FOUNDRY_RESOURCE"
+                )
+            address = f"https://{name}.services.ai.azure.com/anthropic"
+        token = given(azure_ad_token)
+        key = None if token else given(api_key) or environment("ANTHROPIC_FOUNDRY_API_KEY")
+        if not key and not token:
+            raise ConfigurationError(
+                "Azure: pass api_key or azure_ad_token, or set ANTHROPIC_FOUNDRY_API_KEY"
+            )
+        return cls(model=model, _host=DirectHost(address, key, token, "azure"), **options)
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        """The host name (and port) that requests go to."""
+        return urlsplit(self._host.base_url).netloc
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model; see `rejoinder.llm.LLM.chat`.
+
+        Args:
+            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
+                dataclass, or a JSON schema.
+            extra_kwargs: further members of the body (``thinking``, ``stop_sequences``, ...), and
+                ``extra_headers``, ``extra_query``, ``extra_body``, ``betas`` (a list).
+
+        Raises:
+            ConfigurationError: an option or the conversation holds what cannot be sent.
+        """
+        from rejoinder._core.strict import strict_schema
+
+        extras = HttpExtras(extra_kwargs)
+        betas = [str(name) for name in extras.body.pop("betas", None) or ()]
+        if self._host.platform == "bedrock" and betas:
+            extras.body["anthropic_beta"] = betas
+        elif betas:
+            extras.headers.setdefault("anthropic-beta", ",".join(betas))
+        schema = None
+        if is_given(response_format) and response_format is not None:
+            schema = strict_schema(response_schema(response_format)[1], null_for_default=False)
+        options = Options(
+            model=self._model,
+            platform=self._host.platform,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
+            top_k=self._top_k,
+            user=self._user,
+            caching=self._caching,
+            parallel_tool_calls=parallel_tool_calls
+            if is_given(parallel_tool_calls)
+            else self._parallel_tool_calls,
+            response_schema=schema,
+            extra=extras.body,
+        )
+        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
+        specs = (
+            ToolContext(tools).parse_function_tools("anthropic", strict=self._strict_tools)
+            if tools
+            else []
+        )
+        prefill = takes_prefill(self._model) and not _thinks(extras.body)
+
+        def make(items: Sequence[ChatItem]) -> bytes:
+            def body() -> dict[str, Any]:
+                history, _ = repair(items, "anthropic", prefill=prefill)
+                messages, data = to_chat_ctx(history)
+                return request_body(messages, data, specs, choice, options)
+
+            return rendered(body)
+
+        items = chat_ctx.items
+        body = Body(items, make)
+        host = self._host
+        model = self._model
+        connect = conn_options.connect_timeout
+
+        async def build() -> Request:
+            content = await body.get()
+            headers = {"Content-Type": "application/json", **extras.headers}
+            return await host.request(model, headers, extras.query, content, connect)
+
+        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        framing = host.framing
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            build=build,
+            decoder=lambda: StreamDecoder(allow_empty=allow_empty, framing=framing),
+            decode_error=host.errors(),
+            transport=self._transport,
+            content_types=host.content_types,
+        )
+
+    async def _prewarm_impl(self) -> None:
+        await self._host.warm()
+        await self._transport.prewarm(self._host.base_url)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._transport.aclose()
+
+
+def _thinks(extra: Mapping[str, Any]) -> bool:
+    thinking = extra.get("thinking")
+    if not isinstance(thinking, Mapping):
+        return False
+    return cast("Mapping[str, Any]", thinking).get("type") != "disabled"
