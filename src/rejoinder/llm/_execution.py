@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from rejoinder._aio import cancel_and_wait
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
@@ -60,6 +61,7 @@ async def execute_function_call(
     tool_ctx: ToolContext,
     *,
     call_ctx: object | None = None,
+    timeout: float | None = None,
 ) -> FunctionCallResult:
     """Run one tool call: read its arguments, call the function, answer the model.
 
@@ -71,6 +73,7 @@ async def execute_function_call(
         tool_call: the call, from a chunk or from the history.
         tool_ctx: the tools there are.
         call_ctx: what context parameters get; default a `RunContext` of this call.
+        timeout: seconds the tool may take, if it sets no limit of its own.
 
     Raises:
         asyncio.CancelledError: the caller was cancelled; the tool was cancelled with it.
@@ -99,18 +102,18 @@ async def execute_function_call(
         return make_function_call_output(fnc_call=call, output=None, exception=error)
     _canonicalise(call)
 
-    limit = asyncio.timeout(options.timeout)
+    seconds = options.timeout if options.timeout is not None else timeout
+    threaded = runs_in_thread(tool)
+    work = _call(tool, args, kwargs, threaded=threaded)
     try:
-        async with limit:
-            output = await _call(tool, args, kwargs, threaded=options.threaded)
-    except TimeoutError as error:
-        if not limit.expired():  # the tool's own
-            return _failed(call, error)
+        output = await (work if seconds is None else _within(work, seconds, call.name))
+    except _TimeUpError as error:
+        what = "still runs, unattended" if threaded else "was stopped"
         text = (
-            f"`{call.name}` did not finish within {options.timeout:g} s and was stopped. "
+            f"`{call.name}` did not finish within {seconds:g} s and {what}. "
             "It may have had an effect already"
         )
-        logger.warning("the tool %r did not finish within %g s", call.name, options.timeout)
+        logger.warning("the tool %r did not finish within %g s", call.name, seconds)
         return make_function_call_output(fnc_call=call, output=None, exception=error, message=text)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
@@ -124,15 +127,62 @@ async def execute_function_call(
     return make_function_call_output(fnc_call=call, output=output, exception=None)
 
 
+def runs_in_thread(tool: Callable[..., Any]) -> bool:
+    """Whether `tool` runs in a worker thread, where nothing can stop it."""
+    return get_tool_options(tool).threaded and not inspect.iscoroutinefunction(tool)
+
+
 async def _call(
     tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, threaded: bool
 ) -> Any:
-    if threaded and not inspect.iscoroutinefunction(tool):
+    if threaded:
         return await asyncio.to_thread(tool, *args, **kwargs)
     value = tool(*args, **kwargs)
     if inspect.isawaitable(value):
         return await value
     return value
+
+
+class _TimeUpError(TimeoutError):
+    """Our own limit, not one of the tool's."""
+
+
+_STOP_TIMEOUT = 1.0
+"""Seconds that a tool has to end after it was cancelled."""
+_deaf: set[asyncio.Task[Any]] = set()
+"""Tools that did not end when they were cancelled; held so that nobody loses them."""
+
+
+async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> Any:
+    # In a task of its own: one that takes no notice of being cancelled can only be left behind.
+    task = asyncio.get_running_loop().create_task(work, name=f"tool {name}")
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+    except asyncio.CancelledError:
+        await _stop(task)
+        raise
+    if not task.done():
+        await _stop(task)
+        if not task.done() or task.cancelled():
+            raise _TimeUpError(f"the tool {name!r} did not finish within {seconds:g} s")
+    return task.result()
+
+
+async def _stop(task: asyncio.Task[Any]) -> None:
+    _deaf.add(task)
+    task.add_done_callback(_heard)
+    if not await cancel_and_wait(task, timeout=_STOP_TIMEOUT):
+        logger.error(
+            "%s did not end within %g s of being cancelled; it was left behind",
+            task.get_name(),
+            _STOP_TIMEOUT,
+        )
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    _deaf.discard(task)
+    if not task.cancelled():
+        task.exception()  # it has been seen: asyncio must not report it as lost
 
 
 def _failed(call: FunctionCall, error: BaseException) -> FunctionCallResult:
