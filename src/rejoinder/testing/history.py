@@ -15,7 +15,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 __all__ = ["PROVIDERS", "IllegalHistoryError", "assert_legal", "check_history"]
 
@@ -67,6 +67,8 @@ def check_history(
         if system is None:
             system = next((body[key] for key in check.system_keys if key in body), None)
         check.body(body)
+        if messages is None and check.continues:
+            return check.problems
     if not isinstance(messages, list):
         if not (isinstance(messages, str) and check.takes_text):
             check.add("", f"expected a list of messages, got {type(messages).__name__}")
@@ -99,6 +101,8 @@ class _Check:
     """Where a body holds the messages."""
     system_keys: tuple[str, ...] = ()
     takes_text = False
+    continues = False
+    """The body names what came before, so that it need not hold everything."""
 
     def __init__(self, *, prefill: bool, thinking: bool, signatures: bool) -> None:
         self.prefill = prefill
@@ -314,7 +318,7 @@ class _Mistral(_Completions):
 
     roles = ("assistant", "system", "tool", "user")
     call_id = re.compile(r"[a-zA-Z0-9]{9}")
-    followers = {
+    followers: ClassVar[dict[str, tuple[str, ...]]] = {
         "": ("assistant", "system", "user"),
         "assistant": ("assistant", "tool", "user"),
         "system": ("assistant", "system", "user"),
@@ -408,12 +412,10 @@ class _Responses(_Check):
     keys = ("input",)
     takes_text = True
 
-    def __init__(self, **options: bool) -> None:
-        super().__init__(**options)
-        self.continues = False
-
     def body(self, body: Mapping[str, Any]) -> None:
-        self.continues = bool(body.get("previous_response_id") or body.get("conversation"))
+        self.continues = any(
+            body.get(key) for key in ("conversation", "previous_response_id", "prompt")
+        )
 
     def run(self, messages: list[Any]) -> None:
         called: dict[str, str] = {}
@@ -427,11 +429,15 @@ class _Responses(_Check):
                 if item_id in ids:
                     self.add(f"{path}.id", f"{item_id!r} is used twice")
                 ids.add(item_id)
+            # Reasoning that is sent whole, without an id, may stand alone.
             is_answer = isinstance(kind, str) and kind.endswith("_output")
             is_given = is_answer or (kind == "message" and item.get("role") != "assistant")
             if thought and is_given:
                 self.add(thought, "reasoning without the item it led to")
-            thought = (thought or path) if kind == "reasoning" else ""
+            if kind != "reasoning":
+                thought = ""
+            elif item_id is not None:
+                thought = thought or path
             if kind == "message":
                 self.message(path, item)
             elif kind == "function_call":
@@ -760,7 +766,7 @@ class _Google(_Check):
             if not parts:
                 self.add(f"{path}.parts", "there must be at least one")
             calls = [
-                (part, call)
+                (part, cast("dict[str, Any]", call))
                 for part in parts
                 if isinstance(call := _get(part, "functionCall", "function_call"), dict)
             ]

@@ -1,0 +1,1111 @@
+"""From any history a legal one: what a provider would refuse is mended before it is sent.
+
+Law: pure and linear; the given items are never changed, changed ones are copies. Every text that
+can be sent is sent exactly once: a message or an output that has no legal place becomes a user
+message, it is never lost. Everything that was done is told as data, a list of `Change`. What the
+formats do anyway (moving an output behind its call, merging turns of one role) is not repeated
+here, only told when it moves something across a message.
+
+A history that is already legal is recognised in one quick pass and returned as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, cast
+
+import msgspec
+
+from rejoinder import _stamps
+from rejoinder._core import jsontext
+from rejoinder._core.groups import group_key, instructions_block, refuse_item
+from rejoinder._core.images import serialize_image
+from rejoinder._core.items import (
+    ChatContent,
+    ChatItem,
+    ChatMessage,
+    ChatRole,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
+
+__all__ = ["PROVIDERS", "Change", "ChangeKind", "repair"]
+
+ChangeKind: TypeAlias = Literal[
+    "added",  # an item was put in: a missing output, a user message at an edge
+    "arguments",  # the arguments of a call were no JSON object
+    "dropped",  # an item or a part without anything to send was left out
+    "id",  # a call id (with its output's) or a group's id was replaced
+    "image",  # an image was moved to a user message or replaced by text
+    "merged",  # a text was joined to that of another item
+    "moved",  # an item was moved across a message
+    "name",  # the name of a tool was replaced or filled in
+    "role",  # a message changed its role
+    "state",  # state of another provider, or damaged state, was left out
+    "text",  # characters were replaced, or blank text was
+    "to_text",  # an item without a legal place became a user message
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that was done to make a history legal."""
+
+    kind: ChangeKind
+    item_id: str
+    """The item it was done to, or after which something was added."""
+    detail: str
+    """For people: what was wrong and what was done."""
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What one provider demands of a history in its format."""
+
+    call_id: re.Pattern[str]
+    new_call_id: Callable[[str], str]
+    name: re.Pattern[str]
+    blocks: bool
+    """Each text of a message is a block of its own, and none may be blank."""
+    first_user: str = ""
+    """What the user says first where nobody of the user's side does; empty: not demanded."""
+    last_user: str = ""
+    """The same for the end."""
+    lone_user: str = ""
+    """The same for a history in which nothing is left."""
+    folds_instructions: bool = False
+    """The first system message goes elsewhere, later instructions are the user's."""
+    one_instruction: bool = False
+    """There is one text of instructions, and no place among the messages for another."""
+    developer: bool = True
+    """The role ``developer`` is known."""
+    reply_after_tools: bool = False
+    """After an output comes the assistant; instructions only before and after the user."""
+    assistant_images: bool = False
+    image_addresses: bool = True
+    image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+    output_names: bool = False
+    blank_outputs: bool = True
+    blank_errors: bool = True
+    state: str = ""
+    """The key of `extra` whose content the format sends."""
+    signatures: bool = False
+    """The first call of each step of the last turn needs a thought signature."""
+
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_GOOGLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_NINE = re.compile(r"[a-zA-Z0-9]{9}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _nine(seed: str) -> str:
+    return _digest(seed)[:9]
+
+
+def _call(seed: str) -> str:
+    return "call_" + _digest(seed)[:24]
+
+
+_COMPLETIONS = _Rules(
+    call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,40}"),
+    new_call_id=_call,
+    name=_NAME,
+    blocks=False,
+    lone_user="(empty)",
+    state="openai",
+)
+_BLOCKS = _Rules(
+    call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"),
+    new_call_id=_call,
+    name=_NAME,
+    blocks=True,
+    first_user="(empty)",
+    last_user=".",
+    lone_user="(empty)",
+    folds_instructions=True,
+    blank_errors=False,
+)
+_MISTRAL = _Rules(
+    call_id=_NINE,
+    new_call_id=_nine,
+    name=_NAME,
+    blocks=False,
+    last_user=".",
+    lone_user=".",
+    developer=False,
+    reply_after_tools=True,
+    state="mistralai",
+)
+_RULES = {
+    "anthropic": replace(_BLOCKS, state="anthropic"),
+    "aws": replace(_BLOCKS, image_addresses=False, blank_outputs=False, state="aws"),
+    "google": replace(
+        _BLOCKS,
+        call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),
+        name=_GOOGLE_NAME,
+        first_user=".",
+        lone_user=".",
+        assistant_images=True,
+        image_types=frozenset(
+            {"image/heic", "image/heif", "image/jpeg", "image/png", "image/webp"}
+        ),
+        output_names=True,
+        blank_errors=True,
+        state="google",
+    ),
+    "mistralai": _MISTRAL,
+    "mistralai.conversations": replace(_MISTRAL, reply_after_tools=False, one_instruction=True),
+    "openai": _COMPLETIONS,
+    "openai.responses": replace(
+        _COMPLETIONS, call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}")
+    ),
+}
+
+PROVIDERS = tuple(sorted(_RULES))
+"""The names that `repair` knows: those of the built-in formats."""
+
+_STATEFUL = frozenset({"anthropic", "aws", "google", "livekit", "mistralai", "openai", "xai"})
+"""Keys of `extra` that hold the state of a provider; other keys are the caller's own."""
+
+# Gemini takes this in place of a signature that another model could not make.
+_NO_SIGNATURE = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
+_NO_RESULT = "No result was recorded for this call."
+_BRIDGE = "OK."
+
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def repair(
+    items: Sequence[ChatItem],
+    provider: str,
+    *,
+    state: Sequence[str] = (),
+    prefill: bool = False,
+    signatures: bool = False,
+) -> tuple[list[ChatItem], list[Change]]:
+    """`items` so that `provider` accepts them once its format has converted them.
+
+    The result is meant for the format of that name with its defaults. It is the given list itself
+    when nothing had to be changed and a list was given.
+
+    * A call without output gets one that says so; an output without call becomes a user message;
+      a second output of one call is joined to the first. Both stand where the call stands.
+    * Call ids are replaced where they are used twice or the provider would refuse them; so are
+      names of tools. New ids depend only on the old ones, so that prompts stay cacheable.
+    * Arguments that are not a JSON object become one.
+    * Messages without text or image are left out; blank text is, where blocks may not be blank.
+    * Images go to the user where only the user may show them, and become text where they cannot
+      be read or sent.
+    * Opaque state stays for its own provider only, and only when it is whole.
+    * The user speaks first and last where the provider demands it.
+
+    Args:
+        items: any history.
+        provider: the name of a built-in format.
+        state: further keys of `extra` whose state may be sent, for servers that clone an API
+            (the ``openai`` format sends ``google``, ``livekit`` and ``xai``).
+        prefill: the last message may be the assistant's, for the model to continue it.
+        signatures: the model refuses calls without a thought signature (Gemini 3 and later).
+
+    Returns:
+        The history to send, and what was changed, in the order in which it was noticed.
+
+    Raises:
+        ValueError: `provider` is none of `PROVIDERS`.
+        TypeError: an element of `items` is no item of a chat context.
+    """
+    rules = _rules(provider, prefill, signatures)
+    keep = frozenset((rules.state, *state))
+    if _is_legal(items, rules, keep, provider):
+        return (items if isinstance(items, list) else list(items)), []
+    work = _Repair(rules, provider, keep)
+    return work.run(items), work.changes
+
+
+def _rules(provider: str, prefill: bool, signatures: bool) -> _Rules:
+    rules = _RULES.get(provider)
+    if rules is None:
+        raise ValueError(
+            f"repair knows no provider {provider!r}: expected one of {', '.join(PROVIDERS)}"
+        )
+    if prefill and rules.last_user:
+        rules = replace(rules, last_user="")
+    if signatures and provider == "google":
+        rules = replace(rules, signatures=True)
+    return rules
+
+
+# ---------------------------------------------------------------------------------------------
+# The quick pass: true only when nothing needs to be done. It may be wrong in the other direction.
+
+
+def _is_legal(
+    items: Sequence[ChatItem], rules: _Rules, keep: frozenset[str], provider: str
+) -> bool:
+    blocks = rules.blocks
+    signatures = rules.signatures
+    call_id_ok = rules.call_id.fullmatch
+    name_ok = rules.name.fullmatch
+    names: set[str] = set()
+    ids: set[str] = set()
+    keys: set[str] = set()
+    seen: set[str] = set()
+    pending: dict[str, str] = {}
+    key: str | None = None  # of the assistant turn that is being read
+    stateful = False  # its first call carries state
+    unsigned = False  # since the user spoke, a step came without a signature
+    instructed = False
+    first = last = ""
+    for item in items:
+        if item.type == "message":
+            if pending:
+                return False
+            content = item.content
+            text = content[0] if len(content) == 1 else None
+            if isinstance(text, str):
+                if not text or text.isspace() or not (text.isascii() or _is_sendable(text)):
+                    return False
+            elif not _is_sound(item, rules):
+                return False
+            if item.extra and not _is_sound_state(item.extra, keep, provider, seen):
+                return False
+            role: str = item.role
+            if role == "assistant":
+                key = item.id
+                if "/" in key:
+                    key = key.split("/", 1)[0]
+                if key in keys:
+                    return False
+                keys.add(key)
+                stateful = False
+            else:
+                key = None
+                if role == "user":
+                    unsigned = False
+                elif rules.folds_instructions:
+                    role, instructed = ("user" if instructed or role == "developer" else ""), True
+                    unsigned = unsigned and not role
+                elif rules.one_instruction:
+                    if instructed:
+                        return False
+                    role, instructed = "", True
+                elif not rules.developer and (
+                    role == "developer" or last not in ("", "system", "user")
+                ):
+                    return False
+                else:
+                    role = "system"
+                if rules.reply_after_tools and last == "tool":
+                    return False
+            if role:
+                last = role
+                if not first and role != "system":
+                    first = role
+        elif item.type == "function_call":
+            call_id = item.call_id
+            if call_id in ids or not call_id_ok(call_id):
+                return False
+            ids.add(call_id)
+            if item.name not in names:
+                if not name_ok(item.name):
+                    return False
+                names.add(item.name)
+            if item.arguments != "{}" and not _is_object(item.arguments):
+                return False
+            own = item.group_id or item.id.split("/", 1)[0]
+            if own != key:
+                if own in keys or (stateful and rules.state not in item.extra):
+                    return False
+                keys.add(own)
+                key = own
+                stateful = False
+                unsigned = unsigned or (signatures and not _is_signed(item))
+            elif signatures and last == "assistant" and not pending:
+                unsigned = unsigned or not _is_signed(item)
+            if item.extra:
+                if not _is_sound_state(item.extra, keep, provider, seen):
+                    return False
+                stateful = stateful or (blocks and not pending and rules.state in item.extra)
+            pending[call_id] = item.name
+            first = first or "assistant"
+        elif item.type == "function_call_output":
+            name = pending.pop(item.call_id, None)
+            if name is None or (rules.output_names and item.name != name):
+                return False
+            text = item.output
+            if not (text.isascii() or _is_sendable(text)):
+                return False
+            if (not text or text.isspace()) and not (
+                rules.blank_outputs and (rules.blank_errors or not item.is_error)
+            ):
+                return False
+            stateful = False
+            last = "tool"
+        elif item.type == "agent_handoff" or item.type == "agent_config_update":
+            pass
+        else:
+            refuse_item(item, getattr(item, "type", None))
+    if pending or unsigned or not last:
+        return False
+    if rules.first_user and first != "user":
+        return False
+    if rules.last_user:
+        return last in ("user", "tool")
+    return last != "assistant" or not blocks
+
+
+def _is_sound(message: ChatMessage, rules: _Rules) -> bool:
+    """Whether there is something to send, and all of it can be sent by who says it."""
+    something = False
+    for part in message.content:
+        if isinstance(part, str):
+            if not part or part.isspace():
+                if rules.blocks and part:
+                    return False
+            elif not (part.isascii() or _is_sendable(part)):
+                return False
+            else:
+                something = True
+        elif part.type == "image_content":
+            if message.role != "user" and not (
+                message.role == "assistant" and rules.assistant_images
+            ):
+                return False
+            if _image_problem(part, rules):
+                return False
+            something = True
+    return something
+
+
+def _is_sendable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_object(arguments: str) -> bool:
+    try:
+        _object(arguments)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
+def _is_signed(call: FunctionCall) -> bool:
+    state = call.extra.get("google")
+    return isinstance(state, dict) and _is_base64(
+        cast("dict[str, Any]", state).get("thought_signature")
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Opaque state
+
+
+def _is_sound_state(
+    extra: dict[str, Any], keep: frozenset[str], provider: str, seen: set[str]
+) -> bool:
+    for key, value in extra.items():
+        if key in _STATEFUL and (
+            key not in keep or _sound_value(key, value, provider, seen) is not value
+        ):
+            return False
+    return True
+
+
+def _sound_value(key: str, value: Any, provider: str, seen: set[str]) -> dict[str, Any] | None:
+    """`value` itself when all of it may be sent, what is left of it otherwise, ``None`` for none.
+
+    `seen` holds the ids of the reasoning items so far: none may be sent twice.
+    """
+    if not isinstance(value, dict):
+        return None
+    state = cast("dict[str, Any]", value)
+    part, is_whole = _STATE_PARTS.get((key, provider), ("", _is_base64))
+    if part not in state:
+        return state
+    held = state[part]
+    rest = {name: kept for name, kept in state.items() if name != part}
+    if part == "thought_signature":
+        return state if is_whole(held) else rest or None
+    if isinstance(held, list):
+        entries = cast("list[Any]", held)
+        whole = [entry for entry in entries if is_whole(entry) and _is_new(entry, seen)]
+        if len(whole) == len(entries):
+            return state
+        if whole:
+            rest[part] = whole
+    return rest or None
+
+
+def _is_thinking(block: Any) -> bool:
+    if not isinstance(block, dict):
+        return False
+    held = cast("dict[str, Any]", block)
+    if held.get("type") == "redacted_thinking":
+        return _is_text(held.get("data"))
+    return (
+        held.get("type") == "thinking"
+        and isinstance(held.get("thinking"), str)
+        and _is_text(held.get("signature"))
+    )
+
+
+def _is_new(entry: dict[str, Any], seen: set[str]) -> bool:
+    entry_id = entry.get("id")
+    if not isinstance(entry_id, str):
+        return True
+    if entry_id in seen:
+        return False
+    seen.add(entry_id)
+    return True
+
+
+def _is_reasoning_item(entry: Any) -> bool:
+    return isinstance(entry, dict) and cast("dict[str, Any]", entry).get("type") == "reasoning"
+
+
+def _is_reasoning_block(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    held = cast("dict[str, Any]", entry)
+    held = held.get("reasoningContent", held)
+    if not isinstance(held, dict):
+        return False
+    block = cast("dict[str, Any]", held)
+    if "redactedContent" in block:
+        return _is_base64(block["redactedContent"])
+    text = block.get("reasoningText")
+    return (
+        isinstance(text, dict)
+        and isinstance(cast("dict[str, Any]", text).get("text"), str)
+        and _is_text(cast("dict[str, Any]", text).get("signature"))
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and not value.isspace()
+
+
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?")
+
+
+def _is_base64(value: Any) -> bool:
+    if isinstance(value, bytes):
+        return bool(value)
+    return isinstance(value, str) and bool(value) and _BASE64.fullmatch(value) is not None
+
+
+_STATE_PARTS: dict[tuple[str, str], tuple[str, Callable[[Any], bool]]] = {
+    ("anthropic", "anthropic"): ("thinking", _is_thinking),
+    ("aws", "aws"): ("reasoning", _is_reasoning_block),
+    ("google", "google"): ("thought_signature", _is_base64),
+    ("openai", "openai.responses"): ("reasoning_items", _is_reasoning_item),
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# Images
+
+
+def _image_problem(image: ImageContent, rules: _Rules) -> str:
+    """Why `image` cannot be sent; empty when it can."""
+    source = image.image
+    if not isinstance(source, str):
+        return ""  # a frame; it is encoded later, in a thread
+    if source.startswith("data:"):
+        try:
+            read = serialize_image(image)
+        except ValueError:
+            return "it cannot be read"
+        if not read.data_bytes:
+            return "it holds no bytes"
+        if read.mime_type not in rules.image_types:
+            return f"type {read.mime_type} is not accepted"
+        return ""
+    if not source.startswith(("https://", "http://", "gs://")) or not _is_sendable(source):
+        return "its address is none"
+    return "" if rules.image_addresses else "only the image itself is accepted"
+
+
+def _image_text(image: ImageContent, problem: str) -> str:
+    source = image.image
+    if isinstance(source, str) and not source.startswith("data:") and len(source) <= 500:
+        return f"[image: {jsontext.heal(source)}]"
+    return f"[an image that could not be sent: {problem}]"
+
+
+# ---------------------------------------------------------------------------------------------
+# The slow pass
+
+
+@dataclass(slots=True)
+class _Pair:
+    """A call with what came of it."""
+
+    call: FunctionCall
+    output: FunctionCallOutput | None = None
+    position: int = -1
+    """Where the output stood, for the order among the outputs of a turn."""
+    more: list[FunctionCallOutput] = field(default_factory=list[FunctionCallOutput])
+
+
+@dataclass(slots=True)
+class _Turn:
+    """An assistant turn that is being put together."""
+
+    key: str
+    epoch: int
+    message: ChatMessage | None = None
+    pairs: list[_Pair] = field(default_factory=list[_Pair])
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Repaired items that stay together, and the roles with which they begin and end; both are
+    empty where the items are not among the messages of the provider."""
+
+    start: str
+    end: str
+    items: list[ChatItem]
+
+
+class _Matcher:
+    """Finds the call of each output; several may have the same id."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, list[tuple[int, deque[_Pair]]]] = {}
+        self._early: dict[str, deque[tuple[int, FunctionCallOutput]]] = {}
+        self._latest: dict[str, _Pair] = {}
+
+    def called(self, pair: _Pair, epoch: int) -> tuple[int, FunctionCallOutput] | None:
+        """A new call; the answer is the output that came before it, with its place."""
+        call_id = pair.call.call_id
+        self._latest[call_id] = pair
+        if early := self._early.get(call_id):
+            return early.popleft()
+        steps = self._open.setdefault(call_id, [])
+        if not steps or steps[-1][0] != epoch:
+            steps.append((epoch, deque()))
+        steps[-1][1].append(pair)
+        return None
+
+    def answered(self, call_id: str) -> tuple[_Pair, int] | None:
+        """The call that an output with this id means: of those without output, the first of the
+        newest step. With it the epoch in which it was made."""
+        steps = self._open.get(call_id)
+        if not steps:
+            return None
+        epoch, pairs = steps[-1]
+        pair = pairs.popleft()
+        if not pairs:
+            steps.pop()
+        return pair, epoch
+
+    def latest(self, call_id: str) -> _Pair | None:
+        return self._latest.get(call_id)
+
+    def came_early(self, output: FunctionCallOutput, place: int) -> None:
+        self._early.setdefault(output.call_id, deque()).append((place, output))
+
+
+class _Repair:
+    def __init__(self, rules: _Rules, provider: str, keep: frozenset[str]) -> None:
+        self.rules = rules
+        self.provider = provider
+        self.keep = keep
+        self.changes: list[Change] = []
+        self.reasoning_ids: set[str] = set()
+        self.added: set[str] = set()
+
+    def note(self, kind: ChangeKind, item_id: str, detail: str) -> None:
+        self.changes.append(Change(kind, item_id, detail))
+
+    def run(self, items: Sequence[ChatItem]) -> list[ChatItem]:
+        turns = self.turns(items)
+        if self.rules.one_instruction:
+            turns = self.join_instructions(turns)
+        new_ids = self.call_ids(turns)
+        units: list[_Unit] = []
+        instructed = False
+        for turn in turns:
+            if isinstance(turn, _Turn):
+                self.assistant(turn, new_ids, units)
+            elif turn.role == "user":
+                self.user(turn, units)
+            else:
+                instructed = self.instructions(turn, instructed, units)
+        if self.rules.signatures:
+            self.sign(units)
+        if self.rules.reply_after_tools:
+            units = self.bridged(units)
+        self.edges(units)
+        return [item for unit in units for item in unit.items]
+
+    # -- what belongs together, in the order that the formats give it
+
+    def turns(self, items: Sequence[ChatItem]) -> list[ChatMessage | _Turn]:
+        turns: list[ChatMessage | _Turn | FunctionCallOutput | None] = []
+        newest: dict[str, _Turn] = {}
+        calls = _Matcher()
+        epoch = 0  # grows with each message; what lies between two messages is one step
+        current: _Turn | None = None
+        for position, item in enumerate(items):
+            if item.type == "message":
+                epoch += 1
+                if item.role != "assistant":
+                    turns.append(item)
+                    current = None
+                    continue
+                key = group_key(item)
+                turn = newest.get(key)
+                if turn is None or turn.message is not None:
+                    newest[key] = turn = _Turn(key, epoch, item)
+                    turns.append(turn)
+                else:
+                    self.note("moved", item.id, "before the calls of its turn")
+                    turn.message = item
+                current = turn
+            elif item.type == "function_call":
+                key = group_key(item)
+                turn = newest.get(key)
+                if turn is None:
+                    if current is not None and self.belongs(current, item):
+                        self.note("id", item.id, "grouped with the calls before it")
+                        turn = current
+                    else:
+                        turn = _Turn(key, epoch)
+                        turns.append(turn)
+                    newest[key] = turn
+                elif turn is not current and turn.epoch != epoch:
+                    self.note("moved", item.id, "to the rest of its turn")
+                current = turn
+                pair = _Pair(item)
+                turn.pairs.append(pair)
+                if (early := calls.called(pair, epoch)) is not None:
+                    place, pair.output = early
+                    turns[place] = None
+                    self.note("moved", pair.output.id, "behind its call")
+            elif item.type == "function_call_output":
+                meant = calls.answered(item.call_id)
+                if meant is not None:
+                    pair, called_in = meant
+                    pair.output, pair.position = item, position
+                    if called_in != epoch:
+                        self.note("moved", item.id, "behind its call")
+                elif (answered := calls.latest(item.call_id)) is not None:
+                    answered.more.append(item)
+                else:
+                    calls.came_early(item, len(turns))
+                    turns.append(item)
+            elif item.type == "agent_handoff" or item.type == "agent_config_update":
+                pass
+            else:
+                refuse_item(item, getattr(item, "type", None))
+        return self.distinct(turns)
+
+    def belongs(self, turn: _Turn, call: FunctionCall) -> bool:
+        """Whether `call` is a parallel call of the turn before it, though it does not say so.
+
+        Only the first call of a turn carries the turn's state; on its own, another would stand
+        without any.
+        """
+        state = self.rules.state
+        return (
+            self.rules.blocks
+            and bool(turn.pairs)
+            and state in turn.pairs[0].call.extra
+            and state not in call.extra
+            and all(pair.output is None for pair in turn.pairs)
+        )
+
+    def distinct(
+        self, turns: list[ChatMessage | _Turn | FunctionCallOutput | None]
+    ) -> list[ChatMessage | _Turn]:
+        """Give turns that share a key new ones, and outputs without a call a message."""
+        keys: set[str] = set()
+        found: list[ChatMessage | _Turn] = []
+        for turn in turns:
+            if isinstance(turn, _Turn):
+                if turn.key in keys:
+                    first = turn.message or turn.pairs[0].call
+                    self.note("id", first.id, f"its turn had the key {turn.key[:80]!r} of another")
+                    turn.key = _stamps.new_id("item_")
+                keys.add(turn.key)
+                found.append(turn)
+            elif turn is None:
+                continue
+            elif turn.type == "message":
+                found.append(turn)
+            elif not turn.output or turn.output.isspace():
+                self.note("dropped", turn.id, "an output without text, and its call is not here")
+            else:
+                self.note("to_text", turn.id, f"its call {turn.call_id[:80]!r} is not here")
+                tool = f"tool {turn.name}" if turn.name else "a tool"
+                found.append(_user(f"Result of {tool}: {turn.output}", turn))
+        return found
+
+    def call_ids(self, turns: list[ChatMessage | _Turn]) -> dict[int, str]:
+        """New call ids by the identity of the pair, for calls whose own cannot be sent."""
+        pairs = [pair for turn in turns if isinstance(turn, _Turn) for pair in turn.pairs]
+        taken = {pair.call.call_id for pair in pairs}
+        used: set[str] = set()
+        new: dict[int, str] = {}
+        again: dict[str, int] = {}
+        for pair in pairs:
+            call_id = pair.call.call_id
+            if call_id not in used and self.rules.call_id.fullmatch(call_id):
+                used.add(call_id)
+                continue
+            reason = "used twice" if call_id in used else "not of the form that is accepted"
+            while True:
+                count = again[call_id] = again.get(call_id, 0) + 1
+                fresh = self.rules.new_call_id(f"{call_id}\n{count}")
+                if fresh not in taken and fresh not in used:
+                    break
+            used.add(fresh)
+            used.add(call_id)
+            new[id(pair)] = fresh
+            self.note("id", pair.call.id, f"call id {call_id[:80]!r}: {reason}; now {fresh!r}")
+        return new
+
+    def join_instructions(self, turns: list[ChatMessage | _Turn]) -> list[ChatMessage | _Turn]:
+        found: list[ChatMessage | _Turn] = []
+        texts: list[str] = []
+        at = -1
+        for turn in turns:
+            if isinstance(turn, _Turn) or turn.role not in ("system", "developer"):
+                found.append(turn)
+                continue
+            text = turn.text_content
+            if text and not text.isspace():
+                if texts:
+                    self.note("merged", turn.id, "joined to the instructions at the beginning")
+                else:
+                    at = len(found)
+                    found.append(turn)
+                texts.append(text)
+            images = [part for part in turn.content if not isinstance(part, str)]
+            if images:
+                self.note("role", turn.id, "its images are shown by the user")
+                found.append(_user(images, turn))
+            elif not text or text.isspace():
+                self.note("dropped", turn.id, "a message without text or image")
+        if texts:
+            first = cast("ChatMessage", found[at])
+            if len(texts) > 1 or len(first.content) > 1:
+                found[at] = first.model_copy(update={"content": ["\n\n".join(texts)]})
+        return found
+
+    # -- one turn
+
+    def user(self, message: ChatMessage, units: list[_Unit]) -> None:
+        content, _ = self.content(message, shows_images=True)
+        if _holds_something(content):
+            units.append(_Unit("user", "user", [self.updated(message, content, "user")]))
+        else:
+            self.note("dropped", message.id, "a message without text or image")
+
+    def instructions(self, message: ChatMessage, instructed: bool, units: list[_Unit]) -> bool:
+        rules = self.rules
+        content, images = self.content(message, shows_images=False)
+        if _holds_something(content):
+            role: ChatRole = message.role
+            start = "system"
+            if rules.one_instruction:
+                start = ""
+            elif rules.folds_instructions:
+                start = "user" if instructed or role == "developer" else ""
+            elif not rules.developer:
+                role = "system"
+                if units and units[-1].end not in ("system", "user"):
+                    # There is no place for instructions here but in the user's mouth.
+                    start = role = "user"
+                    text = "\n".join(part for part in content if isinstance(part, str) and part)
+                    quoted: list[ChatContent] = [instructions_block(text)]
+                    content = quoted
+            if role != message.role:
+                self.note("role", message.id, f"{message.role} has become {role}")
+            units.append(_Unit(start, start, [self.updated(message, content, role)]))
+            instructed = True
+        elif not images:
+            self.note("dropped", message.id, "a message without text or image")
+        if images:
+            self.note("image", message.id, f"only the user may show images, not {message.role}")
+            units.append(_Unit("user", "user", [_user(images, message)]))
+        return instructed
+
+    def assistant(self, turn: _Turn, new_ids: dict[int, str], units: list[_Unit]) -> None:
+        items: list[ChatItem] = []
+        images: list[ImageContent] = []
+        message = turn.message
+        if message is not None:
+            content, images = self.content(message, shows_images=self.rules.assistant_images)
+            fixed = self.updated(message, content, "assistant", key=turn.key)
+            if _holds_something(content) or (turn.pairs and self.carries(fixed)):
+                items.append(fixed)
+            elif not images or fixed.extra:
+                self.note("dropped", message.id, "a message without text or image")
+        outputs: list[tuple[int, FunctionCallOutput]] = []
+        for pair in turn.pairs:
+            call = self.call(pair.call, new_ids.get(id(pair)), turn.key)
+            items.append(call)
+            outputs.append((pair.position, self.output(pair, call)))
+        # Outputs keep their order; those that were added come last.
+        outputs.sort(key=lambda entry: (entry[1].id in self.added, entry[0]))
+        items.extend(output for _, output in outputs)
+        if items:
+            units.append(_Unit("assistant", "tool" if outputs else "assistant", items))
+        if images and message is not None:
+            self.note("image", message.id, "only the user may show images, not assistant")
+            units.append(_Unit("user", "user", [_user(images, message)]))
+
+    def carries(self, message: ChatMessage) -> bool:
+        """Whether a message without text is still wanted, for the state that precedes its calls."""
+        state = message.extra.get(self.rules.state)
+        return isinstance(state, dict) and _STATE_PARTS.get(
+            (self.rules.state, self.provider), ("thought_signature", _is_base64)
+        )[0] in ("thinking", "reasoning", "reasoning_items")
+
+    def call(self, call: FunctionCall, new_id: str | None, key: str) -> FunctionCall:
+        update: dict[str, Any] = {}
+        if new_id is not None:
+            update["call_id"] = new_id
+        if not self.rules.name.fullmatch(call.name):
+            update["name"] = self.tool_name(call)
+        arguments = call.arguments
+        if arguments != "{}" and not _is_object(arguments):
+            update["arguments"] = _object_text(arguments)
+            self.note("arguments", call.id, "they were not a JSON object")
+        self.restate(call, update)
+        if group_key(call) != key:
+            update["group_id"] = key
+        return call.model_copy(update=update) if update else call
+
+    def tool_name(self, call: FunctionCall) -> str:
+        name = _NOT_IN_NAMES.sub("_", call.name)[:64] or "unnamed_tool"
+        if not self.rules.name.fullmatch(name):
+            name = f"_{name}"[:64]
+        self.note("name", call.id, f"{call.name[:80]!r} is not accepted; now {name!r}")
+        return name
+
+    def output(self, pair: _Pair, call: FunctionCall) -> FunctionCallOutput:
+        output = pair.output
+        if output is None:
+            self.note("added", call.id, "there was no output for it")
+            added = FunctionCallOutput(
+                name=call.name,
+                call_id=call.call_id,
+                output=_NO_RESULT,
+                is_error=True,
+                created_at=call.created_at,
+            )
+            self.added.add(added.id)
+            return added
+        update: dict[str, Any] = {}
+        if output.call_id != call.call_id:
+            update["call_id"] = call.call_id
+        if self.rules.output_names and output.name != call.name:
+            update["name"] = call.name
+            self.note("name", output.id, f"{output.name[:80]!r} is not the name of its call")
+        text = self.text(output.output, output.id)
+        blank_ok = self.rules.blank_outputs and (self.rules.blank_errors or not output.is_error)
+        if not blank_ok and (not text or text.isspace()):
+            text = "(empty)"
+            self.note("text", output.id, "blank text is not accepted here")
+        for further in pair.more:
+            if not further.output or further.output.isspace() or further.output == output.output:
+                self.note("dropped", further.id, "says nothing that the output before it does not")
+            else:
+                text = f"{text}\n\n{self.text(further.output, further.id)}"
+                self.note("merged", further.id, "joined to the output before it")
+        if text != output.output:
+            update["output"] = text
+        return output.model_copy(update=update) if update else output
+
+    # -- one text, one image, one state
+
+    def text(self, text: str, item_id: str) -> str:
+        if text.isascii() or _is_sendable(text):
+            return text
+        self.note("text", item_id, "half a surrogate pair cannot be sent")
+        return jsontext.heal(text)
+
+    def content(
+        self, message: ChatMessage, *, shows_images: bool
+    ) -> tuple[list[ChatContent], list[ImageContent]]:
+        """What stays in the message, and the images that somebody else has to show."""
+        kept: list[ChatContent] = []
+        images: list[ImageContent] = []
+        speech: list[str] = []
+        for part in message.content:
+            if isinstance(part, str):
+                if self.rules.blocks and part and part.isspace():
+                    self.note("text", message.id, "a blank text was left out")
+                else:
+                    kept.append(self.text(part, message.id))
+            elif part.type == "image_content":
+                problem = _image_problem(part, self.rules)
+                if problem:
+                    kept.append(_image_text(part, problem))
+                    self.note("image", message.id, f"an image became text: {problem}")
+                elif shows_images:
+                    kept.append(part)
+                else:
+                    images.append(part)
+            elif part.transcript and not part.transcript.isspace():
+                speech.append(part.transcript)
+        if speech and not _holds_something(kept):
+            self.note("to_text", message.id, "what was said is sent as its transcript")
+            kept.extend(self.text(said, message.id) for said in speech)
+        return kept, images
+
+    def updated(
+        self, message: ChatMessage, content: list[ChatContent], role: ChatRole, *, key: str = ""
+    ) -> ChatMessage:
+        update: dict[str, Any] = {}
+        if len(content) != len(message.content) or any(
+            new is not old for new, old in zip(content, message.content, strict=True)
+        ):
+            update["content"] = content
+        if role != message.role:
+            update["role"] = role
+        if key and group_key(message) != key:
+            update["id"] = key
+        self.restate(message, update)
+        return message.model_copy(update=update) if update else message
+
+    def restate(self, item: ChatMessage | FunctionCall, update: dict[str, Any]) -> None:
+        """Leave out what is not this provider's state, or no longer whole."""
+        if not item.extra:
+            return
+        extra: dict[str, Any] = {}
+        changed = False
+        for key, value in item.extra.items():
+            if key not in _STATEFUL:
+                extra[key] = value
+                continue
+            sound = None
+            if key in self.keep:
+                sound = _sound_value(key, value, self.provider, self.reasoning_ids)
+            if sound is not value:
+                changed = True
+                self.note(
+                    "state",
+                    item.id,
+                    f"state of {key} is not for {self.provider}"
+                    if key not in self.keep
+                    else f"state of {key} is damaged",
+                )
+            if sound is not None:
+                extra[key] = sound
+        if changed:
+            update["extra"] = extra
+
+    # -- the whole
+
+    def sign(self, units: list[_Unit]) -> None:
+        for unit in reversed(units):
+            if unit.start == "user":
+                return
+            for at, item in enumerate(unit.items):
+                if item.type == "function_call":
+                    if not _is_signed(item):
+                        extra = {**item.extra, "google": {"thought_signature": _NO_SIGNATURE}}
+                        unit.items[at] = item.model_copy(update={"extra": extra})
+                        self.note("state", item.id, "its thought signature is missing")
+                    break
+
+    def bridged(self, units: list[_Unit]) -> list[_Unit]:
+        found: list[_Unit] = []
+        for unit in units:
+            if found and found[-1].end == "tool" and unit.start in ("user", "system"):
+                before = found[-1].items[-1]
+                self.note("added", before.id, "after an output comes the assistant")
+                reply = ChatMessage(
+                    role="assistant", content=[_BRIDGE], created_at=before.created_at
+                )
+                found.append(_Unit("assistant", "assistant", [reply]))
+            found.append(unit)
+        return found
+
+    def edges(self, units: list[_Unit]) -> None:
+        rules = self.rules
+        spoken = [at for at, unit in enumerate(units) if unit.start]
+        if not spoken:
+            if rules.lone_user:
+                self.add_user(units, len(units), rules.lone_user, "there was nothing to send")
+            return
+        if rules.last_user and units[spoken[-1]].end not in ("user", "tool"):
+            self.add_user(units, len(units), rules.last_user, "the user speaks last")
+        elif units[spoken[-1]].end == "assistant" and rules.blocks:
+            self.trim(units[spoken[-1]])
+        first = next((at for at in spoken if units[at].start != "system"), None)
+        if rules.first_user and first is not None and units[first].start != "user":
+            self.add_user(units, first, rules.first_user, "the user speaks first")
+
+    def add_user(self, units: list[_Unit], at: int, text: str, why: str) -> None:
+        beside = units[min(at, len(units) - 1)].items[0] if units else None
+        message = (
+            ChatMessage(role="user", content=[text]) if beside is None else _user(text, beside)
+        )
+        self.note("added", message.id, why)
+        units.insert(at, _Unit("user", "user", [message]))
+
+    def trim(self, unit: _Unit) -> None:
+        """A reply that the model shall continue may not end in white space."""
+        last = unit.items[-1]
+        if last.type != "message":
+            return
+        at = next((i for i in reversed(range(len(last.content))) if last.content[i]), -1)
+        text = last.content[at] if at >= 0 else ""
+        if isinstance(text, str) and text != text.rstrip():
+            content = [*last.content[:at], text.rstrip()]
+            unit.items[-1] = last.model_copy(update={"content": content})
+            self.note("text", last.id, "white space at the end was left out")
+
+
+def _user(content: str | Sequence[ChatContent], beside: ChatItem) -> ChatMessage:
+    parts: list[ChatContent] = [content] if isinstance(content, str) else list(content)
+    return ChatMessage(role="user", content=parts, created_at=beside.created_at)
+
+
+def _holds_something(content: list[ChatContent]) -> bool:
+    return any(
+        part.type == "image_content" if not isinstance(part, str) else part and not part.isspace()
+        for part in content
+    )
+
+
+def _object_text(arguments: str) -> str:
+    """`arguments` as the text of a JSON object that says the same."""
+    try:
+        value = jsontext.decode(arguments)
+        for _ in range(3):
+            if not isinstance(value, str) or not value.lstrip().startswith(("{", '"')):
+                break
+            value = jsontext.decode(value)
+    except ValueError:
+        if not arguments or arguments.isspace():
+            return "{}"
+        value = {"invalid_json": arguments}
+    if value is None:
+        return "{}"
+    if not isinstance(value, dict):
+        value = {"value": value}
+    try:
+        return jsontext.encode(cast("dict[str, Any]", value)).decode()
+    except (ValueError, OverflowError, RecursionError):
+        return jsontext.encode({"invalid_json": arguments}).decode()
