@@ -37,6 +37,7 @@ from rejoinder.providers._completions_errors import (
 )
 from rejoinder.providers._reply import Reply, plain_text
 from rejoinder.wire.sse import SSEDecoder
+from rejoinder.wire.tags import THINK_TAG_END, THINK_TAG_START, TagSplitter
 
 __all__ = ["StreamDecoder", "decode_error", "error_from"]
 
@@ -118,6 +119,7 @@ class StreamDecoder:
         trust_done: take ``[DONE]`` as the end of a complete answer although no `finish_reason`
             came, for servers that never send one.
         state_key: where opaque state of this provider lies in `ChoiceDelta.extra`.
+        thinking_tags: between them the model thinks aloud in its text; ``None``: tags are text.
 
     Attributes:
         failure: what the next call will raise.
@@ -136,12 +138,15 @@ class StreamDecoder:
         "_details",
         "_emitted_ids",
         "_kept",
+        "_mark",
         "_mode",
         "_refusal",
         "_reply",
         "_seen",
         "_sse",
         "_state_key",
+        "_tagged",
+        "_tags",
         "_tier",
         "_trust_done",
         "_usage",
@@ -153,8 +158,16 @@ class StreamDecoder:
     )
 
     def __init__(
-        self, *, allow_empty: bool = False, trust_done: bool = False, state_key: str = "openai"
+        self,
+        *,
+        allow_empty: bool = False,
+        trust_done: bool = False,
+        state_key: str = "openai",
+        thinking_tags: tuple[str, str] | None = (THINK_TAG_START, THINK_TAG_END),
     ) -> None:
+        self._tags = None if thinking_tags is None else TagSplitter(*thinking_tags)
+        self._mark = thinking_tags[0][0] if thinking_tags is not None else ""
+        self._tagged = False  # inside the tags, or perhaps inside one of them
         self._allow_empty = allow_empty
         self._trust_done = trust_done
         self._state_key = state_key
@@ -288,10 +301,14 @@ class StreamDecoder:
                 if delta is not None:
                     if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
                         self._thought(delta, chunks, chunk.loose)
-                    if delta.content:
-                        said = reply.text(delta.content, chunk.loose)
-                        if said is not None:
-                            chunks.append(said)
+                    content = delta.content
+                    if content:
+                        if self._tags is not None and (self._tagged or self._mark in content):
+                            self._split(self._tags, content, chunks, chunk.loose)
+                        else:
+                            said = reply.text(content, chunk.loose)
+                            if said is not None:
+                                chunks.append(said)
                     if (
                         delta.tool_calls
                         or delta.refusal
@@ -320,6 +337,16 @@ class StreamDecoder:
         if chunk.error:
             self._count(chunks)
             self.failure = error_from(chunk.error)
+
+    def _split(self, tags: TagSplitter, content: str, chunks: list[ChatChunk], loose: bool) -> None:
+        """Part text that may hold thoughts between tags."""
+        self._reply.progress += 1
+        first = not tags.inside
+        text, thought = tags.feed(content)
+        parts = [self._reply.text(text, loose) if text else None]
+        parts.insert(first, self._reply.thinking(thought, loose) if thought else None)
+        chunks.extend(part for part in parts if part is not None)
+        self._tagged = tags.inside or bool(tags.pending)
 
     def _thought(self, delta: _Delta, chunks: list[ChatChunk], loose: bool) -> None:
         thought = delta.reasoning_content or delta.reasoning
@@ -444,6 +471,14 @@ class StreamDecoder:
     # -- the end -----------------------------------------------------------------------------
 
     def _finish(self, chunks: list[ChatChunk]) -> None:
+        if self._tagged and self._tags is not None:
+            self._tagged = False
+            text, thought = self._tags.close()
+            rest = (
+                self._reply.thinking(thought) if thought else None,
+                self._reply.text(text) if text else None,
+            )
+            chunks.extend(part for part in rest if part is not None)
         chunks.extend(self._reply.rest())
         self._hand_out(chunks)
         if self._details:

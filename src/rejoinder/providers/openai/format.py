@@ -5,13 +5,14 @@ Law: pure; no loop, no clock, no socket. What goes in is not changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rejoinder._core.items import ChatItem
+from rejoinder.providers import _completions_request
 from rejoinder.providers._completions_format import to_messages
 
-__all__ = ["to_chat_ctx"]
+__all__ = ["request_body", "to_chat_ctx"]
 
 
 def to_chat_ctx(
@@ -27,3 +28,14 @@ def to_chat_ctx(
         ValueError: an image cannot be read.
     """
     return to_messages(items), None
+
+
+def request_body(
+    messages: Sequence[dict[str, Any]],
+    data: object,
+    tools: Sequence[dict[str, Any]],
+    tool_choice: object,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The body of a request; see `rejoinder.providers._completions_request.request_body`."""
+    return _completions_request.request_body(messages, data, tools, tool_choice, options)

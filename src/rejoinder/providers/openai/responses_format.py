@@ -7,14 +7,15 @@ API wants each followed by the item it led to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder.providers._completions_format import image_url, read_image, split_content
+from rejoinder.providers._completions_request import named_choice
 
-__all__ = ["to_chat_ctx"]
+__all__ = ["request_body", "to_chat_ctx"]
 
 
 def to_chat_ctx(
@@ -96,3 +97,66 @@ def _reasoning(extra: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     reasoning = cast("dict[str, Any]", state).get("reasoning_items")
     return cast("list[dict[str, Any]]", reasoning) if isinstance(reasoning, list) else []
+
+
+def request_body(
+    messages: Sequence[dict[str, Any]],
+    data: object,
+    tools: Sequence[dict[str, Any]],
+    tool_choice: object,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The body of a streaming request.
+
+    Args:
+        messages: input items, as `to_chat_ctx` makes them.
+        data: nothing in this format.
+        tools: flat specs.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
+        options: the other fields in the words of chat completions; they are put where this API
+            wants them. ``extra_body`` is laid over all at the end.
+    """
+    body: dict[str, Any] = {"input": messages, "stream": True}
+    reasoning: dict[str, Any] = {}
+    text: dict[str, Any] = {}
+    extra: Mapping[str, Any] = {}
+    for name, value in options.items():
+        match name:
+            case "extra_body":
+                extra = value or {}
+            case "max_completion_tokens" | "max_tokens":
+                body["max_output_tokens"] = value
+            case "reasoning_effort":
+                reasoning["effort"] = value
+            case "reasoning":
+                reasoning.update(value)
+            case "verbosity":
+                text["verbosity"] = value
+            case "response_format":
+                text["format"] = _text_format(value)
+            case "text":
+                text.update(value)
+            case "parallel_tool_calls":
+                if tools:
+                    body[name] = value
+            case _:
+                body[name] = value
+    if reasoning:
+        body["reasoning"] = reasoning
+    if text:
+        body["text"] = text
+    if tools:
+        body["tools"] = tools
+        choice = named_choice(tool_choice, flat=True)
+        if choice is not None:
+            body["tool_choice"] = choice
+    body.update(extra)
+    return body
+
+
+def _text_format(response_format: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat form in which this API wants a response format."""
+    inner = response_format.get("json_schema")
+    if isinstance(inner, Mapping):
+        return {"type": "json_schema", **cast("Mapping[str, Any]", inner)}
+    return dict(response_format)

@@ -1,0 +1,74 @@
+"""The body of a chat completions request, from its parts. Pure.
+
+The law of this file: no field is sent that says nothing: no choice without tools, no null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+__all__ = ["named_choice", "request_body"]
+
+
+def request_body(
+    messages: Sequence[Mapping[str, Any]],
+    data: object,
+    tools: Sequence[Mapping[str, Any]],
+    tool_choice: object,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A streaming request.
+
+    Args:
+        messages: as `to_messages` makes them.
+        data: what the format put beside the messages; nothing in this dialect.
+        tools: specs in OpenAI's envelope.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
+        options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end.
+    """
+    body: dict[str, Any] = {
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    extra: Mapping[str, Any] = {}
+    for name, value in options.items():
+        if name == "extra_body":
+            extra = value or {}
+        elif name == "parallel_tool_calls":
+            if tools:
+                body[name] = value
+        else:
+            body[name] = value
+    if tools:
+        body["tools"] = tools
+        choice = named_choice(tool_choice)
+        if choice is not None:
+            body["tool_choice"] = choice
+    body.update(extra)
+    return body
+
+
+def named_choice(choice: object, *, flat: bool = False) -> str | dict[str, Any] | None:
+    """`choice` in OpenAI's words; `flat`: in those of the Responses API.
+
+    Raises:
+        ValueError: it is none of the known choices.
+    """
+    if choice is None or isinstance(choice, str):
+        if choice in (None, "auto", "required", "none"):
+            return choice
+    elif isinstance(choice, Mapping):
+        named = cast("Mapping[str, Any]", choice)
+        inner: Any = named.get("function")
+        function = cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else named
+        name: Any = function.get("name")
+        if isinstance(name, str) and name:
+            if flat:
+                return {"type": "function", "name": name}
+            return {"type": "function", "function": {"name": name}}
+    raise ValueError(
+        "tool_choice: expected 'auto', 'required', 'none' or "
+        f"{{'type': 'function', 'function': {{'name': ...}}}}, got {choice!r}"
+    )

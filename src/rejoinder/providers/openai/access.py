@@ -1,0 +1,220 @@
+"""Where a server is, and how it wants to be asked: address, credentials, header fields.
+
+The law of this file: everything that is secret lives in values that do not show it. No network;
+the environment is read when an `LLM` is made, and never later.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
+
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers.openai.hosts import HOSTS, Host
+from rejoinder.types import NotGivenOr, is_given
+
+__all__ = [
+    "Access",
+    "Secret",
+    "access_of_azure",
+    "access_of_client",
+    "access_of_key",
+    "ask",
+    "checked_url",
+    "join",
+    "merged",
+    "with_key",
+]
+
+Secret: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A key or token, or what gives one; asked again for each attempt."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where a server is and how it wants to be asked."""
+
+    base_url: str
+    key: Secret | None = field(default=None, repr=False)
+    key_header: str = "Authorization"
+    """``Authorization`` carries the key after ``Bearer``, any other field bare."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[str]) -> Access:
+    ours = host is HOSTS["openai"]
+    url = base_url if is_given(base_url) and base_url else None
+    if url is None and ours:
+        url = os.environ.get("OPENAI_BASE_URL")
+    elsewhere = url is not None and checked_url(url).netloc != checked_url(host.base_url).netloc
+    key: Secret | None = api_key if is_given(api_key) and api_key else None
+    if key is None and host.key_env:
+        key = os.environ.get(host.key_env) or None
+        if key is None and not (ours and elsewhere):
+            raise ConfigurationError(
+                f"{host.name}: no API key; pass api_key= or set {host.key_env}"
+            )
+    return Access(
+        base_url=url or host.base_url,
+        key=key.strip() if isinstance(key, str) else key,
+        headers=_organisation(os.environ.get("OPENAI_ORG_ID"), os.environ.get("OPENAI_PROJECT_ID"))
+        if ours and not elsewhere
+        else {},
+    )
+
+
+def access_of_client(client: Any) -> Access:
+    """Address, key and header fields of an ``openai.AsyncOpenAI`` or ``AsyncAzureOpenAI``."""
+    base_url = str(client.base_url)
+    headers: dict[str, str] = {}
+    custom: dict[str, Any] = dict(getattr(client, "_custom_headers", None) or {})
+    headers.update({name: value for name, value in custom.items() if isinstance(value, str)})
+    query = {
+        str(name): str(value)
+        for name, value in dict(getattr(client, "_custom_query", None) or {}).items()
+    }
+    key: Secret | None = getattr(client, "_api_key_provider", None) or client.api_key or None
+    key_header = "Authorization"
+    version = getattr(client, "_api_version", None)
+    if version:
+        query.setdefault("api-version", str(version))
+        token: Any = getattr(client, "_azure_ad_token_provider", None) or getattr(
+            client, "_azure_ad_token", None
+        )
+        if token:
+            key = token
+        else:
+            key_header = "api-key"
+    return Access(
+        base_url=base_url,
+        key=key,
+        key_header=key_header,
+        headers={
+            **_organisation(
+                getattr(client, "organization", None), getattr(client, "project", None)
+            ),
+            **headers,
+        },
+        query=query,
+    )
+
+
+def _organisation(organization: object, project: object) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if isinstance(organization, str) and organization:
+        headers["OpenAI-Organization"] = organization
+    if isinstance(project, str) and project:
+        headers["OpenAI-Project"] = project
+    return headers
+
+
+async def ask(secret: Callable[[], str | Awaitable[str]]) -> str:
+    """What `secret` gives.
+
+    Raises:
+        ConfigurationError: it gives no text.
+    """
+    found = secret()
+    if inspect.isawaitable(found):
+        found = await found
+    if not isinstance(found, str) or not found:
+        raise ConfigurationError(
+            f"the function that gives the key or token returned {type(found).__name__}, "
+            "expected a text that is not empty"
+        )
+    return found
+
+
+def with_key(headers: Mapping[str, str], key: str | None, header: str) -> Mapping[str, str]:
+    """`headers` and the key, unless the caller has put something in its place."""
+    if not key or any(name.lower() == header.lower() for name in headers):
+        return headers
+    return {**headers, header: f"Bearer {key}" if header == "Authorization" else key}
+
+
+def merged(*many: Mapping[str, str]) -> dict[str, str]:
+    """Header fields laid over each other; their names know no case."""
+    found: dict[str, tuple[str, str]] = {}
+    for headers in many:
+        for name, value in headers.items():
+            found[name.lower()] = (name, value)
+    return dict(found.values())
+
+
+def checked_url(url: str) -> SplitResult:
+    """The parts of `url`.
+
+    Raises:
+        ConfigurationError: it is no http address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError(
+            f"base_url: expected an address such as https://host/v1, got {url!r}"
+        )
+    return parts
+
+
+def join(base: str, path: str, query: Mapping[str, str]) -> str:
+    """`base` with `path` and `query` added; a query that `base` has stays."""
+    parts = urlsplit(base)
+    whole = parts.path.rstrip("/") + ("/" + path if path else "")
+    text = urlencode(query)
+    if parts.query:
+        text = f"{parts.query}&{text}" if text else parts.query
+    return urlunsplit((parts.scheme, parts.netloc, whole, text, ""))
+
+
+def access_of_azure(
+    *,
+    endpoint: str | None,
+    deployment: str,
+    version: str | None,
+    key: Secret | None,
+    token: Secret | None,
+    organization: str | None,
+    project: str | None,
+    base_url: str | None,
+    responses: bool,
+) -> Access:
+    """Access to Azure OpenAI; what is missing comes from the environment.
+
+    Raises:
+        ConfigurationError: no endpoint, no version, or neither key nor token.
+    """
+    version = version or os.environ.get("OPENAI_API_VERSION")
+    if base_url is None:
+        endpoint = endpoint or os.environ.get("AZURE_OPENAI_ENDPOINT")
+        if not endpoint:
+            raise ConfigurationError(
+                "Azure OpenAI: no address; pass azure_endpoint= (or base_url=) "
+                "or set AZURE_OPENAI_ENDPOINT"
+            )
+        base_url = endpoint.rstrip("/") + "/openai"
+        base_url += "/v1" if responses else f"/deployments/{quote(deployment, safe='')}"
+    if not version and not responses:
+        raise ConfigurationError(
+            "Azure OpenAI: no version; pass api_version= or set OPENAI_API_VERSION"
+        )
+    key = key or (None if token else os.environ.get("AZURE_OPENAI_API_KEY"))
+    token = token or (None if key else os.environ.get("AZURE_OPENAI_AD_TOKEN"))
+    if not key and not token:
+        raise ConfigurationError(
+            "Azure OpenAI: no credentials; pass api_key=, azure_ad_token= or "
+            "azure_ad_token_provider=, or set AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN"
+        )
+    return Access(
+        base_url=base_url,
+        key=token or key,
+        key_header="Authorization" if token else "api-key",
+        headers=_organisation(
+            organization or os.environ.get("OPENAI_ORG_ID"),
+            project or os.environ.get("OPENAI_PROJECT_ID"),
+        ),
+        query={"api-version": version} if version else {},
+    )

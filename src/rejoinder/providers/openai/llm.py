@@ -1,0 +1,826 @@
+"""OpenAI, Azure OpenAI, and the many servers that speak their dialect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from urllib.parse import quote
+
+from rejoinder._core import formats, jsontext
+from rejoinder._core.items import ChatItem
+from rejoinder._core.repair import PROVIDERS, repair
+from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm import llm
+from rejoinder.llm.tool_context import ToolChoice, ToolContext
+from rejoinder.providers._history import Body
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.openai import format as chat_format
+from rejoinder.providers.openai import responses_format, responses_wire, wire
+from rejoinder.providers.openai.access import (
+    Access,
+    Secret,
+    access_of_azure,
+    access_of_client,
+    access_of_key,
+    ask,
+    checked_url,
+    join,
+    merged,
+    with_key,
+)
+from rejoinder.providers.openai.hosts import HOSTS, Host
+from rejoinder.providers.openai.models import family_of, refused
+from rejoinder.transport.http import HttpTransport, Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from rejoinder.llm.chat_context import ChatContext
+
+__all__ = ["LLM", "LLMStream", "Options"]
+
+logger = logging.getLogger("rejoinder")
+
+ReasoningEffort: TypeAlias = str
+"""``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"``: models differ."""
+Verbosity: TypeAlias = str
+"""``"low"``, ``"medium"`` or ``"high"``."""
+
+# Fields that clones send and want back in `extra_content` (Gemini's signatures, for one).
+_FOREIGN_STATE = ("google", "livekit", "xai")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an `LLM` was made with, as far as it goes into the body of a request."""
+
+    model: str
+    user: NotGivenOr[str] = NOT_GIVEN
+    safety_identifier: NotGivenOr[str] = NOT_GIVEN
+    prompt_cache_key: NotGivenOr[str] = NOT_GIVEN
+    prompt_cache_retention: NotGivenOr[str] = NOT_GIVEN
+    temperature: NotGivenOr[float] = NOT_GIVEN
+    top_p: NotGivenOr[float] = NOT_GIVEN
+    parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN
+    tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN
+    store: NotGivenOr[bool] = NOT_GIVEN
+    metadata: NotGivenOr[dict[str, str]] = NOT_GIVEN
+    max_completion_tokens: NotGivenOr[int] = NOT_GIVEN
+    service_tier: NotGivenOr[str] = NOT_GIVEN
+    reasoning_effort: NotGivenOr[ReasoningEffort] = NOT_GIVEN
+    verbosity: NotGivenOr[Verbosity] = NOT_GIVEN
+    extra_body: NotGivenOr[dict[str, Any]] = NOT_GIVEN
+    extra_headers: NotGivenOr[dict[str, str]] = field(default=NOT_GIVEN, repr=False)
+    extra_query: NotGivenOr[dict[str, str]] = NOT_GIVEN
+
+
+_NOT_FIELDS = frozenset({"tool_choice", "extra_body", "extra_headers", "extra_query"})
+_FIELDS = tuple(entry.name for entry in fields(Options) if entry.name not in _NOT_FIELDS)
+
+
+class MoreOptions(TypedDict, total=False):
+    """What the constructors of other servers take besides: the same as `LLM` itself."""
+
+    client: Any
+    user: NotGivenOr[str]
+    safety_identifier: NotGivenOr[str]
+    prompt_cache_key: NotGivenOr[str]
+    prompt_cache_retention: NotGivenOr[str]
+    temperature: NotGivenOr[float]
+    top_p: NotGivenOr[float]
+    parallel_tool_calls: NotGivenOr[bool]
+    tool_choice: NotGivenOr[ToolChoice]
+    store: NotGivenOr[bool]
+    metadata: NotGivenOr[dict[str, str]]
+    max_completion_tokens: NotGivenOr[int]
+    timeout: Any
+    max_retries: NotGivenOr[int]
+    service_tier: NotGivenOr[str]
+    reasoning_effort: NotGivenOr[ReasoningEffort]
+    verbosity: NotGivenOr[Verbosity]
+    extra_body: NotGivenOr[dict[str, Any]]
+    extra_headers: NotGivenOr[dict[str, str]]
+    extra_query: NotGivenOr[dict[str, str]]
+    http_session: aiohttp.ClientSession | None
+    transport: HttpTransport | None
+    api: Literal["chat", "responses"]
+    trust_done: bool
+    _provider_fmt: NotGivenOr[str]
+    _strict_tool_schema: bool
+
+
+class LLMStream(WireStream):
+    """A reply of an OpenAI model."""
+
+
+class LLM(llm.LLM[Any]):
+    """A model of OpenAI, or of any server that speaks its dialect.
+
+    Args:
+        model: name of the model.
+        api_key: or environment variable ``OPENAI_API_KEY``; also a function (sync or async) that
+            gives one, asked anew for each attempt. A server at another `base_url` may need none.
+        base_url: or environment variable ``OPENAI_BASE_URL``.
+        client: an ``openai.AsyncOpenAI`` or ``openai.AsyncAzureOpenAI`` whose address, key and
+            header fields are taken over; it is not used for anything else.
+        user: names the end user to the provider (older form of `safety_identifier`).
+        safety_identifier: names the end user to the provider.
+        prompt_cache_key: groups requests that share a prefix.
+        temperature: randomness; left out for models that refuse it.
+        top_p: the same.
+        parallel_tool_calls: whether several calls may come in one reply.
+        tool_choice: which tools the model may or must call; sent only with tools.
+        store: whether the provider keeps the reply.
+        metadata: labels kept with a stored reply.
+        max_completion_tokens: limit of generated tokens, thinking included.
+        timeout: seconds, or an object with `connect` and `read` (such as ``httpx.Timeout``): the
+            deadlines of calls that are made without `conn_options` of their own.
+        max_retries: the retries of such calls.
+        service_tier: ``"auto"``, ``"flex"``, ``"priority"``.
+        reasoning_effort: how long to think; some models get a low default, because they are
+            spoken with.
+        verbosity: how long to talk.
+        extra_body: further fields, laid over the body.
+        extra_headers: further header fields.
+        extra_query: further fields of the URL's query.
+        http_session: your own ``aiohttp.ClientSession``; never closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`); never closed here.
+        api: ``"chat"`` for Chat Completions, ``"responses"`` for the Responses API.
+        prompt_cache_retention: ``"in_memory"`` or ``"24h"``.
+        trust_done: take ``[DONE]`` as the end of a whole answer although the server named no
+            `finish_reason`, for servers that never do (Snowflake Cortex). With others that would
+            hide answers that were cut short.
+
+    Raises:
+        ConfigurationError: (a `ValueError`) no key, or an address that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "gpt-4.1",
+        api_key: NotGivenOr[Secret] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        client: Any | None = None,
+        user: NotGivenOr[str] = NOT_GIVEN,
+        safety_identifier: NotGivenOr[str] = NOT_GIVEN,
+        prompt_cache_key: NotGivenOr[str] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        top_p: NotGivenOr[float] = NOT_GIVEN,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        store: NotGivenOr[bool] = NOT_GIVEN,
+        metadata: NotGivenOr[dict[str, str]] = NOT_GIVEN,
+        max_completion_tokens: NotGivenOr[int] = NOT_GIVEN,
+        timeout: Any | None = None,
+        max_retries: NotGivenOr[int] = NOT_GIVEN,
+        service_tier: NotGivenOr[str] = NOT_GIVEN,
+        reasoning_effort: NotGivenOr[ReasoningEffort] = NOT_GIVEN,
+        verbosity: NotGivenOr[Verbosity] = NOT_GIVEN,
+        extra_body: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+        extra_headers: NotGivenOr[dict[str, str]] = NOT_GIVEN,
+        extra_query: NotGivenOr[dict[str, str]] = NOT_GIVEN,
+        _provider_fmt: NotGivenOr[str] = NOT_GIVEN,
+        _strict_tool_schema: bool = True,
+        http_session: aiohttp.ClientSession | None = None,
+        transport: HttpTransport | None = None,
+        api: Literal["chat", "responses"] = "chat",
+        prompt_cache_retention: NotGivenOr[str] = NOT_GIVEN,
+        trust_done: bool = False,
+        _host: Host | None = None,
+        _access: Access | None = None,
+    ) -> None:
+        super().__init__()
+        if api not in ("chat", "responses"):
+            raise ConfigurationError(f"api: expected 'chat' or 'responses', got {api!r}")
+        self._host = _host or HOSTS["openai"]
+        family = family_of(model)
+        if not is_given(reasoning_effort) and family.default_effort is not None:
+            reasoning_effort = family.default_effort
+        self._opts = Options(
+            model=model,
+            user=user,
+            safety_identifier=safety_identifier,
+            prompt_cache_key=prompt_cache_key,
+            prompt_cache_retention=prompt_cache_retention,
+            temperature=temperature,
+            top_p=top_p,
+            parallel_tool_calls=parallel_tool_calls,
+            tool_choice=tool_choice,
+            store=store,
+            metadata=metadata,
+            max_completion_tokens=max_completion_tokens,
+            service_tier=service_tier,
+            reasoning_effort=reasoning_effort,
+            verbosity=verbosity,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            extra_query=extra_query,
+        )
+        self._family = family
+        self._api = api
+        self._trust_done = trust_done
+        self._strict_tool_schema = _strict_tool_schema
+        self._provider_fmt = (
+            _provider_fmt
+            if is_given(_provider_fmt)
+            else "openai.responses"
+            if api == "responses"
+            else "openai"
+        )
+        self._conn_options = _conn_options(timeout, max_retries)
+        if _access is None:
+            _access = (
+                access_of_client(client)
+                if client is not None
+                else access_of_key(self._host, api_key, base_url)
+            )
+        self._access = _access
+        self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
+        self._url = join(
+            _access.base_url,
+            "responses" if api == "responses" else "chat/completions",
+            {**_access.query, **(extra_query if is_given(extra_query) else {})},
+        )
+        self._headers = merged(
+            {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
+            _access.headers,
+            extra_headers if is_given(extra_headers) else {},
+        )
+        self._owned = transport is None
+        if transport is None:
+            from rejoinder.transport._aiohttp import AiohttpTransport
+
+            transport = AiohttpTransport(http_session)
+        self._transport = transport
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._opts.model
+
+    @property
+    def provider(self) -> str:
+        """Network location of the server."""
+        return self._netloc
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        response_format: NotGivenOr[type[Any] | dict[str, Any]] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """See `rejoinder.llm.LLM.chat`.
+
+        Args:
+            response_format: what the reply has to look like: a pydantic model, a ``TypedDict``, a
+                dataclass, or OpenAI's own object.
+            extra_kwargs: further fields of the body; ``extra_body``, ``extra_headers`` and
+                ``extra_query`` as in the constructor. Fields the constructor was given win.
+
+        Raises:
+            ValueError: an option or a message cannot be sent as it is.
+            TypeError: `response_format` is no type that can be described.
+        """
+        if conn_options is DEFAULT_API_CONNECT_OPTIONS:
+            conn_options = self._conn_options
+        extra = dict(extra_kwargs) if is_given(extra_kwargs) else {}
+        headers: Mapping[str, str] = self._headers
+        more_headers = extra.pop("extra_headers", None)
+        if more_headers:
+            headers = merged(headers, more_headers)
+        url = self._url
+        more_query = extra.pop("extra_query", None)
+        if more_query:
+            url = join(url, "", more_query)
+        specs = self._specs(tools) if tools else []
+        options, choice = self._fields(extra, parallel_tool_calls, tool_choice, bool(specs))
+        if is_given(response_format):
+            options["response_format"] = _response_format(response_format)
+        items = chat_ctx.items
+        body = Body(items, self._maker(specs, choice, options))
+        access = self._access
+
+        async def build() -> Request:
+            secret = access.key
+            if secret is not None and not isinstance(secret, str):
+                secret = await ask(secret)
+            return Request(
+                "POST",
+                url,
+                with_key(headers, secret, access.key_header),
+                await body.get(),
+                conn_options.connect_timeout,
+            )
+
+        # After a tool's output a model may have nothing to add.
+        may_be_empty = bool(items) and items[-1].type == "function_call_output"
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            build=build,
+            decoder=lambda: self._decoder(may_be_empty),
+            decode_error=self._decode_error,
+            transport=self._transport,
+        )
+
+    def _decoder(self, may_be_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
+        if self._api == "responses":
+            return responses_wire.StreamDecoder(allow_empty=may_be_empty)
+        return wire.StreamDecoder(allow_empty=may_be_empty, trust_done=self._trust_done)
+
+    def _decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        secret = self._access.key
+        if isinstance(secret, str) and secret:
+            # Servers quote the key they did not like; errors end up in logs.
+            body = body.replace(secret.encode(), b"***")
+        return wire.decode_error(status, headers, body)
+
+    def _specs(self, tools: list[Any]) -> list[dict[str, Any]]:
+        return ToolContext(tools).parse_function_tools(
+            "openai.responses" if self._api == "responses" else "openai",
+            strict=self._strict_tool_schema,
+        )
+
+    def _fields(
+        self,
+        extra: dict[str, Any],
+        parallel_tool_calls: NotGivenOr[bool],
+        tool_choice: NotGivenOr[ToolChoice],
+        tools: bool,
+    ) -> tuple[dict[str, Any], object]:
+        """The fields of the body beside messages and tools, and the choice of tool."""
+        opts = self._opts
+        options = extra
+        extra_body: dict[str, Any] = {}
+        for given in (opts.extra_body, options.pop("extra_body", None)):
+            if is_given(given) and given:
+                extra_body.update(given)
+        for name in _FIELDS:
+            value = getattr(opts, name)
+            if is_given(value):
+                options[name] = value
+        if is_given(parallel_tool_calls):
+            options["parallel_tool_calls"] = parallel_tool_calls
+        choice: object = options.pop("tool_choice", None)
+        if is_given(opts.tool_choice):
+            choice = opts.tool_choice
+        if is_given(tool_choice):
+            choice = tool_choice
+        model = cast("str", options["model"])
+        family = self._family if model == opts.model else family_of(model)
+        effort = options.get("reasoning_effort", family.default_effort)
+        out = refused(family, options, effort=effort, tools=tools)
+        for name in out:
+            del options[name]
+        if out:
+            self._say_left_out(out)
+        if self._api == "responses":
+            if family.reasons:
+                options.setdefault("include", ["reasoning.encrypted_content"])
+        elif self._host.limits_by_max_tokens:
+            limit = options.pop("max_completion_tokens", None)
+            if limit is not None:
+                options.setdefault("max_tokens", limit)
+        if extra_body:
+            options["extra_body"] = extra_body
+        return options, choice
+
+    def _say_left_out(self, names: frozenset[str]) -> None:
+        # The default effort is ours, not the caller's: nobody needs to hear of it.
+        told = names - {"reasoning_effort"}
+        if told:
+            logger.info("%s refuses %s: left out", self._opts.model, ", ".join(sorted(told)))
+
+    def _maker(
+        self, specs: list[dict[str, Any]], choice: object, options: Mapping[str, Any]
+    ) -> Callable[[Sequence[ChatItem]], bytes]:
+        provider_format = self._provider_fmt
+        compose = (
+            responses_format.request_body if self._api == "responses" else chat_format.request_body
+        )
+
+        def make(items: Sequence[ChatItem]) -> bytes:
+            if provider_format in PROVIDERS:
+                state = () if self._api == "responses" else _FOREIGN_STATE
+                items, changes = repair(items, provider_format, state=state)
+                if changes:
+                    logger.info(
+                        "the conversation was mended before it was sent: %s",
+                        ", ".join(sorted({change.kind for change in changes})),
+                    )
+            messages, data = formats.to_provider_format(provider_format, items)
+            return jsontext.encode(compose(messages, data, specs, choice, options))
+
+        return make
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def _prewarm_impl(self) -> None:
+        await self._transport.prewarm(self._access.base_url)
+
+    async def aclose(self) -> None:
+        """End the replies that still run and close the connections that were opened here."""
+        await super().aclose()
+        if self._owned:
+            await self._transport.aclose()
+
+    # -- other servers -----------------------------------------------------------------------
+
+    @staticmethod
+    def with_azure(
+        *,
+        model: str = "gpt-4o",
+        azure_endpoint: str | None = None,
+        azure_deployment: str | None = None,
+        api_version: str | None = None,
+        api_key: Secret | None = None,
+        azure_ad_token: str | None = None,
+        azure_ad_token_provider: Secret | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        base_url: str | None = None,
+        user: NotGivenOr[str] = NOT_GIVEN,
+        safety_identifier: NotGivenOr[str] = NOT_GIVEN,
+        prompt_cache_key: NotGivenOr[str] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        timeout: Any | None = None,
+        reasoning_effort: NotGivenOr[ReasoningEffort] = NOT_GIVEN,
+        top_p: NotGivenOr[float] = NOT_GIVEN,
+        verbosity: NotGivenOr[Verbosity] = NOT_GIVEN,
+        max_completion_tokens: NotGivenOr[int] = NOT_GIVEN,
+        **options: Any,
+    ) -> LLM:
+        """Azure OpenAI.
+
+        Args:
+            azure_endpoint: or ``AZURE_OPENAI_ENDPOINT``; `base_url` is the alternative.
+            azure_deployment: name of the deployment; without it `model` is taken.
+            api_version: or ``OPENAI_API_VERSION``.
+            api_key: or ``AZURE_OPENAI_API_KEY``.
+            azure_ad_token: or ``AZURE_OPENAI_AD_TOKEN``; used instead of a key.
+            azure_ad_token_provider: a function, sync or async, that gives a token; asked for each
+                attempt.
+            organization: or ``OPENAI_ORG_ID``.
+            project: or ``OPENAI_PROJECT_ID``.
+            options: further arguments of `LLM`.
+
+        Raises:
+            ConfigurationError: no endpoint, no version, or neither key nor token.
+        """
+        responses = options.get("api") == "responses"
+        access = access_of_azure(
+            endpoint=azure_endpoint,
+            deployment=azure_deployment or model,
+            version=api_version,
+            key=api_key,
+            token=azure_ad_token_provider or azure_ad_token,
+            organization=organization,
+            project=project,
+            base_url=base_url,
+            responses=responses,
+        )
+        return LLM(
+            model=(azure_deployment or model) if responses else model,
+            user=user,
+            safety_identifier=safety_identifier,
+            prompt_cache_key=prompt_cache_key,
+            temperature=temperature,
+            parallel_tool_calls=parallel_tool_calls,
+            tool_choice=tool_choice,
+            timeout=timeout,
+            reasoning_effort=reasoning_effort,
+            top_p=top_p,
+            verbosity=verbosity,
+            max_completion_tokens=max_completion_tokens,
+            _access=access,
+            **options,
+        )
+
+    @staticmethod
+    def with_cerebras(
+        *,
+        model: str = "llama-4-scout-17b-16e-instruct",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.cerebras.ai/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Cerebras. The key is `api_key` or ``CEREBRAS_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("cerebras", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_fireworks(
+        *,
+        model: str = "accounts/fireworks/models/llama-v3p3-70b-instruct",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.fireworks.ai/inference/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Fireworks. The key is `api_key` or ``FIREWORKS_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("fireworks", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_x_ai(
+        *,
+        model: str = "grok-3-fast",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.x.ai/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """xAI. The key is `api_key` or ``XAI_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("x_ai", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_deepseek(
+        *,
+        model: str = "deepseek-chat",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.deepseek.com/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """DeepSeek. The key is `api_key` or ``DEEPSEEK_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("deepseek", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_cometapi(
+        *,
+        model: str = "gpt-5-chat-latest",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.cometapi.com/v1/",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """CometAPI. The key is `api_key` or ``COMETAPI_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("cometapi", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_octo(
+        *,
+        model: str = "llama-2-13b-chat",
+        api_key: Secret | None = None,
+        base_url: str = "https://text.octoai.run/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """OctoAI, whose service has ended. The key is `api_key` or ``OCTOAI_TOKEN``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("octo", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_perplexity(
+        *,
+        model: str = "llama-3.1-sonar-small-128k-chat",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.perplexity.ai",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Perplexity. The key is `api_key` or ``PERPLEXITY_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("perplexity", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_together(
+        *,
+        model: str = "meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.together.xyz/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Together. The key is `api_key` or ``TOGETHER_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("together", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_telnyx(
+        *,
+        model: str = "meta-llama/Meta-Llama-3.1-70B-Instruct",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.telnyx.com/v2/ai",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Telnyx. The key is `api_key` or ``TELNYX_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("telnyx", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_nebius(
+        *,
+        model: str = "meta-llama/Meta-Llama-3.1-70B-Instruct",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.studio.nebius.com/v1/",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Nebius. The key is `api_key` or ``NEBIUS_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("nebius", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_sambanova(
+        *,
+        model: str = "DeepSeek-R1-0528",
+        api_key: Secret | None = None,
+        base_url: str = "https://api.sambanova.ai/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """SambaNova. The key is `api_key` or ``SAMBANOVA_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("sambanova", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_ovhcloud(
+        *,
+        model: str = "gpt-oss-120b",
+        api_key: Secret | None = None,
+        base_url: str = "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """OVHcloud AI Endpoints. The key is `api_key` or ``OVHCLOUD_API_KEY``; `options` are those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        return _at("ovhcloud", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_openrouter(
+        *,
+        model: str = "auto",
+        api_key: Secret | None = None,
+        base_url: str = "https://openrouter.ai/api/v1",
+        site_url: str | None = None,
+        app_name: str | None = None,
+        fallback_models: list[str] | None = None,
+        provider: Mapping[str, Any] | None = None,
+        plugins: Sequence[Any] | None = None,
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """OpenRouter. The key is `api_key` or ``OPENROUTER_API_KEY``.
+
+        Args:
+            site_url: your site, for OpenRouter's rankings.
+            app_name: your application, for the same.
+            fallback_models: models to try, in order, when `model` is not to be had.
+            provider: preferences among the hosts of a model, e.g. ``{"order": [...]}``.
+            plugins: objects or dicts such as ``{"id": "web", "max_results": 5}``.
+            options: those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key.
+        """
+        headers: dict[str, str] = {}
+        if site_url:
+            headers["HTTP-Referer"] = site_url
+        if app_name:
+            headers["X-Title"] = app_name
+        body: dict[str, Any] = {}
+        if provider:
+            body["provider"] = dict(provider)
+        if fallback_models:
+            body["models"] = [model, *fallback_models]
+        if plugins:
+            body["plugins"] = [_plugin(plugin) for plugin in plugins]
+        more_headers = options.get("extra_headers", NOT_GIVEN)
+        options["extra_headers"] = headers | (more_headers if is_given(more_headers) else {})
+        more_body = options.get("extra_body", NOT_GIVEN)
+        options["extra_body"] = body | (more_body if is_given(more_body) else {})
+        return _at("openrouter", model=model, api_key=api_key, base_url=base_url, **options)
+
+    @staticmethod
+    def with_ollama(
+        *,
+        model: str = "llama3.1",
+        base_url: str = "http://localhost:11434/v1",
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """Ollama on this machine; no key is needed. `options` are those of `LLM`."""
+        return _at("ollama", model=model, api_key="ollama", base_url=base_url, **options)
+
+    @staticmethod
+    def with_letta(
+        *,
+        agent_id: str,
+        base_url: str = "https://api.letta.com/v1/voice-beta",
+        api_key: Secret | None = None,
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        """An agent of Letta. The key is `api_key` or ``LETTA_API_KEY``.
+
+        Args:
+            agent_id: names the agent; it becomes part of the address.
+            base_url: of a Letta server.
+            options: those of `LLM`.
+
+        Raises:
+            ConfigurationError: no key, or `base_url` is not an http address.
+        """
+        return _at(
+            "letta",
+            model=HOSTS["letta"].model,
+            api_key=api_key,
+            base_url=f"{base_url.rstrip('/')}/{quote(agent_id, safe='')}",
+            **options,
+        )
+
+
+LLM.__module__ = LLMStream.__module__ = "rejoinder.providers.openai"
+
+
+def _at(
+    host: str, *, model: str, api_key: Secret | None, base_url: str, **options: Unpack[MoreOptions]
+) -> LLM:
+    data = HOSTS[host]
+    if data.tool_choice is not None:
+        options.setdefault("tool_choice", data.tool_choice)
+    options.setdefault("_strict_tool_schema", data.strict_tools)
+    return LLM(model=model, api_key=api_key or NOT_GIVEN, base_url=base_url, _host=data, **options)
+
+
+def _conn_options(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOptions:
+    """The options of calls made without any: ours, or what the constructor says."""
+    changes: dict[str, Any] = {}
+    if is_given(max_retries):
+        changes["max_retry"] = max_retries
+    if isinstance(timeout, (int, float)):
+        changes["timeout"] = float(timeout)
+    elif timeout is not None:
+        connect = getattr(timeout, "connect", None)
+        read = getattr(timeout, "read", None)
+        if connect is not None:
+            changes["connect"] = float(connect)
+        if read is not None:
+            changes["first_output"] = changes["between_outputs"] = float(read)
+    return APIConnectOptions(**changes) if changes else DEFAULT_API_CONNECT_OPTIONS
+
+
+def _response_format(response_format: type[Any] | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(response_format, dict):
+        return response_format
+    from rejoinder.llm.utils import to_openai_response_format
+
+    return to_openai_response_format(response_format)
+
+
+def _plugin(plugin: Any) -> dict[str, Any]:
+    if isinstance(plugin, Mapping):
+        found = dict(cast("Mapping[str, Any]", plugin))
+    elif hasattr(plugin, "model_dump"):
+        found = cast("dict[str, Any]", plugin.model_dump())
+    else:
+        found = cast("dict[str, Any]", vars(plugin))
+    return {name: value for name, value in found.items() if value is not None}
