@@ -6,6 +6,7 @@ how to read an error. It writes no loop, no task and no retry.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -49,6 +50,9 @@ class StreamDecoder(Protocol):
 Build: TypeAlias = Callable[[], Awaitable[Request]]
 DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
 
+_GRACE = 2.0
+"""Seconds that the usage may follow a whole answer."""
+
 _ERROR_BODY_LIMIT = 1 << 16
 """Bytes of an error answer that are read; what follows says nothing more."""
 
@@ -85,7 +89,13 @@ class WireStream(LLMStream):
         self._decode_error = decode_error
         self._transport = transport
         self._content_types = content_types
+        self._decoder: StreamDecoder | None = None
         super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, in the provider's own word; ``None`` while it has not said."""
+        return getattr(self._decoder, "finish_reason", None)
 
     async def _run(self) -> None:
         request = await self._build()
@@ -101,7 +111,7 @@ class WireStream(LLMStream):
                 raise
 
     async def _read(self, response: HttpResponse) -> None:
-        decoder = self._make_decoder()
+        decoder = self._decoder = self._make_decoder()
         channel = self._event_ch
         send = channel.send_nowait
         progress = 0
@@ -113,10 +123,28 @@ class WireStream(LLMStream):
                 self._progressed()
             if decoder.done or decoder.failure is not None:
                 break
+            if getattr(decoder, "complete", False):
+                await self._read_rest(response, decoder)
+                break
             if channel.full:
                 await self._wait_for_consumer()
         for chunk in decoder.close():
             send(chunk)
+        if decoder.failure is not None:
+            raise decoder.failure
+
+    async def _read_rest(self, response: HttpResponse, decoder: StreamDecoder) -> None:
+        """The answer is whole; what may follow is the usage. A server that neither sends it nor
+        closes must not keep anybody waiting, and one that dies now has done its work."""
+        try:
+            async with asyncio.timeout(_GRACE):
+                while data := await response.read_some():
+                    for chunk in decoder.feed(data):
+                        self._event_ch.send_nowait(chunk)
+                    if decoder.done or decoder.failure is not None:
+                        return
+        except (TimeoutError, APIConnectionError):
+            return
 
     def _is_stream(self, response: HttpResponse) -> bool:
         expected = self._content_types
