@@ -156,17 +156,20 @@ class ChatContext:
         if is_given(extra):
             fields["extra"] = extra
         if is_given(created_at):
-            message = ChatMessage(**fields, created_at=created_at)
-            ordered_items.insert_ordered(self._items, (message,))
+            fields["created_at"] = created_at
+        message = ChatMessage(**fields)
+        if is_given(created_at):
+            index = ordered_items.insertion_index(self._items, message.created_at)
+            self._items.insert(index, message)
         else:
-            message = ChatMessage(**fields)
             self._items.append(message)
         return message
 
     def insert(self, item: ChatItem | Sequence[ChatItem]) -> None:
         """Put one item, or several one after another, where their times belong.
 
-        An item goes behind those with an equal time.
+        An item goes behind those with an equal time. Many older items are best given at once:
+        each call looks for the place from the end.
         """
         new = item if isinstance(item, Sequence) else (item,)
         ordered_items.insert_ordered(self._items, new)
@@ -452,14 +455,15 @@ class ChatContext:
         if self is other:
             return True
         mine, theirs = self._items, other._items
-        return len(mine) == len(theirs) and all(map(_same_item, mine, theirs))
+        if len(mine) != len(theirs):
+            return False
+        for a, b in zip(mine, theirs, strict=True):
+            if a is not b and (a.id != b.id or not same_payload(a, b)):
+                return False
+        return True
 
     def _check_mutable(self) -> None:
         pass
-
-
-def _same_item(a: ChatItem, b: ChatItem) -> bool:
-    return a is b or (a.id == b.id and same_payload(a, b))
 
 
 class _ReadOnlyList(list[Any]):
@@ -469,7 +473,8 @@ class _ReadOnlyList(list[Any]):
         logger.error(_ReadOnlyChatContext.error_msg)
         raise RuntimeError(_ReadOnlyChatContext.error_msg)
 
-    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
+    append = extend = insert = pop = remove = clear = reverse = _refuse
+    sort = _refuse  # pyright: ignore[reportAssignmentType]  # overloaded in the base
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:

@@ -1,0 +1,182 @@
+"""What a conversation costs: CPU time beside LiveKit Agents 1.2.17, in the same run.
+
+    python bench/context.py                 all rows; the peer's environment is made by itself
+    python bench/context.py --only copy,to_dict
+
+A conversation of 2000 items: instructions, then user message, tool call, output and answer, over
+and over. Ends with status 1 when a row misses its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from side_by_side import Case, main
+
+ITEMS = 2000
+
+
+def conversation(llm: Any, count: int = ITEMS) -> Any:
+    items: list[Any] = [
+        llm.chat_context.ChatMessage(
+            id="system", role="system", content=["Be brief."], created_at=0.0
+        )
+    ]
+    turn = 0
+    while len(items) < count:
+        turn += 1
+        now = float(4 * turn)
+        call_id = f"call_{turn}"
+        items += [
+            llm.chat_context.ChatMessage(
+                id=f"user_{turn}",
+                role="user",
+                content=[f"What is the weather in city number {turn}, and tomorrow?"],
+                created_at=now,
+            ),
+            llm.chat_context.FunctionCall(
+                id=f"fc_{turn}",
+                call_id=call_id,
+                name="get_weather",
+                arguments=f'{{"city": "number {turn}", "days": 2}}',
+                created_at=now + 1,
+            ),
+            llm.chat_context.FunctionCallOutput(
+                id=f"fo_{turn}",
+                call_id=call_id,
+                name="get_weather",
+                output='{"temperature": 21, "sky": "clear"}',
+                is_error=False,
+                created_at=now + 2,
+            ),
+            llm.chat_context.ChatMessage(
+                id=f"assistant_{turn}",
+                role="assistant",
+                content=["It is clear, 21 degrees, and stays so tomorrow."],
+                created_at=now + 3,
+            ),
+        ]
+    return llm.chat_context.ChatContext(items[:count])
+
+
+def copy(llm: Any) -> Callable[[], object]:
+    return conversation(llm).copy
+
+
+def copy_filtered(llm: Any) -> Callable[[], object]:
+    context = conversation(llm)
+    return lambda: context.copy(exclude_function_call=True, exclude_instructions=True)
+
+
+def to_dict(llm: Any) -> Callable[[], object]:
+    return conversation(llm).to_dict
+
+
+def from_dict(llm: Any) -> Callable[[], object]:
+    context = conversation(llm)
+    return lambda: llm.chat_context.ChatContext.from_dict(context.to_dict())
+
+
+def from_dict_alone(llm: Any) -> Callable[[], object]:
+    data = conversation(llm).to_dict(exclude_timestamp=False)
+    return lambda: llm.chat_context.ChatContext.from_dict(data)
+
+
+def from_dict_of_parts(llm: Any) -> Callable[[], object]:
+    context = conversation(llm)
+    for item in context.items:
+        if item.type == "message":
+            item.content = [*item.content, "And one more thing.", "That is all."]
+    data = context.to_dict(exclude_timestamp=False)
+    return lambda: llm.chat_context.ChatContext.from_dict(data)
+
+
+def is_equivalent(llm: Any) -> Callable[[], object]:
+    one, other = conversation(llm), conversation(llm)
+    return lambda: one.is_equivalent(other)
+
+
+def diff(llm: Any, change: Callable[[list[Any]], list[Any]]) -> Callable[[], object]:
+    old = conversation(llm)
+    new = llm.chat_context.ChatContext(change(list(old.items)))
+    compute = llm.utils.compute_chat_ctx_diff
+    return lambda: compute(old, new)
+
+
+def one_new(llm: Any) -> Callable[[], object]:
+    added = llm.chat_context.ChatMessage(role="user", content=["And on Sunday?"])
+    return diff(llm, lambda items: [*items, added])
+
+
+def one_moved(llm: Any) -> Callable[[], object]:
+    return diff(llm, lambda items: [*items[1:], items[0]])
+
+
+def reversed_items(llm: Any) -> Callable[[], object]:
+    return diff(llm, lambda items: items[::-1])
+
+
+def add_message(llm: Any) -> Callable[[], object]:
+    def hundred() -> None:
+        context = llm.chat_context.ChatContext()
+        for _ in range(100):
+            context.add_message(role="user", content="What is the weather?")
+
+    return hundred
+
+
+def ordered_appends(llm: Any) -> Callable[[], object]:
+    def appends() -> None:
+        context = llm.chat_context.ChatContext()
+        for index in range(5000):
+            context.add_message(role="user", content="Hello", created_at=float(index))
+
+    return appends
+
+
+def ordered_inserts(llm: Any) -> Callable[[], object]:
+    messages = [
+        llm.chat_context.ChatMessage(role="user", content=["Hello"], created_at=float(index))
+        for index in range(5000)
+    ]
+
+    def inserts() -> None:
+        context = llm.chat_context.ChatContext()
+        for message in messages:
+            context.insert(message)
+
+    return inserts
+
+
+def merge(llm: Any) -> Callable[[], object]:
+    older, newer = conversation(llm), conversation(llm)
+    for index, item in enumerate(older.items):
+        item.id = f"other_{index}"
+
+    def merged() -> None:
+        newer.copy().merge(older)
+
+    return merged
+
+
+CASES = [
+    Case("copy", copy, limit=1.0),
+    Case("copy filtered", copy_filtered, limit=1.0),
+    Case("to_dict", to_dict, limit=0.5),
+    Case("from_dict of to_dict", from_dict, limit=0.5),
+    # Making a model object is pydantic's own work on both sides, and most of this row.
+    Case("from_dict alone", from_dict_alone, limit=0.8),
+    Case("from_dict alone of three parts", from_dict_of_parts, limit=0.6),
+    Case("is_equivalent", is_equivalent, limit=1.0),
+    Case("diff one new", one_new, limit=1 / 500, peer_calls=1),
+    Case("diff one moved", one_moved, limit=1 / 250, peer_calls=1),
+    Case("diff reversed", reversed_items, limit=1 / 250, peer_calls=1),
+    Case("add_message", add_message, limit=0.75, each=100),
+    Case("5000 ordered appends", ordered_appends, limit=0.75),
+    Case("5000 ordered inserts", ordered_inserts, limit=1.0),
+    Case("merge interleaved", merge, limit=1.0),
+]
+
+if __name__ == "__main__":
+    main(CASES)
