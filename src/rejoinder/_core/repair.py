@@ -87,7 +87,8 @@ class _Rules:
     reply_after_tools: bool = False
     """After an output comes the assistant; instructions only before and after the user."""
     assistant_images: bool = False
-    image_addresses: bool = True
+    image_schemes: tuple[str, ...] = ("https://", "http://")
+    """How the address of an image elsewhere begins; none: only the image itself is accepted."""
     image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
     output_names: bool = False
     blank_outputs: bool = True
@@ -148,7 +149,7 @@ _MISTRAL = _Rules(
 )
 _RULES = {
     "anthropic": replace(_BLOCKS, state="anthropic"),
-    "aws": replace(_BLOCKS, image_addresses=False, blank_outputs=False, state="aws"),
+    "aws": replace(_BLOCKS, image_schemes=(), blank_outputs=False, state="aws"),
     "google": replace(
         _BLOCKS,
         call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),
@@ -156,6 +157,7 @@ _RULES = {
         first_user=".",
         lone_user=".",
         assistant_images=True,
+        image_schemes=("https://", "http://", "gs://"),
         image_types=frozenset(
             {"image/heic", "image/heif", "image/jpeg", "image/png", "image/webp"}
         ),
@@ -419,7 +421,9 @@ def _is_sound_state(
 ) -> bool:
     for key, value in extra.items():
         if key in _STATEFUL and (
-            key not in keep or _sound_value(key, value, provider, seen) is not value
+            value is None
+            or key not in keep
+            or _sound_value(key, value, provider, seen) is not value
         ):
             return False
     return True
@@ -535,9 +539,9 @@ def _image_problem(image: ImageContent, rules: _Rules) -> str:
         if read.mime_type not in rules.image_types:
             return f"type {read.mime_type} is not accepted"
         return ""
-    if not source.startswith(("https://", "http://", "gs://")) or not _is_sendable(source):
-        return "its address is none"
-    return "" if rules.image_addresses else "only the image itself is accepted"
+    if not source.startswith(rules.image_schemes) or not _is_sendable(source):
+        return "its address is none that is accepted"
+    return ""
 
 
 def _image_text(image: ImageContent, problem: str) -> str:
@@ -739,7 +743,9 @@ class _Repair:
         found: list[ChatMessage | _Turn] = []
         for turn in turns:
             if isinstance(turn, _Turn):
-                if turn.key in keys:
+                # Without a key of its own, a call that was grouped here could not name its turn.
+                nameless = not turn.key and any(group_key(pair.call) for pair in turn.pairs)
+                if turn.key in keys or nameless:
                     first = turn.message or turn.pairs[0].call
                     self.note("id", first.id, f"its turn had the key {turn.key[:80]!r} of another")
                     turn.key = _stamps.new_id("item_")
@@ -1000,7 +1006,7 @@ class _Repair:
             sound = None
             if key in self.keep:
                 sound = _sound_value(key, value, self.provider, self.reasoning_ids)
-            if sound is not value:
+            if sound is None or sound is not value:
                 changed = True
                 self.note(
                     "state",
