@@ -22,8 +22,11 @@ from rejoinder._core.groups import (
     parse_arguments,
 )
 from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers._requests import tool_choice_name
+from rejoinder.providers.google.options import Options, camel
 
-__all__ = ["GoogleFormatData", "to_chat_ctx"]
+__all__ = ["GoogleFormatData", "request_body", "to_chat_ctx"]
 
 
 @dataclass
@@ -165,3 +168,102 @@ def _signature(extra: dict[str, Any]) -> bytes | None:
         except (binascii.Error, ValueError):
             return None
     return None
+
+
+def request_body(
+    messages: Sequence[Mapping[str, Any]],
+    data: GoogleFormatData,
+    tools: Sequence[Mapping[str, Any]],
+    tool_choice: str | Mapping[str, Any] | None,
+    options: Options,
+) -> dict[str, Any]:
+    """The body of a request.
+
+    Function tools and Google's own tools exclude each other on most models; there the function
+    tools are sent, and a warning is logged.
+
+    Args:
+        messages: from `to_chat_ctx`; not changed.
+        tools: function declarations in Gemini's form.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
+
+    Raises:
+        ConfigurationError: the choice is none of these.
+    """
+    body: dict[str, Any] = dict(options.beside)
+    body["contents"] = [
+        {"role": message["role"], "parts": [_wire_part(part) for part in message["parts"]]}
+        for message in messages
+    ]
+    if data.system_messages:
+        body["systemInstruction"] = {
+            "role": "user",
+            "parts": [{"text": text} for text in data.system_messages],
+        }
+    specs: list[Mapping[str, Any]] = []
+    config: dict[str, Any] = dict(body.get("toolConfig") or {})
+    if tools:
+        specs.append({"functionDeclarations": list(tools)})
+        choice = _calling_config(tool_choice, tools)
+        if choice is not None:
+            config["functionCallingConfig"] = choice
+    if options.built_in:
+        if not tools:
+            specs.extend(options.built_in)
+        elif options.combines_tools:
+            specs.extend(options.built_in)
+            config["includeServerSideToolInvocations"] = True
+        else:
+            logger.warning(
+                "built-in tools are not sent: this model does not take them together with functions",
+                extra={"tools": [name for tool in options.built_in for name in tool]},
+            )
+    if specs:
+        body["tools"] = specs
+    if options.retrieval_config is not None:
+        config["retrievalConfig"] = options.retrieval_config
+    if config:
+        body["toolConfig"] = config
+    generation = dict(options.generation)
+    if options.response_schema is not None or options.response_json_schema is not None:
+        generation["responseMimeType"] = "application/json"
+        if options.response_schema is not None:
+            generation["responseSchema"] = options.response_schema
+        else:
+            generation["responseJsonSchema"] = options.response_json_schema
+    body["generationConfig"] = generation
+    return body
+
+
+_PART_NAMES = {
+    "function_call": "functionCall",
+    "function_response": "functionResponse",
+    "thought_signature": "thoughtSignature",
+}
+_BLOB_NAMES = {"inline_data": "inlineData", "file_data": "fileData"}
+
+
+def _wire_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    wire: dict[str, Any] = {}
+    for name, value in part.items():
+        if name in _BLOB_NAMES:
+            wire[_BLOB_NAMES[name]] = {camel(key): entry for key, entry in value.items()}
+        else:
+            wire[_PART_NAMES.get(name, name)] = value
+    return wire
+
+
+def _calling_config(
+    tool_choice: str | Mapping[str, Any] | None, tools: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    if tool_choice is None:
+        return None
+    if isinstance(tool_choice, Mapping):
+        return {"mode": "ANY", "allowedFunctionNames": [tool_choice_name(tool_choice)]}
+    if tool_choice == "required":
+        return {"mode": "ANY", "allowedFunctionNames": [tool["name"] for tool in tools]}
+    if tool_choice in ("auto", "none"):
+        return {"mode": tool_choice.upper()}
+    raise ConfigurationError(
+        "tool_choice: expected 'auto', 'required', 'none' or one function, got " + repr(tool_choice)
+    )

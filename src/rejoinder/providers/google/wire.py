@@ -11,7 +11,7 @@ elements of one JSON array. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -178,6 +178,7 @@ class StreamDecoder:
 
     Args:
         allow_empty: an answer that says nothing is fine, as it is after a tool output.
+        on_signature: is told the id of each call that has a thought signature, and the signature.
 
     Attributes:
         failure: what the next call raises.
@@ -193,6 +194,7 @@ class StreamDecoder:
         "_finish",
         "_finish_message",
         "_kept",
+        "_on_signature",
         "_reply",
         "_seen",
         "_sse",
@@ -203,8 +205,14 @@ class StreamDecoder:
         "skipped",
     )
 
-    def __init__(self, *, allow_empty: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        allow_empty: bool = False,
+        on_signature: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._allow_empty = allow_empty
+        self._on_signature = on_signature
         self._sse: SSEDecoder | None = None
         self._array: _ArrayDecoder | None = None
         self._reply = Reply("gemini_")
@@ -373,13 +381,9 @@ class StreamDecoder:
                 self._call = None
             if not more and "partialArgs" not in raw:
                 args = raw.get("args")
-                chunks.append(
-                    self._reply.call(
-                        _word(raw.get("id")),
-                        _word(raw.get("name")),
-                        "{}" if args is None else jsontext.encode(args).decode(),
-                        _signature(signature) if signature else None,
-                    )
+                text = "{}" if args is None else jsontext.encode(args).decode()
+                self._hand_out(
+                    _word(raw.get("id")), _word(raw.get("name")), text, signature, chunks
                 )
                 return
             call = self._call = _Call(raw, signature)
@@ -425,14 +429,22 @@ class StreamDecoder:
         return stored
 
     def _emit(self, call: _Call, chunks: list[ChatChunk]) -> None:
-        chunks.append(
-            self._reply.call(
-                call.id,
-                call.name,
-                jsontext.encode(call.arguments).decode(),
-                _signature(call.signature) if call.signature else None,
-            )
-        )
+        text = jsontext.encode(call.arguments).decode()
+        self._hand_out(call.id, call.name, text, call.signature, chunks)
+
+    def _hand_out(
+        self,
+        call_id: str,
+        name: str,
+        arguments: str,
+        signature: str | None,
+        chunks: list[ChatChunk],
+    ) -> None:
+        extra = _signature(signature) if signature else None
+        chunk = self._reply.call(call_id, name, arguments, extra)
+        chunks.append(chunk)
+        if signature and self._on_signature is not None and chunk.delta is not None:
+            self._on_signature(chunk.delta.tool_calls[0].call_id, signature)
 
     def _finished(self, candidate: _Candidate, chunks: list[ChatChunk]) -> None:
         reason = _enum(candidate.finish_reason, _FINISH_NUMBERS)

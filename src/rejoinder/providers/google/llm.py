@@ -1,0 +1,432 @@
+"""Gemini, by the Gemini API or by Vertex AI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
+
+from rejoinder._core.repair import repair
+from rejoinder._core.schema import gemini_schema
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._google_auth import GoogleCredentials, is_stale, vertex_host
+from rejoinder.providers._history import Body
+from rejoinder.providers._requests import HttpExtras, add_query, rendered, response_schema
+from rejoinder.providers._shell import (
+    check_base_url,
+    environment,
+    given,
+    make_transport,
+    with_second_chance,
+)
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.google.format import request_body, to_chat_ctx
+from rejoinder.providers.google.options import (
+    GENERATION_FIELDS,
+    Options,
+    built_in_tools,
+    camel,
+    generation_of,
+    plain,
+)
+from rejoinder.providers.google.wire import StreamDecoder, decode_error
+from rejoinder.transport.http import Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from rejoinder._core.items import ChatItem
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
+
+__all__ = ["LLM", "LLMStream"]
+
+_GEMINI_URL: Final = "https://generativelanguage.googleapis.com"
+_CONTENT_TYPES: Final = ("text/event-stream", "application/json")
+_MAX_SIGNATURES: Final = 1000
+
+
+class LLMStream(WireStream):
+    """One reply of a Gemini model."""
+
+
+class LLM(base.LLM[Any]):
+    """Gemini models.
+
+    Args:
+        model: e.g. ``gemini-2.5-flash``; on Vertex AI also a full resource name.
+        api_key: key of the Gemini API; else ``GOOGLE_API_KEY``, else ``GEMINI_API_KEY``. With
+            `vertexai` and no project it is used for Vertex AI's express mode.
+        vertexai: use Vertex AI; else by ``GOOGLE_GENAI_USE_VERTEXAI`` (``1`` or ``true``).
+        project: of Google Cloud; else ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
+        location: else ``GOOGLE_CLOUD_LOCATION``, else ``us-central1``.
+        temperature, max_output_tokens, top_p, top_k, presence_penalty, frequency_penalty, seed:
+            as the API has them.
+        tool_choice: for calls that do not say themselves.
+        thinking_config: ``{"thinking_budget": 0}``, ``{"thinking_level": "low"}``,
+            ``{"include_thoughts": True}``, or an object of google-genai.
+        automatic_function_calling_config: accepted for compatibility; tools run on your side.
+        gemini_tools: Google's own tools; see `rejoinder.providers.google.options.built_in_tools`.
+        http_options: a mapping or object with `base_url`, `api_version` and `headers`; deadlines
+            are those of `APIConnectOptions`.
+        safety_settings, service_tier, cached_content, media_resolution, retrieval_config: as the
+            API has them, as mappings or objects of google-genai.
+        credentials: of google-auth, for Vertex AI; else the application default credentials.
+        base_url: the address before ``/v1beta/models``; else ``GOOGLE_GEMINI_BASE_URL`` or
+            ``GOOGLE_VERTEX_BASE_URL``.
+        http_session: your own `aiohttp.ClientSession`; it is not closed here.
+
+    Raises:
+        ConfigurationError: no key, an address that is none, or an option the API does not know.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "gemini-2.0-flash-001",
+        api_key: NotGivenOr[str] = NOT_GIVEN,
+        vertexai: NotGivenOr[bool] = NOT_GIVEN,
+        project: NotGivenOr[str] = NOT_GIVEN,
+        location: NotGivenOr[str] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        max_output_tokens: NotGivenOr[int] = NOT_GIVEN,
+        top_p: NotGivenOr[float] = NOT_GIVEN,
+        top_k: NotGivenOr[float] = NOT_GIVEN,
+        presence_penalty: NotGivenOr[float] = NOT_GIVEN,
+        frequency_penalty: NotGivenOr[float] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        thinking_config: NotGivenOr[Any] = NOT_GIVEN,
+        automatic_function_calling_config: NotGivenOr[Any] = NOT_GIVEN,
+        gemini_tools: NotGivenOr[Sequence[Any]] = NOT_GIVEN,
+        http_options: NotGivenOr[Any] = NOT_GIVEN,
+        seed: NotGivenOr[int] = NOT_GIVEN,
+        safety_settings: NotGivenOr[Sequence[Any]] = NOT_GIVEN,
+        service_tier: NotGivenOr[str] = NOT_GIVEN,
+        cached_content: NotGivenOr[str] = NOT_GIVEN,
+        media_resolution: NotGivenOr[str] = NOT_GIVEN,
+        retrieval_config: NotGivenOr[Any] = NOT_GIVEN,
+        credentials: Any = None,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        http_session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._tool_choice: Any = given(tool_choice)
+        self._built_in = built_in_tools(given(gemini_tools) or ())
+        self._generation: dict[str, Any] = {
+            name: value
+            for name, value in {
+                "temperature": given(temperature),
+                "maxOutputTokens": given(max_output_tokens),
+                "topP": given(top_p),
+                "topK": given(top_k),
+                "presencePenalty": given(presence_penalty),
+                "frequencyPenalty": given(frequency_penalty),
+                "seed": given(seed),
+                "mediaResolution": plain(given(media_resolution)),
+                "thinkingConfig": _thinking(given(thinking_config)),
+            }.items()
+            if value is not None
+        }
+        self._beside: dict[str, Any] = {
+            name: value
+            for name, value in {
+                "safetySettings": plain(given(safety_settings)),
+                "serviceTier": plain(given(service_tier)),
+                "cachedContent": given(cached_content),
+            }.items()
+            if value is not None
+        }
+        self._retrieval_config: Any = plain(given(retrieval_config))
+        self._signatures: dict[str, str] = {}
+        self._transport = make_transport(http_session)
+
+        http: dict[str, Any] = plain(given(http_options)) or {}
+        raw: Any = given(http_options)
+        if isinstance(raw, Mapping):
+            sent = cast("Mapping[str, Any]", raw).get("headers")
+        else:
+            sent = http.get("headers")
+        self._headers = HttpExtras({"extra_headers": sent}).headers
+        address = given(base_url) or http.get("baseUrl")
+        version = http.get("apiVersion")
+        vertex: bool | None = given(vertexai)
+        if vertex is None:
+            vertex = (environment("GOOGLE_GENAI_USE_VERTEXAI") or "").lower() in ("1", "true")
+        self._vertexai = vertex
+        key: str | None = given(api_key)
+        self._project: str | None = None
+        self._credentials: GoogleCredentials | None = None
+        if vertex:
+            self._project = given(project) or environment("GOOGLE_CLOUD_PROJECT")
+            self._location = (
+                given(location) or environment("GOOGLE_CLOUD_LOCATION") or "us-central1"
+            )
+            if key and (given(project) is not None or credentials is not None):
+                key = None  # a project or credentials say that the account is meant
+            if key is None:
+                self._credentials = GoogleCredentials(credentials)
+            else:
+                self._location = "global" if not is_given(location) else self._location
+            address = address or environment("GOOGLE_VERTEX_BASE_URL")
+            address = address or f"https://{vertex_host(self._location)}"
+            version = version or "v1beta1"
+        else:
+            key = key or environment("GOOGLE_API_KEY", "GEMINI_API_KEY")
+            custom = address or environment("GOOGLE_GEMINI_BASE_URL")
+            if not key and not custom:
+                raise ConfigurationError(
+                    "Gemini: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI pass "
+                    "vertexai=True"
+                )
+            address = custom or _GEMINI_URL
+            version = version or "v1beta"
+        self._api_key = key
+        self._base_url = _with_version(check_base_url(address), str(version))
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        """``"Gemini"`` or ``"Vertex AI"``."""
+        return "Vertex AI" if self._vertexai else "Gemini"
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+        gemini_tools: NotGivenOr[Sequence[Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model; see `rejoinder.llm.LLM.chat`.
+
+        Args:
+            parallel_tool_calls: accepted; Gemini has no such option.
+            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
+                dataclass, or a JSON schema.
+            extra_kwargs: further members of ``generationConfig`` or of the body, and
+                ``extra_headers``, ``extra_query``, ``extra_body``.
+            gemini_tools: Google's own tools, instead of those of this LLM.
+
+        Raises:
+            ConfigurationError: an option or the conversation holds what cannot be sent.
+        """
+        extras = HttpExtras(extra_kwargs)
+        generation: dict[str, Any] = {}
+        beside: dict[str, Any] = {}
+        for name, value in extras.body.items():
+            member = camel(name)
+            if member in GENERATION_FIELDS:
+                generation[member] = (
+                    _thinking(value)
+                    if member == "thinkingConfig"
+                    else value
+                    if member in ("responseSchema", "responseJsonSchema")
+                    else plain(value)
+                )
+            elif member not in ("httpOptions", "automaticFunctionCalling"):
+                beside[member] = value if member == "labels" else plain(value)
+        schema, json_schema = _response(given(response_format))
+        options = Options(
+            generation={**generation, **self._generation},
+            beside={**beside, **self._beside},
+            built_in=built_in_tools(gemini_tools) if is_given(gemini_tools) else self._built_in,
+            combines_tools=not self._vertexai and generation_of(self._model) >= 3,
+            response_schema=schema,
+            response_json_schema=json_schema,
+            retrieval_config=self._retrieval_config,
+        )
+        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
+        specs = ToolContext(tools).parse_function_tools("google") if tools else []
+        signed = generation_of(self._model) >= 3
+        signatures = dict(self._signatures)
+
+        def make(items: Sequence[ChatItem]) -> bytes:
+            def body() -> dict[str, Any]:
+                history, _ = repair(
+                    _with_signatures(items, signatures), "google", signatures=signed
+                )
+                messages, data = to_chat_ctx(history)
+                return request_body(messages, data, specs, choice, options)
+
+            return rendered(body)
+
+        items = chat_ctx.items
+        body = Body(items, make)
+        own = {**self._headers, **extras.headers}
+
+        async def build() -> Request:
+            content = await body.get()
+            url, auth = await self._address()
+            return Request(
+                "POST",
+                add_query(f"{url}:streamGenerateContent?alt=sse", extras.query),
+                {
+                    "Content-Type": "application/json",
+                    "Accept": "text/event-stream",
+                    **auth,
+                    **own,
+                },
+                content,
+                conn_options.connect_timeout,
+            )
+
+        decode = decode_error
+        if self._credentials is not None:
+            decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
+        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            build=build,
+            decoder=lambda: StreamDecoder(allow_empty=allow_empty, on_signature=self._remember),
+            decode_error=decode,
+            transport=self._transport,
+            content_types=_CONTENT_TYPES,
+        )
+
+    async def _address(self) -> tuple[str, dict[str, str]]:
+        """The URL of the model, and the header fields that say who asks."""
+        name = quote(self._model, safe="/@")
+        if self._credentials is None:
+            auth = {} if self._api_key is None else {"x-goog-api-key": self._api_key}
+            if self._vertexai:
+                path = name if "/" in name else f"publishers/google/models/{name}"
+            else:
+                path = name if "/" in name else f"models/{name}"
+            return f"{self._base_url}/{path}", auth
+        token = await self._credentials.token()
+        auth = {"Authorization": f"Bearer {token}"}
+        if (payer := self._credentials.quota_project) is not None:
+            auth["x-goog-user-project"] = payer
+        if name.startswith("projects/"):
+            return f"{self._base_url}/{name}", auth
+        project = self._project or await self._credentials.project()
+        if not project:
+            raise ConfigurationError(
+                "Vertex AI: the credentials name no project; pass project, or set "
+                "GOOGLE_CLOUD_PROJECT"
+            )
+        path = name if "/" in name else f"publishers/google/models/{name}"
+        where = f"projects/{quote(project, safe='')}/locations/{self._location}"
+        return f"{self._base_url}/{where}/{path}", auth
+
+    def _remember(self, call_id: str, signature: str) -> None:
+        """Keep a signature for histories that are built without the calls' `extra`."""
+        while len(self._signatures) >= _MAX_SIGNATURES:
+            del self._signatures[next(iter(self._signatures))]
+        self._signatures[call_id] = signature
+
+    async def _prewarm_impl(self) -> None:
+        if self._credentials is not None:
+            await self._credentials.token()
+        await self._transport.prewarm(self._base_url)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._transport.aclose()
+
+
+def _with_version(url: str, version: str) -> str:
+    last = url.rpartition("/")[2]
+    return url if last.startswith("v1") or last == version else f"{url}/{version}"
+
+
+def _thinking(config: object) -> Any:
+    """The thinking options in the API's words."""
+    if config is None:
+        return None
+    found = plain(config)
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            "thinking_config: expected a mapping like {'thinking_budget': 0} or an object of "
+            f"google-genai, got {config!r}"
+        )
+    thinking = cast("dict[str, Any]", found)
+    budget = thinking.get("thinkingBudget")
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
+        raise ConfigurationError(
+            f"thinking_config: thinking_budget has to be an integer, got {budget!r}"
+        )
+    level = thinking.get("thinkingLevel")
+    if isinstance(level, str):
+        thinking["thinkingLevel"] = level.lower()
+    return thinking
+
+
+def _response(response_format: object) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The schema of the answer in Gemini's dialect, or else as JSON schema."""
+    if response_format is None:
+        return None, None
+    if type(response_format).__name__ == "Schema" and callable(
+        getattr(response_format, "model_dump", None)
+    ):
+        return plain(response_format), None
+    if isinstance(response_format, Mapping):
+        kind = cast("Mapping[str, Any]", response_format).get("type")
+        if isinstance(kind, str) and kind.isupper():
+            return dict(cast("Mapping[str, Any]", response_format)), None
+    _, schema = response_schema(cast("object", response_format))
+    try:
+        found = gemini_schema(schema)
+    except ValueError:
+        return None, schema
+    return (None, schema) if found is None else (_ordered(found), None)
+
+
+def _ordered(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with its order of members said, in which Gemini then writes them."""
+    ordered: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties" and isinstance(value, dict):
+            members = cast("dict[str, dict[str, Any]]", value)
+            ordered[key] = {name: _ordered(member) for name, member in members.items()}
+            ordered["property_ordering"] = list(members)
+        elif key == "items" and isinstance(value, dict):
+            ordered[key] = _ordered(cast("dict[str, Any]", value))
+        elif key == "any_of" and isinstance(value, list):
+            ordered[key] = [_ordered(entry) for entry in cast("list[dict[str, Any]]", value)]
+        else:
+            ordered[key] = value
+    return ordered
+
+
+def _with_signatures(
+    items: Sequence[ChatItem], signatures: Mapping[str, str]
+) -> Sequence[ChatItem]:
+    """`items`, with the signatures that calls have lost on their way through other hands."""
+    if not signatures:
+        return items
+    return [
+        item.model_copy(
+            update={
+                "extra": {
+                    **item.extra,
+                    "google": {"thought_signature": signatures[item.call_id]},
+                }
+            }
+        )
+        if item.type == "function_call"
+        and item.call_id in signatures
+        and not item.extra.get("google")
+        else item
+        for item in items
+    ]

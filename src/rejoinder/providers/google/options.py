@@ -1,0 +1,165 @@
+"""What a request to generateContent is made with, and the words its parts are written in. Pure.
+
+Google's API reads names in camel case and in snake case. Here everything is sent in camel case, so
+that two requests that mean the same are the same bytes, which its prompt cache cares about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from rejoinder.errors import ConfigurationError
+
+__all__ = [
+    "GENERATION_FIELDS",
+    "Options",
+    "built_in_tools",
+    "camel",
+    "generation_of",
+    "plain",
+]
+
+GENERATION_FIELDS: Final = frozenset(
+    {
+        "audioTimestamp",
+        "candidateCount",
+        "enableEnhancedCivicAnswers",
+        "frequencyPenalty",
+        "imageConfig",
+        "logprobs",
+        "maxOutputTokens",
+        "mediaResolution",
+        "presencePenalty",
+        "responseJsonSchema",
+        "responseLogprobs",
+        "responseMimeType",
+        "responseModalities",
+        "responseSchema",
+        "routingConfig",
+        "seed",
+        "speechConfig",
+        "stopSequences",
+        "temperature",
+        "thinkingConfig",
+        "topK",
+        "topP",
+    }
+)
+"""Members of ``generationConfig``; everything else stands beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One request, apart from the conversation and the function tools."""
+
+    generation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Members of ``generationConfig``, in camel case."""
+    beside: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Members of the body, in camel case."""
+    built_in: Sequence[Mapping[str, Any]] = ()
+    """Tools that run on Google's side, e.g. ``{"googleSearch": {}}``."""
+    combines_tools: bool = False
+    """Built-in tools and function tools may be given together."""
+    response_schema: Mapping[str, Any] | None = None
+    """In Gemini's dialect."""
+    response_json_schema: Mapping[str, Any] | None = None
+    """In plain JSON schema, where the dialect has no words for it."""
+    retrieval_config: Mapping[str, Any] | None = None
+
+
+def camel(name: str) -> str:
+    """``snake_case`` as ``snakeCase``."""
+    if "_" not in name.strip("_"):
+        return name
+    head, *tail = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in tail)
+
+
+def plain(value: object) -> Any:
+    """`value` without the classes of google-genai: models become mappings, enums their values."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json", exclude_none=True, by_alias=True)
+    if isinstance(value, Mapping):
+        return {
+            camel(str(key)): plain(entry)
+            for key, entry in cast("Mapping[object, object]", value).items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in cast("Sequence[object]", value)]
+    inner = getattr(value, "value", None)
+    return inner if isinstance(inner, str) else value
+
+
+_SHORT: Final = {
+    "codeExecution": "codeExecution",
+    "toolCodeExecution": "codeExecution",
+    "googleSearch": "googleSearch",
+    "googleSearchRetrieval": "googleSearchRetrieval",
+    "urlContext": "urlContext",
+    "googleMaps": "googleMaps",
+    "enterpriseWebSearch": "enterpriseWebSearch",
+    "fileSearch": "fileSearch",
+    "computerUse": "computerUse",
+    "retrieval": "retrieval",
+}
+
+
+def built_in_tools(tools: Sequence[object]) -> list[dict[str, Any]]:
+    """Google's own tools as the API wants them.
+
+    Args:
+        tools: names (``"google_search"``), mappings (``{"google_search": {}}``), or objects of
+            google-genai (``types.GoogleSearch()``, ``types.Tool(google_search=...)``).
+
+    Raises:
+        ConfigurationError: one of them is no such tool.
+    """
+    found: list[dict[str, Any]] = []
+    for tool in tools:
+        if isinstance(tool, str):
+            found.append({_name(camel(tool), tool): {}})
+            continue
+        if isinstance(tool, Mapping):
+            found.append(_checked(plain(cast("object", tool)), cast("object", tool)))
+            continue
+        if not callable(getattr(tool, "model_dump", None)):
+            raise _no_tool(tool)
+        kind = type(tool).__name__
+        if kind == "Tool":
+            found.append(_checked(plain(tool), tool))
+        else:
+            found.append({_name(kind[:1].lower() + kind[1:], tool): plain(tool)})
+    return found
+
+
+def _checked(tool: dict[str, Any], given: object) -> dict[str, Any]:
+    for name in tool:
+        _name(name, given)
+    if not tool:
+        raise _no_tool(given)
+    return tool
+
+
+def _name(name: str, given: object) -> str:
+    found = _SHORT.get(name)
+    if found is None:
+        raise _no_tool(given)
+    return found
+
+
+def _no_tool(given: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"gemini_tools: {given!r} is no built-in tool of Gemini; expected one of "
+        f"{', '.join(sorted(set(_SHORT.values())))}, as a name, a mapping or an object of "
+        "google.genai.types"
+    )
+
+
+def generation_of(model: str) -> int:
+    """3 for ``gemini-3-flash``; 0 where the name does not tell."""
+    match = re.search(r"gemini-(\d{1,3})(?:\D|$)", model)
+    return int(match[1]) if match else 0
