@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from rejoinder._core import jsontext
 from rejoinder._core.groups import (
     Group,
     group_tool_calls,
@@ -21,8 +22,11 @@ from rejoinder._core.groups import (
     parse_arguments,
 )
 from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers._requests import tool_choice_name
+from rejoinder.providers.aws.options import Options
 
-__all__ = ["BedrockFormatData", "to_chat_ctx"]
+__all__ = ["BedrockFormatData", "request_body", "to_chat_ctx"]
 
 _IMAGE_FORMATS = {
     None: "jpeg",
@@ -171,3 +175,119 @@ def _reasoning(extra: dict[str, Any]) -> list[dict[str, Any]]:
                     continue
             blocks.append({"reasoningContent": block})
     return blocks
+
+
+_CACHE_POINT = {"cachePoint": {"type": "default"}}
+
+
+def request_body(
+    messages: Sequence[Mapping[str, Any]],
+    data: BedrockFormatData,
+    tools: Sequence[Mapping[str, Any]],
+    tool_choice: str | Mapping[str, Any] | None,
+    options: Options,
+) -> dict[str, Any]:
+    """The body of a request.
+
+    The API has no choice ``none``: there the tools are left out. It also refuses a history with
+    calls where no tools are given: there the calls and their results are told as text.
+
+    Args:
+        messages: from `to_chat_ctx`; not changed.
+        tools: in Converse's form.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
+
+    Raises:
+        ConfigurationError: the choice is none of these.
+    """
+    body: dict[str, Any] = dict(options.extra)
+    choice = _choice(tool_choice)
+    offered = [*tools] if choice != {} else []
+    body["messages"] = messages if offered else _without_calls(messages)
+    if data.system_messages:
+        system: list[Mapping[str, Any]] = [{"text": text} for text in data.system_messages]
+        if options.cache_system:
+            system.append(_CACHE_POINT)
+        body["system"] = system
+    given = body.get("inferenceConfig")
+    inference: dict[str, Any] = dict(cast("dict[str, Any]", given)) if given else {}
+    if options.max_tokens is not None:
+        inference["maxTokens"] = options.max_tokens
+    if options.temperature is not None:
+        inference["temperature"] = options.temperature
+    if options.top_p is not None:
+        inference["topP"] = options.top_p
+    body["inferenceConfig"] = inference
+    if offered:
+        config: dict[str, Any] = {"tools": offered}
+        if options.cache_tools:
+            config["tools"] = [*offered, _CACHE_POINT]
+        if choice:
+            config["toolChoice"] = choice
+        body["toolConfig"] = config
+    if options.additional_request_fields:
+        body["additionalModelRequestFields"] = options.additional_request_fields
+    if options.response_schema is not None:
+        output = body.get("outputConfig")
+        body["outputConfig"] = {
+            **(cast("dict[str, Any]", output) if isinstance(output, dict) else {}),
+            "textFormat": {
+                "type": "json_schema",
+                "structure": {
+                    "jsonSchema": {
+                        "name": options.response_name,
+                        "schema": jsontext.encode(options.response_schema).decode(),
+                    }
+                },
+            },
+        }
+    return body
+
+
+def _choice(tool_choice: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The choice in the API's words; an empty mapping for no tools at all."""
+    if tool_choice is None:
+        return None
+    if isinstance(tool_choice, Mapping):
+        return {"tool": {"name": tool_choice_name(tool_choice)}}
+    if tool_choice == "auto":
+        return {"auto": {}}
+    if tool_choice == "required":
+        return {"any": {}}
+    if tool_choice == "none":
+        return {}
+    raise ConfigurationError(
+        "tool_choice: expected 'auto', 'required', 'none' or one function, got " + repr(tool_choice)
+    )
+
+
+def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """`messages`, with calls and results told as text."""
+    if not any(
+        "toolUse" in block or "toolResult" in block
+        for message in messages
+        for block in message["content"]
+    ):
+        return messages
+    names: dict[str, str] = {}
+    told: list[Mapping[str, Any]] = []
+    for message in messages:
+        blocks: list[Any] = []
+        for block in message["content"]:
+            if "toolUse" in block:
+                use = block["toolUse"]
+                names[use["toolUseId"]] = use["name"]
+                arguments = jsontext.encode(use["input"]).decode()
+                blocks.append({"text": f"[I used the tool {use['name']} with {arguments}]"})
+            elif "toolResult" in block:
+                result = block["toolResult"]
+                text = "\n".join(part.get("text", "") for part in result["content"])
+                word = "failed with" if result.get("status") == "error" else "answered"
+                name = names.get(result["toolUseId"], "")
+                blocks.append({"text": f"[The tool {name} {word}: {text}]"})
+            elif "reasoningContent" not in block:
+                # Reasoning is signed together with the calls it led to.
+                blocks.append(block)
+        if blocks:
+            told.append({**message, "content": blocks})
+    return told

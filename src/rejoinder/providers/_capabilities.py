@@ -1,0 +1,161 @@
+"""What each provider's API takes, as data, and what is refused before anything is sent.
+
+The law of this file: it says what the API of a provider can carry, not what one model of it
+understands; that the provider answers itself. `docs/capabilities.md` shows the same table. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+from rejoinder._core.items import ChatItem
+from rejoinder.errors import ConfigurationError
+
+__all__ = ["CAPABILITIES", "Capabilities", "refuse_unsupported", "render_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an API carries."""
+
+    image_bytes: bool
+    """Images themselves, as ``data:`` URLs or frames."""
+    image_urls: bool
+    """Images by their address."""
+    audio: bool
+    """Sound in what the user says."""
+    response_format: bool
+    """A schema that the answer has to follow."""
+    tool_choice_none: bool
+    """``tool_choice="none"`` with the tools still in sight. Where it is missing, the tools are
+    left out and calls in the history are told as text."""
+    parallel_tool_calls: bool
+    """A switch for several calls in one reply."""
+    built_in_tools: bool
+    """Tools that run on the provider's side."""
+    thinking: bool
+    """Visible reasoning, kept and sent back where the model wants it."""
+    prompt_caching: bool
+    """Marks for the provider's prompt cache."""
+    system_in_place: bool
+    """System messages keep their place; elsewhere later ones become user text in
+    ``<instructions>``."""
+
+
+_COMPLETIONS: Final = Capabilities(
+    image_bytes=True,
+    image_urls=True,
+    audio=True,
+    response_format=True,
+    tool_choice_none=True,
+    parallel_tool_calls=True,
+    built_in_tools=False,
+    thinking=True,
+    prompt_caching=True,
+    system_in_place=True,
+)
+
+CAPABILITIES: Final[dict[str, Capabilities]] = {
+    "anthropic": Capabilities(
+        image_bytes=True,
+        image_urls=True,
+        audio=False,
+        response_format=True,
+        tool_choice_none=True,
+        parallel_tool_calls=True,
+        built_in_tools=True,
+        thinking=True,
+        prompt_caching=True,
+        system_in_place=False,
+    ),
+    "aws": Capabilities(
+        image_bytes=True,
+        image_urls=False,
+        audio=False,
+        response_format=True,
+        tool_choice_none=False,
+        parallel_tool_calls=False,
+        built_in_tools=False,
+        thinking=True,
+        prompt_caching=True,
+        system_in_place=False,
+    ),
+    "google": Capabilities(
+        image_bytes=True,
+        image_urls=True,
+        audio=True,
+        response_format=True,
+        tool_choice_none=True,
+        parallel_tool_calls=False,
+        built_in_tools=True,
+        thinking=True,
+        prompt_caching=True,
+        system_in_place=False,
+    ),
+    "inference": _COMPLETIONS,
+    "mistralai": Capabilities(
+        image_bytes=True,
+        image_urls=True,
+        audio=True,
+        response_format=True,
+        tool_choice_none=True,
+        parallel_tool_calls=True,
+        built_in_tools=False,
+        thinking=True,
+        prompt_caching=False,
+        system_in_place=True,
+    ),
+    "openai": _COMPLETIONS,
+}
+"""What can be asked of each provider, by the name of its package."""
+
+
+def refuse_unsupported(provider: str, items: Sequence[ChatItem]) -> None:
+    """Refuse what the user says now, if `provider` cannot carry it.
+
+    Older turns are not looked at: a conversation may have begun with another provider, and what
+    cannot be sent there is told in words.
+
+    Raises:
+        ConfigurationError: an image or sound of the last turn cannot be sent.
+    """
+    able = CAPABILITIES[provider]
+    if able.image_urls and able.image_bytes and able.audio:
+        return
+    for item in reversed(items):
+        if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
+            return
+        if item.type != "message" or item.role != "user":
+            continue
+        for part in item.content:
+            if isinstance(part, str):
+                continue
+            if part.type == "audio_content":
+                if not able.audio and not part.transcript:
+                    raise ConfigurationError(
+                        f"message {item.id!r}: {provider} takes no sound; transcribe it first"
+                    )
+            elif (
+                not able.image_urls
+                and isinstance(part.image, str)
+                and not part.image.startswith("data:")
+            ):
+                raise ConfigurationError(
+                    f"image {part.id!r}: {provider} takes the image itself, got the address "
+                    f"{part.image[:200]!r}; pass a data: URL or a frame"
+                )
+
+
+def render_table() -> str:
+    """The table of `docs/capabilities.md`, in Markdown."""
+    names = sorted(CAPABILITIES)
+    lines = [
+        "| | " + " | ".join(names) + " |",
+        "| --- |" + " --- |" * len(names),
+    ]
+    for entry in fields(Capabilities):
+        cells = ["yes" if getattr(CAPABILITIES[name], entry.name) else "no" for name in names]
+        lines.append(f"| {entry.name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,274 @@
+"""Models on Amazon Bedrock, by ConverseStream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+from rejoinder import _stamps
+from rejoinder._core.repair import repair
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._aws_credentials import (
+    check_region,
+    credentials_from,
+    dns_suffix,
+    is_stale,
+)
+from rejoinder.providers._capabilities import refuse_unsupported
+from rejoinder.providers._history import Body
+from rejoinder.providers._requests import HttpExtras, add_query, rendered, response_schema
+from rejoinder.providers._shell import (
+    check_base_url,
+    environment,
+    given,
+    make_transport,
+    with_second_chance,
+)
+from rejoinder.providers._sigv4 import sign
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.aws.format import request_body, to_chat_ctx
+from rejoinder.providers.aws.options import Options
+from rejoinder.providers.aws.wire import StreamDecoder, decode_error
+from rejoinder.transport.http import Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from rejoinder._core.items import ChatItem
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
+
+__all__ = ["LLM", "LLMStream"]
+
+_CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
+_HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.-]+")
+
+
+class LLMStream(WireStream):
+    """One reply of a model on Bedrock."""
+
+
+class LLM(base.LLM[Any]):
+    """Models on Amazon Bedrock.
+
+    Args:
+        model: a model id, an inference profile or its ARN; when it is `NOT_GIVEN`,
+            ``BEDROCK_INFERENCE_PROFILE_ARN``.
+        api_key, api_secret: access key id and secret access key; else a Bedrock API key
+            (`bearer_token` or ``AWS_BEARER_TOKEN_BEDROCK``), else the environment and the chain of
+            botocore (profiles, SSO, metadata services), which is asked in a thread.
+        region: when it is `NOT_GIVEN`: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else that of
+            `session` or of the AWS configuration. A `base_url` that names a region decides.
+        temperature, max_output_tokens, top_p: ``inferenceConfig``.
+        tool_choice: for calls that do not say themselves.
+        additional_request_fields: ``additionalModelRequestFields``, in the model's own names.
+        cache_system, cache_tools: put a cache point behind the system texts, the tools.
+        session: a session of botocore, boto3, aiobotocore or aioboto3, to take credentials and
+            the region from.
+        session_token: goes with temporary `api_key` and `api_secret`.
+        bearer_token: a Bedrock API key.
+        base_url: else ``AWS_ENDPOINT_URL_BEDROCK_RUNTIME``, ``AWS_ENDPOINT_URL``, else the
+            region's own.
+        http_session: your own `aiohttp.ClientSession`; it is not closed here.
+
+    Raises:
+        ConfigurationError: no model, an unknown region, or half of a pair of keys.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: NotGivenOr[str] = "anthropic.claude-3-5-sonnet-20240620-v1:0",
+        api_key: NotGivenOr[str] = NOT_GIVEN,
+        api_secret: NotGivenOr[str] = NOT_GIVEN,
+        region: NotGivenOr[str] = "us-east-1",
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        max_output_tokens: NotGivenOr[int] = NOT_GIVEN,
+        top_p: NotGivenOr[float] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        additional_request_fields: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+        cache_system: bool = False,
+        cache_tools: bool = False,
+        session: Any = None,
+        session_token: NotGivenOr[str] = NOT_GIVEN,
+        bearer_token: NotGivenOr[str] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        http_session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        super().__init__()
+        name = given(model) or environment("BEDROCK_INFERENCE_PROFILE_ARN")
+        if not name:
+            raise ConfigurationError(
+                "Bedrock: no model. Pass model or set BEDROCK_INFERENCE_PROFILE_ARN"
+            )
+        self._model: str = name
+        self._temperature: float | None = given(temperature)
+        self._max_output_tokens: int | None = given(max_output_tokens)
+        self._top_p: float | None = given(top_p)
+        self._tool_choice: Any = given(tool_choice)
+        self._additional: dict[str, Any] | None = given(additional_request_fields)
+        self._cache_system = cache_system
+        self._cache_tools = cache_tools
+        self._transport = make_transport(http_session)
+        self._bearer, self._credentials = credentials_from(
+            given(api_key), given(api_secret), given(session_token), given(bearer_token), session
+        )
+
+        address = given(base_url) or environment(
+            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"
+        )
+        self._base_url: str | None = None if address is None else check_base_url(address)
+        where: str | None = (
+            region if is_given(region) else environment("AWS_REGION", "AWS_DEFAULT_REGION")
+        )
+        named = None
+        if self._base_url is not None:
+            named = _HOST.fullmatch(urlsplit(self._base_url).hostname or "")
+        if named is not None:
+            where = named[1]
+        elif where is not None and self._base_url is None:
+            check_region(where)
+        self._region = where
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        return "AWS Bedrock"
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model; see `rejoinder.llm.LLM.chat`.
+
+        Args:
+            parallel_tool_calls: accepted; Converse has no such option.
+            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
+                dataclass, or a JSON schema. Not every model takes it.
+            extra_kwargs: further members of the body (``guardrailConfig``, ``requestMetadata``,
+                ...), and ``extra_headers``, ``extra_query``, ``extra_body``.
+
+        Raises:
+            ConfigurationError: an option or the conversation holds what cannot be sent, such as
+                an image by address in what the user says now.
+        """
+        from rejoinder._core.strict import strict_schema
+
+        items = chat_ctx.items
+        refuse_unsupported("aws", items)
+        extras = HttpExtras(extra_kwargs)
+        name, schema = "", None
+        if is_given(response_format) and response_format is not None:
+            name, schema = response_schema(response_format)
+            schema = strict_schema(schema, null_for_default=False)
+        options = Options(
+            max_tokens=self._max_output_tokens,
+            temperature=temperature if is_given(temperature) else self._temperature,
+            top_p=self._top_p,
+            additional_request_fields=self._additional,
+            cache_system=self._cache_system,
+            cache_tools=self._cache_tools,
+            response_name=name,
+            response_schema=schema,
+            extra=extras.body,
+        )
+        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
+        specs = ToolContext(tools).parse_function_tools("aws") if tools else []
+
+        def make(items: Sequence[ChatItem]) -> bytes:
+            def body() -> dict[str, Any]:
+                history, _ = repair(items, "aws")
+                messages, data = to_chat_ctx(history)
+                return request_body(messages, data, specs, choice, options)
+
+            return rendered(body)
+
+        body = Body(items, make)
+
+        async def build() -> Request:
+            content = await body.get()
+            region = await self._resolved_region()
+            url = add_query(
+                f"{self._address(region)}/model/{quote(self._model, safe='')}/converse-stream",
+                extras.query,
+            )
+            headers = {
+                "Accept": _CONTENT_TYPE,
+                "Content-Type": "application/json",
+                **extras.headers,
+            }
+            if self._bearer is not None:
+                headers["Authorization"] = f"Bearer {self._bearer}"
+            else:
+                headers = sign(
+                    "POST",
+                    url,
+                    headers,
+                    content,
+                    credentials=await self._credentials.get(),
+                    region=region,
+                    service="bedrock",
+                    wall_now=_stamps.wall_now(),
+                )
+            return Request("POST", url, headers, content, conn_options.connect_timeout)
+
+        decode = decode_error
+        if self._bearer is None:
+            decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
+        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            build=build,
+            decoder=lambda: StreamDecoder(allow_empty=allow_empty),
+            decode_error=decode,
+            transport=self._transport,
+            content_types=(_CONTENT_TYPE,),
+        )
+
+    async def _resolved_region(self) -> str:
+        if self._region is None:
+            found = await self._credentials.region()
+            if found is None:
+                raise ConfigurationError(
+                    "region: none was given, and neither AWS_REGION nor the AWS configuration "
+                    "names one; pass region='us-east-1' or another"
+                )
+            self._region = found if self._base_url is not None else check_region(found)
+        return self._region
+
+    def _address(self, region: str) -> str:
+        return self._base_url or f"https://bedrock-runtime.{region}.{dns_suffix(region)}"
+
+    async def _prewarm_impl(self) -> None:
+        if self._bearer is None:
+            await self._credentials.get()
+        await self._transport.prewarm(self._address(await self._resolved_region()))
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._transport.aclose()
