@@ -48,21 +48,29 @@ class LLMMetrics(BaseModel):
     estimated: bool = False
     """The reply was cut before the provider said how many tokens it cost: the counts are estimates
     from the number of characters."""
-    probe: bool = False
-    """The call only tested whether a failed model is back; nobody heard its answer."""
+    purpose: Literal["reply", "hedge", "probe"] = "reply"
+    """``hedge``: another model was faster, and nobody heard this one. ``probe``: the call only tested
+    whether a failed model is back."""
 
 
 class RealtimeModelMetrics(BaseModel):
-    """One response of a speech-to-speech model. Times in seconds, counts in tokens."""
+    """One response of a speech-to-speech model, or one connection to it.
+
+    Times in seconds, counts in tokens.
+    """
 
     model_config = ConfigDict(defer_build=True)
 
     class CachedTokenDetails(BaseModel):
+        """Tokens read from the provider's cache, by kind."""
+
         audio_tokens: int = 0
         text_tokens: int = 0
         image_tokens: int = 0
 
     class InputTokenDetails(BaseModel):
+        """Tokens read, by kind; the cached ones are part of them."""
+
         audio_tokens: int = 0
         text_tokens: int = 0
         image_tokens: int = 0
@@ -70,14 +78,17 @@ class RealtimeModelMetrics(BaseModel):
         cached_tokens_details: RealtimeModelMetrics.CachedTokenDetails | None = None
 
     class OutputTokenDetails(BaseModel):
+        """Tokens generated, by kind."""
+
         text_tokens: int = 0
         audio_tokens: int = 0
         image_tokens: int = 0
 
     type: Literal["realtime_model_metrics"] = "realtime_model_metrics"
     label: str = ""
-    request_id: str = ""
-    timestamp: float = 0.0
+    request_id: str
+    timestamp: float
+    """Seconds since the epoch."""
     duration: float = 0.0
     ttft: float = -1.0
     """Time to the first audio; -1 when there was none."""
@@ -89,6 +100,9 @@ class RealtimeModelMetrics(BaseModel):
     input_token_details: InputTokenDetails
     output_token_details: OutputTokenDetails
     metadata: Metadata | None = None
-    session_duration: float | None = None
-    acquire_time: float | None = None
-    connection_reused: bool | None = None
+    session_duration: float = 0.0
+    """How long the connection lasted, on the report of a connection."""
+    acquire_time: float = 0.0
+    """How long it took to get the connection."""
+    connection_reused: bool = False
+    """The connection was there already."""

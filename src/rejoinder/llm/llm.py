@@ -118,6 +118,12 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         """What metrics say of their origin."""
         return {"model_name": self.model, "model_provider": self.provider}
 
+    @property
+    def continues_prefill(self) -> bool:
+        """Whether the model, given a conversation that ends with a message of its own, goes on
+        right after the last character of it."""
+        return False
+
     @abstractmethod
     def chat(
         self,

@@ -1,0 +1,394 @@
+"""Who is tried, and who rests: the breaker of each model, and the course of one turn.
+
+Pure: (event, now) -> decisions. A breaker counts in wall time, because several processes may share
+it; a turn counts in loop time. The shell starts and cancels what is decided here, and decides
+nothing itself; `rejoinder.testing.simulate_policy` drives the same code with invented time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from rejoinder.errors import (
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    EmptyResponseError,
+    RefusalError,
+)
+
+__all__ = [
+    "HEALTHY",
+    "Action",
+    "BreakerOptions",
+    "Cancel",
+    "Conclude",
+    "Failure",
+    "Health",
+    "Limits",
+    "Race",
+    "Start",
+    "Verdict",
+    "Win",
+    "after_failure",
+    "judge",
+    "may_probe",
+    "order",
+    "probing",
+]
+
+
+# -- breaker -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOptions:
+    """How long a model rests after a failure. Seconds.
+
+    The first rest is `cooldown`, each further one `factor` times longer, up to `max_cooldown`; a
+    random part of up to `jitter` is added, so that processes do not come back together. At the end
+    of a rest one probe may go out; whoever sends it holds it for `probe_timeout` at most, so that a
+    process that dies with it blocks nobody.
+    """
+
+    cooldown: float = 1.0
+    factor: float = 2.0
+    max_cooldown: float = 60.0
+    jitter: float = 0.25
+    probe_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("cooldown", "max_cooldown", "jitter", "probe_timeout"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"BreakerOptions.{name}: expected at least 0, got {getattr(self, name)!r}"
+                )
+        if self.factor < 1:
+            raise ValueError(f"BreakerOptions.factor: expected at least 1, got {self.factor!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of one model.
+
+    Attributes:
+        state: ``closed`` (it is asked), ``open`` (it rests until `until`), ``half_open`` (one probe
+            is on its way, and is given up at `until`).
+        until: wall time.
+        failures: failures in a row that opened the breaker.
+        reason: what the last of them was, in a few words.
+    """
+
+    state: Literal["closed", "open", "half_open"] = "closed"
+    until: float = 0.0
+    failures: int = 0
+    reason: str = ""
+
+    @property
+    def available(self) -> bool:
+        return self.state == "closed"
+
+
+HEALTHY = Health()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a failure says.
+
+    Attributes:
+        trips: about the model: it should rest.
+        rest: for how long, if the provider said so (seconds).
+        final: about the request: no other model should be asked.
+        empty: the model answered, and said nothing.
+    """
+
+    trips: bool
+    rest: float | None = None
+    final: bool = False
+    empty: bool = False
+
+
+# What these say is wrong with the request, not with the model that was asked.
+_OURS = frozenset({400, 409, 413, 414, 415, 422})
+
+
+def judge(error: BaseException) -> Verdict:
+    """Whose fault it is."""
+    match error:
+        case RefusalError():
+            return Verdict(trips=False, final=True)
+        case EmptyResponseError():
+            return Verdict(trips=False, empty=True)
+        case ConfigurationError():
+            return Verdict(trips=False)
+        case APIStatusError(status_code=status) if status in _OURS:
+            return Verdict(trips=False)
+        case APIError(retry_after=rest):
+            return Verdict(trips=True, rest=rest)
+        case _:
+            return Verdict(trips=True)
+
+
+def after_failure(
+    health: Health,
+    verdict: Verdict,
+    *,
+    reason: str,
+    now: float,
+    jitter: float,
+    options: BreakerOptions,
+) -> Health:
+    """The health after a failure. `jitter` is a random number in [0, 1)."""
+    if not verdict.trips:
+        return health
+    if health.state == "open" and health.until > now:
+        # Somebody else has noticed the same outage already: one outage counts once.
+        return health
+    failures = health.failures + 1
+    if verdict.rest is not None:
+        rest = verdict.rest
+    else:
+        # 2 ** 1024 is no float; no rest is that long.
+        power = options.factor ** min(failures - 1, 64)
+        rest = min(options.cooldown * power, options.max_cooldown)
+    rest += rest * options.jitter * jitter
+    return Health("open", now + rest, failures, reason)
+
+
+def may_probe(health: Health, now: float) -> bool:
+    """Whether a probe may go out now: the rest is over, or the last probe was given up."""
+    return health.state != "closed" and health.until <= now
+
+
+def probing(health: Health, now: float, options: BreakerOptions) -> Health:
+    """The health while a probe is on its way."""
+    return replace(health, state="half_open", until=now + options.probe_timeout)
+
+
+def order(healths: Sequence[Health]) -> tuple[list[int], bool]:
+    """Whom to ask, first one first, and whether they are asked although all of them rest: when
+    nobody is available, asking is better than silence."""
+    available = [index for index, health in enumerate(healths) if health.available]
+    return (available, False) if available else (list(range(len(healths))), True)
+
+
+# -- one turn ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Ask candidate number `candidate`; the attempt goes by `attempt` from now on."""
+
+    attempt: int
+    candidate: int
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop an attempt; `lost` if another one was faster, otherwise it has failed with `error`."""
+
+    attempt: int
+    lost: bool
+    error: APIError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """From now on the consumer hears this attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The turn is over. Without an `error` it ended well, perhaps with nothing said."""
+
+    error: BaseException | None = None
+    exhausted: bool = False
+    """Nobody is left to be asked; `Race.failures` tells why."""
+
+
+Action: TypeAlias = Start | Cancel | Win | Conclude
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an attempt failed."""
+
+    candidate: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The patience of one turn, in seconds. See `rejoinder.llm.fallback_adapter.TurnBudget`."""
+
+    attempt: float
+    first_token_by: float = math.inf
+    thinking_is_progress: bool = True
+
+
+@dataclass(slots=True)
+class _Attempt:
+    candidate: int
+    progress_at: float
+    running: bool = True
+
+
+@dataclass(slots=True)
+class Race:
+    """One turn, from the first attempt to the first useful word, and again if that one is cut.
+
+    Attributes:
+        candidates: numbers of the models, in the order in which they are asked.
+        hedge_delay: after so many seconds of silence the next one is asked beside the first.
+        empty_is_fine: an empty answer is an answer (it follows a tool output).
+    """
+
+    candidates: Sequence[int]
+    limits: Limits
+    started_at: float
+    hedge_delay: float | None = None
+    empty_is_fine: bool = False
+    failures: list[Failure] = field(default_factory=list[Failure])
+    winner: int | None = None
+    hedged: bool = False
+    over: bool = False
+    _attempts: list[_Attempt] = field(default_factory=list[_Attempt])
+    _next: int = 0
+    _spoken: bool = False
+    _hedge_at: float = math.inf
+
+    # -- events: each returns what is to be done, in order ----------------------------------------
+
+    def begin(self, now: float) -> list[Action]:
+        """The turn starts, or starts anew after its winner was cut."""
+        actions = self._ask_next(now)
+        if self.hedge_delay is not None and not self._spoken:
+            self._hedge_at = now + self.hedge_delay
+        return actions
+
+    def thought(self, attempt: int, now: float) -> list[Action]:
+        """An attempt showed that it is thinking."""
+        if self.limits.thinking_is_progress:
+            self._attempts[attempt].progress_at = now
+        return []
+
+    def useful(self, attempt: int) -> list[Action]:
+        """An attempt said its first text or made its first tool call."""
+        if self.winner is not None or self.over or not self._attempts[attempt].running:
+            return []
+        self.winner = attempt
+        self._spoken = True
+        self._hedge_at = math.inf
+        losers = [i for i, other in enumerate(self._attempts) if other.running and i != attempt]
+        for loser in losers:
+            self._attempts[loser].running = False
+        return [Win(attempt), *(Cancel(loser, lost=True) for loser in losers)]
+
+    def ended(self, attempt: int, error: BaseException | None, now: float) -> list[Action]:
+        """An attempt came to its end, by itself, before anything useful or as the winner."""
+        ended = self._attempts[attempt]
+        if self.over or not ended.running:
+            return []
+        ended.running = False
+        if attempt == self.winner:
+            if error is None:
+                return self._conclude()
+            # What now is a policy of the shell: it may call `begin` for the candidates that are left.
+            self.winner = None
+            self.failures.append(Failure(ended.candidate, error))
+            return [Conclude(error)]
+        if error is None:
+            if self.empty_is_fine:
+                return [*self._cancel_rest(), *self._conclude()]
+            error = EmptyResponseError("the model ended its reply without saying anything")
+        return self._failed(ended, error, now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed. To be called at `due`, and harmless at any other moment."""
+        actions: list[Action] = []
+        if self.over or self.winner is not None:
+            return actions
+        if now >= self._first_token_at():
+            error = APITimeoutError(
+                f"nothing was said within the {self.limits.first_token_by:g} s of the whole turn"
+            )
+            for attempt in self._attempts:
+                if attempt.running:
+                    self.failures.append(Failure(attempt.candidate, error))
+            actions += self._cancel_rest(error)
+            return [*actions, *self._conclude(error)]
+        for number, attempt in enumerate(self._attempts):
+            if attempt.running and now >= attempt.progress_at + self.limits.attempt:
+                attempt.running = False
+                error = APITimeoutError(
+                    f"nothing was said within {self.limits.attempt:g} s (attempt_timeout)"
+                )
+                actions.append(Cancel(number, lost=False, error=error))
+                actions += self._failed(attempt, error, now)
+        if now >= self._hedge_at and not self.over:
+            self._hedge_at = math.inf
+            if self._next < len(self.candidates):
+                self.hedged = True
+                actions += self._ask_next(now, hedge=True)
+        return actions
+
+    def due(self) -> float:
+        """When to call `tick` next (loop time); infinite if there is nothing to wait for."""
+        if self.over or self.winner is not None:
+            return math.inf
+        moments = [a.progress_at + self.limits.attempt for a in self._attempts if a.running]
+        moments.append(self._hedge_at)
+        moments.append(self._first_token_at())
+        return min(moments)
+
+    @property
+    def left(self) -> int:
+        """How many candidates have not been asked yet."""
+        return len(self.candidates) - self._next
+
+    def only_empty(self) -> bool:
+        """Whether all who were asked answered, and said nothing."""
+        return bool(self.failures) and all(judge(f.error).empty for f in self.failures)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _first_token_at(self) -> float:
+        return math.inf if self._spoken else self.started_at + self.limits.first_token_by
+
+    def _ask_next(self, now: float, *, hedge: bool = False) -> list[Action]:
+        if self._next >= len(self.candidates):
+            return self._conclude(exhausted=True)
+        candidate = self.candidates[self._next]
+        self._next += 1
+        self._attempts.append(_Attempt(candidate, progress_at=now))
+        return [Start(len(self._attempts) - 1, candidate, hedge)]
+
+    def _failed(self, attempt: _Attempt, error: BaseException, now: float) -> list[Action]:
+        self.failures.append(Failure(attempt.candidate, error))
+        if judge(error).final:
+            return [*self._cancel_rest(), *self._conclude(error)]
+        if any(other.running for other in self._attempts):
+            return []  # the hedge is on its way already
+        return self._ask_next(now)
+
+    def _cancel_rest(self, error: APIError | None = None) -> list[Action]:
+        actions: list[Action] = []
+        for number, attempt in enumerate(self._attempts):
+            if attempt.running:
+                attempt.running = False
+                actions.append(Cancel(number, lost=error is None, error=error))
+        return actions
+
+    def _conclude(
+        self, error: BaseException | None = None, *, exhausted: bool = False
+    ) -> list[Action]:
+        self.over = True
+        return [Conclude(error, exhausted)]

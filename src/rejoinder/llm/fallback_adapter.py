@@ -1,0 +1,814 @@
+"""FallbackAdapter: several models that answer as one, so that nobody hears a silence.
+
+The adapter keeps its own clock: a model that opens a stream and says nothing is replaced, whatever
+keep-alives it sends. What it had sent before anything useful is held back, so a dead attempt leaves
+no trace. Whom to ask, when to ask twice and who rests is decided in `_core.candidates` and
+`_core.hedge`; this file starts and cancels what they say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+import os
+import random
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rejoinder import _stamps
+from rejoinder._aio import cancel_and_wait
+from rejoinder._core.candidates import (
+    Action,
+    BreakerOptions,
+    Cancel,
+    Conclude,
+    Failure,
+    Health,
+    Limits,
+    Race,
+    Start,
+    Win,
+    after_failure,
+    judge,
+    may_probe,
+    order,
+    probing,
+)
+from rejoinder._core.chunks import ChatChunk, ChoiceDelta
+from rejoinder._core.hedge import Gate, Hedge, Pace
+from rejoinder._core.meter import estimate_tokens
+from rejoinder._core.overlap import Overlap, whitespace_tail
+from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder.llm._breakers import Breakers, HealthStore
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.metrics import LLMMetrics, Metadata
+from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr
+
+if TYPE_CHECKING:
+    from rejoinder.llm.tool_context import ToolChoice
+
+__all__ = [
+    "DEFAULT_FALLBACK_API_CONNECT_OPTIONS",
+    "AvailabilityChangedEvent",
+    "BreakerOptions",
+    "FallbackAdapter",
+    "FallbackLLMStream",
+    "Hedge",
+    "TurnBudget",
+]
+
+logger = logging.getLogger("rejoinder")
+
+DEFAULT_FALLBACK_API_CONNECT_OPTIONS = APIConnectOptions(max_retry=0, timeout=10.0)
+
+OnCut = Literal["stop", "restart", "resume"]
+
+_CONTINUE = (
+    "Your previous reply was cut off after these words. Continue it from exactly where it stops. "
+    "Do not repeat any of it, do not comment on the interruption."
+)
+
+
+@dataclass(frozen=True)
+class TurnBudget:
+    """What one turn may cost in time and tokens, whichever models it needs.
+
+    Args:
+        first_token_by: seconds from the call of `chat` to the first text or tool call of any model.
+            ``None``: no other limit than `attempt_timeout` for each model.
+        next_token_within: seconds between two outputs of the model that speaks. ``None``: the
+            adapter's `attempt_timeout`.
+        done_by: seconds from the call of `chat` to the end of the reply. ``None``: no limit.
+        max_extra_tokens: tokens that may be spent on words nobody hears, or hears twice: on hedges
+            that lose, and on restarting or resuming a reply that was cut. Estimated from the lengths
+            of texts. ``None``: no limit.
+        thinking_is_progress: a model that shows its reasoning is not silent.
+
+    The defaults are those of the reference. A budget that cannot be met fails when its time is up,
+    with an `APITimeoutError` (`done_by`) or the error that names all models (`first_token_by`).
+
+    Raises:
+        ValueError: a number is negative, or the first token may come later than the end.
+    """
+
+    first_token_by: float | None = None
+    next_token_within: float | None = None
+    done_by: float | None = None
+    max_extra_tokens: int | None = None
+    thinking_is_progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("first_token_by", "next_token_within", "done_by", "max_extra_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"TurnBudget.{name}: expected at least 0, got {value!r}")
+        if (
+            self.first_token_by is not None
+            and self.done_by is not None
+            and self.first_token_by > self.done_by
+        ):
+            raise ValueError(
+                f"TurnBudget cannot be met: the first token by {self.first_token_by:g} s is later "
+                f"than the end of the reply by {self.done_by:g} s"
+            )
+
+
+@dataclass
+class AvailabilityChangedEvent:
+    """Payload of ``"llm_availability_changed"``: a model began to rest, or came back."""
+
+    llm: LLM[Any]
+    available: bool
+
+
+class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
+    """Several models, asked one after the other until one answers.
+
+    Args:
+        llm: the models, the preferred one first. They stay yours: `aclose` of the adapter does not
+            close them. The same model given twice is asked twice, and rests as one.
+        attempt_timeout: seconds that each model has for its first text or tool call. Keep-alives,
+            role-only, empty and usage-only chunks do not count.
+        max_retry_per_llm: further attempts with the same model before the next one is asked.
+        retry_interval: seconds between them.
+        retry_on_chunk_sent: when a model fails in mid-reply, go on with the next one, whose whole
+            answer follows what was said already. Never after a tool call. See `on_cut` for better
+            ways.
+        budget: limits on the whole turn.
+        hedge: ask the next model too when the first one is slow; off by default.
+        on_cut: what happens when a model fails after it has said something. ``"stop"``: its error
+            is raised. ``"restart"``: a chunk whose ``delta.extra["rejoinder"]`` says ``{"event":
+            "restart", "discard": text so far, ...}``, then the next model's whole answer.
+            ``"resume"``: the next model continues the sentence. After a tool call, ``"restart"``
+            raises and ``"resume"`` ends the reply there: the call is complete, and a second model
+            might make it again.
+        breaker: how long failed models rest.
+        shared_state: path of a file in which all processes of this host share what they know of the
+            models (SQLite, made if missing), or a `HealthStore` of your own.
+
+    Events, besides those of every `LLM`: ``"llm_availability_changed"`` with an
+    `AvailabilityChangedEvent`. The metrics of the models are emitted again by the adapter, those of
+    lost hedges and of probes with their `LLMMetrics.purpose`.
+
+    Raises:
+        ValueError: no models.
+    """
+
+    def __init__(
+        self,
+        llm: list[LLM[Any]],
+        *,
+        attempt_timeout: float = 5.0,
+        max_retry_per_llm: int = 0,
+        retry_interval: float = 0.5,
+        retry_on_chunk_sent: bool = False,
+        budget: TurnBudget | None = None,
+        hedge: Hedge | None = None,
+        on_cut: OnCut = "stop",
+        breaker: BreakerOptions | None = None,
+        shared_state: str | os.PathLike[str] | HealthStore | None = None,
+    ) -> None:
+        if not llm:
+            raise ValueError("FallbackAdapter: expected at least one LLM, got an empty list")
+        for model in llm:
+            if not isinstance(model, LLM):
+                raise TypeError(
+                    f"FallbackAdapter: expected instances of LLM, got {type(model).__name__}"
+                )
+        if on_cut not in ("stop", "restart", "resume"):
+            raise ValueError(
+                f"FallbackAdapter.on_cut: expected 'stop', 'restart' or 'resume', got {on_cut!r}"
+            )
+        if attempt_timeout < 0:
+            raise ValueError(
+                f"FallbackAdapter.attempt_timeout: expected at least 0, got {attempt_timeout!r}"
+            )
+        super().__init__()
+        self._llm_instances = llm
+        self._attempt_timeout = attempt_timeout
+        self._max_retry_per_llm = max_retry_per_llm
+        self._retry_interval = retry_interval
+        self._retry_on_chunk_sent = retry_on_chunk_sent
+        self._budget = budget or TurnBudget()
+        self._on_cut: OnCut = on_cut
+        self._breaker_options = breaker or BreakerOptions()
+        self._keys = [_key(llm, index) for index in range(len(llm))]
+        self._breakers = Breakers(self._keys, shared_state)
+        self._available = [True] * len(llm)
+        self._gate = None if hedge is None else Gate(hedge)
+        self._paces = {key: Pace(200 if hedge is None else hedge.window) for key in self._keys}
+        self._probes: set[asyncio.Task[None]] = set()
+        self._speaking: LLM[Any] | None = None
+        for model in llm:
+            model.on("metrics_collected", self._on_metrics)
+
+    @property
+    def model(self) -> str:
+        return "FallbackAdapter"
+
+    @property
+    def provider(self) -> str:
+        return "livekit"
+
+    @property
+    def metrics_metadata(self) -> dict[str, str]:
+        """Of the model that spoke last."""
+        return (
+            super().metrics_metadata if self._speaking is None else self._speaking.metrics_metadata
+        )
+
+    @property
+    def llms(self) -> Sequence[LLM[Any]]:
+        """The models, in the order in which they are asked."""
+        return tuple(self._llm_instances)
+
+    def availability(self) -> list[bool]:
+        """Which of the models are asked at present, in their order."""
+        return [health.available for health in self._breakers.read()]
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_FALLBACK_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        return FallbackLLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            parallel_tool_calls=parallel_tool_calls,
+            tool_choice=tool_choice,
+            extra_kwargs=extra_kwargs,
+        )
+
+    def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Prewarm all models: the one that has to step in should not be the slow one."""
+        for model in self._llm_instances:
+            if loop is None:
+                model.prewarm()
+            else:
+                model.prewarm(loop=loop)
+
+    async def aclose(self) -> None:
+        """End replies and probes that still run, and let go of the models, which stay open."""
+        for model in self._llm_instances:
+            model.off("metrics_collected", self._on_metrics)
+        await super().aclose()
+        probes = [probe for probe in self._probes if probe.get_loop() is asyncio.get_running_loop()]
+        await cancel_and_wait(*probes, timeout=1.0)
+        self._breakers.close()
+
+    # -- health ------------------------------------------------------------------------------
+
+    def _healths(self) -> list[Health]:
+        healths = self._breakers.read()
+        for index, health in enumerate(healths):
+            self._announce(index, health.available)
+        return healths
+
+    def _announce(self, index: int, available: bool) -> None:
+        if self._available[index] != available:
+            self._available[index] = available
+            model = self._llm_instances[index]
+            self.emit("llm_availability_changed", AvailabilityChangedEvent(model, available))
+
+    def _failed(self, index: int, error: BaseException) -> None:
+        verdict = judge(error)
+        if not verdict.trips:
+            return
+        now = _stamps.wall_now()
+        _, after = self._breakers.change(
+            self._keys[index],
+            lambda health: after_failure(
+                health,
+                verdict,
+                reason=f"{type(error).__name__}: {error}"[:200],
+                now=now,
+                jitter=random.random(),  # noqa: S311  spreads rests, hides nothing
+                options=self._breaker_options,
+            ),
+        )
+        self._announce(index, after.available)
+
+    def _succeeded(self, index: int) -> None:
+        if not self._available[index]:
+            _, after = self._breakers.change(self._keys[index], lambda _: Health())
+            self._announce(index, after.available)
+
+    # -- probes ------------------------------------------------------------------------------
+
+    def _probe_rested(self, healths: Sequence[Health]) -> None:
+        """Send a probe to each model whose rest is over, if nobody else has."""
+        now = _stamps.wall_now()
+        options = self._breaker_options
+        for index, health in enumerate(healths):
+            if not may_probe(health, now):
+                continue
+            before, after = self._breakers.change(
+                self._keys[index],
+                lambda health: probing(health, now, options) if may_probe(health, now) else health,
+            )
+            if before != after:
+                probe = asyncio.create_task(
+                    self._probe(index), name=f"probe {self._llm_instances[index].label}"
+                )
+                self._probes.add(probe)
+                probe.add_done_callback(self._probes.discard)
+
+    async def _probe(self, index: int) -> None:
+        """Ask for one word, and hear whether the model speaks."""
+        timeout = self._breaker_options.probe_timeout
+        question = ChatContext.empty()
+        question.add_message(role="user", content="Say: ok")
+        child = _Child(self, index, purpose="probe")
+        try:
+            async with asyncio.timeout(timeout):
+                stream = child.ask(
+                    chat_ctx=question,
+                    tools=[],
+                    conn_options=APIConnectOptions(max_retry=0, timeout=timeout),
+                )
+                async with stream:
+                    async for chunk in stream:
+                        if chunk.has_response() or (chunk.delta and chunk.delta.thinking):
+                            break
+        except TimeoutError:
+            self._failed(index, APITimeoutError(f"the probe got no answer within {timeout:g} s"))
+        except Exception as error:
+            verdict = judge(error)
+            if verdict.trips:
+                self._failed(index, error)
+            else:  # it is up, whatever it thinks of the question
+                self._succeeded(index)
+        else:
+            self._succeeded(index)
+        finally:
+            child.settle(question)
+
+    # -- metrics -----------------------------------------------------------------------------
+
+    def _on_metrics(self, metrics: LLMMetrics) -> None:
+        child = _CHILD.get()
+        if child is not None and child.adapter is self:
+            child.report(metrics)
+        else:  # somebody asked the model directly
+            self.emit("metrics_collected", metrics)
+
+
+_CHILD: ContextVar[_Child | None] = ContextVar("rejoinder_fallback_child", default=None)
+"""Which attempt a task works for: the task of a child's stream inherits it."""
+
+
+class _Child:
+    """One model asked once."""
+
+    def __init__(
+        self,
+        adapter: FallbackAdapter,
+        index: int,
+        *,
+        purpose: Literal["reply", "hedge", "probe"] | None = None,
+    ) -> None:
+        self.adapter = adapter
+        self.index = index
+        self.llm = adapter._llm_instances[index]
+        self.purpose: Literal["reply", "hedge", "probe"] | None = purpose
+        self._report: LLMMetrics | None = None
+        self.stream: LLMStream | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.held: list[ChatChunk] = []
+        self.overlap: Overlap | None = None
+        self.started_at = 0.0
+        self.measured = False
+
+    def ask(self, **arguments: Any) -> LLMStream:
+        token = _CHILD.set(self)
+        try:
+            self.stream = self.llm.chat(**arguments)
+        finally:
+            _CHILD.reset(token)
+        return self.stream
+
+    def report(self, metrics: LLMMetrics) -> None:
+        """The model says what the attempt cost: passed on as soon as it is known what for."""
+        self.measured = True
+        if self.purpose is None:
+            self._report = metrics
+            return
+        if self.purpose != "reply":
+            metrics = metrics.model_copy(update={"purpose": self.purpose})
+        self.adapter.emit("metrics_collected", metrics)
+
+    def decide(self, purpose: Literal["reply", "hedge"]) -> None:
+        """It is known what the attempt was for."""
+        if self.purpose is None:
+            self.purpose = purpose
+            metrics, self._report = self._report, None
+            if metrics is not None:
+                self.report(metrics)
+
+    def settle(self, chat_ctx: ChatContext) -> None:
+        """See to it that what nobody heard is accounted for, if only by an estimate."""
+        if self.measured or self.stream is None or self.purpose in (None, "reply"):
+            return
+        self.measured = True
+        tokens = estimate_tokens(chat_ctx.items)
+        names = self.llm.metrics_metadata
+        self.adapter.emit(
+            "metrics_collected",
+            LLMMetrics(
+                label=self.llm.label,
+                request_id="",
+                timestamp=_stamps.wall_now(),
+                duration=max(0.0, asyncio.get_running_loop().time() - self.started_at)
+                if self.started_at
+                else 0.0,
+                ttft=-1.0,
+                cancelled=True,
+                completion_tokens=0,
+                prompt_tokens=tokens,
+                prompt_cached_tokens=0,
+                total_tokens=tokens,
+                tokens_per_second=0.0,
+                metadata=Metadata(
+                    model_name=names.get("model_name"), model_provider=names.get("model_provider")
+                ),
+                estimated=True,
+                purpose=self.purpose or "reply",
+            ),
+        )
+
+
+class FallbackLLMStream(LLMStream):
+    """A reply of a `FallbackAdapter`."""
+
+    _request_span_name = "llm_fallback_adapter"
+
+    def __init__(
+        self,
+        llm: FallbackAdapter,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any],
+        conn_options: APIConnectOptions,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> None:
+        self._adapter = llm
+        # A later model must get what the first one got, whatever has been said meanwhile.
+        self._history = chat_ctx.copy()
+        self._request = {
+            "parallel_tool_calls": parallel_tool_calls,
+            "tool_choice": tool_choice,
+            "extra_kwargs": extra_kwargs,
+        }
+        self._children: list[_Child] = []
+        self._winner: _Child | None = None
+        self._first: _Child | None = None
+        self._said: list[str] = []
+        self._called = False
+        self._extra_tokens = 0
+        self._resuming = False
+        budget = llm._budget
+        self._child_options = dataclasses.replace(
+            conn_options,
+            max_retry=llm._max_retry_per_llm,
+            timeout=llm._attempt_timeout,
+            retry_interval=llm._retry_interval,
+            first_output=None,
+            between_outputs=budget.next_token_within,
+            total=None,
+        )
+        self._limits = Limits(
+            attempt=_patience(llm),
+            first_token_by=min(_or_inf(budget.first_token_by), _or_inf(conn_options.first_output)),
+            thinking_is_progress=budget.thinking_is_progress,
+        )
+        total = min(_or_inf(budget.done_by), _or_inf(conn_options.total))
+        super().__init__(
+            llm,
+            chat_ctx=chat_ctx,
+            tools=tools,
+            # Silence is judged by the race below, not by the base class.
+            conn_options=dataclasses.replace(
+                conn_options,
+                first_output=math.inf,
+                between_outputs=math.inf,
+                total=None if total == math.inf else total,
+            ),
+        )
+
+    @property
+    def chat_ctx(self) -> ChatContext:
+        """Of the model that spoke first; before that, what was given."""
+        child = self._first
+        return self._chat_ctx if child is None or child.stream is None else child.stream.chat_ctx
+
+    @property
+    def tools(self) -> list[Any]:
+        child = self._first
+        return self._tools if child is None or child.stream is None else child.stream.tools
+
+    def _emit_metrics(self, metrics: LLMMetrics) -> None:
+        """The models report what they cost; the adapter adds nothing to it."""
+
+    async def _run(self) -> None:
+        adapter = self._adapter
+        loop = asyncio.get_running_loop()
+        healths = adapter._healths()
+        candidates, nobody_available = order(healths)
+        if not nobody_available:
+            adapter._probe_rested(healths)
+        delay = None
+        if adapter._gate is not None and len(candidates) > 1 and self._affordable():
+            pace = adapter._paces[adapter._keys[candidates[0]]]
+            all_available = not nobody_available and len(candidates) == len(healths)
+            delay = adapter._gate.delay(pace, all_available=all_available)
+        items = self._history.items
+        self._race = Race(
+            candidates,
+            self._limits,
+            started_at=loop.time(),
+            hedge_delay=delay,
+            empty_is_fine=bool(items) and items[-1].type == "function_call_output",
+        )
+        self._children = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._over: asyncio.Future[None] = loop.create_future()
+        try:
+            self._do(self._race.begin(loop.time()))
+            await self._over
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            if adapter._gate is not None:
+                adapter._gate.turned(hedged=self._race.hedged)
+            tasks = [child.task for child in self._children if child.task is not None]
+            await cancel_and_wait(*tasks)  # each is bounded by the closing of its stream
+
+    # -- acting on decisions -----------------------------------------------------------------
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start():
+                    self._ask(action)
+                case Cancel():
+                    self._cancel(action)
+                case Win(attempt=attempt):
+                    self._win(self._children[attempt])
+                case Conclude():
+                    self._conclude(action)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._race.due()
+        if due != math.inf and not self._over.done():
+            self._timer = asyncio.get_running_loop().call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._do(self._race.tick(asyncio.get_running_loop().time()))
+
+    def _ask(self, start: Start) -> None:
+        child = _Child(self._adapter, start.candidate)
+        child.started_at = asyncio.get_running_loop().time()
+        self._children.append(child)
+        if start.hedge:
+            logger.debug(
+                "%s keeps silent, asking %s too", self._children[0].llm.label, child.llm.label
+            )
+        child.task = asyncio.create_task(
+            self._listen(start.attempt, child), name=f"fallback {child.llm.label}"
+        )
+
+    async def _listen(self, attempt: int, child: _Child) -> None:
+        """Read one model's reply, and tell the race what it says."""
+        error: Exception | None = None
+        race = self._race
+        try:
+            stream = child.ask(
+                chat_ctx=self._history_for(child),
+                tools=self._tools,
+                conn_options=self._child_options,
+                **self._request,
+            )
+            async with stream:
+                async for chunk in stream:
+                    if self._winner is child:
+                        self._forward(child, chunk)
+                        if self._event_ch.full:
+                            await self._event_ch.drained()
+                        continue
+                    child.held.append(chunk)
+                    delta = chunk.delta
+                    if delta is None:
+                        continue
+                    if delta.content or delta.tool_calls:
+                        self._do(race.useful(attempt))
+                    elif delta.thinking:
+                        self._do(race.thought(attempt, asyncio.get_running_loop().time()))
+        except Exception as caught:
+            error = caught
+        self._child_ended(attempt, child, error)
+
+    def _win(self, child: _Child) -> None:
+        adapter = self._adapter
+        self._winner = child
+        child.decide("reply")
+        if self._first is None:
+            self._first = child
+        adapter._speaking = child.llm
+        took = asyncio.get_running_loop().time() - child.started_at
+        adapter._paces[adapter._keys[child.index]].add(took)
+        held, child.held = child.held, []
+        for chunk in held:
+            self._forward(child, chunk)
+
+    def _forward(self, child: _Child, chunk: ChatChunk) -> None:
+        delta = chunk.delta
+        if delta is not None:
+            if child.overlap is not None and delta.content:
+                content = child.overlap.feed(delta.content)
+                if content != delta.content:
+                    delta = delta.model_copy(update={"content": content})
+                    chunk = chunk.model_copy(update={"delta": delta})
+            if delta.content:
+                self._said.append(delta.content)
+            if delta.tool_calls:
+                self._called = True
+        self._event_ch.send_nowait(chunk)
+
+    def _child_ended(self, attempt: int, child: _Child, error: Exception | None) -> None:
+        child.decide("reply")
+        if child is self._winner:
+            self._flush_overlap(child)
+        now = asyncio.get_running_loop().time()
+        if error is None:
+            self._adapter._succeeded(child.index)
+        else:
+            self._log(child, error)
+            self._adapter._failed(child.index, error)
+        self._do(self._race.ended(attempt, error, now))
+
+    def _flush_overlap(self, child: _Child) -> None:
+        rest = "" if child.overlap is None else child.overlap.close()
+        if rest:
+            self._said.append(rest)
+            self._event_ch.send_nowait(
+                ChatChunk(id=self._meter.request_id, delta=ChoiceDelta(content=rest))
+            )
+
+    def _cancel(self, cancel: Cancel) -> None:
+        child = self._children[cancel.attempt]
+        if cancel.error is not None:
+            child.decide("reply")
+            self._log(child, cancel.error)
+            self._adapter._failed(child.index, cancel.error)
+        else:
+            # Both asked, one is heard: this one's cost is the price of the hedge.
+            child.decide("hedge")
+            self._extra_tokens += estimate_tokens(self._history.items)
+        if child.task is not None and child.task is not asyncio.current_task():
+            child.task.cancel()
+            if cancel.lost:
+                child.task.add_done_callback(lambda _: child.settle(self._history))
+
+    def _conclude(self, conclusion: Conclude) -> None:
+        if self._over.done():
+            return
+        error = conclusion.error
+        if error is None and not conclusion.exhausted:
+            self._over.set_result(None)
+        elif conclusion.exhausted:
+            if self._race.only_empty():
+                self._over.set_result(None)  # they all answered, and had nothing to say
+            else:
+                self._over.set_exception(self._all_failed())
+        elif self._winner is None or error is None:
+            self._over.set_exception(error or self._all_failed())
+        else:
+            self._cut(error)
+
+    # -- a reply that was cut ----------------------------------------------------------------
+
+    def _cut(self, error: BaseException) -> None:
+        """The model that spoke has failed. What now?"""
+        adapter = self._adapter
+        failed = self._winner
+        policy = adapter._on_cut
+        if adapter._retry_on_chunk_sent and policy == "stop":
+            policy = "append"
+        if self._called and policy == "resume":
+            self._say({"event": "cut_after_tool_call", "reason": str(error)})
+            self._over.set_result(None)
+            return
+        if policy == "stop" or self._called or not self._race.left or not self._affordable():
+            self._over.set_exception(error)
+            return
+        said = "".join(self._said)
+        self._winner = None
+        if policy != "append":
+            self._extra_tokens += estimate_tokens(self._history.items)
+        if policy == "restart":
+            self._extra_tokens += len(said) // 4
+            self._said = []
+            self._say(
+                {
+                    "event": "restart",
+                    "discard": said,
+                    "failed": "" if failed is None else failed.llm.label,
+                    "reason": str(error),
+                }
+            )
+        self._resuming = policy == "resume"
+        self._do(self._race.begin(asyncio.get_running_loop().time()))
+
+    def _say(self, event: dict[str, Any]) -> None:
+        self._event_ch.send_nowait(
+            ChatChunk(id=self._meter.request_id, delta=ChoiceDelta(extra={"rejoinder": event}))
+        )
+
+    def _history_for(self, child: _Child) -> ChatContext:
+        if not self._resuming:
+            return self._history
+        said = "".join(self._said)
+        history = self._history.copy()
+        if child.llm.continues_prefill:
+            text, tail = whitespace_tail(said)
+            child.overlap = Overlap(said, exact=True, tail=tail)
+            if text:
+                history.add_message(role="assistant", content=text)
+            return history
+        child.overlap = Overlap(said)
+        history.add_message(role="assistant", content=said)
+        history.add_message(role="user", content=_CONTINUE)
+        return history
+
+    # -- accounts ----------------------------------------------------------------------------
+
+    def _affordable(self) -> bool:
+        limit = self._adapter._budget.max_extra_tokens
+        if limit is None:
+            return True
+        return self._extra_tokens + estimate_tokens(self._history.items) <= limit
+
+    def _all_failed(self) -> APIError:
+        failures = self._race.failures
+        took = asyncio.get_running_loop().time() - self._race.started_at
+        reasons = "; ".join(f"{self._name(failure)}: {failure.error}" for failure in failures)
+        error = APIConnectionError(f"all LLMs failed after {took:.2f} s ({reasons})")
+        causes = [f.error for f in failures if isinstance(f.error, Exception)]
+        if causes:
+            error.__cause__ = ExceptionGroup("why each model failed", causes)
+        return error
+
+    def _name(self, failure: Failure) -> str:
+        model = self._adapter._llm_instances[failure.candidate]
+        return model.label if model.model == "unknown" else f"{model.provider}/{model.model}"
+
+    def _log(self, child: _Child, error: BaseException) -> None:
+        logger.warning("%s failed, %s", child.llm.label, error)
+
+
+def _key(llms: Sequence[LLM[Any]], index: int) -> str:
+    """The name under which processes share what they know of a model."""
+    model = llms[index]
+    name = f"{model.label} {model.provider}/{model.model}"
+    # Two models of the same name are two unless they are the same object.
+    same = [i for i, other in enumerate(llms[:index]) if _plain(other) == _plain(model)]
+    first = next((i for i in same if llms[i] is model), index)
+    rank = len({id(llms[i]) for i in same if i < first and llms[i] is not model})
+    return f"{name} #{rank}" if rank else name
+
+
+def _plain(model: LLM[Any]) -> tuple[str, str, str]:
+    return model.label, model.provider, model.model
+
+
+def _patience(adapter: FallbackAdapter) -> float:
+    """How long a model may be silent, its own retries and their pauses included."""
+    retries = adapter._max_retry_per_llm
+    timeout = adapter._attempt_timeout or math.inf
+    if not retries:
+        return timeout
+    pauses = 0.1 + adapter._retry_interval * (retries - 1)
+    return timeout * (retries + 1) + 1.25 * pauses
+
+
+def _or_inf(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds
