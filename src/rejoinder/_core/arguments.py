@@ -215,14 +215,14 @@ class _Reader:
         if self._depth > _MAX_DEPTH:
             raise _Unclear
 
-    def _closed(self, bracket: str, after_comma: bool) -> bool:
+    def _closed(self, bracket: str, *, may_lack: bool) -> bool:
         char = self._peek()
         if char == bracket:
             self._at += 1
             self._depth -= 1
             return True
-        if char == "" and not after_comma:
-            # Every value so far is complete: only the bracket is missing.
+        if char == "" and may_lack:
+            # Something was said, and said completely: only the bracket is missing.
             self._depth -= 1
             return True
         return False
@@ -231,7 +231,7 @@ class _Reader:
         self._enter()
         out: dict[str, Any] = {}
         after_comma = False
-        while not self._closed("}", after_comma):
+        while not self._closed("}", may_lack=bool(out) and not after_comma):
             char = self._peek()
             if char in ('"', "'") and char:
                 key = self._string()
@@ -253,7 +253,7 @@ class _Reader:
         self._enter()
         out: list[Any] = []
         after_comma = False
-        while not self._closed("]", after_comma):
+        while not self._closed("]", may_lack=bool(out) and not after_comma):
             out.append(self.value())
             after_comma = self._comma("]")
         return out
@@ -584,11 +584,14 @@ def _explain(error: ValidationError, data: Mapping[str, Any], plan: Plan, tool: 
     known = [parameter.key for parameter in plan.parameters if parameter.context is None]
     for name in list(data)[:_MAX_ERRORS]:
         if name not in known and any(detail["type"] == "missing" for detail in details):
-            close = difflib.get_close_matches(name, known, n=1)
-            lines.append(
-                f"- {_path((name,))}: no such argument"
-                + (f", did you mean `{close[0]}`?" if close else f"; there are {_names(known)}")
+            by_case = {key.casefold(): key for key in known}
+            close = difflib.get_close_matches(name.casefold(), by_case, n=1)
+            hint = (
+                f", did you mean `{by_case[close[0]]}`?"
+                if close
+                else f"; there are {_names(known)}"
             )
+            lines.append(f"- {_path((name,))}: no such argument{hint}")
     return "\n".join(lines)
 
 
