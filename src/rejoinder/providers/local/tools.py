@@ -18,7 +18,16 @@ from typing import Any, Final, cast
 from rejoinder._core import jsontext
 from rejoinder._core.arguments import repair_json
 
-__all__ = ["Call", "CallReader", "ToolSpec", "call_schema", "fold_tools", "specs_of", "tools_text"]
+__all__ = [
+    "Call",
+    "CallReader",
+    "ToolSpec",
+    "call_schema",
+    "fold_tools",
+    "plain_schema",
+    "specs_of",
+    "tools_text",
+]
 
 _LIMIT: Final = 1 << 14
 """Characters that are held back at most."""
@@ -73,11 +82,9 @@ def call_schema(specs: Sequence[ToolSpec]) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     variants: list[dict[str, Any]] = []
     for number, spec in enumerate(specs):
-        root = spec.parameters
-        for key in ("$defs", "definitions"):
-            for name, schema in _mapping(root.get(key)).items():
-                definitions[f"t{number}_{name}"] = _plain(schema, number)
-        arguments = _plain(root, number)
+        # Each schema speaks of its own definitions; in one schema they need names of their own.
+        arguments: dict[str, Any] = plain_schema(spec.parameters, prefix=f"t{number}_")
+        definitions.update(arguments.pop("$defs", {}))
         if not arguments.get("properties") and "$ref" not in arguments:
             arguments = {"type": "object", "properties": {}, "additionalProperties": False}
         else:
@@ -92,9 +99,20 @@ def call_schema(specs: Sequence[ToolSpec]) -> dict[str, Any]:
             }
         )
     schema: dict[str, Any] = variants[0] if len(variants) == 1 else {"anyOf": variants}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def plain_schema(schema: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """`schema` with what the engine's grammar understands, its definitions renamed by `prefix`."""
+    out: dict[str, Any] = _plain(schema, prefix)
+    definitions = {
+        prefix + name: _plain(definition, prefix)
+        for key in ("$defs", "definitions")
+        for name, definition in _mapping(schema.get(key)).items()
+    }
     if definitions:
-        schema = {**schema, "$defs": definitions}
-    return schema
+        out["$defs"] = definitions
+    return out
 
 
 # What the engine's grammar understands. The rest (formats, patterns without anchors, titles) it
@@ -104,27 +122,27 @@ _KEPT: Final = frozenset({
 })  # fmt: skip
 
 
-def _plain(schema: Any, number: int, depth: int = 0) -> dict[str, Any]:
+def _plain(schema: Any, prefix: str, depth: int = 0) -> dict[str, Any]:
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return {}
     source = cast("Mapping[str, Any]", schema)
     out: dict[str, Any] = {}
     for key, value in source.items():
         if key == "$ref" and isinstance(value, str):
-            out[key] = f"#/$defs/t{number}_{value.rpartition('/')[2]}"
+            out[key] = f"#/$defs/{prefix}{value.rpartition('/')[2]}"
         elif key in _KEPT:
             out[key] = value
         elif key in ("anyOf", "oneOf", "allOf"):
-            options = [_plain(item, number, depth + 1) for item in _sequence(value)]
+            options = [_plain(item, prefix, depth + 1) for item in _sequence(value)]
             out["anyOf" if key == "oneOf" else key] = options
         elif key == "properties":
             out[key] = {
-                name: _plain(item, number, depth + 1) for name, item in _mapping(value).items()
+                name: _plain(item, prefix, depth + 1) for name, item in _mapping(value).items()
             }
         elif key == "items" and isinstance(value, Mapping):
-            out[key] = _plain(value, number, depth + 1)
+            out[key] = _plain(value, prefix, depth + 1)
         elif key == "additionalProperties":
-            out[key] = value if isinstance(value, bool) else _plain(value, number, depth + 1)
+            out[key] = value if isinstance(value, bool) else _plain(value, prefix, depth + 1)
     return out
 
 

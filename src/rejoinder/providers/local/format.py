@@ -1,0 +1,151 @@
+"""Conversations for the embedded engine: chat completions, in words any chat template can take.
+
+Law: pure. The engine's template may know no tools, no system role, no pictures; what it does not
+know is written as text (`rejoinder.providers.local.tools`). Tool declarations stay in the prompt in
+every mode, so that the engine finds the beginning of the conversation read already.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
+from rejoinder._core.repair import repair
+from rejoinder.providers._completions_format import to_messages
+from rejoinder.providers.local.tools import call_schema, fold_tools, plain_schema, specs_of
+
+__all__ = ["Mode", "request_body", "to_chat_ctx"]
+
+logger = logging.getLogger("rejoinder")
+
+Mode = Literal["plain", "auto", "forced"]
+
+_UNSEEN = "(a picture, which this model cannot see)"
+
+
+def to_chat_ctx(
+    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+) -> tuple[list[dict[str, Any]], None]:
+    """`items` as messages with text only.
+
+    Args:
+        items: any history; it is made legal first.
+        inject_dummy_user_message: add a user message where none is (the engine would go on from
+            nothing).
+    """
+    history, _ = repair(items, "openai")
+    messages: list[dict[str, Any]] = []
+    for message in to_messages([_without_pictures(item) for item in history]):
+        if message["role"] == "developer":
+            message = {**message, "role": "system"}
+        message.pop("extra_content", None)
+        messages.append(message)
+    if inject_dummy_user_message and not any(
+        message["role"] in ("user", "tool") for message in messages
+    ):
+        messages.append({"role": "user", "content": "."})
+    return messages, None
+
+
+def _without_pictures(item: ChatItem) -> ChatItem:
+    if not isinstance(item, ChatMessage) or all(isinstance(part, str) for part in item.content):
+        return item
+    content: list[ChatContent] = []
+    for part in item.content:
+        if isinstance(part, str):
+            content.append(part)
+        elif part.type == "image_content":
+            logger.warning("the embedded model cannot see pictures; it is told that there was one")
+            content.append(_UNSEEN)
+        elif part.transcript:
+            content.append(part.transcript)
+    return item.model_copy(update={"content": content})
+
+
+def request_body(
+    messages: Sequence[Mapping[str, Any]],
+    data: object,
+    tools: Sequence[Mapping[str, Any]],
+    tool_choice: object,
+    options: Mapping[str, Any],
+    *,
+    mode: Mode = "plain",
+    forced: str | None = None,
+    response_schema: Mapping[str, Any] | None = None,
+    knows_tools: bool = True,
+    knows_system: bool = True,
+) -> dict[str, Any]:
+    """The body of a request.
+
+    Args:
+        messages: from `to_chat_ctx`.
+        data: unused.
+        tools: declarations in the chat completions dialect.
+        tool_choice: unused; `mode` says what it comes to.
+        options: further members.
+        mode: ``"auto"``: tools are offered. ``"forced"``: the reply is one call, by schema.
+            ``"plain"``: no tools.
+        forced: the only tool that may be called.
+        response_schema: what the answer has to look like.
+        knows_tools: the model's template has a place for tools.
+        knows_system: it has one for system messages.
+    """
+    specs = specs_of(tools)
+    offered = [] if mode == "plain" else list(tools)
+    if not knows_tools:
+        messages = fold_tools(messages, [] if mode == "plain" else specs)
+    if not knows_system:
+        messages = _fold_system(messages)
+    body: dict[str, Any] = {
+        **options,
+        "messages": list(messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        # Each batch of the prompt sends a sign of life; writing it to a closed connection is how
+        # the engine notices soonest that nobody wants the reply any more.
+        "return_progress": True,
+    }
+    if offered and knows_tools:
+        body["tools"] = offered
+        body["tool_choice"] = "auto" if mode == "auto" and response_schema is None else "none"
+    schema: dict[str, Any] | None = None
+    if mode == "forced":
+        schema = call_schema([spec for spec in specs if forced in (None, spec.name)])
+    elif response_schema is not None:
+        schema = plain_schema(response_schema)
+        if mode == "auto" and specs:
+            schema = _either(schema, call_schema(specs))
+    if schema is not None:
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "schema": schema},
+        }
+    return body
+
+
+def _either(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    definitions: dict[str, Any] = {}
+    options: list[dict[str, Any]] = []
+    for schema in (first, second):
+        definitions.update(schema.get("$defs") or {})
+        options.append({key: value for key, value in schema.items() if key != "$defs"})
+    return {"anyOf": options, "$defs": definitions} if definitions else {"anyOf": options}
+
+
+def _fold_system(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """System messages as the beginning of the user's next one."""
+    out: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for message in messages:
+        if message["role"] == "system":
+            waiting.append(message["content"])
+            continue
+        if waiting and message["role"] == "user":
+            message = {**message, "content": "\n\n".join([*waiting, message["content"]])}
+            waiting.clear()
+        out.append(dict(message))
+    if waiting:
+        out.append({"role": "user", "content": "\n\n".join(waiting)})
+    return out

@@ -1,0 +1,347 @@
+"""A model on this machine: no key, no account, and after the first time no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rejoinder._core import jsontext
+from rejoinder._core.chunks import CompletionUsage
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._requests import HttpExtras, response_schema, tool_choice_name
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.local import engine as engines
+from rejoinder.providers.local.fetch import fetch
+from rejoinder.providers.local.format import Mode, request_body, to_chat_ctx
+from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
+from rejoinder.providers.local.tools import ToolSpec, specs_of
+from rejoinder.providers.local.wire import Again, StreamDecoder, decode_error
+from rejoinder.transport._aiohttp import AiohttpTransport
+from rejoinder.transport.http import Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
+    from rejoinder.providers.local.fetch import Report
+
+__all__ = ["LLM", "LLMStream"]
+
+_CONTEXT: Final = 8192
+_SLOTS: Final = 2
+_MAX_TOKENS: Final = 1024
+_BETWEEN: Final = 60.0
+"""Seconds between two signs of life of the engine; a machine that is busy otherwise may need them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Question:
+    """A request as it was asked, whatever happens to context and tools afterwards."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]]
+    specs: Sequence[ToolSpec]
+    options: Mapping[str, Any]
+    mode: Mode
+    forced: str | None
+    schema: Mapping[str, Any] | None
+    single: bool
+    allow_empty: bool
+    spent: CompletionUsage | None = None
+
+    def again(self, again: Again) -> _Question:
+        """The same, asked the other way."""
+        return dataclasses.replace(
+            self, mode=again.mode, forced=again.tool, spent=again.usage, single=True
+        )
+
+
+class LLMStream(WireStream):
+    """One reply of the embedded model."""
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any],
+        conn_options: APIConnectOptions,
+        question: _Question,
+    ) -> None:
+        self._local = llm
+        self._asked = question
+        self._question = question
+        self._decoders: list[StreamDecoder] = []
+        super().__init__(
+            llm,
+            chat_ctx=chat_ctx,
+            tools=tools,
+            conn_options=conn_options,
+            build=self._request,
+            decoder=self._fresh_decoder,
+            decode_error=decode_error,
+            transport=llm._transport,
+        )
+
+    async def _run(self) -> None:
+        self._question = self._asked
+        await super()._run()
+        again = self._decoders[-1].again
+        if again is not None:
+            self._question = self._asked.again(again)
+            await super()._run()
+
+    async def _request(self) -> Request:
+        question = self._question
+        engine = await self._local._engine()
+        body = request_body(
+            question.messages,
+            None,
+            question.tools,
+            None,
+            question.options,
+            mode=question.mode,
+            forced=question.forced,
+            response_schema=question.schema,
+            knows_tools=engine.tools,
+            knows_system=engine.system,
+        )
+        return Request(
+            "POST",
+            f"{engine.address}/v1/chat/completions",
+            {
+                "Authorization": f"Bearer {engine.key}",
+                "Content-Type": "application/json",
+                # An idle connection would keep one of the engine's few threads.
+                "Connection": "close",
+            },
+            jsontext.encode(body),
+            None,
+        )
+
+    def _fresh_decoder(self) -> StreamDecoder:
+        question = self._question
+        decoder = StreamDecoder(
+            mode=question.mode,
+            specs=question.specs,
+            single=question.single,
+            allow_empty=question.allow_empty,
+            spent=question.spent,
+        )
+        self._decoders = [decoder]
+        return decoder
+
+
+class LLM(base.LLM[Any]):
+    """A model that runs on this machine (llama.cpp; needs ``pip install 'rejoinder[local]'``).
+
+    The model is fetched at the first use, if it has a name, and loaded at the first reply or by
+    `prewarm`; the engine ends with `aclose` of the last `LLM` that uses it. There is no deadline
+    for the first output unless the caller sets one: fetching, loading and reading a long prompt
+    are not silence.
+
+    Args:
+        model: a name from `MODELS`, or the path of a GGUF file.
+        context: tokens of one conversation, prompt and reply together.
+        slots: replies made at the same time; more of them wait for their turn. Memory grows with
+            `context` times `slots`.
+        threads: cores to use; by default those this process may use, 8 at most.
+        gpu_layers: layers to put on a GPU, where the engine was built for one.
+        temperature, top_p, seed: sampling; by default the engine's.
+        max_completion_tokens: the longest reply. Small models do not always find an end.
+        tool_choice, parallel_tool_calls: defaults for `chat`.
+        in_process: run the engine inside this process. Loading then stops every thread of it for
+            seconds.
+        report: called with the `Progress` of a fetch.
+
+    Raises:
+        ConfigurationError: no such model or file, or the engine is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        context: int = _CONTEXT,
+        slots: int = _SLOTS,
+        threads: int | None = None,
+        gpu_layers: int = 0,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        top_p: NotGivenOr[float] = NOT_GIVEN,
+        seed: NotGivenOr[int] = NOT_GIVEN,
+        max_completion_tokens: NotGivenOr[int] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        in_process: bool = False,
+        report: Report | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("context", context), ("slots", slots), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name}: expected at least 1, got {value}")
+        engines.require_engine()
+        self._found = find_model(model)
+        self._settings = engines.EngineSettings(
+            path="",
+            context=context,
+            slots=slots,
+            threads=threads or engines.default_threads(),
+            gpu_layers=gpu_layers,
+            in_process=in_process,
+        )
+        self._options: dict[str, Any] = {
+            "max_tokens": max_completion_tokens if is_given(max_completion_tokens) else _MAX_TOKENS
+        }
+        for name, value in (("temperature", temperature), ("top_p", top_p), ("seed", seed)):
+            if is_given(value):
+                self._options[name] = value
+        self._tool_choice = tool_choice
+        self._parallel = parallel_tool_calls
+        self._report = report
+        self._transport = AiohttpTransport(trust_env=False)
+        self._lease: engines.Lease | None = None
+        self._guard = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        found = self._found
+        return found.name if isinstance(found, ModelFile) else found.stem
+
+    @property
+    def provider(self) -> str:
+        return "local"
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model; see `rejoinder.llm.LLM.chat`.
+
+        Small models use tools willingly and not always wisely. A forced call (``"required"`` or
+        a tool by name) always fits the tool's schema.
+
+        Args:
+            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
+                dataclass, or a JSON schema.
+            extra_kwargs: further members of the request (``stop``, ``min_p``,
+                ``repeat_penalty``, ...).
+
+        Raises:
+            ConfigurationError: an option cannot be met.
+        """
+        declared = ToolContext(tools).parse_function_tools("openai", strict=False) if tools else []
+        specs = specs_of(declared)
+        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
+        mode, forced = _mode(choice, specs)
+        parallel = parallel_tool_calls if is_given(parallel_tool_calls) else self._parallel
+        schema = None
+        if is_given(response_format) and response_format is not None:
+            schema = response_schema(response_format)[1]
+        items = chat_ctx.items
+        messages, _ = to_chat_ctx(items)
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=_patient(conn_options),
+            question=_Question(
+                messages=messages,
+                tools=declared,
+                specs=specs,
+                options={**self._options, **HttpExtras(extra_kwargs).body},
+                mode=mode,
+                forced=forced,
+                schema=schema,
+                single=is_given(parallel) and not parallel,
+                allow_empty=bool(items) and items[-1].type == "function_call_output",
+            ),
+        )
+
+    async def load(self) -> None:
+        """Fetch the model, if need be, and load it.
+
+        Raises:
+            ModelError: it cannot be had or loaded.
+        """
+        await self._engine()
+
+    async def _prewarm_impl(self) -> None:
+        await self.load()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._transport.aclose()
+        with self._guard:
+            lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    async def _engine(self) -> engines.Engine:
+        """The running engine; a fresh one, where the last one has died."""
+        lease = self._lease
+        if lease is not None and lease.engine.alive:
+            return lease.engine
+        found = self._found
+        path = await fetch(found, report=self._report) if isinstance(found, ModelFile) else found
+        fresh = await engines.acquire(dataclasses.replace(self._settings, path=str(path)))
+        with self._guard:
+            spare = fresh
+            if self._lease is None or not self._lease.engine.alive:
+                spare, self._lease = self._lease, fresh
+            kept = self._lease
+        if spare is not None:
+            spare.release()
+        return kept.engine
+
+
+def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:
+    """What a tool choice comes to with these tools."""
+    if not is_given(choice) or choice is None or choice == "auto":
+        return ("auto", None) if specs else ("plain", None)
+    if choice == "none":
+        return "plain", None
+    if choice != "required" and not isinstance(choice, Mapping):
+        raise ConfigurationError(
+            "tool_choice: expected 'auto', 'required', 'none' or "
+            f"{{'type': 'function', 'function': {{'name': ...}}}}, got {choice!r}"
+        )
+    name = tool_choice_name(cast("object", choice))
+    if not specs:
+        raise ConfigurationError(f"tool_choice: {choice!r} needs tools, and there are none")
+    names = [spec.name for spec in specs]
+    if name is not None and name not in names:
+        raise ConfigurationError(
+            f"tool_choice: there is no tool {name!r} (there are: {', '.join(names)})"
+        )
+    return "forced", name
+
+
+def _patient(options: APIConnectOptions) -> APIConnectOptions:
+    """Deadlines for an engine that may have to be fetched and loaded first; the caller's own are
+    kept."""
+    if options.timeout != DEFAULT_API_CONNECT_OPTIONS.timeout:
+        return options
+    return dataclasses.replace(
+        options,
+        first_output=math.inf if options.first_output is None else options.first_output,
+        between_outputs=_BETWEEN if options.between_outputs is None else options.between_outputs,
+    )

@@ -1,0 +1,89 @@
+"""The process in which an embedded model runs: llama.cpp, loaded by `rejoinder.providers.local.engine`.
+
+It stands alone: the standard library and the engine, nothing of this package, so that it starts
+quickly. It reads its settings from the first line of standard input, writes one line of JSON when
+the model is loaded or cannot be, and lives until standard input ends, which also happens when the
+parent dies without saying anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import sys
+import urllib.request
+from typing import Any
+
+
+def load(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The running engine, and what is to be known about it.
+
+    Raises:
+        ImportError: the engine is not installed.
+        RuntimeError: the file is no model, or the settings do not suit it.
+    """
+    engine: Any = importlib.import_module("xllamacpp")
+    params = engine.CommonParams()
+    params.model.path = settings["path"]
+    params.n_parallel = settings["slots"]
+    params.n_ctx = settings["context"] * settings["slots"]  # the slots share it equally
+    params.n_batch = params.n_ubatch = settings["batch"]
+    params.cpuparams.n_threads = settings["threads"]
+    params.cpuparams_batch.n_threads = settings["threads"]
+    params.n_gpu_layers = settings["gpu_layers"]
+    params.cache_ram_mib = settings["cache_mb"]
+    params.api_keys = [settings["key"]]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.verbosity = settings["verbosity"]
+    params.fit_params = False
+    params.prefill_assistant = False
+    params.ui = False
+    params.endpoint_slots = False
+    params.cors_origins = ""
+    server: Any = engine.Server(params)
+    address: str = server.listening_address
+    request = urllib.request.Request(  # noqa: S310  our own engine, on the loopback
+        f"{address}/props", headers={"authorization": f"Bearer {settings['key']}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as answer:
+        props: dict[str, Any] = json.load(answer)
+    capabilities: dict[str, Any] = props.get("chat_template_caps") or {}
+    return server, {
+        "address": address,
+        "context": props["default_generation_settings"]["n_ctx"],
+        "tools": bool(capabilities.get("supports_tools")),
+        "system": bool(capabilities.get("supports_system_role", True)),
+    }
+
+
+def main() -> None:
+    # What the engine prints must not get between the lines of JSON.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    settings = json.loads(sys.stdin.buffer.readline())
+    try:
+        server, about = load(settings)
+    except ImportError as error:
+        about = {"error": "import", "message": str(error)}
+        server = None
+    except Exception as error:
+        about = {"error": "load", "message": str(error)}
+        server = None
+    answers.write(json.dumps(about) + "\n")
+    answers.flush()
+    if server is None:
+        return  # leaving in order lets the engine write down why
+    parent = os.getppid()
+    while os.getppid() == parent:
+        readable, _, _ = select.select([0], [], [], 2.0)
+        if readable and not os.read(0, 4096):
+            break
+    os._exit(0)  # nothing is worth tidying up: the memory goes with the process
+
+
+if __name__ == "__main__":
+    main()
