@@ -305,7 +305,7 @@ class _Pool:
         self.pid = pid
         self.session = session
         self.owned = owned
-        self.lingering: set[aiohttp.ClientResponse] = set()
+        self.open: set[aiohttp.ClientResponse] = set()  # being read, or lingering
         self.guard: AsyncGenerator[None, None] | None = None
 
     async def watch(self, transport: AiohttpTransport) -> None:
@@ -315,21 +315,21 @@ class _Pool:
 
     def linger(self, raw: aiohttp.ClientResponse) -> None:
         """Wait a moment for the end of a body, so that its connection can serve again."""
-        self.lingering.add(raw)
         timer = self.loop.call_later(_LINGER, self._give_up, raw)
 
         def ended() -> None:
             timer.cancel()
-            self.lingering.discard(raw)
+            self.open.discard(raw)
 
         raw.content.on_eof(ended)
 
     def _give_up(self, raw: aiohttp.ClientResponse) -> None:
-        self.lingering.discard(raw)
+        self.open.discard(raw)
         _abandon(raw)
 
     async def aclose(self) -> None:
-        for raw in list(self.lingering):
+        # Closing the session alone would leave those that wait for a body waiting for ever.
+        for raw in list(self.open):
             self._give_up(raw)
         if self.guard is not None:
             await self.guard.aclose()
@@ -393,6 +393,7 @@ class _Response:
         self._pool = pool
         self._url = url
         self._headers: dict[str, str] | None = None
+        pool.open.add(raw)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -435,11 +436,10 @@ class _Response:
         traceback: TracebackType | None,
     ) -> None:
         raw = self._raw
-        if raw.content.is_eof():
-            raw.release()
-        elif exc_type is None and raw.content.exception() is None:
+        if exc_type is None and not raw.content.is_eof() and raw.content.exception() is None:
             self._pool.linger(raw)
         else:
+            self._pool.open.discard(raw)
             _abandon(raw)
 
     def _broken(self, error: Exception) -> APIError:

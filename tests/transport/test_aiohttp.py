@@ -1,0 +1,1145 @@
+"""The transport over real loopback sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import os
+import ssl
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from rejoinder.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    WireError,
+)
+from rejoinder.testing.faults import Answer, Fault, FaultServer
+from rejoinder.testing.leaks import measure_memory, no_leaks
+from rejoinder.transport._aiohttp import AiohttpTransport
+from rejoinder.transport.http import HttpResponse, Request
+
+KEY = "sk-canary-4f1d8a7e9b2c"
+PATH = "/v1/chat/completions"
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def post(url: str, body: bytes = b"{}", **headers: str) -> Request:
+    fields = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    return Request("POST", url, {**fields, **headers}, body, connect_timeout=5)
+
+
+async def read(response: HttpResponse) -> bytes:
+    parts: list[bytes] = []
+    while data := await response.read_some():
+        parts.append(data)
+    return b"".join(parts)
+
+
+async def fetch(transport: AiohttpTransport, request: Request) -> tuple[int, bytes]:
+    async with await transport.send(request) as response:
+        return response.status, await read(response)
+
+
+@asynccontextmanager
+async def raw_server(
+    handle: Handler, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """A server of `handle`, which is called once for each connection."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handle(reader, writer)
+        except (asyncio.CancelledError, OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()
+            tasks.discard(task)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=ssl_context)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"{'http' if ssl_context is None else 'https'}://127.0.0.1:{port}"
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+def answering(answer: bytes, *, close: bool = False) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = 0
+            for line in head.split(b"\r\n"):
+                if line.lower().startswith(b"content-length:"):
+                    size = int(line.partition(b":")[2])
+            await reader.readexactly(size)
+            writer.write(answer)
+            await writer.drain()
+            if close:
+                writer.write_eof()
+                await reader.read()
+                return
+
+    return handle
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport()
+    yield transport
+    await transport.aclose()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FaultServer]:
+    async with FaultServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1, with its key, that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.IPAddress(__import__("ipaddress").ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "loopback.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context
+
+
+# -- sending and reading -------------------------------------------------------------------------
+
+
+async def test_a_request_arrives_as_it_is(server: FaultServer, transport: AiohttpTransport) -> None:
+    url = server.url + "/model/a%3Ab%2Fc/converse-stream?x=1%202&y=%E2%82%AC"
+    await fetch(transport, post(url, '{"a":"é"}'.encode(), **{"X-Custom": "v", "user-agent": "me"}))
+    (request,) = server.requests
+    assert request.method == "POST"
+    assert request.path == "/model/a%3Ab%2Fc/converse-stream?x=1%202&y=%E2%82%AC"
+    assert request.body == '{"a":"é"}'.encode()
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["x-custom"] == "v"
+    assert request.headers["user-agent"] == "me"
+    assert "gzip" in request.headers["accept-encoding"]
+    assert "cookie" not in request.headers
+
+
+async def test_it_names_itself(server: FaultServer, transport: AiohttpTransport) -> None:
+    await fetch(transport, post(server.url + PATH))
+    assert server.requests[0].headers["user-agent"].startswith("rejoinder/")
+
+
+async def test_large_bodies(server: FaultServer, transport: AiohttpTransport) -> None:
+    body = b"x" * (3 << 20)
+    status, _ = await fetch(transport, post(server.url + PATH, body))
+    assert status == 200
+    assert server.requests[0].body == body
+    assert server.requests[0].headers["content-length"] == str(len(body))
+
+
+async def test_header_names_of_the_answer_are_lower_case(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.script(Answer(headers={"X-Request-ID": "r1"}))
+    async with await transport.send(post(server.url + PATH)) as response:
+        assert response.headers["x-request-id"] == "r1"
+        assert response.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_repeated_header_fields_are_joined(transport: AiohttpTransport) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        raw_server(answering(answer)) as url,
+        await transport.send(post(url)) as response,
+    ):
+        assert response.headers["a"] == "1, 2"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.NONE, Fault.BYTE_DRIP, Fault.ONE_WRITE, Fault.GZIP, Fault.CONTENT_LENGTH,
+        Fault.UNTIL_CLOSE,
+    ],
+)  # fmt: skip
+async def test_every_kind_of_body(
+    server: FaultServer, transport: AiohttpTransport, fault: Fault
+) -> None:
+    _, expected = await fetch(transport, post(server.url + PATH))
+    server.script(fault)
+    assert await fetch(transport, post(server.url + PATH)) == (200, expected)
+
+
+async def test_deflate_with_and_without_its_header(transport: AiohttpTransport) -> None:
+    for wbits in (15, -15):
+        packer = zlib.compressobj(wbits=wbits)
+        body = packer.compress(b"data: x\n\n" * 50) + packer.flush()
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        async with raw_server(answering(head.encode() + body)) as url:
+            assert await fetch(transport, post(url)) == (200, b"data: x\n\n" * 50)
+
+
+async def test_events_arrive_as_they_are_sent(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.script(Answer(fault=Fault.STALL_MID_STREAM, text=("one", "two"), after=1))
+    async with asyncio.timeout(5), await transport.send(post(server.url + PATH)) as response:
+        seen = b""
+        while b"one" not in seen:
+            seen += await response.read_some()
+    async with asyncio.timeout(1):
+        await server.all_closed()
+
+
+async def test_read_all_is_bounded(server: FaultServer, transport: AiohttpTransport) -> None:
+    server.script(Fault.ENDLESS_ERROR_BODY)
+    async with await transport.send(post(server.url + PATH)) as response:
+        assert await response.read_all(100_001) == b"x" * 100_001
+
+
+@pytest.mark.parametrize("fault", [Fault.ENDLESS_LINE, Fault.GZIP_BOMB])
+async def test_a_slow_reader_of_an_endless_body_holds_little(
+    server: FaultServer, transport: AiohttpTransport, fault: Fault
+) -> None:
+    server.script(fault)
+    with measure_memory() as use:
+        async with await transport.send(post(server.url + PATH)) as response:
+            for _ in range(30):
+                assert len(await response.read_some()) <= 1 << 20
+                await asyncio.sleep(0.002)  # the server goes on sending meanwhile
+    assert use.peak < 16 << 20
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+async def test_connections_are_reused(server: FaultServer, transport: AiohttpTransport) -> None:
+    for _ in range(3):
+        await fetch(transport, post(server.url + PATH))
+    assert server.connections == 1
+
+
+async def test_prewarm_opens_the_connection_that_is_used_later(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    await transport.prewarm(server.url + PATH + "?key=" + KEY)
+    assert (server.warmups, server.connections, len(server.requests)) == (1, 1, 0)
+    await fetch(transport, post(server.url + PATH))
+    assert server.connections == 1
+
+
+async def test_prewarm_swallows_errors(transport: AiohttpTransport) -> None:
+    await transport.prewarm("http://127.0.0.1:1/", timeout=1)
+    await transport.prewarm("nonsense")
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with raw_server(silent) as url:
+        await transport.prewarm(url, timeout=0.02)
+
+
+async def test_a_body_that_ends_a_moment_later_keeps_its_connection(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    """As providers do: the end mark in one packet, the end of the chunked body in the next."""
+    go_on = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n")
+            await writer.drain()
+            await go_on.wait()
+            go_on.clear()
+            writer.write(b"0\r\n\r\n")
+            seen.append(writer)
+
+    seen: list[asyncio.StreamWriter] = []
+    async with raw_server(handle) as url:
+        for _ in range(2):
+            async with await transport.send(post(url)) as response:
+                assert await response.read_some() == b"done"
+            go_on.set()
+            await asyncio.sleep(0.05)
+        assert len(seen) == 2
+        assert len(set(seen)) == 1
+
+
+async def test_a_body_that_does_not_end_is_dropped_soon(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.script(Fault.HANG_AFTER_END)
+    async with await transport.send(post(server.url + PATH)) as response:
+        while b"[DONE]" not in await response.read_some():
+            pass
+    async with asyncio.timeout(1):
+        await server.all_closed()
+
+
+async def test_leaving_by_an_error_closes_the_connection_at_once(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.script(Fault.STALL_MID_STREAM)
+
+    async def fail() -> None:
+        async with await transport.send(post(server.url + PATH)) as response:
+            await response.read_some()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with asyncio.timeout(0.1):
+        await server.all_closed()
+
+
+STALLS = [
+    Fault.STALL_BEFORE_HEADERS, Fault.STALL_BEFORE_OUTPUT, Fault.STALL_MID_STREAM,
+    Fault.KEEP_ALIVES_FOR_EVER, Fault.ENDLESS_LINE,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("fault", STALLS)
+async def test_cancelling_frees_everything_at_once(
+    fault: Fault, secure: bool, tls: ssl.SSLContext
+) -> None:
+    async with no_leaks(), FaultServer(ssl=tls if secure else None) as server:
+        transport = AiohttpTransport(ssl=False)
+        server.script(fault)
+        task = asyncio.create_task(fetch(transport, post(server.url + PATH)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        started = time.monotonic()
+        await transport.aclose()
+        await server.all_closed()
+        assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("fault", STALLS)
+async def test_aclose_ends_what_still_runs(fault: Fault, secure: bool, tls: ssl.SSLContext) -> None:
+    async with no_leaks(), FaultServer(ssl=tls if secure else None) as server:
+        transport = AiohttpTransport(ssl=False)
+        server.script(fault)
+        task = asyncio.create_task(fetch(transport, post(server.url + PATH)))
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        await transport.aclose()
+        with pytest.raises(APIConnectionError):
+            await task
+        assert time.monotonic() - started < 1
+
+
+async def test_aclose_is_idempotent_and_final(server: FaultServer) -> None:
+    transport = AiohttpTransport()
+    await fetch(transport, post(server.url + PATH))
+    await transport.aclose()
+    await transport.aclose()
+    with pytest.raises(APIConnectionError, match="closed") as caught:
+        await transport.send(post(server.url + PATH))
+    assert not caught.value.retryable
+
+
+async def test_a_connection_the_server_closed_is_not_picked(transport: AiohttpTransport) -> None:
+    async with raw_server(
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", close=True)
+    ) as url:
+        for _ in range(3):
+            assert await fetch(transport, post(url)) == (200, b"ok")
+            await asyncio.sleep(0.01)
+
+
+async def test_a_request_is_not_sent_twice(transport: AiohttpTransport) -> None:
+    """A connection that dies with the request may have carried it to where it was acted on."""
+    arrived: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(arrived) == 1:
+            await reader.readexactly(2)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            arrived.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with raw_server(handle) as url:
+        assert await fetch(transport, post(url)) == (200, b"ok")
+        with pytest.raises(APIConnectionError) as caught:
+            await fetch(transport, post(url))
+        assert caught.value.retryable
+        assert len(arrived) == 2
+
+
+async def test_many_requests_at_once_are_not_queued(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.always(Fault.STALL_BEFORE_OUTPUT)
+    async with asyncio.timeout(10):
+        responses = await asyncio.gather(
+            *(transport.send(post(server.url + PATH)) for _ in range(150))
+        )
+    assert len(responses) == 150
+
+
+# -- loops, threads, processes -------------------------------------------------------------------
+
+
+@pytest.mark.may_block
+def test_one_transport_on_loops_one_after_the_other_and_nobody_closes_it(
+    recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = AiohttpTransport()
+
+    async def once(transport: AiohttpTransport) -> int:
+        async with FaultServer() as server:
+            status, _ = await fetch(transport, post(server.url + PATH))
+            return status
+
+    assert [asyncio.run(once(transport)) for _ in range(3)] == [200] * 3
+    assert not transport._pools
+    del transport
+    gc.collect()
+    assert not recwarn.list
+    assert not caplog.records
+
+
+async def test_a_forgotten_transport_closes_its_connections(
+    server: FaultServer, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = AiohttpTransport()
+    await fetch(transport, post(server.url + PATH))
+    del transport
+    gc.collect()
+    async with asyncio.timeout(1):
+        await server.all_closed()
+    assert not recwarn.list
+    assert not caplog.records
+
+
+@pytest.mark.may_block
+def test_one_transport_on_loops_at_the_same_time() -> None:
+    transport = AiohttpTransport()
+    errors: list[BaseException] = []
+
+    async def work() -> None:
+        async with FaultServer() as server:
+            results = await asyncio.gather(
+                *(fetch(transport, post(server.url + PATH)) for _ in range(10))
+            )
+            assert [status for status, _ in results] == [200] * 10
+
+    def run() -> None:
+        try:
+            for _ in range(3):
+                asyncio.run(work())
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not errors
+
+
+async def test_aclose_reaches_a_loop_in_another_thread(server: FaultServer) -> None:
+    transport = AiohttpTransport()
+    used, stop = threading.Event(), threading.Event()
+
+    async def elsewhere() -> None:
+        await fetch(transport, post(server.url + PATH))
+        used.set()
+        while not stop.is_set():
+            await asyncio.sleep(0.005)
+
+    thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+    thread.start()
+    try:
+        await asyncio.to_thread(used.wait, 5)
+        assert server.open_connections == 1
+        await transport.aclose()
+        async with asyncio.timeout(1):
+            await server.all_closed()
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join, 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.may_block
+def test_parent_and_child_of_a_fork_both_go_on() -> None:
+    """In a process of its own: the parent keeps its pooled connection, the child makes another."""
+    script = textwrap.dedent(
+        """
+        import asyncio, gc, os, sys
+        from rejoinder.testing.faults import FaultServer
+        from rejoinder.transport._aiohttp import AiohttpTransport
+        from rejoinder.transport.http import Request
+
+        transport = AiohttpTransport()
+
+        async def ask(url):
+            async with await transport.send(Request("POST", url, {}, b"{}")) as response:
+                while await response.read_some():
+                    pass
+                return response.status
+
+        def child(url):
+            assert asyncio.run(ask(url)) == 200
+            assert asyncio.run(ask(url)) == 200
+            gc.collect()
+
+        async def main():
+            async with FaultServer() as server:
+                url = server.url + "/v1/chat/completions"
+                assert await ask(url) == 200
+                assert server.connections == 1
+                pid = os.fork()
+                if pid == 0:
+                    code = 1
+                    try:
+                        import threading
+                        # The loop of the parent is not this process's to run: use another thread.
+                        thread = threading.Thread(target=child, args=(url,))
+                        thread.start(); thread.join(10)
+                        code = 0 if not thread.is_alive() else 2
+                    finally:
+                        os._exit(code)
+                while True:
+                    done, status = os.waitpid(pid, os.WNOHANG)
+                    if done:
+                        break
+                    await asyncio.sleep(0.01)
+                assert os.waitstatus_to_exitcode(status) == 0, status
+                before = server.connections
+                assert before == 3, before
+                assert await ask(url) == 200
+                assert server.connections == before, "the parent lost its pooled connection"
+            await transport.aclose()
+            print("both went on")
+
+        asyncio.run(main())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert done.stdout.strip() == "both went on", done.stderr
+
+
+# -- a session of the user's own -----------------------------------------------------------------
+
+
+async def test_a_given_session_is_used_and_left_open(server: FaultServer) -> None:
+    async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
+        transport = AiohttpTransport(session)
+        status, _ = await fetch(transport, post(server.url + PATH))
+        assert status == 200
+        assert server.requests[0].headers["x-mine"] == "yes"
+        await transport.aclose()
+        assert not session.closed
+
+
+async def test_the_timeouts_of_a_given_session_do_not_cut_a_stream(server: FaultServer) -> None:
+    timeout = aiohttp.ClientTimeout(total=0.05)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        transport = AiohttpTransport(session)
+        server.script(Fault.KEEP_ALIVES_FOR_EVER)
+        async with await transport.send(post(server.url + PATH)) as response:
+            deadline = time.monotonic() + 0.1
+            while time.monotonic() < deadline:
+                assert await response.read_some()
+
+
+async def test_raise_for_status_of_a_given_session_is_not_used(server: FaultServer) -> None:
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        server.script(Fault.STATUS_429)
+        status, _ = await fetch(AiohttpTransport(session), post(server.url + PATH))
+        assert status == 429
+
+
+async def test_a_given_session_that_was_closed(server: FaultServer) -> None:
+    session = aiohttp.ClientSession()
+    await session.close()
+    with pytest.raises(ConfigurationError, match="ClientSession is closed"):
+        await AiohttpTransport(session).send(post(server.url + PATH))
+
+
+@pytest.mark.may_block
+def test_a_given_session_on_another_loop() -> None:
+    async def make() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    async def use(transport: AiohttpTransport) -> None:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await transport.send(post("http://127.0.0.1:1/"))
+
+    with asyncio.Runner() as first:
+        session = first.run(make())
+        with asyncio.Runner() as second:
+            second.run(use(AiohttpTransport(session)))
+        first.run(session.close())
+
+
+# -- credentials ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login me password from-netrc\ndefault login a password b\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+
+
+@pytest.mark.usefixtures("netrc")
+async def test_netrc_is_never_read(server: FaultServer, transport: AiohttpTransport) -> None:
+    await fetch(transport, Request("POST", server.url + PATH, {}, b"{}"))
+    assert "authorization" not in server.requests[0].headers
+
+
+@pytest.mark.usefixtures("netrc")
+async def test_a_given_session_that_reads_netrc_is_told_apart(server: FaultServer) -> None:
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        with pytest.raises(ConfigurationError, match="netrc") as caught:
+            await AiohttpTransport(session).send(post(server.url + PATH))
+    assert "from-netrc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (f"Bearer {KEY}\n", "line break"),
+        (f"Bearer {KEY}\r\nX-Evil: 1", "line break"),
+        (f"Bearer {KEY}é", "outside of ASCII"),
+        (f"Bearer {KEY}\u200b", "outside of ASCII"),
+        (f"Bearer {KEY}\x00", "control character"),
+        (f"Bearer {KEY}\x7f", "control character"),
+    ],
+)
+async def test_header_values_that_cannot_be_sent(
+    server: FaultServer, transport: AiohttpTransport, value: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        await transport.send(post(server.url + PATH, Authorization=value))
+    assert "'Authorization'" in str(caught.value)
+    assert "canary" not in repr(caught.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("name", ["a b", "a\n", "", "é", "a:"])
+async def test_header_names_that_cannot_be_sent(transport: AiohttpTransport, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="not a name"):
+        await transport.send(Request("POST", "http://127.0.0.1:1/", {name: "x"}))
+
+
+async def test_a_header_value_of_a_wrong_type(transport: AiohttpTransport) -> None:
+    headers: dict[str, str] = {"x-api-key": None}  # type: ignore[dict-item]
+    with pytest.raises(ConfigurationError, match="expected str, got NoneType"):
+        await transport.send(Request("POST", "http://127.0.0.1:1/", headers))
+
+
+async def test_tabs_are_allowed(server: FaultServer, transport: AiohttpTransport) -> None:
+    await fetch(transport, post(server.url + PATH, **{"X-A": "a\tb"}))
+    assert server.requests[0].headers["x-a"] == "a\tb"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "nonsense", "ftp://host/", "https://", "http:///path", "https://host:port/",
+        "https://host:99999/", "https://ho st/", "https://host/\n", "//host/v1", "https://[::1/",
+    ],
+)  # fmt: skip
+async def test_urls_that_cannot_be_requested(transport: AiohttpTransport, url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        await transport.send(post(f"{url}?key={KEY}" if url else url))
+
+
+async def test_the_query_and_user_of_a_url_are_not_shown(transport: AiohttpTransport) -> None:
+    for url in (f"ftp://me:{KEY}@host/?key={KEY}", f"http://127.0.0.1:1/?key={KEY}"):
+        with pytest.raises((ConfigurationError, APIConnectionError)) as caught:
+            await transport.send(Request("POST", url))
+        assert_no_canary(caught.value)
+
+
+async def test_a_user_in_the_url_and_a_key(transport: AiohttpTransport) -> None:
+    with pytest.raises(ConfigurationError, match="remove one of them"):
+        await transport.send(post("http://me:secret@127.0.0.1:1/"))
+
+
+async def test_a_user_in_the_url_is_sent(server: FaultServer, transport: AiohttpTransport) -> None:
+    url = server.url.replace("//", "//me:secret@") + PATH
+    await fetch(transport, Request("POST", url, {}, b"{}"))
+    assert server.requests[0].headers["authorization"] == "Basic bWU6c2VjcmV0"
+
+
+def assert_no_canary(error: BaseException | None, canary: str = KEY) -> None:
+    """In nothing that an error shows or refers to (frames of a traceback excepted)."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        error = todo.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        assert canary not in str(error)
+        assert canary not in repr(error)
+        assert canary not in repr(error.args)
+        assert canary not in repr(getattr(error, "__dict__", {}))
+        todo += [error.__cause__, error.__context__]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.CLOSE_BEFORE_HEADERS, Fault.RESET_BEFORE_HEADERS, Fault.RESET_MID_STREAM,
+        Fault.CUT_CHUNKED_BODY, Fault.NOT_HTTP, Fault.REDIRECT_LOOP,
+    ],
+)  # fmt: skip
+async def test_errors_hold_no_credentials(
+    server: FaultServer, transport: AiohttpTransport, fault: Fault
+) -> None:
+    server.script(fault)
+    url = f"{server.url}{PATH}?key={KEY}"
+    with pytest.raises((APIConnectionError, WireError, APIStatusError)) as caught:
+        await fetch(transport, post(url, **{"x-api-key": KEY}))
+    assert_no_canary(caught.value)
+
+
+async def test_a_request_does_not_show_its_headers() -> None:
+    assert KEY not in repr(post("http://host/", KEY.encode()))
+
+
+# -- redirects -----------------------------------------------------------------------------------
+
+
+def redirecting(status: int, location: str) -> bytes:
+    return (
+        f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_to_the_same_origin_keeps_everything(
+    transport: AiohttpTransport, status: int
+) -> None:
+    seen: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            seen.append(head + await reader.readexactly(2))
+            if head.startswith(b"POST /there "):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            else:
+                writer.write(redirecting(status, "/there"))
+
+    async with raw_server(handle) as url:
+        assert await fetch(transport, post(url + "/here")) == (200, b"ok")
+    assert KEY.encode() in seen[1]
+    assert seen[1].endswith(b"{}")
+
+
+async def test_a_redirect_to_another_origin_takes_no_key(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.script(Fault.REDIRECT_AWAY)
+    secrets = {
+        "Authorization": f"Bearer {KEY}", "x-api-key": KEY, "api-key": KEY, "X-Goog-Api-Key": KEY,
+        "X-Amz-Security-Token": KEY, "Cookie": KEY, "OpenAI-Organization": KEY,
+    }  # fmt: skip
+    status, body = await fetch(
+        transport,
+        post(f"{server.url}{PATH}?key={KEY}", **{**secrets, "Accept": "text/event-stream"}),
+    )
+    assert status == 200
+    assert b"[DONE]" in body
+    (request,) = server.elsewhere.requests
+    assert request.body == b"{}"
+    assert request.headers["accept"] == "text/event-stream"
+    assert request.headers["content-type"] == "application/json"
+    # The address is the one the server named: what it repeats of ours is its own doing.
+    assert KEY not in repr(request.headers) + str(dict(request.headers))
+
+
+async def test_a_key_does_not_come_back_after_a_detour(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    """There and back again: whoever is redirected to from elsewhere gets no key, not even we."""
+
+    async with (
+        raw_server(answering(redirecting(307, server.url + PATH))) as detour,
+        raw_server(answering(redirecting(307, detour))) as start,
+    ):
+        status, _ = await fetch(transport, post(start))
+    assert status == 200
+    assert "authorization" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+async def test_redirects_that_would_lose_the_body(transport: AiohttpTransport, status: int) -> None:
+    async with raw_server(answering(redirecting(status, "https://elsewhere.test/x?key=1"))) as url:
+        with pytest.raises(APIStatusError, match=r"https://elsewhere\.test, which") as caught:
+            await transport.send(post(url))
+    assert caught.value.status_code == status
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://host/", "http://[", "http://user:pw@127.0.0.1/", "https://", "javascript:1"]
+)
+async def test_redirects_to_nowhere(transport: AiohttpTransport, location: str) -> None:
+    async with raw_server(answering(redirecting(307, location))) as url:
+        with pytest.raises(APIStatusError, match="cannot be used"):
+            await transport.send(post(url))
+
+
+async def test_a_redirect_from_https_to_http(tls: ssl.SSLContext, server: FaultServer) -> None:
+    transport = AiohttpTransport(ssl=False)
+    async with raw_server(answering(redirecting(308, server.url)), tls) as url:
+        with pytest.raises(APIStatusError, match="not encrypted"):
+            await transport.send(post(url))
+        await transport.aclose()
+    assert not server.requests
+
+
+async def test_a_redirect_without_a_target_is_an_answer(transport: AiohttpTransport) -> None:
+    async with raw_server(answering(b"HTTP/1.1 307 X\r\nContent-Length: 2\r\n\r\nno")) as url:
+        assert await fetch(transport, post(url)) == (307, b"no")
+
+
+async def test_endless_redirects(server: FaultServer, transport: AiohttpTransport) -> None:
+    server.script(Fault.REDIRECT_LOOP)
+    with pytest.raises(APIStatusError, match="more than 5 redirects") as caught:
+        await transport.send(post(server.url + PATH))
+    assert not caught.value.retryable
+    assert len(server.requests) == 6
+
+
+# -- proxies -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def proxy_server(
+    answer: bytes = b"", *, target: int | None = None
+) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Answers each request with `answer`, or opens tunnels to the local port `target`."""
+    heads: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        if answer or target is None:
+            writer.write(answer)
+            await writer.drain()
+            await reader.read()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+            sink.close()
+
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    async with raw_server(handle) as url:
+        yield url, heads
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+async def test_a_proxy_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, transport: AiohttpTransport, name: str
+) -> None:
+    async with proxy_server(OK) as (url, heads):
+        monkeypatch.setenv(name, url.replace("//", "//me:pass%20word@"))
+        assert await fetch(transport, post("http://model.test/v1/x")) == (200, b"ok")
+    assert heads[0].startswith(b"POST http://model.test/v1/x HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk\r\n" in heads[0]
+
+
+async def test_no_proxy(
+    monkeypatch: pytest.MonkeyPatch, server: FaultServer, transport: AiohttpTransport
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    status, _ = await fetch(transport, post(server.url + PATH))
+    assert status == 200
+
+
+async def test_the_environment_can_be_ignored(
+    monkeypatch: pytest.MonkeyPatch, server: FaultServer
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    transport = AiohttpTransport(trust_env=False)
+    status, _ = await fetch(transport, post(server.url + PATH))
+    assert status == 200
+    await transport.aclose()
+
+
+async def test_a_tunnel_shows_the_proxy_no_key(tls: ssl.SSLContext) -> None:
+    async with FaultServer(ssl=tls) as server:
+        port = int(server.url.rpartition(":")[2])
+        async with proxy_server(target=port) as (url, heads):
+            proxy = url.replace("//", "//me:secret@")
+            transport = AiohttpTransport(ssl=False, proxy=proxy)
+            status, _ = await fetch(transport, post(server.url + PATH))
+            await transport.aclose()
+        assert status == 200
+        assert "proxy-authorization" not in server.requests[0].headers
+    assert heads[0].startswith(f"CONNECT 127.0.0.1:{port} ".encode())
+    assert b"Proxy-Authorization: Basic bWU6c2VjcmV0\r\n" in heads[0]
+    assert KEY.encode() not in b"".join(heads)
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(407, False), (403, False), (502, True)])
+async def test_a_proxy_that_refuses(status: int, retryable: bool) -> None:
+    answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    async with proxy_server(answer) as (url, _):
+        transport = AiohttpTransport(proxy=url.replace("//", f"//me:{KEY}@"))
+        with pytest.raises(APIConnectionError, match=f"answered {status}") as caught:
+            await transport.send(post("https://model.test/"))
+        await transport.aclose()
+    assert caught.value.retryable is retryable
+    assert_no_canary(caught.value)
+
+
+async def test_a_proxy_that_is_not_there() -> None:
+    transport = AiohttpTransport(proxy=f"http://me:{KEY}@127.0.0.1:1")
+    with pytest.raises(APIConnectionError, match="cannot connect to the proxy") as caught:
+        await transport.send(post("https://model.test/"))
+    assert_no_canary(caught.value)
+    await transport.aclose()
+
+
+async def test_proxies_that_are_not_supported(
+    monkeypatch: pytest.MonkeyPatch, transport: AiohttpTransport
+) -> None:
+    with pytest.raises(ConfigurationError, match="scheme 'socks5'"):
+        AiohttpTransport(proxy="socks5://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", f"socks5://me:{KEY}@127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match="ALL_PROXY") as caught:
+        await transport.send(post("https://model.test/"))
+    assert_no_canary(caught.value)
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+
+async def test_a_certificate_nobody_knows(tls: ssl.SSLContext, transport: AiohttpTransport) -> None:
+    async with FaultServer(ssl=tls) as server:
+        with pytest.raises(APIConnectionError, match="not trusted") as caught:
+            await transport.send(post(server.url + PATH))
+    assert not caught.value.retryable
+    assert isinstance(caught.value.__cause__, aiohttp.ClientError)
+    assert "self" in str(caught.value)  # OpenSSL says why
+
+
+async def test_authorities_of_ones_own(tls: ssl.SSLContext, certificate: Path) -> None:
+    context = ssl.create_default_context(cafile=certificate)
+    async with FaultServer(ssl=tls) as server:
+        for option in (str(certificate), context, False):
+            transport = AiohttpTransport(ssl=option)
+            status, _ = await fetch(transport, post(server.url + PATH))
+            assert status == 200
+            await transport.aclose()
+
+
+def test_a_file_of_authorities_that_is_missing() -> None:
+    with pytest.raises(ConfigurationError, match="PEM"):
+        AiohttpTransport(ssl="/nowhere/ca.pem")
+
+
+async def test_tls_spoken_to_a_plain_server(transport: AiohttpTransport) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(handle) as url:
+        with pytest.raises(APIConnectionError, match="no TLS connection") as caught:
+            await transport.send(post(url.replace("http:", "https:")))
+    assert isinstance(caught.value.__cause__, aiohttp.ClientError)
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+async def test_nobody_listens(transport: AiohttpTransport) -> None:
+    with pytest.raises(APIConnectionError, match="ConnectionRefused") as caught:
+        await transport.send(post("http://127.0.0.1:1/"))
+    assert caught.value.retryable
+    assert isinstance(caught.value.__cause__, aiohttp.ClientConnectorError)
+
+
+async def test_a_name_that_does_not_resolve(transport: AiohttpTransport) -> None:
+    with pytest.raises(APIConnectionError, match="cannot be resolved") as caught:
+        await transport.send(post("http://does-not-exist.invalid/"))
+    assert caught.value.retryable
+
+
+async def test_no_connection_in_time(transport: AiohttpTransport) -> None:
+    """A full backlog: the kernel answers nothing."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(8)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/?key={KEY}"
+            with pytest.raises(APITimeoutError, match=r"within 0\.05 s") as caught:
+                await transport.send(Request("POST", url, {}, b"", connect_timeout=0.05))
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert_no_canary(caught.value)
+
+
+async def test_a_server_that_is_slow_to_answer_is_not_a_slow_connection(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    server.script(Fault.STALL_BEFORE_HEADERS)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await transport.send(
+                Request("POST", server.url + PATH, {}, b"{}", connect_timeout=0.02)
+            )
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        (Fault.CLOSE_BEFORE_HEADERS, APIConnectionError, "without an answer"),
+        (Fault.RESET_BEFORE_HEADERS, APIConnectionError, "broke before an answer"),
+        (Fault.NOT_HTTP, WireError, "not valid HTTP"),
+    ],
+)
+async def test_no_answer(
+    server: FaultServer, transport: AiohttpTransport, fault: Fault, kind: type, says: str
+) -> None:
+    server.script(fault)
+    with pytest.raises(kind, match=says) as caught:
+        await transport.send(post(server.url + PATH))
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT_CHUNKED_BODY, Fault.RESET_MID_STREAM])
+async def test_a_body_that_is_cut_gives_what_came_and_then_an_error(
+    server: FaultServer, transport: AiohttpTransport, fault: Fault
+) -> None:
+    server.script(Answer(fault=fault, headers={"x-request-id": "req_77"}))
+    async with await transport.send(post(server.url + PATH)) as response:
+        await asyncio.sleep(0.05)  # all of it is there, and so is the error
+        assert b"Hello" in await response.read_some()
+        with pytest.raises(APIConnectionError, match="req_77") as caught:
+            await response.read_some()
+        assert caught.value.retryable
+        with pytest.raises(APIConnectionError):
+            await response.read_some()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_a_body_that_cannot_be_decompressed(
+    transport: AiohttpTransport, encoding: str
+) -> None:
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 9\r\n\r\nnonsense!"
+    )
+    async with raw_server(answering(answer.encode())) as url:
+        with pytest.raises((APIConnectionError, WireError)):
+            await fetch(transport, post(url))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00" * 100 + b"\r\n\r\n",
+    ],
+    ids=["negative", "text", "status", "chunk", "long field", "many fields", "tls", "zeros"],
+)
+async def test_answers_that_are_no_http(transport: AiohttpTransport, answer: bytes) -> None:
+    async with raw_server(answering(answer, close=True)) as url:
+        with pytest.raises((APIConnectionError, WireError)) as caught:
+            await fetch(transport, post(f"{url}/?key={KEY}"))
+    assert_no_canary(caught.value)
