@@ -1,8 +1,27 @@
-"""The public API: the names of ``livekit.agents.llm``, where its users look for them."""
+"""The public API: the names of ``livekit.agents.llm``, where its users look for them.
+
+What every conversation needs is imported at once; speech-to-speech, fallback and the helpers come
+when they are first named.
+"""
 
 from __future__ import annotations
 
-from rejoinder.llm.chat_context import ChatContext
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rejoinder.llm.chat_context import (
+    AgentConfigUpdate,
+    AgentHandoff,
+    AudioContent,
+    ChatContent,
+    ChatContext,
+    ChatItem,
+    ChatMessage,
+    ChatRole,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
 from rejoinder.llm.llm import (
     LLM,
     ChatChunk,
@@ -13,15 +32,138 @@ from rejoinder.llm.llm import (
     LLMError,
     LLMStream,
 )
+from rejoinder.llm.tool_context import (
+    FunctionTool,
+    ProviderTool,
+    RawFunctionTool,
+    StopResponse,
+    Tool,
+    ToolChoice,
+    ToolContext,
+    ToolError,
+    ToolFlag,
+    Toolset,
+    find_function_tools,
+    function_tool,
+    is_function_tool,
+    is_raw_function_tool,
+)
+
+if TYPE_CHECKING:
+    from rejoinder.llm import fallback_adapter, realtime, remote_chat_context, utils
+    from rejoinder.llm.fallback_adapter import (
+        AvailabilityChangedEvent,
+        FallbackAdapter,
+        Hedge,
+        TurnBudget,
+    )
+    from rejoinder.llm.realtime import (
+        GenerationCreatedEvent,
+        InputSpeechStartedEvent,
+        InputSpeechStoppedEvent,
+        InputTranscriptionCompleted,
+        MessageGeneration,
+        RealtimeCapabilities,
+        RealtimeError,
+        RealtimeModel,
+        RealtimeModelError,
+        RealtimeSession,
+        RealtimeSessionReconnectedEvent,
+        RemoteItemAddedEvent,
+    )
+    from rejoinder.llm.utils import FunctionCallResult, execute_function_call
 
 __all__ = [
     "LLM",
+    "AgentConfigUpdate",
+    "AgentHandoff",
+    "AudioContent",
+    "AvailabilityChangedEvent",
     "ChatChunk",
+    "ChatContent",
     "ChatContext",
+    "ChatItem",
+    "ChatMessage",
+    "ChatRole",
     "ChoiceDelta",
     "CollectedResponse",
     "CompletionUsage",
+    "FallbackAdapter",
+    "FunctionCall",
+    "FunctionCallOutput",
+    "FunctionCallResult",
+    "FunctionTool",
     "FunctionToolCall",
+    "GenerationCreatedEvent",
+    "Hedge",
+    "ImageContent",
+    "InputSpeechStartedEvent",
+    "InputSpeechStoppedEvent",
+    "InputTranscriptionCompleted",
     "LLMError",
     "LLMStream",
+    "MessageGeneration",
+    "ProviderTool",
+    "RawFunctionTool",
+    "RealtimeCapabilities",
+    "RealtimeError",
+    "RealtimeModel",
+    "RealtimeModelError",
+    "RealtimeSession",
+    "RealtimeSessionReconnectedEvent",
+    "RemoteItemAddedEvent",
+    "StopResponse",
+    "Tool",
+    "ToolChoice",
+    "ToolContext",
+    "ToolError",
+    "ToolFlag",
+    "Toolset",
+    "TurnBudget",
+    "execute_function_call",
+    "fallback_adapter",
+    "find_function_tools",
+    "function_tool",
+    "is_function_tool",
+    "is_raw_function_tool",
+    "realtime",
+    "remote_chat_context",
+    "utils",
 ]
+
+_SUBMODULES = frozenset({"fallback_adapter", "mcp", "realtime", "remote_chat_context", "utils"})
+_LATER = {
+    "AvailabilityChangedEvent": "fallback_adapter",
+    "FallbackAdapter": "fallback_adapter",
+    "FunctionCallResult": "utils",
+    "GenerationCreatedEvent": "realtime",
+    "Hedge": "fallback_adapter",
+    "InputSpeechStartedEvent": "realtime",
+    "InputSpeechStoppedEvent": "realtime",
+    "InputTranscriptionCompleted": "realtime",
+    "MessageGeneration": "realtime",
+    "RealtimeCapabilities": "realtime",
+    "RealtimeError": "realtime",
+    "RealtimeModel": "realtime",
+    "RealtimeModelError": "realtime",
+    "RealtimeSession": "realtime",
+    "RealtimeSessionReconnectedEvent": "realtime",
+    "RemoteItemAddedEvent": "realtime",
+    "TurnBudget": "fallback_adapter",
+    "execute_function_call": "utils",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    home = _LATER.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -96,7 +96,8 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         self._streams: set[LLMStream] = set()
         self._prewarm_task: asyncio.Task[None] | None = None
         # Here, so that the first `chat` imports nothing.
-        importlib.import_module("rejoinder.telemetry")
+        for module in ("rejoinder.telemetry", "rejoinder.llm._tool_specs"):
+            importlib.import_module(module)
 
     @property
     def label(self) -> str:

@@ -1,0 +1,92 @@
+"""The LLM layer for real-time voice and chat agents.
+
+The public API lives in `rejoinder.llm`, whole turns in `rejoinder.turn`, providers in
+`rejoinder.providers`. The names below are the common ones, for short programs. Importing this module
+imports nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rejoinder.__about__ import __version__
+
+if TYPE_CHECKING:
+    from rejoinder import llm
+    from rejoinder.catalog import create
+    from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+    from rejoinder.llm import (
+        LLM,
+        ChatContext,
+        ChatMessage,
+        FallbackAdapter,
+        FunctionTool,
+        StopResponse,
+        ToolError,
+        function_tool,
+    )
+    from rejoinder.turn import run_turn
+    from rejoinder.types import (
+        DEFAULT_API_CONNECT_OPTIONS,
+        NOT_GIVEN,
+        APIConnectOptions,
+        NotGivenOr,
+    )
+
+__all__ = [
+    "DEFAULT_API_CONNECT_OPTIONS",
+    "LLM",
+    "NOT_GIVEN",
+    "APIConnectOptions",
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "ChatContext",
+    "ChatMessage",
+    "FallbackAdapter",
+    "FunctionTool",
+    "NotGivenOr",
+    "StopResponse",
+    "ToolError",
+    "__version__",
+    "create",
+    "function_tool",
+    "llm",
+    "run_turn",
+]
+
+_HOMES = {
+    "DEFAULT_API_CONNECT_OPTIONS": "types",
+    "LLM": "llm",
+    "NOT_GIVEN": "types",
+    "APIConnectOptions": "types",
+    "APIConnectionError": "errors",
+    "APIError": "errors",
+    "APIStatusError": "errors",
+    "APITimeoutError": "errors",
+    "ChatContext": "llm",
+    "ChatMessage": "llm",
+    "FallbackAdapter": "llm",
+    "FunctionTool": "llm",
+    "NotGivenOr": "types",
+    "StopResponse": "llm",
+    "ToolError": "llm",
+    "create": "catalog",
+    "function_tool": "llm",
+    "run_turn": "turn",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "llm":
+        return importlib.import_module("rejoinder.llm")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rejoinder' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"rejoinder.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
