@@ -272,8 +272,7 @@ def to_audio_frame(value: Any) -> AudioFrameLike:
         TypeError: it is none of these.
         ValueError: a mapping lacks a key or holds a wrong value.
     """
-    if isinstance(value, tuple) and value:
-        value = cast("tuple[Any, ...]", value)[0]
+    value = _first(value)
     if isinstance(value, AudioFrame) or _is_audio(value):
         return cast("AudioFrameLike", value)
     if isinstance(value, Mapping):
@@ -303,8 +302,7 @@ def to_video_frame(value: Any) -> VideoFrameLike:
         TypeError: it is no frame.
         ValueError: a mapping lacks a key or holds a wrong value.
     """
-    if isinstance(value, tuple) and value:
-        value = cast("tuple[Any, ...]", value)[0]
+    value = _first(value)
     if isinstance(value, VideoFrame) or _is_video(value):
         return cast("VideoFrameLike", value)
     if isinstance(value, Mapping):
@@ -334,6 +332,12 @@ def audio_bytes(frame: Any) -> bytes:
     data = bytes(sound.data)
     size = sound.num_channels * sound.samples_per_channel * _SAMPLE_SIZE
     return data if len(data) == size else data[:size]
+
+
+def _first(value: Any) -> Any:
+    if isinstance(value, tuple) and value:
+        return cast("tuple[Any, ...]", value)[0]
+    return cast("Any", value)
 
 
 def _has(value: object, *names: str) -> bool:

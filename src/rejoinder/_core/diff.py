@@ -97,7 +97,9 @@ def _unique_lcs(old: Sequence[str], new: Sequence[str]) -> list[str]:
     return [*old[:start], *reversed(tail)]
 
 
-def _compute_lcs(old_ids: list[str], new_ids: list[str]) -> list[str]:
+def _compute_lcs(  # pyright: ignore[reportUnusedFunction]  # one of the reference's names
+    old_ids: list[str], new_ids: list[str]
+) -> list[str]:
     """Longest common subsequence of two lists, by the table; quadratic only if entries repeat."""
     if len(set(old_ids)) == len(old_ids) and len(set(new_ids)) == len(new_ids):
         return _unique_lcs(old_ids, new_ids)

@@ -46,7 +46,9 @@ def estimate_tokens(item: ChatItem) -> int:
                     if part.transcript is not None:
                         tokens += _text_tokens(part.transcript)
                     else:
-                        seconds = sum(f.samples_per_channel / f.sample_rate for f in part.frame)
+                        seconds = sum(
+                            f.samples_per_channel / (f.sample_rate or 1) for f in part.frame
+                        )
                         tokens += int(seconds * _TOKENS_PER_SECOND)
                 else:
                     tokens += _TOKENS_PER_IMAGE

@@ -8,7 +8,7 @@ pydantic models: mutable, and shared between a context and its copies.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, SupportsIndex, cast
 
 from rejoinder._core import ordered_items
@@ -116,7 +116,7 @@ class ChatContext:
         return False
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._items!r})"
+        return f"<{type(self).__name__}: {len(self._items or ())} items>"
 
     def messages(self) -> list[ChatMessage]:
         """The messages only, without calls, outputs and the rest."""
@@ -417,12 +417,17 @@ class ChatContext:
         already are kept as they are.
 
         Raises:
+            TypeError: `data` is no mapping.
             KeyError: `data` has no key ``"items"``.
             pydantic.ValidationError: an entry does not fit; it names its position and field.
         """
+        if not isinstance(data, Mapping):
+            raise TypeError(
+                f"ChatContext.from_dict: expected a mapping with 'items', got {type(data).__name__}"
+            )
         if "items" not in data:
             raise KeyError(
-                f"ChatContext.from_dict: expected the key 'items', got {sorted(map(str, data))}"
+                f"ChatContext.from_dict: expected the key 'items', got {list(data)[:10]}"
             )
         return cls(load_items(data["items"]))
 
@@ -463,15 +468,22 @@ class ChatContext:
         return True
 
     def _check_mutable(self) -> None:
-        pass
+        """Raise if this context is read-only."""
 
 
 class _ReadOnlyList(list[Any]):
-    """A list that refuses every change."""
+    """A list that refuses every change once it is made."""
+
+    _sealed = False
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        if self._sealed:
+            self._refuse()
+        super().__init__(items)
+        self._sealed = True
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        logger.error(_ReadOnlyChatContext.error_msg)
-        raise RuntimeError(_ReadOnlyChatContext.error_msg)
+        _refuse_change()
 
     append = extend = insert = pop = remove = clear = reverse = _refuse
     sort = _refuse  # pyright: ignore[reportAssignmentType]  # overloaded in the base
@@ -493,17 +505,17 @@ class _ReadOnlyChatContext(ChatContext):
         "`update_chat_ctx()`"
     )
 
-    def __init__(self, items: Iterable[ChatItem] = ()) -> None:
-        super().__init__(cast("list[ChatItem]", _ReadOnlyList(items if is_given(items) else ())))
+    def __init__(self, items: NotGivenOr[Iterable[ChatItem]] = NOT_GIVEN) -> None:
+        sealed = _ReadOnlyList(items if is_given(items) else ())
+        super().__init__(cast("list[ChatItem]", sealed))
 
-    @property
-    def items(self) -> list[ChatItem]:
-        """The items, in a list that refuses every change."""
-        return self._items
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_items" in self.__dict__:
+            _refuse_change()
+        super().__setattr__(name, value)
 
-    @items.setter
-    def items(self, items: list[ChatItem]) -> None:
-        self._check_mutable()
+    def __delattr__(self, name: str) -> None:
+        _refuse_change()
 
     @property
     def readonly(self) -> Literal[True]:
@@ -511,8 +523,12 @@ class _ReadOnlyChatContext(ChatContext):
         return True
 
     def _check_mutable(self) -> NoReturn:
-        logger.error(self.error_msg)
-        raise RuntimeError(self.error_msg)
+        _refuse_change()
+
+
+def _refuse_change() -> NoReturn:
+    logger.error(_ReadOnlyChatContext.error_msg)
+    raise RuntimeError(_ReadOnlyChatContext.error_msg)
 
 
 def _tool_names(tools: Iterable[Any]) -> Iterable[str]:
