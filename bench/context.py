@@ -160,6 +160,31 @@ def merge(llm: Any) -> Callable[[], object]:
     return merged
 
 
+def formatted(name: str) -> Callable[[Any], Callable[[], object]]:
+    def prepare(llm: Any) -> Callable[[], object]:
+        context = conversation(llm)
+        return lambda: context.to_provider_format(name)
+
+    return prepare
+
+
+def mended(name: str) -> Callable[[Any], Callable[[], object]]:
+    """What `LLM.chat` does with a history: make sure that it is legal, then convert it."""
+
+    def prepare(llm: Any) -> Callable[[], object]:
+        from rejoinder._core.repair import repair
+
+        context = conversation(llm)
+
+        def both() -> object:
+            items, _ = repair(context.items, name)
+            return llm.chat_context.ChatContext(items).to_provider_format(name)
+
+        return both
+
+    return prepare
+
+
 CASES = [
     Case("copy", copy, limit=1.0),
     Case("copy filtered", copy_filtered, limit=1.0),
@@ -176,6 +201,16 @@ CASES = [
     Case("5000 ordered appends", ordered_appends, limit=0.75),
     Case("5000 ordered inserts", ordered_inserts, limit=1.0),
     Case("merge interleaved", merge, limit=1.0),
+    Case("format openai", formatted("openai"), limit=0.65),
+    Case("format mistralai", formatted("mistralai"), limit=0.65),
+    Case("format anthropic", formatted("anthropic"), limit=0.5),
+    Case("format google", formatted("google"), limit=0.5),
+    Case("format aws", formatted("aws"), limit=0.5),
+    # The peer does not repair: this row says that safety is not paid with time.
+    Case("repair, format openai", mended("openai"), limit=1.0, peer=formatted("openai")),
+    Case("repair, format anthropic", mended("anthropic"), limit=1.0, peer=formatted("anthropic")),
+    Case("repair, format google", mended("google"), limit=1.0, peer=formatted("google")),
+    Case("repair, format aws", mended("aws"), limit=1.0, peer=formatted("aws")),
 ]
 
 if __name__ == "__main__":

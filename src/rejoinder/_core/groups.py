@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Never, TypeAlias, cast
+from typing import Any, Never, TypeAlias
+
+import msgspec
 
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("rejoinder")
+
+_decode = msgspec.json.Decoder().decode
 
 
 class Group:
@@ -47,7 +51,7 @@ class Group:
 
 
 Turn: TypeAlias = ChatMessage | Group
-"""A message of role user, system or developer, or a `Group` of what the assistant did."""
+"""A message of any role, or a `Group`: what the assistant said and did in a turn with calls."""
 
 
 def group_key(item: ChatMessage | FunctionCall) -> str:
@@ -62,53 +66,63 @@ def group_key(item: ChatMessage | FunctionCall) -> str:
 def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
     """The turns of a history, each group at the place of its first member.
 
-    A second assistant message with the key of an earlier one opens a group of its own, so that
-    no text is lost. Handoffs and configuration updates are not for providers and left out.
+    A second assistant message with the key of an earlier one opens a turn of its own, so that no
+    text is lost. Handoffs and configuration updates are not for providers and left out.
 
     Raises:
         TypeError: an element is not an item of a chat context.
     """
     turns: list[Turn] = []
-    newest: dict[str, Group] = {}
+    # The newest turn of each key, as its place: most assistant messages never get a call, and
+    # need no group.
+    newest: dict[str, int] = {}
     outputs: list[FunctionCallOutput] = []
-    called: list[Group] = []
+    grouped: list[Group] = []
+    by_call: dict[str, Group] = {}
     for item in items:
-        kind = getattr(item, "type", None)
-        if item.type == "message":
-            if item.role != "assistant":
+        match item.type:
+            case "message":
+                if item.role == "assistant":
+                    key = item.id
+                    if "/" in key:
+                        key = key.split("/", 1)[0]
+                    at = newest.get(key)
+                    if at is not None:
+                        group = turns[at]
+                        if isinstance(group, Group) and group.message is None:
+                            group.message = item
+                            continue
+                    newest[key] = len(turns)
                 turns.append(item)
-                continue
-            key = item.id
-            if "/" in key:
-                key = key.split("/", 1)[0]
-            group = newest.get(key)
-            if group is None or group.message is not None:
-                newest[key] = group = Group(item)
-                turns.append(group)
-            else:
-                group.message = item
-        elif item.type == "function_call":
-            key = item.group_id or item.id.split("/", 1)[0]
-            group = newest.get(key)
-            if group is None:
-                newest[key] = group = Group()
-                turns.append(group)
-            if not group.calls:
-                called.append(group)
-            group.calls.append(item)
-        elif item.type == "function_call_output":
-            outputs.append(item)
-        elif item.type == "agent_handoff" or item.type == "agent_config_update":
-            pass
-        else:
-            refuse_item(item, kind)
-    if called or outputs:
-        _match(called, outputs)
+            case "function_call":
+                key = group_key(item)
+                at = newest.get(key)
+                if at is None:
+                    newest[key] = len(turns)
+                    group = Group()
+                    turns.append(group)
+                    grouped.append(group)
+                else:
+                    group = turns[at]
+                    if not isinstance(group, Group):
+                        group = turns[at] = Group(group)
+                        grouped.append(group)
+                group.calls.append(item)
+                by_call[item.call_id] = group
+            case "function_call_output":
+                outputs.append(item)
+            case "agent_handoff" | "agent_config_update":
+                pass
+            case _:
+                refuse_item(item, getattr(item, "type", None))
+    if grouped or outputs:
+        _match(grouped, by_call, outputs)
     return turns
 
 
-def _match(called: list[Group], outputs: list[FunctionCallOutput]) -> None:
-    by_call = {call.call_id: group for group in called for call in group.calls}
+def _match(
+    grouped: list[Group], by_call: dict[str, Group], outputs: list[FunctionCallOutput]
+) -> None:
     for output in outputs:
         group = by_call.get(output.call_id)
         if group is None:
@@ -117,21 +131,17 @@ def _match(called: list[Group], outputs: list[FunctionCallOutput]) -> None:
             )
         else:
             group.outputs.append(output)
-    for group in called:
+    for group in grouped:
+        calls = group.calls
+        if len(calls) == 1 and group.outputs:
+            continue  # an output is only ever in a group that has its call
         answered = {output.call_id for output in group.outputs}
-        if len(answered) == len(group.calls) and all(
-            call.call_id in answered for call in group.calls
-        ):
-            continue
-        kept: list[FunctionCall] = []
-        for call in group.calls:
-            if call.call_id in answered:
-                kept.append(call)
-            else:
+        group.calls = [call for call in calls if call.call_id in answered]
+        for call in calls:
+            if call.call_id not in answered:
                 logger.warning(
                     "call %r of %r left out: no output in the history", call.call_id, call.name
                 )
-        group.calls = kept
 
 
 def refuse_item(item: Never, kind: object) -> Never:
@@ -150,16 +160,17 @@ def parse_arguments(call: FunctionCall) -> Any:
     be sendable, and the model should see what it wrote. Other values are passed as they are.
     """
     text = call.arguments
-    if text == "{}":
-        return {}
     try:
-        value: Any = jsontext.decode(text)
-    except ValueError:
-        if not text or text.isspace():
-            return {}
-        logger.warning("arguments of call %r of %r are not JSON", call.call_id, call.name)
-        return {"invalid_json": text}
-    return cast("dict[str, Any]", {}) if value is None else value
+        value = _decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        try:
+            value = jsontext.decode_tolerantly(text)
+        except ValueError:
+            if not text or text.isspace():
+                return {}
+            logger.warning("arguments of call %r of %r are not JSON", call.call_id, call.name)
+            return {"invalid_json": text}
+    return {} if value is None else value
 
 
 def instructions_block(text: str) -> str:

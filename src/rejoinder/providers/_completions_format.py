@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent
 
 if TYPE_CHECKING:
     from rejoinder._core.images import SerializedImage
@@ -41,21 +41,22 @@ def to_messages(items: Sequence[ChatItem]) -> list[dict[str, Any]]:
                 append(_message(message))
             continue
         entry: dict[str, Any] = {"role": "assistant"} if message is None else _message(message)
-        calls: list[dict[str, Any]] = []
-        for call in turn.calls:
-            spec: dict[str, Any] = {
-                "id": call.call_id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            if call.extra and (state := _extra_content(call.extra)):
-                spec["extra_content"] = state
-            calls.append(spec)
-        entry["tool_calls"] = calls
+        entry["tool_calls"] = [_call(call) for call in turn.calls]
         append(entry)
         for output in turn.outputs:
             append({"role": "tool", "tool_call_id": output.call_id, "content": output.output})
     return messages
+
+
+def _call(call: FunctionCall) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+    if call.extra and (state := _extra_content(call.extra)):
+        spec["extra_content"] = state
+    return spec
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rejoinder._core.groups import (
     logger,
     parse_arguments,
 )
-from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._requests import tool_choice_name
 from rejoinder.providers.aws.options import Options
@@ -67,75 +67,86 @@ def to_chat_ctx(
     last_role = ""
     blocks: list[dict[str, Any]] = []
     for turn in group_tool_calls(items):
-        new: list[dict[str, Any]] = []
         if isinstance(turn, Group):
-            message = turn.message
-            if message is not None:
-                if message.extra:
-                    new.extend(_reasoning(message.extra))
-                _add_content(new, message)
-            for call in turn.calls:
-                if call.extra:
-                    new.extend(_reasoning(call.extra))
-                new.append(
-                    {
-                        "toolUse": {
-                            "toolUseId": call.call_id,
-                            "name": call.name,
-                            "input": parse_arguments(call),
-                        }
-                    }
-                )
-            if new:
-                if last_role == "assistant":
-                    blocks.extend(new)
-                else:
-                    last_role, blocks = "assistant", new
-                    messages.append({"role": "assistant", "content": new})
-            if not turn.outputs:
-                continue
-            new = [
-                {
-                    "toolResult": {
-                        "toolUseId": output.call_id,
-                        "content": [{"text": output.output}],
-                        "status": "error" if output.is_error else "success",
-                    }
-                }
-                for output in turn.outputs
-            ]
-        elif turn.role == "user":
-            _add_content(new, turn)
+            new = _calls(turn)
+            if last_role == "assistant":
+                blocks.extend(new)
+            elif new:
+                messages.append({"role": "assistant", "content": new})
+                last_role = "assistant"
+                blocks = new
+            role = "user"
+            outputs = turn.outputs
+            # Nearly always there is one, and a comprehension costs as much as what it does here.
+            new = [_result(outputs[0])] if len(outputs) == 1 else [_result(o) for o in outputs]
+        elif (role := turn.role) == "user":
+            new = _content(turn)
+        elif role == "assistant":
+            new = _content(turn)
+            if turn.extra:
+                new = [*_reasoning(turn.extra), *new]
         else:
+            role = "user"
             text = turn.text_content
             if instructed and text:
-                new.append({"text": instructions_block(text)})
+                new = [{"text": instructions_block(text)}]
             elif text and turn.role == "system":
+                new = []
                 system.append(text)
                 if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
                     logger.warning("system message %r: only its text is sent", turn.id)
             else:
-                _add_content(new, turn)
+                new = _content(turn)
             instructed = True
         if not new:
             continue
-        if last_role == "user":
+        if last_role == role:
             blocks.extend(new)
         else:
-            last_role, blocks = "user", new
-            messages.append({"role": "user", "content": new})
+            messages.append({"role": role, "content": new})
+            last_role = role
+            blocks = new
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)"}]})
     return messages, BedrockFormatData(system_messages=system)
 
 
-def _add_content(blocks: list[dict[str, Any]], message: ChatMessage) -> None:
-    for part in message.content:
+def _calls(group: Group) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    message = group.message
+    if message is not None:
+        if message.extra:
+            blocks.extend(_reasoning(message.extra))
+        blocks.extend(_content(message))
+    for call in group.calls:
+        if call.extra:
+            blocks.extend(_reasoning(call.extra))
+        use = {"toolUseId": call.call_id, "name": call.name, "input": parse_arguments(call)}
+        blocks.append({"toolUse": use})
+    return blocks
+
+
+def _result(output: FunctionCallOutput) -> dict[str, Any]:
+    result = {
+        "toolUseId": output.call_id,
+        "content": [{"text": output.output}],
+        "status": "error" if output.is_error else "success",
+    }
+    return {"toolResult": result}
+
+
+def _content(message: ChatMessage) -> list[dict[str, Any]]:
+    content = message.content
+    if len(content) == 1 and isinstance(content[0], str):
+        return [{"text": content[0]}] if content[0] else []
+    blocks: list[dict[str, Any]] = []
+    for part in content:
         if isinstance(part, str):
             if part:
                 blocks.append({"text": part})
         elif part.type == "image_content":
             blocks.append(_image(part))
+    return blocks
 
 
 def _image(content: ImageContent) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rejoinder._core.groups import (
     logger,
     parse_arguments,
 )
-from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._requests import tool_choice_name
 from rejoinder.providers.google.options import Options, camel
@@ -59,85 +59,102 @@ def to_chat_ctx(
     turns: list[dict[str, Any]] = []
     system: list[str] = []
     instructed = False
-    last_role = ""
+    last_role = ""  # "tool" for function responses: a turn of their own, though the user's
     parts: list[dict[str, Any]] = []
     for turn in group_tool_calls(items):
-        new: list[dict[str, Any]] = []
-        role = "user"
         if isinstance(turn, Group):
-            message = turn.message
-            if message is not None:
-                _add_content(new, message)
-                if message.extra and new and (signature := _signature(message.extra)):
-                    for part in reversed(new):
-                        if "text" in part:
-                            part["thought_signature"] = signature
-                            break
-            for call in turn.calls:
-                part: dict[str, Any] = {
-                    "function_call": {
-                        "id": call.call_id,
-                        "name": call.name,
-                        "args": parse_arguments(call),
-                    }
-                }
-                signature = _signature(call.extra) if call.extra else None
-                if signature is None and thought_signatures:
-                    signature = thought_signatures.get(call.call_id)
-                if signature:
-                    part["thought_signature"] = signature
-                new.append(part)
-            if new:
-                if last_role == "model":
-                    parts.extend(new)
-                else:
-                    last_role, parts = "model", new
-                    turns.append({"role": "model", "parts": new})
-            if not turn.outputs:
-                continue
+            new = _calls(turn, thought_signatures)
+            if last_role == "model":
+                parts.extend(new)
+            elif new:
+                turns.append({"role": "model", "parts": new})
+                last_role = "model"
+                parts = new
             role = "tool"
-            new = [
-                {
-                    "function_response": {
-                        "id": output.call_id,
-                        "name": output.name,
-                        "response": {"error" if output.is_error else "output": output.output},
-                    }
-                }
-                for output in turn.outputs
-            ]
-        elif turn.role == "user":
-            _add_content(new, turn)
+            outputs = turn.outputs
+            # Nearly always there is one, and a comprehension costs as much as what it does here.
+            new = [_result(outputs[0])] if len(outputs) == 1 else [_result(o) for o in outputs]
+        elif (role := turn.role) == "user":
+            new = _content(turn)
+        elif role == "assistant":
+            role = "model"
+            new = _said(turn)
         else:
+            role = "user"
             text = turn.text_content
             if instructed and text:
-                new.append({"text": instructions_block(text)})
+                new = [{"text": instructions_block(text)}]
             elif text and turn.role == "system":
+                new = []
                 system.append(text)
                 if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
                     logger.warning("system message %r: only its text is sent", turn.id)
             else:
-                _add_content(new, turn)
+                new = _content(turn)
             instructed = True
         if not new:
             continue
         if last_role == role:
             parts.extend(new)
         else:
-            last_role, parts = role, new
-            turns.append({"role": "user", "parts": new})
+            turns.append({"role": "model" if role == "model" else "user", "parts": new})
+            last_role = role
+            parts = new
     if inject_dummy_user_message and last_role in ("", "model"):
         turns.append({"role": "user", "parts": [{"text": "."}]})
     return turns, GoogleFormatData(system_messages=system)
 
 
-def _add_content(parts: list[dict[str, Any]], message: ChatMessage) -> None:
-    for part in message.content:
+def _calls(group: Group, thought_signatures: Mapping[str, bytes] | None) -> list[dict[str, Any]]:
+    parts = [] if group.message is None else _said(group.message)
+    for call in group.calls:
+        part: dict[str, Any] = {
+            "function_call": {
+                "id": call.call_id,
+                "name": call.name,
+                "args": parse_arguments(call),
+            }
+        }
+        signature = _signature(call.extra) if call.extra else None
+        if signature is None and thought_signatures:
+            signature = thought_signatures.get(call.call_id)
+        if signature:
+            part["thought_signature"] = signature
+        parts.append(part)
+    return parts
+
+
+def _result(output: FunctionCallOutput) -> dict[str, Any]:
+    response = {
+        "id": output.call_id,
+        "name": output.name,
+        "response": {"error" if output.is_error else "output": output.output},
+    }
+    return {"function_response": response}
+
+
+def _said(message: ChatMessage) -> list[dict[str, Any]]:
+    parts = _content(message)
+    if message.extra and (signature := _signature(message.extra)):
+        for part in reversed(parts):
+            if "text" in part:
+                part["thought_signature"] = signature
+                break
+    return parts
+
+
+def _content(message: ChatMessage) -> list[dict[str, Any]]:
+    content = message.content
+    if len(content) == 1 and isinstance(content[0], str):
+        return [{"text": content[0]}] if content[0] else []
+    parts: list[dict[str, Any]] = []
+    for part in content:
         if isinstance(part, str):
             if part:
                 parts.append({"text": part})
         elif part.type == "image_content":
             parts.append(_image(part))
+    return parts
 
 
 def _image(content: ImageContent) -> dict[str, Any]:

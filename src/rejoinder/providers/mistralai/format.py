@@ -5,12 +5,13 @@ Law: pure; no loop, no clock, no socket. What goes in is not changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder.providers import _completions_request
 from rejoinder.providers._completions_format import (
     image_url,
     read_image,
@@ -18,7 +19,7 @@ from rejoinder.providers._completions_format import (
     to_messages,
 )
 
-__all__ = ["MistralFormatData", "to_chat_ctx", "to_conversation"]
+__all__ = ["MistralFormatData", "request_body", "to_chat_ctx", "to_conversation"]
 
 
 @dataclass
@@ -67,6 +68,8 @@ def to_conversation(
         if not isinstance(turn, Group):
             if turn.role == "user":
                 entries.append(_entry("message.input", turn))
+            elif turn.role == "assistant":
+                entries.append(_entry("message.output", turn))
             else:
                 instructions = turn.text_content
             continue
@@ -103,3 +106,33 @@ def _entry(kind: str, message: ChatMessage) -> dict[str, Any]:
         if text:
             content.append({"type": "text", "text": text})
     return {"type": kind, "role": message.role, "content": content}
+
+
+def request_body(
+    messages: Sequence[Mapping[str, Any]],
+    data: object,
+    tools: Sequence[Mapping[str, Any]],
+    tool_choice: object,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The body of a chat completions request.
+
+    Mistral counts tokens without being asked to, and refuses fields it does not know.
+
+    Args:
+        messages: from `to_chat_ctx`; not changed.
+        tools: specs in OpenAI's envelope.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
+        options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end.
+
+    Raises:
+        ValueError: the choice is none of these.
+    """
+    fields = dict(options)
+    limit = fields.pop("max_completion_tokens", None)
+    if limit is not None:
+        fields.setdefault("max_tokens", limit)
+    body = _completions_request.request_body(messages, data, tools, tool_choice, fields)
+    if "stream_options" not in fields and "stream_options" not in (fields.get("extra_body") or {}):
+        del body["stream_options"]
+    return body

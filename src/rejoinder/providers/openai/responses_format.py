@@ -34,6 +34,8 @@ def to_chat_ctx(
     append = entries.append
     for turn in group_tool_calls(items):
         if not isinstance(turn, Group):
+            if turn.extra and turn.role == "assistant":
+                entries.extend(_reasoning(turn.extra))
             append(_message(turn))
             continue
         message = turn.message
