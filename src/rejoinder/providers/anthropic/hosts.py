@@ -24,8 +24,8 @@ __all__ = ["BedrockHost", "DirectHost", "Host", "VertexHost", "find_host"]
 
 _BASE_URL: Final = "https://api.anthropic.com"
 _VERSION: Final = "2023-06-01"
-_SSE: Final = ("text/event-stream",)
-_FRAMES: Final = ("application/vnd.amazon.eventstream",)
+_SSE: Final = ("text/event-stream", "application/json")
+_FRAMES: Final = ("application/vnd.amazon.eventstream", "application/json")
 _BEDROCK_HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.]+")
 _VERTEX_HOST: Final = re.compile(
     r"(?:([a-z0-9-]+)-)?aiplatform\.googleapis\.com|aiplatform\.([a-z]+)\.rep\.googleapis\.com"

@@ -6,7 +6,7 @@ stands for. Thinking never becomes content; it leaves as ``delta.thinking`` and,
 ``delta.extra["anthropic"]["thinking"]``, to be sent back untouched. Blocks of tools that run on the
 provider's side are passed over; blocks and events nobody knows are counted in `skipped`. Usage is
 cumulative: the last count wins. The same events come as SSE or, from Bedrock, in event-stream
-frames. Pure.
+frames. Servers that answer with one whole message instead of a stream are understood. Pure.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ class StreamDecoder:
     Attributes:
         failure: what the next call raises.
         done: ``message_stop`` was seen.
+        finish_reason: why the model stopped, in Anthropic's word.
         progress: pieces of text, thinking and arguments so far.
         skipped: events and blocks of unknown types so far.
     """
@@ -159,17 +160,19 @@ class StreamDecoder:
     __slots__ = (
         "_allow_empty",
         "_blocks",
+        "_body",
         "_frames",
         "_held_calls",
         "_kept",
+        "_mode",
         "_reply",
         "_seen",
         "_sse",
         "_stop_details",
-        "_stop_reason",
         "_usage",
         "done",
         "failure",
+        "finish_reason",
         "skipped",
     )
 
@@ -184,7 +187,9 @@ class StreamDecoder:
         self._held_calls: list[_Call] = []
         self._kept = 0
         self._usage: dict[str, Any] = {}
-        self._stop_reason: str | None = None
+        self._mode: Literal["?", "stream", "json"] = "?"
+        self._body = bytearray()
+        self.finish_reason: str | None = None
         self._stop_details: Any = None
         self._seen = False
         self.done = False
@@ -206,6 +211,10 @@ class StreamDecoder:
         chunks: list[ChatChunk] = []
         if self.done:
             return chunks
+        if self._mode != "stream":
+            data = self._begin(data)
+            if not data:
+                return chunks
         if self._sse is not None:
             for _, payload in self._sse.feed(data):
                 self._payload(payload, chunks)
@@ -227,7 +236,9 @@ class StreamDecoder:
             APIError: the reply is not complete, was refused, or is empty.
         """
         chunks: list[ChatChunk] = []
-        if self.failure is None and not self.done:
+        if self.failure is None and not self.done and self._mode == "json":
+            self._whole(chunks)
+        elif self.failure is None and not self.done:
             self.failure = APIConnectionError(
                 "the stream ended before message_stop: the reply is incomplete"
             )
@@ -235,9 +246,64 @@ class StreamDecoder:
                 self._close_sse(self._sse, chunks)
             elif not (self._seen or self.skipped):
                 self.failure = unexpected_body(b"", "an AWS event stream")
-        if self.failure is not None:
+        if self.failure is not None and not chunks:
             raise self.failure
         return chunks
+
+    def _begin(self, data: bytes) -> bytes:
+        """Find out if this is a stream, or one JSON text; keep the latter."""
+        if self._mode == "?":
+            self._body += data
+            start = bytes(self._body[:64]).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+            if not start and len(self._body) < 64:
+                return b""
+            if start != b"{":
+                self._mode = "stream"
+                data = bytes(self._body)
+                self._body.clear()
+                return data
+            self._mode = "json"
+        else:
+            self._body += data
+        if len(self._body) > _MAX_KEPT:
+            self.failure = WireError(f"a JSON answer of more than {_MAX_KEPT} bytes")
+        return b""
+
+    def _whole(self, chunks: list[ChatChunk]) -> None:
+        """A whole message, or an error, that came where a stream was asked for."""
+        message = read_json_object(bytes(self._body))
+        if message is None or message.get("type") != "message":
+            self.failure = decode_error(200, {}, bytes(self._body))
+            return
+        reply = self._reply
+        if _word(message.get("id")):
+            reply.id = jsontext.heal(_word(message.get("id")))
+        content = message.get("content")
+        for entry in cast("list[Any]", content) if isinstance(content, list) else ():
+            block = _mapping(entry) or {}
+            kind = block.get("type")
+            if kind == "text":
+                found = reply.text(_word(block.get("text")), loose=True)
+                if found is not None:
+                    chunks.append(found)
+            elif kind == "tool_use":
+                self._emit(_Call(block), chunks)
+            elif kind == "thinking":
+                found = reply.thinking(_word(block.get("thinking")), loose=True)
+                if found is not None:
+                    chunks.append(found)
+                if _word(block.get("signature")):
+                    kept = {name: _word(block.get(name)) for name in ("thinking", "signature")}
+                    self._think(chunks, {"type": "thinking", **kept})
+            elif kind == "redacted_thinking":
+                self._think(chunks, {"type": "redacted_thinking", "data": _word(block.get("data"))})
+        self._merge_usage(message.get("usage"))
+        self.finish_reason = _word(message.get("stop_reason")) or None
+        self._stop_details = message.get("stop_details")
+        if self.finish_reason is None:
+            self.failure = WireError("a whole message without a stop_reason")
+            return
+        self._stop(chunks)
 
     def _close_sse(self, sse: SSEDecoder, chunks: list[ChatChunk]) -> None:
         incomplete, self.failure = self.failure, None
@@ -302,7 +368,7 @@ class StreamDecoder:
             self._merge_usage(message.get("usage"))
         elif kind == "message_delta":
             if event.delta is not None and event.delta.stop_reason is not None:
-                self._stop_reason = event.delta.stop_reason
+                self.finish_reason = event.delta.stop_reason
                 self._stop_details = event.delta.stop_details
             self._merge_usage(event.usage)
         elif kind == "message_stop":
@@ -452,7 +518,7 @@ class StreamDecoder:
                 self._usage[key] = value
 
     def _stop(self, chunks: list[ChatChunk]) -> None:
-        reason = self._stop_reason
+        reason = self.finish_reason
         for index in list(self._blocks):
             self._block_stop(index, chunks)
         for call in self._held_calls:

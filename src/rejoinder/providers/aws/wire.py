@@ -4,7 +4,8 @@ The law of this file: a reply ends with ``messageStop``; the usage follows in ``
 end before ``messageStop`` are an error, and so is an exception frame, with the status its name stands
 for. Reasoning never becomes content; whole and signed it leaves as ``delta.extra["aws"]["reasoning"]``,
 to be sent back untouched. Text blocks have no start, members nobody knows ride on every event
-(padding), and calls of tools that ran on the provider's side are not ours to run. Pure.
+(padding), and calls of tools that ran on the provider's side are not ours to run. Servers that answer
+with one whole reply instead of a stream are understood. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -106,6 +107,7 @@ class StreamDecoder:
         failure: what the next call raises.
         done: the usage, which follows ``messageStop``, was seen.
         complete: ``messageStop`` was seen: only the usage may follow, or nothing.
+        finish_reason: why the model stopped, in Bedrock's word.
         progress: pieces of text, reasoning and arguments so far.
         skipped: events of unknown types so far.
     """
@@ -113,16 +115,18 @@ class StreamDecoder:
     __slots__ = (
         "_allow_empty",
         "_blocks",
+        "_body",
         "_frames",
         "_held_calls",
         "_kept",
         "_masked",
+        "_mode",
         "_reply",
         "_seen",
-        "_stop_reason",
         "complete",
         "done",
         "failure",
+        "finish_reason",
         "skipped",
     )
 
@@ -135,7 +139,9 @@ class StreamDecoder:
         self._kept = 0
         self._masked = False
         self._seen = False
-        self._stop_reason = ""
+        self._mode: Literal["?", "stream", "json"] = "?"
+        self._body = bytearray()
+        self.finish_reason: str | None = None
         self.complete = False
         self.done = False
         self.failure: APIError | None = None
@@ -156,6 +162,10 @@ class StreamDecoder:
         chunks: list[ChatChunk] = []
         if self.done:
             return chunks
+        if self._mode != "stream":
+            data = self._begin(data)
+            if not data:
+                return chunks
         for message in self._frames.feed(data):
             self._message(message, chunks)
             if self.done or self.failure is not None:
@@ -171,7 +181,9 @@ class StreamDecoder:
         """
         chunks: list[ChatChunk] = []
         if self.failure is None and not self.done:
-            if self.complete:
+            if self._mode == "json":
+                self._whole(chunks)
+            elif self.complete:
                 self._end(chunks)
             elif self._seen or self.skipped:
                 self.failure = APIConnectionError(
@@ -179,9 +191,85 @@ class StreamDecoder:
                 )
             else:
                 self.failure = unexpected_body(b"", "an AWS event stream")
-        if self.failure is not None:
+        if self.failure is not None and not chunks:
             raise self.failure
         return chunks
+
+    def _begin(self, data: bytes) -> bytes:
+        """Find out if this is a stream, or one JSON text; keep the latter.
+
+        A frame cannot begin like a JSON object: it would be two gigabytes long.
+        """
+        if self._mode == "?":
+            if not data:
+                return data
+            if data[:1] != b"{":
+                self._mode = "stream"
+                return data
+            self._mode = "json"
+        self._body += data
+        if len(self._body) > _MAX_KEPT:
+            self.failure = WireError(f"a JSON answer of more than {_MAX_KEPT} bytes")
+        return b""
+
+    def _whole(self, chunks: list[ChatChunk]) -> None:
+        """A whole reply, or an error, that came where a stream was asked for."""
+        body = bytes(self._body)
+        answer = read_json_object(body) or {}
+        message = _mapping((_mapping(answer.get("output")) or {}).get("message"))
+        if message is None:
+            self.failure = decode_error(200, {}, body)
+            return
+        reply = self._reply
+        content = message.get("content")
+        for entry in cast("list[Any]", content) if isinstance(content, list) else ():
+            block = _mapping(entry) or {}
+            use = _mapping(block.get("toolUse"))
+            cited = _mapping(block.get("citationsContent"))
+            if use is not None:
+                if use.get("type") != "server_tool_use":
+                    arguments = jsontext.encode(use.get("input") or {}).decode()
+                    chunks.append(
+                        reply.call(_word(use.get("toolUseId")), _word(use.get("name")), arguments)
+                    )
+            elif "reasoningContent" in block:
+                self._whole_thought(_mapping(block["reasoningContent"]) or {}, chunks)
+            elif cited is not None:
+                parts = cited.get("content")
+                for part in cast("list[Any]", parts) if isinstance(parts, list) else ():
+                    self._whole_text((_mapping(part) or {}).get("text"), chunks)
+            else:
+                self._whole_text(block.get("text"), chunks)
+        usage = usage_from_bedrock(
+            answer.get("usage"),
+            service_tier=(_mapping(answer.get("serviceTier")) or {}).get("type"),
+        )
+        if usage is not None:
+            chunks.append(reply.usage(usage))
+        self._masked = _only_masked(body)
+        self.finish_reason = jsontext.heal(_word(answer.get("stopReason"))) or None
+        if self.finish_reason is None:
+            self.failure = WireError("a whole reply without a stopReason")
+            return
+        self.done = True
+        self._end(chunks)
+
+    def _whole_text(self, text: object, chunks: list[ChatChunk]) -> None:
+        if (found := self._reply.text(_word(text), loose=True)) is not None:
+            chunks.append(found)
+
+    def _whole_thought(self, raw: Mapping[str, Any], chunks: list[ChatChunk]) -> None:
+        thought = _Thought()
+        inner = _mapping(raw.get("reasoningText")) or {}
+        text = _word(inner.get("text"))
+        if (found := self._reply.thinking(text, loose=True)) is not None:
+            chunks.append(found)
+            thought.text.append(text)
+        if _word(inner.get("signature")):
+            thought.signature.append(_word(inner.get("signature")))
+        if _word(raw.get("redactedContent")):
+            thought.redacted.append(_word(raw.get("redactedContent")))
+        self._think(thought, chunks)
 
     def _message(self, message: Message, chunks: list[ChatChunk]) -> None:
         """Decode one frame; a fault is stored in `failure`."""
@@ -215,7 +303,7 @@ class StreamDecoder:
             self._seen = True
         elif name == "messageStop":
             self._seen = True
-            self._stop_reason = jsontext.heal(event.stop_reason or "")
+            self.finish_reason = jsontext.heal(event.stop_reason or "")
             self._flush(chunks)
             self.complete = True
         elif name == "metadata":
@@ -225,10 +313,7 @@ class StreamDecoder:
             )
             if usage is not None:
                 chunks.append(self._reply.usage(usage))
-            # The trace of a guardrail that only masked words names no block.
-            self._masked = b'"BLOCKED"' not in message.payload and (
-                b'"ANONYMIZED"' in message.payload or b"Guardrail masked" in message.payload
-            )
+            self._masked = _only_masked(message.payload)
             if self.complete:
                 self.done = True
                 self._end(chunks)
@@ -323,10 +408,10 @@ class StreamDecoder:
         for index in list(self._blocks):
             self._block_stop(index, chunks)
         for call in self._held_calls:
-            if self._stop_reason in _CUT_SHORT:
+            if self.finish_reason in _CUT_SHORT:
                 logger.warning(
                     "tool call dropped: the reply stopped (%s) inside its arguments",
-                    self._stop_reason,
+                    self.finish_reason,
                     extra={"tool": call.name},
                 )
             else:
@@ -335,7 +420,7 @@ class StreamDecoder:
         chunks += self._reply.rest()
 
     def _end(self, chunks: list[ChatChunk]) -> None:
-        reason = self._stop_reason
+        reason = self.finish_reason or ""
         if reason in _REFUSALS and not (reason == "guardrail_intervened" and self._masked):
             what = (
                 "a guardrail stopped the reply"
@@ -374,6 +459,13 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
     if pause is not None:
         error.retry_after = pause
     return error
+
+
+def _only_masked(payload: bytes) -> bool:
+    """Whether the trace of a guardrail in `payload` tells of masked words and of no block."""
+    return b'"BLOCKED"' not in payload and (
+        b'"ANONYMIZED"' in payload or b"Guardrail masked" in payload
+    )
 
 
 def _joined_base64(parts: list[str]) -> str:

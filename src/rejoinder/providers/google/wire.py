@@ -183,6 +183,8 @@ class StreamDecoder:
     Attributes:
         failure: what the next call raises.
         done: the JSON array was closed. A stream of server-sent events ends with its bytes.
+        complete: the finish reason and the full usage were seen: nothing need follow.
+        finish_reason: why the model stopped, in Google's word.
         progress: pieces of text, thoughts and arguments so far.
         skipped: parts of unknown kinds so far.
     """
@@ -191,7 +193,6 @@ class StreamDecoder:
         "_allow_empty",
         "_array",
         "_call",
-        "_finish",
         "_finish_message",
         "_kept",
         "_on_signature",
@@ -200,8 +201,10 @@ class StreamDecoder:
         "_sse",
         "_usage",
         "_usage_total",
+        "complete",
         "done",
         "failure",
+        "finish_reason",
         "skipped",
     )
 
@@ -217,7 +220,8 @@ class StreamDecoder:
         self._array: _ArrayDecoder | None = None
         self._reply = Reply("gemini_")
         self._call: _Call | None = None
-        self._finish = ""
+        self.finish_reason: str | None = None
+        self.complete = False
         self._finish_message = ""
         self._kept = 0
         self._usage = b""
@@ -279,7 +283,7 @@ class StreamDecoder:
         chunks: list[ChatChunk] = []
         if self.failure is None and not self.done:
             self._close(chunks)
-        if self.failure is not None:
+        if self.failure is not None and not chunks:
             raise self.failure
         return chunks
 
@@ -301,7 +305,7 @@ class StreamDecoder:
             self.failure = unexpected_body(b"", "server-sent events or a JSON array")
         if self.failure is not None:
             return
-        if not self._finish:
+        if not self.finish_reason:
             self.failure = APIConnectionError(
                 "the stream ended without a finishReason: the reply is incomplete"
             )
@@ -332,6 +336,7 @@ class StreamDecoder:
         if event.response_id:
             self._reply.id = jsontext.heal(event.response_id) if loose else event.response_id
         usage = event.usage_metadata
+        counted = False
         if usage is not _ABSENT:
             # Kept unread: they come with every event, and only the last ones are wanted.
             counts = bytes(usage)
@@ -339,6 +344,7 @@ class StreamDecoder:
                 self._usage = counts
                 if b"totalTokenCount" in counts:
                     self._usage_total = counts
+                    counted = True
         if event.candidates:
             candidate = event.candidates[0]
             if candidate.content is not None and candidate.content.parts:
@@ -348,6 +354,8 @@ class StreamDecoder:
                         return
             if candidate.finish_reason is not None:
                 self._finished(candidate, chunks)
+                # Older models say the reason in every event, but count only at the end.
+                self.complete = counted and self.finish_reason is not None
         if event.prompt_feedback is not None and self.failure is None:
             self._prompt_feedback(event.prompt_feedback, chunks)
 
@@ -450,7 +458,7 @@ class StreamDecoder:
         reason = _enum(candidate.finish_reason, _FINISH_NUMBERS)
         if not reason or reason == "FINISH_REASON_UNSPECIFIED":
             return
-        self._finish = reason
+        self.finish_reason = reason
         message = jsontext.heal(candidate.finish_message or "")
         self._finish_message = message
         if reason in _BLOCKED:
@@ -492,7 +500,7 @@ class StreamDecoder:
         self.failure = error
 
     def _end(self, chunks: list[ChatChunk]) -> None:
-        if not self._finish:
+        if not self.finish_reason:
             self.failure = APIConnectionError(
                 "the stream ended without a finishReason: the reply is incomplete"
             )
@@ -502,13 +510,13 @@ class StreamDecoder:
             self._call = None
         chunks += self._reply.rest()
         self._emit_usage(chunks)
-        why = f"finishReason {self._finish}"
+        why = f"finishReason {self.finish_reason}"
         if self._finish_message:
             why += f": {self._finish_message}"
         self.failure = self._reply.emptiness(
-            self._allow_empty and self._finish == "STOP",
+            self._allow_empty and self.finish_reason == "STOP",
             why,
-            retryable=self._finish != "MAX_TOKENS",
+            retryable=self.finish_reason != "MAX_TOKENS",
         )
 
     def _emit_usage(self, chunks: list[ChatChunk]) -> None:

@@ -1,0 +1,208 @@
+"""Models behind LiveKit's inference gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rejoinder import _stamps
+from rejoinder._core.repair import repair
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._history import Body
+from rejoinder.providers._requests import HttpExtras, add_query, rendered
+from rejoinder.providers._shell import check_base_url, environment, make_transport
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.inference.format import request_body, to_messages
+from rejoinder.providers.inference.token import mint
+from rejoinder.providers.inference.wire import StreamDecoder, decode_error
+from rejoinder.transport.http import Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    import aiohttp
+
+    from rejoinder._core.items import ChatItem
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
+
+__all__ = ["LLM", "LLMStream"]
+
+_BASE_URL: Final = "https://agent-gateway.livekit.cloud/v1"
+_STAGING_URL: Final = "https://agent-gateway.staging.livekit.cloud/v1"
+_FOREIGN_STATE: Final = ("google", "livekit", "xai")
+
+
+class LLMStream(WireStream):
+    """One reply of the gateway."""
+
+
+class LLM(base.LLM[Any]):
+    """Models behind LiveKit's inference gateway.
+
+    Args:
+        model: e.g. ``openai/gpt-4.1-mini``.
+        provider: who is to serve the model, where several can.
+        base_url: else ``LIVEKIT_INFERENCE_URL``, else the gateway of LiveKit Cloud.
+        api_key: else ``LIVEKIT_INFERENCE_API_KEY``, else ``LIVEKIT_API_KEY``.
+        api_secret: else ``LIVEKIT_INFERENCE_API_SECRET``, else ``LIVEKIT_API_SECRET``. A fresh
+            token is signed with it for each request.
+        extra_kwargs: members of every body; they count before those of a call.
+        inference_class: ``"priority"``, ``"standard"`` or ``"low"``.
+        http_session: your own `aiohttp.ClientSession`; it is not closed here.
+
+    Raises:
+        ConfigurationError: no key or secret, or an address that is none.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        provider: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        api_secret: str | None = None,
+        extra_kwargs: Mapping[str, Any] | None = None,
+        inference_class: Literal["priority", "standard", "low"] | None = None,
+        http_session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._provider = provider
+        staging = ".staging.livekit.cloud" in (environment("LIVEKIT_URL") or "")
+        self._base_url = check_base_url(
+            base_url
+            or environment("LIVEKIT_INFERENCE_URL")
+            or (_STAGING_URL if staging else _BASE_URL)
+        )
+        key = api_key or environment("LIVEKIT_INFERENCE_API_KEY", "LIVEKIT_API_KEY")
+        secret = api_secret or environment("LIVEKIT_INFERENCE_API_SECRET", "LIVEKIT_API_SECRET")
+        if not key or not secret:
+            raise ConfigurationError(
+                "LiveKit inference: pass api_key and api_secret, or set LIVEKIT_API_KEY and "
+                "LIVEKIT_API_SECRET"
+            )
+        self._api_key = key
+        self._api_secret = secret
+        self._extra_kwargs = dict(extra_kwargs or {})
+        self._inference_class = inference_class
+        self._transport = make_transport(http_session)
+
+    @classmethod
+    def from_model_string(cls, model: str) -> Self:
+        """An `LLM` with everything else from the environment."""
+        return cls(model)
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        return "livekit"
+
+    def update_options(
+        self,
+        *,
+        model: NotGivenOr[str] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[Mapping[str, Any]] = NOT_GIVEN,
+    ) -> None:
+        """Use another model, or other members of the body, from the next call on."""
+        if is_given(model):
+            self._model = model
+        if is_given(extra_kwargs):
+            self._extra_kwargs = dict(extra_kwargs)
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model; see `rejoinder.llm.LLM.chat`.
+
+        Args:
+            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
+                dataclass, or the API's own mapping.
+            extra_kwargs: further members of the body, and ``extra_headers``, ``extra_query``,
+                ``extra_body``.
+
+        Raises:
+            ConfigurationError: an option or the conversation holds what cannot be sent.
+        """
+        fields: dict[str, Any] = dict(extra_kwargs) if is_given(extra_kwargs) else {}
+        choice: Any = tool_choice if is_given(tool_choice) else fields.pop("tool_choice", None)
+        if is_given(parallel_tool_calls):
+            fields["parallel_tool_calls"] = parallel_tool_calls
+        if is_given(response_format) and response_format is not None:
+            if isinstance(response_format, dict):
+                fields["response_format"] = response_format
+            else:
+                from rejoinder.llm.utils import to_openai_response_format
+
+                fields["response_format"] = to_openai_response_format(response_format)
+        fields.update(self._extra_kwargs)
+        choice = fields.pop("tool_choice", choice)
+        extras = HttpExtras(fields)
+        options: dict[str, Any] = {**extras.body, "model": self._model}
+        specs = ToolContext(tools).parse_function_tools("openai") if tools else []
+
+        def make(items: Sequence[ChatItem]) -> bytes:
+            def body() -> dict[str, Any]:
+                history, _ = repair(items, "openai", state=_FOREIGN_STATE)
+                return request_body(to_messages(history), None, specs, choice, options)
+
+            return rendered(body)
+
+        items = chat_ctx.items
+        body = Body(items, make)
+        url = add_query(f"{self._base_url}/chat/completions", extras.query)
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if self._provider:
+            headers["X-LiveKit-Inference-Provider"] = self._provider
+        if self._inference_class:
+            headers["X-LiveKit-Inference-Priority"] = self._inference_class
+
+        async def build() -> Request:
+            token = mint(self._api_key, self._api_secret, _stamps.wall_now())
+            return Request(
+                "POST",
+                url,
+                {**headers, "Authorization": f"Bearer {token}", **extras.headers},
+                await body.get(),
+                conn_options.connect_timeout,
+            )
+
+        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            build=build,
+            decoder=lambda: StreamDecoder(allow_empty=allow_empty),
+            decode_error=decode_error,
+            transport=self._transport,
+        )
+
+    async def _prewarm_impl(self) -> None:
+        await self._transport.prewarm(self._base_url)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._transport.aclose()

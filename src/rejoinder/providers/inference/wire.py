@@ -1,0 +1,7 @@
+"""The gateway's answers: chat completions, read by the shared dialect. Pure."""
+
+from __future__ import annotations
+
+from rejoinder.providers._completions import StreamDecoder, decode_error
+
+__all__ = ["StreamDecoder", "decode_error"]

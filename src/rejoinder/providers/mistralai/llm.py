@@ -1,0 +1,187 @@
+"""Mistral's models, by chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from rejoinder._core.repair import repair
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._history import Body
+from rejoinder.providers._requests import HttpExtras, add_query, rendered
+from rejoinder.providers._shell import check_base_url, environment, given, make_transport
+from rejoinder.providers._stream import WireStream
+from rejoinder.providers.mistralai.format import request_body, to_chat_ctx
+from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
+from rejoinder.transport.http import Request
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from rejoinder._core.items import ChatItem
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
+
+__all__ = ["LLM", "LLMStream"]
+
+_BASE_URL: Final = "https://api.mistral.ai/v1"
+
+
+class LLMStream(WireStream):
+    """One reply of a Mistral model."""
+
+
+class LLM(base.LLM[Any]):
+    """Mistral's models.
+
+    Args:
+        model: the model.
+        api_key: else that of `client`, else ``MISTRAL_API_KEY``. A server with a `base_url` of its
+            own may do without.
+        client: a ``mistralai.Mistral``; its key and address are taken from it.
+        temperature: sampling, as the API has it.
+        max_completion_tokens: the longest reply; sent as ``max_tokens``.
+        timeout: accepted for compatibility; deadlines are those of `APIConnectOptions`.
+        base_url: the address before ``/chat/completions``.
+        http_session: your own `aiohttp.ClientSession`; it is not closed here.
+
+    Raises:
+        ConfigurationError: no key, or an address that is none.
+    """
+
+    def __init__(
+        self,
+        model: str = "ministral-8b-2410",
+        api_key: str | None = None,
+        client: Any = None,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        max_completion_tokens: NotGivenOr[int] = NOT_GIVEN,
+        timeout: Any = None,
+        *,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        http_session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._temperature: float | None = given(temperature)
+        self._max_completion_tokens: int | None = given(max_completion_tokens)
+        found_key, found_url = _of_client(client)
+        address = given(base_url) or found_url
+        key = api_key or found_key or environment("MISTRAL_API_KEY")
+        if not key and not address:
+            raise ConfigurationError("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY")
+        self._api_key: str | None = key
+        self._base_url = check_base_url(address or _BASE_URL)
+        self._transport = make_transport(http_session)
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        return "MistralAI"
+
+    def chat(
+        self,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any] | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+    ) -> LLMStream:
+        """Ask the model; see `rejoinder.llm.LLM.chat`.
+
+        Args:
+            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
+                dataclass, or the API's own mapping.
+            extra_kwargs: further members of the body (``safe_prompt``, ``random_seed``, ...), and
+                ``extra_headers``, ``extra_query``, ``extra_body``.
+
+        Raises:
+            ConfigurationError: an option or the conversation holds what cannot be sent.
+        """
+        extras = HttpExtras(extra_kwargs)
+        fields: dict[str, Any] = {**extras.body, "model": self._model}
+        if self._temperature is not None:
+            fields["temperature"] = self._temperature
+        if self._max_completion_tokens is not None:
+            fields["max_tokens"] = self._max_completion_tokens
+            fields.pop("max_completion_tokens", None)
+        if is_given(parallel_tool_calls):
+            fields["parallel_tool_calls"] = parallel_tool_calls
+        if is_given(response_format) and response_format is not None:
+            if isinstance(response_format, dict):
+                fields["response_format"] = response_format
+            else:
+                from rejoinder.llm.utils import to_openai_response_format
+
+                fields["response_format"] = to_openai_response_format(response_format)
+        choice: Any = given(tool_choice)
+        specs = ToolContext(tools).parse_function_tools("mistralai") if tools else []
+
+        def make(items: Sequence[ChatItem]) -> bytes:
+            def body() -> dict[str, Any]:
+                history, _ = repair(items, "mistralai")
+                messages, data = to_chat_ctx(history)
+                return request_body(messages, data, specs, choice, fields)
+
+            return rendered(body)
+
+        items = chat_ctx.items
+        body = Body(items, make)
+        url = add_query(f"{self._base_url}/chat/completions", extras.query)
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if self._api_key is not None:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        headers.update(extras.headers)
+
+        async def build() -> Request:
+            return Request("POST", url, headers, await body.get(), conn_options.connect_timeout)
+
+        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        return LLMStream(
+            self,
+            chat_ctx=chat_ctx,
+            tools=tools or [],
+            conn_options=conn_options,
+            build=build,
+            decoder=lambda: StreamDecoder(allow_empty=allow_empty),
+            decode_error=decode_error,
+            transport=self._transport,
+        )
+
+    async def _prewarm_impl(self) -> None:
+        await self._transport.prewarm(self._base_url)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._transport.aclose()
+
+
+def _of_client(client: Any) -> tuple[str | None, str | None]:
+    """Key and address of a ``mistralai.Mistral``, as far as it shows them."""
+    setup = getattr(client, "sdk_configuration", None)
+    if setup is None:
+        return None, None
+    security = getattr(setup, "security", None)
+    if callable(security):
+        security = security()
+    key = getattr(security, "api_key", None)
+    url = getattr(setup, "server_url", None)
+    address = str(url).rstrip("/") if isinstance(url, str) and url else None
+    if address is not None and not address.endswith("/v1"):
+        address += "/v1"
+    return (str(key) if key else None), address
