@@ -11,19 +11,15 @@ A history that is already legal is recognised in one quick pass and returned as 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
-
-import msgspec
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.groups import group_key, instructions_block, refuse_item
-from rejoinder._core.images import serialize_image
 from rejoinder._core.items import (
     ChatContent,
     ChatItem,
@@ -32,6 +28,18 @@ from rejoinder._core.items import (
     FunctionCall,
     FunctionCallOutput,
     ImageContent,
+)
+from rejoinder._core.legality import (
+    PROVIDERS,
+    STATEFUL,
+    Rules,
+    image_problem,
+    is_legal,
+    is_object,
+    is_sendable,
+    is_signed,
+    rules_of,
+    sound_value,
 )
 
 __all__ = ["PROVIDERS", "Change", "ChangeKind", "repair"]
@@ -63,128 +71,11 @@ class Change:
     """For people: what was wrong and what was done."""
 
 
-@dataclass(frozen=True)
-class _Rules:
-    """What one provider demands of a history in its format."""
-
-    call_id: re.Pattern[str]
-    new_call_id: Callable[[str], str]
-    name: re.Pattern[str]
-    blocks: bool
-    """Each text of a message is a block of its own, and none may be blank."""
-    first_user: str = ""
-    """What the user says first where nobody of the user's side does; empty: not demanded."""
-    last_user: str = ""
-    """The same for the end."""
-    lone_user: str = ""
-    """The same for a history in which nothing is left."""
-    folds_instructions: bool = False
-    """The first system message goes elsewhere, later instructions are the user's."""
-    one_instruction: bool = False
-    """There is one text of instructions, and no place among the messages for another."""
-    developer: bool = True
-    """The role ``developer`` is known."""
-    reply_after_tools: bool = False
-    """After an output comes the assistant; instructions only before and after the user."""
-    assistant_images: bool = False
-    image_schemes: tuple[str, ...] = ("https://", "http://")
-    """How the address of an image elsewhere begins; none: only the image itself is accepted."""
-    image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-    output_names: bool = False
-    blank_outputs: bool = True
-    blank_errors: bool = True
-    state: str = ""
-    """The key of `extra` whose content the format sends."""
-    signatures: bool = False
-    """The first call of each step of the last turn needs a thought signature."""
-
-
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_GOOGLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
-_NINE = re.compile(r"[a-zA-Z0-9]{9}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _nine(seed: str) -> str:
-    return _digest(seed)[:9]
-
-
-def _call(seed: str) -> str:
-    return "call_" + _digest(seed)[:24]
-
-
-_COMPLETIONS = _Rules(
-    call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,40}"),
-    new_call_id=_call,
-    name=_NAME,
-    blocks=False,
-    lone_user="(empty)",
-    state="openai",
-)
-_BLOCKS = _Rules(
-    call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"),
-    new_call_id=_call,
-    name=_NAME,
-    blocks=True,
-    first_user="(empty)",
-    last_user=".",
-    lone_user="(empty)",
-    folds_instructions=True,
-    blank_errors=False,
-)
-_MISTRAL = _Rules(
-    call_id=_NINE,
-    new_call_id=_nine,
-    name=_NAME,
-    blocks=False,
-    last_user=".",
-    lone_user=".",
-    developer=False,
-    reply_after_tools=True,
-    state="mistralai",
-)
-_RULES = {
-    "anthropic": replace(_BLOCKS, state="anthropic"),
-    "aws": replace(_BLOCKS, image_schemes=(), blank_outputs=False, state="aws"),
-    "google": replace(
-        _BLOCKS,
-        call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),
-        name=_GOOGLE_NAME,
-        first_user=".",
-        lone_user=".",
-        assistant_images=True,
-        image_schemes=("https://", "http://", "gs://"),
-        image_types=frozenset(
-            {"image/heic", "image/heif", "image/jpeg", "image/png", "image/webp"}
-        ),
-        output_names=True,
-        blank_errors=True,
-        state="google",
-    ),
-    "mistralai": _MISTRAL,
-    "mistralai.conversations": replace(_MISTRAL, reply_after_tools=False, one_instruction=True),
-    "openai": _COMPLETIONS,
-    "openai.responses": replace(
-        _COMPLETIONS, call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}")
-    ),
-}
-
-PROVIDERS = tuple(sorted(_RULES))
-"""The names that `repair` knows: those of the built-in formats."""
-
-_STATEFUL = frozenset({"anthropic", "aws", "google", "livekit", "mistralai", "openai", "xai"})
-"""Keys of `extra` that hold the state of a provider; other keys are the caller's own."""
-
 # Gemini takes this in place of a signature that another model could not make.
 _NO_SIGNATURE = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 _NO_RESULT = "No result was recorded for this call."
 _BRIDGE = "OK."
-
-_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def repair(
@@ -226,354 +117,36 @@ def repair(
         ValueError: `provider` is none of `PROVIDERS`.
         TypeError: an element of `items` is no item of a chat context.
     """
-    rules = _rules(provider, prefill, signatures)
+    rules = rules_of(provider, prefill, signatures)
     keep = frozenset((rules.state, *state))
-    if _is_legal(items, rules, keep, provider):
+    if is_legal(items, rules, keep, provider):
         return (items if isinstance(items, list) else list(items)), []
     work = _Repair(rules, provider, keep)
     return work.run(items), work.changes
 
 
-def _rules(provider: str, prefill: bool, signatures: bool) -> _Rules:
-    rules = _RULES.get(provider)
-    if rules is None:
-        raise ValueError(
-            f"repair knows no provider {provider!r}: expected one of {', '.join(PROVIDERS)}"
-        )
-    if prefill and rules.last_user:
-        rules = replace(rules, last_user="")
-    if signatures and provider == "google":
-        rules = replace(rules, signatures=True)
-    return rules
-
-
-# ---------------------------------------------------------------------------------------------
-# The quick pass: true only when nothing needs to be done. It may be wrong in the other direction.
-
-
-def _is_legal(
-    items: Sequence[ChatItem], rules: _Rules, keep: frozenset[str], provider: str
-) -> bool:
-    blocks = rules.blocks
-    signatures = rules.signatures
-    call_id_ok = rules.call_id.fullmatch
-    name_ok = rules.name.fullmatch
-    names: set[str] = set()
-    ids: set[str] = set()
-    keys: set[str] = set()
-    seen: set[str] = set()
-    pending: dict[str, str] = {}
-    key: str | None = None  # of the assistant turn that is being read
-    stateful = False  # its first call carries state
-    unsigned = False  # since the user spoke, a step came without a signature
-    instructed = False
-    first = last = ""
-    for item in items:
-        if item.type == "message":
-            if pending:
-                return False
-            content = item.content
-            text = content[0] if len(content) == 1 else None
-            if isinstance(text, str):
-                if not text or text.isspace() or not (text.isascii() or _is_sendable(text)):
-                    return False
-            elif not _is_sound(item, rules):
-                return False
-            if item.extra and not _is_sound_state(item.extra, keep, provider, seen):
-                return False
-            role: str = item.role
-            if role == "assistant":
-                key = item.id
-                if "/" in key:
-                    key = key.split("/", 1)[0]
-                if key in keys:
-                    return False
-                keys.add(key)
-                stateful = False
-            else:
-                key = None
-                if role == "user":
-                    unsigned = False
-                elif rules.folds_instructions:
-                    role, instructed = ("user" if instructed or role == "developer" else ""), True
-                    unsigned = unsigned and not role
-                elif rules.one_instruction:
-                    if instructed:
-                        return False
-                    role, instructed = "", True
-                elif not rules.developer and (
-                    role == "developer" or last not in ("", "system", "user")
-                ):
-                    return False
-                else:
-                    role = "system"
-                if rules.reply_after_tools and last == "tool":
-                    return False
-            if role:
-                last = role
-                if not first and role != "system":
-                    first = role
-        elif item.type == "function_call":
-            call_id = item.call_id
-            if call_id in ids or not call_id_ok(call_id):
-                return False
-            ids.add(call_id)
-            if item.name not in names:
-                if not name_ok(item.name):
-                    return False
-                names.add(item.name)
-            if item.arguments != "{}" and not _is_object(item.arguments):
-                return False
-            own = item.group_id or item.id.split("/", 1)[0]
-            if own != key:
-                if own in keys or (stateful and rules.state not in item.extra):
-                    return False
-                keys.add(own)
-                key = own
-                stateful = False
-                unsigned = unsigned or (signatures and not _is_signed(item))
-            elif signatures and last == "assistant" and not pending:
-                unsigned = unsigned or not _is_signed(item)
-            if item.extra:
-                if not _is_sound_state(item.extra, keep, provider, seen):
-                    return False
-                stateful = stateful or (blocks and not pending and rules.state in item.extra)
-            pending[call_id] = item.name
-            first = first or "assistant"
-        elif item.type == "function_call_output":
-            name = pending.pop(item.call_id, None)
-            if name is None or (rules.output_names and item.name != name):
-                return False
-            text = item.output
-            if not (text.isascii() or _is_sendable(text)):
-                return False
-            if (not text or text.isspace()) and not (
-                rules.blank_outputs and (rules.blank_errors or not item.is_error)
-            ):
-                return False
-            stateful = False
-            last = "tool"
-        elif item.type == "agent_handoff" or item.type == "agent_config_update":
-            pass
-        else:
-            refuse_item(item, getattr(item, "type", None))
-    if pending or unsigned or not last:
-        return False
-    if rules.first_user and first != "user":
-        return False
-    if rules.last_user:
-        return last in ("user", "tool")
-    return last != "assistant" or not blocks
-
-
-def _is_sound(message: ChatMessage, rules: _Rules) -> bool:
-    """Whether there is something to send, and all of it can be sent by who says it."""
-    something = False
-    for part in message.content:
-        if isinstance(part, str):
-            if not part or part.isspace():
-                if rules.blocks and part:
-                    return False
-            elif not (part.isascii() or _is_sendable(part)):
-                return False
-            else:
-                something = True
-        elif part.type == "image_content":
-            if message.role != "user" and not (
-                message.role == "assistant" and rules.assistant_images
-            ):
-                return False
-            if _image_problem(part, rules):
-                return False
-            something = True
-    return something
-
-
-def _is_sendable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_object(arguments: str) -> bool:
-    try:
-        _object(arguments)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return False
-    return True
-
-
-def _is_signed(call: FunctionCall) -> bool:
-    state = call.extra.get("google")
-    return isinstance(state, dict) and _is_base64(
-        cast("dict[str, Any]", state).get("thought_signature")
-    )
-
-
-# ---------------------------------------------------------------------------------------------
-# Opaque state
-
-
-def _is_sound_state(
-    extra: dict[str, Any], keep: frozenset[str], provider: str, seen: set[str]
-) -> bool:
-    for key, value in extra.items():
-        if key in _STATEFUL and (
-            value is None
-            or key not in keep
-            or _sound_value(key, value, provider, seen) is not value
-        ):
-            return False
-    return True
-
-
-def _sound_value(key: str, value: Any, provider: str, seen: set[str]) -> dict[str, Any] | None:
-    """`value` itself when all of it may be sent, what is left of it otherwise, ``None`` for none.
-
-    `seen` holds the ids of the reasoning items so far: none may be sent twice.
-    """
-    if not isinstance(value, dict):
-        return None
-    state = cast("dict[str, Any]", value)
-    part, is_whole = _STATE_PARTS.get((key, provider), ("", _is_base64))
-    if part not in state:
-        return state
-    held = state[part]
-    rest = {name: kept for name, kept in state.items() if name != part}
-    if part == "thought_signature":
-        return state if is_whole(held) else rest or None
-    if isinstance(held, list):
-        entries = cast("list[Any]", held)
-        whole = [entry for entry in entries if is_whole(entry) and _is_new(entry, seen)]
-        if len(whole) == len(entries):
-            return state
-        if whole:
-            rest[part] = whole
-    return rest or None
-
-
-def _is_thinking(block: Any) -> bool:
-    if not isinstance(block, dict):
-        return False
-    held = cast("dict[str, Any]", block)
-    if held.get("type") == "redacted_thinking":
-        return _is_text(held.get("data"))
-    return (
-        held.get("type") == "thinking"
-        and isinstance(held.get("thinking"), str)
-        and _is_text(held.get("signature"))
-    )
-
-
-def _is_new(entry: dict[str, Any], seen: set[str]) -> bool:
-    entry_id = entry.get("id")
-    if not isinstance(entry_id, str):
-        return True
-    if entry_id in seen:
-        return False
-    seen.add(entry_id)
-    return True
-
-
-def _is_reasoning_item(entry: Any) -> bool:
-    return isinstance(entry, dict) and cast("dict[str, Any]", entry).get("type") == "reasoning"
-
-
-def _is_reasoning_block(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    held = cast("dict[str, Any]", entry)
-    held = held.get("reasoningContent", held)
-    if not isinstance(held, dict):
-        return False
-    block = cast("dict[str, Any]", held)
-    if "redactedContent" in block:
-        return _is_base64(block["redactedContent"])
-    text = block.get("reasoningText")
-    return (
-        isinstance(text, dict)
-        and isinstance(cast("dict[str, Any]", text).get("text"), str)
-        and _is_text(cast("dict[str, Any]", text).get("signature"))
-    )
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and not value.isspace()
-
-
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?")
-
-
-def _is_base64(value: Any) -> bool:
-    if isinstance(value, bytes):
-        return bool(value)
-    return isinstance(value, str) and bool(value) and _BASE64.fullmatch(value) is not None
-
-
-_STATE_PARTS: dict[tuple[str, str], tuple[str, Callable[[Any], bool]]] = {
-    ("anthropic", "anthropic"): ("thinking", _is_thinking),
-    ("aws", "aws"): ("reasoning", _is_reasoning_block),
-    ("google", "google"): ("thought_signature", _is_base64),
-    ("openai", "openai.responses"): ("reasoning_items", _is_reasoning_item),
-}
-
-
-# ---------------------------------------------------------------------------------------------
-# Images
-
-
-def _image_problem(image: ImageContent, rules: _Rules) -> str:
-    """Why `image` cannot be sent; empty when it can."""
-    source = image.image
-    if not isinstance(source, str):
-        return ""  # a frame; it is encoded later, in a thread
-    if source.startswith("data:"):
-        try:
-            read = serialize_image(image)
-        except ValueError:
-            return "it cannot be read"
-        if not read.data_bytes:
-            return "it holds no bytes"
-        if read.mime_type not in rules.image_types:
-            return f"type {read.mime_type} is not accepted"
-        return ""
-    if not source.startswith(rules.image_schemes) or not _is_sendable(source):
-        return "its address is none that is accepted"
-    return ""
-
-
-def _image_text(image: ImageContent, problem: str) -> str:
-    source = image.image
-    if isinstance(source, str) and not source.startswith("data:") and len(source) <= 500:
-        return f"[image: {jsontext.heal(source)}]"
-    return f"[an image that could not be sent: {problem}]"
-
-
-# ---------------------------------------------------------------------------------------------
-# The slow pass
-
-
-@dataclass(slots=True)
 class _Pair:
     """A call with what came of it."""
 
-    call: FunctionCall
-    output: FunctionCallOutput | None = None
-    position: int = -1
-    """Where the output stood, for the order among the outputs of a turn."""
-    more: list[FunctionCallOutput] = field(default_factory=list[FunctionCallOutput])
+    __slots__ = ("call", "more", "output", "position")
+
+    def __init__(self, call: FunctionCall) -> None:
+        self.call = call
+        self.output: FunctionCallOutput | None = None
+        self.position = -1  # where the output stood, for the order among the outputs of a turn
+        self.more: list[FunctionCallOutput] | None = None
 
 
-@dataclass(slots=True)
 class _Turn:
     """An assistant turn that is being put together."""
 
-    key: str
-    epoch: int
-    message: ChatMessage | None = None
-    pairs: list[_Pair] = field(default_factory=list[_Pair])
+    __slots__ = ("epoch", "key", "message", "pairs")
+
+    def __init__(self, key: str, epoch: int, message: ChatMessage | None = None) -> None:
+        self.key = key
+        self.epoch = epoch
+        self.message = message
+        self.pairs: list[_Pair] = []
 
 
 @dataclass(slots=True)
@@ -626,7 +199,7 @@ class _Matcher:
 
 
 class _Repair:
-    def __init__(self, rules: _Rules, provider: str, keep: frozenset[str]) -> None:
+    def __init__(self, rules: Rules, provider: str, keep: frozenset[str]) -> None:
         self.rules = rules
         self.provider = provider
         self.keep = keep
@@ -710,6 +283,8 @@ class _Repair:
                     if called_in != epoch:
                         self.note("moved", item.id, "behind its call")
                 elif (answered := calls.latest(item.call_id)) is not None:
+                    if answered.more is None:
+                        answered.more = []
                     answered.more.append(item)
                 else:
                     calls.came_early(item, len(turns))
@@ -881,9 +456,9 @@ class _Repair:
     def carries(self, message: ChatMessage) -> bool:
         """Whether a message without text is still wanted, for the state that precedes its calls."""
         state = message.extra.get(self.rules.state)
-        return isinstance(state, dict) and _STATE_PARTS.get(
-            (self.rules.state, self.provider), ("thought_signature", _is_base64)
-        )[0] in ("thinking", "reasoning", "reasoning_items")
+        return isinstance(state, dict) and any(
+            part in state for part in ("reasoning", "reasoning_items", "thinking")
+        )
 
     def call(self, call: FunctionCall, new_id: str | None, key: str) -> FunctionCall:
         update: dict[str, Any] = {}
@@ -892,7 +467,7 @@ class _Repair:
         if not self.rules.name.fullmatch(call.name):
             update["name"] = self.tool_name(call)
         arguments = call.arguments
-        if arguments != "{}" and not _is_object(arguments):
+        if arguments != "{}" and not is_object(arguments):
             update["arguments"] = _object_text(arguments)
             self.note("arguments", call.id, "they were not a JSON object")
         self.restate(call, update)
@@ -931,12 +506,16 @@ class _Repair:
         if not blank_ok and (not text or text.isspace()):
             text = "(empty)"
             self.note("text", output.id, "blank text is not accepted here")
-        for further in pair.more:
-            if not further.output or further.output.isspace() or further.output == output.output:
-                self.note("dropped", further.id, "says nothing that the output before it does not")
-            else:
-                text = f"{text}\n\n{self.text(further.output, further.id)}"
-                self.note("merged", further.id, "joined to the output before it")
+        if pair.more:
+            texts = [text]
+            for further in pair.more:
+                said = further.output
+                if not said or said.isspace() or said == output.output:
+                    self.note("dropped", further.id, "says nothing that the one before does not")
+                else:
+                    texts.append(self.text(said, further.id))
+                    self.note("merged", further.id, "joined to the output before it")
+            text = "\n\n".join(texts)
         if text != output.output:
             update["output"] = text
         return output.model_copy(update=update) if update else output
@@ -944,7 +523,7 @@ class _Repair:
     # -- one text, one image, one state
 
     def text(self, text: str, item_id: str) -> str:
-        if text.isascii() or _is_sendable(text):
+        if text.isascii() or is_sendable(text):
             return text
         self.note("text", item_id, "half a surrogate pair cannot be sent")
         return jsontext.heal(text)
@@ -963,7 +542,7 @@ class _Repair:
                 else:
                     kept.append(self.text(part, message.id))
             elif part.type == "image_content":
-                problem = _image_problem(part, self.rules)
+                problem = image_problem(part, self.rules)
                 if problem:
                     kept.append(_image_text(part, problem))
                     self.note("image", message.id, f"an image became text: {problem}")
@@ -1000,12 +579,12 @@ class _Repair:
         extra: dict[str, Any] = {}
         changed = False
         for key, value in item.extra.items():
-            if key not in _STATEFUL:
+            if key not in STATEFUL:
                 extra[key] = value
                 continue
             sound = None
             if key in self.keep:
-                sound = _sound_value(key, value, self.provider, self.reasoning_ids)
+                sound = sound_value(key, value, self.provider, self.reasoning_ids)
             if sound is None or sound is not value:
                 changed = True
                 self.note(
@@ -1028,7 +607,7 @@ class _Repair:
                 return
             for at, item in enumerate(unit.items):
                 if item.type == "function_call":
-                    if not _is_signed(item):
+                    if not is_signed(item):
                         extra = {**item.extra, "google": {"thought_signature": _NO_SIGNATURE}}
                         unit.items[at] = item.model_copy(update={"extra": extra})
                         self.note("state", item.id, "its thought signature is missing")
@@ -1115,3 +694,10 @@ def _object_text(arguments: str) -> str:
         return jsontext.encode(cast("dict[str, Any]", value)).decode()
     except (ValueError, OverflowError, RecursionError):
         return jsontext.encode({"invalid_json": arguments}).decode()
+
+
+def _image_text(image: ImageContent, problem: str) -> str:
+    source = image.image
+    if isinstance(source, str) and not source.startswith("data:") and len(source) <= 500:
+        return f"[image: {jsontext.heal(source)}]"
+    return f"[an image that could not be sent: {problem}]"
