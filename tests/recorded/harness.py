@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -197,7 +198,8 @@ def request_id(exchange: Exchange) -> str | None:
     for name in ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"):
         if headers.get(name):
             return headers[name]
-    return None
+    named = re.search(rb'"request_id"\s*:\s*"([^"]+)"', exchange.body)  # Anthropic says it twice
+    return named[1].decode() if named else None
 
 
 async def check_group(
@@ -206,6 +208,7 @@ async def check_group(
     read: Callable[[str, str], Reading] | Callable[[str, bytes], Reading],
     *,
     binary: bool = False,
+    only: Callable[[Exchange], bool] = lambda exchange: True,
 ) -> None:
     """Send every exchange of `group` through an `LLM` and compare it with its plain reading.
 
@@ -213,10 +216,11 @@ async def check_group(
         group: folder, e.g. ``"openai/responses"``.
         make_llm: makes the `LLM` for the address of a server.
         read: the plain reading: kind and body (text, or bytes if `binary`).
+        only: which exchanges of the group are meant.
     """
     wrong: list[str] = []
     async with replay() as server, make_llm(server.url) as llm:
-        for exchange in exchanges(group):
+        for exchange in filter(only, exchanges(group)):
             server.exchange = exchange
             body: Any = exchange.body if binary else exchange.body.decode("utf-8", "surrogatepass")
             reading = read(exchange.kind, body)

@@ -25,7 +25,7 @@ __all__ = ["BedrockHost", "DirectHost", "Host", "VertexHost", "find_host"]
 _BASE_URL: Final = "https://api.anthropic.com"
 _VERSION: Final = "2023-06-01"
 _SSE: Final = ("text/event-stream", "application/json")
-_FRAMES: Final = ("application/vnd.amazon.eventstream", "application/json")
+_FRAMES: Final = "application/vnd.amazon.eventstream"
 _BEDROCK_HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.]+")
 _VERTEX_HOST: Final = re.compile(
     r"(?:([a-z0-9-]+)-)?aiplatform\.googleapis\.com|aiplatform\.([a-z]+)\.rep\.googleapis\.com"
@@ -97,7 +97,7 @@ class BedrockHost(Host):
 
     platform = "bedrock"
     framing = "eventstream"
-    content_types = _FRAMES
+    content_types = ()  # frames prove themselves, and so does JSON
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class BedrockHost(Host):
         url = add_query(
             f"{self.base_url}/model/{quote(model, safe='')}/invoke-with-response-stream", query
         )
-        headers = {"Accept": _FRAMES[0], **headers}
+        headers = {"Accept": _FRAMES, **headers}
         if self._bearer is not None:
             headers["Authorization"] = f"Bearer {self._bearer}"
         else:

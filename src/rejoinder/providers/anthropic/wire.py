@@ -283,9 +283,9 @@ class StreamDecoder:
             block = _mapping(entry) or {}
             kind = block.get("type")
             if kind == "text":
-                found = reply.text(_word(block.get("text")), loose=True)
-                if found is not None:
-                    chunks.append(found)
+                text = _Text()
+                self._tagged(text, _word(block.get("text")), chunks, loose=True)
+                self._flush_held(text, chunks)
             elif kind == "tool_use":
                 self._emit(_Call(block), chunks)
             elif kind == "thinking":

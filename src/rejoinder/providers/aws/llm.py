@@ -247,7 +247,6 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
             decode_error=decode,
             transport=self._transport,
-            content_types=(_CONTENT_TYPE, "application/json"),
         )
 
     async def _resolved_region(self) -> str:

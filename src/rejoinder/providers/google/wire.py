@@ -296,8 +296,8 @@ class StreamDecoder:
                 self._payload(payload, chunks)
             if isinstance(self.failure, WireError):
                 self.failure = cut
-            if self.failure is None and not self._seen and self._sse.stray:
-                self.failure = decode_error(200, {}, self._sse.stray)
+            if self.failure is None and self._sse.stray:
+                self._read_stray(self._sse.stray)
         elif self._array is not None:
             if self._array.unfinished:
                 self.failure = cut
@@ -311,6 +311,14 @@ class StreamDecoder:
             )
             return
         self._end(chunks)
+
+    def _read_stray(self, stray: bytes) -> None:
+        """What stood between the events: Google writes an error there as bare JSON."""
+        answer = read_json_object(stray)
+        if answer is not None and answer.get("error") is not None:
+            self.failure = _error(answer["error"], status=None)
+        elif not self._seen:
+            self.failure = unexpected_body(stray, "server-sent events or a JSON array of replies")
 
     def _payload(self, payload: bytes, chunks: list[ChatChunk]) -> None:
         """Decode one event; a fault is stored in `failure`."""
