@@ -185,94 +185,98 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
     instructed = False
     first = last = ""
     for item in items:
-        if item.type == "message":
-            if pending:
-                return False
-            content = item.content
-            text = content[0] if len(content) == 1 else None
-            if isinstance(text, str):
-                if not text or text.isspace() or not (text.isascii() or is_sendable(text)):
+        match item.type:
+            case "message":
+                if pending:
                     return False
-            elif not _is_sound(item, rules):
-                return False
-            if item.extra and not _is_sound_state(item.extra, keep, provider, seen):
-                return False
-            role: str = item.role
-            if role == "assistant":
-                key = item.id
-                if "/" in key:
-                    key = key.split("/", 1)[0]
-                if key in keys:
-                    return False
-                keys.add(key)
-                stateful = False
-            else:
-                key = None
-                if role == "user":
-                    unsigned = False
-                elif rules.folds_instructions:
-                    role, instructed = ("user" if instructed or role == "developer" else ""), True
-                    unsigned = unsigned and not role
-                elif rules.one_instruction:
-                    if instructed:
+                content = item.content
+                text = content[0] if len(content) == 1 else None
+                if isinstance(text, str):
+                    if not text or text.isspace() or not (text.isascii() or is_sendable(text)):
                         return False
-                    role, instructed = "", True
-                elif not rules.developer and (
-                    role == "developer" or last not in ("", "system", "user")
+                elif not _is_sound(item, rules):
+                    return False
+                if item.extra and not _is_sound_state(item.extra, keep, provider, seen):
+                    return False
+                role: str = item.role
+                if role == "assistant":
+                    key = item.id
+                    if "/" in key:
+                        key = key.split("/", 1)[0]
+                    if key in keys:
+                        return False
+                    keys.add(key)
+                    stateful = False
+                else:
+                    key = None
+                    if role == "user":
+                        unsigned = False
+                    elif rules.folds_instructions:
+                        role, instructed = (
+                            ("user" if instructed or role == "developer" else ""),
+                            True,
+                        )
+                        unsigned = unsigned and not role
+                    elif rules.one_instruction:
+                        if instructed:
+                            return False
+                        role, instructed = "", True
+                    elif not rules.developer and (
+                        role == "developer" or last not in ("", "system", "user")
+                    ):
+                        return False
+                    else:
+                        role = "system"
+                    if rules.reply_after_tools and last == "tool":
+                        return False
+                if role:
+                    last = role
+                    if not first and role != "system":
+                        first = role
+            case "function_call":
+                call_id = item.call_id
+                if call_id in ids or not call_id_ok(call_id):
+                    return False
+                ids.add(call_id)
+                if item.name not in names:
+                    if not name_ok(item.name):
+                        return False
+                    names.add(item.name)
+                if item.arguments != "{}" and not is_object(item.arguments):
+                    return False
+                own = item.group_id or item.id.split("/", 1)[0]
+                if own != key:
+                    if own in keys or (stateful and rules.state not in item.extra):
+                        return False
+                    keys.add(own)
+                    key = own
+                    stateful = False
+                    unsigned = unsigned or (signatures and not is_signed(item))
+                elif signatures and last == "assistant" and not pending:
+                    unsigned = unsigned or not is_signed(item)
+                if item.extra:
+                    if not _is_sound_state(item.extra, keep, provider, seen):
+                        return False
+                    stateful = stateful or (blocks and not pending and rules.state in item.extra)
+                pending[call_id] = item.name
+                first = first or "assistant"
+            case "function_call_output":
+                name = pending.pop(item.call_id, None)
+                if name is None or (rules.output_names and item.name != name):
+                    return False
+                text = item.output
+                if not (text.isascii() or is_sendable(text)):
+                    return False
+                if (not text or text.isspace()) and not (
+                    rules.blank_outputs and (rules.blank_errors or not item.is_error)
                 ):
                     return False
-                else:
-                    role = "system"
-                if rules.reply_after_tools and last == "tool":
-                    return False
-            if role:
-                last = role
-                if not first and role != "system":
-                    first = role
-        elif item.type == "function_call":
-            call_id = item.call_id
-            if call_id in ids or not call_id_ok(call_id):
-                return False
-            ids.add(call_id)
-            if item.name not in names:
-                if not name_ok(item.name):
-                    return False
-                names.add(item.name)
-            if item.arguments != "{}" and not is_object(item.arguments):
-                return False
-            own = item.group_id or item.id.split("/", 1)[0]
-            if own != key:
-                if own in keys or (stateful and rules.state not in item.extra):
-                    return False
-                keys.add(own)
-                key = own
                 stateful = False
-                unsigned = unsigned or (signatures and not is_signed(item))
-            elif signatures and last == "assistant" and not pending:
-                unsigned = unsigned or not is_signed(item)
-            if item.extra:
-                if not _is_sound_state(item.extra, keep, provider, seen):
-                    return False
-                stateful = stateful or (blocks and not pending and rules.state in item.extra)
-            pending[call_id] = item.name
-            first = first or "assistant"
-        elif item.type == "function_call_output":
-            name = pending.pop(item.call_id, None)
-            if name is None or (rules.output_names and item.name != name):
-                return False
-            text = item.output
-            if not (text.isascii() or is_sendable(text)):
-                return False
-            if (not text or text.isspace()) and not (
-                rules.blank_outputs and (rules.blank_errors or not item.is_error)
-            ):
-                return False
-            stateful = False
-            last = "tool"
-        elif item.type == "agent_handoff" or item.type == "agent_config_update":
-            pass
-        else:
-            refuse_item(item, getattr(item, "type", None))
+                last = "tool"
+            case "agent_handoff" | "agent_config_update":
+                pass
+            case _:
+                refuse_item(item, getattr(item, "type", None))
     if pending or unsigned or not last:
         return False
     if rules.first_user and first != "user":

@@ -240,59 +240,60 @@ class _Repair:
         epoch = 0  # grows with each message; what lies between two messages is one step
         current: _Turn | None = None
         for position, item in enumerate(items):
-            if item.type == "message":
-                epoch += 1
-                if item.role != "assistant":
-                    turns.append(item)
-                    current = None
-                    continue
-                key = group_key(item)
-                turn = newest.get(key)
-                if turn is None or turn.message is not None:
-                    newest[key] = turn = _Turn(key, epoch, item)
-                    turns.append(turn)
-                else:
-                    self.note("moved", item.id, "before the calls of its turn")
-                    turn.message = item
-                current = turn
-            elif item.type == "function_call":
-                key = group_key(item)
-                turn = newest.get(key)
-                if turn is None:
-                    if current is not None and self.belongs(current, item):
-                        self.note("id", item.id, "grouped with the calls before it")
-                        turn = current
-                    else:
-                        turn = _Turn(key, epoch)
+            match item.type:
+                case "message":
+                    epoch += 1
+                    if item.role != "assistant":
+                        turns.append(item)
+                        current = None
+                        continue
+                    key = group_key(item)
+                    turn = newest.get(key)
+                    if turn is None or turn.message is not None:
+                        newest[key] = turn = _Turn(key, epoch, item)
                         turns.append(turn)
-                    newest[key] = turn
-                elif turn is not current and turn.epoch != epoch:
-                    self.note("moved", item.id, "to the rest of its turn")
-                current = turn
-                pair = _Pair(item)
-                turn.pairs.append(pair)
-                if (early := calls.called(pair, epoch)) is not None:
-                    place, pair.output = early
-                    turns[place] = None
-                    self.note("moved", pair.output.id, "behind its call")
-            elif item.type == "function_call_output":
-                meant = calls.answered(item.call_id)
-                if meant is not None:
-                    pair, called_in = meant
-                    pair.output, pair.position = item, position
-                    if called_in != epoch:
-                        self.note("moved", item.id, "behind its call")
-                elif (answered := calls.latest(item.call_id)) is not None:
-                    if answered.more is None:
-                        answered.more = []
-                    answered.more.append(item)
-                else:
-                    calls.came_early(item, len(turns))
-                    turns.append(item)
-            elif item.type == "agent_handoff" or item.type == "agent_config_update":
-                pass
-            else:
-                refuse_item(item, getattr(item, "type", None))
+                    else:
+                        self.note("moved", item.id, "before the calls of its turn")
+                        turn.message = item
+                    current = turn
+                case "function_call":
+                    key = group_key(item)
+                    turn = newest.get(key)
+                    if turn is None:
+                        if current is not None and self.belongs(current, item):
+                            self.note("id", item.id, "grouped with the calls before it")
+                            turn = current
+                        else:
+                            turn = _Turn(key, epoch)
+                            turns.append(turn)
+                        newest[key] = turn
+                    elif turn is not current and turn.epoch != epoch:
+                        self.note("moved", item.id, "to the rest of its turn")
+                    current = turn
+                    pair = _Pair(item)
+                    turn.pairs.append(pair)
+                    if (early := calls.called(pair, epoch)) is not None:
+                        place, pair.output = early
+                        turns[place] = None
+                        self.note("moved", pair.output.id, "behind its call")
+                case "function_call_output":
+                    meant = calls.answered(item.call_id)
+                    if meant is not None:
+                        pair, called_in = meant
+                        pair.output, pair.position = item, position
+                        if called_in != epoch:
+                            self.note("moved", item.id, "behind its call")
+                    elif (answered := calls.latest(item.call_id)) is not None:
+                        if answered.more is None:
+                            answered.more = []
+                        answered.more.append(item)
+                    else:
+                        calls.came_early(item, len(turns))
+                        turns.append(item)
+                case "agent_handoff" | "agent_config_update":
+                    pass
+                case _:
+                    refuse_item(item, getattr(item, "type", None))
         return self.distinct(turns)
 
     def belongs(self, turn: _Turn, call: FunctionCall) -> bool:
@@ -305,9 +306,9 @@ class _Repair:
         return (
             self.rules.blocks
             and bool(turn.pairs)
+            and turn.pairs[0].output is turn.pairs[-1].output is None
             and state in turn.pairs[0].call.extra
             and state not in call.extra
-            and all(pair.output is None for pair in turn.pairs)
         )
 
     def distinct(
@@ -393,6 +394,9 @@ class _Repair:
     # -- one turn
 
     def user(self, message: ChatMessage, units: list[_Unit]) -> None:
+        if _is_plain(message):
+            units.append(_Unit("user", "user", [message]))
+            return
         content, _ = self.content(message, shows_images=True)
         if _holds_something(content):
             units.append(_Unit("user", "user", [self.updated(message, content, "user")]))
@@ -429,9 +433,12 @@ class _Repair:
         return instructed
 
     def assistant(self, turn: _Turn, new_ids: dict[int, str], units: list[_Unit]) -> None:
+        message = turn.message
+        if message is not None and not turn.pairs and _is_plain(message, turn.key):
+            units.append(_Unit("assistant", "assistant", [message]))
+            return
         items: list[ChatItem] = []
         images: list[ImageContent] = []
-        message = turn.message
         if message is not None:
             content, images = self.content(message, shows_images=self.rules.assistant_images)
             fixed = self.updated(message, content, "assistant", key=turn.key)
@@ -445,7 +452,8 @@ class _Repair:
             items.append(call)
             outputs.append((pair.position, self.output(pair, call)))
         # Outputs keep their order; those that were added come last.
-        outputs.sort(key=lambda entry: (entry[1].id in self.added, entry[0]))
+        if len(outputs) > 1:
+            outputs.sort(key=lambda entry: (entry[1].id in self.added, entry[0]))
         items.extend(output for _, output in outputs)
         if items:
             units.append(_Unit("assistant", "tool" if outputs else "assistant", items))
@@ -665,6 +673,20 @@ class _Repair:
 def _user(content: str | Sequence[ChatContent], beside: ChatItem) -> ChatMessage:
     parts: list[ChatContent] = [content] if isinstance(content, str) else list(content)
     return ChatMessage(role="user", content=parts, created_at=beside.created_at)
+
+
+def _is_plain(message: ChatMessage, key: str = "") -> bool:
+    """Most messages are: one sound text, no state, and the right key if one is given."""
+    content = message.content
+    if message.extra or len(content) != 1 or (key and group_key(message) != key):
+        return False
+    text = content[0]
+    return (
+        isinstance(text, str)
+        and bool(text)
+        and not text.isspace()
+        and (text.isascii() or is_sendable(text))
+    )
 
 
 def _holds_something(content: list[ChatContent]) -> bool:
