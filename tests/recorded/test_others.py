@@ -19,6 +19,22 @@ def claude(url: str) -> Any:
     return anthropic.LLM(model="recorded", api_key="recorded", base_url=url)
 
 
+def claude_on_azure(url: str) -> Any:
+    return anthropic.LLM.with_azure(model="recorded", api_key="recorded", base_url=url)
+
+
+def claude_on_vertex(url: str) -> Any:
+    return anthropic.LLM.with_vertex(
+        model="recorded", project="recorded", access_token="recorded", base_url=url
+    )
+
+
+HOSTS = {
+    "azure-anthropic/messages": claude_on_azure,
+    "vertex-anthropic/messages": claude_on_vertex,
+}
+
+
 def claude_on_bedrock(url: str) -> Any:
     return anthropic.LLM.with_bedrock(
         model="recorded", api_key="recorded", api_secret="recorded", base_url=url
@@ -49,7 +65,7 @@ def test_recordings_are_there() -> None:
 
 @pytest.mark.parametrize("group", [g for g in groups(("messages",)) if not g.startswith("bedrock")])
 async def test_messages(group: str) -> None:
-    await check_group(group, claude, messages, binary=True)
+    await check_group(group, HOSTS.get(group, claude), messages, binary=True)
 
 
 async def test_messages_on_bedrock() -> None:
