@@ -2,8 +2,8 @@
 
 - `ScriptedLLM`: a model that says what the test wrote down.
 - `FaultServer`: a provider on the loopback interface that misbehaves on command, to the byte.
-- `RecordingTransport`, `ReplayTransport`: real exchanges kept on disk, without secrets, and played
-  back with their timing.
+- `record`, `replay` (behind them `RecordingTransport`, `ReplayTransport`): real exchanges kept on
+  disk, without secrets, and played back with their timing.
 - `every_cut`, `outcome`: prove that a decoder does not care where reads end.
 - `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
 
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from rejoinder.testing.faults import OUTCOMES, Answer, Call, Fault, FaultServer, Usage
     from rejoinder.testing.leaks import LeakError, measure_memory, no_leaks
     from rejoinder.testing.network import NetworkForbiddenError, forbid_network
-    from rejoinder.testing.record import (
+    from rejoinder.testing.recording import (
         Exchange,
         RecordingTransport,
         load_exchange,
         load_exchanges,
+        record,
         save_exchange,
     )
-    from rejoinder.testing.replay import ReplayMismatchError, ReplayTransport
+    from rejoinder.testing.replaying import ReplayMismatchError, ReplayTransport, replay
     from rejoinder.testing.scripted import ScriptedLLM, ScriptExhaustedError
 
 _PLACES = {
@@ -49,14 +50,15 @@ _PLACES = {
     "faults": ("OUTCOMES", "Answer", "Call", "Fault", "FaultServer", "Usage"),
     "leaks": ("LeakError", "measure_memory", "no_leaks"),
     "network": ("NetworkForbiddenError", "forbid_network"),
-    "record": (
+    "recording": (
         "Exchange",
         "RecordingTransport",
         "load_exchange",
         "load_exchanges",
+        "record",
         "save_exchange",
     ),
-    "replay": ("ReplayMismatchError", "ReplayTransport"),
+    "replaying": ("ReplayMismatchError", "ReplayTransport", "replay"),
     "scripted": ("ScriptExhaustedError", "ScriptedLLM"),
 }
 _HOMES = {name: module for module, names in _PLACES.items() for name in names}
@@ -86,6 +88,8 @@ __all__ = [
     "no_leaks",
     "outcome",
     "random_cuts",
+    "record",
+    "replay",
     "save_exchange",
     "sized_cuts",
 ]

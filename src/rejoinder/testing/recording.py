@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 from zlib import crc32
 
 from rejoinder.errors import APIError
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request
+
+if TYPE_CHECKING:
+    from rejoinder.llm.llm import LLM
 
 __all__ = [
     "Exchange",
@@ -31,6 +34,7 @@ __all__ = [
     "RecordingTransport",
     "load_exchange",
     "load_exchanges",
+    "record",
     "save_exchange",
 ]
 
@@ -265,6 +269,25 @@ class RecordingTransport:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         await asyncio.shield(task)
+
+
+def record(llm: LLM[Any], path: str | Path, *, secrets: Iterable[str] = ()) -> RecordingTransport:
+    """Record every exchange of `llm` from now on into the folder `path`.
+
+    Raises:
+        TypeError: `llm` does not talk HTTP through this package.
+    """
+    transport = RecordingTransport(transport_of(llm), path, secrets=secrets)
+    llm._transport = transport  # pyright: ignore[reportAttributeAccessIssue]  the checked one
+    return transport
+
+
+def transport_of(llm: LLM[Any]) -> HttpTransport:
+    """Through what `llm` sends. Raises `TypeError` if it sends nothing by HTTP."""
+    transport = getattr(llm, "_transport", None)
+    if transport is None or not hasattr(transport, "send"):
+        raise TypeError(f"{type(llm).__module__}.{type(llm).__name__} sends nothing by HTTP itself")
+    return transport
 
 
 class _Recorder:

@@ -2,10 +2,10 @@
 
 ::
 
-    transport = ReplayTransport("recordings/weather")
-    llm = openai.LLM(model="gpt-4.1", api_key="any", transport=transport)
+    llm = openai.LLM(model="gpt-4.1", api_key="any")
+    recording = replay(llm, "recordings/weather")
     ...
-    transport.assert_used_up()
+    recording.assert_used_up()
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rejoinder import errors
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
-from rejoinder.testing.record import Exchange, RecordedError, load_exchanges
+from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges, transport_of
 from rejoinder.transport.http import HttpResponse, Request
 
-__all__ = ["ReplayMismatchError", "ReplayTransport"]
+if TYPE_CHECKING:
+    from rejoinder.llm.llm import LLM
+
+__all__ = ["ReplayMismatchError", "ReplayTransport", "replay"]
 
 
 class ReplayMismatchError(LookupError):
@@ -111,6 +114,26 @@ class ReplayTransport:
                 return exchange if self._repeat else self._left.pop(index)
         left = ", ".join(_name(exchange) for exchange in self._left) or "nothing"
         raise ReplayMismatchError(f"no recording for {request.method} {path}; left: {left}")
+
+
+def replay(
+    llm: LLM[Any],
+    source: str | Path | Iterable[Exchange],
+    *,
+    speed: float = math.inf,
+    repeat: bool = False,
+) -> ReplayTransport:
+    """Let `llm` hear recordings from now on, instead of its provider. For the arguments see
+    `ReplayTransport`.
+
+    Raises:
+        TypeError: `llm` does not talk HTTP through this package.
+        ValueError: a file is no recording.
+    """
+    transport_of(llm)
+    transport = ReplayTransport(source, speed=speed, repeat=repeat)
+    llm._transport = transport  # pyright: ignore[reportAttributeAccessIssue]  the checked one
+    return transport
 
 
 class _ReplayedResponse:
