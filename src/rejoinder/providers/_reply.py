@@ -42,6 +42,8 @@ class Reply:
 
     def text(self, text: str, loose: bool = False) -> ChatChunk | None:
         """A chunk of spoken text. `loose`: it may hold halves of surrogate pairs."""
+        if not text:
+            return None  # no output: it must not keep a silent server alive
         self.progress += 1
         if loose or self._half:
             text, self._half = _joined(self._half, text)
@@ -52,6 +54,8 @@ class Reply:
 
     def thinking(self, text: str, loose: bool = False) -> ChatChunk | None:
         """A chunk of visible reasoning."""
+        if not text:
+            return None
         self.progress += 1
         if loose or self._half_thought:
             text, self._half_thought = _joined(self._half_thought, text)
