@@ -435,7 +435,7 @@ def _blame(
         try:
             _model("Probe", {field: definition}).model_json_schema(schema_generator=_QuietSchema)
         except PydanticUserError as reason:
-            why = str(reason).split("\n", 1)[0]
+            why = str(reason).split("\n", 1)[0].split(". ", 1)[0]
             raise TypeError(
                 f"tool `{label}`, parameter `{names.get(field, field)}`: no JSON schema can "
                 f"describe {definition[0]!r} ({why}); use a plain type, a pydantic model, a "
