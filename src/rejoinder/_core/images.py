@@ -267,20 +267,20 @@ def _rgb(frame: VideoFrameLike) -> Image:
     size = (frame.width, frame.height)
     data = frame.data
     kind = VideoBufferType(frame.type)
-    match kind:
-        case VideoBufferType.RGBA:
-            return module.frombuffer("RGB", size, data, "raw", "RGBX", 0, 1)
-        case VideoBufferType.BGRA:
-            return module.frombuffer("RGB", size, data, "raw", "BGRX", 0, 1)
-        case VideoBufferType.ARGB:
-            return module.frombuffer("RGB", size, data, "raw", "XRGB", 0, 1)
-        case VideoBufferType.ABGR:
-            return module.frombuffer("RGB", size, data, "raw", "XBGR", 0, 1)
-        case VideoBufferType.RGB24:
-            return module.frombuffer("RGB", size, data, "raw", "RGB", 0, 1)
-        case _:
-            return _rgb_of_yuv(module, frame, kind)
+    layout = _PACKED.get(kind)
+    if layout is None:
+        return _rgb_of_yuv(module, frame, kind)
+    return module.frombytes("RGB", size, bytes(data), "raw", layout)
 
+
+# In Pillow's names; X is the byte of the alpha channel, which is dropped.
+_PACKED = {
+    VideoBufferType.RGBA: "RGBX",
+    VideoBufferType.BGRA: "BGRX",
+    VideoBufferType.ARGB: "XRGB",
+    VideoBufferType.ABGR: "XBGR",
+    VideoBufferType.RGB24: "RGB",
+}
 
 # BT.601 in studio range, as WebRTC sends it, stretched to the full range Pillow expects.
 _LUMA = [min(255, max(0, round((value - 16) * 255 / 219))) for value in range(256)]
@@ -305,11 +305,8 @@ def _rgb_of_yuv(module: Any, frame: VideoFrameLike, kind: VideoBufferType) -> Im
         planes = (bytes(both[0::2]), bytes(both[1::2]))
     else:
         planes = (bytes(data[luma : luma + area]), bytes(data[luma + area : luma + 2 * area]))
-    y = module.frombuffer("L", (width, height), bytes(data[:luma]), "raw", "L", 0, 1).point(_LUMA)
-    chroma = [
-        module.frombuffer("L", chroma_size, plane, "raw", "L", 0, 1).point(_CHROMA)
-        for plane in planes
-    ]
+    y = module.frombytes("L", (width, height), bytes(data[:luma])).point(_LUMA)
+    chroma = [module.frombytes("L", chroma_size, plane).point(_CHROMA) for plane in planes]
     if chroma_size != (width, height):
         full = (2 * chroma_size[0], height if chroma_size[1] == height else 2 * chroma_size[1])
         chroma = [
