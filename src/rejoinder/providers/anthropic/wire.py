@@ -84,7 +84,7 @@ _MAX_KEPT: Final = 1 << 24
 _MAX_BLOCKS: Final = 10_000
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     type: str | None = None
     text: str | None = None
     thinking: str | None = None
@@ -94,7 +94,7 @@ class _Delta(msgspec.Struct):
     stop_details: Any = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str = ""
     index: int = 0
     delta: _Delta | None = None
@@ -471,6 +471,8 @@ class StreamDecoder:
 
     def _tagged(self, block: _Text, text: str, chunks: list[ChatChunk], loose: bool) -> None:
         """Text of a block that has not been seen to be plain."""
+        if not text:
+            return
         text = block.held + text
         block.held = ""
         if block.mode == "start":
