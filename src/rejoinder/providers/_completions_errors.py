@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from rejoinder._core import jsontext
-from rejoinder.errors import APIError, APIStatusError, RefusalError
+from rejoinder.errors import APIError, APIStatusError, RefusalError, WireError
 from rejoinder.providers._reply import asked_pause, plain_text
 
 __all__ = ["bare_error", "decode_error", "error_from", "error_in_text", "message_of"]
@@ -78,6 +78,10 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
         body: of any kind, as far as it was read.
     """
     error: APIError
+    if status < 400:
+        found = headers.get("content-type", "an answer without a type")
+        shown = plain_text(body)
+        return WireError(f"expected server-sent events, got {found}: {shown}", body=shown)
     try:
         value = jsontext.decode(body)
     except ValueError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk
@@ -50,7 +50,7 @@ class StreamDecoder(Protocol):
 Build: TypeAlias = Callable[[], Awaitable[Request]]
 DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
 
-_GRACE = 2.0
+_GRACE = 0.5
 """Seconds that the usage may follow a whole answer."""
 
 _ERROR_BODY_LIMIT = 1 << 16
@@ -105,9 +105,10 @@ class WireStream(LLMStream):
                 if status >= 300 or not self._is_stream(response):
                     raise await self._read_error(response)
                 await self._read(response)
-            except APIStatusError as error:
-                if error.request_id is None:
+            except APIError as error:
+                if isinstance(error, APIStatusError) and error.request_id is None:
                     error.request_id = request_id(response.headers)
+                _hide_secrets(error, request.headers)
                 raise
 
     async def _read(self, response: HttpResponse) -> None:
@@ -136,6 +137,7 @@ class WireStream(LLMStream):
     async def _read_rest(self, response: HttpResponse, decoder: StreamDecoder) -> None:
         """The answer is whole; what may follow is the usage. A server that neither sends it nor
         closes must not keep anybody waiting, and one that dies now has done its work."""
+        self._paused = True  # no further output is owed: the limits on silence must not strike
         try:
             async with asyncio.timeout(_GRACE):
                 while data := await response.read_some():
@@ -145,6 +147,8 @@ class WireStream(LLMStream):
                         return
         except (TimeoutError, APIConnectionError):
             return
+        finally:
+            self._paused = False
 
     def _is_stream(self, response: HttpResponse) -> bool:
         expected = self._content_types
@@ -172,3 +176,28 @@ def request_id(headers: Mapping[str, str]) -> str | None:
         if value:
             return value
     return None
+
+
+_SECRET_FIELDS = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token")
+
+
+def _hide_secrets(error: APIError, headers: Mapping[str, str]) -> None:
+    """Servers quote the key they did not like, and errors end up in logs."""
+    for name, value in headers.items():
+        if name.lower() in _SECRET_FIELDS:
+            secret = value.rpartition(" ")[2]
+            if len(secret) >= 6 and (secret in error.message or secret in repr(error.body)):
+                error.message = error.message.replace(secret, "***")
+                error.args = (error.message,)
+                error.body = _without(secret, error.body)
+
+
+def _without(secret: str, value: object) -> object:
+    if isinstance(value, str):
+        return value.replace(secret, "***")
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[object, object]", value)
+        return {key: _without(secret, entry) for key, entry in entries.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without(secret, entry) for entry in cast("list[object]", value)]
+    return value

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from rejoinder._core import formats, jsontext
 from rejoinder._core.items import ChatItem
 from rejoinder._core.repair import PROVIDERS, repair
-from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice, ToolContext
 from rejoinder.providers._history import Body
@@ -54,6 +54,19 @@ ReasoningEffort: TypeAlias = str
 """``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"``: models differ."""
 Verbosity: TypeAlias = str
 """``"low"``, ``"medium"`` or ``"high"``."""
+
+# What answers of clones were seen to be labelled as. The decoder itself knows a whole JSON answer
+# and a web page from a stream; a picture it would take for a very long line.
+_CONTENT_TYPES = (
+    "text/event-stream",
+    "application/json",
+    "application/octet-stream",
+    "application/x-ndjson",
+    "binary/octet-stream",
+    "text/event_stream",
+    "text/html",
+    "text/plain",
+)
 
 # Fields that clones send and want back in `extra_content` (Gemini's signatures, for one).
 _FOREIGN_STATE = ("google", "livekit", "xai")
@@ -338,21 +351,15 @@ class LLM(llm.LLM[Any]):
             conn_options=conn_options,
             build=build,
             decoder=lambda: self._decoder(may_be_empty),
-            decode_error=self._decode_error,
+            decode_error=wire.decode_error,
             transport=self._transport,
+            content_types=_CONTENT_TYPES,
         )
 
     def _decoder(self, may_be_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
         if self._api == "responses":
             return responses_wire.StreamDecoder(allow_empty=may_be_empty)
         return wire.StreamDecoder(allow_empty=may_be_empty, trust_done=self._trust_done)
-
-    def _decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-        secret = self._access.key
-        if isinstance(secret, str) and secret:
-            # Servers quote the key they did not like; errors end up in logs.
-            body = body.replace(secret.encode(), b"***")
-        return wire.decode_error(status, headers, body)
 
     def _specs(self, tools: list[Any]) -> list[dict[str, Any]]:
         return ToolContext(tools).parse_function_tools(
