@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from rejoinder._core.diff import DiffOps, compute_chat_ctx_diff
+from rejoinder._core.diff import _compute_lcs as _compute_lcs  # reachable here in the reference
+from rejoinder._core.images import SerializedImage, serialize_image
 from rejoinder.llm._execution import (
     FunctionCallResult,
     execute_function_call,
@@ -30,11 +33,14 @@ from rejoinder.wire.tags import (
 __all__ = [
     "THINK_TAG_END",
     "THINK_TAG_START",
+    "DiffOps",
     "FunctionCallResult",
     "ResponseFormatT",
+    "SerializedImage",
     "ThinkingTokenFilter",
     "build_legacy_openai_schema",
     "build_strict_openai_schema",
+    "compute_chat_ctx_diff",
     "execute_function_call",
     "function_arguments_to_pydantic_model",
     "is_context_type",
@@ -42,8 +48,12 @@ __all__ = [
     "make_function_call_output",
     "parse_function_arguments",
     "prepare_function_arguments",
+    "serialize_image",
     "strip_thinking_tokens",
     "to_openai_response_format",
     "to_response_format_param",
     "validated_arguments",
 ]
+
+for _public in (DiffOps, SerializedImage, compute_chat_ctx_diff, serialize_image):
+    _public.__module__ = __name__
