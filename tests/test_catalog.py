@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +15,9 @@ from rejoinder.providers import openai
 
 
 @pytest.fixture
-def own_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "_registered", {})
-    yield
+    return
 
 
 async def test_a_name_makes_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
