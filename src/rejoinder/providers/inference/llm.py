@@ -41,6 +41,9 @@ _BASE_URL: Final = "https://agent-gateway.livekit.cloud/v1"
 _STAGING_URL: Final = "https://agent-gateway.staging.livekit.cloud/v1"
 _FOREIGN_STATE: Final = ("google", "livekit", "xai")
 
+# JSON, because an error with status 200 can be read as one.
+_CONTENT_TYPES = ("text/event-stream", "application/json", "application/octet-stream")
+
 
 class LLMStream(WireStream):
     """One reply of the gateway."""
@@ -198,6 +201,7 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
             decode_error=decode_error,
             transport=self._transport,
+            content_types=_CONTENT_TYPES,
         )
 
     async def _prewarm_impl(self) -> None:

@@ -35,6 +35,9 @@ __all__ = ["LLM", "LLMStream"]
 
 _BASE_URL: Final = "https://api.mistral.ai/v1"
 
+# JSON, because an error with status 200 can be read as one.
+_CONTENT_TYPES = ("text/event-stream", "application/json", "application/octet-stream")
+
 
 class LLMStream(WireStream):
     """One reply of a Mistral model."""
@@ -161,6 +164,7 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
             decode_error=decode_error,
             transport=self._transport,
+            content_types=_CONTENT_TYPES,
         )
 
     async def _prewarm_impl(self) -> None:
