@@ -7,7 +7,6 @@ JSON is repaired only where it can mean one thing; a text that was cut off is no
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import inspect
 import json
@@ -15,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from rejoinder._core.schema import Plan, raw_context_parameters
@@ -678,10 +677,9 @@ def _compact(value: Any) -> str:
 
 
 def structured_text(value: Any) -> str | None:
-    """JSON for a pydantic model, a dataclass, and plain values that hold such; else ``None``."""
-    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-        try:
-            return to_json(value, by_alias=True).decode()
-        except (ValueError, TypeError):
-            return None
-    return None
+    """JSON for what is no plain Python value: models, dataclasses, dates, lists of such; ``None``
+    for what JSON cannot say."""
+    try:
+        return to_json(value, by_alias=True).decode()
+    except (ValueError, TypeError, RecursionError):
+        return None

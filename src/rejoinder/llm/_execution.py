@@ -98,8 +98,7 @@ async def execute_function_call(
         _canonicalise(call)
         return make_function_call_output(fnc_call=call, output=None, exception=error)
     except Exception as error:
-        logger.exception("the arguments of the tool %r could not be prepared", call.name)
-        return make_function_call_output(fnc_call=call, output=None, exception=error)
+        return _failed(call, error)
     _canonicalise(call)
 
     seconds = options.timeout if options.timeout is not None else timeout
@@ -186,8 +185,6 @@ def _heard(task: asyncio.Task[Any]) -> None:
 
 
 def _failed(call: FunctionCall, error: BaseException) -> FunctionCallResult:
-    if not isinstance(error, ToolError | StopResponse):
-        logger.error("the tool %r failed", call.name, exc_info=error)
     return make_function_call_output(fnc_call=call, output=None, exception=error)
 
 
@@ -228,6 +225,8 @@ def make_function_call_output(
                     f"`{fnc_call.name}` failed with an internal error. "
                     "Calling it again in the same way may not help"
                 )
+                if message is None:
+                    logger.error("the tool %r failed", fnc_call.name, exc_info=exception)
     else:
         try:
             text = _as_text(output)
