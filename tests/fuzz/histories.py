@@ -58,7 +58,7 @@ CALL_IDS = [
     "toolu_01ABC",
 ]
 NAMES = ["get_weather", "lookup", "", "bad name!", "9lives", "n" * 100, "ünï", "a.b:c"]
-FOREIGN = "FOREIGN_SIGNATURE"
+RS_2 = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "SIG_oai"}
 STATES: list[dict[str, Any]] = [
     {"anthropic": {"thinking": [{"type": "thinking", "thinking": "hm", "signature": "SIG_ant"}]}},
     {"anthropic": {"thinking": [{"type": "redacted_thinking", "data": "SIG_ant"}]}},
@@ -71,7 +71,8 @@ STATES: list[dict[str, Any]] = [
     {"google": {"thought_signature": 5}},
     {"google": None},
     {"openai": {"reasoning_items": [{"type": "reasoning", "id": "rs_1", "summary": []}]}},
-    {"openai": {"reasoning_items": [{"type": "reasoning", "encrypted_content": "SIG_oai"}, None]}},
+    {"openai": {"reasoning_items": [RS_2, None]}},
+    {"openai": {"reasoning_items": [{"type": "reasoning", "id": "rs_3"}]}},
     {"openai": {"phase": "final_answer"}},
     {"aws": {"reasoning": [{"reasoningText": {"text": "hm", "signature": "SIG_aws"}}]}},
     {"aws": {"reasoning": [{"reasoningContent": {"redactedContent": "U0lHX2F3cw=="}}]}},

@@ -396,7 +396,14 @@ def _is_new(entry: dict[str, Any], seen: set[str]) -> bool:
 
 
 def _is_reasoning_item(entry: Any) -> bool:
-    return isinstance(entry, dict) and cast("dict[str, Any]", entry).get("type") == "reasoning"
+    if not isinstance(entry, dict):
+        return False
+    held = cast("dict[str, Any]", entry)
+    return (
+        held.get("type") == "reasoning"
+        and isinstance(held.get("summary"), list)
+        and (_is_text(held.get("id")) or _is_text(held.get("encrypted_content")))
+    )
 
 
 def _is_reasoning_block(entry: Any) -> bool:

@@ -457,6 +457,11 @@ class _Responses(_Check):
                     answered.add(call_id)
                 if not isinstance(item.get("output"), (str, list)):
                     self.add(f"{path}.output", "missing")
+            elif kind == "reasoning":
+                if not isinstance(item.get("summary"), list):
+                    self.add(f"{path}.summary", "missing")
+                if not item.get("id") and not item.get("encrypted_content"):
+                    self.add(path, "neither an id nor encrypted content")
             elif not isinstance(kind, str):
                 self.add(f"{path}.type", "missing")
         if thought:
