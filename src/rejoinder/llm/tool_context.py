@@ -23,6 +23,7 @@ from typing import (
     TypeAlias,
     cast,
     overload,
+    runtime_checkable,
 )
 
 from typing_extensions import ParamSpec, TypeIs, TypeVar
@@ -101,6 +102,7 @@ class _RawFunctionToolMeta(_ProtocolMeta):
         return hasattr(instance, _RAW_INFO)
 
 
+@runtime_checkable
 class FunctionTool(Protocol[P, R], metaclass=_FunctionToolMeta):
     """A function decorated with `function_tool`: its schema comes from its signature."""
 
@@ -127,6 +129,7 @@ class FunctionTool(Protocol[P, R], metaclass=_FunctionToolMeta):
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any: ...
 
 
+@runtime_checkable
 class RawFunctionTool(Protocol[P, R], metaclass=_RawFunctionToolMeta):
     """A function decorated with `function_tool(raw_schema=...)`: its schema was written by hand,
     and it gets the model's arguments as they are, in the parameter ``raw_arguments``."""
