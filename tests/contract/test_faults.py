@@ -13,7 +13,7 @@ import pytest
 from contract.rows import KEY, ROWS, Row
 from rejoinder.errors import APIError, APIStatusError
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.testing.faults import OUTCOMES, Answer, Fault, FaultServer
+from rejoinder.testing.faults import Answer, Fault, FaultServer, outcome_of
 from rejoinder.testing.leaks import Holdings
 from rejoinder.types import APIConnectOptions
 
@@ -61,7 +61,7 @@ async def test_a_fault_has_its_outcome(
     if fault in row.differs:
         pytest.skip(row.differs[fault])
     caplog.set_level(logging.DEBUG)
-    expected = OUTCOMES[fault]
+    expected = outcome_of(fault, row.format)
     patience = SHORT if fault in STALLS else LONG
     options = APIConnectOptions(max_retry=0, timeout=patience)
     loop = asyncio.get_running_loop()

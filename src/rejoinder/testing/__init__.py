@@ -24,7 +24,15 @@ if TYPE_CHECKING:
         random_cuts,
         sized_cuts,
     )
-    from rejoinder.testing.faults import OUTCOMES, Answer, Call, Fault, FaultServer, Usage
+    from rejoinder.testing.faults import (
+        OUTCOMES,
+        Answer,
+        Call,
+        Fault,
+        FaultServer,
+        Usage,
+        outcome_of,
+    )
     from rejoinder.testing.leaks import LeakError, measure_memory, no_leaks
     from rejoinder.testing.network import NetworkForbiddenError, forbid_network
     from rejoinder.testing.recording import (
@@ -47,7 +55,7 @@ _PLACES = {
         "random_cuts",
         "sized_cuts",
     ),
-    "faults": ("OUTCOMES", "Answer", "Call", "Fault", "FaultServer", "Usage"),
+    "faults": ("OUTCOMES", "Answer", "Call", "Fault", "FaultServer", "Usage", "outcome_of"),
     "leaks": ("LeakError", "measure_memory", "no_leaks"),
     "network": ("NetworkForbiddenError", "forbid_network"),
     "recording": (
@@ -87,6 +95,7 @@ __all__ = [
     "measure_memory",
     "no_leaks",
     "outcome",
+    "outcome_of",
     "random_cuts",
     "record",
     "replay",

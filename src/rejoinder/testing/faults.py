@@ -53,6 +53,7 @@ __all__ = [
     "Outcome",
     "ReceivedRequest",
     "Usage",
+    "outcome_of",
 ]
 
 
@@ -282,8 +283,19 @@ OUTCOMES: Final[Mapping[Fault, Outcome]] = {
     Fault.REDIRECT_LOOP: Outcome((APIStatusError,), 307, retryable=False),
     Fault.REDIRECT_AWAY: Outcome(),
 }
-"""What each fault leads to, on every provider, with ``max_retry=0``. ``None`` in an outcome: not
-fixed, because it depends on what the bytes happen to be."""
+"""What each fault leads to, on every provider, with ``max_retry=0``; `outcome_of` knows the few
+exceptions. ``None`` in an outcome: not fixed, because it depends on what the bytes happen to be."""
+
+_EXCEPTIONS: Final[Mapping[tuple[Fault, Format], Outcome]] = {
+    # Frames with checksums prove what they are; the label is not asked.
+    (Fault.WRONG_CONTENT_TYPE, "bedrock"): Outcome(),
+}
+
+
+def outcome_of(fault: Fault, format: Format) -> Outcome:
+    """What `fault` leads to in a client of this `format`, with ``max_retry=0``."""
+    return _EXCEPTIONS.get((fault, format)) or OUTCOMES[fault]
+
 
 _STATUS: Final = {
     Fault.STATUS_400: 400,
