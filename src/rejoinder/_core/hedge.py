@@ -26,9 +26,9 @@ class Hedge:
         delay: seconds of silence; ``None`` learns it.
         percentile: of the first model's recent times to first token, if it is learned. 0.98 means
             that two of a hundred ordinary turns are asked twice.
-        max_share: at most this share of the turns is hedged, over the last `window` turns.
+        max_share: at most this share of the turns is hedged in the long run.
         min_samples: turns to learn from before the first hedge.
-        window: turns that are remembered.
+        window: turns that are remembered, for the percentile and for the share.
         min_delay: seconds; a learned delay is not shorter.
 
     Raises:
@@ -90,14 +90,15 @@ class Pace:
 
 
 class Gate:
-    """Keeps the share of hedged turns below the cap."""
+    """Keeps the share of hedged turns below the cap: every turn earns `max_share` of a hedge, and
+    a hedge spends one. What is not spent is kept for bad times, up to half a window's worth."""
 
-    __slots__ = ("_hedged", "_turns", "options")
+    __slots__ = ("_credit", "options")
 
     def __init__(self, options: Hedge) -> None:
         self.options = options
-        self._turns: deque[bool] = deque(maxlen=options.window)
-        self._hedged = 0
+        # The first one is free, otherwise a young process could never have any.
+        self._credit = 1.0 if options.max_share else 0.0
 
     def delay(self, pace: Pace, *, all_available: bool) -> float | None:
         """After how much silence to hedge the turn that begins now; ``None``: not at all.
@@ -105,10 +106,7 @@ class Gate:
         While a model is known to be down there is no hedging: its load is on the others already.
         """
         options = self.options
-        # The turn at hand counts too, so that the cap holds after it. The first hedge is free:
-        # otherwise a young process could never have one.
-        allowed = max(1.0, options.max_share * (len(self._turns) + 1)) if options.max_share else 0
-        if not all_available or self._hedged + 1 > allowed:
+        if not all_available or self._credit < 1.0:
             return None
         if options.delay is not None:
             return options.delay
@@ -118,7 +116,6 @@ class Gate:
 
     def turned(self, *, hedged: bool) -> None:
         """A turn is over."""
-        if len(self._turns) == self._turns.maxlen:
-            self._hedged -= self._turns[0]
-        self._turns.append(hedged)
-        self._hedged += hedged
+        options = self.options
+        most = max(1.0, options.max_share * options.window / 2)
+        self._credit = min(most, self._credit + options.max_share) - hedged
