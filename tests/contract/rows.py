@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rejoinder.providers import anthropic, google, openai
+from rejoinder.providers import anthropic, aws, google, inference, mistralai, openai
 from rejoinder.providers.anthropic.wire import StreamDecoder as AnthropicDecoder
+from rejoinder.providers.aws.wire import StreamDecoder as BedrockDecoder
 from rejoinder.providers.google.wire import StreamDecoder as GoogleDecoder
+from rejoinder.providers.mistralai.wire import StreamDecoder as MistralDecoder
 from rejoinder.providers.openai import responses_wire, wire
 from rejoinder.testing._dialects import Format
 from rejoinder.testing.faults import Fault
@@ -66,5 +68,33 @@ ROWS: list[Row] = [
         "google",
         lambda url: google.LLM(model="any", api_key=KEY, base_url=url),
         GoogleDecoder,
+    ),
+    Row(
+        "aws",
+        "bedrock",
+        lambda url: aws.LLM(model="any", api_key="AKIDEXAMPLE", api_secret=KEY, base_url=url),
+        BedrockDecoder,
+    ),
+    Row(
+        "mistralai",
+        "mistral",
+        lambda url: mistralai.LLM("any", KEY, base_url=f"{url}/v1"),
+        MistralDecoder,
+    ),
+    Row(
+        "inference",
+        "openai",
+        lambda url: inference.LLM(
+            "openai/any", api_key="APIkey", api_secret=KEY, base_url=f"{url}/v1"
+        ),
+        wire.StreamDecoder,
+    ),
+    Row(
+        "anthropic-vertex",
+        "anthropic",
+        lambda url: anthropic.LLM.with_vertex(
+            model="any", project="p", access_token=KEY, base_url=url
+        ),
+        AnthropicDecoder,
     ),
 ]

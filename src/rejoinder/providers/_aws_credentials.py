@@ -178,6 +178,11 @@ class AWSCredentials:
             return name
         return await asyncio.to_thread(self._configured_region)
 
+    @property
+    def secret(self) -> str | None:
+        """The secret of credentials that were given."""
+        return None if self._static is None else self._static.secret_key
+
     def renew(self) -> bool:
         """Forget what is cached; returns whether anything else can come."""
         if self._static is not None:

@@ -26,6 +26,7 @@ __all__ = [
     "given",
     "make_transport",
     "with_second_chance",
+    "without_secrets",
 ]
 
 
@@ -86,6 +87,26 @@ def with_second_chance(
         if not used and isinstance(error, APIStatusError) and stale(error) and renew():
             used = True
             error.retryable = True
+        return error
+
+    return decode_error
+
+
+def without_secrets(decode: DecodeError, *secrets: str | None) -> DecodeError:
+    """`decode`, but the errors never show these texts.
+
+    For secrets that only sign: they are in no header field, so nobody else knows what to hide.
+    """
+    kept = [secret for secret in secrets if secret is not None and len(secret) >= 6]
+    if not kept:
+        return decode
+
+    def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        from rejoinder.providers._stream import hide
+
+        error = decode(status, headers, body)
+        for secret in kept:
+            hide(error, secret)
         return error
 
     return decode_error

@@ -186,10 +186,16 @@ def _hide_secrets(error: APIError, headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if name.lower() in _SECRET_FIELDS:
             secret = value.rpartition(" ")[2]
-            if len(secret) >= 6 and (secret in error.message or secret in repr(error.body)):
-                error.message = error.message.replace(secret, "***")
-                error.args = (error.message,)
-                error.body = _without(secret, error.body)
+            if len(secret) >= 6:
+                hide(error, secret)
+
+
+def hide(error: APIError, secret: str) -> None:
+    """Take `secret` out of the texts of `error`."""
+    if secret in error.message or secret in repr(error.body):
+        error.message = error.message.replace(secret, "***")
+        error.args = (error.message,)
+        error.body = _without(secret, error.body)
 
 
 def _without(secret: str, value: object) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from unittest import mock
 
 import botocore.auth
@@ -18,7 +18,7 @@ GOLDEN = {
     "url": "https://bedrock-runtime.us-east-1.amazonaws.com/model/arn%3Aaws%3Abedrock%3Aus-east-1"
     "%3A123%3Ainference-profile%2Fus.anthropic.claude-3-5-sonnet-20240620-v1%3A0/converse-stream",
     "body": b'{"messages":[]}' * 400,
-    "wall_now": datetime.datetime(2026, 11, 22, 6, 59, 39, tzinfo=datetime.UTC).timestamp(),
+    "wall_now": dt.datetime(2026, 11, 22, 6, 59, 39, tzinfo=dt.UTC).timestamp(),
     "authorization": "AWS4-HMAC-SHA256 Credential=AK/20261122/us-east-1/bedrock/aws4_request, "
     "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, "
     "Signature=54a8558f2ec6e7c2f66d8c5e22a0b44d8d12983a777ade810b730a71d37d400f",
@@ -46,9 +46,9 @@ def botocore_signature(
 ) -> str:
     request = botocore.awsrequest.AWSRequest(method=method, url=url, headers=headers, data=body)
     credentials = botocore.credentials.Credentials("AKID", "secret/+=", token)
-    moment = datetime.datetime.fromtimestamp(wall_now, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(wall_now, dt.UTC)
     with mock.patch.object(
-        botocore.auth, "get_current_datetime", lambda **_: moment.replace(tzinfo=None)
+        botocore.auth, "get_current_datetime", return_value=moment.replace(tzinfo=None)
     ):
         botocore.auth.SigV4Auth(credentials, "bedrock", "eu-west-3").add_auth(request)
     return str(request.headers["Authorization"])

@@ -10,7 +10,12 @@ from urllib.parse import quote, urlsplit
 from rejoinder import _stamps
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._requests import add_query
-from rejoinder.providers._shell import check_base_url, environment, with_second_chance
+from rejoinder.providers._shell import (
+    check_base_url,
+    environment,
+    with_second_chance,
+    without_secrets,
+)
 from rejoinder.providers._stream import DecodeError
 from rejoinder.providers.anthropic.options import Platform
 from rejoinder.providers.anthropic.wire import decode_error
@@ -169,7 +174,8 @@ class BedrockHost(Host):
 
         if self._bearer is not None:
             return decode_error
-        return with_second_chance(decode_error, is_stale, self._credentials.renew)
+        decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
+        return without_secrets(decode, self._credentials.secret)
 
     async def warm(self) -> None:
         if self._bearer is None:

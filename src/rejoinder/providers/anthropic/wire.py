@@ -387,7 +387,8 @@ class StreamDecoder:
             elif chunk := reply.text(delta.text, loose):
                 chunks.append(chunk)
         elif delta.partial_json is not None:
-            reply.progress += 1
+            if delta.partial_json:
+                reply.progress += 1
             if type(block) is _Call:
                 self._keep(delta.partial_json, block.arguments)
         elif delta.thinking is not None:
@@ -471,6 +472,8 @@ class StreamDecoder:
 
     def _tagged(self, block: _Text, text: str, chunks: list[ChatChunk], loose: bool) -> None:
         """Text of a block that has not been seen to be plain."""
+        if not text:
+            return
         if not text:
             return
         text = block.held + text

@@ -27,6 +27,7 @@ from rejoinder.providers._shell import (
     given,
     make_transport,
     with_second_chance,
+    without_secrets,
 )
 from rejoinder.providers._sigv4 import sign
 from rejoinder.providers._stream import WireStream
@@ -237,6 +238,7 @@ class LLM(base.LLM[Any]):
         decode = decode_error
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
+            decode = without_secrets(decode, self._credentials.secret)
         allow_empty = bool(items) and items[-1].type == "function_call_output"
         return LLMStream(
             self,

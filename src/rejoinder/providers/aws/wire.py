@@ -43,20 +43,20 @@ _MAX_KEPT: Final = 1 << 24
 _MAX_BLOCKS: Final = 10_000
 
 
-class _ToolUse(msgspec.Struct, rename="camel"):
+class _ToolUse(msgspec.Struct, rename="camel", gc=False):
     tool_use_id: str | None = None
     name: str | None = None
     type: str | None = None
     input: str | None = None
 
 
-class _Reasoning(msgspec.Struct, rename="camel"):
+class _Reasoning(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     signature: str | None = None
     redacted_content: str | None = None
 
 
-class _Delta(msgspec.Struct, rename="camel"):
+class _Delta(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
@@ -64,7 +64,7 @@ class _Delta(msgspec.Struct, rename="camel"):
     tool_result: Any = None
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class _Event(msgspec.Struct, rename="camel", gc=False):
     content_block_index: int = 0
     delta: _Delta | None = None
     start: dict[str, Any] | None = None
@@ -327,9 +327,10 @@ class StreamDecoder:
                 chunks.append(chunk)
         elif delta.tool_use is not None:
             block = self._blocks.get(index)
-            reply.progress += 1
-            if type(block) is _Call and delta.tool_use.input is not None:
-                self._keep(delta.tool_use.input, block.arguments)
+            if delta.tool_use.input:
+                reply.progress += 1
+                if type(block) is _Call:
+                    self._keep(delta.tool_use.input, block.arguments)
         elif delta.reasoning_content is not None:
             block = self._blocks.get(index)
             if type(block) is not _Thought:
@@ -341,7 +342,7 @@ class StreamDecoder:
                 self._keep(part.text, block.text)
                 if chunk := reply.thinking(part.text, loose):
                     chunks.append(chunk)
-            else:
+            elif part.signature or part.redacted_content:
                 reply.progress += 1
             if part.signature:
                 self._keep(part.signature, block.signature)

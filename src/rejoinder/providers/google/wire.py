@@ -112,7 +112,7 @@ _MAX_DEPTH: Final = 100
 _ABSENT: Final = msgspec.Raw()
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class _Part(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
@@ -136,17 +136,17 @@ class _Part(msgspec.Struct, rename="camel"):
         )
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     parts: list[_Part] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
+class _Candidate(msgspec.Struct, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | int | None = None
     finish_message: str | None = None
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class _Event(msgspec.Struct, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     usage_metadata: msgspec.Raw = _ABSENT
     response_id: str | None = None
@@ -224,8 +224,8 @@ class StreamDecoder:
         self.complete = False
         self._finish_message = ""
         self._kept = 0
-        self._usage = b""
-        self._usage_total = b""
+        self._usage = _ABSENT
+        self._usage_total = _ABSENT
         self._seen = False
         self.done = False
         self.failure: APIError | None = None
@@ -347,12 +347,11 @@ class StreamDecoder:
         counted = False
         if usage is not _ABSENT:
             # Kept unread: they come with every event, and only the last ones are wanted.
-            counts = bytes(usage)
-            if b"TokenCount" in counts:
-                self._usage = counts
-                if b"totalTokenCount" in counts:
-                    self._usage_total = counts
-                    counted = True
+            if b"totalTokenCount" in payload:
+                self._usage = self._usage_total = usage
+                counted = True
+            elif b"TokenCount" in payload:
+                self._usage = usage
         if event.candidates:
             candidate = event.candidates[0]
             if candidate.content is not None and candidate.content.parts:
@@ -530,8 +529,11 @@ class StreamDecoder:
     def _emit_usage(self, chunks: list[ChatChunk]) -> None:
         counts: dict[str, Any] = {}
         for raw in (self._usage_total, self._usage):
-            if raw:
-                counts.update(_mapping(jsontext.decode(raw)) or {})
+            if raw is not _ABSENT:
+                try:
+                    counts.update(_mapping(jsontext.decode(bytes(raw))) or {})
+                except ValueError:  # what is skipped unread is not checked to the last character
+                    continue
         usage = usage_from_google(counts)
         if usage is not None:
             chunks.append(self._reply.usage(usage))

@@ -12,7 +12,12 @@ from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._history import Body
 from rejoinder.providers._requests import HttpExtras, add_query, rendered
-from rejoinder.providers._shell import check_base_url, environment, make_transport
+from rejoinder.providers._shell import (
+    check_base_url,
+    environment,
+    make_transport,
+    without_secrets,
+)
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.inference.format import request_body, to_messages
 from rejoinder.providers.inference.token import mint
@@ -199,7 +204,7 @@ class LLM(base.LLM[Any]):
             conn_options=conn_options,
             build=build,
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
-            decode_error=decode_error,
+            decode_error=without_secrets(decode_error, self._api_secret),
             transport=self._transport,
             content_types=_CONTENT_TYPES,
         )
