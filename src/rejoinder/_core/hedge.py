@@ -1,9 +1,9 @@
 """When silence is worth a second request: how fast a model usually is, and how often we may ask twice.
 
-Pure. The delay is a percentile of a model's recent times to its first token. It is read from the
-quartiles, under the assumption that the times are log-normal, and not from the largest times: those
-hold the stalls (a hedge has to come long before them) and lack what earlier hedges cut off, and both
-would spoil it.
+Pure. The delay is a percentile of a model's recent times to its first token. It is reckoned from the
+quick and the middling times, under the assumption that all are log-normal, and not read from the
+largest ones: those hold the stalls (a hedge has to come long before them) and lack what earlier
+hedges cut off, and both would spoil it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from statistics import NormalDist
 
 __all__ = ["Gate", "Hedge", "Pace"]
 
-_Z_QUARTILE = NormalDist().inv_cdf(0.75)
+_LOW, _HIGH = 0.10, 0.75
+_Z_BETWEEN = NormalDist().inv_cdf(_HIGH) - NormalDist().inv_cdf(_LOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class Pace:
         if known is not None and known[0] == p:
             return known[1]
         times = sorted(self._times)
-        low, middle, high = (times[int(len(times) * q)] for q in (0.25, 0.5, 0.75))
-        sigma = math.log(high / low) / (2 * _Z_QUARTILE)
+        low, middle, high = (times[int(len(times) * q)] for q in (_LOW, 0.5, _HIGH))
+        sigma = math.log(high / low) / _Z_BETWEEN
         value = middle * math.exp(NormalDist().inv_cdf(p) * sigma)
         # Times that hardly differ would put the limit right on top of them.
         value = max(value, 1.25 * middle)

@@ -32,6 +32,7 @@ class Overlap:
     def __init__(self, said: str, *, exact: bool = False, tail: str = "") -> None:
         self._held = ""
         self._decided = False
+        self._strip = False
         self._exact = exact
         if exact:
             self._tail = tail
@@ -46,11 +47,15 @@ class Overlap:
             for i in range(len(self._said) - _SHORTEST + 1)
             if not self._said[i].isspace() and (self._said[i - 1].isspace() if i else whole)
         ]
-        self._decided = not self._starts and not self._tail
+        self._decided = not self._starts
+        self._strip = self._decided and bool(self._tail)
 
     def feed(self, text: str) -> str:
         """What may be passed on now."""
         if self._decided:
+            if self._strip:
+                text = text.lstrip()
+                self._strip = not text
             return text
         self._held += text
         return self._decide(final=False)
@@ -83,4 +88,8 @@ class Overlap:
             return ""
         self._decided = True
         text = words[repeated:] if repeated else held
-        return text.lstrip() if self._tail else text
+        if self._tail and text:
+            # The white space between the two has been said already.
+            text = text.lstrip()
+        self._strip = bool(self._tail) and not text
+        return text
