@@ -47,6 +47,8 @@ class Rules:
     """Each text of a message is a block of its own, and none may be blank."""
     first_user: str = ""
     """What the user says first where nobody of the user's side does; empty: not demanded."""
+    calls_first: bool = True
+    """A history may begin with calls."""
     last_user: str = ""
     """The same for the end."""
     lone_user: str = ""
@@ -113,6 +115,7 @@ _MISTRAL = Rules(
     new_call_id=_nine,
     name=_NAME,
     blocks=False,
+    calls_first=False,
     last_user=".",
     lone_user=".",
     developer=False,
@@ -259,7 +262,10 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
                         return False
                     stateful = stateful or (blocks and not pending and rules.state in item.extra)
                 pending[call_id] = item.name
-                first = first or "assistant"
+                if not first:
+                    if not last and not rules.calls_first:
+                        return False
+                    first = "assistant"
             case "function_call_output":
                 name = pending.pop(item.call_id, None)
                 if name is None or (rules.output_names and item.name != name):

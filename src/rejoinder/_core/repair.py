@@ -648,6 +648,8 @@ class _Repair:
         first = next((at for at in spoken if units[at].start != "system"), None)
         if rules.first_user and first is not None and units[first].start != "user":
             self.add_user(units, first, rules.first_user, "the user speaks first")
+        elif not rules.calls_first and units[spoken[0]].end == "tool":
+            self.add_user(units, spoken[0], rules.lone_user, "calls may not come first")
 
     def add_user(self, units: list[_Unit], at: int, text: str, why: str) -> None:
         beside = units[min(at, len(units) - 1)].items[0] if units else None

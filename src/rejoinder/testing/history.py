@@ -328,7 +328,13 @@ class _Mistral(_Completions):
 
     def order(self, path: str, role: str, before: str) -> None:
         if role not in self.followers[before]:
-            self.add(path, f"role {role} after role {before}")
+            self.add(path, f"role {role} after role {before or 'none'}")
+
+    def calls(self, path: str, calls: Any) -> list[str]:
+        # The outputs are only matched with calls that come after something else.
+        if path == "messages[0].tool_calls" and calls:
+            self.add(path, "the first message may not hold calls")
+        return super().calls(path, calls)
 
     def end(self, role: str) -> None:
         if role not in ("user", "tool") and not self.prefill:
