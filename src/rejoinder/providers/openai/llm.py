@@ -30,6 +30,7 @@ from rejoinder.providers.openai.access import (
     merged,
     with_key,
 )
+from rejoinder.providers.openai.attachments import attach, detach
 from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.providers.openai.models import family_of, refused
 from rejoinder.transport.http import HttpTransport, Request
@@ -127,6 +128,7 @@ class MoreOptions(TypedDict, total=False):
     transport: HttpTransport | None
     api: Literal["chat", "responses"]
     trust_done: bool
+    audio_input: NotGivenOr[bool]
     _provider_fmt: NotGivenOr[str]
     _strict_tool_schema: bool
 
@@ -172,6 +174,8 @@ class LLM(llm.LLM[Any]):
         trust_done: take ``[DONE]`` as the end of a whole answer although the server named no
             `finish_reason`, for servers that never do (Snowflake Cortex). With others that would
             hide answers that were cut short.
+        audio_input: whether the model takes sound; sound is sent as its transcript otherwise. Known
+            of OpenAI's audio models, Gemini, Voxtral and Qwen Omni.
 
     Raises:
         ConfigurationError: (a `ValueError`) no key, or an address that cannot be used.
@@ -209,6 +213,7 @@ class LLM(llm.LLM[Any]):
         api: Literal["chat", "responses"] = "chat",
         prompt_cache_retention: NotGivenOr[str] = NOT_GIVEN,
         trust_done: bool = False,
+        audio_input: NotGivenOr[bool] = NOT_GIVEN,
         _host: Host | None = None,
         _access: Access | None = None,
     ) -> None:
@@ -240,6 +245,7 @@ class LLM(llm.LLM[Any]):
             extra_query=extra_query,
         )
         self._family = family
+        self._hears = audio_input if is_given(audio_input) else family.hears
         self._api = api
         self._trust_done = trust_done
         self._strict_tool_schema = _strict_tool_schema
@@ -425,9 +431,13 @@ class LLM(llm.LLM[Any]):
             responses_format.request_body if self._api == "responses" else chat_format.request_body
         )
 
+        responses = self._api == "responses"
+        hears = self._hears
+
         def make(items: Sequence[ChatItem]) -> bytes:
+            items, attachments = detach(items, hears=hears, responses=responses)
             if provider_format in PROVIDERS:
-                state = () if self._api == "responses" else _FOREIGN_STATE
+                state = () if responses else _FOREIGN_STATE
                 items, changes = repair(items, provider_format, state=state)
                 if changes:
                     logger.info(
@@ -435,6 +445,7 @@ class LLM(llm.LLM[Any]):
                         ", ".join(sorted({change.kind for change in changes})),
                     )
             messages, data = formats.to_provider_format(provider_format, items)
+            attach(messages, attachments, responses=responses)
             return jsontext.encode(compose(messages, data, specs, choice, options))
 
         return make

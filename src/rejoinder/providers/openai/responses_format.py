@@ -34,28 +34,28 @@ def to_chat_ctx(
     append = entries.append
     for turn in group_tool_calls(items):
         if not isinstance(turn, Group):
-            if turn.extra and turn.role == "assistant":
-                entries.extend(_reasoning(turn.extra))
-            append(_message(turn))
+            _append_message(entries, turn)
             continue
+        # A message that holds nothing but state is only the carrier of what precedes a call.
         message = turn.message
         if message is not None:
-            if message.extra:
-                entries.extend(_reasoning(message.extra))
-            # A message that holds nothing but state is only the carrier of what precedes a call.
-            if not turn.calls or any(message.content):
-                append(_message(message))
+            if turn.calls and not any(message.content):
+                entries.extend(_reasoning(message.extra, None))
+            else:
+                _append_message(entries, message)
         for call in turn.calls:
+            entry: dict[str, Any] = {
+                "type": "function_call",
+                "call_id": call.call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+            }
             if call.extra:
-                entries.extend(_reasoning(call.extra))
-            append(
-                {
-                    "type": "function_call",
-                    "call_id": call.call_id,
-                    "name": call.name,
-                    "arguments": call.arguments,
-                }
-            )
+                identity = _identity(call.extra, "item_id")
+                entries.extend(_reasoning(call.extra, identity))
+                if identity is not None:
+                    entry["id"] = identity
+            append(entry)
         for output in turn.outputs:
             append(
                 {
@@ -93,12 +93,59 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     return entry
 
 
-def _reasoning(extra: dict[str, Any]) -> list[dict[str, Any]]:
+def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None:
+    if not message.extra or message.role != "assistant":
+        entries.append(_message(message))
+        return
+    identity = _identity(message.extra, "message_id")
+    reasoning = _reasoning(message.extra, identity)
+    entries.extend(reasoning)
+    entry = _message(message)
+    if identity is not None and len(reasoning) == 1 and isinstance(entry["content"], str):
+        part: dict[str, Any] = {
+            "type": "output_text",
+            "text": entry["content"],
+            "annotations": [],
+        }
+        entry = {
+            **entry,
+            "type": "message",
+            "id": identity,
+            "status": "incomplete" if message.interrupted else "completed",
+            "content": [part],
+        }
+    entries.append(entry)
+
+
+def _state(extra: Mapping[str, Any]) -> Mapping[str, Any]:
     state = extra.get("openai")
-    if not isinstance(state, dict):
+    return cast("Mapping[str, Any]", state) if isinstance(state, Mapping) else {}
+
+
+def _identity(extra: Mapping[str, Any], name: str) -> str | None:
+    """How the item that reasoning led to is called, if there was reasoning."""
+    state = _state(extra)
+    identity = state.get(name)
+    return identity if isinstance(identity, str) and state.get("reasoning_items") else None
+
+
+def _reasoning(extra: Mapping[str, Any], identity: str | None) -> list[dict[str, Any]]:
+    """Reasoning items as they may be sent before an item called `identity`.
+
+    The API finds a reasoning item by its id and then insists on the very item it led to. Where
+    that is not known, only what the item itself holds encrypted is sent, without an id.
+    """
+    found = _state(extra).get("reasoning_items")
+    if not isinstance(found, list):
         return []
-    reasoning = cast("dict[str, Any]", state).get("reasoning_items")
-    return cast("list[dict[str, Any]]", reasoning) if isinstance(reasoning, list) else []
+    items = cast("list[dict[str, Any]]", found)
+    if identity is not None and len(items) == 1:
+        return items
+    return [
+        {name: value for name, value in item.items() if name != "id"}
+        for item in items
+        if item.get("encrypted_content")
+    ]
 
 
 def request_body(

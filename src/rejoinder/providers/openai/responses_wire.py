@@ -4,7 +4,7 @@ The law of this file: it dispatches on the `type` inside an event, because some 
 event names. The end mark is ``response.completed``, ``response.incomplete`` or ``response.failed``;
 ``[DONE]`` proves nothing. Text is handed out as it arrives, a tool call when its item is done;
 what a server leaves out on the way is taken from the final response, so that nothing is lost and
-nothing said twice. Reasoning items are kept whole: they have to travel back. A tool call that the
+nothing said twice. Reasoning items are kept whole, with the item they led to: both travel back. A tool call that the
 token limit cut is never handed out.
 """
 
@@ -41,6 +41,8 @@ logger = logging.getLogger("rejoinder")
 
 _LIMIT: Final = 1 << 24
 _PAGE_LIMIT: Final = 4096
+_TRACKED: Final = 1 << 20
+"""Characters of text that are compared with the final response; nobody says more in one reply."""
 _EXPECTED: Final = "server-sent events of a response"
 _END_MARKS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -89,12 +91,14 @@ class StreamDecoder:
         "_kept",
         "_mode",
         "_other",
+        "_pending",
         "_refusal",
         "_reply",
         "_seen",
         "_sse",
         "_texts",
         "_thoughts",
+        "_tracked",
         "done",
         "failure",
         "finish_reason",
@@ -110,12 +114,14 @@ class StreamDecoder:
         self._items: dict[int, dict[str, Any]] = {}  # calls under way, by place in the output
         self._given: set[str] = set()  # what was handed out already: calls and reasoning items
         # What was said, by place in the output: the final texts may hold more.
+        self._pending: list[dict[str, Any]] = []  # reasoning items that led to nothing yet
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._thoughts: tuple[int, int] | None = None
         self._refusal = ""
         self._other = False
         self._cut = False
         self._kept = 0
+        self._tracked = 0
         self._seen = False
         self.failure: APIError | None = None
         self.done = False
@@ -227,7 +233,9 @@ class StreamDecoder:
                 texts = self._texts.get(place)
                 if texts is None:
                     texts = self._texts[place] = []
-                texts.append(event.delta)
+                if self._tracked < _TRACKED:
+                    self._tracked += len(event.delta)
+                    texts.append(event.delta)
                 said = self._reply.text(event.delta, event.loose)
                 if said is not None:
                     chunks.append(said)
@@ -283,7 +291,11 @@ class StreamDecoder:
             return
         texts = self._texts.setdefault(place, [])
         said_before = "".join(texts)
-        if len(text) > len(said_before) and text.startswith(said_before):
+        if (
+            self._tracked < _TRACKED
+            and len(text) > len(said_before)
+            and text.startswith(said_before)
+        ):
             texts.append(text[len(said_before) :])
             said = self._reply.text(texts[-1], loose=True)
             if said is not None:
@@ -326,23 +338,31 @@ class StreamDecoder:
                     if thinking is not None:
                         chunks.append(thinking)
                 # Explicit nulls and the status are refused when the item is sent back.
-                kept = {
-                    name: value
-                    for name, value in item.items()
-                    if value is not None and name != "status"
-                }
-                chunks.append(self._reply.state({"openai": {"reasoning_items": [kept]}}))
+                self._pending.append(
+                    {
+                        name: value
+                        for name, value in item.items()
+                        if value is not None and name != "status"
+                    }
+                )
         elif kind == "message":
             for place, part in enumerate(_entries(item.get("content"))):
                 if part.get("type") == "refusal":
                     self._refusal = str(part.get("refusal") or "") or self._refusal
                 else:
                     self._say_rest((index, place), part.get("text"), chunks)
-            if isinstance(item.get("phase"), str):
-                chunks.append(self._reply.state({"openai": {"phase": item["phase"]}}))
+            key = f"message {item.get('id') or index}"
+            if key not in self._given:
+                self._given.add(key)
+                state = self._led_to("message_id", item)
+                if isinstance(item.get("phase"), str):
+                    state["phase"] = item["phase"]
+                if state:
+                    chunks.append(self._reply.state({"openai": state}))
         elif isinstance(kind, str):
             # Done by the provider itself (searches, code, images): an answer, if no words.
             self._other = True
+            self._pending.clear()  # what it led to is not sent back, so neither may it be
             key = f"{kind} {item.get('id') or index}"
             if key not in self._given:
                 self._given.add(key)
@@ -368,7 +388,21 @@ class StreamDecoder:
             return
         self._given.add(key)
         self._reply.progress += 1
-        chunks.append(self._reply.call(call_id, name, arguments))
+        state = self._led_to("item_id", item)
+        chunks.append(
+            self._reply.call(call_id, name, arguments, {"openai": state} if state else None)
+        )
+
+    def _led_to(self, name: str, item: dict[str, Any]) -> dict[str, Any]:
+        """The reasoning that led to `item`, and how that is called: the API wants both back in
+        this order, and refuses the one without the other."""
+        if not self._pending:
+            return {}
+        state: dict[str, Any] = {"reasoning_items": self._pending}
+        self._pending = []
+        if isinstance(item.get("id"), str) and item["id"]:
+            state[name] = item["id"]
+        return state
 
     # -- the end -----------------------------------------------------------------------------
 
