@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Never, TypeAlias
+from typing import Any, Never, TypeAlias, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ __all__ = [
     "instructions_block",
     "parse_arguments",
     "refuse_item",
+    "refuse_strangers",
 ]
 
 logger = logging.getLogger("rejoinder")
@@ -72,6 +73,14 @@ def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
     Raises:
         TypeError: an element is not an item of a chat context.
     """
+    try:
+        return _grouped(items)
+    except AttributeError:
+        refuse_strangers(items)
+        raise
+
+
+def _grouped(items: Sequence[ChatItem]) -> list[Turn]:
     turns: list[Turn] = []
     # The newest turn of each key, as its place: most assistant messages never get a call, and
     # need no group.
@@ -148,8 +157,16 @@ def refuse_item(item: Never, kind: object) -> Never:
     """Raise the error for something that is no chat item; pyright proves that nothing else is."""
     raise TypeError(
         "a history holds messages, function calls, their outputs, handoffs and configuration "
-        f"updates; got {type(item).__name__} with type {kind!r}"
+        f"updates, and no {type(item).__name__} with type {kind!r}; to load plain data, use "
+        "ChatContext.from_dict()"
     )
+
+
+def refuse_strangers(items: Sequence[object]) -> None:
+    """Raise the error for the first element that is not even like an item, if there is one."""
+    for item in items:
+        if not hasattr(item, "type"):
+            refuse_item(cast("Never", item), None)
 
 
 def parse_arguments(call: FunctionCall) -> Any:

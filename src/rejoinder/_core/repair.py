@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
-from rejoinder._core.groups import group_key, instructions_block, refuse_item
+from rejoinder._core.groups import group_key, instructions_block, refuse_item, refuse_strangers
 from rejoinder._core.items import (
     ChatContent,
     ChatItem,
@@ -119,10 +119,14 @@ def repair(
     """
     rules = rules_of(provider, prefill, signatures)
     keep = frozenset((rules.state, *state))
-    if is_legal(items, rules, keep, provider):
-        return (items if isinstance(items, list) else list(items)), []
     work = _Repair(rules, provider, keep)
-    return work.run(items), work.changes
+    try:
+        if is_legal(items, rules, keep, provider):
+            return (items if isinstance(items, list) else list(items)), []
+        return work.run(items), work.changes
+    except AttributeError:
+        refuse_strangers(items)
+        raise
 
 
 class _Pair:

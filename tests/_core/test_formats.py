@@ -1,0 +1,113 @@
+"""The table of formats: what is in it, what gets in, and what an unknown name is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
+
+import pytest
+
+from rejoinder._core import formats
+from rejoinder._core.formats import format_names, register_format, to_provider_format
+from rejoinder._core.repair import PROVIDERS as REPAIRED
+from rejoinder.llm.chat_context import ChatContext, ChatItem, ChatMessage
+from rejoinder.testing.history import PROVIDERS as CHECKED
+
+BUILT_IN = [
+    "anthropic",
+    "aws",
+    "google",
+    "mistralai",
+    "mistralai.conversations",
+    "openai",
+    "openai.responses",
+]
+HELLO: list[ChatItem] = [ChatMessage(role="user", content=["Hello"])]
+
+
+@pytest.fixture(autouse=True)
+def clean_table() -> Iterator[None]:
+    registered, loaded = dict(formats._registered), dict(formats._loaded)
+    yield
+    formats._registered.clear()
+    formats._registered.update(registered)
+    formats._loaded.clear()
+    formats._loaded.update(loaded)
+
+
+def shout(
+    items: Sequence[ChatItem], *, inject_dummy_user_message: bool, times: int = 1
+) -> tuple[Any, Any]:
+    """A third-party format."""
+    texts = [item.text_content for item in items if item.type == "message"]
+    return [str(text).upper() * times for text in texts], inject_dummy_user_message
+
+
+def test_every_format_has_its_repair_and_its_checker() -> None:
+    assert format_names() == BUILT_IN
+    assert list(REPAIRED) == BUILT_IN
+    assert list(CHECKED) == BUILT_IN
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_each_converts(name: str) -> None:
+    context = ChatContext(list(HELLO))
+    messages, _ = context.to_provider_format(name)
+    assert "Hello" in str(messages)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'surprise'"):
+        context.to_provider_format(name, surprise=True)
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown provider format 'opnai'.*anthropic, aws.*openai"
+    ):
+        to_provider_format("opnai", HELLO)
+
+
+def test_a_function_can_be_registered() -> None:
+    register_format("shout", shout)
+    assert "shout" in format_names()
+    assert to_provider_format("shout", HELLO, times=2) == (["HELLOHELLO"], True)
+    register_format("shout", lambda items, **kwargs: ([], None))
+    assert to_provider_format("shout", HELLO) == ([], None)
+
+
+def test_a_name_can_be_registered_and_is_imported_when_used() -> None:
+    register_format("json", "json:no_such_function")
+    assert "json" in format_names()
+    with pytest.raises(AttributeError):
+        to_provider_format("json", HELLO)
+    register_format("mine", f"{formats.__name__}:to_provider_format")
+    assert formats._loaded.get("mine") is None
+
+
+def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "a_plugin", sys.modules[__name__])
+    points = EntryPoints([EntryPoint("shout", "a_plugin:shout", formats.ENTRY_POINT_GROUP)])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.select(group=group))
+    assert "shout" in format_names()
+    assert to_provider_format("shout", HELLO) == (["HELLO"], True)
+
+
+@pytest.mark.parametrize("target", ["nothing", ":f", "m:"])
+def test_a_target_must_name_module_and_function(target: str) -> None:
+    with pytest.raises(ValueError, match="'module:function'"):
+        register_format("bad", target)
+    with pytest.raises(ValueError, match="expected a name"):
+        register_format("", "m:f")
+
+
+def test_a_provider_is_imported_when_it_is_named() -> None:
+    script = (
+        "import sys, rejoinder._core.formats as f;"
+        "assert not any(m.startswith('rejoinder.providers') for m in sys.modules);"
+        "f.to_provider_format('google', []);"
+        "assert 'rejoinder.providers.google.format' in sys.modules;"
+        "assert not any(m.startswith('rejoinder.providers.aws') for m in sys.modules);"
+        "assert 'aiohttp' not in sys.modules and 'asyncio' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
