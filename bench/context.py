@@ -10,7 +10,10 @@ and over. Ends with status 1 when a row misses its limit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Annotated, Any, Optional
+
+from pydantic import Field
 
 from side_by_side import Case, main
 
@@ -98,8 +101,9 @@ def is_equivalent(llm: Any) -> Callable[[], object]:
 
 
 def diff(llm: Any, change: Callable[[list[Any]], list[Any]]) -> Callable[[], object]:
-    old = conversation(llm)
-    new = llm.chat_context.ChatContext(change(list(old.items)))
+    # Equal items, not the same objects: as when one side was loaded.
+    old, copies = conversation(llm), conversation(llm)
+    new = llm.chat_context.ChatContext(change(list(copies.items)))
     compute = llm.utils.compute_chat_ctx_diff
     return lambda: compute(old, new)
 
@@ -185,6 +189,55 @@ def mended(name: str) -> Callable[[Any], Callable[[], object]]:
     return prepare
 
 
+class Unit(Enum):
+    C = "celsius"
+    F = "fahrenheit"
+
+
+def tools(llm: Any, count: int = 30) -> list[Any]:
+    def made(number: int) -> Any:
+        async def get_weather(
+            city: str,
+            days: int = 3,
+            unit: Unit = Unit.C,
+            detail: Annotated[float, Field(ge=0, le=9, description="how much to tell")] = 1.0,
+            tags: Optional[list[str]] = None,  # noqa: UP045  as the peer knows it
+        ) -> str:
+            """Get the weather.
+
+            Args:
+                city: the city to look at
+                days: how many days
+                unit: which unit
+            """
+            return ""
+
+        return llm.tool_context.function_tool(get_weather, name=f"tool_{number}")
+
+    return [made(number) for number in range(count)]
+
+
+def strict_schemas(llm: Any) -> Callable[[], object]:
+    given = tools(llm)
+    build = llm.utils.build_strict_openai_schema
+    return lambda: [build(tool) for tool in given]
+
+
+def tools_of_a_request(llm: Any) -> Callable[[], object]:
+    """What `LLM.chat` does with its tools."""
+    given = tools(llm)
+    return lambda: llm.tool_context.ToolContext(given).parse_function_tools("openai")
+
+
+def arguments(text: str) -> Callable[[Any], Callable[[], object]]:
+    def prepare(llm: Any) -> Callable[[], object]:
+        (tool,) = tools(llm, 1)
+        bind = llm.utils.prepare_function_arguments
+        return lambda: bind(fnc=tool, json_arguments=text)
+
+    return prepare
+
+
 CASES = [
     Case("copy", copy, limit=1.0),
     Case("copy filtered", copy_filtered, limit=1.0),
@@ -211,6 +264,16 @@ CASES = [
     Case("repair, format anthropic", mended("anthropic"), limit=1.0, peer=formatted("anthropic")),
     Case("repair, format google", mended("google"), limit=1.0, peer=formatted("google")),
     Case("repair, format aws", mended("aws"), limit=1.0, peer=formatted("aws")),
+    Case("strict schemas of 30 tools", strict_schemas, limit=1 / 200, peer_calls=1),
+    Case(
+        "30 tools of a request",
+        tools_of_a_request,
+        limit=1 / 200,
+        peer=strict_schemas,
+        peer_calls=1,
+    ),
+    Case("arguments", arguments('{"city": "Oslo", "days": 2}'), limit=1 / 20),
+    Case("arguments with null", arguments('{"city": "Oslo", "days": null}'), limit=1 / 20),
 ]
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict, TypeVar
@@ -117,6 +117,11 @@ class RawFunctionToolInfo:
 
     name: str
     raw_schema: dict[str, Any]
+    """Read when it is first sent, and not again: replace it, do not change it."""
+    specs: dict[Any, Any] = field(
+        default_factory=dict[Any, Any], init=False, repr=False, compare=False
+    )
+    """Cache of whoever makes a provider's tool description from it."""
 
 
 Userdata_T = TypeVar("Userdata_T", default=Any)

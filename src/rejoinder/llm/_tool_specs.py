@@ -38,12 +38,32 @@ def tool_specs(
             f"tools: expected one of the formats {', '.join(_BUILDERS)}, got {format!r}"
         )
     provider = format.partition(".")[0]
-    specs = [build(tool, **options) for tool in tool_ctx.function_tools.values()]
+    key = (format, *options.items())
+    specs = [_cached(tool, key, build, options) for tool in tool_ctx.function_tools.values()]
     return specs + [
         tool.to_dict()
         for tool in tool_ctx.provider_tools
         if _belongs(tool, provider, provider_tool_type)
     ]
+
+
+def _cached(
+    tool: FunctionTool | RawFunctionTool,
+    key: object,
+    build: Callable[..., Spec],
+    options: dict[str, Any],
+) -> Spec:
+    # Beside what it was made from, so that a tool which is described anew is sent anew.
+    if is_raw_function_tool(tool):
+        info = get_raw_function_info(tool)
+        cache, source = info.specs, (info.name, info.raw_schema)
+    else:
+        info = get_function_info(tool)
+        cache, source = plan_of(tool).specs, (info.name, info.description)
+    made = cache.get(key)
+    if made is None or made[0] != source:
+        made = cache[key] = (source, Frozen(build(tool, **options)))
+    return made[1].copy()
 
 
 def _belongs(tool: ProviderTool, provider: str, wanted: type[Any] | None) -> bool:

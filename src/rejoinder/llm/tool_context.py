@@ -12,8 +12,9 @@ import functools
 import inspect
 import sys
 import types
+import weakref
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -529,18 +530,27 @@ def find_function_tools(cls_or_obj: object) -> list[FunctionTool | RawFunctionTo
     ]
 
 
-def _own_tools(obj: object) -> Iterator[FunctionTool | RawFunctionTool]:
+def _own_tools(obj: object) -> list[FunctionTool | RawFunctionTool]:
     """As `find_function_tools`, looking only at what the classes of `obj` define: properties are
     not evaluated."""
-    names: dict[str, None] = {}
-    for base in reversed(type(obj).__mro__):
-        names.update(dict.fromkeys(base.__dict__))
-    for name in sorted(names):
-        raw = inspect.getattr_static(type(obj), name, None)
-        if isinstance(raw, staticmethod | classmethod):
-            raw = cast("Any", raw).__func__
-        if hasattr(raw, _INFO) or hasattr(raw, _RAW_INFO):
-            yield getattr(obj, name)
+    return [getattr(obj, name) for name in _own_tool_names(type(obj))]
+
+
+_tool_names_of_class: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _own_tool_names(cls: type) -> tuple[str, ...]:
+    names = _tool_names_of_class.get(cls)
+    if names is None:
+        found: list[str] = []
+        for name in sorted({name for base in cls.__mro__ for name in base.__dict__}):
+            member = inspect.getattr_static(cls, name, None)
+            if isinstance(member, staticmethod | classmethod):
+                member = cast("Any", member).__func__
+            if hasattr(member, _INFO) or hasattr(member, _RAW_INFO):
+                found.append(name)
+        names = _tool_names_of_class[cls] = tuple(found)
+    return names
 
 
 # ---------------------------------------------------------------------------------------------
@@ -643,7 +653,6 @@ class ToolContext:
         self._tools_map: dict[str, FunctionTool | RawFunctionTool] = {}
         self._provider_tools: list[ProviderTool] = []
         self._toolsets: list[Toolset] = []
-        self._specs: dict[Any, Any] = {}
         self.update_tools(tools)
 
     @classmethod
@@ -708,7 +717,6 @@ class ToolContext:
             add(tool)
         self._tools, self._tools_map = given, by_name
         self._provider_tools, self._toolsets = provider_tools, toolsets
-        self._specs = {}
 
     def copy(self) -> ToolContext:
         """A plain `ToolContext` with the same tools."""
@@ -758,15 +766,9 @@ class ToolContext:
             ValueError: the format is not known, or cannot express a tool.
             TypeError: the format does not know an option.
         """
-        from rejoinder._core.schema import Frozen
-        from rejoinder.llm import _tool_specs
+        from rejoinder.llm._tool_specs import tool_specs
 
-        key = (format, *sorted(kwargs.items()))
-        specs = self._specs.get(key)
-        if specs is None:
-            specs = Frozen(_tool_specs.tool_specs(self, format, **kwargs))
-            self._specs[key] = specs
-        return specs.copy()
+        return tool_specs(self, format, **kwargs)
 
 
 def _where(tool: object) -> str:
