@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk
@@ -108,7 +109,7 @@ class WireStream(LLMStream):
             except APIError as error:
                 if isinstance(error, APIStatusError) and error.request_id is None:
                     error.request_id = request_id(response.headers)
-                _hide_secrets(error, request.headers)
+                _hide_secrets(error, request)
                 raise
 
     async def _read(self, response: HttpResponse) -> None:
@@ -179,20 +180,23 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 _SECRET_FIELDS = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token")
+_SECRET_PARAMETERS = ("key", "api_key", "api-key", "access_token", "token")
 
 
-def _hide_secrets(error: APIError, headers: Mapping[str, str]) -> None:
+def _hide_secrets(error: APIError, request: Request) -> None:
     """Servers quote the key they did not like, and errors end up in logs."""
-    for name, value in headers.items():
+    for name, value in request.headers.items():
         if name.lower() in _SECRET_FIELDS:
-            secret = value.rpartition(" ")[2]
-            if len(secret) >= 6:
-                hide(error, secret)
+            hide(error, value.rpartition(" ")[2])
+    if "?" in request.url:
+        for name, value in parse_qsl(urlsplit(request.url).query):
+            if name.lower() in _SECRET_PARAMETERS:
+                hide(error, value)
 
 
 def hide(error: APIError, secret: str) -> None:
-    """Take `secret` out of the texts of `error`."""
-    if secret in error.message or secret in repr(error.body):
+    """Take `secret` out of the texts of `error`, unless it is so short that it hides nothing."""
+    if len(secret) >= 6 and (secret in error.message or secret in repr(error.body)):
         error.message = error.message.replace(secret, "***")
         error.args = (error.message,)
         error.body = _without(secret, error.body)
