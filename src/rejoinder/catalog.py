@@ -38,6 +38,9 @@ _OPENAI: Final = "rejoinder.providers.openai:LLM"
 
 _PROVIDERS: Final[dict[str, _Entry]] = {
     "anthropic": _Entry("rejoinder.providers.anthropic:LLM"),
+    "anthropic.azure": _Entry("rejoinder.providers.anthropic:LLM.with_azure"),
+    "anthropic.bedrock": _Entry("rejoinder.providers.anthropic:LLM.with_bedrock"),
+    "anthropic.vertex": _Entry("rejoinder.providers.anthropic:LLM.with_vertex"),
     "aws": _Entry("rejoinder.providers.aws:LLM"),
     "azure": _Entry(f"{_OPENAI}.with_azure"),
     "cerebras": _Entry(f"{_OPENAI}.with_cerebras"),
@@ -59,6 +62,9 @@ _PROVIDERS: Final[dict[str, _Entry]] = {
     "sambanova": _Entry(f"{_OPENAI}.with_sambanova"),
     "telnyx": _Entry(f"{_OPENAI}.with_telnyx"),
     "together": _Entry(f"{_OPENAI}.with_together"),
+    "vertex": _Entry(
+        "rejoinder.providers.google:LLM", options=MappingProxyType({"vertexai": True})
+    ),
     "x_ai": _Entry(f"{_OPENAI}.with_x_ai"),
 }
 # What people call them elsewhere.

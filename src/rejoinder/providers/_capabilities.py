@@ -25,7 +25,9 @@ class Capabilities:
     image_urls: bool
     """Images by their address."""
     audio: bool
-    """Sound in what the user says."""
+    """Sound in what the user says, for the models that take it; else its transcript is sent."""
+    documents: bool
+    """PDF and the like, as an `ImageContent` with another type than a picture's."""
     response_format: bool
     """A schema that the answer has to follow."""
     tool_choice_none: bool
@@ -48,6 +50,7 @@ _COMPLETIONS: Final = Capabilities(
     image_bytes=True,
     image_urls=True,
     audio=True,
+    documents=True,
     response_format=True,
     tool_choice_none=True,
     parallel_tool_calls=True,
@@ -62,6 +65,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
         image_bytes=True,
         image_urls=True,
         audio=False,
+        documents=True,
         response_format=True,
         tool_choice_none=True,
         parallel_tool_calls=True,
@@ -74,6 +78,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
         image_bytes=True,
         image_urls=False,
         audio=False,
+        documents=True,
         response_format=True,
         tool_choice_none=False,
         parallel_tool_calls=False,
@@ -86,6 +91,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
         image_bytes=True,
         image_urls=True,
         audio=True,
+        documents=True,
         response_format=True,
         tool_choice_none=True,
         parallel_tool_calls=False,
@@ -99,6 +105,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
         image_bytes=True,
         image_urls=True,
         audio=True,
+        documents=True,
         response_format=True,
         tool_choice_none=True,
         parallel_tool_calls=True,
@@ -112,17 +119,24 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
 """What can be asked of each provider, by the name of its package."""
 
 
-def refuse_unsupported(provider: str, items: Sequence[ChatItem]) -> None:
+def refuse_unsupported(
+    provider: str, items: Sequence[ChatItem], *, hears: bool | None = None
+) -> None:
     """Refuse what the user says now, if `provider` cannot carry it.
 
     Older turns are not looked at: a conversation may have begun with another provider, and what
     cannot be sent there is told in words.
 
+    Args:
+        hears: whether the model in question takes sound; else what the API carries counts.
+
     Raises:
         ConfigurationError: an image or sound of the last turn cannot be sent.
     """
     able = CAPABILITIES[provider]
-    if able.image_urls and able.image_bytes and able.audio:
+    if hears is None:
+        hears = able.audio
+    if able.image_urls and hears:
         return
     for item in reversed(items):
         if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
@@ -133,14 +147,16 @@ def refuse_unsupported(provider: str, items: Sequence[ChatItem]) -> None:
             if isinstance(part, str):
                 continue
             if part.type == "audio_content":
-                if not able.audio and not part.transcript:
+                if not hears and not part.transcript:
                     raise ConfigurationError(
-                        f"message {item.id!r}: {provider} takes no sound; transcribe it first"
+                        f"message {item.id!r}: this model of {provider} takes no sound; "
+                        "transcribe it first"
                     )
             elif (
                 not able.image_urls
                 and isinstance(part.image, str)
                 and not part.image.startswith("data:")
+                and (part.mime_type or "image/").startswith("image/")
             ):
                 raise ConfigurationError(
                     f"image {part.id!r}: {provider} takes the image itself, got the address "

@@ -22,10 +22,11 @@ from rejoinder._core.groups import (
 )
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._requests import tool_choice_name
 from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
 
-__all__ = ["AnthropicFormatData", "request_body", "to_chat_ctx"]
+__all__ = ["AnthropicFormatData", "attachment_block", "request_body", "to_chat_ctx"]
 
 # A tool result may be a list of these; any other list is a value, and travels as text.
 _RESULT_BLOCKS = frozenset({"document", "image", "search_result", "text", "tool_reference"})
@@ -356,3 +357,30 @@ def _marked(message: dict[str, Any], cache: dict[str, Any]) -> dict[str, Any] | 
             blocks[index] = {**blocks[index], "cache_control": cache}
             return {**message, "content": blocks}
     return None
+
+
+def attachment_block(attachment: Attachment) -> dict[str, Any]:
+    """A document as a block of a message.
+
+    Raises:
+        ConfigurationError: the API does not take documents of this type.
+    """
+    kind = attachment.mime_type
+    if attachment.url:
+        if attachment.url.startswith("file_"):
+            return {"type": "document", "source": {"type": "file", "file_id": attachment.url}}
+        if kind == "application/pdf":
+            return {"type": "document", "source": {"type": "url", "url": attachment.url}}
+    elif kind == "application/pdf":
+        return {
+            "type": "document",
+            "source": {"type": "base64", "media_type": kind, "data": attachment.data},
+        }
+    elif kind.startswith("text/"):
+        return {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": attachment.text()},
+        }
+    raise ConfigurationError(
+        f"document {attachment.id!r}: Anthropic takes PDF (also by address) and text, got {kind}"
+    )

@@ -10,11 +10,17 @@ from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._attachments import attach, detach
+from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._history import Body
 from rejoinder.providers._requests import HttpExtras, rendered, response_schema
 from rejoinder.providers._shell import environment, given, make_transport
 from rejoinder.providers._stream import WireStream
-from rejoinder.providers.anthropic.format import request_body, to_chat_ctx
+from rejoinder.providers.anthropic.format import (
+    attachment_block,
+    request_body,
+    to_chat_ctx,
+)
 from rejoinder.providers.anthropic.hosts import (
     BedrockHost,
     DirectHost,
@@ -292,13 +298,16 @@ class LLM(base.LLM[Any]):
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
-                history, _ = repair(items, "anthropic", prefill=prefill)
+                marked, attachments = detach(items, attachment_block, hears=False)
+                history, _ = repair(marked, "anthropic", prefill=prefill)
                 messages, data = to_chat_ctx(history)
+                attach(messages, attachments, key="content")
                 return request_body(messages, data, specs, choice, options)
 
             return rendered(body)
 
         items = chat_ctx.items
+        refuse_unsupported("anthropic", items)
         body = Body(items, make)
         host = self._host
         model = self._model

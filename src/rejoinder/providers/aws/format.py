@@ -23,10 +23,11 @@ from rejoinder._core.groups import (
 )
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._requests import tool_choice_name
 from rejoinder.providers.aws.options import Options
 
-__all__ = ["BedrockFormatData", "request_body", "to_chat_ctx"]
+__all__ = ["BedrockFormatData", "attachment_block", "request_body", "to_chat_ctx"]
 
 _IMAGE_FORMATS = {
     None: "jpeg",
@@ -302,3 +303,44 @@ def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
         if blocks:
             told.append({**message, "content": blocks})
     return told
+
+
+_DOCUMENTS = {
+    "application/msword": "doc",
+    "application/pdf": "pdf",
+    "application/vnd.ms-excel": "xls",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/markdown": "md",
+    "text/plain": "txt",
+}
+
+
+def attachment_block(attachment: Attachment) -> dict[str, Any]:
+    """Sound or a document as a block of a message.
+
+    Raises:
+        ConfigurationError: the API does not take documents of this type, or not by address.
+    """
+    kind = attachment.mime_type
+    source: dict[str, Any] = {"bytes": attachment.data}
+    if attachment.url.startswith("s3://"):
+        source = {"s3Location": {"uri": attachment.url}}
+    elif attachment.url:
+        raise ConfigurationError(
+            f"document {attachment.id!r}: Bedrock takes the document itself or an s3:// address, "
+            f"got {attachment.url[:200]!r}"
+        )
+    if kind == "audio/wav":
+        return {"audio": {"format": "wav", "source": source}}
+    found = _DOCUMENTS.get(kind)
+    if found is None:
+        raise ConfigurationError(
+            f"document {attachment.id!r}: Bedrock takes {', '.join(sorted(_DOCUMENTS.values()))}, "
+            f"got {kind}"
+        )
+    # The API demands a name, and tells models to read it: a neutral one cannot give orders.
+    name = "document " + "".join(letter for letter in attachment.id if letter.isalnum())[-12:]
+    return {"document": {"format": found, "name": name, "source": source}}

@@ -12,6 +12,7 @@ from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._attachments import attach, detach
 from rejoinder.providers._aws_credentials import (
     check_region,
     credentials_from,
@@ -31,7 +32,7 @@ from rejoinder.providers._shell import (
 )
 from rejoinder.providers._sigv4 import sign
 from rejoinder.providers._stream import WireStream
-from rejoinder.providers.aws.format import request_body, to_chat_ctx
+from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
 from rejoinder.providers.aws.options import Options
 from rejoinder.providers.aws.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -54,6 +55,9 @@ __all__ = ["LLM", "LLMStream"]
 
 _CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 _HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.-]+")
+
+# Models on Bedrock that take sound.
+_HEARS: Final = re.compile(r"nova-2-(omni|sonic)|voxtral")
 
 
 class LLMStream(WireStream):
@@ -178,7 +182,8 @@ class LLM(base.LLM[Any]):
         from rejoinder._core.strict import strict_schema
 
         items = chat_ctx.items
-        refuse_unsupported("aws", items)
+        hears = _HEARS.search(self._model) is not None
+        refuse_unsupported("aws", items, hears=hears)
         extras = HttpExtras(extra_kwargs)
         name, schema = "", None
         if is_given(response_format) and response_format is not None:
@@ -200,8 +205,10 @@ class LLM(base.LLM[Any]):
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
-                history, _ = repair(items, "aws")
+                marked, attachments = detach(items, attachment_block, hears=hears)
+                history, _ = repair(marked, "aws")
                 messages, data = to_chat_ctx(history)
+                attach(messages, attachments, key="content")
                 return request_body(messages, data, specs, choice, options)
 
             return rendered(body)

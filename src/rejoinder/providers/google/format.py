@@ -23,10 +23,11 @@ from rejoinder._core.groups import (
 )
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._requests import tool_choice_name
 from rejoinder.providers.google.options import Options, camel
 
-__all__ = ["GoogleFormatData", "request_body", "to_chat_ctx"]
+__all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx"]
 
 
 @dataclass
@@ -284,3 +285,10 @@ def _calling_config(
     raise ConfigurationError(
         "tool_choice: expected 'auto', 'required', 'none' or one function, got " + repr(tool_choice)
     )
+
+
+def attachment_part(attachment: Attachment) -> dict[str, Any]:
+    """Sound or a document as a part of a turn."""
+    if attachment.url:
+        return {"file_data": {"file_uri": attachment.url, "mime_type": attachment.mime_type}}
+    return {"inline_data": {"data": attachment.data, "mime_type": attachment.mime_type}}

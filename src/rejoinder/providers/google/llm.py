@@ -11,6 +11,7 @@ from rejoinder._core.schema import gemini_schema
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._attachments import attach, detach
 from rejoinder.providers._google_auth import GoogleCredentials, is_stale, vertex_host
 from rejoinder.providers._history import Body
 from rejoinder.providers._requests import HttpExtras, add_query, rendered, response_schema
@@ -22,7 +23,7 @@ from rejoinder.providers._shell import (
     with_second_chance,
 )
 from rejoinder.providers._stream import WireStream
-from rejoinder.providers.google.format import request_body, to_chat_ctx
+from rejoinder.providers.google.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.google.options import (
     GENERATION_FIELDS,
     Options,
@@ -259,10 +260,12 @@ class LLM(base.LLM[Any]):
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
+                marked, attachments = detach(items, attachment_part, hears=True)
                 history, _ = repair(
-                    _with_signatures(items, signatures), "google", signatures=signed
+                    _with_signatures(marked, signatures), "google", signatures=signed
                 )
                 messages, data = to_chat_ctx(history)
+                attach(messages, attachments, key="parts")
                 return request_body(messages, data, specs, choice, options)
 
             return rendered(body)

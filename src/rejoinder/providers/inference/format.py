@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._completions_format import to_messages
 from rejoinder.providers._completions_request import request_body
 
-__all__ = ["request_body", "to_messages"]
+__all__ = ["attachment_part", "request_body", "to_messages"]
+
+
+def attachment_part(attachment: Attachment) -> dict[str, Any]:
+    """Sound or a document as a part of a message.
+
+    Raises:
+        ConfigurationError: it lies at an address; the API takes only the thing itself.
+    """
+    kind = attachment.mime_type
+    if attachment.url:
+        raise ConfigurationError(
+            f"document {attachment.id!r}: the gateway takes the document itself, got the address "
+            f"{attachment.url[:200]!r}; pass a data: URL"
+        )
+    if kind.startswith("audio/"):
+        sound = {"data": attachment.data, "format": kind.rpartition("/")[2]}
+        return {"type": "input_audio", "input_audio": sound}
+    file = {
+        "filename": f"{attachment.id}.{kind.rpartition('/')[2]}",
+        "file_data": f"data:{kind};base64,{attachment.data}",
+    }
+    return {"type": "file", "file": file}

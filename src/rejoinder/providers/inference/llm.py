@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,6 +11,8 @@ from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._attachments import attach_joined, detach
+from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._history import Body
 from rejoinder.providers._requests import HttpExtras, add_query, rendered
 from rejoinder.providers._shell import (
@@ -19,7 +22,7 @@ from rejoinder.providers._shell import (
     without_secrets,
 )
 from rejoinder.providers._stream import WireStream
-from rejoinder.providers.inference.format import request_body, to_messages
+from rejoinder.providers.inference.format import attachment_part, request_body, to_messages
 from rejoinder.providers.inference.token import mint
 from rejoinder.providers.inference.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -44,6 +47,7 @@ __all__ = ["LLM", "LLMStream"]
 
 _BASE_URL: Final = "https://agent-gateway.livekit.cloud/v1"
 _STAGING_URL: Final = "https://agent-gateway.staging.livekit.cloud/v1"
+_HEARS: Final = re.compile(r"audio|gemini")
 _FOREIGN_STATE: Final = ("google", "livekit", "xai")
 
 # JSON, because an error with status 200 can be read as one.
@@ -172,12 +176,17 @@ class LLM(base.LLM[Any]):
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
-                history, _ = repair(items, "openai", state=_FOREIGN_STATE)
-                return request_body(to_messages(history), None, specs, choice, options)
+                marked, attachments = detach(items, attachment_part, hears=hears)
+                history, _ = repair(marked, "openai", state=_FOREIGN_STATE)
+                messages = to_messages(history)
+                attach_joined(messages, attachments)
+                return request_body(messages, None, specs, choice, options)
 
             return rendered(body)
 
         items = chat_ctx.items
+        hears = _HEARS.search(self._model) is not None
+        refuse_unsupported("inference", items, hears=hears)
         body = Body(items, make)
         url = add_query(f"{self._base_url}/chat/completions", extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}

@@ -11,7 +11,9 @@ from typing import Any
 
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder.errors import ConfigurationError
 from rejoinder.providers import _completions_request
+from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._completions_format import (
     image_url,
     read_image,
@@ -19,7 +21,7 @@ from rejoinder.providers._completions_format import (
     to_messages,
 )
 
-__all__ = ["MistralFormatData", "request_body", "to_chat_ctx", "to_conversation"]
+__all__ = ["MistralFormatData", "attachment_part", "request_body", "to_chat_ctx", "to_conversation"]
 
 
 @dataclass
@@ -136,3 +138,22 @@ def request_body(
     if "stream_options" not in fields and "stream_options" not in (fields.get("extra_body") or {}):
         del body["stream_options"]
     return body
+
+
+def attachment_part(attachment: Attachment) -> dict[str, Any]:
+    """Sound or a document as a part of a message.
+
+    Raises:
+        ConfigurationError: the API does not take documents of this type.
+    """
+    if attachment.mime_type.startswith("audio/"):
+        return {"type": "input_audio", "input_audio": attachment.url or attachment.data}
+    if attachment.url:
+        return {"type": "document_url", "document_url": attachment.url}
+    if attachment.mime_type == "application/pdf":
+        url = f"data:application/pdf;base64,{attachment.data}"
+        return {"type": "document_url", "document_url": url}
+    raise ConfigurationError(
+        f"document {attachment.id!r}: Mistral takes PDF and documents by address, "
+        f"got {attachment.mime_type}"
+    )

@@ -9,11 +9,13 @@ from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers._attachments import attach_joined, detach
+from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._history import Body
 from rejoinder.providers._requests import HttpExtras, add_query, rendered
 from rejoinder.providers._shell import check_base_url, environment, given, make_transport
 from rejoinder.providers._stream import WireStream
-from rejoinder.providers.mistralai.format import request_body, to_chat_ctx
+from rejoinder.providers.mistralai.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
 from rejoinder.types import (
@@ -137,13 +139,17 @@ class LLM(base.LLM[Any]):
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
-                history, _ = repair(items, "mistralai")
+                marked, attachments = detach(items, attachment_part, hears=hears)
+                history, _ = repair(marked, "mistralai")
                 messages, data = to_chat_ctx(history)
+                attach_joined(messages, attachments)
                 return request_body(messages, data, specs, choice, fields)
 
             return rendered(body)
 
         items = chat_ctx.items
+        hears = "voxtral" in self._model
+        refuse_unsupported("mistralai", items, hears=hears)
         body = Body(items, make)
         url = add_query(f"{self._base_url}/chat/completions", extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}

@@ -1,0 +1,177 @@
+"""Sound and documents in what the user says: what the formats, which know text and pictures, do not
+carry.
+
+The law of this file: before the history is mended and formatted, a mark takes the place of each
+attachment; afterwards the attachment takes the place of its mark. So it goes wherever the text
+beside it goes, and is sent exactly once. A document is an `ImageContent` whose type is none of a
+picture: a ``data:`` URL, or an address with such a `mime_type`. Pure.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import wave
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, cast
+from urllib.parse import unquote_to_bytes
+
+from rejoinder import _stamps
+from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ImageContent
+from rejoinder.errors import ConfigurationError
+from rejoinder.media import audio_bytes
+
+__all__ = ["Attachment", "attach", "attach_joined", "detach"]
+
+_MARK: Final = "[[attachment {}]]"
+_MARKS: Final = re.compile(r"\n?\[\[attachment (att_[0-9a-f]+)\]\]\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Sound or a document, read as far as every provider needs it."""
+
+    id: str
+    mime_type: str
+    data: str = ""
+    """Base64; empty where it lies at `url`."""
+    url: str = ""
+
+    def text(self) -> str:
+        """A text document as text."""
+        import base64
+
+        return base64.b64decode(self.data).decode("utf-8", "replace")
+
+
+Convert: TypeAlias = Callable[[Attachment], dict[str, Any]]
+"""An attachment as a part of a message. Raises `ConfigurationError` where it cannot be sent."""
+
+
+def detach(
+    items: Sequence[ChatItem], convert: Convert, *, hears: bool
+) -> tuple[Sequence[ChatItem], dict[str, dict[str, Any]]]:
+    """`items` with marks in the place of attachments, and the converted attachments by mark.
+
+    Args:
+        items: a history; it is not changed.
+        hears: the model takes sound. Otherwise sound that has a transcript becomes its words.
+
+    Raises:
+        ConfigurationError: a ``data:`` URL cannot be read, or `convert` refuses.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    changed: list[ChatItem] | None = None
+    for index, item in enumerate(items):
+        if item.type != "message" or item.role != "user":
+            continue
+        content: list[ChatContent] | None = None
+        for place, part in enumerate(item.content):
+            if isinstance(part, str):
+                continue
+            put: str | None = None
+            if isinstance(part, AudioContent):
+                if hears and part.frame:
+                    put = _noted(found, convert(_sound(part)))
+                elif part.transcript:
+                    put = part.transcript
+            elif (document := _document(part)) is not None:
+                put = _noted(found, convert(document))
+            if put is not None:
+                content = list(item.content) if content is None else content
+                content[place] = put
+        if content is not None:
+            changed = list(items) if changed is None else changed
+            changed[index] = item.model_copy(update={"content": content})
+    return (items if changed is None else changed), found
+
+
+def attach(
+    messages: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], *, key: str
+) -> None:
+    """Put the attachments back where every text is a part of its own; `messages` are changed.
+
+    Args:
+        key: where the parts of a message lie: ``"content"`` or ``"parts"``.
+    """
+    if not found:
+        return
+    for message in messages:
+        parts: Any = message.get(key)
+        if not isinstance(parts, list):
+            continue
+        for place, part in enumerate(cast("list[dict[str, Any]]", parts)):
+            text = part.get("text")
+            match = _MARKS.fullmatch(text) if isinstance(text, str) else None
+            if match is not None and match[1] in found:
+                parts[place] = found[match[1]]
+
+
+def attach_joined(messages: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+    """The same where the texts of a message are joined: the attachments go in front of the text."""
+    if not found:
+        return
+    for message in messages:
+        content: Any = message.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        if not isinstance(content, list):
+            continue
+        placed: list[dict[str, Any]] = []
+        kept: list[dict[str, Any]] = []
+        for part in cast("list[dict[str, Any]]", content):
+            text = part.get("text")
+            marks = [
+                mark
+                for mark in (_MARKS.findall(text) if isinstance(text, str) else [])
+                if mark in found
+            ]
+            if not marks:
+                kept.append(part)
+                continue
+            placed += [found[mark] for mark in marks]
+            rest = _MARKS.sub("\n", cast("str", text)).strip("\n")
+            if rest:
+                kept.append({**part, "text": rest})
+        if placed:
+            message["content"] = placed + kept
+
+
+def _noted(found: dict[str, dict[str, Any]], part: dict[str, Any]) -> str:
+    mark = _stamps.new_id("att_")
+    found[mark] = part
+    return _MARK.format(mark)
+
+
+def _sound(audio: AudioContent) -> Attachment:
+    first = audio.frame[0]
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(first.num_channels)
+        file.setsampwidth(2)
+        file.setframerate(first.sample_rate)
+        for frame in audio.frame:
+            file.writeframes(audio_bytes(frame))
+    return Attachment("sound", "audio/wav", b64encode(data.getvalue()).decode("ascii"))
+
+
+def _document(image: ImageContent) -> Attachment | None:
+    source = image.image
+    if not isinstance(source, str):
+        return None
+    kind = (image.mime_type or "").lower()
+    if source.startswith("data:"):
+        head, comma, rest = source[5:].partition(",")
+        kind, *options = head.lower().split(";")
+        if not kind or kind.startswith("image/"):
+            return None
+        if not comma:
+            raise ConfigurationError(f"document {image.id!r}: a data: URL without a comma")
+        if "base64" not in options:
+            rest = b64encode(unquote_to_bytes(rest)).decode("ascii")
+        return Attachment(image.id, kind, "".join(rest.split()))
+    if kind and not kind.startswith("image/"):
+        return Attachment(image.id, kind, url=source)
+    return None
