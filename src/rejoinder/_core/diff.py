@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import ne
 from typing import Protocol
 
 from rejoinder._core.items import ChatItem, same_payload
@@ -46,12 +48,7 @@ def compute_chat_ctx_diff(old_ctx: HasItems, new_ctx: HasItems) -> DiffOps:
     An item needs an update when its payload differs: role, content, `interrupted`, name, arguments,
     output, type. Times and `extra` do not count.
     """
-    old: dict[str, ChatItem] = {}
-    for item in old_ctx.items:
-        old.setdefault(item.id, item)
-    new: dict[str, ChatItem] = {}
-    for item in new_ctx.items:
-        new.setdefault(item.id, item)
+    old, new = _by_id(old_ctx.items), _by_id(new_ctx.items)
     kept = set(_unique_lcs(list(old), list(new)))
     to_create: list[tuple[str | None, str]] = []
     to_update: list[tuple[str | None, str]] = []
@@ -59,42 +56,59 @@ def compute_chat_ctx_diff(old_ctx: HasItems, new_ctx: HasItems) -> DiffOps:
     for item_id, item in new.items():
         if item_id not in kept:
             to_create.append((previous, item_id))
-        elif not same_payload(old[item_id], item):
-            to_update.append((previous, item_id))
+        else:
+            before = old[item_id]
+            # Mostly the same object, or equal to the last field: both cost less to see at once.
+            if (
+                before is not item
+                and before.__dict__ != item.__dict__
+                and not same_payload(before, item)
+            ):
+                to_update.append((previous, item_id))
         previous = item_id
     return DiffOps([item_id for item_id in old if item_id not in kept], to_create, to_update)
 
 
-def _unique_lcs(old: Sequence[str], new: Sequence[str]) -> list[str]:
+def _by_id(items: Sequence[ChatItem]) -> dict[str, ChatItem]:
+    found = {item.id: item for item in items}
+    if len(found) != len(items):
+        found.clear()
+        for item in items:
+            found.setdefault(item.id, item)
+    return found
+
+
+def _unique_lcs(old: list[str], new: list[str]) -> list[str]:
     """Longest common subsequence of two lists in which nothing repeats."""
-    start = 0
-    shortest = min(len(old), len(new))
-    while start < shortest and old[start] == new[start]:
-        start += 1
-    position = {item_id: index for index, item_id in enumerate(new)}
-    # Position in `new` of the best end of a subsequence of each length, longest increasing
-    # subsequence fashion: the ranks are what the table would hold in the matching cells.
+    # What both begin and end with is always kept, by the table too.
+    old_end, new_end = len(old), len(new)
+    start = next(compress(count(), map(ne, old, new)), min(old_end, new_end))
+    while old_end > start and new_end > start and old[old_end - 1] == new[new_end - 1]:
+        old_end -= 1
+        new_end -= 1
+    position = {item_id: index for index, item_id in enumerate(new[start:new_end])}
+    # Lengths of the longest rising runs of positions, as in patience sorting: the rank of an item
+    # is what the table would hold in its matching cell.
     ends: list[int] = []
     ranks: list[int] = []
-    places: list[int] = []
-    for index in range(start, len(old)):
-        place = position.get(old[index], -1)
-        rank = -1
-        if place >= start:
-            rank = bisect_left(ends, place)
-            if rank == len(ends):
-                ends.append(place)
-            else:
-                ends[rank] = place
+    for item_id in old[start:old_end]:
+        place = position.get(item_id)
+        if place is None:
+            ranks.append(-1)
+            continue
+        rank = bisect_left(ends, place)
+        if rank == len(ends):
+            ends.append(place)
+        else:
+            ends[rank] = place
         ranks.append(rank)
-        places.append(place)
     wanted = len(ends) - 1
-    tail: list[str] = []
+    middle: list[str] = []
     for offset in range(len(ranks) - 1, -1, -1):
         if wanted >= 0 and ranks[offset] == wanted:
-            tail.append(old[start + offset])
+            middle.append(old[start + offset])
             wanted -= 1
-    return [*old[:start], *reversed(tail)]
+    return [*old[:start], *reversed(middle), *old[old_end:]]
 
 
 def _compute_lcs(  # pyright: ignore[reportUnusedFunction]  # one of the reference's names

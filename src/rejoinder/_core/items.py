@@ -360,44 +360,25 @@ def _plain(value: dict[str, Any]) -> Any:
     return to_jsonable_python(value, bytes_mode="base64")
 
 
+_PAYLOAD: dict[str, tuple[str, ...]] = {
+    "message": ("role", "interrupted", "content"),
+    "function_call": ("name", "call_id", "arguments"),
+    "function_call_output": ("name", "call_id", "output", "is_error"),
+    "agent_handoff": ("old_agent_id", "new_agent_id"),
+    "agent_config_update": ("instructions", "tools_added", "tools_removed"),
+}
+
+
 def same_payload(a: ChatItem, b: ChatItem) -> bool:
     """Whether two items say the same, whatever their ids and times.
 
     `hash`, `transcript_confidence`, `extra` and `metrics` do not count.
     """
-    match a.type:
-        case "message":
-            return (
-                b.type == "message"
-                and a.role == b.role
-                and a.interrupted == b.interrupted
-                and a.content == b.content
-            )
-        case "function_call":
-            return (
-                b.type == "function_call"
-                and a.name == b.name
-                and a.call_id == b.call_id
-                and a.arguments == b.arguments
-            )
-        case "function_call_output":
-            return (
-                b.type == "function_call_output"
-                and a.name == b.name
-                and a.call_id == b.call_id
-                and a.output == b.output
-                and a.is_error == b.is_error
-            )
-        case "agent_handoff":
-            return (
-                b.type == "agent_handoff"
-                and a.old_agent_id == b.old_agent_id
-                and a.new_agent_id == b.new_agent_id
-            )
-        case "agent_config_update":
-            return (
-                b.type == "agent_config_update"
-                and a.instructions == b.instructions
-                and a.tools_added == b.tools_added
-                and a.tools_removed == b.tools_removed
-            )
+    # By their dictionaries, because this runs for every item of long conversations.
+    mine, theirs = a.__dict__, b.__dict__
+    if mine["type"] != theirs["type"]:
+        return False
+    for name in _PAYLOAD[mine["type"]]:  # noqa: SIM110  a generator costs half as much again
+        if mine[name] != theirs[name]:
+            return False
+    return True
