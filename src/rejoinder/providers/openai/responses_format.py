@@ -101,7 +101,7 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
     reasoning = _reasoning(message.extra, identity)
     entries.extend(reasoning)
     entry = _message(message)
-    if identity is not None and len(reasoning) == 1 and isinstance(entry["content"], str):
+    if identity is not None and isinstance(entry["content"], str):
         part: dict[str, Any] = {
             "type": "output_text",
             "text": entry["content"],
@@ -132,20 +132,15 @@ def _identity(extra: Mapping[str, Any], name: str) -> str | None:
 def _reasoning(extra: Mapping[str, Any], identity: str | None) -> list[dict[str, Any]]:
     """Reasoning items as they may be sent before an item called `identity`.
 
-    The API finds a reasoning item by its id and then insists on the very item it led to. Where
-    that is not known, only what the item itself holds encrypted is sent, without an id.
+    The API insists on the very item that reasoning led to. Of several only the last led to it; the
+    others led to messages that are one with it now. Without an `identity` nothing is known, and
+    they are sent as they were kept.
     """
     found = _state(extra).get("reasoning_items")
     if not isinstance(found, list):
         return []
     items = cast("list[dict[str, Any]]", found)
-    if identity is not None and len(items) == 1:
-        return items
-    return [
-        {name: value for name, value in item.items() if name != "id"}
-        for item in items
-        if item.get("encrypted_content")
-    ]
+    return items if identity is None else items[-1:]
 
 
 def request_body(
