@@ -1,8 +1,8 @@
 """Traces, in the words of OpenTelemetry's GenAI conventions. The only importer of opentelemetry.
 
-One span ``llm_request`` covers a reply, one ``llm_request_run`` each attempt (the names of LiveKit
-Agents 1.2.17). They are written beside the stream, never inside it: where no tracing is
-configured, a reply costs two calls that do nothing.
+One span ``llm_request`` covers a reply, one ``llm_request_run`` each attempt, one ``function_tool``
+each run of a tool (the names of LiveKit Agents 1.2.17). They are written beside the stream, never
+inside it: where no tracing is configured, a reply costs two calls that do nothing.
 
 What people and models say is not recorded unless `capture_content` says so, or the environment
 variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is ``true``: then messages, tool
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from rejoinder._core.chunks import ChatChunk, FunctionToolCall
-    from rejoinder._core.items import ChatItem, FunctionCall
+    from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput
     from rejoinder.metrics import LLMMetrics
 
 __all__ = [
     "AttemptSpan",
     "RequestSpan",
+    "ToolSpan",
     "capture_content",
     "content_captured",
     "set_tracer_provider",
@@ -48,6 +49,12 @@ ATTR_GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_token
 ATTR_LLM_METRICS = "lk.llm_metrics"
 ATTR_RETRY_COUNT = "lk.retry_count"
 ATTR_PROVIDER_REQUEST_IDS = "lk.provider_request_ids"
+ATTR_GEN_AI_TOOL_NAME = "gen_ai.tool.name"
+ATTR_GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id"
+ATTR_FUNCTION_TOOL_NAME = "lk.function_tool.name"
+ATTR_FUNCTION_TOOL_ARGS = "lk.function_tool.arguments"
+ATTR_FUNCTION_TOOL_OUTPUT = "lk.function_tool.output"
+ATTR_FUNCTION_TOOL_IS_ERROR = "lk.function_tool.is_error"
 ATTR_LANGFUSE_COMPLETION_START_TIME = "langfuse.observation.completion_start_time"
 ATTR_EXCEPTION_TYPE = "exception.type"
 ATTR_EXCEPTION_MESSAGE = "exception.message"
@@ -203,6 +210,44 @@ class AttemptSpan:
     def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
         if isinstance(exc, Exception) and self._span.is_recording():
             _record_error(self._span, exc)
+        self._span.end()
+        otel_context.detach(self._token)
+
+
+class ToolSpan:
+    """The span of one tool run; a context manager."""
+
+    def __init__(self, call: FunctionCall) -> None:
+        self._call = call
+
+    def __enter__(self) -> Self:
+        span = tracer().start_span("function_tool")
+        self._span = span
+        self._token = otel_context.attach(trace.set_span_in_context(span))
+        if span.is_recording():
+            span.set_attributes(
+                {
+                    ATTR_GEN_AI_OPERATION_NAME: "execute_tool",
+                    ATTR_GEN_AI_TOOL_NAME: self._call.name,
+                    ATTR_GEN_AI_TOOL_CALL_ID: self._call.call_id,
+                    ATTR_FUNCTION_TOOL_NAME: self._call.name,
+                }
+            )
+        return self
+
+    def end(self, output: FunctionCallOutput, error: BaseException | None) -> None:
+        """What came of the call."""
+        span = self._span
+        if not span.is_recording():
+            return
+        span.set_attribute(ATTR_FUNCTION_TOOL_IS_ERROR, output.is_error)
+        if content_captured():
+            span.set_attribute(ATTR_FUNCTION_TOOL_ARGS, self._call.arguments)
+            span.set_attribute(ATTR_FUNCTION_TOOL_OUTPUT, output.output)
+        if error is not None and output.is_error:
+            _record_error(span, error)
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
         self._span.end()
         otel_context.detach(self._token)
 

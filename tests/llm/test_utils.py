@@ -7,14 +7,19 @@ import dataclasses
 import enum
 import logging
 import threading
+from collections.abc import Iterator
 from datetime import date
 from typing import Any, NotRequired, Optional, Required
 
 import pydantic.dataclasses
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel, TypeAdapter
 from typing_extensions import ReadOnly, TypedDict
 
+from rejoinder import telemetry
 from rejoinder.llm import utils
 from rejoinder.llm.chat_context import FunctionCall
 from rejoinder.llm.llm import FunctionToolCall
@@ -434,3 +439,50 @@ def test_is_typed_dict() -> None:
 
 def test_exports() -> None:
     assert all(hasattr(utils, name) for name in utils.__all__)
+
+
+# -- spans ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry.set_tracer_provider(provider)
+    yield exporter
+    telemetry.set_tracer_provider(None)
+    telemetry.capture_content(None)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+async def test_spans(spans: InMemorySpanExporter, captured: bool) -> None:
+    telemetry.capture_content(captured)
+    await run("add", '{"a": 40}')
+    await run("err")
+    good, bad = spans.get_finished_spans()
+    assert good.name == bad.name == "function_tool"
+    assert good.attributes is not None
+    assert bad.attributes is not None
+    assert good.attributes["lk.function_tool.name"] == "add"
+    assert good.attributes["gen_ai.tool.call.id"] == "c1"
+    assert (good.status.is_ok, bad.status.is_ok) == (True, False)
+    assert bad.attributes["lk.function_tool.is_error"] is True
+    assert bad.attributes["exception.type"] == "ValueError"
+    arguments, secret = str(dict(good.attributes)), str(dict(bad.attributes))
+    assert ("40" in arguments, "secret" in secret) == (captured, captured)
+    if captured:
+        assert good.attributes["lk.function_tool.output"] == "42"
+
+
+async def test_the_span_of_a_tool_that_is_cancelled_ends(spans: InMemorySpanExporter) -> None:
+    @function_tool
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    call = FunctionToolCall(name="slow", arguments="{}", call_id="c")
+    task = asyncio.create_task(execute_function_call(call, ToolContext([slow])))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    assert len(spans.get_finished_spans()) == 1

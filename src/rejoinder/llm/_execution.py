@@ -78,7 +78,18 @@ async def execute_function_call(
     Raises:
         asyncio.CancelledError: the caller was cancelled; the tool was cancelled with it.
     """
+    from rejoinder.telemetry import ToolSpan
+
     call = to_function_call(tool_call)
+    with ToolSpan(call) as span:
+        result = await _execute(call, tool_ctx, call_ctx, timeout)
+        span.end(result.fnc_call_out, result.raw_exception)
+    return result
+
+
+async def _execute(
+    call: FunctionCall, tool_ctx: ToolContext, call_ctx: object | None, timeout: float | None
+) -> FunctionCallResult:
     if not call.arguments.strip():
         call.arguments = "{}"
     tool = tool_ctx.get_function_tool(call.name)
