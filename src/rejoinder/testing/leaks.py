@@ -79,23 +79,37 @@ class MemoryUse:
         peak: bytes allocated by Python code at the worst moment, above those at the start.
     """
 
-    peak: int = 0
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self.peak = 0
+
+    def see(self, peak: int) -> None:
+        self.peak = max(self.peak, peak - self._start)
+
+
+_measuring: list[MemoryUse] = []
 
 
 @contextmanager
 def measure_memory() -> Generator[MemoryUse, None, None]:
-    """Measure the highest growth of memory inside the block (by `tracemalloc`: exact and slow)."""
-    use = MemoryUse()
+    """Measure the highest growth of memory inside the block (by `tracemalloc`: exact and slow).
+    Blocks can be nested."""
     running = tracemalloc.is_tracing()
     if not running:
         tracemalloc.start()
+    start, peak = tracemalloc.get_traced_memory()
+    for outer in _measuring:
+        outer.see(peak)  # there is one peak for all, and it starts anew below
     tracemalloc.reset_peak()
-    before, _ = tracemalloc.get_traced_memory()
+    use = MemoryUse(start)
+    _measuring.append(use)
     try:
         yield use
     finally:
         _, peak = tracemalloc.get_traced_memory()
-        use.peak = max(0, peak - before)
+        for each in _measuring:
+            each.see(peak)
+        _measuring.remove(use)
         if not running:
             tracemalloc.stop()
 
