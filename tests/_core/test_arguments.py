@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rejoinder._core.arguments import (
     bind_arguments,
@@ -214,6 +214,19 @@ class Strict(BaseModel):
     day: date = Field(strict=True)
 
 
+class Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def positive(cls, x: int) -> int:
+        if x < 0:
+            raise ValueError("must be positive")
+        return x
+
+
+def checked(c: Checked) -> None: ...
 def f(a: int, b: str = "bb", *, c: int | None = 5) -> None: ...
 def anything(a: Any, b: Any = 3) -> None: ...
 def annotated(a: Annotated[int, Field(default=7)]) -> None: ...
@@ -348,6 +361,9 @@ def test_context_that_is_missing() -> None:
         (f, "[1]", ["JSON object", "array: [1]"]),
         (f, "", ["empty"]),
         (f, "garbage", ["not valid JSON", "garbage"]),
+        (f, '{"a": ' + "9" * 5000 + "}", ["number out of range"]),
+        (checked, {"c": {"x": -1}}, ["$.c.x: must be positive, got number -1"]),
+        (checked, {"c": {"x": 1, "z": 2}}, ["$.c.z: Extra inputs are not permitted, got number 2"]),
         (field_default, {"a": 3}, ["$.a", "greater than or equal to 5", "number 3"]),
         (nested, {"s": {"x": "no"}}, ["$.s.x", "integer", 'text "no"']),
         (nested, {"s": {"x": 1}, "l": [{"x": 1}, {"y": "q"}]}, ["$.l[1].x", "got nothing"]),

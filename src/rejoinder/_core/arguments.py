@@ -136,7 +136,7 @@ def repair_json(text: str) -> Any:
     try:
         value = reader.value()
         reader.end(value)
-    except (_Unclear, RecursionError):
+    except (_Unclear, RecursionError, ValueError):  # ValueError: a number beyond all bounds
         return _BROKEN
     return value
 
@@ -605,10 +605,13 @@ def _line(detail: ErrorDetails, schema: JsonSchema) -> str:
                 return f"{path}: expected a value ({kind}), got nothing"
         return f"{path}: expected a value, got nothing"
     message = detail["msg"]
-    for start in ("Input should be ", "Value error, ", "Assertion failed, "):
+    for start in ("Value error, ", "Assertion failed, "):
         message = message.removeprefix(start)
+    if message.startswith("Input should be "):
+        message = "expected " + message.removeprefix("Input should be ")
     value: Any = detail["input"]
-    return f"{path}: expected {message}, got {_kind(value)} {_shown(value)}"
+    got = "null" if value is None else f"{_kind(value)} {_shown(value)}"
+    return f"{path}: {message}, got {got}"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

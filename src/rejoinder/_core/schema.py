@@ -128,6 +128,10 @@ class Plan:
         self.schema: Mapping[str, Any] = schema
         """The plain JSON schema. Shared: not to be changed."""
         self.legacy = Frozen(schema)
+        # At once, and not when a request waits for it.
+        self.strict = Frozen(strict_schema(schema))
+        self.why_not_strict = why_not_strict(schema)
+        """Why no provider would take the strict form; ``None`` if it would be taken."""
         self.mender: Callable[[Any], Any] | None = None
         """Cache of `rejoinder._core.arguments`."""
         self.specs: dict[Any, Any] = {}
@@ -148,14 +152,6 @@ class Plan:
             f"#/$defs/{name}" in _reachable(definition, definitions, set())
             for name, definition in definitions.items()
         )
-
-    @functools.cached_property
-    def strict(self) -> Frozen:
-        return Frozen(strict_schema(self.schema))
-
-    @functools.cached_property
-    def why_not_strict(self) -> str | None:
-        return why_not_strict(self.schema)
 
     @functools.cached_property
     def gemini(self) -> Frozen | None:
