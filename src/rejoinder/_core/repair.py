@@ -445,10 +445,13 @@ class _Repair:
         images: list[ImageContent] = []
         if message is not None:
             content, images = self.content(message, shows_images=self.rules.assistant_images)
-            fixed = self.updated(message, content, "assistant", key=turn.key)
-            if _holds_something(content) or (turn.pairs and self.carries(fixed)):
-                items.append(fixed)
-            elif not images or fixed.extra:
+            if _holds_something(content):
+                items.append(self.updated(message, content, "assistant", key=turn.key))
+            elif turn.pairs and self.carries(
+                carrier := self.updated(message, content, "assistant", key=turn.key)
+            ):
+                items.append(carrier)
+            elif not images:
                 self.note("dropped", message.id, "a message without text or image")
         outputs: list[tuple[int, FunctionCallOutput]] = []
         for pair in turn.pairs:
