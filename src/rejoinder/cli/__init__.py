@@ -1,0 +1,1 @@
+"""The command line: ``rejoinder chat``, ``rejoinder models``, ``rejoinder doctor``."""

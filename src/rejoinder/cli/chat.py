@@ -1,0 +1,467 @@
+"""``rejoinder chat``: a conversation with a model, its tools and its numbers, in a terminal; or one
+question and one answer, for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from rejoinder.cli.llms import find_tools, make_llm, tool_choice_of
+from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.outcome import CommandError, Exit
+from rejoinder.cli.render import Stats, one_line, render_call, render_result, render_stats
+from rejoinder.cli.screen import Screen
+from rejoinder.errors import APIError, ConfigurationError
+
+if TYPE_CHECKING:
+    from rejoinder.llm.llm import LLM, LLMError
+    from rejoinder.metrics import LLMMetrics
+    from rejoinder.providers.local.fetch import Progress
+    from rejoinder.turn import Turn
+
+__all__ = ["Conversation", "add_options", "run", "tell_progress"]
+
+_SYSTEM: Final = "You are a helpful assistant. Answer briefly."
+_HELP: Final = """\
+/tools   what the model may call
+/clear   forget the conversation
+/quit    leave (also Ctrl-D, or Ctrl-C twice)
+A line that ends in \\ goes on in the next one."""
+_TOOL_TIMEOUT: Final = 60.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "-m", "--model", metavar="NAME",
+        help="a local model (see `rejoinder models`), the path of a GGUF file, or provider/model",
+    )  # fmt: skip
+    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
+    parser.add_argument("-s", "--system", metavar="TEXT", default=_SYSTEM, help="instructions")
+    parser.add_argument(
+        "--tool", metavar="MODULE:FUNCTION", action="append", default=[],
+        help="offer this function to the model; may be given often; default: the demo tools",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mcp", metavar="SERVER", action="append", default=[],
+        help="offer the tools of an MCP server: its URL, or the command that starts it",
+    )  # fmt: skip
+    parser.add_argument("--no-tools", action="store_true", help="offer no tools")
+    parser.add_argument(
+        "--tool-choice", metavar="CHOICE",
+        help="auto, required, none, or the name of a tool",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tool-timeout", metavar="SECONDS", type=_positive, default=_TOOL_TIMEOUT,
+        help="how long a tool may run (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--temperature", metavar="T", type=float, help="0 is the least random")
+    parser.add_argument("--max-tokens", metavar="N", type=_count, help="the longest reply")
+    parser.add_argument(
+        "--context", metavar="N", type=_count,
+        help="tokens a local model keeps of the conversation (default: 8192)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--once", metavar="TEXT", help="ask this, print the reply, and leave (or pipe the text in)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no numbers, no tool lines")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> Exit:
+    """Talk.
+
+    Raises:
+        CommandError: it cannot be done.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    text = _question(args)
+    screen = Screen(quiet=args.quiet)
+    chosen = args.tool or (["demo"] if not args.mcp else [])
+    tools = [] if args.no_tools else find_tools(chosen)
+    llm = make_llm(
+        args.model,
+        base_url=args.base_url,
+        report=lambda progress: tell_progress(screen, progress),
+        max_tokens=args.max_tokens,
+        context=args.context,
+        temperature=args.temperature,
+    )
+    with LoopThread() as loop:
+        talk = Conversation(
+            llm,
+            screen,
+            system=args.system,
+            tools=tools,
+            tool_choice=tool_choice_of(args.tool_choice),
+            tool_timeout=args.tool_timeout,
+        )
+        try:
+            loop.run(talk.open([] if args.no_tools else args.mcp))
+            if text is not None:
+                return _once(loop, talk, text)
+            return _converse(loop, talk, screen)
+        finally:
+            screen.clear()
+            with contextlib.suppress(KeyboardInterrupt, APIError, RuntimeError):
+                loop.run(asyncio.wait_for(talk.aclose(), 3.0))
+
+
+def _question(args: argparse.Namespace) -> str | None:
+    """What is to be asked once; ``None`` for a conversation."""
+    if args.once is not None:
+        text: str = args.once
+    elif sys.stdin is None or sys.stdin.closed:
+        raise CommandError("there is no standard input; ask with --once TEXT")
+    elif sys.stdin.isatty():
+        return None
+    else:
+        data = sys.stdin.buffer.read()
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise CommandError(
+                f"standard input is not UTF-8 (byte 0x{data[error.start]:02x} at position "
+                f"{error.start}); convert it first, e.g. with iconv"
+            ) from error
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CommandError("the text given with --once is not UTF-8") from None
+    if not text.strip():
+        raise CommandError("there is nothing to ask: the text is empty")
+    return text.strip()
+
+
+def tell_progress(screen: Screen, progress: Progress) -> None:
+    match progress.stage:
+        case "waiting":
+            screen.passing("another rejoinder is fetching the model; waiting for it")
+        case "fetching":
+            screen.progress("fetching the model", progress.done, progress.total)
+        case "checking":
+            screen.passing("checking the model")
+
+
+def _once(loop: LoopThread, talk: Conversation, text: str) -> Exit:
+    loop.run(talk.say(text), interrupt=talk.interrupt)
+    if talk.interrupted:
+        raise KeyboardInterrupt
+    return Exit.OK
+
+
+def _converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
+    screen.note(f"{talk.llm.model}. /help shows the commands, Ctrl-D leaves.")
+    presses = 0
+    while True:
+        try:
+            line = _read_line(screen)
+        except EOFError:
+            screen.end_line()
+            return Exit.OK
+        except KeyboardInterrupt:
+            presses += 1
+            print(file=sys.stderr)
+            if presses > 1:
+                raise
+            screen.note("Ctrl-C again leaves.")
+            continue
+        except UnicodeDecodeError:
+            screen.error("that line is not UTF-8, and was not sent")
+            continue
+        line = line.strip()
+        if not line:
+            continue
+        presses = 0
+        if line.startswith("/"):
+            if _command(line, talk, screen):
+                return Exit.OK
+            continue
+        try:
+            loop.run(talk.say(line), interrupt=talk.interrupt)
+        except (APIError, ConfigurationError) as error:
+            screen.error(str(error))
+        if talk.interrupted:
+            presses = 1
+
+
+def _read_line(screen: Screen) -> str:
+    """A line from the terminal, put together from those that end in a backslash.
+
+    Raises:
+        EOFError: Ctrl-D.
+        KeyboardInterrupt: Ctrl-C.
+        UnicodeDecodeError: what was typed is not UTF-8.
+    """
+    lines: list[str] = []
+    while True:
+        prompt = "> " if not lines else ". "
+        if screen.out_is_terminal:
+            with contextlib.suppress(ImportError):
+                importlib.import_module("readline")  # history and editing, where there is one
+            line = input(prompt)
+        else:
+            screen.err.write(prompt)
+            screen.err.flush()
+            line = sys.stdin.readline()
+            if not line:
+                raise EOFError
+            line = line.rstrip("\n")
+        if not line.endswith("\\"):
+            return "\n".join([*lines, line])
+        lines.append(line[:-1])
+
+
+def _command(line: str, talk: Conversation, screen: Screen) -> bool:
+    """Obey a line that begins with a slash. Returns whether it is time to leave."""
+    match line.split()[0]:
+        case "/quit" | "/exit" | "/q":
+            return True
+        case "/help" | "/?":
+            screen.note(_HELP)
+        case "/tools":
+            screen.note(talk.describe_tools())
+        case "/clear":
+            talk.clear()
+            screen.note("The conversation begins anew.")
+        case other:
+            screen.note(f"There is no {one_line(other, 40)}; /help shows what there is.")
+    return False
+
+
+class Conversation:
+    """One model, one history; all but the constructor, `interrupt`, `clear` and `describe_tools`
+    runs on the loop.
+
+    Attributes:
+        interrupted: the last reply was stopped.
+    """
+
+    def __init__(
+        self,
+        llm: LLM[Any],
+        screen: Screen,
+        *,
+        system: str,
+        tools: list[Any],
+        tool_choice: Any,
+        tool_timeout: float,
+    ) -> None:
+        from rejoinder.llm.chat_context import ChatContext
+
+        self.llm = llm
+        self.interrupted = False
+        self._screen = screen
+        self._system = system
+        self._tools = tools
+        self._choice = tool_choice
+        self._tool_timeout = tool_timeout
+        self._ctx = ChatContext.empty()
+        self._metrics: list[LLMMetrics] = []
+        self._turn: Turn | None = None
+        self._stopping = False
+        self._open: list[Any] = []
+        self.clear()
+        llm.on("metrics_collected", self._metrics.append)
+        llm.on("error", self._failed)
+
+    # -- the shell ---------------------------------------------------------------------------
+
+    async def open(self, servers: list[str]) -> None:
+        """Get the model and the tool servers ready.
+
+        Raises:
+            CommandError: a tool server does not come up, or a tool cannot be used.
+            APIError: the model cannot be had.
+        """
+        for number, server in enumerate(servers):
+            self._tools = [*self._tools, await self._connect(server, number)]
+        self._check_tools()
+        load = getattr(self.llm, "load", None)
+        if load is not None:
+            self._screen.passing("loading the model")
+            await load()
+            self._screen.clear()
+
+    async def _connect(self, server: str, number: int) -> Any:
+        import shlex
+
+        try:
+            from rejoinder.llm import mcp
+        except ImportError as error:
+            raise CommandError(str(error), Exit.SETUP) from error
+        self._screen.passing(f"connecting to {one_line(server, 60)}")
+        try:
+            if server.startswith(("http://", "https://")):
+                connection: Any = mcp.MCPServerHTTP(server)
+            else:
+                command, *arguments = shlex.split(server)
+                connection = mcp.MCPServerStdio(command, arguments)
+            toolset = mcp.MCPToolset(id=f"mcp{number}", mcp_server=connection)
+            self._open.append(connection)
+            await toolset.setup()
+        except Exception as error:
+            raise CommandError(
+                f"the MCP server {one_line(server, 80)!r} does not come up: {error}", Exit.SETUP
+            ) from error
+        self._screen.clear()
+        return toolset
+
+    def _check_tools(self) -> None:
+        from rejoinder.llm.tool_context import ToolContext
+
+        try:
+            names = list(ToolContext(self._tools).function_tools)
+        except ValueError as error:
+            raise CommandError(f"the tools cannot be used: {error}") from error
+        choice = self._choice
+        if isinstance(choice, dict) and choice["function"]["name"] not in names:
+            raise CommandError(
+                f"--tool-choice: there is no tool {choice['function']['name']!r} "
+                f"(there are: {', '.join(names) or 'none'})"
+            )
+        if choice not in (None, "auto", "none") and not names:
+            raise CommandError("--tool-choice: there are no tools to choose from")
+
+    async def aclose(self) -> None:
+        """End everything, within a few seconds."""
+        await self.llm.aclose()
+        for connection in self._open:
+            await connection.aclose()
+
+    def clear(self) -> None:
+        """Forget the conversation."""
+        from rejoinder.llm.chat_context import ChatContext
+
+        self._ctx = ChatContext.empty()
+        if self._system:
+            self._ctx.add_message(role="system", content=self._system)
+
+    def describe_tools(self) -> str:
+        """The tools, one a line."""
+        from rejoinder.llm.tool_context import (
+            ToolContext,
+            get_function_info,
+            get_raw_function_info,
+            is_raw_function_tool,
+        )
+
+        lines: list[str] = []
+        for name, tool in ToolContext(self._tools).function_tools.items():
+            if is_raw_function_tool(tool):
+                told = str(get_raw_function_info(tool).raw_schema.get("description") or "")
+            else:
+                told = get_function_info(tool).description or ""
+            lines.append(f"{name}  {one_line(told, 100)}".rstrip())
+        return "\n".join(lines) or "The model has no tools."
+
+    # -- a turn ------------------------------------------------------------------------------
+
+    async def say(self, text: str) -> None:
+        """Say `text`, and write the reply as it comes.
+
+        Raises:
+            APIError: the model failed; what was said to it is taken back.
+            ConfigurationError: it cannot be asked so.
+        """
+        from rejoinder.turn import Done, Text, Thinking, ToolFinished, ToolStarted, run_turn
+        from rejoinder.types import NOT_GIVEN
+
+        screen = self._screen
+        before = len(self._ctx.items)
+        self._ctx.add_message(role="user", content=text)
+        self._metrics.clear()
+        self.interrupted = False
+        began = time.monotonic()
+        first: float | None = None
+        thinking = False
+        said = False
+        try:
+            turn = run_turn(
+                self.llm,
+                self._ctx,
+                tools=self._tools,
+                tool_choice=NOT_GIVEN if self._choice is None else self._choice,
+                tool_timeout=self._tool_timeout,
+            )
+            async with turn:
+                self._turn = turn
+                if self._stopping:
+                    turn.interrupt()
+                async for event in turn:
+                    match event:
+                        case Text(text=piece):
+                            if first is None:
+                                first = time.monotonic() - began
+                            if not said:
+                                piece = piece.lstrip("\n")
+                            said = said or bool(piece)
+                            screen.reply(piece)
+                        case Thinking():
+                            if not thinking:
+                                screen.passing("thinking")
+                            thinking = True
+                        case ToolStarted(call=call):
+                            screen.end_line()
+                            said = False
+                            screen.note(f"-> {render_call(call.name, call.arguments)}")
+                        case ToolFinished(output=output, duration=seconds):
+                            told = render_result(
+                                output.output, is_error=output.is_error, seconds=seconds
+                            )
+                            screen.note(f"<- {told}")
+                        case Done(reason=reason):
+                            self.interrupted = reason == "interrupted"
+                        case _:
+                            pass
+        except (APIError, ConfigurationError):
+            if first is None:
+                del self._ctx.items[before:]
+            raise
+        finally:
+            self._turn = None
+            self._stopping = False
+            screen.end_line()
+        if self.interrupted:
+            screen.note("[interrupted]")
+        if self._metrics:
+            screen.note(f"[{render_stats(self._stats(first))}]")
+
+    def interrupt(self) -> None:
+        """Stop the reply. Idempotent."""
+        self._stopping = True
+        if self._turn is not None:
+            self._turn.interrupt()
+
+    def _stats(self, first: float | None) -> Stats:
+        metrics = self._metrics
+        return Stats(
+            first=first,
+            generating=sum(m.duration - m.ttft for m in metrics if m.ttft >= 0),
+            prompt=sum(m.prompt_tokens for m in metrics),
+            cached=sum(m.prompt_cached_tokens for m in metrics),
+            completion=sum(m.completion_tokens for m in metrics),
+            estimated=any(m.estimated for m in metrics),
+        )
+
+    def _failed(self, error: LLMError) -> None:
+        if error.recoverable:
+            self._screen.note(f"trying again: {one_line(str(error.error))}")

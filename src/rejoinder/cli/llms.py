@@ -1,0 +1,163 @@
+"""From what was written on the command line to models and tools."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from rejoinder.cli.outcome import CommandError, Exit
+from rejoinder.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rejoinder.llm.llm import LLM
+    from rejoinder.providers.local.fetch import Report
+
+__all__ = ["find_tools", "make_llm", "tool_choice_of"]
+
+
+def make_llm(name: str | None, *, base_url: str | None, report: Report, max_tokens: int | None,
+             context: int | None, temperature: float | None) -> LLM[Any]:  # fmt: skip
+    """The model called `name`: a local one, a GGUF file, or ``provider/model``.
+
+    Raises:
+        CommandError: there is no such model, or it cannot be made.
+    """
+    provider, slash, rest = (name or "").partition("/")
+    if provider == "local" and slash:
+        name, slash = rest, ""
+    if base_url is None and (not slash or os.path.exists(os.path.expanduser(name or ""))):
+        return _local(name, report, max_tokens, context, temperature)
+    if max_tokens is not None or context is not None:
+        raise CommandError("--max-tokens and --context are for local models")
+    if base_url is not None and not slash:
+        name = f"openai/{name}" if name else None  # what most servers imitate
+    if name is None:
+        raise CommandError("--base-url needs --model with the name the server knows")
+    from rejoinder import catalog
+
+    try:
+        catalog._find(name.partition("/")[0])
+    except ConfigurationError as error:
+        raise CommandError(f"no such model: {error}") from error
+    options: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
+    try:
+        return catalog.create(name, base_url=base_url, **options)
+    except (ImportError, ValueError, TypeError) as error:
+        raise CommandError(str(error), Exit.SETUP) from error
+
+
+def _local(name: str | None, report: Report, max_tokens: int | None, context: int | None,
+           temperature: float | None) -> LLM[Any]:  # fmt: skip
+    from rejoinder.providers.local.models import DEFAULT_MODEL, find_model
+    from rejoinder.types import NOT_GIVEN
+
+    try:
+        find_model(name or DEFAULT_MODEL)
+    except ConfigurationError as error:
+        raise CommandError(f"{error}; for a provider's model write provider/model") from error
+    from rejoinder.providers.local.llm import LLM
+
+    try:
+        return LLM(
+            model=name or DEFAULT_MODEL,
+            report=report,
+            temperature=NOT_GIVEN if temperature is None else temperature,
+            max_completion_tokens=NOT_GIVEN if max_tokens is None else max_tokens,
+            context=8192 if context is None else context,
+        )
+    except ConfigurationError as error:
+        raise CommandError(str(error), Exit.SETUP) from error
+
+
+def tool_choice_of(text: str | None) -> Any:
+    """What `LLM.chat` takes, from ``auto``, ``required``, ``none`` or the name of a tool."""
+    if text is None or text in ("auto", "required", "none"):
+        return text
+    return {"type": "function", "function": {"name": text}}
+
+
+def find_tools(specs: Sequence[str]) -> list[Any]:
+    """The tools named by ``module:function`` or ``file.py:function``; ``demo`` are the demo tools.
+
+    Raises:
+        CommandError: there is no such module or function, or it cannot be a tool.
+    """
+    tools: list[Any] = []
+    for spec in specs:
+        if spec == "demo":
+            from rejoinder.cli.demo import DEMO_TOOLS
+
+            tools += DEMO_TOOLS
+            continue
+        where, colon, name = spec.rpartition(":")
+        if not colon or not where or not name:
+            raise CommandError(f"--tool {spec!r}: expected module:function or file.py:function")
+        module = _module(where, spec)
+        found: Any = module
+        for step in name.split("."):
+            try:
+                found = getattr(found, step)
+            except AttributeError:
+                raise CommandError(f"--tool {spec!r}: {where} has no {name!r}") from None
+        tools += _as_tools(found, spec)
+    return tools
+
+
+def _module(where: str, spec: str) -> ModuleType:
+    try:
+        if where.endswith(".py"):
+            return _from_file(Path(where).expanduser(), spec)
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.insert(0, here)
+        return importlib.import_module(where)
+    except CommandError:
+        raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever somebody's module does when it is imported
+        raise CommandError(
+            f"--tool {spec!r}: cannot import {where}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _from_file(path: Path, spec: str) -> ModuleType:
+    if not path.is_file():
+        raise CommandError(f"--tool {spec!r}: there is no file {path}")
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    if found is None or found.loader is None:
+        raise CommandError(f"--tool {spec!r}: {path} is no Python file")
+    module = importlib.util.module_from_spec(found)
+    sys.modules.setdefault(path.stem, module)
+    found.loader.exec_module(module)
+    return module
+
+
+def _as_tools(found: Any, spec: str) -> list[Any]:
+    from rejoinder.llm.tool_context import (
+        Toolset,
+        function_tool,
+        is_function_tool,
+        is_raw_function_tool,
+    )
+
+    if isinstance(found, (list, tuple)):
+        entries = cast("list[Any]", found)
+        return [tool for entry in entries for tool in _as_tools(entry, spec)]
+    if isinstance(found, Toolset) or is_function_tool(found) or is_raw_function_tool(found):
+        return [found]
+    if callable(found) and not isinstance(found, type):
+        decorate: Callable[[Any], Any] = function_tool
+        try:
+            return [decorate(found)]
+        except Exception as error:
+            raise CommandError(f"--tool {spec!r}: it cannot be a tool: {error}") from error
+    raise CommandError(
+        f"--tool {spec!r}: expected a function or a toolset, got {type(found).__name__}"
+    )

@@ -1,0 +1,89 @@
+"""An event loop in a thread of its own, so that the main thread can wait at the keyboard.
+
+Ctrl-C reaches the main thread only: it interrupts waiting for a line and waiting for a reply alike,
+and never lands in the middle of somebody's coroutine. Connections stay served while a person
+thinks. A tool that blocks the loop cannot keep the program from ending either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+__all__ = ["LoopThread"]
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A running event loop. Use it in ``with``."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda _loop, _context: None)
+        self._thread = threading.Thread(target=self._run, name="rejoinder", daemon=True)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(
+        self, work: Coroutine[Any, Any, T], *, interrupt: Callable[[], None] | None = None
+    ) -> T:
+        """Run `work` on the loop and wait for it.
+
+        At Ctrl-C `interrupt` is called on the loop (default: `work` is cancelled), and the waiting
+        goes on until `work` has ended.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, where `interrupt` was not given; or a second one.
+        """
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            if interrupt is None:
+                future.cancel()
+                self._settle(future)
+                raise
+            self._loop.call_soon_threadsafe(interrupt)
+            return future.result()
+
+    @staticmethod
+    def _settle(future: concurrent.futures.Future[Any], timeout: float = 2.0) -> None:
+        # `cancel` marks this future at once; give the coroutine a moment to tidy up.
+        concurrent.futures.wait((future,), timeout)
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """End the loop. Returns whether it did within `timeout` (something may block it)."""
+        if not self._thread.is_alive():
+            return True
+        try:
+            done = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop)
+            done.result(timeout)
+        except (TimeoutError, concurrent.futures.CancelledError):
+            return False
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        await self._loop.shutdown_asyncgens()

@@ -1,0 +1,155 @@
+"""What the command line writes: values in, text out.
+
+Law of this file: pure; no stream, no terminal, no clock. Whatever a model or a tool wrote passes
+through `printable` first: a terminal obeys control characters, and neither may give it orders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+__all__ = [
+    "PLAIN",
+    "Stats",
+    "Style",
+    "bar",
+    "one_line",
+    "printable",
+    "render_call",
+    "render_result",
+    "render_stats",
+    "sentence",
+    "size",
+    "table",
+]
+
+_CONTROLS: Final = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # a whole order to the terminal: leave nothing of it
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
+    r"|\r(?=\n)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    "|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # changes of direction can hide what is written
+)
+_SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Colours, or none."""
+
+    colour: bool
+
+    def dim(self, text: str) -> str:
+        return f"\x1b[2m{text}\x1b[22m" if self.colour else text
+
+    def bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[22m" if self.colour else text
+
+    def red(self, text: str) -> str:
+        return f"\x1b[31m{text}\x1b[39m" if self.colour else text
+
+    def green(self, text: str) -> str:
+        return f"\x1b[32m{text}\x1b[39m" if self.colour else text
+
+
+PLAIN: Final = Style(colour=False)
+
+
+def printable(text: str) -> str:
+    """`text` without anything but line breaks and tabs that a terminal would act upon."""
+    if text.isprintable():
+        return text
+    return _CONTROLS.sub("", text).encode("utf-8", "replace").decode("utf-8")
+
+
+def one_line(text: str, limit: int = _SHOWN) -> str:
+    """`text` as one line of at most `limit` characters."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def sentence(text: str) -> str:
+    """An error as one line that ends like a sentence."""
+    line = one_line(text, 600).rstrip()
+    return line if line.endswith((".", "!", "?", ")")) else line + "."
+
+
+def render_call(name: str, arguments: str) -> str:
+    """A tool call as it would be written in Python: ``time_in(place='Paris')``."""
+    try:
+        value: Any = json.loads(arguments)
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        pairs = cast("dict[str, Any]", value).items()
+        inner = ", ".join(f"{key}={entry!r}" for key, entry in pairs)
+    else:
+        inner = arguments
+    return one_line(f"{name}({inner})")
+
+
+def render_result(output: str, *, is_error: bool, seconds: float) -> str:
+    """What came of a tool call."""
+    shown = one_line(output) or "(nothing)"
+    return f"{'failed: ' if is_error else ''}{shown}  [{seconds:.1f} s]"
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The numbers of one turn."""
+
+    first: float | None
+    """Seconds until the first text."""
+    generating: float
+    """Seconds in which text was made, all requests together."""
+    prompt: int
+    cached: int
+    completion: int
+    estimated: bool = False
+
+
+def render_stats(stats: Stats) -> str:
+    """``0.31 s to first token, 41.2 tok/s, 38 tokens (29 in, 22 of them cached, 9 out)``"""
+    parts: list[str] = []
+    if stats.first is not None:
+        parts.append(f"{stats.first:.2f} s to first token")
+    if stats.completion > 1 and stats.generating > 0:
+        parts.append(f"{stats.completion / stats.generating:.1f} tok/s")
+    cached = f", {stats.cached} of them cached" if stats.cached else ""
+    about = "about " if stats.estimated else ""
+    parts.append(
+        f"{about}{stats.prompt + stats.completion} tokens "
+        f"({stats.prompt} in{cached}, {stats.completion} out)"
+    )
+    return ", ".join(parts)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    if count < 1 << 20:
+        return f"{count / 1024:.0f} KB"
+    if count < 1 << 30:
+        return f"{count / (1 << 20):.0f} MB"
+    return f"{count / (1 << 30):.1f} GB"
+
+
+def bar(done: int, total: int, *, width: int = 30, rate: float | None = None) -> str:
+    """A progress bar: ``[######------------]  34 %  159 of 469 MB  12 MB/s``."""
+    share = min(1.0, done / total) if total else 0.0
+    filled = round(share * width)
+    text = f"[{'#' * filled}{'-' * (width - filled)}] {share:4.0%}  {size(done)} of {size(total)}"
+    return f"{text}  {size(int(rate))}/s" if rate else text
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """`rows` in columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,124 @@
+"""Where the command line writes: the reply and nothing else to standard output, the rest to standard
+error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TextIO
+
+from rejoinder.cli.render import Style, bar, printable, sentence, size
+
+__all__ = ["Screen"]
+
+_REDRAW = 0.1
+
+
+def _style(stream: TextIO) -> Style:
+    return Style(
+        colour=_is_terminal(stream)
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+class Screen:
+    """Writes to the two streams, knowing what stands on the terminal's last line.
+
+    Args:
+        quiet: of what goes to standard error, write errors only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.out = sys.stdout
+        self.err = sys.stderr
+        for stream in (self.out, self.err):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(errors="replace")  # a narrow terminal encoding must not end a reply
+        self.quiet = quiet
+        self.out_style = _style(self.out)
+        self.err_style = _style(self.err)
+        self.out_is_terminal = _is_terminal(self.out)
+        self.err_is_terminal = _is_terminal(self.err)
+        self._passing = False
+        self._line_open = False
+        self._drawn_at = 0.0
+        self._quarter = -1
+        self._began: tuple[float, int] | None = None
+
+    def reply(self, text: str) -> None:
+        """A piece of the reply, at once."""
+        self.clear()
+        text = printable(text) if self.out_is_terminal else text
+        if not text:
+            return
+        self.out.write(text)
+        self.out.flush()
+        self._line_open = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """What comes next begins a line."""
+        self.clear()
+        if self._line_open:
+            self.out.write("\n")
+            self.out.flush()
+            self._line_open = False
+
+    def note(self, text: str) -> None:
+        """Something beside the reply."""
+        if self.quiet:
+            return
+        self._aside(self.err_style.dim(text))
+
+    def error(self, text: str) -> None:
+        """Something that went wrong, as one sentence."""
+        self._aside(self.err_style.red(f"rejoinder: {sentence(text)}"))
+
+    def _aside(self, text: str) -> None:
+        self.clear()
+        if self._line_open and self.out_is_terminal and self.err_is_terminal:
+            self.end_line()
+        self.err.write(text + "\n")
+        self.err.flush()
+
+    def passing(self, text: str) -> None:
+        """A line that the next one replaces; only on a terminal."""
+        if self.quiet or not self.err_is_terminal:
+            return
+        self.err.write("\r\x1b[K" + self.err_style.dim(text))
+        self.err.flush()
+        self._passing = True
+
+    def clear(self) -> None:
+        """Take the passing line away."""
+        if self._passing:
+            self._passing = False
+            self.err.write("\r\x1b[K")
+            self.err.flush()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far something has come: a bar on a terminal, now and then a line elsewhere."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, done)
+        if not self.err_is_terminal:
+            quarter = 4 * done // total if total else 0
+            if quarter > self._quarter and not self.quiet:
+                self._quarter = quarter
+                self._aside(f"{what}: {25 * quarter} % of {size(total)}")
+            return
+        if now - self._drawn_at < _REDRAW and done < total:
+            return
+        self._drawn_at = now
+        since, before = self._began
+        rate = (done - before) / (now - since) if now - since > 1 else None
+        self.passing(f"{what} {bar(done, total, rate=rate)}")
