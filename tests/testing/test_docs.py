@@ -1,0 +1,74 @@
+"""``docs/testing.md``: its examples run, and its table is that of the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+from rejoinder.testing.faults import OUTCOMES, Fault, Outcome
+
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+EXAMPLES = re.findall(
+    r"```python\n(.*?)```", PAGE.read_text("utf-8") if PAGE.exists() else "", re.S
+)
+
+
+def meanings() -> dict[str, str]:
+    """The sentence under each member of `Fault`."""
+    tree = ast.parse(inspect.getsource(Fault))
+    body = tree.body[0].body  # type: ignore[attr-defined]
+    found: dict[str, str] = {}
+    name = ""
+    for node in body:
+        if isinstance(node, ast.Assign):
+            name = node.value.value  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Expr) and name:
+            found[name] = " ".join(node.value.value.split())  # type: ignore[attr-defined]
+    return found
+
+
+def words(outcome: Outcome) -> str:
+    if not outcome.errors:
+        return "the whole reply"
+    said = " or ".join(f"`{kind.__name__}`" for kind in outcome.errors)
+    if outcome.status is not None:
+        said += f" {outcome.status}"
+    if outcome.retry_after is not None:
+        said += f", `retry_after` {outcome.retry_after:g} s"
+    if outcome.text:
+        said = f"some text, then {said}"
+    elif outcome.retryable is not None:
+        said += ", retryable" if outcome.retryable else ", not retryable"
+    return said
+
+
+def table() -> str:
+    """The table of faults, as it stands in the page."""
+    notes = meanings()
+    lines = ["| fault | what the server does | what comes of it |", "|---|---|---|"]
+    for fault, outcome in OUTCOMES.items():
+        status = f"Status {fault.value[7:]} with an error object."
+        note = notes.get(fault.value, status).replace("``", "`")
+        lines.append(f"| `{fault.value}` | {note} | {words(outcome)} |")
+    return "\n".join(lines)
+
+
+def test_the_table_is_up_to_date() -> None:
+    assert table() in PAGE.read_text("utf-8"), f"docs/testing.md should hold:\n{table()}"
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 6
+
+
+@pytest.mark.parametrize("source", EXAMPLES, ids=range(len(EXAMPLES)))
+async def test_an_example_runs(source: str) -> None:
+    code = compile(source, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    done = types.FunctionType(code, {"__name__": "example"})()
+    if inspect.iscoroutine(done):
+        await done
