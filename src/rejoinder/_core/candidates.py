@@ -248,7 +248,8 @@ class Race:
     Attributes:
         candidates: numbers of the models, in the order in which they are asked.
         hedge_delay: after so many seconds of silence the next one is asked beside the first.
-        empty_is_fine: an empty answer is an answer (it follows a tool output).
+        empty_is_fine: an empty answer is an answer: it follows a tool output, or continues a reply
+            of which only the end mark was missing.
     """
 
     candidates: Sequence[int]
@@ -305,9 +306,9 @@ class Race:
             self.winner = None
             self.failures.append(Failure(ended.candidate, error))
             return [Conclude(error)]
+        if self.empty_is_fine and (error is None or judge(error).empty):
+            return [*self._cancel_rest(), *self._conclude()]
         if error is None:
-            if self.empty_is_fine:
-                return [*self._cancel_rest(), *self._conclude()]
             error = EmptyResponseError("the model ended its reply without saying anything")
         return self._failed(ended, error, now)
 

@@ -736,6 +736,9 @@ class FallbackLLMStream(LLMStream):
                 }
             )
         self._resuming = policy == "resume"
+        if self._resuming:
+            # Perhaps all had been said but the end.
+            self._race.empty_is_fine = True
         self._do(self._race.begin(asyncio.get_running_loop().time()))
 
     def _say(self, event: dict[str, Any]) -> None:
