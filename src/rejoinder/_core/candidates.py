@@ -374,8 +374,11 @@ class Race:
 
     def _failed(self, attempt: _Attempt, error: BaseException, now: float) -> list[Action]:
         self.failures.append(Failure(attempt.candidate, error))
-        if judge(error).final:
+        verdict = judge(error)
+        if verdict.final:
             return [*self._cancel_rest(), *self._conclude(error)]
+        if verdict.trips:
+            self._hedge_at = math.inf  # a model is down: the others have its load already
         if any(other.running for other in self._attempts):
             return []  # the hedge is on its way already
         return self._ask_next(now)

@@ -199,7 +199,7 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         self._breaker_options = breaker or BreakerOptions()
         self._keys = [_key(llm, index) for index in range(len(llm))]
         self._breakers = Breakers(self._keys, shared_state)
-        self._available = [True] * len(llm)
+        self._available = dict.fromkeys(self._keys, True)
         self._gate = None if hedge is None else Gate(hedge)
         self._paces = {key: Pace(200 if hedge is None else hedge.window) for key in self._keys}
         self._probes: set[asyncio.Task[None]] = set()
@@ -277,8 +277,9 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         return healths
 
     def _announce(self, index: int, available: bool) -> None:
-        if self._available[index] != available:
-            self._available[index] = available
+        key = self._keys[index]
+        if self._available[key] != available:
+            self._available[key] = available
             model = self._llm_instances[index]
             self.emit("llm_availability_changed", AvailabilityChangedEvent(model, available))
 
@@ -301,7 +302,7 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         self._announce(index, after.available)
 
     def _succeeded(self, index: int) -> None:
-        if not self._available[index]:
+        if not self._available[self._keys[index]]:
             _, after = self._breakers.change(self._keys[index], lambda _: Health())
             self._announce(index, after.available)
 
