@@ -234,6 +234,9 @@ def request_body(
     if last is not None and last["role"] == "assistant":
         messages = [*messages[:-1], _without_trailing_space(last)]
     body["messages"] = messages
+    if _must_not_think(body.get("thinking"), messages):
+        logger.info("thinking is off for this call: its tool calls were made without thinking")
+        del body["thinking"]
     if data.system_messages:
         body["system"] = [{"text": text, "type": "text"} for text in data.system_messages]
     specs = [dict(tool) for tool in tools]
@@ -272,6 +275,24 @@ def request_body(
             body, dict(_CACHE) if isinstance(options.caching, str) else dict(options.caching)
         )
     return body
+
+
+def _must_not_think(thinking: object, messages: list[dict[str, Any]]) -> bool:
+    """Whether the API would refuse thinking: then each turn since the user last spoke has to begin
+    with it, and calls that another model made do not."""
+    if (
+        not isinstance(thinking, dict)
+        or cast("dict[str, Any]", thinking).get("type") != "enabled"
+    ):
+        return False
+    for message in reversed(messages):
+        blocks = message["content"]
+        if message["role"] == "user":
+            if any(block.get("type") != "tool_result" for block in blocks):
+                return False
+        elif blocks and blocks[0].get("type") not in _UNCACHEABLE:
+            return True
+    return False
 
 
 def _max_tokens(options: Options) -> int:

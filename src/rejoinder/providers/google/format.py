@@ -221,7 +221,7 @@ def request_body(
     specs: list[Mapping[str, Any]] = []
     config: dict[str, Any] = dict(body.get("toolConfig") or {})
     if tools:
-        specs.append({"functionDeclarations": list(tools)})
+        specs.append({"functionDeclarations": [_wire_tool(tool) for tool in tools]})
         choice = _calling_config(tool_choice, tools)
         if choice is not None:
             config["functionCallingConfig"] = choice
@@ -251,6 +251,10 @@ def request_body(
             generation["responseJsonSchema"] = options.response_json_schema
     body["generationConfig"] = generation
     return body
+
+
+def _wire_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    return {camel(name): value for name, value in tool.items()}
 
 
 _PART_NAMES = {

@@ -243,18 +243,22 @@ class LLM(base.LLM[Any]):
                 )
             elif member not in ("httpOptions", "automaticFunctionCalling"):
                 beside[member] = value if member == "labels" else plain(value)
+        parsed = ToolContext(tools).parse_function_tools("google") if tools else []
+        specs = [spec for spec in parsed if "name" in spec]
         schema, json_schema = _response(given(response_format))
         options = Options(
             generation={**generation, **self._generation},
             beside={**beside, **self._beside},
-            built_in=built_in_tools(gemini_tools) if is_given(gemini_tools) else self._built_in,
+            built_in=[
+                *(built_in_tools(gemini_tools) if is_given(gemini_tools) else self._built_in),
+                *built_in_tools([spec for spec in parsed if "name" not in spec]),
+            ],
             combines_tools=not self._vertexai and generation_of(self._model) >= 3,
             response_schema=schema,
             response_json_schema=json_schema,
             retrieval_config=self._retrieval_config,
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = ToolContext(tools).parse_function_tools("google") if tools else []
         signed = generation_of(self._model) >= 3
         signatures = dict(self._signatures)
 
