@@ -36,14 +36,15 @@ class Breakers:
     ) -> None:
         self._keys = list(keys)
         self._known: dict[str, Health] = dict.fromkeys(keys, HEALTHY)
+        self._complained = False
         self._store: HealthStore | None
         if isinstance(shared, str | os.PathLike):
             from rejoinder.transport._store_sqlite import SqliteStore
 
             self._store = SqliteStore(shared)
+            self.read()  # opens the file here, and not in the first turn
         else:
             self._store = shared
-        self._complained = False
 
     def read(self) -> list[Health]:
         """The health of all models, in the order of their keys."""

@@ -15,6 +15,10 @@ from pathlib import Path
 __all__ = ["SqliteStore", "StoreError"]
 
 
+_OPENING = 2.0
+"""Seconds to wait for other processes that make the file."""
+
+
 class StoreError(Exception):
     """The file cannot be read or written now."""
 
@@ -87,8 +91,9 @@ class SqliteStore:
             return self._connection
         if self._connection is not None:
             _OF_PARENTS.append(self._connection)
+        # Making the file takes longer than using it, when several processes start at once.
         connection = sqlite3.connect(
-            self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
+            self._path, timeout=_OPENING, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -97,6 +102,7 @@ class SqliteStore:
                 "CREATE TABLE IF NOT EXISTS store (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
                 " WITHOUT ROWID"
             )
+            connection.execute(f"PRAGMA busy_timeout={int(self._patience * 1000)}")
         except BaseException:
             connection.close()
             raise

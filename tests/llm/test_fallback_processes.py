@@ -1,0 +1,253 @@
+"""Processes that share what they know of a model: one outage is noticed once, and nobody is blocked
+by a process that died. Real processes, a real server, a real file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rejoinder._core.candidates import HEALTHY, Health
+from rejoinder.llm._breakers import Breakers
+from rejoinder.transport._store_sqlite import SqliteStore, StoreError
+
+pytestmark = (
+    pytest.mark.may_block
+)  # a store is read and written where it is asked for, in microseconds
+
+WORKER = """
+import asyncio, json, os, sys
+from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, FallbackAdapter, LLMStream
+from rejoinder.llm.fallback_adapter import BreakerOptions
+from rejoinder.providers import openai
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS
+
+url, path = sys.argv[1:]
+
+class Spare(LLM):
+    def chat(self, *, chat_ctx, tools=None, conn_options=DEFAULT_API_CONNECT_OPTIONS, **_):
+        return SpareStream(self, chat_ctx=chat_ctx, tools=[], conn_options=conn_options)
+
+class SpareStream(LLMStream):
+    async def _run(self):
+        self._event_ch.send_nowait(ChatChunk(id="s", delta=ChoiceDelta(content="spare")))
+
+async def main():
+    first = openai.LLM(model="shared", api_key="k", base_url=url, user=str(os.getpid()))
+    adapter = FallbackAdapter(
+        [first, Spare()],
+        shared_state=path,
+        breaker=BreakerOptions(cooldown=0.3, factor=2, jitter=0.25, probe_timeout=0.5),
+    )
+    context = ChatContext.empty()
+    context.add_message(role="user", content="hi")
+    print("ready", flush=True)
+    while True:
+        async with adapter.chat(chat_ctx=context) as stream:
+            text = (await stream.collect()).text
+        print(text, flush=True)
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+ANSWER = (
+    b'data: {"id":"r","choices":[{"index":0,"delta":{"role":"assistant","content":"first"}}]}\n\n'
+    b'data: {"id":"r","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+class Server:
+    """Fails while `down`, hangs on probes while `hang`, and notes who asked when."""
+
+    def __init__(self) -> None:
+        self.down = True
+        self.hang = False
+        self.requests: list[tuple[float, int, bool]] = []
+        """(when, process, whether it is a probe)"""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                body: dict[str, Any] = json.loads(await reader.readexactly(length))
+                probe = body["messages"][-1]["content"] != "hi"
+                self.requests.append((time.monotonic(), int(body["user"]), probe))
+                if self.hang and probe:
+                    await asyncio.sleep(1000)
+                if self.down:
+                    writer.write(
+                        b"HTTP/1.1 503 Down\r\ncontent-length: 2\r\n"
+                        b"content-type: application/json\r\n\r\n{}"
+                    )
+                else:
+                    writer.write(
+                        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+                        b"content-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
+                    )
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def until(condition: Any, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_eight_processes_notice_one_outage_once_and_a_dead_prober_blocks_nobody(
+    tmp_path: Path,
+) -> None:
+    server = Server()
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    workers: list[asyncio.subprocess.Process] = []
+    said: dict[int, list[str]] = {}
+    readers: list[asyncio.Task[None]] = []
+
+    async def read(worker: asyncio.subprocess.Process) -> None:
+        assert worker.stdout is not None
+        async for line in worker.stdout:
+            said[worker.pid].append(line.decode().strip())
+
+    try:
+        for _ in range(8):
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(script),
+                url,
+                str(tmp_path / "breakers.sqlite"),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            workers.append(worker)
+            said[worker.pid] = []
+            readers.append(asyncio.ensure_future(read(worker)))
+        await until(lambda: all(len(lines) > 3 for lines in said.values()))
+        # All are at work, and the first model is down. The next probe will hang; its sender dies.
+        server.hang = True
+        probes = len([r for r in server.requests if r[2]])
+        await until(lambda: len([r for r in server.requests if r[2]]) > probes)
+        _, holder, _ = [r for r in server.requests if r[2]][-1]
+        os.kill(holder, signal.SIGKILL)
+        server.hang = False
+        # Somebody else probes when the dead one's time is up.
+        await until(lambda: any(r[2] and r[1] != holder for r in server.requests[-1:]))
+        first = server.requests[0][0]
+        failing = [r for r in server.requests if r[0] > first + 0.1]
+        turns = sum(len(lines) for lines in said.values())
+        assert len(failing) <= 8, f"{len(failing)} failing calls in {turns} turns: {failing}"
+        assert turns > 100
+        # It comes back: one probe tells all of them.
+        server.down = False
+        alive = [pid for pid in said if pid != holder]
+        await until(lambda: all("first" in said[pid][-3:] for pid in alive))
+    finally:
+        for worker in workers:
+            if worker.returncode is None:
+                worker.kill()
+        await asyncio.gather(*(worker.wait() for worker in workers), *readers)
+        listener.close()
+        await listener.wait_closed()
+
+
+# -- the store -----------------------------------------------------------------------------------
+
+
+def test_what_one_process_writes_the_other_reads(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    a, b = SqliteStore(path), SqliteStore(path)
+    assert a.read(["x", "y"]) == [None, None]
+    a.update("x", lambda old: f"{old}1")
+    assert b.read(["y", "x"]) == [None, "None1"]
+    b.update("x", lambda old: None)  # nothing to change
+    b.update("x", lambda old: f"{old}2")
+    assert a.read(["x"]) == ["None12"]
+    a.close()
+    a.close()
+    assert a.read(["x"]) == ["None12"]  # opens again
+    a.close()
+    b.close()
+
+
+def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    store.update("x", lambda _: "1")
+    with pytest.raises(ZeroDivisionError):
+        store.update("x", lambda _: str(1 // 0))
+    assert store.read(["x"]) == ["1"]
+    store.close()
+
+
+def test_a_locked_file_fails_soon_and_a_missing_folder_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    store = SqliteStore(path, patience=0.02)
+    store.update("x", lambda _: "1")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    start = time.monotonic()
+    with pytest.raises(StoreError, match="locked"):
+        store.update("x", lambda _: "2")
+    assert time.monotonic() - start < 1
+    assert store.read(["x"]) == ["1"]  # readers go on
+    other.execute("ROLLBACK")
+    other.close()
+    store.close()
+    with pytest.raises(StoreError, match="folder that exists"):
+        SqliteStore(tmp_path / "no" / "state.sqlite").read(["x"])
+    (tmp_path / "text").write_text("not a database, but a text of some length\n" * 100)
+    with pytest.raises(StoreError):
+        SqliteStore(tmp_path / "text").read(["x"])
+
+
+def test_breakers_go_on_alone_when_the_store_is_out_of_reach(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    breakers = Breakers(["a", "b"], tmp_path / "no" / "state.sqlite")
+    down = Health("open", 5.0, 1, "x")
+    assert breakers.change("a", lambda _: down) == (HEALTHY, down)
+    assert breakers.read() == [down, HEALTHY]
+    assert caplog.text.count("going on alone") == 1
+    breakers.close()
+
+
+def test_breakers_read_what_other_versions_wrote_as_healthy(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    store = SqliteStore(path)
+    store.update("a", lambda _: '{"state": "open", "colour": "red"}')
+    store.update("b", lambda _: "no JSON")
+    breakers = Breakers(["a", "b"], path)
+    assert breakers.read() == [HEALTHY, HEALTHY]
+    breakers.close()
+    store.close()
+
+
+def test_a_forked_child_opens_the_file_for_itself(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    store.update("x", lambda _: "parent")
+    child = os.fork()
+    if child == 0:
+        good = False
+        try:
+            good = store.read(["x"]) == ["parent"]
+            store.update("x", lambda old: f"{old} and child")
+            store.close()
+        finally:
+            os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.read(["x"]) == ["parent and child"]
+    store.close()
