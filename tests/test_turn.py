@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
+from rejoinder import telemetry
 from rejoinder._core.repair import repair
-from rejoinder.errors import APIError
+from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm.chat_context import (
     ChatContext,
     ChatItem,
@@ -40,6 +42,7 @@ from rejoinder.testing import history
 from rejoinder.turn import (
     CUT_OFF,
     NOT_STARTED,
+    OUR_FAILURE,
     STILL_RUNNING,
     Done,
     Text,
@@ -148,7 +151,6 @@ def check_history(items: Sequence[ChatItem]) -> None:
     for item in items:
         match item:
             case FunctionCall():
-                json.loads(item.arguments)
                 open_calls.add(item.call_id)
             case FunctionCallOutput():
                 open_calls.remove(item.call_id)
@@ -546,6 +548,56 @@ async def test_a_request_that_fails_leaves_a_whole_history() -> None:
     assert [event async for event in turn] == []
 
 
+async def test_what_cannot_be_asked_is_raised_and_changes_nothing() -> None:
+    class Refusing(ScriptedLLM):
+        def chat(self, **kwargs: Any) -> LLMStream:
+            raise ConfigurationError("no key")
+
+    context = question()
+    with pytest.raises(ConfigurationError, match="no key"):
+        await events_of(run_turn(Refusing(), context))
+    assert kinds(context.items) == ["user:go"]
+
+
+class BrokenTracing(trace.NoOpTracerProvider):
+    def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
+        return BrokenTracer()
+
+
+class BrokenTracer(trace.NoOpTracer):
+    def start_span(self, name: str, *args: Any, **kwargs: Any) -> trace.Span:
+        if name == "function_tool":
+            raise RuntimeError("no tracing today")
+        return super().start_span(name, *args, **kwargs)
+
+
+async def test_a_failure_around_a_tool_is_an_answer_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever breaks, the turn does not wait for ever."""
+    telemetry.set_tracer_provider(BrokenTracing())
+    try:
+        context = question()
+        llm = ScriptedLLM([calls("stop")], [text("ok")])
+        await events_of(run_turn(llm, context, tools=[stop]))
+    finally:
+        telemetry.set_tracer_provider(None)
+    assert outputs(context) == [OUR_FAILURE]
+    assert "no tracing today" in caplog.text
+
+
+async def test_arguments_of_absurd_depth() -> None:
+    context = question()
+    deep = '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    llm = ScriptedLLM([calls(f"add:{deep}")], [text("ok")])
+    await events_of(run_turn(llm, context, tools=[add]))
+    assert "not valid JSON" in outputs(context)[0]
+    repaired, changes = repair(context.items, "openai")
+    assert len(changes) == 1
+    assert isinstance(call := repaired[1], FunctionCall)
+    assert len(call.arguments) < 200_000
+
+
 @pytest.mark.looptime
 async def test_time_is_up() -> None:
     stopped = asyncio.Event()
@@ -680,9 +732,16 @@ async def test_the_fence() -> None:
     await asyncio.sleep(2)
     await turn.aclose()
     assert outputs(context) == [CUT_OFF, STILL_RUNNING, STILL_RUNNING]
+    assert [call.name for call in turn.running] == ["pay", "commits"]
+    events = [event async for event in turn]
+    assert [type(event) for event in events] == [ToolFinished, Done]
+    assert events[0].call.name == "slow"
+    assert events[0].duration == pytest.approx(2)
     check_history(context.items)
     context.add_message(role="user", content="what now?")
     await turn.settled()
+    assert [event async for event in turn] == [], "nothing comes after the last event"
+    assert turn.running == []
     assert outputs(context) == [CUT_OFF, "paid", "committed"]
     assert sorted(effects) == ["committed", "paid"]
     check_history(context.items)

@@ -53,6 +53,7 @@ logger = logging.getLogger("rejoinder")
 STILL_RUNNING: Final = "Still running; the result is not there yet"
 NOT_STARTED: Final = "Interrupted before it was started; nothing was done"
 CUT_OFF: Final = "Interrupted before it finished; it may have had an effect already"
+OUR_FAILURE: Final = "Failed with an internal error; it may have had an effect already"
 
 _CLOSE_TIMEOUT: Final = 1.0
 """Seconds that `Turn.aclose` waits for tools that do not end when they are cancelled."""
@@ -213,7 +214,7 @@ class _Run:
     output: FunctionCallOutput
     context: Any
     interruptible: bool
-    started: bool = False
+    started_at: float | None = None
     answered: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -224,6 +225,7 @@ class _Run:
         return self.interruptible
 
     def answer(self, text: str, *, is_error: bool, reply_required: bool = True) -> None:
+        self.answered = True
         self.output.output = text
         self.output.is_error = is_error
         self.output.reply_required = reply_required
@@ -363,6 +365,11 @@ class Turn:
                     task.get_name(),
                     _CLOSE_TIMEOUT,
                 )
+
+    @property
+    def running(self) -> list[FunctionCall]:
+        """The calls whose tools run now; after an interruption those that could not be stopped."""
+        return [run.call for run in self._runs if run.task is not None and not run.task.done()]
 
     async def settled(self) -> None:
         """Wait until every tool has finished, also those that an interruption left running."""
@@ -520,36 +527,51 @@ class Turn:
 
     async def _run(self, run: _Run) -> None:
         exception: BaseException | None = None
-        loop = asyncio.get_running_loop()
-        started_at = loop.time()
         try:
             if self._slots is None:
                 result = await self._execute(run)
             else:
                 async with self._slots:
-                    started_at = loop.time()
                     result = await self._execute(run)
         except asyncio.CancelledError as error:
             exception = error
             if not run.answered:  # not by us: the event loop itself is shutting down
-                run.answer(CUT_OFF if run.started else NOT_STARTED, is_error=True)
+                run.answer(NOT_STARTED if run.started_at is None else CUT_OFF, is_error=True)
+        except BaseException as error:
+            # Not the tool's failure, which is part of the result: ours, or Ctrl-C.
+            exception = error
+            run.answer(OUR_FAILURE, is_error=True)
+            if not isinstance(error, Exception):
+                raise
+            logger.exception("running the tool %r failed", run.call.name)
         else:
             out = result.fnc_call_out
             run.answer(out.output, is_error=out.is_error, reply_required=out.reply_required)
             exception = result.raw_exception
             self._stop = self._stop or result.stop
-        run.answered = True
-        self._events.append(ToolFinished(run.call, run.output, loop.time() - started_at, exception))
-        self._next()
+        self._finished(run, exception)
+
+    def _finished(self, run: _Run, exception: BaseException | None) -> None:
+        if self._ended:
+            return
+        self._events.append(_finish_of(run, exception))
+        self._wake.set()
+        if self._runs_pending():
+            return
+        if self._stop:
+            self._finish("stop_response")
+        elif self._steps >= self._max_steps or self._repeats.only_refused():
+            self._last_step = True
 
     async def _execute(self, run: _Run) -> FunctionCallResult:
         call = run.call
         refusal = self._repeats.refuse(call)
         if refusal is not None:
             return refusal
-        run.started = True
-        self._events.append(ToolStarted(call))
-        self._wake.set()
+        run.started_at = asyncio.get_running_loop().time()
+        if not self._ended:
+            self._events.append(ToolStarted(call))
+            self._wake.set()
         result = await execute_function_call(
             call, self._tool_ctx, call_ctx=run.context, timeout=self._tool_timeout
         )
@@ -558,16 +580,6 @@ class Turn:
 
     def _runs_pending(self) -> bool:
         return any(not run.answered for run in self._runs)
-
-    def _next(self) -> None:
-        """After a tool has finished: whether it was the last, and what follows."""
-        self._wake.set()
-        if self._ended or self._runs_pending():
-            return
-        if self._stop:
-            self._finish("stop_response")
-        elif self._steps >= self._max_steps or self._repeats.only_refused():
-            self._last_step = True
 
     # -- cutting -----------------------------------------------------------------------------
 
@@ -579,18 +591,25 @@ class Turn:
         if stream is not None:
             # Calls of an unfinished reply are not run, and the provider's state belongs to them.
             self._message = self._say(self._reply, interrupted=True, keep_state=False)
-            closing = asyncio.get_running_loop().create_task(stream.aclose(), name="close a reply")
+            loop = self._loop or asyncio.get_running_loop()
+            closing = loop.create_task(stream.aclose(), name="close a reply")
             self._closing.append(closing)
             _keep(closing)
         for run in self._runs:
             if run.answered or run.task is None:
                 continue
-            waits_for_slot = self._slots is not None and not run.started
+            waits_for_slot = self._slots is not None and run.started_at is None
             if run.may_be_cut() or waits_for_slot:
-                run.answer(CUT_OFF if run.started else NOT_STARTED, is_error=True)
-                run.answered = True
+                run.answer(NOT_STARTED if run.started_at is None else CUT_OFF, is_error=True)
+                self._events.append(_finish_of(run, None))
                 run.task.cancel()
         self._finish("interrupted")
+
+
+def _finish_of(run: _Run, exception: BaseException | None) -> ToolFinished:
+    now = asyncio.get_running_loop().time()
+    duration = 0.0 if run.started_at is None else now - run.started_at
+    return ToolFinished(run.call, run.output, duration, exception)
 
 
 class _Repeats:
@@ -634,7 +653,7 @@ class _Repeats:
 def _same_call(call: FunctionCall) -> tuple[str, str]:
     try:
         arguments = json.dumps(json.loads(call.arguments), sort_keys=True)
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = call.arguments
     return call.name, arguments
 

@@ -330,11 +330,14 @@ def with_optional(a: int, ctx: RunContext | None = None) -> None: ...
 def with_annotated(ctx: Annotated[RunContext, "note"], a: int) -> None: ...
 
 
+def with_either(a: int, ctx: MyContext | None = None) -> None: ...
+
+
 @pytest.mark.parametrize("function", [with_context, with_subclass, with_optional, with_annotated])
 def test_context_is_given_and_not_shown(function: Any) -> None:
     plan = build_plan(function)
     assert list(plan.schema["properties"]) == ["a"]
-    context = RunContext()
+    context = MyContext()
     args, kwargs = bind_arguments(plan, '{"a": 1, "ctx": "evil"}', call_ctx=context)
     assert {"ctx": context, **kwargs} == {"ctx": context}
     assert set(map(id, args)) | {id(context)} == {id(1), id(context)}
@@ -342,7 +345,11 @@ def test_context_is_given_and_not_shown(function: Any) -> None:
 
 def test_context_that_is_missing() -> None:
     assert bind_arguments(build_plan(with_optional), '{"a": 1}') == ((1, None), {})
-    with pytest.raises(TypeError, match=r"with_context.*`ctx`.*call_ctx"):
+    other = RunContext()
+    assert bind_arguments(build_plan(with_either), '{"a": 1}', call_ctx=other) == ((1, None), {})
+    with pytest.raises(TypeError, match=r"with_subclass.*a MyContext, got a RunContext"):
+        bind_arguments(build_plan(with_subclass), '{"a": 1}', call_ctx=other)
+    with pytest.raises(TypeError, match=r"with_context.*`ctx`.*got nothing.*call_ctx"):
         bind_arguments(build_plan(with_context), '{"a": 1}')
 
 

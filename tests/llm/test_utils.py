@@ -58,6 +58,13 @@ class Suit(str, enum.Enum):  # noqa: UP042  members are texts
     HEARTS = "hearts"
 
 
+class Mute(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise ValueError("secret")
+
+
 @function_tool
 async def add(a: int, b: int = 2) -> int:
     return a + b
@@ -78,6 +85,7 @@ RETURNS: dict[str, Any] = {
     "day": date(2026, 1, 2),
     "object": object(),
     "objects": [object()],
+    "mute": Mute(),
     "stop_value": StopResponse(),
     "error_value": ToolError("returned"),
     "other_error_value": ValueError("secret"),
@@ -210,7 +218,7 @@ async def test_failures(
 
 
 async def test_values_that_have_no_text(caplog: pytest.LogCaptureFixture) -> None:
-    for what in ("object", "objects", "class", "other_error_value"):
+    for what in ("object", "objects", "mute", "class", "other_error_value"):
         result = await run("give", f'{{"what": "{what}"}}')
         assert result.fnc_call_out.is_error
         assert "secret" not in result.fnc_call_out.output

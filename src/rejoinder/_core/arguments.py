@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails, from_json, to_json
 
 from rejoinder._core.schema import Plan, raw_context_parameters
 from rejoinder._core.strict import resolve_ref
-from rejoinder._core.tools import ToolError
+from rejoinder._core.tools import RunContext, ToolError
 
 __all__ = [
     "bind_arguments",
@@ -378,13 +378,16 @@ def _bind(
 def _context(
     plan: Plan, name: str, default: Any, wanted: type[Any], call_ctx: object | None
 ) -> Any:
-    if call_ctx is not None:
+    # A subclass promises more than every context holds; the plain class is taken for any context.
+    special = wanted is not RunContext and issubclass(wanted, RunContext)
+    if call_ctx is not None and (not special or isinstance(call_ctx, wanted)):
         return call_ctx
     if default is not inspect.Parameter.empty:
         return default
+    got = "nothing" if call_ctx is None else f"a {type(call_ctx).__name__}"
     raise TypeError(
-        f"tool `{plan.name}`, parameter `{name}`: expected a {wanted.__name__}, got nothing; pass "
-        "`call_ctx=` when the tool is run"
+        f"tool `{plan.name}`, parameter `{name}`: expected a {wanted.__name__}, got {got}; say "
+        "what it gets when the tool is run (`call_ctx=`, or `make_context=` of a turn)"
     )
 
 

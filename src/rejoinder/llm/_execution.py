@@ -275,7 +275,10 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     if _is_plain(value):
-        return str(value)
+        try:
+            return str(value)
+        except Exception as error:  # a subclass of str or int may have a __str__ of its own
+            raise _NoTextError from error
     from rejoinder._core.arguments import structured_text
 
     text = structured_text(value)
