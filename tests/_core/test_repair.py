@@ -438,7 +438,7 @@ def test_state_stays_for_its_own_provider(provider: str) -> None:
     extra = {
         "anthropic": {"thinking": [THINKING]},
         "google": {"thought_signature": base64.b64encode(b"sealed by google").decode()},
-        "openai": {"reasoning_items": [REASONING]},
+        "openai": {"reasoning_items": [REASONING], "item_id": "fc_1"},
         "aws": {"reasoning": [{"reasoningText": {"text": "hm", "signature": "bedrock"}}]},
         "mine": {"anything": 1},
     }
@@ -487,7 +487,8 @@ def test_damaged_state_is_left_out(provider: str, state: Any) -> None:
     # What is whole stays.
     if isinstance(state, dict) and isinstance(next(iter(state.values())), list):
         part = next(iter(state))
-        whole = {"thinking": THINKING, "reasoning_items": REASONING}.get(
+        sealed = {"type": "reasoning", "summary": [], "encrypted_content": "sealed"}
+        whole = {"thinking": THINKING, "reasoning_items": sealed}.get(
             part, {"reasoningText": {"text": "hm", "signature": "s"}}
         )
         items = [said("user", "u"), call(extra={key: {part: [whole, *state[part]]}}), output()]
@@ -495,8 +496,8 @@ def test_damaged_state_is_left_out(provider: str, state: Any) -> None:
         assert found[1].extra == {key: {part: [whole]}}  # type: ignore[union-attr]
 
 
-def test_reasoning_goes_where_something_follows_it() -> None:
-    state = {"openai": {"reasoning_items": [REASONING]}}
+def test_reasoning_is_sent_once_and_with_the_item_that_it_led_to() -> None:
+    state = {"openai": {"reasoning_items": [REASONING], "message_id": "msg_1"}}
     items: list[ChatItem] = [
         said("user", "u"),
         said("assistant", "", extra=state),
@@ -508,9 +509,19 @@ def test_reasoning_goes_where_something_follows_it() -> None:
     ]
     messages, changes, _ = mended("openai.responses", items)
     at = [entry.get("type") for entry in messages].index("reasoning")
-    assert messages[at + 1] == {"role": "assistant", "content": "a"}
+    assert messages[at + 1]["id"] == "msg_1"
     assert str(messages).count("rs_1") == 1
     assert changes[-1] == Change("state", "again", "state of openai is damaged")
+
+
+def test_reasoning_that_led_nowhere_known() -> None:
+    sealed = REASONING | {"encrypted_content": "sealed"}
+    state = {"openai": {"reasoning_items": [sealed, REASONING]}}
+    items: list[ChatItem] = [said("user", "u"), call(extra=state), output()]
+    messages, changes, _ = mended("openai.responses", items)
+    assert messages[1] == {"type": "reasoning", "summary": [], "encrypted_content": "sealed"}
+    assert str(messages).count("reasoning") == 1
+    assert kinds(changes) == ["state"]
 
 
 def test_thinking_without_text_stays_with_the_calls() -> None:

@@ -58,6 +58,7 @@ CALL_IDS = [
     "toolu_01ABC",
 ]
 NAMES = ["get_weather", "lookup", "", "bad name!", "9lives", "n" * 100, "ünï", "a.b:c"]
+RS_1 = {"type": "reasoning", "id": "rs_1", "summary": []}
 RS_2 = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "SIG_oai"}
 STATES: list[dict[str, Any]] = [
     {"anthropic": {"thinking": [{"type": "thinking", "thinking": "hm", "signature": "SIG_ant"}]}},
@@ -70,7 +71,10 @@ STATES: list[dict[str, Any]] = [
     {"google": {"thought_signature": "not base64!"}},
     {"google": {"thought_signature": 5}},
     {"google": None},
-    {"openai": {"reasoning_items": [{"type": "reasoning", "id": "rs_1", "summary": []}]}},
+    {"openai": {"reasoning_items": [RS_1]}},
+    {"openai": {"reasoning_items": [RS_1], "item_id": "fc_1", "message_id": "msg_1"}},
+    {"openai": {"reasoning_items": [RS_2], "item_id": "fc_2", "message_id": "msg_2"}},
+    {"openai": {"item_id": "fc_3"}},
     {"openai": {"reasoning_items": [RS_2, None]}},
     {"openai": {"reasoning_items": [{"type": "reasoning", "id": "rs_3"}]}},
     {"openai": {"phase": "final_answer"}},

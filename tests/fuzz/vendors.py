@@ -47,7 +47,19 @@ def _openai() -> Callable[[Any, list[str]], None]:
 def _responses() -> Callable[[Any, list[str]], None]:
     from openai.types.responses import ResponseInputParam
 
-    return _typed(ResponseInputParam)
+    check = _typed(ResponseInputParam)
+
+    def check_with_ids(messages: Any, system: list[str]) -> None:
+        # The type demands an id, which the API does not where the reasoning itself is sent.
+        check(
+            [
+                {"id": "rs"} | entry if entry.get("type") == "reasoning" else entry
+                for entry in messages
+            ],
+            system,
+        )
+
+    return check_with_ids
 
 
 def _anthropic() -> Callable[[Any, list[str]], None]:

@@ -289,8 +289,11 @@ RESPONSES: list[tuple[str, list[Any]]] = [
     ("not JSON", [user(), fn(arguments="{"), fn_output()]),
     ("without the item it led to", [user(), reasoning(), user()]),
     ("without the item it led to", [user(), reasoning()]),
-    ("is used twice", [user(), reasoning(), assistant(), reasoning(), assistant()]),
+    ("without the item it led to", [user(), reasoning(), assistant()]),
+    ("before it come the outputs", [user(), fn(), assistant(), fn_output()]),
+    ("is used twice", [user(), reasoning(), fn(), fn_output(), reasoning(), assistant()]),
     ("summary: missing", [user(), reasoning(summary=None), assistant()]),
+    ("neither an id nor", [user(), reasoning(id=None), assistant()]),
     (
         "has no place in a message of assistant",
         [
@@ -350,7 +353,8 @@ ACCEPTED = [
     ]),
     ("aws", [user([HI]), assistant([HI, use()]), user([used(), HI])]),
     ("google", [U, parts("model", HI, fcall()), parts("user", fresponse()), U]),
-    ("openai.responses", [user(), reasoning(), fn(), fn_output(), assistant()]),
+    ("openai.responses", [user(), reasoning(), fn() | {"id": "fc_1"}, fn_output(), assistant()]),
+    ("openai.responses", [user(), {"type": "reasoning", "summary": [], "encrypted_content": "x"}]),
     ("mistralai.conversations", [CIN, CCALL, CRESULT]),
 ]  # fmt: skip
 
@@ -448,6 +452,7 @@ STRICTER = {
     "content: an empty list": "clones refuse it",
     "neither text nor calls": "clones refuse it",
     "is used twice": "accepted by xAI alone",
+    "without the item it led to": "accepted by DeepSeek alone",
     "an output for None, which waits for none": "accepted by Z.ai alone",
     "no outputs for ['call_-": "accepted by Z.ai alone",
 }

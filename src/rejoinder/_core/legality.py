@@ -199,7 +199,9 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
                         return False
                 elif not _is_sound(item, rules):
                     return False
-                if item.extra and not _is_sound_state(item.extra, keep, provider, seen):
+                if item.extra and not _is_sound_state(
+                    item.extra, keep, provider, seen, "message_id"
+                ):
                     return False
                 role: str = item.role
                 if role == "assistant":
@@ -258,7 +260,7 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
                 elif signatures and last == "assistant" and not pending:
                     unsigned = unsigned or not is_signed(item)
                 if item.extra:
-                    if not _is_sound_state(item.extra, keep, provider, seen):
+                    if not _is_sound_state(item.extra, keep, provider, seen, "item_id"):
                         return False
                     stateful = stateful or (blocks and not pending and rules.state in item.extra)
                 pending[call_id] = item.name
@@ -343,20 +345,31 @@ def is_signed(call: FunctionCall) -> bool:
 
 
 def _is_sound_state(
-    extra: dict[str, Any], keep: frozenset[str], provider: str, seen: set[str]
+    extra: dict[str, Any], keep: frozenset[str], provider: str, seen: set[str], name: str
 ) -> bool:
     for key, value in extra.items():
         if key in STATEFUL and (
-            value is None or key not in keep or sound_value(key, value, provider, seen) is not value
+            value is None
+            or key not in keep
+            or sound_value(key, value, provider, seen, name) is not value
         ):
             return False
     return True
 
 
-def sound_value(key: str, value: Any, provider: str, seen: set[str]) -> dict[str, Any] | None:
+def sound_value(
+    key: str, value: Any, provider: str, seen: set[str], name: str
+) -> dict[str, Any] | None:
     """`value` itself when all of it may be sent, what is left of it otherwise, ``None`` for none.
 
-    `seen` holds the ids of the reasoning items so far: none may be sent twice.
+    Args:
+        key: the key of `extra` that holds it.
+        value: the state.
+        provider: the format.
+        seen: the ids that were sent before and may not be sent again; those of this state are
+            added.
+        name: under which key an item of this kind keeps the id that its provider gave it; empty
+            for an item of which nothing but the state is sent.
     """
     if not isinstance(value, dict):
         return None
@@ -370,12 +383,32 @@ def sound_value(key: str, value: Any, provider: str, seen: set[str]) -> dict[str
         return state if is_whole(held) else rest or None
     if isinstance(held, list):
         entries = cast("list[Any]", held)
-        whole = [entry for entry in entries if is_whole(entry) and _is_new(entry, seen)]
-        if len(whole) == len(entries):
+        whole = [entry for entry in entries if is_whole(entry)]
+        if part == "reasoning_items" and not _leads_on(whole, state.get(name), seen):
+            whole = [
+                {name: value for name, value in entry.items() if name != "id"}
+                for entry in whole
+                if entry.get("encrypted_content")
+            ]
+            rest.pop(name, None)
+        elif len(whole) == len(entries):
             return state
         if whole:
             rest[part] = whole
     return rest or None
+
+
+def _leads_on(entries: list[dict[str, Any]], led_to: Any, seen: set[str]) -> bool:
+    """Whether reasoning may be sent under its id: only before the very item that it led to, under
+    that item's own id, and neither may come twice. Otherwise what it holds encrypted may be."""
+    ids = [entry["id"] for entry in entries if "id" in entry]
+    if not isinstance(led_to, str) or not led_to:
+        return not ids
+    if not seen.isdisjoint([*ids, led_to]):
+        return False
+    seen.update(ids)
+    seen.add(led_to)
+    return True
 
 
 def _is_thinking(block: Any) -> bool:
@@ -391,16 +424,6 @@ def _is_thinking(block: Any) -> bool:
     )
 
 
-def _is_new(entry: dict[str, Any], seen: set[str]) -> bool:
-    entry_id = entry.get("id")
-    if not isinstance(entry_id, str):
-        return True
-    if entry_id in seen:
-        return False
-    seen.add(entry_id)
-    return True
-
-
 def _is_reasoning_item(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
@@ -408,7 +431,7 @@ def _is_reasoning_item(entry: Any) -> bool:
     return (
         held.get("type") == "reasoning"
         and isinstance(held.get("summary"), list)
-        and (_is_text(held.get("id")) or _is_text(held.get("encrypted_content")))
+        and _is_text(held.get("id", held.get("encrypted_content")))
     )
 
 

@@ -208,7 +208,7 @@ class _Repair:
         self.provider = provider
         self.keep = keep
         self.changes: list[Change] = []
-        self.reasoning_ids: set[str] = set()
+        self.sent_ids: set[str] = set()
         self.added: set[str] = set()
 
     def note(self, kind: ChangeKind, item_id: str, detail: str) -> None:
@@ -485,7 +485,7 @@ class _Repair:
         if arguments != "{}" and not is_object(arguments):
             update["arguments"] = _object_text(arguments)
             self.note("arguments", call.id, "they were not a JSON object")
-        self.restate(call, update)
+        self.restate(call, update, "item_id")
         if group_key(call) != key:
             update["group_id"] = key
         return call.model_copy(update=update) if update else call
@@ -584,10 +584,10 @@ class _Repair:
             update["role"] = role
         if key and group_key(message) != key:
             update["id"] = key
-        self.restate(message, update)
+        self.restate(message, update, "message_id" if _holds_something(content) else "")
         return message.model_copy(update=update) if update else message
 
-    def restate(self, item: ChatMessage | FunctionCall, update: dict[str, Any]) -> None:
+    def restate(self, item: ChatMessage | FunctionCall, update: dict[str, Any], name: str) -> None:
         """Leave out what is not this provider's state, or no longer whole."""
         if not item.extra:
             return
@@ -599,7 +599,7 @@ class _Repair:
                 continue
             sound = None
             if key in self.keep:
-                sound = sound_value(key, value, self.provider, self.reasoning_ids)
+                sound = sound_value(key, value, self.provider, self.sent_ids, name)
             if sound is None or sound is not value:
                 changed = True
                 self.note(

@@ -435,15 +435,19 @@ class _Responses(_Check):
                 if item_id in ids:
                     self.add(f"{path}.id", f"{item_id!r} is used twice")
                 ids.add(item_id)
-            # Reasoning that is sent whole, without an id, may stand alone.
+            # Reasoning with an id is only known together with the very item that it led to, by
+            # its own id; what is sent whole, without an id, may stand alone.
             is_answer = isinstance(kind, str) and kind.endswith("_output")
             is_given = is_answer or (kind == "message" and item.get("role") != "assistant")
-            if thought and is_given:
-                self.add(thought, "reasoning without the item it led to")
             if kind != "reasoning":
+                if thought and (is_given or not item_id):
+                    self.add(thought, "reasoning without the item it led to")
                 thought = ""
             elif item_id is not None:
                 thought = thought or path
+            if kind == "message" and (late := [name for name in called if name not in answered]):
+                self.add(path, f"before it come the outputs of {late}")
+                answered.update(late)
             if kind == "message":
                 self.message(path, item)
             elif kind == "function_call":
