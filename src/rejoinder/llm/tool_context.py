@@ -74,6 +74,17 @@ __all__ = [
     "is_raw_function_tool",
 ]
 
+for _public in (
+    Function,
+    NamedToolChoice,
+    RawFunctionDescription,
+    RunContext,
+    StopResponse,
+    ToolError,
+    ToolFlag,
+):
+    _public.__module__ = __name__
+
 _INFO: Final = "__livekit_tool_info"
 _RAW_INFO: Final = "__livekit_raw_tool_info"
 _OPTIONS: Final = "__rejoinder_tool_options"

@@ -55,5 +55,16 @@ __all__ = [
     "validated_arguments",
 ]
 
-for _public in (DiffOps, SerializedImage, compute_chat_ctx_diff, serialize_image):
+for _public in (
+    DiffOps,
+    FunctionCallResult,
+    SerializedImage,
+    ThinkingTokenFilter,
+    compute_chat_ctx_diff,
+    execute_function_call,
+    make_function_call_output,
+    prepare_function_arguments,
+    serialize_image,
+    strip_thinking_tokens,
+):
     _public.__module__ = __name__
