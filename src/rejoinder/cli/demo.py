@@ -55,10 +55,10 @@ def find_zone(place: str) -> str | None:
 
 @function_tool
 async def time_in(place: str) -> str:
-    """Tell the current date and time in a place.
+    """Tell what the clock and the calendar show in a city now.
 
     Args:
-        place: city or country, e.g. "Paris"
+        place: city or country
     """
     zone = find_zone(place)
     if zone is None:
@@ -72,10 +72,10 @@ async def time_in(place: str) -> str:
 
 @function_tool
 async def calculate(expression: str) -> str:
-    """Compute an arithmetic expression.
+    """Do arithmetic: sums, products, powers, percentages, roots.
 
     Args:
-        expression: e.g. "17 * (23 + 4)" or "sqrt(2)"
+        expression: e.g. "12 * 34" or "sqrt(2)"
     """
     try:
         return str(evaluate(expression))
@@ -83,7 +83,7 @@ async def calculate(expression: str) -> str:
         raise ToolError(f"cannot compute {expression!r}: {error}") from None
 
 
-DEMO_TOOLS: Final[list[Any]] = [time_in, calculate]
+DEMO_TOOLS: Final[list[Any]] = [calculate, time_in]
 
 
 # ---------------------------------------------------------------------------------------------

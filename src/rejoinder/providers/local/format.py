@@ -14,9 +14,9 @@ from typing import Any, Literal
 from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
 from rejoinder._core.repair import repair
 from rejoinder.providers._completions_format import to_messages
-from rejoinder.providers.local.tools import call_schema, fold_tools, plain_schema, specs_of
+from rejoinder.providers.local.tools import Call, call_schema, fold_tools, plain_schema, specs_of
 
-__all__ = ["Mode", "request_body", "to_chat_ctx"]
+__all__ = ["Mode", "answered_calls", "request_body", "to_chat_ctx"]
 
 logger = logging.getLogger("rejoinder")
 
@@ -62,6 +62,21 @@ def _without_pictures(item: ChatItem) -> ChatItem:
         elif part.transcript:
             content.append(part.transcript)
     return item.model_copy(update={"content": content})
+
+
+def answered_calls(items: Sequence[ChatItem]) -> frozenset[Call]:
+    """The calls since the user spoke last whose results are there. A small model likes to make the
+    same call again instead of reading what came of it."""
+    calls: dict[str, Call] = {}
+    answered: set[Call] = set()
+    for item in reversed(items):
+        if item.type == "message" and item.role == "user":
+            break
+        if item.type == "function_call_output" and not item.is_error:
+            calls[item.call_id] = Call(item.name, "")
+        elif item.type == "function_call" and item.call_id in calls:
+            answered.add(Call(item.name, item.arguments))
+    return frozenset(answered)
 
 
 def request_body(

@@ -18,9 +18,9 @@ from rejoinder.providers._requests import HttpExtras, response_schema, tool_choi
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.local import engine as engines
 from rejoinder.providers.local.fetch import fetch
-from rejoinder.providers.local.format import Mode, request_body, to_chat_ctx
+from rejoinder.providers.local.format import Mode, answered_calls, request_body, to_chat_ctx
 from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
-from rejoinder.providers.local.tools import ToolSpec, specs_of
+from rejoinder.providers.local.tools import Call, ToolSpec, specs_of
 from rejoinder.providers.local.wire import Again, StreamDecoder, decode_error
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import Request
@@ -58,6 +58,7 @@ class _Question:
     forced: str | None
     schema: Mapping[str, Any] | None
     single: bool
+    done: frozenset[Call]
     allow_empty: bool
     spent: CompletionUsage | None = None
 
@@ -137,6 +138,7 @@ class LLMStream(WireStream):
             mode=question.mode,
             specs=question.specs,
             single=question.single,
+            answered=question.done,
             allow_empty=question.allow_empty,
             spent=question.spent,
         )
@@ -157,9 +159,11 @@ class LLM(base.LLM[Any]):
         context: tokens of one conversation, prompt and reply together.
         slots: replies made at the same time; more of them wait for their turn. Memory grows with
             `context` times `slots`.
-        threads: cores to use; by default those this process may use, 8 at most.
+        threads: cores to use. By default the prompt is read by all that this process may use, and
+            the reply written by half of them, which bears other programs much better.
         gpu_layers: layers to put on a GPU, where the engine was built for one.
-        temperature, top_p, seed: sampling; by default the engine's.
+        temperature, top_p, seed: sampling; by default the engine's, with a low temperature for the
+            models that have a name, and the least for forced calls.
         max_completion_tokens: the longest reply. Small models do not always find an end.
         tool_choice, parallel_tool_calls: defaults for `chat`.
         in_process: run the engine inside this process. Loading then stops every thread of it for
@@ -193,11 +197,13 @@ class LLM(base.LLM[Any]):
                 raise ConfigurationError(f"{name}: expected at least 1, got {value}")
         engines.require_engine()
         self._found = find_model(model)
+        writing, reading = engines.default_threads()
         self._settings = engines.EngineSettings(
             path="",
             context=context,
             slots=slots,
-            threads=threads or engines.default_threads(),
+            threads=threads or writing,
+            prompt_threads=threads or reading,
             gpu_layers=gpu_layers,
             in_process=in_process,
         )
@@ -207,6 +213,9 @@ class LLM(base.LLM[Any]):
         for name, value in (("temperature", temperature), ("top_p", top_p), ("seed", seed)):
             if is_given(value):
                 self._options[name] = value
+        found = self._found
+        self._one_call = isinstance(found, ModelFile) and found.one_call
+        self._temperature = found.temperature if isinstance(found, ModelFile) else None
         self._tool_choice = tool_choice
         self._parallel = parallel_tool_calls
         self._report = report
@@ -257,6 +266,14 @@ class LLM(base.LLM[Any]):
         if is_given(response_format) and response_format is not None:
             schema = response_schema(response_format)[1]
         items = chat_ctx.items
+        after_tool = bool(items) and items[-1].type == "function_call_output"
+        if after_tool and mode == "auto" and self._one_call:
+            mode = "plain"
+        options = {**self._options, **HttpExtras(extra_kwargs).body}
+        if mode == "forced":
+            options.setdefault("temperature", 0.0)
+        elif self._temperature is not None:
+            options.setdefault("temperature", self._temperature)
         messages, _ = to_chat_ctx(items)
         return LLMStream(
             self,
@@ -267,12 +284,13 @@ class LLM(base.LLM[Any]):
                 messages=messages,
                 tools=declared,
                 specs=specs,
-                options={**self._options, **HttpExtras(extra_kwargs).body},
+                options=options,
                 mode=mode,
                 forced=forced,
                 schema=schema,
-                single=is_given(parallel) and not parallel,
-                allow_empty=bool(items) and items[-1].type == "function_call_output",
+                single=not parallel if is_given(parallel) else self._one_call,
+                done=answered_calls(items),
+                allow_empty=after_tool,
             ),
         )
 

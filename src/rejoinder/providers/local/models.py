@@ -75,6 +75,11 @@ class ModelFile:
     """What it is good for, in a few words."""
     sources: tuple[Source, ...]
     """In the order in which they are tried."""
+    temperature: float = 0.2
+    """How random replies are, unless the caller says it. Small models wander off soon."""
+    one_call: bool = True
+    """One tool call a turn: it is too small to stop by itself. It would call on and on, also what
+    it has the answer of."""
 
 
 def _numbered(package: str, version: str, count: int, size: int, last: int) -> Packages:

@@ -11,7 +11,7 @@ call any more. JSON that is no call (the user asked for some) is text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -209,6 +209,7 @@ class CallReader:
     Args:
         specs: the declared tools.
         single: give out one call at most.
+        answered: calls that are not to be made again; one of them is dropped.
 
     Attributes:
         dropped: something was meant as a call and could not be taken as one.
@@ -217,9 +218,16 @@ class CallReader:
         said: whether any text was given out.
     """
 
-    def __init__(self, specs: Sequence[ToolSpec], *, single: bool = False) -> None:
+    def __init__(
+        self,
+        specs: Sequence[ToolSpec],
+        *,
+        single: bool = False,
+        answered: Collection[Call] = (),
+    ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._single = single
+        self._answered = {_canonical(call) for call in answered}
         self._held = ""
         self._blank = ""
         self._line_start = True
@@ -230,6 +238,11 @@ class CallReader:
         self.misfit: str | None = None
         self.called = 0
         self.said = False
+
+    @property
+    def full(self) -> bool:
+        """No further call will be given out."""
+        return self._single and self.called > 0
 
     def feed(self, text: str) -> list[str | Call]:
         """What can be given out now that `text` has come."""
@@ -278,8 +291,11 @@ class CallReader:
         self.dropped = self.dropped or verdict.dropped
         self.misfit = self.misfit or verdict.misfit
         for call in verdict.calls or ():
-            if call in self._seen or (self._single and self.called):
+            if call in self._seen or self.full:
                 continue  # small models like to repeat themselves
+            if call in self._answered:
+                self.dropped = True
+                continue
             self._say(text, out)
             self._seen.add(call)
             self.called += 1
@@ -429,6 +445,13 @@ class CallReader:
         return any(
             key not in _CALL_KEYS and key not in self._specs for key in _top_keys(held, start)
         )
+
+
+def _canonical(call: Call) -> Call:
+    try:
+        return Call(call.name, jsontext.encode(jsontext.decode(call.arguments)).decode())
+    except ValueError:
+        return call
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ cannot be taken, it raises nothing: it says in `again` how the model is to be as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -53,6 +53,9 @@ class Again:
     """What the reply that was thrown away has cost."""
 
 
+_PATIENCE: Final = 16
+"""Pieces of text after the only call that is taken, before the rest is not waited for. The usage
+comes at the end, and most models end there by themselves."""
 _BEAT: Final = b'"prompt_progress"'
 
 
@@ -62,7 +65,8 @@ class StreamDecoder:
     Args:
         mode: what was asked for.
         specs: the declared tools.
-        single: one call at most.
+        single: one call at most; what follows it is cut off.
+        answered: calls whose results are in the conversation; they are not made again.
         allow_empty: an empty answer is legal (it follows a tool's output).
         spent: what was used up before by the same reply; added to the usage.
 
@@ -76,13 +80,16 @@ class StreamDecoder:
         mode: Mode = "plain",
         specs: Sequence[ToolSpec] = (),
         single: bool = False,
+        answered: Collection[Call] = (),
         allow_empty: bool = False,
         spent: CompletionUsage | None = None,
     ) -> None:
         self._base = _completions.StreamDecoder(allow_empty=allow_empty, state_key="local")
         self._mode = mode
         self._reader = (
-            None if mode == "plain" else CallReader(specs, single=single or mode == "forced")
+            None
+            if mode == "plain"
+            else CallReader(specs, single=single or mode == "forced", answered=answered)
         )
         self._spent = spent
         self._usage: list[ChatChunk] = []
@@ -90,6 +97,7 @@ class StreamDecoder:
         self._tail = b""
         self._id = ""
         self._native = 0
+        self._after = 0
         self._failure: APIError | None = None
         self._closed = False
         self.again: Again | None = None
@@ -100,7 +108,7 @@ class StreamDecoder:
 
     @property
     def done(self) -> bool:
-        return self._base.done
+        return self._base.done or self._after > _PATIENCE
 
     @property
     def progress(self) -> int:
@@ -133,7 +141,8 @@ class StreamDecoder:
             raise self._failure
         if self._closed:
             return []
-        chunks = self._sorted(self._base.close())
+        cut = self._after > _PATIENCE and not self._base.complete
+        chunks = [] if cut else self._sorted(self._base.close())
         self._closed = True
         reader = self._reader
         if reader is not None:
@@ -168,6 +177,8 @@ class StreamDecoder:
             elif delta is None or reader is None:
                 chunks.append(chunk)
             elif delta.content:
+                if reader.full:
+                    self._after += 1
                 chunks += self._given(reader.feed(delta.content))
             else:
                 self._native += len(delta.tool_calls)

@@ -31,7 +31,8 @@ def load(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     params.n_ctx = settings["context"] * settings["slots"]  # the slots share it equally
     params.n_batch = params.n_ubatch = settings["batch"]
     params.cpuparams.n_threads = settings["threads"]
-    params.cpuparams_batch.n_threads = settings["threads"]
+    params.cpuparams_batch.n_threads = settings["prompt_threads"]
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0  # do not spin while there is no work
     params.n_gpu_layers = settings["gpu_layers"]
     params.cache_ram_mib = settings["cache_mb"]
     params.api_keys = [settings["key"]]
