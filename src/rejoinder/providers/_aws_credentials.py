@@ -267,7 +267,11 @@ def _none_found() -> ConfigurationError:
 
 
 def _translated(error: Exception) -> Exception:
-    names = {cls.__name__ for cls in type(error).__mro__}
+    names: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None and len(names) < 100:
+        names.update(cls.__name__ for cls in type(cause).__mro__)
+        cause = cause.__cause__ or cause.__context__
     text = f"AWS credentials cannot be read: {error}"
     if names & _TRANSIENT:
         return APIConnectionError(text)
