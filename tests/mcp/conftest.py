@@ -23,12 +23,12 @@ PYTHON = [sys.executable, "-I", "-S"]
 def processes(mark: str) -> list[str]:
     """The processes whose command line holds `mark`, and all children of ours but `ps`."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
     )
     found = []
     for line in listed.stdout.splitlines():
         _, parent, state, args = line.split(None, 3)
-        ours = parent == str(os.getpid()) and not args.startswith(("ps -eo", "[ps]"))
+        ours = parent == str(os.getpid()) and not args.startswith(("ps -ww", "[ps]"))
         if (mark in args or ours) and "Z" not in state:
             found.append(line)
     return found

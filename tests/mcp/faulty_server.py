@@ -3,7 +3,7 @@
     faulty_server.py TRANSPORT FAULT STEP [MARK]
 
 TRANSPORT: stdio, sse or streamable (those print their port first). FAULT: none, stall, die, flood,
-garbage, wrong, late, twice, huge. STEP: initialize, list, call, close. MARK only marks the process.
+garbage, wrong, late, twice, huge, forget, modern. STEP: initialize, list, call, close. MARK only marks the process.
 """
 
 import contextlib
@@ -28,8 +28,23 @@ TOOLS = [
         "description": f"The tool {name}",
         "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
     }
-    for name in ("echo", "fail", "picture", "empty", "exit", "slow", "structured", "many", "change")
+    for name in [
+        "echo",
+        "fail",
+        "picture",
+        "empty",
+        "exit",
+        "slow",
+        "structured",
+        "many",
+        "change",
+        "ask",
+        "headers",
+    ]
 ]
+RESPONSES = queue.Queue()
+SEEN = []
+MODERN = "2026-07-28"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
 
@@ -50,6 +65,8 @@ def call(params):
         os._exit(3)
     if name == "slow":
         time.sleep(float(arguments.get("text") or 30))
+    if name == "seen":
+        return {"content": [{"type": "text", "text": json.dumps(SEEN)}]}
     if name == "structured":
         return {"content": [], "structuredContent": {"n": 1}}
     if name == "many":
@@ -63,6 +80,14 @@ def call(params):
 
 
 def result_of(method, params):
+    if method == "server/discover":
+        return {
+            "supportedVersions": [MODERN],
+            "capabilities": {"tools": {"listChanged": True}},
+            "resultType": "complete",
+            "ttlMs": 0,
+            "cacheScope": "public",
+        }
     if method == "initialize":
         return {
             "protocolVersion": "2025-11-25",
@@ -81,12 +106,23 @@ def answers(message):
     method, request_id = message.get("method"), message.get("id")
     if method is None or request_id is None:
         return
+    if method == "initialize" and FAULT == "modern":
+        data = {"supported": [MODERN], "requested": "x"}
+        error = {"code": -32022, "message": "unsupported", "data": data}
+        yield {"jsonrpc": "2.0", "id": request_id, "error": error}
+        return
+    if method == "tools/call" and message["params"]["name"] == "ask":
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+        params = {"message": "who are you?", "requestedSchema": schema}
+        yield {"jsonrpc": "2.0", "id": "e1", "method": "elicitation/create", "params": params}
+        said = RESPONSES.get()
+        message["params"]["arguments"] = {"text": json.dumps(said.get("result") or said["error"])}
     result = result_of(method, message.get("params"))
     changed = result.pop("changed", False)
     answer = {"jsonrpc": "2.0", "id": request_id, "result": result}
     if changed:
         yield {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
-    if STEPS.get(method) != STEP or FAULT == "none":
+    if STEPS.get(method) != STEP or FAULT in {"none", "forget", "modern"}:
         yield answer
     elif FAULT == "stall":
         threading.Event().wait()
@@ -148,6 +184,9 @@ def stdio():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         message = json.loads(line)
+        SEEN.append(message.get("method"))
+        if message.get("method") is None:
+            RESPONSES.put(message)
 
         def work(message=message):
             for value in answers(message):
@@ -169,6 +208,7 @@ def stdio():
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     streams = {}  # noqa: RUF012
+    sessions = 0
 
     def log_message(self, *args):
         pass
@@ -205,28 +245,40 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         message = json.loads(body)
+        SEEN.append(message.get("method"))
+        if message.get("method") == "tools/call" and message["params"]["name"] == "headers":
+            message["params"]["arguments"] = {"text": json.dumps(dict(self.headers))}
+        if message.get("method") is None:
+            RESPONSES.put(message)
+        old = self.headers.get("Mcp-Session-Id") == "s1"
+        if FAULT == "forget" and old and message.get("method") == "tools/call":
+            self._plain(404)
+            return
+        if message.get("method") == "initialize":
+            Handler.sessions += 1
+        session = f"s{Handler.sessions}"
         if TRANSPORT == "sse":
             key = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["session_id"][0]
             self._plain(202)
-            for value in answers(message):
-                self.streams[key].put(value)
+
+            def work():
+                for value in answers(message):
+                    self.streams[key].put(value)
+
+            threading.Thread(target=work, daemon=True).start()
             return
         if message.get("id") is None or message.get("method") is None:
             self._plain(202)
             return
-        if (
-            FAULT == "garbage"
-            and STEPS.get(message["method"]) == STEP
-            and "json" in os.environ.get("FAULTY", "")
-        ):
-            self._plain(200, b"}{ no JSON", "application/json")
+        if os.environ.get("FAULTY") == "json" and STEPS.get(message["method"]) == STEP:
+            self._plain(200, b"x" * HUGE if FAULT == "huge" else b"}{ no JSON", "application/json")
             return
         # The work comes first, as with most servers: no header before there is an answer.
         values = answers(message)
         first = next(values, None)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Mcp-Session-Id", "s1")
+        self.send_header("Mcp-Session-Id", session)
         self.send_header("Connection", "close")
         self.end_headers()
         self._send(first)

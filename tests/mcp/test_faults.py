@@ -36,7 +36,6 @@ async def test_fault(lab: Any, transport: str, step: str, fault: str) -> None:
         try:
             return await what
         except (APIError, ToolError) as error:
-            assert str(error)
             return error
         finally:
             if step != "close":

@@ -57,10 +57,12 @@ class LineCutter:
             self._buffer += piece
             return
         if before <= self._limit:
-            self._buffer += piece[:_EDGE]
+            self._buffer += piece
             self._tail = bytes(self._buffer[-_EDGE:])
             self._buffer = self._buffer[:_EDGE]
-        self._tail = (self._tail + piece)[-_EDGE:] if len(piece) < _EDGE else piece[-_EDGE:]
+            return
+        self._buffer += piece[: _EDGE - len(self._buffer)]
+        self._tail = (self._tail + piece[-_EDGE:])[-_EDGE:]
 
     def _finish(self) -> bytes | LongLine:
         line: bytes | LongLine

@@ -34,10 +34,12 @@ logger = logging.getLogger("rejoinder.mcp")
 
 T = TypeVar("T")
 
+_LONGEST_ERROR = 2000  # characters
 _PAGES = 100  # of one listing; a server that pages for ever is cut here
 _BURST = 2000  # useless messages taken at full speed
 _PER_SECOND = 1000.0
 _OPEN_REQUESTS = 32  # questions of the server that may be open at once
+_UNSUPPORTED = types.UNSUPPORTED_PROTOCOL_VERSION
 _UNASKED = frozenset({"notifications/message", "notifications/progress"})
 
 
@@ -197,7 +199,7 @@ class Session:
 
         Raises:
             ModernServer: try again with `modern=True`.
-            APIError: the server refused.
+            Exception: anything of the SDK's; see `plain_error`.
         """
 
         async def heard(message: IncomingMessage) -> None:
@@ -231,10 +233,11 @@ class Session:
         )
         try:
             await stack.enter_async_context(client)
-        except MCPError as error:
-            if error.code == types.UNSUPPORTED_PROTOCOL_VERSION and not modern:
+        except Exception as error:
+            leaf = _first(error)
+            if not modern and isinstance(leaf, MCPError) and leaf.code == _UNSUPPORTED:
                 raise ModernServer from error
-            raise plain_error(error) from error
+            raise
         session = cls(client)
         if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             await stack.enter_async_context(_listening(client, on_list_changed))
@@ -391,16 +394,16 @@ def plain_error(error: BaseException, *, status: int | None = None) -> BaseExcep
     if isinstance(leaf, APIError | OSError) and not isinstance(leaf, TimeoutError):
         return leaf
     if isinstance(leaf, MCPError):
+        text = results.cut(leaf.message, _LONGEST_ERROR)
         if status is not None:
-            return APIStatusError(leaf.message, status_code=status)
+            return APIStatusError(text, status_code=status)
         if leaf.code == types.REQUEST_TIMEOUT:
-            return APITimeoutError(leaf.message)
+            return APITimeoutError(text)
         if leaf.code == types.CONNECTION_CLOSED:
-            return APIConnectionError(leaf.message)
-        body = {"code": leaf.code, "message": leaf.message}
-        return APIError(leaf.message, body=body, retryable=False)
+            return APIConnectionError(text)
+        return APIError(text, body={"code": leaf.code, "message": text}, retryable=False)
     name = type(leaf).__name__
-    text = str(leaf) or name
+    text = results.cut(str(leaf) or name, _LONGEST_ERROR)
     if status is not None:
         return APIStatusError(text, status_code=status)
     if "Timeout" in name or isinstance(leaf, TimeoutError):

@@ -74,8 +74,11 @@ async def stdio_streams(
     inbox = Inbox(max_message_bytes)
     outbox = Outbox(inbox)
 
+    closing = False
+
     def exited(returncode: int) -> None:
-        notes.exit_code = returncode
+        if not closing:  # an end of our own making explains nothing
+            notes.exit_code = returncode
         notes.exited.set()
         loop.call_later(_LINGER, inbox.end)
 
@@ -91,7 +94,7 @@ async def stdio_streams(
             on_exit=on_exit,
         ),
         name="rejoinder-mcp-start",
-        abandon=lambda group: group.stop(grace=0.0, term=_TERM),
+        abandon=ProcessGroup.discard,
     )
     transports: list[asyncio.BaseTransport] = []
     try:
@@ -103,16 +106,19 @@ async def stdio_streams(
         transports.append(writing)
         yield inbox, outbox
     finally:
+        if inbox.ended:  # it hung up: let the reason arrive
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * _LINGER):
+                    await notes.exited.wait()
+        closing = True
         inbox.discard()
         outbox.shut()
         try:
             await in_thread(lambda: group.stop(grace=_LEAVE, term=_TERM), name="rejoinder-mcp-stop")
         finally:
+            outbox.abandon()
             for transport in transports:
-                if isinstance(transport, asyncio.WriteTransport):
-                    transport.abort()
-                else:
-                    transport.close()
+                transport.close()
             if len(transports) < 3:
                 group.close_pipes()
 
@@ -186,6 +192,11 @@ class Inbox(asyncio.Protocol):
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the child has said its last message."""
+        return self._ended
 
     # the session's side
 
@@ -272,6 +283,7 @@ class Outbox(asyncio.BaseProtocol):
         self._inbox = inbox
         self._transport: asyncio.WriteTransport | None = None
         self._closed = False
+        self._lost = False
         self._paused = False
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -287,7 +299,7 @@ class Outbox(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # Nothing can be said any more, so nothing can be answered either.
-        self._closed = True
+        self._closed = self._lost = True
         self._release()
         self._inbox.end()
 
@@ -319,6 +331,11 @@ class Outbox(asyncio.BaseProtocol):
         self._transport.write(
             message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
         )
+
+    def abandon(self) -> None:
+        """Give up what the child has not read."""
+        if self._transport is not None and not self._lost:
+            self._transport.abort()
 
     def _forget_abandoned(self, message: types.JSONRPCNotification) -> None:
         if message.method == "notifications/cancelled" and message.params is not None:

@@ -597,8 +597,9 @@ async def _sdk() -> Any:
     """The session module, imported in a thread: the SDK takes about a second."""
 
     def load() -> Any:
-        for transport in ("stdio", "http"):
-            importlib.import_module(f"rejoinder.mcp.{transport}")
+        # What the SDK imports late: the check of structured results.
+        for name in ("rejoinder.mcp.stdio", "rejoinder.mcp.http", "jsonschema", "referencing"):
+            importlib.import_module(name)
         return importlib.import_module("rejoinder.mcp.session")
 
     return await in_thread(load, name="rejoinder-mcp-import")

@@ -157,6 +157,11 @@ class ProcessGroup:
         self.send(signal.SIGKILL)
         self._reaped.wait(1.0)
 
+    def discard(self) -> None:
+        """End a group that nobody waits for any more. Blocking."""
+        self.stop(grace=0.0, term=0.3)
+        self.close_pipes()
+
     def close_pipes(self) -> None:
         """Close our ends of the server's three pipes, if nobody did."""
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):

@@ -1,0 +1,415 @@
+"""Deaths, restarts, cancellations and ends: what happens to calls, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder.llm import mcp
+from rejoinder.llm.tool_context import ToolError
+from rejoinder.mcp import supervisor
+
+TRANSPORTS = ["stdio", "sse", "streamable"]
+
+
+def server_pids(lab: Any) -> list[int]:
+    return [int(line.split()[0]) for line in lab.leftovers() if lab.mark in line]
+
+
+async def until(check: Any, within: float = 2.0) -> bool:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while not check():
+        if loop.time() > deadline:
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+async def test_a_death_is_told_at_once_and_mended(lab: Any) -> None:
+    events: list[mcp.MCPEvent] = []
+    server = lab.stdio(on_event=events.append)
+    loop = asyncio.get_running_loop()
+    async with lab.nothing_left(), server:
+        tools = await server.list_tools()
+        slow = [asyncio.create_task(server.call_tool("slow", {"text": "20"})) for _ in range(4)]
+        began = loop.time()
+        with pytest.raises(ToolError) as caught:
+            await server.call_tool("exit")
+        assert loop.time() - began < 1
+        assert "code 3" in caught.value.message
+        assert "the last words" in caught.value.message
+        outcomes = await asyncio.gather(*slow, return_exceptions=True)
+        assert all(isinstance(outcome, ToolError) for outcome in outcomes), outcomes
+        assert loop.time() - began < 1
+        # The next call waits for the new connection; the old tool objects serve it.
+        assert "again" in await tools[0](raw_arguments={"text": "again"})
+        assert [event.type for event in events] == ["lost", "restored"]
+
+
+async def test_a_death_while_idle_is_noticed_within_a_second(lab: Any) -> None:
+    events: list[mcp.MCPEvent] = []
+    server = lab.stdio(on_event=events.append)
+    async with lab.nothing_left(), server:
+        (pid,) = server_pids(lab)
+        os.kill(pid, signal.SIGKILL)
+        assert await until(lambda: events, within=1.0)
+        assert "signal 9" in events[0].message
+        assert await until(lambda: server.initialized)
+        assert "hi" in await server.call_tool("echo", {"text": "hi"})
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable"])
+async def test_a_dead_http_server_is_noticed_within_a_second_and_found_again(
+    lab: Any, transport: str
+) -> None:
+    port = lab.serve(transport)
+    events: list[mcp.MCPEvent] = []
+    path = "sse" if transport == "sse" else "mcp"
+    server = mcp.MCPServerHTTP(f"http://127.0.0.1:{port}/{path}", on_event=events.append)
+    async with lab.nothing_left(), server:
+        await server.list_tools()
+        await server.call_tool("echo", {"text": "x"})
+        lab.kill_servers()
+        assert await until(lambda: events, within=1.0)
+        assert not server.initialized
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ToolError):
+            await server.call_tool("echo", {"text": "x"})
+        assert asyncio.get_running_loop().time() - began < 1
+        lab.serve(transport, port=port)
+        assert await until(lambda: server.initialized, within=5.0)
+        assert "back" in await server.call_tool("echo", {"text": "back"})
+
+
+async def test_restarts_are_bounded_and_a_call_wakes_the_server(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_REST", 0.005)
+    script = tmp_path / "server.py"
+    hidden = tmp_path / "hidden.py"
+    original, *rest = lab.command()
+    shutil.copy(rest[2], script)
+    rest[2] = str(script)
+    server = mcp.MCPServerStdio(original, rest)
+    async with lab.nothing_left(), server:
+        life = server._supervisor._life
+        assert life is not None
+        script.rename(hidden)
+        for pid in server_pids(lab):
+            os.kill(pid, signal.SIGKILL)
+        assert await until(lambda: life.state == "asleep", within=10)
+        assert not server_pids(lab)
+        with pytest.raises(ToolError, match=r"No such file|code 2"):
+            await server.call_tool("echo", {"text": "x"})
+        assert await until(lambda: life.state == "asleep")
+        hidden.rename(script)
+        assert "awake" in await server.call_tool("echo", {"text": "awake"})
+
+
+async def test_a_line_of_300_megabytes_costs_its_call_and_nothing_else(lab: Any) -> None:
+    server = lab.stdio("huge", "call", client_session_timeout_seconds=20)
+    async with lab.nothing_left(), server:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(ToolError, match="the limit is 16,777,216"):
+            await server.call_tool("echo", {"text": "x"})
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 80 * 1024 * (1024 if sys.platform == "darwin" else 1)
+        # The same connection goes on.
+        assert len(await server.list_tools()) > 3
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable"])
+@pytest.mark.parametrize("body", ["sse", "json"])
+async def test_a_huge_answer_over_http_is_refused(
+    lab: Any, transport: str, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULTY", body)
+    monkeypatch.setenv("FAULTY_HUGE", str(64 << 20))
+    server = lab.http(transport, "huge", "call", max_message_bytes=1 << 20)
+    async with lab.nothing_left(), server:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(ToolError):
+            await server.call_tool("echo", {"text": "x"})
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 40 * 1024 * (1024 if sys.platform == "darwin" else 1)
+        assert len(await server.list_tools()) > 3
+
+
+async def test_a_frozen_server_is_restarted(lab: Any) -> None:
+    server = lab.stdio(client_session_timeout_seconds=0.3, startup_timeout=10)
+    async with lab.nothing_left(), server:
+        (frozen,) = server_pids(lab)
+        os.kill(frozen, signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(ToolError, match="did not answer in time"):
+                await server.call_tool("echo", {"text": "x"})
+        assert await until(lambda: server_pids(lab) not in ([], [frozen]), within=5)
+        assert await until(lambda: server.initialized)
+        assert "thawed" in await server.call_tool("echo", {"text": "thawed"})
+
+
+async def test_a_slow_tool_is_no_reason_to_restart(lab: Any) -> None:
+    server = lab.stdio(client_session_timeout_seconds=0.3, startup_timeout=10)
+    async with lab.nothing_left(), server:
+        before = server_pids(lab)
+        for _ in range(4):
+            with pytest.raises(ToolError, match="did not answer in time"):
+                await server.call_tool("slow", {"text": "30"})
+        assert "alive" in await server.call_tool("echo", {"text": "alive"})
+        assert server_pids(lab) == before
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_start_and_end_may_come_from_different_tasks(lab: Any, transport: str) -> None:
+    server = lab.make(transport)
+    async with lab.nothing_left():
+        for _ in range(2):
+            await asyncio.gather(*(asyncio.create_task(server.initialize()) for _ in range(3)))
+            assert server.initialized
+            assert "hi" in await asyncio.create_task(server.call_tool("echo", {"text": "hi"}))
+            await asyncio.create_task(server.aclose())
+            await asyncio.create_task(server.aclose())
+            assert not server.initialized
+        with pytest.raises(RuntimeError, match="not initialized"):
+            await server.list_tools()
+        with pytest.raises(ToolError, match="not connected"):
+            await server.call_tool("echo", {})
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable"])
+async def test_a_refused_connection_is_one_plain_error(lab: Any, transport: str) -> None:
+    port = lab.serve("sse")
+    lab.kill_servers()
+    server = mcp.MCPServerHTTP(f"http://127.0.0.1:{port}/{'sse' if transport == 'sse' else 'mcp'}")
+    async with lab.nothing_left():
+        with pytest.raises(APIConnectionError, match=str(port)) as caught:
+            await server.initialize()
+        assert not isinstance(caught.value, APITimeoutError)
+        assert not server.initialized
+
+
+async def test_a_command_that_does_not_exist(lab: Any) -> None:
+    server = mcp.MCPServerStdio("no-such-command-here", [])
+    async with lab.nothing_left():
+        with pytest.raises(FileNotFoundError):
+            await server.initialize()
+        assert not server.initialized
+
+
+async def test_a_command_that_is_no_server_tells_its_last_words(lab: Any) -> None:
+    server = mcp.MCPServerStdio(sys.executable, ["-c", "raise SystemExit('wrong flags')"])
+    async with lab.nothing_left():
+        with pytest.raises(APIConnectionError, match="wrong flags"):
+            await server.initialize()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_cancelled_caller_leaves_at_once_and_the_server_hears_of_it(
+    lab: Any, transport: str
+) -> None:
+    server = lab.make(transport)
+    loop = asyncio.get_running_loop()
+    async with lab.nothing_left(), server:
+        call = asyncio.create_task(server.call_tool("slow", {"text": "20"}))
+        await asyncio.sleep(0.1)
+        began = loop.time()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert loop.time() - began < 0.1
+        seen: list[str] = []
+        for _ in range(50):
+            seen = json.loads(json.loads(await server.call_tool("seen"))["text"])
+            if "notifications/cancelled" in seen:
+                break
+            await asyncio.sleep(0.02)
+        assert "notifications/cancelled" in seen
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("fault", ["none", "stall"])
+async def test_cancelling_the_start_at_any_moment_leaves_nothing(
+    lab: Any, transport: str, fault: str
+) -> None:
+    server = lab.make(transport, fault, "initialize")
+    async with lab.nothing_left():
+        for steps in (0, 1, 2, 3, 5, 8, 20, 60):
+            start = asyncio.create_task(server.initialize())
+            for _ in range(steps):
+                await asyncio.sleep(0.002 if steps > 5 else 0)
+            start.cancel()
+            await asyncio.gather(start, return_exceptions=True)
+            if not server.initialized:
+                assert server._supervisor._life is None
+            await server.aclose()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_closing_while_calls_are_open(lab: Any, transport: str) -> None:
+    server = lab.make(transport)
+    loop = asyncio.get_running_loop()
+    async with lab.nothing_left():
+        await server.initialize()
+        calls = [asyncio.create_task(server.call_tool("slow", {"text": "20"})) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        await server.aclose()
+        assert loop.time() - began < 2.2
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(outcome, ToolError) for outcome in outcomes), outcomes
+
+
+async def test_a_loop_that_ends_without_closing_leaves_no_child(lab: Any) -> None:
+    server = lab.stdio("stall", "close")
+
+    def other_loop() -> None:
+        asyncio.run(server.initialize())
+
+    await asyncio.to_thread(other_loop)
+    assert await until(lambda: not lab.leftovers(), within=3)
+
+
+@pytest.mark.parametrize("step", ["close", "initialize", "call"])
+async def test_no_child_survives_a_parent_that_is_killed(lab: Any, step: str) -> None:
+    program = f"""
+import asyncio, sys
+from rejoinder.llm import mcp
+async def main():
+    command = {lab.command("stall", step)!r}
+    servers = [mcp.MCPServerStdio(command[0], command[1:], client_session_timeout_seconds=60) for _ in range(2)]
+    starts = [asyncio.create_task(s.initialize()) for s in servers]
+    if {step!r} != "initialize":
+        await asyncio.gather(*starts)
+    if {step!r} == "call":
+        for s in servers:
+            asyncio.create_task(s.call_tool("echo", {{}}))
+        await asyncio.sleep(0.1)
+    print("ready", flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, "the parent"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout is not None
+        assert (await asyncio.to_thread(parent.stdout.readline)).strip() == "ready"
+
+        def marked() -> list[list[str]]:
+            listed = subprocess.run(
+                ["ps", "-ww", "-eo", "pid=,pgid=,stat=,args="],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            rows = [line.split(None, 3) for line in listed.splitlines()]
+            return [row for row in rows if "Z" not in row[2] and int(row[0]) != parent.pid]
+
+        def servers() -> list[list[str]]:
+            return [row for row in marked() if lab.mark in row[3]]
+
+        assert await until(lambda: len(servers()) == 2, within=20)
+        groups = {row[1] for row in servers()}
+        assert len(groups) == 2
+        assert sum(row[1] in groups for row in marked()) == 4  # two servers, two watchers
+        parent.kill()
+        await asyncio.to_thread(parent.wait)
+        assert await until(
+            lambda: not servers() and not any(row[1] in groups for row in marked()), within=2.0
+        )
+    finally:
+        parent.kill()
+        parent.wait()
+        assert parent.stdout is not None
+        parent.stdout.close()
+
+
+async def test_a_forgotten_session_is_made_again_and_the_call_repeated(lab: Any) -> None:
+    server = lab.http("streamable", "forget", "call")
+    async with lab.nothing_left(), server:
+        assert "kept" in await server.call_tool("echo", {"text": "kept"})
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable"])
+async def test_headers_can_change_on_a_live_connection(lab: Any, transport: str) -> None:
+    server = lab.http(transport, headers={"X-Token": "one"})
+    async with lab.nothing_left(), server:
+        sent = json.loads(json.loads(await server.call_tool("headers"))["text"])
+        assert sent["x-token" if "x-token" in sent else "X-Token"] == "one"
+        server.headers = {"X-Token": "two"}
+        sent = json.loads(json.loads(await server.call_tool("headers"))["text"])
+        assert sent["x-token" if "x-token" in sent else "X-Token"] == "two"
+
+
+async def test_a_modern_server_without_the_handshake(lab: Any) -> None:
+    server = lab.stdio("modern", "none")
+    async with lab.nothing_left(), server:
+        assert server.server_info is not None
+        assert server.server_info.protocol_version == "2026-07-28"
+
+
+async def test_a_person_may_think_longer_than_a_call_may_take(lab: Any) -> None:
+    asked: list[mcp.Elicitation] = []
+
+    async def answer(question: mcp.Elicitation) -> mcp.ElicitationAnswer:
+        asked.append(question)
+        await asyncio.sleep(0.8)
+        return mcp.ElicitationAnswer("accept", {"name": "Ada"})
+
+    server = lab.stdio(client_session_timeout_seconds=0.5, startup_timeout=10, elicitation=answer)
+    async with lab.nothing_left(), server:
+        assert "Ada" in await server.call_tool("ask")
+        assert asked[0].message == "who are you?"
+        assert asked[0].schema is not None
+        assert "name" in asked[0].schema["properties"]
+        assert "faulty" in asked[0].server
+        # Afterwards the deadline is the usual one again.
+        with pytest.raises(ToolError, match="did not answer in time"):
+            await server.call_tool("slow", {"text": "5"})
+
+
+@pytest.mark.parametrize("how", ["raises", "too late", "nobody"])
+async def test_a_question_that_nobody_answers(lab: Any, how: str) -> None:
+    async def answer(question: mcp.Elicitation) -> mcp.ElicitationAnswer:
+        if how == "raises":
+            raise ValueError("no")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server = lab.stdio(elicitation=None if how == "nobody" else answer, elicitation_timeout=0.2)
+    async with lab.nothing_left(), server:
+        text = await server.call_tool("ask")
+        assert ("cancel" if how != "nobody" else "not supported") in text
+
+
+async def test_a_closed_server_is_told_as_such(lab: Any) -> None:
+    server = lab.stdio()
+    await server.initialize()
+    tools = await server.list_tools()
+    await server.aclose()
+    with pytest.raises(ToolError, match="not connected"):
+        await tools[0](raw_arguments={})
+    with pytest.raises(RuntimeError):
+        await server.list_resources()
+
+
+async def test_a_server_that_refuses_the_handshake(lab: Any) -> None:
+    server = lab.http("streamable")
+    server.url = server.url.replace("/mcp", "/mcp")
+    process_port = lab.serve("sse")  # answers GET only at its own paths
+    wrong = mcp.MCPServerHTTP(f"http://127.0.0.1:{process_port}/x/mcp")
+    async with lab.nothing_left():
+        with pytest.raises(APIError):
+            await wrong.initialize()
