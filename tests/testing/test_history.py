@@ -386,6 +386,11 @@ def test_a_body_is_looked_at_as_a_whole() -> None:
     assert check_history("anthropic", {"messages": [user()], "system": " "}) == [
         "system[0]: blank text"
     ]
+    loop = {"messages": [user(), assistant([block_call()]), user([result()])]}
+    assert check_history("anthropic", loop | {"tools": [{}]}) == []
+    assert check_history("anthropic", loop) == [
+        "tools: missing, though there are calls in the history"
+    ]
     assert check_history("google", {"contents": [U], "systemInstruction": {"parts": [text("")]}})
     assert check_history("openai", {"model": "m"}) == ["expected a list of messages, got NoneType"]
     assert check_history("openai.responses", {"input": "hello"}) == []

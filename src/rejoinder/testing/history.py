@@ -513,6 +513,13 @@ _RESPONSES_ID = re.compile(r"[^\x00-\x1f]{1,64}")
 class _Blocks(_Check):
     """What Anthropic and Bedrock share: turns of blocks, calls answered in the next turn."""
 
+    tools_key = ""
+    """Where a body holds the tools, without which there may be no calls in the history."""
+    has_tools = True
+
+    def body(self, body: Mapping[str, Any]) -> None:
+        self.has_tools = bool(body.get(self.tools_key))
+
     def run(self, messages: list[Any]) -> None:
         waiting: list[str] = []
         seen: set[str] = set()
@@ -561,6 +568,8 @@ class _Blocks(_Check):
             before = cast("str", role)
         if waiting:
             self.add("messages", f"no results for {waiting}")
+        if seen and not self.has_tools:
+            self.add(self.tools_key, "missing, though there are calls in the history")
         if before == "assistant":
             if not self.prefill:
                 self.add("messages", "the last message must be the user's")
@@ -606,6 +615,7 @@ class _Anthropic(_Blocks):
     """Anthropic Messages."""
 
     system_keys = ("system",)
+    tools_key = "tools"
     results = ("document", "image", "search_result", "text", "tool_reference")
 
     def blocks(self, path: str, content: Any) -> list[dict[str, Any]]:
@@ -686,6 +696,7 @@ class _Bedrock(_Blocks):
     """Bedrock Converse. Bytes may be bytes, as in the format, or base64, as in a body."""
 
     system_keys = ("system",)
+    tools_key = "toolConfig"
 
     def call_of(self, block: dict[str, Any]) -> str | None:
         use = block.get("toolUse")
