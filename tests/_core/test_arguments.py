@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -210,6 +211,10 @@ class Dog(BaseModel):
     lives: int | None = 1
 
 
+class Colour(enum.Enum):
+    RED = "red"
+
+
 class Strict(BaseModel):
     day: date = Field(strict=True)
 
@@ -238,6 +243,16 @@ def nested(s: Sub, l: list[Sub] = [], d: dict[str, Sub] = {}) -> None: ...  # no
 def recursive(r: Rec) -> None: ...
 def either(p: Cat | Dog) -> None: ...
 def strict(s: Strict) -> None: ...
+def places(
+    t: tuple[Sub, int] | None = None,
+    many: list[Cat | Dog] = [],  # noqa: B006
+    loose: dict[str, str | Sub] = {},  # noqa: B006
+    colour: Colour = Colour.RED,
+    word: Literal["a"] = "a",
+    none_ok: Literal["a", None] = "a",  # noqa: PYI061  both spellings
+    number_or_text: int | str = 3,
+    nothing: None = None,
+) -> None: ...
 def reserved(copy: str, json: int = 1, _x: int = 2, model_config: str = "m") -> None: ...
 def number(x: float) -> None: ...
 def unannotated(a, b=2) -> None: ...  # type: ignore[no-untyped-def]  # on purpose
@@ -288,6 +303,35 @@ def bind(function: Any, arguments: Any) -> Any:
         ),
         (either, {"p": {"kind": "cat", "lives": None}}, ((Cat(),), {})),
         (either, {"p": {"kind": "dog", "lives": None}}, ((Dog(lives=None),), {})),
+        (places, {}, ((None, [], {}, Colour.RED, "a", "a", 3, None), {})),
+        (
+            places,
+            dict.fromkeys(
+                ["t", "many", "loose", "colour", "word", "none_ok", "number_or_text", "nothing"]
+            ),
+            ((None, [], {}, Colour.RED, "a", None, 3, None), {}),
+        ),
+        (
+            places,
+            {
+                "t": [{"x": 1, "y": None}, 2],
+                "many": [{"kind": "cat", "lives": None}, {"kind": "dog", "lives": None}],
+                "loose": {"a": "text", "b": {"x": 1, "y": None}},
+            },
+            (
+                (
+                    (Sub(x=1), 2),
+                    [Cat(), Dog(lives=None)],
+                    {"a": "text", "b": Sub(x=1)},
+                    Colour.RED,
+                    "a",
+                    "a",
+                    3,
+                    None,
+                ),
+                {},
+            ),
+        ),
         (strict, {"s": {"day": "2026-01-02"}}, ((Strict(day=date(2026, 1, 2)),), {})),
         (reserved, {"copy": "c", "_x": 5}, (("c", 1, 5, "m"), {})),
         (reserved, {"copy": "c", "_x": None, "json": None}, (("c", 1, 2, "m"), {})),
