@@ -5,7 +5,9 @@
 - `record`, `replay` (behind them `RecordingTransport`, `ReplayTransport`): real exchanges kept on
   disk, without secrets, and played back with their timing.
 - `every_cut`, `outcome`: prove that a decoder does not care where reads end.
+- `check_history`, `assert_legal`: would this provider accept this conversation?
 - `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
+- `simulate_policy`: how long people would wait under a fallback policy.
 
 Names are imported when they are first used.
 """
@@ -33,8 +35,15 @@ if TYPE_CHECKING:
         Usage,
         outcome_of,
     )
+    from rejoinder.testing.history import IllegalHistoryError, assert_legal, check_history
     from rejoinder.testing.leaks import LeakError, measure_memory, no_leaks
     from rejoinder.testing.network import NetworkForbiddenError, forbid_network
+    from rejoinder.testing.policy import (
+        PolicyReport,
+        SimulatedModel,
+        log_normal,
+        simulate_policy,
+    )
     from rejoinder.testing.recording import (
         Exchange,
         RecordingTransport,
@@ -56,8 +65,10 @@ _PLACES = {
         "sized_cuts",
     ),
     "faults": ("OUTCOMES", "Answer", "Call", "Fault", "FaultServer", "Usage", "outcome_of"),
+    "history": ("IllegalHistoryError", "assert_legal", "check_history"),
     "leaks": ("LeakError", "measure_memory", "no_leaks"),
     "network": ("NetworkForbiddenError", "forbid_network"),
+    "policy": ("PolicyReport", "SimulatedModel", "log_normal", "simulate_policy"),
     "recording": (
         "Exchange",
         "RecordingTransport",
@@ -78,20 +89,26 @@ __all__ = [
     "Exchange",
     "Fault",
     "FaultServer",
+    "IllegalHistoryError",
     "LeakError",
     "NetworkForbiddenError",
     "Outcome",
+    "PolicyReport",
     "RecordingTransport",
     "ReplayMismatchError",
     "ReplayTransport",
     "ScriptExhaustedError",
     "ScriptedLLM",
+    "SimulatedModel",
     "Usage",
+    "assert_legal",
     "byte_by_byte",
+    "check_history",
     "every_cut",
     "forbid_network",
     "load_exchange",
     "load_exchanges",
+    "log_normal",
     "measure_memory",
     "no_leaks",
     "outcome",
@@ -100,6 +117,7 @@ __all__ = [
     "record",
     "replay",
     "save_exchange",
+    "simulate_policy",
     "sized_cuts",
 ]
 
