@@ -260,10 +260,12 @@ CASES = [
     Case("format google", formatted("google"), limit=0.5),
     Case("format aws", formatted("aws"), limit=0.5),
     # The peer does not repair: this row says that safety is not paid with time.
-    Case("repair, format openai", mended("openai"), limit=1.0, peer=formatted("openai")),
-    Case("repair, format anthropic", mended("anthropic"), limit=1.0, peer=formatted("anthropic")),
-    Case("repair, format google", mended("google"), limit=1.0, peer=formatted("google")),
-    Case("repair, format aws", mended("aws"), limit=1.0, peer=formatted("aws")),
+    Case("repair and format openai", mended("openai"), limit=1.0, peer=formatted("openai")),
+    Case(
+        "repair and format anthropic", mended("anthropic"), limit=1.0, peer=formatted("anthropic")
+    ),
+    Case("repair and format google", mended("google"), limit=1.0, peer=formatted("google")),
+    Case("repair and format aws", mended("aws"), limit=1.0, peer=formatted("aws")),
     Case("strict schemas of 30 tools", strict_schemas, limit=1 / 200, peer_calls=1),
     Case(
         "30 tools of a request",
