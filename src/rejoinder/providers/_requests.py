@@ -106,7 +106,7 @@ def response_schema(response_format: object) -> tuple[str, dict[str, Any]]:
             schema = inner.get("schema")
             if isinstance(schema, Mapping):
                 return str(inner.get("name") or "response"), dict(cast("Mapping[str, Any]", schema))
-        elif spec.get("type") not in ("json_object", "text"):
+        elif spec.get("type") not in ("json_schema", "json_object", "text"):
             return str(spec.get("title") or "response"), dict(spec)
         raise ConfigurationError(
             f"response_format: expected a type or a JSON schema, got {response_format!r}"
