@@ -190,12 +190,21 @@ async def over_sockets(turns: int, at_once: int) -> None:
                         b"content-length: %d\r\n\r\n%b" % (len(answer), answer)
                     )
                     await writer.drain()
-            except (asyncio.IncompleteReadError, ConnectionError):
+            except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 pass
             finally:
                 writer.close()
 
         return serve
+
+    async def worker(adapter: Any, context: Any, times: list[float], count: int) -> None:
+        for _ in range(count):
+            begin = time.perf_counter()
+            async with adapter.chat(chat_ctx=context) as stream:
+                async for chunk in stream:
+                    if chunk.delta is not None and chunk.delta.content:
+                        times.append(time.perf_counter() - begin)
+                        break
 
     print(f"\nover sockets: {turns} turns, {at_once} at once, 5 % of them stall for 5 s")
     for name, hedge in (("without hedging", None), ("hedged", Hedge())):
@@ -218,16 +227,9 @@ async def over_sockets(turns: int, at_once: int) -> None:
         times: list[float] = []
         requests = 0
 
-        async def worker(count: int) -> None:
-            for _ in range(count):
-                begin = time.perf_counter()
-                async with adapter.chat(chat_ctx=context) as stream:
-                    async for chunk in stream:
-                        if chunk.delta is not None and chunk.delta.content:
-                            times.append(time.perf_counter() - begin)
-                            break
-
-        await asyncio.gather(*(worker(turns // at_once) for _ in range(at_once)))
+        await asyncio.gather(
+            *(worker(adapter, context, times, turns // at_once) for _ in range(at_once))
+        )
         times.sort()
         p50, p95, p99 = (times[int(len(times) * q)] for q in (0.5, 0.95, 0.99))
         print(
