@@ -104,7 +104,11 @@ def _grouped(items: Sequence[ChatItem]) -> list[Turn]:
                     newest[key] = len(turns)
                 turns.append(item)
             case "function_call":
-                key = group_key(item)
+                key = item.group_id  # as in `group_key`, which would cost as much as the rest
+                if not key:
+                    key = item.id
+                    if "/" in key:
+                        key = key.split("/", 1)[0]
                 at = newest.get(key)
                 if at is None:
                     newest[key] = len(turns)
