@@ -15,10 +15,8 @@ from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.types import NotGiven, NotGivenOr
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rejoinder.providers._stream import DecodeError
-    from rejoinder.transport._aiohttp import AiohttpTransport
+    from rejoinder.transport._aiohttp import AiohttpTransport, ClientSession
 
 __all__ = [
     "check_base_url",
@@ -63,7 +61,7 @@ def check_base_url(url: object, option: str = "base_url") -> str:
     return text.rstrip("/")
 
 
-def make_transport(http_session: aiohttp.ClientSession | None) -> AiohttpTransport:
+def make_transport(http_session: ClientSession | None) -> AiohttpTransport:
     """The transport of an LLM, around the caller's own session if there is one."""
     from rejoinder.transport._aiohttp import AiohttpTransport
 

@@ -35,6 +35,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
+from aiohttp import ClientSession
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -49,7 +50,7 @@ from rejoinder.errors import (
 )
 from rejoinder.transport.http import HttpResponse, Request
 
-__all__ = ["AiohttpTransport"]
+__all__ = ["AiohttpTransport", "ClientSession"]
 
 USER_AGENT: Final = f"rejoinder/{__version__}"
 

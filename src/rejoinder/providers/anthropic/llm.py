@@ -43,11 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    import aiohttp
-
     from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
+    from rejoinder.transport._aiohttp import ClientSession
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -103,7 +102,7 @@ class LLM(base.LLM[Any]):
         caching: NotGivenOr[Literal["ephemeral"] | Mapping[str, Any]] = NOT_GIVEN,
         auth_token: NotGivenOr[str] = NOT_GIVEN,
         strict_tools: bool = False,
-        http_session: aiohttp.ClientSession | None = None,
+        http_session: ClientSession | None = None,
         _host: Host | None = None,
     ) -> None:
         super().__init__()

@@ -45,11 +45,10 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
+    from rejoinder.transport._aiohttp import ClientSession
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -109,7 +108,7 @@ class LLM(base.LLM[Any]):
         session_token: NotGivenOr[str] = NOT_GIVEN,
         bearer_token: NotGivenOr[str] = NOT_GIVEN,
         base_url: NotGivenOr[str] = NOT_GIVEN,
-        http_session: aiohttp.ClientSession | None = None,
+        http_session: ClientSession | None = None,
     ) -> None:
         super().__init__()
         name = given(model) or environment("BEDROCK_INFERENCE_PROFILE_ARN")

@@ -43,11 +43,10 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
+    from rejoinder.transport._aiohttp import ClientSession
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -117,7 +116,7 @@ class LLM(base.LLM[Any]):
         retrieval_config: NotGivenOr[Any] = NOT_GIVEN,
         credentials: Any = None,
         base_url: NotGivenOr[str] = NOT_GIVEN,
-        http_session: aiohttp.ClientSession | None = None,
+        http_session: ClientSession | None = None,
     ) -> None:
         super().__init__()
         self._model = model

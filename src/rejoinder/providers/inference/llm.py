@@ -37,11 +37,10 @@ from rejoinder.types import (
 if TYPE_CHECKING:
     from typing import Self
 
-    import aiohttp
-
     from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
+    from rejoinder.transport._aiohttp import ClientSession
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -86,7 +85,7 @@ class LLM(base.LLM[Any]):
         api_secret: str | None = None,
         extra_kwargs: Mapping[str, Any] | None = None,
         inference_class: Literal["priority", "standard", "low"] | None = None,
-        http_session: aiohttp.ClientSession | None = None,
+        http_session: ClientSession | None = None,
     ) -> None:
         super().__init__()
         self._model = model

@@ -14,6 +14,7 @@ from rejoinder._core.repair import PROVIDERS, repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice, ToolContext
+from rejoinder.providers._completions_request import named_choice
 from rejoinder.providers._history import Body
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.openai import format as chat_format
@@ -43,9 +44,8 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.transport._aiohttp import ClientSession
 
 __all__ = ["LLM", "LLMStream", "Options"]
 
@@ -124,7 +124,7 @@ class MoreOptions(TypedDict, total=False):
     extra_body: NotGivenOr[dict[str, Any]]
     extra_headers: NotGivenOr[dict[str, str]]
     extra_query: NotGivenOr[dict[str, str]]
-    http_session: aiohttp.ClientSession | None
+    http_session: ClientSession | None
     transport: HttpTransport | None
     api: Literal["chat", "responses"]
     trust_done: bool
@@ -208,7 +208,7 @@ class LLM(llm.LLM[Any]):
         extra_query: NotGivenOr[dict[str, str]] = NOT_GIVEN,
         _provider_fmt: NotGivenOr[str] = NOT_GIVEN,
         _strict_tool_schema: bool = True,
-        http_session: aiohttp.ClientSession | None = None,
+        http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
         api: Literal["chat", "responses"] = "chat",
         prompt_cache_retention: NotGivenOr[str] = NOT_GIVEN,
@@ -368,10 +368,15 @@ class LLM(llm.LLM[Any]):
         return wire.StreamDecoder(allow_empty=may_be_empty, trust_done=self._trust_done)
 
     def _specs(self, tools: list[Any]) -> list[dict[str, Any]]:
-        return ToolContext(tools).parse_function_tools(
-            "openai.responses" if self._api == "responses" else "openai",
-            strict=self._strict_tool_schema,
-        )
+        context = ToolContext(tools)
+        if self._api == "chat":
+            return context.parse_function_tools("openai", strict=self._strict_tool_schema)
+        specs = context.parse_function_tools("openai.responses", strict=self._strict_tool_schema)
+        for spec in specs:
+            if spec.get("type") == "function":
+                # This API takes silence for true, and changes the schema to fit.
+                spec.setdefault("strict", False)
+        return specs
 
     def _fields(
         self,
@@ -398,6 +403,7 @@ class LLM(llm.LLM[Any]):
             choice = opts.tool_choice
         if is_given(tool_choice):
             choice = tool_choice
+        named_choice(choice)  # here, and not in a thread at the first attempt
         model = cast("str", options["model"])
         family = self._family if model == opts.model else family_of(model)
         effort = options.get("reasoning_effort", family.default_effort)
