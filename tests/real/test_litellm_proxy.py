@@ -7,22 +7,13 @@ stands behind it speaks OpenAI's dialect, so that what arrives has passed throug
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import signal
-import socket
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from real.environments import environment
+from real.litellm_server import running
 from rejoinder.errors import APIError, APIStatusError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.tool_context import function_tool
@@ -42,12 +33,6 @@ model_list:
       api_base: {url}/v1
       api_key: upstream-key
       max_retries: 0
-router_settings:
-  disable_cooldowns: true
-  num_retries: 0
-litellm_settings:
-  num_retries: 0
-  telemetry: false
 """
 
 
@@ -81,53 +66,9 @@ def behind() -> Iterator[Behind]:
 @pytest.fixture(scope="module")
 def proxy(behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and key of the running proxy."""
-    python = environment("litellm", "litellm[proxy]")
-    folder: Path = tmp_path_factory.mktemp("litellm")
-    (folder / "config.yaml").write_text(CONFIG.format(url=behind.server.url))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    key = f"sk-{secrets.token_hex(24)}"  # it refuses to start with a weak one
-    log = (folder / "log.txt").open("wb")
-    process = subprocess.Popen(
-        [
-            *(str(python.parent / "litellm"), "--config", str(folder / "config.yaml")),
-            *("--host", "127.0.0.1", "--port", str(port)),
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        start_new_session=True,
-        env={
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(folder),
-            "LITELLM_MASTER_KEY": key,
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "LITELLM_TELEMETRY": "False",
-            "NO_PROXY": "127.0.0.1",
-        },
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 180
-        while True:
-            if process.poll() is not None or time.monotonic() > end:
-                text = (folder / "log.txt").read_text("utf-8", "replace")
-                pytest.fail(f"the proxy did not start:\n{text[-2000:]}")
-            try:
-                urllib.request.urlopen(f"{url}/health/liveliness", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        yield url, key
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.close()
+    folder = tmp_path_factory.mktemp("litellm")
+    with running(CONFIG.format(url=behind.server.url), folder) as found:
+        yield found
 
 
 @pytest.fixture
