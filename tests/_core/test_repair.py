@@ -27,6 +27,7 @@ PNG = (
     "AAH2FzhVAAAAAElFTkSuQmCC"
 )
 THINKING = {"type": "thinking", "thinking": "hm", "signature": "sealed"}
+DEEP = '{"a":' * 65 + "1" + "}" * 65
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
 
 
@@ -250,6 +251,7 @@ def test_google_wants_the_name_with_the_output() -> None:
         ('"text"', {"value": "text"}),
         ('{"a": 1', {"invalid_json": '{"a": 1'}),
         ('{"a": NaN}', {"a": None}),
+        (DEEP, {"invalid_json": DEEP}),
         ('{"a": "\\ud83d"}', {"a": "\ufffd"}),
         ('{"a": "\ud83d"}', {"a": "\ufffd"}),
     ],
@@ -262,6 +264,14 @@ def test_arguments_become_an_object(provider: str, arguments: str, sent: Any) ->
     context = ChatContext(found)
     messages, _ = context.to_provider_format("anthropic")
     assert messages[1]["content"][0]["input"] == sent
+
+
+def test_arguments_may_be_nested_as_deep_as_anybody_reads() -> None:
+    deepest = '{"a":' * 64 + "1" + "}" * 64
+    wide = '{"a": [' + ", ".join(["{}"] * 200) + "]}"
+    for arguments in (deepest, wide):
+        items: list[ChatItem] = [said("user", "u"), call(arguments=arguments), output()]
+        assert repair(items, "google")[1] == []
 
 
 # -- texts and roles

@@ -184,6 +184,7 @@ class _Maker:
                 lambda: f'{{"q": 1e999, "r": "{self.token()}"}}',
                 lambda: "[" * 3000 + "]" * 3000,
                 lambda: '{"a":' * 3000 + "1" + "}" * 3000,
+                lambda: '{"a":' * 900 + f'"{self.token()}"' + "}" * 900,
                 lambda: "12",
                 lambda: f"{self.token()}",
             ]

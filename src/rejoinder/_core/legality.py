@@ -29,6 +29,7 @@ __all__ = [
     "is_object",
     "is_sendable",
     "is_signed",
+    "is_too_deep",
     "rules_of",
     "sound_value",
 ]
@@ -325,11 +326,38 @@ def is_sendable(text: str) -> bool:
     return True
 
 
+# Gemini reads arguments into a structure that may not be nested deeper than this, and a writer of
+# JSON must not run out of stack.
+_DEEPEST = 64
+
+
 def is_object(arguments: str) -> bool:
+    """Whether the text is a JSON object that every provider reads."""
     try:
-        _object(arguments)
+        value = _object(arguments)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
+    return len(arguments) <= 2 * _DEEPEST or not is_too_deep(arguments, value)
+
+
+def is_too_deep(text: str, value: object) -> bool:
+    """Whether `value`, as read from `text`, is nested deeper than providers read."""
+    if text.count("{") + text.count("[") <= _DEEPEST:
+        return False
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for held in level
+            for inner in (
+                cast("dict[str, Any]", held).values()
+                if isinstance(held, dict)
+                else cast("list[Any]", held)
+            )
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
     return True
 
 

@@ -38,6 +38,7 @@ from rejoinder._core.legality import (
     is_object,
     is_sendable,
     is_signed,
+    is_too_deep,
     rules_of,
     sound_value,
 )
@@ -719,10 +720,11 @@ def _object_text(arguments: str) -> str:
         value = {"invalid_json": arguments}
     if value is None:
         return "{}"
-    if not isinstance(value, dict):
-        value = {"value": value}
+    found = cast("dict[str, Any]", value) if isinstance(value, dict) else {"value": value}
+    if is_too_deep(arguments, found):
+        found = {"invalid_json": arguments}
     try:
-        return jsontext.encode(cast("dict[str, Any]", value)).decode()
+        return jsontext.encode(found).decode()
     except (ValueError, OverflowError, RecursionError):
         return jsontext.encode({"invalid_json": arguments}).decode()
 
