@@ -79,6 +79,7 @@ class _Choice(msgspec.Struct, gc=False):
     index: int | None = None
     finish_reason: str | None = None
     message: _Delta | None = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -318,6 +319,8 @@ class StreamDecoder:
                         or delta.audio
                     ):
                         self._rare(delta, chunks)
+                if choice.error is not None and chunk.error is None:
+                    chunk.error = choice.error
                 if choice.finish_reason:
                     self.finish_reason = choice.finish_reason
                     self.complete = True
@@ -655,10 +658,9 @@ def _walk(value: object) -> _Chunk | None:
                         index=_integer(choice.get("index")),
                         finish_reason=_word(choice.get("finish_reason")),
                         message=_walk_delta(choice.get("message")),
+                        error=choice.get("error"),
                     )
                 )
-                if "error" in choice and "error" not in data:
-                    data = {**data, "error": choice["error"]}
     return _Chunk(
         id=_word(data.get("id")),
         choices=choices,

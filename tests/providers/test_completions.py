@@ -1,0 +1,699 @@
+"""The dialect of chat completions as servers really send it: every oddity that was seen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    EmptyResponseError,
+    RefusalError,
+    WireError,
+)
+from rejoinder.providers._completions import StreamDecoder
+from rejoinder.providers._completions_errors import decode_error, error_from
+from rejoinder.testing.chunking import byte_by_byte
+
+STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+CALLED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.text = ""
+        self.thinking = ""
+        self.calls: list[tuple[str, str, str]] = []
+        self.usage: Any = None
+        self.extra: list[Any] = []
+        self.ids: list[str] = []
+        self.error: APIError | None = None
+        self.finish: str | None = None
+
+    def take(self, chunks: list[Any]) -> None:
+        for chunk in chunks:
+            self.ids.append(chunk.id)
+            if chunk.delta is not None:
+                self.text += chunk.delta.content or ""
+                self.thinking += chunk.delta.thinking or ""
+                self.calls += [(c.call_id, c.name, c.arguments) for c in chunk.delta.tool_calls]
+                self.extra += [c.extra for c in chunk.delta.tool_calls if c.extra]
+                if chunk.delta.extra:
+                    self.extra.append(chunk.delta.extra)
+            if chunk.usage is not None:
+                self.usage = chunk.usage
+
+
+def body(*events: Any, done: bool = True) -> bytes:
+    lines = [e if isinstance(e, bytes) else b"data: " + json.dumps(e).encode() for e in events]
+    return b"".join(line + b"\n\n" for line in [*lines, *([b"data: [DONE]"] if done else [])])
+
+
+def hear(data: bytes, **options: Any) -> Heard:
+    """Read `data`, whole and byte by byte, which must be the same."""
+    found: list[Heard] = []
+    for pieces in ([data], byte_by_byte(data)):
+        decoder = StreamDecoder(**options)
+        heard = Heard()
+        try:
+            for piece in pieces:
+                heard.take(decoder.feed(piece))
+            heard.take(decoder.close())
+            if decoder.failure is not None:
+                raise decoder.failure
+        except APIError as error:
+            heard.error = error
+        heard.finish = decoder.finish_reason
+        found.append(heard)
+    whole, cut = found
+    assert whole.text == cut.text
+    assert [call[1:] for call in whole.calls] == [call[1:] for call in cut.calls]
+    assert repr(whole.error) == repr(cut.error)
+    return whole
+
+
+def said(delta: Any, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}
+
+
+def part(index: int | None = None, **call: Any) -> dict[str, Any]:
+    """A delta with one fragment of a tool call."""
+    function = {k: call.pop(k) for k in ("name", "arguments") if k in call}
+    entry = {"function": function, **call}
+    if index is not None:
+        entry["index"] = index
+    return said({"tool_calls": [entry]})
+
+
+# -- text -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        said(None),
+        said({}),
+        {"choices": [{"index": 0, "finish_reason": None}]},
+        said({"content": None}),
+        said({"content": ""}),
+        said({"role": "assistant"}),
+        {"choices": []},
+        {"choices": None},
+        {"id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {"object": "ping"},
+        {"choices": [None, 7, "x"]},
+        {"choices": [{"index": 0, "delta": 5}]},
+        [1, 2],
+        7,
+        b": OPENROUTER PROCESSING",
+        b"event: ping\ndata: ",
+        b"id: 7",
+        b"data:    ",
+    ],
+    ids=repr,
+)
+def test_what_says_nothing_is_passed_over(event: Any) -> None:
+    heard = hear(body(said({"content": "a"}), event, said({"content": "b"}), STOP))
+    assert (heard.text, heard.error, heard.finish) == ("ab", None, "stop")
+
+
+@pytest.mark.parametrize(
+    ("delta", "text", "thinking"),
+    [
+        ({"content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]}, "xy", ""),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "x"},
+                ]
+            },
+            "x",
+            "hm",
+        ),
+        ({"content": {"type": "text", "text": "x"}}, "x", ""),
+        ({"content": ["x", "y"]}, "xy", ""),
+        ({"content": 7}, "7", ""),
+        ("x", "x", ""),
+        ({"content": "x", "reasoning_content": "hm"}, "x", "hm"),
+        ({"content": "x", "reasoning": "hm"}, "x", "hm"),
+        ({"content": "x", "reasoning": "hm", "reasoning_content": "hm"}, "x", "hm"),
+        ({"content": "x", "reasoning_details": [{"type": "t", "text": "hm"}]}, "x", "hm"),
+        ({"content": "x", "reasoning_details": [{"summary": "hm"}, None]}, "x", "hm"),
+        ({"content": "x", "tool_calls": None, "function_call": None, "refusal": None}, "x", ""),
+        ({"content": "x", "tool_calls": [], "audio": None}, "x", ""),
+        ({"audio": {"id": "a", "transcript": "x"}}, "x", ""),
+    ],
+    ids=repr,
+)
+def test_content_in_every_form(delta: Any, text: str, thinking: str) -> None:
+    heard = hear(body(said(delta), STOP))
+    assert (heard.text, heard.thinking, heard.error) == (text, thinking, None)
+
+
+def test_one_answer_of_several() -> None:
+    other = {"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}]}
+    heard = hear(body(said({"content": "yes"}), other, STOP))
+    assert heard.text == "yes"
+
+
+def test_ids_may_change_or_be_missing() -> None:
+    heard = hear(
+        body(
+            {"choices": [{"delta": {"content": "a"}}]},
+            {"id": "1", "choices": [{"delta": {"content": "b"}}]},
+            {"id": "", "choices": [{"delta": {"content": "c"}}]},
+            STOP,
+        )
+    )
+    assert heard.text == "abc"
+    assert heard.ids[0].startswith("chatcmpl-")
+    assert heard.ids[1:] == ["1", "1"]
+
+
+def test_an_emoji_in_two_halves() -> None:
+    events = [
+        b'data: {"choices":[{"delta":{"content":"hi \\ud83d"}}]}',
+        b'data: {"choices":[{"delta":{"content":"\\ude00!"}}]}',
+    ]
+    assert hear(body(*events, STOP)).text == "hi \U0001f600!"
+    assert hear(body(events[0], STOP)).text == "hi \ufffd"
+
+
+def test_numbers_that_are_none() -> None:
+    heard = hear(body(b'data: {"choices":[{"delta":{"content":"x"},"logprob":NaN}]}', STOP))
+    assert (heard.text, heard.error) == ("x", None)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=repr)
+def test_line_ends(end: bytes) -> None:
+    data = body(said({"content": "x"}), STOP).replace(b"\n", end)
+    assert hear(b"\xef\xbb\xbf" + data).text == "x"
+
+
+def test_white_space_before_json() -> None:
+    assert hear(body(b"data:    " + json.dumps(said({"content": "x"})).encode(), STOP)).text == "x"
+
+
+# -- thinking between tags ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text", "thinking"),
+    [
+        (["<think>hm</think>x"], "x", "hm"),
+        (["<thi", "nk>h", "m</th", "ink>", "x"], "x", "hm"),
+        (["ok<think>hm</think>x"], "okx", "hm"),
+        (["ok ", "<", " 5"], "ok < 5", ""),
+        (["ok <thin"], "ok <thin", ""),
+        (["<think>never closed"], "", "never closed"),
+        (["a<think>1</think>b<think>2</think>c"], "abc", "12"),
+    ],
+    ids=repr,
+)
+def test_thinking_tags(pieces: list[str], text: str, thinking: str) -> None:
+    heard = hear(body(*(said({"content": piece}) for piece in pieces), STOP))
+    assert (heard.text, heard.thinking) == (text, thinking)
+
+
+def test_tags_can_be_text() -> None:
+    heard = hear(body(said({"content": "<think>x</think>"}), STOP), thinking_tags=None)
+    assert heard.text == "<think>x</think>"
+
+
+# -- tool calls -----------------------------------------------------------------------------------
+
+A, B = ("look", '{"a":1}'), ("book", '{"b":2}')
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(
+            [
+                part(0, id="1", type="function", name="look", arguments=""),
+                part(0, arguments='{"a"'),
+                part(0, arguments=":1}"),
+                part(1, id="2", type="function", name="book", arguments='{"b":2}'),
+            ],
+            id="as the document says",
+        ),
+        pytest.param(
+            [
+                part(0, id="1", name="look", arguments='{"a":1}'),
+                part(0, id="2", name="book", arguments='{"b":2}'),
+            ],
+            id="one index for both",
+        ),
+        pytest.param(
+            [
+                part(0, name="look", arguments='{"a":1}'),
+                part(0, name="book", arguments='{"b":2}'),
+            ],
+            id="one index for both, no ids",
+        ),
+        pytest.param(
+            [
+                part(id="1", name="look", arguments='{"a":1}'),
+                part(id="2", name="book", arguments='{"b":2}'),
+            ],
+            id="no index",
+        ),
+        pytest.param(
+            [
+                part(name="look", arguments='{"a"'),
+                part(arguments=":1}"),
+                part(name="book", arguments='{"b":2}'),
+            ],
+            id="neither index nor id",
+        ),
+        pytest.param(
+            [
+                part(id="1", name="look", arguments='{"a"'),
+                part(id="1", arguments=":1}"),
+                part(id="2", name="book", arguments='{"b":2}'),
+            ],
+            id="the id on every fragment",
+        ),
+        pytest.param(
+            [
+                part(0, id="1", name="look", arguments='{"a"'),
+                part(0, id="1", name="look", arguments=":1}"),
+                part(1, id="2", name="book", arguments='{"b":2}'),
+            ],
+            id="the name on every fragment",
+        ),
+        pytest.param(
+            [
+                part(0, id="1", name="look", arguments=""),
+                part(1, id="2", name="book", arguments=""),
+                part(1, arguments='{"b":2}'),
+                part(0, arguments='{"a":1}'),
+            ],
+            id="interleaved",
+        ),
+        pytest.param(
+            [
+                said(
+                    {
+                        "tool_calls": [
+                            {"id": "1", "function": {"name": "look", "arguments": {"a": 1}}},
+                            {"id": "2", "function": {"name": "book", "arguments": {"b": 2}}},
+                        ]
+                    }
+                )
+            ],
+            id="arguments as objects",
+        ),
+        pytest.param(
+            [
+                said(
+                    {"tool_calls": {"index": "0", "id": 1, "name": "look", "arguments": '{"a":1}'}}
+                ),
+                part(1, id="2", name="book", arguments='{"b":2}', type=None),
+            ],
+            id="flat, one object, numbers as text",
+        ),
+    ],
+)
+@pytest.mark.parametrize("end", [CALLED, STOP], ids=["tool_calls", "stop"])
+def test_calls_in_every_form(events: list[Any], end: Any) -> None:
+    heard = hear(body(*events, end))
+    assert sorted(call[1:] for call in heard.calls) == sorted([A, B])
+    assert len({call[0] for call in heard.calls}) == 2
+    assert heard.error is None
+
+
+def test_two_calls_under_one_id_get_two() -> None:
+    heard = hear(
+        body(
+            part(0, id="x", name="look", arguments='{"a":1}'),
+            part(1, id="x", name="book", arguments='{"b":2}'),
+            CALLED,
+        )
+    )
+    assert [call[1:] for call in heard.calls] == [A, B]
+    assert heard.calls[0][0] == "x"
+    assert heard.calls[1][0] != "x"
+
+
+def test_a_call_is_handed_out_when_the_next_one_begins() -> None:
+    decoder = StreamDecoder()
+    decoder.feed(body(part(0, id="1", name="look", arguments='{"a":1}'), done=False))
+    chunks = decoder.feed(body(part(1, id="2", name="book", arguments="{"), done=False))
+    assert [call.name for chunk in chunks for call in chunk.delta.tool_calls] == ["look"]
+
+
+def test_no_arguments_are_the_empty_object() -> None:
+    heard = hear(body(part(0, id="1", name="look"), CALLED))
+    assert heard.calls == [("1", "look", "{}")]
+
+
+def test_the_old_form_of_calls() -> None:
+    heard = hear(
+        body(
+            said({"function_call": {"name": "look", "arguments": '{"a"'}}),
+            said({"function_call": {"arguments": ":1}"}}),
+            said({}, "function_call"),
+        )
+    )
+    assert [call[1:] for call in heard.calls] == [A]
+
+
+def test_text_beside_the_last_call() -> None:
+    delta = {
+        "content": "T",
+        "tool_calls": [{"index": 0, "id": "1", "function": {"name": "look", "arguments": "{}"}}],
+    }
+    heard = hear(body(said(delta, "tool_calls")))
+    assert (heard.text, heard.calls) == ("T", [("1", "look", "{}")])
+
+
+def test_signatures_stay_with_their_call() -> None:
+    signature = {"google": {"thought_signature": "c2ln"}}
+    heard = hear(
+        body(part(0, id="1", name="look", arguments="{}", extra_content=signature), CALLED)
+    )
+    assert heard.extra == [signature]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_call_that_was_cut_is_not_handed_out(reason: str) -> None:
+    heard = hear(
+        body(
+            said({"content": "x"}),
+            part(0, id="1", name="look", arguments='{"a":1}'),
+            part(1, id="2", name="pay", arguments='{"amount": 1'),
+            said({}, reason),
+        )
+    )
+    assert [call[1:] for call in heard.calls] == [A]
+
+
+def test_an_answer_that_is_only_a_cut_call_is_an_error() -> None:
+    heard = hear(body(part(0, id="1", name="pay", arguments='{"amount": 1'), said({}, "length")))
+    assert isinstance(heard.error, EmptyResponseError)
+    assert not heard.error.retryable
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_finish_reason_is_the_end(done: bool) -> None:
+    heard = hear(body(said({"content": "x"}), STOP, done=done))
+    assert (heard.text, heard.error) == ("x", None)
+
+
+def test_done_without_a_reason_is_no_end() -> None:
+    data = body(said({"content": "x"}))
+    heard = hear(data)
+    assert heard.text == "x"
+    assert isinstance(heard.error, APIConnectionError)
+    assert "[DONE]" in str(heard.error)
+    assert hear(data, trust_done=True).error is None
+
+
+def test_nothing_at_all() -> None:
+    for data in (b"", b"\n\n", b": ping\n\n"):
+        heard = hear(data)
+        assert isinstance(heard.error, APIConnectionError)
+        assert "without a single event" in str(heard.error)
+
+
+def test_a_cut_answer_with_a_call_hands_out_nothing() -> None:
+    heard = hear(body(part(0, id="1", name="look", arguments="{}"), done=False))
+    assert heard.calls == []
+    assert isinstance(heard.error, APIConnectionError)
+
+
+@pytest.mark.parametrize("reason", ["eos", "end_turn", "tool_call"])
+def test_any_reason_is_a_reason(reason: str) -> None:
+    heard = hear(body(said({"content": "x"}), said({}, reason)))
+    assert (heard.error, heard.finish) == (None, reason)
+
+
+def test_empty_answers() -> None:
+    assert isinstance(hear(body(STOP)).error, EmptyResponseError)
+    assert isinstance(hear(body(said({"reasoning": "hm"}), STOP)).error, EmptyResponseError)
+    assert hear(body(STOP), allow_empty=True).error is None
+
+
+def test_refusals() -> None:
+    heard = hear(body(said({"refusal": "I "}), said({"refusal": "can't."}), STOP))
+    assert isinstance(heard.error, RefusalError)
+    assert "I can't." in heard.error.message
+    heard = hear(body(said({"content": "x"}), said({}, "content_filter")))
+    assert heard.text == "x"
+    assert isinstance(heard.error, RefusalError)
+    assert heard.error.reason == "content_filter"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param([{"choices": [], "usage": "U"}], id="after the end"),
+        pytest.param([], id="with the end"),
+        pytest.param(
+            [{"choices": [{"index": 0, "delta": {}}], "usage": "U"}], id="late, with choices"
+        ),
+        pytest.param([{"choices": [], "x_groq": {"usage": "U"}}], id="Groq's own"),
+    ],
+)
+def test_usage_wherever_it_is(usage: list[Any]) -> None:
+    counts = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    text = json.dumps(usage).replace('"U"', json.dumps(counts))
+    end = STOP if usage else {**STOP, "usage": counts}
+    heard = hear(body(said({"content": "x"}), end, *json.loads(text)))
+    assert (heard.usage.prompt_tokens, heard.usage.completion_tokens) == (5, 2)
+
+
+def test_usage_in_every_chunk_is_told_once() -> None:
+    decoder = StreamDecoder()
+    events = [
+        {**said({"content": "x"}), "usage": {"prompt_tokens": 5, "completion_tokens": count}}
+        for count in range(1, 9)
+    ]
+    chunks = decoder.feed(
+        body(*events, {**STOP, "usage": {"prompt_tokens": 5, "completion_tokens": 9}})
+    )
+    counted = [chunk.usage.completion_tokens for chunk in chunks if chunk.usage is not None]
+    assert counted == [9]
+
+
+# -- errors inside, and answers that are no stream ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "words"),
+    [
+        ({"error": {"message": "boom", "code": 502}}, 502, "boom"),
+        ({"error": {"message": "boom", "type": "invalid_request_error"}}, 400, "boom"),
+        ({"error": {"message": "boom", "status_code": 400}}, 400, "boom"),
+        ({"error": "boom"}, -1, "boom"),
+        ({"choices": [{"index": 0, "error": {"message": "boom", "code": 429}}]}, 429, "boom"),
+        (b'event: error\ndata: {"message": "boom"}', -1, "boom"),
+        (b"event: error\ndata: boom", None, "boom"),
+        (
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 502,
+                    "metadata": {"raw": "boom"},
+                }
+            },
+            502,
+            "boom",
+        ),
+        (b'{"error": {"message": "boom", "code": 500}}', 500, "boom"),
+    ],
+    ids=repr,
+)
+def test_errors_in_a_stream(event: Any, status: int | None, words: str) -> None:
+    heard = hear(body(said({"content": "x"}), event))
+    assert heard.text == "x"
+    assert heard.error is not None
+    assert words in heard.error.message
+    if status is not None:
+        assert isinstance(heard.error, APIStatusError)
+        assert heard.error.status_code == status
+
+
+def test_garbage_in_a_stream() -> None:
+    heard = hear(body(said({"content": "x"}), b"data: {not json", STOP))
+    assert heard.text == "x"
+    assert isinstance(heard.error, WireError)
+
+
+WHOLE = {
+    "id": "c",
+    "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps(WHOLE).encode(),
+        json.dumps(WHOLE, indent=2).encode(),
+        b"\xef\xbb\xbf \n" + json.dumps(WHOLE).encode(),
+        json.dumps([said({"content": "x"}), {**STOP, "usage": WHOLE["usage"]}]).encode(),
+        b"\n".join(
+            json.dumps(e).encode()
+            for e in (said({"content": "x"}), {**STOP, "usage": WHOLE["usage"]})
+        ),
+    ],
+    ids=["json", "indented", "byte order mark", "array", "lines"],
+)
+def test_a_whole_answer_instead_of_a_stream(data: bytes) -> None:
+    heard = hear(data)
+    assert (heard.text, heard.error) == ("x", None)
+    assert heard.usage.total_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        (b'{"error": {"message": "boom", "code": 401}}', APIStatusError, "boom"),
+        (b'{"message": "boom"}', APIStatusError, "boom"),
+        (b'{"detail": "boom"}', APIStatusError, "boom"),
+        (b'{"ok": true}', WireError, "expected"),
+        (b"<html><title>Bad gateway</title></html>", WireError, "Bad gateway"),
+        (b"  \n <!DOCTYPE html><p>Sorry</p>", WireError, "Sorry"),
+        (b"Internal Server Error", WireError, "Internal Server Error"),
+        (b'{"choices": [', WireError, "expected"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_answer(data: bytes, kind: type[APIError], words: str) -> None:
+    heard = hear(data)
+    assert isinstance(heard.error, kind)
+    assert words in str(heard.error)
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_memory_is_bounded() -> None:
+    many = body(part(0, id="1", name="look", arguments="x" * (1 << 20)), done=False)
+    page = b"<html>" + b"x" * (1 << 16)
+    for first, more in ((b"", many), (page, page), (b"{", b" " * (1 << 20))):
+        decoder = StreamDecoder()
+        decoder.feed(first)
+        for _ in range(40):
+            if decoder.failure is None:
+                decoder.feed(more)
+        assert isinstance(decoder.failure, WireError)
+
+
+# -- errors of their own --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "words"),
+    [
+        (401, b'{"error":{"message":"no","code":"invalid_api_key"}}', "no"),
+        (400, b'{"object":"error","message":"no","code":"1500"}', "no"),
+        (401, b'{"detail":"no"}', "no"),
+        (422, b'{"detail":[{"loc":["body","x"],"msg":"no","type":"t"}]}', "no (at body.x)"),
+        (422, b'{"message":{"detail":[{"loc":["body"],"msg":"no"}]}}', "no (at body)"),
+        (400, b'[{"error":{"code":400,"message":"no","status":"INVALID_ARGUMENT"}}]', "no"),
+        (500, b"no", "no"),
+        (502, b"<html><h1>no</h1></html>", "no"),
+        (503, b"", "503"),
+        (500, b"[]", "500"),
+        (500, b"null", "500"),
+        (500, b"\xff\xfe", "\ufffd"),
+        (
+            400,
+            b'{"error":{"message":"a","metadata":{"raw":"{\\"error\\":{\\"message\\":\\"b\\"}}"}}}',
+            "a: b",
+        ),
+    ],
+    ids=repr,
+)
+def test_errors_with_a_status(status: int, data: bytes, words: str) -> None:
+    error = decode_error(status, {"x-request-id": "r"}, data)
+    assert isinstance(error, APIStatusError)
+    assert words in error.message
+    assert error.status_code == status
+    assert error.request_id == "r"
+    assert error.retryable is (status >= 500)
+
+
+def test_a_filled_quota_is_hopeless() -> None:
+    data = b'{"error":{"message":"x","type":"insufficient_quota","code":"insufficient_quota"}}'
+    assert not decode_error(429, {}, data).retryable
+    assert decode_error(429, {}, b'{"error":{"message":"x"}}').retryable
+
+
+def test_pauses_are_read() -> None:
+    assert decode_error(429, {"retry-after-ms": "1500"}, b"").retry_after == 1.5
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "content_filter", "message": "no"},
+        {"code": "x", "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}},
+        {"code": 403, "message": "no", "metadata": {"reasons": [], "flagged_input": "x"}},
+    ],
+    ids=repr,
+)
+def test_filters_are_refusals(error: dict[str, Any]) -> None:
+    found = decode_error(400, {}, json.dumps({"error": error}).encode())
+    assert isinstance(found, RefusalError)
+    assert not found.retryable
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "error",
+                    "message",
+                    "code",
+                    "type",
+                    "status",
+                    "metadata",
+                    "raw",
+                    "choices",
+                    "delta",
+                ]
+                + ["content", "tool_calls", "function", "index", "id", "usage", "prompt_tokens"]
+                + [
+                    "prompt_tokens_details",
+                    "finish_reason",
+                    "name",
+                    "arguments",
+                    "reasoning_details",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_any_json_can_be_an_error(value: Any) -> None:
+    assert isinstance(error_from(value), APIStatusError)
+    assert isinstance(decode_error(500, {}, json.dumps(value).encode()), APIStatusError)
+
+
+@given(st.lists(json_values, max_size=4), json_values, json_values)
+def test_any_json_can_be_an_event(events: list[Any], delta: Any, choice: Any) -> None:
+    hear(body(*events, said(delta), {"choices": choice}, {"choices": [choice]}, STOP))
+    hear(json.dumps(choice).encode())
