@@ -1,0 +1,36 @@
+"""LangChain, both ways: a graph or runnable as an `LLM`, and any `LLM` as a LangChain chat model.
+
+Nothing is imported before it is asked for: `langchain_core` alone takes a fifth of a second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rejoinder.providers.langchain.chat_model import ChatRejoinder, as_langchain
+    from rejoinder.providers.langchain.llm import LangGraphStream, LLMAdapter
+
+__all__ = ["ChatRejoinder", "LLMAdapter", "LangGraphStream", "as_langchain"]
+
+_HOMES = {
+    "ChatRejoinder": "chat_model",
+    "LLMAdapter": "llm",
+    "LangGraphStream": "llm",
+    "as_langchain": "chat_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,392 @@
+"""Any `LLM` as a LangChain chat model, with tools and streaming."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, cast
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field
+
+from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.llm import LLM, merge_extra
+from rejoinder.llm.tool_context import function_tool
+from rejoinder.providers.langchain.format import STATE_KEY, from_messages
+from rejoinder.types import APIConnectOptions
+
+__all__ = ["ChatRejoinder", "as_langchain"]
+
+
+class ChatRejoinder(BaseChatModel):
+    """A LangChain chat model that asks an `LLM`. See `as_langchain`.
+
+    The plain (not ``async``) methods work in a thread of their own with an event loop, so they may
+    be called anywhere but inside of a running loop that must not wait.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
+
+    llm: Any = Field(exclude=True)
+    """The `LLM` that is asked."""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    timeout: float | None = None
+    """Seconds; see `APIConnectOptions.timeout`."""
+    max_retries: int | None = None
+    stop: list[str] | None = None
+    """Texts at which the reply is cut, on this side."""
+    streaming: bool = False
+
+    @property
+    def model_name(self) -> str:
+        return str(self.llm.model)
+
+    @property
+    def _llm_type(self) -> str:
+        return "rejoinder"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.llm.model, "provider": self.llm.provider, "label": self.llm.label}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
+        params["ls_provider"] = str(self.llm.provider)
+        return params
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools.
+
+        Args:
+            tools: anything LangChain can describe as a tool.
+            tool_choice: a tool's name, ``"any"`` or ``"required"`` or True (some tool),
+                ``"auto"``, ``"none"``, or OpenAI's form.
+            strict: kept for other models; the tools' schemas are sent as they are.
+            parallel_tool_calls: whether one reply may hold several calls.
+        """
+        kwargs.pop("ls_structured_output_format", None)
+        bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool) for tool in tools]}
+        if tool_choice is not None and tool_choice is not False:
+            bound["tool_choice"] = _choice(tool_choice)
+        if parallel_tool_calls is not None:
+            bound["parallel_tool_calls"] = parallel_tool_calls
+        return cast("Any", self.bind(**bound, **kwargs))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in self._chunks(messages, stop, kwargs):
+            if run_manager is not None:
+                await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await agenerate_from_stream(self._chunks(messages, stop, kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in _iterate(lambda: self._chunks(messages, stop, kwargs)):
+            if run_manager is not None:
+                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(_iterate(lambda: self._chunks(messages, stop, kwargs)))
+
+    async def _chunks(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        stops = stop or self.stop
+        cutter = _StopCutter(stops) if stops else None
+        extra: dict[str, Any] = {}
+        calls: dict[str, Any] = {}
+        count = 0
+        identity: str | None = None
+        async with self.llm.chat(**self._arguments(messages, dict(kwargs))) as stream:
+            async for chunk in cast("AsyncIterator[ChatChunk]", stream):
+                identity = identity or chunk.id
+                message = AIMessageChunk(content="", id=identity)
+                delta = chunk.delta
+                if delta is not None:
+                    text = delta.content or ""
+                    if cutter is not None:
+                        text = cutter.feed(text)
+                    message = _piece(identity, text, delta.thinking, delta.tool_calls, count)
+                    count += len(delta.tool_calls)
+                    if delta.extra:
+                        merge_extra(extra, delta.extra)
+                    for call in delta.tool_calls:
+                        if call.extra:
+                            calls[call.call_id] = call.extra
+                if chunk.usage is not None:
+                    message.usage_metadata = cast("Any", _usage(chunk.usage))
+                if _holds_something(message):
+                    yield ChatGenerationChunk(message=message)
+                if cutter is not None and cutter.done:
+                    break
+        # State is whole only now: LangChain would join texts of several chunks.
+        extra.pop("rejoinder", None)
+        state = {
+            **({"extra": extra} if extra else {}),
+            **({"calls": calls} if calls else {}),
+        }
+        rest = cutter.close() if cutter is not None else ""
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=rest,
+                id=identity,
+                additional_kwargs={STATE_KEY: state} if state else {},
+                response_metadata={
+                    "model_name": self.llm.model,
+                    "model_provider": self.llm.provider,
+                    "finish_reason": "tool_calls" if count else "stop",
+                },
+            )
+        )
+
+    def _arguments(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> dict[str, Any]:
+        asked: dict[str, Any] = {"chat_ctx": ChatContext(from_messages(messages))}
+        tools = kwargs.pop("tools", None)
+        if tools:
+            asked["tools"] = [_tool(tool) for tool in tools]
+            choice = kwargs.pop("tool_choice", None)
+            if choice is not None:
+                asked["tool_choice"] = _choice(choice)
+            parallel = kwargs.pop("parallel_tool_calls", None)
+            if parallel is not None:
+                asked["parallel_tool_calls"] = parallel
+        options: dict[str, Any] = {}
+        if self.timeout is not None:
+            options["timeout"] = self.timeout
+        if self.max_retries is not None:
+            options["max_retry"] = self.max_retries
+        if options:
+            asked["conn_options"] = APIConnectOptions(**options)
+        for name in ("tool_choice", "ls_structured_output_format", "stream", "strict"):
+            kwargs.pop(name, None)
+        for name in ("temperature", "max_tokens"):
+            value = kwargs.pop(name, None)
+            value = getattr(self, name) if value is None else value
+            if value is not None:
+                kwargs[name] = value
+        if kwargs:
+            asked["extra_kwargs"] = kwargs
+        return asked
+
+
+def as_langchain(llm: LLM[Any], **options: Any) -> ChatRejoinder:
+    """`llm` as a LangChain chat model: for graphs, chains and agents.
+
+    Tools, forced tools, streaming, token counts, images and structured output work as with any
+    LangChain model; thinking is in ``additional_kwargs["reasoning_content"]``. Errors are those
+    of `rejoinder`.
+
+    Args:
+        llm: whom to ask. It is not closed by LangChain.
+        options: `temperature`, `max_tokens`, `timeout`, `max_retries`, `stop`.
+    """
+    return ChatRejoinder(llm=llm, **options)
+
+
+def _piece(
+    identity: str,
+    text: str,
+    thinking: str | None,
+    calls: Sequence[FunctionToolCall],
+    first: int,
+) -> AIMessageChunk:
+    return AIMessageChunk(
+        content=text,
+        id=identity,
+        additional_kwargs={"reasoning_content": thinking} if thinking else {},
+        tool_call_chunks=[
+            {
+                "name": call.name,
+                "args": call.arguments,
+                "id": call.call_id,
+                "index": first + number,
+                "type": "tool_call_chunk",
+            }
+            for number, call in enumerate(calls)
+        ],
+    )
+
+
+def _holds_something(message: AIMessageChunk) -> bool:
+    return bool(
+        message.content
+        or message.tool_call_chunks
+        or message.usage_metadata
+        or message.additional_kwargs
+    )
+
+
+def _usage(usage: CompletionUsage) -> dict[str, Any]:
+    read = {
+        "cache_read": usage.cache_read_tokens or usage.prompt_cached_tokens,
+        "cache_creation": usage.cache_creation_tokens,
+        "audio": usage.prompt_audio_tokens,
+    }
+    written = {"reasoning": usage.reasoning_tokens, "audio": usage.completion_audio_tokens}
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "input_token_details": {name: count for name, count in read.items() if count},
+        "output_token_details": {name: count for name, count in written.items() if count},
+    }
+
+
+def _choice(choice: Any) -> Any:
+    if choice is True or choice in ("any", "required"):
+        return "required"
+    if choice in ("auto", "none"):
+        return choice
+    if isinstance(choice, str):
+        return {"type": "function", "function": {"name": choice}}
+    return choice
+
+
+def _tool(tool: dict[str, Any]) -> Any:
+    function = cast("dict[str, Any]", tool.get("function") or tool)
+
+    async def not_run_here(raw_arguments: dict[str, Any]) -> str:
+        raise NotImplementedError(f"LangChain runs the tool {function['name']!r}")
+
+    empty: dict[str, Any] = {"type": "object", "properties": {}}
+    return function_tool(
+        not_run_here,
+        raw_schema={
+            "name": function["name"],
+            "description": function.get("description"),
+            "parameters": json.loads(json.dumps(function.get("parameters") or empty)),
+        },
+    )
+
+
+class _StopCutter:
+    """Passes text on until a stop text comes, which may be split over chunks."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._held: str = ""
+        self.done = False
+
+    def feed(self, text: str) -> str:
+        if self.done:
+            return ""
+        text = self._held + text
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.done = True
+            self._held = ""
+            return text[: min(found)]
+        # What could be the beginning of a stop text has to wait.
+        hold = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = len(text) - hold
+        self._held = text[keep:]
+        return text[:keep]
+
+    def close(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    for size in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------
+# LangChain's plain methods: one loop in one thread serves them all
+
+
+class _Bridge:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, work: Coroutine[Any, Any, None]) -> Any:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="rejoinder-langchain", daemon=True
+                ).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+_bridge = _Bridge()
+_END = object()
+
+
+def _iterate(
+    make: Callable[[], AsyncIterator[ChatGenerationChunk]],
+) -> Iterator[ChatGenerationChunk]:
+    arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def run() -> None:
+        try:
+            async for chunk in make():
+                arrived.put(chunk)
+        except BaseException as error:
+            arrived.put(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            arrived.put(_END)
+
+    future = _bridge.start(run())
+    try:
+        while (item := arrived.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        future.cancel()
