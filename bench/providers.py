@@ -11,6 +11,7 @@ time is what the client's process used, so that a busy machine disturbs little.
 - fast: CPU microseconds per chunk and per request, chunks arriving as fast as they are read
 - slow: the same, each chunk in a packet of its own, every 2 ms
 - ttft: milliseconds from asking to the first text
+- our-...: our clients of other APIs, each in its own dialect, beside our client for OpenAI
 - delays: many streams of 50 tokens a second on one core; milliseconds that a token is late
 
 Ends with status 1 when a limit is missed (see `LIMITS`).
@@ -42,6 +43,12 @@ PEERS: dict[str, Environment] = {
     "pydantic-ai": Environment("pydantic-ai", ("pydantic-ai-slim[openai]",)),
     "any-llm": Environment("any-llm", ("any-llm-sdk[openai]",)),
     "litellm": Environment("litellm", ("litellm",)),
+    # Our clients of other APIs; only their cost is measured, each in its own dialect.
+    "our-anthropic": OURS,
+    "our-google": OURS,
+    "our-aws": OURS,
+    "our-mistralai": OURS,
+    "our-inference": OURS,
 }
 CHUNKS = 4000
 REQUESTS = 60
@@ -56,6 +63,9 @@ LIMITS = (
     ("300 streams: p99 under 60 ms", "delays 300 p99", lambda our, bare: our < 60),
     ("500 streams: p99 under 250 ms", "delays 500 p99", lambda our, bare: our < 250),
 )
+
+# Of our own clients, measured against the one for OpenAI.
+RATIO = 1.5
 
 
 class Server:
@@ -124,11 +134,12 @@ def main() -> int:
                 plans: list[tuple[str, tuple[object, ...]]] = []
                 if "fast" in wanted:
                     plans.append(("fast", ("fast", CHUNKS, REQUESTS)))
-                if "slow" in wanted:
+                ours_only = name.startswith("our-")
+                if "slow" in wanted and not ours_only:
                     plans.append(("slow", ("slow", SLOW_CHUNKS, 5)))
-                if "ttft" in wanted:
+                if "ttft" in wanted and not ours_only:
                     plans.append(("ttft", ("ttft", REQUESTS)))
-                if "delays" in wanted:
+                if "delays" in wanted and not ours_only:
                     plans += [
                         (f"delays {streams}", ("delays", streams, options.seconds))
                         for streams in options.streams.split(",")
@@ -175,6 +186,14 @@ def judge(medians: dict[str, dict[str, float]]) -> int:
             print(
                 f"{'ok    ' if good else 'MISSED'} {sentence}: "
                 f"{our[key]:.2f} (bare {bare.get(key, float('nan')):.2f})"
+            )
+    for name, rows in medians.items():
+        if name.startswith("our-") and "fast chunk" in rows and "fast chunk" in our:
+            ratio = rows["fast chunk"] / our["fast chunk"]
+            missed += ratio > RATIO
+            print(
+                f"{'ok    ' if ratio <= RATIO else 'MISSED'} {name}: a chunk costs at most {RATIO} x "
+                f"our client for OpenAI: {ratio:.2f}"
             )
     return 1 if missed else 0
 

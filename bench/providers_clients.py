@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -58,10 +59,45 @@ async def bare(url: str) -> AsyncIterator[Ask]:
         yield ask
 
 
-@contextlib.asynccontextmanager
-async def rejoinder(url: str) -> AsyncIterator[Ask]:
-    from rejoinder.llm import ChatContext
+def our_openai(url: str, model: str) -> Any:
     from rejoinder.providers import openai
+
+    return openai.LLM(model=model, api_key="key", base_url=f"{url}/v1")
+
+
+def our_anthropic(url: str, model: str) -> Any:
+    from rejoinder.providers import anthropic
+
+    return anthropic.LLM(model=model, api_key="key", base_url=url)
+
+
+def our_google(url: str, model: str) -> Any:
+    from rejoinder.providers import google
+
+    return google.LLM(model=model, api_key="key", base_url=url)
+
+
+def our_aws(url: str, model: str) -> Any:
+    from rejoinder.providers import aws
+
+    return aws.LLM(model=model, api_key="key", api_secret="secret", base_url=url)
+
+
+def our_mistralai(url: str, model: str) -> Any:
+    from rejoinder.providers import mistralai
+
+    return mistralai.LLM(model=model, api_key="key", base_url=f"{url}/v1")
+
+
+def our_inference(url: str, model: str) -> Any:
+    from rejoinder.providers import inference
+
+    return inference.LLM(model, api_key="key", api_secret="secret", base_url=f"{url}/v1")
+
+
+@contextlib.asynccontextmanager
+async def rejoinder(url: str, make: Callable[[str, str], Any] = our_openai) -> AsyncIterator[Ask]:
+    from rejoinder.llm import ChatContext
 
     models: dict[str, Any] = {}
     seen: list[Any] = []
@@ -69,7 +105,7 @@ async def rejoinder(url: str) -> AsyncIterator[Ask]:
     async def ask(model: str) -> AsyncIterator[str]:
         llm = models.get(model)
         if llm is None:
-            llm = models[model] = openai.LLM(model=model, api_key="key", base_url=f"{url}/v1")
+            llm = models[model] = make(url, model)
             llm.on("metrics_collected", seen.append)
         async with llm.chat(chat_ctx=livekit_context(ChatContext)) as stream:
             async for chunk in stream:
@@ -238,6 +274,11 @@ async def any_llm(url: str) -> AsyncIterator[Ask]:
 CLIENTS = {
     "bare": bare,
     "rejoinder": rejoinder,
+    "our-anthropic": functools.partial(rejoinder, make=our_anthropic),
+    "our-google": functools.partial(rejoinder, make=our_google),
+    "our-aws": functools.partial(rejoinder, make=our_aws),
+    "our-mistralai": functools.partial(rejoinder, make=our_mistralai),
+    "our-inference": functools.partial(rejoinder, make=our_inference),
     "openai": openai,
     "livekit": livekit,
     "litellm": litellm,

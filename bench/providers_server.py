@@ -5,6 +5,9 @@ What a request wants stands in its model's name, so that every client can ask fo
     fast-N    N chunks at once
     slow-N    N chunks, one every `GAP` seconds, each in a write of its own
     clock-N   N chunks at 50 a second, each with the moment at which it was sent
+
+Where the address is that of another API (Anthropic's Messages, Gemini's streamGenerateContent,
+Bedrock's converse-stream), `fast-N` answers in its dialect.
 """
 
 from __future__ import annotations
@@ -56,6 +59,77 @@ def last(count: int) -> bytes:
     return event({}, "stop") + event({}, usage=usage) + b"data: [DONE]\n\n"
 
 
+def other(path: bytes) -> tuple[bytes, list[bytes], bytes, bytes] | None:
+    """Content type, the words, and what comes before and after them, in another API's dialect."""
+
+    def sse(value: object, name: str = "") -> bytes:
+        data = b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\r\n\r\n"
+        return f"event: {name}\r\n".encode() + data if name else data
+
+    words = [f" {word}{number}" for number in range(7) for word in WORDS]
+    if b"/messages" in path:
+        usage = {"input_tokens": 12, "output_tokens": 1}
+        start = {"type": "message_start", "message": {"id": "msg_1", "usage": usage}}
+        block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
+        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+        pieces = [
+            sse(
+                {
+                    "type": "content_block_delta",
+                    "index": 0,
+                    "delta": {"type": "text_delta", "text": word},
+                },
+                "content_block_delta",
+            )
+            for word in words
+        ]
+        before = sse(start, "message_start") + sse(block, "content_block_start")
+        after = sse({"type": "content_block_stop", "index": 0}, "content_block_stop")
+        after += sse(end, "message_delta") + sse({"type": "message_stop"}, "message_stop")
+        return b"text/event-stream", pieces, before, after
+    if b"streamGenerateContent" in path:
+        counts = {
+            "promptTokenCount": 12,
+            "candidatesTokenCount": 9,
+            "totalTokenCount": 21,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}],
+        }
+
+        def answer(text: str, **more: object) -> bytes:
+            content = {"parts": [{"text": text}], "role": "model"}
+            return sse(
+                {
+                    "candidates": [{"content": content, "index": 0, **more}],
+                    "usageMetadata": counts,
+                    "modelVersion": "gemini-2.5-flash",
+                    "responseId": "3noMaojQL_2s6tkPiO26qQ4",
+                }
+            )
+
+        after = answer("", finishReason="STOP")
+        return b"text/event-stream", [answer(word) for word in words], b"", after
+    if b"converse-stream" in path:
+        from rejoinder.wire.eventstream import encode_message
+
+        def frame(name: str, **value: object) -> bytes:
+            headers = {
+                ":event-type": name,
+                ":content-type": "application/json",
+                ":message-type": "event",
+            }
+            return encode_message(headers, json.dumps({**value, "p": "abcdefghijklm"}).encode())
+
+        usage = {"inputTokens": 12, "outputTokens": 9, "totalTokens": 21}
+        after = frame("contentBlockStop", contentBlockIndex=0)
+        after += frame("messageStop", stopReason="end_turn") + frame("metadata", usage=usage)
+        pieces = [
+            frame("contentBlockDelta", contentBlockIndex=0, delta={"text": word}) for word in words
+        ]
+        kind = b"application/vnd.amazon.eventstream"
+        return kind, pieces, frame("messageStart", role="assistant"), after
+    return None
+
+
 class Clock:
     """Writes the chunks of all `clock` streams when they are due, with one task for all."""
 
@@ -100,11 +174,25 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             head = await reader.readuntil(b"\r\n\r\n")
             found = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
             body = await reader.readexactly(int(found[1])) if found else b""
+            path = head.partition(b"\r\n")[0]
             wish = re.search(rb'"(?:openai/)?(fast|slow|clock)-(\d+)"', body)
+            wish = wish or re.search(rb"/(fast)-(\d+)[:/]", path)
             if wish is None:
                 writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}")
                 continue
             kind, count = wish[1], int(wish[2])
+            dialect = other(path)
+            if dialect is not None:
+                content_type, words, before, after = dialect
+                writer.write(HEAD.replace(b"text/event-stream", content_type))
+                writer.write(framed(before) if before else b"")
+                chunks = [words[index % len(words)] for index in range(count)]
+                for start in range(0, count, 40):
+                    writer.write(framed(b"".join(chunks[start : start + 40])))
+                    await writer.drain()
+                writer.write(framed(after) + b"0\r\n\r\n")
+                await writer.drain()
+                continue
             if kind == b"fast":
                 chunks = [WORD[index % len(WORD)] for index in range(count)]
                 writer.write(HEAD)
