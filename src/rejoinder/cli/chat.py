@@ -455,7 +455,7 @@ class Conversation:
         metrics = self._metrics
         return Stats(
             first=first,
-            generating=sum(m.duration - m.ttft for m in metrics if m.ttft >= 0),
+            speed=_speed(metrics[-1]) if first is not None else None,
             prompt=sum(m.prompt_tokens for m in metrics),
             cached=sum(m.prompt_cached_tokens for m in metrics),
             completion=sum(m.completion_tokens for m in metrics),
@@ -465,3 +465,11 @@ class Conversation:
     def _failed(self, error: LLMError) -> None:
         if error.recoverable:
             self._screen.note(f"trying again: {one_line(str(error.error))}")
+
+
+def _speed(metrics: LLMMetrics) -> float | None:
+    """Tokens per second of the last request: the one that was answered in words."""
+    seconds = metrics.duration - metrics.ttft
+    if metrics.ttft < 0 or seconds <= 0 or metrics.completion_tokens < 2:
+        return None
+    return (metrics.completion_tokens - 1) / seconds

@@ -103,8 +103,8 @@ class Stats:
 
     first: float | None
     """Seconds until the first text."""
-    generating: float
-    """Seconds in which text was made, all requests together."""
+    speed: float | None
+    """Tokens per second after the first one."""
     prompt: int
     cached: int
     completion: int
@@ -116,8 +116,8 @@ def render_stats(stats: Stats) -> str:
     parts: list[str] = []
     if stats.first is not None:
         parts.append(f"{stats.first:.2f} s to first token")
-    if stats.completion > 1 and stats.generating > 0:
-        parts.append(f"{stats.completion / stats.generating:.1f} tok/s")
+    if stats.speed is not None:
+        parts.append(f"{stats.speed:.1f} tok/s")
     cached = f", {stats.cached} of them cached" if stats.cached else ""
     about = "about " if stats.estimated else ""
     parts.append(

@@ -14,7 +14,14 @@ from typing import Any, Literal
 from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
 from rejoinder._core.repair import repair
 from rejoinder.providers._completions_format import to_messages
-from rejoinder.providers.local.tools import Call, call_schema, fold_tools, plain_schema, specs_of
+from rejoinder.providers.local.tools import (
+    Call,
+    call_schema,
+    fold_tools,
+    plain_schema,
+    specs_of,
+    tell_calls,
+)
 
 __all__ = ["Mode", "answered_calls", "request_body", "to_chat_ctx"]
 
@@ -89,6 +96,7 @@ def request_body(
     mode: Mode = "plain",
     forced: str | None = None,
     response_schema: Mapping[str, Any] | None = None,
+    tell: bool = False,
     knows_tools: bool = True,
     knows_system: bool = True,
 ) -> dict[str, Any]:
@@ -104,11 +112,14 @@ def request_body(
             ``"plain"``: no tools.
         forced: the only tool that may be called.
         response_schema: what the answer has to look like.
+        tell: where no call is wanted, earlier calls are told in plain words.
         knows_tools: the model's template has a place for tools.
         knows_system: it has one for system messages.
     """
     specs = specs_of(tools)
     offered = [] if mode == "plain" else list(tools)
+    if tell and mode == "plain":
+        messages = tell_calls(messages)
     if not knows_tools:
         messages = fold_tools(messages, [] if mode == "plain" else specs)
     if not knows_system:

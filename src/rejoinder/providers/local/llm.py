@@ -59,6 +59,7 @@ class _Question:
     schema: Mapping[str, Any] | None
     single: bool
     done: frozenset[Call]
+    tell: bool
     allow_empty: bool
     spent: CompletionUsage | None = None
 
@@ -116,6 +117,7 @@ class LLMStream(WireStream):
             mode=question.mode,
             forced=question.forced,
             response_schema=question.schema,
+            tell=question.tell,
             knows_tools=engine.tools,
             knows_system=engine.system,
         )
@@ -270,7 +272,7 @@ class LLM(base.LLM[Any]):
         if after_tool and mode == "auto" and self._one_call:
             mode = "plain"
         options = {**self._options, **HttpExtras(extra_kwargs).body}
-        if mode == "forced":
+        if mode == "forced" or (after_tool and self._one_call):
             options.setdefault("temperature", 0.0)
         elif self._temperature is not None:
             options.setdefault("temperature", self._temperature)
@@ -290,6 +292,7 @@ class LLM(base.LLM[Any]):
                 schema=schema,
                 single=not parallel if is_given(parallel) else self._one_call,
                 done=answered_calls(items),
+                tell=self._one_call,
                 allow_empty=after_tool,
             ),
         )

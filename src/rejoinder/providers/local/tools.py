@@ -26,6 +26,7 @@ __all__ = [
     "fold_tools",
     "plain_schema",
     "specs_of",
+    "tell_calls",
     "tools_text",
 ]
 
@@ -199,6 +200,46 @@ def fold_tools(
     return out
 
 
+def tell_calls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`messages` with calls and results told in plain words, for a model that is to answer now: one
+    that is small sees calls in its own past and writes nothing but calls."""
+    out: list[dict[str, Any]] = []
+    called: dict[str, str] = {}
+    for message in messages:
+        calls = _sequence(message.get("tool_calls"))
+        if message["role"] == "tool":
+            call = called.get(message["tool_call_id"], "The tool")
+            told = f"{call} gave: {message.get('content') or '(nothing)'}."
+            if out and out[-1].get("told"):
+                out[-1]["content"] += f"\n{told}"
+            else:
+                out.append({"role": "user", "content": told, "told": True})
+            continue
+        entry = dict(message)
+        if calls:
+            entry.pop("tool_calls")
+            names: list[str] = []
+            for call in calls:
+                function = call["function"]
+                names.append(function["name"])
+                called[call["id"]] = _told_call(function["name"], function["arguments"])
+            entry["content"] = message.get("content") or f"I looked it up with {', '.join(names)}."
+        out.append(entry)
+    if out and out[-1].get("told"):
+        out[-1]["content"] += " Answer my question."
+    for entry in out:
+        entry.pop("told", None)
+    return out
+
+
+def _told_call(name: str, arguments: str) -> str:
+    try:
+        values = _mapping(jsontext.decode(arguments))
+    except ValueError:
+        return name
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
+
+
 # ---------------------------------------------------------------------------------------------
 # reading
 
@@ -210,6 +251,7 @@ class CallReader:
         specs: the declared tools.
         single: give out one call at most.
         answered: calls that are not to be made again; one of them is dropped.
+        refuse: no call is allowed; all are dropped.
 
     Attributes:
         dropped: something was meant as a call and could not be taken as one.
@@ -224,9 +266,11 @@ class CallReader:
         *,
         single: bool = False,
         answered: Collection[Call] = (),
+        refuse: bool = False,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._single = single
+        self._refuse = refuse
         self._answered = {_canonical(call) for call in answered}
         self._held = ""
         self._blank = ""
@@ -293,7 +337,7 @@ class CallReader:
         for call in verdict.calls or ():
             if call in self._seen or self.full:
                 continue  # small models like to repeat themselves
-            if call in self._answered:
+            if self._refuse or call in self._answered:
                 self.dropped = True
                 continue
             self._say(text, out)

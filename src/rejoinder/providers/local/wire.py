@@ -86,10 +86,16 @@ class StreamDecoder:
     ) -> None:
         self._base = _completions.StreamDecoder(allow_empty=allow_empty, state_key="local")
         self._mode = mode
+        self._allow_empty = allow_empty
         self._reader = (
-            None
-            if mode == "plain"
-            else CallReader(specs, single=single or mode == "forced", answered=answered)
+            CallReader(
+                specs,
+                single=single or mode == "forced",
+                answered=answered,
+                refuse=mode == "plain",
+            )
+            if specs
+            else None
         )
         self._spent = spent
         self._usage: list[ChatChunk] = []
@@ -153,6 +159,16 @@ class StreamDecoder:
                     "the model was made to call a tool and wrote no whole call; "
                     "allow more tokens (max_completion_tokens)",
                     retryable=False,
+                )
+                raise self._failure
+            if (
+                self._mode == "plain"
+                and reader.dropped
+                and not reader.said
+                and not self._allow_empty
+            ):
+                self._failure = EmptyResponseError(
+                    "the model wrote nothing but a tool call, where none was allowed"
                 )
                 raise self._failure
             if self._mode == "auto" and reader.dropped and not reader.said and not called:
