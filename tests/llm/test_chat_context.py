@@ -382,6 +382,23 @@ class TestTruncate:
         )
         assert ids(context.truncate(max_items=4)) == ["u", "v", "orphan"]
 
+    def test_call_ids_may_be_used_again(self) -> None:
+        context = ChatContext(
+            [call("fc", "c"), message("u"), output("fo", "c"), call("fc2", "c"), output("fo2", "c")]
+        )
+        assert ids(context.truncate(max_items=4)) == ["u", "fc2", "fo2"]
+
+    def test_an_output_ahead_of_its_call(self) -> None:
+        context = ChatContext([output("fo", "c"), message("u"), call("fc", "c"), message("v")])
+        assert ids(context.copy().truncate(max_items=3)) == ["u", "v"]
+        context.items.append(output("fo2", "c"))
+        assert ids(context.truncate(max_items=4)) == ["u", "fc", "v", "fo2"]
+
+    def test_instructions_in_the_window_are_counted_once(self) -> None:
+        context = ChatContext([message("t"), message("u"), message("s", "system"), message("v")])
+        context.truncate(max_tokens=3, count=lambda item: 1)
+        assert ids(context) == ["u", "s", "v"]
+
     def test_bad_limits(self) -> None:
         for arguments in (
             {"max_items": -1},
@@ -653,6 +670,17 @@ class TestSaving:
             "mood": "good",
             "content": ["a"],
         }
+
+    def test_subclasses_leave_newer_defaults_out_too(self) -> None:
+        class Mine(FunctionCallOutput):
+            note: str = "n"
+
+        item = Mine(id="x", call_id="c", output="o", is_error=False)
+        dumped = ChatContext([item]).to_dict()["items"][0]
+        assert "reply_required" not in dumped
+        assert dumped["note"] == "n"
+        item.reply_required = False
+        assert ChatContext([item]).to_dict()["items"][0]["reply_required"] is False
 
     @pytest.mark.parametrize("version", ["1.2.17", "1.7.0"])
     def test_histories_of_livekit_load_and_round_trip(self, version: str) -> None:
@@ -961,6 +989,22 @@ class TestSummarize:
         assert "fo2" in kept
         assert "a2" not in kept
         assert kept[-3:] == ["u3", "fo2", "a3"]
+
+    async def test_call_ids_may_be_used_again(self) -> None:
+        context = ChatContext(
+            [
+                message("u1"),
+                call("fc1", "c"),
+                output("fo1", "c"),
+                message("u2"),
+                call("fc2", "c"),
+                message("u3"),
+                output("fo2", "c"),
+                output("again", "c"),
+            ]
+        )
+        await context.summarize(Model("s"), keep_last_turns=1)
+        assert ids(context)[1:] == ["fc2", "u3", "fo2", "again"]
 
     async def test_an_earlier_summary_is_taken_up(self) -> None:
         context = long_talk()

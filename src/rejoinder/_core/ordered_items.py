@@ -8,7 +8,7 @@ NaN is later than everything for the others, and goes to the head itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import inf
+from math import nan
 from typing import Protocol, TypeVar
 
 __all__ = ["insert_ordered", "insertion_index"]
@@ -40,15 +40,15 @@ def insert_ordered(items: list[S], new: Iterable[S]) -> None:
         for item in fresh:
             items.insert(insertion_index(items, item.created_at), item)
         return
-    # `fresh` in order at the end, or later than all: the common case of a growing history.
     fresh.sort(key=lambda item: item.created_at)  # stable, as inserting one by one is
     # The earliest time from each position to the end. It never falls, and an item with time t goes
     # behind the last position where it is <= t; inserting changes it nowhere else.
-    earliest = inf
-    floor: list[float] = [inf] * len(items)
+    # NaN, which is not <= anything, where no time is left.
+    earliest = nan
+    floor = [nan] * len(items)
     for index in range(len(items) - 1, -1, -1):
         time = items[index].created_at
-        if time < earliest:
+        if time == time and not time >= earliest:
             earliest = time
         floor[index] = earliest
     merged: list[S] = []

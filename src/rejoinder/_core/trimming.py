@@ -97,35 +97,56 @@ def _first_instructions(items: Sequence[ChatItem]) -> ChatMessage | None:
     return None
 
 
+def _calls_of_outputs(items: Sequence[ChatItem]) -> dict[int, int]:
+    """Position of the call, by the position of each output that has one.
+
+    Some models use their call ids again, so an output belongs to the nearest call before it, and
+    only without one to a call behind it.
+    """
+    last: dict[str, int] = {}
+    early: dict[str, list[int]] = {}
+    found: dict[int, int] = {}
+    for index, item in enumerate(items):
+        if item.type == "function_call":
+            last[item.call_id] = index
+            for output in early.pop(item.call_id, ()):
+                found[output] = index
+        elif item.type == "function_call_output":
+            call = last.get(item.call_id)
+            if call is None:
+                early.setdefault(item.call_id, []).append(index)
+            else:
+                found[index] = call
+    return found
+
+
 def _window(items: Sequence[ChatItem], start: int) -> list[ChatItem]:
-    size = len(items)
-    while start < size and items[start].type in ("function_call", "function_call_output"):
+    while start < len(items) and items[start].type in ("function_call", "function_call_output"):
         start += 1
-    dropped = items[:start]
-    kept = items[start:]
-    # Only what this cut has parted: calls that lost their output, outputs that lost their call.
-    calls = {item.call_id for item in dropped if item.type == "function_call"}
-    outputs = {item.call_id for item in dropped if item.type == "function_call_output"}
-    if calls or outputs:
-        calls -= {item.call_id for item in kept if item.type == "function_call"}
-        outputs -= {item.call_id for item in kept if item.type == "function_call_output"}
-        kept = [
-            item
-            for item in kept
-            if not (item.type == "function_call_output" and item.call_id in calls)
-            and not (item.type == "function_call" and item.call_id in outputs)
-        ]
+    # Only what this cut has parted: outputs that lost their call, calls that lost every output.
+    parted: set[int] = set()
+    whole: set[int] = set()
+    for output, call in _calls_of_outputs(items).items():
+        if output >= start and call >= start:
+            whole.add(call)
+        elif output >= start:
+            parted.add(output)
+        elif call >= start:
+            parted.add(call)
+    parted -= whole
+    kept = [items[index] for index in range(start, len(items)) if index not in parted]
     instructions = _first_instructions(items)
     if instructions is not None and all(item.id != instructions.id for item in kept):
         return [instructions, *kept]
-    return list(kept)
+    return kept
 
 
 def split_for_summary(items: Sequence[ChatItem], keep_last_turns: int) -> list[ChatItem]:
     """The items that a summary replaces, when the last turns stay.
 
-    A turn begins with a user message; several user messages in a row begin one turn. Empty when
-    there is nothing worth it.
+    A turn begins with a user message; several user messages in a row begin one turn. Instructions
+    stay, and so do calls without an output and calls whose output stays. Empty when there is
+    nothing worth it.
     """
     start = len(items)
     turns = 0
@@ -135,22 +156,23 @@ def split_for_summary(items: Sequence[ChatItem], keep_last_turns: int) -> list[C
             while start and _is_user(items[start - 1]):
                 start -= 1
             turns += 1
-    if keep_last_turns and turns < keep_last_turns:
+    if not start:
         return []
-    kept_outputs = {item.call_id for item in items[start:] if item.type == "function_call_output"}
-    answered = {item.call_id for item in items[:start] if item.type == "function_call_output"}
-    kept_calls = {item.call_id for item in items[start:] if item.type == "function_call"}
+    calls = _calls_of_outputs(items)
+    answered = set(calls.values())
+    staying = {call for output, call in calls.items() if output >= start or call >= start}
     old: list[ChatItem] = []
-    for item in items[:start]:
+    for index in range(start):
+        item = items[index]
         match item.type:
             case "message":
                 if item.role in ("system", "developer"):
                     continue
             case "function_call":
-                if item.call_id in kept_outputs or item.call_id not in answered:
+                if index in staying or index not in answered:
                     continue
             case "function_call_output":
-                if item.call_id in kept_outputs or item.call_id in kept_calls:
+                if calls.get(index) in staying:
                     continue
             case "agent_handoff" | "agent_config_update":
                 continue
@@ -162,6 +184,9 @@ def split_for_summary(items: Sequence[ChatItem], keep_last_turns: int) -> list[C
 
 def _is_user(item: ChatItem) -> bool:
     return item.type == "message" and item.role == "user"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def render_for_summary(items: Sequence[ChatItem]) -> str:
@@ -184,7 +209,7 @@ def render_for_summary(items: Sequence[ChatItem]) -> str:
                     record["tool"] = item.name
             case "agent_handoff" | "agent_config_update":
                 continue
-        lines.append(json.dumps(record, ensure_ascii=False))
+        lines.append(_encode(record))
     return "\n".join(lines)
 
 
