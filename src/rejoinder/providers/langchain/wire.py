@@ -165,9 +165,9 @@ def unwrap(item: Any) -> tuple[Any, Mapping[str, Any] | None, str | None]:
         if len(parts) != 2:
             break
         first, second = parts
-        if isinstance(first, tuple):  # a namespace
+        if _parts(first) or first == ():  # a namespace
             token = second
-        elif isinstance(first, str) and (first in _MODES or isinstance(second, tuple)):
+        elif isinstance(first, str) and (first in _MODES or _parts(second)):
             mode, token = first, second
         elif isinstance(second, Mapping):
             return first, cast("Mapping[str, Any]", second), mode
