@@ -280,10 +280,7 @@ def request_body(
 def _must_not_think(thinking: object, messages: list[dict[str, Any]]) -> bool:
     """Whether the API would refuse thinking: then each turn since the user last spoke has to begin
     with it, and calls that another model made do not."""
-    if (
-        not isinstance(thinking, dict)
-        or cast("dict[str, Any]", thinking).get("type") != "enabled"
-    ):
+    if not isinstance(thinking, dict) or cast("dict[str, Any]", thinking).get("type") != "enabled":
         return False
     for message in reversed(messages):
         blocks = message["content"]
