@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -24,12 +24,13 @@ __all__ = [
     "STATEFUL",
     "STATE_PARTS",
     "Rules",
+    "Verdict",
     "image_problem",
-    "is_legal",
     "is_object",
     "is_sendable",
     "is_signed",
     "is_too_deep",
+    "look",
     "rules_of",
     "sound_value",
 ]
@@ -173,7 +174,16 @@ def rules_of(provider: str, prefill: bool, signatures: bool) -> Rules:
 # The quick pass: true only when nothing needs to be done. It may be wrong in the other direction.
 
 
-def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], provider: str) -> bool:
+Verdict: TypeAlias = Literal["legal", "ids", "doubtful"]
+"""``ids``: all that is wrong is that calls have ids of another provider's form."""
+
+
+def look(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], provider: str) -> Verdict:
+    """Whether a history can be sent as it is. Gives up at the first thing it is not sure of.
+
+    Raises:
+        TypeError: an element is not an item of a chat context.
+    """
     blocks = rules.blocks
     signatures = rules.signatures
     call_id_ok = rules.call_id.fullmatch
@@ -187,30 +197,31 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
     stateful = False  # its first call carries state
     unsigned = False  # since the user spoke, a step came without a signature
     instructed = False
+    foreign = False  # a call has an id that this provider would not take
     first = last = ""
     for item in items:
         match item.type:
             case "message":
                 if pending:
-                    return False
+                    return "doubtful"
                 content = item.content
                 text = content[0] if len(content) == 1 else None
                 if isinstance(text, str):
                     if not text or text.isspace() or not (text.isascii() or is_sendable(text)):
-                        return False
+                        return "doubtful"
                 elif not _is_sound(item, rules):
-                    return False
+                    return "doubtful"
                 if item.extra and not _is_sound_state(
                     item.extra, keep, provider, seen, "message_id"
                 ):
-                    return False
+                    return "doubtful"
                 role: str = item.role
                 if role == "assistant":
                     key = item.id
                     if "/" in key:
                         key = key.split("/", 1)[0]
                     if key in keys:
-                        return False
+                        return "doubtful"
                     keys.add(key)
                     stateful = False
                 else:
@@ -225,35 +236,36 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
                         unsigned = unsigned and not role
                     elif rules.one_instruction:
                         if instructed:
-                            return False
+                            return "doubtful"
                         role, instructed = "", True
                     elif not rules.developer and (
                         role == "developer" or last not in ("", "system", "user")
                     ):
-                        return False
+                        return "doubtful"
                     else:
                         role = "system"
                     if rules.reply_after_tools and last == "tool":
-                        return False
+                        return "doubtful"
                 if role:
                     last = role
                     if not first and role != "system":
                         first = role
             case "function_call":
                 call_id = item.call_id
-                if call_id in ids or not call_id_ok(call_id):
-                    return False
+                if call_id in ids:
+                    return "doubtful"
                 ids.add(call_id)
+                foreign = foreign or not call_id_ok(call_id)
                 if item.name not in names:
                     if not name_ok(item.name):
-                        return False
+                        return "doubtful"
                     names.add(item.name)
                 if item.arguments != "{}" and not is_object(item.arguments):
-                    return False
+                    return "doubtful"
                 own = item.group_id or item.id.split("/", 1)[0]
                 if own != key:
                     if own in keys or (stateful and rules.state not in item.extra):
-                        return False
+                        return "doubtful"
                     keys.add(own)
                     key = own
                     stateful = False
@@ -262,24 +274,24 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
                     unsigned = unsigned or not is_signed(item)
                 if item.extra:
                     if not _is_sound_state(item.extra, keep, provider, seen, "item_id"):
-                        return False
+                        return "doubtful"
                     stateful = stateful or (blocks and not pending and rules.state in item.extra)
                 pending[call_id] = item.name
                 if not first:
                     if not last and not rules.calls_first:
-                        return False
+                        return "doubtful"
                     first = "assistant"
             case "function_call_output":
                 name = pending.pop(item.call_id, None)
                 if name is None or (rules.output_names and item.name != name):
-                    return False
+                    return "doubtful"
                 text = item.output
                 if not (text.isascii() or is_sendable(text)):
-                    return False
+                    return "doubtful"
                 if (not text or text.isspace()) and not (
                     rules.blank_outputs and (rules.blank_errors or not item.is_error)
                 ):
-                    return False
+                    return "doubtful"
                 stateful = False
                 last = "tool"
             case "agent_handoff" | "agent_config_update":
@@ -287,12 +299,12 @@ def is_legal(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], prov
             case _:
                 refuse_item(item, getattr(item, "type", None))
     if pending or unsigned or not last:
-        return False
+        return "doubtful"
     if rules.first_user and first != "user":
-        return False
-    if rules.last_user:
-        return last in ("user", "tool")
-    return last != "assistant" or not blocks
+        return "doubtful"
+    if last not in ("user", "tool") and (rules.last_user or (last == "assistant" and blocks)):
+        return "doubtful"
+    return "ids" if foreign else "legal"
 
 
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:

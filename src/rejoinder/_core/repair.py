@@ -34,11 +34,11 @@ from rejoinder._core.legality import (
     STATEFUL,
     Rules,
     image_problem,
-    is_legal,
     is_object,
     is_sendable,
     is_signed,
     is_too_deep,
+    look,
     rules_of,
     sound_value,
 )
@@ -122,9 +122,13 @@ def repair(
     keep = frozenset((rules.state, *state))
     work = _Repair(rules, provider, keep)
     try:
-        if is_legal(items, rules, keep, provider):
-            return (items if isinstance(items, list) else list(items)), []
-        return work.run(items), work.changes
+        match look(items, rules, keep, provider):
+            case "legal":
+                return (items if isinstance(items, list) else list(items)), []
+            case "ids":
+                return work.rename(items), work.changes
+            case "doubtful":
+                return work.run(items), work.changes
     except AttributeError:
         refuse_strangers(items)
         raise
@@ -347,26 +351,48 @@ class _Repair:
     def call_ids(self, turns: list[ChatMessage | _Turn]) -> dict[int, str]:
         """New call ids by the identity of the pair, for calls whose own cannot be sent."""
         pairs = [pair for turn in turns if isinstance(turn, _Turn) for pair in turn.pairs]
-        taken = {pair.call.call_id for pair in pairs}
+        fresh = self.fresh_ids([pair.call for pair in pairs])
+        return {id(pairs[at]): call_id for at, call_id in fresh.items()}
+
+    def fresh_ids(self, calls: Sequence[FunctionCall]) -> dict[int, str]:
+        """New call ids by position. They depend on the old ones alone."""
+        is_accepted = self.rules.call_id.fullmatch
+        taken = {call.call_id for call in calls}
         used: set[str] = set()
-        new: dict[int, str] = {}
         again: dict[str, int] = {}
-        for pair in pairs:
-            call_id = pair.call.call_id
-            if call_id not in used and self.rules.call_id.fullmatch(call_id):
-                used.add(call_id)
-                continue
-            reason = "used twice" if call_id in used else "not of the form that is accepted"
+        fresh: dict[int, str] = {}
+        for at, call in enumerate(calls):
+            old = call.call_id
+            if old not in used:
+                used.add(old)
+                if is_accepted(old):
+                    continue
+                reason = "not of the form that is accepted"
+            else:
+                reason = "used twice"
             while True:
-                count = again[call_id] = again.get(call_id, 0) + 1
-                fresh = self.rules.new_call_id(f"{call_id}\n{count}")
-                if fresh not in taken and fresh not in used:
+                count = again[old] = again.get(old, 0) + 1
+                new = self.rules.new_call_id(f"{old}\n{count}")
+                if new not in taken and new not in used:
                     break
-            used.add(fresh)
-            used.add(call_id)
-            new[id(pair)] = fresh
-            self.note("id", pair.call.id, f"call id {call_id[:80]!r}: {reason}; now {fresh!r}")
-        return new
+            used.add(new)
+            fresh[at] = new
+            self.note("id", call.id, f"call id {old[:80]!r}: {reason}; now {new!r}")
+        return fresh
+
+    def rename(self, items: Sequence[ChatItem]) -> list[ChatItem]:
+        """The same history with call ids of the right form; each is used once, and nothing else
+        needs to be done."""
+        calls = [item for item in items if item.type == "function_call"]
+        fresh = {calls[at].call_id: new for at, new in self.fresh_ids(calls).items()}
+        found: list[ChatItem] = []
+        for item in items:
+            if item.type == "function_call" or item.type == "function_call_output":
+                new = fresh.get(item.call_id)
+                found.append(item if new is None else item.model_copy(update={"call_id": new}))
+            else:
+                found.append(item)
+        return found
 
     def join_instructions(self, turns: list[ChatMessage | _Turn]) -> list[ChatMessage | _Turn]:
         found: list[ChatMessage | _Turn] = []
