@@ -44,9 +44,8 @@ from rejoinder.types import (
 if TYPE_CHECKING:
     from typing import Self
 
-    from rejoinder.llm.tool_context import ToolChoice
-
     from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.telemetry import RequestSpan
 
 __all__ = [
