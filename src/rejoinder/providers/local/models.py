@@ -191,7 +191,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelFile | Path:
     path = Path(text).expanduser()
     if path.is_file():
         return path
-    if path.is_dir():
+    if text.strip() and path.is_dir():
         raise ConfigurationError(f"model {text!r} is a folder; name the GGUF file inside it")
     if text.lower().endswith(".gguf") or os.sep in text:
         raise ConfigurationError(f"model file {text!r} does not exist")

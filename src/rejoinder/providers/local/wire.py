@@ -104,17 +104,20 @@ class StreamDecoder:
         self._id = ""
         self._native = 0
         self._after = 0
+        self._stopped = False
         self._failure: APIError | None = None
         self._closed = False
         self.again: Again | None = None
 
     @property
     def failure(self) -> APIError | None:
+        if self._stopped:
+            return None
         return self._failure or self._base.failure
 
     @property
     def done(self) -> bool:
-        return self._base.done or self._after > _PATIENCE
+        return self._base.done or self._stopped
 
     @property
     def progress(self) -> int:
@@ -132,6 +135,8 @@ class StreamDecoder:
         """
         if self._failure is not None:
             raise self._failure
+        if self._stopped:
+            return []
         seen = self._tail + data
         self._beats += seen.count(_BEAT)
         self._tail = seen[-(len(_BEAT) - 1) :]
@@ -147,8 +152,7 @@ class StreamDecoder:
             raise self._failure
         if self._closed:
             return []
-        cut = self._after > _PATIENCE and not self._base.complete
-        chunks = [] if cut else self._sorted(self._base.close())
+        chunks = [] if self._stopped else self._sorted(self._base.close())
         self._closed = True
         reader = self._reader
         if reader is not None:
@@ -195,6 +199,9 @@ class StreamDecoder:
             elif delta.content:
                 if reader.full:
                     self._after += 1
+                    if self._after > _PATIENCE:
+                        self._stopped = True
+                        return chunks
                 chunks += self._given(reader.feed(delta.content))
             else:
                 self._native += len(delta.tool_calls)
