@@ -653,32 +653,35 @@ def test_filters_are_refusals(error: dict[str, Any]) -> None:
     assert not found.retryable
 
 
+WORDS = [
+    "error",
+    "message",
+    "code",
+    "type",
+    "status",
+    "metadata",
+    "raw",
+    "choices",
+    "delta",
+    "content",
+    "tool_calls",
+    "function",
+    "index",
+    "id",
+    "usage",
+    "prompt_tokens",
+    "prompt_tokens_details",
+    "finish_reason",
+    "name",
+    "arguments",
+    "reasoning_details",
+]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "error",
-                    "message",
-                    "code",
-                    "type",
-                    "status",
-                    "metadata",
-                    "raw",
-                    "choices",
-                    "delta",
-                ]
-                + ["content", "tool_calls", "function", "index", "id", "usage", "prompt_tokens"]
-                + [
-                    "prompt_tokens_details",
-                    "finish_reason",
-                    "name",
-                    "arguments",
-                    "reasoning_details",
-                ]
-            ),
+            st.sampled_from(WORDS),
             inner,
             max_size=4,
         )

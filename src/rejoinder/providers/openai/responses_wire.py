@@ -382,6 +382,9 @@ class StreamDecoder:
         if not arguments and item.get("_parts"):
             arguments = "".join(item["_parts"])
         name = _word(item.get("name"))
+        if not name and not arguments.strip():
+            self.skipped += 1
+            return
         if item.get("status") == "incomplete" and not _is_whole(arguments):
             self._cut = True
             logger.warning("the call of tool %r was cut and is left out", name)

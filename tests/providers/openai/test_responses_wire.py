@@ -1,0 +1,406 @@
+"""Answers of the Responses API, as servers really send them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    EmptyResponseError,
+    RefusalError,
+    WireError,
+)
+from rejoinder.providers.openai.responses_wire import StreamDecoder
+from rejoinder.testing.chunking import byte_by_byte
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.text = ""
+        self.thinking = ""
+        self.calls: list[tuple[str, str, str]] = []
+        self.extra: list[Any] = []
+        self.usage: Any = None
+        self.error: APIError | None = None
+        self.finish: str | None = None
+        self.skipped = 0
+
+    def take(self, chunks: list[Any]) -> None:
+        for chunk in chunks:
+            if chunk.delta is not None:
+                self.text += chunk.delta.content or ""
+                self.thinking += chunk.delta.thinking or ""
+                for call in chunk.delta.tool_calls:
+                    self.calls.append((call.call_id, call.name, call.arguments))
+                    if call.extra:
+                        self.extra.append(call.extra)
+                if chunk.delta.extra:
+                    self.extra.append(chunk.delta.extra)
+            if chunk.usage is not None:
+                self.usage = chunk.usage
+
+
+def body(*events: Any) -> bytes:
+    lines = [e if isinstance(e, bytes) else b"data: " + json.dumps(e).encode() for e in events]
+    return b"".join(line + b"\n\n" for line in lines)
+
+
+def hear(data: bytes, **options: Any) -> Heard:
+    """Read `data`, whole and byte by byte, which must be the same."""
+    found: list[Heard] = []
+    for pieces in ([data], byte_by_byte(data)):
+        decoder = StreamDecoder(**options)
+        heard = Heard()
+        try:
+            for piece in pieces:
+                heard.take(decoder.feed(piece))
+            heard.take(decoder.close())
+            if decoder.failure is not None:
+                raise decoder.failure
+        except APIError as error:
+            heard.error = error
+        heard.finish = decoder.finish_reason
+        heard.skipped = decoder.skipped
+        found.append(heard)
+    whole, cut = found
+    assert (whole.text, whole.extra) == (cut.text, cut.extra)
+    # A call without an id gets a fresh one each time.
+    assert [made[1:] for made in whole.calls] == [made[1:] for made in cut.calls]
+    assert repr(whole.error) == repr(cut.error)
+    return whole
+
+
+def text(delta: str, index: int = 0) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "output_index": index, "delta": delta}
+
+
+def item(value: dict[str, Any], index: int = 0, what: str = "done") -> dict[str, Any]:
+    return {"type": f"response.output_item.{what}", "output_index": index, "item": value}
+
+
+def end(status: str = "completed", **response: Any) -> dict[str, Any]:
+    return {"type": f"response.{status}", "response": {"status": status, **response}}
+
+
+def message(words: str, **more: Any) -> dict[str, Any]:
+    part = {"type": "output_text", "text": words}
+    return {"type": "message", "role": "assistant", "content": [part], **more}
+
+
+def call(name: str = "look", arguments: Any = '{"a":1}', **more: Any) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "call_1",
+        "name": name,
+        "arguments": arguments,
+        **more,
+    }
+
+
+LOOK = ("call_1", "look", '{"a":1}')
+
+
+# -- text -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([text("Hel"), text("lo"), end(output=[message("Hello")])], id="pieces"),
+        pytest.param([text("Hel"), end(output=[message("Hello")])], id="the rest at the end"),
+        pytest.param([text("Hel"), item(message("Hello")), end()], id="the rest with the item"),
+        pytest.param(
+            [
+                text("Hel"),
+                {"type": "response.output_text.done", "output_index": 0, "text": "Hello"},
+                end(output=[message("Hello")]),
+            ],
+            id="the rest with the text",
+        ),
+        pytest.param([end(output=[message("Hello")])], id="only at the end"),
+        pytest.param([item(message("Hello")), end(output=[message("Hello")])], id="only the item"),
+        pytest.param([text("Hello"), end(output=[message("Other")])], id="another text at the end"),
+        pytest.param([text("Hello"), end(output=None)], id="no output at the end"),
+        pytest.param([text("Hello"), {"type": "response.completed"}], id="no response at the end"),
+        pytest.param([text("Hello"), end(), b"data: [DONE]"], id="done"),
+    ],
+)
+def test_text_is_said_once_and_whole(events: list[Any]) -> None:
+    heard = hear(body(*events))
+    assert (heard.text, heard.error, heard.finish) == ("Hello", None, "completed")
+
+
+def test_events_by_name_only() -> None:
+    data = b'event: response.output_text.delta\ndata: {"delta": "x"}\n\n'
+    assert hear(data + body(end())).text == "x"
+
+
+def test_unknown_events_are_counted() -> None:
+    heard = hear(body({"type": "response.new"}, [1], text("x"), b": ping", {"x": 1}, end()))
+    assert (heard.text, heard.error) == ("x", None)
+    assert heard.skipped == 3
+
+
+def test_an_emoji_in_two_halves() -> None:
+    halves = [
+        b'data: {"type":"response.output_text.delta","delta":"\\ud83d"}',
+        b'data: {"type":"response.output_text.delta","delta":"\\ude00"}',
+    ]
+    assert hear(body(*halves, end())).text == "\U0001f600"
+
+
+def test_thoughts_come_in_paragraphs() -> None:
+    def thought(words: str, summary: int) -> dict[str, Any]:
+        return {
+            "type": "response.reasoning_summary_text.delta",
+            "output_index": 0,
+            "summary_index": summary,
+            "delta": words,
+        }
+
+    heard = hear(body(thought("a", 0), thought("b", 0), thought("c", 1), text("x", 1), end()))
+    assert (heard.thinking, heard.text) == ("ab\n\nc", "x")
+    reasoning = {"type": "reasoning", "id": "rs", "summary": [{"type": "s", "text": "hm"}]}
+    assert hear(body(end(output=[reasoning, message("x")]))).thinking == "hm"
+
+
+# -- calls ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([item(call()), end(output=[call()])], id="done"),
+        pytest.param([end(output=[call()])], id="only at the end"),
+        pytest.param([end(output=[call(arguments={"a": 1})])], id="arguments as an object"),
+        pytest.param(
+            [
+                item(call(arguments=""), what="added"),
+                {"type": "response.function_call_arguments.delta", "delta": '{"a"'},
+                {"type": "response.function_call_arguments.delta", "delta": ":1}"},
+                end(output=[]),
+            ],
+            id="never done",
+        ),
+        pytest.param(
+            [
+                item(call(arguments=""), what="added"),
+                {"type": "response.function_call_arguments.done", "arguments": '{"a":1}'},
+                end(),
+            ],
+            id="only its arguments done",
+        ),
+    ],
+)
+def test_a_call_is_handed_out_once(events: list[Any]) -> None:
+    heard = hear(body(*events))
+    assert heard.calls == [LOOK]
+    assert heard.error is None
+
+
+def test_a_cut_call_is_not_handed_out() -> None:
+    cut = call(arguments='{"amount": 1', status="incomplete")
+    details = {"reason": "max_output_tokens"}
+    heard = hear(body(item(cut), end("incomplete", output=[cut], incomplete_details=details)))
+    assert heard.calls == []
+    assert isinstance(heard.error, EmptyResponseError)
+    assert not heard.error.retryable
+    heard = hear(body(text("x"), item(cut, 1), end("incomplete", incomplete_details=details)))
+    assert (heard.text, heard.calls, heard.error) == ("x", [], None)
+
+
+REASONING = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [],
+    "encrypted_content": "AAAA",
+    "content": None,
+    "status": "completed",
+}
+KEPT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "AAAA"}
+
+
+def test_reasoning_is_kept_with_what_it_led_to() -> None:
+    heard = hear(body(item(REASONING), item(call(), 1), end(output=[REASONING, call()])))
+    assert heard.extra == [{"openai": {"reasoning_items": [KEPT], "item_id": "fc_1"}}]
+    said = message("x", id="msg_1", phase="final_answer")
+    heard = hear(body(item(REASONING), text("x", 1), item(said, 1), end(output=[REASONING, said])))
+    assert heard.extra == [
+        {
+            "openai": {
+                "reasoning_items": [KEPT],
+                "message_id": "msg_1",
+                "phase": "final_answer",
+            }
+        }
+    ]
+
+
+def test_what_the_provider_did_itself_is_an_answer() -> None:
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    heard = hear(body(item(REASONING), item(search, 1), end(output=[REASONING, search])))
+    assert heard.error is None
+    assert heard.extra == [{"openai": {"output_items": [search]}}]
+
+
+# -- ends -----------------------------------------------------------------------------------------
+
+
+def test_usage() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
+    heard = hear(body(text("x"), end(usage=usage, service_tier="flex")))
+    assert (heard.usage.prompt_tokens, heard.usage.completion_tokens) == (5, 2)
+    assert heard.usage.service_tier == "flex"
+
+
+@pytest.mark.parametrize("events", [[text("x")], [text("x"), b"data: [DONE]"]], ids=["cut", "done"])
+def test_no_end_mark_is_an_error(events: list[Any]) -> None:
+    heard = hear(body(*events))
+    assert heard.text == "x"
+    assert isinstance(heard.error, APIConnectionError)
+
+
+def test_emptiness() -> None:
+    assert isinstance(hear(body(end())).error, EmptyResponseError)
+    assert hear(body(end()), allow_empty=True).error is None
+    assert isinstance(hear(b"").error, APIConnectionError)
+
+
+def test_refusals() -> None:
+    heard = hear(body({"type": "response.refusal.delta", "delta": "I can't."}, end()))
+    assert isinstance(heard.error, RefusalError)
+    assert "I can't." in heard.error.message
+    refused = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
+    assert isinstance(hear(body(end(output=[refused]))).error, RefusalError)
+    details = {"reason": "content_filter"}
+    heard = hear(body(text("x"), end("incomplete", incomplete_details=details)))
+    assert isinstance(heard.error, RefusalError)
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        ({"type": "error", "code": "rate_limit_exceeded", "message": "boom"}, 429),
+        ({"type": "error", "error": {"type": "server_error", "message": "boom"}}, 500),
+        (end("failed", error={"code": "server_error", "message": "boom"}), 500),
+        ({"error": {"message": "boom", "code": 502}}, 502),
+        (b'event: error\ndata: {"message": "boom"}', -1),
+        (b'{"error": {"message": "boom", "code": 500}}', 500),
+    ],
+    ids=repr,
+)
+def test_errors_in_a_stream(event: Any, status: int) -> None:
+    heard = hear(body(text("x"), event))
+    assert heard.text == "x"
+    assert isinstance(heard.error, APIStatusError)
+    assert heard.error.status_code == status
+    assert "boom" in heard.error.message
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        (b'{"error": {"message": "boom"}}', APIStatusError, "boom"),
+        (b'{"ok": 1}', WireError, "expected"),
+        (b"<html>boom</html>", WireError, "boom"),
+        (b"boom", WireError, "boom"),
+        (b"data: {nope\n\n", WireError, "not JSON"),
+        (b"{", WireError, "expected"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_answer(data: bytes, kind: type[APIError], words: str) -> None:
+    heard = hear(data)
+    assert isinstance(heard.error, kind)
+    assert words in str(heard.error)
+
+
+def test_a_whole_answer_instead_of_a_stream() -> None:
+    data = json.dumps({"status": "completed", "output": [message("x"), call()]}).encode()
+    heard = hear(data)
+    assert (heard.text, heard.calls, heard.error) == ("x", [LOOK], None)
+
+
+def test_memory_is_bounded() -> None:
+    decoder = StreamDecoder()
+    decoder.feed(body(item(call(arguments=""), what="added")))
+    more = body({"type": "response.function_call_arguments.delta", "delta": "x" * (1 << 20)})
+    for _ in range(40):
+        if decoder.failure is None:
+            decoder.feed(more)
+    assert isinstance(decoder.failure, WireError)
+
+
+WORDS = [
+    "type",
+    "delta",
+    "item",
+    "response",
+    "output",
+    "status",
+    "error",
+    "message",
+    "content",
+    "text",
+    "refusal",
+    "arguments",
+    "id",
+    "call_id",
+    "name",
+    "output_index",
+    "summary",
+    "usage",
+    "input_tokens",
+    "incomplete_details",
+    "reason",
+]
+KINDS = [
+    "response.output_text.delta",
+    "response.output_item.done",
+    "response.output_item.added",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+    "error",
+    "message",
+    "function_call",
+    "reasoning",
+    "response.function_call_arguments.delta",
+    "response.refusal.delta",
+    "response.created",
+    "output_text",
+    "response.output_text.done",
+    "response.reasoning_summary_text.delta",
+    "refusal",
+]
+values = st.recursive(
+    st.none() | st.integers(-1, 3) | st.floats() | st.text(max_size=4) | st.sampled_from(KINDS),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=5)
+    ),
+    max_leaves=15,
+)
+
+
+@given(st.lists(values, max_size=5))
+def test_any_json_can_be_an_event(events: list[Any]) -> None:
+    hear(body(*events))
+    hear(json.dumps(events[0] if events else None).encode())
+
+
+@given(st.sampled_from(KINDS), values, values, values)
+def test_any_json_can_be_in_an_event(kind: str, one: Any, two: Any, three: Any) -> None:
+    hear(
+        body(
+            {"type": kind, "item": one, "delta": two, "response": three, "output_index": two},
+            end(output=[one, {"type": kind, "content": two, "arguments": three}], usage=two),
+        )
+    )
