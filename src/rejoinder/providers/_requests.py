@@ -14,7 +14,14 @@ from rejoinder._core import jsontext
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGivenOr
 
-__all__ = ["HttpExtras", "add_query", "rendered", "response_schema", "tool_choice_name"]
+__all__ = [
+    "HttpExtras",
+    "add_query",
+    "rendered",
+    "response_schema",
+    "tool_choice_name",
+    "without_limits",
+]
 
 
 def rendered(make: Callable[[], dict[str, Any]]) -> bytes:
@@ -126,3 +133,44 @@ def response_schema(response_format: object) -> tuple[str, dict[str, Any]]:
             f"got {response_format!r}: {error}"
         ) from error
     return getattr(response_format, "__name__", "response"), schema
+
+
+# What constrained decoding of Claude's refuses in a schema; the words of a description remain.
+_LIMITS = frozenset(
+    {
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "multipleOf",
+    }
+)
+_NAMED = frozenset({"$defs", "definitions", "patternProperties", "properties"})
+
+
+def without_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """`schema` without limits of numbers, texts and lists."""
+    out: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _LIMITS:
+            continue
+        if key in _NAMED and isinstance(value, Mapping):
+            members = cast("Mapping[str, Any]", value)
+            out[key] = {name: _unlimited(member) for name, member in members.items()}
+        elif key in ("const", "default", "enum", "examples"):
+            out[key] = value
+        else:
+            out[key] = _unlimited(value)
+    return out
+
+
+def _unlimited(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_limits(cast("Mapping[str, Any]", value))
+    if isinstance(value, list):
+        return [_unlimited(entry) for entry in cast("list[Any]", value)]
+    return value

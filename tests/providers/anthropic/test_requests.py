@@ -238,15 +238,19 @@ async def test_a_reply_can_be_begun_where_the_model_takes_it(model: str, begun: 
 
 
 class Person(pydantic.BaseModel):
-    name: str
-    age: int = 3
+    name: str = pydantic.Field(min_length=1, examples=["minimum"])
+    age: int = pydantic.Field(3, ge=0, le=150)
+    minimum: list[int] = pydantic.Field(max_length=3)
 
 
 async def test_a_schema_for_the_answer() -> None:
     body = fits((await sent(claude(), tools=TOOLS, response_format=Person)).json())
     config = body["output_config"]["format"]
     assert config["type"] == "json_schema"
-    assert config["schema"]["required"] == ["name", "age"]
+    assert config["schema"]["required"] == ["name", "age", "minimum"]
+    # The API refuses limits; a member of such a name is none.
+    assert not {"minLength", "maximum", "maxItems"} & set(str(config["schema"]).split("'"))
+    assert config["schema"]["properties"]["name"]["examples"] == ["minimum"]
     assert config["schema"]["additionalProperties"] is False
 
 

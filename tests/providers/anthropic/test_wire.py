@@ -180,6 +180,11 @@ def test_what_is_unknown_is_skipped_and_counted() -> None:
     assert found.skipped == 3
 
 
+def test_the_name_of_an_event_says_what_its_data_does_not() -> None:
+    body = start() + text("Hi") + end()
+    assert said(body.replace(b'"type": "message_stop"', b"")).error is None
+
+
 def test_usage_is_cumulative_and_the_last_count_stands() -> None:
     begin = start(
         input_tokens=10,

@@ -190,7 +190,7 @@ async def test_tool_choices_of_a_call(given: Any, expected: Any) -> None:
 async def test_thinking_options(config: Any) -> None:
     body = (await sent(gemini(thinking_config=config))).json()
     assert body["generationConfig"]["thinkingConfig"] == {
-        "thinkingLevel": "low",
+        "thinkingLevel": "LOW",
         "includeThoughts": True,
     }
     with pytest.raises(ConfigurationError, match="thinking_budget"):

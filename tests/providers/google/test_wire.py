@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -457,3 +458,10 @@ def test_any_events(given_items: list[dict[str, Any]], as_array: bool) -> None:
         len(many.calls),
         repr(many.error),
     )
+
+
+def test_many_small_objects_at_once_take_no_long_time() -> None:
+    body = b"[" + b"{}," * 300_000 + b"{}" + b" " * 300_000 + b"]"
+    begin = time.process_time()
+    assert isinstance(said(body).error, APIConnectionError)
+    assert time.process_time() - begin < 10

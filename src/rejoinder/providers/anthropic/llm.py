@@ -13,7 +13,12 @@ from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach, detach
 from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._history import Body
-from rejoinder.providers._requests import HttpExtras, rendered, response_schema
+from rejoinder.providers._requests import (
+    HttpExtras,
+    rendered,
+    response_schema,
+    without_limits,
+)
 from rejoinder.providers._shell import environment, given, make_transport
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.anthropic.format import (
@@ -272,7 +277,9 @@ class LLM(base.LLM[Any]):
             extras.headers.setdefault("anthropic-beta", ",".join(betas))
         schema = None
         if is_given(response_format) and response_format is not None:
-            schema = strict_schema(response_schema(response_format)[1], null_for_default=False)
+            schema = without_limits(
+                strict_schema(response_schema(response_format)[1], null_for_default=False)
+            )
         options = Options(
             model=self._model,
             platform=self._host.platform,

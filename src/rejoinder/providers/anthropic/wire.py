@@ -216,8 +216,8 @@ class StreamDecoder:
             if not data:
                 return chunks
         if self._sse is not None:
-            for _, payload in self._sse.feed(data):
-                self._payload(payload, chunks)
+            for name, payload in self._sse.feed(data):
+                self._payload(payload, chunks, name)
                 if self.done or self.failure is not None:
                     return chunks
             self.failure = self._sse.failure
@@ -307,8 +307,8 @@ class StreamDecoder:
 
     def _close_sse(self, sse: SSEDecoder, chunks: list[ChatChunk]) -> None:
         incomplete, self.failure = self.failure, None
-        for _, payload in sse.close():
-            self._payload(payload, chunks)
+        for name, payload in sse.close():
+            self._payload(payload, chunks, name)
         if self.done or isinstance(self.failure, APIStatusError):
             return
         self.failure = incomplete
@@ -334,7 +334,7 @@ class StreamDecoder:
             return
         self._payload(payload, chunks)
 
-    def _payload(self, payload: bytes, chunks: list[ChatChunk]) -> None:
+    def _payload(self, payload: bytes, chunks: list[ChatChunk], name: str | None = None) -> None:
         """Decode one event; a fault is stored in `failure`."""
         loose = False
         try:
@@ -351,7 +351,7 @@ class StreamDecoder:
                 )
                 return
             event = found
-        kind = event.type
+        kind = event.type or name or ""  # some servers say it only once
         if kind == "content_block_delta":
             delta = event.delta
             if delta is not None:

@@ -21,7 +21,13 @@ from rejoinder.providers._aws_credentials import (
 )
 from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._history import Body
-from rejoinder.providers._requests import HttpExtras, add_query, rendered, response_schema
+from rejoinder.providers._requests import (
+    HttpExtras,
+    add_query,
+    rendered,
+    response_schema,
+    without_limits,
+)
 from rejoinder.providers._shell import (
     check_base_url,
     environment,
@@ -187,7 +193,8 @@ class LLM(base.LLM[Any]):
         name, schema = "", None
         if is_given(response_format) and response_format is not None:
             name, schema = response_schema(response_format)
-            schema = strict_schema(schema, null_for_default=False)
+            name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
+            schema = without_limits(strict_schema(schema, null_for_default=False))
         options = Options(
             max_tokens=self._max_output_tokens,
             temperature=temperature if is_given(temperature) else self._temperature,

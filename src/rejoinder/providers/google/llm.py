@@ -372,9 +372,6 @@ def _thinking(config: object) -> Any:
         raise ConfigurationError(
             f"thinking_config: thinking_budget has to be an integer, got {budget!r}"
         )
-    level = thinking.get("thinkingLevel")
-    if isinstance(level, str):
-        thinking["thinkingLevel"] = level.lower()
     return thinking
 
 

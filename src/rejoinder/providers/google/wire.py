@@ -342,7 +342,7 @@ class StreamDecoder:
             return
         self._seen = True
         if event.response_id:
-            self._reply.id = jsontext.heal(event.response_id) if loose else event.response_id
+            self._reply.id = event.response_id
         usage = event.usage_metadata
         counted = False
         if usage is not _ABSENT:
@@ -544,12 +544,13 @@ class _ArrayDecoder:
 
     __slots__ = ("_buffer", "_depth", "_escaped", "_position", "_text", "done", "failure")
 
+    _BETWEEN: Final = re.compile(rb"[^ \t\r\n,\[]")
     _OUTSIDE: Final = re.compile(rb'["{}]')
     _INSIDE: Final = re.compile(rb'["\\]')
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._position: int = 0  # up to here the buffer has been looked at
+        self._position = 0  # up to here the buffer has been looked at
         self._depth = 0
         self._text = False
         self._escaped = False
@@ -564,56 +565,55 @@ class _ArrayDecoder:
         found: list[bytes] = []
         buffer = self._buffer
         buffer += data
-        while self._position < len(buffer) and self.failure is None and not self.done:
+        begin = 0  # of the object that is being read
+        position = self._position
+        size = len(buffer)
+        while position < size:
             if self._depth == 0:
-                self._between()
-            elif not self._within(found):
+                begin = _search(self._BETWEEN, buffer, position)
+                if begin < 0:
+                    begin = position = size
+                    break
+                byte = buffer[begin]
+                position = begin + 1
+                if byte == 0x7B:  # {
+                    self._depth = 1
+                    continue
+                if byte == 0x5D:  # ]
+                    self.done = True
+                else:
+                    self.failure = WireError(
+                        "expected a JSON array of objects, got "
+                        f"{bytes([byte])!r} between two of them"
+                    )
                 break
+            if self._escaped:
+                self._escaped = False
+                position += 1
+                continue
+            place = _search(self._INSIDE if self._text else self._OUTSIDE, buffer, position)
+            if place < 0:
+                position = size
+                break
+            byte = buffer[place]
+            position = place + 1
+            if byte == 0x5C:
+                self._escaped = True
+            elif byte == 0x22:
+                self._text = not self._text
+            elif byte == 0x7B:
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if self._depth == 0:
+                    found.append(bytes(buffer[begin:position]))
+                    begin = position
+        # Once for all objects: taking each away by itself would move the rest each time.
+        del buffer[:begin]
+        self._position = position - begin
         if len(buffer) > _MAX_EVENT and self.failure is None:
             self.failure = WireError(f"an event is longer than {_MAX_EVENT} bytes")
         return found
-
-    def _between(self) -> None:
-        byte = self._buffer[self._position]
-        if byte == 0x7B:  # {
-            del self._buffer[: self._position]
-            self._position = 1
-            self._depth = 1
-            return
-        self._position += 1
-        if byte == 0x5D:  # ]
-            self.done = True
-        elif byte not in b" \t\r\n,[":
-            self.failure = WireError(
-                f"expected a JSON array of objects, got {bytes([byte])!r} between two of them"
-            )
-
-    def _within(self, found: list[bytes]) -> bool:
-        """Look for the next character that matters; False when there is none yet."""
-        buffer = self._buffer
-        if self._escaped:
-            self._escaped = False
-            self._position += 1
-            return True
-        found_at = _search(self._INSIDE if self._text else self._OUTSIDE, buffer, self._position)
-        if found_at < 0:
-            self._position = len(buffer)
-            return False
-        byte = buffer[found_at]
-        self._position = found_at + 1
-        if byte == 0x5C:
-            self._escaped = True
-        elif byte == 0x22:
-            self._text = not self._text
-        elif byte == 0x7B:
-            self._depth += 1
-        else:
-            self._depth -= 1
-            if self._depth == 0:
-                found.append(bytes(buffer[: self._position]))
-                del buffer[: self._position]
-                self._position = 0
-        return True
 
 
 def _search(pattern: re.Pattern[bytes], buffer: bytearray, start: int) -> int:
@@ -771,7 +771,7 @@ def _loose_event(payload: bytes) -> _Event | None:
     return _Event(
         candidates=candidates,
         usage_metadata=_ABSENT if usage is None else msgspec.Raw(jsontext.encode(usage)),
-        response_id=_word(raw.get("responseId")) or None,
+        response_id=jsontext.heal(_word(raw.get("responseId"))) or None,
         prompt_feedback=_mapping(raw.get("promptFeedback")),
         error=raw.get("error"),
     )
