@@ -248,6 +248,18 @@ def test_known_keys_in_bodies(tmp_path: Path, secret: str) -> None:
 
 
 @pytest.mark.may_block
+def test_credentials_in_errors(tmp_path: Path) -> None:
+    error = RecordedError("APIConnectionError", f"cannot reach {CANARY}", 0.0)
+    request = Request("POST", "http://host/", {"Authorization": f"Bearer {CANARY}"})
+    with pytest.raises(APIConnectionError):
+        make_exchange(tmp_path, request, Exchange(status=None, error=error))
+    with pytest.raises(APIConnectionError):
+        make_exchange(tmp_path, request, Exchange(body=b"x", error=error))
+    assert CANARY not in everything_in(tmp_path)
+    assert [e.error is not None for e in load_exchanges(tmp_path)] == [True]
+
+
+@pytest.mark.may_block
 def test_further_secrets(tmp_path: Path) -> None:
     request = Request("POST", "http://host/v1", {}, b'{"name": "Ada \\"Countess\\" Lovelace"}')
     answer = Exchange(body=b"Hello, Ada%20%22Countess%22%20Lovelace")

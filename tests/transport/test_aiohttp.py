@@ -396,6 +396,36 @@ async def test_aclose_ends_what_still_runs(fault: Fault, secure: bool, tls: ssl.
         assert time.monotonic() - started < 1
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+async def test_cancelling_while_the_server_does_not_take_the_request(
+    secure: bool, tls: ssl.SSLContext
+) -> None:
+    """What is unsent must not keep the socket, nor must a peer that answers no farewell."""
+    asked = asyncio.Event()
+    over = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.transport.pause_reading()
+        asked.set()
+        await over.wait()
+
+    async with raw_server(deaf, tls if secure else None) as url, no_leaks():
+        transport = AiohttpTransport(ssl=False)
+        before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+        task = asyncio.create_task(fetch(transport, post(url, b"x" * (30 << 20))))
+        await asked.wait()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.02)
+        if before:  # only the server's side of the connection is left
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+        await transport.aclose()
+        over.set()
+
+
 async def test_aclose_is_idempotent_and_final(server: FaultServer) -> None:
     transport = AiohttpTransport()
     await fetch(transport, post(server.url + PATH))
@@ -584,6 +614,69 @@ def test_parent_and_child_of_a_fork_both_go_on() -> None:
             print("both went on")
 
         asyncio.run(main())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert done.stdout.strip() == "both went on", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.may_block
+def test_a_child_that_goes_on_with_the_same_loop() -> None:
+    """Its pool is not that of the parent, and letting that one go does not harm the parent."""
+    script = textwrap.dedent(
+        """
+        import asyncio, gc, os, threading
+        from rejoinder.testing.faults import FaultServer
+        from rejoinder.transport._aiohttp import AiohttpTransport
+        from rejoinder.transport.http import Request
+
+        transport = AiohttpTransport()
+        server = FaultServer()
+        ready, over = threading.Event(), threading.Event()
+
+        async def serve():
+            await server.start()
+            ready.set()
+            while not over.is_set():
+                await asyncio.sleep(0.01)
+            await server.aclose()
+
+        async def ask():
+            async with asyncio.timeout(5):
+                url = server.url + "/v1/chat/completions"
+                async with await transport.send(Request("POST", url, {}, b"{}")) as response:
+                    while await response.read_some():
+                        pass
+                    return response.status
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        ready.wait(5)
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(ask()) == 200
+        assert server.connections == 1
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                assert loop.run_until_complete(ask()) == 200
+                gc.collect()
+                loop.run_until_complete(asyncio.sleep(0.05))
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert server.connections == 2, server.connections
+        assert loop.run_until_complete(ask()) == 200
+        assert server.connections == 2, "the parent lost its pooled connection"
+        loop.run_until_complete(transport.aclose())
+        loop.close()
+        over.set()
+        thread.join(5)
+        print("both went on")
         """
     )
     done = subprocess.run(
@@ -908,7 +1001,10 @@ async def proxy_server(
                 sink.write(data)
             sink.close()
 
-        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        try:
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
 
     async with raw_server(handle) as url:
         yield url, heads
@@ -971,6 +1067,17 @@ async def test_a_proxy_that_refuses(status: int, retryable: bool) -> None:
             await transport.send(post("https://model.test/"))
         await transport.aclose()
     assert caught.value.retryable is retryable
+    assert_no_canary(caught.value)
+
+
+async def test_a_failure_behind_a_proxy_does_not_show_its_password(tls: ssl.SSLContext) -> None:
+    async with FaultServer(ssl=tls) as server:
+        port = int(server.url.rpartition(":")[2])
+        async with proxy_server(target=port) as (url, _):
+            transport = AiohttpTransport(proxy=url.replace("//", f"//me:{KEY}@"))
+            with pytest.raises(APIConnectionError, match="not trusted") as caught:
+                await transport.send(post(server.url + PATH))
+            await transport.aclose()
     assert_no_canary(caught.value)
 
 

@@ -146,6 +146,15 @@ def test_each_flipped_bit_is_noticed() -> None:
             assert result.error.startswith("WireError: ")
 
 
+def test_a_broken_prelude_is_noticed_before_the_frame_is_awaited() -> None:
+    broken = bytearray(encode_message(EVENT, b"x" * 100)[:12])
+    broken[2] ^= 1  # 256 bytes more than there will ever be
+    decoder = EventStreamDecoder()
+    assert decoder.feed(bytes(broken)) == []
+    assert isinstance(decoder.failure, WireError)
+    assert "checksum of a frame's prelude" in str(decoder.failure)
+
+
 @pytest.mark.parametrize("length", [0, 15, 2**31, 2**32 - 1])
 def test_lengths_are_checked_before_they_are_believed(length: int) -> None:
     lengths = struct.pack("!II", length, 0)

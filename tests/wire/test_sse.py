@@ -97,6 +97,38 @@ def test_what_is_no_event_stream_can_be_quoted() -> None:
         assert decoder.stray == body + b"\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "body", "expected"),
+    [
+        (b"data: 0\n\n", b"data: a\rdata: b\n\n", (None, b"a\nb")),
+        (b"data: 0\n\r", b"\ndata: a\n\n", (None, b"a")),
+        (b"data: 0\n\nevent: e\n", b"data: a\n\n", ("e", b"a")),
+        (b"data: 0\n\nda", b"ta: a\n\n", (None, b"a")),
+        (b"data: 0\n\ndata: a\n", b"data: b\n\n", (None, b"a\nb")),
+    ],
+)
+def test_the_short_cut_is_taken_only_between_events(
+    before: bytes, body: bytes, expected: tuple[str | None, bytes]
+) -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(before) == [(None, b"0")]
+    assert decoder.feed(body) == [expected]
+
+
+def test_the_short_cut_knows_the_limits() -> None:
+    decoder = SSEDecoder(max_line=10)
+    assert decoder.feed(b"data: 0\n\n") == [(None, b"0")]
+    assert decoder.feed(b"data: 12345\n\n") == []
+    with pytest.raises(WireError):
+        decoder.feed(b"")
+
+
+def test_comments_are_not_quoted() -> None:
+    decoder = SSEDecoder()
+    decoder.feed(b": ping\n:\n\nid: 1\nretry\nevent\n\n")
+    assert decoder.stray == b""
+
+
 def test_the_quote_is_bounded() -> None:
     decoder = SSEDecoder()
     for _ in range(100):
@@ -206,6 +238,7 @@ BODIES = st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=40).map(b"
 @given(body=BODIES)
 def test_agrees_with_the_plain_algorithm(body: bytes) -> None:
     assert events(body) == plain(body)
+    assert events(b"data: 0\n\n", body) == plain(b"data: 0\n\n" + body)
 
 
 @given(body=BODIES, seed=st.integers(0, 1000), limit=st.sampled_from([1, 8, 30, 1 << 24]))
@@ -214,3 +247,7 @@ def test_any_bytes_any_cut(body: bytes, seed: int, limit: int) -> None:
     whole = outcome(make, [body])
     assert outcome(make, random_cuts(body, seed=seed)) == whole
     assert outcome(make, byte_by_byte(body)) == whole
+    # A decoder between two events takes a short cut that a fresh one does not.
+    begun = [b"data:\n\n"]
+    assert outcome(make, [*begun, body]) == outcome(make, [begun[0] + body])
+    assert outcome(make, [*begun, *random_cuts(body, seed=seed)]) == outcome(make, [*begun, body])

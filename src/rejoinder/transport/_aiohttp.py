@@ -27,12 +27,11 @@ import os
 import re
 import ssl as ssl_module
 import urllib.request
-import warnings
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
 from aiohttp import ClientSession
@@ -57,6 +56,7 @@ USER_AGENT: Final = f"rejoinder/{__version__}"
 _READ_SIZE: Final = 1 << 16  # aiohttp buffers at most twice this much of a body, decompressed
 _LARGE_BODY: Final = 1 << 20  # beyond it aiohttp wants a file, so as not to write in one go
 _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a pause in a talk
+_NAMES_KEPT: Final = 60  # seconds that a look-up of a host name is believed
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -289,6 +289,7 @@ class AiohttpTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT},
                 timeout=aiohttp.ClientTimeout(total=None),
+                response_class=_AiohttpResponse,
                 trust_env=False,
                 requote_redirect_url=False,
             ),
@@ -474,15 +475,23 @@ def _unread(content: aiohttp.StreamReader) -> bytes:
         content._exception = error  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class _AiohttpResponse(aiohttp.ClientResponse):
+    """Throws its connection away at once. A plain close would first wait until the peer has taken
+    the rest of the request, and has answered the farewell of TLS: for ever, or half a minute."""
+
+    def close(self) -> None:
+        connection = self.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        super().close()
+
+
 def _abandon(raw: aiohttp.ClientResponse) -> None:
-    """Throw the connection away, without the farewell of TLS, which would wait for the peer."""
+    """Let go of the connection: for reuse if the body is complete, for good otherwise."""
     if raw.content.is_eof():
         raw.release()
-        return
-    connection = raw.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    raw.close()
+    else:
+        raw.close()
 
 
 # -- addresses, header fields, proxies -----------------------------------------------------------
@@ -628,19 +637,9 @@ def _tls(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext | 
 def _connector(
     tls: ssl_module.SSLContext | bool, limit: int, keep_alive: float
 ) -> aiohttp.TCPConnector:
-    options: dict[str, Any] = {
-        "ssl": tls,
-        "limit": limit,
-        "keepalive_timeout": keep_alive,
-        "ttl_dns_cache": 60,
-    }
-    with warnings.catch_warnings():
-        # Deprecated there, but the default lets a cancelled TLS connection wait 30 s for its peer.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return aiohttp.TCPConnector(**options, ssl_shutdown_timeout=0.2)
-        except TypeError:  # an aiohttp without that option
-            return aiohttp.TCPConnector(**options)
+    return aiohttp.TCPConnector(
+        ssl=tls, limit=limit, keepalive_timeout=keep_alive, ttl_dns_cache=_NAMES_KEPT
+    )
 
 
 # -- errors --------------------------------------------------------------------------------------
