@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from rejoinder.errors import APIError, ConfigurationError
 
 if TYPE_CHECKING:
     from rejoinder.llm.llm import LLM, LLMError
+    from rejoinder.llm.mcp import MCPToolset
     from rejoinder.metrics import LLMMetrics
     from rejoinder.providers.local.fetch import Progress
     from rejoinder.turn import Turn
@@ -33,6 +35,7 @@ _HELP: Final = """\
 /quit    leave (also Ctrl-D, or Ctrl-C twice)
 A line that ends in \\ goes on in the next one."""
 _TOOL_TIMEOUT: Final = 60.0
+_SERVER_START: Final = 60.0  # npx and uvx may have to fetch the server first
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -302,28 +305,45 @@ class Conversation:
             self._screen.clear()
 
     async def _connect(self, server: str, number: int) -> Any:
-        import shlex
-
         try:
             from rejoinder.llm import mcp
         except ImportError as error:
             raise CommandError(str(error), Exit.SETUP) from error
         self._screen.passing(f"connecting to {one_line(server, 60)}")
         try:
-            if server.startswith(("http://", "https://")):
-                connection: Any = mcp.MCPServerHTTP(server)
-            else:
-                command, *arguments = shlex.split(server)
-                connection = mcp.MCPServerStdio(command, arguments)
+            connection = mcp.server_from_spec(
+                server,
+                client_session_timeout_seconds=self._tool_timeout,
+                startup_timeout=_SERVER_START,
+            )
             toolset = mcp.MCPToolset(id=f"mcp{number}", mcp_server=connection)
             self._open.append(connection)
             await toolset.setup()
+            await self._prefix(toolset, number)
         except Exception as error:
             raise CommandError(
                 f"the MCP server {one_line(server, 80)!r} does not come up: {error}", Exit.SETUP
             ) from error
         self._screen.clear()
         return toolset
+
+    async def _prefix(self, toolset: MCPToolset, number: int) -> None:
+        """Where a tool has the name of another one, this server's tools get a prefix."""
+        from rejoinder.llm.mcp import name_collisions
+        from rejoinder.llm.tool_context import ToolContext
+
+        names = name_collisions([*ToolContext(self._tools).function_tools.values()], toolset)
+        if not names:
+            return
+        server = toolset.mcp_server
+        told = server.server_info.name if server.server_info else ""
+        word = re.sub(r"[^A-Za-z0-9]+", "_", told).strip("_")[-20:] or "mcp"
+        server.tool_prefix = f"{word}{number + 1}_"
+        await toolset.setup(reload=True)
+        self._screen.note(
+            f"{', '.join(names)}: there already; the tools of this server are named "
+            f"{server.tool_prefix}..."
+        )
 
     def _check_tools(self) -> None:
         from rejoinder.llm.tool_context import ToolContext
@@ -370,7 +390,7 @@ class Conversation:
                 told = str(get_raw_function_info(tool).raw_schema.get("description") or "")
             else:
                 told = get_function_info(tool).description or ""
-            lines.append(f"{name}  {one_line(told, 100)}".rstrip())
+            lines.append(f"{name}  {one_line(told, 100)}".rstrip() + f"  [{_origin(tool)}]")
         return "\n".join(lines) or "The model has no tools."
 
     # -- a turn ------------------------------------------------------------------------------
@@ -465,6 +485,13 @@ class Conversation:
     def _failed(self, error: LLMError) -> None:
         if error.recoverable:
             self._screen.note(f"trying again: {one_line(str(error.error))}")
+
+
+def _origin(tool: Any) -> str:
+    """Where a tool comes from: its MCP server, or its module."""
+    mcp = sys.modules.get("rejoinder.llm.mcp")
+    told = mcp.tool_origin(tool) if mcp is not None else None
+    return one_line(told or str(getattr(tool, "__module__", "this program")), 100)
 
 
 def _speed(metrics: LLMMetrics) -> float | None:

@@ -208,6 +208,17 @@ class MCPServer(ABC):
         """Who the server says it is; ``None`` before it was connected."""
         return self._supervisor.server
 
+    @property
+    def tool_prefix(self) -> str:
+        """Put before the names of the tools. A new value counts from the next listing on."""
+        return self._prefix
+
+    @tool_prefix.setter
+    def tool_prefix(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._made.clear()
+        self._dirty = True
+
     async def initialize(self) -> None:
         """Connect and shake hands. When it is connecting already, only wait.
 
@@ -706,7 +717,7 @@ def tool_origin(tool: object) -> str | None:
     return repr(server) if server is not None else None
 
 
-def name_collisions(*sources: MCPToolset | Sequence[MCPTool]) -> dict[str, list[str]]:
+def name_collisions(*sources: Toolset | Sequence[Any]) -> dict[str, list[str]]:
     """The names that more than one tool of `sources` has, each with the origins of those tools.
 
     A `ToolContext` refuses them; give one of the servers a `tool_prefix`.
@@ -718,15 +729,28 @@ def name_collisions(*sources: MCPToolset | Sequence[MCPTool]) -> dict[str, list[
     return {name: origins for name, origins in found.items() if len(origins) > 1}
 
 
-def server_from_spec(spec: str, **options: Unpack[MCPOptions]) -> MCPServer:
+def server_from_spec(
+    spec: str, *, client_session_timeout_seconds: float = 5, **options: Unpack[MCPOptions]
+) -> MCPServer:
     """A server from one line, as people type it: a URL, or a command with its arguments.
+
+    Args:
+        spec: the line.
+        client_session_timeout_seconds, options: as for the servers.
 
     Raises:
         ValueError: the line is empty, or its quotes are not closed.
     """
     if spec.startswith(("http://", "https://")):
-        return MCPServerHTTP(spec, **options)
+        return MCPServerHTTP(
+            spec, client_session_timeout_seconds=client_session_timeout_seconds, **options
+        )
     words = shlex.split(spec)
     if not words:
         raise ValueError("an MCP server: expected a URL or a command, got nothing")
-    return MCPServerStdio(words[0], words[1:], **options)
+    return MCPServerStdio(
+        words[0],
+        words[1:],
+        client_session_timeout_seconds=client_session_timeout_seconds,
+        **options,
+    )
