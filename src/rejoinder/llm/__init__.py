@@ -133,7 +133,9 @@ __all__ = [
     "utils",
 ]
 
-_SUBMODULES = frozenset({"fallback_adapter", "mcp", "realtime", "remote_chat_context", "utils"})
+_SUBMODULES = frozenset(
+    {"fallback_adapter", "formats", "mcp", "realtime", "remote_chat_context", "utils"}
+)
 _LATER = {
     "AvailabilityChangedEvent": "fallback_adapter",
     "FallbackAdapter": "fallback_adapter",
