@@ -1176,6 +1176,54 @@ async def test_no_connection_in_time(transport: AiohttpTransport) -> None:
     assert_no_canary(caught.value)
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.05])
+async def test_a_handshake_that_does_not_end_is_a_slow_connection(
+    transport: AiohttpTransport, limit: float
+) -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with raw_server(mute) as url, asyncio.timeout(2):
+        request = Request("POST", url.replace("http:", "https:"), {}, b"", connect_timeout=limit)
+        with pytest.raises(APITimeoutError, match="no connection within"):
+            await transport.send(request)
+
+
+async def test_an_answer_before_all_of_the_request_was_taken(transport: AiohttpTransport) -> None:
+    """As servers do when a request is too large: they say so, and read the rest to the end."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        answer = b"HTTP/1.1 413 Large\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlong"
+        writer.write(answer)
+        await writer.drain()
+        while await reader.read(1 << 20):
+            pass
+
+    async with no_leaks(), raw_server(handle) as url:
+        assert await fetch(transport, post(url, b"x" * (20 << 20))) == (413, b"long")
+        await transport.aclose()
+
+
+async def test_an_answer_from_a_server_that_hangs_up_on_a_large_request(
+    transport: AiohttpTransport,
+) -> None:
+    """The answer may get lost on its way, but an error of ours it is."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 4\r\n\r\nlong")
+        await writer.drain()
+
+    async with no_leaks(), raw_server(handle) as url:
+        try:
+            status, body = await fetch(transport, post(f"{url}/?key={KEY}", b"x" * (20 << 20)))
+            assert (status, body) == (413, b"long")
+        except APIConnectionError as error:
+            assert_no_canary(error)
+        await transport.aclose()
+
+
 async def test_a_server_that_is_slow_to_answer_is_not_a_slow_connection(
     server: FaultServer, transport: AiohttpTransport
 ) -> None:

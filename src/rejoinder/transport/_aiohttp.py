@@ -56,7 +56,6 @@ USER_AGENT: Final = f"rejoinder/{__version__}"
 _READ_SIZE: Final = 1 << 16  # aiohttp buffers at most twice this much of a body, decompressed
 _LARGE_BODY: Final = 1 << 20  # beyond it aiohttp wants a file, so as not to write in one go
 _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a pause in a talk
-_NAMES_KEPT: Final = 60  # seconds that a look-up of a host name is believed
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -80,7 +79,7 @@ class AiohttpTransport:
             certificates of authorities (PEM).
         proxy: URL of a proxy for all requests, ``http://user:password@host:port``.
         trust_env: without `proxy`, take proxies from ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``
-            and ``NO_PROXY``. netrc files are never read.
+            and ``NO_PROXY``, read once for each origin. netrc files are never read.
         max_connections: how many connections a loop may hold open at once; further requests wait,
             within their `connect_timeout`. 0: no limit.
         keep_alive: seconds an idle connection is kept.
@@ -229,7 +228,9 @@ class AiohttpTransport:
         if timeout is None:
             if len(self._timeouts) >= 64:
                 self._timeouts.clear()
-            timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=None)
+            # To aiohttp 0 would mean no limit.
+            limit = connect if connect is None or connect > 0 else 0.001
+            timeout = aiohttp.ClientTimeout(total=None, connect=limit, sock_read=None)
             self._timeouts[connect] = timeout
         return timeout
 
@@ -285,7 +286,11 @@ class AiohttpTransport:
             loop,
             pid,
             aiohttp.ClientSession(
-                connector=_connector(self._ssl, self._max_connections, self._keep_alive),
+                connector=aiohttp.TCPConnector(
+                    ssl=self._ssl,
+                    limit=self._max_connections,
+                    keepalive_timeout=self._keep_alive,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT},
                 timeout=aiohttp.ClientTimeout(total=None),
@@ -632,14 +637,6 @@ def _tls(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext | 
                 f"ssl={option!r}: expected a file with PEM certificates: {error}"
             ) from error
     return option
-
-
-def _connector(
-    tls: ssl_module.SSLContext | bool, limit: int, keep_alive: float
-) -> aiohttp.TCPConnector:
-    return aiohttp.TCPConnector(
-        ssl=tls, limit=limit, keepalive_timeout=keep_alive, ttl_dns_cache=_NAMES_KEPT
-    )
 
 
 # -- errors --------------------------------------------------------------------------------------
