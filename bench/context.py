@@ -100,17 +100,24 @@ def is_equivalent(llm: Any) -> Callable[[], object]:
     return lambda: one.is_equivalent(other)
 
 
-def diff(llm: Any, change: Callable[[list[Any]], list[Any]]) -> Callable[[], object]:
-    # Equal items, not the same objects: as when one side was loaded.
-    old, copies = conversation(llm), conversation(llm)
-    new = llm.chat_context.ChatContext(change(list(copies.items)))
+def diff(
+    llm: Any, change: Callable[[list[Any]], list[Any]], *, shared: bool = False
+) -> Callable[[], object]:
+    """Shared items are what `copy()` gives; equal ones are what loading gives."""
+    old = conversation(llm)
+    others = old if shared else conversation(llm)
+    new = llm.chat_context.ChatContext(change(list(others.items)))
     compute = llm.utils.compute_chat_ctx_diff
     return lambda: compute(old, new)
 
 
-def one_new(llm: Any) -> Callable[[], object]:
+def one_new(llm: Any, shared: bool = True) -> Callable[[], object]:
     added = llm.chat_context.ChatMessage(role="user", content=["And on Sunday?"])
-    return diff(llm, lambda items: [*items, added])
+    return diff(llm, lambda items: [*items, added], shared=shared)
+
+
+def one_new_loaded(llm: Any) -> Callable[[], object]:
+    return one_new(llm, shared=False)
 
 
 def one_moved(llm: Any) -> Callable[[], object]:
@@ -248,6 +255,7 @@ CASES = [
     Case("from_dict alone of three parts", from_dict_of_parts, limit=0.6),
     Case("is_equivalent", is_equivalent, limit=1.0),
     Case("diff one new", one_new, limit=1 / 500, peer_calls=1),
+    Case("diff one new and all loaded", one_new_loaded, limit=1 / 300, peer_calls=1),
     Case("diff one moved", one_moved, limit=1 / 250, peer_calls=1),
     Case("diff reversed", reversed_items, limit=1 / 250, peer_calls=1),
     Case("add_message", add_message, limit=0.75, each=100),

@@ -49,24 +49,23 @@ def compute_chat_ctx_diff(old_ctx: HasItems, new_ctx: HasItems) -> DiffOps:
     output, type. Times and `extra` do not count.
     """
     old, new = _by_id(old_ctx.items), _by_id(new_ctx.items)
-    kept = set(_unique_lcs(list(old), list(new)))
-    to_create: list[tuple[str | None, str]] = []
-    to_update: list[tuple[str | None, str]] = []
-    previous: str | None = None
-    for item_id, item in new.items():
-        if item_id not in kept:
-            to_create.append((previous, item_id))
-        else:
-            before = old[item_id]
-            # Mostly the same object, or equal to the last field: both cost less to see at once.
-            if (
-                before is not item
-                and before.__dict__ != item.__dict__
-                and not same_payload(before, item)
-            ):
-                to_update.append((previous, item_id))
-        previous = item_id
-    return DiffOps([item_id for item_id in old if item_id not in kept], to_create, to_update)
+    new_ids = list(new)
+    common = _unique_lcs(list(old), new_ids)
+    kept = set(common)
+    # Mostly the same object, or equal to the last field: both cost less to see at once.
+    changed = {
+        item_id
+        for item_id in common
+        if (before := old[item_id]) is not (after := new[item_id])
+        and before.__dict__ != after.__dict__
+        and not same_payload(before, after)
+    }
+    placed = list(zip([None, *new_ids], new_ids, strict=False))
+    return DiffOps(
+        to_remove=[item_id for item_id in old if item_id not in kept],
+        to_create=[pair for pair in placed if pair[1] not in kept],
+        to_update=[pair for pair in placed if pair[1] in changed] if changed else [],
+    )
 
 
 def _by_id(items: Sequence[ChatItem]) -> dict[str, ChatItem]:
