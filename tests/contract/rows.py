@@ -90,6 +90,12 @@ ROWS: list[Row] = [
         wire.StreamDecoder,
     ),
     Row(
+        "anthropic-bedrock",
+        "bedrock-anthropic",
+        lambda url: anthropic.LLM.with_bedrock(model="any", bearer_token=KEY, base_url=url),
+        lambda **options: AnthropicDecoder(framing="eventstream", **options),
+    ),
+    Row(
         "anthropic-vertex",
         "anthropic",
         lambda url: anthropic.LLM.with_vertex(

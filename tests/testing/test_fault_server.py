@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import pytest
@@ -25,6 +26,7 @@ PATHS: dict[str, Format] = {
     "/v1beta/models/m:streamGenerateContent?alt=sse": "google",
     "/v1beta/models/m:streamGenerateContent": "google-array",
     "/model/m/converse-stream": "bedrock",
+    "/model/m/invoke-with-response-stream": "bedrock-anthropic",
 }
 
 
@@ -54,6 +56,9 @@ async def test_what_is_scripted_is_said(format: Format) -> None:
         await transport.aclose()
     if format == "bedrock":
         values = [json.loads(message.payload) for message in EventStreamDecoder().feed(body)]
+    elif format == "bedrock-anthropic":
+        wrapped = [json.loads(message.payload) for message in EventStreamDecoder().feed(body)]
+        values = [json.loads(base64.b64decode(value["bytes"])) for value in wrapped]
     elif format == "google-array":
         values = json.loads(body)
     else:

@@ -6,6 +6,7 @@ side, so that a mistake there is not repeated here. Shapes follow recorded answe
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from collections.abc import Mapping
@@ -18,7 +19,16 @@ __all__ = ["DIALECTS", "Call", "Dialect", "Format", "Rendered", "Usage", "format
 
 _U32: Final = struct.Struct("!I")
 
-Format = Literal["openai", "responses", "anthropic", "google", "google-array", "bedrock", "mistral"]
+Format = Literal[
+    "openai",
+    "responses",
+    "anthropic",
+    "google",
+    "google-array",
+    "bedrock",
+    "bedrock-anthropic",
+    "mistral",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -596,6 +606,33 @@ class _Bedrock:
         }
 
 
+class _AnthropicOnBedrock(_Bedrock):
+    """Anthropic's events in the frames of Bedrock: invoke-with-response-stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = _Anthropic()
+        self.keep_alive = self._wrapped(self.inner.keep_alive)
+        self.nothing = self._wrapped(self.inner.nothing)
+        self.unknown = self._wrapped(self.inner.unknown)
+        self.broken = self._wrapped(self.inner.broken)
+
+    def _wrapped(self, event: bytes) -> bytes:
+        data = event.partition(b"data: ")[2].rstrip()
+        return self._event("chunk", {"bytes": base64.b64encode(data).decode()})
+
+    def render(
+        self, text: tuple[str, ...], calls: tuple[Call, ...], thinking: str, usage: Usage
+    ) -> Rendered:
+        parts = self.inner.render(text, calls, thinking, usage)
+        return Rendered(
+            *(
+                [self._wrapped(event) for event in events]
+                for events in (parts.opening, parts.outputs, parts.closing, parts.usage_only)
+            )
+        )
+
+
 DIALECTS: Final[dict[Format, Dialect]] = {
     "openai": _Chat(),
     "responses": _Responses(),
@@ -603,6 +640,7 @@ DIALECTS: Final[dict[Format, Dialect]] = {
     "google": _Google(),
     "google-array": _Google(array=True),
     "bedrock": _Bedrock(),
+    "bedrock-anthropic": _AnthropicOnBedrock(),
     "mistral": _Chat(mistral=True),
 }
 
@@ -612,8 +650,10 @@ def format_of(path: str) -> Format:
     route, _, query = path.partition("?")
     if route.endswith("/responses"):
         return "responses"
-    if route.endswith(("/messages", ":streamRawPredict", "/invoke-with-response-stream")):
+    if route.endswith(("/messages", ":streamRawPredict")):
         return "anthropic"
+    if route.endswith("/invoke-with-response-stream"):
+        return "bedrock-anthropic"
     if route.endswith(":streamGenerateContent"):
         return "google" if "alt=sse" in query else "google-array"
     if route.endswith("/converse-stream"):

@@ -299,6 +299,7 @@ exceptions. ``None`` in an outcome: not fixed, because it depends on what the by
 _EXCEPTIONS: Final[Mapping[tuple[Fault, Format], Outcome]] = {
     # Frames with checksums prove what they are; the label is not asked.
     (Fault.WRONG_CONTENT_TYPE, "bedrock"): Outcome(),
+    (Fault.WRONG_CONTENT_TYPE, "bedrock-anthropic"): Outcome(),
 }
 
 
