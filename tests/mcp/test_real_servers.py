@@ -144,7 +144,7 @@ EXPECTED = {
     "toggle-subscriber-updates": "updates",
     "trigger-long-running-operation": "completed",
     "trigger-elicitation-request": "Ada",
-    "trigger-url-elicitation": "",
+    "trigger-url-elicitation": "completed",
 }
 # This one answers only to the task extension, which the protocol has dropped again.
 REFUSES = {"simulate-research-query"}
@@ -170,6 +170,10 @@ async def test_every_tool_of_server_everything(
             if tool.id in {"get-tiny-image", "get-annotated-message"}:
                 assert len(output.images) == 1
                 assert str(output.images[0].image).startswith("data:image/png;base64,iVBOR")
+            if tool.id == "trigger-url-elicitation":
+                # The same by way of an error that names the page.
+                again = await call(raw_arguments={**ARGUMENTS[tool.id], "errorPath": True})
+                assert again
             if tool.id == "get-structured-content":
                 assert set(output.structured) == {"temperature", "conditions", "humidity"}
         with pytest.raises(ToolError, match="expected number"):

@@ -181,8 +181,13 @@ class _GuardedTransport:
 class Session:
     """What can be asked of a connected server. Each method may be called from any task."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self,
+        client: Client,
+        elicit: Callable[[Elicitation], Awaitable[ElicitationAnswer]] | None = None,
+    ) -> None:
         self._client = client
+        self._elicit = elicit
 
     @classmethod
     async def open(
@@ -238,7 +243,7 @@ class Session:
             if not modern and isinstance(leaf, MCPError) and leaf.code == _UNSUPPORTED:
                 raise ModernServer from error
             raise
-        session = cls(client)
+        session = cls(client, elicit)
         if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             await stack.enter_async_context(_listening(client, on_list_changed))
         return session
@@ -305,7 +310,13 @@ class Session:
         return [(message.role, _dump(message.content)) for message in result.messages]
 
     async def call_tool(self, name: str, arguments: dict[str, Any]) -> results.CallResult:
-        result = await self._asked(self._client.call_tool(name, arguments))
+        try:
+            result = await self._client.call_tool(name, arguments)
+        except MCPError as error:
+            if error.code != types.URL_ELICITATION_REQUIRED or not await self._visited(error):
+                self._check(error)
+                raise plain_error(error) from error
+            result = await self._asked(self._client.call_tool(name, arguments))
         return results.CallResult(
             parts=[_dump(part) for part in result.content],
             structured=result.structured_content,
@@ -313,6 +324,20 @@ class Session:
             meta=result.meta,
             raw=result,
         )
+
+    async def _visited(self, error: MCPError) -> bool:
+        """Whether the person has been to the pages without which the server does not go on."""
+        if self._elicit is None:
+            return False
+        try:
+            wanted = types.ElicitationRequiredErrorData.model_validate(error.data).elicitations
+        except ValueError:
+            return False
+        for page in wanted[:_OPEN_REQUESTS]:
+            answer = await self._elicit(Elicitation(message=page.message, url=page.url))
+            if answer.action != "accept":
+                return False
+        return bool(wanted)
 
     async def _pages(self, field: str, ask: Callable[[str | None], Awaitable[Any]]) -> list[Any]:
         found: list[Any] = []
