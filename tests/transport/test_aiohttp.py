@@ -436,6 +436,29 @@ async def test_aclose_is_idempotent_and_final(server: FaultServer) -> None:
     assert not caught.value.retryable
 
 
+async def test_aclose_while_connecting(server: FaultServer) -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with no_leaks(), raw_server(mute) as url, asyncio.timeout(3):
+        transport = AiohttpTransport()
+        request = Request("POST", url.replace("http:", "https:"), {}, b"", connect_timeout=0.3)
+        task = asyncio.create_task(transport.send(request))
+        await asyncio.sleep(0.05)
+        await transport.aclose()
+        with pytest.raises(APIConnectionError):
+            await task
+
+
+async def test_different_connect_limits_are_kept_apart(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    for number in range(100):
+        request = Request("POST", server.url + PATH, {}, b"{}", connect_timeout=10 + number)
+        assert (await fetch(transport, request))[0] == 200
+    assert len(transport._timeouts) <= 64
+
+
 async def test_a_connection_the_server_closed_is_not_picked(transport: AiohttpTransport) -> None:
     async with raw_server(
         answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", close=True)
@@ -494,6 +517,40 @@ def test_one_transport_on_loops_one_after_the_other_and_nobody_closes_it(
     del transport
     gc.collect()
     assert not recwarn.list
+    assert not caplog.records
+
+
+@pytest.mark.may_block
+@pytest.mark.filterwarnings("ignore:unclosed (transport|event loop|<socket):ResourceWarning")
+def test_loops_that_end_without_closing_anything(caplog: pytest.LogCaptureFixture) -> None:
+    """Their sockets are lost, as asyncio says; the transport goes on, and says nothing itself."""
+    transport = AiohttpTransport()
+    server = FaultServer()
+
+    async def once(transport: AiohttpTransport) -> int:
+        status, _ = await fetch(transport, post(server.url + PATH))
+        return status
+
+    with asyncio.Runner() as home:
+        home.run(server.start())
+
+        async def both(shared: AiohttpTransport) -> list[int]:
+            def elsewhere(transport: AiohttpTransport) -> int:
+                loop = asyncio.new_event_loop()
+                try:
+                    return loop.run_until_complete(once(transport))
+                finally:
+                    loop.close()
+
+            return [await asyncio.to_thread(elsewhere, shared) for _ in range(3)]
+
+        assert home.run(both(transport)) == [200] * 3
+        assert len(transport._pools) == 1
+        home.run(transport.aclose())
+        assert not transport._pools
+        del transport
+        gc.collect()
+        home.run(server.aclose())
     assert not caplog.records
 
 
@@ -1087,6 +1144,21 @@ async def test_a_proxy_that_is_not_there() -> None:
         await transport.send(post("https://model.test/"))
     assert_no_canary(caught.value)
     await transport.aclose()
+
+
+async def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with proxy_server(OK) as (url, heads):
+        monkeypatch.setenv("http_proxy", url.removeprefix("http://"))
+        transport = AiohttpTransport()
+        assert await fetch(transport, post("http://model.test/")) == (200, b"ok")
+        await transport.aclose()
+    assert len(heads) == 1
+
+
+@pytest.mark.parametrize("proxy", ["", "http://", "http://[", "ftp://host"])
+def test_proxies_that_are_none(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="the proxy in proxy cannot be used"):
+        AiohttpTransport(proxy=proxy)
 
 
 async def test_proxies_that_are_not_supported(
