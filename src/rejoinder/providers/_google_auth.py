@@ -15,12 +15,86 @@ from typing import Any, Final
 from rejoinder import _stamps
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 
-__all__ = ["GoogleCredentials", "is_stale", "vertex_host"]
+__all__ = ["LOCATIONS", "GoogleCredentials", "check_location", "is_stale", "vertex_host"]
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _MARGIN: Final = 300.0
 _AT_LEAST: Final = 10.0
 _UNKNOWN_LIFE: Final = 600.0
+
+
+LOCATIONS: Final = frozenset(
+    [
+        "global",
+        "us",
+        "eu",
+        "africa-south1",
+        "asia-east1",
+        "asia-east2",
+        "asia-northeast1",
+        "asia-northeast2",
+        "asia-northeast3",
+        "asia-south1",
+        "asia-south2",
+        "asia-southeast1",
+        "asia-southeast2",
+        "asia-southeast3",
+        "australia-southeast1",
+        "australia-southeast2",
+        "europe-central2",
+        "europe-north1",
+        "europe-north2",
+        "europe-southwest1",
+        "europe-west1",
+        "europe-west2",
+        "europe-west3",
+        "europe-west4",
+        "europe-west6",
+        "europe-west8",
+        "europe-west9",
+        "europe-west10",
+        "europe-west12",
+        "me-central1",
+        "me-central2",
+        "me-west1",
+        "northamerica-northeast1",
+        "northamerica-northeast2",
+        "northamerica-south1",
+        "southamerica-east1",
+        "southamerica-west1",
+        "us-central1",
+        "us-central2",
+        "us-east1",
+        "us-east4",
+        "us-east5",
+        "us-east7",
+        "us-south1",
+        "us-west1",
+        "us-west2",
+        "us-west3",
+        "us-west4",
+        "us-west8",
+    ]
+)
+"""The locations of Vertex AI that are known here."""
+
+
+def check_location(location: str) -> str:
+    """`location`, if it is one.
+
+    Raises:
+        ConfigurationError: it is not known here.
+    """
+    if location in LOCATIONS:
+        return location
+    import difflib
+
+    close = difflib.get_close_matches(location.lower(), sorted(LOCATIONS), n=3)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise ConfigurationError(
+        f"location: {location!r} is not a known location of Vertex AI.{hint} For a newer one pass "
+        f"base_url='https://{vertex_host(location)}' as well."
+    )
 
 
 def vertex_host(location: str) -> str:

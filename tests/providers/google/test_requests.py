@@ -17,7 +17,7 @@ from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationEr
 from rejoinder.llm import AudioContent, ImageContent
 from rejoinder.llm.chat_context import ChatContext, FunctionCall, FunctionCallOutput
 from rejoinder.media import AudioFrame
-from rejoinder.providers import google
+from rejoinder.providers import anthropic, google
 from rejoinder.providers._google_auth import GoogleCredentials
 from rejoinder.testing.faults import Answer, FaultServer
 from rejoinder.testing.history import assert_legal
@@ -558,6 +558,17 @@ async def test_the_wrong_project_is_told_at_once() -> None:
         with pytest.raises(APIStatusError, match="resource project x"):
             await llm.chat(chat_ctx=conversation()).collect()
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("location", ["us-centrall1", "Frankfurt", "eu-west-1"])
+def test_an_unknown_location(location: str) -> None:
+    with pytest.raises(ConfigurationError, match="location"):
+        google.LLM(vertexai=True, project="p", location=location)
+    with pytest.raises(ConfigurationError, match="location"):
+        anthropic.LLM.with_vertex(model="m", project="p", location=location)
+    # A new one can be told by its address.
+    url = f"https://{location.lower()}-aiplatform.googleapis.com"
+    assert google.LLM(vertexai=True, location=location, base_url=url)._location == location
 
 
 async def test_express_mode() -> None:

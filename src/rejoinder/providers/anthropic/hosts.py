@@ -197,7 +197,11 @@ class VertexHost(Host):
         access_token: str | None,
         base_url: str | None,
     ) -> None:
-        from rejoinder.providers._google_auth import GoogleCredentials, vertex_host
+        from rejoinder.providers._google_auth import (
+            GoogleCredentials,
+            check_location,
+            vertex_host,
+        )
 
         if base_url is not None:
             self.base_url = check_base_url(base_url)
@@ -208,7 +212,7 @@ class VertexHost(Host):
             location or environment("CLOUD_ML_REGION", "GOOGLE_CLOUD_LOCATION") or "global"
         )
         if base_url is None:
-            self.base_url = f"https://{vertex_host(self._location)}/v1"
+            self.base_url = f"https://{vertex_host(check_location(self._location))}/v1"
         self._project = project or environment(
             "ANTHROPIC_VERTEX_PROJECT_ID", "GOOGLE_CLOUD_PROJECT"
         )

@@ -12,7 +12,12 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach, detach
-from rejoinder.providers._google_auth import GoogleCredentials, is_stale, vertex_host
+from rejoinder.providers._google_auth import (
+    GoogleCredentials,
+    check_location,
+    is_stale,
+    vertex_host,
+)
 from rejoinder.providers._history import Body
 from rejoinder.providers._requests import HttpExtras, add_query, rendered, response_schema
 from rejoinder.providers._shell import (
@@ -178,7 +183,8 @@ class LLM(base.LLM[Any]):
             else:
                 self._location = "global" if not is_given(location) else self._location
             address = address or environment("GOOGLE_VERTEX_BASE_URL")
-            address = address or f"https://{vertex_host(self._location)}"
+            if not address:
+                address = f"https://{vertex_host(check_location(self._location))}"
             version = version or "v1beta1"
         else:
             key = key or environment("GOOGLE_API_KEY", "GEMINI_API_KEY")
