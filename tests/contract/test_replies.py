@@ -333,3 +333,35 @@ async def test_an_empty_conversation_does_not_crash(row: Row) -> None:
             await llm.chat(chat_ctx=ChatContext.empty()).collect()
         except (APIError, ValueError):
             pass
+
+
+async def test_a_server_that_talks_on_after_its_finish_reason_is_heard_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some name a reason in every chunk: pauses between those must not end the reply."""
+    from rejoinder.providers import _stream, openai
+
+    monkeypatch.setattr(_stream, "_GRACE", 0.1)
+    pause = 0.4  # longer than the usage of a whole answer is waited for
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for text in ("a", "b", "c"):
+            writer.write(
+                b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":"stop"}]}\n\n'
+                % text.encode()
+            )
+            await writer.drain()
+            if text == "b":
+                await asyncio.sleep(pause)
+            else:
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with openai.LLM(model="any", base_url=url) as llm:
+            reply = await llm.chat(chat_ctx=conversation()).collect()
+    assert reply.text == "abc"

@@ -120,6 +120,7 @@ class StreamDecoder:
         trust_done: take ``[DONE]`` as the end of a complete answer although no `finish_reason`
             came, for servers that never send one.
         state_key: where opaque state of this provider lies in `ChoiceDelta.extra`.
+        keep_reasoning: the server wants the reasoning of a reply with tool calls back.
         thinking_tags: between them the model thinks aloud in its text; ``None``: tags are text.
 
     Attributes:
@@ -148,6 +149,7 @@ class StreamDecoder:
         "_state_key",
         "_tagged",
         "_tags",
+        "_thoughts",
         "_tier",
         "_trust_done",
         "_usage",
@@ -164,8 +166,10 @@ class StreamDecoder:
         allow_empty: bool = False,
         trust_done: bool = False,
         state_key: str = "openai",
+        keep_reasoning: bool = False,
         thinking_tags: tuple[str, str] | None = (THINK_TAG_START, THINK_TAG_END),
     ) -> None:
+        self._thoughts: list[str] | None = [] if keep_reasoning else None
         self._tags = None if thinking_tags is None else TagSplitter(*thinking_tags)
         self._mark = thinking_tags[0][0] if thinking_tags is not None else ""
         self._tagged = False  # inside the tags, or perhaps inside one of them
@@ -359,6 +363,9 @@ class StreamDecoder:
                 thought = _details_text(details)
             self._keep_details(details)
         if thought:
+            if self._thoughts is not None:
+                self._thoughts.append(thought)
+                self._keep(len(thought))
             thinking = self._reply.thinking(thought, loose)
             if thinking is not None:
                 chunks.append(thinking)
@@ -483,6 +490,10 @@ class StreamDecoder:
             )
             chunks.extend(part for part in rest if part is not None)
         chunks.extend(self._reply.rest())
+        if self._thoughts and self._calls:
+            thoughts = jsontext.heal("".join(self._thoughts))
+            chunks.append(self._reply.state({self._state_key: {"reasoning_content": thoughts}}))
+            self._thoughts = []
         self._hand_out(chunks)
         if self._details:
             details, self._details = self._details, []

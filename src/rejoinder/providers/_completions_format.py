@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent
@@ -23,8 +23,13 @@ __all__ = ["image_url", "read_image", "split_content", "to_messages"]
 _EXTRA_CONTENT = ("google", "livekit", "xai")
 
 
-def to_messages(items: Sequence[ChatItem]) -> list[dict[str, Any]]:
+def to_messages(items: Sequence[ChatItem], *, keep_reasoning: bool = False) -> list[dict[str, Any]]:
     """`items` as messages of the chat completions API.
+
+    Args:
+        items: a history.
+        keep_reasoning: send the reasoning that led to tool calls back with them, for servers that
+            insist on it. Others refuse the field.
 
     Raises:
         ValueError: an image cannot be read.
@@ -42,10 +47,23 @@ def to_messages(items: Sequence[ChatItem]) -> list[dict[str, Any]]:
             continue
         entry: dict[str, Any] = {"role": "assistant"} if message is None else _message(message)
         entry["tool_calls"] = [_call(call) for call in turn.calls]
+        if keep_reasoning and (thought := _reasoning(message, turn.calls[0])):
+            entry["reasoning_content"] = thought
         append(entry)
         for output in turn.outputs:
             append({"role": "tool", "tool_call_id": output.call_id, "content": output.output})
     return messages
+
+
+def _reasoning(*carriers: ChatMessage | FunctionCall | None) -> str | None:
+    for carrier in carriers:
+        state: Any = carrier.extra.get("openai") if carrier is not None else None
+        if not isinstance(state, dict):
+            continue
+        thought: Any = cast("dict[str, Any]", state).get("reasoning_content")
+        if isinstance(thought, str) and thought:
+            return thought
+    return None
 
 
 def _call(call: FunctionCall) -> dict[str, Any]:

@@ -137,15 +137,28 @@ class WireStream(LLMStream):
 
     async def _read_rest(self, response: HttpResponse, decoder: StreamDecoder) -> None:
         """The answer is whole; what may follow is the usage. A server that neither sends it nor
-        closes must not keep anybody waiting, and one that dies now has done its work."""
+        closes must not keep anybody waiting, and one that dies now has done its work. Some name
+        their reason early and go on talking: then the usual patience applies again."""
+        loop = asyncio.get_running_loop()
+        progress = decoder.progress
+        end: float | None = loop.time() + _GRACE
         self._paused = True  # no further output is owed: the limits on silence must not strike
         try:
-            async with asyncio.timeout(_GRACE):
-                while data := await response.read_some():
-                    for chunk in decoder.feed(data):
-                        self._event_ch.send_nowait(chunk)
-                    if decoder.done or decoder.failure is not None:
-                        return
+            while True:
+                async with asyncio.timeout_at(end):
+                    data = await response.read_some()
+                if not data:
+                    return
+                for chunk in decoder.feed(data):
+                    self._event_ch.send_nowait(chunk)
+                if decoder.done or decoder.failure is not None:
+                    return
+                if decoder.progress != progress:
+                    progress = decoder.progress
+                    patience = self._conn_options.between_outputs_timeout
+                    end = loop.time() + patience if patience else None
+                    if self._event_ch.full:
+                        await self._event_ch.drained()
         except (TimeoutError, APIConnectionError):
             return
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import io
 import wave
 from typing import Any, TypedDict
@@ -36,8 +37,8 @@ from rejoinder.media import AudioFrame
 from rejoinder.providers import openai
 from rejoinder.providers.openai.hosts import HOSTS
 from rejoinder.providers.openai.models import family_of
-from rejoinder.testing.faults import Answer, FaultServer
-from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+from rejoinder.testing.faults import Answer, Call, FaultServer
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions
 
 KEYS = sorted({host.key_env for host in HOSTS.values() if host.key_env})
 
@@ -864,3 +865,61 @@ def test_names_are_where_they_are_looked_for() -> None:
     llm = openai.LLM(api_key="k")
     assert llm.label == "rejoinder.providers.openai.LLM"
     assert isinstance(llm.chat(chat_ctx=conversation()), openai.LLMStream)
+
+
+# Names and defaults of LiveKit Agents 1.2.17, beside those every constructor has.
+COMMON = [
+    "temperature",
+    "parallel_tool_calls",
+    "tool_choice",
+    "reasoning_effort",
+    "safety_identifier",
+    "top_p",
+]
+OF_THEIR_OWN = {
+    "azure": "model azure_endpoint azure_deployment api_version api_key azure_ad_token user timeout "
+    "azure_ad_token_provider organization project base_url prompt_cache_key",
+    "openrouter": "model api_key base_url client site_url app_name fallback_models provider plugins "
+    "user timeout prompt_cache_key",
+    "ollama": "model base_url client prompt_cache_key",
+    "letta": "agent_id base_url api_key",
+}
+
+
+@pytest.mark.parametrize("name", sorted({*HOSTS, "azure"} - {"openai"}))
+def test_constructors_show_what_they_take(name: str) -> None:
+    parameters = inspect.signature(getattr(openai.LLM, f"with_{name}")).parameters
+    expected = OF_THEIR_OWN.get(name, "model api_key base_url client user prompt_cache_key").split()
+    if name != "letta":
+        expected += COMMON
+    assert set(expected) <= set(parameters)
+    assert all(one.kind is inspect.Parameter.KEYWORD_ONLY for one in parameters.values())
+    if name in HOSTS:
+        assert parameters["base_url"].default == HOSTS[name].base_url
+        assert parameters["tool_choice"].default == (HOSTS[name].tool_choice or NOT_GIVEN)
+
+
+async def test_deepseek_gets_the_reasoning_that_led_to_calls_back() -> None:
+    def make(url: str) -> Any:
+        return openai.LLM.with_deepseek(api_key="k", base_url=f"{url}/v1")
+
+    async with FaultServer() as server, make(server.url) as llm:
+        server.script(Answer(text=(), thinking="hm, the weather", calls=(Call("get_weather"),)))
+        reply = await llm.chat(chat_ctx=conversation(), tools=TOOLS).collect()
+    assert reply.thinking == "hm, the weather"
+    context = ChatContext.empty()
+    context.add_message(role="user", content="weather?")
+    made = reply.tool_calls[0]
+    context.insert(
+        [
+            FunctionCall(
+                call_id=made.call_id, name=made.name, arguments=made.arguments, extra=reply.extra
+            ),
+            FunctionCallOutput(
+                call_id=made.call_id, name=made.name, output="sunny", is_error=False
+            ),
+        ]
+    )
+    body = (await sent(make, context)).json()
+    assert body["messages"][1]["reasoning_content"] == "hm, the weather"
+    assert "reasoning_content" not in str((await sent(gpt(), context)).json())

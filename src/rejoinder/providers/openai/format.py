@@ -16,18 +16,22 @@ __all__ = ["request_body", "to_chat_ctx"]
 
 
 def to_chat_ctx(
-    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+    items: Sequence[ChatItem],
+    *,
+    inject_dummy_user_message: bool = True,
+    keep_reasoning: bool = False,
 ) -> tuple[list[dict[str, Any]], None]:
     """`items` as chat completions messages; system texts stay among them, so there is no data.
 
     Args:
         items: a history; what cannot be paired is left out with a warning.
         inject_dummy_user_message: accepted by every format; this one never needs it.
+        keep_reasoning: send the reasoning that led to tool calls back with them (DeepSeek).
 
     Raises:
         ValueError: an image cannot be read.
     """
-    return to_messages(items), None
+    return to_messages(items, keep_reasoning=keep_reasoning), None
 
 
 def request_body(

@@ -26,6 +26,8 @@ class Host:
     """It takes strict tool schemas."""
     tool_choice: Literal["auto"] | None = "auto"
     """What is sent when the caller says nothing."""
+    keep_reasoning: bool = False
+    """It wants the reasoning that led to tool calls back with them."""
     limits_by_max_tokens: bool = False
     """It knows the limit of generated tokens by its old name only, ``max_tokens``."""
 
@@ -56,6 +58,7 @@ HOSTS: Final[dict[str, Host]] = {
         "https://api.deepseek.com/v1",
         "deepseek-chat",
         "DEEPSEEK_API_KEY",
+        keep_reasoning=True,
         limits_by_max_tokens=True,
     ),
     "cometapi": Host(

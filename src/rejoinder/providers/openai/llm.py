@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -365,7 +366,11 @@ class LLM(llm.LLM[Any]):
     def _decoder(self, may_be_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
         if self._api == "responses":
             return responses_wire.StreamDecoder(allow_empty=may_be_empty)
-        return wire.StreamDecoder(allow_empty=may_be_empty, trust_done=self._trust_done)
+        return wire.StreamDecoder(
+            allow_empty=may_be_empty,
+            trust_done=self._trust_done,
+            keep_reasoning=self._host.keep_reasoning,
+        )
 
     def _specs(self, tools: list[Any]) -> list[dict[str, Any]]:
         context = ToolContext(tools)
@@ -439,6 +444,9 @@ class LLM(llm.LLM[Any]):
 
         responses = self._api == "responses"
         hears = self._hears
+        kwargs: dict[str, Any] = {}
+        if self._host.keep_reasoning and provider_format == "openai":
+            kwargs["keep_reasoning"] = True
 
         def make(items: Sequence[ChatItem]) -> bytes:
             items, attachments = detach(items, hears=hears, responses=responses)
@@ -450,7 +458,7 @@ class LLM(llm.LLM[Any]):
                         "the conversation was mended before it was sent: %s",
                         ", ".join(sorted({change.kind for change in changes})),
                     )
-            messages, data = formats.to_provider_format(provider_format, items)
+            messages, data = formats.to_provider_format(provider_format, items, **kwargs)
             attach(messages, attachments, responses=responses)
             return jsontext.encode(compose(messages, data, specs, choice, options))
 
@@ -803,6 +811,30 @@ class LLM(llm.LLM[Any]):
 
 
 LLM.__module__ = LLMStream.__module__ = "rejoinder.providers.openai"
+
+
+def _show_signatures() -> None:
+    """Let `help` and editors see which options the constructors of other servers take."""
+    own = inspect.signature(LLM.__init__).parameters
+    for name in [*HOSTS, "azure"]:
+        constructor = getattr(LLM, f"with_{name}", None)
+        if constructor is None:
+            continue
+        signature = inspect.signature(constructor)
+        shown = {
+            key: parameter
+            for key, parameter in signature.parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+        for key in MoreOptions.__annotations__:
+            if key in own and key not in shown and not (key == "client" and name == "azure"):
+                choice = HOSTS[name].tool_choice if name in HOSTS else None
+                given = key == "tool_choice" and choice is not None
+                shown[key] = own[key].replace(default=choice) if given else own[key]
+        constructor.__signature__ = signature.replace(parameters=list(shown.values()))
+
+
+_show_signatures()
 
 
 def _at(
