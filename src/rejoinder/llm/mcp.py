@@ -79,6 +79,13 @@ MCPTool: TypeAlias = RawFunctionTool
 _NO_DEADLINE: Final = 3600.0
 """What a timeout of 0 or ``None`` means: a server that says nothing for an hour is dead."""
 
+_SIGNATURE: Final = inspect.Signature(
+    [
+        inspect.Parameter(
+            "raw_arguments", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dict[str, Any]
+        )
+    ]
+)
 _ORIGIN: Final = "__rejoinder_origin"
 _SERVER: Final = "__rejoinder_mcp_server"
 
@@ -338,6 +345,9 @@ class MCPServer(ABC):
         if spec.meta:
             schema["meta"] = spec.meta
         call.__name__ = call.__qualname__ = schema["name"]
+        # Ready made: what runs a raw tool looks at its signature at each call.
+        call.__annotations__ = {"raw_arguments": dict[str, Any]}
+        setattr(call, "__signature__", _SIGNATURE)  # noqa: B010  functions have no such attribute
         # What says of itself that it destroys things is not to be broken off halfway.
         destroys = bool((spec.annotations or {}).get("destructiveHint"))
         tool = function_tool(
