@@ -82,16 +82,23 @@ class SSEDecoder:
         Raises:
             WireError: a line or an event was too long, in an earlier call.
         """
+        # Most reads of a live stream hold exactly one event: one line, or a name and one line.
         if (
             self._idle
-            and data[:6] == b"data: "
             and data[-2:] == b"\n\n"
-            and data.find(b"\n") == len(data) - 2
             and b"\r" not in data
             and len(data) <= self._max_fast
         ):
-            # Most reads of a live stream hold exactly one event of one line.
-            return [(None, data[6:-2])]
+            end = data.find(b"\n")
+            if data[:6] == b"data: ":
+                if end == len(data) - 2:
+                    return [(None, data[6:-2])]
+            elif (
+                data[:7] == b"event: "
+                and data[end + 1 : end + 7] == b"data: "
+                and data.find(b"\n", end + 7) == len(data) - 2
+            ):
+                return [(data[7:end].decode("utf-8", "replace"), data[end + 7 : -2])]
         if self.failure is not None:
             raise self.failure
         events = self._feed(data)
