@@ -167,6 +167,35 @@ async def test_calls_are_told_where_there_are_no_tools(options: dict[str, Any]) 
         assert told in text
 
 
+async def test_thinking_is_off_where_calls_were_made_without_it() -> None:
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "top_k": 5}
+    make = bedrock(additional_request_fields=thinking)
+    context = conversation()
+    context.items.pop()  # the tools have just answered
+    body = fits((await sent(make, context, tools=TOOLS)).json())
+    assert body["additionalModelRequestFields"] == {"top_k": 5}
+    spoken = (await sent(make, conversation(), tools=TOOLS)).json()
+    assert spoken["additionalModelRequestFields"] == thinking
+
+
+async def test_reasoning_goes_back_as_it_came() -> None:
+    context = ChatContext.empty()
+    context.add_message(role="user", content="hello")
+    async with FaultServer() as server, bedrock()(server.url) as llm:
+        server.script(Answer(thinking="Let me see.", text=("Hi",)))
+        reply = await llm.chat(chat_ctx=context, conn_options=ONCE).collect()
+        assert (reply.text, reply.thinking) == ("Hi", "Let me see.")
+        context.add_message(role="assistant", content=reply.text, extra=reply.extra)
+        context.add_message(role="user", content="and?")
+        await llm.chat(chat_ctx=context, conn_options=ONCE).collect()
+        first, second = fits(server.requests[1].json())["messages"][1]["content"]
+    assert first["reasoningContent"]["reasoningText"] == {
+        "text": "Let me see.",
+        "signature": "c2lnbmVk",
+    }
+    assert second == {"text": "Hi"}
+
+
 async def test_a_temperature_for_one_call() -> None:
     body = (await sent(bedrock(temperature=0.1), temperature=0.9)).json()
     assert body["inferenceConfig"] == {"temperature": 0.9}

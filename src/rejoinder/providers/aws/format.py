@@ -238,7 +238,12 @@ def request_body(
             config["toolChoice"] = choice
         body["toolConfig"] = config
     if options.additional_request_fields:
-        body["additionalModelRequestFields"] = options.additional_request_fields
+        fields = dict(options.additional_request_fields)
+        for name in ("thinking", "reasoning_config"):
+            if _must_not_think(fields.get(name), body["messages"]):
+                logger.info("thinking is off for this call: its tool calls were made without it")
+                del fields[name]
+        body["additionalModelRequestFields"] = fields
     if options.response_schema is not None:
         output = body.get("outputConfig")
         body["outputConfig"] = {
@@ -271,6 +276,21 @@ def _choice(tool_choice: str | Mapping[str, Any] | None) -> dict[str, Any] | Non
     raise ConfigurationError(
         "tool_choice: expected 'auto', 'required', 'none' or one function, got " + repr(tool_choice)
     )
+
+
+def _must_not_think(thinking: object, messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether Claude would refuse thinking: then each turn since the user last spoke has to begin
+    with it, and calls that another model made do not."""
+    if not isinstance(thinking, dict) or cast("dict[str, Any]", thinking).get("type") != "enabled":
+        return False
+    for message in reversed(messages):
+        blocks = message["content"]
+        if message["role"] == "user":
+            if any("toolResult" not in block for block in blocks):
+                return False
+        elif blocks and "reasoningContent" not in blocks[0]:
+            return True
+    return False
 
 
 def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
