@@ -46,7 +46,7 @@ from rejoinder.transport.http import Request
 from rejoinder.types import APIConnectOptions
 
 CANARY = "canary4f1d8a7e9b2c0d6e"
-ONCE = APIConnectOptions(max_retry=0, timeout=0.3)
+ONCE = APIConnectOptions(max_retry=0, timeout=1.0)
 PATH = "/v1/chat/completions"
 
 
