@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,13 +23,14 @@ from rejoinder._core.candidates import (
     Verdict,
     Win,
     after_failure,
+    after_success,
     judge,
     may_probe,
     order,
     probing,
 )
 from rejoinder._core.hedge import Gate, Hedge, Pace
-from rejoinder._core.overlap import Overlap, whitespace_tail
+from rejoinder._core.overlap import Overlap, last_words, whitespace_tail
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -77,19 +79,45 @@ def test_whose_fault_it_is(error: Exception, verdict: Verdict) -> None:
 OPTIONS = BreakerOptions(cooldown=1, factor=2, max_cooldown=10, jitter=0.5, probe_timeout=7)
 
 
+def opened(until: float, failures: int) -> Health:
+    return Health("open", until, failures, "r", 100)
+
+
 @pytest.mark.parametrize(
     ("health", "verdict", "jitter", "after"),
     [
         (HEALTHY, Verdict(trips=False), 0.0, HEALTHY),
-        (HEALTHY, Verdict(trips=True), 0.0, Health("open", 101, 1, "r")),
-        (HEALTHY, Verdict(trips=True), 0.5, Health("open", 101.25, 1, "r")),
-        (HEALTHY, Verdict(trips=True, rest=30), 0.0, Health("open", 130, 1, "r")),
-        (Health("open", 90, 1), Verdict(trips=True), 0.0, Health("open", 102, 2, "r")),
-        (Health("half_open", 105, 3), Verdict(trips=True), 0.0, Health("open", 108, 4, "r")),
-        (Health("half_open", 105, 99), Verdict(trips=True), 0.0, Health("open", 110, 100, "r")),
-        (Health("half_open", 105, 5000), Verdict(trips=True), 0.0, Health("open", 110, 5001, "r")),
+        (HEALTHY, Verdict(trips=True), 0.0, opened(101, 1)),
+        (HEALTHY, Verdict(trips=True), 0.5, opened(101.25, 1)),
+        (HEALTHY, Verdict(trips=True, rest=30), 0.0, opened(130, 1)),
+        # "Try again after 0 s" must not make every turn a probe.
+        (HEALTHY, Verdict(trips=True, rest=0.0), 0.0, opened(101, 1)),
+        (Health("open", 90, 1, "", 89), Verdict(trips=True), 0.0, opened(102, 2)),
+        (Health("half_open", 105, 3, "", 98), Verdict(trips=True), 0.0, opened(108, 4)),
+        (Health("half_open", 105, 99, "", 98), Verdict(trips=True), 0.0, opened(110, 100)),
+        (Health("half_open", 105, 5000, "", 98), Verdict(trips=True), 0.0, opened(110, 5001)),
         # One outage counts once, however many turns notice it.
-        (Health("open", 101, 1, "old"), Verdict(trips=True), 0.0, Health("open", 101, 1, "old")),
+        (
+            Health("open", 101, 1, "old", 99),
+            Verdict(trips=True),
+            0.0,
+            Health("open", 101, 1, "old", 99),
+        ),
+        # But a provider that says how long it takes is believed.
+        (
+            Health("open", 101, 1, "old", 99),
+            Verdict(trips=True, rest=30),
+            0.0,
+            Health("open", 130, 1, "r", 99),
+        ),
+        (
+            Health("open", 140, 1, "old", 99),
+            Verdict(trips=True, rest=30),
+            0.0,
+            Health("open", 140, 1, "old", 99),
+        ),
+        # The clock was set back by an hour: what is written no longer means anything.
+        (Health("open", 3702, 1, "", 3700), Verdict(trips=True), 0.0, opened(102, 2)),
     ],
 )
 def test_rest_after_a_failure(
@@ -100,6 +128,61 @@ def test_rest_after_a_failure(
     )
 
 
+def test_news_from_before_the_model_came_back_are_no_news() -> None:
+    back = Health("closed", since=100)
+
+    def fails(health: Health, started: float) -> Health:
+        return after_failure(
+            health,
+            Verdict(trips=True),
+            reason="r",
+            now=103,
+            jitter=0,
+            options=OPTIONS,
+            started=started,
+        )
+
+    assert fails(back, started=98) == back  # asked while it was down, timed out just now
+    assert fails(back, started=101).state == "open"
+    assert fails(HEALTHY, started=98).state == "open"
+    ahead = Health("closed", since=9000)  # the clock was set back since then
+    assert fails(ahead, started=98).state == "open"
+
+
+@pytest.mark.parametrize(
+    ("health", "started", "probe", "after"),
+    [
+        (HEALTHY, 90, False, HEALTHY),
+        (Health("open", 101, 2, "r", 95), 96, False, Health("closed", since=100)),
+        # A long reply that began before the outage proves nothing.
+        (Health("open", 101, 2, "r", 95), 94, False, Health("open", 101, 2, "r", 95)),
+        (Health("half_open", 101, 2, "r", 95), 94, False, Health("half_open", 101, 2, "r", 95)),
+        # A probe closes the breaker; only a true answer makes the failures forgotten.
+        (Health("half_open", 101, 2, "r", 95), 99, True, Health("closed", 0, 2, "", 100)),
+        (Health("closed", 0, 2, "", 95), 99, True, Health("closed", 0, 2, "", 95)),
+        (Health("closed", 0, 2, "", 95), 99, False, Health("closed", 0, 0, "", 95)),
+        # The clock was set back.
+        (Health("open", 9001, 2, "r", 9000), 99, False, Health("closed", since=100)),
+    ],
+)
+def test_after_an_answer(health: Health, started: float, probe: bool, after: Health) -> None:
+    assert after_success(health, started=started, now=100, probe=probe) == after
+
+
+def test_a_model_that_only_answers_probes_rests_longer_each_time() -> None:
+    health, now, rests = HEALTHY, 0.0, []
+    for _ in range(6):
+        health = after_failure(
+            health, Verdict(trips=True), reason="r", now=now, jitter=0, options=OPTIONS, started=now
+        )
+        rests.append(health.until - now)
+        now = health.until
+        health = probing(health, now, OPTIONS)
+        health = after_success(health, started=now, now=now, probe=True)
+        assert health.available
+    assert rests == [1, 2, 4, 8, 10, 10]
+
+
 @pytest.mark.parametrize(
     ("health", "may"),
     [
@@ -108,6 +191,8 @@ def test_rest_after_a_failure(
         (Health("open", 100), True),
         (Health("half_open", 101), False),
         (Health("half_open", 100), True),  # whoever held the probe is gone
+        (Health("open", 9000, since=8999), True),  # the clock was set back
+        (Health("closed", since=8999), False),
     ],
 )
 def test_when_a_probe_may_go_out(health: Health, may: bool) -> None:
@@ -121,6 +206,7 @@ def test_order() -> None:
     down = Health("open", 5)
     assert order([HEALTHY, down, HEALTHY]) == ([0, 2], False)
     assert order([down, down]) == ([0, 1], True)
+    assert order([Health("open", 5, 3), Health("open", 5, 1)]) == ([1, 0], True)
 
 
 @pytest.mark.parametrize("name", ["cooldown", "max_cooldown", "jitter", "probe_timeout", "factor"])
@@ -144,9 +230,9 @@ def test_a_good_turn() -> None:
     turn = race()
     assert turn.begin(0) == [Start(0, 0)]
     assert turn.due() == 5
-    assert turn.useful(0) == [Win(0)]
+    assert turn.useful(0, 0) == [Win(0)]
     assert turn.due() == math.inf
-    assert turn.useful(0) == []
+    assert turn.useful(0, 0) == []
     assert turn.ended(0, None, 3) == [Conclude()]
     assert turn.over
 
@@ -178,7 +264,7 @@ def test_silence_is_a_failure() -> None:
 def test_thinking_counts_unless_told_otherwise(counts: bool) -> None:
     turn = Race(range(1), Limits(attempt=5, thinking_is_progress=counts), started_at=0)
     turn.begin(0)
-    turn.thought(0, 4)
+    turn.progressed(0, 4)
     assert turn.due() == (9 if counts else 5)
 
 
@@ -189,8 +275,44 @@ def test_a_hedge_runs_beside_the_first() -> None:
     assert turn.tick(1.0) == [Start(1, 1, hedge=True)]
     assert turn.hedged
     assert turn.due() == 5
-    assert turn.useful(1) == [Win(1), Cancel(0, lost=True)]
-    assert turn.useful(0) == []
+    assert turn.useful(1, 0) == [Win(1), Cancel(0, lost=True)]
+    assert turn.useful(0, 0) == []
+
+
+def test_a_hedge_that_is_not_allowed_when_its_time_has_come() -> None:
+    turn = race(3, hedge_delay=1.0, may_hedge=lambda: False)
+    turn.begin(0)
+    assert turn.tick(1.0) == []
+    assert not turn.hedged
+    assert turn.due() == 5
+
+
+def test_who_lost_a_race_can_be_asked_again_when_the_winner_is_cut() -> None:
+    turn = race(3, hedge_delay=1.0)
+    turn.begin(0)
+    turn.tick(1.0)
+    assert turn.useful(0, 2) == [Win(0), Cancel(1, lost=True)]
+    assert turn.left == 2
+    turn.ended(0, APIConnectionError("cut"), 3)
+    assert turn.begin(3) == [Start(2, 1)]
+    assert turn.ended(1, None, 3) == []
+    assert turn.left == 1
+
+
+def test_the_winner_may_not_be_silent_for_ever() -> None:
+    turn = Race(range(2), Limits(attempt=5, next_token=3), started_at=0)
+    turn.begin(0)
+    turn.useful(0, 2)
+    assert turn.due() == 5
+    turn.progressed(0, 4)
+    assert turn.tick(5) == []
+    assert turn.due() == 7
+    cancel, end = turn.tick(7)
+    assert isinstance(cancel, Cancel)
+    assert isinstance(end, Conclude)
+    assert isinstance(end.error, APITimeoutError)
+    assert turn.ended(0, None, 8) == []
+    assert turn.begin(8) == [Start(1, 1)]
 
 
 def test_when_the_first_fails_the_hedge_goes_on_alone() -> None:
@@ -241,13 +363,13 @@ def test_the_first_token_of_the_whole_turn_has_a_limit() -> None:
 def test_a_winner_that_is_cut_can_be_followed_by_the_rest() -> None:
     turn = Race(range(3), Limits(attempt=5, first_token_by=7), started_at=0, hedge_delay=1.0)
     turn.begin(0)
-    turn.useful(0)
+    turn.useful(0, 0)
     cut = APIConnectionError("cut")
     assert turn.ended(0, cut, 20) == [Conclude(cut)]
     assert turn.left == 2
     assert turn.begin(20) == [Start(1, 1)]
     assert turn.due() == 25  # neither the hedge nor the limit on the first token counts any more
-    assert turn.useful(1) == [Win(1)]
+    assert turn.useful(1, 0) == [Win(1)]
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.booleans())
@@ -283,9 +405,9 @@ def test_any_course_of_events_ends_and_wins_at_most_once(
         event = dice.choice(["tick", "useful", "ended", "thought"])
         attempt = dice.choice(sorted(running)) if running else 0
         if event == "useful":
-            do(turn.useful(attempt))
+            do(turn.useful(attempt, now))
         elif event == "thought":
-            do(turn.thought(attempt, now))
+            turn.progressed(attempt, now)
         elif event == "ended" and attempt in running:
             running.discard(attempt)
             do(turn.ended(attempt, dice.choice([None, APIError("x"), RefusalError("x")]), now))
@@ -330,13 +452,21 @@ def test_when_there_is_a_hedge() -> None:
     assert Gate(Hedge(delay=0.7, max_share=0)).delay(quick, all_available=True) is None
 
 
+def test_many_turns_at_once_share_the_cap() -> None:
+    gate = Gate(Hedge(delay=1.0, max_share=0.08, window=200))
+    for _ in range(1000):
+        gate.turned()
+    assert sum(gate.take() for _ in range(50)) == 8
+
+
 @given(st.lists(st.booleans(), min_size=200, max_size=600), st.sampled_from([0.02, 0.08, 0.5]))
 def test_the_share_of_hedges_stays_below_the_cap(wanted: list[bool], share: float) -> None:
     gate = Gate(Hedge(delay=1.0, max_share=share))
     hedged = 0
     for wants in wanted:
         hedges = wants and gate.delay(Pace(10), all_available=True) is not None
-        gate.turned(hedged=hedges)
+        hedges = hedges and gate.take()
+        gate.turned()
         hedged += hedges
     assert hedged <= share * len(wanted) + 1
 
@@ -362,7 +492,15 @@ def test_bad_hedges_are_refused(bad: dict[str, float]) -> None:
         ("The capital of Fra", "Fra" + "nce is", "nce is"),
         ("one two", "three", "three"),
         ("one two", "", ""),
-        ("ab", "abc", "abc"),  # too short to be more than chance
+        ("ab", "abc", "c"),
+        ("he ab", "abc", "abc"),  # too short to be more than chance
+        ("I", "I think so.", " think so."),
+        ("the capital of France", "The capital of France is Paris.", " is Paris."),
+        ("The capital of France", "\u201cof France is Paris.", " is Paris."),
+        ("法国的首都是", "首都是巴黎。", "巴黎。"),
+        ("ฝรั่งเศสมีเมืองหลวงคือ", "เมืองหลวงคือปารีส", "ปารีส"),
+        ("Well (as they say)", "they say) it is", " it is"),
+        ("I like 👩‍👩‍👧", "like 👩‍👩‍👧 very much", " very much"),
         ("yes yes yes", "yes yes yes yes", " yes"),
         ("Hello there", "... there you are", " you are"),
         ("", "all of it", "all of it"),
@@ -373,6 +511,32 @@ def test_repetitions_are_dropped_for_any_cut(said: str, then: str, rest: str) ->
         overlap = Overlap(said)
         got = overlap.feed(then[:cut]) + overlap.feed(then[cut:]) + overlap.close()
         assert got == rest
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("", ""),
+        ("  ", ""),
+        ("one two three four five six seven ei", "three four five six seven ei"),
+        ("a" * 2000, "a" * 600),
+        ("我" * 40, "我" * 16),
+    ],
+)
+def test_the_last_words(said: str, words: str) -> None:
+    assert last_words(said) == words
+
+
+@given(st.text("abc 我是.", max_size=300), st.text("xyz 他", max_size=30))
+def test_who_begins_with_the_last_words_is_understood_wherever_the_cut_was(
+    said: str, then: str
+) -> None:
+    said = " ".join(said.split())
+    words = last_words(said)
+    hypothesis.assume(len(words) >= 3 and words[0].isalnum() and not then[:1].isspace())
+    overlap = Overlap(said)
+    got = "".join(overlap.feed(c) for c in words + then) + overlap.close()
+    assert got == then
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.integers(0, 40))

@@ -8,7 +8,7 @@ nothing itself; `rejoinder.testing.simulate_policy` drives the same code with in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -35,6 +35,7 @@ __all__ = [
     "Verdict",
     "Win",
     "after_failure",
+    "after_success",
     "judge",
     "may_probe",
     "order",
@@ -79,18 +80,26 @@ class Health:
         state: ``closed`` (it is asked), ``open`` (it rests until `until`), ``half_open`` (one probe
             is on its way, and is given up at `until`).
         until: wall time.
-        failures: failures in a row that opened the breaker.
+        failures: failures in a row that opened the breaker. A probe that succeeds closes it and
+            leaves the count, so that a model that only answers probes rests longer each time.
         reason: what the last of them was, in a few words.
+        since: when it was opened, or closed again (wall time).
     """
 
     state: Literal["closed", "open", "half_open"] = "closed"
     until: float = 0.0
     failures: int = 0
     reason: str = ""
+    since: float = 0.0
 
     @property
     def available(self) -> bool:
         return self.state == "closed"
+
+    @property
+    def untroubled(self) -> bool:
+        """Nothing is left that a success could mend."""
+        return self.state == "closed" and not self.failures
 
 
 HEALTHY = Health()
@@ -142,39 +151,68 @@ def after_failure(
     now: float,
     jitter: float,
     options: BreakerOptions,
+    started: float = math.inf,
 ) -> Health:
-    """The health after a failure. `jitter` is a random number in [0, 1)."""
+    """The health after a failure.
+
+    Args:
+        jitter: a random number in [0, 1).
+        started: when the call that failed was made. What was asked before the model came back says
+            nothing about it.
+    """
     if not verdict.trips:
         return health
-    if health.state == "open" and health.until > now:
-        # Somebody else has noticed the same outage already: one outage counts once.
+    if health.state == "closed" and started < health.since <= now:
+        return health
+    spread = 1 + options.jitter * jitter
+    # A rest of 0 s would make every turn a probe.
+    rest = None if not verdict.rest else verdict.rest * spread
+    if health.state == "open" and now < health.until and not _clock_was_set_back(health, now):
+        # Somebody else has noticed the same outage already: one outage counts once. But a provider
+        # that says for how long knows better.
+        if rest is not None and now + rest > health.until:
+            return replace(health, until=now + rest, reason=reason)
         return health
     failures = health.failures + 1
-    if verdict.rest is not None:
-        rest = verdict.rest
-    else:
+    if rest is None:
         # 2 ** 1024 is no float; no rest is that long.
         power = options.factor ** min(failures - 1, 64)
-        rest = min(options.cooldown * power, options.max_cooldown)
-    rest += rest * options.jitter * jitter
-    return Health("open", now + rest, failures, reason)
+        rest = min(options.cooldown * power, options.max_cooldown) * spread
+    return Health("open", now + rest, failures, reason, now)
+
+
+def after_success(health: Health, *, started: float, now: float, probe: bool = False) -> Health:
+    """The health after an answer to a call that was made at `started`."""
+    if health.state == "closed":
+        return health if probe or not health.failures else replace(health, failures=0)
+    if not probe and started < health.since <= now:
+        return health  # it was asked before the outage: a long reply comes to its end
+    return Health("closed", 0.0, health.failures if probe else 0, "", now)
 
 
 def may_probe(health: Health, now: float) -> bool:
     """Whether a probe may go out now: the rest is over, or the last probe was given up."""
-    return health.state != "closed" and health.until <= now
+    return health.state != "closed" and (health.until <= now or _clock_was_set_back(health, now))
 
 
 def probing(health: Health, now: float, options: BreakerOptions) -> Health:
     """The health while a probe is on its way."""
-    return replace(health, state="half_open", until=now + options.probe_timeout)
+    since = min(health.since, now)  # the clock may have been set back
+    return replace(health, state="half_open", until=now + options.probe_timeout, since=since)
+
+
+def _clock_was_set_back(health: Health, now: float) -> bool:
+    """Then what is written as a moment soon may be hours away."""
+    return now < health.since - 1.0
 
 
 def order(healths: Sequence[Health]) -> tuple[list[int], bool]:
     """Whom to ask, first one first, and whether they are asked although all of them rest: when
-    nobody is available, asking is better than silence."""
+    nobody is available, asking is better than silence. Then those come first that failed less."""
     available = [index for index, health in enumerate(healths) if health.available]
-    return (available, False) if available else (list(range(len(healths))), True)
+    if available:
+        return available, False
+    return sorted(range(len(healths)), key=lambda index: healths[index].failures), True
 
 
 # -- one turn ------------------------------------------------------------------------------------
@@ -231,6 +269,7 @@ class Limits:
 
     attempt: float
     first_token_by: float = math.inf
+    next_token: float = math.inf
     thinking_is_progress: bool = True
 
 
@@ -241,15 +280,20 @@ class _Attempt:
     running: bool = True
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Race:
-    """One turn, from the first attempt to the first useful word, and again if that one is cut.
+    """One turn, from the first attempt to the end of the winner, and again if that one is cut.
 
     Attributes:
         candidates: numbers of the models, in the order in which they are asked.
         hedge_delay: after so many seconds of silence the next one is asked beside the first.
         empty_is_fine: an empty answer is an answer: it follows a tool output, or continues a reply
             of which only the end mark was missing.
+        may_hedge: asked at the moment when a hedge would start.
     """
 
     candidates: Sequence[int]
@@ -257,14 +301,18 @@ class Race:
     started_at: float
     hedge_delay: float | None = None
     empty_is_fine: bool = False
+    may_hedge: Callable[[], bool] = _always
     failures: list[Failure] = field(default_factory=list[Failure])
     winner: int | None = None
     hedged: bool = False
     over: bool = False
     _attempts: list[_Attempt] = field(default_factory=list[_Attempt])
-    _next: int = 0
+    _waiting: list[int] = field(default_factory=list[int])
     _spoken: bool = False
     _hedge_at: float = math.inf
+
+    def __post_init__(self) -> None:
+        self._waiting = list(self.candidates)
 
     # -- events: each returns what is to be done, in order ----------------------------------------
 
@@ -275,22 +323,27 @@ class Race:
             self._hedge_at = now + self.hedge_delay
         return actions
 
-    def thought(self, attempt: int, now: float) -> list[Action]:
-        """An attempt showed that it is thinking."""
-        if self.limits.thinking_is_progress:
-            self._attempts[attempt].progress_at = now
-        return []
+    def progressed(self, attempt: int, at: float) -> None:
+        """An attempt gave a sign at that moment that it is at work: it showed that it thinks, or
+        sent part of a tool call, or, as the winner, said something. Need not be told before the
+        next `tick`."""
+        if self.limits.thinking_is_progress or attempt == self.winner:
+            told = self._attempts[attempt]
+            told.progress_at = max(told.progress_at, at)
 
-    def useful(self, attempt: int) -> list[Action]:
+    def useful(self, attempt: int, now: float) -> list[Action]:
         """An attempt said its first text or made its first tool call."""
         if self.winner is not None or self.over or not self._attempts[attempt].running:
             return []
         self.winner = attempt
+        self._attempts[attempt].progress_at = now
         self._spoken = True
         self._hedge_at = math.inf
         losers = [i for i, other in enumerate(self._attempts) if other.running and i != attempt]
         for loser in losers:
             self._attempts[loser].running = False
+        # They have not failed: should this one be cut, they can be asked again.
+        self._waiting[:0] = [self._attempts[loser].candidate for loser in losers]
         return [Win(attempt), *(Cancel(loser, lost=True) for loser in losers)]
 
     def ended(self, attempt: int, error: BaseException | None, now: float) -> list[Action]:
@@ -315,8 +368,10 @@ class Race:
     def tick(self, now: float) -> list[Action]:
         """Time has passed. To be called at `due`, and harmless at any other moment."""
         actions: list[Action] = []
-        if self.over or self.winner is not None:
+        if self.over:
             return actions
+        if self.winner is not None:
+            return self._watch_winner(self.winner, now)
         if now >= self._first_token_at():
             error = APITimeoutError(
                 f"nothing was said within the {self.limits.first_token_by:g} s of the whole turn"
@@ -336,15 +391,17 @@ class Race:
                 actions += self._failed(attempt, error, now)
         if now >= self._hedge_at and not self.over:
             self._hedge_at = math.inf
-            if self._next < len(self.candidates):
+            if self._waiting and self.may_hedge():
                 self.hedged = True
                 actions += self._ask_next(now, hedge=True)
         return actions
 
     def due(self) -> float:
         """When to call `tick` next (loop time); infinite if there is nothing to wait for."""
-        if self.over or self.winner is not None:
+        if self.over:
             return math.inf
+        if self.winner is not None:
+            return self._attempts[self.winner].progress_at + self.limits.next_token
         moments = [a.progress_at + self.limits.attempt for a in self._attempts if a.running]
         moments.append(self._hedge_at)
         moments.append(self._first_token_at())
@@ -352,8 +409,8 @@ class Race:
 
     @property
     def left(self) -> int:
-        """How many candidates have not been asked yet."""
-        return len(self.candidates) - self._next
+        """How many candidates can still be asked."""
+        return len(self._waiting)
 
     def only_empty(self) -> bool:
         """Whether all who were asked answered, and said nothing."""
@@ -364,11 +421,20 @@ class Race:
     def _first_token_at(self) -> float:
         return math.inf if self._spoken else self.started_at + self.limits.first_token_by
 
+    def _watch_winner(self, winner: int, now: float) -> list[Action]:
+        attempt = self._attempts[winner]
+        if now < attempt.progress_at + self.limits.next_token:
+            return []
+        error = APITimeoutError(f"no further output within {self.limits.next_token:g} s")
+        attempt.running = False
+        self.winner = None
+        self.failures.append(Failure(attempt.candidate, error))
+        return [Cancel(winner, lost=False, error=error), Conclude(error)]
+
     def _ask_next(self, now: float, *, hedge: bool = False) -> list[Action]:
-        if self._next >= len(self.candidates):
+        if not self._waiting:
             return self._conclude(exhausted=True)
-        candidate = self.candidates[self._next]
-        self._next += 1
+        candidate = self._waiting.pop(0)
         self._attempts.append(_Attempt(candidate, progress_at=now))
         return [Start(len(self._attempts) - 1, candidate, hedge)]
 

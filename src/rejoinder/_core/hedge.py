@@ -102,7 +102,8 @@ class Gate:
         self._credit = 1.0 if options.max_share else 0.0
 
     def delay(self, pace: Pace, *, all_available: bool) -> float | None:
-        """After how much silence to hedge the turn that begins now; ``None``: not at all.
+        """After how much silence to hedge the turn that begins now; ``None``: not at all. When that
+        time has come, `take` has the last word: others may have hedged meanwhile.
 
         While a model is known to be down there is no hedging: its load is on the others already.
         """
@@ -115,8 +116,15 @@ class Gate:
             return None
         return max(pace.percentile(options.percentile), options.min_delay)
 
-    def turned(self, *, hedged: bool) -> None:
+    def take(self) -> bool:
+        """Spend what a hedge costs, if there is enough left."""
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    def turned(self) -> None:
         """A turn is over."""
         options = self.options
         most = max(1.0, options.max_share * options.window / 2)
-        self._credit = min(most, self._credit + options.max_share) - hedged
+        self._credit = min(most, self._credit + options.max_share)

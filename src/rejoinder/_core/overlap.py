@@ -6,18 +6,47 @@ holds its first words back until it is clear how far they repeat, and passes on 
 
 from __future__ import annotations
 
-__all__ = ["Overlap", "whitespace_tail"]
+import re
+
+__all__ = ["Overlap", "last_words", "whitespace_tail"]
 
 _REACH = 600
 """Characters of the first speaker's text in which a repetition may begin."""
 _SHORTEST = 3
-"""A repetition of fewer characters is chance."""
+"""A repetition of fewer characters is chance, unless all that was said is repeated."""
+_BEFORE = " \n\t.\u2026\"'`*_\u2018\u201c\u201e\u00ab"
+"""What may stand before a repetition, and goes with it."""
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese, Yi."""
+_LAST_WORDS = 6
+_LAST_CHARACTERS = 16
 
 
 def whitespace_tail(text: str) -> tuple[str, str]:
     """`text` without the white space at its end, and that white space."""
     stripped = text.rstrip()
     return stripped, text[len(stripped) :]
+
+
+def last_words(text: str) -> str:
+    """The last few words of `text`, from the start of a word on."""
+    words = text[-_REACH:].split()[-_LAST_WORDS:]
+    last = " ".join(words)
+    found = list(_UNSPACED.finditer(last))
+    if found and len(last) > _LAST_CHARACTERS:
+        late = [match.start() for match in found if match.start() >= len(last) - _LAST_CHARACTERS]
+        last = last[late[0] :] if late else last
+    return last
+
+
+def _fold(text: str) -> str:
+    """Without the difference between capital and small letters, at the same length."""
+    folded = text.lower()
+    if len(folded) == len(text):
+        return folded
+    return "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
 class Overlap:
@@ -39,14 +68,8 @@ class Overlap:
             self._decided = not tail
             return
         base, self._tail = whitespace_tail(said)
-        self._said = base[-_REACH:]
-        whole = len(base) <= _REACH
-        # A repetition begins at the start of a word, or at the very start.
-        self._starts = [
-            i
-            for i in range(len(self._said) - _SHORTEST + 1)
-            if not self._said[i].isspace() and (self._said[i - 1].isspace() if i else whole)
-        ]
+        self._said = _fold(base[-_REACH:])
+        self._starts = _starts(self._said, whole=len(base) <= _REACH)
         self._decided = not self._starts
         self._strip = self._decided and bool(self._tail)
 
@@ -75,14 +98,15 @@ class Overlap:
             while shared < min(len(held), len(tail)) and held[shared] == tail[shared]:
                 shared += 1
             return held[shared:]
-        words = held.lstrip(" \n\t.\u2026")
+        words = held.lstrip(_BEFORE)
+        folded = _fold(words)
         waiting = False
         repeated = 0
         for start in self._starts:
             rest = self._said[start:]
-            if words.startswith(rest):
+            if folded.startswith(rest):
                 repeated = max(repeated, len(rest))
-            elif rest.startswith(words):
+            elif rest.startswith(folded):
                 waiting = True
         if waiting and not final and len(held) <= 2 * _REACH:
             return ""
@@ -93,3 +117,17 @@ class Overlap:
             text = text.lstrip()
         self._strip = bool(self._tail) and not text
         return text
+
+
+def _starts(said: str, *, whole: bool) -> list[int]:
+    """Where in `said` a repetition may begin: at the very start, and at the start of a word."""
+    starts = [0] if whole and said else []
+    for i in range(1, len(said) - _SHORTEST + 1):
+        before, here = said[i - 1], said[i]
+        if here.isspace():
+            continue
+        if before.isspace() or (
+            here.isalnum() and (not before.isalnum() or _UNSPACED.match(here) is not None)
+        ):
+            starts.append(i)
+    return starts

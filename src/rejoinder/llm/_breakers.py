@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Protocol
@@ -19,7 +22,8 @@ logger = logging.getLogger("rejoinder")
 class HealthStore(Protocol):
     """Short texts by key, shared by processes. `rejoinder` brings one on SQLite; another one (on
     Redis, say) needs these two methods. Both raise any exception when the store is out of reach;
-    the health known to this process counts meanwhile."""
+    the health known to this process counts for the next seconds. They are called on the event loop,
+    so they have to be quick: keep a copy near at hand if the store is far away."""
 
     def read(self, keys: Sequence[str], /) -> list[str | None]: ...
 
@@ -28,15 +32,23 @@ class HealthStore(Protocol):
         ...
 
 
+_ALONE = 5.0
+"""Seconds to go on alone before a store that failed is asked again: it may freeze us each time."""
+
+
 class Breakers:
-    """Reads and changes the health of the models named by `keys`."""
+    """Reads and changes the health of the models named by `keys`. May be used by several threads."""
 
     def __init__(
         self, keys: Sequence[str], shared: str | os.PathLike[str] | HealthStore | None
     ) -> None:
         self._keys = list(keys)
         self._known: dict[str, Health] = dict.fromkeys(keys, HEALTHY)
+        self._own: set[str] = set()
+        """Whose health could not be written: what the store says of them is out of date."""
+        self._alone_until = -math.inf
         self._complained = False
+        self._lock = threading.RLock()
         self._store: HealthStore | None
         if isinstance(shared, str | os.PathLike):
             from rejoinder.transport._store_sqlite import SqliteStore
@@ -46,45 +58,64 @@ class Breakers:
         else:
             self._store = shared
 
+    def known(self, key: str) -> Health:
+        """The health of a model as it was last read."""
+        return self._known[key]
+
     def read(self) -> list[Health]:
         """The health of all models, in the order of their keys."""
-        if self._store is not None:
+        store = self._reachable()
+        if store is not None:
             try:
-                for key, text in zip(self._keys, self._store.read(self._keys), strict=True):
-                    if text is not None:
-                        self._known[key] = _decode(text)
+                texts = store.read(self._keys)
+                for key, text in zip(self._keys, texts, strict=True):
+                    if key not in self._own:
+                        self._known[key] = HEALTHY if text is None else _decode(text)
             except Exception as error:
-                self._complain(error)
+                self._out_of_reach(error)
+            else:
+                self._complained = False
         return [self._known[key] for key in self._keys]
 
     def change(self, key: str, step: Callable[[Health], Health]) -> tuple[Health, Health]:
         """Replace the health of a model by what `step` makes of it; returns it before and after."""
-        if self._store is not None:
-            before = after = HEALTHY
+        with self._lock:
+            store = self._reachable()
+            if store is not None:
+                changed: tuple[Health, Health] | None = None
 
-            def replace(text: str | None) -> str | None:
-                nonlocal before, after
-                before = HEALTHY if text is None else _decode(text)
-                after = step(before)
-                return None if after == before else json.dumps(asdict(after))
+                def replace(text: str | None) -> str | None:
+                    nonlocal changed
+                    before = HEALTHY if text is None else _decode(text)
+                    after = step(before)
+                    changed = before, after
+                    return None if after == before else json.dumps(asdict(after))
 
-            try:
-                self._store.update(key, replace)
-            except Exception as error:
-                self._complain(error)
-            else:
-                self._known[key] = after
-                return before, after
-        before = self._known[key]
-        after = self._known[key] = step(before)
-        return before, after
+                try:
+                    store.update(key, replace)
+                except Exception as error:
+                    self._out_of_reach(error)
+                else:
+                    if changed is not None:
+                        self._own.discard(key)
+                        self._known[key] = changed[1]
+                        return changed
+            if self._store is not None:
+                self._own.add(key)
+            before = self._known[key]
+            after = self._known[key] = step(before)
+            return before, after
 
     def close(self) -> None:
         close = getattr(self._store, "close", None)
         if close is not None:
             close()
 
-    def _complain(self, error: Exception) -> None:
+    def _reachable(self) -> HealthStore | None:
+        return None if time.monotonic() < self._alone_until else self._store
+
+    def _out_of_reach(self, error: Exception) -> None:
+        self._alone_until = time.monotonic() + _ALONE
         if not self._complained:
             self._complained = True
             logger.error("the shared state of breakers is out of reach, going on alone: %s", error)

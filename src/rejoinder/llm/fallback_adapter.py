@@ -14,13 +14,12 @@ import logging
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rejoinder import _stamps
-from rejoinder._aio import cancel_and_wait
 from rejoinder._core.candidates import (
     Action,
     BreakerOptions,
@@ -33,6 +32,7 @@ from rejoinder._core.candidates import (
     Start,
     Win,
     after_failure,
+    after_success,
     judge,
     may_probe,
     order,
@@ -41,13 +41,13 @@ from rejoinder._core.candidates import (
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.hedge import Gate, Hedge, Pace
 from rejoinder._core.meter import estimate_tokens
-from rejoinder._core.overlap import Overlap, whitespace_tail
+from rejoinder._core.overlap import Overlap, last_words, whitespace_tail
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.llm._breakers import Breakers, HealthStore
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.metrics import LLMMetrics, Metadata
-from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr
+from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr, is_given
 
 if TYPE_CHECKING:
     from rejoinder.llm.tool_context import ToolChoice
@@ -69,9 +69,18 @@ DEFAULT_FALLBACK_API_CONNECT_OPTIONS = APIConnectOptions(max_retry=0, timeout=10
 OnCut = Literal["stop", "restart", "resume"]
 
 _CONTINUE = (
-    "Your previous reply was cut off after these words. Continue it from exactly where it stops. "
-    "Do not repeat any of it, do not comment on the interruption."
+    "Your previous reply was cut off. Continue it from exactly where it stops, in the same language, "
+    "and do not comment on the interruption. To show where you take it up, begin with its last "
+    "words, exactly as they are here, without quotation marks: {last}"
 )
+
+_HELD = 256
+"""Chunks that are held back as they are, before the first useful one; of more, the content."""
+_SEEING_OFF = 0.02
+"""Seconds that the end of a turn waits for attempts that were cancelled: enough for all that close
+their connections in order, and too short to be heard."""
+_CLOSING = 0.8
+"""The same, when the consumer closes the stream; less than what that may take."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class TurnBudget:
         first_token_by: seconds from the call of `chat` to the first text or tool call of any model.
             ``None``: no other limit than `attempt_timeout` for each model.
         next_token_within: seconds between two outputs of the model that speaks. ``None``: the
-            adapter's `attempt_timeout`.
+            adapter's `attempt_timeout`; 0: no limit.
         done_by: seconds from the call of `chat` to the end of the reply. ``None``: no limit.
         max_extra_tokens: tokens that may be spent on words nobody hears, or hears twice: on hedges
             that lose, and on restarting or resuming a reply that was cut. Estimated from the lengths
@@ -105,7 +114,7 @@ class TurnBudget:
     def __post_init__(self) -> None:
         for name in ("first_token_by", "next_token_within", "done_by", "max_extra_tokens"):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and not value >= 0:
                 raise ValueError(f"TurnBudget.{name}: expected at least 0, got {value!r}")
         if (
             self.first_token_by is not None
@@ -132,8 +141,9 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
     Args:
         llm: the models, the preferred one first. They stay yours: `aclose` of the adapter does not
             close them. The same model given twice is asked twice, and rests as one.
-        attempt_timeout: seconds that each model has for its first text or tool call. Keep-alives,
-            role-only, empty and usage-only chunks do not count.
+        attempt_timeout: seconds that each model has for its first text or tool call; 0: no limit.
+            Keep-alives, role-only, empty, blank and usage-only chunks do not count. While a model
+            shows that it thinks, or sends the arguments of a tool call, the time starts anew.
         max_retry_per_llm: further attempts with the same model before the next one is asked.
         retry_interval: seconds between them.
         retry_on_chunk_sent: when a model fails in mid-reply, go on with the next one, whose whole
@@ -184,10 +194,13 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
             raise ValueError(
                 f"FallbackAdapter.on_cut: expected 'stop', 'restart' or 'resume', got {on_cut!r}"
             )
-        if attempt_timeout < 0:
-            raise ValueError(
-                f"FallbackAdapter.attempt_timeout: expected at least 0, got {attempt_timeout!r}"
-            )
+        for name, value in (
+            ("attempt_timeout", attempt_timeout),
+            ("max_retry_per_llm", max_retry_per_llm),
+            ("retry_interval", retry_interval),
+        ):
+            if not value >= 0:
+                raise ValueError(f"FallbackAdapter.{name}: expected at least 0, got {value!r}")
         super().__init__()
         self._llm_instances = llm
         self._attempt_timeout = attempt_timeout
@@ -203,6 +216,8 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         self._gate = None if hedge is None else Gate(hedge)
         self._paces = {key: Pace(200 if hedge is None else hedge.window) for key in self._keys}
         self._probes: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._listening = True
         self._speaking: LLM[Any] | None = None
         for model in llm:
             model.on("metrics_collected", self._on_metrics)
@@ -221,6 +236,14 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         return (
             super().metrics_metadata if self._speaking is None else self._speaking.metrics_metadata
         )
+
+    @property
+    def continues_prefill(self) -> bool:
+        """Whether all of the models do."""
+        return all(model.continues_prefill for model in self._llm_instances)
+
+    def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
+        return all(model._continues(extra_kwargs) for model in self._llm_instances)
 
     @property
     def llms(self) -> Sequence[LLM[Any]]:
@@ -254,18 +277,28 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
     def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Prewarm all models: the one that has to step in should not be the slow one."""
         for model in self._llm_instances:
-            if loop is None:
-                model.prewarm()
-            else:
-                model.prewarm(loop=loop)
+            try:
+                if loop is None:
+                    model.prewarm()
+                else:
+                    model.prewarm(loop=loop)
+            except Exception as error:
+                logger.debug("prewarming %s failed: %s", model.label, error)
 
     async def aclose(self) -> None:
-        """End replies and probes that still run, and let go of the models, which stay open."""
+        """End replies and probes that still run, and let go of the models, which stay open. The
+        adapter can still be used; it only does not report their metrics any more."""
+        loop = asyncio.get_running_loop()
+        for probe in self._probes:
+            if probe.get_loop() is loop:
+                probe.cancel()
+        leaving = [t for t in (*self._probes, *self._leaving) if t.get_loop() is loop]
+        await asyncio.gather(super().aclose(), _gone(leaving, timeout=1.0))
+        for task in leaving:
+            task.cancel()  # whoever still clings has had the time to close in order
+        self._listening = False
         for model in self._llm_instances:
             model.off("metrics_collected", self._on_metrics)
-        await super().aclose()
-        probes = [probe for probe in self._probes if probe.get_loop() is asyncio.get_running_loop()]
-        await cancel_and_wait(*probes, timeout=1.0)
         self._breakers.close()
 
     # -- health ------------------------------------------------------------------------------
@@ -283,28 +316,46 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
             model = self._llm_instances[index]
             self.emit("llm_availability_changed", AvailabilityChangedEvent(model, available))
 
-    def _failed(self, index: int, error: BaseException) -> None:
+    def _failed(self, index: int, error: BaseException, started: float = math.inf) -> None:
+        """A call that was made at `started` (wall time) has failed."""
         verdict = judge(error)
         if not verdict.trips:
             return
         now = _stamps.wall_now()
-        _, after = self._breakers.change(
-            self._keys[index],
+        self._change(
+            index,
             lambda health: after_failure(
                 health,
                 verdict,
-                reason=f"{type(error).__name__}: {error}"[:200],
+                reason=_in_a_word(error),
                 now=now,
                 jitter=random.random(),  # noqa: S311  spreads rests, hides nothing
                 options=self._breaker_options,
+                started=started,
             ),
         )
-        self._announce(index, after.available)
 
-    def _succeeded(self, index: int) -> None:
-        if not self._available[self._keys[index]]:
-            _, after = self._breakers.change(self._keys[index], lambda _: Health())
-            self._announce(index, after.available)
+    def _succeeded(self, index: int, started: float, *, probe: bool = False) -> None:
+        """A call that was made at `started` (wall time) was answered."""
+        if self._breakers.known(self._keys[index]).untroubled:
+            return
+        now = _stamps.wall_now()
+        self._change(
+            index, lambda health: after_success(health, started=started, now=now, probe=probe)
+        )
+
+    def _change(self, index: int, step: Callable[[Health], Health]) -> bool:
+        """Take a step in the health of a model; returns whether it was one."""
+        before, after = self._breakers.change(self._keys[index], step)
+        self._announce(index, after.available)
+        return before != after
+
+    def _see_off(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Keep hold of attempts that were cancelled until they are gone."""
+        for task in tasks:
+            if not task.done():
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
 
     # -- probes ------------------------------------------------------------------------------
 
@@ -315,11 +366,10 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         for index, health in enumerate(healths):
             if not may_probe(health, now):
                 continue
-            before, after = self._breakers.change(
-                self._keys[index],
+            if self._change(
+                index,
                 lambda health: probing(health, now, options) if may_probe(health, now) else health,
-            )
-            if before != after:
+            ):
                 probe = asyncio.create_task(
                     self._probe(index), name=f"probe {self._llm_instances[index].label}"
                 )
@@ -329,9 +379,11 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
     async def _probe(self, index: int) -> None:
         """Ask for one word, and hear whether the model speaks."""
         timeout = self._breaker_options.probe_timeout
+        started = _stamps.wall_now()
         question = ChatContext.empty()
         question.add_message(role="user", content="Say: ok")
         child = _Child(self, index, purpose="probe")
+        _CHILD.set(child)
         try:
             async with asyncio.timeout(timeout):
                 stream = child.ask(
@@ -345,14 +397,25 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
                             break
         except TimeoutError:
             self._failed(index, APITimeoutError(f"the probe got no answer within {timeout:g} s"))
+        except asyncio.CancelledError:
+            # Somebody else may try at once.
+            self._change(
+                index,
+                lambda health: (
+                    dataclasses.replace(health, until=_stamps.wall_now())
+                    if health.state == "half_open"
+                    else health
+                ),
+            )
+            raise
         except Exception as error:
             verdict = judge(error)
             if verdict.trips:
                 self._failed(index, error)
             else:  # it is up, whatever it thinks of the question
-                self._succeeded(index)
+                self._succeeded(index, started, probe=True)
         else:
-            self._succeeded(index)
+            self._succeeded(index, started, probe=True)
         finally:
             child.settle(question)
 
@@ -360,7 +423,9 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
 
     def _on_metrics(self, metrics: LLMMetrics) -> None:
         child = _CHILD.get()
-        if child is not None and child.adapter is self:
+        while child is not None and child.adapter is not self:
+            child = child.asked_by  # an adapter among the models has attempts of its own
+        if child is not None:
             child.report(metrics)
         else:  # somebody asked the model directly
             self.emit("metrics_collected", metrics)
@@ -384,29 +449,93 @@ class _Child:
         self.index = index
         self.llm = adapter._llm_instances[index]
         self.purpose: Literal["reply", "hedge", "probe"] | None = purpose
-        self._report: LLMMetrics | None = None
+        self.asked_by = _CHILD.get()
+        self.chat_ctx: ChatContext | None = None
         self.stream: LLMStream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.held: list[ChatChunk] = []
         self.overlap: Overlap | None = None
         self.started_at = 0.0
-        self.measured = False
+        self.started_wall = _stamps.wall_now()
+        self.gone = False
+        """Cancelled: whatever it still does, the turn goes on without it."""
+        self.heard_at = -math.inf
+        """The last chunk of the winner, the last thinking of the others."""
+        self.blank_at = -math.inf
+        """The last text that was nothing but white space."""
+        self._reports: list[LLMMetrics] = []
+        self._measured = False
+        self._settled = False
+        self._held: list[ChatChunk] = []
+        self._more_thinking: list[str] = []
+        self._more_usage: ChatChunk | None = None
 
-    def ask(self, **arguments: Any) -> LLMStream:
-        token = _CHILD.set(self)
-        try:
-            self.stream = self.llm.chat(**arguments)
-        finally:
-            _CHILD.reset(token)
+    def ask(self, *, chat_ctx: ChatContext, **arguments: Any) -> LLMStream:
+        self.chat_ctx = chat_ctx
+        self.stream = self.llm.chat(chat_ctx=chat_ctx, **arguments)
         return self.stream
+
+    # -- what is held back -------------------------------------------------------------------
+
+    def hold(self, chunk: ChatChunk) -> None:
+        """Keep a chunk until it is known whether anybody hears this model. Somebody who thinks, or
+        announces himself, without end must not fill the memory."""
+        if len(self._held) < _HELD:
+            self._held.append(chunk)
+            return
+        if chunk.usage is not None:
+            self._more_usage = chunk
+        delta = chunk.delta
+        if delta is None:
+            return
+        if delta.content or delta.tool_calls or delta.extra:
+            self._pour()
+            self._held.append(chunk)
+        elif delta.thinking:
+            self._more_thinking.append(delta.thinking)
+
+    def release(self) -> list[ChatChunk]:
+        self._pour()
+        if self._more_usage is not None and self._more_usage not in self._held:
+            self._held.append(self._more_usage)
+        held, self._held = self._held, []
+        return held
+
+    def _pour(self) -> None:
+        if self._more_thinking:
+            thinking = "".join(self._more_thinking)
+            self._more_thinking = []
+            self._held.append(
+                ChatChunk(
+                    id=self._held[-1].id, delta=ChoiceDelta(role="assistant", thinking=thinking)
+                )
+            )
+
+    # -- signs of life -----------------------------------------------------------------------
+
+    def working_at(self, *, winner: bool) -> float:
+        """When it last gave a sign that it is at work; only its stream sees the parts of a tool
+        call."""
+        stream = self.stream
+        if isinstance(stream, FallbackLLMStream):
+            return max(self.heard_at, stream._working_at())
+        meter = getattr(stream, "_meter", None)
+        inside = None if meter is None else meter.progress_at
+        if inside is None or (not winner and inside <= self.blank_at):
+            return self.heard_at
+        return max(self.heard_at, inside)
+
+    # -- what it costs -----------------------------------------------------------------------
 
     def report(self, metrics: LLMMetrics) -> None:
         """The model says what the attempt cost: passed on as soon as it is known what for."""
-        self.measured = True
+        if self._settled:
+            return  # it took too long to say so: an estimate went out
+        if metrics.purpose != "probe":
+            self._measured = True
         if self.purpose is None:
-            self._report = metrics
+            self._reports.append(metrics)
             return
-        if self.purpose != "reply":
+        if self.purpose != "reply" and metrics.purpose == "reply":
             metrics = metrics.model_copy(update={"purpose": self.purpose})
         self.adapter.emit("metrics_collected", metrics)
 
@@ -414,15 +543,17 @@ class _Child:
         """It is known what the attempt was for."""
         if self.purpose is None:
             self.purpose = purpose
-            metrics, self._report = self._report, None
-            if metrics is not None:
+            reports, self._reports = self._reports, []
+            for metrics in reports:
                 self.report(metrics)
 
     def settle(self, chat_ctx: ChatContext) -> None:
         """See to it that what nobody heard is accounted for, if only by an estimate."""
-        if self.measured or self.stream is None or self.purpose in (None, "reply"):
+        if self._measured or self.stream is None or self.purpose in (None, "reply"):
             return
-        self.measured = True
+        if not self.adapter._listening:
+            return
+        self._measured = self._settled = True
         tokens = estimate_tokens(chat_ctx.items)
         names = self.llm.metrics_metadata
         self.adapter.emit(
@@ -431,9 +562,7 @@ class _Child:
                 label=self.llm.label,
                 request_id="",
                 timestamp=_stamps.wall_now(),
-                duration=max(0.0, asyncio.get_running_loop().time() - self.started_at)
-                if self.started_at
-                else 0.0,
+                duration=max(0.0, _stamps.wall_now() - self.started_wall),
                 ttft=-1.0,
                 cancelled=True,
                 completion_tokens=0,
@@ -469,11 +598,10 @@ class FallbackLLMStream(LLMStream):
         self._adapter = llm
         # A later model must get what the first one got, whatever has been said meanwhile.
         self._history = chat_ctx.copy()
-        self._request = {
-            "parallel_tool_calls": parallel_tool_calls,
-            "tool_choice": tool_choice,
-            "extra_kwargs": extra_kwargs,
-        }
+        self._offered = list(tools)
+        self._parallel_tool_calls = parallel_tool_calls
+        self._tool_choice = tool_choice
+        self._extra_kwargs = dict(extra_kwargs) if is_given(extra_kwargs) else extra_kwargs
         self._children: list[_Child] = []
         self._winner: _Child | None = None
         self._first: _Child | None = None
@@ -482,18 +610,24 @@ class FallbackLLMStream(LLMStream):
         self._extra_tokens = 0
         self._resuming = False
         budget = llm._budget
+        next_token = budget.next_token_within
+        if next_token is None:
+            next_token = conn_options.between_outputs
         self._child_options = dataclasses.replace(
             conn_options,
             max_retry=llm._max_retry_per_llm,
             timeout=llm._attempt_timeout,
             retry_interval=llm._retry_interval,
             first_output=None,
-            between_outputs=budget.next_token_within,
+            between_outputs=next_token,
             total=None,
         )
         self._limits = Limits(
             attempt=_patience(llm),
-            first_token_by=min(_or_inf(budget.first_token_by), _or_inf(conn_options.first_output)),
+            first_token_by=min(
+                _or_inf(budget.first_token_by), _or_inf(conn_options.first_output or None)
+            ),
+            next_token=(llm._attempt_timeout if next_token is None else next_token) or math.inf,
             thinking_is_progress=budget.thinking_is_progress,
         )
         total = min(_or_inf(budget.done_by), _or_inf(conn_options.total))
@@ -514,12 +648,16 @@ class FallbackLLMStream(LLMStream):
     def chat_ctx(self) -> ChatContext:
         """Of the model that spoke first; before that, what was given."""
         child = self._first
-        return self._chat_ctx if child is None or child.stream is None else child.stream.chat_ctx
+        if child is None or child.stream is None or child.stream.chat_ctx is child.chat_ctx:
+            return self._chat_ctx
+        return child.stream.chat_ctx
 
     @property
     def tools(self) -> list[Any]:
         child = self._first
-        return self._tools if child is None or child.stream is None else child.stream.tools
+        if child is None or child.stream is None or child.stream.tools == self._offered:
+            return self._tools
+        return child.stream.tools
 
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
         """The models report what they cost; the adapter adds nothing to it."""
@@ -543,6 +681,7 @@ class FallbackLLMStream(LLMStream):
             started_at=loop.time(),
             hedge_delay=delay,
             empty_is_fine=bool(items) and items[-1].type == "function_call_output",
+            may_hedge=self._may_hedge,
         )
         self._children = []
         self._timer: asyncio.TimerHandle | None = None
@@ -553,10 +692,33 @@ class FallbackLLMStream(LLMStream):
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            if self._over.done() and not self._over.cancelled():
+                self._over.exception()  # seen, also when a cancellation came first
             if adapter._gate is not None:
-                adapter._gate.turned(hedged=self._race.hedged)
+                adapter._gate.turned()
+            for child in self._children:
+                child.decide("reply")
+                if child.task is not None and not child.gone:
+                    child.gone = True
+                    child.task.cancel()
             tasks = [child.task for child in self._children if child.task is not None]
-            await cancel_and_wait(*tasks)  # each is bounded by the closing of its stream
+            adapter._see_off(tasks)
+            await _gone(tasks, timeout=_CLOSING if self._closing else _SEEING_OFF)
+
+    def _working_at(self) -> float:
+        """When any of the models that are being asked last gave a sign that it is at work."""
+        return max(
+            (
+                child.working_at(winner=child is self._winner)
+                for child in self._children
+                if not child.gone
+            ),
+            default=-math.inf,
+        )
+
+    def _may_hedge(self) -> bool:
+        gate = self._adapter._gate
+        return gate is not None and all(self._adapter._available.values()) and gate.take()
 
     # -- acting on decisions -----------------------------------------------------------------
 
@@ -583,7 +745,16 @@ class FallbackLLMStream(LLMStream):
 
     def _tick(self) -> None:
         self._timer = None
-        self._do(self._race.tick(asyncio.get_running_loop().time()))
+        now = asyncio.get_running_loop().time()
+        for attempt, child in enumerate(self._children):
+            if child is not self._winner:
+                at = child.working_at(winner=False)
+            elif self._paused or getattr(child.stream, "_paused", False):
+                at = now  # the consumer has enough to read: nothing is owed
+            else:
+                at = child.working_at(winner=True)
+            self._race.progressed(attempt, at)
+        self._do(self._race.tick(now))
 
     def _ask(self, start: Start) -> None:
         child = _Child(self._adapter, start.candidate)
@@ -596,35 +767,65 @@ class FallbackLLMStream(LLMStream):
         child.task = asyncio.create_task(
             self._listen(start.attempt, child), name=f"fallback {child.llm.label}"
         )
+        child.task.add_done_callback(self._listened)
+
+    def _listened(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._over.done():  # whatever broke, the turn has an end
+            self._over.set_exception(error)
 
     async def _listen(self, attempt: int, child: _Child) -> None:
         """Read one model's reply, and tell the race what it says."""
+        _CHILD.set(child)
         error: Exception | None = None
+        whole = False
         race = self._race
+        now = asyncio.get_running_loop().time
         try:
             stream = child.ask(
                 chat_ctx=self._history_for(child),
-                tools=self._tools,
+                tools=list(self._offered),
                 conn_options=self._child_options,
-                **self._request,
+                parallel_tool_calls=self._parallel_tool_calls,
+                tool_choice=self._tool_choice,
+                extra_kwargs=dict(self._extra_kwargs)
+                if is_given(self._extra_kwargs)
+                else self._extra_kwargs,
             )
             async with stream:
                 async for chunk in stream:
                     if self._winner is child:
+                        child.heard_at = now()
                         self._forward(child, chunk)
                         if self._event_ch.full:
-                            await self._event_ch.drained()
+                            await self._wait_for_consumer()
                         continue
-                    child.held.append(chunk)
+                    child.hold(chunk)
                     delta = chunk.delta
                     if delta is None:
                         continue
-                    if delta.content or delta.tool_calls:
-                        self._do(race.useful(attempt))
+                    if delta.tool_calls or (delta.content and not delta.content.isspace()):
+                        self._do(race.useful(attempt, now()))
+                    elif delta.content:
+                        child.blank_at = now()
                     elif delta.thinking:
-                        self._do(race.thought(attempt, asyncio.get_running_loop().time()))
+                        child.heard_at = now()
+                whole = True
+            task = getattr(stream, "_task", None)
+            if task is not None and task.done() and task.cancelled():
+                error = APIConnectionError(
+                    "the model's stream was cancelled, perhaps by its aclose"
+                )
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            error = APIConnectionError("the model's stream was cancelled by somebody else")
         except Exception as caught:
-            error = caught
+            if whole:  # it has answered; how it closes is its own affair
+                logger.warning("closing the stream of %s failed: %s", child.llm.label, caught)
+            else:
+                error = caught
         self._child_ended(attempt, child, error)
 
     def _win(self, child: _Child) -> None:
@@ -636,8 +837,7 @@ class FallbackLLMStream(LLMStream):
         adapter._speaking = child.llm
         took = asyncio.get_running_loop().time() - child.started_at
         adapter._paces[adapter._keys[child.index]].add(took)
-        held, child.held = child.held, []
-        for chunk in held:
+        for chunk in child.release():
             self._forward(child, chunk)
 
     def _forward(self, child: _Child, chunk: ChatChunk) -> None:
@@ -656,15 +856,17 @@ class FallbackLLMStream(LLMStream):
 
     def _child_ended(self, attempt: int, child: _Child, error: Exception | None) -> None:
         child.decide("reply")
-        if child is self._winner:
-            self._flush_overlap(child)
-        now = asyncio.get_running_loop().time()
+        if child.gone:
+            return  # it was cancelled, and went on nevertheless
         if error is None:
-            self._adapter._succeeded(child.index)
+            if child is self._winner:
+                self._flush_overlap(child)
+            if child is self._winner or self._race.empty_is_fine:
+                self._adapter._succeeded(child.index, child.started_wall)
         else:
             self._log(child, error)
-            self._adapter._failed(child.index, error)
-        self._do(self._race.ended(attempt, error, now))
+            self._adapter._failed(child.index, error, child.started_wall)
+        self._do(self._race.ended(attempt, error, asyncio.get_running_loop().time()))
 
     def _flush_overlap(self, child: _Child) -> None:
         rest = "" if child.overlap is None else child.overlap.close()
@@ -676,10 +878,11 @@ class FallbackLLMStream(LLMStream):
 
     def _cancel(self, cancel: Cancel) -> None:
         child = self._children[cancel.attempt]
+        child.gone = True
         if cancel.error is not None:
             child.decide("reply")
             self._log(child, cancel.error)
-            self._adapter._failed(child.index, cancel.error)
+            self._adapter._failed(child.index, cancel.error, child.started_wall)
         else:
             # Both asked, one is heard: this one's cost is the price of the hedge.
             child.decide("hedge")
@@ -714,11 +917,17 @@ class FallbackLLMStream(LLMStream):
         policy = adapter._on_cut
         if adapter._retry_on_chunk_sent and policy == "stop":
             policy = "append"
-        if self._called and policy == "resume":
+        if self._called and policy == "resume" and not judge(error).final:
             self._say({"event": "cut_after_tool_call", "reason": str(error)})
             self._over.set_result(None)
             return
-        if policy == "stop" or self._called or not self._race.left or not self._affordable():
+        if (
+            policy == "stop"
+            or self._called
+            or judge(error).final
+            or not self._race.left
+            or not self._affordable()
+        ):
             self._over.set_exception(error)
             return
         said = "".join(self._said)
@@ -748,11 +957,12 @@ class FallbackLLMStream(LLMStream):
         )
 
     def _history_for(self, child: _Child) -> ChatContext:
-        if not self._resuming:
-            return self._history
-        said = "".join(self._said)
+        # Each gets a list of its own: some models put something into what they are given.
         history = self._history.copy()
-        if child.llm.continues_prefill:
+        if not self._resuming:
+            return history
+        said = "".join(self._said)
+        if child.llm._continues(self._extra_kwargs):
             text, tail = whitespace_tail(said)
             child.overlap = Overlap(said, exact=True, tail=tail)
             if text:
@@ -760,7 +970,7 @@ class FallbackLLMStream(LLMStream):
             return history
         child.overlap = Overlap(said)
         history.add_message(role="assistant", content=said)
-        history.add_message(role="user", content=_CONTINUE)
+        history.add_message(role="user", content=_CONTINUE.format(last=last_words(said)))
         return history
 
     # -- accounts ----------------------------------------------------------------------------
@@ -792,12 +1002,27 @@ class FallbackLLMStream(LLMStream):
 def _key(llms: Sequence[LLM[Any]], index: int) -> str:
     """The name under which processes share what they know of a model."""
     model = llms[index]
-    name = f"{model.label} {model.provider}/{model.model}"
+    # An address may hold a password.
+    name = f"{model.label} {model.provider.rpartition('@')[2]}/{model.model}"
     # Two models of the same name are two unless they are the same object.
     same = [i for i, other in enumerate(llms[:index]) if _plain(other) == _plain(model)]
     first = next((i for i in same if llms[i] is model), index)
     rank = len({id(llms[i]) for i in same if i < first and llms[i] is not model})
     return f"{name} #{rank}" if rank else name
+
+
+async def _gone(tasks: Sequence[asyncio.Task[None]], *, timeout: float) -> None:
+    """Wait for tasks that were cancelled. A second cancellation would disturb their closing."""
+    left = [task for task in tasks if not task.done()]
+    if left:
+        await asyncio.wait(left, timeout=timeout)
+
+
+def _in_a_word(error: BaseException) -> str:
+    """What may be written to a file that others read: an error's text may quote anything."""
+    status = getattr(error, "status_code", None)
+    name = type(error).__name__
+    return f"{name} {status}" if isinstance(status, int) and status > 0 else name
 
 
 def _plain(model: LLM[Any]) -> tuple[str, str, str]:

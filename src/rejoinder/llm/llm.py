@@ -124,6 +124,10 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         right after the last character of it."""
         return False
 
+    def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
+        """Whether it does so in a call with these parameters too; protected, for subclasses."""
+        return self.continues_prefill
+
     @abstractmethod
     def chat(
         self,

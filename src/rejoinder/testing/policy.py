@@ -26,6 +26,7 @@ from rejoinder._core.candidates import (
     Start,
     Win,
     after_failure,
+    after_success,
     judge,
     may_probe,
     order,
@@ -216,9 +217,20 @@ class _World:
             attempt=self.attempt_timeout or math.inf,
             first_token_by=math.inf if first_by is None else first_by,
         )
-        _Turn(self, Race(candidates, limits, started_at=self.now, hedge_delay=delay)).begin()
+        race = Race(
+            candidates,
+            limits,
+            started_at=self.now,
+            hedge_delay=delay,
+            may_hedge=self._may_hedge,
+        )
+        _Turn(self, race).begin()
 
-    def failed(self, index: int, error: BaseException) -> None:
+    def _may_hedge(self) -> bool:
+        everybody = all(health.available for health in self.healths)
+        return self.gate is not None and everybody and self.gate.take()
+
+    def failed(self, index: int, error: BaseException, started: float) -> None:
         self.healths[index] = after_failure(
             self.healths[index],
             judge(error),
@@ -226,6 +238,12 @@ class _World:
             now=self.now,
             jitter=self.dice.random(),
             options=self.breaker,
+            started=started,
+        )
+
+    def succeeded(self, index: int, started: float, *, probe: bool = False) -> None:
+        self.healths[index] = after_success(
+            self.healths[index], started=started, now=self.now, probe=probe
         )
 
     def _probe_rested(self) -> None:
@@ -237,14 +255,13 @@ class _World:
             answer = self.models[index].answer(self.dice, self.now)
             patience = self.breaker.probe_timeout
             if isinstance(answer, Exception):
-                self.failed(index, answer)
+                self.failed(index, answer, math.inf)
             elif answer > patience:
-                self.at(self.now + patience, lambda i=index: self.failed(i, APITimeoutError()))
+                self.at(
+                    self.now + patience, lambda i=index: self.failed(i, APITimeoutError(), math.inf)
+                )
             else:
-                self.at(self.now + answer, lambda i=index: self._back(i))
-
-    def _back(self, index: int) -> None:
-        self.healths[index] = HEALTHY
+                self.at(self.now + answer, lambda i=index: self.succeeded(i, math.inf, probe=True))
 
     def report(self, turns: int) -> PolicyReport:
         waits = sorted(self.waits) or [math.nan]
@@ -294,11 +311,11 @@ class _Turn:
                     if error is None:
                         world.extra_tokens += world.prompt_tokens
                     else:
-                        world.failed(self._started[attempt][0], error)
+                        world.failed(self._started[attempt][0], error, self._started[attempt][1])
                 case Win(attempt=attempt):
                     candidate, since = self._started[attempt]
                     world.paces[candidate].add(world.now - since)
-                    world.healths[candidate] = HEALTHY
+                    world.succeeded(candidate, since)
                     world.waits.append(world.now - self._race.started_at)
                     self._over()
                 case Conclude():
@@ -310,7 +327,7 @@ class _Turn:
     def _over(self) -> None:
         self._done = True
         if self._world.gate is not None:
-            self._world.gate.turned(hedged=self._race.hedged)
+            self._world.gate.turned()
         self._world.hedged += self._race.hedged
 
     def _tick(self) -> None:
@@ -319,9 +336,10 @@ class _Turn:
 
     def _speaks(self, attempt: int) -> None:
         if not self._done:
-            self._do(self._race.useful(attempt))
+            self._do(self._race.useful(attempt, self._world.now))
 
     def _fails(self, attempt: int, error: Exception) -> None:
         if not self._done:
-            self._world.failed(self._started[attempt][0], error)
+            candidate, since = self._started[attempt]
+            self._world.failed(candidate, error, since)
             self._do(self._race.ended(attempt, error, self._world.now))
