@@ -79,6 +79,12 @@ def call(params):
     return {"content": [text]}
 
 
+if os.environ.get("ODD_NAMES"):
+    TOOLS[1]["name"] = "files/read.v2"
+    TOOLS[2]["name"] = "files_read_v2"
+    TOOLS[3]["name"] = "n" * 100
+
+
 def result_of(method, params):
     if method == "server/discover":
         return {
@@ -145,6 +151,11 @@ def answers(message):
     elif FAULT == "flood":
         noise = {"jsonrpc": "2.0", "method": "notifications/message"}
         noise["params"] = {"level": "info", "data": "x" * 200}
+        kind = os.environ.get("FLOOD")
+        if kind == "changes":
+            noise = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+        elif kind == "pings":
+            noise = {"jsonrpc": "2.0", "id": "p", "method": "ping"}
         threading.Thread(target=flood, args=(noise,), daemon=True).start()
         yield answer
 

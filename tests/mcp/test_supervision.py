@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import supervisor
@@ -406,10 +406,114 @@ async def test_a_closed_server_is_told_as_such(lab: Any) -> None:
 
 
 async def test_a_server_that_refuses_the_handshake(lab: Any) -> None:
-    server = lab.http("streamable")
-    server.url = server.url.replace("/mcp", "/mcp")
     process_port = lab.serve("sse")  # answers GET only at its own paths
     wrong = mcp.MCPServerHTTP(f"http://127.0.0.1:{process_port}/x/mcp")
     async with lab.nothing_left():
         with pytest.raises(APIError):
             await wrong.initialize()
+
+
+@pytest.mark.parametrize("kind", ["changes", "pings", "noise"])
+@pytest.mark.parametrize("transport", ["stdio", "sse"])
+async def test_a_flood_of_any_kind_leaves_time_for_others(
+    lab: Any, kind: str, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = (
+        lab.stdio("flood", "list", env={"FLOOD": kind})
+        if transport == "stdio"
+        else (monkeypatch.setenv("FLOOD", kind), lab.http("sse", "flood", "list"))[1]
+    )
+    loop = asyncio.get_running_loop()
+    async with lab.nothing_left(), server:
+        await server.list_tools()
+        began, turns = loop.time(), 0
+        tasks = 0
+        while loop.time() - began < 1.5:
+            await asyncio.sleep(0.005)
+            turns += 1
+            tasks = max(tasks, len(asyncio.all_tasks()))
+        # The loop is not starved, and what comes in does not pile up as tasks.
+        assert turns > 40
+        assert tasks < 100
+
+
+async def test_an_error_status_is_told_with_the_server(lab: Any) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening:
+        for path in ("mcp", "sse"):
+            server = mcp.MCPServerHTTP(f"http://127.0.0.1:{port}/{path}")
+            with pytest.raises(APIStatusError, match=f"{port}/{path}") as caught:
+                await server.initialize()
+            assert caught.value.status_code == 401
+            assert not caught.value.retryable
+            assert not server.initialized
+
+
+async def test_initialize_wakes_a_supervisor_that_rests(lab: Any, tmp_path: Path) -> None:
+    script, hidden = tmp_path / "server.py", tmp_path / "hidden.py"
+    original, *rest = lab.command()
+    shutil.copy(rest[2], script)
+    server = mcp.MCPServerStdio(original, [*rest[:2], str(script), *rest[3:]])
+    async with lab.nothing_left(), server:
+        script.rename(hidden)
+        for pid in server_pids(lab):
+            os.kill(pid, signal.SIGKILL)
+        life = server._supervisor._life
+        assert life is not None
+        assert await until(lambda: life.state == "resting")
+        with pytest.raises(APIConnectionError):
+            await server.initialize()
+        hidden.rename(script)
+        await server.initialize()
+        assert server.initialized
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_turn_goes_on_whatever_its_servers_do(lab: Any, transport: str) -> None:
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.llm import FunctionToolCall
+    from rejoinder.testing.scripted import ScriptedLLM
+    from rejoinder.turn import run_turn
+
+    def prefixed(fault: str, prefix: str) -> Any:
+        return lab.make(
+            transport,
+            fault,
+            "call",
+            tool_prefix=prefix,
+            client_session_timeout_seconds=0.5,
+            startup_timeout=10,
+        )
+
+    servers = [prefixed("stall", "stall_"), prefixed("die", "die_"), prefixed("none", "ok_")]
+    calls = [
+        FunctionToolCall(name=f"{prefix}_echo", arguments='{"text": "hello"}', call_id=prefix)
+        for prefix in ("stall", "die", "ok")
+    ]
+    llm = ScriptedLLM(calls, "Two of three failed.")
+    ctx = ChatContext.empty()
+    ctx.add_message(role="user", content="go")
+    async with lab.nothing_left():
+        toolsets = [mcp.MCPToolset(id=str(n), mcp_server=s) for n, s in enumerate(servers)]
+        for toolset in toolsets:
+            await toolset.setup()
+        began = asyncio.get_running_loop().time()
+        async with run_turn(llm, ctx, tools=toolsets) as turn:
+            async for _ in turn:
+                pass
+        assert asyncio.get_running_loop().time() - began < 1.5
+        for toolset in toolsets:
+            await toolset.aclose()
+    outputs = {i.call_id: i for i in ctx.items if i.type == "function_call_output"}
+    assert [outputs[p].is_error for p in ("stall", "die", "ok")] == [True, True, False]
+    assert "did not answer in time" in outputs["stall"].output
+    assert "not available" in outputs["die"].output
+    assert ctx.items[-1].text_content == "Two of three failed."  # type: ignore[union-attr]
+    llm.assert_used_up()

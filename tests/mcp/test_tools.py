@@ -247,3 +247,13 @@ async def test_a_transport_of_somebody_elses(lab: Any) -> None:
 
     async with lab.nothing_left(), Own(client_session_timeout_seconds=5) as server:
         assert "own" in await server.call_tool("echo", {"text": "own"})
+
+
+async def test_names_are_made_of_letters_that_providers_accept(lab: Any) -> None:
+    events: list[mcp.MCPEvent] = []
+    async with lab.stdio(env={"ODD_NAMES": "1"}, on_event=events.append) as server:
+        names = [get_tool_name(tool) for tool in await server.list_tools()]
+        assert names[:3] == ["echo", "files_read_v2", "n" * 64]
+        (event,) = events
+        assert event.type == "collision"
+        assert "`files_read_v2` and `files/read.v2`" in event.message

@@ -11,6 +11,7 @@ import asyncio
 import importlib.util
 import inspect
 import logging
+import re
 import shlex
 import weakref
 from abc import ABC, abstractmethod
@@ -88,6 +89,12 @@ _SIGNATURE: Final = inspect.Signature(
 )
 _ORIGIN: Final = "__rejoinder_origin"
 _SERVER: Final = "__rejoinder_mcp_server"
+_NAME: Final = "__rejoinder_mcp_name"
+_LIST_PAUSE: Final = 1.0
+# What every provider accepts in the name of a tool. A server's dot or slash would otherwise make
+# the provider refuse the whole request.
+_FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_NAME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +287,7 @@ class MCPServer(ABC):
         return await asyncio.shield(self._list())
 
     def _list(self) -> asyncio.Task[list[MCPTool]]:
-        # One question for all who ask; a list that changes meanwhile is asked for once more.
+        # One question for all who ask.
         if self._listing is None or self._listing.done():
             self._listing = asyncio.get_running_loop().create_task(
                 self._ask_for_tools(), name="rejoinder-mcp-list"
@@ -289,25 +296,33 @@ class MCPServer(ABC):
         return self._listing
 
     async def _ask_for_tools(self) -> list[MCPTool]:
-        while True:
-            self._dirty = False
-            try:
-                specs = await self._supervisor.ask(lambda s: s.list_tools(), "the list of tools")
-            except BaseException:
-                self._dirty = True
-                raise
-            tools = self._take(specs)
-            if not self._dirty:
-                return tools
+        self._dirty = False
+        try:
+            specs = await self._supervisor.ask(lambda s: s.list_tools(), "the list of tools")
+        except BaseException:
+            self._dirty = True
+            raise
+        if self._dirty:  # it changed meanwhile; a server that says so all the time is not obeyed
+            asyncio.get_running_loop().call_later(_LIST_PAUSE, self._list_changed, "tools")
+        return self._take(specs)
 
     def _take(self, specs: list[ToolSpec]) -> list[MCPTool]:
         chosen: dict[str, ToolSpec] = {}
+        names: dict[str, str] = {}
         for spec in specs:
             if self._allowed is not None and spec.name not in self._allowed:
                 continue
             if spec.name in chosen:
                 self._tell("collision", f"{self!r} lists two tools named `{spec.name}`")
                 continue
+            exposed = self._exposed(spec.name)
+            if exposed in names:
+                self._tell(
+                    "collision",
+                    f"{self!r}: `{spec.name}` and `{names[exposed]}` are both `{exposed}` to models",
+                )
+                continue
+            names[exposed] = spec.name
             chosen[spec.name] = spec
         for name in sorted((self._allowed or frozenset()) - set(chosen)):
             logger.warning("%r has no tool `%s`, though it is allowed", self, name)
@@ -338,7 +353,7 @@ class MCPServer(ABC):
             return await owner._call(spec.name, raw_arguments, timeout)
 
         schema: dict[str, Any] = {
-            "name": f"{self._prefix}{spec.name}",
+            "name": self._exposed(spec.name),
             "description": spec.description,
             "parameters": spec.parameters,
         }
@@ -356,8 +371,13 @@ class MCPServer(ABC):
             interruptible=options.interruptible if options is not None else not destroys,
         )
         setattr(tool, _SERVER, server)
+        setattr(tool, _NAME, spec.name)
         setattr(tool, _ORIGIN, f"tool `{spec.name}` of {self!r}")
         return tool
+
+    def _exposed(self, name: str) -> str:
+        """The name as a model sees it: with the prefix, and of the letters providers accept."""
+        return _FORBIDDEN.sub("_", f"{self._prefix}{name}")[:_LONGEST_NAME]
 
     async def call_tool(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -707,10 +727,10 @@ class MCPToolset(Toolset):
             return
         server = self._server
         if self._options:
-            specs = {f"{server._prefix}{spec.name}": spec for spec in server._specs or ()}
+            specs = {spec.name: spec for spec in server._specs or ()}
             tools = [
-                server._make_tool(spec, self._options[spec.name])
-                if (spec := specs[get_tool_name(tool)]).name in self._options
+                server._make_tool(specs[name], self._options[name])
+                if (name := getattr(tool, _NAME, "")) in self._options
                 else tool
                 for tool in tools
             ]

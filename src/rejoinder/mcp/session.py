@@ -34,6 +34,7 @@ logger = logging.getLogger("rejoinder.mcp")
 
 T = TypeVar("T")
 
+_ENTRIES = 10_000
 _LONGEST_ERROR = 2000  # characters
 _PAGES = 100  # of one listing; a server that pages for ever is cut here
 _BURST = 2000  # useless messages taken at full speed
@@ -77,9 +78,11 @@ class _GuardedRead:
             except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
                 self._on_end()
                 raise
-            if self._wanted(item):
+            wanted = self._wanted(item)
+            if not wanted or not _is_answer(item):
+                await self._slow_down()
+            if wanted:
                 return cast("SessionMessage", item)
-            await self._slow_down()
 
     def _wanted(self, item: SessionMessage | Exception) -> bool:
         if isinstance(item, Exception):
@@ -91,7 +94,7 @@ class _GuardedRead:
         if isinstance(message, types.JSONRPCNotification):
             return message.method not in _UNASKED
         if isinstance(message, types.JSONRPCRequest):
-            if len(self._open) >= _OPEN_REQUESTS:
+            if len(self._open) >= _OPEN_REQUESTS or message.id in self._open:
                 return False
             self._open.add(message.id)
         return True
@@ -100,8 +103,8 @@ class _GuardedRead:
         now = asyncio.get_running_loop().time()
         self._budget = min(_BURST, self._budget + (now - self._filled_at) * _PER_SECOND) - 1
         self._filled_at = now
-        if self._budget < 0:
-            await asyncio.sleep(-self._budget / _PER_SECOND + 0.02)
+        # Also within the budget the tasks that the SDK starts for messages get their turn.
+        await asyncio.sleep(0 if self._budget >= 0 else -self._budget / _PER_SECOND + 0.02)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -127,15 +130,24 @@ class _GuardedRead:
         await self.aclose()
 
 
+def _is_answer(item: SessionMessage | Exception) -> bool:
+    return isinstance(item, SessionMessage) and isinstance(
+        item.message, types.JSONRPCResponse | types.JSONRPCError
+    )
+
+
 class _GuardedWrite:
     def __init__(self, inner: Any, open_requests: set[Any]) -> None:
         self._inner = inner
         self._open = open_requests
 
     async def send(self, item: SessionMessage) -> None:
-        if isinstance(item.message, types.JSONRPCResponse | types.JSONRPCError):
-            self._open.discard(item.message.id)
-        await self._inner.send(item)
+        try:
+            await self._inner.send(item)
+        finally:
+            # Open until its answer is on its way: a server that does not read gets no more.
+            if isinstance(item.message, types.JSONRPCResponse | types.JSONRPCError):
+                self._open.discard(item.message.id)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -349,7 +361,7 @@ class Session:
             cursor = page.next_cursor
             if cursor is None:
                 return found
-            if cursor in seen:
+            if cursor in seen or len(found) > _ENTRIES:
                 break
             seen.add(cursor)
         logger.warning("an MCP server lists %s without end; cut after %d", field, len(found))
@@ -413,14 +425,23 @@ def _dump(value: Any) -> dict[str, Any]:
     return dumped
 
 
+# What the SDK says of an answer with an error status and no message in it.
+_STATUS_ONLY = frozenset({"Server returned an error response", "Not Found"})
+
+
 def plain_error(error: BaseException, *, status: int | None = None) -> BaseException:
-    """One plain error for whatever the SDK, its HTTP client or its task groups raised."""
+    """One plain error for whatever the SDK, its HTTP client or its task groups raised.
+
+    Args:
+        error: what was raised.
+        status: the last HTTP error status, for errors of the SDK that do not tell it.
+    """
     leaf = _first(error)
     if isinstance(leaf, APIError | OSError) and not isinstance(leaf, TimeoutError):
         return leaf
     if isinstance(leaf, MCPError):
         text = results.cut(leaf.message, _LONGEST_ERROR)
-        if status is not None:
+        if status is not None and leaf.message in _STATUS_ONLY:
             return APIStatusError(text, status_code=status)
         if leaf.code == types.REQUEST_TIMEOUT:
             return APITimeoutError(text)
@@ -429,8 +450,9 @@ def plain_error(error: BaseException, *, status: int | None = None) -> BaseExcep
         return APIError(text, body={"code": leaf.code, "message": text}, retryable=False)
     name = type(leaf).__name__
     text = results.cut(str(leaf) or name, _LONGEST_ERROR)
-    if status is not None:
-        return APIStatusError(text, status_code=status)
+    answered = getattr(getattr(leaf, "response", None), "status_code", None)
+    if isinstance(answered, int):
+        return APIStatusError(text.partition("\n")[0], status_code=answered)
     if "Timeout" in name or isinstance(leaf, TimeoutError):
         return APITimeoutError(text)
     if type(leaf).__module__.startswith(("httpx2", "httpcore2", "anyio")):

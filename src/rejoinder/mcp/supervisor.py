@@ -16,13 +16,14 @@ import copy
 import importlib
 import logging
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-from rejoinder.errors import APIConnectionError, APITimeoutError
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
 from rejoinder.mcp.notes import Notes, current_notes
 from rejoinder.mcp.threads import in_thread
@@ -125,9 +126,13 @@ class Supervisor:
             OSError: the command cannot be started.
             APIError: no connection, refused, or (`APITimeoutError`) not in time.
         """
+        await _sdk()  # before the clock runs: a slow import is not the server's fault
         life = self._life
         if life is None or life.state == "ended":
             life = self._life = _Life(self)
+        elif life.was_ready:
+            await life.again(self.patience.start)
+            return
         try:
             await life.first_connection()
         except BaseException as error:
@@ -201,6 +206,7 @@ class _Life:
         self._closing = False
         self._wake = asyncio.Event()  # for the owner: closing, lost, or asked to try
         self._lost: str | None = None
+        self._notes = Notes()
         self._reason: BaseException | None = None
         self._next_try = 0.0
         self._modern = False
@@ -254,6 +260,7 @@ class _Life:
     async def _connection(self, notes: Notes) -> None:
         """One connection, from its first byte to its end."""
         self._lost = None
+        self._notes = notes
         self._wake.clear()
         supervisor = self._supervisor
         elicit = supervisor.elicit
@@ -337,18 +344,22 @@ class _Life:
         module = importlib.import_module("rejoinder.mcp.session")
         plain: BaseException = module.plain_error(error, status=notes.status)
         ending = notes.ending()
-        text = f"{self._label}: {ending or plain}"
         if isinstance(plain, OSError) and not isinstance(plain, ConnectionError):
             return plain
-        if ending is not None or isinstance(plain, OSError):
-            told: BaseException = APIConnectionError(text)
-            told.__cause__ = error
-            return told
-        if isinstance(plain, APIConnectionError):
+        message = plain.message if isinstance(plain, APIError) else str(plain)
+        text = ending or message
+        if not text.startswith(self._label):
+            text = f"{self._label}: {text}"
+        told: APIError
+        if ending is not None or not isinstance(plain, APIError):
+            told = APIConnectionError(text)
+        elif isinstance(plain, APIConnectionError):
             told = type(plain)(text)
+        elif isinstance(plain, APIStatusError):
+            told = APIStatusError(text, status_code=plain.status_code, body=plain.body)
         else:
-            told = plain
-        if told is not error and told.__cause__ is None:
+            told = APIError(text, body=plain.body, retryable=plain.retryable)
+        if error is not plain or not isinstance(error, APIError):
             told.__cause__ = error
         return told
 
@@ -441,6 +452,13 @@ class _Life:
                     f"{self._label}: not connected within {self._supervisor.patience.start:g} s"
                 )
 
+    async def again(self, timeout: float) -> None:
+        """Be connected: a supervisor that rests tries at once."""
+        if self.state in {"resting", "asleep"}:
+            self._set("connecting")
+            self._wake.set()
+        await self._present(self._loop.time() + timeout, "the handshake", timeout)
+
     def _unavailable(self) -> Exception:
         reason = self._reason
         if isinstance(reason, Exception):
@@ -512,7 +530,7 @@ class _Life:
         except Exception as error:
             self._stalls = 0
             if not answer.done():
-                plain = module.plain_error(error)
+                plain = module.plain_error(error, status=self._notes.status)
                 if plain is not error and plain.__cause__ is None:
                     plain.__cause__ = error
                 answer.set_exception(plain)
@@ -595,6 +613,9 @@ def _copy(error: BaseException) -> Any:
 
 async def _sdk() -> Any:
     """The session module, imported in a thread: the SDK takes about a second."""
+    loaded = sys.modules.get("rejoinder.mcp.session")
+    if loaded is not None and hasattr(loaded, "_first"):
+        return loaded
 
     def load() -> Any:
         # What the SDK imports late: the check of structured results.
