@@ -245,6 +245,15 @@ class LLM(base.LLM[Any]):
         """The host name (and port) that requests go to."""
         return urlsplit(self._host.base_url).netloc
 
+    @property
+    def continues_prefill(self) -> bool:
+        """Whether the model goes on with a reply that the history ends with. Newer ones refuse to,
+        and so do all while they think."""
+        return takes_prefill(self._model)
+
+    def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
+        return self.continues_prefill and not _thinks(HttpExtras(extra_kwargs).body)
+
     def chat(
         self,
         *,
