@@ -58,6 +58,10 @@ class Breakers:
         else:
             self._store = shared
 
+    @property
+    def shared(self) -> bool:
+        return self._store is not None
+
     def known(self, key: str) -> Health:
         """The health of a model as it was last read."""
         return self._known[key]
@@ -74,7 +78,7 @@ class Breakers:
             except Exception as error:
                 self._out_of_reach(error)
             else:
-                self._complained = False
+                self._in_reach()
         return [self._known[key] for key in self._keys]
 
     def change(self, key: str, step: Callable[[Health], Health]) -> tuple[Health, Health]:
@@ -99,11 +103,12 @@ class Breakers:
                     if changed is not None:
                         self._own.discard(key)
                         self._known[key] = changed[1]
+                        self._in_reach()
                         return changed
-            if self._store is not None:
-                self._own.add(key)
             before = self._known[key]
             after = self._known[key] = step(before)
+            if self._store is not None and after != before:
+                self._own.add(key)
             return before, after
 
     def close(self) -> None:
@@ -113,6 +118,10 @@ class Breakers:
 
     def _reachable(self) -> HealthStore | None:
         return None if time.monotonic() < self._alone_until else self._store
+
+    def _in_reach(self) -> None:
+        if not self._own:
+            self._complained = False
 
     def _out_of_reach(self, error: Exception) -> None:
         self._alone_until = time.monotonic() + _ALONE

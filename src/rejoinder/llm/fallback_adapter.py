@@ -299,7 +299,9 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
         self._listening = False
         for model in self._llm_instances:
             model.off("metrics_collected", self._on_metrics)
-        self._breakers.close()
+        if self._breakers.shared:
+            # The last one out tidies the file up, which takes milliseconds.
+            await asyncio.to_thread(self._breakers.close)
 
     # -- health ------------------------------------------------------------------------------
 
