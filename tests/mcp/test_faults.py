@@ -9,6 +9,7 @@ import pytest
 
 from rejoinder.errors import APIError
 from rejoinder.llm.tool_context import ToolError
+from rejoinder.mcp import supervisor
 
 DEADLINE = 0.6
 SLACK = 0.5  # of a busy machine
@@ -41,9 +42,7 @@ async def test_fault(lab: Any, transport: str, step: str, fault: str) -> None:
             if step != "close":
                 assert loop.time() - began < DEADLINE + SLACK
 
-    if step == "initialize":
-        # The SDK is imported once, before any clock runs.
-        from rejoinder.mcp import http, session, stdio  # noqa: F401
+    await supervisor._sdk()  # imported once, before any clock runs
     async with lab.nothing_left():
         if step == "initialize":
             outcome = await timed(server.initialize())

@@ -16,7 +16,6 @@ import copy
 import importlib
 import logging
 import random
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
@@ -611,16 +610,18 @@ def _copy(error: BaseException) -> Any:
     return copied
 
 
+_loaded: list[Any] = []
+
+
 async def _sdk() -> Any:
     """The session module, imported in a thread: the SDK takes about a second."""
-    loaded = sys.modules.get("rejoinder.mcp.session")
-    if loaded is not None and hasattr(loaded, "_first"):
-        return loaded
 
     def load() -> Any:
-        # What the SDK imports late: the check of structured results.
+        # The last ones are what the SDK imports late, to check structured results.
         for name in ("rejoinder.mcp.stdio", "rejoinder.mcp.http", "jsonschema", "referencing"):
             importlib.import_module(name)
         return importlib.import_module("rejoinder.mcp.session")
 
-    return await in_thread(load, name="rejoinder-mcp-import")
+    if not _loaded:
+        _loaded.append(await in_thread(load, name="rejoinder-mcp-import"))
+    return _loaded[0]
