@@ -401,10 +401,18 @@ async def test_an_empty_answer_after_a_tool_output_is_an_answer() -> None:
     context = question()
     context.insert(FunctionCall(call_id="c", name="f", arguments="{}"))
     context.insert(FunctionCallOutput(call_id="c", name="f", output="done", is_error=False))
-    a, b = Model("A", []), Model("B", ["b"])
-    async with FallbackAdapter([a, b]).chat(chat_ctx=context) as stream:
-        assert (await stream.collect()).text == ""
-    assert b.asked == []
+    for a in (
+        Model("A", [THINKING, USAGE]),
+        Model("A", [THINKING, USAGE, EmptyResponseError("it is said that nothing was said")]),
+    ):
+        b = Model("B", ["b"])
+        adapter = FallbackAdapter([a, b])
+        async with adapter.chat(chat_ctx=context) as stream:
+            whole = await stream.collect()
+        assert (whole.text, whole.thinking) == ("", "hm")
+        assert whole.usage == USAGE.usage
+        assert b.asked == []
+        assert adapter.availability() == [True, True]
 
 
 @pytest.mark.looptime

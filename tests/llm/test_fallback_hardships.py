@@ -814,6 +814,12 @@ async def test_restarting_twice_discards_what_was_said_since() -> None:
 
 
 @pytest.mark.looptime
+async def test_white_space_that_ends_a_reply_is_not_lost() -> None:
+    a, b = Model("A", ["4242", DOWN]), Model("B", ["\n", USAGE], prefill=True)
+    assert await said(FallbackAdapter([a, b], on_cut="resume")) == (["4242", "\n"], None)
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -832,13 +832,17 @@ class FallbackLLMStream(LLMStream):
 
     def _win(self, child: _Child) -> None:
         adapter = self._adapter
+        took = asyncio.get_running_loop().time() - child.started_at
+        adapter._paces[adapter._keys[child.index]].add(took)
+        self._hear(child)
+
+    def _hear(self, child: _Child) -> None:
+        """From now on the consumer gets what this model says, and what was held back of it."""
         self._winner = child
         child.decide("reply")
         if self._first is None:
             self._first = child
-        adapter._speaking = child.llm
-        took = asyncio.get_running_loop().time() - child.started_at
-        adapter._paces[adapter._keys[child.index]].add(took)
+        self._adapter._speaking = child.llm
         for chunk in child.release():
             self._forward(child, chunk)
 
@@ -860,10 +864,13 @@ class FallbackLLMStream(LLMStream):
         child.decide("reply")
         if child.gone:
             return  # it was cancelled, and went on nevertheless
+        nothing_more = self._race.empty_is_fine and (error is None or judge(error).empty)
+        if nothing_more and self._winner is None and not self._race.over:
+            # An answer of white space, thinking or usage, and that is all there is to say.
+            self._hear(child)
         if error is None:
             if child is self._winner:
                 self._flush_overlap(child)
-            if child is self._winner or self._race.empty_is_fine:
                 self._adapter._succeeded(child.index, child.started_wall)
         else:
             self._log(child, error)
