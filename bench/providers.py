@@ -167,10 +167,10 @@ def main() -> int:
 def show(medians: dict[str, dict[str, float]], failures: dict[str, str]) -> None:
     keys = list(dict.fromkeys(key for rows in medians.values() for key in rows))
     width = max((len(key) for key in keys), default=10)
-    print(" " * width + "".join(f"{name:>13}" for name in medians))
+    print(" " * width + "".join(f"{name:>{len(name) + 4}}" for name in medians))
     for key in keys:
-        cells = [rows.get(key) for rows in medians.values()]
-        row = "".join(f"{'-' if cell is None else f'{cell:.2f}':>13}" for cell in cells)
+        cells = [(len(name) + 4, rows.get(key)) for name, rows in medians.items()]
+        row = "".join(f"{'-' if cell is None else f'{cell:.2f}':>{size}}" for size, cell in cells)
         print(f"{key:<{width}}{row}")
     for what, why in failures.items():
         print(f"{what}: {why}")
