@@ -3,7 +3,7 @@
     faulty_server.py TRANSPORT FAULT STEP [MARK]
 
 TRANSPORT: stdio, sse or streamable (those print their port first). FAULT: none, stall, die, flood,
-garbage, wrong, late, twice, huge, forget, modern. STEP: initialize, list, call, close. MARK only marks the process.
+garbage, wrong, late, twice, hangup, huge, forget, modern. STEP: initialize, list, call, close. MARK only marks the process.
 """
 
 import contextlib
@@ -135,6 +135,9 @@ def answers(message):
     elif FAULT == "die":
         print("about to die", file=sys.stderr, flush=True)
         os._exit(3)
+    elif FAULT == "hangup":
+        os.close(1)
+        threading.Event().wait()
     elif FAULT == "garbage":
         yield b"}{ this is no JSON \xff\xfe"
     elif FAULT == "wrong":
@@ -191,7 +194,7 @@ def stdio():
             out.flush()
 
     send_unasked = send
-    if STEP == "close" and FAULT in {"stall", "late", "flood"}:
+    if (STEP == "close" and FAULT in {"stall", "late", "flood"}) or FAULT == "hangup":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         message = json.loads(line)
@@ -204,6 +207,8 @@ def stdio():
                 send(value)
 
         threading.Thread(target=work, daemon=True).start()
+    if FAULT == "hangup":
+        time.sleep(600)
     if STEP == "close":
         if FAULT == "stall":
             time.sleep(600)

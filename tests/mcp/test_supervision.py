@@ -58,6 +58,16 @@ async def test_a_death_is_told_at_once_and_mended(lab: Any) -> None:
         assert [event.type for event in events] == ["lost", "restored"]
 
 
+async def test_a_server_that_hangs_up_and_stays_alive(lab: Any) -> None:
+    server = lab.stdio("hangup", "call", client_session_timeout_seconds=20)
+    loop = asyncio.get_running_loop()
+    async with lab.nothing_left(), server:
+        began = loop.time()
+        with pytest.raises(ToolError, match="closed by the server"):
+            await server.call_tool("echo", {"text": "x"})
+        assert loop.time() - began < 0.8
+
+
 async def test_a_death_while_idle_is_noticed_within_a_second(lab: Any) -> None:
     events: list[mcp.MCPEvent] = []
     server = lab.stdio(on_event=events.append)
