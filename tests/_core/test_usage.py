@@ -136,6 +136,19 @@ def test_mistral_counts_sound_beside() -> None:
     assert of(usage) == Buckets(input=9, input_audio=375, output=248)
 
 
+def test_thoughts_beside_and_sound_within() -> None:
+    usage = usage_from_openai(
+        {
+            "prompt_tokens": 20,
+            "completion_tokens": 5,
+            "total_tokens": 32,
+            "prompt_tokens_details": {"audio_tokens": 12},
+            "completion_tokens_details": {"reasoning_tokens": 7},
+        }
+    )
+    assert of(usage) == Buckets(input=8, input_audio=12, output=5, reasoning=7)
+
+
 def test_caches_by_other_names() -> None:
     for raw in (
         {"prompt_cache_hit_tokens": 5},

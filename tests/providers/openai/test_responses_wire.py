@@ -249,6 +249,9 @@ def test_what_the_provider_did_itself_is_an_answer() -> None:
     heard = hear(body(item(REASONING), item(search, 1), end(output=[REASONING, search])))
     assert heard.error is None
     assert heard.extra == [{"openai": {"output_items": [search]}}]
+    # What led to it does not go back without it, also where words follow.
+    heard = hear(body(item(REASONING), item(search, 1), item(message("x", id="m"), 2), end()))
+    assert heard.extra == [{"openai": {"output_items": [search]}}]
 
 
 # -- ends -----------------------------------------------------------------------------------------
