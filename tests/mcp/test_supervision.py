@@ -527,3 +527,16 @@ async def test_a_turn_goes_on_whatever_its_servers_do(lab: Any, transport: str) 
     assert "not available" in outputs["die"].output
     assert ctx.items[-1].text_content == "Two of three failed."  # type: ignore[union-attr]
     llm.assert_used_up()
+
+
+async def test_one_server_on_two_loops_is_refused(lab: Any) -> None:
+    async with lab.stdio() as server:
+
+        def elsewhere() -> Any:
+            return asyncio.run(server.list_tools())
+
+        await server.list_tools()
+        server.invalidate_cache()
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(elsewhere)
+        assert "here" in await server.call_tool("echo", {"text": "here"})

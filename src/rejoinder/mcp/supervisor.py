@@ -129,7 +129,8 @@ class Supervisor:
         life = self._life
         if life is None or life.state == "ended":
             life = self._life = _Life(self)
-        elif life.was_ready:
+        life.check_loop()
+        if life.was_ready:
             await life.again(self.patience.start)
             return
         try:
@@ -158,11 +159,13 @@ class Supervisor:
         life = self._life
         if life is None:
             raise APIConnectionError(f"{self.label()} is not connected", retryable=False)
+        life.check_loop()
         return await life.ask(question, what, self.patience.call if timeout is None else timeout)
 
     async def aclose(self) -> None:
         """End the connection, its tasks and its process; any task may call it, also twice."""
         if self._life is not None:
+            self._life.check_loop()
             self._let_go(self._life)
         if self._ending:
             await asyncio.gather(*(life.ended() for life in list(self._ending)))
@@ -418,6 +421,15 @@ class _Life:
             if question in self._questions:
                 question.deadline += seconds
                 self._arm(question)
+
+    def check_loop(self) -> None:
+        """Raises:
+        RuntimeError: this connection lives on another event loop.
+        """
+        if self.state != "ended" and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"{self._label} is connected on another event loop; use one server per loop"
+            )
 
     # states
 
