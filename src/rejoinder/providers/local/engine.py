@@ -220,11 +220,18 @@ async def acquire(settings: EngineSettings) -> Lease:
             entry.thread.start()
         entry.users += 1
     try:
-        await asyncio.shield(asyncio.wrap_future(entry.future))
+        loaded = asyncio.wrap_future(entry.future)
+        loaded.add_done_callback(_seen)  # also when nobody waits for it any more
+        await asyncio.shield(loaded)
         return Lease(entry)
     except BaseException:
         _leave(entry)
         raise
+
+
+def _seen(future: asyncio.Future[Engine]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _leave(entry: _Entry) -> None:
