@@ -23,7 +23,7 @@ from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, ToolChoice
 from rejoinder.llm._execution import FunctionCallResult, execute_function_call, runs_in_thread
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.llm.llm import LLM, LLMStream, merge_extra
+from rejoinder.llm.llm import LLM, LLMStream, is_restart, merge_extra
 from rejoinder.llm.tool_context import Tool, ToolContext, get_tool_options
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Done",
+    "Restarted",
     "Text",
     "Thinking",
     "ToolFinished",
@@ -71,6 +72,14 @@ class Thinking:
     """A piece of the reasoning that the model shows. Not part of the answer."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A model broke off, and another one answers from the start: the text of this request so far
+    does not count (a `FallbackAdapter` with ``on_cut="restart"``)."""
+
+    discard: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ class Done:
         return (self.message.text_content or "") if self.message is not None else ""
 
 
-TurnEvent: TypeAlias = Text | Thinking | ToolStarted | ToolFinished | Usage | Done
+TurnEvent: TypeAlias = Text | Thinking | Restarted | ToolStarted | ToolFinished | Usage | Done
 
 
 def run_turn(
@@ -437,6 +446,9 @@ class Turn:
     def _take(self, chunk: ChatChunk) -> None:
         delta = chunk.delta
         if delta is not None:
+            if delta.extra and is_restart(delta):
+                self._events.append(Restarted("".join(self._reply.text)))
+                self._reply = _Reply()
             if delta.thinking:
                 self._events.append(Thinking(delta.thinking))
             if delta.content:

@@ -35,7 +35,7 @@ from rejoinder.errors import (
     APITimeoutError,
     RefusalError,
 )
-from rejoinder.llm import LLM, ChatChunk, ChatContext, LLMStream
+from rejoinder.llm import LLM, ChatChunk, ChatContext, LLMStream, function_tool
 from rejoinder.llm.fallback_adapter import (
     BreakerOptions,
     FallbackAdapter,
@@ -44,6 +44,7 @@ from rejoinder.llm.fallback_adapter import (
     TurnBudget,
 )
 from rejoinder.testing import no_leaks
+from rejoinder.turn import Restarted, Text, run_turn
 from rejoinder.types import NOT_GIVEN, APIConnectOptions
 
 
@@ -817,6 +818,57 @@ async def test_restarting_twice_discards_what_was_said_since() -> None:
 async def test_white_space_that_ends_a_reply_is_not_lost() -> None:
     a, b = Model("A", ["4242", DOWN]), Model("B", ["\n", USAGE], prefill=True)
     assert await said(FallbackAdapter([a, b], on_cut="resume")) == (["4242", "\n"], None)
+
+
+@pytest.mark.looptime
+async def test_what_was_discarded_is_in_no_result() -> None:
+    def adapter() -> FallbackAdapter:
+        return FallbackAdapter(
+            [Model("A", [THINKING, "wrong", DOWN]), Model("B", ["right"])], on_cut="restart"
+        )
+
+    async with adapter().chat(chat_ctx=question()) as stream:
+        whole = await stream.collect()
+    assert (whole.text, whole.thinking) == ("right", "")
+    context = question()
+    async with run_turn(adapter(), context) as turn:
+        events = [event async for event in turn]
+    assert [event for event in events if isinstance(event, Text | Restarted)] == [
+        Text("wrong"),
+        Restarted("wrong"),
+        Text("right"),
+    ]
+    assert [m.text_content for m in context.messages()] == ["Hello?", "right"]
+    assert context.items[-1].extra == {}
+
+
+@pytest.mark.looptime
+async def test_a_turn_with_tools_goes_on_after_a_cut_and_runs_the_tool_once() -> None:
+    ran: list[str] = []
+
+    @function_tool
+    async def pay() -> str:
+        """Pay."""
+        ran.append("pay")
+        return "paid"
+
+    models: list[LLM[Any]] = [
+        Model("A", ["One ", call("pay"), DOWN], ["Paid."]),
+        Model("B", ["Paid."]),
+    ]
+    adapter = FallbackAdapter(models, on_cut="resume", retry_on_chunk_sent=True)
+    context = question()
+    async with run_turn(adapter, context, tools=[pay]) as turn:
+        events = [event async for event in turn]
+    assert ran == ["pay"]
+    assert [e.text for e in events if isinstance(e, Text)] == ["One ", "Paid."]
+    assert [item.type for item in context.items] == [
+        "message",
+        "message",
+        "function_call",
+        "function_call_output",
+        "message",
+    ]
 
 
 @pytest.mark.looptime

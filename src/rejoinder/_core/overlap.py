@@ -11,7 +11,8 @@ import re
 __all__ = ["Overlap", "last_words", "whitespace_tail"]
 
 _REACH = 600
-"""Characters of the first speaker's text in which a repetition may begin."""
+"""Characters at the end of the first speaker's text in which a repetition may begin, besides its
+very start."""
 _SHORTEST = 3
 """A repetition of fewer characters is chance, unless all that was said is repeated."""
 _BEFORE = " \n\t.\u2026\"'`*_\u2018\u201c\u201e\u00ab"
@@ -68,8 +69,8 @@ class Overlap:
             self._decided = not tail
             return
         base, self._tail = whitespace_tail(said)
-        self._said = _fold(base[-_REACH:])
-        self._starts = _starts(self._said, whole=len(base) <= _REACH)
+        self._said = _fold(base)
+        self._starts = _starts(self._said)
         self._decided = not self._starts
         self._strip = self._decided and bool(self._tail)
 
@@ -102,13 +103,19 @@ class Overlap:
         folded = _fold(words)
         waiting = False
         repeated = 0
+        said = self._said
+        left: list[int] = []
         for start in self._starts:
-            rest = self._said[start:]
-            if folded.startswith(rest):
-                repeated = max(repeated, len(rest))
-            elif rest.startswith(folded):
+            length = len(said) - start
+            if length <= len(folded):
+                if said.startswith(folded[:length], start):
+                    repeated = max(repeated, length)
+                    left.append(start)
+            elif said.startswith(folded, start):
                 waiting = True
-        if waiting and not final and len(held) <= 2 * _REACH:
+                left.append(start)
+        self._starts = left
+        if waiting and not final:
             return ""
         self._decided = True
         text = words[repeated:] if repeated else held
@@ -119,10 +126,10 @@ class Overlap:
         return text
 
 
-def _starts(said: str, *, whole: bool) -> list[int]:
+def _starts(said: str) -> list[int]:
     """Where in `said` a repetition may begin: at the very start, and at the start of a word."""
-    starts = [0] if whole and said else []
-    for i in range(1, len(said) - _SHORTEST + 1):
+    starts = [0] if said else []
+    for i in range(max(1, len(said) - _REACH), len(said) - _SHORTEST + 1):
         before, here = said[i - 1], said[i]
         if here.isspace():
             continue

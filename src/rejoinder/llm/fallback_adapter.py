@@ -294,8 +294,9 @@ class FallbackAdapter(LLM[Literal["llm_availability_changed"]]):
                 probe.cancel()
         leaving = [t for t in (*self._probes, *self._leaving) if t.get_loop() is loop]
         await asyncio.gather(super().aclose(), _gone(leaving, timeout=1.0))
-        for task in leaving:
-            task.cancel()  # whoever still clings has had the time to close in order
+        for task in (*self._probes, *self._leaving):
+            if task.get_loop() is loop:
+                task.cancel()  # whoever still clings has had the time to close in order
         self._listening = False
         for model in self._llm_instances:
             model.off("metrics_collected", self._on_metrics)
@@ -796,7 +797,7 @@ class FallbackLLMStream(LLMStream):
             )
             async with stream:
                 async for chunk in stream:
-                    if self._winner is child:
+                    if self._winner is child and not child.gone:
                         child.heard_at = now()
                         self._forward(child, chunk)
                         if self._event_ch.full:

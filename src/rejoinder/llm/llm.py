@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,7 @@ from rejoinder.types import (
 if TYPE_CHECKING:
     from typing import Self
 
+    from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.telemetry import RequestSpan
@@ -64,7 +65,14 @@ logger = logging.getLogger("rejoinder")
 TEvent = TypeVar("TEvent")
 
 _CLOSE_TIMEOUT = 1.0
-"""Seconds that closing waits for a stream that does not end when it is cancelled."""
+"""Seconds that closing, or a deadline, waits for an attempt that does not end when it is cancelled."""
+
+_FORGOTTEN = 600.0
+"""Seconds that a reply may lie paused without a single read: after that nobody will come."""
+
+_LOOP_TURNS = 5
+"""How often the event loop goes round before a limit strikes: in that time output arrives that lay
+waiting while something else kept the loop busy."""
 
 
 class LLMError(BaseModel):
@@ -156,17 +164,21 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
     def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Get ready in the background, so that the first reply is as quick as the later ones.
 
-        Does its work once, swallows errors and costs no tokens. Without a running loop (and none
-        given) it does nothing.
+        Does its work once for a loop, swallows errors and costs no tokens. Without a running loop
+        (and none given) it does nothing.
         """
-        if self._prewarm_task is not None:
-            return
-        if loop is None:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                return
-        self._prewarm_task = loop.create_task(self._prewarm(), name=f"prewarm {self._label}")
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if loop is not None and loop is not here:
+            loop.call_soon_threadsafe(self.prewarm)
+        elif here is not None:
+            task = self._prewarm_task
+            if task is None or task.get_loop() is not here:
+                self._prewarm_task = here.create_task(
+                    self._prewarm(), name=f"prewarm {self._label}"
+                )
 
     async def _prewarm(self) -> None:
         try:
@@ -182,7 +194,8 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         prewarm = self._prewarm_task
         if prewarm is not None and not prewarm.done() and _of_this_loop(prewarm):
             await cancel_and_wait(prewarm, timeout=_CLOSE_TIMEOUT)
-        streams = [stream for stream in self._streams if stream._belongs_here()]
+        # A copy first: other threads may be starting streams on loops of their own.
+        streams = [stream for stream in list(self._streams) if stream._belongs_here()]
         if streams:
             await asyncio.gather(*(stream.aclose() for stream in streams))
 
@@ -202,6 +215,10 @@ class LLMStream(ABC):
     """One reply, as it is made. Iterate over it, or `collect` it; leave it by ``async with``.
 
     It starts at once when an event loop runs, otherwise when it is first awaited.
+
+    A stream that is dropped and not closed goes on without its reader: it ends with the reply, or
+    with a deadline. When 1,024 chunks lie unread it stops reading, and after ten minutes without
+    a single read it gives up.
 
     Subclasses implement `_run`, one attempt, and put chunks into `_event_ch`. The attributes
     `_llm`, `_chat_ctx`, `_tools`, `_conn_options`, `_event_ch`, `_event_aiter` and `_task` are
@@ -226,11 +243,13 @@ class LLMStream(ABC):
         self._conn_options = conn_options
         self._meter = Meter()
         self._span: RequestSpan | None = None
-        self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe)
+        self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
+        self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe, waiting=self._about_to_wait)
         self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._lost: APIError | None = None
         self._paused = False
         self._now: Callable[[], float] = time.monotonic
         try:
@@ -257,15 +276,12 @@ class LLMStream(ABC):
         return self
 
     async def __anext__(self) -> ChatChunk:
-        if not len(self._event_ch):  # about to wait, here and not elsewhere
-            if self._task is None:
-                self._ensure_started()
-            elif not self._event_ch.closed:
-                self._check_loop()
         try:
             return await self._event_aiter.__anext__()
         except StopAsyncIteration:
             pass
+        if self._lost is not None:
+            raise self._lost
         task = self._task
         if task is not None:
             if not task.done() and not self._closing:
@@ -279,6 +295,8 @@ class LLMStream(ABC):
 
     async def collect(self) -> CollectedResponse:
         """The whole reply at once; the text without white space around it. Closes the stream.
+
+        Where a `FallbackAdapter` started anew, what was said before does not count.
 
         Raises:
             APIError: the reply failed.
@@ -298,6 +316,10 @@ class LLMStream(ABC):
                         thinking.append(delta.thinking)
                     calls.extend(delta.tool_calls)
                     if delta.extra:
+                        if is_restart(delta):
+                            text.clear()
+                            thinking.clear()
+                            extra.clear()
                         merge_extra(extra, delta.extra)
                 if chunk.usage is not None:
                     usage = chunk.usage
@@ -366,13 +388,40 @@ class LLMStream(ABC):
     async def _wait_for_consumer(self) -> None:
         """Where `_event_ch.full`: wait until the consumer has caught up. The provider owes nothing
         meanwhile."""
-        self._paused = True
+        before, self._paused = self._paused, True
+        channel = self._event_ch
+        unread = len(channel)
         try:
-            await self._event_ch.drained()
+            while True:
+                try:
+                    async with asyncio.timeout(_FORGOTTEN):
+                        await channel.drained()
+                    return
+                except TimeoutError:
+                    if len(channel) >= unread:
+                        raise APITimeoutError(
+                            f"{self._llm.label}: nobody has read from this reply for "
+                            f"{_FORGOTTEN:g} s; close streams that are not read to their end",
+                            retryable=False,
+                        ) from None
+                    unread = len(channel)
         finally:
-            self._paused = False
+            self._paused = before
             if self._meter.progress_at is not None:
                 self._progressed()
+
+    @property
+    def _metrics_task(self) -> asyncio.Future[None]:
+        """Done when the metrics have been emitted; never raises. LiveKit Agents has a task of this
+        name, which subclasses with an `aclose` of their own await."""
+        task = self._task
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[None] = loop.create_future()
+        if task is None or task.done():
+            told.set_result(None)
+        else:
+            task.add_done_callback(lambda _: None if told.done() else told.set_result(None))
+        return told
 
     # -- running -----------------------------------------------------------------------------
 
@@ -390,6 +439,22 @@ class LLMStream(ABC):
                 f"{type(self).__qualname__} runs on another event loop than this one; "
                 "use a stream on the loop where it was started (the LLM itself may serve several)"
             )
+
+    def _about_to_wait(self) -> None:
+        if self._task is None:
+            self._ensure_started()
+        else:
+            self._check_loop()
+
+    def _abandon(self, error: APIError) -> None:
+        """Give the consumer `error` although the attempt has not ended and may never."""
+        logger.error(
+            "%s did not end within %g s of its deadline; it was left behind",
+            type(self).__qualname__,
+            _CLOSE_TIMEOUT,
+        )
+        self._lost = error
+        self._event_ch.close()
 
     def _ensure_started(self) -> None:
         if self._closing:
@@ -412,6 +477,9 @@ class LLMStream(ABC):
     async def _main_task(self) -> None:
         from rejoinder.telemetry import RequestSpan
 
+        if self._task is None:
+            # Started eagerly, inside of `__init__`: the subclass and the task have to be there first.
+            await asyncio.sleep(0)
         llm = self._llm
         loop = asyncio.get_running_loop()
         started_at = loop.time()
@@ -420,22 +488,39 @@ class LLMStream(ABC):
             name=self._request_span_name,
             model=llm.model,
             provider=llm.provider,
-            history=self._chat_ctx.items if self._chat_ctx else (),
+            history=self._prompt,
         )
         if span.recording:
             self._span = span
         outcome: BaseException | None = None
-        metrics: LLMMetrics | None = None
         try:
             await self._attempts(loop, span, started_at)
         except BaseException as error:
             outcome = error
             raise
         finally:
-            meter = self._meter
-            failed = isinstance(outcome, Exception)
+            try:
+                self._tell(span, outcome, started_at, loop.time(), started_wall)
+            except Exception:  # of a subclass's property or of a tracer: no reason to lose a reply
+                logger.exception("%s: cannot tell what a reply has cost", llm.label)
+            self._event_ch.close()
+
+    def _tell(
+        self,
+        span: RequestSpan,
+        outcome: BaseException | None,
+        started_at: float,
+        now: float,
+        started_wall: float,
+    ) -> None:
+        """Metrics to those who asked for them, and to the span."""
+        meter = self._meter
+        failed = isinstance(outcome, Exception)
+        metrics: LLMMetrics | None = None
+        try:
             if meter.chunks and (meter.committed or not failed):
-                metrics = self._report(started_at, loop.time(), outcome)
+                metrics = self._report(started_at, now, outcome)
+        finally:
             span.end(
                 metrics=metrics,
                 first_token_timestamp=None
@@ -445,7 +530,6 @@ class LLMStream(ABC):
             )
             if metrics is not None:
                 self._emit_metrics(metrics)
-            self._event_ch.close()
 
     async def _attempts(
         self, loop: asyncio.AbstractEventLoop, span: RequestSpan, started_at: float
@@ -460,7 +544,10 @@ class LLMStream(ABC):
                     await self._attempt(loop, deadlines, started_at)
                 return
             except APIError as error:
-                committed = self._meter.committed
+                if self._closing:  # an attempt that dressed its cancellation up as a failure
+                    raise asyncio.CancelledError from error
+                # With its channel closed, or its task cancelled, a stream has no use for another one.
+                committed = self._meter.committed or self._event_ch.closed or self._cancelled()
                 if committed:
                     error.retryable = False
                 decision = retry.after(
@@ -502,15 +589,40 @@ class LLMStream(ABC):
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
         watch = _Watch(self, task, loop, deadlines, started_at)
+        due: Due | None
+        cause: BaseException | None = None
         try:
             await self._run()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             due = watch.stop()
-            if due is not None:
-                raise APITimeoutError(f"{self._llm.label}: {due}") from None
-            raise
+            if due is None:
+                if self._cancelled():
+                    raise
+                # Nobody has cancelled this reply: it must not look as if it were complete.
+                raise APIConnectionError(
+                    f"{self._llm.label}: something that the attempt waited for was cancelled"
+                ) from error
+        except Exception as error:
+            due = watch.stop()
+            if due is None:
+                if isinstance(error, StopAsyncIteration):  # it would look like the end of the reply
+                    raise RuntimeError(
+                        f"{type(self).__qualname__}._run raised StopAsyncIteration"
+                    ) from error
+                raise
+            cause = error
+        else:
+            due = watch.stop()
+            if due is None and self._closing:
+                raise asyncio.CancelledError
         finally:
             watch.stop()
+        if due is not None:
+            raise APITimeoutError(f"{self._llm.label}: {due}") from cause
+
+    def _cancelled(self) -> bool:
+        """Whether somebody has cancelled the task of this stream, and not one of its deadlines."""
+        return self._closing or (self._task is not None and self._task.cancelling() > 0)
 
     def _report(self, started_at: float, now: float, outcome: BaseException | None) -> LLMMetrics:
         llm = self._llm
@@ -525,7 +637,7 @@ class LLMStream(ABC):
             now=now,
             cancelled=isinstance(outcome, asyncio.CancelledError),
             failed=isinstance(outcome, Exception),
-            prompt=self._chat_ctx.items,
+            prompt=self._prompt,
         )
 
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
@@ -547,8 +659,8 @@ class _Watch:
     """Keeps the deadlines of one attempt with one timer: when it fires it looks when the last
     output was, and either sets itself again or cancels the attempt. So a chunk costs no timer."""
 
-    __slots__ = ("_attempt_at", "_cancelling", "_deadlines", "_due", "_handle", "_loop",
-                 "_started_at", "_stream", "_task")  # fmt: skip
+    __slots__ = ("_attempt_at", "_cancelling", "_cancels", "_deadlines", "_due", "_handle",
+                 "_loop", "_started_at", "_stream", "_task", "_turns")  # fmt: skip
 
     def __init__(
         self,
@@ -566,7 +678,9 @@ class _Watch:
         self._started_at = started_at
         self._attempt_at = loop.time()
         self._due: Due | None = None
-        self._handle: asyncio.TimerHandle | None = None
+        self._cancels = 0
+        self._turns = 0
+        self._handle: asyncio.Handle | None = None
         self._look()
 
     def stop(self) -> Due | None:
@@ -576,8 +690,10 @@ class _Watch:
             self._handle = None
         if self._due is not None:
             due, self._due = self._due, None
-            # As in asyncio.timeout: only our own cancellation is taken back.
-            if self._task.uncancel() <= self._cancelling:
+            # As in asyncio.timeout: only our own cancellations are taken back.
+            for _ in range(self._cancels):
+                self._task.uncancel()
+            if self._task.cancelling() <= self._cancelling:
                 return due
         return None
 
@@ -588,17 +704,36 @@ class _Watch:
             progress_at=self._stream._meter.progress_at,
             paused=self._stream._paused,
         )
-        if due.at <= self._loop.time():
-            self._handle = None
-            self._due = due
-            self._task.cancel()
-        else:
+        if due.at > self._loop.time():
+            self._turns = 0
             # An output, or the end of a pause, may make the limit on silence count from then on:
             # it cannot pass before `between_outputs` from now, so that is when to look again.
             self._arm(min(due.at, self._loop.time() + self._deadlines.between_outputs))
+        elif self._turns < _LOOP_TURNS:
+            self._turns += 1
+            self._handle = self._loop.call_soon(self._look)
+        else:
+            self._due = due
+            self._cancel()
+            self._handle = self._loop.call_later(_CLOSE_TIMEOUT, self._insist)
+
+    def _cancel(self) -> None:
+        self._cancels += 1
+        self._task.cancel()
+
+    def _insist(self) -> None:
+        self._handle = None
+        self._stream._abandon(APITimeoutError(f"{self._stream._llm.label}: {self._due}"))
+        self._cancel()
 
     def _arm(self, at: float) -> None:
         self._handle = None if at == float("inf") else self._loop.call_at(at, self._look)
+
+
+def is_restart(delta: ChoiceDelta) -> bool:
+    """Whether a `FallbackAdapter` says here that another model answers from the start."""
+    event = delta.extra.get("rejoinder") if delta.extra else None
+    return isinstance(event, dict) and cast("dict[str, Any]", event).get("event") == "restart"
 
 
 def merge_extra(into: dict[str, Any], more: dict[str, Any]) -> None:
