@@ -48,7 +48,7 @@ if importlib.util.find_spec("mcp") is None:
     )
 
 if TYPE_CHECKING:
-    from mcp.types import CallToolResult
+    from mcp.types import CallToolResult  # for a signature of the public API
 
 __all__ = [
     "Elicitation",
