@@ -6,10 +6,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import threading
+import time
 from typing import Any, Self
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from llm.fallback_models import (
     DOWN,
@@ -27,7 +32,7 @@ from llm.fallback_models import (
     text,
     wall_clock,
 )
-from rejoinder import _stamps
+from rejoinder import _stamps, telemetry
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -153,6 +158,34 @@ async def test_a_model_that_ignores_its_limits_is_held_to_them() -> None:
         None,
     )
     assert now() - start == pytest.approx(2.0, abs=0.02)
+
+
+async def test_a_word_that_lay_waiting_while_the_loop_was_busy_is_in_time() -> None:
+    """Somebody blocks the loop for longer than anybody may be silent. That is not the model's fault."""
+    ours, theirs = socket.socketpair()
+
+    class Reading(Stream):
+        async def _run(self) -> None:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            for _ in range(2):
+                self._event_ch.send_nowait(text((await reader.readexactly(1)).decode()))
+            writer.close()
+            await writer.wait_closed()
+
+    class Remote(Model):
+        def chat(self, **given: Any) -> LLMStream:
+            return Reading(
+                self, [], chat_ctx=given["chat_ctx"], tools=[], conn_options=given["conn_options"]
+            )
+
+    adapter = FallbackAdapter([Remote("A", []), Model("B", ["b"])], attempt_timeout=0.1)
+    task = asyncio.ensure_future(said(adapter))
+    for _ in range(2):
+        await asyncio.sleep(0.02)
+        theirs.send(b"a")
+        time.sleep(0.15)
+    assert await task == (["a", "a"], None)
+    theirs.close()
 
 
 @pytest.mark.looptime
@@ -987,6 +1020,32 @@ async def test_neither_keys_nor_texts_of_errors_are_shared() -> None:
     assert "APIStatusError 503" in everything
     assert "hunter2" not in everything
     assert "4111" not in everything
+
+
+@pytest.mark.looptime
+async def test_spans_of_a_fallback() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    telemetry.set_tracer_provider(provider)
+    try:
+        adapter = FallbackAdapter([Model("A", [DOWN]), Model("B", ["b"])])
+        assert await said(adapter) == (["b"], None)
+    finally:
+        telemetry.set_tracer_provider(None)
+    spans = exporter.get_finished_spans()
+    names = {span.context.span_id: span.name for span in spans if span.context}
+    tree = [(s.name, names.get(s.parent.span_id) if s.parent else None) for s in spans]
+    attempt = ("llm_request_run", "llm_request")
+    inside = ("llm_request", "llm_request_run")
+    assert tree == [
+        *(attempt, inside) * 2,
+        ("llm_request_run", "llm_fallback_adapter"),
+        ("llm_fallback_adapter", None),
+    ]
+    outer = spans[-1]
+    assert outer.attributes is not None
+    assert outer.attributes["gen_ai.request.model"] == "FallbackAdapter"
 
 
 # -- budgets -------------------------------------------------------------------------------------

@@ -76,6 +76,9 @@ _CONTINUE = (
 
 _HELD = 256
 """Chunks that are held back as they are, before the first useful one; of more, the content."""
+_LOOP_TURNS = 5
+"""How often the event loop goes round before a time that is up counts: in that time arrives what lay
+waiting while something else kept the loop busy."""
 _SEEING_OFF = 0.02
 """Seconds that the end of a turn waits for attempts that were cancelled: enough for all that close
 their connections in order, and too short to be heard."""
@@ -687,7 +690,8 @@ class FallbackLLMStream(LLMStream):
             may_hedge=self._may_hedge,
         )
         self._children = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._turns = 0
         self._over: asyncio.Future[None] = loop.create_future()
         try:
             self._do(self._race.begin(loop.time()))
@@ -742,13 +746,18 @@ class FallbackLLMStream(LLMStream):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._turns = 0
         due = self._race.due()
         if due != math.inf and not self._over.done():
             self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._race.due() <= now and self._turns < _LOOP_TURNS:
+            self._turns += 1
+            self._timer = loop.call_soon(self._tick)
+            return
         for attempt, child in enumerate(self._children):
             if child is not self._winner:
                 at = child.working_at(winner=False)
