@@ -4,7 +4,6 @@ question and one answer, for scripts."""
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import importlib
 import re
@@ -35,6 +34,9 @@ _HELP: Final = """\
 /quit    leave (also Ctrl-D, or Ctrl-C twice)
 A line that ends in \\ goes on in the next one."""
 _TOOL_TIMEOUT: Final = 60.0
+_CLOSE_TIMEOUT: Final = 3.0
+_MEASURABLE: Final = 0.02
+"""Seconds below which a speed says nothing."""
 _SERVER_START: Final = 60.0  # npx and uvx may have to fetch the server first
 
 
@@ -124,8 +126,8 @@ def run(args: argparse.Namespace) -> Exit:
             return _converse(loop, talk, screen)
         finally:
             screen.clear()
-            with contextlib.suppress(KeyboardInterrupt, APIError, RuntimeError):
-                loop.run(asyncio.wait_for(talk.aclose(), 3.0))
+            with contextlib.suppress(KeyboardInterrupt, APIError, RuntimeError, TimeoutError):
+                loop.run(talk.aclose(), timeout=_CLOSE_TIMEOUT)
 
 
 def _question(args: argparse.Namespace) -> str | None:
@@ -165,7 +167,7 @@ def tell_progress(screen: Screen, progress: Progress) -> None:
 
 
 def _once(loop: LoopThread, talk: Conversation, text: str) -> Exit:
-    loop.run(talk.say(text), interrupt=talk.interrupt)
+    loop.run(talk.say(text), interrupt=talk.interrupt, stuck=talk.stuck)
     if talk.interrupted:
         raise KeyboardInterrupt
     return Exit.OK
@@ -199,7 +201,7 @@ def _converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
                 return Exit.OK
             continue
         try:
-            loop.run(talk.say(line), interrupt=talk.interrupt)
+            loop.run(talk.say(line), interrupt=talk.interrupt, stuck=talk.stuck)
         except (APIError, ConfigurationError) as error:
             screen.error(str(error))
         if talk.interrupted:
@@ -471,6 +473,10 @@ class Conversation:
         if self._turn is not None:
             self._turn.interrupt()
 
+    def stuck(self) -> None:
+        """The reply does not stop."""
+        self._screen.note("A tool does not let itself be stopped. Ctrl-C again leaves.")
+
     def _stats(self, first: float | None) -> Stats:
         metrics = self._metrics
         return Stats(
@@ -497,6 +503,6 @@ def _origin(tool: Any) -> str:
 def _speed(metrics: LLMMetrics) -> float | None:
     """Tokens per second of the last request: the one that was answered in words."""
     seconds = metrics.duration - metrics.ttft
-    if metrics.ttft < 0 or seconds <= 0 or metrics.completion_tokens < 2:
+    if metrics.ttft < 0 or seconds < _MEASURABLE or metrics.completion_tokens < 2:
         return None
     return (metrics.completion_tokens - 1) / seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import math
 import operator
 import zoneinfo
@@ -60,6 +61,10 @@ async def time_in(place: str) -> str:
     Args:
         place: city or country
     """
+    return await asyncio.to_thread(_clock, place)  # zones are files
+
+
+def _clock(place: str) -> str:
     zone = find_zone(place)
     if zone is None:
         raise ToolError(f"the time zone of {place!r} is not known; name a larger city")

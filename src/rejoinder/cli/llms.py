@@ -31,7 +31,7 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
     provider, slash, rest = (name or "").partition("/")
     if provider == "local" and slash:
         name, slash = rest, ""
-    if base_url is None and (not slash or os.path.exists(os.path.expanduser(name or ""))):
+    if base_url is None and (not slash or _is_path(name or "")):
         return _local(name, report, max_tokens, context, temperature)
     if max_tokens is not None or context is not None:
         raise CommandError("--max-tokens and --context are for local models")
@@ -50,6 +50,14 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
         return catalog.create(name, base_url=base_url, **options)
     except (ImportError, ValueError, TypeError) as error:
         raise CommandError(str(error), Exit.SETUP) from error
+
+
+def _is_path(name: str) -> bool:
+    return (
+        name.lower().endswith(".gguf")
+        or name.startswith(("/", "./", "../", "~"))
+        or os.path.exists(name)
+    )
 
 
 def _local(name: str | None, report: Report, max_tokens: int | None, context: int | None,
@@ -153,7 +161,8 @@ def _as_tools(found: Any, spec: str) -> list[Any]:
     if isinstance(found, Toolset) or is_function_tool(found) or is_raw_function_tool(found):
         return [found]
     if callable(found) and not isinstance(found, type):
-        decorate: Callable[[Any], Any] = function_tool
+        # In a thread: a plain function may wait for something, and the conversation should not.
+        decorate: Callable[[Any], Any] = function_tool(threaded=True)
         try:
             return [decorate(found)]
         except Exception as error:

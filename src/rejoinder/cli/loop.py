@@ -17,6 +17,9 @@ __all__ = ["LoopThread"]
 
 T = TypeVar("T")
 
+_PATIENCE = 2.0
+"""Seconds in which a reply that was interrupted should have ended."""
+
 
 class LoopThread:
     """A running event loop. Use it in ``with``."""
@@ -41,26 +44,36 @@ class LoopThread:
         self.stop()
 
     def run(
-        self, work: Coroutine[Any, Any, T], *, interrupt: Callable[[], None] | None = None
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        interrupt: Callable[[], None] | None = None,
+        stuck: Callable[[], None] | None = None,
+        timeout: float | None = None,
     ) -> T:
         """Run `work` on the loop and wait for it.
 
         At Ctrl-C `interrupt` is called on the loop (default: `work` is cancelled), and the waiting
-        goes on until `work` has ended.
+        goes on until `work` has ended. When that takes long, something blocks the loop: `stuck` is
+        called, here.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, where `interrupt` was not given; or a second one.
+            TimeoutError: it took longer than `timeout` seconds.
         """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            return future.result(timeout)
         except KeyboardInterrupt:
             if interrupt is None:
                 future.cancel()
                 self._settle(future)
                 raise
-            self._loop.call_soon_threadsafe(interrupt)
-            return future.result()
+        self._loop.call_soon_threadsafe(interrupt)
+        concurrent.futures.wait((future,), _PATIENCE)
+        if not future.done() and stuck is not None:
+            stuck()
+        return future.result()
 
     @staticmethod
     def _settle(future: concurrent.futures.Future[Any], timeout: float = 2.0) -> None:

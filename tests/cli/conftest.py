@@ -1,0 +1,58 @@
+"""A provider on the loopback that the command can be pointed at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rejoinder.cli.loop import LoopThread
+from rejoinder.testing.faults import FaultServer
+
+
+class Provider:
+    """A `FaultServer` in a thread of its own, and the options that lead to it."""
+
+    def __init__(self, loop: LoopThread, server: FaultServer) -> None:
+        self.loop = loop
+        self.server = server
+        self.options = ["--model", "openai/any", "--base-url", f"{server.url}/v1"]
+        self.key = {"OPENAI_API_KEY": "sk-test"}
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with LoopThread() as loop:
+        server = FaultServer()
+        loop.run(server.start())
+        try:
+            yield Provider(loop, server)
+        finally:
+            loop.run(server.aclose())
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A file with tools of all tempers."""
+    file = tmp_path / "my_tools.py"
+    file.write_text(
+        "import asyncio, time\n"
+        "def add(a: int, b: int) -> int:\n"
+        "    '''Add two numbers.'''\n"
+        "    return a + b\n"
+        "async def fail(why: str) -> str:\n"
+        "    '''Fail.'''\n"
+        "    raise RuntimeError(why)\n"
+        "async def hang() -> str:\n"
+        "    '''Never end.'''\n"
+        "    await asyncio.sleep(1000)\n"
+        "def hang_hard() -> str:\n"
+        "    '''Never end, and listen to nobody.'''\n"
+        "    time.sleep(1000)\n"
+        "async def block() -> str:\n"
+        "    '''Block the event loop.'''\n"
+        "    time.sleep(1000)\n"
+        "number = 5\n"
+    )
+    return file
