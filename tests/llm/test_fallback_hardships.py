@@ -854,6 +854,19 @@ async def test_white_space_that_ends_a_reply_is_not_lost() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_word_that_may_be_a_repetition_comes_before_the_call_that_follows_it() -> None:
+    a = Model("A", ["The capital of France", DOWN])
+    b = Model("B", ["the c", call("look")])
+    async with FallbackAdapter([a, b], on_cut="resume").chat(chat_ctx=question()) as stream:
+        deltas = [chunk.delta async for chunk in stream if chunk.delta]
+    assert [d.content or [c.name for c in d.tool_calls] for d in deltas if d.content != ""] == [
+        "The capital of France",
+        "the c",
+        ["look"],
+    ]
+
+
+@pytest.mark.looptime
 async def test_what_was_discarded_is_in_no_result() -> None:
     def adapter() -> FallbackAdapter:
         return FallbackAdapter(

@@ -58,6 +58,7 @@ __all__ = [
     "BreakerOptions",
     "FallbackAdapter",
     "FallbackLLMStream",
+    "HealthStore",
     "Hedge",
     "TurnBudget",
 ]
@@ -868,6 +869,7 @@ class FallbackLLMStream(LLMStream):
                 self._said.append(delta.content)
             if delta.tool_calls:
                 self._called = True
+                self._flush_overlap(child)  # what was said before the call comes before it
         self._event_ch.send_nowait(chunk)
 
     def _child_ended(self, attempt: int, child: _Child, error: Exception | None) -> None:
