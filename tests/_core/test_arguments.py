@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+from collections.abc import Iterable
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required, Unpack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing_extensions import TypedDict
 
 from rejoinder._core.arguments import (
     bind_arguments,
@@ -67,6 +69,7 @@ BROKEN = repair_json("no JSON")
         ('{"a": "x"', {"a": "x"}),
         ('{"a": 1}}', {"a": 1}),
         ('{"a": [1]}]}', {"a": [1]}),
+        ('\ufeff{"a": 1}', {"a": 1}),
         # the same twice
         ('{"a": 1}{"a": 1}', {"a": 1}),
         ('{"a": 1}\n{"a": 1}', {"a": 1}),
@@ -215,6 +218,14 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class LooseStyle(TypedDict, total=False):
+    bold: bool
+
+
+class Style(LooseStyle, total=False):
+    bold: Required[bool]  # type: ignore[misc]  # on purpose
+
+
 class Strict(BaseModel):
     day: date = Field(strict=True)
 
@@ -256,6 +267,9 @@ def places(
 def reserved(copy: str, json: int = 1, _x: int = 2, model_config: str = "m") -> None: ...
 def number(x: float) -> None: ...
 def unannotated(a, b=2) -> None: ...  # type: ignore[no-untyped-def]  # on purpose
+def unpacked(*point: *tuple[int, str], **more: Unpack[Style]) -> None: ...
+def unpacked_loose(**more: Unpack[LooseStyle]) -> None: ...
+def named(colour: Literal[Colour.RED], tags: Iterable[int] = ()) -> None: ...
 
 
 def bind(function: Any, arguments: Any) -> Any:
@@ -336,10 +350,36 @@ def bind(function: Any, arguments: Any) -> Any:
         (reserved, {"copy": "c", "_x": 5}, (("c", 1, 5, "m"), {})),
         (reserved, {"copy": "c", "_x": None, "json": None}, (("c", 1, 2, "m"), {})),
         (unannotated, {"a": [1]}, (([1], 2), {})),
+        (
+            unpacked,
+            {"point": ["1", "x"], "more": {"bold": 1}},
+            ((1, "x"), {"bold": True}),
+        ),
+        (unpacked_loose, {}, ((), {})),
+        (unpacked_loose, {"more": {"bold": False}}, ((), {"bold": False})),
+        (named, {"colour": "red", "tags": ["1"]}, ((Colour.RED, [1]), {})),
     ],
 )
 def test_bind(function: Any, arguments: Any, expected: Any) -> None:
     assert bind(function, arguments) == expected
+
+
+def test_what_an_unpacked_type_demands_is_demanded() -> None:
+    for wrong in ({}, {"point": [1, "x"]}, {"point": [1], "more": {"bold": True}}):
+        with pytest.raises(ToolError, match=r"\$\.(point|more)"):
+            bind(unpacked, wrong)
+
+
+def test_further_keywords_cannot_give_a_parameter_a_second_value() -> None:
+    def send(to: str, /, body: str, *, loud: bool = False, **more: Any) -> None: ...
+
+    assert bind(send, {"to": "a", "body": "b", "more": {"to": "c"}}) == (
+        ("a", "b"),
+        {"loud": False, "to": "c"},
+    )
+    for taken in ("body", "loud"):
+        with pytest.raises(ToolError, match=rf"\$\.more\.{taken}: .* as \$\.{taken}"):
+            bind(send, {"to": "a", "body": "b", "more": {taken: "c"}})
 
 
 def test_numbers_that_json_has_no_word_for() -> None:

@@ -8,6 +8,7 @@ import copy
 import enum
 import functools
 import inspect
+from math import inf, nan
 from typing import Annotated, Any, Optional, Union
 
 import pytest
@@ -86,9 +87,16 @@ def test_names_that_pydantic_keeps_for_itself() -> None:
 
 
 def test_defaults_that_json_cannot_write() -> None:
-    def odd(a: Any = object(), b: int = 3) -> None: ...  # noqa: B008  on purpose
+    def odd(
+        a: Any = object(),  # noqa: B008  on purpose
+        b: float = nan,
+        c: float = -inf,
+        d: float = 3.5,
+    ) -> None: ...
 
-    assert "default" not in build_plan(odd).schema["properties"]["a"]
+    properties = build_plan(odd).schema["properties"]
+    assert [name for name in properties if "default" in properties[name]] == ["d"]
+    assert build_plan(odd).schema.get("required") is None
 
 
 def test_functions_without_a_signature() -> None:

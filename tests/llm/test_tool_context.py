@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import enum
 import functools
 import inspect
 import pickle
+import sys
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, EmailStr
 
 from rejoinder.llm import tool_context
 from rejoinder.llm.tool_context import (
@@ -307,6 +309,8 @@ def test_raw() -> None:
         ({"parameters": {}}, "name"),
         ({"name": "", "parameters": {}}, "name"),
         ({"name": "x"}, "parameters"),
+        ({"name": 5, "parameters": {}}, "name"),
+        ({"name": "x", "parameters": [1]}, r"`x`.*`parameters`, got \[1\]"),
     ],
 )
 def test_raw_schema_that_lacks_something(raw_schema: dict[str, Any], says: str) -> None:
@@ -335,6 +339,46 @@ def test_raw_arguments() -> None:
     for text in ("[1]", '"s"', "5", ""):
         with pytest.raises(ToolError):
             prepare_function_arguments(fnc=A().rawm, json_arguments=text, call_ctx=context)
+
+
+def test_raw_functions_whose_parameters_nothing_fills() -> None:
+    def extra(raw_arguments: dict[str, object], other: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"`r`, parameter `other`.*a default or a RunContext"):
+        function_tool(extra, raw_schema=RAW)
+
+    class Holder:
+        @function_tool(raw_schema=RAW)
+        async def fine(self, raw_arguments: Any, ctx: RunContext, n: int = 3, *a: int) -> None: ...
+
+    prepared = prepare_function_arguments(fnc=Holder().fine, json_arguments="{}", call_ctx=Holder)
+    assert prepared == (({}, Holder, 3), {})
+    with pytest.raises(
+        TypeError, match=r"`r`, parameter `ctx`: expected a RunContext, got nothing"
+    ):
+        prepare_function_arguments(fnc=Holder().fine, json_arguments="{}")
+
+
+def test_raw_arguments_of_every_kind_of_parameter() -> None:
+    class Special(RunContext): ...
+
+    def first(raw_arguments: Any, /, ctx: RunContext | None = None) -> None: ...
+    def last(*, raw_arguments: Any, n: int = 1) -> None: ...
+    def more(**kwargs: Any) -> None: ...
+    def special(raw_arguments: Any, ctx: Special | None = None) -> None: ...
+
+    for function, expected in (
+        (first, (({"a": 1}, None), {})),
+        (last, ((), {"raw_arguments": {"a": 1}, "n": 1})),
+        (more, ((), {"raw_arguments": {"a": 1}})),
+    ):
+        tool: Any = function_tool(function, raw_schema=RAW)
+        assert prepare_function_arguments(fnc=tool, json_arguments='{"a": 1}') == expected
+    tool = function_tool(special, raw_schema=RAW)
+    plain, own = RunContext(), Special()
+    for given, got in ((plain, None), (own, own)):
+        prepared = prepare_function_arguments(fnc=tool, json_arguments="{}", call_ctx=given)
+        assert prepared == (({}, got), {})
 
 
 # -- methods --------------------------------------------------------------------------------
@@ -457,6 +501,43 @@ def test_a_parameter_that_no_schema_can_describe() -> None:
             function_tool(function)
 
 
+def test_a_parameter_that_json_can_never_fill() -> None:
+    class Nothing(enum.Enum): ...
+
+    def kind(a: int, of: type[int]) -> None: ...
+    def never(a: int, choice: Nothing) -> None: ...
+    def attribute(a: int, of: ClassVar[int]) -> None: ...
+    def self_made(a: int, of: Self) -> None: ...  # type: ignore[misc]  # on purpose
+
+    for function, parameter in (
+        (kind, "of"),
+        (never, "choice"),
+        (attribute, "of"),
+        (self_made, "of"),
+    ):
+        with pytest.raises(TypeError, match=f"`{function.__name__}`, parameter `{parameter}`"):
+            function_tool(function)
+
+
+def test_a_type_whose_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "email_validator", None)
+
+    def invite(address: EmailStr) -> None: ...
+
+    with pytest.raises(TypeError, match=r"`invite`, parameter `address`.*email-validator"):
+        function_tool(invite)
+
+
+def test_what_was_refused_is_no_tool() -> None:
+    def refused(a: type[int]) -> None: ...
+
+    with pytest.raises(TypeError):
+        function_tool(refused)
+    assert not is_function_tool(refused)
+    with pytest.raises(ValueError, match="expected a tool"):
+        ToolContext([refused])  # type: ignore[list-item]
+
+
 def test_an_annotation_that_is_no_type() -> None:
     def bad(a: "list[") -> None: ...  # noqa: F722  on purpose
     def worse(a: 3 + 4) -> None: ...  # type: ignore[valid-type]  # on purpose
@@ -503,6 +584,41 @@ def test_forward_references_are_resolved_at_the_first_use() -> None:
     exec("class Later(BaseModel):\n  n: int\n", namespace)
     assert list(schema(tool)["$defs"]) == ["Later"]
     assert prepare_function_arguments(fnc=tool, json_arguments='{"x": {"n": 1}}')[0][0].n == 1
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "class Order(BaseModel):\n  item: 'Item'\n",
+        "@dataclass\nclass Order:\n  item: 'Item'\n",
+        "class Order(TypedDict):\n  item: 'Item'\n",
+    ],
+)
+def test_forward_references_inside_of_a_type_are_resolved_at_the_first_use(order: str) -> None:
+    imports = (
+        "from dataclasses import dataclass\n"
+        "from pydantic import BaseModel\n"
+        "from typing_extensions import TypedDict\n"
+        "from rejoinder.llm import function_tool\n"
+    )
+    module = types.ModuleType("orders")
+    sys.modules["orders"] = module
+    try:
+        exec(
+            f"{imports}{order}@function_tool\nasync def buy(n: int, order: Order): ...\n",
+            module.__dict__,
+        )
+        tool = module.__dict__["buy"]
+        with pytest.raises(NameError, match=r"`buy`, parameter `order`.*`Item`"):
+            schema(tool)
+        exec("class Item(BaseModel):\n  n: int\n", module.__dict__)
+        assert sorted(schema(tool)["$defs"]) == ["Item", "Order"]
+        text = '{"n": 1, "order": {"item": {"n": "2"}}}'
+        (_, bought), _ = prepare_function_arguments(fnc=tool, json_arguments=text)
+        item = bought["item"] if isinstance(bought, dict) else bought.item
+        assert item.n == 2
+    finally:
+        del sys.modules["orders"]
 
 
 def test_a_name_that_is_never_defined_is_reported_with_its_remedy() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from rejoinder._core.schema import Plan, raw_context_parameters
+from rejoinder._core.schema import Plan
 from rejoinder._core.strict import resolve_ref
 from rejoinder._core.tools import RunContext, ToolError
 
@@ -119,15 +119,15 @@ _FENCE: Final = re.compile(r"\A\s*```[A-Za-z0-9_-]*\s*\n(.*?)\n?\s*```\s*\Z", re
 def repair_json(text: str) -> Any:
     """The one value that a broken JSON text can mean, or a marker that is no JSON value.
 
-    Mended are: a code fence or chat-template marks around or inside, trailing commas, single
-    quotes, Python's ``True``/``False``/``None``, names without quotes, raw line breaks in texts,
+    Mended are: a byte order mark, a code fence or chat-template marks around or inside, trailing
+    commas, single quotes, Python's ``True``/``False``/``None``, names without quotes, raw line breaks in texts,
     closing brackets that are missing at the end or too many, and the same value written twice.
     Nothing is guessed: an unfinished text, number or pair stays broken.
     """
     fenced = _FENCE.match(text)
     if fenced is not None:
         text = fenced.group(1)
-    text = _TEMPLATE_MARKS.sub("", text.replace('<|"|>', '"'))
+    text = _TEMPLATE_MARKS.sub("", text.replace('<|"|>', '"').removeprefix("\ufeff"))
     try:
         return from_json(text)
     except ValueError:
@@ -360,13 +360,14 @@ def _bind(
         kind = parameter.kind
         if parameter.context is not None:
             value: Any = _context(
-                plan, parameter.name, parameter.default, parameter.context, call_ctx
+                plan.name, parameter.name, parameter.default, parameter.context, call_ctx
             )
         else:
             value = values[parameter.field]
         if kind is inspect.Parameter.VAR_POSITIONAL:
             args.extend(value)
         elif kind is inspect.Parameter.VAR_KEYWORD:
+            _refuse_taken(plan, parameter.key, value)
             kwargs.update(value)
         elif kind is inspect.Parameter.KEYWORD_ONLY:
             kwargs[parameter.name] = value
@@ -375,9 +376,17 @@ def _bind(
     return tuple(args), kwargs
 
 
-def _context(
-    plan: Plan, name: str, default: Any, wanted: type[Any], call_ctx: object | None
-) -> Any:
+def _refuse_taken(plan: Plan, key: str, more: Mapping[str, Any]) -> None:
+    """Further keywords may not give a parameter a second value."""
+    for parameter in plan.parameters:
+        if parameter.name in more and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
+            raise ToolError(
+                f"The arguments{_of(plan.name)} do not fit:\n"
+                f"- {_path((key, parameter.name))}: give this argument as {_path((parameter.key,))}"
+            )
+
+
+def _context(tool: str, name: str, default: Any, wanted: type[Any], call_ctx: object | None) -> Any:
     # A subclass promises more than every context holds; the plain class is taken for any context.
     special = wanted is not RunContext and issubclass(wanted, RunContext)
     if call_ctx is not None and (not special or isinstance(call_ctx, wanted)):
@@ -386,7 +395,7 @@ def _context(
         return default
     got = "nothing" if call_ctx is None else f"a {type(call_ctx).__name__}"
     raise TypeError(
-        f"tool `{plan.name}`, parameter `{name}`: expected a {wanted.__name__}, got {got}; say "
+        f"tool `{tool}`, parameter `{name}`: expected a {wanted.__name__}, got {got}; say "
         "what it gets when the tool is run (`call_ctx=`, or `make_context=` of a turn)"
     )
 
@@ -395,16 +404,42 @@ def bind_raw_arguments(
     function: Callable[..., Any],
     text: str | bytes,
     *,
+    contexts: Mapping[str, type[Any]],
     call_ctx: object | None = None,
     tool: str = "",
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """As `bind_arguments` for a raw tool, which gets the whole object as ``raw_arguments``."""
-    values: dict[str, Any] = {"raw_arguments": parse_arguments(text, tool=tool)}
-    if call_ctx is not None:
-        values.update(dict.fromkeys(raw_context_parameters(function), call_ctx))
-    bound = inspect.signature(function).bind(**values)
-    bound.apply_defaults()
-    return bound.args, bound.kwargs
+    """As `bind_arguments` for a raw tool, which gets the whole object as ``raw_arguments``.
+
+    `contexts` are its context parameters, by name.
+    """
+    given = parse_arguments(text, tool=tool)
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    parameters = inspect.signature(function).parameters
+    for name, parameter in parameters.items():
+        kind = parameter.kind
+        if name == "raw_arguments":
+            value: Any = given
+        elif name in contexts:
+            value = _context(tool, name, parameter.default, contexts[name], call_ctx)
+        elif kind is parameter.VAR_POSITIONAL:
+            continue
+        elif kind is parameter.VAR_KEYWORD:
+            if "raw_arguments" not in parameters:
+                kwargs["raw_arguments"] = given
+            continue
+        elif parameter.default is not parameter.empty:
+            value = parameter.default
+        else:
+            raise TypeError(
+                f"raw tool `{tool}`, parameter `{name}`: expected a default or a RunContext, "
+                "because nothing fills it"
+            )
+        if kind is parameter.KEYWORD_ONLY:
+            kwargs[name] = value
+        else:
+            args.append(value)
+    return tuple(args), kwargs
 
 
 # ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import json
 import sys
 import typing
 import warnings
@@ -32,11 +33,12 @@ from typing import (
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import ReadOnly
+from pydantic_core import PydanticSerializationError
+from typing_extensions import ReadOnly, Unpack
 
+from rejoinder._core.fillable import fillable, why_never_filled
 from rejoinder._core.strict import Schema, resolve_ref, strict_schema, why_not_strict
 from rejoinder._core.tools import RunContext
 
@@ -182,6 +184,14 @@ class _QuietSchema(GenerateJsonSchema):
     # A default that JSON cannot write is left out of the schema and still used for the call.
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as in the base class
 
+    def encode_default(self, dft: Any) -> Any:
+        written = super().encode_default(dft)
+        try:
+            json.dumps(written, allow_nan=False)
+        except ValueError as error:
+            raise PydanticSerializationError(str(error)) from error
+        return written
+
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function at the bottom: below methods, partials and ``functools.wraps``."""
@@ -301,11 +311,11 @@ def build_plan(
         if context is not None:
             parameters.append(Parameter(name, name, "", parameter.kind, parameter.default, context))
             continue
-        default = parameter.default
+        hint, default = fillable(hint), parameter.default
         if parameter.kind is parameter.VAR_POSITIONAL:
-            hint, default = list[hint], Field(default_factory=list)
+            hint, default = _several(hint, list)
         elif parameter.kind is parameter.VAR_KEYWORD:
-            hint, default = dict[str, hint], Field(default_factory=dict)
+            hint, default = _several(hint, dict)
         key = _alias(_annotated_field(hint)) or _alias(default) or name
         field = name if _usable_as_field(name) else f"parameter_{index}"
         fields[field] = _definition(
@@ -313,22 +323,40 @@ def build_plan(
         )
         parameters.append(Parameter(name, key, field, parameter.kind, default))
 
-    model = _model(_model_name(label), fields, label, parameters)
     try:
-        return Plan(function, label, tuple(parameters), model, unbound=unbound)
-    except PydanticUserError as error:
+        model = _model(_model_name(label), fields)
+        plan = Plan(function, label, tuple(parameters), model, unbound=unbound)
+    except Exception as error:
         _blame(label, parameters, fields, error)
+    for parameter in parameters:
+        if parameter.field and parameter.field not in model.model_fields:
+            raise TypeError(
+                f"tool `{label}`, parameter `{parameter.name}`: expected a type, got "
+                f"{fields[parameter.field][0]!r}, which says what a class attribute is"
+            )
+    hopeless = why_never_filled(model)
+    if hopeless is not None:
+        _refuse(label, parameters, hopeless[0], fields[hopeless[0]][0], hopeless[1])
+    return plan
 
 
-def raw_context_parameters(function: Callable[..., Any]) -> dict[str, type[Any]]:
-    """The context parameters of a raw tool."""
+def raw_context_parameters(
+    function: Callable[..., Any], localns: Mapping[str, Any] | None = None
+) -> dict[str, type[Any]]:
+    """The context parameters of a raw tool.
+
+    Raises:
+        UnresolvedName: naming the parameter whose annotation has no meaning (yet).
+    """
     label = str(getattr(unwrapped(function), "__name__", function))
     globalns = getattr(unwrapped(function), "__globals__", {})
     found: dict[str, type[Any]] = {}
-    for parameter in _signature(function).parameters.values():
-        context = _context_class(_hint(parameter, label, globalns, None))
+    for name, parameter in _signature(function).parameters.items():
+        if name == "raw_arguments":
+            continue
+        context = _context_class(_hint(parameter, label, globalns, localns))
         if context is not None:
-            found[parameter.name] = context
+            found[name] = context
     return found
 
 
@@ -360,6 +388,16 @@ def _hint(
             f"{annotation!r} ({error})"
         ) from error
     return hints[parameter.name]
+
+
+def _several(hint: Any, container: type[Any]) -> tuple[Any, Any]:
+    """Type and default of ``*args: hint`` and ``**options: hint``."""
+    if get_origin(hint) in (Unpack, typing.Unpack):
+        (packed,) = get_args(hint)
+        needed = container is list or not all(o for _, o in _typed_dict_fields(packed).values())
+        return packed, _EMPTY if needed else Field(default_factory=container)
+    several = list[hint] if container is list else dict[str, hint]
+    return several, Field(default_factory=container)
 
 
 def _annotated_field(hint: object) -> FieldInfo | None:
@@ -410,57 +448,75 @@ def _model_name(label: str) -> str:
     return "".join(part.capitalize() for part in label.split("_")) + "Args"
 
 
-def _model(
-    name: str,
-    fields: Mapping[str, Any],
-    label: str = "",
-    parameters: Iterable[Parameter] = (),
-) -> type[BaseModel]:
+def _model(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
-        except PydanticUserError as error:
-            if not label:
-                raise
-            _blame(label, parameters, fields, error)
+        return create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
+
+
+_UNRESOLVED: Final = frozenset({"class-not-fully-defined", "undefined-annotation"})
 
 
 def _blame(
-    label: str,
-    parameters: Iterable[Parameter],
-    fields: Mapping[str, Any],
-    error: PydanticUserError,
+    label: str, parameters: Iterable[Parameter], fields: Mapping[str, Any], error: Exception
 ) -> NoReturn:
     """Find the parameter that pydantic cannot describe, and say so."""
-    names = {parameter.field: parameter.name for parameter in parameters}
     for field, definition in fields.items():
         try:
             _model("Probe", {field: definition}).model_json_schema(schema_generator=_QuietSchema)
-        except PydanticUserError as reason:
+        except Exception as reason:
             why = str(reason).split("\n", 1)[0].split(". ", 1)[0]
-            raise TypeError(
-                f"tool `{label}`, parameter `{names.get(field, field)}`: no JSON schema can "
-                f"describe {definition[0]!r} ({why}); use a plain type, a pydantic model, a "
-                "TypedDict, a dataclass or an enum, or take it from the run context"
-            ) from reason
+            if getattr(reason, "code", None) in _UNRESOLVED:
+                raise UnresolvedName(
+                    f"tool `{label}`, parameter `{_named(parameters, field)}`: {definition[0]!r} "
+                    f"names something that does not exist ({why.partition(', then call')[0]}); "
+                    "define or import it before the tool is used"
+                ) from reason
+            _refuse(label, parameters, field, definition[0], why, reason)
     raise error
+
+
+def _refuse(
+    label: str,
+    parameters: Iterable[Parameter],
+    field: str,
+    hint: object,
+    why: str,
+    cause: Exception | None = None,
+) -> NoReturn:
+    raise TypeError(
+        f"tool `{label}`, parameter `{_named(parameters, field)}`: no JSON schema can describe "
+        f"{hint!r} ({why}); use a plain type, a pydantic model, a TypedDict, a dataclass or an "
+        "enum, or take it from the run context"
+    ) from cause
+
+
+def _named(parameters: Iterable[Parameter], field: str) -> str:
+    return next((p.name for p in parameters if p.field == field), field)
 
 
 def model_of_typed_dict(typed_dict: type[Any]) -> type[BaseModel]:
     """A model with the fields of a TypedDict. A field that may be absent may also be null, because
     the strict form wants every field to be there."""
-    hints = typing.get_type_hints(typed_dict, include_extras=True)
-    fields: dict[str, Any] = {}
-    for name, hint in hints.items():
+    fields = {
+        name: (hint | None, None) if optional else (hint, ...)
+        for name, (hint, optional) in _typed_dict_fields(typed_dict).items()
+    }
+    return _model(typed_dict.__name__, fields)
+
+
+def _typed_dict_fields(typed_dict: type[Any]) -> dict[str, tuple[Any, bool]]:
+    """Type of each field, and whether it may be absent."""
+    fields: dict[str, tuple[Any, bool]] = {}
+    for name, hint in typing.get_type_hints(typed_dict, include_extras=True).items():
         optional = name in getattr(typed_dict, "__optional_keys__", ())
         while get_origin(hint) in (Required, NotRequired, ReadOnly):
             optional = get_origin(hint) is NotRequired or (
                 optional and get_origin(hint) is not Required
             )
             (hint,) = get_args(hint)
-        fields[name] = (hint | None, None) if optional else (hint, ...)
-    return _model(typed_dict.__name__, fields)
+        fields[name] = (hint, optional)
+    return fields
 
 
 # ---------------------------------------------------------------------------------------------

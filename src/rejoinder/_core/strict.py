@@ -73,9 +73,10 @@ def _strict(
         out.setdefault("additionalProperties", False)
     properties = out.get("properties")
     if isinstance(properties, dict):
-        out.pop("required", None)
         if properties:
             out["required"] = list(cast("Schema", properties))
+        else:
+            out.pop("required", None)
 
     all_of = out.get("allOf")
     if all_of is not None and len(all_of) == 1 and not (nulls and "default" in source):

@@ -18,6 +18,7 @@ from rejoinder.llm.tool_context import (
     is_function_tool,
     is_raw_function_tool,
     plan_of,
+    raw_contexts_of,
 )
 
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ def prepare_function_arguments(
         )
     if is_raw_function_tool(fnc):
         return arguments.bind_raw_arguments(
-            fnc, json_arguments, call_ctx=call_ctx, tool=get_tool_name(fnc)
+            fnc,
+            json_arguments,
+            contexts=raw_contexts_of(fnc),
+            call_ctx=call_ctx,
+            tool=get_tool_name(fnc),
         )
     raise ValueError(f"expected a tool (a function decorated with @function_tool), got {fnc!r}")
 

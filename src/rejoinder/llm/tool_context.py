@@ -89,6 +89,7 @@ _INFO: Final = "__livekit_tool_info"
 _RAW_INFO: Final = "__livekit_raw_tool_info"
 _OPTIONS: Final = "__rejoinder_tool_options"
 _PLANS: Final = "__rejoinder_tool_plans"
+_RAW_CONTEXTS: Final = "__rejoinder_raw_contexts"
 
 P = ParamSpec("P", default=...)
 Q = ParamSpec("Q")
@@ -353,7 +354,7 @@ def function_tool(
     def decorate(function: Callable[..., Any], scope: types.FrameType | None = frame) -> Any:
         scope = scope or sys._getframe(1)
         if raw_schema is not None:
-            return _as_raw_tool(function, cast("dict[str, Any]", raw_schema), options, flags)
+            return _as_raw_tool(function, cast("dict[str, Any]", raw_schema), options, flags, scope)
         return _as_tool(function, name, description, options, flags, scope)
 
     return decorate if f is None else decorate(f)
@@ -380,9 +381,9 @@ def _as_tool(
     tool_name = name or _own_name(function)
     tool = _taggable(function)
     info = FunctionToolInfo(tool_name, description or describe(function)[0])
-    _attach(tool, _INFO, info, options, flags)
     # Now, so that a schema that cannot work is refused here, and no request has to wait for it.
     _prepare(tool, scope)
+    _attach(tool, _INFO, info, options, flags)
     return tool
 
 
@@ -391,22 +392,37 @@ def _as_raw_tool(
     raw_schema: dict[str, Any],
     options: ToolOptions,
     flags: ToolFlag,
+    scope: types.FrameType,
 ) -> Any:
     name = raw_schema.get("name")
-    if not name:
+    if not name or not isinstance(name, str):
         raise ValueError("function_tool: raw_schema needs the key `name`, a text that is not empty")
     if "parameters" not in raw_schema:
         raise ValueError(f"function_tool: raw_schema of `{name}` needs the key `parameters`")
+    parameters = raw_schema["parameters"]
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ValueError(
+            f"function_tool: raw_schema of `{name}`: expected a JSON schema under `parameters`, "
+            f"got {parameters!r}"
+        )
     if not callable(function):
         raise AttributeError(f"function_tool: expected a function, got {function!r}")
+    contexts = None
     if not hasattr(function, _INFO):
-        _check_raw_signature(function, name)
+        contexts = _check_raw_signature(function, name, scope)
     tool = _taggable(function, _RAW_INFO)
+    if contexts is not None:
+        setattr(tool, _RAW_CONTEXTS, (tool, contexts))
     _attach(tool, _RAW_INFO, RawFunctionToolInfo(name, dict(raw_schema)), options, flags)
     return tool
 
 
-def _check_raw_signature(function: Callable[..., Any], name: str) -> None:
+def _check_raw_signature(
+    function: Callable[..., Any], name: str, scope: types.FrameType
+) -> dict[str, type[Any]] | None:
+    """The context parameters; ``None`` while an annotation has no meaning yet."""
+    from rejoinder._core.schema import UnresolvedName, raw_context_parameters
+
     parameters = inspect.signature(function).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
     if "raw_arguments" not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
@@ -414,6 +430,22 @@ def _check_raw_signature(function: Callable[..., Any], name: str) -> None:
             f"raw tool `{name}`: expected a parameter `raw_arguments` for the object that the model "
             f"writes, got {function!r} with ({', '.join(parameters)})"
         )
+    try:
+        contexts = raw_context_parameters(function, _local_names(scope))
+    except UnresolvedName:
+        return None
+    bound = next(iter(parameters)) if _is_method(function) else None
+    for parameter in parameters.values():
+        if (
+            parameter.name not in ("raw_arguments", bound, *contexts)
+            and parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ):
+            raise TypeError(
+                f"raw tool `{name}`, parameter `{parameter.name}`: expected a default or a "
+                "RunContext, because the model's arguments all go to `raw_arguments`"
+            )
+    return contexts
 
 
 def _own_name(function: Callable[..., Any]) -> str:
@@ -584,6 +616,21 @@ def plan_of(tool: Callable[..., Any]) -> Plan:
         if plan is not None and plan.function is owner:
             return plan
     return _build_plan(owner, bound, None)
+
+
+def raw_contexts_of(tool: Callable[..., Any]) -> Mapping[str, type[Any]]:
+    """The context parameters of a raw tool, by name.
+
+    Raises:
+        NameError: an annotation still names something that does not exist.
+    """
+    owner: Any = getattr(tool, "__func__", tool)
+    kept = getattr(owner, "__dict__", {}).get(_RAW_CONTEXTS)
+    if kept is not None and kept[0] is owner:  # and not copied by functools.wraps
+        return kept[1]
+    from rejoinder._core.schema import raw_context_parameters
+
+    return raw_context_parameters(owner)
 
 
 def _build_plan(owner: Any, bound: bool, localns: Mapping[str, Any] | None) -> Plan:

@@ -1,0 +1,114 @@
+"""What JSON can fill: types are put in the form that JSON can fill, and the hopeless ones found.
+
+Law: pure; types and pydantic's core schemas are read, nothing is called or changed. When in doubt
+a type can be filled: hopeless is only what no JSON value whatsoever would be accepted for.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator
+
+__all__ = ["fillable", "why_never_filled"]
+
+CoreSchema: TypeAlias = Mapping[str, Any]
+
+
+def fillable(hint: Any) -> Any:
+    """`hint` in the form that JSON can fill, with the same JSON schema.
+
+    A member of an enum inside ``Literal`` is accepted by its value, and an ``Iterable`` becomes a
+    list, which is checked before the function is called and not while it runs.
+    """
+    origin = get_origin(hint)
+    arguments = get_args(hint)
+    if origin is Literal:
+        return _by_value(hint)
+    if collections.abc.Iterable in (hint, origin):
+        return list[fillable(arguments[0])] if arguments else list  # type: ignore[misc]
+    if origin is Annotated:
+        inner = fillable(arguments[0])
+        return hint if inner is arguments[0] else Annotated[inner, *arguments[1:]]
+    container: Any = Union if origin is UnionType else origin
+    if container in (Union, list, set, frozenset, tuple, dict):
+        new = tuple(map(fillable, arguments))
+        if any(after is not before for after, before in zip(new, arguments, strict=True)):
+            return container[new]
+    return hint
+
+
+def _by_value(hint: Any) -> Any:
+    members = {arg.value: arg for arg in get_args(hint) if _is_pure_member(arg)}
+    if not members:
+        return hint
+
+    def find(value: Any) -> Any:
+        return members.get(value, value) if isinstance(value, str | int | float) else value
+
+    return Annotated[hint, BeforeValidator(find)]
+
+
+def _is_pure_member(value: object) -> bool:
+    """Whether pydantic would not find the enum's member by its value: it does for text and int."""
+    return isinstance(value, enum.Enum) and not isinstance(value, str | int)
+
+
+def why_never_filled(model: type[BaseModel]) -> tuple[str, str] | None:
+    """The first field of `model` that no JSON value fits, and why; ``None`` if there is none."""
+    schema = cast("CoreSchema", model.__pydantic_core_schema__)
+    definitions = {entry["ref"]: entry for entry in schema.get("definitions", ())}
+    inside: frozenset[str] = frozenset()
+    while schema["type"] != "model-fields":
+        if schema["type"] == "definition-ref":
+            inside |= {schema["schema_ref"]}
+            schema = definitions[schema["schema_ref"]]
+        else:
+            schema = schema["schema"]
+    for name, field in schema["fields"].items():
+        reason = _why_never(field["schema"], definitions, inside)
+        if reason:
+            return name, reason
+    return None
+
+
+def _why_never(
+    schema: CoreSchema, definitions: Mapping[str, CoreSchema], inside: frozenset[str]
+) -> str:
+    def first(parts: collections.abc.Iterable[CoreSchema]) -> str:
+        return next(filter(None, (_why_never(part, definitions, inside) for part in parts)), "")
+
+    match schema["type"]:
+        case "is-instance" | "is-subclass":
+            return f"JSON has no values of the kind of {schema['cls'].__name__!r}"
+        case "literal" if all(map(_is_pure_member, schema["expected"])):
+            return "members of this enum cannot be given by value"
+        case "model" if schema["cls"] is BaseModel:
+            return "it has no fields; take a subclass of it"
+        case "definition-ref":
+            ref = schema["schema_ref"]
+            if ref in inside:
+                return "it has to hold one of its own kind, and so on without end"
+            return _why_never(definitions[ref], definitions, inside | {ref})
+        case "union":
+            # A choice may come with its label.
+            choices = cast("list[CoreSchema | tuple[CoreSchema, str]]", schema["choices"])
+            reasons = [first([c[0] if isinstance(c, tuple) else c]) for c in choices]
+            return reasons[0] if all(reasons) else ""
+        case "json-or-python":
+            return first([schema["json_schema"]])
+        case "lax-or-strict":
+            return first([schema["lax_schema"]])
+        case "model" | "dataclass" | "definitions" | "function-after":
+            return first([schema["schema"]])
+        case "model-fields" | "typed-dict":
+            fields = cast("Mapping[str, CoreSchema]", schema["fields"]).values()
+            return first(field["schema"] for field in fields if field.get("required", True))
+        case "dataclass-args":
+            return first(field["schema"] for field in schema["fields"])
+        case _:
+            return ""
