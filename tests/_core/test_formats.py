@@ -13,7 +13,7 @@ import pytest
 from rejoinder._core import formats
 from rejoinder._core.formats import format_names, register_format, to_provider_format
 from rejoinder._core.repair import PROVIDERS as REPAIRED
-from rejoinder.llm.chat_context import ChatContext, ChatItem, ChatMessage
+from rejoinder.llm.chat_context import ChatContext, ChatItem, ChatMessage, ImageContent
 from rejoinder.testing.history import PROVIDERS as CHECKED
 
 BUILT_IN = [
@@ -111,3 +111,20 @@ def test_a_provider_is_imported_when_it_is_named() -> None:
         "assert 'aiohttp' not in sys.modules and 'asyncio' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", ["anthropic", "aws", "google"])
+@pytest.mark.parametrize("empty", [[], [""], [ImageContent(image="data:image/png;base64,YWJj")]])
+def test_instructions_without_text_do_not_take_the_place_of_those_with(
+    name: str, empty: list[Any]
+) -> None:
+    items: list[ChatItem] = [
+        ChatMessage(role="system", content=empty),
+        ChatMessage(role="system", content=["Be brief."]),
+        *HELLO,
+        ChatMessage(role="system", content=["In French."]),
+    ]
+    turns, data = to_provider_format(name, items)
+    assert data.system_messages == ["Be brief."]
+    assert "Be brief." not in repr(turns)
+    assert "<instructions>\\nIn French.\\n</instructions>" in repr(turns)

@@ -18,25 +18,26 @@ from reference import oracle
 MERGED = "turns of one role are one, also when a turn without content stood between them"
 STATUS = "an output that is an error has the status `error`"
 DUMMY = "whether a user message is added at the end is decided by the turn that is last there"
+FIRST = "a system or developer message without text is not the first one"
 
-DIFFERENT: dict[str, list[str]] = {
-    **{
-        f"format:anthropic:{dummy}:{index}": [MERGED]
-        for dummy in (True, False)
-        for index in (3, 16, 19, 33)
-    },
-    **{
-        f"format:google:{dummy}:{index}": [MERGED]
-        for dummy in (True, False)
-        for index in (3, 16, 19, 33)
-    },
-    **{f"format:google:True:{index}": [DUMMY] for index in (7, 9, 14, 25, 55, 58)},
-    **{
-        f"format:aws:{dummy}:{index}": [MERGED, STATUS]
-        for dummy in (True, False)
-        for index in (3, 11, 16, 17, 25, 27, 33, 38, 42, 47, 48, 52)
+# Cases by provider, and by what is different in them.
+CASES: dict[str, dict[str, tuple[int, ...]]] = {
+    "anthropic": {MERGED: (3, 16, 19, 33), FIRST: (1, 3, 8, 19, 25, 28, 40, 49)},
+    "google": {MERGED: (3, 16, 19, 33), FIRST: (1, 3, 8, 19, 25, 40)},
+    "aws": {
+        MERGED: (3, 16, 33),
+        STATUS: (3, 11, 17, 25, 27, 38, 42, 47, 48, 52),
+        FIRST: (3, 25, 49),
     },
 }
+DIFFERENT: dict[str, set[str]] = {}
+for _name, _reasons in CASES.items():
+    for _reason, _indexes in _reasons.items():
+        for _index in _indexes:
+            for _dummy in (True, False):
+                DIFFERENT.setdefault(f"format:{_name}:{_dummy}:{_index}", set()).add(_reason)
+for _index in (7, 9, 14, 25, 55, 58):
+    DIFFERENT.setdefault(f"format:google:True:{_index}", set()).add(DUMMY)
 COMPAT = Path(__file__).parents[2] / "docs" / "compat.md"
 
 KEYS = oracle.keys("format")
@@ -72,16 +73,19 @@ def test_differs_on_purpose(key: str) -> None:
     _, name, dummy, index = key.split(":")
     recorded = oracle.outputs("1.7.0")[key]
     assert recorded[0] == "ok"
-    turns, data = copy.deepcopy(recorded[1])
-    if name == "aws":
-        turns = with_status(turns, oracle.cases()[int(index)]["data"])
-    if name == "google" and dummy == "True":
-        turns, data = without_dummy(key)
-    turns = merged(turns, "parts" if name == "google" else "content")
-    if name == "google" and dummy == "True" and (not turns or turns[-1]["role"] == "model"):
-        turns = [*turns, {"role": "user", "parts": [{"text": "."}]}]
-    assert [turns, data] != recorded[1], "no longer a difference: take it off the list"
-    assert run(key) == ["ok", [turns, data]]
+    assert run(key) != recorded, "no longer a difference: take it off the list"
+    data = oracle.cases()[int(index)]["data"]
+    content = "parts" if name == "google" else "content"
+    bare = oracle.outputs("1.7.0")[f"format:{name}:False:{index}"]
+    turns, beside = copy.deepcopy(bare[1])
+    if STATUS in DIFFERENT[key]:
+        turns = with_status(turns, data)
+    if FIRST in DIFFERENT[key]:
+        turns = with_first_instructions(turns, beside["system_messages"], data, content)
+    turns = merged(turns, content)
+    if dummy == "True":
+        turns = with_dummy(turns, name)
+    assert run(key) == ["ok", [turns, beside]]
 
 
 def with_status(turns: list[Any], data: list[dict[str, Any]]) -> list[Any]:
@@ -96,8 +100,40 @@ def with_status(turns: list[Any], data: list[dict[str, Any]]) -> list[Any]:
     return turns
 
 
-def without_dummy(key: str) -> Any:
-    return oracle.outputs("1.7.0")[key.replace(":True:", ":False:")][1]
+def with_first_instructions(
+    turns: list[Any], system: list[str], data: list[dict[str, Any]], content: str
+) -> list[Any]:
+    first = next(
+        entry
+        for entry in data
+        if entry.get("role") in ("system", "developer") and texts(entry) != ""
+    )
+    block = f"<instructions>\n{texts(first)}\n</instructions>"
+    place = next(turn for turn in turns if any(part.get("text") == block for part in turn[content]))
+    at = next(i for i, part in enumerate(place[content]) if part.get("text") == block)
+    if first["role"] == "developer":
+        # As a first developer message is sent: its texts as they are.
+        parts = [{**place[content][at], "text": text} for kind, text in first["content"] if text]
+        place[content][at : at + 1] = parts
+    else:
+        assert system == []
+        system.append(texts(first))
+        del place[content][at]
+    return [turn for turn in turns if turn[content]]
+
+
+def texts(entry: dict[str, Any]) -> str:
+    return "\n".join(value for kind, value in entry["content"] if kind == "text")
+
+
+def with_dummy(turns: list[Any], name: str) -> list[Any]:
+    if name == "google":
+        last = turns[-1]["role"] if turns else "model"
+        return turns if last == "user" else [*turns, {"role": "user", "parts": [{"text": "."}]}]
+    if turns and turns[0]["role"] == "user":
+        return turns
+    text = {"text": "(empty)", "type": "text"} if name == "anthropic" else {"text": "(empty)"}
+    return [{"role": "user", "content": [text]}, *turns]
 
 
 def merged(turns: list[Any], content: str) -> list[Any]:

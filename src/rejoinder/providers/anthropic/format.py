@@ -96,7 +96,7 @@ def to_chat_ctx(
                     logger.warning("system message %r: only its text is sent", turn.id)
             else:
                 new = _content(turn)
-            instructed = True
+            instructed = instructed or bool(text)
         if not new:
             continue
         if last_role == role:
