@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,6 +22,7 @@ from rejoinder.errors import (
     APIError,
     APIStatusError,
     APITimeoutError,
+    ConfigurationError,
     WireError,
 )
 from rejoinder.llm import ChatContext
@@ -50,60 +52,84 @@ ONCE = APIConnectOptions(max_retry=0, timeout=1.0)
 PATH = "/v1/chat/completions"
 
 
-def openai_chat(url: str) -> LLM[Any]:
+def openai_chat(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.openai import LLM
 
-    return LLM(model="gpt-4.1", api_key=CANARY, base_url=url + "/v1")
+    return LLM(model="gpt-4.1", api_key=CANARY, base_url=url + "/v1", **options)
 
 
-def openai_query(url: str) -> LLM[Any]:
+def openai_query(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.openai import LLM
 
-    return LLM(model="gpt-4.1", api_key="other", base_url=url + "/v1", extra_query={"key": CANARY})
+    return LLM(
+        model="gpt-4.1",
+        api_key="other",
+        base_url=url + "/v1",
+        extra_query={"key": CANARY},
+        **options,
+    )
 
 
-def azure(url: str) -> LLM[Any]:
+def azure(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.openai import LLM
 
     return LLM.with_azure(
-        model="gpt-4.1", azure_endpoint=url, api_version="2024-10-21", api_key=CANARY
+        model="gpt-4.1",
+        azure_endpoint=url,
+        api_version="2024-10-21",
+        api_key=CANARY,
+        **options,
     )
 
 
-def anthropic(url: str) -> LLM[Any]:
+def anthropic(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.anthropic import LLM
 
-    return LLM(api_key=CANARY, base_url=url)
+    return LLM(api_key=CANARY, base_url=url, **options)
 
 
-def google(url: str) -> LLM[Any]:
+def google(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.google import LLM
 
-    return LLM(api_key=CANARY, base_url=url)
+    return LLM(api_key=CANARY, base_url=url, **options)
 
 
-def aws(url: str) -> LLM[Any]:
+def aws(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.aws import LLM
 
     return LLM(
-        api_key="AKIACANARY4F1D8A7E9B", api_secret="never-sent", session_token=CANARY, base_url=url
+        api_key="AKIACANARY4F1D8A7E9B",
+        api_secret="never-sent",
+        session_token=CANARY,
+        base_url=url,
+        **options,
     )
 
 
-def aws_bearer(url: str) -> LLM[Any]:
+def aws_bearer(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.aws import LLM
 
-    return LLM(bearer_token=CANARY, base_url=url)
+    return LLM(bearer_token=CANARY, base_url=url, **options)
 
 
-def mistral(url: str) -> LLM[Any]:
+def mistral(url: str, **options: Any) -> LLM[Any]:
     from rejoinder.providers.mistralai import LLM
 
-    return LLM(api_key=CANARY, base_url=url)
+    return LLM(api_key=CANARY, base_url=url, **options)
 
 
-MAKERS = [openai_chat, openai_query, azure, anthropic, google, aws, aws_bearer, mistral]
-Make = Callable[[str], LLM[Any]]
+def inference(url: str, **options: Any) -> LLM[Any]:
+    from rejoinder.providers.inference import LLM
+
+    return LLM(
+        "openai/gpt-4.1", api_key="other", api_secret=CANARY, base_url=url + "/v1", **options
+    )
+
+
+SENDERS = [openai_chat, openai_query, azure, anthropic, google, aws, aws_bearer, mistral]
+"""Those that send the canary; the secret of `inference` only signs."""
+MAKERS = [*SENDERS, inference]
+Make = Callable[..., LLM[Any]]
 
 
 def conversation(text: str = "Hello?") -> ChatContext:
@@ -123,7 +149,7 @@ def everything_in(folder: Path) -> str:
 # -- secrets -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", SENDERS, ids=lambda make: make.__name__)
 async def test_a_key_is_nowhere(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,10 +164,9 @@ async def test_a_key_is_nowhere(
     )
     shown: list[str] = []
     async with FaultServer() as server:
-        async with make(server.url) as llm:
+        async with record(tmp_path) as recording, make(server.url, transport=recording) as llm:
             llm.on("error", lambda error: shown.append(f"{error!r} {error.error!r}"))
             llm.on("metrics_collected", lambda metrics: shown.append(repr(metrics)))
-            recording = record(llm, tmp_path)
             shown += [repr(llm), repr(recording)]
             echo = Answer(
                 text=(f"Your key is {CANARY}.",),
@@ -317,8 +342,11 @@ def test_what_is_no_secret_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 async def test_what_was_recorded_is_played_back(make: Make, tmp_path: Path) -> None:
-    async with FaultServer() as server, make(server.url) as llm:
-        record(llm, tmp_path)
+    async with (
+        FaultServer() as server,
+        record(tmp_path) as recording,
+        make(server.url, transport=recording) as llm,
+    ):
         server.script(
             Answer(text=("one ", "two 👋")),
             Answer(status=429, message="slow down", headers={"Retry-After": "7"}),
@@ -328,10 +356,10 @@ async def test_what_was_recorded_is_played_back(make: Make, tmp_path: Path) -> N
         )
         heard = [await outcome(llm) for _ in range(5)]
         url = server.url
-    async with make(url) as llm:  # where nobody listens any more
-        recording = replay(llm, tmp_path)
+    played = replay(tmp_path)
+    async with make(url, transport=played) as llm:  # where nobody listens any more
         assert [await outcome(llm) for _ in range(5)] == heard
-        recording.assert_used_up()
+        played.assert_used_up()
     assert heard[0] == ("one two 👋", None, None, None)
     assert heard[1][1:] == (APIStatusError, True, 7.0)
     assert heard[2][1] is APIConnectionError
@@ -352,12 +380,14 @@ async def outcome(llm: LLM[Any]) -> tuple[str, type | None, bool | None, float |
 
 
 async def test_a_compressed_answer_is_kept_as_it_was_read(tmp_path: Path) -> None:
-    async with FaultServer() as server, openai_chat(server.url) as llm:
-        record(llm, tmp_path)
+    async with (
+        FaultServer() as server,
+        record(tmp_path) as recording,
+        openai_chat(server.url, transport=recording) as llm,
+    ):
         server.script(Answer(fault=Fault.GZIP, text=("packed",)))
         assert await say(llm) == "packed"
-        replay(llm, tmp_path)
-        assert await say(llm) == "packed"
+        assert await say(openai_chat(server.url, transport=replay(tmp_path))) == "packed"
 
 
 async def test_timing_is_kept(tmp_path: Path) -> None:
@@ -424,8 +454,11 @@ async def test_an_answer_that_was_left_is_recorded_as_far_as_it_was_read(tmp_pat
 
 
 async def test_exchanges_at_once_get_files_of_their_own(tmp_path: Path) -> None:
-    async with FaultServer() as server, openai_chat(server.url) as llm:
-        record(llm, tmp_path)
+    async with (
+        FaultServer() as server,
+        record(tmp_path) as recording,
+        openai_chat(server.url, transport=recording) as llm,
+    ):
         await asyncio.gather(*(say(llm, f"number {n}") for n in range(20)))
     exchanges = load_exchanges(tmp_path)
     asked = {e.request_body["messages"][0]["content"] for e in exchanges}
@@ -494,8 +527,8 @@ async def test_requests_find_their_exchange_by_method_and_path() -> None:
 
 
 async def test_a_mismatch_is_not_retried() -> None:
-    llm = openai_chat("http://127.0.0.1:1")
-    recording = replay(llm, [Exchange(url="http://host/other")])
+    recording = replay([Exchange(url="http://host/other")])
+    llm = openai_chat("http://127.0.0.1:1", transport=recording)
     with pytest.raises(ReplayMismatchError):
         await llm.chat(chat_ctx=conversation()).collect()
     assert len(recording.requests) == 1
@@ -522,13 +555,47 @@ async def test_recorded_timeouts_are_timeouts() -> None:
         await transport.send(Request("POST", "http://host/"))
 
 
-def test_models_without_http_cannot_be_recorded(tmp_path: Path) -> None:
-    from rejoinder.testing import ScriptedLLM
+class NotedTransport(ReplayTransport):
+    """Remembers whether it was closed."""
 
-    with pytest.raises(TypeError, match="ScriptedLLM sends nothing by HTTP"):
-        record(ScriptedLLM(), tmp_path)
-    with pytest.raises(TypeError, match="ScriptedLLM sends nothing by HTTP"):
-        replay(ScriptedLLM(), [])
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+async def test_a_given_transport_outlives_the_llm(make: Make) -> None:
+    transport = NotedTransport([])
+    async with make("http://127.0.0.1:1", transport=transport) as llm:
+        with pytest.raises(ReplayMismatchError):
+            await say(llm)
+    assert not transport.closed
+    with pytest.raises(APIConnectionError, match=r"^closed: .* make a new LLM$") as caught:
+        await say(llm)
+    assert not caught.value.retryable
+    assert len(transport.requests) == 1
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+async def test_a_closed_llm_says_so(make: Make) -> None:
+    llm = make("http://127.0.0.1:1")
+    await llm.aclose()
+    await llm.aclose()
+    with pytest.raises(APIConnectionError, match=r"^closed: .* make a new LLM$") as caught:
+        await say(llm)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+async def test_what_is_no_transport_is_refused(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match=r"^transport: expected .* got str without send"):
+        make("http://127.0.0.1:1", transport="https://proxy")
+    with pytest.raises(ConfigurationError, match=r"^http_session: expected .* got str"):
+        make("http://127.0.0.1:1", http_session="session")
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(ConfigurationError, match=r"one of them, not both"):
+            make("http://127.0.0.1:1", http_session=session, transport=ReplayTransport([]))
 
 
 def test_the_corpus_of_recorded_traffic_can_be_read(recordings: Path) -> None:

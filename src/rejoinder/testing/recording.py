@@ -19,14 +19,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 from zlib import crc32
 
 from rejoinder.errors import APIError
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request
-
-if TYPE_CHECKING:
-    from rejoinder.llm.llm import LLM
 
 __all__ = [
     "Exchange",
@@ -260,6 +257,17 @@ class RecordingTransport:
             await asyncio.gather(*self._writing)
         await self._inner.aclose()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
     async def _write(self, recorder: _Recorder) -> None:
         self._count += 1
         path = self._path / f"{self._count:04}.json"
@@ -271,23 +279,22 @@ class RecordingTransport:
         await asyncio.shield(task)
 
 
-def record(llm: LLM[Any], path: str | Path, *, secrets: Iterable[str] = ()) -> RecordingTransport:
-    """Record every exchange of `llm` from now on into the folder `path`.
+def record(
+    path: str | Path, *, secrets: Iterable[str] = (), inner: HttpTransport | None = None
+) -> RecordingTransport:
+    """A transport that asks the provider and records every exchange into the folder `path`; for
+    the keyword ``transport`` of an `LLM`. Leave it by ``async with``.
 
-    Raises:
-        TypeError: `llm` does not talk HTTP through this package.
+    Args:
+        path: the folder; files are numbered from 1.
+        secrets: further strings that must not be written, e.g. a customer's name.
+        inner: the transport that does the work, instead of one of its own.
     """
-    transport = RecordingTransport(transport_of(llm), path, secrets=secrets)
-    llm._transport = transport  # pyright: ignore[reportAttributeAccessIssue]  the checked one
-    return transport
+    if inner is None:
+        from rejoinder.transport._aiohttp import AiohttpTransport
 
-
-def transport_of(llm: LLM[Any]) -> HttpTransport:
-    """Through what `llm` sends. Raises `TypeError` if it sends nothing by HTTP."""
-    transport = getattr(llm, "_transport", None)
-    if transport is None or not hasattr(transport, "send"):
-        raise TypeError(f"{type(llm).__module__}.{type(llm).__name__} sends nothing by HTTP itself")
-    return transport
+        inner = AiohttpTransport()
+    return RecordingTransport(inner, path, secrets=secrets)
 
 
 class _Recorder:

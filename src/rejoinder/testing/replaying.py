@@ -2,8 +2,8 @@
 
 ::
 
-    llm = openai.LLM(model="gpt-4.1", api_key="any")
-    recording = replay(llm, "recordings/weather")
+    recording = replay("recordings/weather")
+    llm = openai.LLM(model="gpt-4.1", api_key="any", transport=recording)
     ...
     recording.assert_used_up()
 """
@@ -16,15 +16,12 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from rejoinder import errors
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
-from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges, transport_of
+from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges
 from rejoinder.transport.http import HttpResponse, Request
-
-if TYPE_CHECKING:
-    from rejoinder.llm.llm import LLM
 
 __all__ = ["ReplayMismatchError", "ReplayTransport", "replay"]
 
@@ -117,23 +114,15 @@ class ReplayTransport:
 
 
 def replay(
-    llm: LLM[Any],
-    source: str | Path | Iterable[Exchange],
-    *,
-    speed: float = math.inf,
-    repeat: bool = False,
+    source: str | Path | Iterable[Exchange], *, speed: float = math.inf, repeat: bool = False
 ) -> ReplayTransport:
-    """Let `llm` hear recordings from now on, instead of its provider. For the arguments see
-    `ReplayTransport`.
+    """A transport that plays recordings; for the keyword ``transport`` of an `LLM`. For the
+    arguments see `ReplayTransport`.
 
     Raises:
-        TypeError: `llm` does not talk HTTP through this package.
         ValueError: a file is no recording.
     """
-    transport_of(llm)
-    transport = ReplayTransport(source, speed=speed, repeat=repeat)
-    llm._transport = transport  # pyright: ignore[reportAttributeAccessIssue]  the checked one
-    return transport
+    return ReplayTransport(source, speed=speed, repeat=repeat)
 
 
 class _ReplayedResponse:

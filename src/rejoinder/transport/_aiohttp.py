@@ -31,7 +31,7 @@ import weakref
 from collections.abc import AsyncGenerator, Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
@@ -47,7 +47,7 @@ from rejoinder.errors import (
     ConfigurationError,
     WireError,
 )
-from rejoinder.transport.http import HttpResponse, Request
+from rejoinder.transport.http import CLOSED, HttpResponse, Request
 
 __all__ = ["AiohttpTransport", "ClientSession"]
 
@@ -85,7 +85,7 @@ class AiohttpTransport:
         keep_alive: seconds an idle connection is kept.
 
     Raises:
-        ConfigurationError: `proxy` or `ssl` cannot be used.
+        ConfigurationError: `session`, `proxy` or `ssl` cannot be used.
     """
 
     def __init__(
@@ -98,6 +98,11 @@ class AiohttpTransport:
         max_connections: int = 0,
         keep_alive: float = _KEEP_ALIVE,
     ) -> None:
+        if session is not None and not isinstance(cast("object", session), aiohttp.ClientSession):
+            raise ConfigurationError(
+                "http_session: expected an aiohttp.ClientSession, got "
+                f"{type(cast('object', session)).__name__}"
+            )
         self._session = session
         self._ssl = _tls(ssl)
         self._proxy = None if proxy is None else _Proxy(proxy, "proxy")
@@ -255,7 +260,7 @@ class AiohttpTransport:
 
     def _find_pool(self, loop: asyncio.AbstractEventLoop) -> _Pool:
         if self._closed:
-            raise APIConnectionError("this transport was closed", retryable=False)
+            raise APIConnectionError(CLOSED, retryable=False)
         pid = os.getpid()
         for other, pool in list(self._pools.items()):
             if pool.pid != pid:
@@ -678,7 +683,7 @@ def _translate(
     if isinstance(error, RuntimeError):
         if not pool.owned:
             return ConfigurationError("the given aiohttp.ClientSession is closed")
-        return APIConnectionError("this transport was closed", retryable=False)
+        return APIConnectionError(CLOSED, retryable=False)
     if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | OSError):
         if "Cannot combine" in str(error):
             return ConfigurationError(

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 __all__ = ["HttpResponse", "HttpTransport", "Request"]
+
+CLOSED: Final = (
+    "closed: `aclose()` was called, or `async with` left, before this request; make a new LLM"
+)
+"""What those hear who ask a transport that was closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -86,6 +87,8 @@ class LLM(base.LLM[Any]):
             ``{"type": "ephemeral", "ttl": "1h"}`` sets them with its own terms.
         strict_tools: have the API hold the model to the schemas of tools.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
+            `http_session`; it is not closed here.
 
     Raises:
         ConfigurationError: no key, or an address that is none.
@@ -108,6 +111,7 @@ class LLM(base.LLM[Any]):
         auth_token: NotGivenOr[str] = NOT_GIVEN,
         strict_tools: bool = False,
         http_session: ClientSession | None = None,
+        transport: HttpTransport | None = None,
         _host: Host | None = None,
     ) -> None:
         super().__init__()
@@ -120,7 +124,7 @@ class LLM(base.LLM[Any]):
         self._parallel_tool_calls: bool | None = given(parallel_tool_calls)
         self._tool_choice: Any = given(tool_choice)
         self._strict_tools = strict_tools
-        self._transport = make_transport(http_session)
+        self._transport = make_transport(http_session, transport)
         if _host is None:
             if client is not None:
                 if not is_given(api_key) and getattr(client, "api_key", None):

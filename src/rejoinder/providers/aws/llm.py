@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -91,6 +92,8 @@ class LLM(base.LLM[Any]):
         base_url: else ``AWS_ENDPOINT_URL_BEDROCK_RUNTIME``, ``AWS_ENDPOINT_URL``, else the
             region's own.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
+            `http_session`; it is not closed here.
 
     Raises:
         ConfigurationError: no model, an unknown region, or half of a pair of keys.
@@ -115,6 +118,7 @@ class LLM(base.LLM[Any]):
         bearer_token: NotGivenOr[str] = NOT_GIVEN,
         base_url: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
+        transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
         name = given(model) or environment("BEDROCK_INFERENCE_PROFILE_ARN")
@@ -130,7 +134,7 @@ class LLM(base.LLM[Any]):
         self._additional: dict[str, Any] | None = given(additional_request_fields)
         self._cache_system = cache_system
         self._cache_tools = cache_tools
-        self._transport = make_transport(http_session)
+        self._transport = make_transport(http_session, transport)
         self._bearer, self._credentials = credentials_from(
             given(api_key), given(api_secret), given(session_token), given(bearer_token), session
         )

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -89,6 +90,8 @@ class LLM(base.LLM[Any]):
         base_url: the address before ``/v1beta/models``; else ``GOOGLE_GEMINI_BASE_URL`` or
             ``GOOGLE_VERTEX_BASE_URL``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
+            `http_session`; it is not closed here.
 
     Raises:
         ConfigurationError: no key, an address that is none, or an option the API does not know.
@@ -122,6 +125,7 @@ class LLM(base.LLM[Any]):
         credentials: Any = None,
         base_url: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
+        transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -153,7 +157,7 @@ class LLM(base.LLM[Any]):
         }
         self._retrieval_config: Any = plain(given(retrieval_config))
         self._signatures: dict[str, str] = {}
-        self._transport = make_transport(http_session)
+        self._transport = make_transport(http_session, transport)
 
         http: dict[str, Any] = plain(given(http_options)) or {}
         raw: Any = given(http_options)

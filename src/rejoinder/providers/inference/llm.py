@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -70,6 +71,8 @@ class LLM(base.LLM[Any]):
         extra_kwargs: members of every body; they count before those of a call.
         inference_class: ``"priority"``, ``"standard"`` or ``"low"``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
+            `http_session`; it is not closed here.
 
     Raises:
         ConfigurationError: no key or secret, or an address that is none.
@@ -86,6 +89,7 @@ class LLM(base.LLM[Any]):
         extra_kwargs: Mapping[str, Any] | None = None,
         inference_class: Literal["priority", "standard", "low"] | None = None,
         http_session: ClientSession | None = None,
+        transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -107,7 +111,7 @@ class LLM(base.LLM[Any]):
         self._api_secret = secret
         self._extra_kwargs = dict(extra_kwargs or {})
         self._inference_class = inference_class
-        self._transport = make_transport(http_session)
+        self._transport = make_transport(http_session, transport)
 
     @classmethod
     def from_model_string(cls, model: str) -> Self:

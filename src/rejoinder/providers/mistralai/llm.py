@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["LLM", "LLMStream"]
 
@@ -57,6 +58,8 @@ class LLM(base.LLM[Any]):
         timeout: accepted for compatibility; deadlines are those of `APIConnectOptions`.
         base_url: the address before ``/chat/completions``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
+            `http_session`; it is not closed here.
 
     Raises:
         ConfigurationError: no key, or an address that is none.
@@ -73,6 +76,7 @@ class LLM(base.LLM[Any]):
         *,
         base_url: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
+        transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -85,7 +89,7 @@ class LLM(base.LLM[Any]):
             raise ConfigurationError("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY")
         self._api_key: str | None = key
         self._base_url = check_base_url(address or _BASE_URL)
-        self._transport = make_transport(http_session)
+        self._transport = make_transport(http_session, transport)
 
     @property
     def model(self) -> str:

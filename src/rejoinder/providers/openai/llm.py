@@ -17,6 +17,7 @@ from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice, ToolContext
 from rejoinder.providers._completions_request import named_choice
 from rejoinder.providers._history import Body
+from rejoinder.providers._shell import make_transport
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
@@ -168,8 +169,9 @@ class LLM(llm.LLM[Any]):
         extra_body: further fields, laid over the body.
         extra_headers: further header fields.
         extra_query: further fields of the URL's query.
-        http_session: your own ``aiohttp.ClientSession``; never closed here.
-        transport: anything that sends requests (see `rejoinder.transport.http`); never closed here.
+        http_session: your own ``aiohttp.ClientSession``; it is not closed here.
+        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
+            `http_session`; it is not closed here.
         api: ``"chat"`` for Chat Completions, ``"responses"`` for the Responses API.
         prompt_cache_retention: ``"in_memory"`` or ``"24h"``.
         trust_done: take ``[DONE]`` as the end of a whole answer although the server named no
@@ -276,12 +278,7 @@ class LLM(llm.LLM[Any]):
             _access.headers,
             extra_headers if is_given(extra_headers) else {},
         )
-        self._owned = transport is None
-        if transport is None:
-            from rejoinder.transport._aiohttp import AiohttpTransport
-
-            transport = AiohttpTransport(http_session)
-        self._transport = transport
+        self._transport = make_transport(http_session, transport)
 
     @property
     def model(self) -> str:
@@ -472,8 +469,7 @@ class LLM(llm.LLM[Any]):
     async def aclose(self) -> None:
         """End the replies that still run and close the connections that were opened here."""
         await super().aclose()
-        if self._owned:
-            await self._transport.aclose()
+        await self._transport.aclose()
 
     # -- other servers -----------------------------------------------------------------------
 
