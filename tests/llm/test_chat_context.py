@@ -230,9 +230,16 @@ class TestAdding:
         context.insert(message("d", at=3))
         assert ids(context)[-1] == "d"
         context.insert([])
-        for wrong in (None, (message(str(i)) for i in range(2))):
-            with pytest.raises(AttributeError):
+        before = ids(context)
+        for wrong, says in (
+            (None, "insert, item: .*got NoneType"),
+            ((message(str(i)) for i in range(2)), "insert, item: .*got generator"),
+            ([message("x"), 3], "insert, item 1 of the sequence: .*got int"),
+            ("text", "insert, item 0 of the sequence: .*got str"),
+        ):
+            with pytest.raises(AttributeError, match=says):
                 context.insert(wrong)  # type: ignore[arg-type]
+        assert ids(context) == before
 
     def test_unsorted_lists_are_searched_from_the_end(self) -> None:
         context = ChatContext([message(str(t), at=t) for t in (5, 1, 9, 2)])
@@ -408,6 +415,9 @@ class TestTruncate:
         ):
             with pytest.raises(ValueError, match="truncate"):
                 ten().truncate(**arguments)  # type: ignore[arg-type]
+        for wrong in ("2", 1.5, None):
+            with pytest.raises(TypeError, match="truncate: expected max_items as a whole number"):
+                ten().truncate(max_items=wrong)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("max_tokens", "expected"),
@@ -748,6 +758,37 @@ class TestSaving:
         with pytest.raises(ValidationError):
             ChatContext.from_dict({"items": 3})
 
+    def test_what_is_no_frame_is_told_with_its_place(self) -> None:
+        good = message("x").model_dump(mode="json")
+        for part in ({"image": 5}, {"frame": [5]}):
+            bad = {"type": "message", "role": "user", "content": [part]}
+            with pytest.raises(TypeError, match=r"items\[2\]: expected an? (audio|video) frame"):
+                ChatContext.from_dict({"items": [good, good, bad]})
+
+    def test_times_that_are_no_numbers_survive(self) -> None:
+        for at in (math.nan, math.inf, -math.inf):
+            for item in (
+                message("x", at=at),
+                call("x", "c", at=at),
+                output("x", "c", at=at),
+                AgentHandoff(new_agent_id="a", created_at=at),
+                AgentConfigUpdate(created_at=at),
+            ):
+                loaded = type(item).model_validate_json(item.model_dump_json())
+                for through in (through_json, through_pickle):
+                    (back,) = through(ChatContext([item])).items
+                    assert repr(back.created_at) == repr(loaded.created_at) == repr(at)
+
+    @pytest.mark.parametrize("name", ["extra", "metrics"])
+    def test_what_json_cannot_say_is_told_with_its_place(self, name: str) -> None:
+        endless: dict[str, Any] = {}
+        endless["a"] = endless
+        for value in ({"a": object()}, endless):
+            context = ChatContext([message("m1"), message("m2")])
+            setattr(context.items[1], name, value)
+            with pytest.raises(ValueError, match=f"item 'm2', {name}: expected what JSON can say"):
+                context.to_dict()
+
 
 def plain(item: dict[str, Any]) -> dict[str, Any]:
     """Without the newer fields that hold their default."""
@@ -814,8 +855,12 @@ class TestEquivalence:
         assert not ChatContext([handoff]).is_equivalent(ChatContext())
 
     def test_not_a_context(self) -> None:
-        with pytest.raises(AttributeError):
+        with pytest.raises(
+            AttributeError, match="is_equivalent: expected a chat context, got list"
+        ):
             ChatContext().is_equivalent([])  # type: ignore[arg-type]
+        with pytest.raises(AttributeError, match="merge: expected a chat context, got dict"):
+            ChatContext().merge({})  # type: ignore[arg-type]
 
 
 # --- read-only ---

@@ -155,7 +155,9 @@ _ContentPart: TypeAlias = Annotated[
 class ChatMessage(BaseModel):
     """What somebody said."""
 
-    model_config = ConfigDict(defer_build=True, ser_json_bytes="base64")
+    model_config = ConfigDict(
+        defer_build=True, ser_json_bytes="base64", ser_json_inf_nan="constants"
+    )
 
     id: str = Field(default_factory=_item_id)
     type: Literal["message"] = "message"
@@ -183,7 +185,9 @@ class ChatMessage(BaseModel):
 class FunctionCall(BaseModel):
     """The model asked for a tool to be run."""
 
-    model_config = ConfigDict(defer_build=True, ser_json_bytes="base64")
+    model_config = ConfigDict(
+        defer_build=True, ser_json_bytes="base64", ser_json_inf_nan="constants"
+    )
 
     id: str = Field(default_factory=_item_id)
     type: Literal["function_call"] = "function_call"
@@ -200,7 +204,7 @@ class FunctionCall(BaseModel):
 class FunctionCallOutput(BaseModel):
     """What came of a tool call."""
 
-    model_config = ConfigDict(defer_build=True)
+    model_config = ConfigDict(defer_build=True, ser_json_inf_nan="constants")
 
     id: str = Field(default_factory=_item_id)
     type: Literal["function_call_output"] = "function_call_output"
@@ -215,7 +219,7 @@ class FunctionCallOutput(BaseModel):
 class AgentHandoff(BaseModel):
     """Another agent took over. Never sent to a provider."""
 
-    model_config = ConfigDict(defer_build=True)
+    model_config = ConfigDict(defer_build=True, ser_json_inf_nan="constants")
 
     id: str = Field(default_factory=_item_id)
     type: Literal["agent_handoff"] = "agent_handoff"
@@ -227,7 +231,7 @@ class AgentHandoff(BaseModel):
 class AgentConfigUpdate(BaseModel):
     """Instructions or tools changed. Never sent to a provider."""
 
-    model_config = ConfigDict(defer_build=True)
+    model_config = ConfigDict(defer_build=True, ser_json_inf_nan="constants")
 
     id: str = Field(default_factory=_item_id)
     type: Literal["agent_config_update"] = "agent_config_update"
@@ -253,8 +257,17 @@ def load_items(data: Any) -> list[ChatItem]:
 
     Raises:
         pydantic.ValidationError: an entry does not fit; it names its position and field.
+        TypeError: something in an entry is no image or no sound; it names the entry's position.
     """
-    return _ITEMS.validate_python(data)
+    try:
+        return _ITEMS.validate_python(data)
+    except TypeError as error:
+        for position, entry in enumerate(data):
+            try:
+                _ITEMS.validate_python([entry])
+            except TypeError:
+                raise TypeError(f"items[{position}]: {error}") from error
+        raise
 
 
 def dump_items(
@@ -287,9 +300,9 @@ def dump_items(
             if item.hash is not None:
                 record["hash"] = _hash_text(item.hash)
             if item.extra:
-                record["extra"] = _plain(item.extra)
+                record["extra"] = _plain(item.extra, item, "extra")
             if metrics and item.metrics:
-                record["metrics"] = _plain(item.metrics)
+                record["metrics"] = _plain(item.metrics, item, "metrics")
             if timestamp:
                 record["created_at"] = item.created_at
         elif type(item) is FunctionCall:
@@ -303,7 +316,7 @@ def dump_items(
             if timestamp:
                 record["created_at"] = item.created_at
             if item.extra:
-                record["extra"] = _plain(item.extra)
+                record["extra"] = _plain(item.extra, item, "extra")
             if item.group_id is not None:
                 record["group_id"] = item.group_id
         elif type(item) is FunctionCallOutput:
@@ -355,9 +368,14 @@ def _dump_content(content: list[ChatContent], image: bool, audio: bool) -> list[
     return dumped
 
 
-def _plain(value: dict[str, Any]) -> Any:
+def _plain(value: dict[str, Any], item: ChatItem, name: str) -> Any:
     """A copy that JSON can hold; bytes become base64 text."""
-    return to_jsonable_python(value, bytes_mode="base64")
+    try:
+        return to_jsonable_python(value, bytes_mode="base64")
+    except ValueError as error:
+        raise ValueError(
+            f"item {item.id!r}, {name}: expected what JSON can say: {error}"
+        ) from error
 
 
 _PAYLOAD: dict[str, tuple[str, ...]] = {

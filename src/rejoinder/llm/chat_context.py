@@ -170,8 +170,18 @@ class ChatContext:
 
         An item goes behind those with an equal time. Many older items are best given at once:
         each call looks for the place from the end.
+
+        Raises:
+            AttributeError: something else than items.
         """
         new = item if isinstance(item, Sequence) else (item,)
+        for at, entry in enumerate(new):
+            if not hasattr(entry, "created_at"):
+                where = f"item {at} of the sequence" if new is item else "item"
+                raise AttributeError(
+                    f"ChatContext.insert, {where}: expected an item or a sequence of items, "
+                    f"got {type(entry).__name__}"
+                )
         ordered_items.insert_ordered(self._items, new)
 
     def remove(self, item: ChatItem | str) -> None:
@@ -269,10 +279,15 @@ class ChatContext:
 
         Raises:
             ValueError: a limit is negative, or not exactly one limit is given.
+            TypeError: a limit is no whole number.
         """
         if is_given(max_items) == is_given(max_tokens):
             raise ValueError("ChatContext.truncate: give either max_items or max_tokens")
         for name, limit in (("max_items", max_items), ("max_tokens", max_tokens)):
+            if is_given(limit) and not isinstance(cast("object", limit), int):
+                raise TypeError(
+                    f"ChatContext.truncate: expected {name} as a whole number, got {limit!r}"
+                )
             if is_given(limit) and limit < 0:
                 raise ValueError(f"ChatContext.truncate: expected {name} >= 0, got {limit}")
         if is_given(max_items):
@@ -357,7 +372,7 @@ class ChatContext:
         """
         seen = {item.id for item in self._items}
         new: list[ChatItem] = []
-        for item in other_chat_ctx._items:
+        for item in _items_of(other_chat_ctx, "merge"):
             match item.type:
                 case "function_call" | "function_call_output":
                     if exclude_function_call:
@@ -390,6 +405,9 @@ class ChatContext:
 
         Images, audio and times are left out unless asked for; so are values that are ``None``, and
         fields of newer versions that hold their default. Frames become base64 text.
+
+        Raises:
+            ValueError: `extra` or `metrics` of an item holds what JSON cannot say; it names them.
         """
         items = [
             item
@@ -420,6 +438,7 @@ class ChatContext:
             TypeError: `data` is no mapping.
             KeyError: `data` has no key ``"items"``.
             pydantic.ValidationError: an entry does not fit; it names its position and field.
+                (Something that is no image or no sound at all is a TypeError.)
         """
         if not isinstance(data, Mapping):
             raise TypeError(
@@ -459,7 +478,7 @@ class ChatContext:
         """
         if self is other:
             return True
-        mine, theirs = self._items, other._items
+        mine, theirs = self._items, _items_of(other, "is_equivalent")
         if len(mine) != len(theirs):
             return False
         for a, b in zip(mine, theirs, strict=True):
@@ -529,6 +548,15 @@ class _ReadOnlyChatContext(ChatContext):
 def _refuse_change() -> NoReturn:
     logger.error(_ReadOnlyChatContext.error_msg)
     raise RuntimeError(_ReadOnlyChatContext.error_msg)
+
+
+def _items_of(other: object, method: str) -> list[ChatItem]:
+    try:
+        return cast("ChatContext", other)._items
+    except AttributeError:
+        raise AttributeError(
+            f"ChatContext.{method}: expected a chat context, got {type(other).__name__}"
+        ) from None
 
 
 def _tool_names(tools: Iterable[Any]) -> Iterable[str]:
