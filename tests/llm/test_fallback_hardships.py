@@ -38,6 +38,7 @@ from rejoinder.errors import (
     APIError,
     APIStatusError,
     APITimeoutError,
+    EmptyResponseError,
     RefusalError,
 )
 from rejoinder.llm import LLM, ChatChunk, ChatContext, LLMStream, function_tool
@@ -845,6 +846,25 @@ async def test_restarting_twice_discards_what_was_said_since() -> None:
                 assert event["reason"] == "down"
                 discards.append(event["discard"])
     assert discards == ["wrong way ", "also "]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("nothing", [[], [USAGE], [THINKING, EmptyResponseError("nothing")]])
+async def test_an_empty_continuation_is_not_taken_for_the_end_while_others_are_left(
+    nothing: list[Step],
+) -> None:
+    models: list[LLM[Any]] = [
+        Model("A", ["Once upon", DOWN]),
+        Model("B", nothing, prefill=True),
+        Model("C", [" a time."], prefill=True),
+    ]
+    assert await said(FallbackAdapter(models, on_cut="resume")) == (["Once upon", " a time."], None)
+    async with FallbackAdapter(models[:2], on_cut="resume").chat(chat_ctx=question()) as stream:
+        whole = await stream.collect()
+    assert whole.text == "Once upon"
+    assert whole.extra == {"rejoinder": {"event": "nothing_to_add", "reason": "down"}}
+    models[2] = Model("C", [DOWN])
+    assert await said(FallbackAdapter(models, on_cut="resume")) == (["Once upon"], None)
 
 
 @pytest.mark.looptime

@@ -291,8 +291,7 @@ class Race:
     Attributes:
         candidates: numbers of the models, in the order in which they are asked.
         hedge_delay: after so many seconds of silence the next one is asked beside the first.
-        empty_is_fine: an empty answer is an answer: it follows a tool output, or continues a reply
-            of which only the end mark was missing.
+        empty_is_fine: an empty answer is an answer, as it is after a tool output.
         may_hedge: asked at the moment when a hedge would start.
     """
 

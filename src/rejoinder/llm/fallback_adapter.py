@@ -616,6 +616,8 @@ class FallbackLLMStream(LLMStream):
         self._called = False
         self._extra_tokens = 0
         self._resuming = False
+        self._cut_by: BaseException | None = None
+        self._failures_before = 0
         budget = llm._budget
         next_token = budget.next_token_within
         if next_token is None:
@@ -881,6 +883,9 @@ class FallbackLLMStream(LLMStream):
             # An answer of white space, thinking or usage, and that is all there is to say.
             self._hear(child)
         if error is None:
+            if self._resuming and self._winner is None and child.blank_at > -math.inf:
+                # Only white space was missing.
+                self._do(self._race.useful(attempt, asyncio.get_running_loop().time()))
             if child is self._winner:
                 self._flush_overlap(child)
                 self._adapter._succeeded(child.index, child.started_wall)
@@ -922,12 +927,19 @@ class FallbackLLMStream(LLMStream):
         elif conclusion.exhausted:
             if self._race.only_empty():
                 self._over.set_result(None)  # they all answered, and had nothing to say
+            elif self._resuming and self._somebody_had_nothing_to_add():
+                # Perhaps all had been said but the end.
+                self._say({"event": "nothing_to_add", "reason": str(self._cut_by)})
+                self._over.set_result(None)
             else:
                 self._over.set_exception(self._all_failed())
         elif self._winner is None or error is None:
             self._over.set_exception(error or self._all_failed())
         else:
             self._cut(error)
+
+    def _somebody_had_nothing_to_add(self) -> bool:
+        return any(judge(f.error).empty for f in self._race.failures[self._failures_before :])
 
     # -- a reply that was cut ----------------------------------------------------------------
 
@@ -967,9 +979,7 @@ class FallbackLLMStream(LLMStream):
                 }
             )
         self._resuming = policy == "resume"
-        if self._resuming:
-            # Perhaps all had been said but the end.
-            self._race.empty_is_fine = True
+        self._cut_by, self._failures_before = error, len(self._race.failures)
         self._do(self._race.begin(asyncio.get_running_loop().time()))
 
     def _say(self, event: dict[str, Any]) -> None:
