@@ -265,6 +265,25 @@ async def test_a_model_that_does_not_continue_is_asked_in_words(row: Row) -> Non
         await adapter.aclose()
 
 
+@pytest.mark.parametrize("fault", [Fault.STALL_BEFORE_OUTPUT, Fault.RESET_MID_STREAM])
+async def test_left_at_any_moment_nothing_stays_open(fault: Fault) -> None:
+    """The consumer goes away after 0, 1, 2, ... turns of the loop, while connections are made, dropped
+    and replaced."""
+    async with two(ROWS[0]) as (bad, first, second):
+        bad.always(Answer(text=("first ", "half"), fault=fault))
+        adapter = FallbackAdapter([first, second], attempt_timeout=0.01, on_cut="restart")
+        for turns in range(0, 120, 3):
+            stream = adapter.chat(chat_ctx=question())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            start = time.perf_counter()
+            await stream.aclose()
+            assert time.perf_counter() - start < 1.0
+        await adapter.aclose()
+        await first.aclose()
+        await asyncio.wait_for(bad.all_closed(), 5)
+
+
 async def test_all_providers_down_each_says_why() -> None:
     async with FaultServer(default=Fault.STATUS_503) as server:
         models = [row.make(server.url) for row in ROWS]
