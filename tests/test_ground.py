@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import pickle
 
 import pytest
@@ -54,8 +55,25 @@ def test_connect_options() -> None:
     assert [options._interval_for_retry(n) for n in (0, 1, 2, -1)] == [0.1, 2.0, 2.0, 2.0]
     own = APIConnectOptions(3, 2.0, 5.0, connect=1.0, first_output=2.0, between_outputs=0.0)
     assert (own.connect_timeout, own.first_output_timeout) == (1.0, 2.0)
-    assert own.between_outputs_timeout == 0.0
     assert len({options, APIConnectOptions(), own}) == 2
+
+
+@pytest.mark.parametrize("none", [0, 0.0, math.inf])
+def test_no_limit(none: float) -> None:
+    for options in (
+        APIConnectOptions(timeout=none),
+        APIConnectOptions(connect=none, first_output=none, between_outputs=none),
+    ):
+        assert options.connect_timeout is None
+        assert options.first_output_timeout == math.inf
+        assert options.between_outputs_timeout == math.inf
+
+
+def test_later_options_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        APIConnectOptions(3, 2.0, 10.0, 1.0)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(ValueError, match="got nan"):
+        APIConnectOptions(timeout=math.nan)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +217,32 @@ def test_once() -> None:
     emitter.off("e", g)
     emitter.emit("e", 3)
     assert seen == [1, 2]
+
+
+def test_once_is_once_also_when_a_handler_emits_the_same_event() -> None:
+    emitter: EventEmitter[str] = EventEmitter()
+    seen: list[int] = []
+
+    def again(depth: int) -> None:
+        if depth < 2:
+            emitter.emit("e", depth + 1)
+
+    emitter.on("e", again)
+    emitter.once("e", seen.append)
+    emitter.emit("e", 0)
+    assert seen == [2]
+
+
+async def test_a_handler_that_looks_at_a_cancelled_task_harms_nothing() -> None:
+    emitter: EventEmitter[str] = EventEmitter()
+    seen: list[str] = []
+    task = asyncio.ensure_future(asyncio.sleep(1000))
+    task.cancel()
+    await asyncio.wait([task])
+    emitter.on("e", lambda: task.result())
+    emitter.on("e", lambda: seen.append("next"))
+    emitter.emit("e")
+    assert seen == ["next"]
 
 
 def test_changes_during_an_emit_count_from_the_next() -> None:

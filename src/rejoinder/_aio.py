@@ -20,15 +20,23 @@ class Chan(Generic[T]):
     """A queue for one consumer, that can be closed. Sending never waits.
 
     Values sent before `close` can still be received. A receiver that is cancelled loses nothing.
-    `observe` sees every value once, as it is sent.
+    `observe` sees every value once, as it is sent. `waiting` is called when a receiver is about to
+    wait; what it raises, the receiver raises.
 
     A producer that can wait should, when `full`, await `drained`: more than `high` values lie
     unread, and it resumes when half of them are taken.
     """
 
-    def __init__(self, *, observe: Callable[[T], None] | None = None, high: int = 1024) -> None:
+    def __init__(
+        self,
+        *,
+        observe: Callable[[T], None] | None = None,
+        waiting: Callable[[], None] | None = None,
+        high: int = 1024,
+    ) -> None:
         self._items: deque[T] = deque()
         self._observe = observe
+        self._waiting = waiting
         self._high = high
         self._low = high // 2
         self._closed = False
@@ -117,6 +125,8 @@ class Chan(Generic[T]):
     async def _wait(self) -> None:
         if self._receiver is not None:
             raise RuntimeError("another task is already waiting for the next value of this stream")
+        if self._waiting is not None and not self._closed:
+            self._waiting()
         while not self._items:
             if self._closed:
                 raise StopAsyncIteration

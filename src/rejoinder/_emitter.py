@@ -7,6 +7,7 @@ as `on` does, and `off` finds a `once` handler by the original function.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -68,10 +69,16 @@ class EventEmitter(Generic[TEvent]):
             return
         for callback, handler in list(handlers.items()):
             if handler.once:
-                handlers.pop(callback, None)
+                if handler.called:
+                    continue  # a handler before it has emitted the same event
+                handler.called = True
+                if handlers.get(callback) is handler:
+                    del handlers[callback]
             try:
                 callback(*(args if handler.arity is None else args[: handler.arity]))
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                # The latter is what looking at the result of a cancelled task raises; let through,
+                # it would cancel whoever emits.
                 logger.exception("a handler of the event %r raised", event)
 
     def _register(self, event: TEvent, callback: F, *, once: bool) -> F:
@@ -87,11 +94,12 @@ class EventEmitter(Generic[TEvent]):
 
 
 class _Handler:
-    __slots__ = ("arity", "once")
+    __slots__ = ("arity", "called", "once")
 
     def __init__(self, arity: int | None, once: bool) -> None:
         self.arity = arity
         self.once = once
+        self.called = False
 
 
 def _positional_arity(callback: Callable[..., Any]) -> int | None:

@@ -5,7 +5,8 @@ Holds values only. Knows no loop, no clock, no network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Final, TypeAlias, TypeGuard, TypeVar
 
 __all__ = [
@@ -54,6 +55,8 @@ class APIConnectOptions:
     text, tool calls (also parts of their arguments) and thinking; comments, pings, role-only and
     usage-only events do not count.
 
+    0 and infinity mean no limit, except for `total`, where 0 leaves no time at all.
+
     Raises:
         ValueError: if a number is negative.
     """
@@ -64,6 +67,7 @@ class APIConnectOptions:
     """Pause before the second and later retries; the first retry waits 0.1 s."""
     timeout: float = 10.0
     """Default of `connect`, `first_output` and `between_outputs`."""
+    _: KW_ONLY
     connect: float | None = None
     """Opening the connection: name look-up, TCP, TLS."""
     first_output: float | None = None
@@ -84,25 +88,34 @@ class APIConnectOptions:
             "total",
         ):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and not value >= 0:  # NaN is refused too
                 raise ValueError(
                     f"APIConnectOptions.{name}: expected a number of at least 0, got {value!r}"
                 )
 
     @property
-    def connect_timeout(self) -> float:
-        return self.timeout if self.connect is None else self.connect
+    def connect_timeout(self) -> float | None:
+        """Seconds for opening the connection; ``None``: no limit."""
+        seconds = self.timeout if self.connect is None else self.connect
+        return seconds if 0 < seconds < math.inf else None
 
     @property
     def first_output_timeout(self) -> float:
-        return self.timeout if self.first_output is None else self.first_output
+        """Seconds to the first output, infinite without a limit."""
+        return _limit(self.timeout if self.first_output is None else self.first_output)
 
     @property
     def between_outputs_timeout(self) -> float:
-        return self.timeout if self.between_outputs is None else self.between_outputs
+        """Seconds from one output to the next, infinite without a limit."""
+        return _limit(self.timeout if self.between_outputs is None else self.between_outputs)
 
     def _interval_for_retry(self, num_retries: int) -> float:
         return _FIRST_RETRY_INTERVAL if num_retries == 0 else self.retry_interval
+
+
+def _limit(seconds: float) -> float:
+    # 0 has always been allowed as a timeout.
+    return seconds if seconds > 0 else math.inf
 
 
 DEFAULT_API_CONNECT_OPTIONS: Final = APIConnectOptions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import math
+import time
 from typing import Any
 
 import pytest
@@ -78,6 +79,23 @@ NOW = 1_700_000_000.0
 )
 def test_retry_after_in_all_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "form", ["%a, %d %b %Y %H:%M:%S -0000", "%a %b %d %H:%M:%S %Y", "%A, %d-%b-%y %H:%M:%S GMT"]
+)
+def test_old_forms_of_a_date_are_utc_wherever_we_are(
+    form: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = time.strftime(form, time.gmtime(NOW + 30))
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert retry_after_seconds({"retry-after": text}, NOW) == 30
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.text())

@@ -42,8 +42,8 @@ class Deadlines:
     @classmethod
     def of(cls, options: APIConnectOptions) -> Deadlines:
         return cls(
-            first_output=_limit(options.first_output_timeout),
-            between_outputs=_limit(options.between_outputs_timeout),
+            first_output=options.first_output_timeout,
+            between_outputs=options.between_outputs_timeout,
             total=math.inf if options.total is None else options.total,
         )
 
@@ -60,8 +60,3 @@ class Deadlines:
         else:
             silence = Due(progress_at + self.between_outputs, "next output", self.between_outputs)
         return silence if silence.at < whole.at else whole
-
-
-def _limit(seconds: float) -> float:
-    # 0 has always been allowed as a timeout, and never meant "fail at once".
-    return seconds if seconds > 0 else math.inf

@@ -10,6 +10,7 @@ from __future__ import annotations
 import email.utils
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Literal, TypeAlias
 
 from rejoinder.errors import APIError
@@ -93,6 +94,8 @@ def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | 
         moment = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
+    if moment.tzinfo is None:  # the old forms name no zone; all dates of HTTP are UTC
+        moment = moment.replace(tzinfo=UTC)
     return max(0.0, moment.timestamp() - wall_now)
 
 

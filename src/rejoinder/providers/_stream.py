@@ -7,6 +7,7 @@ how to read an error. It writes no loop, no task and no retry.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -53,6 +54,14 @@ DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
 
 _GRACE = 0.5
 """Seconds that the usage may follow a whole answer."""
+
+_REMEDIES = {
+    401: "check the API key or token",
+    403: "check what the API key may do, and in which region or project",
+    404: "check `model`, and `base_url` (is a /v1 missing, or one too many?)",
+    413: "shorten the conversation, or send smaller pictures, sound and documents",
+}
+"""What to do about errors whose own words rarely say it."""
 
 _ERROR_BODY_LIMIT = 1 << 16
 """Bytes of an error answer that are read; what follows says nothing more."""
@@ -156,9 +165,9 @@ class WireStream(LLMStream):
                 if decoder.progress != progress:
                     progress = decoder.progress
                     patience = self._conn_options.between_outputs_timeout
-                    end = loop.time() + patience if patience else None
+                    end = loop.time() + patience if patience < math.inf else None
                     if self._event_ch.full:
-                        await self._event_ch.drained()
+                        await self._wait_for_consumer()
         except (TimeoutError, APIConnectionError):
             return
         finally:
@@ -180,6 +189,10 @@ class WireStream(LLMStream):
         error = self._decode_error(response.status, headers, body)
         if error.retry_after is None:
             error.retry_after = retry_after_seconds(headers, _stamps.wall_now())
+        remedy = _REMEDIES.get(response.status)
+        if remedy is not None:
+            error.message = f"{error.message.rstrip('. ')}; {remedy}"
+            error.args = (error.message,)
         return error
 
 
