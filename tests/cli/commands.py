@@ -75,7 +75,10 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def press(self, key: str) -> None:
-        """Ctrl and a letter."""
+        """Ctrl and a letter, as soon as a person could."""
+        # Python's `input` does not notice a signal in the microseconds between writing its prompt
+        # and waiting for a key.
+        time.sleep(0.3)
         os.write(self._fd, bytes([ord(key.upper()) - 64]))
 
     def _read(self, timeout: float) -> bool:

@@ -193,20 +193,22 @@ def test_ctrl_c_while_it_starts(provider: Provider, moment: float) -> None:
             assert code in (130, -signal.SIGINT)
 
 
-def test_a_line_that_is_not_utf8(provider: Provider) -> None:
+@pytest.mark.parametrize("line", [b"caf\xe9\n", b"\xff\xfe caf\n", b"\xed\xa0\x80x\n"])
+def test_a_line_that_is_not_utf8(provider: Provider, line: bytes) -> None:
     with Terminal("chat", *provider.options, **provider.key) as terminal:
         terminal.wait_for(PROMPT)
-        os.write(terminal._fd, b"caf\xe9\n")
-        terminal.wait_for(r"not UTF-8")
+        os.write(terminal._fd, line)
+        # The line editor leaves out what it cannot show; what it lets pass is refused by us.
+        terminal.wait_for(r"not UTF-8|tokens \(")
         terminal.wait_for(PROMPT)
-        terminal.type("café\n")
+        terminal.type("and on\n")
         terminal.wait_for("Hello wörld")
         terminal.wait_for(PROMPT)
         terminal.press("d")
         assert terminal.leave() == 0
-    assert [request.json()["messages"][-1]["content"] for request in provider.server.requests] == [
-        "café"
-    ]
+    sent = [request.json()["messages"][-1]["content"] for request in provider.server.requests]
+    assert sent[-1].endswith("and on")
+    assert all("\ufffd" not in text and text.isprintable() for text in sent)
 
 
 def test_a_failure_does_not_end_the_conversation(provider: Provider) -> None:
@@ -255,6 +257,7 @@ def test_the_real_model(smol: Path) -> None:
     with Terminal("chat", "-m", "smol", "--no-tools", "--max-tokens", "400") as terminal:
         terminal.wait_for(PROMPT)
         terminal.type("Write a long story about a fox.\n")
+        terminal.wait_for("fox")  # its own echo
         terminal.wait_for(r"\w+ \w+ \w+ \w+ \w+", timeout=120)
         terminal.press("c")
         terminal.wait_for(r"\[interrupted\]|tokens \(")

@@ -12,10 +12,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
 __all__ = ["main", "run"]
+
+_PATIENCE = 0.5
+"""Seconds that threads have to end."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -35,8 +39,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _somebody_hangs() -> bool:
+    """Whether a thread is still at work, some moments after everything was told to end."""
     me = threading.current_thread()
-    return any(thread is not me and not thread.daemon for thread in threading.enumerate())
+    deadline = time.monotonic() + _PATIENCE
+    while others := [thread for thread in threading.enumerate() if thread is not me]:
+        if time.monotonic() > deadline:
+            return True
+        others[0].join(0.02)
+    return False
 
 
 def run(argv: Sequence[str] | None = None) -> int:

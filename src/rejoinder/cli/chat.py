@@ -189,7 +189,7 @@ def _converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
                 raise
             screen.note("Ctrl-C again leaves.")
             continue
-        except UnicodeDecodeError:
+        except UnicodeError:
             screen.error("that line is not UTF-8, and was not sent")
             continue
         line = line.strip()
@@ -214,7 +214,7 @@ def _read_line(screen: Screen) -> str:
     Raises:
         EOFError: Ctrl-D.
         KeyboardInterrupt: Ctrl-C.
-        UnicodeDecodeError: what was typed is not UTF-8.
+        UnicodeError: what was typed is not UTF-8.
     """
     lines: list[str] = []
     while True:
@@ -230,6 +230,7 @@ def _read_line(screen: Screen) -> str:
             if not line:
                 raise EOFError
             line = line.rstrip("\n")
+        line.encode()  # readline marks bytes that are not UTF-8 and lets them pass
         if not line.endswith("\\"):
             return "\n".join([*lines, line])
         lines.append(line[:-1])
