@@ -6,12 +6,16 @@ understands; that the provider answers itself. `docs/capabilities.md` shows the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
 from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
+
+_ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]|file-|files/")
+"""An address, or what a provider calls a file that it keeps."""
 
 __all__ = ["CAPABILITIES", "Capabilities", "refuse_unsupported", "render_table"]
 
@@ -136,8 +140,6 @@ def refuse_unsupported(
     able = CAPABILITIES[provider]
     if hears is None:
         hears = able.audio
-    if able.image_urls and hears:
-        return
     for item in reversed(items):
         if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
             return
@@ -152,16 +154,18 @@ def refuse_unsupported(
                         f"message {item.id!r}: this model of {provider} takes no sound; "
                         "transcribe it first"
                     )
-            elif (
-                not able.image_urls
-                and isinstance(part.image, str)
-                and not part.image.startswith("data:")
-                and (part.mime_type or "image/").startswith("image/")
-            ):
-                raise ConfigurationError(
-                    f"image {part.id!r}: {provider} takes the image itself, got the address "
-                    f"{part.image[:200]!r}; pass a data: URL or a frame"
-                )
+            elif isinstance(part.image, str) and not part.image.startswith("data:"):
+                if not _ADDRESS.match(part.image):
+                    raise ConfigurationError(
+                        f"image {part.id!r}: expected an address like 'https://host/a.png', a data: "
+                        f"URL or a frame, got {part.image[:200]!r}; of a file pass "
+                        "'data:image/png;base64,' and its bytes in Base64"
+                    )
+                if not able.image_urls and (part.mime_type or "image/").startswith("image/"):
+                    raise ConfigurationError(
+                        f"image {part.id!r}: {provider} takes the image itself, got the address "
+                        f"{part.image[:200]!r}; pass a data: URL or a frame"
+                    )
 
 
 def render_table() -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from rejoinder.errors import ConfigurationError
+
 __all__ = ["named_choice", "request_body"]
 
 
@@ -54,7 +56,7 @@ def named_choice(choice: object, *, flat: bool = False) -> str | dict[str, Any] 
     """`choice` in OpenAI's words; `flat`: in those of the Responses API.
 
     Raises:
-        ValueError: it is none of the known choices.
+        ConfigurationError: it is none of the known choices.
     """
     if choice is None or isinstance(choice, str):
         if choice in (None, "auto", "required", "none"):
@@ -68,7 +70,7 @@ def named_choice(choice: object, *, flat: bool = False) -> str | dict[str, Any] 
             if flat:
                 return {"type": "function", "name": name}
             return {"type": "function", "function": {"name": name}}
-    raise ValueError(
+    raise ConfigurationError(
         "tool_choice: expected 'auto', 'required', 'none' or "
         f"{{'type': 'function', 'function': {{'name': ...}}}}, got {choice!r}"
     )

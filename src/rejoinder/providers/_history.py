@@ -14,10 +14,39 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from rejoinder._core.images import needs_preparing
-from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ChatMessage, ImageContent
+from rejoinder._core.items import (
+    AudioContent,
+    ChatContent,
+    ChatItem,
+    ChatMessage,
+    ImageContent,
+    with_fields,
+)
+from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 
-__all__ = ["Body", "frozen_items", "has_media"]
+__all__ = ["Body", "frozen_items", "has_media", "items_of", "may_be_empty"]
+
+
+def items_of(chat_ctx: object) -> list[ChatItem]:
+    """The items of a conversation.
+
+    Raises:
+        ConfigurationError: it is no `ChatContext`.
+    """
+    items = getattr(chat_ctx, "items", None)
+    if not isinstance(items, list):
+        raise ConfigurationError(
+            f"chat_ctx: expected a ChatContext, got {type(chat_ctx).__name__}; make one by "
+            "ChatContext.empty() and add_message(role='user', content=...)"
+        )
+    return cast("list[ChatItem]", items)
+
+
+def may_be_empty(items: Sequence[ChatItem]) -> bool:
+    """Whether an answer without text and calls is legal: after a tool's output a model may have
+    nothing to add."""
+    return bool(items) and items[-1].type == "function_call_output"
 
 
 class Body:
@@ -69,28 +98,20 @@ def has_media(items: Iterable[ChatItem]) -> bool:
 
 def frozen_items(items: Sequence[ChatItem]) -> list[ChatItem]:
     """Copies of the items that later changes of the originals do not reach."""
-    return [
-        _frozen_message(item)
-        if item.type == "message"
-        else item.model_copy(update={"extra": copy.deepcopy(item.extra)})
-        if item.type == "function_call"
-        else item.model_copy()
-        for item in items
-    ]
+    return [_frozen(item) for item in items]
 
 
-def _frozen_message(message: ChatMessage) -> ChatMessage:
-    return message.model_copy(
-        update={
-            "content": [_frozen_part(part) for part in message.content],
-            "extra": copy.deepcopy(message.extra),
-        }
-    )
+def _frozen(item: ChatItem) -> ChatItem:
+    if item.type == "message":
+        content = [part if isinstance(part, str) else _frozen_part(part) for part in item.content]
+        extra = copy.deepcopy(item.extra) if item.extra else {}
+        return with_fields(item, content=content, extra=extra)
+    if item.type == "function_call" and item.extra:
+        return with_fields(item, extra=copy.deepcopy(item.extra))
+    return with_fields(item)
 
 
-def _frozen_part(part: ChatContent) -> ChatContent:
-    if isinstance(part, str):
-        return part
+def _frozen_part(part: ImageContent | AudioContent) -> ChatContent:
     if isinstance(part, AudioContent):
         return part.model_copy(update={"frame": [_frozen_sound(frame) for frame in part.frame]})
     copied = part.model_copy()  # shares the cache of what was encoded before

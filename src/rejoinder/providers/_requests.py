@@ -6,20 +6,24 @@ anything is. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from rejoinder._core import jsontext
 from rejoinder.errors import ConfigurationError
-from rejoinder.types import NotGivenOr
+from rejoinder.types import NotGiven
 
 __all__ = [
     "HttpExtras",
     "add_query",
+    "checked_extras",
+    "completions_response_format",
     "rendered",
     "response_schema",
     "tool_choice_name",
+    "tool_specs",
     "without_limits",
 ]
 
@@ -38,6 +42,28 @@ def rendered(make: Callable[[], dict[str, Any]]) -> bytes:
         raise ConfigurationError(f"the request cannot be made: {error}") from error
 
 
+def checked_extras(extra_kwargs: object) -> dict[str, Any]:
+    """A copy of the `extra_kwargs` of a call.
+
+    Raises:
+        ConfigurationError: they, or what HTTP itself gets of them, are no mapping.
+    """
+    if extra_kwargs is None or isinstance(extra_kwargs, NotGiven):
+        return {}
+    extra = _checked_mapping("extra_kwargs", extra_kwargs)
+    for name in ("extra_headers", "extra_query", "extra_body"):
+        value = extra.get(name)
+        if value is not None and not isinstance(value, NotGiven):
+            _checked_mapping(name, value)
+    return dict(extra)
+
+
+def _checked_mapping(option: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{option}: expected a mapping, got {type(value).__name__}")
+    return cast("Mapping[str, Any]", value)
+
+
 class HttpExtras:
     """The entries of `extra_kwargs` that are not members of the body.
 
@@ -45,14 +71,15 @@ class HttpExtras:
         body: the other entries, and the members of ``extra_body``.
         headers: ``extra_headers``.
         query: ``extra_query``.
+
+    Raises:
+        ConfigurationError: see `checked_extras`.
     """
 
     __slots__ = ("body", "headers", "query")
 
-    def __init__(self, extra_kwargs: NotGivenOr[dict[str, Any]] | None) -> None:
-        self.body: dict[str, Any] = {}
-        if extra_kwargs:
-            self.body.update(cast("dict[str, Any]", extra_kwargs))
+    def __init__(self, extra_kwargs: object) -> None:
+        self.body = checked_extras(extra_kwargs)
         self.headers = _texts(self.body.pop("extra_headers", None))
         self.query = _texts(self.body.pop("extra_query", None))
         extra_body = self.body.pop("extra_body", None)
@@ -68,6 +95,29 @@ def _texts(value: object) -> dict[str, str]:
         for name, entry in cast("Mapping[object, object]", value).items()
         if entry is not None
     }
+
+
+def tool_specs(tools: object, provider_format: str, **options: bool) -> list[dict[str, Any]]:
+    """What the model is told of `tools`.
+
+    Args:
+        options: see `rejoinder.llm.ToolContext.parse_function_tools`.
+
+    Raises:
+        ConfigurationError: they are no list.
+        ValueError: one of them is no tool, or two have one name.
+    """
+    if not tools:
+        return []
+    if not isinstance(tools, (list, tuple)):
+        raise ConfigurationError(
+            "tools: expected a list of functions decorated with @function_tool, got "
+            f"{type(tools).__name__}"
+        )
+    from rejoinder.llm.tool_context import ToolContext
+
+    context = ToolContext(cast("list[Any]", tools))
+    return context.parse_function_tools(provider_format, **options)
 
 
 def add_query(url: str, query: Mapping[str, str]) -> str:
@@ -96,8 +146,45 @@ def tool_choice_name(choice: object) -> str | None:
     return name
 
 
-def response_schema(response_format: object) -> tuple[str, dict[str, Any]]:
-    """Name and plain JSON schema of what an answer should look like.
+_SCHEMA_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+
+
+def _is_schema(spec: Mapping[str, Any]) -> bool:
+    kind = spec.get("type")
+    if kind is None:
+        return not spec.keys().isdisjoint(("$ref", "allOf", "anyOf", "enum", "oneOf", "properties"))
+    return isinstance(kind, list) or kind in _SCHEMA_TYPES
+
+
+def completions_response_format(response_format: object) -> dict[str, Any] | None:
+    """`response_format` in the words of chat completions; ``None`` where nothing is asked for.
+
+    Args:
+        response_format: a pydantic model, a TypedDict, a dataclass; a JSON schema; or the API's own
+            mapping.
+
+    Raises:
+        TypeError: it describes nothing.
+    """
+    if response_format is None or isinstance(response_format, NotGiven):
+        return None
+    if isinstance(response_format, Mapping):
+        spec = dict(cast("Mapping[str, Any]", response_format))
+        if not _is_schema(spec):
+            return spec
+        name = _NO_NAME.sub("_", str(spec.get("title") or "response"))[:64]
+        return {"type": "json_schema", "json_schema": {"name": name, "schema": spec}}
+    from rejoinder.llm.utils import to_openai_response_format
+
+    return to_openai_response_format(cast("Any", response_format))
+
+
+_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def response_schema(response_format: object) -> tuple[str, dict[str, Any] | None]:
+    """Name and plain JSON schema of what an answer should look like; no schema where nothing, or
+    OpenAI's ``{"type": "text"}``, is asked for.
 
     Args:
         response_format: a pydantic model, a TypedDict, a dataclass, any other type that pydantic
@@ -106,23 +193,40 @@ def response_schema(response_format: object) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigurationError: it describes nothing.
     """
+    if response_format is None or isinstance(response_format, NotGiven):
+        return "", None
     if isinstance(response_format, Mapping):
         spec = cast("Mapping[str, Any]", response_format)
-        if spec.get("type") == "json_schema" and isinstance(spec.get("json_schema"), Mapping):
+        kind = spec.get("type")
+        if kind == "text":
+            return "", None
+        if kind == "json_schema" and isinstance(spec.get("json_schema"), Mapping):
             inner = cast("Mapping[str, Any]", spec["json_schema"])
             schema = inner.get("schema")
             if isinstance(schema, Mapping):
                 return str(inner.get("name") or "response"), dict(cast("Mapping[str, Any]", schema))
-        elif spec.get("type") not in ("json_schema", "json_object", "text"):
+        elif kind not in ("json_schema", "json_object"):
             return str(spec.get("title") or "response"), dict(spec)
         raise ConfigurationError(
-            f"response_format: expected a type or a JSON schema, got {response_format!r}"
+            "response_format: this API needs a schema; pass a pydantic model, a TypedDict, a "
+            f"dataclass or a JSON schema, got {response_format!r}"
         )
-    from pydantic import PydanticSchemaGenerationError, TypeAdapter
+    from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
     from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
+    from rejoinder.llm.utils import to_response_format_param
+
     try:
-        schema = TypeAdapter(cast("Any", response_format)).json_schema()
+        # It takes the TypedDict of `typing` too, which pydantic refuses before Python 3.12.
+        name, described = to_response_format_param(cast("Any", response_format))
+    except TypeError:
+        name, described = getattr(response_format, "__name__", "response"), response_format
+    try:
+        if isinstance(described, type) and issubclass(described, BaseModel):
+            return name, described.model_json_schema()
+        if isinstance(described, TypeAdapter):
+            return name, cast("TypeAdapter[Any]", described).json_schema()
+        return name, TypeAdapter(cast("Any", described)).json_schema()
     except (
         PydanticSchemaGenerationError,
         PydanticInvalidForJsonSchema,
@@ -130,9 +234,8 @@ def response_schema(response_format: object) -> tuple[str, dict[str, Any]]:
     ) as error:
         raise ConfigurationError(
             "response_format: expected a pydantic model, a TypedDict, a dataclass or a JSON schema, "
-            f"got {response_format!r}: {error}"
+            f"got {response_format!r}: {str(error).partition(chr(10))[0]}"
         ) from error
-    return getattr(response_format, "__name__", "response"), schema
 
 
 # What constrained decoding of Claude's refuses in a schema; the words of a description remain.

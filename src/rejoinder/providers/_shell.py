@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_base_url",
+    "check_texts",
     "environment",
     "given",
     "make_transport",
@@ -44,23 +45,54 @@ def given(value: NotGivenOr[Any]) -> Any:
     return None if isinstance(value, NotGiven) else value
 
 
-def check_base_url(url: object, option: str = "base_url") -> str:
+def check_texts(model: object, **keys: object) -> None:
+    """Refuse a `model` that is no name, and `keys` that are no text (``None`` is none at all).
+
+    Raises:
+        ConfigurationError: one of them; a key is not shown.
+    """
+    if not isinstance(model, str) or not model.strip():
+        raise ConfigurationError(f"model: expected the name of a model, got {model!r}")
+    for option, key in keys.items():
+        if key is not None and not isinstance(key, str):
+            raise ConfigurationError(f"{option}: expected a text, got {type(key).__name__}")
+
+
+def check_base_url(
+    url: object, option: str = "base_url", *, endpoints: tuple[str, ...] = ()
+) -> str:
     """`url` without a slash at its end.
+
+    Args:
+        endpoints: what is cut off the end, because it is added to every address.
 
     Raises:
         ConfigurationError: it is no absolute http(s) URL.
     """
-    text = str(url).strip()
+    text = url.strip() if isinstance(url, str) else ""
+    if not _is_address(text):
+        guess = f"http://{text}"
+        hint = f"; did you mean {guess!r}?" if text and "://" not in text else ""
+        if hint and not _is_address(guess):
+            hint = ""
+        raise ConfigurationError(
+            f"{option}: expected an absolute URL like 'https://host/path', got {url!r}{hint}"
+        )
+    text = text.rstrip("/")
+    for endpoint in endpoints:
+        if text.endswith(endpoint):
+            return text[: -len(endpoint)].rstrip("/")
+    return text
+
+
+def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+        port = parts.port
     except ValueError:
-        sound = False
-    if not sound:
-        raise ConfigurationError(
-            f"{option}: expected an absolute URL like 'https://host/path', got {text!r}"
-        )
-    return text.rstrip("/")
+        return False
+    sound = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    return sound and not any(character.isspace() for character in text)
 
 
 def make_transport(

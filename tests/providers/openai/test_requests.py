@@ -855,7 +855,7 @@ async def test_errors_keep_what_the_provider_said() -> None:
             await llm.chat(chat_ctx=conversation(), conn_options=ONCE).collect()
     error = caught.value
     assert error.status_code == 404
-    assert error.message == "no such model"
+    assert error.message.startswith("no such model; check `model`, and `base_url`")
     assert isinstance(error.body, dict)
     assert error.body["message"] == "no such model"
 

@@ -9,17 +9,17 @@ from urllib.parse import urlsplit
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach, detach
 from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._history import Body
+from rejoinder.providers._history import Body, items_of, may_be_empty
 from rejoinder.providers._requests import (
     HttpExtras,
     rendered,
     response_schema,
+    tool_specs,
     without_limits,
 )
-from rejoinder.providers._shell import environment, given, make_transport
+from rejoinder.providers._shell import check_texts, environment, given, make_transport
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.anthropic.format import (
     attachment_block,
@@ -115,6 +115,7 @@ class LLM(base.LLM[Any]):
         _host: Host | None = None,
     ) -> None:
         super().__init__()
+        check_texts(model, api_key=given(api_key), auth_token=given(auth_token))
         self._model = model
         self._max_tokens: int | None = given(max_tokens)
         self._temperature: float | None = given(temperature)
@@ -288,11 +289,9 @@ class LLM(base.LLM[Any]):
             extras.body["anthropic_beta"] = betas
         elif betas:
             extras.headers.setdefault("anthropic-beta", ",".join(betas))
-        schema = None
-        if is_given(response_format) and response_format is not None:
-            schema = without_limits(
-                strict_schema(response_schema(response_format)[1], null_for_default=False)
-            )
+        _, schema = response_schema(response_format)
+        if schema is not None:
+            schema = without_limits(strict_schema(schema, null_for_default=False))
         options = Options(
             model=self._model,
             platform=self._host.platform,
@@ -308,11 +307,7 @@ class LLM(base.LLM[Any]):
             extra=extras.body,
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = (
-            ToolContext(tools).parse_function_tools("anthropic", strict=self._strict_tools)
-            if tools
-            else []
-        )
+        specs = tool_specs(tools, "anthropic", strict=self._strict_tools)
         prefill = takes_prefill(self._model) and not _thinks(extras.body)
 
         def make(items: Sequence[ChatItem]) -> bytes:
@@ -325,7 +320,7 @@ class LLM(base.LLM[Any]):
 
             return rendered(body)
 
-        items = chat_ctx.items
+        items = items_of(chat_ctx)
         refuse_unsupported("anthropic", items)
         body = Body(items, make)
         host = self._host
@@ -337,7 +332,7 @@ class LLM(base.LLM[Any]):
             headers = {"Content-Type": "application/json", **extras.headers}
             return await host.request(model, headers, extras.query, content, connect)
 
-        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        allow_empty = may_be_empty(items)
         framing = host.framing
         return LLMStream(
             self,

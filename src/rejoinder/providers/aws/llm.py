@@ -11,7 +11,6 @@ from rejoinder import _stamps
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach, detach
 from rejoinder.providers._aws_credentials import (
     check_region,
@@ -20,16 +19,18 @@ from rejoinder.providers._aws_credentials import (
     is_stale,
 )
 from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._history import Body
+from rejoinder.providers._history import Body, items_of, may_be_empty
 from rejoinder.providers._requests import (
     HttpExtras,
     add_query,
     rendered,
     response_schema,
+    tool_specs,
     without_limits,
 )
 from rejoinder.providers._shell import (
     check_base_url,
+    check_texts,
     environment,
     given,
     make_transport,
@@ -126,6 +127,13 @@ class LLM(base.LLM[Any]):
             raise ConfigurationError(
                 "Bedrock: no model. Pass model or set BEDROCK_INFERENCE_PROFILE_ARN"
             )
+        check_texts(
+            name,
+            api_key=given(api_key),
+            api_secret=given(api_secret),
+            session_token=given(session_token),
+            bearer_token=given(bearer_token),
+        )
         self._model: str = name
         self._temperature: float | None = given(temperature)
         self._max_output_tokens: int | None = given(max_output_tokens)
@@ -190,13 +198,12 @@ class LLM(base.LLM[Any]):
         """
         from rejoinder._core.strict import strict_schema
 
-        items = chat_ctx.items
+        items = items_of(chat_ctx)
         hears = _HEARS.search(self._model) is not None
         refuse_unsupported("aws", items, hears=hears)
         extras = HttpExtras(extra_kwargs)
-        name, schema = "", None
-        if is_given(response_format) and response_format is not None:
-            name, schema = response_schema(response_format)
+        name, schema = response_schema(response_format)
+        if schema is not None:
             name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
             schema = without_limits(strict_schema(schema, null_for_default=False))
         options = Options(
@@ -211,7 +218,7 @@ class LLM(base.LLM[Any]):
             extra=extras.body,
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = ToolContext(tools).parse_function_tools("aws") if tools else []
+        specs = tool_specs(tools, "aws")
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
@@ -256,7 +263,7 @@ class LLM(base.LLM[Any]):
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
             decode = without_secrets(decode, self._credentials.secret)
-        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        allow_empty = may_be_empty(items)
         return LLMStream(
             self,
             chat_ctx=chat_ctx,

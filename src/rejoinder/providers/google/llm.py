@@ -10,18 +10,25 @@ from rejoinder._core.repair import repair
 from rejoinder._core.schema import gemini_schema
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach, detach
+from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._google_auth import (
     GoogleCredentials,
     check_location,
     is_stale,
     vertex_host,
 )
-from rejoinder.providers._history import Body
-from rejoinder.providers._requests import HttpExtras, add_query, rendered, response_schema
+from rejoinder.providers._history import Body, items_of, may_be_empty
+from rejoinder.providers._requests import (
+    HttpExtras,
+    add_query,
+    rendered,
+    response_schema,
+    tool_specs,
+)
 from rejoinder.providers._shell import (
     check_base_url,
+    check_texts,
     environment,
     given,
     make_transport,
@@ -128,6 +135,7 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
+        check_texts(model, api_key=given(api_key))
         self._model = model
         self._tool_choice: Any = given(tool_choice)
         self._built_in = built_in_tools(given(gemini_tools) or ())
@@ -252,7 +260,7 @@ class LLM(base.LLM[Any]):
                 )
             elif member not in ("httpOptions", "automaticFunctionCalling"):
                 beside[member] = value if member == "labels" else plain(value)
-        parsed = ToolContext(tools).parse_function_tools("google") if tools else []
+        parsed = tool_specs(tools, "google")
         specs = [spec for spec in parsed if "name" in spec]
         schema, json_schema = _response(given(response_format))
         options = Options(
@@ -283,7 +291,8 @@ class LLM(base.LLM[Any]):
 
             return rendered(body)
 
-        items = chat_ctx.items
+        items = items_of(chat_ctx)
+        refuse_unsupported("google", items)
         body = Body(items, make)
         own = {**self._headers, **extras.headers}
 
@@ -306,7 +315,7 @@ class LLM(base.LLM[Any]):
         decode = decode_error
         if self._credentials is not None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
-        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        allow_empty = may_be_empty(items)
         return LLMStream(
             self,
             chat_ctx=chat_ctx,
@@ -398,6 +407,8 @@ def _response(response_format: object) -> tuple[dict[str, Any] | None, dict[str,
         if isinstance(kind, str) and kind.isupper():
             return dict(cast("Mapping[str, Any]", response_format)), None
     _, schema = response_schema(cast("object", response_format))
+    if schema is None:
+        return None, None
     try:
         found = gemini_schema(schema)
     except ValueError:

@@ -10,13 +10,21 @@ from rejoinder import _stamps
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach_joined, detach
 from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._history import Body
-from rejoinder.providers._requests import HttpExtras, add_query, rendered
+from rejoinder.providers._completions_request import named_choice
+from rejoinder.providers._history import Body, items_of, may_be_empty
+from rejoinder.providers._requests import (
+    HttpExtras,
+    add_query,
+    checked_extras,
+    completions_response_format,
+    rendered,
+    tool_specs,
+)
 from rejoinder.providers._shell import (
     check_base_url,
+    check_texts,
     environment,
     make_transport,
     without_secrets,
@@ -92,13 +100,15 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
+        check_texts(model, api_key=api_key, api_secret=api_secret)
         self._model = model
         self._provider = provider
         staging = ".staging.livekit.cloud" in (environment("LIVEKIT_URL") or "")
         self._base_url = check_base_url(
             base_url
             or environment("LIVEKIT_INFERENCE_URL")
-            or (_STAGING_URL if staging else _BASE_URL)
+            or (_STAGING_URL if staging else _BASE_URL),
+            endpoints=("/chat/completions",),
         )
         key = api_key or environment("LIVEKIT_INFERENCE_API_KEY", "LIVEKIT_API_KEY")
         secret = api_secret or environment("LIVEKIT_INFERENCE_API_SECRET", "LIVEKIT_API_SECRET")
@@ -160,22 +170,17 @@ class LLM(base.LLM[Any]):
         Raises:
             ConfigurationError: an option or the conversation holds what cannot be sent.
         """
-        fields: dict[str, Any] = dict(extra_kwargs) if is_given(extra_kwargs) else {}
+        fields = checked_extras(extra_kwargs)
         choice: Any = tool_choice if is_given(tool_choice) else fields.pop("tool_choice", None)
         if is_given(parallel_tool_calls):
             fields["parallel_tool_calls"] = parallel_tool_calls
-        if is_given(response_format) and response_format is not None:
-            if isinstance(response_format, dict):
-                fields["response_format"] = response_format
-            else:
-                from rejoinder.llm.utils import to_openai_response_format
-
-                fields["response_format"] = to_openai_response_format(response_format)
+        if (shape := completions_response_format(response_format)) is not None:
+            fields["response_format"] = shape
         fields.update(self._extra_kwargs)
-        choice = fields.pop("tool_choice", choice)
+        choice = named_choice(fields.pop("tool_choice", choice))
         extras = HttpExtras(fields)
         options: dict[str, Any] = {**extras.body, "model": self._model}
-        specs = ToolContext(tools).parse_function_tools("openai") if tools else []
+        specs = tool_specs(tools, "openai")
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
@@ -187,7 +192,7 @@ class LLM(base.LLM[Any]):
 
             return rendered(body)
 
-        items = chat_ctx.items
+        items = items_of(chat_ctx)
         hears = _HEARS.search(self._model) is not None
         refuse_unsupported("inference", items, hears=hears)
         body = Body(items, make)
@@ -208,7 +213,7 @@ class LLM(base.LLM[Any]):
                 conn_options.connect_timeout,
             )
 
-        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        allow_empty = may_be_empty(items)
         return LLMStream(
             self,
             chat_ctx=chat_ctx,
@@ -216,7 +221,7 @@ class LLM(base.LLM[Any]):
             conn_options=conn_options,
             build=build,
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
-            decode_error=without_secrets(decode_error, self._api_secret),
+            decode_error=without_secrets(decode_error, self._api_secret, self._api_key),
             transport=self._transport,
             content_types=_CONTENT_TYPES,
         )

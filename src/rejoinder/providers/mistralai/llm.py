@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Any, Final
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._attachments import attach_joined, detach
 from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._history import Body
-from rejoinder.providers._requests import HttpExtras, add_query, rendered
-from rejoinder.providers._shell import check_base_url, environment, given, make_transport
+from rejoinder.providers._completions_request import named_choice
+from rejoinder.providers._history import Body, items_of, may_be_empty
+from rejoinder.providers._requests import (
+    HttpExtras,
+    add_query,
+    completions_response_format,
+    rendered,
+    tool_specs,
+)
+from rejoinder.providers._shell import (
+    check_base_url,
+    check_texts,
+    environment,
+    given,
+    make_transport,
+)
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.mistralai.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
@@ -79,6 +91,7 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
+        check_texts(model, api_key=api_key)
         self._model = model
         self._temperature: float | None = given(temperature)
         self._max_completion_tokens: int | None = given(max_completion_tokens)
@@ -88,7 +101,7 @@ class LLM(base.LLM[Any]):
         if not key and not address:
             raise ConfigurationError("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY")
         self._api_key: str | None = key
-        self._base_url = check_base_url(address or _BASE_URL)
+        self._base_url = check_base_url(address or _BASE_URL, endpoints=("/chat/completions",))
         self._transport = make_transport(http_session, transport)
 
     @property
@@ -130,15 +143,10 @@ class LLM(base.LLM[Any]):
             fields.pop("max_completion_tokens", None)
         if is_given(parallel_tool_calls):
             fields["parallel_tool_calls"] = parallel_tool_calls
-        if is_given(response_format) and response_format is not None:
-            if isinstance(response_format, dict):
-                fields["response_format"] = response_format
-            else:
-                from rejoinder.llm.utils import to_openai_response_format
-
-                fields["response_format"] = to_openai_response_format(response_format)
-        choice: Any = given(tool_choice)
-        specs = ToolContext(tools).parse_function_tools("mistralai") if tools else []
+        if (shape := completions_response_format(response_format)) is not None:
+            fields["response_format"] = shape
+        choice = named_choice(given(tool_choice))
+        specs = tool_specs(tools, "mistralai")
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
@@ -150,7 +158,7 @@ class LLM(base.LLM[Any]):
 
             return rendered(body)
 
-        items = chat_ctx.items
+        items = items_of(chat_ctx)
         hears = "voxtral" in self._model
         refuse_unsupported("mistralai", items, hears=hears)
         body = Body(items, make)
@@ -163,7 +171,7 @@ class LLM(base.LLM[Any]):
         async def build() -> Request:
             return Request("POST", url, headers, await body.get(), conn_options.connect_timeout)
 
-        allow_empty = bool(items) and items[-1].type == "function_call_output"
+        allow_empty = may_be_empty(items)
         return LLMStream(
             self,
             chat_ctx=chat_ctx,

@@ -10,10 +10,11 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers._shell import check_base_url
 from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.types import NotGivenOr, is_given
 
@@ -53,6 +54,11 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
         url = os.environ.get("OPENAI_BASE_URL")
     elsewhere = url is not None and checked_url(url).netloc != checked_url(host.base_url).netloc
     key: Secret | None = api_key if is_given(api_key) and api_key else None
+    if key is not None and not isinstance(key, str) and not callable(cast("object", key)):
+        raise ConfigurationError(
+            "api_key: expected a text, or a function that gives one, got "
+            f"{type(cast('object', key)).__name__}"
+        )
     if key is None and host.key_env:
         key = os.environ.get(host.key_env) or None
         if key is None and not (ours and elsewhere):
@@ -152,12 +158,7 @@ def checked_url(url: str) -> SplitResult:
     Raises:
         ConfigurationError: it is no http address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigurationError(
-            f"base_url: expected an address such as https://host/v1, got {url!r}"
-        )
-    return parts
+    return urlsplit(check_base_url(url))
 
 
 def join(base: str, path: str, query: Mapping[str, str]) -> str:

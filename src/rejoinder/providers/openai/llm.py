@@ -14,10 +14,16 @@ from rejoinder._core.items import ChatItem
 from rejoinder._core.repair import PROVIDERS, repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
-from rejoinder.llm.tool_context import ToolChoice, ToolContext
+from rejoinder.llm.tool_context import ToolChoice
+from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._completions_request import named_choice
-from rejoinder.providers._history import Body
-from rejoinder.providers._shell import make_transport
+from rejoinder.providers._history import Body, items_of, may_be_empty
+from rejoinder.providers._requests import (
+    checked_extras,
+    completions_response_format,
+    tool_specs,
+)
+from rejoinder.providers._shell import check_base_url, check_texts, make_transport
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
@@ -223,6 +229,7 @@ class LLM(llm.LLM[Any]):
         super().__init__()
         if api not in ("chat", "responses"):
             raise ConfigurationError(f"api: expected 'chat' or 'responses', got {api!r}")
+        check_texts(model)
         self._host = _host or HOSTS["openai"]
         family = family_of(model)
         if not is_given(reasoning_effort) and family.default_effort is not None:
@@ -269,7 +276,7 @@ class LLM(llm.LLM[Any]):
         self._access = _access
         self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
         self._url = join(
-            _access.base_url,
+            check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses")),
             "responses" if api == "responses" else "chat/completions",
             {**_access.query, **(extra_query if is_given(extra_query) else {})},
         )
@@ -317,7 +324,7 @@ class LLM(llm.LLM[Any]):
         """
         if conn_options is DEFAULT_API_CONNECT_OPTIONS:
             conn_options = self._conn_options
-        extra = dict(extra_kwargs) if is_given(extra_kwargs) else {}
+        extra = checked_extras(extra_kwargs)
         headers: Mapping[str, str] = self._headers
         more_headers = extra.pop("extra_headers", None)
         if more_headers:
@@ -326,11 +333,12 @@ class LLM(llm.LLM[Any]):
         more_query = extra.pop("extra_query", None)
         if more_query:
             url = join(url, "", more_query)
-        specs = self._specs(tools) if tools else []
+        specs = self._specs(tools)
         options, choice = self._fields(extra, parallel_tool_calls, tool_choice, bool(specs))
-        if is_given(response_format):
-            options["response_format"] = _response_format(response_format)
-        items = chat_ctx.items
+        if (shape := completions_response_format(response_format)) is not None:
+            options["response_format"] = shape
+        items = items_of(chat_ctx)
+        refuse_unsupported("openai", items, hears=self._hears)
         body = Body(items, self._maker(specs, choice, options))
         access = self._access
 
@@ -346,34 +354,33 @@ class LLM(llm.LLM[Any]):
                 conn_options.connect_timeout,
             )
 
-        # After a tool's output a model may have nothing to add.
-        may_be_empty = bool(items) and items[-1].type == "function_call_output"
+        allow_empty = may_be_empty(items)
         return LLMStream(
             self,
             chat_ctx=chat_ctx,
             tools=tools or [],
             conn_options=conn_options,
             build=build,
-            decoder=lambda: self._decoder(may_be_empty),
+            decoder=lambda: self._decoder(allow_empty),
             decode_error=wire.decode_error,
             transport=self._transport,
             content_types=_CONTENT_TYPES,
         )
 
-    def _decoder(self, may_be_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
+    def _decoder(self, allow_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
         if self._api == "responses":
-            return responses_wire.StreamDecoder(allow_empty=may_be_empty)
+            return responses_wire.StreamDecoder(allow_empty=allow_empty)
         return wire.StreamDecoder(
-            allow_empty=may_be_empty,
+            allow_empty=allow_empty,
             trust_done=self._trust_done,
             keep_reasoning=self._host.keep_reasoning,
         )
 
-    def _specs(self, tools: list[Any]) -> list[dict[str, Any]]:
-        context = ToolContext(tools)
+    def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
+        strict = self._strict_tool_schema
         if self._api == "chat":
-            return context.parse_function_tools("openai", strict=self._strict_tool_schema)
-        specs = context.parse_function_tools("openai.responses", strict=self._strict_tool_schema)
+            return tool_specs(tools, "openai", strict=strict)
+        specs = tool_specs(tools, "openai.responses", strict=strict)
         for spec in specs:
             if spec.get("type") == "function":
                 # This API takes silence for true, and changes the schema to fit.
@@ -858,14 +865,6 @@ def _conn_options(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOptio
         if read is not None:
             changes["first_output"] = changes["between_outputs"] = float(read)
     return APIConnectOptions(**changes) if changes else DEFAULT_API_CONNECT_OPTIONS
-
-
-def _response_format(response_format: type[Any] | dict[str, Any]) -> dict[str, Any]:
-    if isinstance(response_format, dict):
-        return response_format
-    from rejoinder.llm.utils import to_openai_response_format
-
-    return to_openai_response_format(response_format)
 
 
 def _plugin(plugin: Any) -> dict[str, Any]:
