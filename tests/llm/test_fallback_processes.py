@@ -78,6 +78,7 @@ class Server:
         self.hang = False
         self.requests: list[tuple[float, int, bool]] = []
         """(when, process, whether it is a probe)"""
+        self.released = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -88,7 +89,7 @@ class Server:
                 probe = body["messages"][-1]["content"] != "hi"
                 self.requests.append((time.monotonic(), int(body["user"]), probe))
                 if self.hang and probe:
-                    await asyncio.sleep(1000)
+                    await self.released.wait()
                 if self.down:
                     writer.write(
                         b"HTTP/1.1 503 Down\r\ncontent-length: 2\r\n"
@@ -165,6 +166,7 @@ async def test_eight_processes_notice_one_outage_once_and_a_dead_prober_blocks_n
             if worker.returncode is None:
                 worker.kill()
         await asyncio.gather(*(worker.wait() for worker in workers), *readers)
+        server.released.set()
         listener.close()
         await listener.wait_closed()
 
