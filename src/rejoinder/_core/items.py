@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -38,6 +38,7 @@ __all__ = [
     "dump_items",
     "load_items",
     "same_payload",
+    "with_fields",
 ]
 
 ChatRole: TypeAlias = Literal["developer", "system", "user", "assistant"]
@@ -376,6 +377,27 @@ def _plain(value: dict[str, Any], item: ChatItem, name: str) -> Any:
         raise ValueError(
             f"item {item.id!r}, {name}: expected what JSON can say: {error}"
         ) from error
+
+
+Item_T = TypeVar("Item_T", bound=BaseModel)
+
+
+def with_fields(item: Item_T, **fields: Any) -> Item_T:
+    """A shallow copy of `item` with other values in `fields`, which are not validated.
+
+    As `model_copy(update=fields)` in less than half the time.
+    """
+    copied = item.__new__(type(item))
+    # As copying and unpickling do it.
+    copied.__setstate__(
+        {
+            "__dict__": {**item.__dict__, **fields},
+            "__pydantic_fields_set__": item.__pydantic_fields_set__,
+            "__pydantic_extra__": item.__pydantic_extra__,
+            "__pydantic_private__": item.__pydantic_private__,
+        }
+    )
+    return copied
 
 
 _PAYLOAD: dict[str, tuple[str, ...]] = {

@@ -28,6 +28,7 @@ from rejoinder._core.items import (
     FunctionCall,
     FunctionCallOutput,
     ImageContent,
+    with_fields,
 )
 from rejoinder._core.legality import (
     PROVIDERS,
@@ -147,7 +148,7 @@ class _Pair:
 
 
 class _Turn:
-    """An assistant turn that is being put together."""
+    """An assistant turn with calls that is being put together."""
 
     __slots__ = ("epoch", "key", "message", "pairs")
 
@@ -215,6 +216,7 @@ class _Repair:
         self.changes: list[Change] = []
         self.sent_ids: set[str] = set()
         self.added: set[str] = set()
+        self.names: set[str] = set()  # of tools, as they are accepted
 
     def note(self, kind: ChangeKind, item_id: str, detail: str) -> None:
         self.changes.append(Change(kind, item_id, detail))
@@ -231,6 +233,11 @@ class _Repair:
                 self.assistant(turn, new_ids, units)
             elif turn.role == "user":
                 self.user(turn, units)
+            elif turn.role == "assistant":
+                if _is_plain(turn):
+                    units.append(_Unit("assistant", "assistant", [turn]))
+                else:
+                    self.assistant(_Turn(group_key(turn), 0, turn), new_ids, units)
             else:
                 instructed = self.instructions(turn, instructed, units)
         if self.rules.signatures:
@@ -244,7 +251,9 @@ class _Repair:
 
     def turns(self, items: Sequence[ChatItem]) -> list[ChatMessage | _Turn]:
         turns: list[ChatMessage | _Turn | FunctionCallOutput | None] = []
-        newest: dict[str, _Turn] = {}
+        # The newest turn of each key. Most messages never get a call, and need no more than their
+        # place and epoch.
+        newest: dict[str, _Turn | tuple[int, int]] = {}
         calls = _Matcher()
         epoch = 0  # grows with each message; what lies between two messages is one step
         current: _Turn | None = None
@@ -258,16 +267,21 @@ class _Repair:
                         continue
                     key = group_key(item)
                     turn = newest.get(key)
-                    if turn is None or turn.message is not None:
-                        newest[key] = turn = _Turn(key, epoch, item)
-                        turns.append(turn)
-                    else:
+                    if isinstance(turn, _Turn) and turn.message is None:
                         self.note("moved", item.id, "before the calls of its turn")
                         turn.message = item
-                    current = turn
+                        current = turn
+                    else:
+                        newest[key] = (len(turns), epoch)
+                        turns.append(item)
+                        current = None
                 case "function_call":
                     key = group_key(item)
                     turn = newest.get(key)
+                    if isinstance(turn, tuple):
+                        place, said_in = turn
+                        message = cast("ChatMessage", turns[place])
+                        turn = turns[place] = newest[key] = _Turn(key, said_in, message)
                     if turn is None:
                         if current is not None and self.belongs(current, item):
                             self.note("id", item.id, "grouped with the calls before it")
@@ -339,6 +353,15 @@ class _Repair:
             elif turn is None:
                 continue
             elif turn.type == "message":
+                if turn.role == "assistant":
+                    key = group_key(turn)
+                    if key in keys:
+                        self.note("id", turn.id, f"its turn had the key {key[:80]!r} of another")
+                        key = _stamps.new_id("item_")
+                        found.append(_Turn(key, 0, turn))
+                        keys.add(key)
+                        continue
+                    keys.add(key)
                 found.append(turn)
             elif not turn.output or turn.output.isspace():
                 self.note("dropped", turn.id, "an output without text, and its call is not here")
@@ -389,7 +412,7 @@ class _Repair:
         for item in items:
             if item.type == "function_call" or item.type == "function_call_output":
                 new = fresh.get(item.call_id)
-                found.append(item if new is None else item.model_copy(update={"call_id": new}))
+                found.append(item if new is None else with_fields(item, call_id=new))
             else:
                 found.append(item)
         return found
@@ -419,7 +442,7 @@ class _Repair:
         if texts:
             first = cast("ChatMessage", found[at])
             if len(texts) > 1 or len(first.content) > 1:
-                found[at] = first.model_copy(update={"content": ["\n\n".join(texts)]})
+                found[at] = with_fields(first, content=["\n\n".join(texts)])
         return found
 
     # -- one turn
@@ -465,9 +488,6 @@ class _Repair:
 
     def assistant(self, turn: _Turn, new_ids: dict[int, str], units: list[_Unit]) -> None:
         message = turn.message
-        if message is not None and not turn.pairs and _is_plain(message, turn.key):
-            units.append(_Unit("assistant", "assistant", [message]))
-            return
         items: list[ChatItem] = []
         images: list[ImageContent] = []
         if message is not None:
@@ -480,17 +500,22 @@ class _Repair:
                 items.append(carrier)
             elif not images:
                 self.note("dropped", message.id, "a message without text or image")
-        outputs: list[tuple[int, FunctionCallOutput]] = []
-        for pair in turn.pairs:
+        pairs = turn.pairs
+        if len(pairs) == 1:
+            (pair,) = pairs
             call = self.call(pair.call, new_ids.get(id(pair)), turn.key)
-            items.append(call)
-            outputs.append((pair.position, self.output(pair, call)))
-        # Outputs keep their order; those that were added come last.
-        if len(outputs) > 1:
+            items += (call, self.output(pair, call))
+        elif pairs:
+            outputs: list[tuple[int, FunctionCallOutput]] = []
+            for pair in pairs:
+                call = self.call(pair.call, new_ids.get(id(pair)), turn.key)
+                items.append(call)
+                outputs.append((pair.position, self.output(pair, call)))
+            # Outputs keep their order; those that were added come last.
             outputs.sort(key=lambda entry: (entry[1].id in self.added, entry[0]))
-        items.extend(output for _, output in outputs)
+            items.extend(output for _, output in outputs)
         if items:
-            units.append(_Unit("assistant", "tool" if outputs else "assistant", items))
+            units.append(_Unit("assistant", "tool" if pairs else "assistant", items))
         if images and message is not None:
             self.note("image", message.id, "only the user may show images, not assistant")
             units.append(_Unit("user", "user", [_user(images, message)]))
@@ -506,16 +531,20 @@ class _Repair:
         update: dict[str, Any] = {}
         if new_id is not None:
             update["call_id"] = new_id
-        if not self.rules.name.fullmatch(call.name):
-            update["name"] = self.tool_name(call)
+        if call.name not in self.names:
+            if self.rules.name.fullmatch(call.name):
+                self.names.add(call.name)
+            else:
+                update["name"] = self.tool_name(call)
         arguments = call.arguments
         if arguments != "{}" and not is_object(arguments):
             update["arguments"] = _object_text(arguments)
             self.note("arguments", call.id, "they were not a JSON object")
-        self.restate(call, update, "item_id")
+        if call.extra:
+            self.restate(call, update, "item_id")
         if group_key(call) != key:
             update["group_id"] = key
-        return call.model_copy(update=update) if update else call
+        return with_fields(call, **update) if update else call
 
     def tool_name(self, call: FunctionCall) -> str:
         name = _NOT_IN_NAMES.sub("_", call.name)[:64] or "unnamed_tool"
@@ -560,7 +589,7 @@ class _Repair:
             text = "\n\n".join(texts)
         if text != output.output:
             update["output"] = text
-        return output.model_copy(update=update) if update else output
+        return with_fields(output, **update) if update else output
 
     # -- one text, one image, one state
 
@@ -611,13 +640,12 @@ class _Repair:
             update["role"] = role
         if key and group_key(message) != key:
             update["id"] = key
-        self.restate(message, update, "message_id" if _holds_something(content) else "")
-        return message.model_copy(update=update) if update else message
+        if message.extra:
+            self.restate(message, update, "message_id" if _holds_something(content) else "")
+        return with_fields(message, **update) if update else message
 
     def restate(self, item: ChatMessage | FunctionCall, update: dict[str, Any], name: str) -> None:
         """Leave out what is not this provider's state, or no longer whole."""
-        if not item.extra:
-            return
         extra: dict[str, Any] = {}
         changed = False
         for key, value in item.extra.items():
@@ -651,7 +679,7 @@ class _Repair:
                 if item.type == "function_call":
                     if not is_signed(item):
                         extra = {**item.extra, "google": {"thought_signature": _NO_SIGNATURE}}
-                        unit.items[at] = item.model_copy(update={"extra": extra})
+                        unit.items[at] = with_fields(item, extra=extra)
                         self.note("state", item.id, "its thought signature is missing")
                     break
 
@@ -702,7 +730,7 @@ class _Repair:
         text = last.content[at] if at >= 0 else ""
         if isinstance(text, str) and text != text.rstrip():
             content = [*last.content[:at], text.rstrip()]
-            unit.items[-1] = last.model_copy(update={"content": content})
+            unit.items[-1] = with_fields(last, content=content)
             self.note("text", last.id, "white space at the end was left out")
 
 
@@ -711,10 +739,10 @@ def _user(content: str | Sequence[ChatContent], beside: ChatItem) -> ChatMessage
     return ChatMessage(role="user", content=parts, created_at=beside.created_at)
 
 
-def _is_plain(message: ChatMessage, key: str = "") -> bool:
-    """Most messages are: one sound text, no state, and the right key if one is given."""
+def _is_plain(message: ChatMessage) -> bool:
+    """Most messages are: one sound text, and no state."""
     content = message.content
-    if message.extra or len(content) != 1 or (key and group_key(message) != key):
+    if message.extra or len(content) != 1:
         return False
     text = content[0]
     return (

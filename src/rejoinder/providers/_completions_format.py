@@ -79,8 +79,8 @@ def _call(call: FunctionCall) -> dict[str, Any]:
 
 def _message(message: ChatMessage) -> dict[str, Any]:
     content = message.content
-    if len(content) == 1 and isinstance(content[0], str):
-        entry: dict[str, Any] = {"role": message.role, "content": content[0]}
+    if len(content) == 1 and isinstance(only := content[0], str):
+        entry: dict[str, Any] = {"role": message.role, "content": only}
     else:
         text, images = split_content(message)
         if images:

@@ -135,8 +135,8 @@ def _calls(group: Group) -> list[dict[str, Any]]:
 
 def _content(message: ChatMessage) -> list[dict[str, Any]]:
     content = message.content
-    if len(content) == 1 and isinstance(content[0], str):
-        return [{"text": content[0], "type": "text"}] if content[0] else []
+    if len(content) == 1 and isinstance(text := content[0], str):
+        return [{"text": text, "type": "text"}] if text else []
     blocks: list[dict[str, Any]] = []
     for part in content:
         if isinstance(part, str):

@@ -138,8 +138,8 @@ def _result(output: FunctionCallOutput) -> dict[str, Any]:
 
 def _content(message: ChatMessage) -> list[dict[str, Any]]:
     content = message.content
-    if len(content) == 1 and isinstance(content[0], str):
-        return [{"text": content[0]}] if content[0] else []
+    if len(content) == 1 and isinstance(text := content[0], str):
+        return [{"text": text}] if text else []
     blocks: list[dict[str, Any]] = []
     for part in content:
         if isinstance(part, str):

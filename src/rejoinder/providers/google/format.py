@@ -146,8 +146,8 @@ def _said(message: ChatMessage) -> list[dict[str, Any]]:
 
 def _content(message: ChatMessage) -> list[dict[str, Any]]:
     content = message.content
-    if len(content) == 1 and isinstance(content[0], str):
-        return [{"text": content[0]}] if content[0] else []
+    if len(content) == 1 and isinstance(text := content[0], str):
+        return [{"text": text}] if text else []
     parts: list[dict[str, Any]] = []
     for part in content:
         if isinstance(part, str):
