@@ -38,6 +38,7 @@ class Attachment:
     data: str = ""
     """Base64; empty where it lies at `url`."""
     url: str = ""
+    """An address, or what a provider calls a file that it keeps."""
 
     def text(self) -> str:
         """A text document as text."""
@@ -46,18 +47,21 @@ class Attachment:
         return base64.b64decode(self.data).decode("utf-8", "replace")
 
 
-Convert: TypeAlias = Callable[[Attachment], dict[str, Any]]
-"""An attachment as a part of a message. Raises `ConfigurationError` where it cannot be sent."""
+Convert: TypeAlias = Callable[[Attachment], dict[str, Any] | None]
+"""An attachment as a part of a message; ``None`` where the format itself carries it. Raises
+`ConfigurationError` where it cannot be sent."""
 
 
 def detach(
-    items: Sequence[ChatItem], convert: Convert, *, hears: bool
+    items: Sequence[ChatItem], convert: Convert, *, hears: bool, files: str | None = None
 ) -> tuple[Sequence[ChatItem], dict[str, dict[str, Any]]]:
     """`items` with marks in the place of attachments, and the converted attachments by mark.
 
     Args:
         items: a history; it is not changed.
         hears: the model takes sound. Otherwise sound that has a transcript becomes its words.
+        files: how the names of files begin that the provider keeps; also pictures among them go to
+            `convert`, and those whose type is not known.
 
     Raises:
         ConfigurationError: a ``data:`` URL cannot be read, or `convert` refuses.
@@ -77,7 +81,7 @@ def detach(
                     put = _noted(found, convert(_sound(part)))
                 elif part.transcript:
                     put = part.transcript
-            elif (document := _document(part)) is not None:
+            elif (document := _document(part, files)) is not None:
                 put = _noted(found, convert(document))
             if put is not None:
                 content = list(item.content) if content is None else content
@@ -109,14 +113,23 @@ def attach(
                 parts[place] = found[match[1]]
 
 
-def attach_joined(messages: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
-    """The same where the texts of a message are joined: the attachments go in front of the text."""
+def attach_joined(
+    messages: Sequence[dict[str, Any]],
+    found: dict[str, dict[str, Any]],
+    *,
+    text_type: str = "text",
+) -> None:
+    """The same where the texts of a message are joined: the attachments go in front of the text.
+
+    Args:
+        text_type: what a part of text is called.
+    """
     if not found:
         return
     for message in messages:
         content: Any = message.get("content")
         if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
+            content = [{"type": text_type, "text": content}]
         if not isinstance(content, list):
             continue
         placed: list[dict[str, Any]] = []
@@ -139,7 +152,9 @@ def attach_joined(messages: Sequence[dict[str, Any]], found: dict[str, dict[str,
             message["content"] = placed + kept
 
 
-def _noted(found: dict[str, dict[str, Any]], part: dict[str, Any]) -> str:
+def _noted(found: dict[str, dict[str, Any]], part: dict[str, Any] | None) -> str | None:
+    if part is None:
+        return None
     mark = _stamps.new_id("att_")
     found[mark] = part
     return _MARK.format(mark)
@@ -157,7 +172,7 @@ def _sound(audio: AudioContent) -> Attachment:
     return Attachment("sound", "audio/wav", b64encode(data.getvalue()).decode("ascii"))
 
 
-def _document(image: ImageContent) -> Attachment | None:
+def _document(image: ImageContent, files: str | None) -> Attachment | None:
     source = image.image
     if not isinstance(source, str):
         return None
@@ -172,6 +187,6 @@ def _document(image: ImageContent) -> Attachment | None:
         if "base64" not in options:
             rest = b64encode(unquote_to_bytes(rest)).decode("ascii")
         return Attachment(image.id, kind, "".join(rest.split()))
-    if kind and not kind.startswith("image/"):
+    if (kind and not kind.startswith("image/")) or (files and source.startswith(files)):
         return Attachment(image.id, kind, url=source)
     return None

@@ -14,7 +14,7 @@ from typing import Final
 from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
 
-_ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]|file-|files/")
+_ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]|file[-_]|files/")
 """An address, or what a provider calls a file that it keeps."""
 
 __all__ = ["CAPABILITIES", "Capabilities", "refuse_unsupported", "render_table"]

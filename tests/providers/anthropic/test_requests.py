@@ -463,3 +463,36 @@ async def test_nothing_is_tried_again_that_cannot_get_better(status: int) -> Non
             await llm.chat(chat_ctx=conversation()).collect()
         assert caught.value.status_code == status
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "continues"),
+    [
+        ({}, True),
+        ({"thinking": {"type": "disabled"}}, True),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, False),
+        ({"output_config": {"effort": "low"}}, True),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, False),
+        ({"output_format": {"type": "json_schema", "schema": {}}}, False),
+    ],
+)
+async def test_what_excludes_a_begun_reply(extra: dict[str, Any], continues: bool) -> None:
+    """`FallbackAdapter` asks before it continues a reply of another model; the body agrees."""
+    context = ChatContext.empty()
+    context.add_message(role="user", content="Count.")
+    context.add_message(role="assistant", content="One, two,")
+    make = claude(model="claude-sonnet-4-5")
+    async with make("http://127.0.0.1:1") as llm:
+        assert llm._continues(extra) is continues
+    body = (await sent(make, context, extra_kwargs=extra)).json()
+    assert (body["messages"][-1]["role"] == "assistant") is continues
+
+
+async def test_a_schema_excludes_a_begun_reply() -> None:
+    context = ChatContext.empty()
+    context.add_message(role="user", content="Count.")
+    context.add_message(role="assistant", content="One, two,")
+    shape = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    make = claude(model="claude-sonnet-4-5")
+    body = (await sent(make, context, response_format=shape)).json()
+    assert body["messages"][-1]["role"] == "user"

@@ -253,11 +253,11 @@ class LLM(base.LLM[Any]):
     @property
     def continues_prefill(self) -> bool:
         """Whether the model goes on with a reply that the history ends with. Newer ones refuse to,
-        and so do all while they think."""
+        and so do all while they think, or have to follow a schema."""
         return takes_prefill(self._model)
 
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
-        return self.continues_prefill and not _thinks(HttpExtras(extra_kwargs).body)
+        return self.continues_prefill and not _forbids_prefill(HttpExtras(extra_kwargs).body)
 
     def chat(
         self,
@@ -308,7 +308,9 @@ class LLM(base.LLM[Any]):
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
         specs = tool_specs(tools, "anthropic", strict=self._strict_tools)
-        prefill = takes_prefill(self._model) and not _thinks(extras.body)
+        prefill = (
+            takes_prefill(self._model) and schema is None and not _forbids_prefill(extras.body)
+        )
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
@@ -355,7 +357,13 @@ class LLM(base.LLM[Any]):
         await self._transport.aclose()
 
 
-def _thinks(extra: Mapping[str, Any]) -> bool:
+def _forbids_prefill(extra: Mapping[str, Any]) -> bool:
+    """Whether members of the body exclude a reply that is begun for the model."""
+    shape = extra.get("output_config")
+    if extra.get("output_format") or (
+        isinstance(shape, Mapping) and cast("Mapping[str, Any]", shape).get("format")
+    ):
+        return True
     thinking = extra.get("thinking")
     if not isinstance(thinking, Mapping):
         return False

@@ -15,6 +15,7 @@ from rejoinder._core.repair import PROVIDERS, repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice
+from rejoinder.providers._attachments import attach_joined, detach
 from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._completions_request import named_choice
 from rejoinder.providers._history import Body, items_of, may_be_empty
@@ -39,7 +40,7 @@ from rejoinder.providers.openai.access import (
     merged,
     with_key,
 )
-from rejoinder.providers.openai.attachments import attach, detach
+from rejoinder.providers.openai.attachments import FILES, chat_part, responses_part
 from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.providers.openai.models import family_of, refused
 from rejoinder.transport.http import HttpTransport, Request
@@ -447,13 +448,14 @@ class LLM(llm.LLM[Any]):
         )
 
         responses = self._api == "responses"
+        convert = responses_part if responses else chat_part
         hears = self._hears
         kwargs: dict[str, Any] = {}
         if self._host.keep_reasoning and provider_format == "openai":
             kwargs["keep_reasoning"] = True
 
         def make(items: Sequence[ChatItem]) -> bytes:
-            items, attachments = detach(items, hears=hears, responses=responses)
+            items, attachments = detach(items, convert, hears=hears, files=FILES)
             if provider_format in PROVIDERS:
                 state = () if responses else _FOREIGN_STATE
                 items, changes = repair(items, provider_format, state=state)
@@ -463,7 +465,7 @@ class LLM(llm.LLM[Any]):
                         ", ".join(sorted({change.kind for change in changes})),
                     )
             messages, data = formats.to_provider_format(provider_format, items, **kwargs)
-            attach(messages, attachments, responses=responses)
+            attach_joined(messages, attachments, text_type="input_text" if responses else "text")
             return jsontext.encode(compose(messages, data, specs, choice, options))
 
         return make
