@@ -387,14 +387,15 @@ def with_fields(item: Item_T, **fields: Any) -> Item_T:
 
     As `model_copy(update=fields)` in less than half the time.
     """
+    private = item.__pydantic_private__
     copied = item.__new__(type(item))
-    # As copying and unpickling do it.
+    # As unpickling does it.
     copied.__setstate__(
         {
             "__dict__": {**item.__dict__, **fields},
-            "__pydantic_fields_set__": item.__pydantic_fields_set__,
+            "__pydantic_fields_set__": {*item.__pydantic_fields_set__, *fields},
             "__pydantic_extra__": item.__pydantic_extra__,
-            "__pydantic_private__": item.__pydantic_private__,
+            "__pydantic_private__": private if private is None else {**private},
         }
     )
     return copied
