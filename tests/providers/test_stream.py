@@ -1,0 +1,488 @@
+"""WireStream over real sockets: it can be left anywhere, keeps its limits, and reads no further than
+its consumer can follow. Every HTTP provider uses it as it is; OpenAI's stands for them here."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from rejoinder.errors import APIConnectionError, APIStatusError, APITimeoutError
+from rejoinder.llm import ChatContext, ChoiceDelta
+from rejoinder.metrics import LLMMetrics
+from rejoinder.providers import openai
+from rejoinder.testing.leaks import Holdings, measure_memory
+from rejoinder.types import APIConnectOptions
+
+KEY = "canary-0b1d"
+Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """Reads a request, then does as it is told. Knows who is still connected."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.heads: list[bytes] = []
+        self.open = 0
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            await self.behaviour(reader, writer)
+            await reader.read()  # until the client goes away
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self.open -= 1
+            writer.transport.abort()
+
+    async def emptied(self) -> None:
+        async with asyncio.timeout(5):
+            while self.open:
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(behaviour: Behaviour) -> AsyncIterator[Server]:
+    server = Server(behaviour)
+
+    async def request_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.lower().split(b"\r\n")
+                if line.startswith(b"content-length")
+            )
+            await reader.readexactly(length)
+            server.heads.append(head.lower())
+            await behaviour(reader, writer)
+
+    server.behaviour = request_first
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    server.url = f"http://127.0.0.1:{port}/v1"
+    try:
+        yield server
+    finally:
+        listener.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def piece(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def event(**delta: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return f"data: {json.dumps({'id': 'r', 'choices': [choice]})}\n\n".encode()
+
+
+END = b'data: {"id":"r","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+WHOLE = HEAD + piece(event(content="ok") + END) + b"0\r\n\r\n"
+
+
+def model(url: str, **options: Any) -> openai.LLM:
+    return openai.LLM(model="m", api_key=KEY, base_url=url, **options)
+
+
+def conversation() -> ChatContext:
+    context = ChatContext.empty()
+    context.add_message(role="user", content="x" * 400)
+    return context
+
+
+async def read(stream: Any) -> tuple[str, BaseException | None]:
+    got = ""
+    try:
+        async with stream:
+            async for chunk in stream:
+                if chunk.delta is not None and chunk.delta.content:
+                    got += chunk.delta.content
+    except Exception as error:
+        return got, error
+    return got, None
+
+
+async def settled(before: Holdings) -> None:
+    left: list[str] = []
+    for _ in range(100):
+        left = Holdings.now().since(before)
+        if not left:
+            return
+        await asyncio.sleep(0.005)
+    assert not left, "\n".join(left)
+
+
+# -- leaving, wherever it stands -----------------------------------------------------------------
+
+
+async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def sends_a_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    await reader.read()
+
+
+async def sends_half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + piece(event(content="half")))
+    await reader.read()
+
+
+async def sends_half_an_error(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{")
+    await reader.read()
+
+
+async def asks_to_wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 503 No\r\nContent-Length: 2\r\nRetry-After: 5\r\n\r\n{}")
+
+
+async def talks_without_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    while True:
+        writer.write(piece(event(content="word ") * 20))
+        await writer.drain()
+
+
+PLACES = [
+    says_nothing,
+    sends_a_head,
+    sends_half,
+    sends_half_an_error,
+    asks_to_wait,
+    talks_without_end,
+]
+
+
+@pytest.mark.parametrize("behaviour", PLACES)
+async def test_leaving_anywhere_is_quick_and_leaves_nothing(behaviour: Behaviour) -> None:
+    """After every number of turns of the event loop, until nothing moves any more."""
+    async with serving(behaviour) as server, model(server.url) as llm:
+        before = Holdings.now()
+        loop = asyncio.get_running_loop()
+        for turns in [*range(16), 20, 30, 50, 100]:
+            stream = llm.chat(chat_ctx=conversation())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            started = loop.time()
+            await stream.aclose()
+            assert loop.time() - started < 1.0
+            assert not [t for t in asyncio.all_tasks() if t.get_name().endswith("reply")]
+        # Where it comes to rest.
+        stream = llm.chat(chat_ctx=conversation())
+        await asyncio.sleep(0.1)
+        started = loop.time()
+        await stream.aclose()
+        assert loop.time() - started < 1.0
+        await llm._transport.aclose()  # connections that may serve again are kept until then
+        await server.emptied()
+        await settled(before)
+
+
+async def test_leaving_while_a_request_is_built() -> None:
+    async def never() -> str:
+        await asyncio.sleep(1000)
+        return ""
+
+    async with serving(says_nothing) as server:
+        llm = openai.LLM(model="m", base_url=server.url, api_key=never)
+        async with llm:
+            before = Holdings.now()
+            stream = llm.chat(chat_ctx=conversation())
+            await asyncio.sleep(0.01)
+            await stream.aclose()
+            assert len(server.heads) == 0
+            await settled(before)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_leaving_while_connecting(scheme: str) -> None:
+    """Over http a listener whose queue is full, over https one that never shakes hands."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        held: list[socket.socket] = []
+        if scheme == "http":
+            for _ in range(4):
+                other = socket.socket()
+                other.setblocking(False)
+                other.connect_ex(("127.0.0.1", port))
+                held.append(other)
+        try:
+            async with model(f"{scheme}://127.0.0.1:{port}/v1") as llm:
+                before = Holdings.now()
+                stream = llm.chat(chat_ctx=conversation())
+                await asyncio.sleep(0.1)
+                started = time.monotonic()
+                await stream.aclose()
+                assert time.monotonic() - started < 1.0
+                await settled(before)
+        finally:
+            for other in held:
+                other.close()
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def for_ever(data: bytes, opening: bytes = b"", pause: float = 0.02) -> Behaviour:
+    async def behaviour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + (piece(opening) if opening else b""))
+        while True:
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(pause)
+
+    return behaviour
+
+
+def drip(data: bytes) -> Behaviour:
+    async def behaviour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        for i in range(len(data)):
+            writer.write(piece(data[i : i + 1]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    return behaviour
+
+
+KEEP_ALIVE = piece(b": keep-alive\n\n")
+USAGE = piece(
+    b'data: {"id":"r","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0,"total_tokens":1}}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said", "limit"),
+    [
+        (for_ever(KEEP_ALIVE), "", "no output within 0.3 s"),
+        (for_ever(piece(event(role="assistant", content=""))), "", "no output within 0.3 s"),
+        (for_ever(USAGE), "", "no output within 0.3 s"),
+        (for_ever(KEEP_ALIVE, event(content="a")), "a", "no further output within 0.2 s"),
+        (for_ever(USAGE, event(content="a")), "a", "no further output within 0.2 s"),
+        (for_ever(piece(b" "), b"data: {"), "", "no output within 0.3 s"),
+        (drip(event(content="a" * 200)), "", "no output within 0.3 s"),
+        (for_ever(piece(event(content="a"))), "a" * 30, "not complete within 0.7 s"),
+        (for_ever(piece(event(reasoning_content="hm"))), "", "not complete within 0.7 s"),
+    ],
+    ids=[
+        "comments",
+        "role",
+        "usage",
+        "then-comments",
+        "then-usage",
+        "spaces",
+        "drip",
+        "talk",
+        "think",
+    ],
+)
+@pytest.mark.parametrize("slow", [False, True])
+async def test_limits_hold_whatever_arrives(
+    behaviour: Behaviour, said: str, limit: str, slow: bool
+) -> None:
+    options = APIConnectOptions(
+        max_retry=0, timeout=5, first_output=0.3, between_outputs=0.2, total=0.7
+    )
+    async with serving(behaviour) as server, model(server.url) as llm:
+        stream = llm.chat(chat_ctx=conversation(), conn_options=options)
+        if slow:
+            await asyncio.sleep(0.9)  # nobody reads, and the limits hold all the same
+            assert stream._task is not None
+            assert stream._task.done()
+        started = time.monotonic()
+        got, error = await read(stream)
+        assert isinstance(error, APITimeoutError)
+        assert limit in str(error)
+        assert got == said or (len(said) > 1 and got.startswith("aa"))
+        assert time.monotonic() - started < 3
+        await server.emptied()
+
+
+async def test_a_connect_limit_of_its_own() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        async with model(f"https://127.0.0.1:{port}/v1") as llm:
+            options = APIConnectOptions(max_retry=0, timeout=30, connect=0.2)
+            started = time.monotonic()
+            _, error = await read(llm.chat(chat_ctx=conversation(), conn_options=options))
+            assert isinstance(error, APITimeoutError)
+            assert "no connection within 0.2 s" in str(error)
+            assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("none", [0, float("inf")])
+async def test_no_limits(none: float) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(WHOLE)
+
+    async with serving(answers) as server, model(server.url) as llm:
+        options = APIConnectOptions(max_retry=0, timeout=none)
+        assert await read(llm.chat(chat_ctx=conversation(), conn_options=options)) == ("ok", None)
+
+
+# -- a slow consumer -----------------------------------------------------------------------------
+
+WORDS = 20_000
+
+
+async def talks_long(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD)
+    for start in range(0, WORDS, 10):
+        writer.write(piece(b"".join(event(content=f"{n} ") for n in range(start, start + 10))))
+        await writer.drain()
+    writer.write(piece(END) + b"0\r\n\r\n")
+
+
+async def test_reading_pauses_for_a_slow_consumer_and_the_server_is_not_blamed() -> None:
+    async with serving(talks_long) as server, model(server.url) as llm:
+        options = APIConnectOptions(max_retry=0, timeout=10, between_outputs=0.2)
+        with measure_memory() as memory:
+            stream = llm.chat(chat_ctx=conversation(), conn_options=options)
+            await asyncio.sleep(1)  # several times the limit on silence
+            waiting = len(stream._event_ch)
+            await asyncio.sleep(0.2)
+            assert len(stream._event_ch) == waiting
+            assert 1024 <= waiting < 1024 + 1200, "at most what one read of the socket brings"
+        assert memory.peak < 16 << 20
+        got, error = await read(stream)
+        assert error is None
+        assert got.split() == [str(n) for n in range(WORDS)]
+
+
+async def test_a_server_that_falls_silent_after_a_pause_is_noticed() -> None:
+    async def talks_then_stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"".join(piece(event(content="a") * 10) for _ in range(200)))
+        await reader.read()
+
+    async with serving(talks_then_stalls) as server, model(server.url) as llm:
+        options = APIConnectOptions(max_retry=0, timeout=10, between_outputs=0.2)
+        stream = llm.chat(chat_ctx=conversation(), conn_options=options)
+        await asyncio.sleep(0.6)
+        got, error = await read(stream)
+        assert (len(got), error) == (2000, error), error
+        assert isinstance(error, APITimeoutError)
+
+
+# -- attempts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "pause"),
+    [
+        (lambda: "Retry-After: 0.4", 0.4),
+        (lambda: "retry-after-ms: 400\r\nRetry-After: 60", 0.4),
+        (lambda: f"Retry-After: {email.utils.formatdate(time.time() + 2, usegmt=True)}", 1.0),
+        (lambda: "Retry-After: nonsense", 0.1),
+    ],
+    ids=["seconds", "milliseconds", "date", "nonsense"],
+)
+async def test_the_pause_that_a_server_asks_for(fields: Callable[[], str], pause: float) -> None:
+    moments: list[float] = []
+
+    async def busy_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        moments.append(time.monotonic())
+        if len(moments) == 1:
+            writer.write(
+                f"HTTP/1.1 429 Busy\r\nContent-Length: 2\r\n{fields()}\r\n\r\n{{}}".encode()
+            )
+        else:
+            writer.write(WHOLE)
+
+    async with serving(busy_once) as server, model(server.url) as llm:
+        assert await read(llm.chat(chat_ctx=conversation())) == ("ok", None)
+    assert pause <= moments[1] - moments[0] < pause + 2
+
+
+async def test_a_pause_longer_than_the_time_left_fails_at_once() -> None:
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 429 Busy\r\nContent-Length: 2\r\nRetry-After: 60\r\n\r\n{}")
+
+    async with serving(busy) as server, model(server.url) as llm:
+        for options in (APIConnectOptions(timeout=10), APIConnectOptions(timeout=90, total=30)):
+            started = time.monotonic()
+            _, error = await read(llm.chat(chat_ctx=conversation(), conn_options=options))
+            assert isinstance(error, APIStatusError)
+            assert error.retry_after == 60
+            assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        event(content="a"),
+        event(
+            tool_calls=[
+                {"index": 0, "id": "c", "function": {"name": "pay", "arguments": "{}"}},
+                {"index": 1, "id": "d", "function": {"name": "pay", "arguments": "{"}},
+            ]
+        ),
+    ],
+    ids=["text", "call"],
+)
+async def test_nothing_is_tried_again_after_it_was_said(said: bytes) -> None:
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + piece(said))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    async with serving(breaks_off) as server, model(server.url) as llm:
+        metrics: list[LLMMetrics] = []
+        llm.on("metrics_collected", metrics.append)
+        stream = llm.chat(chat_ctx=conversation())
+        deltas: list[ChoiceDelta] = []
+        error: Exception | None = None
+        try:
+            async for chunk in stream:
+                if chunk.delta is not None:
+                    deltas.append(chunk.delta)
+        except APIConnectionError as caught:
+            error = caught
+        assert error is not None
+        came = [delta for delta in deltas if delta.content or delta.tool_calls]
+        assert len(server.heads) == (1 if came else 4)
+        if came:
+            (told,) = metrics
+            assert told.estimated
+            assert told.prompt_tokens == 100
+            assert told.completion_tokens >= 1
+
+
+async def test_the_request_is_built_anew_for_each_attempt() -> None:
+    keys = iter(["first", "second"])
+
+    async def key() -> str:
+        return next(keys)
+
+    async def busy_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}" if len(server.heads) == 1 else WHOLE
+        )
+
+    async with serving(busy_once) as server:
+        llm = openai.LLM(model="m", base_url=server.url, api_key=key)
+        async with llm:
+            assert await read(llm.chat(chat_ctx=conversation())) == ("ok", None)
+    first, second = server.heads
+    assert b"authorization: bearer first\r\n" in first
+    assert b"authorization: bearer second\r\n" in second
