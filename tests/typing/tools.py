@@ -106,6 +106,8 @@ async def turns(llm: LLM[Any], context: ChatContext) -> None:
             match event:
                 case turn.Text(text) | turn.Thinking(text):
                     assert_type(text, str)
+                case turn.Restarted(discard):
+                    assert_type(discard, str)
                 case turn.ToolStarted(call):
                     assert_type(call.name, str)
                 case turn.ToolFinished(_, output):

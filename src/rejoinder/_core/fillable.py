@@ -35,11 +35,14 @@ def fillable(hint: Any) -> Any:
         inner = fillable(arguments[0])
         return hint if inner is arguments[0] else Annotated[inner, *arguments[1:]]
     container: Any = Union if origin is UnionType else origin
-    if container in (Union, list, set, frozenset, tuple, dict):
+    if container in _CONTAINERS:
         new = tuple(map(fillable, arguments))
         if any(after is not before for after, before in zip(new, arguments, strict=True)):
             return container[new]
     return hint
+
+
+_CONTAINERS: frozenset[Any] = frozenset({Union, list, set, frozenset, tuple, dict})
 
 
 def _by_value(hint: Any) -> Any:
