@@ -4,6 +4,7 @@ question and one answer, for scripts."""
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import importlib
 import re
@@ -175,6 +176,7 @@ def _once(loop: LoopThread, talk: Conversation, text: str) -> Exit:
 
 def _converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
     screen.note(f"{talk.llm.model}. /help shows the commands, Ctrl-D leaves.")
+    loop.run(talk.warm_up())
     presses = 0
     while True:
         try:
@@ -284,6 +286,7 @@ class Conversation:
         self._metrics: list[LLMMetrics] = []
         self._turn: Turn | None = None
         self._stopping = False
+        self._warming: asyncio.Task[None] | None = None
         self._open: list[Any] = []
         self.clear()
         llm.on("metrics_collected", self._metrics.append)
@@ -364,8 +367,22 @@ class Conversation:
         if choice not in (None, "auto", "none") and not names:
             raise CommandError("--tool-choice: there are no tools to choose from")
 
+    async def warm_up(self) -> None:
+        """Have a model on this machine read instructions and tools while the person types. Returns
+        at once."""
+        if hasattr(self.llm, "load"):
+            self._warming = asyncio.create_task(self._read_ahead(), name="read ahead")
+
+    async def _read_ahead(self) -> None:
+        with contextlib.suppress(APIError, ConfigurationError):
+            await self.llm.chat(
+                chat_ctx=self._ctx.copy(), tools=self._tools, extra_kwargs={"max_tokens": 1}
+            ).collect()
+
     async def aclose(self) -> None:
         """End everything, within a few seconds."""
+        if self._warming is not None:
+            self._warming.cancel()
         await self.llm.aclose()
         for connection in self._open:
             await connection.aclose()
@@ -411,13 +428,16 @@ class Conversation:
         screen = self._screen
         before = len(self._ctx.items)
         self._ctx.add_message(role="user", content=text)
-        self._metrics.clear()
         self.interrupted = False
         began = time.monotonic()
         first: float | None = None
         thinking = False
         said = False
         try:
+            if self._warming is not None:
+                await asyncio.wait((self._warming,))  # the question begins with what it reads
+                self._warming = None
+            self._metrics.clear()
             turn = run_turn(
                 self.llm,
                 self._ctx,

@@ -56,10 +56,10 @@ def find_zone(place: str) -> str | None:
 
 @function_tool
 async def time_in(place: str) -> str:
-    """Tell what the clock and the calendar show in a city now.
+    """Tell what time it is in a city now.
 
     Args:
-        place: city or country
+        place: name of the city
     """
     return await asyncio.to_thread(_clock, place)  # zones are files
 
@@ -77,10 +77,10 @@ def _clock(place: str) -> str:
 
 @function_tool
 async def calculate(expression: str) -> str:
-    """Do arithmetic: sums, products, powers, percentages, roots.
+    """Compute an arithmetic expression.
 
     Args:
-        expression: e.g. "12 * 34" or "sqrt(2)"
+        expression: numbers and operators, like 12 * 34 or sqrt(2)
     """
     try:
         return str(evaluate(expression))

@@ -16,6 +16,7 @@ from rejoinder.providers.local.tools import (
     call_schema,
     fold_tools,
     plain_schema,
+    slim,
     tell_calls,
 )
 
@@ -270,6 +271,39 @@ def test_what_the_grammar_does_not_know_is_left_out() -> None:
         "properties": {"a": {"type": "string"}},
         "anyOf": [{"type": "null"}],
     }
+
+
+def test_declarations_without_titles() -> None:
+    declared = {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "description": "Do.\n",
+            "parameters": {
+                "title": "FArgs",
+                "type": "object",
+                "properties": {
+                    "title": {"title": "Title", "type": "string"},
+                    "x": {"anyOf": [{"title": "X", "type": "string"}, {"type": "null"}]},
+                },
+                "required": ["title"],
+            },
+        },
+    }
+    (slimmed,) = slim([declared])
+    assert slimmed["function"] == {
+        "name": "f",
+        "description": "Do.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "title": {"type": "string"},
+                "x": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            },
+            "required": ["title"],
+        },
+    }
+    assert declared["function"]["parameters"]["title"] == "FArgs"
 
 
 HISTORY = [

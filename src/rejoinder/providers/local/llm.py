@@ -20,7 +20,7 @@ from rejoinder.providers.local import engine as engines
 from rejoinder.providers.local.fetch import fetch
 from rejoinder.providers.local.format import Mode, answered_calls, request_body, to_chat_ctx
 from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
-from rejoinder.providers.local.tools import Call, ToolSpec, specs_of
+from rejoinder.providers.local.tools import Call, ToolSpec, slim, specs_of
 from rejoinder.providers.local.wire import Again, StreamDecoder, decode_error
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import Request
@@ -259,7 +259,9 @@ class LLM(base.LLM[Any]):
         Raises:
             ConfigurationError: an option cannot be met.
         """
-        declared = ToolContext(tools).parse_function_tools("openai", strict=False) if tools else []
+        declared = (
+            slim(ToolContext(tools).parse_function_tools("openai", strict=False)) if tools else []
+        )
         specs = specs_of(declared)
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
         mode, forced = _mode(choice, specs)

@@ -75,7 +75,7 @@ class ModelFile:
     """What it is good for, in a few words."""
     sources: tuple[Source, ...]
     """In the order in which they are tried."""
-    temperature: float = 0.2
+    temperature: float = 0.0
     """How random replies are, unless the caller says it. Small models wander off soon."""
     one_call: bool = True
     """One tool call a turn: it is too small to stop by itself. It would call on and on, also what

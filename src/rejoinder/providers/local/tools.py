@@ -25,6 +25,7 @@ __all__ = [
     "call_schema",
     "fold_tools",
     "plain_schema",
+    "slim",
     "specs_of",
     "tell_calls",
     "tools_text",
@@ -72,6 +73,40 @@ def specs_of(declared: Iterable[Mapping[str, Any]]) -> list[ToolSpec]:
                 )
             )
     return specs
+
+
+def slim(declared: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`declared` without the titles that schemas repeat names in: each word costs reading time."""
+    out: list[dict[str, Any]] = []
+    for entry in declared:
+        function = _mapping(entry.get("function"))
+        out.append(
+            {
+                **entry,
+                "function": {
+                    **function,
+                    "description": str(function.get("description") or "").strip(),
+                    "parameters": _untitled(function.get("parameters")),
+                },
+            }
+        )
+    return out
+
+
+def _untitled(schema: Any, depth: int = 0) -> Any:
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        return cast("Any", schema)
+    out: dict[str, Any] = {}
+    for key, value in cast("Mapping[str, Any]", schema).items():
+        if key in ("properties", "$defs", "definitions"):
+            inner = _mapping(value).items()
+            out[key] = {name: _untitled(item, depth + 1) for name, item in inner}
+        elif isinstance(value, list):
+            items = cast("list[Any]", value)
+            out[key] = [_untitled(item, depth + 1) for item in items]
+        elif key != "title" or not isinstance(value, str):
+            out[key] = _untitled(value, depth + 1)
+    return out
 
 
 # ---------------------------------------------------------------------------------------------
@@ -276,7 +311,6 @@ class CallReader:
         self._blank = ""
         self._line_start = True
         self._in_fence = False
-        self._after_call = False
         self._seen: set[Call] = set()
         self.dropped = False
         self.misfit: str | None = None
@@ -328,10 +362,10 @@ class CallReader:
 
     def _take(self, verdict: _Verdict, text: list[str], out: list[str | Call]) -> None:
         """Something that was meant as calls: give out the good ones, and no word of the rest."""
+        self._say(text, out)
+        self._blank = ""
         self._held = self._held[verdict.length :]
         self._line_start = True
-        self._after_call = True
-        self._blank = ""
         self.dropped = self.dropped or verdict.dropped
         self.misfit = self.misfit or verdict.misfit
         for call in verdict.calls or ():
@@ -340,14 +374,14 @@ class CallReader:
             if self._refuse or call in self._answered:
                 self.dropped = True
                 continue
-            self._say(text, out)
             self._seen.add(call)
             self.called += 1
             out.append(call)
 
     def _pass(self, length: int) -> str:
         text, self._held = self._held[:length], self._held[length:]
-        self._line_start = not text.rpartition("\n")[2].strip()
+        _, newline, tail = text.rpartition("\n")
+        self._line_start = (bool(newline) or self._line_start) and not tail.strip()
         return text
 
     def _say(self, text: list[str], out: list[str | Call]) -> None:
@@ -423,7 +457,8 @@ class CallReader:
                 return None
             return _Verdict(1)
         if mark.group().startswith("</"):
-            return _Verdict(mark.end(), ())  # the end of a call that was already taken
+            # The end of a call that was already taken.
+            return _Verdict(len(mark.group().rstrip()), ())
         body = mark.end()
         if body == len(held):
             return _Verdict(body, (), dropped=True) if final else None
