@@ -18,7 +18,6 @@ Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 __all__ = [
@@ -207,6 +206,8 @@ def create_api_error_from_http(
     message: str, *, status: int, request_id: str | None = None, body: object | None = None
 ) -> APIStatusError:
     """An `APIStatusError` whose text opens with the phrase of the status, e.g. ``Bad Request``."""
+    from http import HTTPStatus
+
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:

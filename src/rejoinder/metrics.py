@@ -64,12 +64,16 @@ class RealtimeModelMetrics(BaseModel):
     class CachedTokenDetails(BaseModel):
         """Tokens read from the provider's cache, by kind."""
 
+        model_config = ConfigDict(defer_build=True)
+
         audio_tokens: int = 0
         text_tokens: int = 0
         image_tokens: int = 0
 
     class InputTokenDetails(BaseModel):
         """Tokens read, by kind; the cached ones are part of them."""
+
+        model_config = ConfigDict(defer_build=True)
 
         audio_tokens: int = 0
         text_tokens: int = 0
@@ -79,6 +83,8 @@ class RealtimeModelMetrics(BaseModel):
 
     class OutputTokenDetails(BaseModel):
         """Tokens generated, by kind."""
+
+        model_config = ConfigDict(defer_build=True)
 
         text_tokens: int = 0
         audio_tokens: int = 0

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PrivateAttr,
-    TypeAdapter,
-)
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr
+from pydantic_core import CoreSchema, core_schema, to_jsonable_python
 
 from rejoinder import _stamps
 from rejoinder.media import AudioFrame, VideoFrame, same_frame
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = [
     "AgentConfigUpdate",
@@ -84,11 +80,21 @@ def _hash_bytes(value: Any) -> Any:
     return value
 
 
-HashBytes: TypeAlias = Annotated[
-    bytes,
-    BeforeValidator(_hash_bytes),
-    PlainSerializer(_hash_text, return_type=str, when_used="json"),
-]
+class _HashText:
+    """How a hash is read and written. Not by pydantic's own annotations: importing those takes as
+    long as this module."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(
+            _hash_text, return_schema=core_schema.str_schema(), when_used="json"
+        )
+        return core_schema.no_info_before_validator_function(
+            _hash_bytes, core_schema.bytes_schema(), serialization=written
+        )
+
+
+HashBytes: TypeAlias = Annotated[bytes, _HashText]
 
 
 class ImageContent(BaseModel):
@@ -248,9 +254,11 @@ ChatItem: TypeAlias = Annotated[
 ]
 
 
-_ITEMS: TypeAdapter[list[ChatItem]] = TypeAdapter(
-    list[ChatItem], config=ConfigDict(defer_build=True)
-)
+@cache
+def _list_of_items() -> TypeAdapter[list[ChatItem]]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(list[ChatItem])
 
 
 def load_items(data: Any) -> list[ChatItem]:
@@ -260,12 +268,13 @@ def load_items(data: Any) -> list[ChatItem]:
         pydantic.ValidationError: an entry does not fit; it names its position and field.
         TypeError: something in an entry is no image or no sound; it names the entry's position.
     """
+    items = _list_of_items()
     try:
-        return _ITEMS.validate_python(data)
+        return items.validate_python(data)
     except TypeError as error:
         for position, entry in enumerate(data):
             try:
-                _ITEMS.validate_python([entry])
+                items.validate_python([entry])
             except TypeError:
                 raise TypeError(f"items[{position}]: {error}") from error
         raise

@@ -7,7 +7,6 @@ fits into the time that is left.
 
 from __future__ import annotations
 
-import email.utils
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -90,6 +89,9 @@ def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | 
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    # Imported here: it takes as long as all of ours, and dates are rare.
+    import email.utils
+
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError, IndexError, OverflowError):

@@ -7,7 +7,6 @@ never there is none of our business. Everything is linear in the number of items
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -186,11 +185,10 @@ def _is_user(item: ChatItem) -> bool:
     return item.type == "message" and item.role == "user"
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
 def render_for_summary(items: Sequence[ChatItem]) -> str:
     """The items as JSON lines, for a model to read. Pictures and sound are only mentioned."""
+    import json
+
     lines: list[str] = []
     for item in items:
         record: dict[str, Any]
@@ -209,7 +207,7 @@ def render_for_summary(items: Sequence[ChatItem]) -> str:
                     record["tool"] = item.name
             case "agent_handoff" | "agent_config_update":
                 continue
-        lines.append(_encode(record))
+        lines.append(json.dumps(record, ensure_ascii=False))
     return "\n".join(lines)
 
 

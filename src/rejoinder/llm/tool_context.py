@@ -7,7 +7,6 @@ function with such an attachment, to ``isinstance`` as to type checkers.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import sys
@@ -796,6 +795,8 @@ class ToolContext:
 
     def unknown_tool(self, name: str) -> str:
         """What to tell a model that called a tool which does not exist."""
+        import difflib
+
         names = list(self._tools_map)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
         text = f"There is no tool `{name}`."
