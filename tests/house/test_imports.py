@@ -52,6 +52,15 @@ def test_importing_the_llm_layer_is_light() -> None:
     assert "rejoinder.llm.realtime" not in loaded
 
 
+def test_importing_the_llm_layer_adds_little_to_pydantic_and_asyncio() -> None:
+    base = loaded_after("import asyncio, logging; from pydantic import BaseModel, Field")
+    loaded = loaded_after("import rejoinder.llm")
+    # The last is imported by pydantic when the first model is built, which can wait until it is used.
+    needless = {"difflib", "email.utils", "http", "json", "pydantic.type_adapter"}
+    assert not (loaded - base) & {*needless, "importlib.metadata"}
+    assert len({name for name in loaded - base if not name.startswith("rejoinder")}) <= 3
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     loaded = loaded_after("import rejoinder")
     assert {name for name in loaded if name.startswith("rejoinder")} == {
