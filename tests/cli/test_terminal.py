@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,18 +181,36 @@ def test_ctrl_c_while_a_tool_hangs(provider: Provider, tools: Path, tool: str) -
         assert terminal.leave() == 130
 
 
+def wait_until_it_has_begun(pid: int) -> None:
+    """Python's own start prints a traceback at Ctrl-C, which nobody can help. It catches the signal
+    meanwhile; the first thing that the command does is not to."""
+    caught = False
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if b"rejoinder.cli" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            continue  # still the test's own fork
+        status = Path(f"/proc/{pid}/status").read_text()
+        mask = int(re.search(r"SigCgt:\s*([0-9a-f]+)", status).group(1), 16)  # type: ignore[union-attr]
+        catches = bool(mask & 1 << signal.SIGINT - 1)
+        if caught and not catches:
+            return
+        caught = caught or catches
+        time.sleep(0.001)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what a process does from /proc")
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
 def test_ctrl_c_while_it_starts(provider: Provider, moment: float) -> None:
     """At any moment: no traceback, and it ends (by the signal itself, as long as there is nothing
     to tidy up)."""
     with Terminal("chat", *provider.options, **provider.key) as terminal:
-        time.sleep(0.1 + moment)  # the interpreter's own start is not ours to catch
+        wait_until_it_has_begun(terminal.pid)
+        time.sleep(moment)
         os.kill(terminal.pid, signal.SIGINT)
         time.sleep(0.3)
-        os.kill(terminal.pid, signal.SIGINT)
-        code = terminal.leave()
-        if "KeyboardInterrupt" not in terminal.seen:
-            assert code in (130, -signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(terminal.pid, signal.SIGINT)
+        assert terminal.leave() in (130, -signal.SIGINT)
 
 
 @pytest.mark.parametrize("line", [b"caf\xe9\n", b"\xff\xfe caf\n", b"\xed\xa0\x80x\n"])
@@ -266,14 +286,14 @@ def test_the_real_model(smol: Path) -> None:
         assert terminal.leave() == 0
 
 
-@pytest.mark.parametrize("moment", [0.3, 0.6, 1.0])
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what a process does from /proc")
+@pytest.mark.parametrize("moment", [0.0, 0.5, 1.0])
 def test_ctrl_c_while_the_real_model_loads(smol: Path, moment: float) -> None:
     with Terminal("chat", "-m", "smol", "--once", "Write a long story.") as terminal:
+        wait_until_it_has_begun(terminal.pid)
         time.sleep(moment)
         terminal.press("c")
-        code = terminal.leave()
-        if "KeyboardInterrupt" not in terminal.seen:
-            assert code in (130, -signal.SIGINT)
+        assert terminal.leave() in (130, -signal.SIGINT)
 
 
 def test_a_damaged_model(smol: Path, tmp_path: Path) -> None:
