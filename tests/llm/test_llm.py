@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
@@ -776,6 +777,19 @@ async def test_prewarm_works_once_swallows_errors_and_is_cancelled_by_closing() 
     cold.prewarm()
     await asyncio.sleep(0)
     assert await read(cold.chat()) == (["a"], None)
+
+
+def test_no_reply_waits_for_its_models() -> None:
+    code = """
+from rejoinder.llm import LLM, llm
+from rejoinder.metrics import LLMMetrics
+class Mine(LLM):
+    def chat(self, **kwargs): ...
+assert not LLMMetrics.__pydantic_complete__
+Mine()
+assert all(model.__pydantic_complete__ for model in llm._MODELS)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_prewarm_without_a_loop_does_nothing() -> None:

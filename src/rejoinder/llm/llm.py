@@ -30,6 +30,7 @@ from rejoinder._core.chunks import (
     FunctionToolCall,
 )
 from rejoinder._core.deadlines import Deadlines, Due
+from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.meter import Meter
 from rejoinder._emitter import EventEmitter
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
@@ -88,6 +89,22 @@ class LLMError(BaseModel):
     """True while another attempt follows."""
 
 
+_MODELS: tuple[type[BaseModel], ...] = (
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+    ChatChunk,
+    ChoiceDelta,
+    FunctionToolCall,
+    CompletionUsage,
+    CollectedResponse,
+    LLMError,
+    LLMMetrics,
+    Metadata,
+)
+"""What every reply needs."""
+
+
 class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Generic[TEvent]):
     """A model that can be asked.
 
@@ -102,9 +119,11 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         self._label = f"{type(self).__module__}.{type(self).__name__}"
         self._streams: set[LLMStream] = set()
         self._prewarm_task: asyncio.Task[None] | None = None
-        # Here, so that the first `chat` imports nothing.
+        # Here, so that the first `chat` imports nothing, and no reply waits for its models.
         for module in ("rejoinder.telemetry", "rejoinder.llm._tool_specs"):
             importlib.import_module(module)
+        for model in _MODELS:
+            model.model_rebuild()  # nothing, once it is built
 
     @property
     def label(self) -> str:
