@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -83,10 +84,11 @@ async def raw_server(
         yield f"{'http' if ssl_context is None else 'https'}://127.0.0.1:{port}"
     finally:
         server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
+        closed = asyncio.ensure_future(server.wait_closed())
+        while tasks or not closed.done():  # some connections may have been accepted this moment
+            for task in list(tasks):
+                task.cancel()
+            await asyncio.sleep(0)
 
 
 def answering(answer: bytes, *, close: bool = False) -> Handler:
@@ -764,6 +766,23 @@ async def test_the_timeouts_of_a_given_session_do_not_cut_a_stream(server: Fault
             deadline = time.monotonic() + 0.1
             while time.monotonic() < deadline:
                 assert await response.read_some()
+
+
+def test_a_given_session_that_is_closed_before_a_stream_ends_leaves_nothing() -> None:
+    async def main() -> None:
+        async with FaultServer() as server:
+            server.script(Fault.KEEP_ALIVES_FOR_EVER)
+            async with (
+                aiohttp.ClientSession() as session,
+                await AiohttpTransport(session).send(post(server.url + PATH)) as answer,
+            ):
+                assert await answer.read_some()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 async def test_raise_for_status_of_a_given_session_is_not_used(server: FaultServer) -> None:

@@ -322,7 +322,8 @@ class _Pool:
 
     async def watch(self, transport: AiohttpTransport) -> None:
         """Tie the session to the end of its loop."""
-        self.guard = _guard(self.session if self.owned else None, weakref.ref(transport), self.loop)
+        session = self.session if self.owned else None
+        self.guard = _guard(session, self.open, weakref.ref(transport), self.loop)
         await self.guard.__anext__()
 
     def linger(self, raw: aiohttp.ClientResponse) -> None:
@@ -363,10 +364,11 @@ class _Pool:
 
 async def _guard(
     session: aiohttp.ClientSession | None,
+    unfinished: set[aiohttp.ClientResponse],
     transport: weakref.ref[AiohttpTransport],
     loop: asyncio.AbstractEventLoop,
 ) -> AsyncGenerator[None, None]:
-    """Closes the session when this generator is closed. Event loops close their asynchronous
+    """Lets go of what was not read to its end, and closes the session, when this generator is closed. Event loops close their asynchronous
     generators before they end (`asyncio.run` does it), and when one is garbage: so a transport that
     nobody closed leaves neither sockets nor warnings. It must not refer to its pool."""
     try:
@@ -377,6 +379,9 @@ async def _guard(
             owner._pools.pop(loop, None)
             if owner._latest is not None and owner._latest.loop is loop:
                 owner._latest = None
+        for raw in list(unfinished):
+            _abandon(raw)
+        unfinished.clear()
         if session is not None:
             await session.close()
 
