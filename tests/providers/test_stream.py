@@ -358,9 +358,11 @@ async def test_reading_pauses_for_a_slow_consumer_and_the_server_is_not_blamed()
         options = APIConnectOptions(max_retry=0, timeout=10, between_outputs=0.2)
         with measure_memory() as memory:
             stream = llm.chat(chat_ctx=conversation(), conn_options=options)
-            await asyncio.sleep(1)  # several times the limit on silence
+            async with asyncio.timeout(20):
+                while not stream._paused:
+                    await asyncio.sleep(0.01)
             waiting = len(stream._event_ch)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.6)  # several times the limit on silence
             assert len(stream._event_ch) == waiting
             assert 1024 <= waiting < 1024 + 1200, "at most what one read of the socket brings"
         assert memory.peak < 16 << 20
