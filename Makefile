@@ -22,8 +22,8 @@ check: $(VENV)/.dev ## lint, format, types and import floors
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-tests: $(VENV)/.dev ## the tests, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+tests: $(VENV)/.dev ## the tests, with branch coverage; or some of them:  make tests ARGS="tests/wire -x"
+	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-report=term)
 
 tests-newer: ## the tests on another interpreter:  make tests-newer PYTHON=python3.13 VENV=.venv-3.13
 	@$(MAKE) --no-print-directory $(VENV)/.dev
