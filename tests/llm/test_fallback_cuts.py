@@ -207,7 +207,7 @@ async def check(api: str, exchange: Exchange, whole: Heard, cut: int, policy: An
             assert (heard.text, ran) == (whole.text, whole.names()), where
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("api", APIS)
 async def test_three_small_streams_cut_at_every_byte(api: str) -> None:
     candidates = await with_words(api)
@@ -219,7 +219,7 @@ async def test_three_small_streams_cut_at_every_byte(api: str) -> None:
             await check(api, exchange, whole, cut, "resume")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("api", APIS)
 async def test_the_other_streams_cut_at_random(api: str) -> None:
     policies = ("resume", "restart", "stop")
