@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import time
 from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, Any, Literal, Required, Unpack
@@ -55,6 +56,14 @@ BROKEN = repair_json("no JSON")
         ('{"a": 1}<|im_end|>', {"a": 1}),
         ('<tool_call>{"a": 1}</tool_call>', {"a": 1}),
         ('{"a": 1}<end_of_turn>', {"a": 1}),
+        ('<s>[TOOL_CALLS] {"a": [1, 2]} </s></tool_call>', {"a": [1, 2]}),
+        ('<tool_call>\n{"a": "x"\n</tool_call>', {"a": "x"}),
+        ('{"a": 12</tool_call>', {"a": 12}),
+        # what may be HTML is part of the text
+        ('<tool_call>{"a": "<s>old</s>"}</tool_call>', {"a": "<s>old</s>"}),
+        ('{"a": "x</s>",}', {"a": "x</s>"}),
+        ('{"a": "<s>old</s>"', {"a": "<s>old</s>"}),
+        ('{"a": 1, <s> "b": 2}', None),
         ('{a:<|"|>hi<|"|>}', {"a": "hi"}),
         # Python's way
         ("{'a': True, 'b': None, 'c': [False]}", {"a": True, "b": None, "c": [False]}),
@@ -166,6 +175,17 @@ def test_any_text(text: str) -> None:
     """For any text: an object, or a `ToolError`."""
     with contextlib.suppress(ToolError):
         assert isinstance(parse_arguments(text), dict)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["\n", " ", "<s>", "<|", "<|a", "```\n", "[TOOL_CALLS]", '"', "\\", "{'a':", "[", "{a:1,"],
+)
+@pytest.mark.parametrize("start", ["", "```\n", '{"a":'])
+def test_nothing_is_searched_again_and_again(start: str, unit: str) -> None:
+    began = time.process_time()
+    repair_json(start + unit * 20_000 + "x")
+    assert time.process_time() - began < 1
 
 
 def test_deep_nesting_is_refused() -> None:

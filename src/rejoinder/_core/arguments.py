@@ -108,12 +108,18 @@ def _of(tool: str) -> str:
     return f" of `{tool}`" if tool else ""
 
 
-# Marks of chat templates that models leak into what they write.
-_TEMPLATE_MARKS: Final = re.compile(
-    r"<\|[A-Za-z_][\w.:/-]{0,40}\|?>|</?(?:tool_call|tool|function_call|s|bos|eos)>"
-    r"|<(?:start|end)_of_turn>|\[/?TOOL_CALLS?\]"
+# Marks of chat templates that models leak into what they write. Those in angle brackets alone may
+# also be HTML, so they are taken for marks around the JSON only, and never inside of it.
+_MARKS: Final = re.compile(r"<\|[A-Za-z_][\w.:/-]{0,40}\|?>")
+_AROUND: Final = (
+    *(f"<{name}>" for name in ("tool_call", "tool", "function_call", "s", "bos", "eos")),
+    *(f"</{name}>" for name in ("tool_call", "tool", "function_call", "s", "bos", "eos")),
+    *("<start_of_turn>", "<end_of_turn>"),
+    *("[TOOL_CALL]", "[TOOL_CALLS]", "[/TOOL_CALL]", "[/TOOL_CALLS]"),
 )
-_FENCE: Final = re.compile(r"\A\s*```[A-Za-z0-9_-]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_MAX_AROUND = 8
+_FENCE: Final = "```"
+_LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def repair_json(text: str) -> Any:
@@ -124,10 +130,9 @@ def repair_json(text: str) -> Any:
     closing brackets that are missing at the end or too many, and the same value written twice.
     Nothing is guessed: an unfinished text, number or pair stays broken.
     """
-    fenced = _FENCE.match(text)
-    if fenced is not None:
-        text = fenced.group(1)
-    text = _TEMPLATE_MARKS.sub("", text.replace('<|"|>', '"').removeprefix("\ufeff"))
+    text = _without_fence(text)
+    text = _MARKS.sub("", text.replace('<|"|>', '"').removeprefix("\ufeff"))
+    text = _without_marks_around(text)
     try:
         return from_json(text)
     except ValueError:
@@ -139,6 +144,31 @@ def repair_json(text: str) -> Any:
     except (_Unclear, RecursionError, ValueError):  # ValueError: a number beyond all bounds
         return _BROKEN
     return value
+
+
+def _without_fence(text: str) -> str:
+    core = text.strip()
+    if len(core) < 2 * len(_FENCE) or not (core.startswith(_FENCE) and core.endswith(_FENCE)):
+        return text
+    language, line_end, inner = core[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return inner if line_end and _LANGUAGE.fullmatch(language.strip()) else text
+
+
+def _without_marks_around(text: str) -> str:
+    for _ in range(_MAX_AROUND):
+        core = text.lstrip()
+        mark = next((mark for mark in _AROUND if core.startswith(mark)), None)
+        if mark is None:
+            break
+        text = core[len(mark) :]
+    for _ in range(_MAX_AROUND):
+        core = text.rstrip()
+        mark = next((mark for mark in _AROUND if core.endswith(mark)), None)
+        if mark is None:
+            break
+        # What stands before a mark is whole: a number there has not lost any digits.
+        text = core[: -len(mark)] + " "
+    return text
 
 
 class _Unclear(Exception):
