@@ -27,6 +27,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    try:
+        # Whoever has a graph has it loaded; whoever lacks it shall hear so now, and not in a reply.
+        import_module("langchain_core.messages")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{__name__}.{name} needs langchain-core, which is not installed: "
+            "pip install 'rejoinder[langchain]'"
+        ) from error
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
