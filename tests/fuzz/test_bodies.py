@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,24 +18,28 @@ from rejoinder.testing.history import check_history
 from rejoinder.transport.http import Request
 from rejoinder.types import APIConnectOptions
 
-MAKERS: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
-    "openai": ("openai", lambda: openai.LLM(api_key="k"), {}),
-    "openai responses": ("openai.responses", lambda: openai.LLM(api_key="k", api="responses"), {}),
-    "anthropic": ("anthropic", lambda: anthropic.LLM(model="claude-sonnet-4-6", api_key="k"), {}),
+MAKERS: dict[str, tuple[str, Callable[..., Any], dict[str, Any]]] = {
+    "openai": ("openai", partial(openai.LLM, api_key="k"), {}),
+    "openai responses": (
+        "openai.responses",
+        partial(openai.LLM, api_key="k", api="responses"),
+        {},
+    ),
+    "anthropic": ("anthropic", partial(anthropic.LLM, model="claude-sonnet-4-6", api_key="k"), {}),
     "anthropic, prefill": (
         "anthropic",
-        lambda: anthropic.LLM(model="claude-3-5-sonnet-20241022", api_key="k"),
+        partial(anthropic.LLM, model="claude-3-5-sonnet-20241022", api_key="k"),
         {"prefill": True},
     ),
-    "google": ("google", lambda: google.LLM(model="gemini-2.5-flash", api_key="k"), {}),
+    "google": ("google", partial(google.LLM, model="gemini-2.5-flash", api_key="k"), {}),
     "google, signatures": (
         "google",
-        lambda: google.LLM(model="gemini-3-pro-preview", api_key="k"),
+        partial(google.LLM, model="gemini-3-pro-preview", api_key="k"),
         {"signatures": True},
     ),
-    "aws": ("aws", lambda: aws.LLM(bearer_token="k"), {}),
-    "mistralai": ("mistralai", lambda: mistralai.LLM(api_key="k"), {}),
-    "inference": ("openai", lambda: inference.LLM("x/y", api_key="k", api_secret="s"), {}),
+    "aws": ("aws", partial(aws.LLM, bearer_token="k"), {}),
+    "mistralai": ("mistralai", partial(mistralai.LLM, api_key="k"), {}),
+    "inference": ("openai", partial(inference.LLM, "x/y", api_key="k", api_secret="s"), {}),
 }
 ONCE = APIConnectOptions(max_retry=0)
 
@@ -62,9 +67,7 @@ async def test_every_body_is_legal(name: str) -> None:
     provider, make, options = MAKERS[name]
     catcher = Catcher()
     refused = 0
-    llm = make()
-    await llm._transport.aclose()
-    llm._transport = catcher
+    llm = make(transport=catcher)
     try:
         for seed in range(150):
             history = random_history(seed)

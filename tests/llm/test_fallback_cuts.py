@@ -7,8 +7,8 @@ by a transport that breaks off after so many bytes.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, Self
 
 import pytest
@@ -22,15 +22,13 @@ from rejoinder.transport.http import Request
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
 URL = "http://127.0.0.1:9"
-APIS: dict[str, Any] = {
-    "openai/chat-completions": lambda: openai.LLM(model="m", api_key="k", base_url=f"{URL}/v1"),
-    "openai/responses": lambda: openai.LLM(
-        model="m", api_key="k", base_url=f"{URL}/v1", api="responses"
-    ),
-    "anthropic/messages": lambda: anthropic.LLM(model="m", api_key="k", base_url=URL),
-    "google/generate-content": lambda: google.LLM(model="m", api_key="k", base_url=URL),
-    "bedrock/converse": lambda: aws.LLM(model="m", api_key="k", api_secret="s", base_url=URL),
-    "mistral/chat-completions": lambda: mistralai.LLM(model="m", api_key="k", base_url=f"{URL}/v1"),
+APIS: dict[str, Callable[..., LLM[Any]]] = {
+    "openai/chat-completions": partial(openai.LLM, api_key="k", base_url=f"{URL}/v1"),
+    "openai/responses": partial(openai.LLM, api_key="k", base_url=f"{URL}/v1", api="responses"),
+    "anthropic/messages": partial(anthropic.LLM, api_key="k", base_url=URL),
+    "google/generate-content": partial(google.LLM, api_key="k", base_url=URL),
+    "bedrock/converse": partial(aws.LLM, api_key="k", api_secret="s", base_url=URL),
+    "mistral/chat-completions": partial(mistralai.LLM, api_key="k", base_url=f"{URL}/v1"),
 }
 
 
@@ -151,9 +149,7 @@ async def hear(llm: LLM[Any]) -> Heard:
 
 
 def cut_model(api: str, exchange: Exchange, cut: int) -> LLM[Any]:
-    llm = APIS[api]()
-    llm._transport = CutTransport(exchange, cut)
-    return llm
+    return APIS[api](model="m", transport=CutTransport(exchange, cut))
 
 
 @cache
