@@ -13,17 +13,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from rejoinder._core import jsontext
-from rejoinder._core.groups import (
-    Group,
-    group_tool_calls,
-    instructions_block,
-    logger,
-    parse_arguments,
-)
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
+from rejoinder._core.groups import logger, parse_arguments
+from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._requests import tool_choice_name
+from rejoinder.providers._turns import Block, Dialect, to_turns
 from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
 
 __all__ = ["AnthropicFormatData", "attachment_block", "request_body", "to_chat_ctx"]
@@ -60,51 +55,7 @@ def to_chat_ctx(
     Raises:
         ValueError: an image cannot be read.
     """
-    messages: list[dict[str, Any]] = []
-    system: list[str] = []
-    instructed = False
-    last_role = ""
-    blocks: list[dict[str, Any]] = []
-    for turn in group_tool_calls(items):
-        if isinstance(turn, Group):
-            new = _calls(turn)
-            if last_role == "assistant":
-                blocks.extend(new)
-            elif new:
-                messages.append({"role": "assistant", "content": new})
-                last_role = "assistant"
-                blocks = new
-            role = "user"
-            outputs = turn.outputs
-            # Nearly always there is one, and a comprehension costs as much as what it does here.
-            new = [_result(outputs[0])] if len(outputs) == 1 else [_result(o) for o in outputs]
-        elif (role := turn.role) == "user":
-            new = _content(turn)
-        elif role == "assistant":
-            new = _content(turn)
-            if turn.extra:
-                new = [*_thinking(turn.extra), *new]
-        else:
-            role = "user"
-            text = turn.text_content
-            if instructed and text:
-                new = [{"text": instructions_block(text), "type": "text"}]
-            elif text and turn.role == "system":
-                new = []
-                system.append(text)
-                if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
-                    logger.warning("system message %r: only its text is sent", turn.id)
-            else:
-                new = _content(turn)
-            instructed = instructed or bool(text)
-        if not new:
-            continue
-        if last_role == role:
-            blocks.extend(new)
-        else:
-            messages.append({"role": role, "content": new})
-            last_role = role
-            blocks = new
+    messages, system = to_turns(items, _DIALECT)
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)", "type": "text"}]})
     if inject_trailing_user_message and messages and messages[-1]["role"] == "assistant":
@@ -112,42 +63,20 @@ def to_chat_ctx(
     return messages, AnthropicFormatData(system_messages=system)
 
 
-def _calls(group: Group) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    message = group.message
-    if message is not None:
-        if message.extra:
-            blocks.extend(_thinking(message.extra))
-        blocks.extend(_content(message))
-    for call in group.calls:
-        if call.extra:
-            blocks.extend(_thinking(call.extra))
-        blocks.append(
-            {
-                "id": call.call_id,
-                "type": "tool_use",
-                "name": call.name,
-                "input": parse_arguments(call),
-            }
-        )
-    return blocks
+def _text(text: str) -> Block:
+    return {"text": text, "type": "text"}
 
 
-def _content(message: ChatMessage) -> list[dict[str, Any]]:
-    content = message.content
-    if len(content) == 1 and isinstance(text := content[0], str):
-        return [{"text": text, "type": "text"}] if text else []
-    blocks: list[dict[str, Any]] = []
-    for part in content:
-        if isinstance(part, str):
-            if part:
-                blocks.append({"text": part, "type": "text"})
-        elif part.type == "image_content":
-            blocks.append(_image(part))
-    return blocks
+def _call(call: FunctionCall) -> Block:
+    return {
+        "id": call.call_id,
+        "type": "tool_use",
+        "name": call.name,
+        "input": parse_arguments(call),
+    }
 
 
-def _image(content: ImageContent) -> dict[str, Any]:
+def _image(content: ImageContent) -> Block:
     from rejoinder._core.images import serialize_image
 
     image = serialize_image(content)
@@ -163,7 +92,7 @@ def _image(content: ImageContent) -> dict[str, Any]:
     }
 
 
-def _result(output: FunctionCallOutput) -> dict[str, Any]:
+def _result(output: FunctionCallOutput) -> Block:
     text = output.output
     return {
         "tool_use_id": output.call_id,
@@ -188,13 +117,13 @@ def _result_blocks(text: str) -> list[dict[str, Any]] | None:
     return cast("list[dict[str, Any]]", value)
 
 
-def _thinking(extra: dict[str, Any]) -> list[dict[str, Any]]:
+def _with_thinking(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     state = extra.get("anthropic")
-    if not isinstance(state, dict):
-        return []
-    thinking = cast("dict[str, Any]", state).get("thinking")
-    return cast("list[dict[str, Any]]", thinking) if isinstance(thinking, list) else []
+    thinking = cast("dict[str, Any]", state).get("thinking") if isinstance(state, dict) else None
+    return [*cast("list[Block]", thinking), *blocks] if isinstance(thinking, list) else blocks
 
+
+_DIALECT = Dialect(text=_text, image=_image, call=_call, result=_result, with_state=_with_thinking)
 
 _CACHE = {"type": "ephemeral"}
 _UNCACHEABLE = frozenset({"thinking", "redacted_thinking"})

@@ -14,17 +14,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from rejoinder._core import jsontext
-from rejoinder._core.groups import (
-    Group,
-    group_tool_calls,
-    instructions_block,
-    logger,
-    parse_arguments,
-)
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
+from rejoinder._core.groups import logger, parse_arguments
+from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._requests import tool_choice_name
+from rejoinder.providers._turns import Block, Dialect, to_turns
 from rejoinder.providers.aws.options import Options
 
 __all__ = ["BedrockFormatData", "attachment_block", "request_body", "to_chat_ctx"]
@@ -62,72 +57,22 @@ def to_chat_ctx(
         ValueError: an image cannot be read, is of a type that Bedrock does not take, or is an
             address: Bedrock takes only the image itself.
     """
-    messages: list[dict[str, Any]] = []
-    system: list[str] = []
-    instructed = False
-    last_role = ""
-    blocks: list[dict[str, Any]] = []
-    for turn in group_tool_calls(items):
-        if isinstance(turn, Group):
-            new = _calls(turn)
-            if last_role == "assistant":
-                blocks.extend(new)
-            elif new:
-                messages.append({"role": "assistant", "content": new})
-                last_role = "assistant"
-                blocks = new
-            role = "user"
-            outputs = turn.outputs
-            # Nearly always there is one, and a comprehension costs as much as what it does here.
-            new = [_result(outputs[0])] if len(outputs) == 1 else [_result(o) for o in outputs]
-        elif (role := turn.role) == "user":
-            new = _content(turn)
-        elif role == "assistant":
-            new = _content(turn)
-            if turn.extra:
-                new = [*_reasoning(turn.extra), *new]
-        else:
-            role = "user"
-            text = turn.text_content
-            if instructed and text:
-                new = [{"text": instructions_block(text)}]
-            elif text and turn.role == "system":
-                new = []
-                system.append(text)
-                if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
-                    logger.warning("system message %r: only its text is sent", turn.id)
-            else:
-                new = _content(turn)
-            instructed = instructed or bool(text)
-        if not new:
-            continue
-        if last_role == role:
-            blocks.extend(new)
-        else:
-            messages.append({"role": role, "content": new})
-            last_role = role
-            blocks = new
+    messages, system = to_turns(items, _DIALECT)
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)"}]})
     return messages, BedrockFormatData(system_messages=system)
 
 
-def _calls(group: Group) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    message = group.message
-    if message is not None:
-        if message.extra:
-            blocks.extend(_reasoning(message.extra))
-        blocks.extend(_content(message))
-    for call in group.calls:
-        if call.extra:
-            blocks.extend(_reasoning(call.extra))
-        use = {"toolUseId": call.call_id, "name": call.name, "input": parse_arguments(call)}
-        blocks.append({"toolUse": use})
-    return blocks
+def _text(text: str) -> Block:
+    return {"text": text}
 
 
-def _result(output: FunctionCallOutput) -> dict[str, Any]:
+def _call(call: FunctionCall) -> Block:
+    use = {"toolUseId": call.call_id, "name": call.name, "input": parse_arguments(call)}
+    return {"toolUse": use}
+
+
+def _result(output: FunctionCallOutput) -> Block:
     result = {
         "toolUseId": output.call_id,
         "content": [{"text": output.output}],
@@ -136,21 +81,7 @@ def _result(output: FunctionCallOutput) -> dict[str, Any]:
     return {"toolResult": result}
 
 
-def _content(message: ChatMessage) -> list[dict[str, Any]]:
-    content = message.content
-    if len(content) == 1 and isinstance(text := content[0], str):
-        return [{"text": text}] if text else []
-    blocks: list[dict[str, Any]] = []
-    for part in content:
-        if isinstance(part, str):
-            if part:
-                blocks.append({"text": part})
-        elif part.type == "image_content":
-            blocks.append(_image(part))
-    return blocks
-
-
-def _image(content: ImageContent) -> dict[str, Any]:
+def _image(content: ImageContent) -> Block:
     from rejoinder._core.images import serialize_image
 
     image = serialize_image(content)
@@ -167,14 +98,12 @@ def _image(content: ImageContent) -> dict[str, Any]:
     return {"image": {"format": image_format, "source": {"bytes": image.data_bytes}}}
 
 
-def _reasoning(extra: dict[str, Any]) -> list[dict[str, Any]]:
+def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     state = extra.get("aws")
-    if not isinstance(state, dict):
-        return []
-    reasoning = cast("dict[str, Any]", state).get("reasoning")
+    reasoning = cast("dict[str, Any]", state).get("reasoning") if isinstance(state, dict) else None
     if not isinstance(reasoning, list):
-        return []
-    blocks: list[dict[str, Any]] = []
+        return blocks
+    told: list[Block] = []
     for entry in cast("list[Any]", reasoning):
         if isinstance(entry, dict):
             block = cast("dict[str, Any]", entry)
@@ -185,9 +114,11 @@ def _reasoning(extra: dict[str, Any]) -> list[dict[str, Any]]:
                     block = {**block, "redactedContent": b64decode(redacted, validate=True)}
                 except binascii.Error:
                     continue
-            blocks.append({"reasoningContent": block})
-    return blocks
+            told.append({"reasoningContent": block})
+    return [*told, *blocks]
 
+
+_DIALECT = Dialect(text=_text, image=_image, call=_call, result=_result, with_state=_with_reasoning)
 
 _CACHE_POINT = {"cachePoint": {"type": "default"}}
 

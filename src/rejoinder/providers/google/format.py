@@ -11,20 +11,16 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
-from rejoinder._core.groups import (
-    Group,
-    group_tool_calls,
-    instructions_block,
-    logger,
-    parse_arguments,
-)
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput, ImageContent
+from rejoinder._core.groups import logger, parse_arguments
+from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._attachments import Attachment
 from rejoinder.providers._requests import tool_choice_name
+from rejoinder.providers._turns import Block, Dialect, to_turns
 from rejoinder.providers.google.options import Options, camel
 
 __all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx"]
@@ -57,75 +53,30 @@ def to_chat_ctx(
     Raises:
         ValueError: an image cannot be read.
     """
-    turns: list[dict[str, Any]] = []
-    system: list[str] = []
-    instructed = False
-    last_role = ""  # "tool" for function responses: a turn of their own, though the user's
-    parts: list[dict[str, Any]] = []
-    for turn in group_tool_calls(items):
-        if isinstance(turn, Group):
-            new = _calls(turn, thought_signatures)
-            if last_role == "model":
-                parts.extend(new)
-            elif new:
-                turns.append({"role": "model", "parts": new})
-                last_role = "model"
-                parts = new
-            role = "tool"
-            outputs = turn.outputs
-            # Nearly always there is one, and a comprehension costs as much as what it does here.
-            new = [_result(outputs[0])] if len(outputs) == 1 else [_result(o) for o in outputs]
-        elif (role := turn.role) == "user":
-            new = _content(turn)
-        elif role == "assistant":
-            role = "model"
-            new = _said(turn)
-        else:
-            role = "user"
-            text = turn.text_content
-            if instructed and text:
-                new = [{"text": instructions_block(text)}]
-            elif text and turn.role == "system":
-                new = []
-                system.append(text)
-                if len(turn.content) > 1 and any(not isinstance(p, str) for p in turn.content):
-                    logger.warning("system message %r: only its text is sent", turn.id)
-            else:
-                new = _content(turn)
-            instructed = instructed or bool(text)
-        if not new:
-            continue
-        if last_role == role:
-            parts.extend(new)
-        else:
-            turns.append({"role": "model" if role == "model" else "user", "parts": new})
-            last_role = role
-            parts = new
-    if inject_dummy_user_message and last_role in ("", "model"):
+    dialect = _DIALECT
+    if thought_signatures:
+        dialect = replace(_DIALECT, call=partial(_signed_call, thought_signatures))
+    turns, system = to_turns(items, dialect)
+    if inject_dummy_user_message and (not turns or turns[-1]["role"] == "model"):
         turns.append({"role": "user", "parts": [{"text": "."}]})
     return turns, GoogleFormatData(system_messages=system)
 
 
-def _calls(group: Group, thought_signatures: Mapping[str, bytes] | None) -> list[dict[str, Any]]:
-    parts = [] if group.message is None else _said(group.message)
-    for call in group.calls:
-        part: dict[str, Any] = {
-            "function_call": {
-                "id": call.call_id,
-                "name": call.name,
-                "args": parse_arguments(call),
-            }
-        }
-        signature = _signature(call.extra) if call.extra else None
-        if signature is None and thought_signatures:
-            signature = thought_signatures.get(call.call_id)
-        if signature:
-            part["thought_signature"] = signature
-        parts.append(part)
-    return parts
+def _text(text: str) -> Block:
+    return {"text": text}
 
 
-def _result(output: FunctionCallOutput) -> dict[str, Any]:
+def _call(call: FunctionCall) -> Block:
+    named = {"id": call.call_id, "name": call.name, "args": parse_arguments(call)}
+    return {"function_call": named}
+
+
+def _signed_call(signatures: Mapping[str, bytes], call: FunctionCall) -> Block:
+    (part,) = _with_signature([_call(call)], signatures.get(call.call_id))
+    return part
+
+
+def _result(output: FunctionCallOutput) -> Block:
     response = {
         "id": output.call_id,
         "name": output.name,
@@ -134,31 +85,7 @@ def _result(output: FunctionCallOutput) -> dict[str, Any]:
     return {"function_response": response}
 
 
-def _said(message: ChatMessage) -> list[dict[str, Any]]:
-    parts = _content(message)
-    if message.extra and (signature := _signature(message.extra)):
-        for part in reversed(parts):
-            if "text" in part:
-                part["thought_signature"] = signature
-                break
-    return parts
-
-
-def _content(message: ChatMessage) -> list[dict[str, Any]]:
-    content = message.content
-    if len(content) == 1 and isinstance(text := content[0], str):
-        return [{"text": text}] if text else []
-    parts: list[dict[str, Any]] = []
-    for part in content:
-        if isinstance(part, str):
-            if part:
-                parts.append({"text": part})
-        elif part.type == "image_content":
-            parts.append(_image(part))
-    return parts
-
-
-def _image(content: ImageContent) -> dict[str, Any]:
+def _image(content: ImageContent) -> Block:
     from rejoinder._core.images import serialize_image
 
     image = serialize_image(content)
@@ -186,6 +113,32 @@ def _signature(extra: dict[str, Any]) -> bytes | None:
         except (binascii.Error, ValueError):
             return None
     return None
+
+
+def _with_signature(parts: list[Block], signature: bytes | None) -> list[Block]:
+    """The signature belongs to the last part that is no image."""
+    if signature:
+        for part in reversed(parts):
+            if "text" in part or "function_call" in part:
+                part["thought_signature"] = signature
+                break
+    return parts
+
+
+def _with_state(parts: list[Block], extra: dict[str, Any]) -> list[Block]:
+    return _with_signature(parts, _signature(extra))
+
+
+_DIALECT = Dialect(
+    text=_text,
+    image=_image,
+    call=_call,
+    result=_result,
+    with_state=_with_state,
+    assistant="model",
+    content="parts",
+    results_apart=True,
+)
 
 
 def request_body(

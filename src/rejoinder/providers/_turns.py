@@ -1,0 +1,136 @@
+"""Histories as alternating turns of two roles, for APIs where a turn holds blocks.
+
+Law: pure; items in, plain dicts out, and what goes in is not changed. Consecutive turns of one
+role are one message; results of tools stand under the user. The first system message goes beside
+the messages; later instructions stay where they are, as user text in an ``<instructions>`` block.
+What a block looks like is each provider's own business: it says so in a `Dialect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rejoinder._core.groups import Group, group_tool_calls, instructions_block, logger
+from rejoinder._core.items import (
+    ChatContent,
+    ChatItem,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
+
+__all__ = ["Block", "Dialect", "to_turns"]
+
+Block: TypeAlias = dict[str, Any]
+"""A part of a turn: a text, an image, a call, a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one API writes the blocks of a turn."""
+
+    text: Callable[[str], Block]
+    image: Callable[[ImageContent], Block]
+    call: Callable[[FunctionCall], Block]
+    result: Callable[[FunctionCallOutput], Block]
+    with_state: Callable[[list[Block], dict[str, Any]], list[Block]]
+    """The blocks of a message or of one call together with the opaque state that its `extra`
+    carries. May change the list and its blocks."""
+    assistant: str = "assistant"
+    """The role of the model."""
+    content: str = "content"
+    """The key of the blocks."""
+    results_apart: bool = False
+    """Results are never in one message with what the user says next."""
+
+
+def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str, Any]], list[str]]:
+    """The messages of a history, and the system texts beside them.
+
+    What cannot be paired is left out with a warning.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    messages: list[dict[str, Any]] = []
+    system: list[str] = []
+    instructed = False
+    call_block, result_block, text_block = dialect.call, dialect.result, dialect.text
+    with_state = dialect.with_state
+    assistant, content_key = dialect.assistant, dialect.content
+    results = "tool" if dialect.results_apart else "user"
+    last_role = ""
+    blocks: list[Block] = []
+    for turn in group_tool_calls(items):
+        if isinstance(turn, Group):
+            message = turn.message
+            new = [] if message is None else _content(message.content, dialect)
+            if message is not None and message.extra:
+                new = with_state(new, message.extra)
+            for call in turn.calls:
+                block = call_block(call)
+                if call.extra:
+                    new += with_state([block], call.extra)
+                else:
+                    new.append(block)
+            if last_role == assistant:
+                blocks += new
+            elif new:
+                messages.append({"role": assistant, content_key: new})
+                last_role = assistant
+                blocks = new
+            role = results
+            outputs = turn.outputs
+            # Nearly always there is one, and a comprehension costs as much as what it does here.
+            new = (
+                [result_block(outputs[0])]
+                if len(outputs) == 1
+                else [result_block(output) for output in outputs]
+            )
+        else:
+            role, content = turn.role, turn.content
+            if role == "system" or role == "developer":
+                text = turn.text_content
+                if instructed and text:
+                    new = [text_block(instructions_block(text))]
+                elif text and role == "system":
+                    new = []
+                    system.append(text)
+                    if len(content) > 1 and any(not isinstance(part, str) for part in content):
+                        logger.warning("system message %r: only its text is sent", turn.id)
+                else:
+                    new = _content(content, dialect)
+                instructed = instructed or bool(text)
+                role = "user"
+            else:
+                # What nearly every message is: one text.
+                if len(content) == 1 and isinstance(only := content[0], str) and only:
+                    new = [text_block(only)]
+                else:
+                    new = _content(content, dialect)
+                if role == "assistant":
+                    role = assistant
+                    if turn.extra:
+                        new = with_state(new, turn.extra)
+        if not new:
+            continue
+        if last_role == role:
+            blocks += new
+        else:
+            messages.append({"role": "user" if role == "tool" else role, content_key: new})
+            last_role = role
+            blocks = new
+    return messages, system
+
+
+def _content(content: list[ChatContent], dialect: Dialect) -> list[Block]:
+    blocks: list[Block] = []
+    for part in content:
+        if isinstance(part, str):
+            if part:
+                blocks.append(dialect.text(part))
+        elif part.type == "image_content":
+            blocks.append(dialect.image(part))
+    return blocks
