@@ -466,6 +466,7 @@ def test_context_that_is_missing() -> None:
         (f, {}, ["`f`", "$.a", "expected a value (integer)", "got nothing"]),
         (f, {"a": None}, ["$.a", "expected a valid integer", "got null"]),
         (f, {"a": 1.5}, ["$.a", "expected a valid integer", "got number 1.5"]),
+        (named, {"colour": "blue"}, ["$.colour: expected 'red', got text \"blue\""]),
         (f, {"A": 1}, ["$.a", "$.A: no such argument, did you mean `a`?"]),
         (f, {"wholly_other": 1}, ["$.wholly_other: no such argument; there are `a`, `b`, `c`"]),
         (f, {"a": "x" * 5000}, ["$.a", 'got text "xxx', "..."]),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
+import typing
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NotRequired, Required, Self
 
 import pytest
 from pydantic import BaseModel, Field, create_model
@@ -85,6 +87,49 @@ def test_fillable(hint: Any, json: str, expected: Any) -> None:
 )
 def test_others_stay_the_objects_they_are(hint: Any) -> None:
     assert fillable(hint) is hint
+
+
+class Place(typing.TypedDict, total=False):
+    """Where it is."""
+
+    city: Required[str]
+    street: str
+    neighbours: list[Place]
+
+
+class Trip(typing.TypedDict):
+    places: Sequence[Place]
+    by: NotRequired[Annotated[Literal[Colour.RED], Field(description="line")]]
+
+
+def test_any_typed_dict_is_taken() -> None:
+    # Before Python 3.12 pydantic itself refuses those of `typing`.
+    model = create_model("M", trip=(fillable(Trip), ...), home=(fillable(Place | None), None))
+    schema = model.model_json_schema()
+    assert sorted(schema["$defs"]) == ["Place", "Trip"]
+    assert schema["$defs"]["Place"]["description"] == "Where it is."
+    assert schema["$defs"]["Place"]["required"] == ["city"]
+    assert schema["$defs"]["Trip"]["required"] == ["places"]
+    assert schema["$defs"]["Trip"]["properties"]["by"]["description"] == "line"
+    home = {"city": "a", "neighbours": [{"city": "b", "street": "c"}]}
+    trip = {"places": [{"city": "d"}], "by": Colour.RED}
+    assert model.model_validate({"trip": trip | {"by": "red"}, "home": home}).__dict__ == {
+        "trip": trip,
+        "home": home,
+    }
+    with pytest.raises(ValueError, match=r"home\.neighbours\.0\.city"):
+        model.model_validate({"trip": trip, "home": home | {"neighbours": [{}]}})
+    assert fillable(Place) is fillable(Place)
+
+
+def test_a_typed_dict_with_an_unknown_name() -> None:
+    class Unknown(typing.TypedDict):
+        place: Nowhere  # type: ignore[name-defined]  # noqa: F821  on purpose
+
+    if sys.version_info < (3, 12):
+        with pytest.raises(NameError, match="Nowhere"):
+            fillable(Unknown)
+        assert fillable(Unknown, {"Nowhere": int}).__annotations__ == {"place": int}
 
 
 def test_a_wrong_member_is_still_refused() -> None:

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Optional, Union
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from rejoinder._core import schema as schema_module
+from rejoinder._core.arguments import bind_arguments
 from rejoinder._core.schema import (
     Frozen,
     build_plan,
@@ -185,6 +186,29 @@ def test_docstrings_are_read_only_when_there_is_one(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(docstring_parser, "parse_from_object", None)
     build_plan(lambda a: a)
+
+
+def test_a_default_that_json_cannot_write_may_be_asked_for() -> None:
+    class Handle:
+        pass
+
+    def f(
+        a: float = inf,
+        b: Annotated[object, WithJsonSchema({"type": "string"})] = Handle(),
+        c: int = 1,
+        *more: int,
+    ) -> None: ...
+
+    plan = build_plan(f)
+    assert "default" not in plan.schema["properties"]["a"]
+    strict = plan.strict.copy()["properties"]
+    assert strict["a"]["type"] == ["number", "null"]
+    assert strict["b"]["type"] == ["string", "null"]
+    assert strict["c"]["type"] == ["integer", "null"]
+    assert strict["more"]["type"] == "array"
+    args, _ = bind_arguments(plan, '{"a": null, "b": null, "c": null}')
+    assert args[0] == inf
+    assert isinstance(args[1], Handle)
 
 
 # -- Gemini ---------------------------------------------------------------------------------

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import enum
 import functools
+import gc
 import inspect
 import pickle
 import sys
 import types
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, Self, TypedDict
 
 import pytest
 from pydantic import BaseModel, EmailStr
@@ -42,6 +45,10 @@ from rejoinder.llm.utils import (
 
 if TYPE_CHECKING:
     from decimal import Decimal
+
+    class LateModel(BaseModel):
+        """At run time it is only there when a test says so."""
+
 
 RAW = {"name": "r", "parameters": {"type": "object"}}
 
@@ -568,6 +575,51 @@ def test_names_of_the_surrounding_function() -> None:
     assert "Local" in schema(takes)["$defs"]
     assert "Local" in schema(takes_too)["$defs"]
     assert sorted(schema(Holder().method)["$defs"]) == ["Inner", "Local"]
+
+
+def test_types_of_a_function_may_speak_of_each_other() -> None:
+    class Colour(enum.Enum):
+        RED = "red"
+
+    @dataclasses.dataclass
+    class Paint:
+        colour: Colour
+
+    class Wall(TypedDict):
+        paint: Paint
+        number: NotRequired[int]
+
+    @function_tool
+    async def decorate(wall: Wall, colour: Colour, then: Wall | None = None) -> None: ...
+
+    assert sorted(schema(decorate)["$defs"]) == ["Colour", "Paint", "Wall"]
+    text = '{"wall": {"paint": {"colour": "red"}}, "colour": "red"}'
+    (wall, *_), _ = prepare_function_arguments(fnc=decorate, json_arguments=text)
+    assert wall == {"paint": Paint(Colour.RED)}
+
+
+def test_local_names_are_kept_until_all_are_known() -> None:
+    def defined() -> tuple[Any, weakref.ref[Any]]:
+        class Local(BaseModel):
+            n: int
+
+        unrelated = Local(n=1)
+
+        @function_tool
+        async def both(local: Local, late: LateModel) -> None: ...
+
+        return both, weakref.ref(unrelated)
+
+    both, unrelated = defined()
+    gc.collect()
+    assert unrelated() is None, "of the scope only what is spoken of is kept"
+    with pytest.raises(NameError, match=r"parameter `late`.*'LateModel'"):
+        schema(both)
+    globals()["LateModel"] = Result = type("Result", (BaseModel,), {})
+    try:
+        assert sorted(schema(both)["$defs"]) == ["Local", Result.__name__]
+    finally:
+        del globals()["LateModel"]
 
 
 def test_forward_references_are_resolved_at_the_first_use() -> None:

@@ -662,6 +662,10 @@ def _explain(error: ValidationError, data: Mapping[str, Any], plan: Plan, tool: 
     return "\n".join(lines)
 
 
+_ENUM_MEMBER: Final = re.compile(r"<\w+(?:\.\w+)+: (.*?)>(?=,| or |$)")
+"""How pydantic shows a member of an enum; the model knows its value only."""
+
+
 def _line(detail: ErrorDetails, schema: JsonSchema) -> str:
     path = _path(detail["loc"])
     if detail["type"] == "missing":
@@ -677,6 +681,8 @@ def _line(detail: ErrorDetails, schema: JsonSchema) -> str:
         message = message.removeprefix(start)
     if message.startswith("Input should be "):
         message = "expected " + message.removeprefix("Input should be ")
+    if detail["type"] == "literal_error":
+        message = _ENUM_MEMBER.sub(r"\1", message)
     value: Any = detail["input"]
     got = "null" if value is None else f"{_kind(value)} {_shown(value)}"
     return f"{path}: {message}, got {got}"

@@ -8,41 +8,132 @@ from __future__ import annotations
 
 import collections.abc
 import enum
+import sys
+import threading
+import typing
+import weakref
 from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    TypeAlias,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
+import typing_extensions
 from pydantic import BaseModel, BeforeValidator
+from typing_extensions import ReadOnly
 
-__all__ = ["fillable", "why_never_filled"]
+__all__ = ["fields_of_typed_dict", "fillable", "why_never_filled"]
 
 CoreSchema: TypeAlias = Mapping[str, Any]
 
 
-def fillable(hint: Any) -> Any:
+def fillable(hint: Any, localns: Mapping[str, Any] | None = None) -> Any:
     """`hint` in the form that JSON can fill, with the same JSON schema.
 
-    A member of an enum inside ``Literal`` is accepted by its value, and an ``Iterable`` becomes a
-    list, which is checked before the function is called and not while it runs.
+    A member of an enum inside ``Literal`` is accepted by its value, an ``Iterable`` becomes a list,
+    which is checked before the function is called and not while it runs, and before Python 3.12 a
+    TypedDict of `typing` becomes one of `typing_extensions`, the only kind that pydantic takes there.
+
+    Raises:
+        NameError: a TypedDict names something that does not exist (yet).
     """
+    if _is_refused_typed_dict(hint):
+        with _accepted_forms_lock:
+            return _accepted_typed_dict(hint, localns)
     origin = get_origin(hint)
     arguments = get_args(hint)
     if origin is Literal:
         return _by_value(hint)
     if collections.abc.Iterable in (hint, origin):
-        return list[fillable(arguments[0])] if arguments else list  # type: ignore[misc]
+        return list[fillable(arguments[0], localns)] if arguments else list  # type: ignore[misc]
     if origin is Annotated:
-        inner = fillable(arguments[0])
+        inner = fillable(arguments[0], localns)
         return hint if inner is arguments[0] else Annotated[inner, *arguments[1:]]
     container: Any = Union if origin is UnionType else origin
     if container in _CONTAINERS:
-        new = tuple(map(fillable, arguments))
+        new = tuple(fillable(argument, localns) for argument in arguments)
         if any(after is not before for after, before in zip(new, arguments, strict=True)):
             return container[new]
     return hint
 
 
-_CONTAINERS: frozenset[Any] = frozenset({Union, list, set, frozenset, tuple, dict})
+_CONTAINERS: frozenset[Any] = frozenset(
+    {
+        *(Union, list, set, frozenset, tuple, dict),
+        *(collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Set),
+        *(collections.abc.Mapping, collections.abc.MutableMapping),
+    }
+)
+
+
+def fields_of_typed_dict(
+    typed_dict: type[Any], localns: Mapping[str, Any] | None = None
+) -> dict[str, tuple[Any, bool]]:
+    """Type of each field, and whether it may be absent.
+
+    Raises:
+        NameError: a field names something that does not exist (yet).
+    """
+    fields: dict[str, tuple[Any, bool]] = {}
+    hints = typing.get_type_hints(typed_dict, localns=dict(localns or {}), include_extras=True)
+    for name, hint in hints.items():
+        optional = name in getattr(typed_dict, "__optional_keys__", ())
+        while get_origin(hint) in (Required, NotRequired, ReadOnly):
+            optional = get_origin(hint) is NotRequired or (
+                optional and get_origin(hint) is not Required
+            )
+            (hint,) = get_args(hint)
+        fields[name] = (hint, optional)
+    return fields
+
+
+def _is_refused_typed_dict(hint: object) -> bool:
+    return (
+        sys.version_info < (3, 12)
+        and typing.is_typeddict(hint)
+        and type(hint).__module__ == "typing"
+    )
+
+
+# Of each, one form for all its users: two of one name in one schema would both be renamed.
+_accepted_forms: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
+_accepted_forms_lock = threading.RLock()
+
+
+def _accepted_typed_dict(typed_dict: Any, localns: Mapping[str, Any] | None) -> Any:
+    known = _accepted_forms.get(typed_dict)
+    if known is not None:
+        return known
+    fields = fields_of_typed_dict(typed_dict, localns)
+    make: Any = typing_extensions.TypedDict
+    form = make(
+        typed_dict.__name__,
+        {
+            name: NotRequired[Any] if absent else Required[Any]
+            for name, (_, absent) in fields.items()
+        },
+    )
+    for name in ("__doc__", "__module__", "__qualname__", "__pydantic_config__"):
+        if hasattr(typed_dict, name):
+            setattr(form, name, getattr(typed_dict, name))
+    # Known before its fields are looked at, because they may hold more of the same.
+    _accepted_forms[typed_dict] = form
+    try:
+        for name, (hint, _) in fields.items():
+            form.__annotations__[name] = fillable(hint, localns)
+    except BaseException:
+        del _accepted_forms[typed_dict]
+        raise
+    return form
 
 
 def _by_value(hint: Any) -> Any:

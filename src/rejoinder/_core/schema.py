@@ -23,8 +23,6 @@ from typing import (
     Any,
     Final,
     NoReturn,
-    NotRequired,
-    Required,
     Union,
     cast,
     get_args,
@@ -36,9 +34,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError
-from typing_extensions import ReadOnly, Unpack
+from typing_extensions import Unpack
 
-from rejoinder._core.fillable import fillable, why_never_filled
+from rejoinder._core.fillable import fields_of_typed_dict, fillable, why_never_filled
 from rejoinder._core.strict import Schema, resolve_ref, strict_schema, why_not_strict
 from rejoinder._core.tools import RunContext
 
@@ -131,7 +129,7 @@ class Plan:
         """The plain JSON schema. Shared: not to be changed."""
         self.legacy = Frozen(schema)
         # At once, and not when a request waits for it.
-        self.strict = Frozen(strict_schema(schema))
+        self.strict = Frozen(strict_schema(_with_unwritten_defaults(schema, parameters)))
         self.why_not_strict = why_not_strict(schema)
         """Why no provider would take the strict form; ``None`` if it would be taken."""
         self.mender: Callable[[Any], Any] | None = None
@@ -178,6 +176,27 @@ def _reachable(node: object, definitions: Mapping[str, Any], found: set[str]) ->
         for child in schema.values():
             _reachable(child, definitions, found)
     return found
+
+
+def _with_unwritten_defaults(
+    schema: Mapping[str, Any], parameters: Iterable[Parameter]
+) -> Mapping[str, Any]:
+    """`schema`, with something in place of the defaults that JSON cannot write: they too are used
+    where the model says null."""
+    properties = cast("Mapping[str, Any]", schema.get("properties", {}))
+    unwritten = {
+        parameter.key: {**properties[parameter.key], "default": None}
+        for parameter in parameters
+        if parameter.default is not _EMPTY
+        and not isinstance(parameter.default, FieldInfo)
+        and parameter.kind not in (parameter.kind.VAR_POSITIONAL, parameter.kind.VAR_KEYWORD)
+        and parameter.key in properties
+        and "default" not in properties[parameter.key]
+        and parameter.key not in schema.get("required", ())
+    }
+    if not unwritten:
+        return schema
+    return {**schema, "properties": {**properties, **unwritten}}
 
 
 class _QuietSchema(GenerateJsonSchema):
@@ -311,11 +330,15 @@ def build_plan(
         if context is not None:
             parameters.append(Parameter(name, name, "", parameter.kind, parameter.default, context))
             continue
-        hint, default = fillable(hint), parameter.default
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            hint, default = _several(hint, list)
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            hint, default = _several(hint, dict)
+        default: Any = parameter.default
+        try:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                hint, default = _several(hint, list, localns)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                hint, default = _several(hint, dict, localns)
+            hint = fillable(hint, localns)
+        except NameError as error:
+            raise _unresolved(label, name, hint, error) from None
         key = _alias(_annotated_field(hint)) or _alias(default) or name
         field = name if _usable_as_field(name) else f"parameter_{index}"
         fields[field] = _definition(
@@ -324,10 +347,10 @@ def build_plan(
         parameters.append(Parameter(name, key, field, parameter.kind, default))
 
     try:
-        model = _model(_model_name(label), fields)
+        model = _model(_model_name(label), fields, localns)
         plan = Plan(function, label, tuple(parameters), model, unbound=unbound)
     except Exception as error:
-        _blame(label, parameters, fields, error)
+        _blame(label, parameters, fields, localns, error)
     for parameter in parameters:
         if parameter.field and parameter.field not in model.model_fields:
             raise TypeError(
@@ -376,12 +399,7 @@ def _hint(
             holder, dict(globalns), dict(localns or {}), include_extras=True
         )
     except NameError as error:
-        raise UnresolvedName(
-            f"tool `{label}`, parameter `{parameter.name}`: the annotation {annotation!r} names "
-            f"{error.name!r}, which does not exist; define or import it before the tool is used "
-            "(an import under TYPE_CHECKING is not enough)",
-            name=error.name,
-        ) from None
+        raise _unresolved(label, parameter.name, annotation, error) from None
     except Exception as error:
         raise TypeError(
             f"tool `{label}`, parameter `{parameter.name}`: expected a type, got the annotation "
@@ -390,11 +408,22 @@ def _hint(
     return hints[parameter.name]
 
 
-def _several(hint: Any, container: type[Any]) -> tuple[Any, Any]:
+def _unresolved(label: str, name: str, annotation: object, error: NameError) -> UnresolvedName:
+    return UnresolvedName(
+        f"tool `{label}`, parameter `{name}`: the annotation {annotation!r} names "
+        f"{error.name!r}, which does not exist; define or import it before the tool is used "
+        "(an import under TYPE_CHECKING is not enough)",
+        name=error.name,
+    )
+
+
+def _several(hint: Any, container: type[Any], localns: Mapping[str, Any] | None) -> tuple[Any, Any]:
     """Type and default of ``*args: hint`` and ``**options: hint``."""
     if get_origin(hint) in (Unpack, typing.Unpack):
         (packed,) = get_args(hint)
-        needed = container is list or not all(o for _, o in _typed_dict_fields(packed).values())
+        needed = container is list or not all(
+            absent for _, absent in fields_of_typed_dict(packed, localns).values()
+        )
         return packed, _EMPTY if needed else Field(default_factory=container)
     several = list[hint] if container is list else dict[str, hint]
     return several, Field(default_factory=container)
@@ -448,22 +477,33 @@ def _model_name(label: str) -> str:
     return "".join(part.capitalize() for part in label.split("_")) + "Args"
 
 
-def _model(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
+def _model(
+    name: str, fields: Mapping[str, Any], localns: Mapping[str, Any] | None = None
+) -> type[BaseModel]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
+        model = create_model(name, __config__=ConfigDict(protected_namespaces=()), **fields)
+        if localns and not model.__pydantic_complete__:
+            # What a dataclass holds may be named by a text, and be as local as the dataclass.
+            model.model_rebuild(raise_errors=False, _types_namespace=dict(localns))
+        return model
 
 
 _UNRESOLVED: Final = frozenset({"class-not-fully-defined", "undefined-annotation"})
 
 
 def _blame(
-    label: str, parameters: Iterable[Parameter], fields: Mapping[str, Any], error: Exception
+    label: str,
+    parameters: Iterable[Parameter],
+    fields: Mapping[str, Any],
+    localns: Mapping[str, Any] | None,
+    error: Exception,
 ) -> NoReturn:
     """Find the parameter that pydantic cannot describe, and say so."""
     for field, definition in fields.items():
         try:
-            _model("Probe", {field: definition}).model_json_schema(schema_generator=_QuietSchema)
+            probe = _model("Probe", {field: definition}, localns)
+            probe.model_json_schema(schema_generator=_QuietSchema)
         except Exception as reason:
             why = str(reason).split("\n", 1)[0].split(". ", 1)[0]
             if getattr(reason, "code", None) in _UNRESOLVED:
@@ -499,24 +539,10 @@ def model_of_typed_dict(typed_dict: type[Any]) -> type[BaseModel]:
     """A model with the fields of a TypedDict. A field that may be absent may also be null, because
     the strict form wants every field to be there."""
     fields = {
-        name: (hint | None, None) if optional else (hint, ...)
-        for name, (hint, optional) in _typed_dict_fields(typed_dict).items()
+        name: (fillable(hint) | None, None) if optional else (fillable(hint), ...)
+        for name, (hint, optional) in fields_of_typed_dict(typed_dict).items()
     }
     return _model(typed_dict.__name__, fields)
-
-
-def _typed_dict_fields(typed_dict: type[Any]) -> dict[str, tuple[Any, bool]]:
-    """Type of each field, and whether it may be absent."""
-    fields: dict[str, tuple[Any, bool]] = {}
-    for name, hint in typing.get_type_hints(typed_dict, include_extras=True).items():
-        optional = name in getattr(typed_dict, "__optional_keys__", ())
-        while get_origin(hint) in (Required, NotRequired, ReadOnly):
-            optional = get_origin(hint) is NotRequired or (
-                optional and get_origin(hint) is not Required
-            )
-            (hint,) = get_args(hint)
-        fields[name] = (hint, optional)
-    return fields
 
 
 # ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import types
 import weakref
@@ -89,6 +90,7 @@ _RAW_INFO: Final = "__livekit_raw_tool_info"
 _OPTIONS: Final = "__rejoinder_tool_options"
 _PLANS: Final = "__rejoinder_tool_plans"
 _RAW_CONTEXTS: Final = "__rejoinder_raw_contexts"
+_LOCAL_NAMES: Final = "__rejoinder_local_names"
 
 P = ParamSpec("P", default=...)
 Q = ParamSpec("Q")
@@ -614,7 +616,7 @@ def plan_of(tool: Callable[..., Any]) -> Plan:
         # functools.wraps copies attributes: what belongs to another function is not ours.
         if plan is not None and plan.function is owner:
             return plan
-    return _build_plan(owner, bound, None)
+    return _build_plan(owner, bound, getattr(owner, _LOCAL_NAMES, None))
 
 
 def raw_contexts_of(tool: Callable[..., Any]) -> Mapping[str, type[Any]]:
@@ -671,10 +673,15 @@ def _prepare(tool: Callable[..., Any], scope: types.FrameType) -> None:
 
     bound = inspect.ismethod(tool)
     owner: Any = tool.__func__ if bound else tool
+    names = _local_names(scope)
     try:
-        _build_plan(owner, bound, _local_names(scope))
+        _build_plan(owner, bound, names)
     except UnresolvedName:
-        pass  # a forward reference: it is resolved, or reported, at the first use
+        # A forward reference: it is resolved, or reported, at the first use. By then the scope is
+        # gone; what its annotations speak of is kept.
+        annotations = " ".join(map(str, getattr(owner, "__annotations__", {}).values()))
+        spoken_of = set(re.findall(r"\w+", annotations))
+        setattr(owner, _LOCAL_NAMES, {name: names[name] for name in names.keys() & spoken_of})
 
 
 def _local_names(scope: types.FrameType | None) -> dict[str, Any]:
