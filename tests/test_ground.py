@@ -123,6 +123,8 @@ def test_defaults() -> None:
         (500, None, True),
         (500, False, False),
         (529, None, True),
+        (302, None, False),
+        (304, True, False),
         (-1, None, True),
     ],
 )
@@ -217,6 +219,20 @@ def test_once() -> None:
     emitter.off("e", g)
     emitter.emit("e", 3)
     assert seen == [1, 2]
+
+
+def test_one_callback_for_once_and_for_good() -> None:
+    emitter: EventEmitter[str] = EventEmitter()
+    seen: list[int] = []
+    emitter.on("e", seen.append)
+    emitter.once("e", seen.append)
+    for value in (1, 2):
+        emitter.emit("e", value)
+    assert seen == [1, 1, 2]
+    emitter.once("e", seen.append)
+    emitter.off("e", seen.append)
+    emitter.emit("e", 3)
+    assert seen == [1, 1, 2]
 
 
 def test_once_is_once_also_when_a_handler_emits_the_same_event() -> None:

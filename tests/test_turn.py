@@ -234,6 +234,69 @@ async def test_answer_without_tools() -> None:
     assert llm.requests[0]["tool_choice"] is NOT_GIVEN
 
 
+async def test_the_last_count_of_a_request_counts() -> None:
+    """Some providers count again in every chunk."""
+    llm = ScriptedLLM(
+        [text("a"), usage(1), text("b"), usage(2), calls("wait"), usage(3)],
+        [text("c"), usage(4), text("d"), usage(5)],
+    )
+
+    @function_tool
+    async def wait() -> None: ...
+
+    events = [event async for event in run_turn(llm, question(), tools=[wait])]
+    assert [e.usage.completion_tokens for e in events if isinstance(e, Usage)] == [3, 5]
+    assert isinstance(events[-1], Done)
+    assert events[-1].usage is not None
+    assert events[-1].usage.completion_tokens == 8
+
+
+async def test_usage_of_a_request_that_was_cut() -> None:
+    async def hang() -> None:
+        await asyncio.sleep(1000)
+
+    turn = run_turn(ScriptedLLM([text("a"), usage(7), hang]), question())
+    async with turn:
+        assert await anext(turn) == Text("a")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(anext(turn))
+        await asyncio.sleep(0.01)
+        turn.interrupt()
+        rest = [await waiting, *[event async for event in turn]]
+    assert [type(event) for event in rest] == [Usage, Done]
+    assert isinstance(rest[-1], Done)
+    assert rest[-1].usage == usage(7).usage
+
+
+async def test_a_reply_that_others_closed_is_not_the_answer() -> None:
+    """Half of its calls may be missing: none is run."""
+    ran: list[str] = []
+
+    @function_tool
+    async def pay() -> None:
+        ran.append("pay")
+
+    async def hang() -> None:
+        await asyncio.sleep(1000)
+
+    context = question()
+    llm = ScriptedLLM([text("I will"), calls("pay"), hang])
+    turn = run_turn(llm, context, tools=[pay])
+    async with turn:
+        assert await anext(turn) == Text("I will")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await llm.aclose()
+        (done,) = [event async for event in turn]
+    assert isinstance(done, Done)
+    assert done.reason == "interrupted"
+    assert kinds(context.items)[-1] == "assistant:I will"
+    assert done.message is not None
+    assert done.message.interrupted
+    assert ran == []
+
+
 async def test_tools_then_answer() -> None:
     context = question()
     llm = ScriptedLLM(

@@ -25,8 +25,8 @@ class EventEmitter(Generic[TEvent]):
     """Calls the callbacks registered for an event, in the order of their registration."""
 
     def __init__(self) -> None:
-        # callback -> (function to call, number of positional arguments it takes or None for all)
-        self._events: dict[TEvent, dict[Callable[..., Any], _Handler]] = {}
+        # Under the callback and whether it is for once, because it may be registered for both.
+        self._events: dict[TEvent, dict[tuple[Callable[..., Any], bool], _Handler]] = {}
 
     @overload
     def on(self, event: TEvent, callback: F) -> F: ...
@@ -56,7 +56,8 @@ class EventEmitter(Generic[TEvent]):
         """Remove `callback`. Unknown events and callbacks are ignored."""
         handlers = self._events.get(event)
         if handlers is not None:
-            handlers.pop(callback, None)
+            handlers.pop((callback, False), None)
+            handlers.pop((callback, True), None)
 
     def emit(self, event: TEvent, *args: Any) -> None:
         """Call every handler of `event` that is registered now.
@@ -67,13 +68,14 @@ class EventEmitter(Generic[TEvent]):
         handlers = self._events.get(event)
         if not handlers:
             return
-        for callback, handler in list(handlers.items()):
-            if handler.once:
+        for key, handler in list(handlers.items()):
+            callback, once = key
+            if once:
                 if handler.called:
                     continue  # a handler before it has emitted the same event
                 handler.called = True
-                if handlers.get(callback) is handler:
-                    del handlers[callback]
+                if handlers.get(key) is handler:
+                    del handlers[key]
             try:
                 callback(*(args if handler.arity is None else args[: handler.arity]))
             except (Exception, asyncio.CancelledError):
@@ -89,16 +91,17 @@ class EventEmitter(Generic[TEvent]):
                 f"handler of {event!r}: expected a plain function, got the coroutine function "
                 f"{getattr(callback, '__qualname__', callback)!r}; start a task inside a plain one"
             )
-        self._events.setdefault(event, {})[callback] = _Handler(_positional_arity(callback), once)
+        handler = _Handler(_positional_arity(callback))
+        self._events.setdefault(event, {})[callback, once] = handler
         return callback
 
 
 class _Handler:
-    __slots__ = ("arity", "called", "once")
+    __slots__ = ("arity", "called")
 
-    def __init__(self, arity: int | None, once: bool) -> None:
+    def __init__(self, arity: int | None) -> None:
         self.arity = arity
-        self.once = once
+        """How many positional arguments it takes; ``None``: any number."""
         self.called = False
 
 

@@ -40,7 +40,7 @@ _RETRYABLE_4XX = frozenset({408, 409, 424, 425, 429, 499})
 
 def is_retryable_status(status_code: int) -> bool:
     """Whether the same request can succeed later, by its HTTP status alone."""
-    return status_code in _RETRYABLE_4XX or not 400 <= status_code < 500
+    return status_code in _RETRYABLE_4XX or not 300 <= status_code < 500
 
 
 class APIError(Exception):

@@ -46,8 +46,8 @@ class LLMMetrics(BaseModel):
     cache_read_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
-    """The reply was cut before the provider said how many tokens it cost: the counts are estimates
-    from the number of characters."""
+    """The reply was cut before the provider said how many tokens it cost: what it had not counted
+    by then (all, or the completion alone) is estimated from the number of characters."""
     purpose: Literal["reply", "hedge", "probe"] = "reply"
     """``hedge``: another model was faster, and nobody heard this one. ``probe``: the call only tested
     whether a failed model is back."""

@@ -247,6 +247,7 @@ class _Reply:
     text: list[str] = field(default_factory=list[str])
     calls: list[FunctionToolCall] = field(default_factory=list[FunctionToolCall])
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    usage: CompletionUsage | None = None
 
 
 # Whoever was told to stop, or must not be stopped, and has nobody left who waits for him.
@@ -416,10 +417,16 @@ class Turn:
             try:
                 chunk = await stream.__anext__()
             except StopAsyncIteration:
-                if self._stream is stream:
-                    self._stream = None
-                    self._reply_ended()
-                    await stream.aclose()
+                if self._stream is not stream:
+                    return
+                if stream._was_cut:
+                    # By somebody else, with its LLM for instance: what is there is not the answer,
+                    # and not all of the calls.
+                    self._cut()
+                    return
+                self._stream = None
+                self._reply_ended()
+                await stream.aclose()
                 return
             if not self._ended:
                 self._take(chunk)
@@ -447,6 +454,7 @@ class Turn:
         delta = chunk.delta
         if delta is not None:
             if delta.extra and is_restart(delta):
+                self._count(self._reply)
                 self._events.append(Restarted("".join(self._reply.text)))
                 self._reply = _Reply()
             if delta.thinking:
@@ -460,10 +468,15 @@ class Turn:
                     self._reply.extra, {k: v for k, v in delta.extra.items() if k != "rejoinder"}
                 )
         if chunk.usage is not None:
-            self._usage = _sum(self._usage, chunk.usage)
-            self._events.append(Usage(chunk.usage))
+            self._reply.usage = chunk.usage  # the last one counts: some count again in each chunk
+
+    def _count(self, reply: _Reply) -> None:
+        if reply.usage is not None:
+            self._usage = _sum(self._usage, reply.usage)
+            self._events.append(Usage(reply.usage))
 
     def _reply_ended(self) -> None:
+        self._count(self._reply)
         calls = [] if self._last_step else self._reply.calls
         message = self._say(self._reply, interrupted=False, keep_state=calls == self._reply.calls)
         if not calls:
@@ -602,6 +615,7 @@ class Turn:
         stream, self._stream = self._stream, None
         if stream is not None:
             # Calls of an unfinished reply are not run, and the provider's state belongs to them.
+            self._count(self._reply)
             self._message = self._say(self._reply, interrupted=True, keep_state=False)
             loop = self._loop or asyncio.get_running_loop()
             closing = loop.create_task(stream.aclose(), name="close a reply")

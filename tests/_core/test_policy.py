@@ -192,6 +192,12 @@ def test_estimates_only_where_a_reply_was_cut() -> None:
     )
     told = report(meter, cancelled=True)
     assert (told.estimated, told.total_tokens, told.tokens_per_second) == (False, 7, 1.5)
+    # Some count again and again on the way.
+    meter.feed(chunk(content="y" * 19), 1.6)
+    more = report(meter, cancelled=True)
+    assert (more.estimated, more.prompt_tokens, more.completion_tokens) == (True, 4, 5)
+    assert more.total_tokens == 9
+    assert not report(meter).estimated
 
 
 def test_tokens_are_estimated_over_all_kinds_of_items() -> None:

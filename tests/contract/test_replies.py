@@ -306,7 +306,7 @@ async def test_prewarming_opens_the_connection_that_is_used(row: Row) -> None:
         async with asyncio.timeout(5):
             while not server.warmups:
                 await asyncio.sleep(0.001)
-            await llm._prewarm_task
+            await llm._prewarming[asyncio.get_running_loop()]
         await ask(llm)
         assert server.connections == 1
 

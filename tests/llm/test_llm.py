@@ -549,6 +549,72 @@ async def test_closing_is_bounded_even_if_an_attempt_will_not_end(
     await asyncio.sleep(0.01)
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize("closers", [1, 2])
+async def test_an_attempt_that_takes_no_notice_of_its_end_is_told_again(closers: int) -> None:
+    async def swallows(stream: LLMStream, number: int) -> None:
+        stream._event_ch.send_nowait(text("a"))
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+        await asyncio.sleep(1000)
+
+    async def cleans_up_without_end(stream: LLMStream, number: int) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.Event().wait()
+
+    for script in (swallows, cleans_up_without_end):
+        llm = Scripted(script)
+        stream = llm.chat()
+        await asyncio.sleep(1)
+        start = asyncio.get_running_loop().time()
+        await asyncio.gather(*(stream.aclose() for _ in range(closers)))
+        assert asyncio.get_running_loop().time() - start < 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert [metrics.cancelled for metrics in llm.metrics] == [True] * (script is swallows)
+
+
+@pytest.mark.looptime
+async def test_a_second_close_does_not_break_into_the_clean_up() -> None:
+    cleaned: list[bool] = []
+
+    async def cleans_up(stream: LLMStream, number: int) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(0.4)
+            cleaned.append(True)
+
+    llm = Scripted(cleans_up)
+    stream = llm.chat()
+    await asyncio.sleep(1)
+    closing = asyncio.ensure_future(stream.aclose())
+    await asyncio.sleep(0.1)
+    closing.cancel()  # whoever closed it first has no time to wait
+    await asyncio.gather(stream.aclose(), llm.aclose())
+    assert cleaned == [True]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_the_model_closes_its_other_streams_if_one_raises() -> None:
+    class Breaks(ScriptedStream):
+        async def aclose(self) -> None:
+            await super().aclose()
+            raise OSError("the disk is full")
+
+    llm = Scripted(every(1000, text("x")))
+    Breaks(llm, chat_ctx=ChatContext.empty(), tools=[], conn_options=QUICK)
+    for _ in range(3):
+        llm.chat()
+    await asyncio.sleep(0)
+    with pytest.raises(OSError, match="disk"):
+        await llm.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_closing_the_model_closes_its_streams() -> None:
     llm = Scripted(every(1000, text("x")))
     streams = [llm.chat() for _ in range(5)]
@@ -790,6 +856,30 @@ Mine()
 assert all(model.__pydantic_complete__ for model in llm._MODELS)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_prewarm_works_once_for_each_loop() -> None:
+    class Warm(Scripted):
+        warmed = 0
+
+        async def _prewarm_impl(self) -> None:
+            self.warmed += 1
+
+    llm = Warm(says("a"))
+
+    async def prewarm() -> None:
+        llm.prewarm()
+        await asyncio.sleep(0.01)
+
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    for loop in loops * 2:
+        loop.run_until_complete(prewarm())
+    assert llm.warmed == 2
+    for loop in loops:
+        loop.close()
+    asyncio.run(prewarm())
+    assert llm.warmed == 3
+    assert len(llm._prewarming) == 1, "loops that are gone are forgotten"
 
 
 def test_prewarm_without_a_loop_does_nothing() -> None:

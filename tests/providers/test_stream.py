@@ -17,7 +17,7 @@ import pytest
 from rejoinder.errors import APIConnectionError, APIStatusError, APITimeoutError
 from rejoinder.llm import ChatContext, ChoiceDelta
 from rejoinder.metrics import LLMMetrics
-from rejoinder.providers import openai
+from rejoinder.providers import anthropic, google, openai
 from rejoinder.testing.leaks import Holdings, measure_memory
 from rejoinder.types import APIConnectOptions
 
@@ -338,6 +338,119 @@ async def test_no_limits(none: float) -> None:
     async with serving(answers) as server, model(server.url) as llm:
         options = APIConnectOptions(max_retry=0, timeout=none)
         assert await read(llm.chat(chat_ctx=conversation(), conn_options=options)) == ("ok", None)
+
+
+# -- what a cut reply has cost -------------------------------------------------------------------
+
+
+def named(name: str, data: str) -> bytes:
+    return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+ANTHROPIC_START = named(
+    "message_start",
+    '{"type":"message_start","message":{"id":"r","role":"assistant","content":[],"usage":'
+    '{"input_tokens":1200,"cache_read_input_tokens":800,"output_tokens":1}}}',
+)
+ANTHROPIC_WORDS = named(
+    "content_block_start",
+    '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}',
+) + named(
+    "content_block_delta",
+    '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}'
+    % ("x" * 40),
+)
+GEMINI_WORDS = (
+    b"data: %b\n\n"
+    % json.dumps(
+        {
+            "responseId": "r",
+            "candidates": [{"content": {"role": "model", "parts": [{"text": "x" * 40}]}}],
+            "usageMetadata": {
+                "promptTokenCount": 2000,
+                "cachedContentTokenCount": 800,
+                "candidatesTokenCount": 13,
+                "totalTokenCount": 2013,
+            },
+        }
+    ).encode()
+)
+COUNTED = {
+    "prompt_tokens": 2000,
+    "completion_tokens": 13,
+    "total_tokens": 2013,
+    "prompt_tokens_details": {"cached_tokens": 800},
+}
+OPENAI_WORDS = (
+    b"data: %b\n\n"
+    % json.dumps(
+        {"id": "r", "choices": [{"index": 0, "delta": {"content": "x" * 40}}], "usage": COUNTED}
+    ).encode()
+)
+
+
+@pytest.mark.parametrize("how", ["closed", "broken"])
+@pytest.mark.parametrize(
+    ("made", "sent", "said", "completion"),
+    [
+        (lambda url: model(url), OPENAI_WORDS, True, 13),
+        (
+            lambda url: google.LLM(model="m", api_key=KEY, base_url=url),
+            GEMINI_WORDS,
+            True,
+            13,
+        ),
+        (
+            lambda url: anthropic.LLM(model="m", api_key=KEY, base_url=url),
+            ANTHROPIC_START + ANTHROPIC_WORDS,
+            True,
+            10,
+        ),
+        (
+            lambda url: anthropic.LLM(model="m", api_key=KEY, base_url=url),
+            ANTHROPIC_START,
+            False,
+            1,
+        ),
+    ],
+    ids=["openai", "google", "anthropic", "anthropic-before-a-word"],
+)
+async def test_a_cut_reply_costs_what_the_provider_had_counted(
+    made: Callable[[str], Any], sent: bytes, said: bool, completion: int, how: str
+) -> None:
+    """What was read is known exactly, and what was said as far as somebody counted it."""
+    hang_up = asyncio.Event()
+
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + piece(sent))
+        await hang_up.wait()
+        writer.transport.abort()
+
+    async with serving(breaks_off) as server, made(server.url) as llm:
+        metrics: list[LLMMetrics] = []
+        llm.on("metrics_collected", metrics.append)
+        options = APIConnectOptions(max_retry=0)
+        stream = llm.chat(chat_ctx=conversation(), conn_options=options)
+        async with asyncio.timeout(10):
+            while getattr(stream._decoder, "usage_so_far", lambda: None)() is None or (
+                said and not stream._meter.committed
+            ):
+                await asyncio.sleep(0.005)
+        if how == "closed":
+            await stream.aclose()
+        hang_up.set()
+        got, error = await read(stream)
+        assert got == ("x" * 40 if said else "")
+        assert (error is None) is (how == "closed")
+        if how == "broken" and not said:
+            assert metrics == []  # as for every reply that failed before it said anything
+            return
+        (told,) = metrics
+        assert told.cancelled is (how == "closed")
+        assert (told.prompt_tokens, told.prompt_cached_tokens) == (2000, 800)
+        assert told.completion_tokens == completion
+        assert told.total_tokens == 2000 + completion
+        assert told.estimated is said
 
 
 # -- a slow consumer -----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class Meter:
         "characters",
         "chunks",
         "committed",
+        "counted",
         "first_token_at",
         "progress_at",
         "request_id",
@@ -35,6 +36,9 @@ class Meter:
         self.characters = 0
         self.request_id = ""
         self.usage: CompletionUsage | None = None
+        """What the provider has counted: once, at the end, or again and again on the way."""
+        self.counted = 0
+        """The characters that had passed by then."""
         self.committed = False
         """Text or a tool call has passed: it cannot be unsaid."""
         self.first_token_at: float | None = None
@@ -65,6 +69,12 @@ class Meter:
                     self.characters += len(call.name) + len(call.arguments)
         if chunk.usage is not None:
             self.usage = chunk.usage
+            self.counted = self.characters
+
+    @property
+    def billable(self) -> bool:
+        """Whether the provider has begun to answer, or to count."""
+        return self.chunks > 0 or self.usage is not None
 
     def report(
         self,
@@ -78,17 +88,19 @@ class Meter:
         failed: bool,
         prompt: Sequence[ChatItem],
     ) -> LLMMetrics:
-        """The metrics of the attempt. Without a usage report of the provider in a reply that was
-        cut, the token counts are estimates."""
+        """The metrics of the attempt. What the provider had not counted when the reply was cut is
+        estimated: all, or what was said since."""
+        cut = cancelled or failed
         usage = self.usage
-        estimated = usage is None and (cancelled or failed)
+        estimated = cut and (usage is None or self.characters > self.counted)
         if usage is None:
-            completion = self.characters // CHARACTERS_PER_TOKEN if estimated else 0
-            read = estimate_tokens(prompt) if estimated else 0
-            if estimated and self.characters:
-                completion = max(1, completion)
-            usage = CompletionUsage(
-                completion_tokens=completion, prompt_tokens=read, total_tokens=completion + read
+            read = estimate_tokens(prompt) if cut else 0
+            usage = CompletionUsage(completion_tokens=0, prompt_tokens=read, total_tokens=read)
+        if estimated:
+            said = max(usage.completion_tokens, -(-self.characters // CHARACTERS_PER_TOKEN))
+            more = said - usage.completion_tokens
+            usage = usage.model_copy(
+                update={"completion_tokens": said, "total_tokens": usage.total_tokens + more}
             )
         duration = max(0.0, now - started_at)
         return LLMMetrics(

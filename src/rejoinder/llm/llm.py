@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
@@ -118,7 +118,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         super().__init__()
         self._label = f"{type(self).__module__}.{type(self).__name__}"
         self._streams: set[LLMStream] = set()
-        self._prewarm_task: asyncio.Task[None] | None = None
+        self._prewarming: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         # Here, so that the first `chat` imports nothing, and no reply waits for its models.
         for module in ("rejoinder.telemetry", "rejoinder.llm._tool_specs"):
             importlib.import_module(module)
@@ -193,11 +193,13 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         if loop is not None and loop is not here:
             loop.call_soon_threadsafe(self.prewarm)
         elif here is not None:
-            task = self._prewarm_task
-            if task is None or task.get_loop() is not here:
-                self._prewarm_task = here.create_task(
-                    self._prewarm(), name=f"prewarm {self._label}"
-                )
+            known = self._prewarming
+            if here not in known:
+                task = here.create_task(self._prewarm(), name=f"prewarm {self._label}")
+                # A new dict: other threads may be reading the old one.
+                self._prewarming = {
+                    loop: task for loop, task in known.items() if not loop.is_closed()
+                } | {here: task}
 
     async def _prewarm(self) -> None:
         try:
@@ -210,13 +212,17 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
 
     async def aclose(self) -> None:
         """End what still runs and free what is held, within about a second. Idempotent."""
-        prewarm = self._prewarm_task
-        if prewarm is not None and not prewarm.done() and _of_this_loop(prewarm):
-            await cancel_and_wait(prewarm, timeout=_CLOSE_TIMEOUT)
         # A copy first: other threads may be starting streams on loops of their own.
-        streams = [stream for stream in list(self._streams) if stream._belongs_here()]
-        if streams:
-            await asyncio.gather(*(stream.aclose() for stream in streams))
+        endings: list[Awaitable[object]] = [
+            stream.aclose() for stream in list(self._streams) if stream._belongs_here()
+        ]
+        prewarm = self._prewarming.get(asyncio.get_running_loop())
+        if prewarm is not None:
+            endings.append(cancel_and_wait(prewarm, timeout=_CLOSE_TIMEOUT))
+        # All of them, also where the `aclose` of a subclass raises.
+        for outcome in await asyncio.gather(*endings, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def __aenter__(self) -> Self:
         return self
@@ -365,10 +371,16 @@ class LLMStream(ABC):
 
         return texts()
 
+    @property
+    def _was_cut(self) -> bool:
+        """Whether the reply was closed, or its task cancelled, before its end."""
+        task = self._task
+        return self._closing if task is None or not task.done() else task.cancelled()
+
     async def aclose(self) -> None:
         """Stop the reply, if it still runs, and free its connection. Idempotent, never raises
         what the reply raised, and takes a second at most. Chunks that lie unread can be read."""
-        self._closing = True
+        again, self._closing = self._closing, True
         task = self._task
         if task is None:
             self._event_ch.close()
@@ -376,7 +388,11 @@ class LLMStream(ABC):
         if task.done():
             return
         self._check_loop()
-        if not await cancel_and_wait(task, timeout=_CLOSE_TIMEOUT):
+        if not again:  # a second cancellation would break into the clean-up after the first
+            task.cancel()
+        await asyncio.wait((task,), timeout=_CLOSE_TIMEOUT / 2)
+        # Whoever took no notice, or cleans up without end, is told once more.
+        if not await cancel_and_wait(task, timeout=_CLOSE_TIMEOUT / 2):
             logger.error(
                 "%s did not end within %g s of being cancelled; it was left behind",
                 type(self).__qualname__,
@@ -537,7 +553,7 @@ class LLMStream(ABC):
         failed = isinstance(outcome, Exception)
         metrics: LLMMetrics | None = None
         try:
-            if meter.chunks and (meter.committed or not failed):
+            if meter.billable and (meter.committed or not failed):
                 metrics = self._report(started_at, now, outcome)
         finally:
             span.end(
@@ -769,7 +785,3 @@ def merge_extra(into: dict[str, Any], more: dict[str, Any]) -> None:
             into[key] = copied
         else:
             into[key] = value
-
-
-def _of_this_loop(task: asyncio.Task[Any]) -> bool:
-    return task.get_loop() is asyncio.get_running_loop()

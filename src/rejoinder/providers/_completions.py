@@ -18,7 +18,7 @@ import msgspec
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
-from rejoinder._core.chunks import ChatChunk
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.usage import usage_from_openai
 from rejoinder.errors import (
     APIConnectionError,
@@ -499,12 +499,16 @@ class StreamDecoder:
             details, self._details = self._details, []
             chunks.append(self._reply.state({self._state_key: {"reasoning_details": details}}))
 
+    def usage_so_far(self) -> CompletionUsage | None:
+        """What the provider has counted; some do so in every chunk."""
+        raw = self._usage
+        return None if raw is None else usage_from_openai(raw, service_tier=self._tier)
+
     def _count(self, chunks: list[ChatChunk]) -> None:
-        raw, self._usage = self._usage, None
-        if raw is not None:
-            usage = usage_from_openai(raw, service_tier=self._tier)
-            if usage is not None:
-                chunks.append(self._reply.usage(usage))
+        usage = self.usage_so_far()
+        self._usage = None
+        if usage is not None:
+            chunks.append(self._reply.usage(usage))
 
     def _end(self, chunks: list[ChatChunk], *, marked: bool) -> None:
         """The server has nothing more to say. Judge the answer. `marked`: it said so itself."""

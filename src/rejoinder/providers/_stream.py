@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from rejoinder import _stamps
-from rejoinder._core.chunks import ChatChunk
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.llm.llm import LLM, LLMStream
@@ -108,6 +108,7 @@ class WireStream(LLMStream):
         return getattr(self._decoder, "finish_reason", None)
 
     async def _run(self) -> None:
+        self._decoder = None  # that of the attempt before
         request = await self._build()
         async with await self._transport.send(request) as response:
             status = response.status
@@ -115,7 +116,11 @@ class WireStream(LLMStream):
                 if status >= 300 or not self._is_stream(response):
                     raise await self._read_error(response)
                 await self._read(response)
+            except asyncio.CancelledError:
+                self._count_the_rest()
+                raise
             except APIError as error:
+                self._count_the_rest()
                 if isinstance(error, APIStatusError) and error.request_id is None:
                     error.request_id = request_id(response.headers)
                 _hide_secrets(error, request)
@@ -172,6 +177,15 @@ class WireStream(LLMStream):
             return
         finally:
             self._paused = False
+
+    def _count_the_rest(self) -> None:
+        """Some say with their first event what they have read, and go on counting: a reply that is
+        cut has no better figures."""
+        so_far: Callable[[], CompletionUsage | None] | None = getattr(
+            self._decoder, "usage_so_far", None
+        )
+        if so_far is not None and self._meter.usage is None:
+            self._meter.usage = so_far()
 
     def _is_stream(self, response: HttpResponse) -> bool:
         expected = self._content_types

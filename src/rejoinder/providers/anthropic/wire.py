@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from rejoinder._core import jsontext
-from rejoinder._core.chunks import ChatChunk
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.usage import usage_from_anthropic
 from rejoinder.errors import (
     APIConnectionError,
@@ -522,6 +522,10 @@ class StreamDecoder:
             if key in _COUNTS and value is not None and (value != 0 or key not in self._usage):
                 self._usage[key] = value
 
+    def usage_so_far(self) -> CompletionUsage | None:
+        """What the provider has counted; what was read comes with the first event."""
+        return usage_from_anthropic(self._usage)
+
     def _stop(self, chunks: list[ChatChunk]) -> None:
         reason = self.finish_reason
         for index in list(self._blocks):
@@ -537,7 +541,7 @@ class StreamDecoder:
                 self._emit(call, chunks)
         self._held_calls.clear()
         chunks += self._reply.rest()
-        usage = usage_from_anthropic(self._usage)
+        usage = self.usage_so_far()
         if usage is not None:
             chunks.append(self._reply.usage(usage))
         self.done = True

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from rejoinder._core import jsontext
-from rejoinder._core.chunks import ChatChunk
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.usage import usage_from_google
 from rejoinder.errors import (
     APIConnectionError,
@@ -527,6 +527,12 @@ class StreamDecoder:
         )
 
     def _emit_usage(self, chunks: list[ChatChunk]) -> None:
+        usage = self.usage_so_far()
+        if usage is not None:
+            chunks.append(self._reply.usage(usage))
+
+    def usage_so_far(self) -> CompletionUsage | None:
+        """What the provider has counted; it does so in every event."""
         counts: dict[str, Any] = {}
         for raw in (self._usage_total, self._usage):
             if raw is not _ABSENT:
@@ -534,9 +540,7 @@ class StreamDecoder:
                     counts.update(_mapping(jsontext.decode(bytes(raw))) or {})
                 except ValueError:  # what is skipped unread is not checked to the last character
                     continue
-        usage = usage_from_google(counts)
-        if usage is not None:
-            chunks.append(self._reply.usage(usage))
+        return usage_from_google(counts)
 
 
 class _ArrayDecoder:
