@@ -6,11 +6,18 @@ working; fields added since then have defaults.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["LLMMetrics", "Metadata", "RealtimeModelMetrics"]
+__all__ = [
+    "LLMMetrics",
+    "Metadata",
+    "RealtimeModelMetrics",
+    "UsageCollector",
+    "UsageSummary",
+]
 
 
 class Metadata(BaseModel):
@@ -112,3 +119,68 @@ class RealtimeModelMetrics(BaseModel):
     """How long it took to get the connection."""
     connection_reused: bool = False
     """The connection was there already."""
+
+
+@dataclass
+class UsageSummary:
+    """What many replies cost together, in tokens. The cached ones are part of the prompt's."""
+
+    llm_prompt_tokens: int = 0
+    llm_prompt_cached_tokens: int = 0
+    llm_input_audio_tokens: int = 0
+    llm_completion_tokens: int = 0
+    llm_output_audio_tokens: int = 0
+    llm_cache_creation_tokens: int = 0
+    llm_reasoning_tokens: int = 0
+    llm_requests: int = 0
+    estimated: bool = False
+    """Some of the counts are estimates, because a reply was cut before its usage came."""
+
+
+class UsageCollector:
+    """Adds up the metrics of many replies, in all and for each model.
+
+        usage = UsageCollector()
+        llm.on("metrics_collected", usage.collect)
+
+    Replies that nobody heard (of a hedge that lost, of a probe) are counted: they were paid for.
+    """
+
+    def __init__(self) -> None:
+        self._all = UsageSummary()
+        self._models: dict[tuple[str | None, str | None], UsageSummary] = {}
+
+    def collect(self, metrics: LLMMetrics | RealtimeModelMetrics) -> None:
+        """Count one reply. Metrics of any other kind are passed over, so that one handler can be
+        given all that an agent reports."""
+        if not isinstance(metrics, LLMMetrics | RealtimeModelMetrics):
+            return
+        names = metrics.metadata or Metadata()
+        model = self._models.setdefault((names.model_provider, names.model_name), UsageSummary())
+        for summary in (self._all, model):
+            _add(summary, metrics)
+
+    def get_summary(self) -> UsageSummary:
+        """All of them together; a copy."""
+        return replace(self._all)
+
+    def by_model(self) -> dict[tuple[str | None, str | None], UsageSummary]:
+        """The same for each ``(provider, model)``; copies."""
+        return {names: replace(summary) for names, summary in self._models.items()}
+
+
+def _add(summary: UsageSummary, metrics: LLMMetrics | RealtimeModelMetrics) -> None:
+    if isinstance(metrics, LLMMetrics):
+        summary.llm_prompt_tokens += metrics.prompt_tokens
+        summary.llm_prompt_cached_tokens += metrics.prompt_cached_tokens
+        summary.llm_completion_tokens += metrics.completion_tokens
+        summary.llm_cache_creation_tokens += metrics.cache_creation_tokens
+        summary.llm_reasoning_tokens += metrics.reasoning_tokens
+        summary.estimated = summary.estimated or metrics.estimated
+    else:
+        summary.llm_prompt_tokens += metrics.input_tokens
+        summary.llm_prompt_cached_tokens += metrics.input_token_details.cached_tokens
+        summary.llm_input_audio_tokens += metrics.input_token_details.audio_tokens
+        summary.llm_completion_tokens += metrics.output_tokens
+        summary.llm_output_audio_tokens += metrics.output_token_details.audio_tokens
+    summary.llm_requests += 1

@@ -1,0 +1,103 @@
+"""What many replies cost together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rejoinder.llm import ChatChunk, ChatContext, CompletionUsage
+from rejoinder.metrics import (
+    LLMMetrics,
+    Metadata,
+    RealtimeModelMetrics,
+    UsageCollector,
+    UsageSummary,
+)
+from rejoinder.testing import ScriptedLLM
+
+
+def llm_metrics(**given: Any) -> LLMMetrics:
+    fields: dict[str, Any] = {
+        "label": "x",
+        "request_id": "r",
+        "timestamp": 1.0,
+        "duration": 1.0,
+        "ttft": 0.1,
+        "cancelled": False,
+        "completion_tokens": 3,
+        "prompt_tokens": 20,
+        "prompt_cached_tokens": 5,
+        "total_tokens": 23,
+        "tokens_per_second": 3.0,
+    }
+    return LLMMetrics(**fields | given)
+
+
+def test_replies_are_added_up_in_all_and_for_each_model() -> None:
+    usage = UsageCollector()
+    one = Metadata(model_name="one", model_provider="p")
+    usage.collect(llm_metrics(metadata=one, cache_creation_tokens=4, reasoning_tokens=2))
+    usage.collect(llm_metrics(metadata=one, completion_tokens=7, estimated=True))
+    usage.collect(llm_metrics())
+    assert usage.get_summary() == UsageSummary(
+        llm_prompt_tokens=60,
+        llm_prompt_cached_tokens=15,
+        llm_completion_tokens=13,
+        llm_cache_creation_tokens=4,
+        llm_reasoning_tokens=2,
+        llm_requests=3,
+        estimated=True,
+    )
+    models = usage.by_model()
+    assert models["p", "one"].llm_completion_tokens == 10
+    assert models["p", "one"].estimated
+    assert models[None, None] == UsageSummary(
+        llm_prompt_tokens=20,
+        llm_prompt_cached_tokens=5,
+        llm_completion_tokens=3,
+        llm_requests=1,
+    )
+
+
+def test_speech_models_count_with_their_audio() -> None:
+    usage = UsageCollector()
+    usage.collect(
+        RealtimeModelMetrics(
+            request_id="r",
+            timestamp=1.0,
+            input_tokens=10,
+            output_tokens=20,
+            total_tokens=30,
+            input_token_details=RealtimeModelMetrics.InputTokenDetails(
+                audio_tokens=8, text_tokens=2, cached_tokens=1
+            ),
+            output_token_details=RealtimeModelMetrics.OutputTokenDetails(audio_tokens=15),
+        )
+    )
+    assert usage.get_summary() == UsageSummary(
+        llm_prompt_tokens=10,
+        llm_prompt_cached_tokens=1,
+        llm_input_audio_tokens=8,
+        llm_completion_tokens=20,
+        llm_output_audio_tokens=15,
+        llm_requests=1,
+    )
+
+
+def test_what_is_handed_out_does_not_change() -> None:
+    usage = UsageCollector()
+    before, models = usage.get_summary(), usage.by_model()
+    usage.collect(llm_metrics())
+    usage.collect("of a transcriber, say")  # type: ignore[arg-type]
+    assert before == UsageSummary()
+    assert models == {}
+    assert usage.get_summary().llm_requests == 1
+
+
+async def test_it_listens_to_a_model() -> None:
+    usage = UsageCollector()
+    told = CompletionUsage(prompt_tokens=2, completion_tokens=1, total_tokens=3)
+    llm = ScriptedLLM(["Hello.", ChatChunk(id="1", usage=told)])
+    llm.on("metrics_collected", usage.collect)
+    await llm.chat(chat_ctx=ChatContext.empty()).collect()
+    assert usage.get_summary().llm_prompt_tokens == 2
+    assert usage.by_model()[llm.provider, llm.model].llm_requests == 1
