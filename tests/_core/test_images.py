@@ -71,6 +71,13 @@ def plain(red: int, green: int, blue: int, width: int = 4, height: int = 2) -> V
         ({"image": "data:image/png,YWJj"}, ("auto", "image/png", b"abc", None)),
         ({"image": "data:image/png;x=y;base64,YWJj"}, ("auto", "image/png", b"abc", None)),
         ({"image": "data:image/png;base64,%%%"}, ("auto", "image/png", b"", None)),
+        ({"image": "data:image/png;base64,-_-_"}, ("auto", "image/png", b"\xfb\xff\xbf", None)),
+        ({"image": "data:image/png;base64,YW\r\nJj"}, ("auto", "image/png", b"abc", None)),
+        (
+            {"image": "data:image/png;base64,%2B%2f%2BA"},
+            ("auto", "image/png", b"\xfb\xff\x80", None),
+        ),
+        ({"image": "data:image/png;base64,YW!Jj"}, ("auto", "image/png", b"abc", None)),
     ],
 )
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -86,7 +93,8 @@ def test_text(fields: dict[str, Any], expected: tuple[Any, ...], use_cache: bool
         ({"image": "data:image/bmp;base64,YWJj"}, ValueError, "image/bmp"),
         ({"image": "data:,YWJj"}, ValueError, "image/jpeg"),
         ({"image": DATA, "mime_type": "image/bmp"}, ValueError, "image/bmp"),
-        ({"image": "data:image/png;base64,YWJ"}, binascii.Error, "padding"),
+        ({"image": "data:image/png;base64,YWJ", "id": "i1"}, binascii.Error, "image i1: .*padding"),
+        ({"image": "data:image/png;base64,é", "id": "i1"}, ValueError, "image i1: .*ASCII"),
     ],
 )
 def test_broken_text(fields: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -102,6 +110,8 @@ def test_contradiction_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_not_an_image() -> None:
+    with pytest.raises(AttributeError, match="expected an ImageContent, got str"):
+        serialize_image("https://x")  # type: ignore[arg-type]
     image = ImageContent(image="x")
     image.image = 7  # type: ignore[assignment]
     with pytest.raises(ValueError, match="int"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -420,6 +420,8 @@ def test_images_are_shown_by_the_user(provider: str, role: str) -> None:
         ("google", "data:image/gif;base64,R0lGODlhAQABAAAAACw=", "type image/gif is not accepted"),
         ("anthropic", "data:image/png;base64,A", "it cannot be read"),
         ("anthropic", "data:image/png;base64,", "it holds no bytes"),
+        ("openai", f"{PNG[:60]}!{PNG[60:]}", "its base64 is damaged"),
+        ("openai", f"{PNG[:60]}%0D%0A{PNG[60:]}", None),
         ("mistralai", "data:image/tiff;base64,AAAA", "it cannot be read"),
     ],
 )
@@ -429,6 +431,32 @@ def test_images_that_cannot_be_sent(provider: str, image: str, told: str | None)
     assert kinds(changes) == ([] if told is None else ["image"])
     if told is not None:
         assert told in str(messages)
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "aws", "google", "openai"])
+@pytest.mark.parametrize("said_to_be", ["image/jpeg", "image/jpg", "image/bmp", ""])
+def test_an_image_is_what_its_bytes_show(provider: str, said_to_be: str) -> None:
+    image = ImageContent(image=PNG.replace("image/png", said_to_be), id="i")
+    items: list[ChatItem] = [said("user", "look", image)]
+    messages, changes, found = mended(provider, items)
+    assert kinds(changes) == ["image"]
+    assert "image/png" in changes[0].detail
+    assert str(messages).count("png") == 1
+    assert "jp" not in str(messages)
+    # It is the same image otherwise, and what was read of the original is still known.
+    sent = cast("ChatMessage", found[0]).content[1]
+    assert isinstance(sent, ImageContent)
+    assert sent.id == "i"
+    assert image.image == PNG.replace("image/png", said_to_be)
+    assert image._cache.keys() <= {"serialized_image"}
+    assert sent._cache is not image._cache
+
+
+def test_an_image_that_claims_another_type_by_itself() -> None:
+    image = ImageContent(image=PNG, mime_type="image/webp")
+    _, changes, found = mended("anthropic", [said("user", image)])
+    assert kinds(changes) == ["image"]
+    assert cast("ChatMessage", found[0]).content[0].mime_type == "image/png"  # type: ignore[union-attr]
 
 
 def test_speech_is_sent_as_its_transcript() -> None:

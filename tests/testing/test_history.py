@@ -168,6 +168,7 @@ ANTHROPIC: list[tuple[str, list[Any]]] = [
     ),
     ("media type 'image/bmp'", [user([source(type="base64", media_type="image/bmp", data=PNG)])]),
     ("not base64", [user([source(type="base64", media_type="image/png", data="data:x")])]),
+    ("bytes are image/png", [user([source(type="base64", media_type="image/webp", data=PNG)])]),
     ("expected an address", [user([source(type="url", url="x.png")])]),
 ]
 
@@ -200,6 +201,8 @@ BEDROCK: list[tuple[str, list[Any]]] = [
     ("not blank", [user([HI]), assistant([use()]), user([used(value="")])]),
     ("format 'bmp'", [user(picture("bmp", b"x"))]),
     ("no bytes", [user(picture("png", b""))]),
+    ("bytes are image/jpeg", [user(picture("png", b"\xff\xd8\xff\xe0"))]),
+    ("bytes are image/webp", [user(picture("gif", "UklGRgAAAABXRUJQ"))]),
     (
         "no signature",
         [

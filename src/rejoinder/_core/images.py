@@ -13,6 +13,7 @@ Changing the bytes of a frame in place is not noticed; giving the content anothe
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import io
 import logging
@@ -20,7 +21,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from urllib.parse import unquote
 
 from rejoinder._core.items import ChatItem, ImageContent
 from rejoinder.media import VideoBufferType, VideoFrameLike, to_video_frame
@@ -32,6 +34,7 @@ __all__ = [
     "EncodeOptions",
     "ResizeOptions",
     "SerializedImage",
+    "data_of",
     "encode",
     "needs_preparing",
     "prepare",
@@ -91,11 +94,45 @@ def serialize_image(image: ImageContent, *, use_cache: bool = True) -> Serialize
 
     Raises:
         ValueError: a ``data:`` URL without a comma, with broken base64, or of a type that no
-            provider takes; or an image that is neither text nor a frame.
+            provider takes; or an image that is neither text nor a frame. (Characters that are no
+            base64 are passed over.)
+        AttributeError: `image` is no `ImageContent`.
         ImportError: Pillow is needed and missing.
     """
-    if not use_cache:
-        return _serialized(image, stored=False)
+    if not isinstance(cast("object", image), ImageContent):
+        raise AttributeError(
+            f"serialize_image: expected an ImageContent, got {type(image).__name__}; write "
+            "ImageContent(image=...)"
+        )
+    return (_remembered(image) if use_cache else _serialized(image, stored=False))[0]
+
+
+def data_of(image: ImageContent) -> tuple[bytes, str, bool]:
+    """The bytes in the ``data:`` URL of an image, the type that they show by their first bytes
+    (empty if it is none that is known), and whether nothing in the URL had to be passed over.
+
+    Raises:
+        ValueError: nothing can be read from it.
+    """
+    try:
+        read, whole = _remembered(image)
+        data = read.data_bytes or b""
+    except ValueError:
+        # The type that it names may be the only thing that is wrong with it.
+        _, data, whole = _decode_data_url(str(image.image), image.id)
+    return data, _shown_type(data), whole
+
+
+def _shown_type(data: bytes) -> str:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((mime_type for start, mime_type in _STARTS.items() if data.startswith(start)), "")
+
+
+_STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"GIF8": "image/gif"}
+
+
+def _remembered(image: ImageContent) -> _Read:
     cached = _cached(image)
     if cached is None:
         cached = _serialized(image, stored=True)
@@ -134,8 +171,12 @@ def _unprepared(items: Iterable[ChatItem]) -> Iterable[ImageContent]:
                 yield part
 
 
-def _cached(image: ImageContent) -> SerializedImage | None:
-    entry: tuple[object, object, SerializedImage] | None = image._cache.get("serialized_image")
+_Read: TypeAlias = tuple[SerializedImage, bool]
+"""What a provider needs to know of an image, and whether all of it could be read."""
+
+
+def _cached(image: ImageContent) -> _Read | None:
+    entry: tuple[object, object, _Read] | None = image._cache.get("serialized_image")
     if entry is None or entry[1] != _shape(image):
         return None
     source = image.image
@@ -153,15 +194,16 @@ def _shape(image: ImageContent) -> tuple[object, ...]:
     )
 
 
-def _serialized(image: ImageContent, *, stored: bool) -> SerializedImage:
+def _serialized(image: ImageContent, *, stored: bool) -> _Read:
     source: Any = image.image
     detail = image.inference_detail
     if isinstance(source, str):
         if not source.startswith("data:"):
-            return SerializedImage(
+            read = SerializedImage(
                 inference_detail=detail, mime_type=image.mime_type, external_url=source
             )
-        mime_type, data = _decode_data_url(source)
+            return read, True
+        mime_type, data, whole = _decode_data_url(source, image.id)
         if image.mime_type and image.mime_type != mime_type:
             logger.warning(
                 "image %s: its mime_type says %s, its data URL says %s; sent as %s",
@@ -175,7 +217,8 @@ def _serialized(image: ImageContent, *, stored: bool) -> SerializedImage:
             raise ValueError(
                 f"image {image.id}: expected one of {', '.join(SUPPORTED_TYPES)}, got {mime_type!r}"
             )
-        return SerializedImage(inference_detail=detail, mime_type=mime_type, data_bytes=data)
+        read = SerializedImage(inference_detail=detail, mime_type=mime_type, data_bytes=data)
+        return read, whole
     try:
         frame = to_video_frame(source)
     except TypeError as error:
@@ -187,17 +230,39 @@ def _serialized(image: ImageContent, *, stored: bool) -> SerializedImage:
     resize = ResizeOptions(width, height) if width and height else None
     options = EncodeOptions(resize_options=resize)
     data = _encode_stored(frame, options) if stored else encode(frame, options)
-    return SerializedImage(inference_detail=detail, mime_type="image/jpeg", data_bytes=data)
+    read = SerializedImage(inference_detail=detail, mime_type="image/jpeg", data_bytes=data)
+    return read, True
 
 
-def _decode_data_url(url: str) -> tuple[str, bytes]:
+def _decode_data_url(url: str, image_id: str) -> tuple[str, bytes, bool]:
+    """Type and bytes, and whether nothing in it had to be passed over."""
     header, comma, payload = url.partition(",")
     if not comma:
         raise ValueError(
-            f"data URL: expected 'data:<type>;base64,<data>', got no comma in {url[:40]!r}"
+            f"image {image_id}: expected a data URL like 'data:<type>;base64,<data>', got no comma "
+            f"in {url[:40]!r}"
         )
     mime_type = header.split(";", 1)[0].split(":", 1)[1]
-    return mime_type, base64.b64decode(payload)
+    try:
+        return mime_type, base64.b64decode(payload, validate=True), True
+    except ValueError:
+        pass
+    # As it may stand in an address: escaped, or in the alphabet for addresses, or in lines.
+    plain = "".join(unquote(payload).split()).translate(_PLAIN_ALPHABET)
+    try:
+        return mime_type, base64.b64decode(plain, validate=True), True
+    except ValueError:
+        pass
+    try:
+        return mime_type, base64.b64decode(plain), False
+    except ValueError as error:
+        what = f"image {image_id}: its data URL holds no base64: {error}"
+        raise (
+            binascii.Error(what) if isinstance(error, binascii.Error) else ValueError(what)
+        ) from None
+
+
+_PLAIN_ALPHABET = str.maketrans("-_", "+/")
 
 
 # --- encoding ---

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, cast
 import msgspec
 
 from rejoinder._core.groups import refuse_item
-from rejoinder._core.images import serialize_image
+from rejoinder._core.images import data_of, serialize_image
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "STATE_PARTS",
     "Rules",
     "Verdict",
-    "image_problem",
+    "image_fault",
     "is_object",
     "is_sendable",
     "is_signed",
@@ -324,7 +324,7 @@ def _is_sound(message: ChatMessage, rules: Rules) -> bool:
                 message.role == "assistant" and rules.assistant_images
             ):
                 return False
-            if image_problem(part, rules):
+            if any(image_fault(part, rules)):
                 return False
             something = True
     return something
@@ -518,21 +518,33 @@ STATE_PARTS: dict[tuple[str, str], tuple[str, Callable[[Any], bool]]] = {
 # Images
 
 
-def image_problem(image: ImageContent, rules: Rules) -> str:
-    """Why `image` cannot be sent; empty when it can."""
+def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
+    """Why `image` cannot be sent, empty when it can; and the type that it has, if it says another.
+
+    Providers refuse an image whose bytes are not what its type says.
+    """
     source = image.image
     if not isinstance(source, str):
-        return ""  # a frame; it is encoded later, in a thread
+        return "", ""  # a frame; it is encoded later, in a thread
     if source.startswith("data:"):
         try:
-            read = serialize_image(image)
+            data, shown, whole = data_of(image)
         except ValueError:
-            return "it cannot be read"
-        if not read.data_bytes:
-            return "it holds no bytes"
-        if read.mime_type not in rules.image_types:
-            return f"type {read.mime_type} is not accepted"
-        return ""
+            return "it cannot be read", ""
+        if not data:
+            return "it holds no bytes", ""
+        if not whole:
+            return "its base64 is damaged", ""
+        try:
+            said = serialize_image(image).mime_type or ""
+        except ValueError:
+            said = ""
+        if not (shown or said):
+            return "it cannot be read", ""
+        mime_type = shown or said
+        if mime_type not in rules.image_types:
+            return f"type {mime_type} is not accepted", ""
+        return "", "" if mime_type == said else mime_type
     if not source.startswith(rules.image_schemes) or not is_sendable(source):
-        return "its address is none that is accepted"
-    return ""
+        return "its address is none that is accepted", ""
+    return "", ""

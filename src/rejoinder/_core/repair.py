@@ -34,7 +34,7 @@ from rejoinder._core.legality import (
     PROVIDERS,
     STATEFUL,
     Rules,
-    image_problem,
+    image_fault,
     is_object,
     is_sendable,
     is_signed,
@@ -51,7 +51,7 @@ ChangeKind: TypeAlias = Literal[
     "arguments",  # the arguments of a call were no JSON object
     "dropped",  # an item or a part without anything to send was left out
     "id",  # a call id (with its output's) or a group's id was replaced
-    "image",  # an image was moved to a user message or replaced by text
+    "image",  # an image was moved to a user message, given its real type or replaced by text
     "merged",  # a text was joined to that of another item
     "moved",  # an item was moved across a message
     "name",  # the name of a tool was replaced or filled in
@@ -99,8 +99,8 @@ def repair(
       names of tools. New ids depend only on the old ones, so that prompts stay cacheable.
     * Arguments that are not a JSON object become one.
     * Messages without text or image are left out; blank text is, where blocks may not be blank.
-    * Images go to the user where only the user may show them, and become text where they cannot
-      be read or sent.
+    * Images go to the user where only the user may show them, are given the type that their bytes
+      show, and become text where they cannot be read or sent.
     * Opaque state stays for its own provider only, and only when it is whole.
     * The user speaks first and last where the provider demands it.
 
@@ -613,7 +613,10 @@ class _Repair:
                 else:
                     kept.append(self.text(part, message.id))
             elif part.type == "image_content":
-                problem = image_problem(part, self.rules)
+                problem, mime_type = image_fault(part, self.rules)
+                if mime_type:
+                    part = _retyped(part, mime_type)
+                    self.note("image", message.id, f"an image is really of type {mime_type}")
                 if problem:
                     kept.append(_image_text(part, problem))
                     self.note("image", message.id, f"an image became text: {problem}")
@@ -781,6 +784,13 @@ def _object_text(arguments: str) -> str:
         return jsontext.encode(found).decode()
     except (ValueError, OverflowError, RecursionError):
         return jsontext.encode({"invalid_json": arguments}).decode()
+
+
+def _retyped(image: ImageContent, mime_type: str) -> ImageContent:
+    payload = str(image.image).partition(",")[2]
+    new = with_fields(image, image=f"data:{mime_type};base64,{payload}", mime_type=mime_type)
+    new._cache = {}  # that of the original goes on to hold the original
+    return new
 
 
 def _image_text(image: ImageContent, problem: str) -> str:

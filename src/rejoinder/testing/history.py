@@ -196,6 +196,15 @@ class _Check:
         except (binascii.Error, ValueError):
             self.add(path, "not base64")
 
+    def image_bytes(self, data: Any, mime_type: Any, path: str) -> None:
+        """Base64, or bytes, that show by their first bytes no other type than the one they are
+        said to be."""
+        self.base64(data, path)
+        start = data if isinstance(data, bytes) else _first_bytes(data)
+        for shown, mark in _IMAGE_STARTS.items():
+            if mark.match(start) and mime_type != shown:
+                self.add(path, f"said to be {_short(mime_type)}, but the bytes are {shown}")
+
     def list_of(self, value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The objects in a list, each with its path; what is not one is told."""
         if not isinstance(value, list):
@@ -205,6 +214,21 @@ class _Check:
             where = f"{path}[{at}]"
             if self.is_dict(held, where):
                 yield where, held
+
+
+_IMAGE_STARTS = {
+    "image/gif": re.compile(rb"GIF8"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/png": re.compile(rb"\x89PNG"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+
+
+def _first_bytes(data: Any) -> bytes:
+    try:
+        return b64decode(data[:16], validate=True) if isinstance(data, str) else b""
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def _get(value: Any, *keys: str) -> Any:
@@ -664,7 +688,7 @@ class _Anthropic(_Blocks):
         if kind == "base64":
             if _get(source, "media_type") not in _IMAGE_TYPES:
                 self.add(path, f"media type {_short(_get(source, 'media_type'))} is not accepted")
-            self.base64(_get(source, "data"), f"{path}.data")
+            self.image_bytes(_get(source, "data"), _get(source, "media_type"), f"{path}.data")
         elif kind == "url":
             url = _get(source, "url")
             if not isinstance(url, str) or not url.startswith(("http://", "https://")):
@@ -760,7 +784,8 @@ class _Bedrock(_Blocks):
             self.add(path, f"format {_short(_get(image, 'format'))} is not accepted")
         source = _get(image, "source")
         if _get(source, "s3Location") is None:
-            self.base64(_get(source, "bytes"), f"{path}.source.bytes")
+            mime_type = f"image/{_get(image, 'format')}"
+            self.image_bytes(_get(source, "bytes"), mime_type, f"{path}.source.bytes")
 
 
 _BEDROCK_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
