@@ -131,6 +131,38 @@ def test_keys_that_are_no_text(make: Make) -> None:
         make(NOWHERE, **{option: 123456})
 
 
+NUMBERS: list[tuple[Make, list[str]]] = [
+    (openai, ["temperature", "top_p", "max_completion_tokens"]),
+    (responses, ["temperature", "top_p", "max_completion_tokens"]),
+    (anthropic, ["temperature", "top_k", "max_tokens"]),
+    (
+        google,
+        [
+            *("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "seed"),
+            "max_output_tokens",
+        ],
+    ),
+    (aws, ["temperature", "top_p", "max_output_tokens"]),
+    (mistralai, ["temperature", "max_completion_tokens"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [(make, option) for make, options in NUMBERS for option in options],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_numbers_that_are_none(make: Make, option: str) -> None:
+    counts = option.startswith("max_")
+    for wrong in ("hot", float("nan"), float("inf"), True, [1], *((0, 0.5) if counts else ())):
+        with pytest.raises(ConfigurationError) as found:
+            make(NOWHERE, **{option: wrong})
+        expected = "a whole number of at least 1" if counts else "a number"
+        assert str(found.value) == f"{option}: expected {expected}, got {wrong!r}"
+    for right in (None, 1):
+        make(NOWHERE, **{option: right})
+
+
 # -- asking it -----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_base_url",
+    "check_numbers",
     "check_texts",
     "environment",
     "given",
@@ -56,6 +58,26 @@ def check_texts(model: object, **keys: object) -> None:
     for option, key in keys.items():
         if key is not None and not isinstance(key, str):
             raise ConfigurationError(f"{option}: expected a text, got {type(key).__name__}")
+
+
+def check_numbers(**options: object) -> None:
+    """Refuse options that are given and no finite numbers; those that begin with ``max_`` count
+    something, so they are whole and at least 1.
+
+    Raises:
+        ConfigurationError: naming the option.
+    """
+    for option, value in options.items():
+        if value is None or isinstance(value, NotGiven):
+            continue
+        sound = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        if option.startswith("max_"):
+            if not (sound and isinstance(value, int) and value >= 1):
+                raise ConfigurationError(
+                    f"{option}: expected a whole number of at least 1, got {value!r}"
+                )
+        elif not sound:
+            raise ConfigurationError(f"{option}: expected a number, got {value!r}")
 
 
 def check_base_url(

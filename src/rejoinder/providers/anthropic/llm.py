@@ -19,7 +19,13 @@ from rejoinder.providers._requests import (
     tool_specs,
     without_limits,
 )
-from rejoinder.providers._shell import check_texts, environment, given, make_transport
+from rejoinder.providers._shell import (
+    check_numbers,
+    check_texts,
+    environment,
+    given,
+    make_transport,
+)
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.anthropic.format import (
     attachment_block,
@@ -116,6 +122,7 @@ class LLM(base.LLM[Any]):
     ) -> None:
         super().__init__()
         check_texts(model, api_key=given(api_key), auth_token=given(auth_token))
+        check_numbers(temperature=temperature, max_tokens=max_tokens, top_k=top_k)
         self._model = model
         self._max_tokens: int | None = given(max_tokens)
         self._temperature: float | None = given(temperature)

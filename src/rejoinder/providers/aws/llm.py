@@ -30,6 +30,7 @@ from rejoinder.providers._requests import (
 )
 from rejoinder.providers._shell import (
     check_base_url,
+    check_numbers,
     check_texts,
     environment,
     given,
@@ -134,6 +135,7 @@ class LLM(base.LLM[Any]):
             session_token=given(session_token),
             bearer_token=given(bearer_token),
         )
+        check_numbers(temperature=temperature, max_output_tokens=max_output_tokens, top_p=top_p)
         self._model: str = name
         self._temperature: float | None = given(temperature)
         self._max_output_tokens: int | None = given(max_output_tokens)

@@ -28,6 +28,7 @@ from rejoinder.providers._requests import (
 )
 from rejoinder.providers._shell import (
     check_base_url,
+    check_numbers,
     check_texts,
     environment,
     given,
@@ -136,6 +137,15 @@ class LLM(base.LLM[Any]):
     ) -> None:
         super().__init__()
         check_texts(model, api_key=given(api_key))
+        check_numbers(
+            temperature=temperature,
+            max_output_tokens=max_output_tokens,
+            top_p=top_p,
+            top_k=top_k,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+        )
         self._model = model
         self._tool_choice: Any = given(tool_choice)
         self._built_in = built_in_tools(given(gemini_tools) or ())

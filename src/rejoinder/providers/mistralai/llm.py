@@ -21,6 +21,7 @@ from rejoinder.providers._requests import (
 )
 from rejoinder.providers._shell import (
     check_base_url,
+    check_numbers,
     check_texts,
     environment,
     given,
@@ -92,6 +93,7 @@ class LLM(base.LLM[Any]):
     ) -> None:
         super().__init__()
         check_texts(model, api_key=api_key)
+        check_numbers(temperature=temperature, max_completion_tokens=max_completion_tokens)
         self._model = model
         self._temperature: float | None = given(temperature)
         self._max_completion_tokens: int | None = given(max_completion_tokens)

@@ -24,7 +24,7 @@ from rejoinder.providers._requests import (
     completions_response_format,
     tool_specs,
 )
-from rejoinder.providers._shell import check_base_url, check_texts, make_transport
+from rejoinder.providers._shell import check_base_url, check_numbers, check_texts, make_transport
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
@@ -231,6 +231,9 @@ class LLM(llm.LLM[Any]):
         if api not in ("chat", "responses"):
             raise ConfigurationError(f"api: expected 'chat' or 'responses', got {api!r}")
         check_texts(model)
+        check_numbers(
+            temperature=temperature, top_p=top_p, max_completion_tokens=max_completion_tokens
+        )
         self._host = _host or HOSTS["openai"]
         family = family_of(model)
         if not is_given(reasoning_effort) and family.default_effort is not None:
