@@ -233,6 +233,44 @@ async def test_the_request_is_a_snapshot(row: Row) -> None:
 
 
 @every_row
+async def test_the_request_of_a_long_conversation_is_a_snapshot(row: Row) -> None:
+    """It is turned into bytes in a thread, when the caller may have changed everything."""
+    context = ChatContext.empty()
+    for turn in range(150):
+        context.add_message(role="user", content=f"question {turn}")
+        thinking = {"type": "thinking", "thinking": f"thought {turn}", "signature": "c2ln"}
+        call = FunctionCall(
+            call_id=f"call_{turn}",
+            name="look_up",
+            arguments=f'{{"city": "city {turn}"}}',
+            extra={"anthropic": {"thinking": [thinking]}},
+        )
+        output = FunctionCallOutput(
+            call_id=call.call_id, name="look_up", output=f"output {turn}", is_error=False
+        )
+        context.items.extend([call, output])
+        context.add_message(role="assistant", content=f"answer {turn}")
+    context.add_message(role="user", content="the last question")
+    async with FaultServer() as server, row.make(server.url) as llm:
+        stream = llm.chat(chat_ctx=context, tools=[look_up], conn_options=QUICK)
+        for item in context.items:
+            if item.type == "message":
+                item.content[0] = "changed"
+            elif item.type == "function_call":
+                item.extra["anthropic"]["thinking"][0]["thinking"] = "changed"
+                item.arguments = '{"city": "changed"}'
+            elif item.type == "function_call_output":
+                item.output = "changed"
+        context.items.clear()
+        await stream.collect()
+        body = server.requests[0].body.decode()
+    assert "changed" not in body
+    for said in ("question", "city", "output", "answer"):
+        assert all(f"{said} {turn}" in body for turn in range(150))
+    assert "the last question" in body
+
+
+@every_row
 async def test_an_empty_reply_after_a_tool_is_legal(row: Row) -> None:
     context = conversation()
     context.insert(FunctionCall(call_id="call_1", name="look_up", arguments='{"city": "Rome"}'))

@@ -394,21 +394,19 @@ Item_T = TypeVar("Item_T", bound=BaseModel)
 def with_fields(item: Item_T, **fields: Any) -> Item_T:
     """A shallow copy of `item` with other values in `fields`, which are not validated.
 
-    As `model_copy(update=fields)` in less than half the time.
+    As `model_copy(update=fields)` in half the time.
     """
     private = item.__pydantic_private__
     copied = item.__new__(type(item))
-    # As unpickling does it.
-    copied.__setstate__(
-        {
-            "__dict__": {**item.__dict__, **fields},
-            "__pydantic_fields_set__": {*item.__pydantic_fields_set__, *fields},
-            "__pydantic_extra__": item.__pydantic_extra__,
-            "__pydantic_private__": private if private is None else {**private},
-        }
-    )
+    # As pydantic's own `model_copy` does it; assigning would validate, or mark fields as set.
+    _set(copied, "__dict__", {**item.__dict__, **fields})
+    _set(copied, "__pydantic_fields_set__", {*item.__pydantic_fields_set__, *fields})
+    _set(copied, "__pydantic_extra__", item.__pydantic_extra__)
+    _set(copied, "__pydantic_private__", private if private is None else {**private})
     return copied
 
+
+_set = object.__setattr__
 
 _PAYLOAD: dict[str, tuple[str, ...]] = {
     "message": ("role", "interrupted", "content"),

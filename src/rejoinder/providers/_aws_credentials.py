@@ -10,12 +10,14 @@ import asyncio
 import inspect
 import os
 import threading
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.providers._aws_errors import STALE_CREDENTIALS
-from rejoinder.providers._sigv4 import Credentials
+from rejoinder.providers._sigv4 import Credentials, sign
 
 __all__ = [
     "REGIONS",
@@ -137,6 +139,9 @@ def is_stale(error: APIStatusError) -> bool:
     )
 
 
+_LARGE = 256 * 1024
+
+
 class AWSCredentials:
     """Gives the credentials for the next request.
 
@@ -170,6 +175,29 @@ class AWSCredentials:
         if inspect.iscoroutinefunction(get):
             return await self._ask(get)
         return await asyncio.to_thread(self._load)
+
+    async def signed(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, region: str
+    ) -> dict[str, str]:
+        """`headers` with the signature of a POST to Bedrock.
+
+        Raises:
+            ConfigurationError: as `get`.
+            APIConnectionError: as `get`.
+        """
+        make = partial(
+            sign,
+            "POST",
+            url,
+            headers,
+            body,
+            credentials=await self.get(),
+            region=region,
+            service="bedrock",
+            wall_now=_stamps.wall_now(),
+        )
+        # Pictures make bodies of megabytes, and those take milliseconds to hash.
+        return await asyncio.to_thread(make) if len(body) > _LARGE else make()
 
     async def region(self) -> str | None:
         """The region that the session, or the user's AWS configuration, names."""

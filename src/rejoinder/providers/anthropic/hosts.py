@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
-from rejoinder import _stamps
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers._requests import add_query
 from rejoinder.providers._shell import (
@@ -148,8 +147,6 @@ class BedrockHost(Host):
         body: bytes,
         connect_timeout: float | None,
     ) -> Request:
-        from rejoinder.providers._sigv4 import sign
-
         url = add_query(
             f"{self.base_url}/model/{quote(model, safe='')}/invoke-with-response-stream", query
         )
@@ -157,16 +154,7 @@ class BedrockHost(Host):
         if self._bearer is not None:
             headers["Authorization"] = f"Bearer {self._bearer}"
         else:
-            headers = sign(
-                "POST",
-                url,
-                headers,
-                body,
-                credentials=await self._credentials.get(),
-                region=self._region,
-                service="bedrock",
-                wall_now=_stamps.wall_now(),
-            )
+            headers = await self._credentials.signed(url, headers, body, region=self._region)
         return Request("POST", url, headers, body, connect_timeout)
 
     def errors(self) -> DecodeError:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
-from rejoinder import _stamps
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
@@ -38,7 +37,6 @@ from rejoinder.providers._shell import (
     with_second_chance,
     without_secrets,
 )
-from rejoinder.providers._sigv4 import sign
 from rejoinder.providers._stream import WireStream
 from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
 from rejoinder.providers.aws.options import Options
@@ -249,16 +247,7 @@ class LLM(base.LLM[Any]):
             if self._bearer is not None:
                 headers["Authorization"] = f"Bearer {self._bearer}"
             else:
-                headers = sign(
-                    "POST",
-                    url,
-                    headers,
-                    content,
-                    credentials=await self._credentials.get(),
-                    region=region,
-                    service="bedrock",
-                    wall_now=_stamps.wall_now(),
-                )
+                headers = await self._credentials.signed(url, headers, content, region=region)
             return Request("POST", url, headers, content, conn_options.connect_timeout)
 
         decode = decode_error
