@@ -115,6 +115,15 @@ def test_the_short_cut_is_taken_only_between_events(
     assert decoder.feed(body) == [expected]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("space", [b"", b" ", b"  "])
+@pytest.mark.parametrize("data", [b"x", b"", b"a\rb", b"a\nb", b"a\r\nb"])
+@pytest.mark.parametrize("name", [b"", b"event: n", b"event:n", b"id: 1"])
+def test_one_event_a_read(end: bytes, space: bytes, data: bytes, name: bytes) -> None:
+    body = (name + end if name else b"") + b"data:" + space + data + end * 2
+    assert events(b"data: 0\n\n", body, body) == [(None, b"0"), *plain(body), *plain(body)]
+
+
 def test_the_short_cut_knows_the_limits() -> None:
     decoder = SSEDecoder(max_line=10)
     assert decoder.feed(b"data: 0\n\n") == [(None, b"0")]

@@ -83,22 +83,20 @@ class SSEDecoder:
             WireError: a line or an event was too long, in an earlier call.
         """
         # Most reads of a live stream hold exactly one event: one line, or a name and one line.
-        if (
-            self._idle
-            and data[-2:] == b"\n\n"
-            and b"\r" not in data
-            and len(data) <= self._max_fast
-        ):
-            end = data.find(b"\n")
-            if data[:6] == b"data: ":
-                if end == len(data) - 2:
-                    return [(None, data[6:-2])]
-            elif (
-                data[:7] == b"event: "
-                and data[end + 1 : end + 7] == b"data: "
-                and data.find(b"\n", end + 7) == len(data) - 2
-            ):
-                return [(data[7:end].decode("utf-8", "replace"), data[end + 7 : -2])]
+        if self._idle and len(data) <= self._max_fast:
+            if data[-4:] == b"\r\n\r\n":
+                data = data.replace(b"\r\n", b"\n")
+            if data[-2:] == b"\n\n" and b"\r" not in data:
+                end = data.find(b"\n")
+                if data[:5] == b"data:":
+                    if end == len(data) - 2:
+                        return [(None, data[6 if data[5] == 32 else 5 : -2])]
+                elif (
+                    data[:7] == b"event: "
+                    and data[end + 1 : end + 7] == b"data: "
+                    and data.find(b"\n", end + 7) == len(data) - 2
+                ):
+                    return [(data[7:end].decode("utf-8", "replace"), data[end + 7 : -2])]
         if self.failure is not None:
             raise self.failure
         events = self._feed(data)
@@ -141,8 +139,8 @@ class SSEDecoder:
         tail = blocks.pop()
         bounded = len(data) <= self._max_fast
         for block in blocks:
-            if block[:6] == b"data: " and b"\n" not in block and bounded:
-                events.append((None, block[6:]))
+            if block[:5] == b"data:" and b"\n" not in block and bounded:
+                events.append((None, block[6 if block[5:6] == b" " else 5 :]))
                 continue
             if block[:7] == b"event: " and bounded:
                 name, _, rest = block.partition(b"\n")
