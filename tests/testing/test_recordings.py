@@ -27,6 +27,7 @@ from rejoinder.errors import (
 )
 from rejoinder.llm import ChatContext
 from rejoinder.llm.llm import LLM
+from rejoinder.providers import openai
 from rejoinder.testing import (
     Answer,
     Exchange,
@@ -203,6 +204,44 @@ async def test_a_key_is_nowhere(
     for text in shown:
         assert CANARY not in text
         assert "AKIACANARY4F1D8A7E9B" not in text
+
+
+CARRIERS: list[dict[str, Any]] = [
+    {"api_key": CANARY},
+    {"extra_headers": {"Ocp-Apim-Subscription-Key": CANARY}},
+    {"extra_headers": {"CF-Access-Client-Secret": CANARY}},
+    {"extra_headers": {"Cookie": f"session={CANARY}; a=b"}},
+    {"extra_query": {"subscription-key": CANARY}},
+    {"extra_query": {"sig": CANARY}},
+]
+
+
+@pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: str(*carrier.values()))
+async def test_errors_hide_whatever_carried_the_key(
+    carrier: dict[str, Any], tmp_path: Path
+) -> None:
+    """In the message, the body, the names of its members, the id, and half of it where a page was
+    cut; also in the recording."""
+    error = {"message": f"No: {CANARY}", CANARY: [CANARY], "param": {"key": f"<{CANARY}>"}}
+    page = f"<html>{'x' * 290}{CANARY}</html>"
+    answers = [
+        Exchange(status=400, headers={"x-request-id": f"r-{CANARY}"}, body=text.encode())
+        for text in (json.dumps({"error": error}), page)
+    ]
+    options = {"model": "m", "api_key": "another", "base_url": "https://host.test/v1", **carrier}
+    async with (
+        record(tmp_path, inner=ReplayTransport(answers)) as recording,
+        openai.LLM(**options, transport=recording) as llm,
+    ):
+        for _ in answers:
+            with pytest.raises(APIStatusError) as caught:
+                await say(llm)
+            shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
+            assert CANARY[:8] not in shown
+            assert "***" in shown
+    written = everything_in(tmp_path)
+    assert CANARY not in written
+    assert "No: XXXX" in written
 
 
 def make_exchange(tmp_path: Path, request: Request, answer: Exchange, **more: Any) -> str:

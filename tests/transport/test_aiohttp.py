@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gc
+import ipaddress
 import os
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -130,26 +132,27 @@ async def server() -> AsyncIterator[FaultServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1, with its key, that is its own authority."""
+def make_certificate(path: Path, *, days: int = 1, name: str = "127.0.0.1") -> Path:
+    """A certificate for `name`, with its key, that is its own authority and ends in `days`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
     now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(__import__("ipaddress").ip_address("127.0.0.1"))
+    try:
+        place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        place = x509.DNSName(name)
     made = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .not_valid_before(now - dt.timedelta(days=9))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([place]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    path = tmp_path_factory.mktemp("tls") / "loopback.pem"
     path.write_bytes(
         made.public_bytes(serialization.Encoding.PEM)
         + key.private_bytes(
@@ -161,8 +164,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls") / "loopback.pem")
+
+
 @pytest.fixture
 def tls(certificate: Path) -> ssl.SSLContext:
+    return server_context(certificate)
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     return context
@@ -941,8 +953,29 @@ async def test_errors_hold_no_credentials(
     assert_no_canary(caught.value)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nYour Key: Bearer %b\r\n\r\n",
+        b"You said Bearer %b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\nhello\r\n",
+        b"HTTP/1.1 307 X\r\nLocation: https://%b.invalid/\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["header", "status line", "chunk", "host"],
+)
+async def test_a_key_that_a_server_repeats_is_not_quoted(
+    transport: AiohttpTransport, answer: bytes
+) -> None:
+    async with raw_server(answering(answer.replace(b"%b", KEY.encode()))) as url:
+        with pytest.raises((APIConnectionError, WireError)) as caught:
+            await fetch(transport, post(url))
+    assert_no_canary(caught.value)
+
+
 async def test_a_request_does_not_show_its_headers() -> None:
-    assert KEY not in repr(post("http://host/", KEY.encode()))
+    assert repr(post(f"http://me:{KEY}@host/v1?key={KEY}", KEY.encode())) == (
+        "Request('POST', 'http://...@host/v1')"
+    )
 
 
 # -- redirects -----------------------------------------------------------------------------------
@@ -1009,6 +1042,39 @@ async def test_a_key_does_not_come_back_after_a_detour(
         status, _ = await fetch(transport, post(start))
     assert status == 200
     assert "authorization" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"X-Mine": KEY}},
+        {},
+    ],
+    ids=["authorization", "other", "auth"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_what_a_given_session_adds_goes_to_no_other_origin(
+    server: FaultServer, options: dict[str, Any]
+) -> None:
+    server.script(Fault.REDIRECT_AWAY)
+    options = options or {"auth": aiohttp.BasicAuth("me", KEY)}  # deprecated, and still there
+    async with aiohttp.ClientSession(**options) as session:
+        with pytest.raises(APIStatusError, match="would send its own header fields") as caught:
+            await AiohttpTransport(session).send(Request("POST", server.url + PATH, {}, b"{}"))
+    assert not server.elsewhere.requests
+    assert not caught.value.retryable
+    assert_no_canary(caught.value)
+
+
+async def test_a_given_session_that_adds_nothing_secret_is_led_on(server: FaultServer) -> None:
+    server.script(Fault.REDIRECT_AWAY)
+    async with aiohttp.ClientSession(headers={"User-Agent": "mine"}) as session:
+        status, _ = await fetch(AiohttpTransport(session), post(server.url + PATH))
+    assert status == 200
+    (request,) = server.elsewhere.requests
+    assert request.headers["user-agent"] == "mine"
+    assert KEY not in str(dict(request.headers))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
@@ -1213,9 +1279,53 @@ async def test_authorities_of_ones_own(tls: ssl.SSLContext, certificate: Path) -
             await transport.aclose()
 
 
+@pytest.mark.parametrize(
+    ("days", "name", "problem"),
+    [(-1, "127.0.0.1", "has expired"), (1, "other.test", "not valid for '127.0.0.1'")],
+)
+async def test_a_certificate_that_only_the_server_can_mend(
+    tmp_path: Path, days: int, name: str, problem: str
+) -> None:
+    path = make_certificate(tmp_path / "made.pem", days=days, name=name)
+    transport = AiohttpTransport(ssl=str(path))
+    async with FaultServer(ssl=server_context(path)) as server:
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send(post(server.url + PATH))
+        await transport.aclose()
+    assert problem in caught.value.message
+    assert "AiohttpTransport" not in caught.value.message  # no option of ours would help
+    assert not caught.value.retryable
+
+
+async def test_a_certificate_of_the_client(certificate: Path) -> None:
+    """A server that wants one refuses those without, and takes those with it."""
+    theirs = server_context(certificate)
+    theirs.load_verify_locations(certificate)
+    theirs.verify_mode = ssl.CERT_REQUIRED
+    ours = ssl.create_default_context(cafile=certificate)
+    ours.load_cert_chain(certificate)
+    async with FaultServer(ssl=theirs) as server:
+        nameless = AiohttpTransport(ssl=str(certificate))
+        with pytest.raises(APIConnectionError):
+            await fetch(nameless, post(server.url + PATH))
+        await nameless.aclose()
+        named = AiohttpTransport(ssl=ours)
+        status, _ = await fetch(named, post(server.url + PATH))
+        await named.aclose()
+    assert status == 200
+
+
 def test_a_file_of_authorities_that_is_missing() -> None:
     with pytest.raises(ConfigurationError, match="PEM"):
         AiohttpTransport(ssl="/nowhere/ca.pem")
+
+
+def test_options_of_a_wrong_type() -> None:
+    wrong: Any = 5
+    with pytest.raises(ConfigurationError, match="ssl: expected"):
+        AiohttpTransport(ssl=wrong)
+    with pytest.raises(ConfigurationError, match="proxy: expected"):
+        AiohttpTransport(proxy=wrong)
 
 
 async def test_tls_spoken_to_a_plain_server(transport: AiohttpTransport) -> None:

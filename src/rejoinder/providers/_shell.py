@@ -12,6 +12,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rejoinder._secrets import shown_url
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.transport.http import CLOSED
 from rejoinder.types import NotGiven, NotGivenOr
@@ -94,11 +95,12 @@ def check_base_url(
     text = url.strip() if isinstance(url, str) else ""
     if not _is_address(text):
         guess = f"http://{text}"
-        hint = f"; did you mean {guess!r}?" if text and "://" not in text else ""
+        hint = f"; did you mean {shown_url(guess)!r}?" if text and "://" not in text else ""
         if hint and not _is_address(guess):
             hint = ""
+        shown = shown_url(url) if isinstance(url, str) else url
         raise ConfigurationError(
-            f"{option}: expected an absolute URL like 'https://host/path', got {url!r}{hint}"
+            f"{option}: expected an absolute URL like 'https://host/path', got {shown!r}{hint}"
         )
     text = text.rstrip("/")
     for endpoint in endpoints:
@@ -187,7 +189,7 @@ def without_secrets(decode: DecodeError, *secrets: str | None) -> DecodeError:
 
     For secrets that only sign: they are in no header field, so nobody else knows what to hide.
     """
-    kept = [secret for secret in secrets if secret is not None and len(secret) >= 6]
+    kept = [secret for secret in secrets if secret is not None]
     if not kept:
         return decode
 
@@ -195,8 +197,7 @@ def without_secrets(decode: DecodeError, *secrets: str | None) -> DecodeError:
         from rejoinder.providers._stream import hide
 
         error = decode(status, headers, body)
-        for secret in kept:
-            hide(error, secret)
+        hide(error, kept)
         return error
 
     return decode_error

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
-from urllib.parse import parse_qsl, urlsplit
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.retry import retry_after_seconds
+from rejoinder._secrets import hidden, secrets_of
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request
@@ -123,7 +123,7 @@ class WireStream(LLMStream):
                 self._count_the_rest()
                 if isinstance(error, APIStatusError) and error.request_id is None:
                     error.request_id = request_id(response.headers)
-                _hide_secrets(error, request)
+                hide(error, secrets_of(request.url, request.headers))
                 raise
 
     async def _read(self, response: HttpResponse) -> None:
@@ -219,35 +219,22 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-_SECRET_FIELDS = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token")
-_SECRET_PARAMETERS = ("key", "api_key", "api-key", "access_token", "token")
+def hide(error: APIError, secrets: Sequence[str]) -> None:
+    """Take `secrets` out of the texts of `error`: servers quote the key they did not like, and
+    errors end up in logs."""
+    error.message = hidden(error.message, secrets)
+    error.args = (error.message,)
+    error.body = _without(secrets, error.body)
+    if isinstance(error, APIStatusError) and error.request_id is not None:
+        error.request_id = hidden(error.request_id, secrets)
 
 
-def _hide_secrets(error: APIError, request: Request) -> None:
-    """Servers quote the key they did not like, and errors end up in logs."""
-    for name, value in request.headers.items():
-        if name.lower() in _SECRET_FIELDS:
-            hide(error, value.rpartition(" ")[2])
-    if "?" in request.url:
-        for name, value in parse_qsl(urlsplit(request.url).query):
-            if name.lower() in _SECRET_PARAMETERS:
-                hide(error, value)
-
-
-def hide(error: APIError, secret: str) -> None:
-    """Take `secret` out of the texts of `error`, unless it is so short that it hides nothing."""
-    if len(secret) >= 6 and (secret in error.message or secret in repr(error.body)):
-        error.message = error.message.replace(secret, "***")
-        error.args = (error.message,)
-        error.body = _without(secret, error.body)
-
-
-def _without(secret: str, value: object) -> object:
+def _without(secrets: Sequence[str], value: object) -> object:
     if isinstance(value, str):
-        return value.replace(secret, "***")
+        return hidden(value, secrets)
     if isinstance(value, Mapping):
         entries = cast("Mapping[object, object]", value)
-        return {key: _without(secret, entry) for key, entry in entries.items()}
+        return {_without(secrets, key): _without(secrets, entry) for key, entry in entries.items()}
     if isinstance(value, (list, tuple)):
-        return [_without(secret, entry) for entry in cast("list[object]", value)]
+        return [_without(secrets, entry) for entry in cast("list[object]", value)]
     return value

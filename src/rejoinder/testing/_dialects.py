@@ -83,6 +83,10 @@ class Dialect(Protocol):
         """An event that announces an output and has none."""
         ...
 
+    def counting(self, usage: Usage) -> bytes:
+        """An event that counts tokens while the answer goes on, and holds no output."""
+        ...
+
     @property
     def unknown(self) -> bytes:
         """An event of a kind no client knows."""
@@ -177,23 +181,30 @@ class _Chat:
             for half in _halves(call.arguments):
                 part = {"index": index, "function": {"arguments": half}}
                 outputs.append(self._chunk({"tool_calls": [part]}))
-        tokens = {
+        finish = "tool_calls" if calls else "stop"
+        done = b"data: [DONE]\n\n"
+        if self._mistral:
+            last = [self._chunk({"content": ""}, finish, usage=self._tokens(usage))]
+        else:
+            last = [self._chunk({}, finish), self.counting(usage)]
+        return Rendered([self.nothing], outputs, [*last, done], [*last, done])
+
+    def _tokens(self, usage: Usage) -> dict[str, int]:
+        return {
             "prompt_tokens": usage.prompt,
             "completion_tokens": usage.completion,
             "total_tokens": usage.prompt + usage.completion,
         }
-        finish = "tool_calls" if calls else "stop"
-        done = b"data: [DONE]\n\n"
-        if self._mistral:
-            last = [self._chunk({"content": ""}, finish, usage=tokens)]
-        else:
-            tail: dict[str, Any] = {
+
+    def counting(self, usage: Usage) -> bytes:
+        return _sse(
+            {
                 "id": "chatcmpl-1",
                 "object": "chat.completion.chunk",
                 "choices": [],
+                "usage": self._tokens(usage),
             }
-            last = [self._chunk({}, finish), _sse({**tail, "usage": tokens})]
-        return Rendered([self.nothing], outputs, [*last, done], [*last, done])
+        )
 
     def error_event(self) -> bytes:
         error = {"message": "The server is overloaded", "type": "server_error", "code": 503}
@@ -323,18 +334,25 @@ class _Responses:
             item = {**item, "status": "completed", "arguments": call.arguments}
             outputs.append(self._event("response.output_item.done", output_index=index, item=item))
             items.append(item)
-        tokens = {
+        tokens = self._tokens(usage)
+        done = self._event(
+            "response.completed", response=self._response("completed", output=items, usage=tokens)
+        )
+        bare = self._event("response.completed", response=self._response("completed", usage=tokens))
+        return Rendered(opening, outputs, [*after, done], [bare])
+
+    def _tokens(self, usage: Usage) -> dict[str, Any]:
+        return {
             "input_tokens": usage.prompt,
             "input_tokens_details": {"cached_tokens": 0},
             "output_tokens": usage.completion,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage.prompt + usage.completion,
         }
-        done = self._event(
-            "response.completed", response=self._response("completed", output=items, usage=tokens)
-        )
-        bare = self._event("response.completed", response=self._response("completed", usage=tokens))
-        return Rendered(opening, outputs, [*after, done], [bare])
+
+    def counting(self, usage: Usage) -> bytes:
+        response = self._response("in_progress", usage=self._tokens(usage))
+        return self._event("response.in_progress", response=response)
 
     def error_event(self) -> bytes:
         error = {"code": "server_error", "message": "The server had an error"}
@@ -423,6 +441,11 @@ class _Anthropic:
         ]
         return Rendered(opening, outputs, closing + end, end)
 
+    def counting(self, usage: Usage) -> bytes:
+        nothing = {"stop_reason": None, "stop_sequence": None}
+        counts = {"output_tokens": usage.completion}
+        return self._event("message_delta", delta=nothing, usage=counts)
+
     def error_event(self) -> bytes:
         return self._event("error", error={"type": "overloaded_error", "message": "Overloaded"})
 
@@ -474,11 +497,6 @@ class _Google:
     def render(
         self, text: tuple[str, ...], calls: tuple[Call, ...], thinking: str, usage: Usage
     ) -> Rendered:
-        tokens = {
-            "promptTokenCount": usage.prompt,
-            "candidatesTokenCount": usage.completion,
-            "totalTokenCount": usage.prompt + usage.completion,
-        }
         outputs: list[dict[str, Any]] = []
         if thinking:
             outputs.append(self._answer([{"text": thinking, "thought": True}]))
@@ -487,12 +505,29 @@ class _Google:
             self._answer([{"functionCall": {"name": c.name, "args": json.loads(c.arguments)}}])
             for c in calls
         ]
-        last = {**self._answer([{"text": ""}], finishReason="STOP"), "usageMetadata": tokens}
+        last = self._answer([{"text": ""}], finishReason="STOP")
+        last["usageMetadata"] = self._tokens(usage)
         return Rendered(
             [self.nothing],
             [self._event(output) for output in outputs],
             [self._event(last)],
             [self._event(last)],
+        )
+
+    def _tokens(self, usage: Usage) -> dict[str, int]:
+        return {
+            "promptTokenCount": usage.prompt,
+            "candidatesTokenCount": usage.completion,
+            "totalTokenCount": usage.prompt + usage.completion,
+        }
+
+    def counting(self, usage: Usage) -> bytes:
+        return self._event(
+            {
+                "usageMetadata": self._tokens(usage),
+                "modelVersion": "scripted-model",
+                "responseId": "resp-1",
+            }
         )
 
     def error_event(self) -> bytes:
@@ -572,18 +607,21 @@ class _Bedrock:
             ]
             outputs.append(self._event("contentBlockStop", {"contentBlockIndex": index}))
             index += 1
+        end = [
+            self._event("messageStop", {"stopReason": "tool_use" if calls else "end_turn"}),
+            self.counting(usage),
+        ]
+        return Rendered(
+            [self._event("messageStart", {"role": "assistant"})], outputs, closing + end, end
+        )
+
+    def counting(self, usage: Usage) -> bytes:
         tokens = {
             "inputTokens": usage.prompt,
             "outputTokens": usage.completion,
             "totalTokens": usage.prompt + usage.completion,
         }
-        end = [
-            self._event("messageStop", {"stopReason": "tool_use" if calls else "end_turn"}),
-            self._event("metadata", {"metrics": {"latencyMs": 5}, "usage": tokens}),
-        ]
-        return Rendered(
-            [self._event("messageStart", {"role": "assistant"})], outputs, closing + end, end
-        )
+        return self._event("metadata", {"metrics": {"latencyMs": 5}, "usage": tokens})
 
     def error_event(self) -> bytes:
         return self._frame(
@@ -616,6 +654,9 @@ class _AnthropicOnBedrock(_Bedrock):
         self.nothing = self._wrapped(self.inner.nothing)
         self.unknown = self._wrapped(self.inner.unknown)
         self.broken = self._wrapped(self.inner.broken)
+
+    def counting(self, usage: Usage) -> bytes:
+        return self._wrapped(self.inner.counting(usage))
 
     def _wrapped(self, event: bytes) -> bytes:
         data = event.partition(b"data: ")[2].rstrip()

@@ -118,6 +118,8 @@ class Fault(StrEnum):
     """Some text, then keep-alives for ever."""
     ROLE_ONLY_FOR_EVER = "role_only_for_ever"
     """Events that announce an output and hold none, for ever."""
+    USAGE_ONLY_FOR_EVER = "usage_only_for_ever"
+    """Events that count tokens and hold no output, for ever."""
 
     CLOSE_BEFORE_HEADERS = "close_before_headers"
     """The connection is closed instead of an answer."""
@@ -270,6 +272,7 @@ OUTCOMES: Final[Mapping[Fault, Outcome]] = {
     Fault.KEEP_ALIVES_FOR_EVER: _LATE,
     Fault.KEEP_ALIVES_MID_STREAM: _LATE_TEXT,
     Fault.ROLE_ONLY_FOR_EVER: _LATE,
+    Fault.USAGE_ONLY_FOR_EVER: _LATE,
     Fault.CLOSE_BEFORE_HEADERS: _LOST,
     Fault.RESET_BEFORE_HEADERS: _LOST,
     Fault.RESET_BEFORE_OUTPUT: _LOST,
@@ -602,6 +605,10 @@ class _Exchange:
                 await self._head()
                 await self._events(parts.opening)
                 return await self._for_ever(self.dialect.nothing, event=True)
+            case Fault.USAGE_ONLY_FOR_EVER:
+                await self._head()
+                await self._events(parts.opening)
+                return await self._for_ever(self.dialect.counting(answer.usage), event=True)
             case Fault.CLOSE_BEFORE_HEADERS:
                 return await self._close()
             case Fault.RESET_BEFORE_HEADERS:

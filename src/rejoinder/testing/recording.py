@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 from zlib import crc32
 
+from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name, secrets_of
 from rejoinder.errors import APIError
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request
 
@@ -53,9 +54,6 @@ _RESPONSE_PREFIXES: Final = (
     "x-should-retry",
 )
 _QUERY_NAMES: Final = frozenset({"alt", "api-version", "beta", "model"})
-_SECRET_NAME: Final = re.compile(
-    r"auth|key|token|secret|cookie|session|signature|credential|password", re.IGNORECASE
-)
 _KNOWN_SECRETS: Final = re.compile(
     rb"sk-[A-Za-z0-9_\-]{16,}"  # OpenAI, Anthropic, OpenRouter, DeepSeek
     rb"|(?:gsk|xai|hf|pplx|r8|fw|csk|nvapi|ghp|gho|github_pat)[_-][A-Za-z0-9_\-]{16,}"
@@ -64,7 +62,6 @@ _KNOWN_SECRETS: Final = re.compile(
     rb"|eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"  # a signed token
     rb"|(?i:bearer)(?:\s|%20)+[A-Za-z0-9_\-.=+/]{16,}"
 )
-_MIN_SECRET: Final = 6  # shorter strings occur in texts by chance
 _U32: Final = struct.Struct("!I")
 
 
@@ -410,19 +407,17 @@ class _Cleaner:
     """Removes from anything what the request and the answer showed to be secret."""
 
     def __init__(self, request: Request, answer: Mapping[str, str], secrets: Sequence[str]) -> None:
-        found = set(secrets)
-        for headers in (request.headers, answer):
-            for name, value in headers.items():
-                if _SECRET_NAME.search(name) and not name.lower().startswith("x-ratelimit"):
-                    found |= _parts(value)
-        parts = urllib.parse.urlsplit(request.url)
-        found |= {text for text in (parts.username, parts.password) if text}
-        for name, value in urllib.parse.parse_qsl(parts.query):
+        found = {*secrets, *secrets_of(request.url, request.headers)}
+        for name, value in answer.items():
+            if is_secret_name(name) and not name.lower().startswith("x-ratelimit"):
+                found |= credentials(value)
+        # Here nobody has to understand the error: every parameter may be somebody's secret.
+        for name, value in urllib.parse.parse_qsl(urllib.parse.urlsplit(request.url).query):
             if name not in _QUERY_NAMES:
                 found.add(value)
         forms: set[bytes] = set()
         for text in found:
-            if len(text) >= _MIN_SECRET:
+            if len(text) >= MIN_SECRET:
                 forms.add(text.encode())
                 forms.add(urllib.parse.quote(text, safe="").encode())
                 forms.add(json.dumps(text)[1:-1].encode())
@@ -458,24 +453,6 @@ class _Cleaner:
         place = parts.netloc.rpartition("@")[2]
         encoded = urllib.parse.urlencode(query, safe="[]")
         return self.text(urllib.parse.urlunsplit((parts.scheme, place, parts.path, encoded, "")))
-
-
-def _parts(value: str) -> set[str]:
-    """What could be secret in a credential: all of it, its words, and what Basic hides."""
-    parts = {value.strip()}
-    for word in re.split(r"[\s,;=/&]+", value):
-        if len(word) >= 16:
-            parts.add(word)
-    scheme, _, rest = value.strip().partition(" ")
-    if rest:
-        parts.add(rest.strip())
-        if scheme.lower() == "basic":
-            try:
-                user, _, password = base64.b64decode(rest).decode().partition(":")
-                parts |= {user, password}
-            except ValueError:
-                pass
-    return parts
 
 
 def _with_checksums(data: bytes, original: bytes) -> bytes:

@@ -8,7 +8,8 @@ What is decided here:
 - No cookies, no credentials from netrc, no deadline but the one for connecting: silence is judged
   by the caller, who knows what counts as an answer.
 - Redirects are followed for 307 and 308 only. To another origin go the body and a few harmless
-  header fields, never a key; from https to http goes nothing.
+  header fields, never a key; from https to http goes nothing. A session of the user's own that adds
+  header fields to every request is not led to another origin at all.
 - A request is sent once. When a pooled connection turns out to be dead, the request may have been
   read (and billed) before it died, so sending it again is left to the caller's visible retry, whose
   first pause is 0.1 s. Connections that the server closed in order are noticed at once and are
@@ -39,6 +40,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from rejoinder.__about__ import __version__
+from rejoinder._secrets import hidden, secrets_of, shown_url
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -141,7 +143,7 @@ class AiohttpTransport:
             raw = await self._exchange(pool, request, url, headers)
             location = raw.headers.get("Location") if raw.status in _REDIRECTS else None
             if not location:
-                return _Response(raw, pool, url)
+                return _Response(raw, pool, url, request)
             _abandon(raw)
             target = _redirect(request.method, raw.status, url, location)
             redirects += 1
@@ -153,6 +155,14 @@ class AiohttpTransport:
                     retryable=False,
                 )
             if target.origin() != url.origin():
+                if not pool.owned and _adds_fields(pool.session):
+                    raise APIStatusError(
+                        f"{request.method} {_origin(url)} was redirected to {_origin(target)}, and "
+                        "the given aiohttp.ClientSession would send its own header fields or "
+                        "`auth` there too; set `base_url` to the address the server names",
+                        status_code=raw.status,
+                        retryable=False,
+                    )
                 headers = {k: v for k, v in headers.items() if k.lower() in _FOR_STRANGERS}
             url = target
 
@@ -226,7 +236,8 @@ class AiohttpTransport:
                 raise
             error = caught
         # Outside the handler, so that no __context__ leads to what may hold keys.
-        raise _translate(error, request, url, pool, proxy) from _clean(error)
+        told = _translate(error, request, url, pool, proxy)
+        raise _discreet(told, request) from _clean(error, request)
 
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
@@ -401,9 +412,12 @@ _CLOSING: Final[set[asyncio.Task[None]]] = set()
 class _Response:
     """An `HttpResponse`."""
 
-    __slots__ = ("_content", "_headers", "_pool", "_raw", "_url", "status")
+    __slots__ = ("_content", "_headers", "_pool", "_raw", "_request", "_url", "status")
 
-    def __init__(self, raw: aiohttp.ClientResponse, pool: _Pool, url: URL) -> None:
+    def __init__(
+        self, raw: aiohttp.ClientResponse, pool: _Pool, url: URL, request: Request
+    ) -> None:
+        self._request = request
         self.status = raw.status
         self._raw = raw
         self._content = raw.content
@@ -430,7 +444,7 @@ class _Response:
             if rest:
                 return rest  # what came before the error; the error comes again
             error = caught
-        raise self._broken(error) from _clean(error)
+        raise self._broken(error) from _clean(error, self._request)
 
     async def read_all(self, limit: int = 1 << 20) -> bytes:
         parts: list[bytes] = []
@@ -514,7 +528,7 @@ def _abandon(raw: aiohttp.ClientResponse) -> None:
 
 @lru_cache(maxsize=256)
 def _parse_url(text: str) -> URL:
-    shown = text.partition("?")[0][:200]
+    shown = shown_url(text)[:200]
     if not text.isprintable() or " " in text:
         raise ConfigurationError("a URL holds white space or control characters; check `base_url`")
     try:
@@ -522,18 +536,13 @@ def _parse_url(text: str) -> URL:
         url = URL(text, encoded=text.isascii())
         host, _ = url.raw_host, url.port
     except ValueError as error:
-        raise ConfigurationError(f"not a URL: {_no_user(shown)!r}") from error
+        raise ConfigurationError(f"not a URL: {shown!r}") from error
     if url.scheme not in ("http", "https") or not host:
         raise ConfigurationError(
             f"expected a URL that starts with https:// or http:// and names a host, "
-            f"got {_no_user(shown)!r}; check `base_url`"
+            f"got {shown!r}; check `base_url`"
         )
     return url
-
-
-def _no_user(text: str) -> str:
-    head, at, tail = text.rpartition("@")
-    return f"{head.partition('://')[0]}://...@{tail}" if at else text
 
 
 def _origin(url: URL) -> str:
@@ -571,6 +580,13 @@ def _refuse_value(name: str, value: object) -> None:
     )
 
 
+def _adds_fields(session: aiohttp.ClientSession) -> bool:
+    """Whether `session` puts into every request what a stranger should not see."""
+    if getattr(session, "auth", None) is not None:
+        return True
+    return any(name.lower() not in _FOR_STRANGERS for name in session.headers)
+
+
 def _redirect(method: str, status: int, url: URL, location: str) -> URL:
     try:
         target = url.join(URL(location, encoded=location.isascii()))
@@ -599,6 +615,10 @@ class _Proxy:
     __slots__ = ("headers", "url")
 
     def __init__(self, text: str, source: str) -> None:
+        if not isinstance(cast("object", text), str):
+            raise ConfigurationError(
+                f"{source}: expected the URL of a proxy, got {type(cast('object', text)).__name__}"
+            )
         if "://" not in text:
             text = f"http://{text}"
         try:
@@ -646,6 +666,11 @@ def _tls(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext | 
             raise ConfigurationError(
                 f"ssl={option!r}: expected a file with PEM certificates: {error}"
             ) from error
+    if not isinstance(cast("object", option), (bool, ssl_module.SSLContext)):
+        raise ConfigurationError(
+            "ssl: expected True, False, an ssl.SSLContext or the path of a PEM file, got "
+            f"{type(cast('object', option)).__name__}"
+        )
     return option
 
 
@@ -671,8 +696,7 @@ def _translate(
         return APIConnectionError(f"{place}: cannot connect to {via}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl_module.CertificateError):
         return APIConnectionError(
-            f"{place}: the server's certificate is not trusted; see the `ssl` argument of "
-            "AiohttpTransport for authorities of your own",
+            f"{place}: the server's certificate is not trusted: {_certificate_problem(error)}",
             retryable=False,
         )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -701,13 +725,44 @@ def _translate(
     return APIConnectionError(f"{place}: the connection broke before an answer")
 
 
+_OF_THE_SERVER: Final = frozenset({9, 10, 62, 64})
+"""OpenSSL's numbers for what only the server can mend: dates, and names or addresses that differ."""
+
+
+def _certificate_problem(error: Exception) -> str:
+    reason = getattr(error, "certificate_error", error)
+    problem = str(getattr(reason, "verify_message", "") or reason).rstrip(".")
+    if getattr(reason, "verify_code", 0) in _OF_THE_SERVER:
+        return problem
+    return f"{problem}; the `ssl` argument of AiohttpTransport takes authorities of your own"
+
+
 def _parse_problem(error: Exception) -> str:
     message = getattr(error, "message", "") or type(error).__name__
     return " ".join(str(message).split())[:200]
 
 
-def _clean(error: Exception) -> BaseException | None:
+def _discreet(
+    error: APIError | ConfigurationError, request: Request
+) -> APIError | ConfigurationError:
+    """`error`, without credentials that a server repeated in what was no answer."""
+    if isinstance(error, APIError):
+        error.message = hidden(error.message, secrets_of(request.url, request.headers))
+        error.args = (error.message,)
+    return error
+
+
+def _clean(error: Exception, request: Request) -> BaseException | None:
     """`error` as a cause that can be shown: those that hold a request or a URL are replaced."""
+    cause = _plain(error)
+    if cause is not None:
+        shown = f"{cause} {cause!r}"
+        if any(secret in shown for secret in secrets_of(request.url, request.headers)):
+            return None  # a server repeated them in bytes that aiohttp quotes
+    return cause
+
+
+def _plain(error: Exception) -> BaseException | None:
     if isinstance(error, aiohttp.ClientResponseError):
         # Its arguments hold the request with all header fields. What it says is in our message.
         return error.__cause__

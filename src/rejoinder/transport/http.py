@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from rejoinder._secrets import shown_url
+
 __all__ = ["HttpResponse", "HttpTransport", "Request"]
 
 CLOSED: Final = (
@@ -21,14 +23,20 @@ CLOSED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, complete: the URL with its query, the headers with their credentials."""
+    """One HTTP request, complete: the URL with its query, the headers with their credentials.
+
+    Its `repr` shows neither.
+    """
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes | None = None
     connect_timeout: float | None = None
     """Seconds for name look-up, TCP and TLS. ``None``: no limit of its own."""
+
+    def __repr__(self) -> str:
+        return f"Request({self.method!r}, {shown_url(self.url)!r})"
 
 
 class HttpResponse(Protocol):

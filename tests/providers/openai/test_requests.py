@@ -735,9 +735,26 @@ async def test_letta() -> None:
 # -- addresses, keys, patience --------------------------------------------------------------------
 
 
-def test_a_missing_key_is_named() -> None:
+@pytest.mark.parametrize("blank", [None, "", " \n"])
+def test_a_missing_key_is_named(blank: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if blank is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", blank)
+        monkeypatch.setenv("OPENAI_BASE_URL", blank)
+        with pytest.raises(ValueError, match="OPENAI_API_KEY"):
+            openai.LLM(api_key=blank)
     with pytest.raises(ValueError, match="OPENAI_API_KEY"):
         openai.LLM()
+
+
+async def test_white_space_around_what_comes_from_files_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "file-key\n")
+    monkeypatch.setenv("OPENAI_BASE_URL", " https://proxy.example/v1/\n")
+    llm = openai.LLM()
+    assert (llm._access.key, llm._access.base_url) == ("file-key", "https://proxy.example/v1/")
+    request = await sent(gpt(api_key=lambda: "asked\n"))
+    assert request.headers["authorization"] == "Bearer asked"
 
 
 async def test_a_server_of_ones_own_may_need_no_key() -> None:
@@ -806,8 +823,26 @@ async def test_a_client_of_the_vendor_gives_its_address_and_key() -> None:
 
 
 def test_secrets_do_not_show() -> None:
-    llm = openai.LLM(api_key="canary-key", extra_headers={"X-Secret": "canary-header"})
+    llm = openai.LLM(
+        api_key="canary-key",
+        base_url="https://me:canary-password@host.example/v1?key=canary-query",
+        extra_headers={"X-Secret": "canary-header"},
+        extra_query={"sig": "canary-parameter"},
+    )
     assert "canary" not in repr(llm) + repr(llm._access) + repr(llm._opts)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "htp://me:canary@host/v1", "https://me:canary@host:99999/v1", "me:canary@host",
+        "https://host/v1 ?key=canary", "host?key=canary",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_used_shows_no_secret(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url: expected") as caught:
+        openai.LLM(api_key="k", base_url=url)
+    assert "canary" not in str(caught.value)
 
 
 class Patience:

@@ -7,14 +7,13 @@ the environment is read when an `LLM` is made, and never later.
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._shell import check_base_url
+from rejoinder.providers._shell import check_base_url, environment
 from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.types import NotGivenOr, is_given
 
@@ -39,19 +38,19 @@ Secret: TypeAlias = str | Callable[[], str | Awaitable[str]]
 class Access:
     """Where a server is and how it wants to be asked."""
 
-    base_url: str
+    base_url: str = field(repr=False)
     key: Secret | None = field(default=None, repr=False)
     key_header: str = "Authorization"
     """``Authorization`` carries the key after ``Bearer``, any other field bare."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    query: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[str]) -> Access:
     ours = host is HOSTS["openai"]
     url = base_url if is_given(base_url) and base_url else None
     if url is None and ours:
-        url = os.environ.get("OPENAI_BASE_URL")
+        url = environment("OPENAI_BASE_URL")
     elsewhere = url is not None and checked_url(url).netloc != checked_url(host.base_url).netloc
     key: Secret | None = api_key if is_given(api_key) and api_key else None
     if key is not None and not isinstance(key, str) and not callable(cast("object", key)):
@@ -59,16 +58,18 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
             "api_key: expected a text, or a function that gives one, got "
             f"{type(cast('object', key)).__name__}"
         )
+    if isinstance(key, str):
+        key = key.strip() or None
     if key is None and host.key_env:
-        key = os.environ.get(host.key_env) or None
+        key = environment(host.key_env)
         if key is None and not (ours and elsewhere):
             raise ConfigurationError(
                 f"{host.name}: no API key; pass api_key= or set {host.key_env}"
             )
     return Access(
         base_url=url or host.base_url,
-        key=key.strip() if isinstance(key, str) else key,
-        headers=_organisation(os.environ.get("OPENAI_ORG_ID"), os.environ.get("OPENAI_PROJECT_ID"))
+        key=key,
+        headers=_organisation(environment("OPENAI_ORG_ID"), environment("OPENAI_PROJECT_ID"))
         if ours and not elsewhere
         else {},
     )
@@ -128,6 +129,8 @@ async def ask(secret: Callable[[], str | Awaitable[str]]) -> str:
     found = secret()
     if inspect.isawaitable(found):
         found = await found
+    if isinstance(found, str):
+        found = found.strip()  # what is read from a file ends with a line break
     if not isinstance(found, str) or not found:
         raise ConfigurationError(
             f"the function that gives the key or token returned {type(found).__name__}, "
@@ -188,9 +191,9 @@ def access_of_azure(
     Raises:
         ConfigurationError: no endpoint, no version, or neither key nor token.
     """
-    version = version or os.environ.get("OPENAI_API_VERSION")
+    version = version or environment("OPENAI_API_VERSION")
     if base_url is None:
-        endpoint = endpoint or os.environ.get("AZURE_OPENAI_ENDPOINT")
+        endpoint = endpoint or environment("AZURE_OPENAI_ENDPOINT")
         if not endpoint:
             raise ConfigurationError(
                 "Azure OpenAI: no address; pass azure_endpoint= (or base_url=) "
@@ -202,8 +205,8 @@ def access_of_azure(
         raise ConfigurationError(
             "Azure OpenAI: no version; pass api_version= or set OPENAI_API_VERSION"
         )
-    key = key or (None if token else os.environ.get("AZURE_OPENAI_API_KEY"))
-    token = token or (None if key else os.environ.get("AZURE_OPENAI_AD_TOKEN"))
+    key = key or (None if token else environment("AZURE_OPENAI_API_KEY"))
+    token = token or (None if key else environment("AZURE_OPENAI_AD_TOKEN"))
     if not key and not token:
         raise ConfigurationError(
             "Azure OpenAI: no credentials; pass api_key=, azure_ad_token= or "
@@ -214,8 +217,8 @@ def access_of_azure(
         key=token or key,
         key_header="Authorization" if token else "api-key",
         headers=_organisation(
-            organization or os.environ.get("OPENAI_ORG_ID"),
-            project or os.environ.get("OPENAI_PROJECT_ID"),
+            organization or environment("OPENAI_ORG_ID"),
+            project or environment("OPENAI_PROJECT_ID"),
         ),
         query={"api-version": version} if version else {},
     )

@@ -103,7 +103,7 @@ class Options:
     verbosity: NotGivenOr[Verbosity] = NOT_GIVEN
     extra_body: NotGivenOr[dict[str, Any]] = NOT_GIVEN
     extra_headers: NotGivenOr[dict[str, str]] = field(default=NOT_GIVEN, repr=False)
-    extra_query: NotGivenOr[dict[str, str]] = NOT_GIVEN
+    extra_query: NotGivenOr[dict[str, str]] = field(default=NOT_GIVEN, repr=False)
 
 
 _NOT_FIELDS = frozenset({"tool_choice", "extra_body", "extra_headers", "extra_query"})
