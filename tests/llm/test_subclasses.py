@@ -262,6 +262,29 @@ async def test_a_deadline_that_the_attempt_swallows_is_still_a_deadline(
 
 
 @pytest.mark.looptime
+async def test_an_attempt_that_swallows_a_deadline_once_is_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tries: list[int] = []
+
+    async def attempt(stream: LLMStream) -> None:
+        tries.append(1)
+        if len(tries) == 2:
+            stream._event_ch.send_nowait(text("ok"))
+            return
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1000)
+
+    llm = Model(running(attempt))
+    assert await read(llm.chat(conn_options=SEVERAL)) == ("ok", None)
+    assert [event.recoverable for event in llm.errors] == [True]
+    assert "left behind" not in caplog.text
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize("attempt", [says_goodbye, calls_it_a_failure])
 async def test_closing_is_not_mistaken_for_a_failure_or_a_whole_reply(
     attempt: Callable[[LLMStream], Awaitable[None]], caplog: pytest.LogCaptureFixture

@@ -399,6 +399,7 @@ class LLMStream(ABC):
                 _CLOSE_TIMEOUT,
             )
             self._event_ch.close()
+            task.cancel()  # for those who look whether anybody still listens
 
     async def __aenter__(self) -> Self:
         if self._task is None:
@@ -750,16 +751,17 @@ class _Watch:
         else:
             self._due = due
             self._cancel()
-            self._handle = self._loop.call_later(_CLOSE_TIMEOUT, self._insist)
 
     def _cancel(self) -> None:
+        self._handle = None
+        if self._cancels < 2:
+            # The second time for those who took no notice, or clean up without end.
+            self._handle = self._loop.call_later(_CLOSE_TIMEOUT / 2, self._cancel)
+        else:
+            # The third time for those who look whether anybody still listens.
+            self._stream._abandon(APITimeoutError(f"{self._stream._llm.label}: {self._due}"))
         self._cancels += 1
         self._task.cancel()
-
-    def _insist(self) -> None:
-        self._handle = None
-        self._stream._abandon(APITimeoutError(f"{self._stream._llm.label}: {self._due}"))
-        self._cancel()
 
     def _arm(self, at: float) -> None:
         self._handle = None if at == float("inf") else self._loop.call_at(at, self._look)
