@@ -649,6 +649,42 @@ async def test_a_failure_around_a_tool_is_an_answer_too(
     assert "no tracing today" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["async", "sync", "thread"])
+@pytest.mark.parametrize(
+    "error",
+    [StopIteration, StopAsyncIteration, GeneratorExit, SystemExit, asyncio.CancelledError],
+)
+async def test_whatever_a_tool_raises_is_an_answer(kind: str, error: type[BaseException]) -> None:
+    """Some of these mean something to generators, futures or tasks on their way up."""
+
+    def raises() -> None:
+        raise error
+
+    async def raises_later() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    tool = function_tool(
+        raises_later if kind == "async" else raises, name="raises", threaded=kind == "thread"
+    )
+    context = question()
+    llm = ScriptedLLM([calls("raises")], [text("sorry")])
+    async with asyncio.timeout(10):
+        done = await run_turn(llm, context, tools=[tool]).collect()
+    assert done.text == "sorry"
+    assert "internal error" in outputs(context)[0]
+
+
+async def test_a_thread_may_hand_over_something_to_wait_for() -> None:
+    async def later() -> str:
+        return "now"
+
+    tool = function_tool(lambda: later(), name="ask", threaded=True)
+    context = question()
+    await run_turn(ScriptedLLM([calls("ask")], [text("ok")]), context, tools=[tool]).collect()
+    assert outputs(context) == ["now"]
+
+
 async def test_arguments_of_absurd_depth() -> None:
     context = question()
     deep = '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"

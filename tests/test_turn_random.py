@@ -120,7 +120,7 @@ class Tools:
 
 
 NAMES = ["quick", "plain", "slow", "strange", "raises", "breaks", "hangs", "stubborn", "pay"]
-NAMES += ["fence", "unknown", 'quick:{"a', "quick", "pay"]
+NAMES += ["fence", "unknown", 'quick:{"a', "quick", "pay", "pay", "fence"]
 
 called = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda names: calls(*names))
 spoken = st.sampled_from([text("a"), text(" b"), text(" "), usage(1), usage(2)])

@@ -567,6 +567,7 @@ class Turn:
             exception = error
             run.answer(OUR_FAILURE, is_error=True)
             if not isinstance(error, Exception):
+                self._finished(run, error)
                 raise
             logger.exception("running the tool %r failed", run.call.name)
         else:

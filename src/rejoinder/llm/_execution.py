@@ -146,11 +146,24 @@ async def _call(
     tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, threaded: bool
 ) -> Any:
     if threaded:
-        return await asyncio.to_thread(tool, *args, **kwargs)
-    value = tool(*args, **kwargs)
+        value, error = await asyncio.to_thread(_outcome, tool, args, kwargs)
+        if error is not None:
+            raise error
+    else:
+        value = tool(*args, **kwargs)
     if inspect.isawaitable(value):
         return await value
     return value
+
+
+def _outcome(
+    tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    # A future takes no StopIteration: raised in a thread, it would be waited for for ever.
+    try:
+        return tool(*args, **kwargs), None
+    except BaseException as error:
+        return None, error
 
 
 class _TimeUpError(TimeoutError):
