@@ -6,8 +6,10 @@ import base64
 import copy
 import json
 import pickle
+import re
 import subprocess
 import sys
+import types
 from array import array
 from typing import Any
 
@@ -24,6 +26,7 @@ from rejoinder.media import (
     VideoBufferType,
     VideoFrame,
     audio_bytes,
+    picture_fault,
     same_frame,
     to_audio_frame,
     to_video_frame,
@@ -68,6 +71,51 @@ def test_buffer_types_are_livekits() -> None:
     assert ours.items() <= theirs.items()
     for type in (4, "RGB24", VideoBufferType.RGB24, rtc.VideoBufferType.RGB24):
         assert VideoFrame(1, 1, type, b"abc").type is VideoBufferType.RGB24
+
+
+@pytest.mark.parametrize("wrong", [-1, "16000", 16000.5, True, None])
+def test_numbers_that_are_none(wrong: Any) -> None:
+    told = rf"expected a whole number of at least \d, got {re.escape(repr(wrong))}"
+    for at, name in enumerate(("sample_rate", "num_channels", "samples_per_channel")):
+        numbers = [16000, 2, 2]
+        numbers[at] = wrong
+        with pytest.raises(ValueError, match=rf"AudioFrame\.{name}: {told}"):
+            AudioFrame(SOUND, *numbers)
+    for name in ("width", "height"):
+        size = {"width": 2, "height": 2, name: wrong}
+        with pytest.raises(ValueError, match=rf"VideoFrame\.{name}: {told}"):
+            VideoFrame(**size, type="RGBA", data=PIXELS)
+
+
+def test_nothing_at_all() -> None:
+    for numbers in ((0, 1, 1), (1, 0, 1)):
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            AudioFrame(b"\0\0", *numbers)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        VideoFrame(0, 1, "RGBA", b"")
+    assert AudioFrame(b"", 16000, 1, 0).duration == 0
+
+
+@pytest.mark.parametrize("wrong", ["text", 8, None])
+def test_data_that_is_none(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"AudioFrame\.data: expected bytes, got"):
+        AudioFrame(wrong, 16000, 1, 1)
+    with pytest.raises(TypeError, match=r"VideoFrame\.data: expected bytes, got"):
+        VideoFrame(1, 1, "RGBA", wrong)
+
+
+def test_what_holds_no_picture() -> None:
+    whole = VideoFrame(2, 2, "RGBA", PIXELS)
+    assert picture_fault(whole) == ""
+    assert picture_fault(rtc.VideoFrame(2, 2, rtc.VideoBufferType.RGBA, PIXELS)) == ""
+    for change, told in (
+        ({"data": PIXELS[:-1]}, "expected 16 bytes, got 15"),
+        ({"width": 0}, "at least 1"),
+        ({"type": 99}, "expected one of RGBA"),
+        ({"data": None}, "bytes-like"),
+    ):
+        shape = {"width": 2, "height": 2, "type": 0, "data": PIXELS, **change}
+        assert told in picture_fault(types.SimpleNamespace(**shape))
 
 
 @pytest.mark.parametrize("data", [b"\0" * 6, b"\0" * 9])

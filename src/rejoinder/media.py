@@ -12,7 +12,8 @@ import binascii
 from array import array
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, Protocol, TypeAlias, cast
+from operator import index
+from typing import Any, Protocol, SupportsIndex, TypeAlias, cast
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -24,6 +25,7 @@ __all__ = [
     "VideoFrame",
     "VideoFrameLike",
     "audio_bytes",
+    "picture_fault",
     "same_frame",
     "to_audio_frame",
     "to_video_frame",
@@ -86,7 +88,8 @@ class AudioFrame:
         samples_per_channel: how many moments the frame holds.
 
     Raises:
-        ValueError: `data` is too short, or half a sample too long.
+        ValueError: a number is none or too small, or `data` is too short or half a sample too long.
+        TypeError: `data` is no bytes.
     """
 
     __slots__ = ("_data", "_num_channels", "_sample_rate", "_samples_per_channel")
@@ -94,10 +97,10 @@ class AudioFrame:
     def __init__(
         self, data: Buffer, sample_rate: int, num_channels: int, samples_per_channel: int
     ) -> None:
-        self._data = bytes(data)
-        self._sample_rate = sample_rate
-        self._num_channels = num_channels
-        self._samples_per_channel = samples_per_channel
+        self._data = _bytes(data, "AudioFrame")
+        self._sample_rate = _whole(sample_rate, "AudioFrame.sample_rate", 1)
+        self._num_channels = _whole(num_channels, "AudioFrame.num_channels", 1)
+        self._samples_per_channel = _whole(samples_per_channel, "AudioFrame.samples_per_channel", 0)
         needed = num_channels * samples_per_channel * _SAMPLE_SIZE
         if len(self._data) < needed or len(self._data) % _SAMPLE_SIZE:
             raise ValueError(
@@ -187,7 +190,8 @@ class VideoFrame:
         data: the planes one after another, without padding; it is copied.
 
     Raises:
-        ValueError: `type` is not known, or `data` is too short for it.
+        ValueError: a size is none, `type` is not known, or `data` is too short for it.
+        TypeError: `data` is no bytes.
     """
 
     __slots__ = ("_data", "_height", "_type", "_width")
@@ -195,10 +199,10 @@ class VideoFrame:
     def __init__(
         self, width: int, height: int, type: VideoBufferType | str | int, data: Buffer
     ) -> None:
-        self._width = width
-        self._height = height
+        self._width = _whole(width, "VideoFrame.width", 1)
+        self._height = _whole(height, "VideoFrame.height", 1)
         self._type = _buffer_type(type)
-        self._data = bytes(data)
+        self._data = _bytes(data, "VideoFrame")
         needed = _buffer_size(self._type, width, height)
         if len(self._data) < needed:
             raise ValueError(
@@ -282,10 +286,9 @@ def to_audio_frame(value: Any) -> AudioFrameLike:
         )
         return AudioFrame(
             _decoded(fields["data"], "AudioFrame"),
-            *(
-                _number(fields, "AudioFrame", key)
-                for key in ("sample_rate", "num_channels", "samples_per_channel")
-            ),
+            fields["sample_rate"],
+            fields["num_channels"],
+            fields["samples_per_channel"],
         )
     if _has(value, "planes", "layout", "samples", "sample_rate", "format"):
         return _from_pyav_audio(value)
@@ -309,8 +312,8 @@ def to_video_frame(value: Any) -> VideoFrameLike:
         fields = cast("Mapping[str, Any]", value)
         _require(fields, "VideoFrame", ("width", "height", "type", "data"))
         return VideoFrame(
-            _number(fields, "VideoFrame", "width"),
-            _number(fields, "VideoFrame", "height"),
+            fields["width"],
+            fields["height"],
             fields["type"],
             _decoded(fields["data"], "VideoFrame"),
         )
@@ -320,6 +323,18 @@ def to_video_frame(value: Any) -> VideoFrameLike:
         "expected a video frame (rejoinder.media, livekit.rtc or PyAV) or a mapping with width, "
         f"height, type and data, got {type(value).__name__}"
     )
+
+
+def picture_fault(frame: Any) -> str:
+    """Why a frame of any package holds no picture; empty when it does."""
+    try:
+        width = _whole(frame.width, "width", 1)
+        height = _whole(frame.height, "height", 1)
+        needed = _buffer_size(_buffer_type(frame.type), width, height)
+        size = memoryview(frame.data).nbytes
+    except (AttributeError, TypeError, ValueError) as error:
+        return str(error)
+    return f"expected {needed} bytes, got {size}" if size < needed else ""
 
 
 def audio_bytes(frame: Any) -> bytes:
@@ -407,11 +422,21 @@ def _require(fields: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> Non
         raise ValueError(f"{name}: expected the keys {', '.join(keys)}; missing: {missing}")
 
 
-def _number(fields: Mapping[str, Any], name: str, key: str) -> int:
-    value = fields[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name}.{key}: expected a number of at least 0, got {value!r}")
-    return value
+def _whole(value: object, name: str, least: int) -> int:
+    try:
+        number = -1 if isinstance(value, bool) else index(cast("SupportsIndex", value))
+    except TypeError:
+        number = -1
+    if number < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return number
+
+
+def _bytes(data: object, name: str) -> bytes:
+    try:
+        return bytes(memoryview(cast("Buffer", data)))
+    except TypeError:
+        raise TypeError(f"{name}.data: expected bytes, got {type(data).__name__}") from None
 
 
 def _decoded(data: Any, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+import types
 from typing import Any, cast
 
 import pytest
@@ -450,6 +451,14 @@ def test_an_image_is_what_its_bytes_show(provider: str, said_to_be: str) -> None
     assert image.image == PNG.replace("image/png", said_to_be)
     assert image._cache.keys() <= {"serialized_image"}
     assert sent._cache is not image._cache
+
+
+def test_a_frame_without_a_picture() -> None:
+    gone = types.SimpleNamespace(width=2, height=2, type=0, data=b"")
+    items: list[ChatItem] = [said("user", "look", ImageContent(image=cast("Any", gone)))]
+    messages, changes, _ = mended("openai", items)
+    assert kinds(changes) == ["image"]
+    assert "its frame holds no picture" in str(messages)
 
 
 def test_an_image_that_claims_another_type_by_itself() -> None:

@@ -18,6 +18,7 @@ import msgspec
 from rejoinder._core.groups import refuse_item
 from rejoinder._core.images import data_of, serialize_image
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent
+from rejoinder.media import picture_fault
 
 __all__ = [
     "PROVIDERS",
@@ -525,7 +526,8 @@ def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
     """
     source = image.image
     if not isinstance(source, str):
-        return "", ""  # a frame; it is encoded later, in a thread
+        # A frame is encoded later, in a thread.
+        return ("its frame holds no picture" if picture_fault(source) else ""), ""
     if source.startswith("data:"):
         try:
             data, shown, whole = data_of(image)
