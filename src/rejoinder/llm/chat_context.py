@@ -174,6 +174,11 @@ class ChatContext:
         Raises:
             AttributeError: something else than items.
         """
+        created_at: float | None = getattr(item, "created_at", None)
+        if created_at is not None:  # asking for a sequence first would cost half of the time
+            one = cast("ChatItem", item)
+            self._items.insert(ordered_items.insertion_index(self._items, created_at), one)
+            return
         new = item if isinstance(item, Sequence) else (item,)
         for at, entry in enumerate(new):
             if not hasattr(entry, "created_at"):
