@@ -218,7 +218,9 @@ _PART_NAMES = {
 _BLOB_NAMES = {"inline_data": "inlineData", "file_data": "fileData"}
 
 
-def _wire_part(part: Mapping[str, Any]) -> dict[str, Any]:
+def _wire_part(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(part) == 1 and "text" in part:
+        return part  # as most are
     wire: dict[str, Any] = {}
     for name, value in part.items():
         if name in _BLOB_NAMES:
