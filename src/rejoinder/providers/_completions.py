@@ -35,6 +35,7 @@ from rejoinder.providers._completions_errors import (
     error_in_text,
     message_of,
 )
+from rejoinder.providers._opening import Opening
 from rejoinder.providers._reply import Reply, plain_text
 from rejoinder.wire.sse import SSEDecoder
 from rejoinder.wire.tags import THINK_TAG_END, THINK_TAG_START, TagSplitter
@@ -45,7 +46,6 @@ logger = logging.getLogger("rejoinder")
 
 _LIMIT: Final = 1 << 24
 """Bytes of tool arguments, of a refusal, or of a whole JSON answer that are kept at most."""
-_PAGE_LIMIT: Final = 4096
 _EXPECTED: Final = "server-sent events of a chat completion"
 
 
@@ -134,14 +134,13 @@ class StreamDecoder:
 
     __slots__ = (
         "_allow_empty",
-        "_body",
         "_calls",
         "_cut",
         "_details",
         "_emitted_ids",
         "_kept",
         "_mark",
-        "_mode",
+        "_opening",
         "_refusal",
         "_reply",
         "_seen",
@@ -178,8 +177,7 @@ class StreamDecoder:
         self._state_key = state_key
         self._sse = SSEDecoder()
         self._reply = Reply("chatcmpl-")
-        self._mode = "?"
-        self._body = bytearray()
+        self._opening = Opening(_EXPECTED)
         self._calls: list[_OpenCall] = []
         self._emitted_ids: set[str] = set()
         self._refusal: list[str] = []
@@ -211,19 +209,11 @@ class StreamDecoder:
             raise self.failure
         if self.done:
             return []
-        if self._mode == "?":
-            self._body += data
-            self._mode = _kind_of_body(self._body)
-            if self._mode == "?":
+        if self._opening.kind != "stream":
+            data = self._opening.feed(data)
+            self.failure = self._opening.failure
+            if not data:
                 return []
-            if self._mode != "events":
-                data = b""
-            else:
-                data = bytes(self._body)
-                self._body.clear()
-        if self._mode != "events":
-            self._keep_body(data)
-            return []
         chunks: list[ChatChunk] = []
         self._events(self._sse.feed(data), chunks, last=False)
         if self.failure is None:
@@ -242,7 +232,7 @@ class StreamDecoder:
         if self.done:
             return []
         chunks: list[ChatChunk] = []
-        if self._mode == "events":
+        if self._opening.kind == "stream":
             self._events(self._sse.close(), chunks, last=True)
         else:
             self._read_body(chunks)
@@ -576,27 +566,13 @@ class StreamDecoder:
                     self._details.append(kept)
                     self._keep(len(str(kept.get("signature") or kept.get("data"))))
 
-    def _keep_body(self, data: bytes) -> None:
-        self._body += data
-        limit = _PAGE_LIMIT if self._mode == "page" else _LIMIT
-        if len(self._body) > limit:
-            self.failure = (
-                self._page()
-                if self._mode == "page"
-                else WireError(f"a JSON answer of more than {_LIMIT} bytes; expected {_EXPECTED}")
-            )
-
-    def _page(self) -> APIError:
-        shown = plain_text(bytes(self._body[:_PAGE_LIMIT]))
-        return WireError(f"expected {_EXPECTED}, got a web page: {shown}", body=shown)
-
     def _read_body(self, chunks: list[ChatChunk]) -> None:
         """An answer that is no stream: a JSON answer or error, several, or a page."""
-        body = bytes(self._body)
-        if self._mode == "?":
+        body = self._opening.body
+        if self._opening.kind == "?":
             return
-        if self._mode == "page":
-            self.failure = self._page()
+        if self._opening.kind == "page":
+            self.failure = self._opening.page()
             return
         try:
             values = _json_values(body)
@@ -622,15 +598,6 @@ class StreamDecoder:
                 return
             if whole and not self.complete:
                 self.complete = True
-
-
-def _kind_of_body(head: bytearray) -> str:
-    start = bytes(head).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if not start or bytes(head) in (b"\xef", b"\xef\xbb"):
-        return "?" if len(head) <= _PAGE_LIMIT else "events"
-    if start in (b"{", b"["):
-        return "json"
-    return "page" if start == b"<" else "events"
 
 
 def _json_values(body: bytes) -> list[Any]:

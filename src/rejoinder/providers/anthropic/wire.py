@@ -31,6 +31,7 @@ from rejoinder.errors import (
     create_api_error_from_http,
 )
 from rejoinder.providers._aws_errors import frame_error, http_error
+from rejoinder.providers._opening import Opening
 from rejoinder.providers._reply import (
     Reply,
     asked_pause,
@@ -160,11 +161,10 @@ class StreamDecoder:
     __slots__ = (
         "_allow_empty",
         "_blocks",
-        "_body",
         "_frames",
         "_held_calls",
         "_kept",
-        "_mode",
+        "_opening",
         "_reply",
         "_seen",
         "_sse",
@@ -187,8 +187,7 @@ class StreamDecoder:
         self._held_calls: list[_Call] = []
         self._kept = 0
         self._usage: dict[str, Any] = {}
-        self._mode: Literal["?", "stream", "json"] = "?"
-        self._body = bytearray()
+        self._opening = Opening("a stream of events")
         self.finish_reason: str | None = None
         self._stop_details: Any = None
         self._seen = False
@@ -211,8 +210,9 @@ class StreamDecoder:
         chunks: list[ChatChunk] = []
         if self.done:
             return chunks
-        if self._mode != "stream":
-            data = self._begin(data)
+        if self._opening.kind != "stream":
+            data = self._opening.feed(data)
+            self.failure = self._opening.failure
             if not data:
                 return chunks
         if self._sse is not None:
@@ -236,7 +236,7 @@ class StreamDecoder:
             APIError: the reply is not complete, was refused, or is empty.
         """
         chunks: list[ChatChunk] = []
-        if self.failure is None and not self.done and self._mode == "json":
+        if self.failure is None and not self.done and self._opening.kind in ("json", "page"):
             self._whole(chunks)
         elif self.failure is None and not self.done:
             self.failure = APIConnectionError(
@@ -250,30 +250,11 @@ class StreamDecoder:
             raise self.failure
         return chunks
 
-    def _begin(self, data: bytes) -> bytes:
-        """Find out if this is a stream, or one JSON text; keep the latter."""
-        if self._mode == "?":
-            self._body += data
-            start = bytes(self._body[:64]).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-            if not start and len(self._body) < 64:
-                return b""
-            if start != b"{":
-                self._mode = "stream"
-                data = bytes(self._body)
-                self._body.clear()
-                return data
-            self._mode = "json"
-        else:
-            self._body += data
-        if len(self._body) > _MAX_KEPT:
-            self.failure = WireError(f"a JSON answer of more than {_MAX_KEPT} bytes")
-        return b""
-
     def _whole(self, chunks: list[ChatChunk]) -> None:
         """A whole message, or an error, that came where a stream was asked for."""
-        message = read_json_object(bytes(self._body))
+        message = read_json_object(self._opening.body)
         if message is None or message.get("type") != "message":
-            self.failure = decode_error(200, {}, bytes(self._body))
+            self.failure = decode_error(200, {}, self._opening.body)
             return
         reply = self._reply
         if _word(message.get("id")):

@@ -14,7 +14,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from rejoinder._core.chunks import ChatChunk
 from rejoinder._core.usage import usage_from_bedrock
 from rejoinder.errors import APIConnectionError, APIError, RefusalError, WireError
 from rejoinder.providers._aws_errors import frame_error, http_error
+from rejoinder.providers._opening import Opening
 from rejoinder.providers._reply import (
     Reply,
     asked_pause,
@@ -115,12 +116,11 @@ class StreamDecoder:
     __slots__ = (
         "_allow_empty",
         "_blocks",
-        "_body",
         "_frames",
         "_held_calls",
         "_kept",
         "_masked",
-        "_mode",
+        "_opening",
         "_reply",
         "_seen",
         "complete",
@@ -139,8 +139,7 @@ class StreamDecoder:
         self._kept = 0
         self._masked = False
         self._seen = False
-        self._mode: Literal["?", "stream", "json"] = "?"
-        self._body = bytearray()
+        self._opening = Opening("an AWS event stream")
         self.finish_reason: str | None = None
         self.complete = False
         self.done = False
@@ -162,8 +161,9 @@ class StreamDecoder:
         chunks: list[ChatChunk] = []
         if self.done:
             return chunks
-        if self._mode != "stream":
-            data = self._begin(data)
+        if self._opening.kind != "stream":
+            data = self._opening.feed(data)
+            self.failure = self._opening.failure
             if not data:
                 return chunks
         for message in self._frames.feed(data):
@@ -181,7 +181,7 @@ class StreamDecoder:
         """
         chunks: list[ChatChunk] = []
         if self.failure is None and not self.done:
-            if self._mode == "json":
+            if self._opening.kind in ("json", "page"):
                 self._whole(chunks)
             elif self.complete:
                 self._end(chunks)
@@ -195,26 +195,9 @@ class StreamDecoder:
             raise self.failure
         return chunks
 
-    def _begin(self, data: bytes) -> bytes:
-        """Find out if this is a stream, or one JSON text; keep the latter.
-
-        A frame cannot begin like a JSON object: it would be two gigabytes long.
-        """
-        if self._mode == "?":
-            if not data:
-                return data
-            if data[:1] != b"{":
-                self._mode = "stream"
-                return data
-            self._mode = "json"
-        self._body += data
-        if len(self._body) > _MAX_KEPT:
-            self.failure = WireError(f"a JSON answer of more than {_MAX_KEPT} bytes")
-        return b""
-
     def _whole(self, chunks: list[ChatChunk]) -> None:
         """A whole reply, or an error, that came where a stream was asked for."""
-        body = bytes(self._body)
+        body = self._opening.body
         answer = read_json_object(body) or {}
         message = _mapping((_mapping(answer.get("output")) or {}).get("message"))
         if message is None:

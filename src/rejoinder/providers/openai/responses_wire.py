@@ -32,6 +32,7 @@ from rejoinder.providers._completions_errors import (
     error_in_text,
     message_of,
 )
+from rejoinder.providers._opening import Opening
 from rejoinder.providers._reply import Reply, plain_text
 from rejoinder.wire.sse import SSEDecoder
 
@@ -40,7 +41,6 @@ __all__ = ["StreamDecoder", "decode_error"]
 logger = logging.getLogger("rejoinder")
 
 _LIMIT: Final = 1 << 24
-_PAGE_LIMIT: Final = 4096
 _TRACKED: Final = 1 << 20
 """Characters of text that are compared with the final response; nobody says more in one reply."""
 _EXPECTED: Final = "server-sent events of a response"
@@ -84,12 +84,11 @@ class StreamDecoder:
 
     __slots__ = (
         "_allow_empty",
-        "_body",
         "_cut",
         "_given",
         "_items",
         "_kept",
-        "_mode",
+        "_opening",
         "_other",
         "_pending",
         "_refusal",
@@ -109,8 +108,7 @@ class StreamDecoder:
         self._allow_empty = allow_empty
         self._sse = SSEDecoder()
         self._reply = Reply("resp_")
-        self._mode = "?"
-        self._body = bytearray()
+        self._opening = Opening(_EXPECTED)
         self._items: dict[int, dict[str, Any]] = {}  # calls under way, by place in the output
         self._given: set[str] = set()  # what was handed out already: calls and reasoning items
         # What was said, by place in the output: the final texts may hold more.
@@ -148,17 +146,11 @@ class StreamDecoder:
             raise self.failure
         if self.done:
             return []
-        if self._mode == "?":
-            self._body += data
-            self._mode = _kind_of_body(self._body)
-            if self._mode == "?":
+        if self._opening.kind != "stream":
+            data = self._opening.feed(data)
+            self.failure = self._opening.failure
+            if not data:
                 return []
-            data = b"" if self._mode != "events" else bytes(self._body)
-            if self._mode == "events":
-                self._body.clear()
-        if self._mode != "events":
-            self._keep_body(data)
-            return []
         chunks: list[ChatChunk] = []
         self._events(self._sse.feed(data), chunks, last=False)
         if self.failure is None:
@@ -177,7 +169,7 @@ class StreamDecoder:
         if self.done:
             return []
         chunks: list[ChatChunk] = []
-        if self._mode == "events":
+        if self._opening.kind == "stream":
             self._events(self._sse.close(), chunks, last=True)
         else:
             self._read_body(chunks)
@@ -473,27 +465,14 @@ class StreamDecoder:
         if self._kept > _LIMIT and self.failure is None:
             self.failure = WireError(f"the tool calls of one answer exceed {_LIMIT} characters")
 
-    def _keep_body(self, data: bytes) -> None:
-        self._body += data
-        if len(self._body) > (_PAGE_LIMIT if self._mode == "page" else _LIMIT):
-            self.failure = (
-                self._page()
-                if self._mode == "page"
-                else WireError(f"a JSON answer of more than {_LIMIT} bytes; expected {_EXPECTED}")
-            )
-
-    def _page(self) -> APIError:
-        shown = plain_text(bytes(self._body[:_PAGE_LIMIT]))
-        return WireError(f"expected {_EXPECTED}, got a web page: {shown}", body=shown)
-
     def _read_body(self, chunks: list[ChatChunk]) -> None:
         """An answer that is no stream: a whole response, an error, or a page."""
-        if self._mode == "?":
+        if self._opening.kind == "?":
             return
-        if self._mode == "page":
-            self.failure = self._page()
+        if self._opening.kind == "page":
+            self.failure = self._opening.page()
             return
-        body = bytes(self._body)
+        body = self._opening.body
         try:
             value = jsontext.decode(body)
         except ValueError:
@@ -509,15 +488,6 @@ class StreamDecoder:
             self.failure = error_from(value)
         else:
             self.failure = WireError(f"expected {_EXPECTED}, got: {plain_text(body)}", body=value)
-
-
-def _kind_of_body(head: bytearray) -> str:
-    start = bytes(head).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if not start or bytes(head) in (b"\xef", b"\xef\xbb"):
-        return "?" if len(head) <= _PAGE_LIMIT else "events"
-    if start in (b"{", b"["):
-        return "json"
-    return "page" if start == b"<" else "events"
 
 
 def _walk(value: object) -> _Event | None:
