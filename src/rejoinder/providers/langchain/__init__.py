@@ -5,7 +5,10 @@ Nothing is imported before it is asked for: `langchain_core` alone takes a fifth
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from rejoinder._late import late_names
 
 if TYPE_CHECKING:
     from rejoinder.providers.langchain.chat_model import ChatRejoinder, as_langchain
@@ -21,24 +24,18 @@ _HOMES = {
 }
 
 
+_find, __dir__ = late_names(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    try:
-        # Whoever has a graph has it loaded; whoever lacks it shall hear so now, and not in a reply.
-        import_module("langchain_core.messages")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{__name__}.{name} needs langchain-core, which is not installed: "
-            "pip install 'rejoinder[langchain]'"
-        ) from error
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    if name in _HOMES:
+        try:
+            # Whoever has a graph has it loaded; whoever lacks it shall hear so now, and not in a
+            # reply.
+            import_module("langchain_core.messages")
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"{__name__}.{name} needs langchain-core, which is not installed: "
+                "pip install 'rejoinder[langchain]'"
+            ) from error
+    return _find(name)

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rejoinder._late import late_names
 
 if TYPE_CHECKING:
     from rejoinder.providers.mistralai.llm import LLM, LLMStream
 
 __all__ = ["LLM", "LLMStream"]
 
-_HOMES = {
-    "LLM": "llm",
-    "LLMStream": "llm",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = late_names(__name__, {"LLM": "llm", "LLMStream": "llm"})
