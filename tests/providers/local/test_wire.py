@@ -84,6 +84,44 @@ def test_a_call_in_the_text_is_a_call_and_comes_before_the_usage() -> None:
     assert decoder.again is None
 
 
+def native(name: str, arguments: str) -> bytes:
+    call = {"index": 0, "id": "x", "function": {"name": name, "arguments": arguments}}
+    event = {"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+    return f"data: {json.dumps(event)}\n\n".encode() + stream(finish="tool_calls")
+
+
+@pytest.mark.parametrize("arguments", ['{"zone": "UTC", "mood": 1}', ' {"zone":"UTC"}'])
+def test_a_call_that_the_engine_recognised_fits_too(arguments: str) -> None:
+    out, decoder = decode(native("now", arguments), mode="auto", specs=[NOW])
+    assert out == [("now", '{"zone":"UTC"}'), 25]
+    assert decoder.again is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "mode", "tool"),
+    [
+        ("now", '{"zone": 5}', "forced", "now"),
+        ("now", '{"zone": "U', "forced", "now"),
+        ("then", "{}", "plain", None),
+    ],
+)
+def test_a_call_that_the_engine_recognised_and_nobody_declared(
+    name: str, arguments: str, mode: str, tool: str | None
+) -> None:
+    out, decoder = decode(native(name, arguments), mode="auto", specs=[NOW])
+    assert out == []
+    assert (decoder.again.mode, decoder.again.tool) == (mode, tool)
+
+
+def test_json_that_was_asked_for_may_look_like_a_call() -> None:
+    person = '{"name": "Ada", "input": "x"}'
+    for mode in ("auto", "plain"):
+        out, _ = decode(stream(*person), mode=mode, specs=[NOW], lookalikes=False)
+        assert out == [person, 25]
+    out, _ = decode(stream(*CALL), mode="auto", specs=[NOW], lookalikes=False)
+    assert out == [("now", '{"zone":"UTC"}'), 25]
+
+
 def test_reading_the_prompt_is_a_sign_of_life() -> None:
     decoder = StreamDecoder()
     decoder.feed(stream()[:40])

@@ -1,8 +1,8 @@
 """Conversations for the embedded engine: chat completions, in words any chat template can take.
 
 Law: pure. The engine's template may know no tools, no system role, no pictures; what it does not
-know is written as text (`rejoinder.providers.local.tools`). Tool declarations stay in the prompt in
-every mode, so that the engine finds the beginning of the conversation read already.
+know is written as text (`rejoinder.providers.local.tools`). Where no call is wanted, the prompt has
+no tools: a small model that reads of them writes calls.
 """
 
 from __future__ import annotations

@@ -141,6 +141,7 @@ class LLMStream(WireStream):
             specs=question.specs,
             single=question.single,
             answered=question.done,
+            lookalikes=question.schema is None,
             allow_empty=question.allow_empty,
             spent=question.spent,
         )

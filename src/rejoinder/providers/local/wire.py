@@ -17,7 +17,8 @@ from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, Func
 from rejoinder.errors import APIError, APIStatusError, EmptyResponseError
 from rejoinder.providers import _completions
 from rejoinder.providers.local.format import Mode
-from rejoinder.providers.local.tools import Call, CallReader, ToolSpec
+from rejoinder.providers.local.reader import CallReader
+from rejoinder.providers.local.tools import Call, ToolSpec
 
 __all__ = ["Again", "ContextOverflowError", "StreamDecoder", "decode_error"]
 
@@ -67,6 +68,7 @@ class StreamDecoder:
         specs: the declared tools.
         single: one call at most; what follows it is cut off.
         answered: calls whose results are in the conversation; they are not made again.
+        lookalikes: what only has the shape of a call is dropped; see `CallReader`.
         allow_empty: an empty answer is legal (it follows a tool's output).
         spent: what was used up before by the same reply; added to the usage.
 
@@ -81,6 +83,7 @@ class StreamDecoder:
         specs: Sequence[ToolSpec] = (),
         single: bool = False,
         answered: Collection[Call] = (),
+        lookalikes: bool = True,
         allow_empty: bool = False,
         spent: CompletionUsage | None = None,
     ) -> None:
@@ -93,6 +96,7 @@ class StreamDecoder:
                 single=single or mode == "forced",
                 answered=answered,
                 refuse=mode == "plain",
+                lookalikes=lookalikes,
             )
             if specs
             else None
@@ -102,7 +106,6 @@ class StreamDecoder:
         self._beats = 0
         self._tail = b""
         self._id = ""
-        self._native = 0
         self._after = 0
         self._stopped = False
         self._failure: APIError | None = None
@@ -157,8 +160,7 @@ class StreamDecoder:
         reader = self._reader
         if reader is not None:
             chunks += self._given(reader.close())
-            called = reader.called + self._native
-            if self._mode == "forced" and not called:
+            if self._mode == "forced" and not reader.called:
                 self._failure = EmptyResponseError(
                     "the model was made to call a tool and wrote no whole call; "
                     "allow more tokens (max_completion_tokens)",
@@ -175,7 +177,7 @@ class StreamDecoder:
                     "the model wrote nothing but a tool call, where none was allowed"
                 )
                 raise self._failure
-            if self._mode == "auto" and reader.dropped and not reader.said and not called:
+            if self._mode == "auto" and reader.dropped and not reader.said and not reader.called:
                 usage = self._usage[-1].usage if self._usage else None
                 misfit = reader.misfit
                 self.again = Again(
@@ -203,14 +205,16 @@ class StreamDecoder:
                         self._stopped = True
                         return chunks
                 chunks += self._given(reader.feed(delta.content))
+            elif delta.tool_calls:  # the engine has recognised them, and checked nothing
+                for call in delta.tool_calls:
+                    chunks += self._given(reader.take(call.name, call.arguments))
             else:
-                self._native += len(delta.tool_calls)
                 chunks.append(chunk)
         if reader is not None and self._base.failure is not None:
             chunks += self._given(reader.close())
         return chunks
 
-    def _given(self, found: list[str | Call]) -> list[ChatChunk]:
+    def _given(self, found: Sequence[str | Call]) -> list[ChatChunk]:
         chunks: list[ChatChunk] = []
         for piece in found:
             if isinstance(piece, Call):

@@ -1,0 +1,445 @@
+"""Calls in what small models write.
+
+Law of this file: pure. Small models know what a call looks like and not how to mark it: they write
+bare JSON, JSON in a code fence, doubled braces, a dozen names for the same two keys. So `CallReader`
+reads their text as it comes and gives out text and calls. What could be the beginning of a call is
+held back until it is decided, and each decision is the same however the text was cut. Time is linear
+and memory bounded: past `_LIMIT` characters nothing is a call any more. JSON that is no call (the
+user asked for some) is text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from rejoinder._core import jsontext
+from rejoinder._core.arguments import repair_json
+from rejoinder.providers.local.tools import Call, ToolSpec, fitting
+
+__all__ = ["CallReader"]
+
+_LIMIT: Final = 1 << 14
+"""Characters that are held back at most."""
+_MAX_DEPTH: Final = 32
+
+
+class CallReader:
+    """The text of a model in, text and calls out.
+
+    A call of a declared tool with arguments that fit is taken wherever it stands. What only has the
+    shape of one (no such tool, arguments that do not fit, JSON that cannot be read) is dropped where
+    it stands alone; as a part of something larger (code, other JSON) it is that thing's text.
+
+    Args:
+        specs: the declared tools.
+        single: give out one call at most.
+        answered: calls that are not to be made again; one of them is dropped.
+        refuse: no call is allowed; all are dropped.
+        lookalikes: drop what only has the shape of a call. False where the answer is to be JSON of
+            the caller's making, which may look like that.
+
+    Attributes:
+        dropped: something was meant as a call and could not be taken as one.
+        misfit: the declared tool that was called with arguments that do not fit, if one was.
+        called: calls given out so far.
+        said: whether any text was given out.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ToolSpec],
+        *,
+        single: bool = False,
+        answered: Collection[Call] = (),
+        refuse: bool = False,
+        lookalikes: bool = True,
+    ) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._keys = _CALL_KEYS | self._specs.keys()
+        self._single = single
+        self._refuse = refuse
+        self._lookalikes = lookalikes
+        self._answered = {_canonical(call) for call in answered}
+        self._held = ""
+        self._scan: _Scan | None = None
+        self._close = ""  # the mark that ends what we are in
+        self._fence = ""  # what opened was dropped with a call, and so will be what closes
+        self._shown = ""  # the last of the text, to see what a bracket stands in
+        self._blank = ""
+        self._seen: set[Call] = set()
+        self.dropped = False
+        self.misfit: str | None = None
+        self.called = 0
+        self.said = False
+
+    @property
+    def full(self) -> bool:
+        """No further call will be given out."""
+        return self._single and self.called > 0
+
+    def feed(self, text: str) -> list[str | Call]:
+        """What can be given out now that `text` has come."""
+        self._held += text
+        return self._drain(final=False)
+
+    def close(self) -> list[str | Call]:
+        """No more text will come. Returns what was held back, as what it turned out to be."""
+        out = self._drain(final=True)
+        self._blank = ""
+        return out
+
+    def take(self, name: str, arguments: str) -> list[Call]:
+        """A call that the engine itself has recognised: judged like those in the text."""
+        return self._accepted(self._weigh([(name, arguments.strip() or {})], 0, alone=True))
+
+    def _drain(self, *, final: bool) -> list[str | Call]:
+        out: list[str | Call] = []
+        text: list[str] = []
+        while self._held:
+            if not self._close:
+                start = _START.search(self._held)
+                text.append(self._pass(start.start() if start else len(self._held)))
+                if start is None:
+                    break
+            verdict = self._judge_marked(final) if self._close else self._judge(final)
+            if verdict is None:
+                break
+            self._scan = None
+            if verdict.calls is None:
+                text.append(self._pass(verdict.length))
+                continue
+            self._say(text, out)
+            self._blank = self._shown = ""
+            self._held = self._held[verdict.length :]
+            out += self._accepted(verdict)
+        self._say(text, out)
+        return out
+
+    def _accepted(self, verdict: _Verdict) -> list[Call]:
+        """The calls that are given out."""
+        out: list[Call] = []
+        self.dropped = self.dropped or verdict.dropped
+        self.misfit = self.misfit or verdict.misfit
+        for call in verdict.calls or ():
+            if call in self._seen or self.full:
+                continue  # small models like to repeat themselves
+            if self._refuse or call in self._answered:
+                self.dropped = True
+                continue
+            self._seen.add(call)
+            self.called += 1
+            out.append(call)
+        return out
+
+    def _pass(self, length: int) -> str:
+        text, self._held = self._held[:length], self._held[length:]
+        self._shown = (self._shown + text)[-_TAIL:]
+        return text
+
+    def _say(self, text: list[str], out: list[str | Call]) -> None:
+        joined = self._blank + "".join(text)
+        text.clear()
+        if self.called:
+            self._blank = ""
+            return  # what follows a call is its result as the model imagines it
+        kept = joined.rstrip()
+        if not self.said:
+            kept = kept.lstrip("\n")
+            joined = joined.lstrip("\n")
+        self._blank = joined[len(kept) :]
+        if kept:
+            self.said = True
+            out.append(kept)
+
+    # -- judging what is held: None waits for more, a verdict without calls is text ---------------
+
+    def _judge(self, final: bool) -> _Verdict | None:
+        held = self._held
+        if held[0] == "`":
+            return self._judge_fence(final)
+        if held[0] == "<":
+            return self._judge_mark(final)
+        return self._judge_json(0, final, alone=_PART.search(self._shown) is None)
+
+    def _judge_fence(self, final: bool) -> _Verdict | None:
+        held = self._held
+        if self._fence and held.startswith(self._fence):
+            length, self._fence = len(self._fence), ""
+            return _Verdict(length, ())
+        text = _Verdict(len(held) - len(held.lstrip("`")))
+        opening = _FENCE.match(held)
+        if opening is None or opening.end() == len(held):
+            return None if not final and _FENCE_BEGUN.fullmatch(held) else text
+        body = opening.end()
+        inside: _Verdict | None = text
+        if held[body] in "{[":
+            inside = self._judge_json(body, final, alone=True, stop=opening.group(1) or "")
+        elif _MARK.match(held, body):
+            inside = _Verdict(body, ())
+        elif not final and _begins_mark(held[body:]):
+            return None
+        if inside is None:
+            return None
+        if inside.calls is None:
+            return text
+        self._fence = held[: text.length]
+        return inside
+
+    def _judge_mark(self, final: bool) -> _Verdict | None:
+        held = self._held
+        mark = _MARK.match(held)
+        if mark is None:
+            return None if not final and _begins_mark(held) else _Verdict(1)
+        body, close = mark.end(), _MARKS[mark.group(1)]
+        if not close:
+            return _Verdict(mark.end(1), ())
+        if body == len(held):
+            return _Verdict(body, (), dropped=True) if final else None
+        if held[body] in "{[":
+            self._close = close
+            return _Verdict(body, ())
+        end = held.find(close, body, _LIMIT)
+        if end >= 0:
+            return _Verdict(end, (), dropped=True)
+        # It never closes: somebody speaks of it.
+        return None if not final and len(held) < _LIMIT else _Verdict(1)
+
+    def _judge_marked(self, final: bool) -> _Verdict | None:
+        """Between marks that say it is a call, so that it can be nothing else."""
+        held = self._held
+        blank = len(held) - len(held.lstrip())
+        if blank:
+            return _Verdict(blank, ())
+        if held[0] in "{[":
+            return self._judge_json(0, final, alone=True, stop=self._close, marked=True)
+        if not final and len(held) < len(self._close) and self._close.startswith(held):
+            return None
+        self._close = ""
+        return _Verdict(0, ())
+
+    def _judge_json(
+        self, start: int, final: bool, *, alone: bool, stop: str = "", marked: bool = False
+    ) -> _Verdict | None:
+        """What opens with a bracket at `start`, and ends at `stop` if not by itself."""
+        held = self._held
+        if self._scan is None:
+            begins = marked or self._may_begin(start)
+            if not begins:
+                return None if begins is None and not final else _Verdict(start + 1)
+            self._scan = _Scan(start)
+        scan = self._scan
+        scan.go_on(held, None if marked else self._keys)
+        if scan.foreign:
+            return _Verdict(start + 1)
+        end = scan.end
+        if stop:
+            stopped = held.find(stop, start, end)
+            end = stopped if stopped >= 0 else end
+        if end is None and final:
+            end = len(held)
+        if (len(held) if end is None else end) - start > _LIMIT:
+            return _Verdict(start + 1)
+        if end is None:
+            return None
+        meant = _meant_by(held[start:end], self._specs)
+        if meant is None:
+            return _Verdict(end, (), dropped=True) if marked else _Verdict(start + 1)
+        return self._weigh(meant, end, alone=alone and (marked or self._lookalikes))
+
+    def _may_begin(self, start: int) -> bool | None:
+        """Whether the first key is one that calls begin with; ``None`` if that cannot be seen yet."""
+        first = _FIRST_KEY.match(self._held, start)
+        if first is None:
+            return False
+        key, quote, colon = first.groups()
+        if colon:
+            return key in self._keys
+        if first.end() < len(self._held):
+            return False
+        near = (key in self._keys) if quote else any(k.startswith(key) for k in self._keys)
+        return None if near else False
+
+    def _weigh(self, meant: Sequence[tuple[str, Any]], end: int, *, alone: bool) -> _Verdict:
+        """Take what may be taken of the calls that were meant."""
+        calls: list[Call] = []
+        dropped = False
+        misfit: str | None = None
+        for name, arguments in meant:
+            spec = self._specs.get(name)
+            fit = None if spec is None else fitting(spec, arguments)
+            if fit is None:
+                dropped = True
+                misfit = misfit or (spec.name if spec else None)
+            else:
+                calls.append(Call(name, jsontext.encode(fit).decode()))
+        if not calls and not alone:
+            return _Verdict(1)
+        return _Verdict(end, tuple(calls), dropped, misfit)
+
+
+def _canonical(call: Call) -> Call:
+    try:
+        return Call(call.name, jsontext.encode(jsontext.decode(call.arguments)).decode())
+    except ValueError:
+        return call
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    length: int
+    """Characters it is about."""
+    calls: tuple[Call, ...] | None = None
+    """``None``: they are text."""
+    dropped: bool = False
+    misfit: str | None = None
+
+
+class _Scan:
+    """Follows one JSON value, or what small models take for one, through a text that grows; looks
+    at each character once.
+
+    Attributes:
+        end: where it ends, once that was seen.
+        foreign: it has a key that calls do not have, or is nested too deep to be one.
+    """
+
+    __slots__ = ("_at", "_depth", "_in_text", "_key_from", "_level", "end", "foreign")
+
+    def __init__(self, start: int) -> None:
+        self._at = start
+        self._depth = self._level = 0
+        self._in_text = False
+        self._key_from: int | None = None
+        self.end: int | None = None
+        self.foreign = False
+
+    def go_on(self, text: str, known: Container[str] | None) -> None:
+        """Look at what has come since the last time. `known`: the keys that calls have; ``None``
+        where any will do."""
+        for token in _JSON_TOKEN.finditer(text, self._at):
+            mark = token.group()
+            self._at = token.end()
+            if self._in_text:
+                self._in_text = mark != '"'
+            elif mark == '"':
+                self._in_text = True
+            elif mark in "{[":
+                self._depth += 1
+                self._key_from = self._at
+                self.foreign = self._depth > _MAX_DEPTH
+            elif mark in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    self.end = self._at
+            elif mark == "," and self._depth == self._level:
+                self._key_from = self._at
+            elif mark == ":" and self._key_from is not None:
+                self._level = self._level or self._depth  # that of the first key
+                if self._depth == self._level:
+                    key = text[self._key_from : token.start()].strip(_QUOTES)
+                    self.foreign = known is not None and key not in known
+                    self._key_from = None
+            if self.foreign or self.end is not None:
+                return
+        # A backslash at the end may escape what comes next.
+        self._at = len(text) - (text.endswith("\\") and self._at < len(text))
+
+
+_TAIL: Final = 32
+"""Characters before a bracket that are looked at."""
+_START: Final = re.compile(r"[<`{\[]")
+_FENCE: Final = re.compile(r"(`{3,})[^\n`]{0,32}\n\s{0,64}|(?<!`)`{1,2}(?=[{\[])")
+_FENCE_BEGUN: Final = re.compile(r"`{1,2}|`{3,}[^\n`]{0,32}(?:\n\s{0,64})?")
+_MARKS: Final = {
+    **{f"<{name}>": f"</{name}>" for name in ("tool_call", "function_call", "tools", "tool_calls")},
+    **{f"</{name}>": "" for name in ("tool_call", "function_call", "tools", "tool_calls")},
+    "<|tool_call|>": "",
+    "<|python_tag|>": "",
+}
+"""Marks around calls, and what ends what each begins."""
+_MARK: Final = re.compile(rf"({'|'.join(map(re.escape, _MARKS))})\s*")
+_PART: Final = re.compile(r"""(?:["']\s*:|["'\]})\d]\s*,|[\[({=])\s*\Z""")
+"""What text ends with when the next bracket belongs to it."""
+_CALL_KEYS: Final = frozenset({
+    "name", "arguments", "parameters", "args", "input", "function", "tool", "tool_name",
+    "function_name", "function_call", "tool_call", "tool_calls", "action", "action_input", "type",
+    "id", "thought", "reason", "reasoning",
+})  # fmt: skip
+_NAME_KEYS: Final = ("name", "function", "tool", "tool_name", "function_name", "action")
+_ARGUMENT_KEYS: Final = ("arguments", "parameters", "args", "input", "action_input")
+_INNER_KEYS: Final = ("function", "function_call", "tool_call")
+_FIRST_KEY: Final = re.compile(r"""[\[{][\[{\s]{0,32}["']?([\w.-]{0,64})(["']?)\s{0,8}(:?)""")
+_NAMED: Final = re.compile(
+    rf"""[\[{{\s]*["']?(?:{"|".join(_NAME_KEYS)})["']?\s*:\s*["']([\w.-]+)["']"""
+)
+_QUOTES: Final = " \t\r\n\"'"
+_JSON_TOKEN: Final = re.compile(r'\\.|["{}\[\]:,]', re.DOTALL)
+_UNREADABLE: Final = object()
+
+
+def _begins_mark(text: str) -> bool:
+    return any(mark.startswith(text) for mark in _MARKS)
+
+
+def _meant_by(written: str, specs: Mapping[str, ToolSpec]) -> list[tuple[str, Any]] | None:
+    """The calls that `written` stands for, declared or not; ``None`` if it is no call."""
+    value = _read(written)
+    if value is not _UNREADABLE:
+        return _meant(value, specs)
+    named = _NAMED.match(written)
+    return [(named.group(1), _UNREADABLE)] if named else None
+
+
+def _read(text: str) -> Any:
+    """The JSON value of `text`, if need be mended."""
+    candidates = [text]
+    if text.startswith("{{"):
+        candidates.append(text[1:-1] if text.endswith("}}") else text[1:])
+    for candidate in candidates:
+        try:
+            return jsontext.decode(candidate)
+        except ValueError:
+            pass
+    for candidate in candidates:
+        value = repair_json(candidate)
+        if isinstance(value, (dict, list)):
+            return cast("Any", value)
+    return _UNREADABLE
+
+
+def _meant(value: Any, specs: Mapping[str, ToolSpec]) -> list[tuple[str, Any]] | None:
+    """The calls that a JSON value stands for, declared or not; ``None`` if it is no call."""
+    if isinstance(value, list):
+        found: list[tuple[str, Any]] = []
+        for item in cast("list[Any]", value):
+            inner = _meant(item, specs)
+            if inner is None:
+                return None
+            found += inner
+        return found or None
+    if not isinstance(value, dict):
+        return None
+    data = cast("dict[str, Any]", value)
+    many: Any = data.get("tool_calls")
+    if isinstance(many, list):
+        return _meant(cast("Any", many), specs)
+    for key in _INNER_KEYS:
+        if isinstance(data.get(key), dict):
+            return _meant(data[key], specs)
+    name = next((data[key] for key in _NAME_KEYS if isinstance(data.get(key), str)), None)
+    arguments = next((data[key] for key in _ARGUMENT_KEYS if key in data), None)
+    if name is None:
+        only = next(iter(data), "")
+        if len(data) == 1 and only in specs and isinstance(data[only], dict):
+            return [(only, data[only])]
+        return None
+    if any(key not in _CALL_KEYS for key in data):
+        return None
+    if arguments is None:
+        if not any(key in data for key in _ARGUMENT_KEYS) and name not in specs:
+            return None  # {"name": "Ada"} is somebody's data
+        arguments = {}
+    return [(name.strip(), arguments)]
