@@ -20,7 +20,7 @@ from rejoinder.llm import ChatContext
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.providers.local import LLM
 from rejoinder.providers.local.models import ModelError
-from rejoinder.providers.local.wire import ContextOverflowError
+from rejoinder.providers.local.wire import Again, ContextOverflowError
 from rejoinder.turn import Done, ToolFinished, run_turn
 from rejoinder.types import APIConnectOptions
 
@@ -105,6 +105,13 @@ async def test_the_beginning_of_a_conversation_is_read_once(llm: LLM) -> None:
     again = await llm.chat(chat_ctx=ctx).collect()
     assert again.usage is not None
     assert again.usage.prompt_cached_tokens > 0.8 * again.usage.prompt_tokens
+    # Another conversation in between does not push it out; the next turn reads only what is new.
+    await llm.chat(chat_ctx=asked("What is a mountain?")).collect()
+    ctx.add_message(role="assistant", content=again.text)
+    ctx.add_message(role="user", content="And one more?")
+    later = await llm.chat(chat_ctx=ctx).collect()
+    assert later.usage is not None
+    assert later.usage.prompt_cached_tokens > again.usage.prompt_tokens - 8
 
 
 @pytest.mark.parametrize(
@@ -130,6 +137,14 @@ async def test_a_turn_with_a_tool(llm: LLM) -> None:
     assert isinstance(done, Done)
     assert done.text
     assert "{" not in done.text
+
+
+async def test_an_answer_in_words_has_no_call(llm: LLM) -> None:
+    stream = llm.chat(chat_ctx=asked('Repeat this: {"name": "f", "arguments": [1, `x`]}'))
+    stream._asked = stream._asked.again(Again("words", None, None))
+    text = (await stream.collect()).text
+    assert text
+    assert not set("{}[]`<>") & set(text)
 
 
 async def test_the_answer_takes_the_form_that_was_asked_for(llm: LLM) -> None:
@@ -225,9 +240,13 @@ async def test_an_engine_that_died_is_replaced(smol: Path) -> None:
         async for chunk in stream:
             if chunk.has_response():
                 break
-        engine_of(llm)._process.kill()
-        with pytest.raises(APIConnectionError):
+        second = engine_of(llm)
+        second._process.kill()
+        with pytest.raises(APIConnectionError, match="engine died") as caught:
             await stream.collect()
+        assert not caught.value.retryable  # within this reply
+        assert (await llm.chat(chat_ctx=asked("Say hello.")).collect()).text
+        assert engine_of(llm) is not second
 
 
 async def test_users_of_one_file_share_an_engine(smol: Path) -> None:
@@ -251,6 +270,70 @@ def test_two_event_loops(smol: Path) -> None:
     assert asyncio.run(ask())
     assert asyncio.run(ask())
     asyncio.run(llm.aclose())
+
+
+FORKS = """
+import asyncio, os, sys, time
+from rejoinder.llm import ChatContext
+from rejoinder.providers.local import LLM
+llm = LLM(model=sys.argv[1], context=512, max_completion_tokens=4)
+ctx = ChatContext()
+ctx.add_message(role="user", content="Say hello.")
+async def ask(who):
+    reply = await llm.chat(chat_ctx=ctx).collect()
+    print(who, bool(reply.text), llm._lease.engine._process.pid, flush=True)
+def child(who, *, close):
+    asyncio.run(ask(who))
+    if close:
+        asyncio.run(llm.aclose())
+    sys.exit()
+asyncio.run(ask("parent"))
+if not (pid := os.fork()):
+    child("child", close=True)
+os.waitpid(pid, 0)
+asyncio.run(ask("parent"))
+dead = llm._lease.engine._process
+dead.kill()
+dead.wait()
+if not (pid := os.fork()):
+    child("orphan", close=True)
+os.waitpid(pid, 0)
+asyncio.run(llm.aclose())
+"""
+
+
+def test_a_fork_uses_its_parents_engine_or_starts_its_own(smol: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(smol)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert [(who, spoke) for who, spoke, _ in told] == [
+        ("parent", "True"),
+        ("child", "True"),
+        ("parent", "True"),
+        ("orphan", "True"),
+    ]
+    engines = [engine for *_, engine in told]
+    assert engines[0] == engines[1] == engines[2]
+    assert engines[3] != engines[0]
+
+
+async def test_a_closed_one_says_so_and_loads_nothing(smol: Path) -> None:
+    llm = LLM(model=smol, context=512, max_completion_tokens=4)
+    await llm.aclose()
+    with pytest.raises(APIConnectionError, match="closed") as caught:
+        await llm.chat(chat_ctx=asked("hi")).collect()
+    assert not caught.value.retryable
+    assert llm._lease is None
+    # Also when it is closed while it loads.
+    llm = LLM(model=smol, context=512)
+    loading = asyncio.create_task(llm.load())
+    await asyncio.sleep(0)
+    await llm.aclose()
+    with pytest.raises(APIConnectionError, match="closed"):
+        await loading
+    assert llm._lease is None
 
 
 async def test_nobody_else_may_use_the_engine(llm: LLM) -> None:
@@ -322,14 +405,26 @@ async def test_inside_this_process(smol: Path) -> None:
         assert engine_of(llm)._process is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "not a model", "flipped"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "cut after the header", "cut after the mark", "empty", "text", "flipped"]
+)
 @pytest.mark.parametrize("in_process", [False, True])
 async def test_a_damaged_file(smol: Path, tmp_path: Path, damage: str, in_process: bool) -> None:
-    content = bytearray(smol.read_bytes()[: 4 << 20])
-    if damage == "not a model":
-        content = bytearray(b"hello world")
-    elif damage == "flipped":
-        content[8:24] = b"\xff" * 16
+    with smol.open("rb") as whole:
+        content = bytearray(whole.read(4 << 20))
+    match damage:
+        case "cut after the header":
+            del content[100_000:]
+        case "cut after the mark":
+            del content[4:]
+        case "empty":
+            content.clear()
+        case "text":
+            content = bytearray(b"hello world")
+        case "flipped":
+            content[8:24] = b"\xff" * 16
+        case _:
+            pass
     file = tmp_path / "damaged.gguf"
     file.write_bytes(content)
     async with LLM(model=file, in_process=in_process) as llm:

@@ -171,8 +171,12 @@ def test_what_was_spent_before_is_counted() -> None:
 
 
 def test_a_call_where_none_is_allowed() -> None:
-    out, error = decode(stream(CALL), mode="plain", specs=[NOW])
-    assert out == []
+    for allow_empty in (False, True):
+        out, decoder = decode(stream(CALL), mode="plain", specs=[NOW], allow_empty=allow_empty)
+        assert out == []
+        assert (decoder.again.mode, decoder.again.usage.total_tokens) == ("words", 25)
+    # Words cannot be asked for where the answer is to be JSON.
+    out, error = decode(stream(CALL), mode="plain", specs=[NOW], lookalikes=False)
     assert isinstance(error, EmptyResponseError)
     out, _ = decode(stream("It is five. ", CALL), mode="plain", specs=[NOW])
     assert out == ["It is five.", 25]

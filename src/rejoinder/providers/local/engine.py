@@ -36,6 +36,8 @@ from rejoinder.providers.local.models import ModelError
 
 __all__ = ["Engine", "EngineSettings", "Lease", "acquire", "default_threads", "require_engine"]
 
+_LAST_MOMENTS = 0.5
+"""Seconds."""
 _INSTALL = "the embedded model needs the engine: pip install 'rejoinder[local]'"
 
 
@@ -117,11 +119,24 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """False when its process has died (out of memory, killed). A child that was forked cannot
-        tell, and believes in it."""
-        if self._process is None or self._owner != os.getpid():
+        """False when its process has died (out of memory, killed)."""
+        if self._process is None:
             return True
-        return self._process.poll() is None
+        if self._owner == os.getpid():
+            return self._process.poll() is None
+        try:  # a forked child's parent's
+            os.kill(self._process.pid, 0)
+        except OSError:
+            return False
+        return True
+
+    def survived(self) -> bool:
+        """Whether it is alive a moment after something has gone wrong. Waits: connections close
+        before a process is seen to be dead."""
+        if self._process is not None and self._owner == os.getpid():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_MOMENTS)
+        return self.alive
 
     def stop(self) -> None:
         """End it and give its memory back. Idempotent; does nothing in a forked child."""
@@ -354,7 +369,7 @@ def _start_apart(
 
 def _refused(path: str, why: str) -> ModelError:
     return ModelError(
-        f"the engine cannot load {path}: {why}. The file is damaged, or of a kind this engine does "
+        f"the engine cannot load {path}: {why.rstrip('.')}. The file is damaged, or of a kind this engine does "
         "not know, or needs more memory than there is",
         reason="damaged",
     )

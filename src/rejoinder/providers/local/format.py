@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
 from rejoinder._core.repair import repair
@@ -27,7 +27,10 @@ __all__ = ["Mode", "answered_calls", "request_body", "to_chat_ctx"]
 
 logger = logging.getLogger("rejoinder")
 
-Mode = Literal["plain", "auto", "forced"]
+Mode = Literal["plain", "auto", "forced", "words"]
+
+_WORDS: Final = "root ::= [^{}`<>\\[\\]]+"
+"""The grammar of an answer in which no call can be written."""
 
 _UNSEEN = "(a picture, which this model cannot see)"
 
@@ -109,7 +112,7 @@ def request_body(
         tool_choice: unused; `mode` says what it comes to.
         options: further members.
         mode: ``"auto"``: tools are offered. ``"forced"``: the reply is one call, by schema.
-            ``"plain"``: no tools.
+            ``"plain"``: no tools. ``"words"``: nor anything that could be taken for a call.
         forced: the only tool that may be called.
         response_schema: what the answer has to look like.
         tell: where no call is wanted, earlier calls are told in plain words.
@@ -117,11 +120,11 @@ def request_body(
         knows_system: it has one for system messages.
     """
     specs = specs_of(tools)
-    offered = [] if mode == "plain" else list(tools)
-    if tell and mode == "plain":
+    offers = mode in ("auto", "forced")
+    if tell and not offers:
         messages = tell_calls(messages)
     if not knows_tools:
-        messages = fold_tools(messages, [] if mode == "plain" else specs)
+        messages = fold_tools(messages, specs if offers else [])
     if not knows_system:
         messages = _fold_system(messages)
     body: dict[str, Any] = {
@@ -133,8 +136,10 @@ def request_body(
         # the engine notices soonest that nobody wants the reply any more.
         "return_progress": True,
     }
-    if offered and knows_tools:
-        body["tools"] = offered
+    if mode == "words":
+        body["grammar"] = _WORDS
+    if offers and tools and knows_tools:
+        body["tools"] = list(tools)
         body["tool_choice"] = "auto" if mode == "auto" and response_schema is None else "none"
     schema: dict[str, Any] | None = None
     if mode == "forced":

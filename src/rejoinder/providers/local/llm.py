@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import os
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core import jsontext
 from rejoinder._core.chunks import CompletionUsage
-from rejoinder.errors import ConfigurationError
+from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers._requests import HttpExtras, response_schema, tool_choice_name
@@ -23,7 +24,7 @@ from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_mode
 from rejoinder.providers.local.tools import Call, ToolSpec, slim, specs_of
 from rejoinder.providers.local.wire import Again, StreamDecoder, decode_error
 from rejoinder.transport._aiohttp import AiohttpTransport
-from rejoinder.transport.http import Request
+from rejoinder.transport.http import CLOSED, Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
@@ -85,7 +86,6 @@ class LLMStream(WireStream):
         self._local = llm
         self._asked = question
         self._question = question
-        self._decoders: list[StreamDecoder] = []
         super().__init__(
             llm,
             chat_ctx=chat_ctx,
@@ -99,11 +99,22 @@ class LLMStream(WireStream):
 
     async def _run(self) -> None:
         self._question = self._asked
-        await super()._run()
-        again = self._decoders[-1].again
-        if again is not None:
-            self._question = self._asked.again(again)
+        await self._ask()
+        while (again := cast("StreamDecoder", self._decoder).again) is not None:
+            self._question = self._question.again(again)
+            await self._ask()
+
+    async def _ask(self) -> None:
+        try:
             await super()._run()
+        except APIConnectionError as error:
+            lease = self._local._lease
+            if lease is None or await asyncio.to_thread(lease.engine.survived):
+                raise
+            raise APIConnectionError(
+                "the embedded engine died (out of memory, or killed); the next reply starts it anew",
+                retryable=error.retryable,
+            ) from error
 
     async def _request(self) -> Request:
         question = self._question
@@ -136,7 +147,7 @@ class LLMStream(WireStream):
 
     def _fresh_decoder(self) -> StreamDecoder:
         question = self._question
-        decoder = StreamDecoder(
+        return StreamDecoder(
             mode=question.mode,
             specs=question.specs,
             single=question.single,
@@ -145,8 +156,6 @@ class LLMStream(WireStream):
             allow_empty=question.allow_empty,
             spent=question.spent,
         )
-        self._decoders = [decoder]
-        return decoder
 
 
 class LLM(base.LLM[Any]):
@@ -224,6 +233,7 @@ class LLM(base.LLM[Any]):
         self._report = report
         self._transport = AiohttpTransport(trust_env=False)
         self._lease: engines.Lease | None = None
+        self._closed = False
         self._guard = threading.Lock()
 
     @property
@@ -315,12 +325,14 @@ class LLM(base.LLM[Any]):
         await super().aclose()
         await self._transport.aclose()
         with self._guard:
+            self._closed = True
             lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
 
     async def _engine(self) -> engines.Engine:
         """The running engine; a fresh one, where the last one has died."""
+        self._check_open()
         lease = self._lease
         if lease is not None and lease.engine.alive:
             return lease.engine
@@ -328,13 +340,19 @@ class LLM(base.LLM[Any]):
         path = await fetch(found, report=self._report) if isinstance(found, ModelFile) else found
         fresh = await engines.acquire(dataclasses.replace(self._settings, path=str(path)))
         with self._guard:
-            spare = fresh
-            if self._lease is None or not self._lease.engine.alive:
-                spare, self._lease = self._lease, fresh
-            kept = self._lease
+            kept: engines.Lease | None = self._lease
+            spare: engines.Lease | None = fresh
+            if not self._closed and (kept is None or not kept.engine.alive):
+                spare, self._lease = kept, fresh
+                kept = fresh
         if spare is not None:
             spare.release()
-        return kept.engine
+        self._check_open()
+        return (kept or fresh).engine
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise APIConnectionError(CLOSED, retryable=False)
 
 
 def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:

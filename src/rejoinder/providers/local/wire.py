@@ -89,13 +89,14 @@ class StreamDecoder:
     ) -> None:
         self._base = _completions.StreamDecoder(allow_empty=allow_empty, state_key="local")
         self._mode = mode
+        self._lookalikes = lookalikes
         self._allow_empty = allow_empty
         self._reader = (
             CallReader(
                 specs,
                 single=single or mode == "forced",
                 answered=answered,
-                refuse=mode == "plain",
+                refuse=mode in ("plain", "words"),
                 lookalikes=lookalikes,
             )
             if specs
@@ -125,6 +126,11 @@ class StreamDecoder:
     @property
     def progress(self) -> int:
         return self._base.progress + self._beats
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, in the engine's own word."""
+        return self._base.finish_reason
 
     @property
     def skipped(self) -> int:
@@ -167,26 +173,25 @@ class StreamDecoder:
                     retryable=False,
                 )
                 raise self._failure
-            if (
-                self._mode == "plain"
-                and reader.dropped
-                and not reader.said
-                and not self._allow_empty
-            ):
-                self._failure = EmptyResponseError(
-                    "the model wrote nothing but a tool call, where none was allowed"
-                )
-                raise self._failure
-            if self._mode == "auto" and reader.dropped and not reader.said and not reader.called:
-                usage = self._usage[-1].usage if self._usage else None
-                misfit = reader.misfit
-                self.again = Again(
-                    "forced" if misfit else "plain", misfit, _added(self._spent, usage)
-                )
-                return chunks
+            if reader.dropped and not reader.said and not reader.called:
+                if self._mode == "auto":
+                    self._ask_again("forced" if reader.misfit else "plain", reader.misfit)
+                    return chunks
+                if self._mode == "plain" and self._lookalikes:
+                    self._ask_again("words", None)
+                    return chunks
+                if not self._allow_empty:
+                    self._failure = EmptyResponseError(
+                        "the model wrote nothing but a tool call, where none was allowed"
+                    )
+                    raise self._failure
         for chunk in self._usage:
             chunks.append(ChatChunk(id=chunk.id, usage=_added(self._spent, chunk.usage)))
         return chunks
+
+    def _ask_again(self, mode: Mode, tool: str | None) -> None:
+        usage = self._usage[-1].usage if self._usage else None
+        self.again = Again(mode, tool, _added(self._spent, usage))
 
     def _sorted(self, found: list[ChatChunk]) -> list[ChatChunk]:
         chunks: list[ChatChunk] = []
