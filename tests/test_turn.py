@@ -846,6 +846,39 @@ async def test_the_fence() -> None:
     check_history(context.items)
 
 
+@pytest.mark.parametrize("eager", [False, True])
+async def test_a_tool_may_end_the_turn(eager: bool) -> None:
+    """The calls behind it are not run, also where tasks start as soon as they are made."""
+    if eager:
+        factory = getattr(asyncio, "eager_task_factory", None)
+        if factory is None:
+            pytest.skip("eager tasks came with Python 3.12")
+        asyncio.get_running_loop().set_task_factory(factory)
+    ran: list[str] = []
+
+    @function_tool
+    async def hang_up() -> str:
+        turn.interrupt()
+        ran.append("hang_up")
+        return "bye"
+
+    @function_tool(interruptible=False)
+    async def pay() -> None:
+        await asyncio.sleep(0)
+        ran.append("pay")
+
+    context = question()
+    turn = run_turn(ScriptedLLM([calls("hang_up", "pay")]), context, tools=[hang_up, pay])
+    events = await events_of(turn)
+    await turn.settled()
+    assert isinstance(events[-1], Done)
+    assert events[-1].reason == "interrupted"
+    assert outputs(context) == ["bye", NOT_STARTED]
+    assert ran == ["hang_up"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    check_history(context.items)
+
+
 @pytest.mark.looptime
 async def test_a_thread_cannot_be_stopped_so_its_result_is_kept() -> None:
     import threading

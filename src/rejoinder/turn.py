@@ -417,19 +417,19 @@ class Turn:
             try:
                 chunk = await stream.__anext__()
             except StopAsyncIteration:
-                if self._stream is not stream:
-                    return
-                if stream._was_cut:
-                    # By somebody else, with its LLM for instance: what is there is not the answer,
-                    # and not all of the calls.
-                    self._cut()
-                    return
+                chunk = None
+            if self._stream is not stream:
+                return  # the turn was cut meanwhile
+            if chunk is not None:
+                self._take(chunk)
+            elif stream._was_cut:
+                # By somebody else, with its LLM for instance: what is there is not the answer, and
+                # not all of the calls.
+                self._cut()
+            else:
                 self._stream = None
                 self._reply_ended()
                 await stream.aclose()
-                return
-            if not self._ended:
-                self._take(chunk)
 
     def _ask(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -537,8 +537,9 @@ class Turn:
         self._runs.extend(runs)
         loop = asyncio.get_running_loop()
         for run in runs:
-            run.task = loop.create_task(self._run(run), name=f"tool {run.call.name}")
-            _keep(run.task)
+            if not run.answered:  # the one before may have cut the turn, where tasks start at once
+                run.task = loop.create_task(self._run(run), name=f"tool {run.call.name}")
+                _keep(run.task)
 
     def _plan(self, call: FunctionCall) -> _Run:
         output = FunctionCallOutput(
@@ -552,6 +553,7 @@ class Turn:
 
     async def _run(self, run: _Run) -> None:
         exception: BaseException | None = None
+        run.task = asyncio.current_task()  # known to nobody yet, where tasks start at once
         try:
             if self._slots is None:
                 result = await self._execute(run)
@@ -623,13 +625,14 @@ class Turn:
             self._closing.append(closing)
             _keep(closing)
         for run in self._runs:
-            if run.answered or run.task is None:
+            if run.answered:
                 continue
-            waits_for_slot = self._slots is not None and run.started_at is None
-            if run.may_be_cut() or waits_for_slot:
-                run.answer(NOT_STARTED if run.started_at is None else CUT_OFF, is_error=True)
+            not_started = run.started_at is None
+            if not_started or run.may_be_cut():
+                run.answer(NOT_STARTED if not_started else CUT_OFF, is_error=True)
                 self._events.append(_finish_of(run, None))
-                run.task.cancel()
+                if run.task is not None:
+                    run.task.cancel()
         self._finish("interrupted")
 
 
