@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -16,7 +16,8 @@ from rejoinder import telemetry
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder.errors import APIStatusError
-from rejoinder.llm import LLM, ChatContext, LLMStream
+from rejoinder.llm import LLM, ChatContext, LLMStream, ToolContext, function_tool
+from rejoinder.llm._execution import execute_function_call
 from rejoinder.types import APIConnectOptions
 
 
@@ -181,6 +182,47 @@ async def test_a_cancelled_reply_ends_its_span(spans: InMemorySpanExporter) -> N
     await asyncio.sleep(0)
     await stream.aclose()
     assert {"llm_request", "llm_request_run"} <= by_name(spans).keys()
+
+
+class Breaks(SpanProcessor):
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        raise RuntimeError("the processor is broken")
+
+    def on_end(self, span: Any) -> None:
+        raise RuntimeError("the processor is broken")
+
+
+class BreaksAtTheEnd(SpanProcessor):
+    def on_end(self, span: Any) -> None:
+        raise RuntimeError("the processor is broken")
+
+
+@pytest.mark.parametrize("processor", [Breaks, BreaksAtTheEnd])
+async def test_tracing_that_breaks_costs_no_reply(
+    processor: type[SpanProcessor], caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(processor())
+    telemetry.set_tracer_provider(provider)
+    metrics: list[Any] = []
+    try:
+        model = Model(fails=1)
+        model.on("metrics_collected", metrics.append)
+        reply = await model.chat(chat_ctx=conversation()).collect()
+        result = await execute_function_call(
+            FunctionCall(call_id="c", name="f", arguments="{}"), ToolContext([f])
+        )
+    finally:
+        telemetry.set_tracer_provider(None)
+    assert reply.text == "SECRET reply"
+    assert len(metrics) == 1
+    assert result.fnc_call_out.output == "1"
+    assert "the processor is broken" in caplog.text
+
+
+@function_tool
+async def f() -> int:
+    return 1
 
 
 async def test_spans_hang_below_the_caller_s(spans: InMemorySpanExporter) -> None:

@@ -12,6 +12,7 @@ arguments, outputs and error texts are.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import traceback
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ EVENT_GEN_AI_ASSISTANT_MESSAGE = "gen_ai.assistant.message"
 EVENT_GEN_AI_TOOL_MESSAGE = "gen_ai.tool.message"
 EVENT_GEN_AI_CHOICE = "gen_ai.choice"
 
+logger = logging.getLogger("rejoinder")
+
 _MESSAGE_EVENTS = {
     "system": EVENT_GEN_AI_SYSTEM_MESSAGE,
     "developer": EVENT_GEN_AI_SYSTEM_MESSAGE,
@@ -104,22 +107,37 @@ def content_captured() -> bool:
     return value.strip().lower() in ("1", "true", "yes", "on")
 
 
+def _start(name: str) -> tuple[trace.Span, Token[Context]]:
+    """A span that is the current one from now on."""
+    try:
+        span = tracer().start_span(name)
+    except Exception:
+        # A sampler or a processor of the user's: it shall cost the span, and not the call.
+        logger.exception("the span %r could not be started", name)
+        return trace.INVALID_SPAN, otel_context.attach(otel_context.get_current())
+    return span, otel_context.attach(trace.set_span_in_context(span))
+
+
+def _end(span: trace.Span, token: Token[Context]) -> None:
+    try:
+        span.end()
+    except Exception:
+        logger.exception("a span could not be ended")
+    otel_context.detach(token)
+
+
 class RequestSpan:
     """The span of one reply, current in the task that makes it from `__init__` to `end`."""
 
     def __init__(
         self, *, name: str, model: str, provider: str, history: Sequence[ChatItem]
     ) -> None:
-        self._span = trace.INVALID_SPAN
-        self._recording = False
         self._content: list[str] | None = None
         self._calls: list[str] = []
         self._ids: list[str] = []
-        self._token: Token[Context] | None = None
-        span = tracer().start_span(name)
+        span, self._token = _start(name)
         self._span = span
         self._recording = span.is_recording()
-        self._token = otel_context.attach(trace.set_span_in_context(span))
         if not self._recording:
             return
         span.set_attributes(
@@ -184,13 +202,7 @@ class RequestSpan:
                 span.add_event(EVENT_GEN_AI_CHOICE, attributes)
             if error is not None:
                 _record_error(span, error)
-        span.end()
-        self._detach()
-
-    def _detach(self) -> None:
-        if self._token is not None:
-            token, self._token = self._token, None
-            otel_context.detach(token)
+        _end(span, self._token)
 
 
 class AttemptSpan:
@@ -200,9 +212,8 @@ class AttemptSpan:
         self._number = number
 
     def __enter__(self) -> Self:
-        span = tracer().start_span("llm_request_run")
+        span, self._token = _start("llm_request_run")
         self._span = span
-        self._token = otel_context.attach(trace.set_span_in_context(span))
         if span.is_recording():
             span.set_attribute(ATTR_RETRY_COUNT, self._number)
         return self
@@ -210,8 +221,7 @@ class AttemptSpan:
     def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
         if isinstance(exc, Exception) and self._span.is_recording():
             _record_error(self._span, exc)
-        self._span.end()
-        otel_context.detach(self._token)
+        _end(self._span, self._token)
 
 
 class ToolSpan:
@@ -221,9 +231,8 @@ class ToolSpan:
         self._call = call
 
     def __enter__(self) -> Self:
-        span = tracer().start_span("function_tool")
+        span, self._token = _start("function_tool")
         self._span = span
-        self._token = otel_context.attach(trace.set_span_in_context(span))
         if span.is_recording():
             span.set_attributes(
                 {
@@ -248,8 +257,7 @@ class ToolSpan:
             _record_error(span, error)
 
     def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
-        self._span.end()
-        otel_context.detach(self._token)
+        _end(self._span, self._token)
 
 
 def _record_error(span: trace.Span, error: BaseException) -> None:
