@@ -167,6 +167,16 @@ def test_what_counts_nothing_is_nothing(convert: Any, raw: Any) -> None:
     assert convert(raw) is None
 
 
+@pytest.mark.parametrize(
+    "many", [10**400, 1e300, "1e300", 10**20], ids=["int", "float", "text", "less"]
+)
+def test_a_number_that_no_reply_has_can_still_be_reckoned_with(many: Any) -> None:
+    usage = usage_from_openai({"prompt_tokens": many, "completion_tokens": many})
+    assert usage is not None
+    assert usage.completion_tokens / 0.5 > 1e15
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
 def test_buckets_add() -> None:
     assert (ONE_REPLY + ONE_REPLY).total == 2 * ONE_REPLY.total
     assert sum([ONE_REPLY, ONE_REPLY], Buckets()) == ONE_REPLY + ONE_REPLY

@@ -197,6 +197,21 @@ def test_line_ends(end: bytes) -> None:
     assert hear(b"\xef\xbb\xbf" + data).text == "x"
 
 
+@pytest.mark.parametrize("done", [b"", b"data: [DONE]\n"])
+def test_events_without_an_empty_line_between_them(done: bytes) -> None:
+    data = b"".join(
+        b"data: " + json.dumps(event).encode() + b"\n"
+        for event in (said({"content": "a"}), said({"content": "b"}), STOP)
+    )
+    heard = hear(data + done)
+    assert (heard.text, heard.finish, heard.error) == ("ab", "stop", None)
+    cut = hear(data[:-9])
+    assert cut.text == "ab"
+    assert "cut short" in str(cut.error)
+    mixed = hear(data + b"data: {]\n\n")
+    assert isinstance(mixed.error, WireError)
+
+
 def test_white_space_before_json() -> None:
     assert hear(body(b"data:    " + json.dumps(said({"content": "x"})).encode(), STOP)).text == "x"
 
@@ -320,6 +335,42 @@ A, B = ("look", '{"a":1}'), ("book", '{"b":2}')
             ],
             id="flat, one object, numbers as text",
         ),
+        pytest.param(
+            [
+                part(0, id="1", name="look", arguments='{"a"'),
+                part(0, id="9", name="look", arguments=":1}"),
+                part(1, id="2", name="book", arguments='{"b":2}'),
+            ],
+            id="an id of its own on every fragment",
+        ),
+        pytest.param(
+            [
+                part(0, id="1", arguments=""),
+                part(0, arguments='{"a":1}'),
+                part(0, name="look"),
+                part(1, id="2", name="bo"),
+                part(1, name="ok", arguments='{"b":2}'),
+            ],
+            id="names that come late, and in pieces",
+        ),
+        pytest.param(
+            [
+                part(0, id="1", name="look", arguments='{"a":1}'),
+                part(1, id="2", name="book", arguments='{"b":2}'),
+                part(0, id="1", name="look", arguments='{"a":1}'),
+                part(1, id="2", name="book", arguments='{"b":2}'),
+            ],
+            id="all of them once more",
+        ),
+        pytest.param(
+            [
+                part(id="1", name="look", arguments='{"a":1}'),
+                part(id="1", name="look", arguments='{"a":1}'),
+                part(id="2", name="book", arguments='{"b":2}'),
+                part(id="1", name="look", arguments='{"a":1}'),
+            ],
+            id="once more without index",
+        ),
     ],
 )
 @pytest.mark.parametrize("end", [CALLED, STOP], ids=["tool_calls", "stop"])
@@ -330,11 +381,12 @@ def test_calls_in_every_form(events: list[Any], end: Any) -> None:
     assert heard.error is None
 
 
-def test_two_calls_under_one_id_get_two() -> None:
+@pytest.mark.parametrize("places", [(0, 1), (0, 0), (None, None)], ids=repr)
+def test_two_calls_under_one_id_get_two(places: tuple[int | None, int | None]) -> None:
     heard = hear(
         body(
-            part(0, id="x", name="look", arguments='{"a":1}'),
-            part(1, id="x", name="book", arguments='{"b":2}'),
+            part(places[0], id="x", name="look", arguments='{"a":1}'),
+            part(places[1], id="x", name="book", arguments='{"b":2}'),
             CALLED,
         )
     )
@@ -431,6 +483,13 @@ def test_a_cut_answer_with_a_call_hands_out_nothing() -> None:
     heard = hear(body(part(0, id="1", name="look", arguments="{}"), done=False))
     assert heard.calls == []
     assert isinstance(heard.error, APIConnectionError)
+
+
+def test_a_reason_that_says_null_is_none() -> None:
+    heard = hear(body(said({"content": "a"}, "null"), said({"content": "b"}, "null")))
+    assert heard.text == "ab"
+    assert isinstance(heard.error, APIConnectionError)
+    assert hear(body(said({"content": "a"}, "null"), STOP)).error is None
 
 
 @pytest.mark.parametrize("reason", ["eos", "end_turn", "tool_call"])
@@ -579,6 +638,16 @@ def test_what_is_no_answer(data: bytes, kind: type[APIError], words: str) -> Non
 
 
 # -- memory ---------------------------------------------------------------------------------------
+
+
+def test_calls_without_end_are_no_answer() -> None:
+    """To look through all of them at each event would take the time of all squared."""
+    events = [part(index, id=str(index), name="look", arguments="") for index in range(3000)]
+    heard = hear(body(*events, CALLED))
+    assert isinstance(heard.error, WireError)
+    assert "1024 tool calls" in heard.error.message
+    whole = [part(index, id=str(index), name="look", arguments="{}") for index in range(3000)]
+    assert len(hear(body(*whole, CALLED)).calls) == 3000
 
 
 def test_memory_is_bounded() -> None:

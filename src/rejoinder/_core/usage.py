@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rejoinder._core.chunks import CompletionUsage
 
@@ -23,6 +23,10 @@ __all__ = [
     "usage_from_openai",
     "usage_from_responses",
 ]
+
+
+_MOST: Final = 1 << 53
+"""No reply holds more tokens; beyond it nothing could be divided or added as a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,10 +283,10 @@ def _word(value: object) -> str | None:
 def _count(usage: Mapping[str, Any], key: str) -> int:
     value = usage.get(key)
     if type(value) is int:
-        return max(0, value)
+        return min(max(0, value), _MOST)
     if isinstance(value, (float, str)):
         try:
-            return max(0, int(float(value)))
+            return min(max(0, int(float(value))), _MOST)
         except (ValueError, OverflowError):
             return 0
     return 0

@@ -46,6 +46,7 @@ logger = logging.getLogger("rejoinder")
 
 _LIMIT: Final = 1 << 24
 """Bytes of tool arguments, of a refusal, or of a whole JSON answer that are kept at most."""
+_MAX_CALLS: Final = 1024
 _EXPECTED: Final = "server-sent events of a chat completion"
 
 
@@ -111,6 +112,14 @@ class _OpenCall:
     def text(self) -> str:
         return "".join(self.arguments)
 
+    def whole(self) -> str:
+        """The arguments, if they are a whole object."""
+        # Most fragments end anywhere: they need not be put together and read to know it.
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return ""
+        text = self.text()
+        return text if _is_whole(text) else ""
+
 
 class StreamDecoder:
     """Bytes of a streamed chat completion in, chunks out.
@@ -137,7 +146,7 @@ class StreamDecoder:
         "_calls",
         "_cut",
         "_details",
-        "_emitted_ids",
+        "_given",
         "_kept",
         "_mark",
         "_opening",
@@ -179,7 +188,7 @@ class StreamDecoder:
         self._reply = Reply("chatcmpl-")
         self._opening = Opening(_EXPECTED)
         self._calls: list[_OpenCall] = []
-        self._emitted_ids: set[str] = set()
+        self._given: dict[str, tuple[str, str]] = {}  # calls that were handed out, by id
         self._refusal: list[str] = []
         self._details: list[Any] = []
         self._usage: Any = None
@@ -262,6 +271,12 @@ class StreamDecoder:
                 try:
                     chunk = _walk(jsontext.decode_tolerantly(data))
                 except ValueError as error:
+                    lines = _lines_of(data)
+                    if lines:
+                        self._events([(name, line) for line in lines], chunks, last=last)
+                        if self.done or self.failure is not None:
+                            return
+                        continue
                     if last:
                         return  # the event was cut with the stream: _end will say so
                     self.failure = WireError(
@@ -315,7 +330,7 @@ class StreamDecoder:
                         self._rare(delta, chunks)
                 if choice.error is not None and chunk.error is None:
                     chunk.error = choice.error
-                if choice.finish_reason:
+                if choice.finish_reason and choice.finish_reason != "null":
                     self.finish_reason = choice.finish_reason
                     self.complete = True
                     self._finish(chunks)
@@ -406,6 +421,12 @@ class StreamDecoder:
             call = _OpenCall(part.index)
             self._calls.append(call)
             self._keep(64)
+            if len(self._calls) > _MAX_CALLS and self.failure is None:
+                self.failure = WireError(
+                    f"more than {_MAX_CALLS} tool calls of one answer are under way at once"
+                )
+        elif arguments and name and call_id == call.id and arguments == call.whole():
+            return  # some servers repeat the calls in their last event
         if call_id and not call.id:
             call.id = call_id
         if name and name != call.name:
@@ -426,14 +447,17 @@ class StreamDecoder:
             if found is None or not name:
                 return found
             if call_id and found.id and call_id != found.id:
-                return None  # the index is used a second time
-            if found.name and not call_id and found.arguments and _is_whole(found.text()):
-                return None
+                # The index is used a second time; or each fragment has an id of its own.
+                torn = name == found.name and found.arguments and not found.whole()
+                return found if torn else None
+            if found.name and found.whole():
+                same = arguments in ("", found.text())
+                return found if call_id and same else None
             return found
         if call_id:
             found = next((call for call in reversed(calls) if call.id == call_id), None)
-            if found is not None and name and found.arguments and _is_whole(found.text()):
-                return None if arguments else found
+            if found is not None and name and (whole := found.whole()):
+                return found if arguments in ("", whole) else None
             return found
         if name or not calls:
             return None
@@ -461,10 +485,14 @@ class StreamDecoder:
                 )
                 continue
             call_id = call.id
-            if not call_id or call_id in self._emitted_ids:
+            before = self._given.get(call_id)
+            if call_id and before == (call.name, arguments):
+                self.skipped += 1  # it was handed out, and is repeated in the last event
+                continue
+            if not call_id or before is not None:
                 # Two calls of one reply under one id could not be answered apart.
                 call_id = _stamps.new_id("call_")
-            self._emitted_ids.add(call_id)
+            self._given[call_id] = (call.name, arguments)
             chunks.append(self._reply.call(call_id, call.name, arguments, call.extra))
         self._calls = kept
 
@@ -598,6 +626,14 @@ class StreamDecoder:
                 return
             if whole and not self.complete:
                 self.complete = True
+
+
+def _lines_of(data: bytes) -> list[bytes]:
+    """The events in `data`, from servers that put no empty line between them."""
+    lines = data.split(b"\n")
+    if len(lines) < 2 or any(line[:1] not in (b"{", b"[", b"") for line in lines):
+        return []
+    return lines
 
 
 def _json_values(body: bytes) -> list[Any]:

@@ -332,6 +332,16 @@ def test_a_whole_answer_instead_of_a_stream() -> None:
     assert (heard.text, heard.calls, heard.error) == ("x", [LOOK], None)
 
 
+def test_a_refusal_in_pieces() -> None:
+    """Put together at once: to add each piece to what was there would copy all of it each time."""
+    pieces = [{"type": "response.refusal.delta", "delta": "No. "} for _ in range(5000)]
+    heard = hear(body(*pieces, end()))
+    assert isinstance(heard.error, RefusalError)
+    assert heard.error.body == "No. " * 5000
+    done = {"type": "response.refusal.done", "refusal": "Never."}
+    assert hear(body(*pieces[:3], done, end())).error.body == "Never."
+
+
 def test_memory_is_bounded() -> None:
     decoder = StreamDecoder()
     decoder.feed(body(item(call(arguments=""), what="added")))

@@ -115,7 +115,7 @@ class StreamDecoder:
         self._pending: list[dict[str, Any]] = []  # reasoning items that led to nothing yet
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._thoughts: tuple[int, int] | None = None
-        self._refusal = ""
+        self._refusal: list[str] = []
         self._other = False
         self._cut = False
         self._kept = 0
@@ -255,11 +255,13 @@ class StreamDecoder:
             place = (event.output_index or 0, event.content_index or 0)
             self._say_rest(place, event.text, chunks)
         elif kind == "response.refusal.delta":
-            self._refusal += event.delta or ""
-            self._reply.progress += 1
-            self._keep(len(event.delta or ""))
+            if event.delta:
+                self._reply.progress += 1
+                self._refusal.append(event.delta)
+                self._keep(len(event.delta))
         elif kind == "response.refusal.done":
-            self._refusal = event.refusal or self._refusal
+            if event.refusal:
+                self._refusal = [event.refusal]
         elif kind in ("response.created", "response.in_progress", "response.queued"):
             self._name(event.response)
         elif kind in _END_MARKS:
@@ -283,6 +285,7 @@ class StreamDecoder:
             return
         texts = self._texts.setdefault(place, [])
         said_before = "".join(texts)
+        texts[:] = [said_before]  # joined once, however often a server says that it is done
         if (
             self._tracked < _TRACKED
             and len(text) > len(said_before)
@@ -340,7 +343,8 @@ class StreamDecoder:
         elif kind == "message":
             for place, part in enumerate(_entries(item.get("content"))):
                 if part.get("type") == "refusal":
-                    self._refusal = str(part.get("refusal") or "") or self._refusal
+                    if part.get("refusal"):
+                        self._refusal = [str(part["refusal"])]
                 else:
                     self._say_rest((index, place), part.get("text"), chunks)
             key = f"message {item.get('id') or index}"
@@ -424,7 +428,7 @@ class StreamDecoder:
         if status == "failed" or error:
             self.failure = error_from(error or {"message": "the response failed", "code": reason})
         elif self._refusal:
-            text = jsontext.heal(self._refusal)
+            text = jsontext.heal("".join(self._refusal))
             self.failure = RefusalError(f"the model refused: {text}", reason="refusal", body=text)
         elif reason == "content_filter":
             self.failure = RefusalError(
