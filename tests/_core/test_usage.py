@@ -168,6 +168,22 @@ def test_what_counts_nothing_is_nothing(convert: Any, raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((5, None, 7), (5, 2)), ((None, 2, 7), (5, 2)), ((5, 2, None), (5, 2)), ((5, 2, 99), (5, 2))],
+)
+def test_a_missing_count_is_told_by_the_total(
+    counts: tuple[int | None, ...], expected: tuple[int, int]
+) -> None:
+    prompt, completion, total = counts
+    chat = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    response = {"input_tokens": prompt, "output_tokens": completion, "total_tokens": total}
+    for usage in (usage_from_openai(chat), usage_from_responses(response)):
+        assert usage is not None
+        assert (usage.prompt_tokens, usage.completion_tokens) == expected
+        assert usage.total_tokens == sum(expected)
+
+
+@pytest.mark.parametrize(
     "many", [10**400, 1e300, "1e300", 10**20], ids=["int", "float", "text", "less"]
 )
 def test_a_number_that_no_reply_has_can_still_be_reckoned_with(many: Any) -> None:

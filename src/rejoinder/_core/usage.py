@@ -186,6 +186,10 @@ def usage_from_responses(raw: object, *, service_tier: object = None) -> Complet
     reasoning = _count(outside, "reasoning_tokens")
     if reasoning and total == prompt + completion + reasoning:
         completion += reasoning
+    elif not completion and total > prompt > 0:
+        completion = total - prompt
+    elif not prompt and total > completion:
+        prompt = total - completion
     return Buckets.within(
         prompt=prompt,
         completion=completion,

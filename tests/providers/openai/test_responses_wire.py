@@ -131,6 +131,42 @@ LOOK = ("call_1", "look", '{"a":1}')
         pytest.param([text("Hello"), end(output=None)], id="no output at the end"),
         pytest.param([text("Hello"), {"type": "response.completed"}], id="no response at the end"),
         pytest.param([text("Hello"), end(), b"data: [DONE]"], id="done"),
+        pytest.param(
+            [text("Hello", 1), item(message("Hello"), 1), end(output=[message("Hello")])],
+            id="another place at the end",
+        ),
+        pytest.param(
+            [text("Hel", 1), end(output=[message("Hello")])], id="the rest from another place"
+        ),
+        pytest.param(
+            [
+                {"type": "response.output_text.delta", "delta": "Hello"},
+                {"type": "response.output_text.done", "output_index": 1, "text": "Hello"},
+                item(message("Hello"), 1),
+                end(output=[{"type": "reasoning", "id": "rs", "summary": []}, message("Hello")]),
+            ],
+            id="no place on the way",
+        ),
+        pytest.param(
+            [
+                text("Hel", 1),
+                text("lo", 3),
+                item(message("lo"), 3),
+                item(message("Hel"), 1),
+                end(output=[message("Hel"), message("lo")]),
+            ],
+            id="two texts, all places moved",
+        ),
+        pytest.param(
+            [
+                {
+                    "type": "response.content_part.done",
+                    "part": {"type": "output_text", "text": "Hello"},
+                },
+                end(),
+            ],
+            id="only the part",
+        ),
     ],
 )
 def test_text_is_said_once_and_whole(events: list[Any]) -> None:
@@ -198,12 +234,30 @@ def test_thoughts_come_in_paragraphs() -> None:
             ],
             id="only its arguments done",
         ),
+        pytest.param(
+            [item(call()), end(output=[call(id="fc_9")])], id="another id of the item at the end"
+        ),
+        pytest.param([item(call(id=None)), end(output=[call()])], id="no id of the item before"),
+        pytest.param(
+            [item(call()), end(output=[call(arguments='{ "a": 1 }')])], id="spaces at the end"
+        ),
+        pytest.param(
+            [item(call(arguments=""), 0, "added"), item(call(), 1), end(output=[call()])],
+            id="another place when done",
+        ),
     ],
 )
 def test_a_call_is_handed_out_once(events: list[Any]) -> None:
     heard = hear(body(*events))
     assert heard.calls == [LOOK]
     assert heard.error is None
+
+
+@pytest.mark.parametrize("ids", [{}, {"id": None, "call_id": None}], ids=["ids", "no ids"])
+def test_two_calls_that_differ_are_two(ids: dict[str, Any]) -> None:
+    calls = [call(**ids), call(arguments='{"a":2}', **ids)]
+    for events in ([item(calls[0], 0), item(calls[1], 1), end(output=calls)], [end(output=calls)]):
+        assert [made[1:] for made in hear(body(*events)).calls] == [LOOK[1:], ("look", '{"a":2}')]
 
 
 def test_a_cut_call_is_not_handed_out() -> None:

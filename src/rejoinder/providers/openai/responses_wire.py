@@ -11,6 +11,7 @@ token limit cut is never handed out.
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -43,6 +44,7 @@ logger = logging.getLogger("rejoinder")
 _LIMIT: Final = 1 << 24
 _TRACKED: Final = 1 << 20
 """Characters of text that are compared with the final response; nobody says more in one reply."""
+_MAX_PARTS: Final = 1024
 _EXPECTED: Final = "server-sent events of a response"
 _END_MARKS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -56,6 +58,7 @@ class _Event(msgspec.Struct, gc=False):
     summary_index: int | None = None
     item: dict[str, Any] | None = None
     response: dict[str, Any] | None = None
+    part: dict[str, Any] | None = None
     text: str | None = None
     arguments: str | None = None
     refusal: str | None = None
@@ -85,9 +88,11 @@ class StreamDecoder:
     __slots__ = (
         "_allow_empty",
         "_cut",
+        "_finished",
         "_given",
         "_items",
         "_kept",
+        "_moved",
         "_opening",
         "_other",
         "_pending",
@@ -95,6 +100,7 @@ class StreamDecoder:
         "_reply",
         "_seen",
         "_sse",
+        "_streamed",
         "_texts",
         "_thoughts",
         "_tracked",
@@ -114,6 +120,9 @@ class StreamDecoder:
         # What was said, by place in the output: the final texts may hold more.
         self._pending: list[dict[str, Any]] = []  # reasoning items that led to nothing yet
         self._texts: dict[tuple[int, int], list[str]] = {}
+        self._finished: set[tuple[int, int]] = set()
+        self._moved: dict[tuple[int, int], tuple[int, int]] = {}
+        self._streamed: set[tuple[str, str]] = set()  # ids and names of calls before the end
         self._thoughts: tuple[int, int] | None = None
         self._refusal: list[str] = []
         self._other = False
@@ -254,6 +263,10 @@ class StreamDecoder:
         elif kind == "response.output_text.done":
             place = (event.output_index or 0, event.content_index or 0)
             self._say_rest(place, event.text, chunks)
+        elif kind == "response.content_part.done":
+            if event.part is not None and event.part.get("type") == "output_text":
+                place = (event.output_index or 0, event.content_index or 0)
+                self._say_rest(place, event.part.get("text"), chunks)
         elif kind == "response.refusal.delta":
             if event.delta:
                 self._reply.progress += 1
@@ -281,20 +294,32 @@ class StreamDecoder:
 
     def _say_rest(self, place: tuple[int, int], text: object, chunks: list[ChatChunk]) -> None:
         """Say what a finished text holds beyond what was said of it piece by piece."""
-        if not isinstance(text, str) or not text:
+        if not isinstance(text, str) or not text or self._tracked >= _TRACKED:
             return
-        texts = self._texts.setdefault(place, [])
-        said_before = "".join(texts)
-        texts[:] = [said_before]  # joined once, however often a server says that it is done
-        if (
-            self._tracked < _TRACKED
-            and len(text) > len(said_before)
-            and text.startswith(said_before)
-        ):
-            texts.append(text[len(said_before) :])
-            said = self._reply.text(texts[-1], loose=True)
+        texts = self._said_of(place, text)
+        before = "".join(texts)
+        texts[:] = [before]  # joined once, however often a server says that it is done
+        if len(text) > len(before) and text.startswith(before):
+            texts[:] = [text]
+            self._tracked += len(text) - len(before)
+            said = self._reply.text(text[len(before) :], loose=True)
             if said is not None:
                 chunks.append(said)
+
+    def _said_of(self, place: tuple[int, int], text: str) -> list[str]:
+        """What was said already of the finished `text` at `place`. Some servers count the places of
+        pieces and of whole texts differently, or only the one or the other."""
+        found = self._texts.get(self._moved.get(place, place))
+        if found is None or not text.startswith("".join(found)):
+            for other, texts in islice(self._texts.items(), _MAX_PARTS):
+                if other not in self._finished and any(texts) and text.startswith("".join(texts)):
+                    self._finished.add(other)
+                    self._moved[place] = other
+                    return texts
+        if found is None:
+            found = self._texts[place] = []
+        self._finished.add(self._moved.get(place, place))
+        return found
 
     def _thought(self, event: _Event, text: str, chunks: list[ChatChunk]) -> None:
         place = (event.output_index or 0, (event.summary_index or 0) + (event.content_index or 0))
@@ -320,7 +345,7 @@ class StreamDecoder:
         """One item of the output that is done."""
         kind = item.get("type")
         if kind == "function_call":
-            self._call(item, chunks)
+            self._call(item, chunks, final=final)
         elif kind == "reasoning":
             key = f"reasoning {item.get('id') or index}"
             if key not in self._given:
@@ -367,11 +392,8 @@ class StreamDecoder:
         else:
             self.skipped += 1
 
-    def _call(self, item: dict[str, Any], chunks: list[ChatChunk]) -> None:
+    def _call(self, item: dict[str, Any], chunks: list[ChatChunk], *, final: bool) -> None:
         call_id = _word(item.get("call_id")) or _word(item.get("id"))
-        key = f"call {item.get('id') or ''} {call_id}"
-        if key in self._given:
-            return
         arguments = item.get("arguments")
         if not isinstance(arguments, str):
             arguments = "" if arguments is None else jsontext.encode(arguments).decode()
@@ -385,7 +407,14 @@ class StreamDecoder:
             self._cut = True
             logger.warning("the call of tool %r was cut and is left out", name)
             return
+        # The final response repeats all calls, by some servers under other ids of items and with
+        # other white space in the arguments.
+        key = f"call {call_id} {name} {arguments}"
+        if key in self._given or (final and (call_id, name) in self._streamed):
+            return
         self._given.add(key)
+        if not final:
+            self._streamed.add((call_id, name))
         self._reply.progress += 1
         state = self._led_to("item_id", item)
         chunks.append(
@@ -410,13 +439,15 @@ class StreamDecoder:
         reason = _word(_object(response.get("incomplete_details")).get("reason"))
         self.finish_reason = status
         if status != "failed":
+            self._finished.clear()  # the final response goes through all of them again
+            self._moved.clear()
             for index, item in enumerate(_entries(response.get("output"))):
                 if status == "incomplete" and item.get("type") == "function_call":
                     item = {**item, "status": "incomplete"}
                 self._item(item, index, chunks, final=True)
             for item in self._items.values():
                 # Begun and never ended, and not in the final response either.
-                self._call({**item, "status": "incomplete"}, chunks)
+                self._call({**item, "status": "incomplete"}, chunks, final=True)
         self._items.clear()
         chunks.extend(self._reply.rest())
         usage = usage_from_responses(
@@ -508,7 +539,7 @@ def _walk(value: object) -> _Event | None:
         found = data.get(name)
         return found if isinstance(found, str) else None
 
-    item, response = data.get("item"), data.get("response")
+    item, response, part = data.get("item"), data.get("response"), data.get("part")
     return _Event(
         type=text("type"),
         delta=text("delta"),
@@ -518,6 +549,7 @@ def _walk(value: object) -> _Event | None:
         summary_index=number("summary_index"),
         item=cast("dict[str, Any]", item) if isinstance(item, dict) else None,
         response=cast("dict[str, Any]", response) if isinstance(response, dict) else None,
+        part=cast("dict[str, Any]", part) if isinstance(part, dict) else None,
         text=text("text"),
         arguments=text("arguments"),
         refusal=text("refusal"),
