@@ -176,7 +176,7 @@ def test_nobody_listens(unused_tcp_port: int) -> None:
 
 
 def test_whoever_reads_goes_away(provider: Provider) -> None:
-    provider.server.always(Answer(text=("word " * 50,) * 200))
+    provider.server.always(Answer(text=("word " * 50,) * 1000))
     with subprocess.Popen(
         [*COMMAND, "chat", *provider.options, "-q", "--once", "x"],
         stdout=subprocess.PIPE,

@@ -7,6 +7,8 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import math
+import os
 import re
 import sys
 import time
@@ -15,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 from rejoinder.cli.llms import find_tools, make_llm, tool_choice_of
 from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.outcome import CommandError, Exit
-from rejoinder.cli.render import Stats, one_line, render_call, render_result, render_stats
+from rejoinder.cli.render import (
+    Stats,
+    one_line,
+    render_call,
+    render_error,
+    render_result,
+    render_stats,
+)
 from rejoinder.cli.screen import Screen
 from rejoinder.errors import APIError, ConfigurationError
 
@@ -39,6 +48,14 @@ _CLOSE_TIMEOUT: Final = 3.0
 _MEASURABLE: Final = 0.02
 """Seconds below which a speed says nothing."""
 _SERVER_START: Final = 60.0  # npx and uvx may have to fetch the server first
+_SILENCE: Final = (
+    60.0  # models that think before they speak need more than a voice agent would grant
+)
+_CONNECT: Final = 10.0
+_RETRIES: Final = 2
+_WAITING: Final = "waiting for the model"
+_TELL_AFTER: Final = 1.0
+"""Seconds of silence after which a person is told that we wait."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +83,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--tool-timeout", metavar="SECONDS", type=_positive, default=_TOOL_TIMEOUT,
         help="how long a tool may run (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument("--temperature", metavar="T", type=float, help="0 is the least random")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_positive,
+        help=f"how long the model may be silent (default: {_SILENCE:g}; for local models no limit "
+        "before the first word)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--temperature", metavar="T", type=_temperature, help="0 is the least random"
+    )
     parser.add_argument("--max-tokens", metavar="N", type=_count, help="the longest reply")
     parser.add_argument(
         "--context", metavar="N", type=_count,
@@ -85,6 +109,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+    return value
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -100,7 +131,15 @@ def run(args: argparse.Namespace) -> Exit:
         KeyboardInterrupt: Ctrl-C.
     """
     text = _question(args)
+    system = _utf8(args.system, "--system")
     screen = Screen(quiet=args.quiet)
+    # What tools and their modules print is not the reply.
+    aside = contextlib.redirect_stdout(screen.err)
+    with contextlib.nullcontext() if screen.out_is_terminal else aside:
+        return _talk(args, screen, system, text)
+
+
+def _talk(args: argparse.Namespace, screen: Screen, system: str, text: str | None) -> Exit:
     chosen = args.tool or (["demo"] if not args.mcp else [])
     tools = [] if args.no_tools else find_tools(chosen)
     llm = make_llm(
@@ -115,10 +154,11 @@ def run(args: argparse.Namespace) -> Exit:
         talk = Conversation(
             llm,
             screen,
-            system=args.system,
+            system=system,
             tools=tools,
             tool_choice=tool_choice_of(args.tool_choice),
             tool_timeout=args.tool_timeout,
+            timeout=args.timeout,
         )
         try:
             loop.run(talk.open([] if args.no_tools else args.mcp))
@@ -128,19 +168,25 @@ def run(args: argparse.Namespace) -> Exit:
         finally:
             screen.clear()
             with contextlib.suppress(KeyboardInterrupt, APIError, RuntimeError, TimeoutError):
-                loop.run(talk.aclose(), timeout=_CLOSE_TIMEOUT)
+                if loop.responds():
+                    loop.run(talk.aclose(), timeout=_CLOSE_TIMEOUT)
 
 
 def _question(args: argparse.Namespace) -> str | None:
     """What is to be asked once; ``None`` for a conversation."""
     if args.once is not None:
-        text: str = args.once
+        text = _utf8(args.once, "--once")
     elif sys.stdin is None or sys.stdin.closed:
         raise CommandError("there is no standard input; ask with --once TEXT")
     elif sys.stdin.isatty():
         return None
     else:
-        data = sys.stdin.buffer.read()
+        try:
+            data = sys.stdin.buffer.read()
+        except OSError as error:
+            raise CommandError(
+                f"standard input cannot be read: {error.strerror or error}"
+            ) from error
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -148,13 +194,19 @@ def _question(args: argparse.Namespace) -> str | None:
                 f"standard input is not UTF-8 (byte 0x{data[error.start]:02x} at position "
                 f"{error.start}); convert it first, e.g. with iconv"
             ) from error
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise CommandError("the text given with --once is not UTF-8") from None
     if not text.strip():
         raise CommandError("there is nothing to ask: the text is empty")
     return text.strip()
+
+
+def _utf8(text: str, option: str) -> str:
+    """What was written on the command line; the locale may have taken it for something else."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError:
+        raise CommandError(f"the text given with {option} is not UTF-8") from None
+    except UnicodeEncodeError:
+        return text  # not from a command line
 
 
 def tell_progress(screen: Screen, progress: Progress) -> None:
@@ -170,6 +222,7 @@ def tell_progress(screen: Screen, progress: Progress) -> None:
 def _once(loop: LoopThread, talk: Conversation, text: str) -> Exit:
     loop.run(talk.say(text), interrupt=talk.interrupt, stuck=talk.stuck)
     if talk.interrupted:
+        loop.run(talk.settle())
         raise KeyboardInterrupt
     return Exit.OK
 
@@ -182,11 +235,12 @@ def _converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
         try:
             line = _read_line(screen)
         except EOFError:
-            screen.end_line()
+            screen.break_line()
+            loop.run(talk.settle())
             return Exit.OK
         except KeyboardInterrupt:
             presses += 1
-            print(file=sys.stderr)
+            screen.break_line()
             if presses > 1:
                 raise
             screen.note("Ctrl-C again leaves.")
@@ -198,13 +252,16 @@ def _converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
         if not line:
             continue
         presses = 0
-        if line.startswith("/"):
+        if line.startswith("/") and "\n" not in line:
             if _command(line, talk, screen):
+                loop.run(talk.settle())
                 return Exit.OK
             continue
         try:
             loop.run(talk.say(line), interrupt=talk.interrupt, stuck=talk.stuck)
-        except (APIError, ConfigurationError) as error:
+        except APIError as error:
+            screen.error(render_error(error))
+        except ConfigurationError as error:
             screen.error(str(error))
         if talk.interrupted:
             presses = 1
@@ -222,12 +279,10 @@ def _read_line(screen: Screen) -> str:
     while True:
         prompt = "> " if not lines else ". "
         if screen.out_is_terminal:
-            with contextlib.suppress(ImportError):
-                importlib.import_module("readline")  # history and editing, where there is one
+            _use_line_editor()
             line = input(prompt)
         else:
-            screen.err.write(prompt)
-            screen.err.flush()
+            screen.say(prompt)
             line = sys.stdin.readline()
             if not line:
                 raise EOFError
@@ -236,6 +291,14 @@ def _read_line(screen: Screen) -> str:
         if not line.endswith("\\"):
             return "\n".join([*lines, line])
         lines.append(line[:-1])
+
+
+def _use_line_editor() -> None:
+    """Editing, a history, and pasted text as one line, where there is a line editor."""
+    with contextlib.suppress(ImportError):
+        readline = importlib.import_module("readline")
+        if "libedit" not in (readline.__doc__ or ""):
+            readline.parse_and_bind("set enable-bracketed-paste on")
 
 
 def _command(line: str, talk: Conversation, screen: Screen) -> bool:
@@ -272,8 +335,10 @@ class Conversation:
         tools: list[Any],
         tool_choice: Any,
         tool_timeout: float,
+        timeout: float | None = None,
     ) -> None:
         from rejoinder.llm.chat_context import ChatContext
+        from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
         self.llm = llm
         self.interrupted = False
@@ -282,10 +347,19 @@ class Conversation:
         self._tools = tools
         self._choice = tool_choice
         self._tool_timeout = tool_timeout
+        self._patience = DEFAULT_API_CONNECT_OPTIONS  # a local model makes more of it
+        if timeout is not None or not hasattr(llm, "load"):
+            silence = _SILENCE if timeout is None else timeout
+            self._patience = APIConnectOptions(
+                max_retry=_RETRIES, timeout=silence, connect=min(_CONNECT, silence)
+            )
         self._ctx = ChatContext.empty()
         self._metrics: list[LLMMetrics] = []
         self._turn: Turn | None = None
-        self._stopping = False
+        self._left: list[Turn] = []
+        self._stopping = asyncio.Event()
+        self._doing = ""
+        self._quiet_since = 0.0
         self._warming: asyncio.Task[None] | None = None
         self._open: list[Any] = []
         self.clear()
@@ -431,12 +505,10 @@ class Conversation:
         self.interrupted = False
         began = time.monotonic()
         first: float | None = None
-        thinking = False
         said = False
+        telling = asyncio.create_task(self._tell_waiting(), name="tell waiting")
         try:
-            if self._warming is not None:
-                await asyncio.wait((self._warming,))  # the question begins with what it reads
-                self._warming = None
+            await self._warmed()
             self._metrics.clear()
             turn = run_turn(
                 self.llm,
@@ -444,12 +516,15 @@ class Conversation:
                 tools=self._tools,
                 tool_choice=NOT_GIVEN if self._choice is None else self._choice,
                 tool_timeout=self._tool_timeout,
+                conn_options=self._patience,
             )
             async with turn:
                 self._turn = turn
-                if self._stopping:
+                if self._stopping.is_set():
                     turn.interrupt()
                 async for event in turn:
+                    if not isinstance(event, Thinking):
+                        self._quiet_since = time.monotonic()
                     match event:
                         case Text(text=piece):
                             if first is None:
@@ -459,44 +534,79 @@ class Conversation:
                             said = said or bool(piece)
                             screen.reply(piece)
                         case Thinking():
-                            if not thinking:
-                                screen.passing("thinking")
-                            thinking = True
+                            self._doing = "thinking"
                         case ToolStarted(call=call):
                             screen.end_line()
                             said = False
                             screen.note(f"-> {render_call(call.name, call.arguments)}")
+                            self._doing = f"{one_line(call.name, 40)} is running"
                         case ToolFinished(output=output, duration=seconds):
                             told = render_result(
                                 output.output, is_error=output.is_error, seconds=seconds
                             )
                             screen.note(f"<- {told}")
+                            self._doing = _WAITING
                         case Done(reason=reason):
                             self.interrupted = reason == "interrupted"
                         case _:
                             pass
+            if turn.running:
+                self._left.append(turn)
         except (APIError, ConfigurationError):
             if first is None:
                 del self._ctx.items[before:]
             raise
         finally:
+            telling.cancel()
             self._turn = None
-            self._stopping = False
+            self._stopping.clear()
             screen.end_line()
         if self.interrupted:
             screen.note("[interrupted]")
         if self._metrics:
             screen.note(f"[{render_stats(self._stats(first))}]")
 
+    async def _warmed(self) -> None:
+        """Wait for what was read ahead, which the question begins with; not when it is stopped."""
+        if self._warming is None:
+            return
+        stopped = asyncio.create_task(self._stopping.wait(), name="stopped")
+        await asyncio.wait((self._warming, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if self._warming.done():
+            self._warming = None
+
+    async def _tell_waiting(self) -> None:
+        """Show a person that it is not we who hang."""
+        self._doing = _WAITING
+        began = self._quiet_since = time.monotonic()
+        while True:
+            await asyncio.sleep(0.5)
+            now = time.monotonic()
+            if now - self._quiet_since >= _TELL_AFTER:
+                self._screen.passing(f"{self._doing} ({now - began:.0f} s; Ctrl-C stops it)")
+
+    async def settle(self) -> None:
+        """Wait for tools that could not be stopped: they may be in the middle of something."""
+        running = [call.name for turn in self._left for call in turn.running]
+        if not running:
+            return
+        self._screen.notice(
+            f"Waiting for {one_line(', '.join(running), 80)}, which cannot be stopped. "
+            "Ctrl-C leaves without it."
+        )
+        for turn in self._left:
+            await turn.settled()
+
     def interrupt(self) -> None:
         """Stop the reply. Idempotent."""
-        self._stopping = True
+        self._stopping.set()
         if self._turn is not None:
             self._turn.interrupt()
 
     def stuck(self) -> None:
         """The reply does not stop."""
-        self._screen.note("A tool does not let itself be stopped. Ctrl-C again leaves.")
+        self._screen.notice("A tool does not let itself be stopped. Ctrl-C again leaves.")
 
     def _stats(self, first: float | None) -> Stats:
         metrics = self._metrics
@@ -511,7 +621,9 @@ class Conversation:
 
     def _failed(self, error: LLMError) -> None:
         if error.recoverable:
-            self._screen.note(f"trying again: {one_line(str(error.error))}")
+            told = error.error
+            text = render_error(told) if isinstance(told, APIError) else str(told)
+            self._screen.note(f"trying again: {one_line(text)}")
 
 
 def _origin(tool: Any) -> str:
@@ -522,8 +634,10 @@ def _origin(tool: Any) -> str:
 
 
 def _speed(metrics: LLMMetrics) -> float | None:
-    """Tokens per second of the last request: the one that was answered in words."""
+    """Tokens per second of the last request: the one that was answered in words. Without those of
+    reasoning, which come before the first word."""
     seconds = metrics.duration - metrics.ttft
-    if metrics.ttft < 0 or seconds < _MEASURABLE or metrics.completion_tokens < 2:
+    tokens = metrics.completion_tokens - metrics.reasoning_tokens
+    if metrics.ttft < 0 or seconds < _MEASURABLE or tokens < 2:
         return None
-    return (metrics.completion_tokens - 1) / seconds
+    return (tokens - 1) / seconds

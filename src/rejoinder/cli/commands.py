@@ -14,21 +14,31 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import NoReturn, TextIO
 
 __all__ = ["leave", "run"]
 
 _PATIENCE = 0.5
 """Seconds that threads have to end."""
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def leave(code: int) -> NoReturn:
     """End the process with `code`, also when a thread does not end."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or 141
+        _let_go(sys.stdout)
+    except (OSError, ValueError) as error:
+        if code == 0:
+            code = _explain(error)
+        _let_go(sys.stdout)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
     if _somebody_hangs():
         os._exit(code)  # a tool that never returns must not keep the program
     sys.exit(code)
@@ -47,38 +57,67 @@ def _somebody_hangs() -> bool:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
-    try:
-        args = _parser().parse_args(argv)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 2
-    from rejoinder.cli.outcome import CommandError, Exit
+    from rejoinder.cli.outcome import CommandError, Ended, Exit
 
+    if not _open_streams():
+        _complain("standard output is closed: there is no place to write to")
+        return Exit.FAILED
+    try:
+        args, rest = _parser().parse_known_args(argv)
+        if rest:
+            args.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else Exit.USAGE
     _hush(debug=bool(os.environ.get("REJOINDER_DEBUG")))
     with _interrupts():
         try:
             return args.run(args)
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
+        except Ended as end:
+            return 128 + end.signal
         except BrokenPipeError:
-            _leave_pipe()
+            _let_go(sys.stdout)
             return Exit.PIPE
         except CommandError as error:
+            _show_trace(error)
             _complain(str(error))
             return error.code
         except Exception as error:
             return _explain(error)
 
 
-def _explain(error: Exception) -> int:
-    from rejoinder.cli.outcome import Exit
-    from rejoinder.errors import APIError, ConfigurationError
+def _open_streams() -> bool:
+    """Fill the places of standard streams that are closed, which the next file or socket would take.
+    Returns whether there is a standard output."""
+    there = sys.stdout is not None
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free place: this one
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    return there
 
+
+def _show_trace(error: Exception) -> None:
     if os.environ.get("REJOINDER_DEBUG"):
         import traceback
 
         traceback.print_exception(error)
+
+
+def _explain(error: Exception) -> int:
+    from rejoinder.cli.outcome import Exit
+    from rejoinder.cli.render import render_error
+    from rejoinder.errors import APIError, ConfigurationError
+
+    _show_trace(error)
     if isinstance(error, APIError):
-        _complain(str(error))
+        _complain(render_error(error))
         return Exit.MODEL if hasattr(error, "reason") and _is_model_error(error) else Exit.FAILED
     if isinstance(error, ConfigurationError):
         _complain(str(error))
@@ -110,23 +149,36 @@ def _complain(text: str) -> None:
 
 @contextlib.contextmanager
 def _interrupts():
-    """Ctrl-C as `KeyboardInterrupt`, for as long as there is something to tidy up."""
+    """For as long as there is something to tidy up: Ctrl-C as `KeyboardInterrupt`, and `Ended` when
+    the process is told to end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    from rejoinder.cli.outcome import Ended
+
+    def end(number: int, _: object) -> NoReturn:
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_DFL)  # a second one does not wait
+        raise Ended(number)
+
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            before[number] = signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _leave_pipe() -> None:
-    """Nobody reads what we write: let what is still buffered go nowhere, in silence."""
+def _let_go(stream: TextIO) -> None:
+    """Nobody takes what we write: let what is still buffered go nowhere, in silence."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        stream.flush()
 
 
 def _hush(*, debug: bool) -> None:
@@ -145,7 +197,30 @@ def _hush(*, debug: bool) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"rejoinder: {message} (see {self.prog} --help).\n")
+        self.exit(2, f"rejoinder: {self._hint(message)} (see {self.prog} --help).\n")
+
+    def _hint(self, message: str) -> str:
+        """`message`, and what was probably meant."""
+        _, unknown, rest = message.partition("unrecognized arguments: ")
+        if unknown:
+            word = rest.split()[0]
+            known = list(self._option_string_actions)
+            if not word.startswith("-"):
+                return f"{message}; a question is asked with --once TEXT"
+        elif "invalid choice: " in message:
+            word = message.partition("invalid choice: '")[2].partition("'")[0]
+            known = [
+                str(choice)
+                for action in self._actions
+                if action.choices is not None
+                for choice in action.choices
+            ]
+        elif message.endswith("required: COMMAND"):
+            return "a COMMAND is missing: chat, models or doctor"
+        else:
+            return message
+        close = get_close_matches(word.partition("=")[0], known, 1)
+        return f"{message}; did you mean {close[0]!r}?" if close else message
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,9 +236,13 @@ def _parser() -> argparse.ArgumentParser:
         ("models", models, "list, fetch and remove the models that run on this machine"),
         ("doctor", doctor, "look at what this machine has and what is missing"),
     ):
+        description = (module.__doc__ or "").replace(f"``rejoinder {name}``: ", "").strip()
         command = commands.add_parser(
-            name, help=told, description=module.__doc__, allow_abbrev=False
+            name,
+            help=told,
+            description=description[:1].upper() + description[1:],
+            allow_abbrev=False,
         )
         module.add_options(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
     return parser

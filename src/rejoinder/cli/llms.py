@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from rejoinder.cli.outcome import CommandError, Exit
+from rejoinder.cli.outcome import CommandError, Ended, Exit
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers._shell import check_base_url
 
 if TYPE_CHECKING:
     from rejoinder.llm.llm import LLM
     from rejoinder.providers.local.fetch import Report
 
 __all__ = ["find_tools", "make_llm", "tool_choice_of"]
+
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers take
 
 
 def make_llm(name: str | None, *, base_url: str | None, report: Report, max_tokens: int | None,
@@ -28,7 +34,16 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
     Raises:
         CommandError: there is no such model, or it cannot be made.
     """
+    if name is not None and not name.strip():
+        raise CommandError("--model: the name is empty")
+    if base_url is not None:
+        try:
+            check_base_url(base_url, "--base-url")
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
     provider, slash, rest = (name or "").partition("/")
+    if slash and not rest.strip():
+        raise CommandError(f"--model: expected the name of a model after the slash, got {name!r}")
     if provider == "local" and slash:
         name, slash = rest, ""
     if base_url is None and (not slash or _is_path(name or "")):
@@ -112,7 +127,9 @@ def find_tools(specs: Sequence[str]) -> list[Any]:
             try:
                 found = getattr(found, step)
             except AttributeError:
-                raise CommandError(f"--tool {spec!r}: {where} has no {name!r}") from None
+                close = get_close_matches(step, dir(found), 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise CommandError(f"--tool {spec!r}: {where} has no {name!r}{hint}") from None
         tools += _as_tools(found, spec)
     return tools
 
@@ -121,13 +138,14 @@ def _module(where: str, spec: str) -> ModuleType:
     try:
         if where.endswith(".py"):
             return _from_file(Path(where).expanduser(), spec)
-        here = os.getcwd()
-        if here not in sys.path:
-            sys.path.insert(0, here)
+        with contextlib.suppress(OSError):  # the folder is gone
+            here = os.getcwd()
+            if here not in sys.path:
+                sys.path.insert(0, here)
         return importlib.import_module(where)
     except CommandError:
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Ended):
         raise
     except BaseException as error:  # whatever somebody's module does when it is imported
         raise CommandError(
@@ -149,8 +167,10 @@ def _from_file(path: Path, spec: str) -> ModuleType:
 
 def _as_tools(found: Any, spec: str) -> list[Any]:
     from rejoinder.llm.tool_context import (
+        ToolContext,
         Toolset,
         function_tool,
+        get_function_info,
         is_function_tool,
         is_raw_function_tool,
     )
@@ -164,9 +184,17 @@ def _as_tools(found: Any, spec: str) -> list[Any]:
         # In a thread: a plain function may wait for something, and the conversation should not.
         decorate: Callable[[Any], Any] = function_tool(threaded=True)
         try:
-            return [decorate(found)]
+            tool = decorate(found)
+            ToolContext([tool]).parse_function_tools("openai")  # its types are looked up now
         except Exception as error:
             raise CommandError(f"--tool {spec!r}: it cannot be a tool: {error}") from error
+        name = get_function_info(tool).name
+        if not _TOOL_NAME.fullmatch(name):
+            raise CommandError(
+                f"--tool {spec!r}: it cannot be a tool: expected a name of at most 64 letters, "
+                f"digits, _ and -, got {name!r}"
+            )
+        return [tool]
     raise CommandError(
         f"--tool {spec!r}: expected a function or a toolset, got {type(found).__name__}"
     )

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
+from rejoinder.cli.outcome import Ended
+
 __all__ = ["LoopThread"]
 
 T = TypeVar("T")
@@ -59,21 +61,31 @@ class LoopThread:
 
         Raises:
             KeyboardInterrupt: Ctrl-C, where `interrupt` was not given; or a second one.
+            Ended: the process was told to end; `work` is cancelled.
             TimeoutError: it took longer than `timeout` seconds.
         """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result(timeout)
-        except KeyboardInterrupt:
-            if interrupt is None:
-                future.cancel()
-                self._settle(future)
-                raise
-        self._loop.call_soon_threadsafe(interrupt)
-        concurrent.futures.wait((future,), _PATIENCE)
-        if not future.done() and stuck is not None:
-            stuck()
-        return future.result()
+            try:
+                return future.result(timeout)
+            except KeyboardInterrupt:
+                if interrupt is None:
+                    raise
+            self._loop.call_soon_threadsafe(interrupt)
+            concurrent.futures.wait((future,), _PATIENCE)
+            if not future.done() and stuck is not None:
+                stuck()
+            return future.result()
+        except (KeyboardInterrupt, Ended):
+            future.cancel()
+            self._settle(future)
+            raise
+
+    def responds(self, timeout: float = 1.0) -> bool:
+        """Whether the loop runs; false while something blocks it."""
+        turned = threading.Event()
+        self._loop.call_soon_threadsafe(turned.set)
+        return turned.wait(timeout)
 
     @staticmethod
     def _settle(future: concurrent.futures.Future[Any], timeout: float = 2.0) -> None:
@@ -84,6 +96,8 @@ class LoopThread:
         """End the loop. Returns whether it did within `timeout` (something may block it)."""
         if not self._thread.is_alive():
             return True
+        if not self.responds():
+            return False
         try:
             done = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop)
             done.result(timeout)

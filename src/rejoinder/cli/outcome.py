@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["CommandError", "Exit"]
+__all__ = ["CommandError", "Ended", "Exit"]
 
 
 class Exit(IntEnum):
@@ -33,3 +33,11 @@ class CommandError(Exception):
     def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Ended(BaseException):
+    """The process was told to end, by `signal`: tidy up and go, without asking anybody."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal

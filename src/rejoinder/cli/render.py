@@ -7,19 +7,24 @@ through `printable` first: a terminal obeys control characters, and neither may 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
+
+from rejoinder.errors import APIConnectionError, APIError
 
 __all__ = [
     "PLAIN",
     "Stats",
     "Style",
     "bar",
+    "fitting_bar",
     "one_line",
     "printable",
     "render_call",
+    "render_error",
     "render_result",
     "render_stats",
     "sentence",
@@ -34,6 +39,7 @@ _CONTROLS: Final = re.compile(
     "|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # changes of direction can hide what is written
 )
 _SHOWN: Final = 200
+_LABEL: Final = re.compile(r"^[a-z_]+(\.\w+)*\.LLM: ")  # whose failure: there is one model here
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,38 @@ def bar(done: int, total: int, *, width: int = 30, rate: float | None = None) ->
     filled = round(share * width)
     text = f"[{'#' * filled}{'-' * (width - filled)}] {share:4.0%}  {size(done)} of {size(total)}"
     return f"{text}  {size(int(rate))}/s" if rate else text
+
+
+def fitting_bar(
+    what: str, done: int, total: int, *, rate: float | None = None, columns: int = 80
+) -> str:
+    """`what` and its progress bar, with less where `columns` are few."""
+    full = f"{what} {bar(done, total, rate=rate)}"
+    if len(full) <= columns:
+        return full
+    small = f"{what} {bar(done, total, width=8)}"
+    if len(small) <= columns:
+        return small
+    return f"{done / total if total else 0:4.0%} of {size(total)}".strip()
+
+
+def render_error(error: APIError) -> str:
+    """What went wrong with a model, without the names of our classes."""
+    message = _LABEL.sub("", error.message)
+    cause = error.__cause__
+    if isinstance(error, APIConnectionError):
+        if isinstance(cause, APIError):  # all attempts failed, the last one of this
+            return f"{render_error(cause)}; {message}"
+        while cause is not None and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, OSError):
+            home = type(cause).__module__
+            if home == "socket":  # the name look-up, which speaks in numbers of its own
+                return message
+            if home == "builtins" and cause.errno:
+                why = os.strerror(cause.errno).lower()
+                return message if why in message.lower() else f"{message} ({why})"
+    return _LABEL.sub("", str(error))
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -3,12 +3,13 @@ error."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from typing import TextIO
 
-from rejoinder.cli.render import Style, bar, printable, sentence, size
+from rejoinder.cli.render import Style, fitting_bar, one_line, printable, sentence, size
 
 __all__ = ["Screen"]
 
@@ -30,8 +31,18 @@ def _is_terminal(stream: TextIO) -> bool:
         return False
 
 
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 class Screen:
     """Writes to the two streams, knowing what stands on the terminal's last line.
+
+    A reply that cannot be written is an error (`OSError`). What goes to standard error is not worth
+    one: it is lost where nobody takes it.
 
     Args:
         quiet: of what goes to standard error, write errors only.
@@ -49,6 +60,7 @@ class Screen:
         self.err_style = _style(self.err)
         self.out_is_terminal = _is_terminal(self.out)
         self.err_is_terminal = _is_terminal(self.err)
+        self._erases = self.err_is_terminal and os.environ.get("TERM") != "dumb"
         self._passing = False
         self._line_open = False
         self._drawn_at = 0.0
@@ -79,6 +91,10 @@ class Screen:
             return
         self._aside(self.err_style.dim(text))
 
+    def notice(self, text: str) -> None:
+        """Something beside the reply that whoever waits has to know, also the quiet."""
+        self._aside(self.err_style.dim(text))
+
     def error(self, text: str) -> None:
         """Something that went wrong, as one sentence."""
         self._aside(self.err_style.red(f"rejoinder: {sentence(text)}"))
@@ -87,30 +103,43 @@ class Screen:
         self.clear()
         if self._line_open and self.out_is_terminal and self.err_is_terminal:
             self.end_line()
-        self.err.write(text + "\n")
-        self.err.flush()
+        self.say(text + "\n")
+
+    def say(self, text: str) -> None:
+        """`text` as it is, to standard error."""
+        with contextlib.suppress(OSError, ValueError):
+            self.err.write(text)
+            self.err.flush()
+
+    def break_line(self) -> None:
+        """End the line on which the person was asked."""
+        if self.out_is_terminal:
+            self.out.write("\n")
+            self.out.flush()
+        else:
+            self.say("\n")
 
     def passing(self, text: str) -> None:
-        """A line that the next one replaces; only on a terminal."""
-        if self.quiet or not self.err_is_terminal:
+        """A line that the next one replaces; only on a terminal that can take a line away."""
+        if self.quiet or not self._erases or (self._line_open and self.out_is_terminal):
             return
-        self.err.write("\r\x1b[K" + self.err_style.dim(text))
-        self.err.flush()
+        # Only one line of the terminal can be taken away again.
+        text = one_line(text, max(4, _columns(self.err) - 1))
+        self.say("\r\x1b[K" + self.err_style.dim(text))
         self._passing = True
 
     def clear(self) -> None:
         """Take the passing line away."""
         if self._passing:
             self._passing = False
-            self.err.write("\r\x1b[K")
-            self.err.flush()
+            self.say("\r\x1b[K")
 
     def progress(self, what: str, done: int, total: int) -> None:
         """How far something has come: a bar on a terminal, now and then a line elsewhere."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, done)
-        if not self.err_is_terminal:
+        if not self._erases:
             quarter = 4 * done // total if total else 0
             if quarter > self._quarter and not self.quiet:
                 self._quarter = quarter
@@ -121,4 +150,4 @@ class Screen:
         self._drawn_at = now
         since, before = self._began
         rate = (done - before) / (now - since) if now - since > 1 else None
-        self.passing(f"{what} {bar(done, total, rate=rate)}")
+        self.passing(fitting_bar(what, done, total, rate=rate, columns=_columns(self.err) - 1))
