@@ -7,12 +7,12 @@ imports nothing else.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from rejoinder.__about__ import __version__
 
+TYPE_CHECKING = False  # spares the import of `typing`
 if TYPE_CHECKING:
+    from typing import Any
+
     from rejoinder import llm
     from rejoinder.catalog import create
     from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
@@ -83,6 +83,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name == "llm":
         return importlib.import_module("rejoinder.llm")
     home = _HOMES.get(name)

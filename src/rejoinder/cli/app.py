@@ -6,15 +6,18 @@ silence, and can only do so after `main` has begun.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Sequence
-from typing import NoReturn
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave the process."""
+    # What `signal` is made of: built in, where `signal` itself takes some time to import.
+    signal = __import__("_signal")
     try:
         # Until there is something to tidy up, Ctrl-C ends the process as the shell expects it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder.cli.llms import find_tools, make_llm, tool_choice_of
@@ -133,9 +134,7 @@ def run(args: argparse.Namespace) -> Exit:
     text = _question(args)
     system = _utf8(args.system, "--system")
     screen = Screen(quiet=args.quiet)
-    # What tools and their modules print is not the reply.
-    aside = contextlib.redirect_stdout(screen.err)
-    with contextlib.nullcontext() if screen.out_is_terminal else aside:
+    with screen.alone():
         return _talk(args, screen, system, text)
 
 
@@ -297,7 +296,7 @@ def _use_line_editor() -> None:
     """Editing, a history, and pasted text as one line, where there is a line editor."""
     with contextlib.suppress(ImportError):
         readline = importlib.import_module("readline")
-        if "libedit" not in (readline.__doc__ or ""):
+        if "libedit" not in (readline.__doc__ or "") and os.environ.get("TERM") != "dumb":
             readline.parse_and_bind("set enable-bracketed-paste on")
 
 
@@ -540,9 +539,11 @@ class Conversation:
                             said = False
                             screen.note(f"-> {render_call(call.name, call.arguments)}")
                             self._doing = f"{one_line(call.name, 40)} is running"
-                        case ToolFinished(output=output, duration=seconds):
+                        case ToolFinished(output=output, duration=seconds, exception=error):
                             told = render_result(
-                                output.output, is_error=output.is_error, seconds=seconds
+                                _reason(error, output.output),
+                                is_error=output.is_error,
+                                seconds=seconds,
                             )
                             screen.note(f"<- {told}")
                             self._doing = _WAITING
@@ -624,6 +625,19 @@ class Conversation:
             told = error.error
             text = render_error(told) if isinstance(told, APIError) else str(told)
             self._screen.note(f"trying again: {one_line(text)}")
+
+
+def _reason(error: BaseException | None, told: str) -> str:
+    """What a tool said, or why it failed: who wrote it wants to know more than the model does."""
+    from rejoinder.llm.tool_context import ToolError
+
+    if error is None or isinstance(error, ToolError) or str(error) in told:
+        return told
+    if type(error).__name__.startswith("_") or error.__traceback__ is None:
+        return told  # our own; it has said it
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+    return f"{type(error).__name__}: {error} ({where})"
 
 
 def _origin(tool: Any) -> str:

@@ -126,7 +126,9 @@ def _explain(error: Exception) -> int:
         _complain(f"something is not installed: {error}")
         return Exit.SETUP
     if isinstance(error, OSError):
-        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        # We open no files: one without a name is a standard stream.
+        where = error.filename or "the output cannot be written"
+        _complain(f"{where}: {error.strerror or error}")
         return Exit.FAILED
     _complain(
         f"a fault in rejoinder: {type(error).__name__}: {error} (REJOINDER_DEBUG=1 shows where)"

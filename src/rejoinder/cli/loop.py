@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
@@ -29,14 +30,21 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _loop, _context: None)
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="rejoinder", daemon=True)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._stopped:
+                with contextlib.suppress(KeyboardInterrupt, SystemExit):  # a tool that raised one
+                    self._loop.run_forever()
         finally:
             self._loop.close()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._loop.stop()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -103,7 +111,7 @@ class LoopThread:
             done.result(timeout)
         except (TimeoutError, concurrent.futures.CancelledError):
             return False
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Generator
 from typing import TextIO
 
 from rejoinder.cli.render import Style, fitting_bar, one_line, printable, sentence, size
@@ -66,6 +67,28 @@ class Screen:
         self._drawn_at = 0.0
         self._quarter = -1
         self._began: tuple[float, int] | None = None
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """Keep standard output, where it is no terminal, for the reply: what tools and the programs
+        that they start write there goes to standard error."""
+        if self.out_is_terminal:
+            yield
+            return
+        shown = self.out
+        shown.flush()
+        number = shown.fileno()
+        kept = os.dup(number)
+        os.dup2(self.err.fileno(), number)
+        self.out = open(kept, "w", encoding=shown.encoding, errors="replace")  # noqa: SIM115
+        try:
+            with contextlib.redirect_stdout(self.err):
+                yield
+        finally:
+            os.dup2(kept, number)
+            with contextlib.suppress(OSError):
+                self.out.close()
+            self.out = shown
 
     def reply(self, text: str) -> None:
         """A piece of the reply, at once."""

@@ -178,7 +178,7 @@ _deaf: set[asyncio.Task[Any]] = set()
 
 async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> Any:
     # In a task of its own: one that takes no notice of being cancelled can only be left behind.
-    task = asyncio.get_running_loop().create_task(work, name=f"tool {name}")
+    task = asyncio.get_running_loop().create_task(_contained(work), name=f"tool {name}")
     try:
         await asyncio.wait((task,), timeout=seconds)
     except asyncio.CancelledError:
@@ -188,7 +188,20 @@ async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> 
         await _stop(task)
         if not task.done() or task.cancelled():
             raise _TimeUpError(f"the tool {name!r} did not finish within {seconds:g} s")
-    return task.result()
+    output, error = task.result()
+    if error is not None:
+        raise error
+    return output
+
+
+async def _contained(
+    work: Coroutine[Any, Any, Any],
+) -> tuple[Any, KeyboardInterrupt | SystemExit | None]:
+    # A task that ends with one of these ends the event loop with it.
+    try:
+        return await work, None
+    except (KeyboardInterrupt, SystemExit) as error:
+        return None, error
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:
