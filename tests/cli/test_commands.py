@@ -77,7 +77,41 @@ def test_a_tool_that_raises_does_not_end_the_talk(provider: Provider, tools: Pat
     )
     ran = run("chat", *provider.options, "--tool", f"{tools}:fail", "--once", "x", **provider.key)
     assert (ran.code, ran.out) == (0, "Sorry.\n")
+    assert "<- failed: RuntimeError: no luck (my_tools.py, line 7)" in ran.err
+    (told,) = (m for m in provider.server.requests[1].json()["messages"] if m["role"] == "tool")
+    assert "no luck" not in told["content"], "the model is not told what is inside"
+
+
+@pytest.mark.parametrize("tool", ["leave", "leave_too", "press_keys"])
+def test_a_tool_that_ends_the_program_does_not(provider: Provider, tools: Path, tool: str) -> None:
+    provider.server.script(
+        Answer(text=(), calls=(Call(tool, "{}", "call_1"),)), Answer(text=("Still here.",))
+    )
+    ran = run("chat", *provider.options, "--tool", f"{tools}:{tool}", "--once", "x", **provider.key)
+    assert (ran.code, ran.out) == (0, "Still here.\n")
     assert "<- failed: " in ran.err
+
+
+def test_what_tools_print_is_not_the_reply(provider: Provider, tools: Path) -> None:
+    provider.server.script(
+        Answer(text=("Look:",), calls=(Call("chatter", "{}", "call_1"),)), Answer(text=("Done.",))
+    )
+    ran = run(
+        "chat", *provider.options, "--tool", f"{tools}:chatter", "--once", "x", **provider.key
+    )
+    assert (ran.code, ran.out) == (0, "Look:\nDone.\n")
+    assert "from the tool" in ran.err
+    assert "from its child" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("tool", "told"), [("unknown_type", "Nowhere"), ("nameless", "<lambda>"), ("opaque", "Opaque")]
+)
+def test_a_function_that_cannot_be_a_tool(tools: Path, tool: str, told: str) -> None:
+    ran = run("chat", "-m", "openai/x", "--tool", f"{tools}:{tool}", "--once", "x")
+    assert ran.code == 2
+    assert "cannot be a tool" in ran.err
+    assert told in ran.err
 
 
 @pytest.mark.parametrize("tool", ["hang", "hang_hard"])
@@ -117,6 +151,16 @@ def test_a_tool_that_hangs_is_given_up(provider: Provider, tools: Path, tool: st
         (["chat", "--no-tools", "--tool-choice", "required", "--once", "x"], 2, "no tools"),
         (["chat", "--tool-timeout", "-1", "--once", "x"], 2, "--tool-timeout"),
         (["chat", "--base-url", "http://x", "--once", "x"], 2, "--model"),
+        (["chat", "-m", "openai/x", "--base-url", "", "--once", "x"], 2, "--base-url"),
+        (["chat", "-m", "openai/", "--once", "x"], 2, "after the slash"),
+        (["chat", "-m", "", "--once", "x"], 2, "the name is empty"),
+        (["chat", "-m", "qwem", "--once", "x"], 2, "did you mean 'qwen'?"),
+        (["chat", "-m", "opneai/x", "--once", "x"], 2, "did you mean 'openai'?"),
+        (["chat", "--temperature", "nan", "--once", "x"], 2, "--temperature"),
+        (["chat", "--modle", "x"], 2, "did you mean '--model'?"),
+        (["chat", "What is this?"], 2, "--once"),
+        (["models", "ftch"], 2, "did you mean 'fetch'?"),
+        (["chat", "--tool", "os:getcwdd", "--once", "x"], 2, "did you mean 'getcwd'?"),
         (["models", "path", "nosuch"], 2, "no such local model"),
         (["models", "path", "smol"], 4, "is not here"),
     ],
@@ -172,7 +216,7 @@ def test_nobody_listens(unused_tcp_port: int) -> None:
         "--once", "x", OPENAI_API_KEY="x",
     )  # fmt: skip
     assert ran.code == 1
-    assert "rejoinder: " in ran.err
+    assert "cannot connect (connection refused); no reply after 3 attempts.\n" in ran.err
 
 
 def test_whoever_reads_goes_away(provider: Provider) -> None:
@@ -204,6 +248,52 @@ def test_standard_output_is_full(provider: Provider) -> None:
     assert done.returncode == 1
     assert b"No space left" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("place", ["/dev/full", "&-"])
+def test_nobody_takes_what_is_not_the_reply(provider: Provider, place: str) -> None:
+    done = in_shell(f'exec "$@" 2>{place}', "chat", *provider.options, "--once", "x")
+    assert (done.returncode, done.stdout) == (0, "Hello wörld 👋.\n".encode())
+
+
+def in_shell(script: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *COMMAND, *arguments],
+        capture_output=True,
+        env=environment(OPENAI_API_KEY="sk-test"),
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["chat", "--once", "x"], ["models"]])
+def test_standard_output_is_closed(arguments: list[str]) -> None:
+    done = in_shell('exec "$@" 1>&-', *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"rejoinder: standard output is closed")
+
+
+def test_standard_input_cannot_be_read(tmp_path: Path) -> None:
+    done = in_shell(f'exec "$@" 0>{tmp_path / "x"}', "chat")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"rejoinder: standard input cannot be read")
+
+
+def test_the_locale_does_not_matter(provider: Provider) -> None:
+    ran = run(
+        "chat", *provider.options, "-q", "-s", "Grüße", "--once", "Grüß dich",
+        LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", **provider.key,
+    )  # fmt: skip
+    assert (ran.code, ran.out) == (0, "Hello w?rld ?.\n")
+    said = [message["content"] for message in provider.server.requests[0].json()["messages"]]
+    assert said == ["Grüße", "Grüß dich"]
+
+
+def test_a_model_that_falls_silent(provider: Provider) -> None:
+    provider.server.always(Fault.STALL_MID_STREAM)
+    ran = run("chat", *provider.options, "--timeout", "0.3", "--once", "x", **provider.key)
+    assert (ran.code, ran.out) == (1, "Hello\n")
+    assert ran.err == "rejoinder: no further output within 0.3 s.\n"
 
 
 def test_standard_input_is_closed(provider: Provider) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,15 +15,19 @@ from rejoinder.cli.render import (
     Stats,
     Style,
     bar,
+    fitting_bar,
     one_line,
     printable,
     render_call,
+    render_error,
     render_result,
     render_stats,
     sentence,
     size,
     table,
 )
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from rejoinder.providers.local.wire import ContextOverflowError
 
 
 @pytest.mark.parametrize(
@@ -68,12 +76,71 @@ def test_numbers() -> None:
     cut = Stats(first=None, speed=None, prompt=3, cached=0, completion=1, estimated=True)
     assert render_stats(cut) == "about 4 tokens (3 in, 1 out)"
 
+    silent = Stats(first=0.1, speed=None, prompt=0, cached=0, completion=0)
+    assert render_stats(silent) == "0.10 s to first token, tokens not reported"
+
+
+def caused(error: APIError, cause: BaseException) -> APIError:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (APIStatusError("Too hot", status_code=400), "Too hot (status_code=400)"),
+        (
+            APITimeoutError("rejoinder.providers.openai.LLM: no output within 60 s"),
+            "no output within 60 s",
+        ),
+        (
+            caused(
+                APIConnectionError("POST http://x: cannot connect"),
+                ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 9)"),
+            ),
+            f"POST http://x: cannot connect ({os.strerror(111).lower()})",
+        ),
+        (
+            caused(
+                APIConnectionError("the host name cannot be resolved"),
+                socket.gaierror(-2, "Name or service not known"),
+            ),
+            "the host name cannot be resolved",
+        ),
+        (
+            caused(APIConnectionError("no TLS"), ssl.SSLCertVerificationError("bad name")),
+            "no TLS [SSLCertVerificationError: ('bad name',)]",
+        ),
+        (
+            caused(
+                APIConnectionError("mine.LLM: no reply after 3 attempts"),
+                APIStatusError("Overloaded", status_code=503, request_id="r1"),
+            ),
+            "Overloaded (status_code=503, request_id=r1); no reply after 3 attempts",
+        ),
+        (
+            ContextOverflowError(9000, 8192),
+            "the conversation has 9000 tokens, the model's context holds 8192: "
+            + "say less, begin anew with /clear, or allow more with --context",
+        ),
+    ],
+)
+def test_errors(error: APIError, told: str) -> None:
+    assert render_error(error) == told
+
 
 def test_sizes_and_bars() -> None:
     assert [size(10_240), size(98_362_432), size(2 << 30)] == ["10 KB", "94 MB", "2.0 GB"]
     assert bar(50 << 20, 100 << 20, width=4) == "[##--]  50%  50 MB of 100 MB"
     assert bar(0, 0, width=4).startswith("[----]")
     assert bar(1 << 20, 2 << 20, rate=3 << 20).endswith("3 MB/s")
+
+
+@pytest.mark.parametrize("columns", range(12, 120, 7))
+def test_a_bar_fits(columns: int) -> None:
+    half = fitting_bar("fetching the model", 200 << 20, 400 << 20, rate=9e6, columns=columns)
+    assert len(half) <= max(columns, 16)
+    assert "50%" in half
 
 
 def test_colours_or_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import re
 import signal
@@ -146,6 +147,7 @@ def test_ctrl_c_while_nothing_comes(provider: Provider, stall: Fault) -> None:
         deadline = time.monotonic() + 30
         while not provider.server.requests and time.monotonic() < deadline:
             time.sleep(0.02)
+        terminal.wait_for(r"waiting for the model \(\d+ s; Ctrl-C stops it\)")
         terminal.press("c")
         terminal.wait_for(r"\[interrupted\]", timeout=10)
         terminal.wait_for(PROMPT)
@@ -179,6 +181,59 @@ def test_ctrl_c_while_a_tool_hangs(provider: Provider, tools: Path, tool: str) -
             terminal.wait_for(PROMPT)
         terminal.press("c")
         assert terminal.leave() == 130
+
+
+@pytest.mark.parametrize("how", ["quit", "once"])
+def test_leaving_waits_for_a_tool_that_must_finish(
+    provider: Provider, tools: Path, tmp_path: Path, how: str
+) -> None:
+    until = tmp_path / "now"
+    provider.server.always(
+        Answer(text=(), calls=(Call("book", json.dumps({"until": str(until)}), "call_1"),))
+    )
+    more = ["--once", "x"] if how == "once" else []
+    with Terminal(
+        "chat", *provider.options, "--tool", f"{tools}:book", *more, **provider.key
+    ) as terminal:
+        if how == "quit":
+            terminal.wait_for(PROMPT)
+            terminal.type("x\n")
+        terminal.wait_for("-> book")
+        terminal.press("c")
+        terminal.wait_for(r"\[interrupted\]")
+        if how == "quit":
+            terminal.wait_for(PROMPT)
+            terminal.type("/quit\n")
+        terminal.wait_for("Waiting for book, which cannot be stopped")
+        until.touch()
+        assert terminal.leave() == (0 if how == "quit" else 130)
+    assert (tmp_path / "now.booked").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_end(provider: Provider, number: signal.Signals) -> None:
+    provider.server.script(Answer(fault=Fault.STALL_MID_STREAM, after=1))
+    with Terminal("chat", *provider.options, **provider.key) as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.type("x\n")
+        terminal.wait_for("Hello")
+        os.kill(terminal.pid, number)
+        assert terminal.leave() == 128 + number
+
+
+def test_pasted_lines_are_one_question(provider: Provider) -> None:
+    readline = pytest.importorskip("readline")
+    if "libedit" in (readline.__doc__ or ""):
+        pytest.skip("this line editor takes pasted lines one by one")
+    with Terminal("chat", *provider.options, **provider.key) as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.type("\x1b[200~one\ntwo\n/three\x1b[201~\n")
+        terminal.wait_for(r"tokens \(")
+        terminal.wait_for(PROMPT)
+        terminal.press("d")
+        assert terminal.leave() == 0
+    (request,) = provider.server.requests
+    assert request.json()["messages"][-1]["content"] == "one\ntwo\n/three"
 
 
 def wait_until_it_has_begun(pid: int) -> None:

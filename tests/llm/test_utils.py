@@ -217,6 +217,13 @@ async def test_failures(
     assert not result.stop
 
 
+async def test_a_tool_with_a_deadline_does_not_end_the_program() -> None:
+    call = FunctionToolCall(name="leave", arguments="{}", call_id="c1")
+    result = await execute_function_call(call, TOOLS, timeout=10)
+    assert isinstance(result.raw_exception, SystemExit)
+    assert "internal error" in result.fnc_call_out.output
+
+
 async def test_values_that_have_no_text(caplog: pytest.LogCaptureFixture) -> None:
     for what in ("object", "objects", "mute", "class", "other_error_value"):
         result = await run("give", f'{{"what": "{what}"}}')

@@ -86,10 +86,11 @@ class LoopThread:
             return future.result()
         except (KeyboardInterrupt, Ended):
             future.cancel()
-            self._settle(future)
+            if self.responds():
+                self._settle(future)
             raise
 
-    def responds(self, timeout: float = 1.0) -> bool:
+    def responds(self, timeout: float = 0.5) -> bool:
         """Whether the loop runs; false while something blocks it."""
         turned = threading.Event()
         self._loop.call_soon_threadsafe(turned.set)

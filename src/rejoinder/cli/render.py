@@ -124,6 +124,8 @@ def render_stats(stats: Stats) -> str:
         parts.append(f"{stats.first:.2f} s to first token")
     if stats.speed is not None:
         parts.append(f"{stats.speed:.1f} tok/s")
+    if stats.prompt + stats.completion == 0:
+        return ", ".join([*parts, "tokens not reported"])
     cached = f", {stats.cached} of them cached" if stats.cached else ""
     about = "about " if stats.estimated else ""
     parts.append(
@@ -165,6 +167,13 @@ def fitting_bar(
 
 def render_error(error: APIError) -> str:
     """What went wrong with a model, without the names of our classes."""
+    from rejoinder.providers.local.wire import ContextOverflowError
+
+    if isinstance(error, ContextOverflowError):
+        return (
+            f"the conversation has {error.prompt_tokens} tokens, the model's context holds "
+            f"{error.context}: say less, begin anew with /clear, or allow more with --context"
+        )
     message = _LABEL.sub("", error.message)
     cause = error.__cause__
     if isinstance(error, APIConnectionError):
