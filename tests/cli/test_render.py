@@ -120,8 +120,10 @@ def caused(error: APIError, cause: BaseException) -> APIError:
         ),
         (
             ContextOverflowError(9000, 8192),
-            "the conversation has 9000 tokens, the model's context holds 8192: "
-            + "say less, begin anew with /clear, or allow more with --context",
+            (
+                "the conversation has 9000 tokens, the model's context holds 8192: say less, begin "
+                "anew with /clear, or allow more with --context"
+            ),
         ),
     ],
 )

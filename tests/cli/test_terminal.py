@@ -226,6 +226,7 @@ def test_pasted_lines_are_one_question(provider: Provider) -> None:
     if "libedit" in (readline.__doc__ or ""):
         pytest.skip("this line editor takes pasted lines one by one")
     with Terminal("chat", *provider.options, **provider.key) as terminal:
+        terminal.wait_for(r"\x1b\[\?2004h")  # the terminal shall mark what is pasted
         terminal.wait_for(PROMPT)
         terminal.type("\x1b[200~one\ntwo\n/three\x1b[201~\n")
         terminal.wait_for(r"tokens \(")
