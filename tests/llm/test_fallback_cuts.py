@@ -205,10 +205,10 @@ async def check(api: str, exchange: Exchange, whole: Heard, cut: int, policy: An
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("api", APIS)
-async def test_three_small_streams_cut_at_every_byte(api: str) -> None:
+async def test_two_small_streams_cut_at_every_byte(api: str) -> None:
     candidates = await with_words(api)
     with_calls = [pair for pair in candidates if pair[1].calls]
-    chosen = [pair for pair in candidates if pair[1].text][:2] + with_calls[:1]
+    chosen = [pair for pair in candidates if pair[1].text][:1] + with_calls[:1]
     assert len(chosen) >= 2
     for exchange, whole in chosen:
         for cut in range(len(exchange.body) + 1):
