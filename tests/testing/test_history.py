@@ -507,3 +507,16 @@ def test_refuses_what_was_refused(recordings: Path) -> None:
                 refused[sign] = check_history(APIS[exchange["api"]], body)
     assert refused
     assert {sign for sign, problems in refused.items() if not problems} == set()
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_values_deeper_than_the_stack_are_looked_through(provider: str) -> None:
+    deep: Any = "\ud800"
+    for _ in range(100_000):
+        deep = [deep]
+    round_and_round: list[Any] = []
+    round_and_round.append(round_and_round)
+    found = check_history(provider, [{"role": "user", "content": deep}, round_and_round])
+    assert any("half a surrogate pair" in str(problem) for problem in found)
+    while deep != "\ud800":  # taken apart by hand: some interpreters free it by recursion
+        (deep,) = deep

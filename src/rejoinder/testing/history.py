@@ -15,7 +15,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 __all__ = ["PROVIDERS", "IllegalHistoryError", "assert_legal", "check_history"]
 
@@ -129,20 +129,30 @@ class _Check:
     # -- shared looks at values
 
     def strings(self, value: Any, path: str) -> None:
-        """Half a surrogate pair cannot be written as UTF-8."""
-        if isinstance(value, str):
-            if not value.isascii():
-                try:
-                    value.encode()
-                except UnicodeEncodeError:
-                    self.add(path, "half a surrogate pair")
-        elif isinstance(value, dict):
-            for key, held in cast("dict[Any, Any]", value).items():
-                self.strings(key, path)
-                self.strings(held, f"{path}.{key}")
-        elif isinstance(value, list):
-            for at, held in enumerate(cast("list[Any]", value)):
-                self.strings(held, f"{path}[{at}]")
+        """Half a surrogate pair cannot be written as UTF-8. Without recursion: arguments of calls
+        can be nested deeper than Python's stack."""
+        left: list[tuple[Any, _Place]] = [(value, (None, path))]
+        seen: set[int] = set()  # of what holds others: it may hold itself
+        while left:
+            held, place = left.pop()
+            mark = id(held)
+            if isinstance(held, str):
+                if not held.isascii():
+                    try:
+                        held.encode()
+                    except UnicodeEncodeError:
+                        self.add(_path(place), "half a surrogate pair")
+            elif mark in seen:
+                continue
+            elif isinstance(held, dict):
+                seen.add(mark)
+                entries = list(cast("dict[Any, Any]", held).items())
+                for key, entry in reversed(entries):
+                    left += (entry, (place, f".{key}")), (key, place)
+            elif isinstance(held, list):
+                seen.add(mark)
+                entries = cast("list[Any]", held)
+                left += ((entries[at], (place, f"[{at}]")) for at in reversed(range(len(entries))))
 
     def is_dict(self, value: Any, path: str) -> bool:
         if isinstance(value, dict):
@@ -229,6 +239,21 @@ def _first_bytes(data: Any) -> bytes:
         return b64decode(data[:16], validate=True) if isinstance(data, str) else b""
     except (binascii.Error, ValueError):
         return b""
+
+
+_Place: TypeAlias = "tuple[_Place | None, str]"
+"""Where a value lies: the place of what holds it, and its own part of the path."""
+
+
+def _path(place: _Place) -> str:
+    parts: list[str] = []
+    rest: _Place | None = place
+    while rest is not None:
+        rest, part = rest
+        parts.append(part)
+    if len(parts) > 20:
+        parts[10:-10] = ["..."]
+    return "".join(reversed(parts))
 
 
 def _get(value: Any, *keys: str) -> Any:
