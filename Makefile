@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help chat test check tests tests-newer lock clean
+.PHONY: help chat test check tests newest tests-newer lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,7 +14,7 @@ help: ## this list
 chat: $(VENV)/.chat ## talk to a real model on this machine: no key, no account
 	@$(BIN)/rejoinder chat $(ARGS)
 
-test: check tests ## everything that has to pass: lint, format, types, floors, tests with coverage
+test: check tests newest ## everything that has to pass: lint, format, types, floors, tests with coverage
 
 check: $(VENV)/.dev ## lint, format, types and import floors
 	$(BIN)/ruff check .
@@ -24,6 +24,20 @@ check: $(VENV)/.dev ## lint, format, types and import floors
 
 tests: $(VENV)/.dev ## the tests, with branch coverage; or some of them:  make tests ARGS="tests/wire -x"
 	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-report=term)
+
+# The newest Python of this machine on which the tests are known to pass, where it is newer than $(PYTHON).
+NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])'); for minor in 13 12; do \
+  [ $$ours -lt $$minor ] || continue; \
+  for python in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python3; do \
+    "$$python" -c "import ensurepip, venv" 2>/dev/null && echo "$$python" && exit; \
+  done; done)
+# What costs minutes and does not depend on the interpreter.
+ONCE := --ignore=tests/real --ignore=tests/llm/test_fallback_cuts.py
+
+newest: ## the tests on the newest Python of this machine, where it is newer than the one above
+	@newest="$(NEWEST)"; if [ -z "$$newest" ]; then \
+	  echo "no newer Python on this machine: the tests ran on one only"; \
+	else $(MAKE) --no-print-directory tests-newer PYTHON="$$newest" VENV=$(VENV)-newest ARGS="$(ONCE)"; fi
 
 tests-newer: ## the tests on another interpreter:  make tests-newer PYTHON=python3.13 VENV=.venv-3.13
 	@$(MAKE) --no-print-directory $(VENV)/.dev
