@@ -22,6 +22,7 @@ __all__ = [
     "completions_response_format",
     "rendered",
     "response_schema",
+    "texts",
     "tool_choice_name",
     "tool_specs",
     "without_limits",
@@ -80,14 +81,15 @@ class HttpExtras:
 
     def __init__(self, extra_kwargs: object) -> None:
         self.body = checked_extras(extra_kwargs)
-        self.headers = _texts(self.body.pop("extra_headers", None))
-        self.query = _texts(self.body.pop("extra_query", None))
+        self.headers = texts(self.body.pop("extra_headers", None))
+        self.query = texts(self.body.pop("extra_query", None))
         extra_body = self.body.pop("extra_body", None)
         if isinstance(extra_body, Mapping):
             self.body.update(cast("Mapping[str, Any]", extra_body))
 
 
-def _texts(value: object) -> dict[str, str]:
+def texts(value: object) -> dict[str, str]:
+    """Names and values of header fields or of a query; ``None`` is left out."""
     if not isinstance(value, Mapping):
         return {}
     return {

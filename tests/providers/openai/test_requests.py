@@ -869,6 +869,36 @@ def test_patience(options: dict[str, Any], expected: APIConnectOptions) -> None:
     assert stream._conn_options is ONCE
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": "5"}, {"max_retries": -1}, {"max_retries": "1"}, {"extra_headers": ["a"]},
+        {"extra_query": "a=1"}, {"extra_body": 5}, {"client": 5}, {"api_key": 5}, {"base_url": 5},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_options_of_a_wrong_type_are_named(options: dict[str, Any]) -> None:
+    (name,) = options
+    for make in (openai.LLM, openai.LLM.with_openrouter):
+        with pytest.raises(ConfigurationError, match=f"{name}: expected"):
+            make(**{"api_key": "k", **options})
+
+
+async def test_what_is_none_is_not_sent() -> None:
+    nothing = {"extra_headers": None, "extra_query": None, "extra_body": None}
+    for make in (openai.LLM, openai.LLM.with_openrouter):
+        request = await sent(
+            lambda url, make=make: make(api_key="k", base_url=url, **nothing),
+            extra_kwargs=nothing,
+        )
+        assert request.path == "/chat/completions"
+    some = {"extra_headers": {"X-A": None, "X-B": 7}, "extra_query": {"a": None, "b": 7}}
+    request = await sent(gpt(**some), extra_kwargs={"extra_query": {"b": 8}})
+    assert "x-a" not in request.headers
+    assert request.headers["x-b"] == "7"
+    assert request.path.endswith("?b=8"), "what a call says counts, and once"
+
+
 def test_an_unknown_api_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'chat' or 'responses'"):
         openai.LLM(api_key="k", api="assistants")  # type: ignore[arg-type]

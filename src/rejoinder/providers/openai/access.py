@@ -77,6 +77,11 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
 
 def access_of_client(client: Any) -> Access:
     """Address, key and header fields of an ``openai.AsyncOpenAI`` or ``AsyncAzureOpenAI``."""
+    if not (hasattr(client, "base_url") and hasattr(client, "api_key")):
+        raise ConfigurationError(
+            "client: expected an openai.AsyncOpenAI or openai.AsyncAzureOpenAI, got "
+            f"{type(client).__name__}"
+        )
     base_url = str(client.base_url)
     headers: dict[str, str] = {}
     custom: dict[str, Any] = dict(getattr(client, "_custom_headers", None) or {})

@@ -20,8 +20,10 @@ from rejoinder.providers._capabilities import refuse_unsupported
 from rejoinder.providers._completions_request import named_choice
 from rejoinder.providers._history import Body, items_of, may_be_empty
 from rejoinder.providers._requests import (
+    HttpExtras,
     checked_extras,
     completions_response_format,
+    texts,
     tool_specs,
 )
 from rejoinder.providers._shell import check_base_url, check_numbers, check_texts, make_transport
@@ -48,6 +50,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -234,6 +237,14 @@ class LLM(llm.LLM[Any]):
         check_numbers(
             temperature=temperature, top_p=top_p, max_completion_tokens=max_completion_tokens
         )
+        extras = HttpExtras(
+            {
+                "extra_body": extra_body,
+                "extra_headers": extra_headers,
+                "extra_query": extra_query,
+            }
+        )
+        self._extra_body = extras.body
         self._host = _host or HOSTS["openai"]
         family = family_of(model)
         if not is_given(reasoning_effort) and family.default_effort is not None:
@@ -279,15 +290,17 @@ class LLM(llm.LLM[Any]):
             )
         self._access = _access
         self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
-        self._url = join(
+        self._address = join(
             check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses")),
             "responses" if api == "responses" else "chat/completions",
-            {**_access.query, **(extra_query if is_given(extra_query) else {})},
+            {},
         )
+        self._query = {**_access.query, **extras.query}
+        self._url = join(self._address, "", self._query)
         self._headers = merged(
             {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
             _access.headers,
-            extra_headers if is_given(extra_headers) else {},
+            extras.headers,
         )
         self._transport = make_transport(http_session, transport)
 
@@ -330,13 +343,11 @@ class LLM(llm.LLM[Any]):
             conn_options = self._conn_options
         extra = checked_extras(extra_kwargs)
         headers: Mapping[str, str] = self._headers
-        more_headers = extra.pop("extra_headers", None)
-        if more_headers:
+        if more_headers := texts(extra.pop("extra_headers", None)):
             headers = merged(headers, more_headers)
         url = self._url
-        more_query = extra.pop("extra_query", None)
-        if more_query:
-            url = join(url, "", more_query)
+        if more_query := texts(extra.pop("extra_query", None)):
+            url = join(self._address, "", {**self._query, **more_query})
         specs = self._specs(tools)
         options, choice = self._fields(extra, parallel_tool_calls, tool_choice, bool(specs))
         if (shape := completions_response_format(response_format)) is not None:
@@ -401,10 +412,10 @@ class LLM(llm.LLM[Any]):
         """The fields of the body beside messages and tools, and the choice of tool."""
         opts = self._opts
         options = extra
-        extra_body: dict[str, Any] = {}
-        for given in (opts.extra_body, options.pop("extra_body", None)):
-            if is_given(given) and given:
-                extra_body.update(given)
+        extra_body = dict(self._extra_body)
+        more_body = options.pop("extra_body", None)
+        if is_given(more_body) and more_body:
+            extra_body.update(more_body)
         for name in _FIELDS:
             value = getattr(opts, name)
             if is_given(value):
@@ -775,10 +786,9 @@ class LLM(llm.LLM[Any]):
             body["models"] = [model, *fallback_models]
         if plugins:
             body["plugins"] = [_plugin(plugin) for plugin in plugins]
-        more_headers = options.get("extra_headers", NOT_GIVEN)
-        options["extra_headers"] = headers | (more_headers if is_given(more_headers) else {})
-        more_body = options.get("extra_body", NOT_GIVEN)
-        options["extra_body"] = body | (more_body if is_given(more_body) else {})
+        extras = HttpExtras({name: options.get(name) for name in ("extra_headers", "extra_body")})
+        options["extra_headers"] = headers | extras.headers
+        options["extra_body"] = body | extras.body
         return _at("openrouter", model=model, api_key=api_key, base_url=base_url, **options)
 
     @staticmethod
@@ -859,10 +869,18 @@ def _conn_options(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOptio
     """The options of calls made without any: ours, or what the constructor says."""
     changes: dict[str, Any] = {}
     if is_given(max_retries):
-        changes["max_retry"] = max_retries
+        found: object = max_retries
+        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+            raise ConfigurationError(f"max_retries: expected a number of retries, got {found!r}")
+        changes["max_retry"] = found
     if isinstance(timeout, (int, float)):
         changes["timeout"] = float(timeout)
-    elif timeout is not None:
+    elif timeout is not None and not isinstance(timeout, NotGiven):
+        if not (hasattr(timeout, "connect") and hasattr(timeout, "read")):
+            raise ConfigurationError(
+                "timeout: expected seconds, or an object with `connect` and `read` such as "
+                f"httpx.Timeout, got {timeout!r}"
+            )
         connect = getattr(timeout, "connect", None)
         read = getattr(timeout, "read", None)
         if connect is not None:
