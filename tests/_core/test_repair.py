@@ -97,6 +97,50 @@ def test_what_is_no_item() -> None:
         repair([{"role": "user"}], "openai")  # type: ignore[list-item]
 
 
+def changed(item: Any, **fields: Any) -> Any:
+    """Assignments to an item are not checked."""
+    for name, value in fields.items():
+        setattr(item, name, value)
+    return item
+
+
+@pytest.mark.parametrize("convert", [repair, lambda items, name: to_provider_format(name, items)])
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (changed(said("user"), content=None), r"items\[1\]\.content: expected a list.* NoneType"),
+        (changed(said("user"), content=["a", 5]), r"items\[1\]\.content\[1\]: .* got int"),
+        (
+            changed(said("user"), content=[{"type": "text"}]),
+            r"items\[1\]\.content\[0\]: .* got dict",
+        ),
+        (changed(call(), arguments={"a": 1}), r"items\[1\]\.arguments: expected JSON .* got dict"),
+        (changed(output(), output=None), r"items\[1\]\.output: expected a text, got NoneType"),
+        ({"type": "message"}, "no dict with type None"),
+    ],
+)
+def test_what_no_item_may_hold_is_told_with_its_place(convert: Any, broken: Any, told: str) -> None:
+    beside = {"function_call": output(), "function_call_output": call()}
+    items = [said("user", "u"), broken, beside.get(getattr(broken, "type", ""), said("user", "v"))]
+    with pytest.raises(TypeError, match=told):
+        convert(items, "anthropic")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_role_that_is_none(provider: str) -> None:
+    with pytest.raises(TypeError, match=r"items\[0\]\.role: expected one of .*, got 'tool'"):
+        repair([changed(said("user", "u"), role="tool")], provider)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_content_that_is_one_text(provider: str) -> None:
+    item = changed(said("user", "u"), content="Hello")
+    messages, changes, _ = mended(provider, [item])
+    assert "Hello" in str(messages)
+    assert kinds(changes) == ["text"]
+    assert item.content == "Hello"
+
+
 # -- calls and outputs
 
 

@@ -143,6 +143,14 @@ class TestItems:
             ".".join(map(str, error["loc"])).startswith(path) for error in caught.value.errors()
         )
 
+    def test_a_part_that_stands_alone_is_refused_with_the_remedy(self) -> None:
+        alone: Any = ImageContent(image="http://x")
+        with pytest.raises(
+            ValidationError, match=r"content=\[\.\.\.\] around the ImageContent"
+        ) as caught:
+            ChatContext().add_message(role="user", content=alone)
+        assert [error["loc"] for error in caught.value.errors()] == [("content",)]
+
     def test_required_fields(self) -> None:
         with pytest.raises(ValidationError):
             FunctionCallOutput(call_id="c", output="o")  # type: ignore[call-arg]
@@ -793,6 +801,11 @@ class TestSaving:
             setattr(context.items[1], name, value)
             with pytest.raises(ValueError, match=f"item 'm2', {name}: expected what JSON can say"):
                 context.to_dict()
+
+    def test_plain_data_among_the_items(self) -> None:
+        context = ChatContext([message("m1"), {"type": "message"}])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match=r"got dict among them; .*from_dict"):
+            context.to_dict()
 
 
 def plain(item: dict[str, Any]) -> dict[str, Any]:

@@ -285,6 +285,8 @@ def test_options() -> None:
     assert get_tool_options(top).timeout is None
     with pytest.raises(ValueError, match="timeout"):
         function_tool(f1, timeout=0)
+    with pytest.raises(ValueError, match=r"timeout of a tool: expected seconds .* got 'soon'"):
+        function_tool(f1, timeout="soon")  # type: ignore[call-overload]
     # names of later versions are understood
     function_tool(f1, on_duplicate="reject", duplicate_scope="name")
 
@@ -837,6 +839,38 @@ async def with_dict(m: dict[str, int]) -> None: ...
 
 @function_tool
 async def limited(n: int = 3, word: str | None = None) -> None: ...
+
+
+@pytest.mark.parametrize("format", ["openai", "openai.responses", "anthropic", "aws", "mistralai"])
+def test_a_name_that_the_provider_refuses(format: str) -> None:
+    def fine() -> None: ...
+
+    for name in ("two words", "größe", "a.b", "n" * 65):
+        tool = function_tool(fine, name=name)
+        raw = function_tool(lambda raw_arguments: None, raw_schema={**RAW, "name": name})
+        for context in (ToolContext([tool]), ToolContext([raw])):
+            with pytest.raises(ValueError, match=rf"tool `{name}`: {format} takes names like"):
+                context.parse_function_tools(format)
+    assert ToolContext([function_tool(fine, name="n" * 64)]).parse_function_tools(format)
+
+
+def test_gemini_takes_other_names() -> None:
+    def fine() -> None: ...
+
+    assert ToolContext([function_tool(fine, name="a.b")]).parse_function_tools("google")
+    with pytest.raises(ValueError, match="tool `9lives`: google"):
+        ToolContext([function_tool(fine, name="9lives")]).parse_function_tools("google")
+
+
+def test_arguments_of_the_wrong_type() -> None:
+    with pytest.raises(TypeError, match="expected name as a text, got 5"):
+        function_tool(f1, name=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="expected description as a text"):
+        function_tool(f1, description=["d"])  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"expected raw_schema as a dict .* got 'x'"):
+        function_tool(raw_schema="x")(f1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="expected a list of tools, got None"):
+        ToolContext(None)  # type: ignore[arg-type]
 
 
 def test_parse_function_tools() -> None:

@@ -86,7 +86,13 @@ def to_provider_format(
     convert = _loaded.get(format)
     if convert is None:
         convert = _loaded[format] = _load(format)
-    return convert(items, inject_dummy_user_message=inject_dummy_user_message, **kwargs)
+    try:
+        return convert(items, inject_dummy_user_message=inject_dummy_user_message, **kwargs)
+    except (AttributeError, TypeError):
+        from rejoinder._core.groups import refuse_strangers
+
+        refuse_strangers(items)
+        raise
 
 
 def _load(name: str) -> Format:

@@ -10,12 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Never, TypeAlias, cast
+from typing import Any, Never, TypeAlias, cast, get_args
 
 import msgspec
 
 from rejoinder._core import jsontext
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.items import (
+    AudioContent,
+    ChatItem,
+    ChatMessage,
+    ChatRole,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
 
 __all__ = [
     "Group",
@@ -75,7 +83,7 @@ def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
     """
     try:
         return _grouped(items)
-    except AttributeError:
+    except (AttributeError, TypeError):
         refuse_strangers(items)
         raise
 
@@ -167,10 +175,49 @@ def refuse_item(item: Never, kind: object) -> Never:
 
 
 def refuse_strangers(items: Sequence[object]) -> None:
-    """Raise the error for the first element that is not even like an item, if there is one."""
-    for item in items:
+    """Raise the error for the first element that is no item, or that holds what an item may not
+    hold: assignments to an item are not checked. Meant for when something has already failed."""
+    for at, item in enumerate(items):
         if not hasattr(item, "type"):
             refuse_item(cast("Never", item), None)
+        held = vars(item)
+        for name, accepted, expected in _FIELDS:
+            if name in held and not isinstance(held[name], accepted):
+                raise TypeError(
+                    f"items[{at}].{name}: expected {expected}, got {type(held[name]).__name__}"
+                )
+        if isinstance(item, ChatMessage):
+            _refuse_content(item, f"items[{at}]")
+
+
+_FIELDS: tuple[tuple[str, type, str], ...] = (
+    ("id", str, "a text"),
+    ("call_id", str, "a text"),
+    ("name", str, "a text"),
+    ("arguments", str, "JSON as a text"),
+    ("output", str, "a text"),
+    ("extra", dict, "a dict"),
+)
+_ROLES = frozenset(get_args(ChatRole))
+
+
+def _refuse_content(message: ChatMessage, where: str) -> None:
+    if message.role not in _ROLES:
+        raise TypeError(
+            f"{where}.role: expected one of {', '.join(sorted(_ROLES))}, got {message.role!r}"
+        )
+    content: object = message.content
+    if not isinstance(content, Sequence):
+        raise TypeError(
+            f"{where}.content: expected a list of texts, images and sounds, "
+            f"got {type(content).__name__}"
+        )
+    for at, part in enumerate(cast("Sequence[object]", content)):
+        if not isinstance(part, (str, ImageContent, AudioContent)):
+            raise TypeError(
+                f"{where}.content[{at}]: expected a text, an ImageContent or an AudioContent, "
+                f"got {type(part).__name__}"
+            )
 
 
 def parse_arguments(call: FunctionCall) -> Any:

@@ -352,6 +352,11 @@ def _dump_model(
     item: ChatItem, image: bool, audio: bool, timestamp: bool, metrics: bool
 ) -> dict[str, Any]:
     """A rare kind, or a subclass with fields of its own."""
+    if not isinstance(cast("object", item), BaseModel):
+        raise TypeError(
+            f"ChatContext: expected items, got {type(item).__name__} among them; to load plain "
+            "data, use ChatContext.from_dict()"
+        )
     excluded = {"content"}
     if not timestamp:
         excluded.add("created_at")

@@ -34,6 +34,7 @@ __all__ = [
     "look",
     "rules_of",
     "sound_value",
+    "tool_names_of",
 ]
 
 _object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -158,6 +159,11 @@ STATEFUL = frozenset({"anthropic", "aws", "google", "livekit", "mistralai", "ope
 """Keys of `extra` that hold the state of a provider; other keys are the caller's own."""
 
 
+def tool_names_of(provider: str) -> re.Pattern[str]:
+    """The names that a tool may have there. `repair` gives its calls another one otherwise."""
+    return _RULES[provider].name
+
+
 def rules_of(provider: str, prefill: bool, signatures: bool) -> Rules:
     rules = _RULES.get(provider)
     if rules is None:
@@ -229,6 +235,8 @@ def look(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], provider
                     key = None
                     if role == "user":
                         unsigned = False
+                    elif role not in ("developer", "system"):
+                        return "doubtful"
                     elif rules.folds_instructions:
                         role, instructed = (
                             ("user" if instructed or role == "developer" else ""),
@@ -311,6 +319,8 @@ def look(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], provider
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:
     """Whether there is something to send, and all of it can be sent by who says it."""
     something = False
+    if isinstance(cast("object", message.content), str):
+        return False
     for part in message.content:
         if isinstance(part, str):
             if not part or part.isspace():

@@ -97,7 +97,8 @@ def repair(
       a second output of one call is joined to the first. Both stand where the call stands.
     * Call ids are replaced where they are used twice or the provider would refuse them; so are
       names of tools. New ids depend only on the old ones, so that prompts stay cacheable.
-    * Arguments that are not a JSON object become one.
+    * Arguments that are not a JSON object become one, and a content that is one text and no list
+      a list of it.
     * Messages without text or image are left out; blank text is, where blocks may not be blank.
     * Images go to the user where only the user may show them, are given the type that their bytes
       show, and become text where they cannot be read or sent.
@@ -117,7 +118,8 @@ def repair(
 
     Raises:
         ValueError: `provider` is none of `PROVIDERS`.
-        TypeError: an element of `items` is no item of a chat context.
+        TypeError: an element of `items` is no item of a chat context, or holds what an item may
+            not hold; it is named.
     """
     rules = rules_of(provider, prefill, signatures)
     keep = frozenset((rules.state, *state))
@@ -130,7 +132,7 @@ def repair(
                 return work.rename(items), work.changes
             case "doubtful":
                 return work.run(items), work.changes
-    except AttributeError:
+    except (AttributeError, TypeError):
         refuse_strangers(items)
         raise
 
@@ -238,8 +240,10 @@ class _Repair:
                     units.append(_Unit("assistant", "assistant", [turn]))
                 else:
                     self.assistant(_Turn(group_key(turn), 0, turn), new_ids, units)
-            else:
+            elif turn.role in ("developer", "system"):
                 instructed = self.instructions(turn, instructed, units)
+            else:
+                refuse_strangers(items)
         if self.rules.signatures:
             self.sign(units)
         if self.rules.reply_after_tools:
@@ -261,6 +265,9 @@ class _Repair:
             match item.type:
                 case "message":
                     epoch += 1
+                    if isinstance(cast("object", item.content), str):
+                        self.note("text", item.id, "its content was a text and no list")
+                        item = with_fields(item, content=[item.content])
                     if item.role != "assistant":
                         turns.append(item)
                         current = None

@@ -97,7 +97,8 @@ class ToolOptions:
     threaded: bool = False
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
+        timeout: object = self.timeout
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise ValueError(
                 f"timeout of a tool: expected seconds greater than 0, got {self.timeout!r}"
             )

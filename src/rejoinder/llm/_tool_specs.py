@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from rejoinder._core.legality import tool_names_of
 from rejoinder._core.schema import Frozen, gemini_schema
+from rejoinder.errors import ConfigurationError
 from rejoinder.llm.tool_context import (
     FunctionTool,
     ProviderTool,
@@ -49,7 +51,7 @@ def tool_specs(
 
 def _cached(
     tool: FunctionTool | RawFunctionTool,
-    key: object,
+    key: tuple[Any, ...],
     build: Callable[..., Spec],
     options: dict[str, Any],
 ) -> Spec:
@@ -62,8 +64,18 @@ def _cached(
         cache, source = plan_of(tool).specs, (info.name, info.description)
     made = cache.get(key)
     if made is None or made[0] != source:
+        _check_name(source[0], key[0])
         made = cache[key] = (source, Frozen(build(tool, **options)))
     return made[1].copy()
+
+
+def _check_name(name: str, format: str) -> None:
+    accepted = tool_names_of(format)
+    if not accepted.fullmatch(name):
+        raise ConfigurationError(
+            f"tool `{name}`: {format} takes names like {accepted.pattern}; give it another one with "
+            '@function_tool(name="...")'
+        )
 
 
 def _belongs(tool: ProviderTool, provider: str, wanted: type[Any] | None) -> bool:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, SupportsIndex, cast
 
+from pydantic import BaseModel, ValidationError
+
 from rejoinder._core import ordered_items
 from rejoinder._core.items import (
     AgentConfigUpdate,
@@ -157,6 +159,9 @@ class ChatContext:
             fields["extra"] = extra
         if is_given(created_at):
             fields["created_at"] = created_at
+        if not isinstance(content, str | list) and isinstance(cast("object", content), BaseModel):
+            # To pydantic it would be a list of its fields.
+            raise _refused_content(content)
         message = ChatMessage(**fields)
         if is_given(created_at):
             index = ordered_items.insertion_index(self._items, message.created_at)
@@ -413,6 +418,7 @@ class ChatContext:
 
         Raises:
             ValueError: `extra` or `metrics` of an item holds what JSON cannot say; it names them.
+            TypeError: something among the items is none.
         """
         items = [
             item
@@ -548,6 +554,20 @@ class _ReadOnlyChatContext(ChatContext):
 
     def _check_mutable(self) -> NoReturn:
         _refuse_change()
+
+
+def _refused_content(content: object) -> ValidationError:
+    from pydantic_core import PydanticCustomError
+
+    kind = type(content).__name__
+    problem = PydanticCustomError(
+        "list_type",
+        "Input should be a text or a list of parts; write content=[...] around the {kind}",
+        {"kind": kind},
+    )
+    return ValidationError.from_exception_data(
+        "ChatMessage", [{"type": problem, "loc": ("content",), "input": content}]
+    )
 
 
 def _refuse_change() -> NoReturn:

@@ -345,8 +345,9 @@ def function_tool(
 
     Raises:
         AttributeError: there is no name, neither given nor in ``f.__name__``.
-        TypeError: a parameter that no schema can describe; the message names it.
-        ValueError: `raw_schema` lacks ``name`` or ``parameters``.
+        TypeError: a parameter that no schema can describe; the message names it. Or an argument of
+            the wrong type.
+        ValueError: `raw_schema` lacks ``name`` or ``parameters``; a `timeout` that is not positive.
     """
     options = ToolOptions(timeout=timeout, interruptible=interruptible, threaded=threaded)
     # The scope in which a decorator is used may hold the names that annotations speak of.
@@ -379,6 +380,9 @@ def _as_tool(
 ) -> Any:
     from rejoinder._core.schema import describe
 
+    for option, text in (("name", name), ("description", description)):
+        if text is not None and not isinstance(cast("object", text), str):
+            raise TypeError(f"function_tool: expected {option} as a text, got {text!r}")
     tool_name = name or _own_name(function)
     tool = _taggable(function)
     info = FunctionToolInfo(tool_name, description or describe(function)[0])
@@ -395,6 +399,11 @@ def _as_raw_tool(
     flags: ToolFlag,
     scope: types.FrameType,
 ) -> Any:
+    if not isinstance(cast("object", raw_schema), Mapping):
+        raise TypeError(
+            "function_tool: expected raw_schema as a dict with `name` and `parameters`, "
+            f"got {raw_schema!r}"
+        )
     name = raw_schema.get("name")
     if not name or not isinstance(name, str):
         raise ValueError("function_tool: raw_schema needs the key `name`, a text that is not empty")
@@ -753,6 +762,8 @@ class ToolContext:
         Raises:
             ValueError: two tools of one name, or something that is no tool.
         """
+        if not isinstance(cast("object", tools), Iterable):
+            raise TypeError(f"ToolContext: expected a list of tools, got {tools!r}")
         given = list(tools)
         by_name: dict[str, FunctionTool | RawFunctionTool] = {}
         provider_tools: list[ProviderTool] = []
@@ -829,7 +840,7 @@ class ToolContext:
                 instead of those that belong to the provider.
 
         Raises:
-            ValueError: the format is not known, or cannot express a tool.
+            ValueError: the format is not known, or cannot express a tool or its name.
             TypeError: the format does not know an option.
         """
         from rejoinder.llm._tool_specs import tool_specs
