@@ -54,7 +54,7 @@ class LLMMetrics(BaseModel):
     reasoning_tokens: int = 0
     estimated: bool = False
     """The reply was cut before the provider said how many tokens it cost: what it had not counted
-    by then (all, or the completion alone) is estimated from the number of characters."""
+    by then (all, or the completion alone) is estimated from the length of the texts."""
     purpose: Literal["reply", "hedge", "probe"] = "reply"
     """``hedge``: another model was faster, and nobody heard this one. ``probe``: the call only tested
     whether a failed model is back."""

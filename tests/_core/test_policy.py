@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder._core.deadlines import Deadlines
-from rejoinder._core.items import AgentHandoff, ChatMessage, FunctionCall, FunctionCallOutput
-from rejoinder._core.meter import Meter, estimate_tokens
+from rejoinder._core.items import (
+    AgentHandoff,
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
+from rejoinder._core.meter import Meter
 from rejoinder._core.retry import Decision, GiveUp, Wait, after, retry_after_seconds
 from rejoinder.errors import APIError, APIStatusError
 from rejoinder.metrics import Metadata
@@ -183,7 +189,7 @@ def test_estimates_only_where_a_reply_was_cut() -> None:
     assert (whole.estimated, whole.total_tokens) == (False, 0)
     for how in ("cancelled", "failed"):
         cut = report(meter, **{how: True})
-        assert (cut.estimated, cut.prompt_tokens, cut.completion_tokens) == (True, 10, 1)
+        assert (cut.estimated, cut.prompt_tokens, cut.completion_tokens) == (True, 14, 1)
     meter.feed(
         ChatChunk(
             id="r", usage=CompletionUsage(completion_tokens=3, prompt_tokens=4, total_tokens=7)
@@ -200,12 +206,26 @@ def test_estimates_only_where_a_reply_was_cut() -> None:
     assert not report(meter).estimated
 
 
-def test_tokens_are_estimated_over_all_kinds_of_items() -> None:
-    items = [
-        ChatMessage(role="user", content=["x" * 8]),
-        FunctionCall(call_id="c", name="ab", arguments="{}"),
-        FunctionCallOutput(call_id="c", output="x" * 3, is_error=False),
-        AgentHandoff(new_agent_id="b"),
-    ]
-    assert estimate_tokens(items) == 4
-    assert estimate_tokens([]) == 0
+def test_estimates_follow_the_script_and_the_kind() -> None:
+    meter = Meter()
+    meter.feed(chunk(content="漢" * 8), 1.0)
+    meter.feed(chunk(thinking="x" * 8), 1.0)
+    call = FunctionToolCall(name="ab", arguments="{}", call_id="c")
+    meter.feed(chunk(tool_calls=[call]), 1.0)
+    metrics = meter.report(
+        label="l",
+        metadata=Metadata(),
+        timestamp=1.0,
+        started_at=0.0,
+        now=2.0,
+        cancelled=True,
+        failed=False,
+        prompt=[
+            ChatMessage(role="user", content=["x" * 8, ImageContent(image="https://x/y.png")]),
+            FunctionCall(call_id="c", name="ab", arguments="{}"),
+            FunctionCallOutput(call_id="c", output="x" * 3, is_error=False),
+            AgentHandoff(new_agent_id="b"),
+        ],
+    )
+    assert metrics.completion_tokens == (24 + 8 + 4) // 4
+    assert metrics.prompt_tokens == (4 + 2 + 1000) + (4 + 1 + 1) + (4 + 1)

@@ -8,37 +8,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
+from rejoinder._core.estimates import estimate_tokens, text_size, tokens_of
 from rejoinder._core.items import ChatItem
 from rejoinder.metrics import LLMMetrics, Metadata
 
-__all__ = ["CHARACTERS_PER_TOKEN", "Meter", "estimate_tokens"]
-
-CHARACTERS_PER_TOKEN = 4
-"""Of English text with the tokenizers in use; only for estimates, which say that they are."""
+__all__ = ["Meter"]
 
 
 class Meter:
     """Watches the chunks of one attempt."""
 
     __slots__ = (
-        "characters",
         "chunks",
         "committed",
         "counted",
         "first_token_at",
         "progress_at",
         "request_id",
+        "size",
         "usage",
     )
 
     def __init__(self) -> None:
         self.chunks = 0
-        self.characters = 0
+        self.size = 0
+        """Bytes of text, thinking and calls."""
         self.request_id = ""
         self.usage: CompletionUsage | None = None
         """What the provider has counted: once, at the end, or again and again on the way."""
         self.counted = 0
-        """The characters that had passed by then."""
+        """The `size` by then."""
         self.committed = False
         """Text or a tool call has passed: it cannot be unsaid."""
         self.first_token_at: float | None = None
@@ -52,13 +51,13 @@ class Meter:
         if delta is not None:
             content = delta.content
             if content:
-                self.characters += len(content)
+                self.size += len(content) if content.isascii() else text_size(content)
                 self.progress_at = now
                 if not self.committed:
                     self.committed = True
                     self.first_token_at = now
             elif delta.thinking:
-                self.characters += len(delta.thinking)
+                self.size += text_size(delta.thinking)
                 self.progress_at = now
             if delta.tool_calls:
                 self.progress_at = now
@@ -66,10 +65,10 @@ class Meter:
                     self.committed = True
                     self.first_token_at = now
                 for call in delta.tool_calls:
-                    self.characters += len(call.name) + len(call.arguments)
+                    self.size += text_size(call.name) + text_size(call.arguments)
         if chunk.usage is not None:
             self.usage = chunk.usage
-            self.counted = self.characters
+            self.counted = self.size
 
     @property
     def billable(self) -> bool:
@@ -92,12 +91,12 @@ class Meter:
         estimated: all, or what was said since."""
         cut = cancelled or failed
         usage = self.usage
-        estimated = cut and (usage is None or self.characters > self.counted)
+        estimated = cut and (usage is None or self.size > self.counted)
         if usage is None:
-            read = estimate_tokens(prompt) if cut else 0
+            read = sum(map(estimate_tokens, prompt)) if cut else 0
             usage = CompletionUsage(completion_tokens=0, prompt_tokens=read, total_tokens=read)
         if estimated:
-            said = max(usage.completion_tokens, -(-self.characters // CHARACTERS_PER_TOKEN))
+            said = max(usage.completion_tokens, tokens_of(self.size))
             more = said - usage.completion_tokens
             usage = usage.model_copy(
                 update={"completion_tokens": said, "total_tokens": usage.total_tokens + more}
@@ -121,18 +120,3 @@ class Meter:
             reasoning_tokens=usage.reasoning_tokens,
             estimated=estimated,
         )
-
-
-def estimate_tokens(items: Sequence[ChatItem]) -> int:
-    """Roughly how many tokens the texts of `items` are, from their length."""
-    characters = 0
-    for item in items:
-        if item.type == "message":
-            for part in item.content:
-                if isinstance(part, str):
-                    characters += len(part)
-        elif item.type == "function_call":
-            characters += len(item.name) + len(item.arguments)
-        elif item.type == "function_call_output":
-            characters += len(item.output)
-    return -(-characters // CHARACTERS_PER_TOKEN)

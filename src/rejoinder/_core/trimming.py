@@ -13,56 +13,11 @@ from typing import Any
 from rejoinder._core.items import ChatItem, ChatMessage
 
 __all__ = [
-    "estimate_tokens",
     "keep_last_items",
     "keep_last_tokens",
     "render_for_summary",
     "split_for_summary",
 ]
-
-# What one item costs beside its text: role, separators, ids.
-_OVERHEAD = 4
-_BYTES_PER_TOKEN = 4
-# A picture of 1024 x 1024 costs 258 to 1400 tokens, by provider; sound 10 to 32 a second.
-_TOKENS_PER_IMAGE = 1000
-_PIXELS_PER_TOKEN = 750
-_TOKENS_PER_SECOND = 32
-
-
-def estimate_tokens(item: ChatItem) -> int:
-    """Roughly how many tokens an item costs, never counted by a tokenizer.
-
-    Four bytes of UTF-8 make a token, an image costs about 1000, sound without a transcript 32 a
-    second. Expect errors of a third in either direction, more for unusual scripts and code.
-    """
-    match item.type:
-        case "message":
-            tokens = 0
-            for part in item.content:
-                if isinstance(part, str):
-                    tokens += _text_tokens(part)
-                elif part.type == "audio_content":
-                    if part.transcript is not None:
-                        tokens += _text_tokens(part.transcript)
-                    else:
-                        seconds = sum(
-                            f.samples_per_channel / (f.sample_rate or 1) for f in part.frame
-                        )
-                        tokens += int(seconds * _TOKENS_PER_SECOND)
-                else:
-                    tokens += _TOKENS_PER_IMAGE
-            return _OVERHEAD + tokens
-        case "function_call":
-            return _OVERHEAD + _text_tokens(item.name) + _text_tokens(item.arguments)
-        case "function_call_output":
-            return _OVERHEAD + _text_tokens(item.output)
-        case "agent_handoff" | "agent_config_update":
-            return 0  # never sent
-
-
-def _text_tokens(text: str) -> int:
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return -(-size // _BYTES_PER_TOKEN)
 
 
 def keep_last_items(items: Sequence[ChatItem], max_items: int) -> list[ChatItem] | None:

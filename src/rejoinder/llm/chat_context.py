@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, Suppor
 from pydantic import BaseModel, ValidationError
 
 from rejoinder._core import ordered_items
+from rejoinder._core.estimates import estimate_tokens
 from rejoinder._core.items import (
     AgentConfigUpdate,
     AgentHandoff,
@@ -30,7 +31,6 @@ from rejoinder._core.items import (
     same_payload,
 )
 from rejoinder._core.trimming import (
-    estimate_tokens,
     keep_last_items,
     keep_last_tokens,
     render_for_summary,
