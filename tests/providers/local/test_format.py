@@ -82,7 +82,7 @@ def test_plain_without_tools_tells_calls_where_asked_to() -> None:
     messages, _ = to_chat_ctx(history().items)
     body = request_body(messages, None, TOOLS, None, {}, mode="plain", tell=True)
     assert "tools" not in body
-    assert "now(zone='UTC') gave: five." in body["messages"][-1]["content"]
+    assert "now with zone UTC gave: five." in body["messages"][-1]["content"]
     kept = request_body(messages, None, TOOLS, None, {}, mode="plain")
     assert kept["messages"][-1]["role"] == "tool"
 

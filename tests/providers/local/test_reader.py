@@ -76,6 +76,8 @@ CALLS = {
     "a result imagined": '{"name": "get_weather", "arguments": {"city": "Paris"}}\nIt is sunny.',
     "an unknown argument": '{"name": "get_weather", "arguments": {"city": "Paris", "mood": "x"}}',
     "a fence of another language": '```python\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```',
+    "flat": '{"tool": "get_weather", "city": "Paris"}',
+    "flat, with a word before": '{"thought": "hm", "name": "get_weather", "city": "Paris"}',
     "inline code": '`{"name": "get_weather", "arguments": {"city": "Paris"}}`',
     "bare keys": '{name: "get_weather", arguments: {city: "Paris"}}',
     "with a reason": '{"thought": "I need it", "action": "get_weather", "action_input": {"city": "Paris"}}',
@@ -101,6 +103,9 @@ TEXTS = [
     "Hello there.",
     '{"name": "John Doe", "age": 30}',
     '{"name": "Ada"}',
+    '{"name": "Ada", "city": "London"}',
+    '{"tool": "hammer", "city": "London"}',
+    '{"get_weather": 5, "now": {}}',
     '```json\n{"city": "Paris", "days": 3}\n```',
     'Here:\n```python\nd = {"name": "parse", "arguments": {"city": "x"}}\n```\ndone',
     '```python\nd = {"name": name, "args": args}\n```',
@@ -169,6 +174,11 @@ def test_text_comes_at_once_when_it_cannot_be_a_call() -> None:
     # Once a key is seen that no call has, JSON flows too.
     assert reader.feed('\n{"name": "A", "age"') == []
     assert reader.feed(":") == ['\n{"name": "A", "age":']
+
+
+def test_several_calls_by_their_names() -> None:
+    found, _ = read('{"get_weather": {"city": "Paris", "type": "object"}, "now": {}}', [1])
+    assert found == [PARIS, Call("now", "{}")]
 
 
 def test_several_calls_and_one() -> None:
@@ -245,10 +255,9 @@ def holds_a_call(text: str) -> bool:
                 continue
             arguments = value.get("arguments")
             if value.keys() == {"name", "arguments"} and isinstance(arguments, dict):
-                if value["name"] == "now":
+                fits = arguments.keys() == {"city"} and isinstance(arguments["city"], str)
+                if value["name"] == "now" or (value["name"] == "get_weather" and fits):
                     return True
-                if value["name"] == "get_weather" and arguments.keys() == {"city"}:
-                    return isinstance(arguments["city"], str)
     return False
 
 

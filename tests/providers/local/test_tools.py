@@ -128,7 +128,7 @@ def test_calls_told_in_words() -> None:
     told = tell_calls(HISTORY)
     assert told == [
         {"role": "system", "content": "S"},
-        {"role": "user", "content": "U\nnow(a=1) gave: five. Answer my question."},
+        {"role": "user", "content": "U\nnow with a 1 gave: five. Answer my question."},
     ]
     assert HISTORY[1]["content"] == "U"
 
@@ -140,7 +140,7 @@ def test_calls_told_beside_what_was_said_with_them() -> None:
     assert [message["content"] for message in told[1:]] == [
         "U",
         "Let me look.",
-        "now(a=1) gave: five.",
+        "now with a 1 gave: five.",
         "Five.",
         "Thanks",
     ]

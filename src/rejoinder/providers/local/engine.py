@@ -293,7 +293,10 @@ def _start(settings: EngineSettings, began: Callable[[subprocess.Popen[bytes]], 
             f"cannot read the model file {path}: {error.strerror or error}", reason="damaged"
         ) from error
     if magic != b"GGUF":
-        raise ModelError(f"{path} is not a GGUF model file", reason="damaged")
+        raise ModelError(
+            f"{path} is not a GGUF model file; name one that is, or a model that can be fetched",
+            reason="damaged",
+        )
     key = secrets.token_urlsafe(24)
     wanted = {**asdict(settings), "key": key}
     if settings.in_process or not sys.executable:

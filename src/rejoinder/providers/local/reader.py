@@ -58,7 +58,7 @@ class CallReader:
         lookalikes: bool = True,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._keys = _CALL_KEYS | self._specs.keys()
+        self._keys = _CALL_KEYS.union(self._specs, *map(_parameters, specs))
         self._single = single
         self._refuse = refuse
         self._lookalikes = lookalikes
@@ -429,17 +429,23 @@ def _meant(value: Any, specs: Mapping[str, ToolSpec]) -> list[tuple[str, Any]] |
     for key in _INNER_KEYS:
         if isinstance(data.get(key), dict):
             return _meant(data[key], specs)
-    name = next((data[key] for key in _NAME_KEYS if isinstance(data.get(key), str)), None)
-    arguments = next((data[key] for key in _ARGUMENT_KEYS if key in data), None)
-    if name is None:
-        only = next(iter(data), "")
-        if len(data) == 1 and only in specs and isinstance(data[only], dict):
-            return [(only, data[only])]
+    if data and all(key in specs and isinstance(item, dict) for key, item in data.items()):
+        return list(data.items())
+    named = next((key for key in _NAME_KEYS if isinstance(data.get(key), str)), None)
+    if named is None:
         return None
-    if any(key not in _CALL_KEYS for key in data):
+    name = data[named].strip()
+    given = next((key for key in _ARGUMENT_KEYS if key in data), None)
+    flat = _parameters(specs[name]) if given is None and name in specs else ()
+    if any(key not in _CALL_KEYS and key not in flat for key in data):
         return None
-    if arguments is None:
-        if not any(key in data for key in _ARGUMENT_KEYS) and name not in specs:
-            return None  # {"name": "Ada"} is somebody's data
-        arguments = {}
-    return [(name.strip(), arguments)]
+    if given is not None:
+        return [(name, {} if data[given] is None else data[given])]
+    if name not in specs:
+        return None  # {"name": "Ada"} is somebody's data
+    return [(name, {key: item for key, item in data.items() if key in flat and key != named})]
+
+
+def _parameters(spec: ToolSpec) -> Collection[str]:
+    found: object = spec.parameters.get("properties")
+    return cast("dict[str, Any]", found).keys() if isinstance(found, dict) else ()

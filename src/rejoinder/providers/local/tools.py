@@ -255,7 +255,8 @@ def _told_call(name: str, arguments: str) -> str:
         values = _mapping(jsontext.decode(arguments))
     except ValueError:
         return name
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
+    given = ", ".join(f"{key} {value}" for key, value in values.items())
+    return f"{name} with {given}" if given else name
 
 
 # ---------------------------------------------------------------------------------------------
