@@ -176,6 +176,14 @@ def test_text_comes_at_once_when_it_cannot_be_a_call() -> None:
     assert reader.feed(":") == ['\n{"name": "A", "age":']
 
 
+@pytest.mark.parametrize("size", range(1, 12))
+def test_brackets_and_quotes_inside_a_text(size: int) -> None:
+    city = 'a " } \\ {"b": ]'
+    call = json.dumps({"name": "get_weather", "arguments": {"city": city}})
+    found, _ = read(f"{call} It is sunny.", [size])
+    assert [json.loads(call.arguments) for call in found] == [{"city": city}]
+
+
 def test_several_calls_by_their_names() -> None:
     found, _ = read('{"get_weather": {"city": "Paris", "type": "object"}, "now": {}}', [1])
     assert found == [PARIS, Call("now", "{}")]
