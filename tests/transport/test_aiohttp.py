@@ -255,6 +255,97 @@ async def test_deflate_with_and_without_its_header(transport: AiohttpTransport) 
             assert await fetch(transport, post(url)) == (200, b"data: x\n\n" * 50)
 
 
+def packer(encoding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """How to compress the next bytes so that they can be read at once, and the end."""
+    if encoding == "br":
+        brotli = pytest.importorskip("brotli")
+        compressor = brotli.Compressor(quality=1)
+        return lambda data: compressor.process(data) + compressor.flush(), compressor.finish
+    stream = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
+    return lambda data: stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH), stream.flush
+
+
+ENCODINGS = ["gzip", "deflate", "br"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_compressed_events_arrive_as_they_are_sent(
+    transport: AiohttpTransport, encoding: str
+) -> None:
+    pack, _ = packer(encoding)
+    said = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert encoding.encode() in head.partition(b"Accept-Encoding: ")[2].partition(b"\r\n")[0]
+        writer.write(
+            f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        for word in (b"one", b"two", b"three"):
+            data = pack(b"data: " + word + b"\n\n")
+            writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+            await said.wait()
+            said.clear()
+
+    async with (
+        asyncio.timeout(20),
+        raw_server(handle) as url,
+        await transport.send(post(url)) as response,
+    ):
+        for word in (b"one", b"two", b"three"):
+            assert await response.read_some() == b"data: " + word + b"\n\n"
+            said.set()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_a_compressed_body_that_ends_too_early_is_the_beginning_of_it(
+    transport: AiohttpTransport, encoding: str
+) -> None:
+    """Nobody tells that it is not all: that is for the end mark of a stream."""
+    pack, finish = packer(encoding)
+    text = b"".join(b"data: %d\n\n" % number for number in range(200))
+    body = pack(text[:1000]) + pack(text[1000:]) + finish()
+    cut = body[: len(body) // 2]
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(cut)}\r\n\r\n"
+    )
+    got = b""
+    told = "cut short"
+    async with raw_server(answering(answer.encode() + cut)) as url:
+        try:
+            async with await transport.send(post(url)) as response:
+                while data := await response.read_some():
+                    got += data
+        except APIConnectionError as error:
+            told = error.message
+    assert "cut short" in told
+    assert text.startswith(got)
+    assert len(got) < len(text)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_a_body_that_is_small_only_on_the_wire(
+    transport: AiohttpTransport, encoding: str
+) -> None:
+    pack, finish = packer(encoding)
+    megabyte = bytes(1 << 20)
+    body = b"".join(pack(megabyte) for _ in range(40)) + finish()
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    assert len(body) < 1 << 20
+    size = 0
+    async with raw_server(answering(answer.encode() + body)) as url:
+        with measure_memory() as use:
+            async with await transport.send(post(url)) as response:
+                while data := await response.read_some():
+                    size += len(data)
+                    assert len(data) <= 1 << 20
+    assert size == 40 << 20
+    assert use.peak < 16 << 20
+
+
 async def test_events_arrive_as_they_are_sent(
     server: FaultServer, transport: AiohttpTransport
 ) -> None:

@@ -36,7 +36,7 @@ from typing import Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from rejoinder.__about__ import __version__
@@ -60,6 +60,7 @@ _LARGE_BODY: Final = 1 << 20  # beyond it aiohttp wants a file, so as not to wri
 _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a pause in a talk
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
+_MAX_CAUSES: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _FOR_STRANGERS: Final = frozenset({"accept", "accept-encoding", "content-type", "user-agent"})
@@ -707,6 +708,11 @@ def _translate(
         return APIConnectionError(f"{place}: cannot connect")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return APIConnectionError(f"{place}: the server closed the connection without an answer")
+    if _is_by(error, ContentEncodingError):
+        # The whole body came with its head, so the problem is found before the head is handed out.
+        return APIConnectionError(
+            f"{place}: the body cannot be decompressed, or was cut short ({_parse_problem(error)})"
+        )
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return WireError(f"{place}: the answer is not valid HTTP ({_parse_problem(error)})")
     if isinstance(error, RuntimeError):
@@ -735,6 +741,15 @@ def _certificate_problem(error: Exception) -> str:
     if getattr(reason, "verify_code", 0) in _OF_THE_SERVER:
         return problem
     return f"{problem}; the `ssl` argument of AiohttpTransport takes authorities of your own"
+
+
+def _is_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether `error`, or one of its causes, is of `kind`."""
+    for _ in range(_MAX_CAUSES):
+        if error is None or isinstance(error, kind):
+            return error is not None
+        error = error.__cause__
+    return False
 
 
 def _parse_problem(error: Exception) -> str:
