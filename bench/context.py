@@ -260,7 +260,7 @@ CASES = [
     Case("diff reversed", reversed_items, limit=1 / 250, peer_calls=1),
     Case("add_message", add_message, limit=0.75, each=100),
     Case("5000 ordered appends", ordered_appends, limit=0.75),
-    Case("5000 ordered inserts", ordered_inserts, limit=1.0),
+    Case("5000 ordered inserts", ordered_inserts, limit=0.75),
     Case("merge interleaved", merge, limit=1.0),
     Case("format openai", formatted("openai"), limit=0.65),
     Case("format mistralai", formatted("mistralai"), limit=0.65),

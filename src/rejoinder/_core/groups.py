@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Never, TypeAlias, cast, get_args
+from typing import Any, Never, TypeAlias, cast, final, get_args
 
 import msgspec
 
@@ -41,6 +41,7 @@ logger = logging.getLogger("rejoinder")
 _decode = msgspec.json.Decoder().decode
 
 
+@final
 class Group:
     """One assistant turn: its message if there is one, its calls, and what came of them."""
 

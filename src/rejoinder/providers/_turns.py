@@ -64,7 +64,7 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
     last_role = ""
     blocks: list[Block] = []
     for turn in group_tool_calls(items):
-        if isinstance(turn, Group):
+        if type(turn) is Group:  # asked of every turn, and `isinstance` takes twice as long
             message = turn.message
             new = [] if message is None else _content(message.content, dialect)
             if message is not None and message.extra:
