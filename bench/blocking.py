@@ -4,8 +4,9 @@
 
 Everything that happens on the loop counts, from `LLM.chat()` until the request is handed to the
 transport: repair, format, body, JSON, signature. A conversation of 2000 items and 50 tools; then
-the same after a change of provider, so that call ids, roles and state have to be mended; then with
-10 pictures of 200 kB, once as data URLs and once as frames that have yet to be encoded.
+the same after a change of provider, so that call ids, names and state have to be mended, and as
+many of these items as are turned into a request on the spot; then with 10 pictures of 200 kB, once
+as data URLs and once as frames that have yet to be encoded.
 
 Figures are milliseconds of CPU time of the loop's thread, medians of the rounds. Ends with status 1
 when a stretch is longer than the limit.
@@ -26,7 +27,7 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
-from context import conversation, tools
+from context import ITEMS, conversation, tools
 from rejoinder import llm
 from rejoinder.errors import APIConnectionError
 from rejoinder.llm import ChatContext, ImageContent
@@ -105,17 +106,16 @@ def plain() -> ChatContext:
     return conversation(llm)
 
 
-def foreign() -> ChatContext:
+def foreign(count: int = ITEMS) -> ChatContext:
     """As another provider left it: long ids, state of its own, names that few would take."""
-    context = plain()
+    context = conversation(llm, count)
     for item in context.items:
         if item.type in ("function_call", "function_call_output"):
             item.call_id = f"toolu_{item.call_id}.{'x' * 60}"
-            item.name = "get.weather"
-        if item.type == "function_call":
-            item.extra = {"elsewhere": {"signature": "c2lnbmF0dXJl"}}
-        elif item.type == "message" and item.role == "assistant":
-            item.extra = {"elsewhere": {"thinking": [{"type": "thinking", "thinking": "Hm."}]}}
+            item.name = "get weather"
+        if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
+            thinking = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmF0dXJl"}
+            item.extra = {"anthropic": {"thinking": [thinking]}}
     return context
 
 
@@ -152,6 +152,7 @@ def frames() -> ChatContext:
 CONVERSATIONS: dict[str, Callable[[], ChatContext]] = {
     "plain": plain,
     "from another": foreign,
+    "200 of those": lambda: foreign(200),
     "data URLs": data_urls,
     "frames": frames,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -249,7 +250,10 @@ async def test_the_request_of_a_long_conversation_is_a_snapshot(row: Row) -> Non
             call_id=call.call_id, name="look_up", output=f"output {turn}", is_error=False
         )
         context.items.extend([call, output])
-        context.add_message(role="assistant", content=f"answer {turn}")
+        # What the application keeps for itself need not be of a kind that can be copied.
+        context.add_message(
+            role="assistant", content=f"answer {turn}", extra={"mine": threading.Lock()}
+        )
     context.add_message(role="user", content="the last question")
     async with FaultServer() as server, row.make(server.url) as llm:
         stream = llm.chat(chat_ctx=context, tools=[look_up], conn_options=QUICK)

@@ -11,8 +11,9 @@ send the same bytes.
 from __future__ import annotations
 
 import asyncio
-import copy
+import pickle
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from rejoinder._core.images import needs_preparing
@@ -51,7 +52,7 @@ def may_be_empty(items: Sequence[ChatItem]) -> bool:
     return bool(items) and items[-1].type == "function_call_output"
 
 
-_LONG = 500
+_LONG = 200
 """Items, from which on copying them costs less than to mend and convert them at their worst."""
 
 
@@ -88,7 +89,12 @@ class Body:
         return self._bytes
 
     def _made(self) -> bytes:
-        return self._make([with_fields(item, **fields) for item, fields in self._snapshot])
+        items: list[ChatItem] = []
+        for item, fields in self._snapshot:
+            if type(state := fields.get("extra")) is bytes:
+                fields = {**fields, "extra": pickle.loads(state)}  # noqa: S301  from `_fields`
+            items.append(with_fields(item, **fields))
+        return self._make(items)
 
 
 def _has_media(items: Iterable[ChatItem]) -> bool:
@@ -113,21 +119,12 @@ def _fields(item: ChatItem) -> dict[str, Any]:
         fields["content"] = [
             part if isinstance(part, str) else _frozen_part(part) for part in item.content
         ]
-    if fields.get("extra"):
-        fields["extra"] = _copied(fields["extra"])
+    if extra := fields.get("extra"):
+        # Objects of the caller's own, which no provider is sent, may refuse: then it is shared.
+        with suppress(Exception):
+            # The quickest copy of what may be nested: a quarter of the time of walking through it.
+            fields["extra"] = pickle.dumps(extra, pickle.HIGHEST_PROTOCOL)
     return fields
-
-
-def _copied(value: Any) -> Any:
-    """As `copy.deepcopy`, for what JSON can say in a tenth of the time."""
-    if type(value) is dict:
-        return {key: _copied(held) for key, held in cast("dict[Any, Any]", value).items()}
-    if type(value) is list:
-        return [_copied(held) for held in cast("list[Any]", value)]
-    return value if isinstance(value, _UNCHANGING) else copy.deepcopy(value)
-
-
-_UNCHANGING = (str, bytes, int, float, type(None))
 
 
 def _frozen_part(part: ImageContent | AudioContent) -> ChatContent:
