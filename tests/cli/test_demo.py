@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import zoneinfo
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +67,31 @@ def test_whatever_is_written_gives_a_number_or_is_refused(expression: str) -> No
 )
 def test_places(place: str, zone: str | None) -> None:
     assert find_zone(place) == zone
+
+
+@pytest.fixture
+def no_zones() -> Iterator[None]:
+    """A system without time zone data."""
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    yield
+    zoneinfo.reset_tzpath()
+    zoneinfo.ZoneInfo.clear_cache()
+
+
+@pytest.mark.usefixtures("no_zones")
+async def test_the_extra_brings_time_zones() -> None:
+    pytest.importorskip("tzdata", reason="the extra `cli` is not installed")
+    assert "Asia/Tokyo" in await time_in(place="Tokyo")
+
+
+@pytest.mark.usefixtures("no_zones")
+async def test_without_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("tzdata.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tzdata", None)  # as if it were not installed
+    with pytest.raises(ToolError, match=r"rejoinder\[cli\]"):
+        await time_in(place="Tokyo")
 
 
 async def test_as_tools() -> None:

@@ -66,12 +66,14 @@ async def time_in(place: str) -> str:
 
 def _clock(place: str) -> str:
     zone = find_zone(place)
-    if zone is None:
-        raise ToolError(f"the time zone of {place!r} is not known; name a larger city")
     try:
-        now = datetime.now(zoneinfo.ZoneInfo(zone))
+        if zone is None and zoneinfo.available_timezones():
+            raise ToolError(f"the time zone of {place!r} is not known; name a larger city")
+        now = datetime.now(zoneinfo.ZoneInfo(zone or "UTC"))
     except zoneinfo.ZoneInfoNotFoundError:
-        raise ToolError("this machine has no time zone data (pip install tzdata)") from None
+        raise ToolError(
+            "this machine has no time zone data (pip install 'rejoinder[cli]')"
+        ) from None
     return f"{now:%A, %d %B %Y, %H:%M} in {zone}"
 
 

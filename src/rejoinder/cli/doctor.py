@@ -22,6 +22,7 @@ _EXTRAS = (
     ("google", "google.auth", "Vertex AI"),
     ("aws", "botocore", "Bedrock's credential chain"),
     ("images", "PIL", "pictures from video frames"),
+    ("cli", "tzdata", "time zones for the demo tool, where the system has none"),
     ("langchain", "langchain_core", "LangChain and LangGraph"),
 )
 _KEYS = (
