@@ -582,7 +582,7 @@ class Conversation:
         self._doing = _WAITING
         began = self._quiet_since = time.monotonic()
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_TELL_AFTER)
             now = time.monotonic()
             if now - self._quiet_since >= _TELL_AFTER:
                 self._screen.passing(f"{self._doing} ({now - began:.0f} s; Ctrl-C stops it)")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator
 from typing import TextIO
 
-from rejoinder.cli.render import Style, fitting_bar, one_line, printable, sentence, size
+from rejoinder.cli.render import Style, fitting_bar, printable, sentence, size
 
 __all__ = ["Screen"]
 
@@ -146,8 +146,7 @@ class Screen:
         """A line that the next one replaces; only on a terminal that can take a line away."""
         if self.quiet or not self._erases or (self._line_open and self.out_is_terminal):
             return
-        # Only one line of the terminal can be taken away again.
-        text = one_line(text, max(4, _columns(self.err) - 1))
+        text = printable(text)[: _columns(self.err) - 1]  # only one line can be taken away again
         self.say("\r\x1b[K" + self.err_style.dim(text))
         self._passing = True
 
