@@ -559,6 +559,79 @@ def rich() -> ChatContext:
     )
 
 
+# Half a surrogate pair, control characters, NaN: whatever a model or a program may have said.
+ANY_TEXT = st.text(st.characters(codec=None), max_size=12)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+ANY_EXTRA = st.dictionaries(ANY_TEXT, ANY_JSON, max_size=2)
+ANY_FRAME = st.builds(
+    lambda width, height: VideoFrame(width, height, "RGB24", bytes(3 * width * height)),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+ANY_PART = (
+    ANY_TEXT
+    | st.builds(
+        ImageContent,
+        id=ANY_TEXT,
+        image=ANY_TEXT | ANY_FRAME,
+        inference_width=st.none() | st.integers(),
+        inference_detail=st.sampled_from(["auto", "high", "low"]),
+        mime_type=st.none() | ANY_TEXT,
+    )
+    | st.builds(
+        AudioContent,
+        frame=st.lists(
+            st.builds(lambda n: AudioFrame(bytes(2 * n), 24000, 1, n), st.integers(0, 4)),
+            max_size=2,
+        ),
+        transcript=st.none() | ANY_TEXT,
+    )
+)
+COMMON: dict[str, Any] = {"id": ANY_TEXT, "created_at": st.floats()}
+ANY_ITEM = st.one_of(
+    st.builds(
+        ChatMessage,
+        **COMMON,
+        role=st.sampled_from(["user", "assistant", "system", "developer"]),
+        content=st.lists(ANY_PART, max_size=3),
+        interrupted=st.booleans(),
+        transcript_confidence=st.none() | st.floats(),
+        hash=st.none() | st.binary(max_size=9),
+        extra=ANY_EXTRA,
+        metrics=ANY_EXTRA,
+    ),
+    st.builds(
+        FunctionCall,
+        **COMMON,
+        call_id=ANY_TEXT,
+        arguments=ANY_TEXT,
+        name=ANY_TEXT,
+        extra=ANY_EXTRA,
+        group_id=st.none() | ANY_TEXT,
+    ),
+    st.builds(
+        FunctionCallOutput,
+        **COMMON,
+        name=ANY_TEXT,
+        call_id=ANY_TEXT,
+        output=ANY_TEXT,
+        is_error=st.booleans(),
+        reply_required=st.booleans(),
+    ),
+    st.builds(AgentHandoff, **COMMON, old_agent_id=st.none() | ANY_TEXT, new_agent_id=ANY_TEXT),
+    st.builds(
+        AgentConfigUpdate,
+        **COMMON,
+        instructions=st.none() | ANY_TEXT,
+        tools_added=st.none() | st.lists(ANY_TEXT, max_size=2),
+    ),
+)
+
+
 def through_dict(context: ChatContext) -> ChatContext:
     return ChatContext.from_dict(context.to_dict(**EVERYTHING))
 
@@ -600,6 +673,25 @@ class TestSaving:
         assert all(a is not b for a, b in zip(back.items, context.items, strict=True))
         assert back.is_equivalent(context)
         assert back.to_dict(**EVERYTHING) == context.to_dict(**EVERYTHING)
+
+    @given(st.lists(ANY_ITEM, max_size=3))
+    def test_nothing_of_any_history_is_lost(self, items: list[ChatItem]) -> None:
+        context = ChatContext(items)
+        for through in (through_dict, through_json, through_pickle, copy.deepcopy):
+            back = through(context)
+            # By their texts, because NaN does not even equal itself.
+            assert repr(back.items) == repr(items)
+            saved = json.dumps(context.to_dict(**EVERYTHING))
+            assert json.dumps(back.to_dict(**EVERYTHING)) == saved
+
+    def test_keys_that_pydantic_cannot_write(self) -> None:
+        extra: dict[str, Any] = {"\ud800": ({"a": b"abc"},), "b": [1]}
+        context = ChatContext([ChatMessage(id="m", role="user", content=[], extra=extra)])
+        context.items[0].extra = extra  # type: ignore[union-attr]  # not the copy of it
+        assert context.to_dict()["items"][0]["extra"] == {"\ud800": [{"a": "YWJj"}], "b": [1]}
+        extra["b"].append(extra)
+        with pytest.raises(ValueError, match="item 'm', extra: expected what JSON can say"):
+            context.to_dict()
 
     def test_default_form(self) -> None:
         assert rich().to_dict() == {

@@ -386,11 +386,26 @@ def _dump_content(content: list[ChatContent], image: bool, audio: bool) -> list[
 def _plain(value: dict[str, Any], item: ChatItem, name: str) -> Any:
     """A copy that JSON can hold; bytes become base64 text."""
     try:
-        return to_jsonable_python(value, bytes_mode="base64")
-    except ValueError as error:
+        try:
+            return to_jsonable_python(value, bytes_mode="base64")
+        except UnicodeEncodeError:
+            return _with_any_keys(value)
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"item {item.id!r}, {name}: expected what JSON can say: {error}"
         ) from error
+
+
+def _with_any_keys(value: Any) -> Any:
+    """The same by hand: half a surrogate pair is no trouble to JSON, only as a key to pydantic."""
+    if isinstance(value, dict):
+        entries = cast("dict[Any, Any]", value).items()
+        return {
+            key if isinstance(key, str) else str(key): _with_any_keys(held) for key, held in entries
+        }
+    if isinstance(value, list | tuple):
+        return [_with_any_keys(held) for held in cast("list[Any]", value)]
+    return to_jsonable_python(value, bytes_mode="base64")
 
 
 Item_T = TypeVar("Item_T", bound=BaseModel)
