@@ -779,6 +779,32 @@ async def test_interrupted_while_it_speaks() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_reply_that_cannot_be_closed_does_not_disturb_the_cut(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Breaks(ScriptedStream):
+        async def aclose(self) -> None:
+            await super().aclose()
+            raise OSError("the disk is full")
+
+    class BreakingLLM(ScriptedLLM):
+        def chat(self, *, chat_ctx: ChatContext, **_: Any) -> LLMStream:
+            script = self.scripts.pop(0)
+            return Breaks(self, script, chat_ctx=chat_ctx, tools=[], conn_options=NO_RETRY)
+
+    async def hang() -> None:
+        await asyncio.sleep(1000)
+
+    async with run_turn(BreakingLLM([text("Hel"), hang]), question()) as turn:
+        assert await anext(turn) == Text("Hel")
+        turn.interrupt()
+        assert [type(event) for event in [event async for event in turn]] == [Done]
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert "Breaks could not be closed" in caplog.text
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_interrupted_before_a_word() -> None:
     context = question()
     hang = asyncio.Event()

@@ -621,7 +621,7 @@ class Turn:
             self._count(self._reply)
             self._message = self._say(self._reply, interrupted=True, keep_state=False)
             loop = self._loop or asyncio.get_running_loop()
-            closing = loop.create_task(stream.aclose(), name="close a reply")
+            closing = loop.create_task(_close(stream), name="close a reply")
             self._closing.append(closing)
             _keep(closing)
         for run in self._runs:
@@ -634,6 +634,13 @@ class Turn:
                 if run.task is not None:
                     run.task.cancel()
         self._finish("interrupted")
+
+
+async def _close(stream: LLMStream) -> None:
+    try:
+        await stream.aclose()
+    except Exception:  # of a subclass: there is nobody to tell
+        logger.exception("%s could not be closed", type(stream).__qualname__)
 
 
 def _finish_of(run: _Run, exception: BaseException | None) -> ToolFinished:
