@@ -22,12 +22,18 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import client_exceptions, http_exceptions
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from rejoinder.errors import (
     APIConnectionError,
+    APIError,
     APIStatusError,
     APITimeoutError,
     ConfigurationError,
@@ -1042,6 +1048,56 @@ async def test_errors_hold_no_credentials(
     with pytest.raises((APIConnectionError, WireError, APIStatusError)) as caught:
         await fetch(transport, post(url, **{"x-api-key": KEY}))
     assert_no_canary(caught.value)
+
+
+def foreign_error(kind: type[Exception]) -> Exception:
+    """An error of aiohttp as it makes them itself, with all that it knows of a request."""
+    address = URL(f"http://me:{KEY}@host/?key={KEY}")
+    fields = CIMultiDictProxy(CIMultiDict({"Authorization": f"Bearer {KEY}"}))
+    key = ConnectionKey("host", 1, False, True, None, None, None)
+    arguments: dict[type[Exception], tuple[Any, ...]] = {
+        client_exceptions.UnixClientConnectorError: ("/path", key, OSError(1, "x")),
+        aiohttp.ClientConnectorCertificateError: (key, ssl.CertificateError("x")),
+        aiohttp.ClientConnectorError: (key, OSError(1, "x")),
+        aiohttp.ClientResponseError: (aiohttp.RequestInfo(address, "POST", fields, address), ()),
+        aiohttp.ServerFingerprintMismatch: (b"a", b"b", "host", 1),
+        aiohttp.InvalidURL: (address,),
+        aiohttp.ClientOSError: (1, "x"),
+        LineTooLong: (KEY, 1),
+    }
+    for known, found in arguments.items():
+        if issubclass(kind, known):
+            return kind(*found)
+    if issubclass(kind, HttpProcessingError) and kind.__init__ is HttpProcessingError.__init__:
+        return kind(message=KEY)
+    return kind(KEY)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for module in (client_exceptions, http_exceptions)
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and issubclass(kind, aiohttp.ClientError | HttpProcessingError)
+        and kind.__module__ == module.__name__
+    ],
+    ids=lambda kind: kind.__name__,
+)
+async def test_every_error_of_aiohttp_becomes_ours(kind: type[Exception]) -> None:
+    async def fail(*_: object) -> None:
+        raise foreign_error(kind)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(fail)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        with pytest.raises((APIError, ConfigurationError)) as caught:
+            await AiohttpTransport(session).send(post("http://127.0.0.1:1/"))
+    assert len(str(caught.value)) > 20
+    assert_no_canary(caught.value)
+    if issubclass(kind, TimeoutError):
+        assert isinstance(caught.value, APITimeoutError)
 
 
 @pytest.mark.parametrize(

@@ -700,6 +700,11 @@ def _translate(
             f"{place}: the server's certificate is not trusted: {_certificate_problem(error)}",
             retryable=False,
         )
+    if isinstance(error, aiohttp.ServerFingerprintMismatch):
+        return APIConnectionError(
+            f"{place}: the server's certificate is not the one whose fingerprint was expected",
+            retryable=False,
+        )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return APIConnectionError(f"{place}: the host name cannot be resolved")
     if isinstance(error, aiohttp.ClientSSLError):
