@@ -176,6 +176,13 @@ def test_what_is_wrong_is_one_sentence_and_a_number(
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["models", "doctor"])
+def test_no_home(command: str) -> None:
+    ran = run(command, REJOINDER_CACHE="~nobody-of-this-name/models")
+    assert ran.code == 3
+    assert "set REJOINDER_CACHE to a folder" in ran.err
+
+
 @pytest.mark.parametrize("data", [b"caf\xe9", b"\xff\xfeh\x00i\x00"])
 def test_standard_input_that_is_not_utf8(data: bytes) -> None:
     ran = run("chat", input=data)

@@ -20,6 +20,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from rejoinder.errors import ConfigurationError
 from rejoinder.providers.local.models import ModelError, ModelFile
 from rejoinder.providers.local.sources import (
     BLOCK,
@@ -39,7 +40,20 @@ logger = logging.getLogger("rejoinder")
 
 
 def cache_folder() -> Path:
-    """Where models are kept: ``REJOINDER_CACHE``, or the platform's folder for caches."""
+    """Where models are kept: ``REJOINDER_CACHE``, or the platform's folder for caches.
+
+    Raises:
+        ConfigurationError: nothing is set, and this user has no home folder.
+    """
+    try:
+        return _cache_folder()
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no home folder to keep models in; set REJOINDER_CACHE to a folder"
+        ) from None
+
+
+def _cache_folder() -> Path:
     chosen = os.environ.get("REJOINDER_CACHE")
     if chosen:
         return Path(chosen).expanduser()
