@@ -427,12 +427,15 @@ WORDS = [
 ]  # fmt: skip
 LIKELY = st.recursive(
     st.sampled_from(WORDS) | JSON_VALUES,
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(WORDS), inner),
-    max_leaves=12,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4)
+    ),
+    max_leaves=8,
 )
+LIKELY_MESSAGE = st.dictionaries(st.sampled_from(WORDS), LIKELY, max_size=5)
 
 
-@given(st.sampled_from(PROVIDERS), st.lists(st.dictionaries(st.sampled_from(WORDS), LIKELY)))
+@given(st.sampled_from(PROVIDERS), st.lists(LIKELY_MESSAGE, max_size=3))
 def test_nothing_is_raised_for_any_value(provider: str, messages: Any) -> None:
     check_history(provider, messages, thinking=True, signatures=True)
     check_history(provider, {"messages": messages, "contents": messages, "input": messages})
