@@ -159,7 +159,7 @@ class Screen:
     def progress(self, what: str, done: int, total: int) -> None:
         """How far something has come: a bar on a terminal, now and then a line elsewhere."""
         now = time.monotonic()
-        if self._began is None:
+        if self._began is None or done < self._began[1]:  # the latter: it has started again
             self._began = (now, done)
         if not self._erases:
             quarter = 4 * done // total if total else 0
