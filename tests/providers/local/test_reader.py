@@ -176,6 +176,13 @@ def test_text_comes_at_once_when_it_cannot_be_a_call() -> None:
     assert reader.feed(":") == ['\n{"name": "A", "age":']
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_what_follows_the_fence_does_not_belong_to_the_call(size: int) -> None:
+    text = '```json\n{"name": "now", "arguments": {"a": 1}\n```\n, "later": 2}'
+    found, _ = read(text, [size])
+    assert found == [Call("now", '{"a":1}')]
+
+
 @pytest.mark.parametrize("size", range(1, 12))
 def test_brackets_and_quotes_inside_a_text(size: int) -> None:
     city = 'a " } \\ {"b": ]'
@@ -228,7 +235,7 @@ def test_what_is_held_back_is_bounded() -> None:
 PIECES = st.sampled_from(
     ["{", "}", "[", "]", '"name"', '"arguments"', ":", ",", '"', "```", "`", "json", "\n", " ",
      "<tool_call>", "</tool_call>", "<", "get_weather", '"get_weather"', '{"city": "Paris"}', "now",
-     "Hello", "\\", '{"name": "now", "arguments": {}}', "'", "{{", "}}", "é"]
+     "Hello", "zzz", '"zzz"', '"city"', '"arguments": {', '{"name": "now", ', "\\", '{"name": "now", "arguments": {}}', "'", "{{", "}}", "é"]
 )  # fmt: skip
 
 

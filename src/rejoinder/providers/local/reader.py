@@ -231,15 +231,14 @@ class CallReader:
                 return None if begins is None and not final else _Verdict(start + 1)
             self._scan = _Scan(start)
         scan = self._scan
-        scan.go_on(held, None if marked else self._keys)
+        stopped = held.find(stop, start) if stop else -1
+        until = stopped if stopped >= 0 else len(held)
+        scan.go_on(held, until, None if marked else self._keys)
         if scan.foreign:
             return _Verdict(start + 1)
         end = scan.end
-        if stop:
-            stopped = held.find(stop, start, end)
-            end = stopped if stopped >= 0 else end
-        if end is None and final:
-            end = len(held)
+        if end is None and (stopped >= 0 or final):
+            end = until
         if (len(held) if end is None else end) - start > _LIMIT:
             return _Verdict(start + 1)
         if end is None:
@@ -316,10 +315,10 @@ class _Scan:
         self.end: int | None = None
         self.foreign = False
 
-    def go_on(self, text: str, known: Container[str] | None) -> None:
-        """Look at what has come since the last time. `known`: the keys that calls have; ``None``
-        where any will do."""
-        for token in _JSON_TOKEN.finditer(text, self._at):
+    def go_on(self, text: str, until: int, keys: Container[str] | None) -> None:
+        """Look at what has come since the last time, as far as `until`. `keys`: those that calls
+        have; ``None`` where any will do."""
+        for token in _JSON_TOKEN.finditer(text, self._at, until):
             mark = token.group()
             self._at = token.end()
             if self._in_text:
@@ -340,12 +339,13 @@ class _Scan:
                 self._level = self._level or self._depth  # that of the first key
                 if self._depth == self._level:
                     key = text[self._key_from : token.start()].strip(_QUOTES)
-                    self.foreign = known is not None and key not in known
+                    self.foreign = keys is not None and key not in keys
                     self._key_from = None
             if self.foreign or self.end is not None:
                 return
         # A backslash at the end may escape what comes next.
-        self._at = len(text) - (text.endswith("\\") and self._at < len(text))
+        escapes = self._at < until and text.endswith("\\", 0, until)
+        self._at = until - 1 if escapes else until
 
 
 _TAIL: Final = 32
