@@ -99,7 +99,7 @@ class Place(typing.TypedDict, total=False):
 
 class Trip(typing.TypedDict):
     places: Sequence[Place]
-    by: NotRequired[Annotated[Literal[Colour.RED], Field(description="line")]]
+    by: NotRequired[Annotated[Literal["train"], Field(description="line")]]
 
 
 def test_any_typed_dict_is_taken() -> None:
@@ -112,8 +112,8 @@ def test_any_typed_dict_is_taken() -> None:
     assert schema["$defs"]["Trip"]["required"] == ["places"]
     assert schema["$defs"]["Trip"]["properties"]["by"]["description"] == "line"
     home = {"city": "a", "neighbours": [{"city": "b", "street": "c"}]}
-    trip = {"places": [{"city": "d"}], "by": Colour.RED}
-    assert model.model_validate({"trip": trip | {"by": "red"}, "home": home}).__dict__ == {
+    trip = {"places": [{"city": "d"}], "by": "train"}
+    assert model.model_validate({"trip": trip, "home": home}).__dict__ == {
         "trip": trip,
         "home": home,
     }
