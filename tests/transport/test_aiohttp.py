@@ -1646,3 +1646,11 @@ async def test_answers_that_are_no_http(transport: AiohttpTransport, answer: byt
         with pytest.raises((APIConnectionError, WireError)) as caught:
             await fetch(transport, post(f"{url}/?key={KEY}"))
     assert_no_canary(caught.value)
+
+
+def test_it_is_where_users_look_for_it() -> None:
+    from rejoinder import transport
+
+    assert transport.AiohttpTransport is AiohttpTransport
+    assert transport.Request is Request
+    assert {"AiohttpTransport", "HttpTransport", "HttpResponse", "Request"} <= set(dir(transport))
