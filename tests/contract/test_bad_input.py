@@ -201,6 +201,31 @@ def test_images_that_are_no_address(make: Make, image: str) -> None:
         make(NOWHERE).chat(chat_ctx=conversation("Look:", ImageContent(image=image)))
 
 
+@every_provider
+@pytest.mark.parametrize("length", [2, 300], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda items: items.insert(1, {"type": "message"}), r"items\[1\]: .* no dict"),
+        (lambda items: items.insert(1, None), r"items\[1\]: .* no NoneType"),
+        (lambda items: setattr(items[1], "content", None), r"items\[1\]\.content: expected a list"),
+        (lambda items: setattr(items[1], "content", [{}]), r"items\[1\]\.content\[0\]: expected a"),
+        (lambda items: setattr(items[1], "role", "robot"), r"items\[1\]\.role: expected one of"),
+    ],
+    ids=["dict", "none", "content", "part", "role"],
+)
+async def test_what_no_history_holds(
+    make: Make, length: int, spoil: Callable[[list[Any]], None], told: str
+) -> None:
+    """A long conversation is looked through in a thread, and told the same."""
+    chat_ctx = conversation()
+    for number in range(length):
+        chat_ctx.add_message(role="user" if number % 2 else "assistant", content="Yes.")
+    spoil(chat_ctx.items)
+    with pytest.raises(ConfigurationError, match=f"^the request cannot be made: {told}"):
+        await make(NOWHERE).chat(chat_ctx=chat_ctx, conn_options=ONCE).collect()
+
+
 # -- response_format -----------------------------------------------------------------------------
 
 

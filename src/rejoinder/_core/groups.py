@@ -166,10 +166,10 @@ def _match(
                 )
 
 
-def refuse_item(item: Never, kind: object) -> Never:
+def refuse_item(item: Never, kind: object, where: str = "") -> Never:
     """Raise the error for something that is no chat item; pyright proves that nothing else is."""
     raise TypeError(
-        "a history holds messages, function calls, their outputs, handoffs and configuration "
+        f"{where}a history holds messages, function calls, their outputs, handoffs and configuration "
         f"updates, and no {type(item).__name__} with type {kind!r}; to load plain data, use "
         "ChatContext.from_dict()"
     )
@@ -179,8 +179,9 @@ def refuse_strangers(items: Sequence[object]) -> None:
     """Raise the error for the first element that is no item, or that holds what an item may not
     hold: assignments to an item are not checked. Meant for when something has already failed."""
     for at, item in enumerate(items):
-        if not hasattr(item, "type"):
-            refuse_item(cast("Never", item), None)
+        kind = getattr(item, "type", None)
+        if not isinstance(kind, str) or kind not in _KINDS:
+            refuse_item(cast("Never", item), kind, f"items[{at}]: ")
         held = vars(item)
         for name, accepted, expected in _FIELDS:
             if name in held and not isinstance(held[name], accepted):
@@ -200,6 +201,7 @@ _FIELDS: tuple[tuple[str, type, str], ...] = (
     ("extra", dict, "a dict"),
 )
 _ROLES = frozenset(get_args(ChatRole))
+_KINDS = frozenset(kind.model_fields["type"].default for kind in get_args(get_args(ChatItem)[0]))
 
 
 def _refuse_content(message: ChatMessage, where: str) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, Never
 
+from rejoinder._core.groups import refuse_strangers
 from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
 
 _ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]|file[-_]|files/")
 """An address, or what a provider calls a file that it keeps."""
 
-__all__ = ["CAPABILITIES", "Capabilities", "refuse_unsupported", "render_table"]
+__all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,19 @@ def refuse_unsupported(
         hears: whether the model in question takes sound; else what the API carries counts.
 
     Raises:
-        ConfigurationError: an image or sound of the last turn cannot be sent.
+        ConfigurationError: an image or sound of the last turn cannot be sent, or something among
+            `items` is no item.
     """
     able = CAPABILITIES[provider]
-    if hears is None:
-        hears = able.audio
+    try:
+        _refuse_last_turn(provider, able, items, able.audio if hears is None else hears)
+    except (AttributeError, TypeError) as error:
+        refuse(items, error)
+
+
+def _refuse_last_turn(
+    provider: str, able: Capabilities, items: Sequence[ChatItem], hears: bool
+) -> None:
     for item in reversed(items):
         if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
             return
@@ -166,6 +175,20 @@ def refuse_unsupported(
                         f"image {part.id!r}: {provider} takes the image itself, got the address "
                         f"{part.image[:200]!r}; pass a data: URL or a frame"
                     )
+
+
+def refuse(items: Sequence[ChatItem], error: Exception) -> Never:
+    """Say what is wrong with `items`, which raised `error` when they were looked at.
+
+    Raises:
+        ConfigurationError: something among them is no item, or holds what an item may not hold.
+        Exception: `error`, when it is nothing of this kind.
+    """
+    try:
+        refuse_strangers(items)
+    except TypeError as found:
+        raise ConfigurationError(f"the request cannot be made: {found}") from error
+    raise error
 
 
 def render_table() -> str:

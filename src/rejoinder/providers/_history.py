@@ -27,6 +27,7 @@ from rejoinder._core.items import (
 )
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
+from rejoinder.providers._capabilities import refuse
 
 __all__ = ["Body", "items_of", "may_be_empty"]
 
@@ -62,6 +63,9 @@ class Body:
     Args:
         items: the conversation; it may change as soon as this returns.
         make: items to bytes; pure, may run in a thread.
+
+    Raises:
+        ConfigurationError: something among `items` is none, or what `make` raises.
     """
 
     __slots__ = ("_bytes", "_make", "_snapshot")
@@ -72,10 +76,13 @@ class Body:
         self._make = make
         self._snapshot: list[tuple[ChatItem, dict[str, Any]]] = []
         self._bytes: bytes | None = None
-        if _has_media(items) or len(items) > _LONG:
-            self._snapshot = [(item, _fields(item)) for item in items]
-        else:
-            self._bytes = make(items)
+        try:
+            if _has_media(items) or len(items) > _LONG:
+                self._snapshot = [(item, _fields(item)) for item in items]
+                return
+        except (AttributeError, TypeError) as error:
+            refuse(items, error)
+        self._bytes = make(items)
 
     async def get(self) -> bytes:
         """The bytes. Made in a thread, where that may take long.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
 from urllib.parse import quote
 
-from rejoinder._core import formats, jsontext
+from rejoinder._core import formats
 from rejoinder._core.items import ChatItem
 from rejoinder._core.repair import PROVIDERS, repair
 from rejoinder.errors import ConfigurationError
@@ -23,6 +23,7 @@ from rejoinder.providers._requests import (
     HttpExtras,
     checked_extras,
     completions_response_format,
+    rendered,
     texts,
     tool_specs,
 )
@@ -469,18 +470,23 @@ class LLM(llm.LLM[Any]):
             kwargs["keep_reasoning"] = True
 
         def make(items: Sequence[ChatItem]) -> bytes:
-            items, attachments = detach(items, convert, hears=hears, files=FILES)
-            if provider_format in PROVIDERS:
-                state = () if responses else _FOREIGN_STATE
-                items, changes = repair(items, provider_format, state=state)
-                if changes:
-                    logger.info(
-                        "the conversation was mended before it was sent: %s",
-                        ", ".join(sorted({change.kind for change in changes})),
-                    )
-            messages, data = formats.to_provider_format(provider_format, items, **kwargs)
-            attach_joined(messages, attachments, text_type="input_text" if responses else "text")
-            return jsontext.encode(compose(messages, data, specs, choice, options))
+            def body() -> dict[str, Any]:
+                marked, attachments = detach(items, convert, hears=hears, files=FILES)
+                if provider_format in PROVIDERS:
+                    state = () if responses else _FOREIGN_STATE
+                    marked, changes = repair(marked, provider_format, state=state)
+                    if changes:
+                        logger.info(
+                            "the conversation was mended before it was sent: %s",
+                            ", ".join(sorted({change.kind for change in changes})),
+                        )
+                messages, data = formats.to_provider_format(provider_format, marked, **kwargs)
+                attach_joined(
+                    messages, attachments, text_type="input_text" if responses else "text"
+                )
+                return compose(messages, data, specs, choice, options)
+
+            return rendered(body)
 
         return make
 
