@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from rejoinder._secrets import hidden, is_secret_name, secrets_of, shown_url
@@ -55,6 +57,7 @@ def test_every_form_is_hidden() -> None:
 @pytest.mark.parametrize("size", range(6, len(KEY)))
 def test_half_a_key_at_the_end_of_a_quotation_is_hidden(size: int) -> None:
     assert hidden(f"bad: {KEY[:size]}...", [KEY]) == "bad: ***..."
+    assert hidden(f"bad: {quote(KEY[:size], safe='')}...", [KEY]) == "bad: ***..."
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
             continue
         for form in {secret, quote(secret, safe="")}:
             text = text.replace(form, "***")
-        if secret[:MIN_SECRET] in text and _CUT in text:
-            for size in range(len(secret) - 1, MIN_SECRET - 1, -1):
-                text = text.replace(secret[:size] + _CUT, "***" + _CUT)
+            if form[:MIN_SECRET] in text and _CUT in text:
+                for size in range(len(form) - 1, MIN_SECRET - 1, -1):
+                    text = text.replace(form[:size] + _CUT, "***" + _CUT)
     return text
 
 

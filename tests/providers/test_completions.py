@@ -163,6 +163,16 @@ def test_one_answer_of_several() -> None:
     assert heard.text == "yes"
 
 
+def test_the_only_answer_may_have_any_index() -> None:
+    heard = hear(
+        body(
+            {"choices": [{"index": 1, "delta": {"content": "yes"}}]},
+            {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]},
+        )
+    )
+    assert (heard.text, heard.finish, heard.error) == ("yes", "stop", None)
+
+
 def test_ids_may_change_or_be_missing() -> None:
     heard = hear(
         body(

@@ -223,10 +223,14 @@ async def test_errors_hide_whatever_carried_the_key(
     """In the message, the body, the names of its members, the id, and half of it where a page was
     cut; also in the recording."""
     error = {"message": f"No: {CANARY}", CANARY: [CANARY], "param": {"key": f"<{CANARY}>"}}
-    page = f"<html>{'x' * 290}{CANARY}</html>"
+    pages = [
+        f"<html>{'x' * 290}{CANARY}</html>",
+        f"<html>{'<i>' * 6661}{'x' * 2}{CANARY}</html>",  # a cut that only the bytes show
+    ]
     answers = [
-        Exchange(status=400, headers={"x-request-id": f"r-{CANARY}"}, body=text.encode())
-        for text in (json.dumps({"error": error}), page)
+        Exchange(status=status, headers={"x-request-id": f"r-{CANARY}"}, body=text.encode())
+        for status in (400, 403)  # one of them comes with advice behind the server's own words
+        for text in (json.dumps({"error": error}), *pages)
     ]
     options = {"model": "m", "api_key": "another", "base_url": "https://host.test/v1", **carrier}
     async with (

@@ -143,6 +143,7 @@ class StreamDecoder:
 
     __slots__ = (
         "_allow_empty",
+        "_answer",
         "_calls",
         "_cut",
         "_details",
@@ -183,6 +184,7 @@ class StreamDecoder:
         self._tagged = False  # inside the tags, or perhaps inside one of them
         self._allow_empty = allow_empty
         self._trust_done = trust_done
+        self._answer: int | None = None  # the choice that is listened to: the first that comes
         self._state_key = state_key
         self._sse = SSEDecoder()
         self._reply = Reply("chatcmpl-")
@@ -303,8 +305,11 @@ class StreamDecoder:
         choices = chunk.choices
         if choices:
             for choice in choices:
-                if choice.index:
-                    continue  # one answer is what the caller can hear
+                index = choice.index or 0
+                if index != self._answer:
+                    if self._answer is not None:
+                        continue  # one answer is what the caller can hear
+                    self._answer = index
                 delta = choice.delta
                 if delta is None:
                     delta = choice.message

@@ -66,7 +66,7 @@ class Opening:
 
     def page(self) -> APIError:
         """The error for a web page."""
-        shown = plain_text(bytes(self._body[:_PAGE_LIMIT]))
+        shown = plain_text(bytes(self._body), limit=_PAGE_LIMIT)
         return WireError(f"expected {self._expected}, got a web page: {shown}", body=shown)
 
 

@@ -122,16 +122,22 @@ def _joined(half: str, text: str) -> tuple[str, str]:
 
 
 _TAGS: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_READ: Final = 20_000
 _SHOWN: Final = 300
 
 
-def plain_text(body: bytes) -> str:
-    """The start of an error page as one line for people: no tags, no runs of white space."""
-    text = body[:20_000].decode("utf-8", "replace")
+def plain_text(body: bytes, *, limit: int = _READ) -> str:
+    """The start of an error page as one line for people: no tags, no runs of white space.
+
+    Args:
+        limit: bytes that are looked at. What is cut ends with dots: by them `hidden` knows half of
+            a key.
+    """
+    text = body[:limit].decode("utf-8", "replace")
     if "<" in text:
         text = html.unescape(_TAGS.sub(" ", text))
     text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return text if len(text) <= _SHOWN and len(body) <= limit else text[:_SHOWN] + "..."
 
 
 def read_json_object(body: bytes) -> Mapping[str, Any] | None:

@@ -205,7 +205,10 @@ class WireStream(LLMStream):
             error.retry_after = retry_after_seconds(headers, _stamps.wall_now())
         remedy = _REMEDIES.get(response.status)
         if remedy is not None:
-            error.message = f"{error.message.rstrip('. ')}; {remedy}"
+            said = error.message
+            if not said.endswith("..."):  # by the dots of what was cut `hide` knows half a key
+                said = said.rstrip(". ")
+            error.message = f"{said}; {remedy}"
             error.args = (error.message,)
         return error
 

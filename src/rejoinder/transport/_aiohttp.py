@@ -759,7 +759,8 @@ def _is_by(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 def _parse_problem(error: Exception) -> str:
     message = getattr(error, "message", "") or type(error).__name__
-    return " ".join(str(message).split())[:200]
+    text = " ".join(str(message).split())
+    return text if len(text) <= 200 else text[:200] + "..."  # by the dots `hidden` knows half a key
 
 
 def _discreet(

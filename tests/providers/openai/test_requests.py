@@ -481,6 +481,65 @@ async def test_reasoning_goes_back_with_the_item_it_led_to() -> None:
     assert "rs_1" not in str(body)
 
 
+async def test_reasoning_goes_back_to_the_server_it_came_from_only() -> None:
+    def responses(url: str) -> Any:
+        return openai.LLM(model="gpt-5", api_key="k", base_url=f"{url}/v1", api="responses")
+
+    context = ChatContext.empty()
+    context.add_message(role="user", content="weather?")
+    async with FaultServer() as here, FaultServer() as elsewhere:
+        here.script(
+            Answer(text=(), thinking="Hm.", calls=(Call("get_weather"),)),
+            Answer(text=("Sunny.",), thinking="Easy."),
+        )
+        async with responses(here.url) as llm, responses(elsewhere.url) as other:
+            reply = await llm.chat(chat_ctx=context, tools=TOOLS).collect()
+            (made,) = reply.tool_calls
+            call = FunctionCall(
+                call_id=made.call_id,
+                name=made.name,
+                arguments=made.arguments,
+                extra=made.extra or {},
+            )
+            output = FunctionCallOutput(
+                call_id=made.call_id, name=made.name, output="22", is_error=False
+            )
+            context.insert([call, output])
+            reply = await llm.chat(chat_ctx=context, tools=TOOLS).collect()
+            context.add_message(role="assistant", content=reply.text, extra=reply.extra)
+            context.add_message(role="user", content="thanks")
+            saved = ChatContext.from_dict(context.to_dict(exclude_timestamp=False))
+            for history in (context, saved):
+                await llm.chat(chat_ctx=history).collect()
+                await other.chat(chat_ctx=history).collect()
+    kept, again = (
+        fits(request.json(), ResponseCreateParamsStreaming)["input"]
+        for request in here.requests[2:]
+    )
+    assert kept == again
+    assert [item.get("id") for item in kept] == [None, "rs_1", "fc_0", None, None, None]
+    bare, again = (
+        fits(request.json(), ResponseCreateParamsStreaming)["input"]
+        for request in elsewhere.requests
+    )
+    assert (
+        bare
+        == again
+        == [
+            {"role": "user", "content": "weather?"},
+            {
+                "type": "function_call",
+                "call_id": made.call_id,
+                "name": "get_weather",
+                "arguments": made.arguments,
+            },
+            {"type": "function_call_output", "call_id": made.call_id, "output": "22"},
+            {"role": "assistant", "content": "Sunny."},
+            {"role": "user", "content": "thanks"},
+        ]
+    )
+
+
 # -- what is heard and read -----------------------------------------------------------------------
 
 

@@ -328,7 +328,7 @@ class StreamDecoder:
                     self.skipped += 1
                     return
                 self.failure = WireError(
-                    f"an event is not a JSON object: {plain_text(payload[:400])}"
+                    f"an event is not a JSON object: {plain_text(payload, limit=400)}"
                 )
                 return
             event = found

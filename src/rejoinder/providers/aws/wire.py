@@ -268,7 +268,7 @@ class StreamDecoder:
             if found is None:
                 self.failure = WireError(
                     f"the event {message.name!r} is not a JSON object: "
-                    f"{plain_text(message.payload[:400])}"
+                    f"{plain_text(message.payload, limit=400)}"
                 )
                 return
             event = found

@@ -291,6 +291,7 @@ class LLM(llm.LLM[Any]):
             )
         self._access = _access
         self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
+        self._state_host = self._netloc.lower().removesuffix(":443")
         self._address = join(
             check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses")),
             "responses" if api == "responses" else "chat/completions",
@@ -385,7 +386,7 @@ class LLM(llm.LLM[Any]):
 
     def _decoder(self, allow_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
         if self._api == "responses":
-            return responses_wire.StreamDecoder(allow_empty=allow_empty)
+            return responses_wire.StreamDecoder(allow_empty=allow_empty, host=self._state_host)
         return wire.StreamDecoder(
             allow_empty=allow_empty,
             trust_done=self._trust_done,
@@ -465,13 +466,15 @@ class LLM(llm.LLM[Any]):
         responses = self._api == "responses"
         convert = responses_part if responses else chat_part
         hears = self._hears
+        host = self._state_host
         kwargs: dict[str, Any] = {}
         if self._host.keep_reasoning and provider_format == "openai":
             kwargs["keep_reasoning"] = True
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
-                marked, attachments = detach(items, convert, hears=hears, files=FILES)
+                own = responses_format.without_foreign_state(items, host) if responses else items
+                marked, attachments = detach(own, convert, hears=hears, files=FILES)
                 if provider_format in PROVIDERS:
                     state = () if responses else _FOREIGN_STATE
                     marked, changes = repair(marked, provider_format, state=state)

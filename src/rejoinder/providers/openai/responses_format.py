@@ -2,7 +2,7 @@
 
 Law: pure; no loop, no clock, no socket. What goes in is not changed. Reasoning items that a
 message or a call carries in ``extra["openai"]["reasoning_items"]`` go back before it, because the
-API wants each followed by the item it led to.
+API wants each followed by the item it led to; ``"host"`` beside them says to which server.
 """
 
 from __future__ import annotations
@@ -11,11 +11,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder._core.items import ChatItem, ChatMessage, with_fields
 from rejoinder.providers._completions_format import image_url, read_image, split_content
 from rejoinder.providers._completions_request import named_choice
 
-__all__ = ["request_body", "to_chat_ctx"]
+__all__ = ["request_body", "to_chat_ctx", "without_foreign_state"]
+
+
+def without_foreign_state(items: Sequence[ChatItem], host: str) -> Sequence[ChatItem]:
+    """`items` without what another server than `host` wants back: reasoning is encrypted for the
+    server that made it, and ids of its items are known to nobody else. State that does not say
+    where it comes from stays.
+    """
+    return [_without_state(item) if _is_foreign(item, host) else item for item in items]
+
+
+def _is_foreign(item: ChatItem, host: str) -> bool:
+    extra = getattr(item, "extra", None)
+    return bool(extra) and _state(extra).get("host", host) != host
+
+
+def _without_state(item: ChatItem) -> ChatItem:
+    extra: dict[str, Any] = getattr(item, "extra", {})
+    return with_fields(item, extra={key: extra[key] for key in extra if key != "openai"})
 
 
 def to_chat_ctx(

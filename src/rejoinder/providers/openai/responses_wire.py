@@ -4,8 +4,8 @@ The law of this file: it dispatches on the `type` inside an event, because some 
 event names. The end mark is ``response.completed``, ``response.incomplete`` or ``response.failed``;
 ``[DONE]`` proves nothing. Text is handed out as it arrives, a tool call when its item is done;
 what a server leaves out on the way is taken from the final response, so that nothing is lost and
-nothing said twice. Reasoning items are kept whole, with the item they led to: both travel back. A tool call that the
-token limit cut is never handed out.
+nothing said twice. Reasoning items are kept whole, with the item they led to: both travel back, to
+the server they came from. A tool call that the token limit cut is never handed out.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class StreamDecoder:
 
     Args:
         allow_empty: an answer without text or tool call is legal (it follows a tool's output).
+        host: of the server; kept with the state, which no other server can read.
 
     Attributes:
         failure: what the next call will raise.
@@ -90,6 +91,7 @@ class StreamDecoder:
         "_cut",
         "_finished",
         "_given",
+        "_host",
         "_items",
         "_kept",
         "_moved",
@@ -110,8 +112,9 @@ class StreamDecoder:
         "skipped",
     )
 
-    def __init__(self, *, allow_empty: bool = False) -> None:
+    def __init__(self, *, allow_empty: bool = False, host: str = "") -> None:
         self._allow_empty = allow_empty
+        self._host = host
         self._sse = SSEDecoder()
         self._reply = Reply("resp_")
         self._opening = Opening(_EXPECTED)
@@ -379,6 +382,8 @@ class StreamDecoder:
                 if isinstance(item.get("phase"), str):
                     state["phase"] = item["phase"]
                 if state:
+                    if self._host:
+                        state["host"] = self._host
                     chunks.append(self._reply.state({"openai": state}))
         elif isinstance(kind, str):
             # Done by the provider itself (searches, code, images): an answer, if no words.
@@ -417,6 +422,8 @@ class StreamDecoder:
             self._streamed.add((call_id, name))
         self._reply.progress += 1
         state = self._led_to("item_id", item)
+        if state and self._host:
+            state["host"] = self._host
         chunks.append(
             self._reply.call(call_id, name, arguments, {"openai": state} if state else None)
         )
