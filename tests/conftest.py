@@ -14,6 +14,10 @@ from hypothesis import HealthCheck, settings
 # Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
 asyncio.set_event_loop(None)
 
+# Of the processes that tests start, those of the command line alone are measured (tests/cli): in the
+# others the measuring would change what they are there to show.
+MEASURED = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 settings.register_profile(
     "ci",
     max_examples=60,
@@ -47,6 +51,13 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         blockbuster.deactivate()
+
+
+@pytest.fixture
+def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that the test starts count for the coverage, where it is measured."""
+    if MEASURED is not None:
+        monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", MEASURED)
 
 
 @pytest.fixture(scope="session")

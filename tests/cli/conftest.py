@@ -21,6 +21,11 @@ class Provider:
         self.key = {"OPENAI_API_KEY": "sk-test"}
 
 
+@pytest.fixture(autouse=True)
+def measured(measured_processes: None) -> None:
+    """The command runs as its users run it, in processes of its own, and is measured there."""
+
+
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     with LoopThread() as loop:

@@ -151,7 +151,7 @@ async def test_closing_is_quick_in_every_state(row: Row, fault: Fault) -> None:
                     await asyncio.sleep(0.001)
             started = loop.time()
             await stream.aclose()
-            assert loop.time() - started < 1.0
+            assert loop.time() - started < 5.0
             rest = [chunk async for chunk in stream]
             assert len(rest) <= 3  # what lay unread
             async with asyncio.timeout(5):
@@ -168,7 +168,7 @@ async def test_closing_the_llm_ends_its_replies(row: Row) -> None:
         streams = [llm.chat(chat_ctx=conversation()) for _ in range(4)]
         for stream in streams:
             await anext(stream)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(5):
             await llm.aclose()
             await server.all_closed()
         await llm.aclose()
@@ -194,7 +194,7 @@ async def test_the_whole_reply_has_a_deadline(row: Row) -> None:
         started = loop.time()
         _, error = await ask(llm, conn_options=options)
         assert isinstance(error, (APITimeoutError, APIConnectionError))
-        assert loop.time() - started < 2.0
+        assert loop.time() - started < 5.0
 
 
 @every_row

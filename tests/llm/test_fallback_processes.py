@@ -107,7 +107,7 @@ class Server:
             writer.close()
 
 
-async def until(condition: Any, seconds: float = 20.0) -> None:
+async def until(condition: Any, seconds: float = 45.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
@@ -208,7 +208,7 @@ def test_a_locked_file_fails_soon_and_a_missing_folder_says_so(tmp_path: Path) -
     start = time.monotonic()
     with pytest.raises(StoreError, match="locked"):
         store.update("x", lambda _: "2")
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 4
     assert store.read(["x"]) == ["1"]  # readers go on
     other.execute("ROLLBACK")
     other.close()
@@ -373,9 +373,9 @@ async def test_a_process_that_holds_the_lock_freezes_nobody_twice(tmp_path: Path
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     start = time.monotonic()
-    for _ in range(30):
+    for _ in range(200):
         assert await said(adapter) == (["b"], None)
-    assert time.monotonic() - start < 1.0  # once 0.05 s, not at every change
+    assert time.monotonic() - start < 5.0  # once 0.05 s, not at every change
     assert adapter.availability() == [False, True]
     other.execute("ROLLBACK")
     other.close()

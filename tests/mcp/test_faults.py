@@ -12,7 +12,9 @@ from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import supervisor
 
 DEADLINE = 0.6
-SLACK = 0.5  # of a busy machine
+PATIENCE = 10.0  # where an answer is expected, also of a busy machine
+SLACK = 5.0  # of a busy machine
+FAILS = {"stall", "die", "garbage", "wrong", "late"}
 
 TRANSPORTS = ["stdio", "sse", "streamable"]
 FAULTS = ["stall", "die", "flood", "garbage", "wrong", "late", "twice"]
@@ -23,12 +25,17 @@ STEPS = ["initialize", "list", "call", "close"]
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_fault(lab: Any, transport: str, step: str, fault: str) -> None:
+    failed = fault in FAILS
+    if step == "close" or fault == "twice":
+        patience = PATIENCE
+    else:  # what comes after a flood waits behind it, perhaps for ever
+        patience = DEADLINE if failed else 5 * DEADLINE
     server = lab.make(
         transport,
         fault,
         step,
-        client_session_timeout_seconds=DEADLINE if step != "close" else 5,
-        startup_timeout=DEADLINE if step == "initialize" else 10,
+        client_session_timeout_seconds=patience,
+        startup_timeout=DEADLINE if failed and step == "initialize" else PATIENCE,
     )
     loop = asyncio.get_running_loop()
 
@@ -39,14 +46,13 @@ async def test_fault(lab: Any, transport: str, step: str, fault: str) -> None:
         except (APIError, ToolError) as error:
             return error
         finally:
-            if step != "close":
+            if failed and step != "close":
                 assert loop.time() - began < DEADLINE + SLACK
 
     await supervisor._sdk()  # imported once, before any clock runs
     async with lab.nothing_left():
         if step == "initialize":
             outcome = await timed(server.initialize())
-            failed = fault in {"stall", "die", "garbage", "wrong", "late"}
             assert isinstance(outcome, APIError) is failed
             assert server.initialized is not failed
         else:
@@ -54,15 +60,13 @@ async def test_fault(lab: Any, transport: str, step: str, fault: str) -> None:
         if server.initialized:
             tools = await timed(server.list_tools())
             if step == "list":
-                failed = fault in {"stall", "die", "garbage", "wrong", "late"}
                 assert isinstance(tools, APIError) is failed
         outcome = await timed(server.call_tool("echo", {"text": "hello"}))
         if step == "call":
-            failed = fault in {"stall", "die", "garbage", "wrong", "late"}
             assert isinstance(outcome, ToolError) is failed
         elif step == "close":
             assert "hello" in outcome
         began = loop.time()
         await server.aclose()
-        assert loop.time() - began < 2.2
+        assert loop.time() - began < 2.0 + SLACK
         assert not server.initialized

@@ -191,7 +191,7 @@ async def test_options_of_single_tools(lab: Any) -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(ToolError, match="did not answer in time"):
             await slow(raw_arguments={"text": "20"})
-        assert asyncio.get_running_loop().time() - began < 1
+        assert asyncio.get_running_loop().time() - began < 10  # and not 20
 
 
 async def test_a_changed_list_is_reported_and_followed(lab: Any) -> None:
