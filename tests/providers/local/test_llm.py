@@ -80,23 +80,13 @@ async def test_a_reply_streams_and_is_counted(llm: LLM) -> None:
     assert measured.metadata.model_provider == "local"
 
 
-async def test_the_loop_moves_while_the_model_loads_and_speaks(smol: Path) -> None:
-    worst = 0.0
-
-    async def watch() -> None:
-        nonlocal worst
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.002)
-            worst = max(worst, time.perf_counter() - before)
-
-    watcher = asyncio.create_task(watch())
+async def test_this_process_neither_loads_nor_speaks(smol: Path) -> None:
+    # Loading in here would hold the interpreter, and with it every event loop, until it is done.
+    # Processor time, not wall time: others may hold the cores. In here it takes 0.8 s.
+    began = time.process_time()
     async with LLM(model=smol, context=512, max_completion_tokens=16) as llm:
         await llm.chat(chat_ctx=asked("Say hello.")).collect()
-    watcher.cancel()
-    # Loading inside this process would hold the interpreter for at least 0.2 s. Much slack for
-    # a machine that is busy otherwise.
-    assert worst < 0.2
+    assert time.process_time() - began < 0.4
 
 
 async def test_the_beginning_of_a_conversation_is_read_once(llm: LLM) -> None:
@@ -212,7 +202,7 @@ async def test_a_reply_that_nobody_wants_frees_the_processor(smol: Path, stage: 
                     break
         began = time.monotonic()
         await stream.aclose()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         # What is still being computed may finish; then nothing more is.
         used = cpu_of(pid)
         quiet = 0
@@ -223,7 +213,8 @@ async def test_a_reply_that_nobody_wants_frees_the_processor(smol: Path, stage: 
             used = now
             assert time.monotonic() - began < 30
         # Processor time, not wall time: others may hold the cores.
-        assert cpu_of(pid) - started < 0.2 + 2 * 2.0 if stage == "prompt" else True
+        if stage == "prompt":
+            assert cpu_of(pid) - started < 0.2 + 2.0
 
 
 async def test_an_engine_that_died_is_replaced(smol: Path) -> None:

@@ -171,8 +171,9 @@ class LLM(base.LLM[Any]):
         context: tokens of one conversation, prompt and reply together.
         slots: replies made at the same time; more of them wait for their turn. Memory grows with
             `context` times `slots`.
-        threads: cores to use. By default the prompt is read by all that this process may use, and
-            the reply written by half of them, which bears other programs much better.
+        threads: cores to use. By default the prompt is read by all but one of those that this
+            process may use, and the reply written by half of them, which bears other programs much
+            better.
         gpu_layers: layers to put on a GPU, where the engine was built for one.
         temperature, top_p, seed: sampling; by default the engine's, with a low temperature for the
             models that have a name, and the least for forced calls.
