@@ -525,6 +525,27 @@ async def test_closing_before_the_first_step_runs_nothing() -> None:
 
 
 @pytest.mark.looptime
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_what_was_cut_is_not_collected_as_if_it_were_whole(when: str) -> None:
+    llm = Scripted(every(1, text("Half"), text(" of it")))
+    stream = llm.chat()
+    if when == "before":
+        await llm.aclose()
+    else:
+        asyncio.get_running_loop().call_later(1.5, stream._task.cancel)
+    with pytest.raises(APIConnectionError, match="closed before its end"):
+        await stream.collect()
+
+
+@pytest.mark.looptime
+async def test_what_was_whole_when_it_was_closed_can_be_collected() -> None:
+    stream = Scripted(says("All of it")).chat()
+    await asyncio.sleep(1)
+    await stream.aclose()
+    assert (await stream.collect()).text == "All of it"
+
+
+@pytest.mark.looptime
 async def test_closing_is_bounded_even_if_an_attempt_will_not_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -324,7 +324,7 @@ class LLMStream(ABC):
         Where a `FallbackAdapter` started anew, what was said before does not count.
 
         Raises:
-            APIError: the reply failed.
+            APIError: the reply failed, or was closed before its end.
         """
         text: list[str] = []
         thinking: list[str] = []
@@ -348,6 +348,10 @@ class LLMStream(ABC):
                         merge_extra(extra, delta.extra)
                 if chunk.usage is not None:
                     usage = chunk.usage
+            if self._was_cut:
+                raise APIConnectionError(
+                    f"{self._llm.label}: the reply was closed before its end", retryable=False
+                )
         return CollectedResponse(
             text="".join(text).strip(),
             tool_calls=calls,
