@@ -335,6 +335,24 @@ async def test_a_hub_that_sends_the_reader_elsewhere(hub: HubServer, tmp_path: P
     assert (await fetch(model(HUB), folder=tmp_path)).read_bytes() == CONTENT
 
 
+async def test_a_hub_that_drips_is_given_up(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(len(CONTENT)):
+            await response.write(CONTENT[number : number + 1])
+            await asyncio.sleep(0.02)
+        return response
+
+    hub.answer = drip
+    monkeypatch.setattr("rejoinder.providers.local.sources._STALL", 0.2)
+    with pytest.raises(ModelError, match="next to nothing came") as caught:
+        await fetch(model(HUB), folder=tmp_path)
+    assert caught.value.reason == "interrupted"
+
+
 async def test_a_hub_that_says_nothing_costs_five_seconds_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

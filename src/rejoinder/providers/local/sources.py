@@ -37,13 +37,14 @@ __all__ = [
 
 T = TypeVar("T")
 
-_ANSWER: Final = 4.0
+_ANSWER: Final = 3.0
 """Seconds a source has for its first answer. With all that surrounds it, a source that cannot be
 reached costs less than five."""
 _START: Final = 10.0
 """Seconds the downloading program has to get going at all (a slow disk, a busy machine)."""
 _STALL: Final = 30.0
-"""Seconds without a byte after which a download that had begun is taken as cut."""
+_TRICKLE: Final = 1 << 16
+"""A download that had begun and brings fewer bytes than this in so many seconds is taken as cut."""
 _TRIES: Final = 3
 """How often a source is asked again when it broke off after giving something."""
 BLOCK: Final = 1 << 20
@@ -199,7 +200,7 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
     try:
         loop = asyncio.get_running_loop()
         began = alive = loop.time()
-        words = seen = 0
+        words = seen = counted = 0
         while True:
             try:
                 async with asyncio.timeout(POLL):
@@ -209,11 +210,14 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
                 pass
             now = loop.time()
             said, size = await asyncio.to_thread(_weigh, scratch)
-            if said != words or size != seen:
-                words, seen, alive = said, size, now
+            if size != seen:
+                seen = size
                 arrived(size)
+            enough = _TRICKLE if seen > _BEGUN else 1
+            if said != words or abs(size - counted) >= enough:
+                words, counted, alive = said, size, now
             patience = _STALL if seen > _BEGUN else _ANSWER if words else _START
-            if now - alive > patience:
+            if now - alive > patience or (seen <= _BEGUN and now - began > _STALL):
                 raise _silence(part, seen, now - began)
     finally:
         if process.returncode is None:
@@ -343,7 +347,7 @@ async def _from_hub(
     except TimeoutError as error:
         reached = await asyncio.to_thread(size_of, partial)
         if reached > have:
-            raise _cut(reached, "no more bytes came") from error
+            raise _cut(reached, f"next to nothing came for {_STALL:g} s") from error
         raise ModelError("the model hub gave no answer", reason="unreachable") from error
     except ModelError:
         raise
@@ -374,9 +378,13 @@ async def _read_url(
                 await asyncio.to_thread(os.truncate, partial, 0)
                 have = 0
             out = await asyncio.to_thread(partial.open, "ab")
+            counted = have
+            limit.reschedule(loop.time() + _STALL)
             try:
                 while have < model.size:
-                    limit.reschedule(loop.time() + _STALL)
+                    if have - counted >= _TRICKLE:
+                        counted = have
+                        limit.reschedule(loop.time() + _STALL)
                     try:
                         data = await response.read_some()
                     except APIError as error:
