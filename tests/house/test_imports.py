@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import subprocess
 import sys
 
 import pytest
+
+from rejoinder.testing.faults import Answer, Call, Fault, FaultServer
 
 HEAVY = [
     "aiohttp",
@@ -72,9 +75,8 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 ASKING = """
 import asyncio, sys
-from rejoinder.llm import ChatContext, function_tool
+from rejoinder.llm import ChatContext, ImageContent, function_tool
 from rejoinder.providers.{provider} import LLM
-from rejoinder.types import APIConnectOptions
 
 @function_tool
 async def weather(city: str) -> str:
@@ -84,42 +86,47 @@ async def weather(city: str) -> str:
 async def main():
     llm = LLM({arguments})
     context = ChatContext.empty()
-    context.add_message(role="user", content="hi")
+    for _ in range(201):  # so many that the body is made in a thread
+        context.add_message(role="user", content="hi")
+    context.add_message(role="user", content=[ImageContent(image="data:image/png;base64,{png}")])
     before = set(sys.modules)
-    stream = llm.chat(chat_ctx=context, tools=[weather], conn_options=APIConnectOptions(max_retry=0))
-    try:
-        async for _ in stream:
-            pass
-    except Exception:
-        pass
+    reply = await llm.chat(chat_ctx=context, tools=[weather]).collect()
+    print("SAID", reply.text, *(call.name for call in reply.tool_calls))
     print("NEW", *sorted(set(sys.modules) - before))
     await llm.aclose()
 
 asyncio.run(main())
 """
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 
 
 @pytest.mark.parametrize(
     ("provider", "arguments"),
     [
-        ("openai", "api_key='k', base_url='http://127.0.0.1:9/v1'"),
-        ("openai", "api='responses', api_key='k', base_url='http://127.0.0.1:9/v1'"),
-        ("anthropic", "api_key='k', base_url='http://127.0.0.1:9'"),
-        ("google", "api_key='k', base_url='http://127.0.0.1:9'"),
-        ("mistralai", "api_key='k', base_url='http://127.0.0.1:9'"),
-        ("aws", "api_key='k', api_secret='s', base_url='http://127.0.0.1:9'"),
-        ("inference", "'m', api_key='k', api_secret='s', base_url='http://127.0.0.1:9'"),
+        ("openai", "api_key='k', base_url='{url}/v1'"),
+        ("openai", "api='responses', api_key='k', base_url='{url}/v1'"),
+        ("anthropic", "api_key='k', base_url='{url}'"),
+        ("google", "api_key='k', base_url='{url}'"),
+        ("mistralai", "api_key='k', base_url='{url}'"),
+        ("aws", "api_key='k', api_secret='s', base_url='{url}'"),
+        ("inference", "'m', api_key='k', api_secret='s', base_url='{url}/v1'"),
     ],
 )
-def test_the_first_chat_imports_nothing(provider: str, arguments: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", ASKING.format(provider=provider, arguments=arguments)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = [line for line in result.stdout.splitlines() if line.startswith("NEW")]
-    assert line == "NEW", f"imported by the first chat: {line}"
+async def test_the_first_chat_imports_nothing(provider: str, arguments: str) -> None:
+    async with FaultServer() as server:
+        # An attempt that is refused first, and a host by name, whose address is looked up.
+        server.script(
+            Fault.STATUS_503, Answer(text=("Hi",), calls=(Call("weather", '{"city": "Oslo"}'),))
+        )
+        arguments = arguments.format(url=server.url.replace("127.0.0.1", "localhost"))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            ASKING.format(provider=provider, arguments=arguments, png=PNG),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await process.communicate()
+    assert printed.decode().splitlines() == ["SAID Hi weather", "NEW"]
 
 
 @pytest.mark.parametrize("module", ["rejoinder", "rejoinder.llm"])

@@ -89,6 +89,11 @@ class LLMError(BaseModel):
     """True while another attempt follows."""
 
 
+_NEEDED = (
+    "rejoinder.telemetry",
+    "rejoinder.llm._tool_specs",
+    "concurrent.futures.thread",  # by asyncio.to_thread and by looking up the address of a host
+)
 _MODELS: tuple[type[BaseModel], ...] = (
     ChatMessage,
     FunctionCall,
@@ -120,7 +125,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         self._streams: set[LLMStream] = set()
         self._prewarming: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         # Here, so that the first `chat` imports nothing, and no reply waits for its models.
-        for module in ("rejoinder.telemetry", "rejoinder.llm._tool_specs"):
+        for module in _NEEDED:
             importlib.import_module(module)
         for model in _MODELS:
             model.model_rebuild()  # nothing, once it is built

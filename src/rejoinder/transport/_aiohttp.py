@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import encodings.idna  # noqa: F401  Python imports it when it first looks up the address of a host
 import io
 import os
 import re

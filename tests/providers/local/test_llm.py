@@ -378,6 +378,25 @@ def test_the_engine_goes_with_a_program_that_is_killed(smol: Path) -> None:
         pytest.fail("the engine's process outlived the program")
 
 
+def test_the_first_reply_imports_nothing(smol: Path) -> None:
+    asking = (
+        "import asyncio, sys\n"
+        "from rejoinder.llm import ChatContext\n"
+        "from rejoinder.providers.local import LLM\n"
+        "async def main():\n"
+        f"    llm = LLM(model={str(smol)!r}, context=512, max_completion_tokens=4)\n"
+        "    ctx = ChatContext.empty()\n"
+        "    ctx.add_message(role='user', content='Say hello.')\n"
+        "    before = set(sys.modules)\n"
+        "    reply = await llm.chat(chat_ctx=ctx).collect()\n"
+        "    print(bool(reply.text), *sorted(set(sys.modules) - before))\n"
+        "    await llm.aclose()\n"
+        "asyncio.run(main())\n"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", asking], text=True)
+    assert printed == "True\n"
+
+
 async def test_loading_can_be_given_up(smol: Path) -> None:
     llm = LLM(model=smol, context=512)
     task = asyncio.create_task(llm.load())
