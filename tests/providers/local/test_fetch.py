@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -339,11 +340,13 @@ async def test_a_hub_that_drips_is_given_up(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
+        start = int(request.headers.get("range", "bytes=0-")[6:-1])
+        response = web.StreamResponse(status=206 if start else 200)
         await response.prepare(request)
-        for number in range(len(CONTENT)):
-            await response.write(CONTENT[number : number + 1])
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(ConnectionResetError):
+            for number in range(start, len(CONTENT)):
+                await response.write(CONTENT[number : number + 1])
+                await asyncio.sleep(0.02)
         return response
 
     hub.answer = drip
