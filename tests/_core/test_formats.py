@@ -53,6 +53,18 @@ def test_every_format_has_its_repair_and_its_checker() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
+def test_content_that_was_set_to_one_text(name: str) -> None:
+    """Nobody stops that; what goes through it would see its characters."""
+    context = ChatContext.empty()
+    for role in ("system", "user", "assistant", "system", "user"):
+        context.add_message(role=role, content="Hello there")  # type: ignore[arg-type]
+    expected = context.to_provider_format(name)
+    for message in context.messages():
+        message.content = "Hello there"  # type: ignore[assignment]
+    assert context.to_provider_format(name) == expected
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_each_converts(name: str) -> None:
     context = ChatContext(list(HELLO))
     messages, _ = context.to_provider_format(name)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import PrivateAttr
 
+from rejoinder._core.estimates import estimate_tokens
 from rejoinder._core.items import (
     AgentHandoff,
     ChatMessage,
@@ -17,6 +18,8 @@ from rejoinder._core.items import (
     ImageContent,
     with_fields,
 )
+from rejoinder._core.trimming import render_for_summary
+from rejoinder.llm.chat_context import ChatContext
 
 
 class Noted(FunctionCall):
@@ -68,3 +71,13 @@ def test_what_was_set_is_known_of_each_copy_by_itself() -> None:
     noted = items()[-1]
     with_fields(noted)._secret = {"b": 2}
     assert noted._secret == {"a": 1}
+
+
+def test_content_that_was_set_to_one_text_is_one_text() -> None:
+    listed = ChatMessage(id="m", role="user", content=["Hello there"])
+    message = ChatMessage(id="m", role="user", content=[])
+    message.content = "Hello there"  # type: ignore[assignment]
+    assert message.text_content == "Hello there"
+    assert estimate_tokens(message) == estimate_tokens(listed)
+    assert render_for_summary([message]) == render_for_summary([listed])
+    assert ChatContext([message]).to_dict() == ChatContext([listed]).to_dict()

@@ -6,7 +6,7 @@ it is an estimate.
 
 from __future__ import annotations
 
-from rejoinder._core.items import ChatItem
+from rejoinder._core.items import ChatItem, parts_of
 
 __all__ = ["estimate_tokens", "text_size", "tokens_of"]
 
@@ -27,7 +27,7 @@ def estimate_tokens(item: ChatItem) -> int:
     match item.type:
         case "message":
             tokens = 0
-            for part in item.content:
+            for part in parts_of(item):
                 if isinstance(part, str):
                     tokens += _tokens_of_text(part)
                 elif part.type == "audio_content":

@@ -7,7 +7,7 @@ models; unknown keys are ignored, so that histories written by newer versions lo
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
@@ -33,6 +33,7 @@ __all__ = [
     "ImageContent",
     "dump_items",
     "load_items",
+    "parts_of",
     "same_payload",
     "with_fields",
 ]
@@ -181,12 +182,19 @@ class ChatMessage(BaseModel):
     @property
     def text_content(self) -> str | None:
         """The text parts joined by newlines; ``None`` when there is no text part at all."""
-        parts = [part for part in self.content if isinstance(part, str)]
+        parts = [part for part in parts_of(self) if isinstance(part, str)]
         return "\n".join(parts) if parts else None
 
     @property
     def raw_text_content(self) -> str | None:
         return self.text_content
+
+
+def parts_of(message: ChatMessage) -> Sequence[ChatContent]:
+    """The content of a message as a list, also where it was set to one text: assignments are not
+    checked, and a text is a sequence of characters to whoever goes through it."""
+    content: Sequence[ChatContent] = message.content
+    return [content] if isinstance(content, str) else content
 
 
 class FunctionCall(BaseModel):
@@ -302,7 +310,7 @@ def dump_items(
                 "id": item.id,
                 "type": "message",
                 "role": item.role,
-                "content": _dump_content(item.content, image, audio),
+                "content": _dump_content(item, image, audio),
                 "interrupted": item.interrupted,
             }
             if item.transcript_confidence is not None:
@@ -369,13 +377,13 @@ def _dump_model(
     if record.get("reply_required") is True:
         del record["reply_required"]
     if isinstance(item, ChatMessage):
-        record["content"] = _dump_content(item.content, image, audio)
+        record["content"] = _dump_content(item, image, audio)
     return record
 
 
-def _dump_content(content: list[ChatContent], image: bool, audio: bool) -> list[Any]:
+def _dump_content(message: ChatMessage, image: bool, audio: bool) -> list[Any]:
     dumped: list[Any] = []
-    for part in content:
+    for part in parts_of(message):
         if isinstance(part, str):
             dumped.append(part)
         elif image if part.type == "image_content" else audio:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder._core.items import ChatItem, ChatMessage, parts_of
 
 __all__ = [
     "keep_last_items",
@@ -149,7 +149,7 @@ def render_for_summary(items: Sequence[ChatItem]) -> str:
         record: dict[str, Any]
         match item.type:
             case "message":
-                parts = [_render_part(part) for part in item.content]
+                parts = [_render_part(part) for part in parts_of(item)]
                 who = "earlier summary" if item.extra.get("is_summary") else item.role
                 record = {who: "\n".join(parts)}
                 if item.interrupted:

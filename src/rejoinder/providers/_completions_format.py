@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent, parts_of
 
 if TYPE_CHECKING:
     from rejoinder._core.images import SerializedImage
@@ -106,7 +106,7 @@ def split_content(message: ChatMessage) -> tuple[str, list[ImageContent]]:
     part of this dialect."""
     texts: list[str] = []
     images: list[ImageContent] = []
-    for part in message.content:
+    for part in parts_of(message):
         if isinstance(part, str):
             if part or texts:
                 texts.append(part)

@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 
 from rejoinder._core.groups import Group, group_tool_calls, instructions_block, logger
 from rejoinder._core.items import (
-    ChatContent,
     ChatItem,
+    ChatMessage,
     FunctionCall,
     FunctionCallOutput,
     ImageContent,
+    parts_of,
 )
 
 __all__ = ["Block", "Dialect", "to_turns"]
@@ -66,7 +67,7 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
     for turn in group_tool_calls(items):
         if type(turn) is Group:  # asked of every turn, and `isinstance` takes twice as long
             message = turn.message
-            new = [] if message is None else _content(message.content, dialect)
+            new = [] if message is None else _content(message, dialect)
             if message is not None and message.extra:
                 new = with_state(new, message.extra)
             for call in turn.calls:
@@ -101,7 +102,7 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
                     if len(content) > 1 and any(not isinstance(part, str) for part in content):
                         logger.warning("system message %r: only its text is sent", turn.id)
                 else:
-                    new = _content(content, dialect)
+                    new = _content(turn, dialect)
                 instructed = instructed or bool(text)
                 role = "user"
             else:
@@ -109,7 +110,7 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
                 if len(content) == 1 and isinstance(only := content[0], str) and only:
                     new = [text_block(only)]
                 else:
-                    new = _content(content, dialect)
+                    new = _content(turn, dialect)
                 if role == "assistant":
                     role = assistant
                     if turn.extra:
@@ -125,9 +126,9 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
     return messages, system
 
 
-def _content(content: list[ChatContent], dialect: Dialect) -> list[Block]:
+def _content(message: ChatMessage, dialect: Dialect) -> list[Block]:
     blocks: list[Block] = []
-    for part in content:
+    for part in parts_of(message):
         if isinstance(part, str):
             if part:
                 blocks.append(dialect.text(part))

@@ -21,6 +21,7 @@ from rejoinder._core.items import (
     FunctionCall,
     FunctionCallOutput,
     ImageContent,
+    parts_of,
 )
 
 __all__ = ["STATE_KEY", "from_messages", "text_of", "thinking_of", "to_chat_ctx"]
@@ -44,7 +45,7 @@ def to_chat_ctx(
     called: set[str] = set()
     for item in items:
         if isinstance(item, ChatMessage):
-            content: Any = _content(item.content, images=item.role == "user")
+            content: Any = _content(parts_of(item), images=item.role == "user")
             if not content:
                 continue
             if item.role == "assistant":
