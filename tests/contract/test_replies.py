@@ -233,6 +233,13 @@ async def test_the_request_is_a_snapshot(row: Row) -> None:
             assert "look_up" in body
 
 
+class _Unreadable(Exception):
+    """As many exceptions, it can be pickled, and nothing can be made of it."""
+
+    def __init__(self, a: str, b: str) -> None:
+        super().__init__(a + b)
+
+
 @every_row
 async def test_the_request_of_a_long_conversation_is_a_snapshot(row: Row) -> None:
     """It is turned into bytes in a thread, when the caller may have changed everything."""
@@ -251,9 +258,9 @@ async def test_the_request_of_a_long_conversation_is_a_snapshot(row: Row) -> Non
         )
         context.items.extend([call, output])
         # What the application keeps for itself need not be of a kind that can be copied.
-        context.add_message(
-            role="assistant", content=f"answer {turn}", extra={"mine": threading.Lock()}
-        )
+        mine = {"mine": threading.Lock(), "also mine": _Unreadable("a", "b")}
+        context.add_message(role="assistant", content=f"answer {turn}", extra=mine)
+        context.add_message(role="assistant", content="And?", extra={"openai": mine})
     context.add_message(role="user", content="the last question")
     async with FaultServer() as server, row.make(server.url) as llm:
         stream = llm.chat(chat_ctx=context, tools=[look_up], conn_options=QUICK)

@@ -997,3 +997,9 @@ def test_exports() -> None:
     assert sorted(tool_context.__all__, key=str.casefold) == sorted(
         set(tool_context.__all__), key=str.casefold
     )
+
+
+def test_a_class_method_is_made_of_a_tool() -> None:
+    """`classmethod` gives no function before the class is there."""
+    with pytest.raises(AttributeError, match="put @classmethod above it"):
+        function_tool(classmethod(lambda cls: None))  # type: ignore[arg-type, type-var]

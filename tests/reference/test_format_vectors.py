@@ -36,6 +36,8 @@ for _name, _reasons in CASES.items():
         for _index in _indexes:
             for _dummy in (True, False):
                 DIFFERENT.setdefault(f"format:{_name}:{_dummy}:{_index}", set()).add(_reason)
+for _index in (3, 25):
+    del DIFFERENT[f"format:google:False:{_index}"]  # 1.2.17 gave this
 for _index in (7, 9, 14, 25, 55, 58):
     DIFFERENT.setdefault(f"format:google:True:{_index}", set()).add(DUMMY)
 COMPAT = Path(__file__).parents[2] / "docs" / "compat.md"
@@ -73,7 +75,7 @@ def test_differs_on_purpose(key: str) -> None:
     _, name, dummy, index = key.split(":")
     recorded = oracle.outputs("1.7.0")[key]
     assert recorded[0] == "ok"
-    assert run(key) != recorded, "no longer a difference: take it off the list"
+    assert run(key) not in expected(key), "no longer a difference: take it off the list"
     data = oracle.cases()[int(index)]["data"]
     content = "parts" if name == "google" else "content"
     bare = oracle.outputs("1.7.0")[f"format:{name}:False:{index}"]

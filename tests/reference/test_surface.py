@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 import re
 import typing
@@ -44,10 +43,6 @@ def names() -> list[tuple[str, str]]:
 
 
 def get(module: str) -> Any:
-    if importlib.util.find_spec("rejoinder.llm") is None or (
-        module != "__init__" and importlib.util.find_spec(module_name(module)) is None
-    ):
-        pytest.skip(f"{module_name(module)} does not exist yet")
     return importlib.import_module(module_name(module))
 
 

@@ -180,7 +180,10 @@ def _why_never(
         case "is-instance" | "is-subclass":
             return f"JSON has no values of the kind of {schema['cls'].__name__!r}"
         case "literal" if all(map(_is_pure_member, schema["expected"])):
-            return "members of this enum cannot be given by value"
+            return (
+                "members of this enum cannot be given by value here; derive it from str or int, "
+                "too, or name the whole enum"
+            )
         case "model" if schema["cls"] is BaseModel:
             return "it has no fields; take a subclass of it"
         case "definition-ref":

@@ -415,8 +415,7 @@ def _as_raw_tool(
             f"function_tool: raw_schema of `{name}`: expected a JSON schema under `parameters`, "
             f"got {parameters!r}"
         )
-    if not callable(function):
-        raise AttributeError(f"function_tool: expected a function, got {function!r}")
+    _refuse_uncallable(function)
     contexts = None
     if not hasattr(function, _INFO):
         contexts = _check_raw_signature(function, name, scope)
@@ -458,9 +457,14 @@ def _check_raw_signature(
     return contexts
 
 
-def _own_name(function: Callable[..., Any]) -> str:
+def _refuse_uncallable(function: object) -> None:
     if not callable(function):
-        raise AttributeError(f"function_tool: expected a function, got {function!r}")
+        hint = "; put @classmethod above it" if isinstance(function, classmethod) else ""
+        raise AttributeError(f"function_tool: expected a function, got {function!r}{hint}")
+
+
+def _own_name(function: Callable[..., Any]) -> str:
+    _refuse_uncallable(function)
     try:
         return function.__name__
     except AttributeError:
@@ -472,8 +476,7 @@ def _own_name(function: Callable[..., Any]) -> str:
 def _taggable(function: Callable[..., Any], tag: str = _INFO) -> Callable[..., Any]:
     """The function itself; a stand-in where it cannot carry the attachment, or carries one that
     belongs to an earlier decoration, which is somebody else's tool."""
-    if not callable(function):
-        raise AttributeError(f"function_tool: expected a function, got {function!r}")
+    _refuse_uncallable(function)
     if isinstance(function, types.FunctionType):
         return _copy_of(function) if tag in function.__dict__ else function
     if not inspect.ismethod(function) and tag not in getattr(function, "__dict__", {tag: None}):

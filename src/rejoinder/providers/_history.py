@@ -14,7 +14,7 @@ import asyncio
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from rejoinder._core.images import needs_preparing
 from rejoinder._core.items import (
@@ -25,6 +25,7 @@ from rejoinder._core.items import (
     ImageContent,
     with_fields,
 )
+from rejoinder._core.legality import STATEFUL
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers._capabilities import refuse
@@ -98,8 +99,11 @@ class Body:
     def _made(self) -> bytes:
         items: list[ChatItem] = []
         for item, fields in self._snapshot:
-            if type(state := fields.get("extra")) is bytes:
-                fields = {**fields, "extra": pickle.loads(state)}  # noqa: S301  from `_fields`
+            if type(frozen := fields.get("extra")) is _Frozen:
+                extra = frozen.shared
+                with suppress(Exception):  # as in `_frozen_extra`
+                    extra = {**extra, **pickle.loads(frozen.state)}  # noqa: S301  made here
+                fields = {**fields, "extra": extra}
             items.append(with_fields(item, **fields))
         return self._make(items)
 
@@ -127,11 +131,26 @@ def _fields(item: ChatItem) -> dict[str, Any]:
             part if isinstance(part, str) else _frozen_part(part) for part in item.content
         ]
     if extra := fields.get("extra"):
-        # Objects of the caller's own, which no provider is sent, may refuse: then it is shared.
+        fields["extra"] = _frozen_extra(extra)
+    return fields
+
+
+class _Frozen(NamedTuple):
+    """The `extra` of an item: its own dict, and the state in it that a provider may be sent."""
+
+    shared: dict[str, Any]
+    state: bytes
+
+
+def _frozen_extra(extra: dict[str, Any]) -> dict[str, Any] | _Frozen:
+    state = {key: value for key, value in extra.items() if key in STATEFUL}
+    if state:
+        # Objects may refuse to be copied, now or when they are put together: then they are shared,
+        # as is whatever the caller keeps here of his own.
         with suppress(Exception):
             # The quickest copy of what may be nested: a quarter of the time of walking through it.
-            fields["extra"] = pickle.dumps(extra, pickle.HIGHEST_PROTOCOL)
-    return fields
+            return _Frozen({**extra}, pickle.dumps(state, pickle.HIGHEST_PROTOCOL))
+    return {**extra}
 
 
 def _frozen_part(part: ImageContent | AudioContent) -> ChatContent:
