@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -670,6 +671,32 @@ def test_memory_is_bounded() -> None:
             if decoder.failure is None:
                 decoder.feed(more)
         assert isinstance(decoder.failure, WireError)
+
+
+FAT = "x" * (1 << 18)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        lambda n: {"reasoning_details": [{"signature": "s", "more": FAT}]},
+        lambda n: {"tool_calls": [{"index": 0, "extra_content": {str(n): FAT}}]},
+        lambda n: {"tool_calls": [{"index": 0, "function": {"arguments": "xyz"}}] * 20_000},
+        lambda n: {
+            "tool_calls": [
+                {"id": f"{n} {m}", "function": {"name": "f", "arguments": "{}"}}
+                for m in range(1000)
+            ]
+        },
+    ],
+    ids=["details", "state of a call", "small pieces", "small calls"],
+)
+def test_whatever_never_ends_is_an_error(delta: Callable[[int], Any]) -> None:
+    decoder = StreamDecoder()
+    for n in range(100):
+        if decoder.failure is None:
+            decoder.feed(body(said(delta(n)), done=False))
+    assert isinstance(decoder.failure, WireError)
 
 
 # -- errors of their own --------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from rejoinder.providers._completions_errors import (
     message_of,
 )
 from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import Reply, plain_text
+from rejoinder.providers._reply import PIECE, Reply, plain_text
 from rejoinder.wire.sse import SSEDecoder
 from rejoinder.wire.tags import THINK_TAG_END, THINK_TAG_START, TagSplitter
 
@@ -45,7 +45,9 @@ __all__ = ["StreamDecoder", "decode_error", "error_from"]
 logger = logging.getLogger("rejoinder")
 
 _LIMIT: Final = 1 << 24
-"""Bytes of tool arguments, of a refusal, or of a whole JSON answer that are kept at most."""
+"""Bytes of tool arguments, refusals and state, or of a whole JSON answer, that are kept at most."""
+_CALL: Final = 512
+"""Bytes that a tool call takes beside its texts, here and among those that were handed out."""
 _MAX_CALLS: Final = 1024
 _EXPECTED: Final = "server-sent events of a chat completion"
 
@@ -425,7 +427,7 @@ class StreamDecoder:
             self._hand_out(chunks, only_whole=True)
             call = _OpenCall(part.index)
             self._calls.append(call)
-            self._keep(64)
+            self._keep(_CALL)
             if len(self._calls) > _MAX_CALLS and self.failure is None:
                 self.failure = WireError(
                     f"more than {_MAX_CALLS} tool calls of one answer are under way at once"
@@ -440,6 +442,7 @@ class StreamDecoder:
             call.arguments.append(arguments)
         if part.extra_content:
             call.extra = {**(call.extra or {}), **part.extra_content}
+            self._keep(len(str(part.extra_content)))
         self._keep(len(arguments) + len(name))
 
     def _call_of(
@@ -586,9 +589,11 @@ class StreamDecoder:
     # -- memory ------------------------------------------------------------------------------
 
     def _keep(self, size: int) -> None:
-        self._kept += size
+        self._kept += size + PIECE
         if self._kept > _LIMIT and self.failure is None:
-            self.failure = WireError(f"the tool calls of one answer exceed {_LIMIT} characters")
+            self.failure = WireError(
+                f"the tool calls and the state of one answer take more than {_LIMIT} bytes"
+            )
 
     def _keep_details(self, details: list[Any]) -> None:
         # Only signatures and encrypted thoughts have to travel back; text alone does not.
@@ -597,7 +602,7 @@ class StreamDecoder:
                 kept = cast("dict[str, Any]", entry)
                 if kept.get("signature") or kept.get("data"):
                     self._details.append(kept)
-                    self._keep(len(str(kept.get("signature") or kept.get("data"))))
+                    self._keep(len(str(kept)))
 
     def _read_body(self, chunks: list[ChatChunk]) -> None:
         """An answer that is no stream: a JSON answer or error, several, or a page."""

@@ -19,7 +19,10 @@ from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, Func
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder.errors import APIError, EmptyResponseError, WireError
 
-__all__ = ["Reply", "asked_pause", "plain_text", "read_json_object", "unexpected_body"]
+__all__ = ["PIECE", "Reply", "asked_pause", "plain_text", "read_json_object", "unexpected_body"]
+
+PIECE: Final = 48
+"""Bytes that a piece of text takes beside its characters: decoders count it to what they keep."""
 
 
 class Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from rejoinder.errors import (
 )
 from rejoinder.providers.openai.responses_wire import StreamDecoder
 from rejoinder.testing.chunking import byte_by_byte
+from rejoinder.testing.leaks import measure_memory
 
 
 class Heard:
@@ -403,6 +405,41 @@ def test_memory_is_bounded() -> None:
     for _ in range(40):
         if decoder.failure is None:
             decoder.feed(more)
+    assert isinstance(decoder.failure, WireError)
+
+
+FAT = "x" * (1 << 18)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda n: item({"type": "reasoning", "id": str(n), "summary": [], "more": FAT}, n),
+        lambda n: item(call(call_id=str(n), arguments=json.dumps({"a": FAT}), more=FAT), n),
+        lambda n: item(call(call_id=str(n), more=FAT, arguments=FAT), n, what="added"),
+        lambda n: {"type": "response.output_text.delta", "output_index": n, "delta": "x"},
+        lambda n: {"type": "response.output_text.done", "output_index": n, "text": "x"},
+    ],
+    ids=["reasoning", "calls", "begun calls", "places", "whole texts"],
+)
+def test_whatever_never_ends_takes_little_memory(event: Callable[[int], Any]) -> None:
+    decoder = StreamDecoder()
+    fat = len(body(event(0))) > len(FAT)
+    with measure_memory() as memory:
+        for n in range(150 if fat else 15_000):
+            if decoder.failure is None:
+                decoder.feed(body(event(n)))
+    assert memory.peak < (24 << 20 if fat else 5 << 19)
+
+
+def test_many_small_pieces_count_for_what_they_take() -> None:
+    decoder = StreamDecoder()
+    decoder.feed(body(item(call(arguments=""), what="added")))
+    piece = body({"type": "response.function_call_arguments.delta", "delta": "xyz"}) * 5000
+    fed = 0
+    while decoder.failure is None and fed < 100:
+        decoder.feed(piece)
+        fed += 1
     assert isinstance(decoder.failure, WireError)
 
 

@@ -33,6 +33,7 @@ from rejoinder.errors import (
 from rejoinder.providers._aws_errors import frame_error, http_error
 from rejoinder.providers._opening import Opening
 from rejoinder.providers._reply import (
+    PIECE,
     Reply,
     asked_pause,
     plain_text,
@@ -385,10 +386,10 @@ class StreamDecoder:
             self.skipped += 1
 
     def _keep(self, text: str, parts: list[str]) -> None:
-        self._kept += len(text)
+        self._kept += len(text) + PIECE
         if self._kept > _MAX_KEPT:
             self.failure = WireError(
-                f"thinking and tool arguments of one reply are longer than {_MAX_KEPT} characters"
+                f"thinking and tool arguments of one reply take more than {_MAX_KEPT} bytes"
             )
         else:
             parts.append(text)

@@ -34,7 +34,7 @@ from rejoinder.providers._completions_errors import (
     message_of,
 )
 from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import Reply, plain_text
+from rejoinder.providers._reply import PIECE, Reply, plain_text
 from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["StreamDecoder", "decode_error"]
@@ -42,6 +42,11 @@ __all__ = ["StreamDecoder", "decode_error"]
 logger = logging.getLogger("rejoinder")
 
 _LIMIT: Final = 1 << 24
+"""Bytes of tool arguments, refusals and state, or of a whole JSON answer, that are kept at most."""
+_CALL: Final = 512
+"""Bytes that a tool call takes beside its texts."""
+_PLACE: Final = 256
+"""Characters that a further place of text counts for: it takes as much."""
 _TRACKED: Final = 1 << 20
 """Characters of text that are compared with the final response; nobody says more in one reply."""
 _MAX_PARTS: Final = 1024
@@ -119,7 +124,7 @@ class StreamDecoder:
         self._reply = Reply("resp_")
         self._opening = Opening(_EXPECTED)
         self._items: dict[int, dict[str, Any]] = {}  # calls under way, by place in the output
-        self._given: set[str] = set()  # what was handed out already: calls and reasoning items
+        self._given: set[int] = set()  # what was handed out already: hashes of items
         # What was said, by place in the output: the final texts may hold more.
         self._pending: list[dict[str, Any]] = []  # reasoning items that led to nothing yet
         self._texts: dict[tuple[int, int], list[str]] = {}
@@ -235,9 +240,9 @@ class StreamDecoder:
             if event.delta:
                 place = (event.output_index or 0, event.content_index or 0)
                 texts = self._texts.get(place)
-                if texts is None:
-                    texts = self._texts[place] = []
                 if self._tracked < _TRACKED:
+                    if texts is None:
+                        texts = self._new_place(place)
                     self._tracked += len(event.delta)
                     texts.append(event.delta)
                 said = self._reply.text(event.delta, event.loose)
@@ -257,8 +262,11 @@ class StreamDecoder:
             item = event.item
             if item is not None and item.get("type") == "function_call":
                 self._reply.progress += 1
-                self._items[event.output_index or 0] = {**item, "arguments": ""}
-                self._keep(len(str(item.get("name"))) + 64)
+                begun: dict[str, Any] = {
+                    name: _word(item.get(name)) for name in ("id", "call_id", "name")
+                }
+                self._items[event.output_index or 0] = begun
+                self._keep(_CALL + sum(map(len, begun.values())))
         elif kind == "response.output_item.done":
             if event.item is not None:
                 self._items.pop(event.output_index or 0, None)
@@ -320,9 +328,14 @@ class StreamDecoder:
                     self._moved[place] = other
                     return texts
         if found is None:
-            found = self._texts[place] = []
+            found = self._new_place(place)
         self._finished.add(self._moved.get(place, place))
         return found
+
+    def _new_place(self, place: tuple[int, int]) -> list[str]:
+        self._tracked += _PLACE
+        texts = self._texts[place] = []
+        return texts
 
     def _thought(self, event: _Event, text: str, chunks: list[ChatChunk]) -> None:
         place = (event.output_index or 0, (event.summary_index or 0) + (event.content_index or 0))
@@ -350,9 +363,7 @@ class StreamDecoder:
         if kind == "function_call":
             self._call(item, chunks, final=final)
         elif kind == "reasoning":
-            key = f"reasoning {item.get('id') or index}"
-            if key not in self._given:
-                self._given.add(key)
+            if self._is_new(kind, item.get("id") or index):
                 if self._thoughts is None:
                     thought = "\n\n".join(
                         _texts(item.get("summary")) or _texts(item.get("content"))
@@ -361,13 +372,13 @@ class StreamDecoder:
                     if thinking is not None:
                         chunks.append(thinking)
                 # Explicit nulls and the status are refused when the item is sent back.
-                self._pending.append(
-                    {
-                        name: value
-                        for name, value in item.items()
-                        if value is not None and name != "status"
-                    }
-                )
+                kept = {
+                    name: value
+                    for name, value in item.items()
+                    if value is not None and name != "status"
+                }
+                self._pending.append(kept)
+                self._keep(len(str(kept)))
         elif kind == "message":
             for place, part in enumerate(_entries(item.get("content"))):
                 if part.get("type") == "refusal":
@@ -375,9 +386,7 @@ class StreamDecoder:
                         self._refusal = [str(part["refusal"])]
                 else:
                     self._say_rest((index, place), part.get("text"), chunks)
-            key = f"message {item.get('id') or index}"
-            if key not in self._given:
-                self._given.add(key)
+            if self._is_new(kind, item.get("id") or index):
                 state = self._led_to("message_id", item)
                 if isinstance(item.get("phase"), str):
                     state["phase"] = item["phase"]
@@ -389,13 +398,20 @@ class StreamDecoder:
             # Done by the provider itself (searches, code, images): an answer, if no words.
             self._other = True
             self._pending.clear()  # what it led to is not sent back, so neither may it be
-            key = f"{kind} {item.get('id') or index}"
-            if key not in self._given:
-                self._given.add(key)
+            if self._is_new(kind, item.get("id") or index):
                 self._reply.progress += 1
                 chunks.append(self._reply.state({"openai": {"output_items": [item]}}))
         else:
             self.skipped += 1
+
+    def _is_new(self, *what: object) -> bool:
+        """Whether it was not handed out before; from now on it was."""
+        mark = hash(tuple(map(str, what)))
+        if mark in self._given:
+            return False
+        self._given.add(mark)
+        self._keep(PIECE)
+        return True
 
     def _call(self, item: dict[str, Any], chunks: list[ChatChunk], *, final: bool) -> None:
         call_id = _word(item.get("call_id")) or _word(item.get("id"))
@@ -414,12 +430,12 @@ class StreamDecoder:
             return
         # The final response repeats all calls, by some servers under other ids of items and with
         # other white space in the arguments.
-        key = f"call {call_id} {name} {arguments}"
-        if key in self._given or (final and (call_id, name) in self._streamed):
+        again = final and (call_id, name) in self._streamed
+        if again or not self._is_new("call", call_id, name, arguments):
             return
-        self._given.add(key)
         if not final:
             self._streamed.add((call_id, name))
+            self._keep(_CALL + len(call_id) + len(name))
         self._reply.progress += 1
         state = self._led_to("item_id", item)
         if state and self._host:
@@ -503,9 +519,11 @@ class StreamDecoder:
     # -- memory ------------------------------------------------------------------------------
 
     def _keep(self, size: int) -> None:
-        self._kept += size
+        self._kept += size + PIECE
         if self._kept > _LIMIT and self.failure is None:
-            self.failure = WireError(f"the tool calls of one answer exceed {_LIMIT} characters")
+            self.failure = WireError(
+                f"the tool calls and the state of one answer take more than {_LIMIT} bytes"
+            )
 
     def _read_body(self, chunks: list[ChatChunk]) -> None:
         """An answer that is no stream: a whole response, an error, or a page."""
