@@ -29,13 +29,13 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/s" not in terminal.getvalue()
     now += 10
     screen.progress("fetching", 100 * MB, 400 * MB)
-    assert " 25% 100 MB of 400 MB 5 MB/s" in terminal.getvalue()
+    assert " 25%  100 MB of 400 MB  5 MB/s" in terminal.getvalue()
     # What had come was wrong, and it starts again.
     now += 10
     screen.progress("fetching", 0, 400 * MB)
     now += 10
     screen.progress("fetching", 400 * MB, 400 * MB)
-    assert "100% 400 MB of 400 MB 40 MB/s" in terminal.getvalue()
+    assert "100%  400 MB of 400 MB  40 MB/s" in terminal.getvalue()
     assert "-" not in terminal.getvalue().rpartition("\r")[2]
 
 
