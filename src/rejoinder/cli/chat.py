@@ -48,10 +48,10 @@ _TOOL_TIMEOUT: Final = 60.0
 _CLOSE_TIMEOUT: Final = 3.0
 _MEASURABLE: Final = 0.02
 """Seconds below which a speed says nothing."""
-_SERVER_START: Final = 60.0  # npx and uvx may have to fetch the server first
-_SILENCE: Final = (
-    60.0  # models that think before they speak need more than a voice agent would grant
-)
+_SERVER_START: Final = 60.0
+"""Seconds: npx and uvx may have to fetch the server first."""
+_SILENCE: Final = 60.0
+"""Seconds: models that think before they speak need more than a voice agent would grant."""
 _CONNECT: Final = 10.0
 _RETRIES: Final = 2
 _WAITING: Final = "waiting for the model"
