@@ -22,16 +22,14 @@ What is decided here:
 from __future__ import annotations
 
 import asyncio
-import base64
-import encodings.idna  # noqa: F401  Python imports it when it first looks up the address of a host
+
+# Python imports it when it first looks up the address of a host.
+import encodings.idna  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import io
 import os
-import re
 import ssl as ssl_module
-import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from functools import lru_cache
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -41,7 +39,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from rejoinder.__about__ import __version__
-from rejoinder._secrets import hidden, secrets_of, shown_url
+from rejoinder._secrets import hidden, secrets_of
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -49,6 +47,18 @@ from rejoinder.errors import (
     APITimeoutError,
     ConfigurationError,
     WireError,
+)
+from rejoinder.transport._addresses import (
+    FOR_STRANGERS,
+    REDIRECTS,
+    Proxy,
+    check_headers,
+    has_field,
+    origin_of,
+    parse_url,
+    proxy_from_environment,
+    redirect_target,
+    tls_of,
 )
 from rejoinder.transport.http import CLOSED, HttpResponse, Request
 
@@ -62,11 +72,7 @@ _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a p
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
 _MAX_CAUSES: Final = 5
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_KEEPS_METHOD: Final = frozenset({307, 308})
-_FOR_STRANGERS: Final = frozenset({"accept", "accept-encoding", "content-type", "user-agent"})
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FOREIGN: Final = (aiohttp.ClientError, OSError, EOFError, HttpProcessingError, ValueError)
 """What aiohttp raises. `OSError` holds `TimeoutError` and `ssl.SSLError`."""
 
@@ -108,14 +114,14 @@ class AiohttpTransport:
                 f"{type(cast('object', session)).__name__}"
             )
         self._session = session
-        self._ssl = _tls(ssl)
-        self._proxy = None if proxy is None else _Proxy(proxy, "proxy")
+        self._ssl = tls_of(ssl)
+        self._proxy = None if proxy is None else Proxy(proxy, "proxy")
         self._trust_env = trust_env
         self._max_connections = max_connections
         self._keep_alive = keep_alive
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
         self._latest: _Pool | None = None
-        self._proxies: dict[str, _Proxy | None] = {}
+        self._proxies: dict[str, Proxy | None] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
         self._closed = False
 
@@ -129,12 +135,12 @@ class AiohttpTransport:
             WireError: the answer is not HTTP.
             ConfigurationError: the request cannot be sent (bad URL, bad header value).
         """
-        _check_headers(request.headers)
-        url = _parse_url(request.url)
+        check_headers(request.headers)
+        url = parse_url(request.url)
         headers: Mapping[str, str] = request.headers
-        if url.raw_user is not None and _has(headers, "authorization"):
+        if url.raw_user is not None and has_field(headers, "authorization"):
             raise ConfigurationError(
-                f"the URL of {_origin(url)} holds a user name, and the request an Authorization "
+                f"the URL of {origin_of(url)} holds a user name, and the request an Authorization "
                 "header; remove one of them (often: the user name in `base_url`)"
             )
         pool = self._pool()
@@ -143,36 +149,36 @@ class AiohttpTransport:
         redirects = 0
         while True:
             raw = await self._exchange(pool, request, url, headers)
-            location = raw.headers.get("Location") if raw.status in _REDIRECTS else None
+            location = raw.headers.get("Location") if raw.status in REDIRECTS else None
             if not location:
                 return _Response(raw, pool, url, request)
             _abandon(raw)
-            target = _redirect(request.method, raw.status, url, location)
+            target = redirect_target(request.method, raw.status, url, location)
             redirects += 1
             if redirects > _MAX_REDIRECTS:
                 raise APIStatusError(
-                    f"{request.method} {_origin(_parse_url(request.url))}: more than "
-                    f"{_MAX_REDIRECTS} redirects, the last one to {_origin(target)}",
+                    f"{request.method} {origin_of(parse_url(request.url))}: more than "
+                    f"{_MAX_REDIRECTS} redirects, the last one to {origin_of(target)}",
                     status_code=raw.status,
                     retryable=False,
                 )
             if target.origin() != url.origin():
                 if not pool.owned and _adds_fields(pool.session):
                     raise APIStatusError(
-                        f"{request.method} {_origin(url)} was redirected to {_origin(target)}, and "
+                        f"{request.method} {origin_of(url)} was redirected to {origin_of(target)}, and "
                         "the given aiohttp.ClientSession would send its own header fields or "
                         "`auth` there too; set `base_url` to the address the server names",
                         status_code=raw.status,
                         retryable=False,
                     )
-                headers = {k: v for k, v in headers.items() if k.lower() in _FOR_STRANGERS}
+                headers = {k: v for k, v in headers.items() if k.lower() in FOR_STRANGERS}
             url = target
 
     async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:
         """Open a connection to the origin of `url` and keep it: one request without a body and
         without credentials, whose answer does not matter. Errors are swallowed."""
         try:
-            origin = _parse_url(url).origin()
+            origin = parse_url(url).origin()
             pool = self._pool()
             if pool.guard is None:
                 await pool.watch(self)
@@ -252,14 +258,14 @@ class AiohttpTransport:
             self._timeouts[connect] = timeout
         return timeout
 
-    def _proxy_for(self, url: URL) -> _Proxy | None:
+    def _proxy_for(self, url: URL) -> Proxy | None:
         if self._proxy is not None or not self._trust_env:
             return self._proxy
         key = f"{url.scheme}://{url.raw_authority}"
         try:
             return self._proxies[key]
         except KeyError:
-            proxy = self._proxies[key] = _proxy_from_environment(url)
+            proxy = self._proxies[key] = proxy_from_environment(url)
             return proxy
 
     # -- pools -------------------------------------------------------------------------------
@@ -381,9 +387,10 @@ async def _guard(
     transport: weakref.ref[AiohttpTransport],
     loop: asyncio.AbstractEventLoop,
 ) -> AsyncGenerator[None, None]:
-    """Lets go of what was not read to its end, and closes the session, when this generator is closed. Event loops close their asynchronous
-    generators before they end (`asyncio.run` does it), and when one is garbage: so a transport that
-    nobody closed leaves neither sockets nor warnings. It must not refer to its pool."""
+    """Lets go of what was not read to its end, and closes the session, when this generator is
+    closed. Event loops close their asynchronous generators before they end (`asyncio.run` does it),
+    and when one is garbage: so a transport that nobody closed leaves neither sockets nor warnings.
+    It must not refer to its pool."""
     try:
         yield
     finally:
@@ -476,7 +483,7 @@ class _Response:
             _abandon(raw)
 
     def _broken(self, error: Exception) -> APIError:
-        place = _origin(self._url)
+        place = origin_of(self._url)
         names = [self.headers[name] for name in _REQUEST_IDS if name in self.headers]
         request_id = f" (request_id={names[0]})" if names else ""
         if isinstance(error, TimeoutError):
@@ -525,176 +532,32 @@ def _abandon(raw: aiohttp.ClientResponse) -> None:
         raw.close()
 
 
-# -- addresses, header fields, proxies -----------------------------------------------------------
-
-
-@lru_cache(maxsize=256)
-def _parse_url(text: str) -> URL:
-    shown = shown_url(text)[:200]
-    if not text.isprintable() or " " in text:
-        raise ConfigurationError("a URL holds white space or control characters; check `base_url`")
-    try:
-        # As it is: what was signed or escaped by the caller must not be escaped again.
-        url = URL(text, encoded=text.isascii())
-        host, _ = url.raw_host, url.port
-    except ValueError as error:
-        raise ConfigurationError(f"not a URL: {shown!r}") from error
-    if url.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(
-            f"expected a URL that starts with https:// or http:// and names a host, "
-            f"got {shown!r}; check `base_url`"
-        )
-    return url
-
-
-def _origin(url: URL) -> str:
-    """Scheme, host and port, for messages: no user, no path, no query."""
-    try:
-        return str(url.origin())
-    except ValueError:
-        return url.scheme or "an unknown address"
-
-
-def _has(headers: Mapping[str, str], name: str) -> bool:
-    return any(key.lower() == name for key in headers)
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    for name, value in headers.items():
-        if isinstance(value, str) and value.isascii() and value.isprintable():
-            if _TOKEN.fullmatch(name):
-                continue
-            raise ConfigurationError(f"not a name for an HTTP header: {name!r}")
-        _refuse_value(name, value)
-
-
-def _refuse_value(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ConfigurationError(f"header {name!r}: expected str, got {type(value).__name__}")
-    if value.replace("\t", " ").isprintable() and value.isascii():
-        return
-    what = "a line break" if "\n" in value or "\r" in value else "a control character"
-    if not value.isascii():
-        what = "a character outside of ASCII"
-    raise ConfigurationError(
-        f"header {name!r} cannot be sent: its value of {len(value)} characters holds {what}; "
-        "look for stray characters where the value comes from (an API key, often)"
-    )
-
-
 def _adds_fields(session: aiohttp.ClientSession) -> bool:
     """Whether `session` puts into every request what a stranger should not see."""
     if getattr(session, "auth", None) is not None:
         return True
-    return any(name.lower() not in _FOR_STRANGERS for name in session.headers)
-
-
-def _redirect(method: str, status: int, url: URL, location: str) -> URL:
-    try:
-        target = url.join(URL(location, encoded=location.isascii()))
-        usable = target.scheme in ("http", "https") and bool(target.raw_host)
-    except ValueError:
-        target, usable = url, False
-    if not usable or target.raw_user is not None:
-        reason = "to an address that cannot be used"
-    elif status not in _KEEPS_METHOD and method not in ("GET", "HEAD"):
-        reason = (
-            f"to {_origin(target)}, which would turn it into a GET; only 307 and 308 are followed. "
-            "Set `base_url` to the address the server names"
-        )
-    elif url.scheme == "https" and target.scheme == "http":
-        reason = f"from https to {_origin(target)}, which is not encrypted"
-    else:
-        return target
-    raise APIStatusError(
-        f"{method} {_origin(url)} was redirected {reason}", status_code=status, retryable=False
-    )
-
-
-class _Proxy:
-    """A proxy, its credentials taken out of its URL (which aiohttp shows in its errors)."""
-
-    __slots__ = ("headers", "url")
-
-    def __init__(self, text: str, source: str) -> None:
-        if not isinstance(cast("object", text), str):
-            raise ConfigurationError(
-                f"{source}: expected the URL of a proxy, got {type(cast('object', text)).__name__}"
-            )
-        if "://" not in text:
-            text = f"http://{text}"
-        try:
-            url = URL(text)
-            known = url.scheme in ("http", "https") and bool(url.raw_host)
-        except ValueError:
-            url, known = URL(), False
-        if not known:
-            raise ConfigurationError(
-                f"the proxy in {source} cannot be used: expected http://host:port, got a URL with "
-                f"scheme {url.scheme!r}; give AiohttpTransport a `proxy` of its own, or "
-                "`trust_env=False`"
-            )
-        self.headers: dict[str, str] = {}
-        if url.user is not None:
-            pair = f"{url.user}:{url.password or ''}".encode()
-            token = base64.b64encode(pair).decode()
-            self.headers = {"Proxy-Authorization": f"Basic {token}"}
-        self.url = url.with_user(None)
-
-
-def _proxy_from_environment(url: URL) -> _Proxy | None:
-    # `getproxies` would also ask the system's settings, slowly; the environment is the contract.
-    proxies = urllib.request.getproxies_environment()
-    text = proxies.get(url.scheme)
-    source = f"{url.scheme}_proxy"
-    if text is None:
-        text, source = proxies.get("all"), "all_proxy"
-    if not text:
-        return None
-    address = f"{url.host}:{url.port}"
-    # In the standard library since 2.6, but not in its type stubs.
-    if urllib.request.proxy_bypass_environment(  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
-        address, proxies
-    ):
-        return None
-    return _Proxy(text, f"the environment variable {source.upper()}")
-
-
-def _tls(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext | bool:
-    if isinstance(option, str):
-        try:
-            return ssl_module.create_default_context(cafile=option)
-        except OSError as error:
-            raise ConfigurationError(
-                f"ssl={option!r}: expected a file with PEM certificates: {error}"
-            ) from error
-    if not isinstance(cast("object", option), (bool, ssl_module.SSLContext)):
-        raise ConfigurationError(
-            "ssl: expected True, False, an ssl.SSLContext or the path of a PEM file, got "
-            f"{type(cast('object', option)).__name__}"
-        )
-    return option
+    return any(name.lower() not in FOR_STRANGERS for name in session.headers)
 
 
 # -- errors --------------------------------------------------------------------------------------
 
 
 def _translate(
-    error: Exception, request: Request, url: URL, pool: _Pool, proxy: _Proxy | None
+    error: Exception, request: Request, url: URL, pool: _Pool, proxy: Proxy | None
 ) -> APIError | ConfigurationError:
-    place = f"{request.method} {_origin(url)}"
+    place = f"{request.method} {origin_of(url)}"
     if isinstance(error, TimeoutError):
         limit = request.connect_timeout
         within = "" if limit is None else f" within {limit:g} s"
         return APITimeoutError(f"{place}: no connection{within}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        via = "the proxy" if proxy is None else f"the proxy {_origin(proxy.url)}"
+        via = "the proxy" if proxy is None else f"the proxy {origin_of(proxy.url)}"
         return APIConnectionError(
             f"{place}: {via} answered {error.status} instead of opening a tunnel",
             retryable=error.status >= 500,
         )
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        via = "the proxy" if proxy is None else f"the proxy {_origin(proxy.url)}"
+        via = "the proxy" if proxy is None else f"the proxy {origin_of(proxy.url)}"
         return APIConnectionError(f"{place}: cannot connect to {via}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl_module.CertificateError):
         return APIConnectionError(

@@ -660,7 +660,8 @@ class LLM(llm.LLM[Any]):
         base_url: str = "https://text.octoai.run/v1",
         **options: Unpack[MoreOptions],
     ) -> LLM:
-        """OctoAI, whose service has ended. The key is `api_key` or ``OCTOAI_TOKEN``; `options` are those of `LLM`.
+        """OctoAI, whose service has ended. The key is `api_key` or ``OCTOAI_TOKEN``; `options` are
+        those of `LLM`.
 
         Raises:
             ConfigurationError: no key.
@@ -750,7 +751,8 @@ class LLM(llm.LLM[Any]):
         base_url: str = "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
         **options: Unpack[MoreOptions],
     ) -> LLM:
-        """OVHcloud AI Endpoints. The key is `api_key` or ``OVHCLOUD_API_KEY``; `options` are those of `LLM`.
+        """OVHcloud AI Endpoints. The key is `api_key` or ``OVHCLOUD_API_KEY``; `options` are those
+        of `LLM`.
 
         Raises:
             ConfigurationError: no key.
