@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,16 +91,23 @@ def test_a_function_can_be_registered() -> None:
 def test_a_name_can_be_registered_and_is_imported_when_used() -> None:
     register_format("json", "json:no_such_function")
     assert "json" in format_names()
-    with pytest.raises(AttributeError):
+    with pytest.raises(ImportError, match=r"format 'json': 'json:no_such_function' cannot be"):
         to_provider_format("json", HELLO)
+    register_format("gone", "no_such_module:function")
+    with pytest.raises(ImportError, match=r"format 'gone': 'no_such_module:function' cannot be"):
+        to_provider_format("gone", HELLO)
     register_format("mine", f"{formats.__name__}:to_provider_format")
     assert formats._loaded.get("mine") is None
 
 
-def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As an installed package names them."""
     monkeypatch.setitem(sys.modules, "a_plugin", sys.modules[__name__])
-    points = EntryPoints([EntryPoint("shout", "a_plugin:shout", formats.ENTRY_POINT_GROUP)])
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.select(group=group))
+    installed = tmp_path / "a_plugin-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: a-plugin\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[rejoinder.formats]\nshout = a_plugin:shout\n")
+    monkeypatch.syspath_prepend(tmp_path)
     assert "shout" in format_names()
     assert to_provider_format("shout", HELLO) == (["HELLO"], True)
 
@@ -111,6 +118,14 @@ def test_a_target_must_name_module_and_function(target: str) -> None:
         register_format("bad", target)
     with pytest.raises(ValueError, match="expected a name"):
         register_format("", "m:f")
+
+
+def test_what_is_no_name_and_no_target() -> None:
+    with pytest.raises(TypeError, match="expected a name, got 5"):
+        register_format(5, "m:f")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="or a function, got 5"):
+        register_format("bad", 5)  # type: ignore[arg-type]
+    assert format_names() == BUILT_IN
 
 
 def test_a_provider_is_imported_when_it_is_named() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, TypeAlias
+from operator import attrgetter
+from typing import Any, TypeAlias, cast
 
 from rejoinder._core.items import ChatItem
 
@@ -44,11 +45,18 @@ def register_format(name: str, target: str | Format) -> None:
 
     Raises:
         ValueError: `name` is empty or a text target lacks its colon.
+        TypeError: `name` is no text, or `target` neither a text nor a function.
     """
+    if not isinstance(cast("object", name), str):
+        raise TypeError(f"register_format: expected a name, got {name!r}")
     if not name:
         raise ValueError("register_format: expected a name, got an empty text")
     if isinstance(target, str) and not all(target.partition(":")):
         raise ValueError(
+            f"register_format({name!r}): expected 'module:function' or a function, got {target!r}"
+        )
+    if not isinstance(target, str) and not callable(target):
+        raise TypeError(
             f"register_format({name!r}): expected 'module:function' or a function, got {target!r}"
         )
     _registered[name] = target
@@ -81,6 +89,7 @@ def to_provider_format(
 
     Raises:
         ValueError: no format has this name.
+        ImportError: that of a third party is not where it was said to be.
         TypeError: the format does not take one of `kwargs`, or an element of `items` is no item.
     """
     convert = _loaded.get(format)
@@ -106,7 +115,12 @@ def _load(name: str) -> Format:
     if not isinstance(target, str):
         return target
     module, _, function = target.partition(":")
-    return getattr(import_module(module), function)
+    try:
+        return attrgetter(function)(import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"provider format {name!r}: {target!r} cannot be imported: {error}"
+        ) from error
 
 
 def _entry_points() -> dict[str, str]:
