@@ -496,3 +496,21 @@ def test_any_events(items: list[dict[str, Any]]) -> None:
         many.calls == [] or len(many.calls),
         repr(many.error),
     )
+
+
+def test_many_small_pieces_count_for_what_they_take() -> None:
+    begin = event(
+        "content_block_start",
+        index=0,
+        content_block={"type": "tool_use", "id": "t", "name": "f", "input": {}},
+    )
+    piece = event(
+        "content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": "xyz"}
+    )
+    decoder = StreamDecoder()
+    decoder.feed(start() + begin)
+    fed = 0
+    while decoder.failure is None and fed < 100:
+        decoder.feed(piece * 5000)
+        fed += 1
+    assert isinstance(decoder.failure, WireError)

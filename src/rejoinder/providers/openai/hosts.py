@@ -1,6 +1,6 @@
 """Servers that speak OpenAI's dialect, as data: where they are and what is different there. Pure.
 
-The law of this file: one line a host. `LLM.with_<name>` reads it; so does the catalog.
+The law of this file: one line a host, read by `LLM.with_<name>`.
 """
 
 from __future__ import annotations
