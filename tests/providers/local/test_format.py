@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from rejoinder._core.items import FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.llm import ChatContext
-from rejoinder.providers.local.format import answered_calls, request_body, to_chat_ctx
+from rejoinder.providers.local.format import Mode, answered_calls, request_body, to_chat_ctx
 from rejoinder.providers.local.tools import Call
 
 TOOLS = [
@@ -76,6 +78,18 @@ def test_a_forced_call_keeps_the_prompt_and_adds_a_grammar() -> None:
     assert forced["tools"] == auto["tools"]
     schema = forced["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["name"] == {"const": "now"}
+
+
+@pytest.mark.parametrize("mode", ["auto", "forced"])
+def test_where_a_call_may_come_the_past_is_told_where_asked_to(mode: Mode) -> None:
+    ctx = history()
+    ctx.add_message(role="assistant", content="Five.")
+    ctx.add_message(role="user", content="And now?")
+    messages, _ = to_chat_ctx(ctx.items)
+    body = request_body(messages, None, TOOLS, None, {}, mode=mode, tell=True)
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    assert body["messages"][-1]["content"].endswith("Assistant: Five.\n\nNow: And now?")
+    assert request_body(messages, None, TOOLS, None, {}, mode=mode)["messages"] == messages
 
 
 def test_plain_without_tools_tells_calls_where_asked_to() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rejoinder.providers.local.tools import (
     ToolSpec,
     call_schema,
@@ -9,6 +11,7 @@ from rejoinder.providers.local.tools import (
     plain_schema,
     slim,
     tell_calls,
+    tell_past,
 )
 
 WEATHER = ToolSpec(
@@ -131,6 +134,29 @@ def test_calls_told_in_words() -> None:
         {"role": "user", "content": "U\nnow with a 1 gave: five. Answer my question."},
     ]
     assert HISTORY[1]["content"] == "U"
+
+
+def test_the_past_told_with_the_question() -> None:
+    later = [{"role": "assistant", "content": "Five."}, {"role": "user", "content": "And now?"}]
+    assert tell_past([*HISTORY, *later]) == [
+        {"role": "system", "content": "S"},
+        {
+            "role": "user",
+            "content": "Our conversation so far:\nUser: U\nnow with a 1 gave: five.\n"
+            "Assistant: Five.\n\nNow: And now?",
+        },
+    ]
+    assert later[1]["content"] == "And now?"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_without_a_past_there_is_nothing_to_tell(count: int) -> None:
+    assert tell_past(HISTORY[:count]) == HISTORY[:count]
+
+
+def test_a_past_that_ends_with_the_model_is_left_as_it_is() -> None:
+    said = [*HISTORY[:2], {"role": "assistant", "content": "A"}]
+    assert tell_past(said) == said
 
 
 def test_calls_told_beside_what_was_said_with_them() -> None:

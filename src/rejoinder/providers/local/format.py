@@ -21,6 +21,7 @@ from rejoinder.providers.local.tools import (
     plain_schema,
     specs_of,
     tell_calls,
+    tell_past,
 )
 
 __all__ = ["Mode", "answered_calls", "request_body", "to_chat_ctx"]
@@ -115,14 +116,15 @@ def request_body(
             ``"plain"``: no tools. ``"words"``: nor anything that could be taken for a call.
         forced: the only tool that may be called.
         response_schema: what the answer has to look like.
-        tell: where no call is wanted, earlier calls are told in plain words.
+        tell: earlier calls are told in plain words, and where a call may come, all that was said
+            before.
         knows_tools: the model's template has a place for tools.
         knows_system: it has one for system messages.
     """
     specs = specs_of(tools)
     offers = mode in ("auto", "forced")
-    if tell and not offers:
-        messages = tell_calls(messages)
+    if tell:
+        messages = tell_past(messages) if offers else tell_calls(messages)
     if not knows_tools:
         messages = fold_tools(messages, specs if offers else [])
     if not knows_system:

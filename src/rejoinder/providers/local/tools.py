@@ -22,6 +22,7 @@ __all__ = [
     "slim",
     "specs_of",
     "tell_calls",
+    "tell_past",
     "tools_text",
 ]
 
@@ -248,6 +249,20 @@ def tell_calls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if messages and messages[-1]["role"] == "tool":
         out[-1]["content"] += " Answer my question."
     return out
+
+
+def tell_past(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`messages` with all that was said before told in the user's last message, for a model that may
+    call tools now: one that is small calls none after it has answered in words a few times, because
+    it goes on as it seems to have begun."""
+    told = tell_calls(messages)
+    first = next((n for n, message in enumerate(told) if message["role"] != "system"), len(told))
+    past = told[first:-1]
+    if not past or told[-1]["role"] != "user":
+        return told
+    lines = [f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in past]
+    said = "\n".join(["Our conversation so far:", *lines])
+    return [*told[:first], {**told[-1], "content": f"{said}\n\nNow: {told[-1]['content']}"}]
 
 
 def _told_call(name: str, arguments: str) -> str:
