@@ -159,6 +159,17 @@ def test_a_call_that_cannot_be_taken_is_dropped_and_told(
     assert reader.misfit == misfit
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("comma", [",", ", ", "\n,\n"])
+def test_nothing_is_left_of_a_list_of_calls_that_cannot_be_taken(comma: str, size: int) -> None:
+    rivers = [f'{{"name": "river{n}", "arguments": {{"name": "Nile"}}}}' for n in range(3)]
+    out, reader = read(comma.join(rivers), [size])
+    assert out == []
+    assert reader.dropped
+    out, _ = read(f"{comma.join(rivers)}\nThe Nile, and others.", [size])
+    assert out == ["The Nile, and others."]
+
+
 def test_text_around_a_call() -> None:
     found, reader = read('Let me look.\n\n{"name": "now", "arguments": {}}\nIt is five.', [1])
     assert found == ["Let me look.", Call("now", "{}")]

@@ -69,6 +69,7 @@ class CallReader:
         self._fence = ""  # what opened was dropped with a call, and so will be what closes
         self._shown = ""  # the last of the text, to see what a bracket stands in
         self._blank = ""
+        self._listing = False  # a call was dropped; a comma now only parts it from the next one
         self._seen: set[Call] = set()
         self.dropped = False
         self.misfit: str | None = None
@@ -113,6 +114,7 @@ class CallReader:
                 continue
             self._say(text, out)
             self._blank = self._shown = ""
+            self._listing = self._listing or verdict.dropped
             self._held = self._held[verdict.length :]
             out += self._accepted(verdict)
         self._say(text, out)
@@ -145,6 +147,9 @@ class CallReader:
         if self.called:
             self._blank = ""
             return  # what follows a call is its result as the model imagines it
+        if self._listing:
+            joined = _COMMAS.sub("", joined)
+            self._listing = not joined.strip()
         kept = joined.rstrip()
         if not self.said:
             kept = kept.lstrip("\n")
@@ -351,6 +356,7 @@ class _Scan:
 _TAIL: Final = 32
 """Characters before a bracket that are looked at."""
 _START: Final = re.compile(r"[<`{\[]")
+_COMMAS: Final = re.compile(r"\A(?:\s*,)+")
 _FENCE: Final = re.compile(r"(`{3,})[^\n`]{0,32}\n\s{0,64}|(?<!`)`{1,2}(?=[{\[])")
 _FENCE_BEGUN: Final = re.compile(r"`{1,2}|`{3,}[^\n`]{0,32}(?:\n\s{0,64})?")
 _MARKS: Final = {
