@@ -21,6 +21,7 @@ from rejoinder.errors import (
 from rejoinder.providers._completions import StreamDecoder
 from rejoinder.providers._completions_errors import decode_error, error_from
 from rejoinder.testing.chunking import byte_by_byte
+from rejoinder.testing.leaks import measure_memory
 
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 CALLED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
@@ -697,6 +698,17 @@ def test_whatever_never_ends_is_an_error(delta: Callable[[int], Any]) -> None:
         if decoder.failure is None:
             decoder.feed(body(said(delta(n)), done=False))
     assert isinstance(decoder.failure, WireError)
+
+
+@pytest.mark.parametrize("head", [b"data: ", b""], ids=["event", "whole answer"])
+def test_json_that_grows_when_it_is_read_is_an_error(head: bytes) -> None:
+    data = head + b'{"choices":[' + b"{}," * 1_000_000 + b"{}]}\n\n"
+    with measure_memory() as memory:
+        heard = StreamDecoder()
+        heard.feed(data)
+        with pytest.raises(WireError, match="values"):
+            heard.close()
+    assert memory.peak < 32 << 20
 
 
 # -- errors of their own --------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from rejoinder.providers._completions_errors import (
     message_of,
 )
 from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import PIECE, Reply, plain_text
+from rejoinder.providers._reply import LARGE, PIECE, Reply, crowded, plain_text
 from rejoinder.wire.sse import SSEDecoder
 from rejoinder.wire.tags import THINK_TAG_END, THINK_TAG_START, TagSplitter
 
@@ -262,6 +262,9 @@ class StreamDecoder:
         self, events: list[tuple[str | None, bytes]], chunks: list[ChatChunk], *, last: bool
     ) -> None:
         for name, data in events:
+            if len(data) > LARGE and (failure := crowded(data)) is not None:
+                self.failure = failure
+                return
             try:
                 chunk = _decode_chunk(data)
             except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -611,6 +614,9 @@ class StreamDecoder:
             return
         if self._opening.kind == "page":
             self.failure = self._opening.page()
+            return
+        self.failure = crowded(body)
+        if self.failure is not None:
             return
         try:
             values = _json_values(body)

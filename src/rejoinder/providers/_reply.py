@@ -19,7 +19,16 @@ from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, Func
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder.errors import APIError, EmptyResponseError, WireError
 
-__all__ = ["PIECE", "Reply", "asked_pause", "plain_text", "read_json_object", "unexpected_body"]
+__all__ = [
+    "LARGE",
+    "PIECE",
+    "Reply",
+    "asked_pause",
+    "crowded",
+    "plain_text",
+    "read_json_object",
+    "unexpected_body",
+]
 
 PIECE: Final = 48
 """Bytes that a piece of text takes beside its characters: decoders count it to what they keep."""
@@ -141,6 +150,19 @@ def plain_text(body: bytes, *, limit: int = _READ) -> str:
         text = html.unescape(_TAGS.sub(" ", text))
     text = " ".join(text.split())
     return text if len(text) <= _SHOWN and len(body) <= limit else text[:_SHOWN] + "..."
+
+
+LARGE: Final = 1 << 20
+"""Bytes of JSON beyond which it is looked at before it is read, see `crowded`."""
+_MAX_VALUES: Final = 1 << 18
+
+
+def crowded(data: bytes) -> WireError | None:
+    """The error of JSON that would take many times its size; ``None`` for any other. What is large
+    for good reason is a picture, sound or a long text: one value."""
+    if len(data) <= LARGE or data.count(b",") <= _MAX_VALUES:
+        return None
+    return WireError(f"{len(data)} bytes of JSON hold more than {_MAX_VALUES} values")
 
 
 def read_json_object(body: bytes) -> Mapping[str, Any] | None:

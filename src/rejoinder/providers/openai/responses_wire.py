@@ -34,7 +34,7 @@ from rejoinder.providers._completions_errors import (
     message_of,
 )
 from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import PIECE, Reply, plain_text
+from rejoinder.providers._reply import LARGE, PIECE, Reply, crowded, plain_text
 from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["StreamDecoder", "decode_error"]
@@ -200,6 +200,9 @@ class StreamDecoder:
         self, events: list[tuple[str | None, bytes]], chunks: list[ChatChunk], *, last: bool
     ) -> None:
         for name, data in events:
+            if len(data) > LARGE and (failure := crowded(data)) is not None:
+                self.failure = failure
+                return
             try:
                 event = _decode_event(data)
             except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -533,6 +536,9 @@ class StreamDecoder:
             self.failure = self._opening.page()
             return
         body = self._opening.body
+        self.failure = crowded(body)
+        if self.failure is not None:
+            return
         try:
             value = jsontext.decode(body)
         except ValueError:
