@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -279,6 +280,28 @@ async def test_the_request_of_a_long_conversation_is_a_snapshot(row: Row) -> Non
     for said in ("question", "city", "output", "answer"):
         assert all(f"{said} {turn}" in body for turn in range(150))
     assert "the last question" in body
+
+
+@every_row
+async def test_a_long_conversation_does_not_wait_for_tools_that_block(row: Row) -> None:
+    """The loop's own pool is small: six threads on two cores."""
+    context = ChatContext.empty()
+    for turn in range(150):
+        context.add_message(role="user", content=f"question {turn}")
+        context.add_message(role="assistant", content=f"answer {turn}")
+    context.add_message(role="user", content="and now?")
+    free = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    blocked = loop.run_in_executor(None, free.wait, 30.0)
+    try:
+        async with FaultServer() as server, row.make(server.url) as llm:
+            reply = await llm.chat(chat_ctx=context, conn_options=QUICK).collect()
+            assert reply.text
+            assert not blocked.done()
+    finally:
+        free.set()
+        await blocked
 
 
 @every_row

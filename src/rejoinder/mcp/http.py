@@ -19,8 +19,8 @@ import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from rejoinder._aio import in_thread
 from rejoinder.mcp.notes import Notes, current_notes
-from rejoinder.mcp.threads import in_thread
 
 __all__ = ["sse_streams", "streamable_http_streams"]
 

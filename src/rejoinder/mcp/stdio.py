@@ -24,9 +24,9 @@ import mcp_types as types
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
+from rejoinder._aio import in_thread
 from rejoinder.mcp.lines import LineCutter, LongLine
 from rejoinder.mcp.notes import Notes, current_notes
-from rejoinder.mcp.threads import in_thread
 from rejoinder.mcp.watcher import ProcessGroup
 
 __all__ = ["stdio_streams"]

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from rejoinder._aio import in_thread
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
 from rejoinder.mcp.notes import Notes, current_notes
-from rejoinder.mcp.threads import in_thread
 
 if TYPE_CHECKING:
     from rejoinder.mcp.results import ServerInfo

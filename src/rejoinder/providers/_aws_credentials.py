@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from rejoinder import _stamps
+from rejoinder._aio import in_thread
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.providers._aws_errors import STALE_CREDENTIALS
 from rejoinder.providers._sigv4 import Credentials, sign
@@ -197,7 +198,7 @@ class AWSCredentials:
             wall_now=_stamps.wall_now(),
         )
         # Pictures make bodies of megabytes, and those take milliseconds to hash.
-        return await asyncio.to_thread(make) if len(body) > _LARGE else make()
+        return await in_thread(make, name="rejoinder-sign") if len(body) > _LARGE else make()
 
     async def region(self) -> str | None:
         """The region that the session, or the user's AWS configuration, names."""

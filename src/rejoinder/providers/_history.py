@@ -10,12 +10,14 @@ send the same bytes.
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from typing import Any, NamedTuple, cast
 
+from rejoinder._aio import in_thread
 from rejoinder._core.images import needs_preparing
 from rejoinder._core.items import (
     AudioContent,
@@ -92,7 +94,8 @@ class Body:
             ValueError: what `make` raises.
         """
         if self._bytes is None:
-            self._bytes = await asyncio.to_thread(self._made)
+            made = partial(copy_context().run, self._made)
+            self._bytes = await in_thread(made, name="rejoinder-body")
             self._snapshot = []
         return self._bytes
 
