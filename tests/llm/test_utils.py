@@ -8,6 +8,8 @@ import enum
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from datetime import date
 from typing import Any, NotRequired, Optional, Required
 
@@ -501,3 +503,25 @@ async def test_the_span_of_a_tool_that_is_cancelled_ends(spans: InMemorySpanExpo
     task.cancel()
     await asyncio.wait((task,))
     assert len(spans.get_finished_spans()) == 1
+
+
+async def test_tools_in_threads_need_no_place_in_the_pool_of_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    hang = threading.Event()
+    asking = ContextVar[str]("asking")
+
+    @function_tool(threaded=True)
+    def who() -> str:
+        return asking.get()
+
+    waiting = loop.run_in_executor(None, hang.wait)
+    try:
+        asking.set("the caller")
+        call = FunctionToolCall(name="who", arguments="{}", call_id="c1")
+        async with asyncio.timeout(10):
+            result = await execute_function_call(call, ToolContext([who]))
+    finally:
+        hang.set()
+        await waiting
+    assert result.raw_output == "the caller"

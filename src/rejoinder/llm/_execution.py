@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from rejoinder._aio import cancel_and_wait
+from rejoinder._aio import cancel_and_wait, in_thread
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
@@ -146,7 +147,11 @@ async def _call(
     tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, threaded: bool
 ) -> Any:
     if threaded:
-        value, error = await asyncio.to_thread(_outcome, tool, args, kwargs)
+        # Not in the loop's pool: a few tools that hang would fill it, and host names are looked up there.
+        context = contextvars.copy_context()
+        value, error = await in_thread(
+            lambda: context.run(_outcome, tool, args, kwargs), name="rejoinder-tool"
+        )
         if error is not None:
             raise error
     else:
