@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -159,7 +159,7 @@ async def cancel_and_wait(*futures: asyncio.Future[Any], timeout: float | None =
 async def in_thread(
     work: Callable[[], T], *, name: str, abandon: Callable[[T], object] | None = None
 ) -> T:
-    """The result of `work()`, which runs in a new daemon thread.
+    """The result of `work()`, which runs in a new daemon thread, in the context of the caller.
 
     Not in the loop's shared pool: what has to happen now must not wait behind somebody's slow work,
     and a pool that is shut down must not keep anything alive.
@@ -168,38 +168,39 @@ async def in_thread(
     a thread as well.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+    # Errors travel as values: a future takes no StopIteration, which would be waited for for ever.
+    future: asyncio.Future[tuple[T, None] | tuple[None, BaseException]] = loop.create_future()
 
-    def give_up(result: T) -> None:
-        if abandon is not None:
-            threading.Thread(target=abandon, args=(result,), name=name, daemon=True).start()
+    def give_up(outcome: tuple[T, None] | tuple[None, BaseException]) -> None:
+        if abandon is not None and outcome[1] is None:
+            args = (outcome[0],)
+            threading.Thread(target=abandon, args=args, name=name, daemon=True).start()
 
-    def succeed(result: T) -> None:
+    def tell(outcome: tuple[T, None] | tuple[None, BaseException]) -> None:
         if future.done():
-            give_up(result)
+            give_up(outcome)
         else:
-            future.set_result(result)
-
-    def fail(error: BaseException) -> None:
-        if not future.done():
-            future.set_exception(error)
+            future.set_result(outcome)
 
     def run() -> None:
+        outcome: tuple[T, None] | tuple[None, BaseException]
         try:
-            result = work()
+            outcome = context.run(work), None
         except BaseException as error:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(fail, error)
-            return
+            outcome = None, error
         try:
-            loop.call_soon_threadsafe(succeed, result)
-        except RuntimeError:
-            give_up(result)
+            loop.call_soon_threadsafe(tell, outcome)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            give_up(outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()
     try:
-        return await future
+        outcome = await future
     except asyncio.CancelledError:
-        if future.done() and not future.cancelled() and future.exception() is None:
+        if future.done() and not future.cancelled():
             give_up(future.result())
         raise
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from rejoinder._aio import cancel_and_wait, in_thread
@@ -148,27 +148,12 @@ async def _call(
 ) -> Any:
     if threaded:
         # Not in the loop's pool: a few tools that hang would fill it, and host names are looked up there.
-        context = contextvars.copy_context()
-        value, error = await in_thread(
-            lambda: context.run(_outcome, tool, args, kwargs), name="rejoinder-tool"
-        )
-        if error is not None:
-            raise error
+        value = await in_thread(partial(tool, *args, **kwargs), name="rejoinder-tool")
     else:
         value = tool(*args, **kwargs)
     if inspect.isawaitable(value):
         return await value
     return value
-
-
-def _outcome(
-    tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, BaseException | None]:
-    # A future takes no StopIteration: raised in a thread, it would be waited for for ever.
-    try:
-        return tool(*args, **kwargs), None
-    except BaseException as error:
-        return None, error
 
 
 class _TimeUpError(TimeoutError):

@@ -13,8 +13,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 from rejoinder._aio import in_thread
@@ -94,8 +92,7 @@ class Body:
             ValueError: what `make` raises.
         """
         if self._bytes is None:
-            made = partial(copy_context().run, self._made)
-            self._bytes = await in_thread(made, name="rejoinder-body")
+            self._bytes = await in_thread(self._made, name="rejoinder-body")
             self._snapshot = []
         return self._bytes
 

