@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from consumer import read
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, LLMError, LLMStream
 from rejoinder.llm import llm as module
@@ -57,18 +58,6 @@ def running(attempt: Callable[[LLMStream], Awaitable[None]]) -> Callable[..., LL
             await attempt(self)
 
     return Stream
-
-
-async def read(stream: LLMStream) -> tuple[str, BaseException | None]:
-    got = ""
-    try:
-        async with stream:
-            async for chunk in stream:
-                if chunk.delta is not None and chunk.delta.content:
-                    got += chunk.delta.content
-    except Exception as error:
-        return got, error
-    return got, None
 
 
 class Says(LLMStream):

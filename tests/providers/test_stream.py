@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from consumer import read
 from rejoinder.errors import APIConnectionError, APIStatusError, APITimeoutError
 from rejoinder.llm import ChatContext, ChoiceDelta
 from rejoinder.metrics import LLMMetrics
 from rejoinder.providers import anthropic, google, openai
-from rejoinder.testing.leaks import Holdings, measure_memory
+from rejoinder.testing.leaks import Holdings, measure_memory, settled
 from rejoinder.types import APIConnectOptions
 
 KEY = "canary-0b1d"
@@ -101,28 +102,6 @@ def conversation() -> ChatContext:
     context = ChatContext.empty()
     context.add_message(role="user", content="x" * 400)
     return context
-
-
-async def read(stream: Any) -> tuple[str, BaseException | None]:
-    got = ""
-    try:
-        async with stream:
-            async for chunk in stream:
-                if chunk.delta is not None and chunk.delta.content:
-                    got += chunk.delta.content
-    except Exception as error:
-        return got, error
-    return got, None
-
-
-async def settled(before: Holdings) -> None:
-    left: list[str] = []
-    for _ in range(100):
-        left = Holdings.now().since(before)
-        if not left:
-            return
-        await asyncio.sleep(0.005)
-    assert not left, "\n".join(left)
 
 
 # -- leaving, wherever it stands -----------------------------------------------------------------

@@ -6,9 +6,11 @@ it is an estimate.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rejoinder._core.items import ChatItem, parts_of
 
-__all__ = ["estimate_tokens", "text_size", "tokens_of"]
+__all__ = ["estimate_history", "estimate_tokens", "text_size", "tokens_of"]
 
 # What one item costs beside its text: role, separators, ids.
 _OVERHEAD = 4
@@ -47,6 +49,11 @@ def estimate_tokens(item: ChatItem) -> int:
             return _OVERHEAD + _tokens_of_text(item.output)
         case "agent_handoff" | "agent_config_update":
             return 0  # never sent
+
+
+def estimate_history(items: Iterable[ChatItem]) -> int:
+    """The same for all of a conversation."""
+    return sum(map(estimate_tokens, items))
 
 
 def text_size(text: str) -> int:

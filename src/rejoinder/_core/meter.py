@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
-from rejoinder._core.estimates import estimate_tokens, text_size, tokens_of
+from rejoinder._core.estimates import estimate_history, text_size, tokens_of
 from rejoinder._core.items import ChatItem
 from rejoinder.metrics import LLMMetrics, Metadata
 
@@ -93,7 +93,7 @@ class Meter:
         usage = self.usage
         estimated = cut and (usage is None or self.size > self.counted)
         if usage is None:
-            read = sum(map(estimate_tokens, prompt)) if cut else 0
+            read = estimate_history(prompt) if cut else 0
             usage = CompletionUsage(completion_tokens=0, prompt_tokens=read, total_tokens=read)
         if estimated:
             said = max(usage.completion_tokens, tokens_of(self.size))

@@ -26,12 +26,14 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 def leave(code: int) -> NoReturn:
     """End the process with `code`, also when a thread does not end."""
+    from rejoinder.cli.outcome import Exit
+
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = code or 141
+        code = code or Exit.PIPE
         _let_go(sys.stdout)
     except (OSError, ValueError) as error:
         if code == 0:

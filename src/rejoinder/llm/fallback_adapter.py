@@ -39,7 +39,7 @@ from rejoinder._core.candidates import (
     probing,
 )
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
-from rejoinder._core.estimates import estimate_tokens
+from rejoinder._core.estimates import estimate_history
 from rejoinder._core.hedge import Gate, Hedge, Pace
 from rejoinder._core.overlap import Overlap, last_words, whitespace_tail
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
@@ -561,7 +561,7 @@ class _Child:
         if not self.adapter._listening:
             return
         self._measured = self._settled = True
-        tokens = sum(map(estimate_tokens, chat_ctx.items))
+        tokens = estimate_history(chat_ctx.items)
         names = self.llm.metrics_metadata
         self.adapter.emit(
             "metrics_collected",
@@ -912,7 +912,7 @@ class FallbackLLMStream(LLMStream):
         else:
             # Both asked, one is heard: this one's cost is the price of the hedge.
             child.decide("hedge")
-            self._extra_tokens += sum(map(estimate_tokens, self._history.items))
+            self._extra_tokens += estimate_history(self._history.items)
         if child.task is not None and child.task is not asyncio.current_task():
             child.task.cancel()
             if cancel.lost:
@@ -966,7 +966,7 @@ class FallbackLLMStream(LLMStream):
         said = "".join(self._said)
         self._winner = None
         if policy != "append":
-            self._extra_tokens += sum(map(estimate_tokens, self._history.items))
+            self._extra_tokens += estimate_history(self._history.items)
         if policy == "restart":
             self._extra_tokens += len(said) // 4
             self._said = []
@@ -1010,7 +1010,7 @@ class FallbackLLMStream(LLMStream):
         limit = self._adapter._budget.max_extra_tokens
         if limit is None:
             return True
-        return self._extra_tokens + sum(map(estimate_tokens, self._history.items)) <= limit
+        return self._extra_tokens + estimate_history(self._history.items) <= limit
 
     def _all_failed(self) -> APIError:
         failures = self._race.failures

@@ -15,10 +15,10 @@ from rejoinder._core.groups import refuse_strangers
 from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
 
+__all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
+
 _ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]|file[-_]|files/")
 """An address, or what a provider calls a file that it keeps."""
-
-__all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
 
 
 @dataclass(frozen=True, slots=True)

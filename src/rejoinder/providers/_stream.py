@@ -17,7 +17,7 @@ from rejoinder._core.retry import retry_after_seconds
 from rejoinder._secrets import hidden, secrets_of
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.llm.llm import LLM, LLMStream
-from rejoinder.transport.http import HttpResponse, HttpTransport, Request
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request, request_id
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
@@ -211,15 +211,6 @@ class WireStream(LLMStream):
             error.message = f"{said}; {remedy}"
             error.args = (error.message,)
         return error
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's name for this request, under any of the header fields in use."""
-    for name in ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"):
-        value = headers.get(name)
-        if value:
-            return value
-    return None
 
 
 def hide(error: APIError, secrets: Sequence[str]) -> None:

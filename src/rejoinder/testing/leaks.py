@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-__all__ = ["Holdings", "LeakError", "MemoryUse", "measure_memory", "no_leaks"]
+__all__ = ["Holdings", "LeakError", "MemoryUse", "measure_memory", "no_leaks", "settled"]
 
 _TURNS = 50
 _PAUSE = 0.01
@@ -114,6 +114,22 @@ def measure_memory() -> Generator[MemoryUse, None, None]:
             tracemalloc.stop()
 
 
+async def settled(before: Holdings) -> None:
+    """Fail if more is held than `before`. What is about to end gets half a second to do so.
+
+    Raises:
+        LeakError: names what was left.
+    """
+    left: list[str] = []
+    for turn in range(_TURNS):
+        left = Holdings.now().since(before)
+        if not left:
+            return
+        # Closing sockets takes a turn of the loop or two; only then is there reason to wait.
+        await asyncio.sleep(0 if turn < _TURNS // 2 else 2 * _PAUSE)
+    raise LeakError("left behind:\n" + "\n".join(left))
+
+
 @asynccontextmanager
 async def no_leaks(*, max_memory: int | None = None) -> AsyncGenerator[None, None]:
     """Fail if the block leaves tasks, sockets or files behind, or takes more than `max_memory`
@@ -130,11 +146,4 @@ async def no_leaks(*, max_memory: int | None = None) -> AsyncGenerator[None, Non
             yield
         if use.peak > max_memory:
             raise LeakError(f"memory grew by {use.peak} bytes; at most {max_memory} were allowed")
-    left: list[str] = []
-    for turn in range(_TURNS):
-        left = Holdings.now().since(before)
-        if not left:
-            return
-        # Closing sockets takes a turn of the loop or two; only then is there reason to wait.
-        await asyncio.sleep(0 if turn < _TURNS // 2 else 2 * _PAUSE)
-    raise LeakError("left behind:\n" + "\n".join(left))
+    await settled(before)

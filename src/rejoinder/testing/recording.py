@@ -24,7 +24,7 @@ from zlib import crc32
 
 from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name, secrets_of
 from rejoinder.errors import APIError
-from rejoinder.transport.http import HttpResponse, HttpTransport, Request
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
 
 __all__ = [
     "Exchange",
@@ -380,12 +380,7 @@ class _RecordedResponse:
         return data
 
     async def read_all(self, limit: int = 1 << 20) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while size < limit and (data := await self.read_some()):
-            parts.append(data)
-            size += len(data)
-        return b"".join(parts)[:limit]
+        return await read_up_to(limit, self.read_some)
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()

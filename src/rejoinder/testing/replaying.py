@@ -21,7 +21,7 @@ from typing import Self
 from rejoinder import errors
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges
-from rejoinder.transport.http import HttpResponse, Request
+from rejoinder.transport.http import HttpResponse, Request, read_up_to
 
 __all__ = ["ReplayMismatchError", "ReplayTransport", "replay"]
 
@@ -159,12 +159,7 @@ class _ReplayedResponse:
         return b""
 
     async def read_all(self, limit: int = 1 << 20) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while size < limit and (data := await self.read_some()):
-            parts.append(data)
-            size += len(data)
-        return b"".join(parts)[:limit]
+        return await read_up_to(limit, self.read_some)
 
     async def __aenter__(self) -> Self:
         return self

@@ -60,7 +60,7 @@ from rejoinder.transport._addresses import (
     redirect_target,
     tls_of,
 )
-from rejoinder.transport.http import CLOSED, HttpResponse, Request
+from rejoinder.transport.http import CLOSED, HttpResponse, Request, read_up_to, request_id
 
 __all__ = ["AiohttpTransport", "ClientSession"]
 
@@ -72,7 +72,6 @@ _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a p
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
 _MAX_CAUSES: Final = 5
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
 _FOREIGN: Final = (aiohttp.ClientError, OSError, EOFError, HttpProcessingError, ValueError)
 """What aiohttp raises. `OSError` holds `TimeoutError` and `ssl.SSLError`."""
 
@@ -456,15 +455,7 @@ class _Response:
         raise self._broken(error) from _clean(error, self._request)
 
     async def read_all(self, limit: int = 1 << 20) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while size < limit:
-            data = await self.read_some()
-            if not data:
-                break
-            parts.append(data)
-            size += len(data)
-        return b"".join(parts)[:limit]
+        return await read_up_to(limit, self.read_some)
 
     async def __aenter__(self) -> Self:
         return self
@@ -484,19 +475,19 @@ class _Response:
 
     def _broken(self, error: Exception) -> APIError:
         place = origin_of(self._url)
-        names = [self.headers[name] for name in _REQUEST_IDS if name in self.headers]
-        request_id = f" (request_id={names[0]})" if names else ""
+        name = request_id(self.headers)
+        told = "" if name is None else f" (request_id={name})"
         if isinstance(error, TimeoutError):
-            return APITimeoutError(f"{place}: the connection timed out{request_id}")
+            return APITimeoutError(f"{place}: the connection timed out{told}")
         if isinstance(error, aiohttp.ClientPayloadError):
             if "encod" in str(error).lower() and "Content-Encoding" in self._raw.headers:
                 return APIConnectionError(
-                    f"{place}: the body cannot be decompressed, or was cut short{request_id}"
+                    f"{place}: the body cannot be decompressed, or was cut short{told}"
                 )
             return APIConnectionError(
-                f"{place}: the connection closed before the body was complete{request_id}"
+                f"{place}: the connection closed before the body was complete{told}"
             )
-        return APIConnectionError(f"{place}: the connection broke within the body{request_id}")
+        return APIConnectionError(f"{place}: the connection broke within the body{told}")
 
 
 def _unread(content: aiohttp.StreamReader) -> bytes:

@@ -6,14 +6,14 @@ has these methods can take their place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from rejoinder._secrets import shown_url
 
-__all__ = ["HttpResponse", "HttpTransport", "Request"]
+__all__ = ["HttpResponse", "HttpTransport", "Request", "read_up_to", "request_id"]
 
 CLOSED: Final = (
     "closed: `aclose()` was called, or `async with` left, before this request; make a new LLM"
@@ -96,3 +96,23 @@ class HttpTransport(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def read_up_to(limit: int, read_some: Callable[[], Awaitable[bytes]]) -> bytes:
+    """What `read_some` of an `HttpResponse` gives until its end, at most `limit` bytes: its
+    `read_all`."""
+    parts: list[bytes] = []
+    size = 0
+    while size < limit and (data := await read_some()):
+        parts.append(data)
+        size += len(data)
+    return b"".join(parts)[:limit]
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's name for a request, under any of the header fields in use."""
+    for name in ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"):
+        value = headers.get(name)
+        if value:
+            return value
+    return None
