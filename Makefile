@@ -6,6 +6,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The locks name every package, so pip must not look for more: older versions of pip (23.2 comes with
+# Python 3.11.7) answer a requirement with an extra, such as `google-auth[requests]`, with the newest
+# release there is, for which the lock holds no hash. tests/real/test_locks.py proves it.
+INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
+
 .PHONY: help chat test check tests newest tests-newer lock clean
 
 help: ## this list
@@ -60,11 +65,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.chat: requirements/chat.lock pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q --require-hashes -r requirements/chat.lock
+	$(INSTALL) -r requirements/chat.lock
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q --require-hashes -r requirements/dev.lock
+	$(INSTALL) -r requirements/dev.lock
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
