@@ -58,7 +58,10 @@ def test_the_locks_install(pip: str, tmp_path: Path) -> None:
     )
     assert made.returncode == 0, made.stderr
     listed = subprocess.run(
-        [str(venv / "bin/pip"), "list", "--format=freeze"], capture_output=True, text=True, check=True
+        [str(venv / "bin/pip"), "list", "--format=freeze"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert f"pip=={pip}\n" in listed
     assert "9999.0" not in listed
