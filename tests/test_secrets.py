@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from rejoinder._secrets import hidden, is_secret_name, secrets_of, shown_url
+from rejoinder._secrets import is_secret_name, redact, redacted_url, secrets_of
 
 KEY = "sk-canary/4f1d8a7e9b2c"
 
@@ -46,18 +46,18 @@ def test_any_text_may_stand_for_a_url(url: str) -> None:
 
 def test_what_is_short_is_no_secret() -> None:
     assert secrets_of("https://host/?key=x", {"api-key": "any"}) == []
-    assert hidden("anybody", ["any"]) == "anybody"
+    assert redact("anybody", ["any"]) == "anybody"
 
 
 def test_every_form_is_hidden() -> None:
     text = f"{KEY}, sk-canary%2F4f1d8a7e9b2c; {KEY}{KEY}"
-    assert hidden(text, [KEY]) == "***, ***; ******"
+    assert redact(text, [KEY]) == "***, ***; ******"
 
 
 @pytest.mark.parametrize("size", range(6, len(KEY)))
 def test_half_a_key_at_the_end_of_a_quotation_is_hidden(size: int) -> None:
-    assert hidden(f"bad: {KEY[:size]}...", [KEY]) == "bad: ***..."
-    assert hidden(f"bad: {quote(KEY[:size], safe='')}...", [KEY]) == "bad: ***..."
+    assert redact(f"bad: {KEY[:size]}...", [KEY]) == "bad: ***..."
+    assert redact(f"bad: {quote(KEY[:size], safe='')}...", [KEY]) == "bad: ***..."
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_half_a_key_at_the_end_of_a_quotation_is_hidden(size: int) -> None:
     ],
 )
 def test_addresses_are_shown_without_what_is_secret(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redacted_url(url) == shown

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-__all__ = ["MIN_SECRET", "credentials", "hidden", "is_secret_name", "secrets_of", "shown_url"]
+__all__ = ["MIN_SECRET", "credentials", "redact", "is_secret_name", "secrets_of", "redacted_url"]
 
 MIN_SECRET: Final = 6
 """Characters; what is shorter occurs in texts by chance."""
@@ -72,7 +72,7 @@ def credentials(value: str) -> set[str]:
     return parts
 
 
-def hidden(text: str, secrets: Iterable[str]) -> str:
+def redact(text: str, secrets: Iterable[str]) -> str:
     """`text` without `secrets`, and without the beginning of one that ends where `text` was cut."""
     for secret in secrets:
         if len(secret) < MIN_SECRET:
@@ -85,7 +85,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """`url`, even if it is none, for a message: without user, password, query and fragment."""
     text = re.split(r"[?#]", url, maxsplit=1)[0]
     head, at, tail = text.rpartition("@")

@@ -411,9 +411,10 @@ async def test_a_server_that_talks_on_after_its_finish_reason_is_heard_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Some name a reason in every chunk: pauses between those must not end the reply."""
-    from rejoinder.providers import _stream, openai
+    from rejoinder.providers import openai
+    from rejoinder.providers.answering import stream
 
-    monkeypatch.setattr(_stream, "_GRACE", 0.1)
+    monkeypatch.setattr(stream, "_GRACE", 0.1)
     pause = 0.4  # longer than the usage of a whole answer is waited for
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -98,9 +98,9 @@ def to_provider_format(
     try:
         return convert(items, inject_dummy_user_message=inject_dummy_user_message, **kwargs)
     except (AttributeError, TypeError):
-        from rejoinder._core.groups import refuse_strangers
+        from rejoinder._core.groups import reject_non_items
 
-        refuse_strangers(items)
+        reject_non_items(items)
         raise
 
 

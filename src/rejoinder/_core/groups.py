@@ -33,7 +33,7 @@ __all__ = [
     "instructions_block",
     "parse_arguments",
     "refuse_item",
-    "refuse_strangers",
+    "reject_non_items",
 ]
 
 logger = logging.getLogger("rejoinder")
@@ -85,7 +85,7 @@ def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
     try:
         return _grouped(items)
     except (AttributeError, TypeError):
-        refuse_strangers(items)
+        reject_non_items(items)
         raise
 
 
@@ -175,7 +175,7 @@ def refuse_item(item: Never, kind: object, where: str = "") -> Never:
     )
 
 
-def refuse_strangers(items: Sequence[object]) -> None:
+def reject_non_items(items: Sequence[object]) -> None:
     """Raise the error for the first element that is no item, or that holds what an item may not
     hold: assignments to an item are not checked. Meant for when something has already failed."""
     for at, item in enumerate(items):

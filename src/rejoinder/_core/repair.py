@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
-from rejoinder._core.groups import group_key, instructions_block, refuse_item, refuse_strangers
+from rejoinder._core.groups import group_key, instructions_block, refuse_item, reject_non_items
 from rejoinder._core.items import (
     ChatContent,
     ChatItem,
@@ -133,7 +133,7 @@ def repair(
             case "doubtful":
                 return work.run(items), work.changes
     except (AttributeError, TypeError):
-        refuse_strangers(items)
+        reject_non_items(items)
         raise
 
 
@@ -243,7 +243,7 @@ class _Repair:
             elif turn.role in ("developer", "system"):
                 instructed = self.instructions(turn, instructed, units)
             else:
-                refuse_strangers(items)
+                reject_non_items(items)
         if self.rules.signatures:
             self.sign(units)
         if self.rules.reply_after_tools:

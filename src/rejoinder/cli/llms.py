@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder.cli.outcome import CommandError, Ended, Exit
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._shell import check_base_url
+from rejoinder.providers.asking.checks import check_base_url
 
 if TYPE_CHECKING:
     from rejoinder.llm.llm import LLM

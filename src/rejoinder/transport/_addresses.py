@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from yarl import URL
 
-from rejoinder._secrets import shown_url
+from rejoinder._secrets import redacted_url
 from rejoinder.errors import APIStatusError, ConfigurationError
 
 __all__ = [
@@ -46,7 +46,7 @@ def parse_url(text: str) -> URL:
     Raises:
         ConfigurationError: it is none.
     """
-    shown = shown_url(text)[:200]
+    shown = redacted_url(text)[:200]
     if not text.isprintable() or " " in text:
         raise ConfigurationError("a URL holds white space or control characters; check `base_url`")
     try:

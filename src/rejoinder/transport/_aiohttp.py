@@ -39,7 +39,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from rejoinder.__about__ import __version__
-from rejoinder._secrets import hidden, secrets_of
+from rejoinder._secrets import redact, secrets_of
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -615,7 +615,7 @@ def _is_by(error: BaseException | None, kind: type[BaseException]) -> bool:
 def _parse_problem(error: Exception) -> str:
     message = getattr(error, "message", "") or type(error).__name__
     text = " ".join(str(message).split())
-    return text if len(text) <= 200 else text[:200] + "..."  # by the dots `hidden` knows half a key
+    return text if len(text) <= 200 else text[:200] + "..."  # by the dots `redact` knows half a key
 
 
 def _discreet(
@@ -623,7 +623,7 @@ def _discreet(
 ) -> APIError | ConfigurationError:
     """`error`, without credentials that a server repeated in what was no answer."""
     if isinstance(error, APIError):
-        error.message = hidden(error.message, secrets_of(request.url, request.headers))
+        error.message = redact(error.message, secrets_of(request.url, request.headers))
         error.args = (error.message,)
     return error
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rejoinder._secrets import shown_url
+from rejoinder._secrets import redacted_url
 
 __all__ = ["HttpResponse", "HttpTransport", "Request", "read_up_to", "request_id"]
 
@@ -36,7 +36,7 @@ class Request:
     """Seconds for name look-up, TCP and TLS. ``None``: no limit of its own."""
 
     def __repr__(self) -> str:
-        return f"Request({self.method!r}, {shown_url(self.url)!r})"
+        return f"Request({self.method!r}, {redacted_url(self.url)!r})"
 
 
 class HttpResponse(Protocol):

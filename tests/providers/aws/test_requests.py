@@ -27,12 +27,12 @@ from providers.conversation import (
     conversation,
     sent,
 )
+from rejoinder.clouds.aws import AWSCredentials
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 from rejoinder.llm import AudioContent, ImageContent
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.media import AudioFrame
 from rejoinder.providers import aws
-from rejoinder.providers._aws_credentials import AWSCredentials
 from rejoinder.testing.faults import Answer, FaultServer
 from rejoinder.testing.history import assert_legal
 from rejoinder.types import NOT_GIVEN

@@ -13,12 +13,12 @@ from google.genai import types
 from google.oauth2.credentials import Credentials
 
 from providers.conversation import IMAGE, ONCE, PNG, RAW_SCHEMA, TOOLS, conversation, sent
+from rejoinder.clouds.google import GoogleCredentials
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 from rejoinder.llm import AudioContent, ImageContent
 from rejoinder.llm.chat_context import ChatContext, FunctionCall, FunctionCallOutput
 from rejoinder.media import AudioFrame
 from rejoinder.providers import anthropic, google
-from rejoinder.providers._google_auth import GoogleCredentials
 from rejoinder.testing.faults import Answer, FaultServer
 from rejoinder.testing.history import assert_legal
 

@@ -16,10 +16,10 @@ from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._attachments import Attachment
-from rejoinder.providers._requests import tool_choice_name
-from rejoinder.providers._turns import Block, Dialect, to_turns
 from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
+from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
+from rejoinder.providers.asking.attachments import Attachment
+from rejoinder.providers.asking.fields import tool_choice_name
 
 __all__ = ["AnthropicFormatData", "attachment_block", "request_body", "to_chat_ctx"]
 
@@ -123,7 +123,9 @@ def _with_thinking(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     return [*cast("list[Block]", thinking), *blocks] if isinstance(thinking, list) else blocks
 
 
-_DIALECT = Dialect(text=_text, image=_image, call=_call, result=_result, with_state=_with_thinking)
+_DIALECT = BlockFormat(
+    text=_text, image=_image, call=_call, result=_result, with_state=_with_thinking
+)
 
 _CACHE = {"type": "ephemeral"}
 _UNCACHEABLE = frozenset({"thinking", "redacted_thinking"})

@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._requests import add_query
-from rejoinder.providers._shell import (
-    check_base_url,
-    environment,
-    with_second_chance,
-    without_secrets,
-)
-from rejoinder.providers._stream import DecodeError
+from rejoinder.providers.answering.errors import DecodeError, with_second_chance, without_secrets
 from rejoinder.providers.anthropic.options import Platform
 from rejoinder.providers.anthropic.wire import decode_error
+from rejoinder.providers.asking.checks import check_base_url, environment
+from rejoinder.providers.asking.fields import add_query
 from rejoinder.transport.http import Request
 
 if TYPE_CHECKING:
-    from rejoinder.providers._aws_credentials import AWSCredentials
-    from rejoinder.providers._google_auth import GoogleCredentials
+    from rejoinder.clouds.aws import AWSCredentials
+    from rejoinder.clouds.google import GoogleCredentials
 
 __all__ = ["BedrockHost", "DirectHost", "Host", "VertexHost", "find_host"]
 
@@ -113,7 +108,7 @@ class BedrockHost(Host):
         base_url: str | None,
         session: Any,
     ) -> None:
-        from rejoinder.providers._aws_credentials import (
+        from rejoinder.clouds.aws import (
             check_region,
             credentials_from,
             dns_suffix,
@@ -158,7 +153,7 @@ class BedrockHost(Host):
         return Request("POST", url, headers, body, connect_timeout)
 
     def errors(self) -> DecodeError:
-        from rejoinder.providers._aws_credentials import is_stale
+        from rejoinder.clouds.aws import is_stale
 
         if self._bearer is not None:
             return decode_error
@@ -185,7 +180,7 @@ class VertexHost(Host):
         access_token: str | None,
         base_url: str | None,
     ) -> None:
-        from rejoinder.providers._google_auth import (
+        from rejoinder.clouds.google import (
             GoogleCredentials,
             check_location,
             vertex_host,
@@ -231,7 +226,7 @@ class VertexHost(Host):
         return Request("POST", add_query(url, query), {**own, **headers}, body, connect_timeout)
 
     def errors(self) -> DecodeError:
-        from rejoinder.providers._google_auth import is_stale
+        from rejoinder.clouds.google import is_stale
 
         return with_second_chance(decode_error, is_stale, self._credentials.renew)
 

@@ -9,24 +9,7 @@ from urllib.parse import urlsplit
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.providers._attachments import attach, detach
-from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._history import Body, items_of, may_be_empty
-from rejoinder.providers._requests import (
-    HttpExtras,
-    rendered,
-    response_schema,
-    tool_specs,
-    without_limits,
-)
-from rejoinder.providers._shell import (
-    check_numbers,
-    check_texts,
-    environment,
-    given,
-    make_transport,
-)
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.anthropic.format import (
     attachment_block,
     request_body,
@@ -41,6 +24,18 @@ from rejoinder.providers.anthropic.hosts import (
 )
 from rejoinder.providers.anthropic.options import Options, takes_prefill
 from rejoinder.providers.anthropic.wire import StreamDecoder
+from rejoinder.providers.asking.attachments import attach, detach
+from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.checks import check_numbers, check_strings, environment, or_none
+from rejoinder.providers.asking.fields import (
+    HttpExtras,
+    encode_body,
+    response_schema,
+    tool_specs,
+    without_limits,
+)
+from rejoinder.providers.asking.transports import make_transport
 from rejoinder.transport.http import Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -121,16 +116,16 @@ class LLM(base.LLM[Any]):
         _host: Host | None = None,
     ) -> None:
         super().__init__()
-        check_texts(model, api_key=given(api_key), auth_token=given(auth_token))
+        check_strings(model, api_key=or_none(api_key), auth_token=or_none(auth_token))
         check_numbers(temperature=temperature, max_tokens=max_tokens, top_k=top_k)
         self._model = model
-        self._max_tokens: int | None = given(max_tokens)
-        self._temperature: float | None = given(temperature)
-        self._top_k: int | None = given(top_k)
-        self._user: str | None = given(user)
-        self._caching: str | Mapping[str, Any] | None = given(caching)
-        self._parallel_tool_calls: bool | None = given(parallel_tool_calls)
-        self._tool_choice: Any = given(tool_choice)
+        self._max_tokens: int | None = or_none(max_tokens)
+        self._temperature: float | None = or_none(temperature)
+        self._top_k: int | None = or_none(top_k)
+        self._user: str | None = or_none(user)
+        self._caching: str | Mapping[str, Any] | None = or_none(caching)
+        self._parallel_tool_calls: bool | None = or_none(parallel_tool_calls)
+        self._tool_choice: Any = or_none(tool_choice)
         self._strict_tools = strict_tools
         self._transport = make_transport(http_session, transport)
         if _host is None:
@@ -139,7 +134,7 @@ class LLM(base.LLM[Any]):
                     api_key = str(client.api_key)
                 if not is_given(base_url) and getattr(client, "base_url", None):
                     base_url = str(client.base_url)
-            _host = find_host(given(api_key), given(auth_token), given(base_url))
+            _host = find_host(or_none(api_key), or_none(auth_token), or_none(base_url))
         self._host = _host
 
     @classmethod
@@ -170,12 +165,12 @@ class LLM(base.LLM[Any]):
             ConfigurationError: half of a pair of keys, or an unknown region.
         """
         host = BedrockHost(
-            given(api_key),
-            given(api_secret),
-            given(session_token),
-            given(bearer_token),
-            given(region),
-            given(base_url),
+            or_none(api_key),
+            or_none(api_secret),
+            or_none(session_token),
+            or_none(bearer_token),
+            or_none(region),
+            or_none(base_url),
             session,
         )
         return cls(model=model, _host=host, **options)
@@ -204,7 +199,11 @@ class LLM(base.LLM[Any]):
             options: as for `LLM`.
         """
         host = VertexHost(
-            given(project), given(location), credentials, given(access_token), given(base_url)
+            or_none(project),
+            or_none(location),
+            credentials,
+            or_none(access_token),
+            or_none(base_url),
         )
         return cls(model=model, _host=host, **options)
 
@@ -232,16 +231,16 @@ class LLM(base.LLM[Any]):
         Raises:
             ConfigurationError: no address or no key.
         """
-        address = given(base_url) or environment("ANTHROPIC_FOUNDRY_BASE_URL")
+        address = or_none(base_url) or environment("ANTHROPIC_FOUNDRY_BASE_URL")
         if address is None:
-            name = given(resource) or environment("ANTHROPIC_FOUNDRY_RESOURCE")
+            name = or_none(resource) or environment("ANTHROPIC_FOUNDRY_RESOURCE")
             if name is None:
                 raise ConfigurationError(
                     "Azure: pass resource or base_url, or set ANTHROPIC_FOUNDRY_RESOURCE"
                 )
             address = f"https://{name}.services.ai.azure.com/anthropic"
-        token = given(azure_ad_token)
-        key = None if token else given(api_key) or environment("ANTHROPIC_FOUNDRY_API_KEY")
+        token = or_none(azure_ad_token)
+        key = None if token else or_none(api_key) or environment("ANTHROPIC_FOUNDRY_API_KEY")
         if not key and not token:
             raise ConfigurationError(
                 "Azure: pass api_key or azure_ad_token, or set ANTHROPIC_FOUNDRY_API_KEY"
@@ -327,7 +326,7 @@ class LLM(base.LLM[Any]):
                 attach(messages, attachments, key="content")
                 return request_body(messages, data, specs, choice, options)
 
-            return rendered(body)
+            return encode_body(body)
 
         items = items_of(chat_ctx)
         refuse_unsupported("anthropic", items)

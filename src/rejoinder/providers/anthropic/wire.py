@@ -20,8 +20,10 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text, read_json_object
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.usage import usage_from_anthropic
+from rejoinder.clouds.aws_errors import frame_error, http_error
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -30,16 +32,9 @@ from rejoinder.errors import (
     WireError,
     create_api_error_from_http,
 )
-from rejoinder.providers._aws_errors import frame_error, http_error
-from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import (
-    PIECE,
-    Reply,
-    asked_pause,
-    plain_text,
-    read_json_object,
-    unexpected_body,
-)
+from rejoinder.providers.answering.chunks import TEXT_OVERHEAD, Reply
+from rejoinder.providers.answering.errors import retry_after, unexpected_body
+from rejoinder.providers.answering.first_bytes import Opening
 from rejoinder.wire.eventstream import EventStreamDecoder, Message
 from rejoinder.wire.sse import SSEDecoder
 
@@ -386,7 +381,7 @@ class StreamDecoder:
             self.skipped += 1
 
     def _keep(self, text: str, parts: list[str]) -> None:
-        self._kept += len(text) + PIECE
+        self._kept += len(text) + TEXT_OVERHEAD
         if self._kept > _MAX_KEPT:
             self.failure = WireError(
                 f"thinking and tool arguments of one reply take more than {_MAX_KEPT} bytes"
@@ -532,7 +527,7 @@ class StreamDecoder:
                 _refusal_text(self._stop_details), reason="refusal", body=self._stop_details
             )
         else:
-            self.failure = self._reply.emptiness(
+            self.failure = self._reply.empty_reply_error(
                 self._allow_empty,
                 f"stop_reason {reason!r}",
                 retryable=reason not in _CUT_SHORT,
@@ -574,7 +569,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
                 status=None if 200 <= status < 300 else status,
                 request_id=request_id,
             )
-    pause = asked_pause(headers)
+    pause = retry_after(headers)
     if pause is not None:
         error.retry_after = pause
     if headers.get("x-should-retry") == "false":

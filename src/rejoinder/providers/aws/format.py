@@ -17,9 +17,9 @@ from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._attachments import Attachment
-from rejoinder.providers._requests import tool_choice_name
-from rejoinder.providers._turns import Block, Dialect, to_turns
+from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
+from rejoinder.providers.asking.attachments import Attachment
+from rejoinder.providers.asking.fields import tool_choice_name
 from rejoinder.providers.aws.options import Options
 
 __all__ = ["BedrockFormatData", "attachment_block", "request_body", "to_chat_ctx"]
@@ -118,7 +118,9 @@ def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     return [*told, *blocks]
 
 
-_DIALECT = Dialect(text=_text, image=_image, call=_call, result=_result, with_state=_with_reasoning)
+_DIALECT = BlockFormat(
+    text=_text, image=_image, call=_call, result=_result, with_state=_with_reasoning
+)
 
 _CACHE_POINT = {"cachePoint": {"type": "default"}}
 

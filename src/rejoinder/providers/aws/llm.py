@@ -8,36 +8,35 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from rejoinder._core.repair import repair
-from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
-from rejoinder.providers._attachments import attach, detach
-from rejoinder.providers._aws_credentials import (
+from rejoinder.clouds.aws import (
     check_region,
     credentials_from,
     dns_suffix,
     is_stale,
 )
-from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._history import Body, items_of, may_be_empty
-from rejoinder.providers._requests import (
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.providers.answering.errors import with_second_chance, without_secrets
+from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.attachments import attach, detach
+from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.checks import (
+    check_base_url,
+    check_numbers,
+    check_strings,
+    environment,
+    or_none,
+)
+from rejoinder.providers.asking.fields import (
     HttpExtras,
     add_query,
-    rendered,
+    encode_body,
     response_schema,
     tool_specs,
     without_limits,
 )
-from rejoinder.providers._shell import (
-    check_base_url,
-    check_numbers,
-    check_texts,
-    environment,
-    given,
-    make_transport,
-    with_second_chance,
-    without_secrets,
-)
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
 from rejoinder.providers.aws.options import Options
 from rejoinder.providers.aws.wire import StreamDecoder, decode_error
@@ -121,33 +120,37 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
-        name = given(model) or environment("BEDROCK_INFERENCE_PROFILE_ARN")
+        name = or_none(model) or environment("BEDROCK_INFERENCE_PROFILE_ARN")
         if not name:
             raise ConfigurationError(
                 "Bedrock: no model. Pass model or set BEDROCK_INFERENCE_PROFILE_ARN"
             )
-        check_texts(
+        check_strings(
             name,
-            api_key=given(api_key),
-            api_secret=given(api_secret),
-            session_token=given(session_token),
-            bearer_token=given(bearer_token),
+            api_key=or_none(api_key),
+            api_secret=or_none(api_secret),
+            session_token=or_none(session_token),
+            bearer_token=or_none(bearer_token),
         )
         check_numbers(temperature=temperature, max_output_tokens=max_output_tokens, top_p=top_p)
         self._model: str = name
-        self._temperature: float | None = given(temperature)
-        self._max_output_tokens: int | None = given(max_output_tokens)
-        self._top_p: float | None = given(top_p)
-        self._tool_choice: Any = given(tool_choice)
-        self._additional: dict[str, Any] | None = given(additional_request_fields)
+        self._temperature: float | None = or_none(temperature)
+        self._max_output_tokens: int | None = or_none(max_output_tokens)
+        self._top_p: float | None = or_none(top_p)
+        self._tool_choice: Any = or_none(tool_choice)
+        self._additional: dict[str, Any] | None = or_none(additional_request_fields)
         self._cache_system = cache_system
         self._cache_tools = cache_tools
         self._transport = make_transport(http_session, transport)
         self._bearer, self._credentials = credentials_from(
-            given(api_key), given(api_secret), given(session_token), given(bearer_token), session
+            or_none(api_key),
+            or_none(api_secret),
+            or_none(session_token),
+            or_none(bearer_token),
+            session,
         )
 
-        address = given(base_url) or environment(
+        address = or_none(base_url) or environment(
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"
         )
         self._base_url: str | None = None if address is None else check_base_url(address)
@@ -228,7 +231,7 @@ class LLM(base.LLM[Any]):
                 attach(messages, attachments, key="content")
                 return request_body(messages, data, specs, choice, options)
 
-            return rendered(body)
+            return encode_body(body)
 
         body = Body(items, make)
 

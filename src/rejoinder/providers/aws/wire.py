@@ -19,19 +19,14 @@ from typing import Any, Final, cast
 import msgspec
 
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text, read_json_object
 from rejoinder._core.chunks import ChatChunk
 from rejoinder._core.usage import usage_from_bedrock
+from rejoinder.clouds.aws_errors import frame_error, http_error
 from rejoinder.errors import APIConnectionError, APIError, RefusalError, WireError
-from rejoinder.providers._aws_errors import frame_error, http_error
-from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import (
-    PIECE,
-    Reply,
-    asked_pause,
-    plain_text,
-    read_json_object,
-    unexpected_body,
-)
+from rejoinder.providers.answering.chunks import TEXT_OVERHEAD, Reply
+from rejoinder.providers.answering.errors import retry_after, unexpected_body
+from rejoinder.providers.answering.first_bytes import Opening
 from rejoinder.wire.eventstream import EventStreamDecoder, Message
 
 __all__ = ["StreamDecoder", "decode_error"]
@@ -338,7 +333,7 @@ class StreamDecoder:
             self.skipped += 1
 
     def _keep(self, text: str, parts: list[str]) -> None:
-        self._kept += len(text) + PIECE
+        self._kept += len(text) + TEXT_OVERHEAD
         if self._kept > _MAX_KEPT:
             self.failure = WireError(
                 f"reasoning and tool arguments of one reply take more than {_MAX_KEPT} bytes"
@@ -418,7 +413,7 @@ class StreamDecoder:
                 f"the model wrote a reply that cannot be read (stopReason {reason})"
             )
         else:
-            self.failure = self._reply.emptiness(
+            self.failure = self._reply.empty_reply_error(
                 self._allow_empty,
                 f"stopReason {reason}",
                 retryable=reason not in _CUT_SHORT,
@@ -440,7 +435,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
             error = unexpected_body(body, "an AWS event stream")
     else:
         error = http_error(status, headers, body)
-    pause = asked_pause(headers)
+    pause = retry_after(headers)
     if pause is not None:
         error.retry_after = pause
     return error

@@ -18,9 +18,9 @@ from typing import Any, cast
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._attachments import Attachment
-from rejoinder.providers._requests import tool_choice_name
-from rejoinder.providers._turns import Block, Dialect, to_turns
+from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
+from rejoinder.providers.asking.attachments import Attachment
+from rejoinder.providers.asking.fields import tool_choice_name
 from rejoinder.providers.google.options import Options, camel
 
 __all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx"]
@@ -129,7 +129,7 @@ def _with_state(parts: list[Block], extra: dict[str, Any]) -> list[Block]:
     return _with_signature(parts, _signature(extra))
 
 
-_DIALECT = Dialect(
+_DIALECT = BlockFormat(
     text=_text,
     image=_image,
     call=_call,
@@ -161,7 +161,7 @@ def request_body(
     Raises:
         ConfigurationError: the choice is none of these.
     """
-    body: dict[str, Any] = dict(options.beside)
+    body: dict[str, Any] = dict(options.extra_config)
     body["contents"] = [
         {"role": message["role"], "parts": [_wire_part(part) for part in message["parts"]]}
         for message in messages

@@ -8,34 +8,34 @@ from urllib.parse import quote
 
 from rejoinder._core.repair import repair
 from rejoinder._core.schema import gemini_schema
-from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
-from rejoinder.providers._attachments import attach, detach
-from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._google_auth import (
+from rejoinder.clouds.google import (
     GoogleCredentials,
     check_location,
     is_stale,
     vertex_host,
 )
-from rejoinder.providers._history import Body, items_of, may_be_empty
-from rejoinder.providers._requests import (
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm import llm as base
+from rejoinder.providers.answering.errors import with_second_chance
+from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.attachments import attach, detach
+from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.checks import (
+    check_base_url,
+    check_numbers,
+    check_strings,
+    environment,
+    or_none,
+)
+from rejoinder.providers.asking.fields import (
     HttpExtras,
     add_query,
-    rendered,
+    encode_body,
     response_schema,
     tool_specs,
 )
-from rejoinder.providers._shell import (
-    check_base_url,
-    check_numbers,
-    check_texts,
-    environment,
-    given,
-    make_transport,
-    with_second_chance,
-)
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.google.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.google.options import (
     GENERATION_FIELDS,
@@ -136,7 +136,7 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
-        check_texts(model, api_key=given(api_key))
+        check_strings(model, api_key=or_none(api_key))
         check_numbers(
             temperature=temperature,
             max_output_tokens=max_output_tokens,
@@ -147,58 +147,58 @@ class LLM(base.LLM[Any]):
             seed=seed,
         )
         self._model = model
-        self._tool_choice: Any = given(tool_choice)
-        self._built_in = built_in_tools(given(gemini_tools) or ())
+        self._tool_choice: Any = or_none(tool_choice)
+        self._built_in = built_in_tools(or_none(gemini_tools) or ())
         self._generation: dict[str, Any] = {
             name: value
             for name, value in {
-                "temperature": given(temperature),
-                "maxOutputTokens": given(max_output_tokens),
-                "topP": given(top_p),
-                "topK": given(top_k),
-                "presencePenalty": given(presence_penalty),
-                "frequencyPenalty": given(frequency_penalty),
-                "seed": given(seed),
-                "mediaResolution": plain(given(media_resolution)),
-                "thinkingConfig": _thinking(given(thinking_config)),
+                "temperature": or_none(temperature),
+                "maxOutputTokens": or_none(max_output_tokens),
+                "topP": or_none(top_p),
+                "topK": or_none(top_k),
+                "presencePenalty": or_none(presence_penalty),
+                "frequencyPenalty": or_none(frequency_penalty),
+                "seed": or_none(seed),
+                "mediaResolution": plain(or_none(media_resolution)),
+                "thinkingConfig": _thinking(or_none(thinking_config)),
             }.items()
             if value is not None
         }
-        self._beside: dict[str, Any] = {
+        self._extra_config: dict[str, Any] = {
             name: value
             for name, value in {
-                "safetySettings": plain(given(safety_settings)),
-                "serviceTier": plain(given(service_tier)),
-                "cachedContent": given(cached_content),
+                "safetySettings": plain(or_none(safety_settings)),
+                "serviceTier": plain(or_none(service_tier)),
+                "cachedContent": or_none(cached_content),
             }.items()
             if value is not None
         }
-        self._retrieval_config: Any = plain(given(retrieval_config))
+        self._retrieval_config: Any = plain(or_none(retrieval_config))
         self._signatures: dict[str, str] = {}
         self._transport = make_transport(http_session, transport)
 
-        http: dict[str, Any] = plain(given(http_options)) or {}
-        raw: Any = given(http_options)
+        http: dict[str, Any] = plain(or_none(http_options)) or {}
+        raw: Any = or_none(http_options)
         if isinstance(raw, Mapping):
             sent = cast("Mapping[str, Any]", raw).get("headers")
         else:
             sent = http.get("headers")
         self._headers = HttpExtras({"extra_headers": sent}).headers
-        address = given(base_url) or http.get("baseUrl")
+        address = or_none(base_url) or http.get("baseUrl")
         version = http.get("apiVersion")
-        vertex: bool | None = given(vertexai)
+        vertex: bool | None = or_none(vertexai)
         if vertex is None:
             vertex = (environment("GOOGLE_GENAI_USE_VERTEXAI") or "").lower() in ("1", "true")
         self._vertexai = vertex
-        key: str | None = given(api_key)
+        key: str | None = or_none(api_key)
         self._project: str | None = None
         self._credentials: GoogleCredentials | None = None
         if vertex:
-            self._project = given(project) or environment("GOOGLE_CLOUD_PROJECT")
+            self._project = or_none(project) or environment("GOOGLE_CLOUD_PROJECT")
             self._location = (
-                given(location) or environment("GOOGLE_CLOUD_LOCATION") or "us-central1"
+                or_none(location) or environment("GOOGLE_CLOUD_LOCATION") or "us-central1"
             )
-            if key and (given(project) is not None or credentials is not None):
+            if key and (or_none(project) is not None or credentials is not None):
                 key = None  # a project or credentials say that the account is meant
             if key is None:
                 self._credentials = GoogleCredentials(credentials)
@@ -257,7 +257,7 @@ class LLM(base.LLM[Any]):
         """
         extras = HttpExtras(extra_kwargs)
         generation: dict[str, Any] = {}
-        beside: dict[str, Any] = {}
+        extra_config: dict[str, Any] = {}
         for name, value in extras.body.items():
             member = camel(name)
             if member in GENERATION_FIELDS:
@@ -269,13 +269,13 @@ class LLM(base.LLM[Any]):
                     else plain(value)
                 )
             elif member not in ("httpOptions", "automaticFunctionCalling"):
-                beside[member] = value if member == "labels" else plain(value)
+                extra_config[member] = value if member == "labels" else plain(value)
         parsed = tool_specs(tools, "google")
         specs = [spec for spec in parsed if "name" in spec]
-        schema, json_schema = _response(given(response_format))
+        schema, json_schema = _response(or_none(response_format))
         options = Options(
             generation={**generation, **self._generation},
-            beside={**beside, **self._beside},
+            extra_config={**extra_config, **self._extra_config},
             built_in=[
                 *(built_in_tools(gemini_tools) if is_given(gemini_tools) else self._built_in),
                 *built_in_tools([spec for spec in parsed if "name" not in spec]),
@@ -299,7 +299,7 @@ class LLM(base.LLM[Any]):
                 attach(messages, attachments, key="parts")
                 return request_body(messages, data, specs, choice, options)
 
-            return rendered(body)
+            return encode_body(body)
 
         items = items_of(chat_ctx)
         refuse_unsupported("google", items)

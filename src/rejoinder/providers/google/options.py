@@ -57,7 +57,7 @@ class Options:
 
     generation: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Members of ``generationConfig``, in camel case."""
-    beside: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    extra_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Members of the body, in camel case."""
     built_in: Sequence[Mapping[str, Any]] = ()
     """Tools that run on Google's side, e.g. ``{"googleSearch": {}}``."""

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text, read_json_object
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.usage import usage_from_google
 from rejoinder.errors import (
@@ -27,13 +28,8 @@ from rejoinder.errors import (
     WireError,
     create_api_error_from_http,
 )
-from rejoinder.providers._reply import (
-    Reply,
-    asked_pause,
-    plain_text,
-    read_json_object,
-    unexpected_body,
-)
+from rejoinder.providers.answering.chunks import Reply
+from rejoinder.providers.answering.errors import retry_after, unexpected_body
 from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["StreamDecoder", "decode_error"]
@@ -520,7 +516,7 @@ class StreamDecoder:
         why = f"finishReason {self.finish_reason}"
         if self._finish_message:
             why += f": {self._finish_message}"
-        self.failure = self._reply.emptiness(
+        self.failure = self._reply.empty_reply_error(
             self._allow_empty and self.finish_reason == "STOP",
             why,
             retryable=self.finish_reason != "MAX_TOKENS",
@@ -648,7 +644,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
         error = create_api_error_from_http(
             shown, status=status, request_id=request_id, body=shown or None
         )
-    pause = asked_pause(headers)
+    pause = retry_after(headers)
     if pause is not None:
         error.retry_after = pause
     return error

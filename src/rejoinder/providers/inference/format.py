@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._attachments import Attachment
-from rejoinder.providers._completions_format import to_messages
-from rejoinder.providers._completions_request import request_body
+from rejoinder.providers.asking.attachments import Attachment
+from rejoinder.providers.completions.format import to_messages
+from rejoinder.providers.completions.request import request_body
 
 __all__ = ["attachment_part", "request_body", "to_messages"]
 

@@ -10,26 +10,21 @@ from rejoinder import _stamps
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.providers._attachments import attach_joined, detach
-from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._completions_request import named_choice
-from rejoinder.providers._history import Body, items_of, may_be_empty
-from rejoinder.providers._requests import (
+from rejoinder.providers.answering.errors import without_secrets
+from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.attachments import attach_joined, detach
+from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.checks import check_base_url, check_strings, environment
+from rejoinder.providers.asking.fields import (
     HttpExtras,
     add_query,
     checked_extras,
-    completions_response_format,
-    rendered,
+    encode_body,
     tool_specs,
 )
-from rejoinder.providers._shell import (
-    check_base_url,
-    check_texts,
-    environment,
-    make_transport,
-    without_secrets,
-)
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.inference.format import attachment_part, request_body, to_messages
 from rejoinder.providers.inference.token import mint
 from rejoinder.providers.inference.wire import StreamDecoder, decode_error
@@ -100,7 +95,7 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
-        check_texts(model, api_key=api_key, api_secret=api_secret)
+        check_strings(model, api_key=api_key, api_secret=api_secret)
         self._model = model
         self._provider = provider
         staging = ".staging.livekit.cloud" in (environment("LIVEKIT_URL") or "")
@@ -190,7 +185,7 @@ class LLM(base.LLM[Any]):
                 attach_joined(messages, attachments)
                 return request_body(messages, None, specs, choice, options)
 
-            return rendered(body)
+            return encode_body(body)
 
         items = items_of(chat_ctx)
         hears = _HEARS.search(self._model) is not None

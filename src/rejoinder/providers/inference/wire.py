@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rejoinder.providers._completions import StreamDecoder, decode_error
+from rejoinder.providers.completions.wire import StreamDecoder, decode_error
 
 __all__ = ["StreamDecoder", "decode_error"]

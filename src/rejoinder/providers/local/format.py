@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
 from rejoinder._core.repair import repair
-from rejoinder.providers._completions_format import to_messages
+from rejoinder.providers.completions.format import to_messages
 from rejoinder.providers.local.tools import (
     Call,
     call_schema,

@@ -15,8 +15,8 @@ from rejoinder._core.chunks import CompletionUsage
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.llm.tool_context import ToolContext
-from rejoinder.providers._requests import HttpExtras, response_schema, tool_choice_name
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.fields import HttpExtras, response_schema, tool_choice_name
 from rejoinder.providers.local import engine as engines
 from rejoinder.providers.local.fetch import fetch
 from rejoinder.providers.local.format import Mode, answered_calls, request_body, to_chat_ctx

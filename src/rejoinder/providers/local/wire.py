@@ -15,7 +15,7 @@ from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder.errors import APIError, APIStatusError, EmptyResponseError
-from rejoinder.providers import _completions
+from rejoinder.providers.completions import wire
 from rejoinder.providers.local.format import Mode
 from rejoinder.providers.local.reader import CallReader
 from rejoinder.providers.local.tools import Call, ToolSpec
@@ -87,7 +87,7 @@ class StreamDecoder:
         allow_empty: bool = False,
         spent: CompletionUsage | None = None,
     ) -> None:
-        self._base = _completions.StreamDecoder(allow_empty=allow_empty, state_key="local")
+        self._base = wire.StreamDecoder(allow_empty=allow_empty, state_key="local")
         self._mode = mode
         self._lookalikes = lookalikes
         self._allow_empty = allow_empty
@@ -262,7 +262,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
                 return ContextOverflowError(
                     int(told.get("n_prompt_tokens") or 0), int(told.get("n_ctx") or 0), body=told
                 )
-    error = _completions.decode_error(status, headers, body)
+    error = wire.decode_error(status, headers, body)
     if status != 503:
         error.retryable = False
     return error

@@ -12,9 +12,9 @@ from typing import Any
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers import _completions_request
-from rejoinder.providers._attachments import Attachment
-from rejoinder.providers._completions_format import (
+from rejoinder.providers.asking.attachments import Attachment
+from rejoinder.providers.completions import request
+from rejoinder.providers.completions.format import (
     image_url,
     read_image,
     split_content,
@@ -134,7 +134,7 @@ def request_body(
     limit = fields.pop("max_completion_tokens", None)
     if limit is not None:
         fields.setdefault("max_tokens", limit)
-    body = _completions_request.request_body(messages, data, tools, tool_choice, fields)
+    body = request.request_body(messages, data, tools, tool_choice, fields)
     if "stream_options" not in fields and "stream_options" not in (fields.get("extra_body") or {}):
         del body["stream_options"]
     return body

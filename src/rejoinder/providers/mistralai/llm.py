@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any, Final
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.providers._attachments import attach_joined, detach
-from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._completions_request import named_choice
-from rejoinder.providers._history import Body, items_of, may_be_empty
-from rejoinder.providers._requests import (
-    HttpExtras,
-    add_query,
-    completions_response_format,
-    rendered,
-    tool_specs,
-)
-from rejoinder.providers._shell import (
+from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.attachments import attach_joined, detach
+from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.checks import (
     check_base_url,
     check_numbers,
-    check_texts,
+    check_strings,
     environment,
-    given,
-    make_transport,
+    or_none,
 )
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.asking.fields import (
+    HttpExtras,
+    add_query,
+    encode_body,
+    tool_specs,
+)
+from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.mistralai.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -92,13 +91,13 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
-        check_texts(model, api_key=api_key)
+        check_strings(model, api_key=api_key)
         check_numbers(temperature=temperature, max_completion_tokens=max_completion_tokens)
         self._model = model
-        self._temperature: float | None = given(temperature)
-        self._max_completion_tokens: int | None = given(max_completion_tokens)
+        self._temperature: float | None = or_none(temperature)
+        self._max_completion_tokens: int | None = or_none(max_completion_tokens)
         found_key, found_url = _of_client(client)
-        address = given(base_url) or found_url
+        address = or_none(base_url) or found_url
         key = api_key or found_key or environment("MISTRAL_API_KEY")
         if not key and not address:
             raise ConfigurationError("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY")
@@ -147,7 +146,7 @@ class LLM(base.LLM[Any]):
             fields["parallel_tool_calls"] = parallel_tool_calls
         if (shape := completions_response_format(response_format)) is not None:
             fields["response_format"] = shape
-        choice = named_choice(given(tool_choice))
+        choice = named_choice(or_none(tool_choice))
         specs = tool_specs(tools, "mistralai")
 
         def make(items: Sequence[ChatItem]) -> bytes:
@@ -158,7 +157,7 @@ class LLM(base.LLM[Any]):
                 attach_joined(messages, attachments)
                 return request_body(messages, data, specs, choice, fields)
 
-            return rendered(body)
+            return encode_body(body)
 
         items = items_of(chat_ctx)
         hears = "voxtral" in self._model

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers._shell import check_base_url, environment
+from rejoinder.providers.asking.checks import check_base_url, environment
 from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.types import NotGivenOr, is_given
 
@@ -23,10 +23,10 @@ __all__ = [
     "access_of_azure",
     "access_of_client",
     "access_of_key",
-    "ask",
+    "resolve_secret",
     "checked_url",
-    "join",
-    "merged",
+    "build_url",
+    "merge_headers",
     "with_key",
 ]
 
@@ -125,7 +125,7 @@ def _organisation(organization: object, project: object) -> dict[str, str]:
     return headers
 
 
-async def ask(secret: Callable[[], str | Awaitable[str]]) -> str:
+async def resolve_secret(secret: Callable[[], str | Awaitable[str]]) -> str:
     """What `secret` gives.
 
     Raises:
@@ -151,7 +151,7 @@ def with_key(headers: Mapping[str, str], key: str | None, header: str) -> Mappin
     return {**headers, header: f"Bearer {key}" if header == "Authorization" else key}
 
 
-def merged(*many: Mapping[str, str]) -> dict[str, str]:
+def merge_headers(*many: Mapping[str, str]) -> dict[str, str]:
     """Header fields laid over each other; their names know no case."""
     found: dict[str, tuple[str, str]] = {}
     for headers in many:
@@ -169,7 +169,7 @@ def checked_url(url: str) -> SplitResult:
     return urlsplit(check_base_url(url))
 
 
-def join(base: str, path: str, query: Mapping[str, str]) -> str:
+def build_url(base: str, path: str, query: Mapping[str, str]) -> str:
     """`base` with `path` and `query` added; a query that `base` has stays."""
     parts = urlsplit(base)
     whole = parts.path.rstrip("/") + ("/" + path if path else "")

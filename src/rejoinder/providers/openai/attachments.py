@@ -1,14 +1,14 @@
 """Sound and documents as parts of a message, in the words of the two APIs.
 
 The law of this file: pure. Where they come from, and where in a message they go, is the business of
-`rejoinder.providers._attachments`.
+`rejoinder.providers.asking.attachments`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from rejoinder.providers._attachments import Attachment
+from rejoinder.providers.asking.attachments import Attachment
 
 __all__ = ["FILES", "chat_part", "responses_part"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rejoinder._core.items import ChatItem
-from rejoinder.providers import _completions_request
-from rejoinder.providers._completions_format import to_messages
+from rejoinder.providers.completions import request
+from rejoinder.providers.completions.format import to_messages
 
 __all__ = ["request_body", "to_chat_ctx"]
 
@@ -41,5 +41,5 @@ def request_body(
     tool_choice: object,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The body of a request; see `rejoinder.providers._completions_request.request_body`."""
-    return _completions_request.request_body(messages, data, tools, tool_choice, options)
+    """The body of a request; see `rejoinder.providers.completions.request.request_body`."""
+    return request.request_body(messages, data, tools, tool_choice, options)

@@ -15,20 +15,20 @@ from rejoinder._core.repair import PROVIDERS, repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice
-from rejoinder.providers._attachments import attach_joined, detach
-from rejoinder.providers._capabilities import refuse_unsupported
-from rejoinder.providers._completions_request import named_choice
-from rejoinder.providers._history import Body, items_of, may_be_empty
-from rejoinder.providers._requests import (
+from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.attachments import attach_joined, detach
+from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.checks import check_base_url, check_numbers, check_strings
+from rejoinder.providers.asking.fields import (
     HttpExtras,
     checked_extras,
-    completions_response_format,
-    rendered,
-    texts,
+    encode_body,
+    string_fields,
     tool_specs,
 )
-from rejoinder.providers._shell import check_base_url, check_numbers, check_texts, make_transport
-from rejoinder.providers._stream import WireStream
+from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
 from rejoinder.providers.openai.access import (
@@ -37,15 +37,15 @@ from rejoinder.providers.openai.access import (
     access_of_azure,
     access_of_client,
     access_of_key,
-    ask,
+    build_url,
     checked_url,
-    join,
-    merged,
+    merge_headers,
+    resolve_secret,
     with_key,
 )
 from rejoinder.providers.openai.attachments import FILES, chat_part, responses_part
 from rejoinder.providers.openai.hosts import HOSTS, Host
-from rejoinder.providers.openai.models import family_of, refused
+from rejoinder.providers.openai.models import family_of, unsupported_fields
 from rejoinder.transport.http import HttpTransport, Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -234,7 +234,7 @@ class LLM(llm.LLM[Any]):
         super().__init__()
         if api not in ("chat", "responses"):
             raise ConfigurationError(f"api: expected 'chat' or 'responses', got {api!r}")
-        check_texts(model)
+        check_strings(model)
         check_numbers(
             temperature=temperature, top_p=top_p, max_completion_tokens=max_completion_tokens
         )
@@ -271,7 +271,7 @@ class LLM(llm.LLM[Any]):
             extra_query=extra_query,
         )
         self._family = family
-        self._hears = audio_input if is_given(audio_input) else family.hears
+        self.takes_audio = audio_input if is_given(audio_input) else family.hears
         self._api = api
         self._trust_done = trust_done
         self._strict_tool_schema = _strict_tool_schema
@@ -292,14 +292,14 @@ class LLM(llm.LLM[Any]):
         self._access = _access
         self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
         self._state_host = self._netloc.lower().removesuffix(":443")
-        self._address = join(
+        self._address = build_url(
             check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses")),
             "responses" if api == "responses" else "chat/completions",
             {},
         )
         self._query = {**_access.query, **extras.query}
-        self._url = join(self._address, "", self._query)
-        self._headers = merged(
+        self._url = build_url(self._address, "", self._query)
+        self._headers = merge_headers(
             {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
             _access.headers,
             extras.headers,
@@ -345,24 +345,24 @@ class LLM(llm.LLM[Any]):
             conn_options = self._conn_options
         extra = checked_extras(extra_kwargs)
         headers: Mapping[str, str] = self._headers
-        if more_headers := texts(extra.pop("extra_headers", None)):
-            headers = merged(headers, more_headers)
+        if more_headers := string_fields(extra.pop("extra_headers", None)):
+            headers = merge_headers(headers, more_headers)
         url = self._url
-        if more_query := texts(extra.pop("extra_query", None)):
-            url = join(self._address, "", {**self._query, **more_query})
+        if more_query := string_fields(extra.pop("extra_query", None)):
+            url = build_url(self._address, "", {**self._query, **more_query})
         specs = self._specs(tools)
         options, choice = self._fields(extra, parallel_tool_calls, tool_choice, bool(specs))
         if (shape := completions_response_format(response_format)) is not None:
             options["response_format"] = shape
         items = items_of(chat_ctx)
-        refuse_unsupported("openai", items, hears=self._hears)
+        refuse_unsupported("openai", items, hears=self.takes_audio)
         body = Body(items, self._maker(specs, choice, options))
         access = self._access
 
         async def build() -> Request:
             secret = access.key
             if secret is not None and not isinstance(secret, str):
-                secret = await ask(secret)
+                secret = await resolve_secret(secret)
             return Request(
                 "POST",
                 url,
@@ -433,7 +433,7 @@ class LLM(llm.LLM[Any]):
         model = cast("str", options["model"])
         family = self._family if model == opts.model else family_of(model)
         effort = options.get("reasoning_effort", family.default_effort)
-        out = refused(family, options, effort=effort, tools=tools)
+        out = unsupported_fields(family, options, effort=effort, tools=tools)
         for name in out:
             del options[name]
         if out:
@@ -465,7 +465,7 @@ class LLM(llm.LLM[Any]):
 
         responses = self._api == "responses"
         convert = responses_part if responses else chat_part
-        hears = self._hears
+        hears = self.takes_audio
         host = self._state_host
         kwargs: dict[str, Any] = {}
         if self._host.keep_reasoning and provider_format == "openai":
@@ -489,7 +489,7 @@ class LLM(llm.LLM[Any]):
                 )
                 return compose(messages, data, specs, choice, options)
 
-            return rendered(body)
+            return encode_body(body)
 
         return make
 
@@ -590,7 +590,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("cerebras", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "cerebras", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_fireworks(
@@ -605,7 +607,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("fireworks", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "fireworks", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_x_ai(
@@ -620,7 +624,7 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("x_ai", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host("x_ai", model=model, api_key=api_key, base_url=base_url, **options)
 
     @staticmethod
     def with_deepseek(
@@ -635,7 +639,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("deepseek", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "deepseek", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_cometapi(
@@ -650,7 +656,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("cometapi", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "cometapi", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_octo(
@@ -666,7 +674,7 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("octo", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host("octo", model=model, api_key=api_key, base_url=base_url, **options)
 
     @staticmethod
     def with_perplexity(
@@ -681,7 +689,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("perplexity", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "perplexity", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_together(
@@ -696,7 +706,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("together", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "together", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_telnyx(
@@ -711,7 +723,7 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("telnyx", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host("telnyx", model=model, api_key=api_key, base_url=base_url, **options)
 
     @staticmethod
     def with_nebius(
@@ -726,7 +738,7 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("nebius", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host("nebius", model=model, api_key=api_key, base_url=base_url, **options)
 
     @staticmethod
     def with_sambanova(
@@ -741,7 +753,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("sambanova", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "sambanova", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_ovhcloud(
@@ -757,7 +771,9 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key.
         """
-        return _at("ovhcloud", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "ovhcloud", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_openrouter(
@@ -800,7 +816,9 @@ class LLM(llm.LLM[Any]):
         extras = HttpExtras({name: options.get(name) for name in ("extra_headers", "extra_body")})
         options["extra_headers"] = headers | extras.headers
         options["extra_body"] = body | extras.body
-        return _at("openrouter", model=model, api_key=api_key, base_url=base_url, **options)
+        return compatible_host(
+            "openrouter", model=model, api_key=api_key, base_url=base_url, **options
+        )
 
     @staticmethod
     def with_ollama(
@@ -810,7 +828,9 @@ class LLM(llm.LLM[Any]):
         **options: Unpack[MoreOptions],
     ) -> LLM:
         """Ollama on this machine; no key is needed. `options` are those of `LLM`."""
-        return _at("ollama", model=model, api_key="ollama", base_url=base_url, **options)
+        return compatible_host(
+            "ollama", model=model, api_key="ollama", base_url=base_url, **options
+        )
 
     @staticmethod
     def with_letta(
@@ -830,7 +850,7 @@ class LLM(llm.LLM[Any]):
         Raises:
             ConfigurationError: no key, or `base_url` is not an http address.
         """
-        return _at(
+        return compatible_host(
             "letta",
             model=HOSTS["letta"].model,
             api_key=api_key,
@@ -866,7 +886,7 @@ def _show_signatures() -> None:
 _show_signatures()
 
 
-def _at(
+def compatible_host(
     host: str, *, model: str, api_key: Secret | None, base_url: str, **options: Unpack[MoreOptions]
 ) -> LLM:
     data = HOSTS[host]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["Family", "family_of", "refused"]
+__all__ = ["Family", "family_of", "unsupported_fields"]
 
 _SAMPLING: Final = frozenset(
     {
@@ -96,7 +96,7 @@ def family_of(model: str) -> Family:
     return _PLAIN
 
 
-def refused(
+def unsupported_fields(
     family: Family, fields: Mapping[str, Any], *, effort: object, tools: bool
 ) -> frozenset[str]:
     """Names among `fields` that the model would refuse.

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage, with_fields
-from rejoinder.providers._completions_format import image_url, read_image, split_content
-from rejoinder.providers._completions_request import named_choice
+from rejoinder.providers.completions.format import image_url, read_image, split_content
+from rejoinder.providers.completions.request import named_choice
 
 __all__ = ["request_body", "to_chat_ctx", "without_foreign_state"]
 

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk
 from rejoinder._core.usage import usage_from_responses
 from rejoinder.errors import (
@@ -27,14 +28,14 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers._completions_errors import (
+from rejoinder.providers.answering.chunks import SCAN_FROM, TEXT_OVERHEAD, Reply, too_many_values
+from rejoinder.providers.answering.first_bytes import Opening
+from rejoinder.providers.completions.errors import (
     decode_error,
     error_from,
     error_in_text,
     message_of,
 )
-from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import LARGE, PIECE, Reply, crowded, plain_text
 from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["StreamDecoder", "decode_error"]
@@ -200,7 +201,7 @@ class StreamDecoder:
         self, events: list[tuple[str | None, bytes]], chunks: list[ChatChunk], *, last: bool
     ) -> None:
         for name, data in events:
-            if len(data) > LARGE and (failure := crowded(data)) is not None:
+            if len(data) > SCAN_FROM and (failure := too_many_values(data)) is not None:
                 self.failure = failure
                 return
             try:
@@ -413,7 +414,7 @@ class StreamDecoder:
         if mark in self._given:
             return False
         self._given.add(mark)
-        self._keep(PIECE)
+        self._keep(TEXT_OVERHEAD)
         return True
 
     def _call(self, item: dict[str, Any], chunks: list[ChatChunk], *, final: bool) -> None:
@@ -501,7 +502,9 @@ class StreamDecoder:
                     retryable=False,
                 )
             else:
-                self.failure = self._reply.emptiness(self._allow_empty, f"status {status!r}")
+                self.failure = self._reply.empty_reply_error(
+                    self._allow_empty, f"status {status!r}"
+                )
         self.done = self.failure is None
 
     def _truncated(self) -> APIError:
@@ -522,7 +525,7 @@ class StreamDecoder:
     # -- memory ------------------------------------------------------------------------------
 
     def _keep(self, size: int) -> None:
-        self._kept += size + PIECE
+        self._kept += size + TEXT_OVERHEAD
         if self._kept > _LIMIT and self.failure is None:
             self.failure = WireError(
                 f"the tool calls and the state of one answer take more than {_LIMIT} bytes"
@@ -536,7 +539,7 @@ class StreamDecoder:
             self.failure = self._opening.page()
             return
         body = self._opening.body
-        self.failure = crowded(body)
+        self.failure = too_many_values(body)
         if self.failure is not None:
             return
         try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final, Never
 
-from rejoinder._core.groups import refuse_strangers
+from rejoinder._core.groups import reject_non_items
 from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
 
@@ -185,7 +185,7 @@ def refuse(items: Sequence[ChatItem], error: Exception) -> Never:
         Exception: `error`, when it is nothing of this kind.
     """
     try:
-        refuse_strangers(items)
+        reject_non_items(items)
     except TypeError as found:
         raise ConfigurationError(f"the request cannot be made: {found}") from error
     raise error

@@ -6,7 +6,6 @@ anything is. Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -19,17 +18,16 @@ __all__ = [
     "HttpExtras",
     "add_query",
     "checked_extras",
-    "completions_response_format",
-    "rendered",
+    "encode_body",
     "response_schema",
-    "texts",
+    "string_fields",
     "tool_choice_name",
     "tool_specs",
     "without_limits",
 ]
 
 
-def rendered(make: Callable[[], dict[str, Any]]) -> bytes:
+def encode_body(make: Callable[[], dict[str, Any]]) -> bytes:
     """What `make` returns, as JSON.
 
     Raises:
@@ -81,14 +79,14 @@ class HttpExtras:
 
     def __init__(self, extra_kwargs: object) -> None:
         self.body = checked_extras(extra_kwargs)
-        self.headers = texts(self.body.pop("extra_headers", None))
-        self.query = texts(self.body.pop("extra_query", None))
+        self.headers = string_fields(self.body.pop("extra_headers", None))
+        self.query = string_fields(self.body.pop("extra_query", None))
         extra_body = self.body.pop("extra_body", None)
         if isinstance(extra_body, Mapping):
             self.body.update(cast("Mapping[str, Any]", extra_body))
 
 
-def texts(value: object) -> dict[str, str]:
+def string_fields(value: object) -> dict[str, str]:
     """Names and values of header fields or of a query; ``None`` is left out."""
     if not isinstance(value, Mapping):
         return {}
@@ -146,42 +144,6 @@ def tool_choice_name(choice: object) -> str | None:
             "{'type': 'function', 'function': {'name': ...}}, got " + repr(cast("object", choice))
         )
     return name
-
-
-_SCHEMA_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-
-
-def _is_schema(spec: Mapping[str, Any]) -> bool:
-    kind = spec.get("type")
-    if kind is None:
-        return not spec.keys().isdisjoint(("$ref", "allOf", "anyOf", "enum", "oneOf", "properties"))
-    return isinstance(kind, list) or kind in _SCHEMA_TYPES
-
-
-def completions_response_format(response_format: object) -> dict[str, Any] | None:
-    """`response_format` in the words of chat completions; ``None`` where nothing is asked for.
-
-    Args:
-        response_format: a pydantic model, a TypedDict, a dataclass; a JSON schema; or the API's own
-            mapping.
-
-    Raises:
-        TypeError: it describes nothing.
-    """
-    if response_format is None or isinstance(response_format, NotGiven):
-        return None
-    if isinstance(response_format, Mapping):
-        spec = dict(cast("Mapping[str, Any]", response_format))
-        if not _is_schema(spec):
-            return spec
-        name = _NO_NAME.sub("_", str(spec.get("title") or "response"))[:64]
-        return {"type": "json_schema", "json_schema": {"name": name, "schema": spec}}
-    from rejoinder.llm.utils import to_openai_response_format
-
-    return to_openai_response_format(cast("Any", response_format))
-
-
-_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def response_schema(response_format: object) -> tuple[str, dict[str, Any] | None]:

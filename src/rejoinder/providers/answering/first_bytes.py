@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from rejoinder._core.bodies import plain_text
 from rejoinder.errors import APIError, WireError
-from rejoinder.providers._reply import plain_text
 
 __all__ = ["Opening"]
 

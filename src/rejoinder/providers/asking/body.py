@@ -28,7 +28,7 @@ from rejoinder._core.items import (
 from rejoinder._core.legality import STATEFUL
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
-from rejoinder.providers._capabilities import refuse
+from rejoinder.providers.asking.capabilities import refuse
 
 __all__ = ["Body", "items_of", "may_be_empty"]
 

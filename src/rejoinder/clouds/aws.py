@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._aio import in_thread
+from rejoinder.clouds.aws_errors import STALE_CREDENTIALS
+from rejoinder.clouds.sigv4 import Credentials, sign
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
-from rejoinder.providers._aws_errors import STALE_CREDENTIALS
-from rejoinder.providers._sigv4 import Credentials, sign
 
 __all__ = [
     "REGIONS",

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text
 from rejoinder.errors import APIError, APIStatusError, RefusalError, WireError
-from rejoinder.providers._reply import asked_pause, plain_text
+from rejoinder.providers.answering.errors import retry_after
 
 __all__ = ["bare_error", "decode_error", "error_from", "error_in_text", "message_of"]
 
@@ -94,7 +95,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
             if headers.get(name):
                 error.request_id = headers[name]
                 break
-    error.retry_after = asked_pause(headers)
+    error.retry_after = retry_after(headers)
     return error
 
 

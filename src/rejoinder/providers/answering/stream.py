@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.retry import retry_after_seconds
-from rejoinder._secrets import hidden, secrets_of
+from rejoinder._secrets import secrets_of
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.providers.answering.errors import DecodeError, redact_error
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, request_id
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.types import APIConnectOptions
 
-__all__ = ["Build", "DecodeError", "StreamDecoder", "WireStream"]
+__all__ = ["Build", "StreamDecoder", "WireStream"]
 
 
 class StreamDecoder(Protocol):
@@ -50,7 +51,6 @@ class StreamDecoder(Protocol):
 
 
 Build: TypeAlias = Callable[[], Awaitable[Request]]
-DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
 
 _GRACE = 0.5
 """Seconds that the usage may follow a whole answer."""
@@ -123,7 +123,7 @@ class WireStream(LLMStream):
                 self._count_the_rest()
                 if isinstance(error, APIStatusError) and error.request_id is None:
                     error.request_id = request_id(response.headers)
-                hide(error, secrets_of(request.url, request.headers))
+                redact_error(error, secrets_of(request.url, request.headers))
                 raise
 
     async def _read(self, response: HttpResponse) -> None:
@@ -206,29 +206,10 @@ class WireStream(LLMStream):
         remedy = _REMEDIES.get(response.status)
         if remedy is not None:
             said = error.message
-            if not said.endswith("..."):  # by the dots of what was cut `hide` knows half a key
+            if not said.endswith(
+                "..."
+            ):  # by the dots of what was cut `redact_error` knows half a key
                 said = said.rstrip(". ")
             error.message = f"{said}; {remedy}"
             error.args = (error.message,)
         return error
-
-
-def hide(error: APIError, secrets: Sequence[str]) -> None:
-    """Take `secrets` out of the texts of `error`: servers quote the key they did not like, and
-    errors end up in logs."""
-    error.message = hidden(error.message, secrets)
-    error.args = (error.message,)
-    error.body = _without(secrets, error.body)
-    if isinstance(error, APIStatusError) and error.request_id is not None:
-        error.request_id = hidden(error.request_id, secrets)
-
-
-def _without(secrets: Sequence[str], value: object) -> object:
-    if isinstance(value, str):
-        return hidden(value, secrets)
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[object, object]", value)
-        return {_without(secrets, key): _without(secrets, entry) for key, entry in entries.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without(secrets, entry) for entry in cast("list[object]", value)]
-    return value

@@ -3,7 +3,7 @@
 Law: pure; items in, plain dicts out, and what goes in is not changed. Consecutive turns of one
 role are one message; results of tools stand under the user. The first system message goes beside
 the messages; later instructions stay where they are, as user text in an ``<instructions>`` block.
-What a block looks like is each provider's own business: it says so in a `Dialect`.
+What a block looks like is each provider's own business: it says so in a `BlockFormat`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from rejoinder._core.items import (
     parts_of,
 )
 
-__all__ = ["Block", "Dialect", "to_turns"]
+__all__ = ["Block", "BlockFormat", "to_turns"]
 
 Block: TypeAlias = dict[str, Any]
 """A part of a turn: a text, an image, a call, a result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class BlockFormat:
     """How one API writes the blocks of a turn."""
 
     text: Callable[[str], Block]
@@ -47,7 +47,9 @@ class Dialect:
     """Results are never in one message with what the user says next."""
 
 
-def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str, Any]], list[str]]:
+def to_turns(
+    items: Sequence[ChatItem], form: BlockFormat
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The messages of a history, and the system texts beside them.
 
     What cannot be paired is left out with a warning.
@@ -58,16 +60,16 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
     messages: list[dict[str, Any]] = []
     system: list[str] = []
     instructed = False
-    call_block, result_block, text_block = dialect.call, dialect.result, dialect.text
-    with_state = dialect.with_state
-    assistant, content_key = dialect.assistant, dialect.content
-    results = "tool" if dialect.results_apart else "user"
+    call_block, result_block, text_block = form.call, form.result, form.text
+    with_state = form.with_state
+    assistant, content_key = form.assistant, form.content
+    results = "tool" if form.results_apart else "user"
     last_role = ""
     blocks: list[Block] = []
     for turn in group_tool_calls(items):
         if type(turn) is Group:  # asked of every turn, and `isinstance` takes twice as long
             message = turn.message
-            new = [] if message is None else _content(message, dialect)
+            new = [] if message is None else _content(message, form)
             if message is not None and message.extra:
                 new = with_state(new, message.extra)
             for call in turn.calls:
@@ -102,7 +104,7 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
                     if len(content) > 1 and any(not isinstance(part, str) for part in content):
                         logger.warning("system message %r: only its text is sent", turn.id)
                 else:
-                    new = _content(turn, dialect)
+                    new = _content(turn, form)
                 instructed = instructed or bool(text)
                 role = "user"
             else:
@@ -110,7 +112,7 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
                 if len(content) == 1 and isinstance(only := content[0], str) and only:
                     new = [text_block(only)]
                 else:
-                    new = _content(turn, dialect)
+                    new = _content(turn, form)
                 if role == "assistant":
                     role = assistant
                     if turn.extra:
@@ -126,12 +128,12 @@ def to_turns(items: Sequence[ChatItem], dialect: Dialect) -> tuple[list[dict[str
     return messages, system
 
 
-def _content(message: ChatMessage, dialect: Dialect) -> list[Block]:
+def _content(message: ChatMessage, form: BlockFormat) -> list[Block]:
     blocks: list[Block] = []
     for part in parts_of(message):
         if isinstance(part, str):
             if part:
-                blocks.append(dialect.text(part))
+                blocks.append(form.text(part))
         elif part.type == "image_content":
-            blocks.append(dialect.image(part))
+            blocks.append(form.image(part))
     return blocks

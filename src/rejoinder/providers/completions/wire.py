@@ -18,6 +18,7 @@ import msgspec
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.usage import usage_from_openai
 from rejoinder.errors import (
@@ -28,15 +29,15 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers._completions_errors import (
+from rejoinder.providers.answering.chunks import SCAN_FROM, TEXT_OVERHEAD, Reply, too_many_values
+from rejoinder.providers.answering.first_bytes import Opening
+from rejoinder.providers.completions.errors import (
     bare_error,
     decode_error,
     error_from,
     error_in_text,
     message_of,
 )
-from rejoinder.providers._opening import Opening
-from rejoinder.providers._reply import LARGE, PIECE, Reply, crowded, plain_text
 from rejoinder.wire.sse import SSEDecoder
 from rejoinder.wire.tags import THINK_TAG_END, THINK_TAG_START, TagSplitter
 
@@ -262,7 +263,7 @@ class StreamDecoder:
         self, events: list[tuple[str | None, bytes]], chunks: list[ChatChunk], *, last: bool
     ) -> None:
         for name, data in events:
-            if len(data) > LARGE and (failure := crowded(data)) is not None:
+            if len(data) > SCAN_FROM and (failure := too_many_values(data)) is not None:
                 self.failure = failure
                 return
             try:
@@ -567,7 +568,9 @@ class StreamDecoder:
                     retryable=False,
                 )
             else:
-                self.failure = self._reply.emptiness(self._allow_empty, f"finish_reason {reason!r}")
+                self.failure = self._reply.empty_reply_error(
+                    self._allow_empty, f"finish_reason {reason!r}"
+                )
 
     def _truncated(self, marked: bool) -> APIError:
         stray = self._sse.stray
@@ -592,7 +595,7 @@ class StreamDecoder:
     # -- memory ------------------------------------------------------------------------------
 
     def _keep(self, size: int) -> None:
-        self._kept += size + PIECE
+        self._kept += size + TEXT_OVERHEAD
         if self._kept > _LIMIT and self.failure is None:
             self.failure = WireError(
                 f"the tool calls and the state of one answer take more than {_LIMIT} bytes"
@@ -615,7 +618,7 @@ class StreamDecoder:
         if self._opening.kind == "page":
             self.failure = self._opening.page()
             return
-        self.failure = crowded(body)
+        self.failure = too_many_values(body)
         if self.failure is not None:
             return
         try:

@@ -18,8 +18,8 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers._completions import StreamDecoder
-from rejoinder.providers._completions_errors import decode_error, error_from
+from rejoinder.providers.completions.errors import decode_error, error_from
+from rejoinder.providers.completions.wire import StreamDecoder
 from rejoinder.testing.chunking import byte_by_byte
 from rejoinder.testing.leaks import measure_memory
 

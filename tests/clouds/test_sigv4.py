@@ -11,7 +11,7 @@ import botocore.credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoinder.providers._sigv4 import Credentials, sign
+from rejoinder.clouds.sigv4 import Credentials, sign
 
 # A request that botocore signed: fixed here so that the test does not depend on its version.
 GOLDEN = {

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text, read_json_object
 from rejoinder.errors import APIStatusError, create_api_error_from_http
-from rejoinder.providers._reply import plain_text, read_json_object
 from rejoinder.wire.eventstream import Message
 
 __all__ = ["STALE_CREDENTIALS", "error_name", "frame_error", "http_error"]

@@ -8,29 +8,22 @@ or sends text can hold it. Pure.
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
-from rejoinder._core.retry import retry_after_seconds
 from rejoinder.errors import APIError, EmptyResponseError, WireError
 
 __all__ = [
-    "LARGE",
-    "PIECE",
+    "SCAN_FROM",
+    "TEXT_OVERHEAD",
     "Reply",
-    "asked_pause",
-    "crowded",
-    "plain_text",
-    "read_json_object",
-    "unexpected_body",
+    "too_many_values",
 ]
 
-PIECE: Final = 48
+TEXT_OVERHEAD: Final = 48
 """Bytes that a piece of text takes beside its characters: decoders count it to what they keep."""
 
 
@@ -116,7 +109,9 @@ class Reply:
             )
         return chunks
 
-    def emptiness(self, allowed: bool, why: str, *, retryable: bool = True) -> APIError | None:
+    def empty_reply_error(
+        self, allowed: bool, why: str, *, retryable: bool = True
+    ) -> APIError | None:
         """The error of a reply that ended in order and said nothing; ``None`` if it did or may."""
         if self.said or allowed:
             return None
@@ -133,58 +128,14 @@ def _joined(half: str, text: str) -> tuple[str, str]:
     return jsontext.heal(text), rest
 
 
-_TAGS: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_READ: Final = 20_000
-_SHOWN: Final = 300
-
-
-def plain_text(body: bytes, *, limit: int = _READ) -> str:
-    """The start of an error page as one line for people: no tags, no runs of white space.
-
-    Args:
-        limit: bytes that are looked at. What is cut ends with dots: by them `hidden` knows half of
-            a key.
-    """
-    text = body[:limit].decode("utf-8", "replace")
-    if "<" in text:
-        text = html.unescape(_TAGS.sub(" ", text))
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN and len(body) <= limit else text[:_SHOWN] + "..."
-
-
-LARGE: Final = 1 << 20
-"""Bytes of JSON beyond which it is looked at before it is read, see `crowded`."""
+SCAN_FROM: Final = 1 << 20
+"""Bytes of JSON beyond which it is looked at before it is read, see `too_many_values`."""
 _MAX_VALUES: Final = 1 << 18
 
 
-def crowded(data: bytes) -> WireError | None:
+def too_many_values(data: bytes) -> WireError | None:
     """The error of JSON that would take many times its size; ``None`` for any other. What is large
     for good reason is a picture, sound or a long text: one value."""
-    if len(data) <= LARGE or data.count(b",") <= _MAX_VALUES:
+    if len(data) <= SCAN_FROM or data.count(b",") <= _MAX_VALUES:
         return None
     return WireError(f"{len(data)} bytes of JSON hold more than {_MAX_VALUES} values")
-
-
-def read_json_object(body: bytes) -> Mapping[str, Any] | None:
-    """`body` as a JSON object; the first object of an array; ``None`` for anything else."""
-    try:
-        value = jsontext.decode(body)
-    except ValueError:
-        return None
-    if isinstance(value, list):
-        items = cast("list[Any]", value)
-        value = items[0] if items else None
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
-
-
-def asked_pause(headers: Mapping[str, str]) -> float | None:
-    """Seconds the server asked us to wait, by its header fields (lower-case names)."""
-    return retry_after_seconds(headers, _stamps.wall_now())
-
-
-def unexpected_body(stray: bytes, expected: str) -> APIError:
-    """The error for an answer that is no stream at all: a web page, a JSON text, nothing."""
-    shown = plain_text(stray)
-    if not shown:
-        return WireError(f"the answer ended without a single event; expected {expected}")
-    return WireError(f"expected {expected}, got: {shown}", body=shown)

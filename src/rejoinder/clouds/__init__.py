@@ -1,0 +1,1 @@
+"""Credentials of AWS and Google Cloud, and AWS's errors and signature."""

@@ -1,0 +1,98 @@
+"""What providers share about errors: how long to wait, what never to show, and one retry with fresh
+credentials. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, cast
+
+from rejoinder import _stamps
+from rejoinder._core.bodies import plain_text
+from rejoinder._core.retry import retry_after_seconds
+from rejoinder._secrets import redact
+from rejoinder.errors import APIError, APIStatusError, WireError
+
+__all__ = [
+    "DecodeError",
+    "redact_error",
+    "retry_after",
+    "unexpected_body",
+    "with_second_chance",
+    "without_secrets",
+]
+
+DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
+"""Status, header fields (lower-case names) and body of an error response to an `APIError`."""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the server asked us to wait, by its header fields (lower-case names)."""
+    return retry_after_seconds(headers, _stamps.wall_now())
+
+
+def unexpected_body(stray: bytes, expected: str) -> APIError:
+    """The error for an answer that is no stream at all: a web page, a JSON text, nothing."""
+    shown = plain_text(stray)
+    if not shown:
+        return WireError(f"the answer ended without a single event; expected {expected}")
+    return WireError(f"expected {expected}, got: {shown}", body=shown)
+
+
+def redact_error(error: APIError, secrets: Sequence[str]) -> None:
+    """Take `secrets` out of the texts of `error`: servers quote the key they did not like, and
+    errors end up in logs."""
+    error.message = redact(error.message, secrets)
+    error.args = (error.message,)
+    error.body = _without(secrets, error.body)
+    if isinstance(error, APIStatusError) and error.request_id is not None:
+        error.request_id = redact(error.request_id, secrets)
+
+
+def _without(secrets: Sequence[str], value: object) -> object:
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[object, object]", value)
+        return {_without(secrets, key): _without(secrets, entry) for key, entry in entries.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without(secrets, entry) for entry in cast("list[object]", value)]
+    return value
+
+
+def with_second_chance(
+    decode: DecodeError, stale: Callable[[APIStatusError], bool], renew: Callable[[], bool]
+) -> DecodeError:
+    """`decode`, but an error for which fresh credentials may be the cure is tried once more.
+
+    Args:
+        stale: whether the error says that the credentials are old.
+        renew: forget the credentials; returns whether others can be had.
+    """
+    used = False
+
+    def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        nonlocal used
+        error = decode(status, headers, body)
+        if not used and isinstance(error, APIStatusError) and stale(error) and renew():
+            used = True
+            error.retryable = True
+        return error
+
+    return decode_error
+
+
+def without_secrets(decode: DecodeError, *secrets: str | None) -> DecodeError:
+    """`decode`, but the errors never show these texts.
+
+    For secrets that only sign: they are in no header field, so nobody else knows what to hide.
+    """
+    kept = [secret for secret in secrets if secret is not None]
+    if not kept:
+        return decode
+
+    def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+        error = decode(status, headers, body)
+        redact_error(error, kept)
+        return error
+
+    return decode_error

@@ -1,0 +1,1 @@
+"""From a conversation to the bytes of one request, shared by the providers."""

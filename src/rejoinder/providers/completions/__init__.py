@@ -1,0 +1,1 @@
+"""The chat completions dialect, which many providers speak. Pure."""

@@ -1,0 +1,31 @@
+"""Fields that several providers build the same way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers.asking.fields import add_query, response_schema, tool_choice_name
+
+
+def test_queries() -> None:
+    assert add_query("http://x/y", {}) == "http://x/y"
+    assert add_query("http://x/y?a=1", {"b": "c d&e"}) == "http://x/y?a=1&b=c%20d%26e"
+
+
+@pytest.mark.parametrize("choice", [{}, {"type": "function"}, {"function": {"name": ""}}])
+def test_choices_that_name_nothing(choice: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tool_choice"):
+        tool_choice_name(choice)
+
+
+def test_schemas_for_answers() -> None:
+    own = {"title": "T", "type": "object", "properties": {}}
+    assert response_schema(own) == ("T", own)
+    wrapped = {"type": "json_schema", "json_schema": {"name": "n", "schema": own}}
+    assert response_schema(wrapped) == ("n", own)
+    for wrong in ({"type": "json_object"}, {"type": "json_schema"}, 5, object()):
+        with pytest.raises(ConfigurationError, match="response_format"):
+            response_schema(wrong)
