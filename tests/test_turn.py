@@ -13,6 +13,7 @@ import pytest
 
 from rejoinder._core.repair import repair
 from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm._tool_runs import CUT_OFF, NOT_STARTED, OUR_FAILURE, STILL_RUNNING
 from rejoinder.llm.chat_context import (
     ChatContext,
     ChatItem,
@@ -38,10 +39,6 @@ from rejoinder.llm.tool_context import (
 )
 from rejoinder.testing import history
 from rejoinder.turn import (
-    CUT_OFF,
-    NOT_STARTED,
-    OUR_FAILURE,
-    STILL_RUNNING,
     Done,
     Text,
     Thinking,

@@ -12,6 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from rejoinder.errors import APIConnectionError
+from rejoinder.llm._tool_runs import CUT_OFF, NOT_STARTED, STILL_RUNNING
 from rejoinder.llm.chat_context import FunctionCall, FunctionCallOutput
 from rejoinder.llm.tool_context import (
     RunContext,
@@ -20,9 +21,6 @@ from rejoinder.llm.tool_context import (
     function_tool,
 )
 from rejoinder.turn import (
-    CUT_OFF,
-    NOT_STARTED,
-    STILL_RUNNING,
     Done,
     Text,
     ToolFinished,

@@ -1,30 +1,38 @@
-"""One turn of a conversation: ask, run the tools that are asked for, ask again, until it is said.
+"""One turn of a conversation: ask the model, run the tools it calls, ask again, until it answers.
 
-`run_turn` gives typed events, so that a command line, a voice loop or a web page can be built on
-it. What was said and done is in the context, whole at every moment: a call is appended together
-with an answer that says it is running, and that answer is rewritten when the tool has finished.
-So every call has exactly one output, whatever is cancelled when.
+`run_turn` returns typed events, the base for a command line, a voice loop or a web page. The chat
+context is legal at every moment: a call is appended together with its output, which reports the
+call as running and is rewritten when the tool has finished (see `rejoinder.llm._tool_runs`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
-from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.items import ChatMessage, FunctionCall
 from rejoinder._core.tools import RunContext, ToolChoice
-from rejoinder.llm._execution import FunctionCallResult, execute_function_call, runs_in_thread
+from rejoinder.llm._tool_runs import (
+    ToolEvent,
+    ToolFinished,
+    ToolRuns,
+    ToolStarted,
+    call_items,
+    detach,
+    wait_ended,
+)
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, LLMStream, is_restart, merge_extra
-from rejoinder.llm.tool_context import Tool, ToolContext, get_tool_options
+from rejoinder.llm.tool_context import Tool, ToolContext
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
@@ -51,13 +59,8 @@ __all__ = [
 
 logger = logging.getLogger("rejoinder")
 
-STILL_RUNNING: Final = "Still running; the result is not there yet"
-NOT_STARTED: Final = "Interrupted before it was started; nothing was done"
-CUT_OFF: Final = "Interrupted before it finished; it may have had an effect already"
-OUR_FAILURE: Final = "Failed with an internal error; it may have had an effect already"
-
-_CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that `Turn.aclose` waits for tools that do not end when they are cancelled."""
+for _public in (ToolStarted, ToolFinished):
+    _public.__module__ = __name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +79,10 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A model broke off, and another one answers from the start: the text of this request so far
-    does not count (a `FallbackAdapter` with ``on_cut="restart"``)."""
+    """A model broke off and another one answers from the start: discard the text of this request
+    (emitted by a `FallbackAdapter` with ``on_cut="restart"``)."""
 
     discard: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolStarted:
-    """A tool runs now."""
-
-    call: FunctionCall
-
-
-@dataclass(frozen=True, slots=True)
-class ToolFinished:
-    """A call is answered: the tool returned, failed, was refused or was stopped."""
-
-    call: FunctionCall
-    output: FunctionCallOutput
-    duration: float
-    """Seconds from start to finish."""
-    exception: BaseException | None = None
-    """What the tool raised, for logs and people; the model sees only `output`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,53 +175,25 @@ def run_turn(
         raise ValueError(
             "run_turn: the chat context is read-only; run the turn on a `.copy()` of it"
         )
-    if not isinstance(tools, ToolContext):
-        ToolContext(list(tools or ()))  # complains now, not at the first event
     return Turn(
         llm,
         chat_ctx,
         tools=tools,
         max_steps=max_steps,
-        max_repeats=max_repeats,
         tool_choice=tool_choice,
         request={
             "conn_options": conn_options,
             "parallel_tool_calls": parallel_tool_calls,
             "extra_kwargs": extra_kwargs,
         },
-        make_context=make_context or _context_maker(userdata),
-        tool_timeout=tool_timeout,
-        slots=asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None,
+        tool_runs=partial(
+            ToolRuns,
+            make_context=make_context or partial(RunContext[Any], userdata=userdata),
+            timeout=tool_timeout,
+            max_concurrency=max_concurrency,
+            max_repeats=max_repeats,
+        ),
     )
-
-
-def _context_maker(userdata: Any) -> Callable[[FunctionCall], RunContext[Any]]:
-    return lambda call: RunContext(call, userdata=userdata)
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """One call on its way."""
-
-    call: FunctionCall
-    output: FunctionCallOutput
-    context: Any
-    interruptible: bool
-    started_at: float | None = None
-    answered: bool = False
-    task: asyncio.Task[None] | None = None
-
-    def may_be_cut(self) -> bool:
-        context: object = self.context
-        if isinstance(context, RunContext):
-            return self.interruptible and cast("RunContext[Any]", context).interruptible
-        return self.interruptible
-
-    def answer(self, text: str, *, is_error: bool, reply_required: bool = True) -> None:
-        self.answered = True
-        self.output.output = text
-        self.output.is_error = is_error
-        self.output.reply_required = reply_required
 
 
 @dataclass(slots=True)
@@ -250,20 +206,11 @@ class _Reply:
     usage: CompletionUsage | None = None
 
 
-# Whoever was told to stop, or must not be stopped, and has nobody left who waits for him.
-_left_running: set[asyncio.Task[Any]] = set()
-
-
-def _keep(task: asyncio.Task[Any]) -> None:
-    _left_running.add(task)
-    task.add_done_callback(_left_running.discard)
-
-
 class Turn:
-    """A turn under way; made by `run_turn`.
+    """A turn in progress; made by `run_turn`.
 
-    Iterate over it for its events, in one task. Better inside ``async with``, which cuts whatever
-    is not over at the end. Cancelling a task that waits for an event cuts the turn too.
+    Iterate over it for its events, in one task, preferably inside ``async with``, which cuts the
+    turn if it is not over at the end. Cancelling a task that waits for an event cuts the turn too.
     """
 
     def __init__(
@@ -273,37 +220,30 @@ class Turn:
         *,
         tools: Sequence[Tool] | ToolContext | None,
         max_steps: int,
-        max_repeats: int,
         tool_choice: NotGivenOr[ToolChoice],
         request: dict[str, Any],
-        make_context: Callable[[FunctionCall], Any],
-        tool_timeout: float | None,
-        slots: asyncio.Semaphore | None,
+        tool_runs: Callable[..., ToolRuns],
     ) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None  # first: `__del__` reads it
         self._llm = llm
         self._chat_ctx = chat_ctx
         self._tools = tools
-        self._tool_ctx = ToolContext.empty()
+        self._tool_ctx = self._read_tools()
         self._max_steps = max_steps
         self._tool_choice: NotGivenOr[ToolChoice] = tool_choice
         self._request = request
-        self._make_context = make_context
-        self._tool_timeout = tool_timeout
-        self._slots = slots
-        self._repeats = _Repeats(max_repeats)
+        # Weakly: a turn that is dropped ends at once, without waiting for the garbage collector.
+        self._runs = tool_runs(on_event=_weakly(self._saw))
 
         self._events: deque[TurnEvent] = deque()
         self._wake: asyncio.Event = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stream: LLMStream | None = None
         self._reply = _Reply()
-        self._runs: list[_Run] = []
         self._closing: list[asyncio.Task[None]] = []
         self._message: ChatMessage | None = None
         self._usage: CompletionUsage | None = None
         self._steps = 0
         self._last_step = False
-        self._stop = False
         self._ended = False
         self._pulled = False
 
@@ -359,33 +299,21 @@ class Turn:
         self._cut()
 
     async def aclose(self) -> None:
-        """Cut the turn if it is not over, and wait, a second at most, for what was stopped.
+        """Cut the turn if it is not over, and wait, for a second at most, for what was stopped.
 
         Tools that must not be interrupted go on; see `settled`.
         """
         self._cut()
-        waiting = {task for task in self._closing if not task.done()}
-        waiting |= {run.task for run in self._runs if run.task and run.answered}
-        waiting -= {task for task in waiting if task.done()}
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=_CLOSE_TIMEOUT)
-            for task in late:
-                logger.error(
-                    "%s did not end within %g s of being cancelled; it was left behind",
-                    task.get_name(),
-                    _CLOSE_TIMEOUT,
-                )
+        await asyncio.gather(wait_ended(self._closing), self._runs.aclose())
 
     @property
     def running(self) -> list[FunctionCall]:
         """The calls whose tools run now; after an interruption those that could not be stopped."""
-        return [run.call for run in self._runs if run.task is not None and not run.task.done()]
+        return self._runs.running
 
     async def settled(self) -> None:
         """Wait until every tool has finished, also those that an interruption left running."""
-        tasks = [run.task for run in self._runs if run.task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._runs.settled()
 
     async def __aenter__(self) -> Self:
         return self
@@ -399,15 +327,15 @@ class Turn:
         await self.aclose()
 
     def __del__(self) -> None:
-        # Somebody broke out of a loop over it: do not leave the reply streaming to nobody.
-        loop = getattr(self, "_loop", None)
+        # The loop over it was left by `break`: do not let the reply stream on unread.
+        loop = self._loop
         if loop is not None and not self._ended and not loop.is_closed():
             loop.call_soon_threadsafe(self._cut)
 
     # -- asking ------------------------------------------------------------------------------
 
     async def _advance(self) -> None:
-        if self._runs_pending():
+        if self._runs.pending:
             self._wake.clear()
             await self._wake.wait()
         elif self._stream is None:
@@ -422,19 +350,22 @@ class Turn:
                 return  # the turn was cut meanwhile
             if chunk is not None:
                 self._take(chunk)
-            elif stream._was_cut:
-                # By somebody else, with its LLM for instance: what is there is not the answer, and
-                # not all of the calls.
+            elif stream.was_cut:
+                # From outside, for instance with its LLM: text and calls may be incomplete.
                 self._cut()
             else:
                 self._stream = None
                 self._reply_ended()
                 await stream.aclose()
 
+    def _read_tools(self) -> ToolContext:
+        tools = self._tools
+        return tools if isinstance(tools, ToolContext) else ToolContext(list(tools or ()))
+
     def _ask(self) -> None:
         self._loop = asyncio.get_running_loop()
-        tools = self._tools
-        self._tool_ctx = tools if isinstance(tools, ToolContext) else ToolContext(list(tools or ()))
+        if self._steps > 0:
+            self._tool_ctx = self._read_tools()
         flat = self._tool_ctx.flatten()
         choice = self._tool_choice
         if self._last_step:
@@ -511,103 +442,28 @@ class Turn:
 
     def _call(self, calls: Sequence[FunctionToolCall], message: ChatMessage | None) -> None:
         self._message = message
-        group = message.id if message is not None else _stamps.new_id("item_")
-        taken = {item.call_id for item in self._chat_ctx.items if item.type == "function_call"}
-        items: list[FunctionCall] = []
-        for call in calls:
-            call_id = call.call_id
-            if not call_id or call_id in taken:
-                # Some servers count their calls anew in each reply.
-                call_id = _stamps.new_id("call_")
-            taken.add(call_id)
-            items.append(
-                FunctionCall(
-                    call_id=call_id,
-                    name=call.name,
-                    arguments=call.arguments if call.arguments.strip() else "{}",
-                    extra=dict(call.extra or {}),
-                    group_id=group,
-                )
-            )
+        items = call_items(
+            calls,
+            taken=(item.call_id for item in self._chat_ctx.items if item.type == "function_call"),
+            group_id=message.id if message is not None else _stamps.new_id("item_"),
+        )
         if message is None and self._reply.extra:
             merge_extra(items[0].extra, self._reply.extra)
-        runs = [self._plan(item) for item in items]
-        # In one breath: from here on there is no moment at which a call has no output.
-        self._chat_ctx.items.extend([*items, *(run.output for run in runs)])
-        self._runs.extend(runs)
-        loop = asyncio.get_running_loop()
-        for run in runs:
-            if not run.answered:  # the one before may have cut the turn, where tasks start at once
-                run.task = loop.create_task(self._run(run), name=f"tool {run.call.name}")
-                _keep(run.task)
+        outputs = self._runs.plan(items, self._tool_ctx)
+        self._chat_ctx.items.extend([*items, *outputs])
+        self._runs.start()
 
-    def _plan(self, call: FunctionCall) -> _Run:
-        output = FunctionCallOutput(
-            name=call.name, call_id=call.call_id, output=STILL_RUNNING, is_error=False
-        )
-        tool = self._tool_ctx.get_function_tool(call.name)
-        interruptible = tool is None or (
-            get_tool_options(tool).interruptible and not runs_in_thread(tool)
-        )
-        return _Run(call, output, self._make_context(call), interruptible)
-
-    async def _run(self, run: _Run) -> None:
-        exception: BaseException | None = None
-        run.task = asyncio.current_task()  # known to nobody yet, where tasks start at once
-        try:
-            if self._slots is None:
-                result = await self._execute(run)
-            else:
-                async with self._slots:
-                    result = await self._execute(run)
-        except asyncio.CancelledError as error:
-            exception = error
-            if not run.answered:  # not by us: the event loop itself is shutting down
-                run.answer(NOT_STARTED if run.started_at is None else CUT_OFF, is_error=True)
-        except BaseException as error:
-            # Not the tool's failure, which is part of the result: ours, or Ctrl-C.
-            exception = error
-            run.answer(OUR_FAILURE, is_error=True)
-            if not isinstance(error, Exception):
-                self._finished(run, error)
-                raise
-            logger.exception("running the tool %r failed", run.call.name)
-        else:
-            out = result.fnc_call_out
-            run.answer(out.output, is_error=out.is_error, reply_required=out.reply_required)
-            exception = result.raw_exception
-            self._stop = self._stop or result.stop
-        self._finished(run, exception)
-
-    def _finished(self, run: _Run, exception: BaseException | None) -> None:
+    def _saw(self, event: ToolEvent) -> None:
         if self._ended:
             return
-        self._events.append(_finish_of(run, exception))
+        self._events.append(event)
         self._wake.set()
-        if self._runs_pending():
+        if isinstance(event, ToolStarted) or self._runs.pending:
             return
-        if self._stop:
+        if self._runs.stop_requested:
             self._finish("stop_response")
-        elif self._steps >= self._max_steps or self._repeats.only_refused():
+        elif self._steps >= self._max_steps or self._runs.only_repeats():
             self._last_step = True
-
-    async def _execute(self, run: _Run) -> FunctionCallResult:
-        call = run.call
-        refusal = self._repeats.refuse(call)
-        if refusal is not None:
-            return refusal
-        run.started_at = asyncio.get_running_loop().time()
-        if not self._ended:
-            self._events.append(ToolStarted(call))
-            self._wake.set()
-        result = await execute_function_call(
-            call, self._tool_ctx, call_ctx=run.context, timeout=self._tool_timeout
-        )
-        self._repeats.note(call, result.fnc_call_out.output)
-        return result
-
-    def _runs_pending(self) -> bool:
-        return any(not run.answered for run in self._runs)
 
     # -- cutting -----------------------------------------------------------------------------
 
@@ -623,16 +479,8 @@ class Turn:
             loop = self._loop or asyncio.get_running_loop()
             closing = loop.create_task(_close(stream), name="close a reply")
             self._closing.append(closing)
-            _keep(closing)
-        for run in self._runs:
-            if run.answered:
-                continue
-            not_started = run.started_at is None
-            if not_started or run.may_be_cut():
-                run.answer(NOT_STARTED if not_started else CUT_OFF, is_error=True)
-                self._events.append(_finish_of(run, None))
-                if run.task is not None:
-                    run.task.cancel()
+            detach(closing)
+        self._events.extend(self._runs.cut())
         self._finish("interrupted")
 
 
@@ -643,56 +491,15 @@ async def _close(stream: LLMStream) -> None:
         logger.exception("%s could not be closed", type(stream).__qualname__)
 
 
-def _finish_of(run: _Run, exception: BaseException | None) -> ToolFinished:
-    now = asyncio.get_running_loop().time()
-    duration = 0.0 if run.started_at is None else now - run.started_at
-    return ToolFinished(run.call, run.output, duration, exception)
+def _weakly(method: Callable[[ToolEvent], None]) -> Callable[[ToolEvent], None]:
+    reference = weakref.WeakMethod(method)
 
+    def call(event: ToolEvent) -> None:
+        target = reference()
+        if target is not None:
+            target(event)
 
-class _Repeats:
-    """Sees a model that does the same again and again without learning anything new."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: dict[tuple[str, str], tuple[int, str]] = {}
-        self._ran = 0
-        self._refused = 0
-
-    def refuse(self, call: FunctionCall) -> FunctionCallResult | None:
-        count, output = self._seen.get(_same_call(call), (0, ""))
-        if count < self._limit:
-            return None
-        self._refused += 1
-        text = (
-            f"`{call.name}` was not run again: with these arguments it gave the same result "
-            f"{count} times in this turn: {output[:500]}\n"
-            "Use that result, call it with other arguments, or answer without it"
-        )
-        return FunctionCallResult(
-            fnc_call=call,
-            fnc_call_out=FunctionCallOutput(
-                name=call.name, call_id=call.call_id, output=text, is_error=True
-            ),
-        )
-
-    def note(self, call: FunctionCall, output: str) -> None:
-        self._ran += 1
-        count, last = self._seen.get(_same_call(call), (0, ""))
-        self._seen[_same_call(call)] = (count + 1 if output == last else 1, output)
-
-    def only_refused(self) -> bool:
-        """Whether nothing but refused calls came since the last question."""
-        answer = self._refused > 0 and self._ran == 0
-        self._refused = self._ran = 0
-        return answer
-
-
-def _same_call(call: FunctionCall) -> tuple[str, str]:
-    try:
-        arguments = json.dumps(json.loads(call.arguments), sort_keys=True)
-    except (ValueError, RecursionError):
-        arguments = call.arguments
-    return call.name, arguments
+    return call
 
 
 def _sum(a: CompletionUsage | None, b: CompletionUsage) -> CompletionUsage:

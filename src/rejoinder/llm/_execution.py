@@ -52,7 +52,7 @@ def to_function_call(tool_call: FunctionToolCall | FunctionCall) -> FunctionCall
     return FunctionCall(
         call_id=tool_call.call_id,
         name=tool_call.name,
-        arguments=tool_call.arguments or "{}",
+        arguments=tool_call.arguments if tool_call.arguments.strip() else "{}",
         extra=dict(tool_call.extra or {}),
     )
 

@@ -353,7 +353,7 @@ class LLMStream(ABC):
                         merge_extra(extra, delta.extra)
                 if chunk.usage is not None:
                     usage = chunk.usage
-            if self._was_cut:
+            if self.was_cut:
                 raise APIConnectionError(
                     f"{self._llm.label}: the reply was closed before its end", retryable=False
                 )
@@ -381,7 +381,7 @@ class LLMStream(ABC):
         return texts()
 
     @property
-    def _was_cut(self) -> bool:
+    def was_cut(self) -> bool:
         """Whether the reply was closed, or its task cancelled, before its end."""
         task = self._task
         return self._closing if task is None or not task.done() else task.cancelled()

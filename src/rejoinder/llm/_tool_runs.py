@@ -1,0 +1,362 @@
+"""`ToolRuns`: runs the tool calls of a model, with exactly one output per call at every moment.
+
+A call is planned together with an output that reports it as running; the same object is rewritten
+when the tool has finished. A caller that appends both at once keeps its history whole, whatever is
+cancelled when. Turns, realtime sessions and adapters to other frameworks share this code: it knows
+no LLM and no chat context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, cast
+
+from rejoinder import _stamps
+from rejoinder._core.chunks import FunctionToolCall
+from rejoinder._core.items import FunctionCall, FunctionCallOutput
+from rejoinder._core.tools import RunContext
+from rejoinder.llm._execution import (
+    FunctionCallResult,
+    execute_function_call,
+    runs_in_thread,
+    to_function_call,
+)
+from rejoinder.llm.tool_context import ToolContext, get_tool_options
+
+__all__ = ["ToolEvent", "ToolFinished", "ToolRuns", "ToolStarted", "call_items", "detach"]
+
+logger = logging.getLogger("rejoinder")
+
+STILL_RUNNING: Final = "Still running; the result is not there yet"
+NOT_STARTED: Final = "Interrupted before it was started; nothing was done"
+CUT_OFF: Final = "Interrupted before it finished; it may have had an effect already"
+OUR_FAILURE: Final = "Failed with an internal error; it may have had an effect already"
+
+_CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that `ToolRuns.aclose` waits for tools that do not end when they are cancelled."""
+_QUOTED: Final = 500
+"""Characters of an earlier result that the refusal of a repeated call quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool runs now."""
+
+    call: FunctionCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A call is answered: the tool returned, failed, was refused or was stopped."""
+
+    call: FunctionCall
+    output: FunctionCallOutput
+    duration: float
+    """Seconds from start to finish."""
+    exception: BaseException | None = None
+    """The exception the tool raised, for logs and people; the model reads only `output`."""
+
+
+ToolEvent: TypeAlias = ToolStarted | ToolFinished
+
+
+def call_items(
+    calls: Sequence[FunctionToolCall], *, taken: Iterable[str], group_id: str
+) -> list[FunctionCall]:
+    """History items for the calls of one reply.
+
+    A call gets a new id if its own is empty or already in `taken`: some servers number their calls
+    anew in each reply. Empty arguments become ``{}``.
+    """
+    known = set(taken)
+    items: list[FunctionCall] = []
+    for call in calls:
+        item = to_function_call(call)
+        if not item.call_id or item.call_id in known:
+            item.call_id = _stamps.new_id("call_")
+        known.add(item.call_id)
+        item.group_id = group_id
+        items.append(item)
+    return items
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """One planned, running or finished call."""
+
+    call: FunctionCall
+    output: FunctionCallOutput
+    tools: ToolContext
+    context: Any
+    interruptible: bool
+    started_at: float | None = None
+    answered: bool = False
+    reported: bool = False
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def may_be_cut(self) -> bool:
+        if self.started_at is None:
+            return True
+        context: object = self.context
+        if isinstance(context, RunContext):
+            return self.interruptible and cast("RunContext[Any]", context).interruptible
+        return self.interruptible
+
+    @property
+    def over(self) -> bool:
+        return self.answered and (self.task is None or self.task.done())
+
+    def answer(self, text: str, *, is_error: bool, reply_required: bool = True) -> None:
+        self.answered = True
+        self.output.output = text
+        self.output.is_error = is_error
+        self.output.reply_required = reply_required
+
+    def answer_cut(self) -> None:
+        self.answer(NOT_STARTED if self.started_at is None else CUT_OFF, is_error=True)
+
+    def ended(self, _: asyncio.Task[None]) -> None:
+        if not self.answered:  # its task was cancelled before its first step, and not by `cut`
+            self.answer_cut()
+
+
+_detached: set[asyncio.Task[Any]] = set()
+"""Tasks that may outlive their owner; referenced here so that they are not garbage-collected."""
+
+
+def detach(task: asyncio.Task[Any]) -> None:
+    """Keep `task` alive until it ends, also when its owner is gone."""
+    _detached.add(task)
+    task.add_done_callback(_detached.discard)
+
+
+class ToolRuns:
+    """The tool calls of one turn or session.
+
+    `plan` calls, append them and their outputs to the history, then `start` them::
+
+        outputs = runs.plan(calls, tools)
+        history.extend([*calls, *outputs])
+        runs.start()
+
+    Args:
+        on_event: called with a `ToolStarted` when a tool starts and with exactly one `ToolFinished`
+            for each call, except for those that `cut` returns.
+        make_context: returns the value of context parameters for a call; default a `RunContext`.
+        timeout: seconds for tools that set none of their own.
+        max_concurrency: how many tools may run at once; default no limit.
+        max_repeats: how often the same call may give the same output before it is refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_event: Callable[[ToolEvent], None],
+        make_context: Callable[[FunctionCall], Any] = RunContext,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+        max_repeats: int = 3,
+    ) -> None:
+        self._on_event = on_event
+        self._make_context = make_context
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
+        self._repeats = _Repeats(max_repeats)
+        self._runs: list[_Run] = []
+        self._stop_requested = False
+
+    # -- what is going on --------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether a call has no final output yet."""
+        return any(not run.answered for run in self._runs)
+
+    @property
+    def running(self) -> list[FunctionCall]:
+        """The calls whose tasks run now; after `cut` those that could not be stopped."""
+        return [run.call for run in self._runs if run.task is not None and not run.task.done()]
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a tool has raised `StopResponse`."""
+        return self._stop_requested
+
+    def only_repeats(self) -> bool:
+        """Whether every call since the last question to this method was refused as a repeat."""
+        return self._repeats.only_refused()
+
+    # -- running -----------------------------------------------------------------------------
+
+    def plan(self, calls: Sequence[FunctionCall], tools: ToolContext) -> list[FunctionCallOutput]:
+        """Note `calls` to be run with `tools`. Returns one output for each, in their order, which
+        reports the call as running until the tool has finished."""
+        runs = [self._plan(call, tools) for call in calls]
+        self._runs = [run for run in self._runs if not run.over] + runs
+        return [run.output for run in runs]
+
+    def _plan(self, call: FunctionCall, tools: ToolContext) -> _Run:
+        output = FunctionCallOutput(
+            name=call.name, call_id=call.call_id, output=STILL_RUNNING, is_error=False
+        )
+        tool = tools.get_function_tool(call.name)
+        interruptible = tool is None or (
+            get_tool_options(tool).interruptible and not runs_in_thread(tool)
+        )
+        return _Run(call, output, tools, self._make_context(call), interruptible)
+
+    def start(self) -> None:
+        """Start every planned call, each in a task of its own."""
+        loop = asyncio.get_running_loop()
+        for run in list(self._runs):
+            # With eager tasks the run before may have called `cut`, which answers all the others.
+            if run.task is None and not run.answered:
+                run.task = loop.create_task(self._run(run), name=f"tool {run.call.name}")
+                run.task.add_done_callback(run.ended)
+                detach(run.task)
+
+    async def _run(self, run: _Run) -> None:
+        exception: BaseException | None = None
+        run.task = asyncio.current_task()  # `start` has not got it yet where tasks start eagerly
+        try:
+            if self._slots is None:
+                result = await self._execute(run)
+            else:
+                async with self._slots:
+                    result = await self._execute(run)
+        except asyncio.CancelledError as error:
+            exception = error
+            if not run.answered:  # not cancelled by `cut`: the event loop is shutting down
+                run.answer_cut()
+        except BaseException as error:
+            # Tools' own failures are part of the result: this one is ours, or Ctrl-C.
+            exception = error
+            run.answer(OUR_FAILURE, is_error=True)
+            if not isinstance(error, Exception):
+                self._report(run, error)
+                raise
+            logger.exception("running the tool %r failed", run.call.name)
+        else:
+            out = result.fnc_call_out
+            run.answer(out.output, is_error=out.is_error, reply_required=out.reply_required)
+            exception = result.raw_exception
+            self._stop_requested = self._stop_requested or result.stop
+        self._report(run, exception)
+
+    async def _execute(self, run: _Run) -> FunctionCallResult:
+        call = run.call
+        refusal = self._repeats.refuse(call)
+        if refusal is not None:
+            return refusal
+        run.started_at = asyncio.get_running_loop().time()
+        self._on_event(ToolStarted(call))
+        result = await execute_function_call(
+            call, run.tools, call_ctx=run.context, timeout=self._timeout
+        )
+        self._repeats.note(call, result.fnc_call_out.output)
+        return result
+
+    def _report(self, run: _Run, exception: BaseException | None) -> None:
+        if not run.reported:
+            self._on_event(_finish(run, exception))
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def cut(self) -> list[ToolFinished]:
+        """Stop every call that may be stopped; tools that must not be interrupted go on.
+
+        Returns at once, with the events of the calls that were stopped; `on_event` is not called
+        for them. Each output is final when it returns, unless a tool ignores its cancellation: what
+        such a tool returns replaces the output.
+        """
+        events: list[ToolFinished] = []
+        for run in self._runs:
+            if run.answered or not run.may_be_cut:
+                continue
+            run.answer_cut()
+            events.append(_finish(run, None))
+            if run.task is not None:
+                run.task.cancel()
+        return events
+
+    async def aclose(self) -> None:
+        """Wait, for a second at most, until the tools that `cut` stopped have ended."""
+        stopped = {run.task for run in self._runs if run.answered and run.task is not None}
+        await wait_ended(stopped)
+
+    async def settled(self) -> None:
+        """Wait until every tool has ended, also those that `cut` left running."""
+        tasks = [run.task for run in self._runs if run.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def wait_ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait, for a second at most, until cancelled `tasks` have ended; log those that have not."""
+    waiting = {task for task in tasks if not task.done()}
+    if not waiting:
+        return
+    _, late = await asyncio.wait(waiting, timeout=_CLOSE_TIMEOUT)
+    for task in late:
+        logger.error(
+            "%s did not end within %g s of being cancelled; it was left behind",
+            task.get_name(),
+            _CLOSE_TIMEOUT,
+        )
+
+
+def _finish(run: _Run, exception: BaseException | None) -> ToolFinished:
+    run.reported = True
+    now = asyncio.get_running_loop().time()
+    duration = 0.0 if run.started_at is None else now - run.started_at
+    return ToolFinished(run.call, run.output, duration, exception)
+
+
+class _Repeats:
+    """Detects a model that makes the same call again and again and learns nothing new from it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._seen: dict[tuple[str, str], tuple[int, str]] = {}
+        self._ran = 0
+        self._refused = 0
+
+    def refuse(self, call: FunctionCall) -> FunctionCallResult | None:
+        count, output = self._seen.get(_same_call(call), (0, ""))
+        if count < self._limit:
+            return None
+        self._refused += 1
+        text = (
+            f"`{call.name}` was not run again: with these arguments it gave the same result "
+            f"{count} times in this turn: {output[:_QUOTED]}\n"
+            "Use that result, call it with other arguments, or answer without it"
+        )
+        return FunctionCallResult(
+            fnc_call=call,
+            fnc_call_out=FunctionCallOutput(
+                name=call.name, call_id=call.call_id, output=text, is_error=True
+            ),
+        )
+
+    def note(self, call: FunctionCall, output: str) -> None:
+        self._ran += 1
+        count, last = self._seen.get(_same_call(call), (0, ""))
+        self._seen[_same_call(call)] = (count + 1 if output == last else 1, output)
+
+    def only_refused(self) -> bool:
+        answer = self._refused > 0 and self._ran == 0
+        self._refused = self._ran = 0
+        return answer
+
+
+def _same_call(call: FunctionCall) -> tuple[str, str]:
+    try:
+        arguments = json.dumps(json.loads(call.arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return call.name, arguments
