@@ -51,7 +51,7 @@ class Breakers:
         self._lock = threading.RLock()
         self._store: HealthStore | None
         if isinstance(shared, str | os.PathLike):
-            from rejoinder.transport._store_sqlite import SqliteStore
+            from rejoinder.store._sqlite import SqliteStore
 
             self._store = SqliteStore(shared)
             self.read()  # opens the file here, and not in the first turn

@@ -1,10 +1,10 @@
-"""A small table that all processes of a host share, without a server. The only file that knows SQLite.
+"""A key-value table in a SQLite file, shared by all processes of a host. The only module that imports sqlite3.
 
-Write-ahead logging lets readers go on while one process writes. What is read and written is tiny
-(a read takes microseconds), so it is done where it is asked for; a lock that is held for longer
-than `patience` makes the call fail instead of freezing the event loop.
+Write-ahead logging lets readers continue while one process writes. Values are small (a read takes
+microseconds), so calls block the event loop they are made on; a lock that is held for longer than
+`patience` makes the call fail instead of freezing the loop.
 
-Nothing is kept that would be missed: after a power failure the file may lack the last changes.
+Durability is not a goal: after a power failure the file may lack the last changes.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ __all__ = ["SqliteStore", "StoreError"]
 
 
 _OPENING = 2.0
-"""Seconds to wait for other processes that make the file; once, because it may freeze a loop."""
+"""Seconds to wait for other processes while they create the file. Applied once, because it may block a loop."""
 _LOOK = 1.0
-"""Seconds between looks whether the file at the path is still the one that is open."""
+"""Seconds between checks that the path still names the open file."""
 
 
 class StoreError(Exception):
-    """The file cannot be read or written now."""
+    """The file cannot be read or written at the moment."""
 
 
 class SqliteStore:
-    """Short texts by key, changed atomically. May be used by several threads.
+    """Short texts by key, changed atomically. Safe to use from several threads.
 
-    The file is opened at first use, again in each process after a fork, and again when somebody
-    has removed or replaced it.
+    The file is opened at first use, again in each process after a fork, and again when it was
+    removed or replaced.
 
     Args:
-        path: of the database file; its folder must exist. It must be on a local disk, because
-            write-ahead logging does not work over a network file system.
-        patience: seconds to wait for another process that writes.
+        path: path of the database file. Its folder must exist, on a local disk: write-ahead
+            logging does not work on network file systems.
+        patience: seconds to wait for another process that is writing.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, patience: float = 0.05) -> None:
@@ -53,7 +53,7 @@ class SqliteStore:
         self._lock = threading.Lock()
 
     def read(self, keys: Sequence[str]) -> list[str | None]:
-        """The text of each key, ``None`` where there is none.
+        """Return the text of each key, or ``None`` if the key is not set.
 
         Raises:
             StoreError: the file cannot be read.
@@ -65,10 +65,10 @@ class SqliteStore:
         return [found.get(key) for key in keys]
 
     def update(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        """Replace the text of `key` by what `change` makes of it, while nobody else can.
+        """Atomically replace the text of `key` with ``change(text)``; ``None`` leaves it as it is.
 
         Raises:
-            StoreError: the file cannot be written, or another process is writing for too long.
+            StoreError: the file cannot be written, or another process is writing for longer than `patience`.
         """
         with self._use("write") as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -90,9 +90,9 @@ class SqliteStore:
 
     @contextmanager
     def _use(self, verb: str) -> Generator[sqlite3.Connection, None, None]:
-        # Another thread is as patient as another process.
+        # Threads of this process wait as long as other processes do.
         if not self._lock.acquire(timeout=self._patience):
-            raise self._error(verb, TimeoutError("another thread holds it"))
+            raise self._error(verb, TimeoutError("another thread is using it"))
         try:
             yield self._open()
         except (sqlite3.Error, OSError) as error:
@@ -109,7 +109,7 @@ class SqliteStore:
         elif self._connection is not None:
             _OF_PARENTS.append(self._connection)
             self._connection = None
-        # Making the file takes longer than using it, when several processes start at once.
+        # When several processes start at once, creating the file takes longer than using it.
         patience, self._opening = self._opening, self._patience
         connection = sqlite3.connect(
             self._path, timeout=patience, isolation_level=None, check_same_thread=False
@@ -131,8 +131,8 @@ class SqliteStore:
         return connection
 
     def _is_there(self) -> bool:
-        """Whether the open file is the one at the path: with another one, this process would be
-        alone and not know it."""
+        """Whether the path still names the open file. Otherwise this process would keep writing to a
+        file that the others no longer see."""
         now = time.monotonic()
         if now - self._looked < _LOOK:
             return True
@@ -153,5 +153,5 @@ class SqliteStore:
         )
 
 
-# A connection must not be used, nor closed, in a process that was forked from the one it was made in.
+# Connections opened before a fork. SQLite forbids using or closing them in the child.
 _OF_PARENTS: list[sqlite3.Connection] = []
