@@ -24,9 +24,11 @@ from rejoinder.turn import (
     Done,
     Text,
     ToolFinished,
+    ToolPaused,
     ToolStarted,
     Turn,
     Usage,
+    pending_approvals,
     run_turn,
 )
 from test_turn import (
@@ -139,6 +141,20 @@ replies = st.builds(
 )
 
 
+async def slowly(_: FunctionCall) -> bool:
+    await asyncio.sleep(1)
+    return True
+
+
+APPROVE: dict[str, Any] = {
+    "unasked": None,
+    "yes": lambda _: True,
+    "slowly": slowly,
+    "no": lambda _: False,
+    "open": lambda _: None,
+}
+
+
 @given(
     scripts=st.lists(replies, min_size=5, max_size=5),
     cut=st.sampled_from(["never", "interrupt", "close", "cancel", "cancel twice", "close the llm"]),
@@ -149,6 +165,7 @@ replies = st.builds(
             "max_steps": st.integers(1, 4),
             "max_repeats": st.integers(1, 3),
             "max_concurrency": st.sampled_from([None, 1, 2]),
+            "approve": st.sampled_from(["unasked", "unasked", *APPROVE]),
         }
     ),
 )
@@ -169,7 +186,9 @@ async def course(
     tools = Tools()
     llm = ScriptedLLM(*scripts)
     context = question()
-    turn = run_turn(llm, context, tools=tools.all, **options)
+    turn = run_turn(
+        llm, context, tools=tools.all, **{**options, "approve": APPROVE[options["approve"]]}
+    )
     events: list[Any] = []
 
     async def consume() -> None:
@@ -224,6 +243,10 @@ async def course(
     assert not +tools.running, "no tool is left that could be stopped"
     made = {item.call_id: item for item in context.items if isinstance(item, FunctionCall)}
     effects = Counter(tools.effects)
+    if options["approve"] in ("no", "open"):
+        assert not effects
+    for call in pending_approvals(context):
+        assert effects[call.call_id] == 0
     for item in context.items:
         if isinstance(item, FunctionCallOutput):
             assert item.output != STILL_RUNNING
@@ -256,7 +279,10 @@ def check_events(
     if done.reason != "interrupted":
         assert set(started) <= set(finished)
         made = [item for item in turn.chat_ctx.items if isinstance(item, FunctionCall)]
-        assert {item.call_id for item in made} == set(finished)
+        paused = {e.call.call_id for e in events if isinstance(e, ToolPaused)}
+        assert bool(paused) == (done.reason == "paused")
+        assert {item.call_id for item in made} == set(finished) | paused
+        assert not set(finished) & paused
         text = "".join(e.text for e in events if isinstance(e, Text))
         assert text.endswith(done.text)
     counted = [e.usage for e in events if isinstance(e, Usage)]

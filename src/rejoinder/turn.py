@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
-from rejoinder._core.items import ChatMessage, FunctionCall
+from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, ToolChoice
 from rejoinder.llm._tool_runs import (
+    Approve,
     ToolEvent,
     ToolFinished,
+    ToolPaused,
     ToolRuns,
     ToolStarted,
     call_items,
     detach,
     wait_ended,
+    waiting_calls,
 )
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, LLMStream, is_restart, merge_extra
@@ -50,16 +53,18 @@ __all__ = [
     "Text",
     "Thinking",
     "ToolFinished",
+    "ToolPaused",
     "ToolStarted",
     "Turn",
     "TurnEvent",
     "Usage",
+    "pending_approvals",
     "run_turn",
 ]
 
 logger = logging.getLogger("rejoinder")
 
-for _public in (ToolStarted, ToolFinished):
+for _public in (ToolStarted, ToolFinished, ToolPaused):
     _public.__module__ = __name__
 
 
@@ -92,6 +97,9 @@ class Usage:
     usage: CompletionUsage
 
 
+Reason: TypeAlias = Literal["complete", "stop_response", "max_steps", "paused", "interrupted"]
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """The last event.
@@ -99,13 +107,15 @@ class Done:
     Attributes:
         reason: ``"complete"``: the model has answered. ``"stop_response"``: a tool wanted no
             answer. ``"max_steps"``: the model was made to answer without tools, because it had
-            reached the limit or kept repeating itself. ``"interrupted"``: the turn was cut.
+            reached the limit or kept repeating itself. ``"paused"``: `approve` left a decision
+            open, and a later turn on the same context goes on there. ``"interrupted"``: the turn
+            was cut.
         message: the last message of the assistant, as it is in the context, if there is one.
         steps: how many requests were made.
         usage: their tokens together; ``None`` if the provider told none.
     """
 
-    reason: Literal["complete", "stop_response", "max_steps", "interrupted"]
+    reason: Reason
     message: ChatMessage | None
     steps: int
     usage: CompletionUsage | None
@@ -116,7 +126,9 @@ class Done:
         return (self.message.text_content or "") if self.message is not None else ""
 
 
-TurnEvent: TypeAlias = Text | Thinking | Restarted | ToolStarted | ToolFinished | Usage | Done
+TurnEvent: TypeAlias = (
+    Text | Thinking | Restarted | ToolStarted | ToolFinished | ToolPaused | Usage | Done
+)
 
 
 def run_turn(
@@ -134,6 +146,7 @@ def run_turn(
     tool_timeout: float | None = None,
     max_concurrency: int | None = None,
     max_repeats: int = 3,
+    approve: Approve | None = None,
 ) -> Turn:
     """Let the model answer, with as many tool calls as it needs. Iterate over the result.
 
@@ -161,6 +174,12 @@ def run_turn(
         max_concurrency: how many tools may run at once; default all of one reply.
         max_repeats: how often the same call may give the same output in a turn; after that it is
             refused with an explanation, and a model that does nothing else has to answer.
+        approve: called with each call before its tool runs, unless the tool is declared
+            ``effects=False``; may be ``async``. It returns True to run the tool, False or a reason
+            to refuse the call, or ``None`` to leave the decision open: the turn then ends with
+            ``Done("paused")``, the context can be stored, and the next turn on it asks `approve`
+            about these calls first (see `pending_approvals`). If `approve` fails, the call is
+            refused.
 
     Raises:
         ValueError: a limit is too small, two tools have one name, or `chat_ctx` is read-only.
@@ -192,8 +211,15 @@ def run_turn(
             timeout=tool_timeout,
             max_concurrency=max_concurrency,
             max_repeats=max_repeats,
+            approve=approve,
         ),
+        resume=waiting_calls(chat_ctx.items) if approve is not None else [],
     )
+
+
+def pending_approvals(chat_ctx: ChatContext) -> list[FunctionCall]:
+    """The calls in `chat_ctx` that a paused turn has left waiting for approval."""
+    return [call for call, _ in waiting_calls(chat_ctx.items)]
 
 
 @dataclass(slots=True)
@@ -223,6 +249,7 @@ class Turn:
         tool_choice: NotGivenOr[ToolChoice],
         request: dict[str, Any],
         tool_runs: Callable[..., ToolRuns],
+        resume: list[tuple[FunctionCall, FunctionCallOutput]],
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None  # first: `__del__` reads it
         self._llm = llm
@@ -234,6 +261,7 @@ class Turn:
         self._request = request
         # Weakly: a turn that is dropped ends at once, without waiting for the garbage collector.
         self._runs = tool_runs(on_event=_weakly(self._saw))
+        self._resume = resume
 
         self._events: deque[TurnEvent] = deque()
         self._wake: asyncio.Event = asyncio.Event()
@@ -338,6 +366,13 @@ class Turn:
         if self._runs.pending:
             self._wake.clear()
             await self._wake.wait()
+        elif self._resume:
+            self._loop = asyncio.get_running_loop()
+            waiting, self._resume = self._resume, []
+            if self._tool_choice not in ("auto", "none"):
+                self._tool_choice = NOT_GIVEN  # a forced choice was for the reply that called
+            self._runs.resume(waiting, self._tool_ctx)
+            self._runs.start()
         elif self._stream is None:
             self._ask()
         else:
@@ -431,9 +466,7 @@ class Turn:
         self._chat_ctx.items.append(message)
         return message
 
-    def _finish(
-        self, reason: Literal["complete", "stop_response", "max_steps", "interrupted"]
-    ) -> None:
+    def _finish(self, reason: Reason) -> None:
         self._ended = True
         self._events.append(Done(reason, self._message, self._steps, self._usage))
         self._wake.set()
@@ -460,7 +493,9 @@ class Turn:
         self._wake.set()
         if isinstance(event, ToolStarted) or self._runs.pending:
             return
-        if self._runs.stop_requested:
+        if self._runs.paused:
+            self._finish("paused")
+        elif self._runs.stop_requested:
             self._finish("stop_response")
         elif self._steps >= self._max_steps or self._runs.only_repeats():
             self._last_step = True

@@ -112,6 +112,8 @@ async def turns(llm: LLM[Any], context: ChatContext) -> None:
                     assert_type(call.name, str)
                 case turn.ToolFinished(_, output):
                     assert_type(output.is_error, bool)
+                case turn.ToolPaused(call):
+                    assert_type(call.call_id, str)
                 case turn.Usage(usage):
                     assert_type(usage.total_tokens, int)
                 case turn.Done():

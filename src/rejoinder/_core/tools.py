@@ -90,11 +90,14 @@ class ToolOptions:
         interruptible: whether an interruption may cancel a run. A tool that is not interruptible
             finishes in the background, and its result still enters the conversation.
         threaded: run a plain (not ``async``) function in a worker thread, so that it may block.
+        effects: whether a run may change anything. ``run_turn(approve=...)`` does not ask about a
+            tool without effects.
     """
 
     timeout: float | None = None
     interruptible: bool = True
     threaded: bool = False
+    effects: bool = True
 
     def __post_init__(self) -> None:
         timeout: object = self.timeout

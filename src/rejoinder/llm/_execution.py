@@ -15,7 +15,7 @@ from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
 from rejoinder.llm._signatures import prepare_function_arguments
-from rejoinder.llm.tool_context import ToolContext, get_tool_options
+from rejoinder.llm.tool_context import FunctionTool, RawFunctionTool, ToolContext, get_tool_options
 
 __all__ = ["FunctionCallResult", "execute_function_call", "make_function_call_output"]
 
@@ -136,6 +136,17 @@ async def _execute(
     except BaseException as error:
         return _failed(call, error)
     return make_function_call_output(fnc_call=call, output=output, exception=None)
+
+
+def can_run(tool: FunctionTool | RawFunctionTool, call: FunctionCall, call_ctx: object) -> bool:
+    """Whether the arguments of `call` fit `tool`. Rewrites them as clean JSON."""
+    try:
+        prepare_function_arguments(fnc=tool, json_arguments=call.arguments, call_ctx=call_ctx)
+    except Exception:
+        return False
+    finally:
+        _canonicalise(call)
+    return True
 
 
 def runs_in_thread(tool: Callable[..., Any]) -> bool:

@@ -9,25 +9,39 @@ no LLM and no chat context.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
-from rejoinder._core.tools import RunContext
+from rejoinder._core.tools import RunContext, ToolError
 from rejoinder.llm._execution import (
     FunctionCallResult,
+    can_run,
     execute_function_call,
     runs_in_thread,
     to_function_call,
 )
 from rejoinder.llm.tool_context import ToolContext, get_tool_options
 
-__all__ = ["ToolEvent", "ToolFinished", "ToolRuns", "ToolStarted", "call_items", "detach"]
+__all__ = [
+    "Approve",
+    "ToolEvent",
+    "ToolFinished",
+    "ToolPaused",
+    "ToolRuns",
+    "ToolStarted",
+    "call_items",
+    "detach",
+    "wait_ended",
+    "waiting_calls",
+]
 
 logger = logging.getLogger("rejoinder")
 
@@ -35,6 +49,10 @@ STILL_RUNNING: Final = "Still running; the result is not there yet"
 NOT_STARTED: Final = "Interrupted before it was started; nothing was done"
 CUT_OFF: Final = "Interrupted before it finished; it may have had an effect already"
 OUR_FAILURE: Final = "Failed with an internal error; it may have had an effect already"
+WAITING: Final = "Not run yet: it waits for approval"
+
+_MARK: Final = "awaiting_approval"
+"""Key in ``call.extra["rejoinder"]`` of a call whose approval is undecided, also when stored."""
 
 _CLOSE_TIMEOUT: Final = 1.0
 """Seconds that `ToolRuns.aclose` waits for tools that do not end when they are cancelled."""
@@ -61,7 +79,53 @@ class ToolFinished:
     """The exception the tool raised, for logs and people; the model reads only `output`."""
 
 
-ToolEvent: TypeAlias = ToolStarted | ToolFinished
+@dataclass(frozen=True, slots=True)
+class ToolPaused:
+    """`approve` has not decided about a call: its tool has not run, and the turn ends with
+    ``Done("paused")``."""
+
+    call: FunctionCall
+
+
+ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolPaused
+
+Approval: TypeAlias = bool | str | None
+Approve: TypeAlias = Callable[[FunctionCall], Approval | Awaitable[Approval]]
+"""Decides whether a tool may run: True runs it, False or a reason as text refuses it, ``None``
+leaves the decision open."""
+
+
+def waiting_calls(
+    items: Iterable[object],
+) -> list[tuple[FunctionCall, FunctionCallOutput]]:
+    """The calls in a history whose approval was left open, each with its output."""
+    waiting: dict[str, FunctionCall] = {}
+    pairs: list[tuple[FunctionCall, FunctionCallOutput]] = []
+    for item in items:
+        if isinstance(item, FunctionCall):
+            if _own_extra(item).get(_MARK) is True:
+                waiting[item.call_id] = item
+        elif isinstance(item, FunctionCallOutput):
+            call = waiting.pop(item.call_id, None)
+            if call is not None:
+                pairs.append((call, item))
+    return pairs
+
+
+def _own_extra(call: FunctionCall) -> dict[str, Any]:
+    own: object = call.extra.get("rejoinder")
+    return cast("dict[str, Any]", own) if isinstance(own, dict) else {}
+
+
+def _mark(call: FunctionCall) -> None:
+    call.extra = {**call.extra, "rejoinder": {**_own_extra(call), _MARK: True}}
+
+
+def _unmark(call: FunctionCall) -> None:
+    if _MARK in _own_extra(call):
+        own = {key: value for key, value in _own_extra(call).items() if key != _MARK}
+        extra = {key: value for key, value in call.extra.items() if key != "rejoinder"}
+        call.extra = {**extra, "rejoinder": own} if own else extra
 
 
 def call_items(
@@ -96,6 +160,7 @@ class _Run:
     started_at: float | None = None
     answered: bool = False
     reported: bool = False
+    paused: bool = False
     task: asyncio.Task[None] | None = None
 
     @property
@@ -113,9 +178,16 @@ class _Run:
 
     def answer(self, text: str, *, is_error: bool, reply_required: bool = True) -> None:
         self.answered = True
+        if not self.paused:
+            _unmark(self.call)
         self.output.output = text
         self.output.is_error = is_error
         self.output.reply_required = reply_required
+
+    def pause(self) -> None:
+        self.paused = True
+        _mark(self.call)
+        self.answer(WAITING, is_error=False)
 
     def answer_cut(self) -> None:
         self.answer(NOT_STARTED if self.started_at is None else CUT_OFF, is_error=True)
@@ -146,11 +218,12 @@ class ToolRuns:
 
     Args:
         on_event: called with a `ToolStarted` when a tool starts and with exactly one `ToolFinished`
-            for each call, except for those that `cut` returns.
+            (or `ToolPaused`) for each call, except for those that `cut` returns.
         make_context: returns the value of context parameters for a call; default a `RunContext`.
         timeout: seconds for tools that set none of their own.
         max_concurrency: how many tools may run at once; default no limit.
         max_repeats: how often the same call may give the same output before it is refused.
+        approve: asked before each tool that is not declared ``effects=False``.
     """
 
     def __init__(
@@ -161,12 +234,14 @@ class ToolRuns:
         timeout: float | None = None,
         max_concurrency: int | None = None,
         max_repeats: int = 3,
+        approve: Approve | None = None,
     ) -> None:
         self._on_event = on_event
         self._make_context = make_context
         self._timeout = timeout
         self._slots = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
         self._repeats = _Repeats(max_repeats)
+        self._approve = approve
         self._runs: list[_Run] = []
         self._stop_requested = False
 
@@ -187,6 +262,11 @@ class ToolRuns:
         """Whether a tool has raised `StopResponse`."""
         return self._stop_requested
 
+    @property
+    def paused(self) -> list[FunctionCall]:
+        """The calls that still wait for approval."""
+        return [run.call for run in self._runs if run.paused]
+
     def only_repeats(self) -> bool:
         """Whether every call since the last question to this method was refused as a repeat."""
         return self._repeats.only_refused()
@@ -196,14 +276,23 @@ class ToolRuns:
     def plan(self, calls: Sequence[FunctionCall], tools: ToolContext) -> list[FunctionCallOutput]:
         """Note `calls` to be run with `tools`. Returns one output for each, in their order, which
         reports the call as running until the tool has finished."""
-        runs = [self._plan(call, tools) for call in calls]
-        self._runs = [run for run in self._runs if not run.over] + runs
-        return [run.output for run in runs]
+        outputs = [
+            FunctionCallOutput(
+                name=call.name, call_id=call.call_id, output=STILL_RUNNING, is_error=False
+            )
+            for call in calls
+        ]
+        self.resume(zip(calls, outputs, strict=True), tools)
+        return outputs
 
-    def _plan(self, call: FunctionCall, tools: ToolContext) -> _Run:
-        output = FunctionCallOutput(
-            name=call.name, call_id=call.call_id, output=STILL_RUNNING, is_error=False
-        )
+    def resume(
+        self, pairs: Iterable[tuple[FunctionCall, FunctionCallOutput]], tools: ToolContext
+    ) -> None:
+        """Plan calls that are in the history already, with their outputs (see `waiting_calls`)."""
+        runs = [self._plan(call, output, tools) for call, output in pairs]
+        self._runs = [run for run in self._runs if not run.over] + runs
+
+    def _plan(self, call: FunctionCall, output: FunctionCallOutput, tools: ToolContext) -> _Run:
         tool = tools.get_function_tool(call.name)
         interruptible = tool is None or (
             get_tool_options(tool).interruptible and not runs_in_thread(tool)
@@ -224,11 +313,7 @@ class ToolRuns:
         exception: BaseException | None = None
         run.task = asyncio.current_task()  # `start` has not got it yet where tasks start eagerly
         try:
-            if self._slots is None:
-                result = await self._execute(run)
-            else:
-                async with self._slots:
-                    result = await self._execute(run)
+            result = await self._answer(run)
         except asyncio.CancelledError as error:
             exception = error
             if not run.answered:  # not cancelled by `cut`: the event loop is shutting down
@@ -242,11 +327,68 @@ class ToolRuns:
                 raise
             logger.exception("running the tool %r failed", run.call.name)
         else:
+            if result is None:
+                return
             out = result.fnc_call_out
             run.answer(out.output, is_error=out.is_error, reply_required=out.reply_required)
             exception = result.raw_exception
             self._stop_requested = self._stop_requested or result.stop
         self._report(run, exception)
+
+    async def _answer(self, run: _Run) -> FunctionCallResult | None:
+        """Run the tool if it may run. Returns ``None`` for a call that was paused or cut."""
+        if self._approve is not None and self._needs_approval(run):
+            decision = await self._ask(self._approve, run.call)
+            if run.answered:  # cut, and `approve` has ignored its cancellation
+                return None
+            if decision is None:
+                run.pause()
+                self._on_event(ToolPaused(run.call))
+                return None
+            if decision is not True:
+                self._repeats.note(run.call, decision.fnc_call_out.output)
+                return decision
+            _unmark(run.call)
+            run.output.output = STILL_RUNNING
+        async with self._slots or contextlib.nullcontext():
+            return await self._execute(run)
+
+    def _needs_approval(self, run: _Run) -> bool:
+        # Calls that cannot run are answered without asking a person about them.
+        tool = run.tools.get_function_tool(run.call.name)
+        return (
+            tool is not None
+            and get_tool_options(tool).effects
+            and not self._repeats.exhausted(run.call)
+            and can_run(tool, run.call, run.context)
+        )
+
+    async def _ask(
+        self, approve: Approve, call: FunctionCall
+    ) -> FunctionCallResult | Literal[True] | None:
+        """The decision of `approve`: True, a refusal, or ``None`` if it is open."""
+        try:
+            decision = approve(call)
+            if inspect.isawaitable(decision):
+                decision = await decision
+            if not isinstance(cast("object", decision), bool | str | None):
+                raise TypeError(
+                    "run_turn: `approve` returns True, False, a reason as text, or None to pause; "
+                    f"got {decision!r}"
+                )
+        except ToolError as error:
+            return _not_approved(call, error.message, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return _not_approved(call, "the approval was cancelled", error)
+        except Exception as error:
+            logger.exception("approving a call of the tool %r failed", call.name)
+            return _not_approved(call, "asking for approval failed", error)
+        if decision is None or decision is True:
+            return decision
+        return _not_approved(call, decision or "it was not approved")
 
     async def _execute(self, run: _Run) -> FunctionCallResult:
         call = run.call
@@ -317,6 +459,24 @@ def _finish(run: _Run, exception: BaseException | None) -> ToolFinished:
     return ToolFinished(run.call, run.output, duration, exception)
 
 
+def _refusal(
+    call: FunctionCall, text: str, error: BaseException | None = None
+) -> FunctionCallResult:
+    return FunctionCallResult(
+        fnc_call=call,
+        fnc_call_out=FunctionCallOutput(
+            name=call.name, call_id=call.call_id, output=text, is_error=True
+        ),
+        raw_exception=error,
+    )
+
+
+def _not_approved(
+    call: FunctionCall, reason: str, error: BaseException | None = None
+) -> FunctionCallResult:
+    return _refusal(call, f"`{call.name}` was not run: {reason}", error)
+
+
 class _Repeats:
     """Detects a model that makes the same call again and again and learns nothing new from it."""
 
@@ -336,17 +496,16 @@ class _Repeats:
             f"{count} times in this turn: {output[:_QUOTED]}\n"
             "Use that result, call it with other arguments, or answer without it"
         )
-        return FunctionCallResult(
-            fnc_call=call,
-            fnc_call_out=FunctionCallOutput(
-                name=call.name, call_id=call.call_id, output=text, is_error=True
-            ),
-        )
+        return _refusal(call, text)
 
     def note(self, call: FunctionCall, output: str) -> None:
         self._ran += 1
         count, last = self._seen.get(_same_call(call), (0, ""))
         self._seen[_same_call(call)] = (count + 1 if output == last else 1, output)
+
+    def exhausted(self, call: FunctionCall) -> bool:
+        """Whether `refuse` would refuse `call`."""
+        return self._seen.get(_same_call(call), (0, ""))[0] >= self._limit
 
     def only_refused(self) -> bool:
         answer = self._refused > 0 and self._ran == 0

@@ -269,6 +269,7 @@ def function_tool(
     timeout: float | None = ...,
     interruptible: bool = ...,
     threaded: bool = ...,
+    effects: bool = ...,
     on_duplicate: str | None = ...,
     duplicate_scope: str | None = ...,
 ) -> RawFunctionTool[Q, R]: ...
@@ -281,6 +282,7 @@ def function_tool(
     timeout: float | None = ...,
     interruptible: bool = ...,
     threaded: bool = ...,
+    effects: bool = ...,
     on_duplicate: str | None = ...,
     duplicate_scope: str | None = ...,
 ) -> _RawDecorator: ...
@@ -294,6 +296,7 @@ def function_tool(
     timeout: float | None = ...,
     interruptible: bool = ...,
     threaded: bool = ...,
+    effects: bool = ...,
     on_duplicate: str | None = ...,
     duplicate_scope: str | None = ...,
 ) -> FunctionTool[Q, R]: ...
@@ -307,6 +310,7 @@ def function_tool(
     timeout: float | None = ...,
     interruptible: bool = ...,
     threaded: bool = ...,
+    effects: bool = ...,
     on_duplicate: str | None = ...,
     duplicate_scope: str | None = ...,
 ) -> _Decorator: ...
@@ -320,6 +324,7 @@ def function_tool(
     timeout: float | None = None,
     interruptible: bool = True,
     threaded: bool = False,
+    effects: bool = True,
     on_duplicate: str | None = None,
     duplicate_scope: str | None = None,
 ) -> Any:
@@ -340,6 +345,7 @@ def function_tool(
         interruptible: whether an interruption may cancel a run; otherwise it is finished in the
             background, and its result still enters the conversation. Say False for side effects.
         threaded: run a plain function in a worker thread, so that it may block.
+        effects: False for a tool that only reads: ``run_turn(approve=...)`` does not ask about it.
         on_duplicate: kept for a session layer, without effect here.
         duplicate_scope: kept for a session layer, without effect here.
 
@@ -349,7 +355,9 @@ def function_tool(
             the wrong type.
         ValueError: `raw_schema` lacks ``name`` or ``parameters``; a `timeout` that is not positive.
     """
-    options = ToolOptions(timeout=timeout, interruptible=interruptible, threaded=threaded)
+    options = ToolOptions(
+        timeout=timeout, interruptible=interruptible, threaded=threaded, effects=effects
+    )
     # The scope in which a decorator is used may hold the names that annotations speak of.
     frame = sys._getframe(1) if f is not None else None
 
