@@ -1,0 +1,139 @@
+"""Families of models: what each accepts, refuses and wants back, wherever it is served.
+
+Law: pure data and lookups; nothing else in the project knows models. A family is found by the name
+of a model, however its host writes it: ``anthropic/claude-sonnet-4.6`` (OpenRouter),
+``us.anthropic.claude-sonnet-4-6-v1:0`` or an ARN (Bedrock), ``claude-sonnet-4-6@default``
+(Vertex AI), ``Qwen/Qwen3-8B`` (vLLM), ``accounts/fireworks/models/kimi-k2p5``. A name that says
+nothing, as a deployment may have, needs a hint or the option ``family=``.
+
+Every refusal in the tables names its source: a recorded answer, the maker's guide, or a report.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from rejoinder._core.families import anthropic, google, openai, others
+from rejoinder._core.families._family import (
+    SAMPLING,
+    Family,
+    Forced,
+    Ids,
+    Input,
+    ReasoningBack,
+    Retired,
+    Thinks,
+    Words,
+)
+from rejoinder.errors import ConfigurationError
+
+__all__ = [
+    "FAMILIES",
+    "RETIRED",
+    "SAMPLING",
+    "UNKNOWN",
+    "Family",
+    "Forced",
+    "Ids",
+    "Input",
+    "ReasoningBack",
+    "Retired",
+    "Thinks",
+    "Words",
+    "choose_family",
+    "find_family",
+    "retirement",
+]
+
+UNKNOWN: Final = Family(name="unknown")
+"""A model of which nothing is known: nothing is refused, nothing is added."""
+
+FAMILIES: Final = (
+    *others.FAMILIES,
+    *anthropic.FAMILIES,
+    *google.FAMILIES,
+    *openai.FAMILIES,
+)
+"""All families. The first one that matches a name counts."""
+
+RETIRED: Final = {
+    **openai.RETIRED,
+    **anthropic.RETIRED,
+    **google.RETIRED,
+    **others.RETIRED,
+}
+"""Models that are gone, by their name at their maker."""
+
+_SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
+
+
+def _words(text: str) -> str:
+    """``-gpt-5-6-terra-`` for ``openai/gpt-5.6-Terra``."""
+    return f"-{_SEPARATORS.sub('-', text.lower()).strip('-')}-"
+
+
+def _compiled(pattern: str) -> tuple[str, ...]:
+    """The texts that must all occur in the words of a name: ``*`` ends one that may go on."""
+    return tuple(
+        _words(term[:-1])[:-1] if term.endswith("*") else _words(term) for term in pattern.split()
+    )
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[tuple[tuple[str, ...], Family], ...]:
+    return tuple((_compiled(pattern), family) for family in FAMILIES for pattern in family.match)
+
+
+@lru_cache(maxsize=512)
+def find_family(name: str, *hints: str) -> Family:
+    """The family of a model.
+
+    The patterns of a row are words of the name in their order; ``.``, ``_``, ``/``, ``:`` and
+    ``-`` are all the same. A pattern of several words matches when all of them occur.
+
+    Args:
+        name: of the model, as its host writes it.
+        hints: further names that may tell, such as that of the model behind a deployment; tried
+            in order where `name` says nothing.
+
+    Returns:
+        The family, or `UNKNOWN`.
+    """
+    for text in (name, *hints):
+        words = _words(text)
+        for terms, family in _table():
+            if all(term in words for term in terms):
+                return family
+    return UNKNOWN
+
+
+def choose_family(option: str | None, name: str, *hints: str) -> Family:
+    """The family that the option ``family=`` names, else that of the model.
+
+    Args:
+        option: the name of a row, or of any model of the family.
+        name: of the model.
+        hints: see `find_family`.
+
+    Raises:
+        ConfigurationError: `option` names no family that is known.
+    """
+    if option is None:
+        return find_family(name, *hints)
+    for family in (UNKNOWN, *FAMILIES):
+        if family.name == option:
+            return family
+    found = find_family(option)
+    if found is UNKNOWN:
+        raise ConfigurationError(
+            f"family: expected the name of a model or one of "
+            f"{', '.join(family.name for family in (UNKNOWN, *FAMILIES))}; got {option!r}"
+        )
+    return found
+
+
+def retirement(name: str) -> Retired | None:
+    """What became of a model that is gone; ``None`` for any other."""
+    return RETIRED.get(name.lower().rpartition("/")[2])

@@ -1,0 +1,428 @@
+"""Hosts of models: what each server's wire takes, as data, and how to tell them apart.
+
+Law: pure; one row a host. What a *model* refuses stands in `rejoinder._core.families`: many hosts
+serve one model, and one host serves many.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, cast
+
+__all__ = [
+    "API",
+    "HOSTS",
+    "Host",
+    "ReasoningWire",
+    "find_host",
+    "refuses_state",
+]
+
+API: TypeAlias = Literal["chat", "responses", "messages", "converse", "gemini", "mistral"]
+"""The dialect of a request: Chat Completions, Responses, Anthropic's Messages, Bedrock's Converse,
+Gemini's generateContent, Mistral's chat completions."""
+
+ReasoningWire: TypeAlias = Literal["maker", "effort", "reasoning", "template", "none"]
+"""How a request asks for reasoning here. ``maker``: in the words of the model's maker. ``effort``:
+``reasoning_effort`` for every model. ``reasoning``: OpenRouter's object. ``template``: arguments of
+the chat template (vLLM, SGLang) for models whose maker has a switch. ``none``: in no way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One server, or one kind of server."""
+
+    name: str
+    """For people, in messages."""
+    base_url: str = ""
+    model: str = ""
+    """The default model of its preset."""
+    key_env: str | None = None
+    """Environment variable of the key; ``None``: the server asks for none."""
+    strict_tools: bool = True
+    """It takes strict tool schemas."""
+    tool_choice: Literal["auto"] | None = "auto"
+    """What is sent when the caller says nothing."""
+    limits_by_max_tokens: bool = False
+    """It knows the limit of generated tokens by its old name only, ``max_tokens``."""
+
+    key: str = ""
+    apis: tuple[API, ...] = ("chat",)
+    at: tuple[str, ...] = ()
+    """Its network locations, or how they end."""
+    developer: bool = False
+    """It knows the role ``developer``."""
+    system_first: bool = False
+    """System messages stand before all others."""
+    alternates: bool = False
+    """User and assistant take turns, the user first."""
+    call_id_limit: int | None = None
+    """The longest id of a tool call; elsewhere ids come back as the server gave them, because some
+    servers keep state in them (LiteLLM: Gemini's signatures)."""
+    reasoning: ReasoningWire = "effort"
+    reasoning_details: bool = False
+    """It wants `reasoning_details` back on the message that they came with."""
+    choices: frozenset[str] = frozenset({"auto", "none", "required", "named"})
+    """The kinds of tool choice that it accepts."""
+    forces: frozenset[str] | None = None
+    """The makers whose models take a forced tool choice here; ``None``: all."""
+    schemas: bool = True
+    """It takes a JSON schema as response format."""
+    refuses: frozenset[str] = frozenset()
+    """Fields of a request that it refuses."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def _host(key: str, name: str, **fields: Any) -> tuple[str, Host]:
+    return key, Host(name=name, key=key, **fields)
+
+
+HOSTS: Final[dict[str, Host]] = dict(
+    (
+        _host(
+            "openai",
+            "OpenAI",
+            base_url="https://api.openai.com/v1",
+            model="gpt-4.1",
+            key_env="OPENAI_API_KEY",
+            tool_choice=None,
+            apis=("chat", "responses"),
+            at=("api.openai.com",),
+            developer=True,
+            # "string too long. Expected a string with maximum length 40" (Chat Completions).
+            call_id_limit=40,
+        ),
+        _host(
+            "azure",
+            "Azure OpenAI",
+            model="gpt-4o",
+            tool_choice=None,
+            apis=("chat", "responses"),
+            at=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+            developer=True,
+            call_id_limit=40,
+        ),
+        # Any other server that speaks the dialect: vLLM, SGLang, LiteLLM, a gateway.
+        _host(
+            "compatible",
+            "a compatible server",
+            tool_choice=None,
+            apis=("chat", "responses"),
+            reasoning="template",
+        ),
+        _host(
+            "cerebras",
+            "Cerebras",
+            base_url="https://api.cerebras.ai/v1",
+            model="gpt-oss-120b",
+            key_env="CEREBRAS_API_KEY",
+            strict_tools=False,
+            tool_choice=None,
+            at=("api.cerebras.ai",),
+        ),
+        _host(
+            "fireworks",
+            "Fireworks",
+            base_url="https://api.fireworks.ai/inference/v1",
+            model="accounts/fireworks/models/llama-v3p3-70b-instruct",
+            key_env="FIREWORKS_API_KEY",
+            limits_by_max_tokens=True,
+            at=("api.fireworks.ai",),
+        ),
+        _host(
+            "groq",
+            "Groq",
+            at=("api.groq.com",),
+            tool_choice=None,
+        ),
+        _host(
+            "x_ai",
+            "xAI",
+            base_url="https://api.x.ai/v1",
+            model="grok-4.3",
+            key_env="XAI_API_KEY",
+            apis=("chat", "responses"),
+            at=("api.x.ai",),
+        ),
+        _host(
+            "openrouter",
+            "OpenRouter",
+            base_url="https://openrouter.ai/api/v1",
+            model="auto",
+            key_env="OPENROUTER_API_KEY",
+            apis=("chat", "responses"),
+            at=("openrouter.ai",),
+            reasoning="reasoning",
+            # Gemini 3 behind it answers 400 without them (karthink/gptel #1190).
+            reasoning_details=True,
+        ),
+        _host(
+            "deepseek",
+            "DeepSeek",
+            base_url="https://api.deepseek.com/v1",
+            model="deepseek-v4-flash",
+            key_env="DEEPSEEK_API_KEY",
+            limits_by_max_tokens=True,
+            at=("api.deepseek.com",),
+            reasoning="maker",
+            # "This response_format type is unavailable now".
+            schemas=False,
+        ),
+        _host(
+            "moonshot",
+            "Moonshot",
+            tool_choice=None,
+            at=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
+            reasoning="maker",
+        ),
+        _host(
+            "dashscope",
+            "Alibaba Model Studio",
+            tool_choice=None,
+            limits_by_max_tokens=True,
+            at=(
+                "dashscope.aliyuncs.com",
+                "dashscope-intl.aliyuncs.com",
+                "dashscope-us.aliyuncs.com",
+            ),
+            reasoning="maker",
+        ),
+        _host(
+            "zai",
+            "Z.ai",
+            tool_choice=None,
+            limits_by_max_tokens=True,
+            at=("api.z.ai", "open.bigmodel.cn"),
+            reasoning="maker",
+            choices=frozenset({"auto"}),
+            schemas=False,
+        ),
+        _host(
+            "cometapi",
+            "CometAPI",
+            base_url="https://api.cometapi.com/v1/",
+            model="gpt-5-chat-latest",
+            key_env="COMETAPI_API_KEY",
+            at=("api.cometapi.com",),
+        ),
+        _host(
+            "octo",
+            "OctoAI",
+            base_url="https://text.octoai.run/v1",
+            model="llama-2-13b-chat",
+            key_env="OCTOAI_TOKEN",
+            limits_by_max_tokens=True,
+            at=("text.octoai.run",),
+            reasoning="none",
+        ),
+        _host(
+            "ollama",
+            "Ollama",
+            base_url="http://localhost:11434/v1",
+            model="llama3.1",
+            limits_by_max_tokens=True,
+            at=("localhost:11434", "127.0.0.1:11434"),
+        ),
+        _host(
+            "perplexity",
+            "Perplexity",
+            base_url="https://api.perplexity.ai",
+            model="sonar",
+            key_env="PERPLEXITY_API_KEY",
+            limits_by_max_tokens=True,
+            at=("api.perplexity.ai",),
+            reasoning="none",
+            # "After the (optional) system message(s), user or tool message(s) should alternate with
+            # assistant message(s)" (perplexityai/api-discussion #265).
+            system_first=True,
+            alternates=True,
+        ),
+        _host(
+            "together",
+            "Together",
+            base_url="https://api.together.xyz/v1",
+            model="meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo",
+            key_env="TOGETHER_API_KEY",
+            limits_by_max_tokens=True,
+            at=("api.together.xyz", "api.together.ai"),
+            reasoning="reasoning",
+        ),
+        _host(
+            "telnyx",
+            "Telnyx",
+            base_url="https://api.telnyx.com/v2/ai",
+            model="meta-llama/Meta-Llama-3.1-70B-Instruct",
+            key_env="TELNYX_API_KEY",
+            limits_by_max_tokens=True,
+            at=("api.telnyx.com",),
+            reasoning="template",
+        ),
+        _host(
+            "nebius",
+            "Nebius",
+            base_url="https://api.studio.nebius.com/v1/",
+            model="meta-llama/Meta-Llama-3.1-70B-Instruct",
+            key_env="NEBIUS_API_KEY",
+            limits_by_max_tokens=True,
+            at=("api.studio.nebius.com", "api.studio.nebius.ai"),
+            reasoning="template",
+        ),
+        _host(
+            "letta",
+            "Letta",
+            base_url="https://api.letta.com/v1/voice-beta",
+            model="letta-fast",
+            key_env="LETTA_API_KEY",
+            tool_choice=None,
+            at=("api.letta.com",),
+            reasoning="none",
+        ),
+        _host(
+            "sambanova",
+            "SambaNova",
+            base_url="https://api.sambanova.ai/v1",
+            model="DeepSeek-R1-0528",
+            key_env="SAMBANOVA_API_KEY",
+            strict_tools=False,
+            tool_choice=None,
+            at=("api.sambanova.ai",),
+            reasoning="template",
+        ),
+        _host(
+            "ovhcloud",
+            "OVHcloud",
+            base_url="https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
+            model="gpt-oss-120b",
+            key_env="OVHCLOUD_API_KEY",
+            at=(".ai.cloud.ovh.net",),
+            reasoning="template",
+        ),
+        # 400 for `stream_options` (anomalyco/opencode #4698).
+        _host(
+            "databricks",
+            "Databricks",
+            tool_choice=None,
+            limits_by_max_tokens=True,
+            at=(".cloud.databricks.com", ".azuredatabricks.net", ".gcp.databricks.com"),
+            refuses=frozenset({"stream_options"}),
+        ),
+        _host(
+            "inference",
+            "LiveKit inference",
+            base_url="https://agent-gateway.livekit.cloud/v1",
+            tool_choice=None,
+            at=(".livekit.cloud",),
+        ),
+        _host(
+            "anthropic",
+            "Anthropic",
+            apis=("messages", "chat"),
+            tool_choice=None,
+            at=("api.anthropic.com",),
+            reasoning="maker",
+        ),
+        _host(
+            "bedrock",
+            "Amazon Bedrock",
+            apis=("converse", "messages"),
+            tool_choice=None,
+            at=(".amazonaws.com", ".amazonaws.com.cn"),
+            reasoning="maker",
+            # "This model doesn't support the toolConfig.toolChoice.any field": Llama, DeepSeek,
+            # Cohere and others take "auto" alone.
+            choices=frozenset({"auto", "required", "named"}),
+            forces=frozenset({"amazon", "anthropic", "mistral"}),
+        ),
+        _host(
+            "gemini",
+            "Gemini API",
+            apis=("gemini", "chat"),
+            tool_choice=None,
+            at=("generativelanguage.googleapis.com",),
+            reasoning="maker",
+        ),
+        _host(
+            "vertex",
+            "Vertex AI",
+            apis=("gemini", "messages", "chat"),
+            tool_choice=None,
+            at=("aiplatform.googleapis.com", ".rep.googleapis.com"),
+            reasoning="maker",
+        ),
+        # 422 for every field that it does not know (openai/openai-agents-python #442).
+        _host(
+            "mistral",
+            "Mistral",
+            base_url="https://api.mistral.ai/v1",
+            model="ministral-8b-latest",
+            key_env="MISTRAL_API_KEY",
+            apis=("mistral", "chat"),
+            tool_choice=None,
+            limits_by_max_tokens=True,
+            at=("api.mistral.ai",),
+            refuses=frozenset({"stream_options"}),
+        ),
+    )
+)
+"""All hosts by their key."""
+
+
+def find_host(netloc: str) -> Host:
+    """The host at a network location (``api.openai.com``, with a port where the URL has one);
+    ``HOSTS["compatible"]`` for one that is not known."""
+    name = netloc.lower().rpartition("@")[2].removesuffix(":443")
+    for host in HOSTS.values():
+        for at in host.at:
+            if name == at or (at[0] == "." and name.endswith(at)) or name.endswith(f"-{at}"):
+                return host
+    return HOSTS["compatible"]
+
+
+# What servers answer when they cannot read the state that a request brings back: reasoning that
+# another organisation or resource encrypted, a signature that is none of theirs. The words and
+# calls of the conversation are still good without it.
+_STATE_CODES: Final = frozenset({"invalid_encrypted_content", "thought_signature_invalid"})
+_STATE_TEXTS: Final = re.compile(
+    # OpenAI and Azure, by status or as response.failed (openai/codex #8145).
+    r"encrypted content .{0,400}could not be (?:verified|decrypted)"
+    # The same API: an item that was not stored, or that another resource has
+    # (jrkropp/open-webui-developer-toolkit #715).
+    r"|item with id '?rs_\S+ not found"
+    r"|item '?rs_\S+ of type 'reasoning' was provided without its required following item"
+    # Claude, at Anthropic and wherever it is hosted.
+    r"|invalid `?signature`? in `?thinking`? block"
+    r"|invalid `?data`? in `?redacted_thinking`? block"
+    r"|`?thinking`? (?:or `?redacted_thinking`? )?blocks in the latest assistant message cannot be"
+    # Gemini.
+    r"|thought[ _]signature is not valid"
+    r"|thought_?signature.{0,80}(?:base64 decoding failed|corrupted)",
+    re.IGNORECASE | re.DOTALL,
+)
+_SEARCHED: Final = 20_000
+
+
+def refuses_state(message: str, body: object) -> bool:
+    """Whether an error says that the server cannot take the opaque state that was sent back, so
+    that the same request without it may succeed.
+
+    Args:
+        message: of the error.
+        body: the error as the server wrote it: a mapping, a text, or nothing.
+    """
+    texts = [message[:_SEARCHED]]
+    found = body
+    for _ in range(2):
+        if isinstance(found, str):
+            texts.append(found[:_SEARCHED])
+            break
+        if not isinstance(found, Mapping):
+            break
+        entries = cast("Mapping[str, object]", found)
+        if entries.get("code") in _STATE_CODES or entries.get("type") in _STATE_CODES:
+            return True
+        if isinstance(said := entries.get("message"), str):
+            texts.append(said[:_SEARCHED])
+        found = entries.get("error")
+    return any(_STATE_TEXTS.search(text) is not None for text in texts)
