@@ -5,13 +5,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start hundreds of interpreters, each of which would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The locks name every package, so pip must not look for more: older versions of pip (23.2 comes with
 # Python 3.11.7) answer a requirement with an extra, such as `google-auth[requests]`, with the newest
-# release there is, for which the lock holds no hash. tests/real/test_locks.py proves it.
+# release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test check tests newest tests-newer lock clean
+.PHONY: help chat test check tests newest tests-newer outside lock relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,7 +30,10 @@ check: $(VENV)/.dev ## lint, format, types and import floors
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev ## the tests, with branch coverage; or some of them:  make tests ARGS="tests/wire -x"
-	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-report=term)
+	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE) --cov --cov-report=term)
+
+# One process for each core. A process that runs out of tests takes some from another one.
+SIDE_BY_SIDE := -q -n auto --maxprocesses=8 --dist=worksteal
 
 # The newest Python of this machine on which the tests are known to pass, where it is newer than $(PYTHON).
 NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])'); for minor in 13 12; do \
@@ -37,7 +42,7 @@ NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])');
     "$$python" -c "import ensurepip, venv" 2>/dev/null && echo "$$python" && exit; \
   done; done)
 # What costs minutes and does not depend on the interpreter.
-ONCE := --ignore=tests/real --ignore=tests/llm/test_fallback_cuts.py
+ONCE := --ignore=tests/llm/test_fallback_cuts.py
 
 newest: ## the tests on the newest Python of this machine, where it is newer than the one above
 	@newest="$(NEWEST)"; if [ -z "$$newest" ]; then \
@@ -46,16 +51,16 @@ newest: ## the tests on the newest Python of this machine, where it is newer tha
 
 tests-newer: ## the tests on another interpreter:  make tests-newer PYTHON=python3.13 VENV=.venv-3.13
 	@$(MAKE) --no-print-directory $(VENV)/.dev
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
-lock: ## record the versions that are current now
-	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install -q uv
-	for what in "dev --all-extras --group dev" "chat --extra local --extra cli --group build"; do \
-	  set -- $$what; name=$$1; shift; \
-	  $(VENV)-lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
-	    --no-annotate --no-header --no-emit-index-url -q pyproject.toml "$$@" \
-	    $$([ $$name = chat ] && echo -c requirements/dev.lock) -o requirements/$$name.lock || exit 1; \
-	done
+outside: $(VENV)/.dev ## tests with real servers and frameworks, in environments of their own: none may skip
+	$(BIN)/python -m pytest -q --nothing-skips $(or $(ARGS),tests/outside)
+
+lock: $(VENV)/.dev ## record the newest versions of everything foreign, and print what became newer
+	$(BIN)/python requirements/lock.py --newest
+
+relock: $(VENV)/.dev ## record what pyproject.toml or a requirements/*/*.in added; all other versions stay
+	$(BIN)/python requirements/lock.py
 
 clean: ## remove the environments
 	rm -rf $(VENV) $(VENV)-*

@@ -33,16 +33,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from environments import LIVEKIT, OURS, Environment, python
 
 HERE = Path(__file__).parent
-BARE = Environment("bare", ("aiohttp", "msgspec"))
+BARE = Environment("bare", "bench/bare")
 PEERS: dict[str, Environment] = {
     "bare": BARE,
     "rejoinder": OURS,
-    "openai": Environment("openai", ("openai",)),
+    "openai": Environment("openai", "bench/openai"),
     "livekit": LIVEKIT,
-    "langchain": Environment("langchain", ("langchain-openai",)),
-    "pydantic-ai": Environment("pydantic-ai", ("pydantic-ai-slim[openai]",)),
-    "any-llm": Environment("any-llm", ("any-llm-sdk[openai]",)),
-    "litellm": Environment("litellm", ("litellm",)),
+    "langchain": Environment("langchain", "bench/langchain"),
+    "pydantic-ai": Environment("pydantic-ai", "bench/pydantic-ai"),
+    "any-llm": Environment("any-llm", "bench/any-llm"),
+    "litellm": Environment("litellm", "bench/litellm"),
     # Our clients of other APIs; only their cost is measured, each in its own dialect.
     "our-anthropic": OURS,
     "our-google": OURS,

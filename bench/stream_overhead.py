@@ -3,7 +3,7 @@
 The chunks are made beforehand, so that only the shell is measured: channel, metrics, iteration.
 Both run in turn, each in a process of its own environment, and CPU time counts.
 
-    python bench/stream_overhead.py            # makes its environments in .bench/ the first time
+    python bench/stream_overhead.py            # makes its environments the first time
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # The version that comes with Python 3.11.7, and the newest one at the time of writing.
 PIPS = ["23.2.1", "26.3"]

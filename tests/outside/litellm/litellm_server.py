@@ -1,4 +1,4 @@
-"""LiteLLM's proxy in an environment of its own, made at the first run."""
+"""LiteLLM's proxy in an environment of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from real.environments import environment
+from outside.environment import python as environment
 
 SETTINGS = """
 router_settings:
@@ -31,7 +31,7 @@ litellm_settings:
 @contextmanager
 def running(models: str, folder: Path) -> Iterator[tuple[str, str]]:
     """Address and key of a proxy for `models` (YAML, the section ``model_list``)."""
-    python = environment("litellm", "litellm[proxy]")
+    python = environment("litellm")
     (folder / "config.yaml").write_text(models + SETTINGS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

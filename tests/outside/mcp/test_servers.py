@@ -5,66 +5,35 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outside.environment import node, python
 from rejoinder._core.items import ImageContent
 from rejoinder.errors import APIConnectionError, APIError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolContext, ToolError
 from rejoinder.turn import run_turn
 
-EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
-TIME = "mcp-server-time==2026.10.19"
+# The first run makes their environments.
+pytestmark = pytest.mark.timeout(600)
 
-# The first run fetches the servers.
-pytestmark = pytest.mark.timeout(300)
-
-
-def cache() -> Path:
-    folder = os.environ.get("REJOINDER_TEST_CACHE") or "~/.cache/rejoinder-tests"
-    return Path(folder).expanduser() / "mcp"
-
-
-def fetched(folder: Path, product: Path, commands: list[list[str]]) -> Path:
-    """`product`, made by `commands` if it is not there yet; a reason to skip when they fail."""
-    if not product.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for command in commands:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"{command[0]} cannot fetch the server: {done.stderr.strip()[-300:]}")
-    return product
+EVERYTHING = "@modelcontextprotocol/server-everything/dist/index.js"
 
 
 @pytest.fixture(scope="session")
 def everything() -> list[str]:
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("npm is not installed, so the server from npm cannot be had")
-    folder = cache() / EVERYTHING.rpartition("@")[2]
-    script = folder / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
-    install = [npm, "install", "--prefix", ".", "--no-audit", "--no-fund", "--silent", EVERYTHING]
-    return [node, str(fetched(folder, script, [install]))]
+    return node("server-everything", EVERYTHING)
 
 
 @pytest.fixture(scope="session")
 def clock() -> str:
-    folder = cache() / TIME.replace("==", "-")
-    python = folder / "env/bin/python"
-    commands = [
-        [sys.executable, "-m", "venv", "env"],
-        [str(python), "-m", "pip", "install", "--quiet", TIME],
-    ]
-    return str(fetched(folder, folder / "env/bin/mcp-server-time", commands))
+    return str(python("mcp-server-time").with_name("mcp-server-time"))
 
 
 async def person(question: mcp.Elicitation) -> mcp.ElicitationAnswer:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from rejoinder.providers.langchain import ChatRejoinder
 from rejoinder.testing.scripted import ScriptedLLM
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning"),
-]
 
 
 class TestStandard(ChatModelUnitTests):

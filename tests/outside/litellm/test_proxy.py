@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from real.litellm_server import running
+from outside.litellm.litellm_server import running
 from rejoinder.errors import APIError, APIStatusError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.tool_context import function_tool
