@@ -1,21 +1,21 @@
-"""Runs the Python examples of one page, as a reader would who copies them one after the other.
+"""Runs the Python examples of one page, each alone, as a file of its own.
 
-The providers they name are played by a loopback server; nothing else can be reached. A test that
-fails prints the example and the error.
+A loopback server plays the providers that they name; nothing else can be reached. A test that fails
+prints the example and the error.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
-import inspect
 import os
 import re
+import runpy
 import sys
+import tempfile
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
 
 # An example that cannot run here is preceded by <!-- not run: reason -->.
 BLOCK = re.compile(
@@ -71,21 +71,17 @@ def main(path: str) -> int:
     from rejoinder.testing import forbid_network
 
     serve()
-    names: dict[str, Any] = {"__name__": "__main__"}
     count = 0
-    with forbid_network():
+    with tempfile.TemporaryDirectory() as folder, forbid_network():
         for line, code, why in examples(Path(path).read_text(encoding="utf-8")):
             if why is not None:
                 ast.parse(code)
                 continue
             count += 1
+            file = Path(folder) / f"example_{count}.py"
+            file.write_text(code, encoding="utf-8")
             try:
-                flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-                compiled = compile("\n" * line + code, path, "exec", flags=flags)
-                if compiled.co_flags & inspect.CO_COROUTINE:
-                    asyncio.run(eval(compiled, names))
-                else:
-                    exec(compiled, names)
+                runpy.run_path(str(file), run_name="__main__")
             except BaseException:
                 print(f"{path}, line {line + 1}:\n\n{code}", file=sys.stderr)
                 traceback.print_exc()

@@ -1,21 +1,14 @@
-"""``docs/testing.md``: its examples run, and its table is that of the code."""
+"""``docs/testing.md``: its table is that of the code. (tests/house runs its examples.)"""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import re
-import types
 from pathlib import Path
-
-import pytest
 
 from rejoinder.testing.faults import OUTCOMES, Fault, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-EXAMPLES = re.findall(
-    r"```python\n(.*?)```", PAGE.read_text("utf-8") if PAGE.exists() else "", re.S
-)
 
 
 def meanings() -> dict[str, str]:
@@ -60,15 +53,3 @@ def table() -> str:
 
 def test_the_table_is_up_to_date() -> None:
     assert table() in PAGE.read_text("utf-8"), f"docs/testing.md should hold:\n{table()}"
-
-
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 6
-
-
-@pytest.mark.parametrize("source", EXAMPLES, ids=range(len(EXAMPLES)))
-async def test_an_example_runs(source: str) -> None:
-    code = compile(source, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    done = types.FunctionType(code, {"__name__": "example"})()
-    if inspect.iscoroutine(done):
-        await done
