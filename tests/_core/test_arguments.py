@@ -20,9 +20,9 @@ from rejoinder._core.arguments import (
     bind_arguments,
     canonical_arguments,
     parse_arguments,
-    repair_json,
     validate_arguments,
 )
+from rejoinder._core.mending import repair_json
 from rejoinder._core.schema import Plan, build_plan
 from rejoinder._core.tools import RunContext, ToolError
 
@@ -42,7 +42,8 @@ BROKEN = repair_json("no JSON")
         ('"{\\"a\\":1}"', {"a": 1}),
         ("null", {}),
         ('{"a":"<|\\"|>hi<|\\"|>"}', {"a": '<|"|>hi<|"|>'}),
-        ('{"a":"<|im_end|>hi"', {"a": "hi"}),
+        # LiveKit Agents 1.7.0 takes this mark out of the text, too
+        ('{"a":"<|im_end|>hi"', {"a": "<|im_end|>hi"}),
         # strict JSON is never touched
         ('{"a":"it\'s {1,}"}', {"a": "it's {1,}"}),
         ('{"a":1,"a":2}', {"a": 2}),
@@ -311,7 +312,7 @@ def bind(function: Any, arguments: Any) -> Any:
         (f, '{"a":1,"a":2}', ((2, "bb"), {"c": 5})),
         (f, b'{"a":1}', ((1, "bb"), {"c": 5})),
         (f, '"{\\"a\\": 5}"', ((5, "bb"), {"c": 5})),
-        (f, '{"a": "<|tool|>7"', ((7, "bb"), {"c": 5})),
+        (f, '{"a": "7"<|tool|>', ((7, "bb"), {"c": 5})),
         (f, "  {'a': 7}", ((7, "bb"), {"c": 5})),
         (anything, {"a": None}, ((None, 3), {})),
         (anything, {"a": [1, {"b": None}], "b": None}, (([1, {"b": None}], None), {})),
@@ -502,9 +503,9 @@ def test_unpaired_surrogates_can_be_shown() -> None:
 
 def test_a_plan_is_built_once_for_many_calls() -> None:
     plan: Plan = build_plan(nested)
-    first = plan.mender
+    first = plan.fitter
     bind_arguments(plan, '{"s": {"x": 1, "y": null}}')
-    made = plan.mender
+    made = plan.fitter
     bind_arguments(plan, '{"s": {"x": 1, "y": null}}')
     assert first is None
-    assert plan.mender is made is not None
+    assert plan.fitter is made is not None

@@ -160,7 +160,7 @@ async def run(name: str, arguments: str = "{}") -> utils.FunctionCallResult:
         ("add", '{"a":1,"b":null}', "3", '{"a":1,"b":null}'),
         ("add", '{"a":1,}', "3", '{"a": 1}'),
         ("add", '"{\\"a\\": 5}"', "7", '{"a": 5}'),
-        ("add", '{"a": "<|tool|>7"', "9", '{"a": "7"}'),
+        ("add", '{"a": "7"<|tool|>', "9", '{"a": "7"}'),
         ("give", '{"what": "none"}', "", '{"what": "none"}'),
         ("give", '{"what": "lst"}', "[1, {'a': None}]", '{"what": "lst"}'),
         ("raw", '{"z":1}', "{'z': 1}", '{"z":1}'),

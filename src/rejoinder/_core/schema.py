@@ -37,6 +37,8 @@ from pydantic_core import PydanticSerializationError
 from typing_extensions import Unpack
 
 from rejoinder._core.fillable import fields_of_typed_dict, fillable, why_never_filled
+from rejoinder._core.fitting import Fitter
+from rejoinder._core.names import KEY
 from rejoinder._core.strict import Schema, resolve_ref, strict_schema, why_not_strict
 from rejoinder._core.tools import RunContext
 
@@ -132,8 +134,10 @@ class Plan:
         self.strict = Frozen(strict_schema(_with_unwritten_defaults(schema, parameters)))
         self.why_not_strict = why_not_strict(schema)
         """Why no provider would take the strict form; ``None`` if it would be taken."""
-        self.mender: Callable[[Any], Any] | None = None
+        self.fitter: Fitter | None = None
         """Cache of `rejoinder._core.arguments`."""
+        self.renames = not all(map(KEY.fullmatch, _property_names(schema)))
+        """Whether some arguments are sent under another name."""
         self.specs: dict[Any, Any] = {}
         """Cache of whoever makes a provider's tool description from this plan."""
 
@@ -160,6 +164,12 @@ class Plan:
             return Frozen(gemini_schema(self.schema))
         except ValueError:
             return None
+
+
+def _property_names(schema: Mapping[str, Any]) -> Iterable[str]:
+    """The names of all properties; pydantic puts nested objects into ``$defs``."""
+    for node in (schema, *schema.get("$defs", {}).values()):
+        yield from node.get("properties", ())
 
 
 def _reachable(node: object, definitions: Mapping[str, Any], found: set[str]) -> set[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from rejoinder._core import jsontext
-from rejoinder._core.arguments import repair_json
+from rejoinder._core.mending import repair_json
 from rejoinder.providers.local.tools import Call, ToolSpec, fitting
 
 __all__ = ["CallReader"]
