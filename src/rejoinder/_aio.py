@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Chan", "ChanClosed", "cancel_and_wait", "in_thread"]
+__all__ = [
+    "Alarm",
+    "Chan",
+    "ChanClosed",
+    "Deadline",
+    "cancel_and_wait",
+    "end",
+    "in_thread",
+    "within",
+]
+
+logger = logging.getLogger("rejoinder")
 
 T = TypeVar("T")
+
+_LOOP_TURNS = 5
+"""Iterations of the event loop between the end of a time limit and its effect. They process the data
+that arrived while something else kept the loop busy."""
+_SHORTEST_LOOK = 0.25
+"""Seconds. An alarm looks eight times on its way to a moment, but not more often than this."""
+_LATE = 0.05
+"""Seconds. A timer that fires later than this shows that the loop stood still."""
 
 
 class ChanClosed(Exception):
@@ -154,6 +176,219 @@ async def cancel_and_wait(*futures: asyncio.Future[Any], timeout: float | None =
         if future.done() and not future.cancelled():
             future.exception()  # it has been seen: asyncio must not report it as lost
     return not pending
+
+
+async def end(
+    *tasks: asyncio.Task[Any],
+    within: float,
+    name: str = "",
+    cancelled: bool = False,
+    insist: bool = False,
+) -> bool:
+    """Cancel tasks and wait until they have ended; what they raise is not raised again. A task that
+    does not end is left behind, and logged as an error.
+
+    Args:
+        within: seconds.
+        name: names the tasks in the log; their own names by default.
+        cancelled: the tasks have been cancelled already. A second cancellation right away would
+            interrupt their clean-up.
+        insist: cancel again half-way, for tasks that swallow a cancellation or clean up without end.
+
+    Returns:
+        Whether all tasks have ended.
+    """
+    if not cancelled:
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+    pending = {task for task in tasks if not task.done()}
+    if pending and insist:
+        within /= 2
+        _, pending = await asyncio.wait(pending, timeout=within)
+        for task in pending:
+            task.cancel()
+    if pending:
+        _, pending = await asyncio.wait(pending, timeout=within)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # it has been seen: asyncio must not report it as lost
+    for task in pending:
+        logger.error(
+            "%s did not end within %g s of being cancelled; it was left behind",
+            name or task.get_name(),
+            within * (2 if insist else 1),
+        )
+    return not pending
+
+
+class Alarm:
+    """Calls `ring` once the moment that `due` returns has passed. Needs one timer, however often the
+    moment moves: `due` is asked only when the timer fires.
+
+    The time during which the event loop stood still (a blocking call, a suspended process or
+    machine) is no time in which anyone could answer. The alarm therefore looks several times on its
+    way, reports to `stalled` how many seconds late a look was, and before it rings lets the loop
+    process what lay waiting.
+
+    Args:
+        due: returns the loop time at which to ring; infinite for never.
+        ring: called once, unless `stop` or `arm` comes first.
+        stalled: told how many seconds the loop stood still.
+        interval: the longest time in seconds between two looks, for a `due` that can come to mean
+            an earlier moment.
+    """
+
+    __slots__ = ("_at", "_due", "_handle", "_interval", "_loop", "_ring", "_stalled", "_turns")
+
+    def __init__(
+        self,
+        due: Callable[[], float],
+        ring: Callable[[], None],
+        *,
+        stalled: Callable[[float], None] | None = None,
+        interval: float = math.inf,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = due
+        self._ring = ring
+        self._stalled = stalled
+        self._interval = interval
+        self._handle: asyncio.Handle | None = None
+        self._at = math.inf
+        self._turns = 0
+
+    def arm(self) -> None:
+        """Ask `due` again, and wait for that moment."""
+        self.stop()
+        self._wait(self._due())
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _wait(self, due: float) -> None:
+        self._turns = 0
+        now = self._loop.time()
+        step = min(due - now, self._interval, max(_SHORTEST_LOOK, (due - now) / 8))
+        if step < math.inf:
+            self._at = now + step
+            self._handle = self._loop.call_at(self._at, self._look)
+
+    def _look(self) -> None:
+        self._handle = None
+        now = self._loop.time()
+        if self._turns == 0 and now - self._at > _LATE and self._stalled is not None:
+            self._stalled(now - self._at)
+        due = self._due()
+        if due > now:
+            self._wait(due)
+        elif self._turns < _LOOP_TURNS:
+            self._turns += 1
+            self._handle = self._loop.call_soon(self._look)
+        else:
+            self._ring()
+
+
+class Deadline:
+    """Cancels the current task at a moment that may move; see `Alarm` for the arguments.
+
+    As `asyncio.timeout`, but it insists: a task that does not end is cancelled a second time, and
+    then `abandon` is called, with a third cancellation for a task that checks whether anyone still
+    listens.
+    """
+
+    __slots__ = (
+        "_abandon",
+        "_alarm",
+        "_cancelling",
+        "_cancels",
+        "_handle",
+        "_insist",
+        "_loop",
+        "_task",
+    )
+
+    def __init__(
+        self,
+        due: Callable[[], float],
+        *,
+        stalled: Callable[[float], None] | None = None,
+        interval: float = math.inf,
+        abandon: Callable[[], None] | None = None,
+        insist: float = 0.5,
+    ) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline needs a task to cancel")
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._cancelling = task.cancelling()
+        self._cancels = 0
+        self._abandon = abandon
+        self._insist = insist
+        self._handle: asyncio.Handle | None = None
+        self._alarm = Alarm(due, self._cancel, stalled=stalled, interval=interval)
+        self._alarm.arm()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the deadline has cancelled the task."""
+        return self._cancels > 0
+
+    def stop(self) -> bool:
+        """End the watch. Returns whether the deadline, and nothing else, has cancelled the task."""
+        self._alarm.stop()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        cancels, self._cancels = self._cancels, 0
+        for _ in range(cancels):  # only the cancellations made here are taken back
+            self._task.uncancel()
+        return cancels > 0 and self._task.cancelling() <= self._cancelling
+
+    def _cancel(self) -> None:
+        self._handle = None
+        if self._cancels < 2:
+            self._handle = self._loop.call_later(self._insist, self._cancel)
+        elif self._abandon is not None:
+            self._abandon()
+        self._cancels += 1
+        self._task.cancel()
+
+
+class within:  # noqa: N801  used as `async with within(2.0):`
+    """Raises `TimeoutError` when the body takes longer than `seconds`, as `asyncio.timeout` does; but
+    the time during which the event loop stood still does not count."""
+
+    __slots__ = ("_at", "_deadline", "_seconds")
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._at = math.inf
+        self._deadline: Deadline | None = None
+
+    async def __aenter__(self) -> None:
+        if self._seconds is not None and self._seconds < math.inf:
+            self._at = asyncio.get_running_loop().time() + self._seconds
+            self._deadline = Deadline(self._due, stalled=self._stand_still)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.stop() and isinstance(exc, asyncio.CancelledError):
+            raise TimeoutError from exc
+
+    def _due(self) -> float:
+        return self._at
+
+    def _stand_still(self, seconds: float) -> None:
+        self._at += seconds
 
 
 async def in_thread(

@@ -18,10 +18,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rejoinder import _stamps
+from rejoinder._aio import end
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
+from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, ToolChoice
 from rejoinder.llm._tool_runs import (
+    CLOSE_TIMEOUT,
     Approve,
     ToolEvent,
     ToolFinished,
@@ -30,11 +33,10 @@ from rejoinder.llm._tool_runs import (
     ToolStarted,
     call_items,
     detach,
-    wait_ended,
     waiting_calls,
 )
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.llm.llm import LLM, LLMStream, is_restart, merge_extra
+from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.llm.tool_context import Tool, ToolContext
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -332,7 +334,9 @@ class Turn:
         Tools that must not be interrupted go on; see `settled`.
         """
         self._cut()
-        await asyncio.gather(wait_ended(self._closing), self._runs.aclose())
+        await asyncio.gather(
+            end(*self._closing, within=CLOSE_TIMEOUT, cancelled=True), self._runs.aclose()
+        )
 
     @property
     def running(self) -> list[FunctionCall]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pytest
 
+from rejoinder._core.meter import Pulse
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -32,6 +33,7 @@ from rejoinder.llm.llm import (
 )
 from rejoinder.metrics import LLMMetrics
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+from stalls import Stalls
 
 Script = Callable[[LLMStream, int], Awaitable[None]]
 
@@ -371,6 +373,49 @@ async def test_a_silent_attempt_is_replaced_by_the_next() -> None:
     assert await read(llm.chat(conn_options=APIConnectOptions(timeout=2))) == (["ok"], None)
     assert asyncio.get_running_loop().time() - start < 2.2
     assert error_events(llm) == [("APITimeoutError", True)]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("when", [0, 1])
+async def test_a_loop_that_stood_still_is_no_silence_of_the_model(when: int) -> None:
+    stalls = Stalls()
+
+    async def script(stream: LLMStream, number: int) -> None:
+        for i in range(2):
+            await asyncio.sleep(0.3)
+            if i == when:
+                stalls.stand_still(3.0)
+            await asyncio.sleep(1.5)  # the model could not answer meanwhile
+            stream._event_ch.send_nowait(text("a"))
+
+    llm = Scripted(script)
+    assert await read(llm.chat(conn_options=APIConnectOptions(0, timeout=2))) == (["a", "a"], None)
+    # The caller's patience with the whole reply is another matter.
+    _, error = await read(llm.chat(conn_options=APIConnectOptions(0, timeout=2, total=4)))
+    assert isinstance(error, APITimeoutError)
+
+
+@pytest.mark.looptime
+async def test_the_pulse_of_a_reply() -> None:
+    async def script(stream: LLMStream, number: int) -> None:
+        await asyncio.sleep(1)
+        stream._event_ch.send_nowait(text("a"))
+        await asyncio.sleep(1)
+        stream._progressed()
+        usage = CompletionUsage(completion_tokens=1, prompt_tokens=2, total_tokens=3)
+        stream._event_ch.send_nowait(ChatChunk(id="r", usage=usage))
+        await asyncio.sleep(1)
+
+    start = asyncio.get_running_loop().time()
+    stream = Scripted(script).chat()
+    assert stream.pulse == Pulse()
+    await asyncio.sleep(1.5)
+    assert stream.pulse.progress_at == pytest.approx(start + 1)
+    await asyncio.sleep(1)
+    assert stream.pulse.progress_at == pytest.approx(start + 2)
+    assert stream.pulse.usage is not None
+    assert not stream.pulse.paused
+    await stream.aclose()
 
 
 @pytest.mark.looptime

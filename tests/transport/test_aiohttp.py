@@ -43,6 +43,7 @@ from rejoinder.testing.faults import Answer, Fault, FaultServer
 from rejoinder.testing.leaks import measure_memory, no_leaks
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import HttpResponse, Request
+from stalls import Stalls
 
 KEY = "sk-canary-4f1d8a7e9b2c"
 PATH = "/v1/chat/completions"
@@ -1535,6 +1536,22 @@ async def test_a_handshake_that_does_not_end_is_a_slow_connection(
         request = Request("POST", url.replace("http:", "https:"), {}, b"", connect_timeout=limit)
         with pytest.raises(APITimeoutError, match="no connection within"):
             await transport.send(request)
+
+
+async def test_a_busy_loop_is_no_slow_connection(
+    server: FaultServer, transport: AiohttpTransport
+) -> None:
+    stalls = Stalls()
+    server.always(Answer(text=("Hi",)))
+    url = server.url.replace("127.0.0.1", "localhost") + PATH  # looked up in a thread
+    sending = asyncio.ensure_future(
+        transport.send(Request("POST", url, {}, b"{}", connect_timeout=2.0))
+    )
+    for _ in range(3):
+        await asyncio.sleep(0)
+        stalls.stand_still(3.0)
+    async with await sending as response:
+        assert response.status == 200
 
 
 async def test_an_answer_before_all_of_the_request_was_taken(transport: AiohttpTransport) -> None:

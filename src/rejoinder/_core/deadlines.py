@@ -1,23 +1,25 @@
-"""Until when a reply may be silent: which of the limits comes first.
+"""Time limits of a reply: which of them ends first, and when.
 
 Pure: all moments are loop times that are passed in. The shell keeps one timer and asks again when
-it fires, so that a chunk costs no timer.
+it fires, so a chunk costs no timer.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from rejoinder._core.meter import Pulse
 from rejoinder.types import APIConnectOptions
 
-__all__ = ["Deadlines", "Due"]
+__all__ = ["Deadlines", "Due", "Patience"]
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The next moment at which patience ends, and with what."""
+    """The next moment at which a limit ends, and which one."""
 
     at: float
     limit: Literal["first output", "next output", "whole reply"]
@@ -35,6 +37,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
+    """The limits of one call, in seconds; infinite where there is no limit."""
+
     first_output: float
     between_outputs: float
     total: float
@@ -48,15 +52,72 @@ class Deadlines:
         )
 
     def due(
-        self, *, started_at: float, attempt_at: float, progress_at: float | None, paused: bool
+        self,
+        *,
+        started_at: float,
+        attempt_at: float,
+        progress_at: float | None,
+        paused: bool,
+        excused: float = 0.0,
     ) -> Due:
-        """The earliest limit. While reading is `paused` for a slow consumer, the provider owes
-        nothing and only the whole reply is limited."""
+        """The limit that ends first.
+
+        Args:
+            started_at: start of the reply.
+            attempt_at: start of this attempt.
+            progress_at: the last output of this attempt, if there was one.
+            paused: reading is paused for a slow consumer: no output is owed, and only the limit on
+                the whole reply counts.
+            excused: seconds since the last output during which the event loop stood still. They
+                extend the limits on silence, not the limit on the whole reply.
+        """
         whole = Due(started_at + self.total, "whole reply", self.total)
         if paused:
             return whole
         if progress_at is None:
-            silence = Due(attempt_at + self.first_output, "first output", self.first_output)
+            at = attempt_at + self.first_output + excused
+            silence = Due(at, "first output", self.first_output)
         else:
-            silence = Due(progress_at + self.between_outputs, "next output", self.between_outputs)
+            at = progress_at + self.between_outputs + excused
+            silence = Due(at, "next output", self.between_outputs)
         return silence if silence.at < whole.at else whole
+
+
+@dataclass(slots=True)
+class Patience:
+    """The time limits of one attempt, as it goes on.
+
+    Args:
+        pulse: returns the present state of the attempt.
+    """
+
+    deadlines: Deadlines
+    started_at: float
+    attempt_at: float
+    pulse: Callable[[], Pulse]
+    latest: Due | None = None
+    """What `moment` returned last: the limit that passed, once the alarm has rung."""
+    _excused: float = 0.0
+    _excused_since: float | None = None
+
+    def due(self) -> Due:
+        pulse = self.pulse()
+        return self.deadlines.due(
+            started_at=self.started_at,
+            attempt_at=self.attempt_at,
+            progress_at=pulse.progress_at,
+            paused=pulse.paused,
+            excused=self._excused if pulse.progress_at == self._excused_since else 0.0,
+        )
+
+    def moment(self) -> float:
+        """The loop time at which the first limit ends."""
+        self.latest = self.due()
+        return self.latest.at
+
+    def excuse(self, seconds: float) -> None:
+        """The event loop stood still for so long: that was no silence of the provider."""
+        progress_at = self.pulse().progress_at
+        if progress_at != self._excused_since:
+            self._excused, self._excused_since = 0.0, progress_at
+        self._excused += seconds

@@ -6,13 +6,30 @@ Pure: `now` is passed in. One meter serves one attempt. It never keeps text, onl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.estimates import estimate_history, text_size, tokens_of
 from rejoinder._core.items import ChatItem
 from rejoinder.metrics import LLMMetrics, Metadata
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "Pulse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a running reply shows of itself to its caller.
+
+    Attributes:
+        progress_at: loop time of the last output (text, thinking, a tool call or part of one);
+            ``None`` before the first.
+        paused: reading is paused because the consumer is slow, so no output is owed.
+        usage: the tokens the provider has counted so far, if it has.
+    """
+
+    progress_at: float | None = None
+    paused: bool = False
+    usage: CompletionUsage | None = None
 
 
 class Meter:

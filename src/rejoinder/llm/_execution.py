@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from rejoinder._aio import cancel_and_wait, in_thread
+from rejoinder._aio import end, in_thread
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
@@ -208,12 +208,7 @@ async def _contained(
 async def _stop(task: asyncio.Task[Any]) -> None:
     _deaf.add(task)
     task.add_done_callback(_heard)
-    if not await cancel_and_wait(task, timeout=_STOP_TIMEOUT):
-        logger.error(
-            "%s did not end within %g s of being cancelled; it was left behind",
-            task.get_name(),
-            _STOP_TIMEOUT,
-        )
+    await end(task, within=_STOP_TIMEOUT)
 
 
 def _heard(task: asyncio.Task[Any]) -> None:

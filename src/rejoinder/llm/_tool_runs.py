@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from rejoinder import _stamps
+from rejoinder._aio import end
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, ToolError
@@ -54,7 +55,7 @@ WAITING: Final = "Not run yet: it waits for approval"
 _MARK: Final = "awaiting_approval"
 """Key in ``call.extra["rejoinder"]`` of a call whose approval is undecided, also when stored."""
 
-_CLOSE_TIMEOUT: Final = 1.0
+CLOSE_TIMEOUT: Final = 1.0
 """Seconds that `ToolRuns.aclose` waits for tools that do not end when they are cancelled."""
 _QUOTED: Final = 500
 """Characters of an earlier result that the refusal of a repeated call quotes."""
@@ -429,27 +430,13 @@ class ToolRuns:
     async def aclose(self) -> None:
         """Wait, for a second at most, until the tools that `cut` stopped have ended."""
         stopped = {run.task for run in self._runs if run.answered and run.task is not None}
-        await wait_ended(stopped)
+        await end(*stopped, within=CLOSE_TIMEOUT, cancelled=True)
 
     async def settled(self) -> None:
         """Wait until every tool has ended, also those that `cut` left running."""
         tasks = [run.task for run in self._runs if run.task is not None]
         if tasks:
             await asyncio.wait(tasks)
-
-
-async def wait_ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Wait, for a second at most, until cancelled `tasks` have ended; log those that have not."""
-    waiting = {task for task in tasks if not task.done()}
-    if not waiting:
-        return
-    _, late = await asyncio.wait(waiting, timeout=_CLOSE_TIMEOUT)
-    for task in late:
-        logger.error(
-            "%s did not end within %g s of being cancelled; it was left behind",
-            task.get_name(),
-            _CLOSE_TIMEOUT,
-        )
 
 
 def _finish(run: _Run, exception: BaseException | None) -> ToolFinished:

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, SupportsIndex, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Protocol,
+    Self,
+    SupportsIndex,
+    cast,
+)
 
 from pydantic import BaseModel, ValidationError
 
@@ -40,7 +50,7 @@ from rejoinder.errors import EmptyResponseError
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr, is_given
 
 if TYPE_CHECKING:
-    from rejoinder.llm.llm import LLM
+    from rejoinder._core.chunks import CollectedResponse
     from rejoinder.types import APIConnectOptions
 
 __all__ = [
@@ -71,6 +81,16 @@ for _public in (
     estimate_tokens,
 ):
     _public.__module__ = __name__
+
+
+class _Reply(Protocol):
+    async def collect(self) -> CollectedResponse: ...
+
+
+class Summarizer(Protocol):
+    """What `ChatContext.summarize` needs of an `LLM`."""
+
+    def chat(self, *, chat_ctx: ChatContext, conn_options: APIConnectOptions) -> _Reply: ...
 
 
 SUMMARY_PROMPT = """\
@@ -312,7 +332,7 @@ class ChatContext:
 
     async def summarize(
         self,
-        llm: LLM[Any],
+        llm: Summarizer,
         *,
         keep_last_turns: int = 2,
         prompt: str = SUMMARY_PROMPT,
@@ -327,7 +347,7 @@ class ChatContext:
         added while the model writes are kept. When the model fails, nothing is changed.
 
         Args:
-            llm: who writes the summary.
+            llm: the `LLM` that writes the summary.
             keep_last_turns: how many turns to keep as they are; 0 summarises everything.
             prompt: the instructions for the summary.
             conn_options: retries and deadlines of the call.

@@ -15,12 +15,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rejoinder import _stamps
-from rejoinder._aio import Chan, cancel_and_wait
+from rejoinder._aio import Chan, Deadline, cancel_and_wait, end
 from rejoinder._core import retry
 from rejoinder._core.chunks import (
     ChatChunk,
@@ -29,9 +29,10 @@ from rejoinder._core.chunks import (
     CompletionUsage,
     FunctionToolCall,
 )
-from rejoinder._core.deadlines import Deadlines, Due
+from rejoinder._core.collecting import Collector
+from rejoinder._core.deadlines import Deadlines, Patience
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
-from rejoinder._core.meter import Meter
+from rejoinder._core.meter import Meter, Pulse
 from rejoinder._emitter import EventEmitter
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.metrics import LLMMetrics, Metadata
@@ -70,10 +71,6 @@ _CLOSE_TIMEOUT = 1.0
 
 _FORGOTTEN = 600.0
 """Seconds that a reply may lie paused without a single read: after that nobody will come."""
-
-_LOOP_TURNS = 5
-"""How often the event loop goes round before a limit strikes: in that time output arrives that lay
-waiting while something else kept the loop busy."""
 
 
 class LLMError(BaseModel):
@@ -259,6 +256,12 @@ class LLMStream(ABC):
 
     _request_span_name = "llm_request"
 
+    # Defaults for subclasses that wrap another stream and never call `__init__`.
+    _meter = Meter()
+    _paused = False
+    _closing = False
+    _task: asyncio.Task[None] | None = None
+
     def __init__(
         self,
         llm: LLM[Any],
@@ -277,7 +280,7 @@ class LLMStream(ABC):
         self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe, waiting=self._about_to_wait)
         self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task = None
         self._closing = False
         self._lost: APIError | None = None
         self._paused = False
@@ -299,6 +302,16 @@ class LLMStream(ABC):
     @abstractmethod
     async def _run(self) -> None:
         """Make one attempt: put chunks into `_event_ch`, raise an `APIError` when it fails."""
+
+    @property
+    def pulse(self) -> Pulse:
+        """What the running reply shows of itself: when the last output came, whether reading is
+        paused, and the usage so far. A snapshot; tasks that watch a reply poll it."""
+        return self._pulse()
+
+    def _pulse(self) -> Pulse:
+        meter = self._meter
+        return Pulse(meter.progress_at, self._paused, meter.usage)
 
     # -- consuming ---------------------------------------------------------------------------
 
@@ -331,39 +344,15 @@ class LLMStream(ABC):
         Raises:
             APIError: the reply failed, or was closed before its end.
         """
-        text: list[str] = []
-        thinking: list[str] = []
-        calls: list[FunctionToolCall] = []
-        usage: CompletionUsage | None = None
-        extra: dict[str, Any] = {}
+        collector = Collector()
         async with self:
             async for chunk in self:
-                delta = chunk.delta
-                if delta is not None:
-                    if delta.content:
-                        text.append(delta.content)
-                    if delta.thinking:
-                        thinking.append(delta.thinking)
-                    calls.extend(delta.tool_calls)
-                    if delta.extra:
-                        if is_restart(delta):
-                            text.clear()
-                            thinking.clear()
-                            extra.clear()
-                        merge_extra(extra, delta.extra)
-                if chunk.usage is not None:
-                    usage = chunk.usage
+                collector.feed(chunk)
             if self.was_cut:
                 raise APIConnectionError(
                     f"{self._llm.label}: the reply was closed before its end", retryable=False
                 )
-        return CollectedResponse(
-            text="".join(text).strip(),
-            tool_calls=calls,
-            usage=usage,
-            extra=extra,
-            thinking="".join(thinking),
-        )
+        return collector.whole()
 
     def to_str_iterable(self) -> AsyncIterable[str]:
         """The text alone, piece by piece. Closes the stream at the end.
@@ -399,16 +388,10 @@ class LLMStream(ABC):
         self._check_loop()
         if not again:  # a second cancellation would break into the clean-up after the first
             task.cancel()
-        await asyncio.wait((task,), timeout=_CLOSE_TIMEOUT / 2)
-        # Whoever took no notice, or cleans up without end, is told once more.
-        if not await cancel_and_wait(task, timeout=_CLOSE_TIMEOUT / 2):
-            logger.error(
-                "%s did not end within %g s of being cancelled; it was left behind",
-                type(self).__qualname__,
-                _CLOSE_TIMEOUT,
-            )
+        name = type(self).__qualname__
+        if not await end(task, within=_CLOSE_TIMEOUT, name=name, cancelled=True, insist=True):
             self._event_ch.close()
-            task.cancel()  # for those who look whether anybody still listens
+            task.cancel()  # a third time, for a task that checks whether anyone still listens
 
     async def __aenter__(self) -> Self:
         if self._task is None:
@@ -633,23 +616,28 @@ class LLMStream(ABC):
         task = self._task
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
-        watch = _Watch(self, task, loop, deadlines, started_at)
-        due: Due | None
+        patience = Patience(deadlines, started_at, loop.time(), self._pulse)
+        deadline = Deadline(
+            patience.moment,
+            stalled=patience.excuse,
+            # An output, or the end of a pause, can make the limit on silence count from then on.
+            interval=deadlines.between_outputs,
+            abandon=lambda: self._abandon(self._overdue(patience)),
+            insist=_CLOSE_TIMEOUT / 2,
+        )
         cause: BaseException | None = None
         try:
             await self._run()
         except asyncio.CancelledError as error:
-            due = watch.stop()
-            if due is None:
+            if not deadline.stop():
                 if self._cancelled():
                     raise
-                # Nobody has cancelled this reply: it must not look as if it were complete.
+                # Nothing has cancelled this reply: it must not look as if it were complete.
                 raise APIConnectionError(
                     f"{self._llm.label}: something that the attempt waited for was cancelled"
                 ) from error
         except Exception as error:
-            due = watch.stop()
-            if due is None:
+            if not deadline.stop():
                 if isinstance(error, StopAsyncIteration):  # it would look like the end of the reply
                     raise RuntimeError(
                         f"{type(self).__qualname__}._run raised StopAsyncIteration"
@@ -657,13 +645,17 @@ class LLMStream(ABC):
                 raise
             cause = error
         else:
-            due = watch.stop()
-            if due is None and self._closing:
-                raise asyncio.CancelledError
+            if not deadline.stop():
+                if self._closing:
+                    raise asyncio.CancelledError
+                return
         finally:
-            watch.stop()
-        if due is not None:
-            raise APITimeoutError(f"{self._llm.label}: {due}") from cause
+            deadline.stop()
+        raise self._overdue(patience) from cause
+
+    def _overdue(self, patience: Patience) -> APITimeoutError:
+        """The error for the time limit that has passed; protected, for subclasses."""
+        return APITimeoutError(f"{self._llm.label}: {patience.latest}")
 
     def _cancelled(self) -> bool:
         """Whether somebody has cancelled the task of this stream, and not one of its deadlines."""
@@ -698,101 +690,3 @@ class LLMStream(ABC):
                 recoverable=recoverable,
             ),
         )
-
-
-class _Watch:
-    """Keeps the deadlines of one attempt with one timer: when it fires it looks when the last
-    output was, and either sets itself again or cancels the attempt. So a chunk costs no timer."""
-
-    __slots__ = ("_attempt_at", "_cancelling", "_cancels", "_deadlines", "_due", "_handle",
-                 "_loop", "_started_at", "_stream", "_task", "_turns")  # fmt: skip
-
-    def __init__(
-        self,
-        stream: LLMStream,
-        task: asyncio.Task[Any],
-        loop: asyncio.AbstractEventLoop,
-        deadlines: Deadlines,
-        started_at: float,
-    ) -> None:
-        self._stream = stream
-        self._loop = loop
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._deadlines = deadlines
-        self._started_at = started_at
-        self._attempt_at = loop.time()
-        self._due: Due | None = None
-        self._cancels = 0
-        self._turns = 0
-        self._handle: asyncio.Handle | None = None
-        self._look()
-
-    def stop(self) -> Due | None:
-        """End the watch. Returns the limit that was passed, if that alone cancelled the task."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        if self._due is not None:
-            due, self._due = self._due, None
-            # As in asyncio.timeout: only our own cancellations are taken back.
-            for _ in range(self._cancels):
-                self._task.uncancel()
-            if self._task.cancelling() <= self._cancelling:
-                return due
-        return None
-
-    def _look(self) -> None:
-        due = self._deadlines.due(
-            started_at=self._started_at,
-            attempt_at=self._attempt_at,
-            progress_at=self._stream._meter.progress_at,
-            paused=self._stream._paused,
-        )
-        if due.at > self._loop.time():
-            self._turns = 0
-            # An output, or the end of a pause, may make the limit on silence count from then on:
-            # it cannot pass before `between_outputs` from now, so that is when to look again.
-            self._arm(min(due.at, self._loop.time() + self._deadlines.between_outputs))
-        elif self._turns < _LOOP_TURNS:
-            self._turns += 1
-            self._handle = self._loop.call_soon(self._look)
-        else:
-            self._due = due
-            self._cancel()
-
-    def _cancel(self) -> None:
-        self._handle = None
-        if self._cancels < 2:
-            # The second time for those who took no notice, or clean up without end.
-            self._handle = self._loop.call_later(_CLOSE_TIMEOUT / 2, self._cancel)
-        else:
-            # The third time for those who look whether anybody still listens.
-            self._stream._abandon(APITimeoutError(f"{self._stream._llm.label}: {self._due}"))
-        self._cancels += 1
-        self._task.cancel()
-
-    def _arm(self, at: float) -> None:
-        self._handle = None if at == float("inf") else self._loop.call_at(at, self._look)
-
-
-def is_restart(delta: ChoiceDelta) -> bool:
-    """Whether a `FallbackAdapter` says here that another model answers from the start."""
-    event = delta.extra.get("rejoinder") if delta.extra else None
-    return isinstance(event, dict) and cast("dict[str, Any]", event).get("event") == "restart"
-
-
-def merge_extra(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Merge provider state deeply: dicts by key, lists end to end, anything else is replaced."""
-    for key, value in more.items():
-        old = into.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merge_extra(old, value)  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(old, list) and isinstance(value, list):
-            into[key] = [*old, *value]
-        elif isinstance(value, dict):
-            copied: dict[str, Any] = {}
-            merge_extra(copied, value)  # pyright: ignore[reportUnknownArgumentType]
-            into[key] = copied
-        else:
-            into[key] = value

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-from rejoinder._aio import in_thread
+from rejoinder._aio import end, in_thread
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
 from rejoinder.mcp.notes import Notes, current_notes
@@ -592,12 +592,8 @@ class _Life:
     async def ended(self) -> None:
         """Wait for the owner; cancel it when it takes too long, and at last go without it."""
         owner = self.owner
-        done, _ = await asyncio.wait([owner], timeout=_ENDING)
-        if not done:
-            owner.cancel()
-            done, _ = await asyncio.wait([owner], timeout=_LAST_GASP)
-        if not done:
-            logger.warning("%s: its connection does not end; it is left behind", self._label)
+        await asyncio.wait([owner], timeout=_ENDING)
+        await end(owner, within=_LAST_GASP, name=f"the connection of {self._label}")
 
     async def _stop_tasks(self) -> None:
         tasks = list(self._tasks)

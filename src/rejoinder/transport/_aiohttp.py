@@ -31,14 +31,16 @@ import ssl as ssl_module
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from rejoinder.__about__ import __version__
+from rejoinder._aio import within
 from rejoinder._secrets import redact, secrets_of
 from rejoinder.errors import (
     APIConnectionError,
@@ -309,7 +311,7 @@ class AiohttpTransport:
             loop,
             pid,
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     ssl=self._ssl,
                     limit=self._max_connections,
                     keepalive_timeout=self._keep_alive,
@@ -323,6 +325,20 @@ class AiohttpTransport:
             ),
             owned=True,
         )
+
+
+_NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Limits the time for connecting by `within`: aiohttp's own timeout also strikes when the loop was
+    blocked, by which a busy process takes a fast server for a slow one."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        async with within(timeout.connect):
+            return await super().connect(req, traces, _NO_LIMITS)
 
 
 class _Pool:

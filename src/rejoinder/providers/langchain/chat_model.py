@@ -23,8 +23,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
+from rejoinder._core.collecting import merge_extra
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.llm.llm import LLM, merge_extra
+from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.providers.langchain.format import STATE_KEY, from_messages
 from rejoinder.types import APIConnectOptions
