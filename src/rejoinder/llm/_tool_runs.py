@@ -40,7 +40,6 @@ __all__ = [
     "ToolStarted",
     "call_items",
     "detach",
-    "wait_ended",
     "waiting_calls",
 ]
 
