@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 __all__ = [
@@ -62,6 +62,8 @@ class Host:
     """The longest id of a tool call; elsewhere ids come back as the server gave them, because some
     servers keep state in them (LiteLLM: Gemini's signatures)."""
     reasoning: ReasoningWire = "effort"
+    effort_on: str = "medium"
+    """The effort that turns reasoning on for a model that knows only on and off."""
     reasoning_details: bool = False
     """It wants `reasoning_details` back on the message that they came with."""
     choices: frozenset[str] = frozenset({"auto", "none", "required", "named"})
@@ -72,7 +74,6 @@ class Host:
     """It takes a JSON schema as response format."""
     refuses: frozenset[str] = frozenset()
     """Fields of a request that it refuses."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def _host(key: str, name: str, **fields: Any) -> tuple[str, Host]:
@@ -136,6 +137,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             "Groq",
             at=("api.groq.com",),
             tool_choice=None,
+            effort_on="default",
         ),
         _host(
             "x_ai",

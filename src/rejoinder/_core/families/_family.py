@@ -87,6 +87,8 @@ class Family:
     """Parameters that are answered with status 400."""
     refuses_thinking: frozenset[str] = frozenset()
     """Parameters that are refused while the model thinks."""
+    refuses_at_most: frozenset[str] = frozenset()
+    """Parameters that are refused beside the highest effort."""
     one_of: frozenset[str] = frozenset()
     """Parameters of which a request may hold one."""
     thinking_temperature: float | None = None
@@ -141,10 +143,11 @@ class Family:
     strict: bool = False
     """The maker can hold the model to the schema of a tool."""
 
-    # -- sizes and inputs; ``None``: not known
+    # -- sizes in tokens, and inputs; ``None``: not known
     context: int | None = None
     output: int | None = None
-    inputs: frozenset[Input] = frozenset()
+    inputs: frozenset[Input] | None = None
+    """What it takes beside text; ``None``: not known."""
 
     # -- text
     think_tags: tuple[tuple[str, str], ...] = ()

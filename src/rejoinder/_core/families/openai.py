@@ -241,8 +241,8 @@ FAMILIES: Final = (
         name="gpt-4",
         match=("gpt-4", "gpt-4-turbo*", "gpt-3.5*", "gpt-35-turbo*"),
         strict=False,
-        output=4_096,
-        inputs=frozenset(),
+        output=None,
+        inputs=None,
     ),
 )
 

@@ -1,0 +1,515 @@
+"""From any request one that the model accepts where it is served, or a refusal before it is sent.
+
+Law: pure; a body goes in with what is known of the family and the host, and is changed in place.
+What can be mended without changing what was asked is mended, and told as a `Change`; what cannot is
+a `ConfigurationError` that names the way out. Histories are the business of
+`rejoinder._core.repair`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from rejoinder._core.changes import Change
+from rejoinder._core.families import UNKNOWN, Family
+from rejoinder._core.hosts import API, Host
+from rejoinder._core.reasoning import (
+    WORDS,
+    Reasoning,
+    Said,
+    nearest_effort,
+    read_reasoning,
+    reasoning_fields,
+)
+from rejoinder.errors import ConfigurationError
+
+__all__ = ["fit_request", "with_reasoning"]
+
+_Path: TypeAlias = tuple[str, ...]
+Choice: TypeAlias = Literal["", "auto", "none", "required", "named"]
+
+# The words of all APIs for a choice.
+_CHOICES: Final[dict[str, Choice]] = {
+    "ANY": "required",
+    "AUTO": "auto",
+    "NONE": "none",
+    "any": "required",
+    "auto": "auto",
+    "function": "named",
+    "none": "none",
+    "required": "required",
+    "tool": "named",
+}
+
+# Where each API has the parameters that chat completions has at the top. A parameter that is not
+# named here has the same name at the top, or does not exist.
+_PLACES: Final[dict[API, dict[str, _Path]]] = {
+    "chat": {},
+    "mistral": {},
+    "responses": {
+        "max_completion_tokens": ("max_output_tokens",),
+        "max_tokens": ("max_output_tokens",),
+        "reasoning_effort": ("reasoning", "effort"),
+    },
+    "messages": {
+        "max_completion_tokens": ("max_tokens",),
+        "stop": ("stop_sequences",),
+    },
+    "converse": {
+        "max_completion_tokens": ("inferenceConfig", "maxTokens"),
+        "max_tokens": ("inferenceConfig", "maxTokens"),
+        "stop": ("inferenceConfig", "stopSequences"),
+        "temperature": ("inferenceConfig", "temperature"),
+        "top_p": ("inferenceConfig", "topP"),
+        "top_k": ("additionalModelRequestFields", "top_k"),
+        "reasoning_effort": ("additionalModelRequestFields", "reasoning_effort"),
+    },
+    "gemini": {
+        "max_completion_tokens": ("generationConfig", "maxOutputTokens"),
+        "max_tokens": ("generationConfig", "maxOutputTokens"),
+        "stop": ("generationConfig", "stopSequences"),
+        "temperature": ("generationConfig", "temperature"),
+        "top_p": ("generationConfig", "topP"),
+        "top_k": ("generationConfig", "topK"),
+        "presence_penalty": ("generationConfig", "presencePenalty"),
+        "frequency_penalty": ("generationConfig", "frequencyPenalty"),
+    },
+}
+# Members that hold more than the measure of reasoning, and the keys that are its words.
+_KEYS_IN_SHARED: Final = {
+    ("chat", "chat_template_kwargs"): frozenset({"enable_thinking", "thinking"}),
+    ("messages", "output_config"): frozenset({"effort"}),
+    ("converse", "output_config"): frozenset({"effort"}),
+    ("responses", "reasoning"): frozenset({"effort"}),
+}
+
+
+# Where each API has its words for reasoning.
+_REASONING: Final[dict[API, _Path]] = {
+    "chat": (),
+    "mistral": (),
+    "responses": (),
+    "messages": (),
+    "converse": ("additionalModelRequestFields",),
+    "gemini": ("generationConfig",),
+}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _get(body: Mapping[str, Any], path: _Path) -> Any:
+    value: Any = body
+    for key in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = cast("Mapping[str, Any]", value).get(key)
+    return value
+
+
+def _inner(body: dict[str, Any], path: _Path) -> dict[str, Any]:
+    """The mapping at `path`, made where it is missing. What is on the way is copied: it may be the
+    caller's own."""
+    for key in path:
+        value = body.get(key)
+        inner = dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else {}
+        body[key] = inner
+        body = inner
+    return body
+
+
+def _pop(body: dict[str, Any], path: _Path) -> None:
+    if _get(body, path) is None and not _holds(body, path):
+        return
+    inner = _inner(body, path[:-1])
+    inner.pop(path[-1], None)
+    if (
+        not inner
+        and len(path) > 1
+        and path[0] != "inferenceConfig"
+        and path[0] != "generationConfig"
+    ):
+        body.pop(path[0])
+
+
+def _holds(body: Mapping[str, Any], path: _Path) -> bool:
+    outer = _get(body, path[:-1])
+    return isinstance(outer, Mapping) and path[-1] in outer
+
+
+class _Fitting:
+    def __init__(self, api: API, body: dict[str, Any], family: Family, host: Host) -> None:
+        self.api: API = api
+        self.body = body
+        self.family = family
+        self.host = host
+        self.changes: list[Change] = []
+        self.said = Said()
+        self.thinks = False
+        self.look()
+
+    def look(self) -> None:
+        """Read what the body says of reasoning, and whether the model will think."""
+        where = _get(self.body, _REASONING[self.api])
+        self.said = (
+            read_reasoning(cast("Mapping[str, Any]", where))
+            if isinstance(where, Mapping)
+            else Said()
+        )
+        on = self.said.on
+        self.thinks = self.family.thinks in ("unless_told", "always") if on is None else on
+        if self.family.thinks in ("never", "always"):
+            self.thinks = self.family.thinks == "always"
+
+    def tell(self, kind: Literal["choice", "limit", "option", "reasoning"], detail: str) -> None:
+        self.changes.append(Change(kind, "", detail))
+
+    def refuse(self, detail: str) -> ConfigurationError:
+        name = self.body.get("model") or self.family.name
+        return ConfigurationError(f"{name}: {detail}")
+
+    def place(self, name: str) -> _Path:
+        return _PLACES[self.api].get(name, (name,))
+
+    def drop(self, name: str, why: str) -> None:
+        path = self.place(name)
+        if _holds(self.body, path):
+            _pop(self.body, path)
+            self.tell("option", f"{name} was left out: {why}")
+
+    # -- reasoning
+
+    def say(self, wanted: Reasoning) -> None:
+        """Replace what the body says of reasoning."""
+        where = _inner(self.body, _REASONING[self.api])
+        for word in WORDS & where.keys():
+            if word == "output_config" and wanted.on is not True:
+                continue  # effort without thinking is legal, and asked for
+            ours = _KEYS_IN_SHARED.get((self.api, word))
+            kept = (
+                {key: entry for key, entry in _mapping(where[word]).items() if key not in ours}
+                if ours is not None
+                else None
+            )
+            if kept:
+                where[word] = kept
+            else:
+                del where[word]
+        fields, changes = reasoning_fields(wanted, self.family, self.host, self.api)
+        self.changes += changes
+        if self.api == "responses" and "reasoning_effort" in fields:
+            fields = {"reasoning": {"effort": fields.pop("reasoning_effort")}}
+        for name, value in fields.items():
+            old = where.get(name)
+            where[name] = (
+                {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+            )
+        if not where and self.api == "converse":
+            self.body.pop("additionalModelRequestFields", None)
+        self.look()
+
+    def stop_thinking(self, why: str) -> None:
+        self.say(Reasoning(False, "none" if "none" in self.family.efforts else ""))
+        self.thinks = False
+        self.tell("reasoning", f"reasoning is off for this request: {why}")
+
+    def reasoning(self) -> None:
+        family, said = self.family, self.said
+        if family is UNKNOWN:
+            return
+        if "reasoning_effort" in family.refuses:
+            self.drop("reasoning_effort", f"{family.name} refuses it")
+            self.look()
+            said = self.said
+        claude = family.maker == "anthropic" and self.api in ("messages", "converse")
+        if claude and said.on is not None:
+            self.claude(said)
+        elif self.api == "gemini" and said.on is not None:
+            self.gemini(said)
+        elif (
+            said.effort
+            and family.efforts
+            and family.words in ("effort", "thinking")
+            and self.api in ("chat", "responses", "mistral")
+            and said.effort not in family.efforts
+        ):
+            self.effort(said)
+        elif said.on is None and family.default_effort and self.api in ("chat", "responses"):
+            self.say(Reasoning(family.default_effort != "none", family.default_effort))
+
+    def effort(self, said: Said) -> None:
+        family = self.family
+        if said.effort == "none":
+            if family.thinks != "always" and family.words == "thinking":
+                return  # the switch of the same API has been read, or the host reads the word
+            level = family.efforts[0]
+        else:
+            level = nearest_effort(said.effort, tuple(e for e in family.efforts if e != "none"))
+        if level != said.effort:
+            self.say(Reasoning(True, level))
+            self.tell("reasoning", f"{family.name} knows no effort {said.effort!r}: now {level!r}")
+
+    def claude(self, said: Said) -> None:
+        family = self.family
+        if family.thinks == "never":
+            if said.on:
+                self.say(Reasoning(None))
+                self.tell("reasoning", f"{family.name} does not think: thinking was left out")
+        elif said.on is False:
+            if family.thinks == "always":
+                self.say(Reasoning(None))
+                self.tell("reasoning", f"{family.name} thinks always: 'disabled' was left out")
+        elif said.budget is not None and family.budget is None:
+            level = said.effort or nearest_effort(_level_of(said.budget), family.efforts)
+            self.say(Reasoning(True, level))
+            self.tell(
+                "reasoning", f"{family.name} takes no budget: now adaptive thinking, {level!r}"
+            )
+        elif said.adaptive and family.words == "budget":
+            budget = {"low": 2_048, "high": 16_384}.get(said.effort, 8_192)
+            self.say(Reasoning(True, said.effort if family.efforts else "", budget))
+            self.tell("reasoning", f"{family.name} takes no adaptive thinking: now {budget} tokens")
+        elif (
+            said.budget is not None and family.budget is not None and said.budget < family.budget[0]
+        ):
+            least = family.budget[0]
+            where = _inner(self.body, _REASONING[self.api])
+            for name in ("thinking", "reasoning_config"):
+                if isinstance(value := where.get(name), Mapping):
+                    where[name] = {**cast("Mapping[str, Any]", value), "budget_tokens": least}
+            self.tell("reasoning", f"the least budget is {least} tokens, got {said.budget}")
+        self.look()
+
+    def gemini(self, said: Said) -> None:
+        family = self.family
+        config = _get(self.body, ("generationConfig", "thinkingConfig"))
+        more = {
+            key: value
+            for key, value in cast("Mapping[str, Any]", config).items()
+            if key not in ("thinkingBudget", "thinkingLevel")
+        }
+        if family.thinks == "never":
+            wanted = Reasoning(None)
+            why = f"{family.name} does not think: thinkingConfig was left out"
+            more = {}
+        elif family.words == "thinking_level":
+            if said.budget is None and said.effort in family.efforts:
+                return
+            level = said.effort or ("minimal" if not said.budget else _level_of(said.budget))
+            if said.budget == -1 and not said.effort:
+                level = "high"
+            wanted = Reasoning(True, nearest_effort(level, family.efforts))
+            why = f"{family.name} takes a level: now {wanted.effort!r}"
+        else:
+            low, high = family.budget or (0, 0)
+            if said.budget is not None and (said.budget == -1 or low <= said.budget <= high):
+                if not said.effort:
+                    return
+                wanted = Reasoning(True, "", said.budget)
+            elif said.budget is not None:
+                wanted = Reasoning(True, "", min(max(said.budget, low), high))
+            else:
+                tokens = {"minimal": 1_024, "low": 2_048, "medium": 8_192}.get(said.effort, 16_384)
+                wanted = Reasoning(True, "", min(max(tokens, low), high))
+            why = f"{family.name} takes a number of tokens: now {wanted.budget}"
+        self.say(wanted)
+        if more:
+            config = _inner(self.body, ("generationConfig", "thinkingConfig"))
+            config.update(more)
+        self.tell("reasoning", why)
+
+    # -- tools
+
+    def tools(self) -> None:
+        family, api = self.family, self.api
+        count = self.tool_count()
+        if family.responses_only and api == "chat" and self.host.key in ("azure", "openai"):
+            raise self.refuse(
+                "OpenAI serves this model by the Responses API alone; pass api='responses'"
+            )
+        if not count:
+            return
+        if not family.tools:
+            raise self.refuse(
+                "this model takes no tools; leave `tools` out, or ask another model for them"
+            )
+        if family.idle_tools and api == "chat" and self.said.effort != "none":
+            if "none" not in family.efforts:
+                raise self.refuse(
+                    "Chat Completions takes no tools for a model that reasons; pass api='responses'"
+                )
+            asked = self.said.effort
+            self.say(Reasoning(False, "none"))
+            if asked:
+                self.tell(
+                    "reasoning",
+                    f"reasoning_effort {asked!r} is refused beside tools: now 'none'; the Responses "
+                    "API (api='responses') takes both",
+                )
+        self.forced(self.choice())
+        if self.has_schema() and not family.schema_with_tools and api in ("chat", "gemini"):
+            raise self.refuse(
+                "this model takes no response format beside function tools; leave one of them "
+                "out, or use Gemini 3 or later"
+            )
+
+    def forced(self, choice: Choice) -> None:
+        family, host = self.family, self.host
+        if choice in ("", "auto", "none"):
+            if choice and choice not in host.choices and self.api == "chat":
+                self.drop("tool_choice", f"{host.name} takes no other than 'auto'")
+                if choice == "none":
+                    self.body.pop("tools", None)
+                    self.tell("choice", "the tools were left out: that is what 'none' means")
+            return
+        if choice not in host.choices or (
+            host.forces is not None and family.maker and family.maker not in host.forces
+        ):
+            raise self.refuse(
+                f"{host.name} cannot force a tool on this model; leave tool_choice out and ask for "
+                "the call in the instructions, or use another model"
+            )
+        if choice == "named" and not family.named:
+            self.only_named()
+        if family.forced == "never":
+            raise self.refuse(
+                "this model refuses a forced tool; leave tool_choice out, or use another model"
+            )
+        if not self.thinks or family.forced == "always":
+            return
+        if (
+            family.forced == "unless_budget"
+            and family.words == "adaptive"
+            and self.said.budget is None
+        ):
+            return
+        if family.thinks == "always":
+            raise self.refuse(
+                "this model always reasons and refuses a forced tool while it does; leave "
+                "tool_choice out, or use another model"
+            )
+        self.stop_thinking("a tool is forced, which the model refuses while it thinks")
+
+    def only_named(self) -> None:
+        name = self.body["tool_choice"]["function"]["name"]
+        self.body["tools"] = [
+            tool for tool in self.body["tools"] if _get(tool, ("function", "name")) == name
+        ]
+        self.body["tool_choice"] = "required"
+        self.tell("choice", f"only the tool {name!r} is offered, and a call is required")
+
+    def tool_count(self) -> int:
+        path = ("toolConfig", "tools") if self.api == "converse" else ("tools",)
+        tools = _get(self.body, path)
+        if not isinstance(tools, Sequence):
+            return 0
+        if self.api == "gemini":
+            return sum("functionDeclarations" in tool for tool in cast("Sequence[Any]", tools))
+        return len(cast("Sequence[Any]", tools))
+
+    def choice(self) -> Choice:
+        """How the body chooses among its tools."""
+        body = self.body
+        if self.api == "converse":
+            chosen = _mapping(_get(body, ("toolConfig", "toolChoice")))
+            return _CHOICES.get(next(iter(chosen), ""), "")
+        if self.api == "gemini":
+            word = _get(body, ("toolConfig", "functionCallingConfig", "mode"))
+        else:
+            word = body.get("tool_choice")
+        if isinstance(word, Mapping):
+            word = cast("Mapping[str, Any]", word).get("type")
+        return _CHOICES.get(word, "") if isinstance(word, str) else ""
+
+    # -- the rest
+
+    def has_schema(self) -> bool:
+        match self.api:
+            case "gemini":
+                config = _mapping(self.body.get("generationConfig"))
+                return "responseSchema" in config or "responseJsonSchema" in config
+            case "chat" | "mistral":
+                return _get(self.body, ("response_format", "type")) == "json_schema"
+            case _:
+                return False
+
+    def options(self) -> None:
+        family = self.family
+        for name in sorted(family.refuses - {"reasoning_effort"}):
+            self.drop(name, f"{family.name} refuses it")
+        if self.thinks:
+            for name in sorted(family.refuses_thinking):
+                self.drop(name, f"{family.name} refuses it while it thinks")
+            warm = family.thinking_temperature
+            if warm is not None and _get(self.body, self.place("temperature")) not in (None, warm):
+                self.drop("temperature", f"while it thinks {family.name} takes {warm} alone")
+        if family.efforts and self.said.effort == family.efforts[-1] and self.thinks:
+            for name in sorted(family.refuses_at_most):
+                self.drop(name, f"{family.name} refuses it beside the effort {self.said.effort!r}")
+        given = [name for name in sorted(family.one_of) if _holds(self.body, self.place(name))]
+        for name in given[1:]:
+            self.drop(name, f"{family.name} takes one of {', '.join(given)}")
+        for name in sorted(self.host.refuses):
+            if self.api == "chat" and name in self.body:
+                del self.body[name]  # ours, not the caller's
+        if not self.host.schemas and self.has_schema():
+            raise self.refuse(
+                f"{self.host.name} takes no JSON schema as response format; pass "
+                "{'type': 'json_object'} and describe the answer in the instructions"
+            )
+
+    def limit(self) -> None:
+        """Claude's limit counts its thoughts too, so it must be greater than their budget."""
+        budget = self.said.budget
+        if not self.thinks or budget is None or self.api not in ("messages", "converse"):
+            return
+        path = self.place("max_tokens")
+        limit = _get(self.body, path)
+        if isinstance(limit, int) and limit <= budget:
+            _inner(self.body, path[:-1])[path[-1]] = budget + limit
+            self.tell(
+                "limit", f"max_tokens counts the {budget} tokens to think: now {budget + limit}"
+            )
+
+
+def _level_of(tokens: int) -> str:
+    return "low" if tokens <= 2_048 else "medium" if tokens <= 8_192 else "high"
+
+
+def fit_request(api: API, body: dict[str, Any], family: Family, host: Host) -> list[Change]:
+    """Make `body` acceptable to a model where it is served.
+
+    Args:
+        api: the dialect of the body.
+        body: of a request; changed in place, inner mappings are replaced.
+        family: of the model.
+        host: that serves it.
+
+    Returns:
+        What was changed.
+
+    Raises:
+        ConfigurationError: the request cannot work; the text names the way out.
+    """
+    work = _Fitting(api, body, family, host)
+    work.reasoning()
+    work.tools()
+    work.options()
+    work.limit()
+    return work.changes
+
+
+def with_reasoning(
+    api: API, body: dict[str, Any], wanted: Reasoning, family: Family, host: Host
+) -> list[Change]:
+    """Ask for reasoning in a body that does not speak of it yet; the caller's own words win."""
+    where = _get(body, _REASONING[api])
+    if isinstance(where, Mapping):
+        said = read_reasoning(cast("Mapping[str, Any]", where))
+        if said.on is not None or said.effort:
+            return []
+    work = _Fitting(api, body, family, host)
+    work.say(wanted)
+    return work.changes
