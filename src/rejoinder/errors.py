@@ -10,6 +10,7 @@
           APITimeoutError          a deadline passed
         WireError                  the bytes do not follow the provider's protocol
         EmptyResponseError         the stream ended properly and said nothing
+        OutputMismatchError        the answers did not fit the requested `response_format`
       ConfigurationError           the call cannot be made as asked; nothing was sent (also a ValueError)
 
 Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay reachable as
@@ -27,6 +28,7 @@ __all__ = [
     "APITimeoutError",
     "ConfigurationError",
     "EmptyResponseError",
+    "OutputMismatchError",
     "RefusalError",
     "WireError",
     "create_api_error_from_http",
@@ -181,6 +183,13 @@ class WireError(APIError):
 
 class EmptyResponseError(APIError):
     """The stream ended in order, and held neither text nor a tool call."""
+
+
+class OutputMismatchError(APIError):
+    """The model's answers did not fit the requested `response_format`, also after being told why.
+
+    `body` holds the last answer.
+    """
 
 
 class ConfigurationError(ValueError):

@@ -8,14 +8,17 @@ call as running and is rewritten when the tool has finished (see `rejoinder.llm.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+
+from typing_extensions import TypeVar
 
 from rejoinder import _stamps
 from rejoinder._aio import end
@@ -23,6 +26,19 @@ from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, ToolChoice
+from rejoinder._options import (
+    CONNECT,
+    COUNT,
+    FLAG,
+    FUNCTION,
+    SECONDS,
+    WHOLE,
+    WrongTypeError,
+    check,
+    instance,
+    mapping,
+)
+from rejoinder.errors import OutputMismatchError
 from rejoinder.llm._tool_runs import (
     CLOSE_TIMEOUT,
     Approve,
@@ -49,8 +65,11 @@ from rejoinder.types import (
 if TYPE_CHECKING:
     from typing import Self
 
+    from rejoinder.llm._typed_answer import TypedAnswer
+
 __all__ = [
     "Done",
+    "Partial",
     "Restarted",
     "Text",
     "Thinking",
@@ -85,9 +104,20 @@ class Thinking:
 
 
 @dataclass(frozen=True, slots=True)
+class Partial:
+    """The output so far, while its text streams (with `response_format`).
+
+    Attributes:
+        value: plain JSON data, not validated: parts may be missing, and the last text may go on.
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
-    """A model broke off and another one answers from the start: discard the text of this request
-    (emitted by a `FallbackAdapter` with ``on_cut="restart"``)."""
+    """The answer begins again: discard the text of this request. A `FallbackAdapter` with
+    ``on_cut="restart"`` went on to another model, or the answer did not fit `response_format`."""
 
     discard: str
 
@@ -99,11 +129,13 @@ class Usage:
     usage: CompletionUsage
 
 
+OutputT = TypeVar("OutputT", default=Any)
+
 Reason: TypeAlias = Literal["complete", "stop_response", "max_steps", "paused", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Done(Generic[OutputT]):
     """The last event.
 
     Attributes:
@@ -115,12 +147,15 @@ class Done:
         message: the last message of the assistant, as it is in the context, if there is one.
         steps: how many requests were made.
         usage: their tokens together; ``None`` if the provider told none.
+        output: the answer as an instance of `response_format`, or its JSON value if that is a
+            schema; ``None`` without `response_format` and for a turn without an answer.
     """
 
     reason: Reason
     message: ChatMessage | None
     steps: int
     usage: CompletionUsage | None
+    output: OutputT | None = None
 
     @property
     def text(self) -> str:
@@ -129,18 +164,31 @@ class Done:
 
 
 TurnEvent: TypeAlias = (
-    Text | Thinking | Restarted | ToolStarted | ToolFinished | ToolPaused | Usage | Done
+    Text
+    | Partial
+    | Thinking
+    | Restarted
+    | ToolStarted
+    | ToolFinished
+    | ToolPaused
+    | Usage
+    | Done[OutputT]
 )
+
+_LLM = instance(LLM, expected='an LLM, such as `rejoinder.create("openai/gpt-4.1")`')
+_CHAT_CTX = instance(ChatContext, str, expected="a ChatContext or the user's text")
 
 
 def run_turn(
     llm: LLM[Any],
-    chat_ctx: ChatContext,
+    chat_ctx: ChatContext | str,
     *,
     tools: Sequence[Tool] | ToolContext | None = None,
     max_steps: int = 8,
     tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
     parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+    response_format: NotGivenOr[type[OutputT] | Mapping[str, Any] | None] = NOT_GIVEN,
+    max_output_retries: int = 2,
     conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
     userdata: Any = None,
@@ -149,7 +197,8 @@ def run_turn(
     max_concurrency: int | None = None,
     max_repeats: int = 3,
     approve: Approve | None = None,
-) -> Turn:
+    **chat_options: Any,
+) -> Turn[OutputT]:
     """Let the model answer, with as many tool calls as it needs. Iterate over the result.
 
     Calls of one reply run concurrently; their outputs stand in the context in the order of the
@@ -162,12 +211,18 @@ def run_turn(
     the context.
 
     Args:
-        llm: who answers.
-        chat_ctx: the conversation; what is said and done is appended to it.
+        llm: the model.
+        chat_ctx: the conversation; what is said and done is appended to it. A string is the user's
+            message in a new one, `Turn.chat_ctx`.
         tools: what the model may call. A list is read anew at every step, so a toolset may change.
         max_steps: how many requests may end in tool calls.
         tool_choice: for the first request; a forced choice is not repeated for the later ones.
         parallel_tool_calls: whether several calls may come in one reply.
+        response_format: the type of the answer: a pydantic model, a TypedDict, a dataclass or
+            another type that pydantic can validate; or a JSON schema. The answer is in
+            `Done.output`; `Partial` events show it as it grows.
+        max_output_retries: how often the model is asked again with the errors if its answer does
+            not fit. Wrong answers do not enter the context, except for the last one.
         conn_options: retries and deadlines of each request.
         extra_kwargs: further parameters of each request, in the provider's own names.
         userdata: what tools find as `RunContext.userdata`.
@@ -182,20 +237,44 @@ def run_turn(
             ``Done("paused")``, the context can be stored, and the next turn on it asks `approve`
             about these calls first (see `pending_approvals`). If `approve` fails, the call is
             refused.
+        chat_options: further arguments of ``llm.chat``, which only some providers have.
 
     Raises:
-        ValueError: a limit is too small, two tools have one name, or `chat_ctx` is read-only.
-        APIError: (while iterating) a request failed; the context is whole nevertheless.
+        ConfigurationError: an option has a wrong type or value (wrong types are `TypeError`s too),
+            or `llm` does not know it.
+        ValueError: two tools have one name, or `chat_ctx` is read-only.
+        APIError: (while iterating) a request failed, or the answers did not fit `response_format`
+            (`OutputMismatchError`); the context is legal nevertheless.
     """
-    for name, value in (("max_steps", max_steps), ("max_repeats", max_repeats)):
-        if value < 1:
-            raise ValueError(f"run_turn: expected {name} of at least 1, got {value}")
-    if max_concurrency is not None and max_concurrency < 1:
-        raise ValueError(f"run_turn: expected max_concurrency of at least 1, got {max_concurrency}")
+    check(
+        "run_turn",
+        llm=(llm, _LLM),
+        chat_ctx=(chat_ctx, _CHAT_CTX),
+        max_steps=(max_steps, COUNT),
+        max_repeats=(max_repeats, COUNT),
+        max_concurrency=(max_concurrency, COUNT.optional),
+        max_output_retries=(max_output_retries, WHOLE),
+        tool_timeout=(tool_timeout, SECONDS.optional),
+        parallel_tool_calls=(parallel_tool_calls, FLAG.optional),
+        conn_options=(conn_options, CONNECT),
+        extra_kwargs=(extra_kwargs, mapping().optional),
+        make_context=(make_context, FUNCTION.optional),
+        approve=(approve, FUNCTION.optional),
+    )
+    if isinstance(chat_ctx, str):
+        text, chat_ctx = chat_ctx, ChatContext.empty()
+        chat_ctx.add_message(role="user", content=text)
     if chat_ctx.readonly:
         raise ValueError(
             "run_turn: the chat context is read-only; run the turn on a `.copy()` of it"
         )
+    answer: TypedAnswer | None = None
+    if is_given(response_format) and response_format is not None:
+        from rejoinder.llm._typed_answer import TypedAnswer
+
+        answer = TypedAnswer(response_format, max_output_retries)
+        chat_options["response_format"] = response_format
+    _check_chat_options(llm, chat_options)
     return Turn(
         llm,
         chat_ctx,
@@ -206,7 +285,9 @@ def run_turn(
             "conn_options": conn_options,
             "parallel_tool_calls": parallel_tool_calls,
             "extra_kwargs": extra_kwargs,
+            **chat_options,
         },
+        answer=answer,
         tool_runs=partial(
             ToolRuns,
             make_context=make_context or partial(RunContext[Any], userdata=userdata),
@@ -217,6 +298,20 @@ def run_turn(
         ),
         resume=waiting_calls(chat_ctx.items) if approve is not None else [],
     )
+
+
+def _check_chat_options(llm: LLM[Any], options: dict[str, Any]) -> None:
+    if not options:
+        return
+    parameters = inspect.signature(llm.chat).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            raise WrongTypeError(
+                f"run_turn: {type(llm).__qualname__}.chat has no parameter {name!r}; it has "
+                f"{', '.join(parameters)} (parameters of the provider's API go into extra_kwargs)"
+            )
 
 
 def pending_approvals(chat_ctx: ChatContext) -> list[FunctionCall]:
@@ -234,7 +329,7 @@ class _Reply:
     usage: CompletionUsage | None = None
 
 
-class Turn:
+class Turn(Generic[OutputT]):
     """A turn in progress; made by `run_turn`.
 
     Iterate over it for its events, in one task, preferably inside ``async with``, which cuts the
@@ -250,6 +345,7 @@ class Turn:
         max_steps: int,
         tool_choice: NotGivenOr[ToolChoice],
         request: dict[str, Any],
+        answer: TypedAnswer | None,
         tool_runs: Callable[..., ToolRuns],
         resume: list[tuple[FunctionCall, FunctionCallOutput]],
     ) -> None:
@@ -261,11 +357,12 @@ class Turn:
         self._max_steps = max_steps
         self._tool_choice: NotGivenOr[ToolChoice] = tool_choice
         self._request = request
+        self._answer = answer
         # Weakly: a turn that is dropped ends at once, without waiting for the garbage collector.
         self._runs = tool_runs(on_event=_weakly(self._saw))
         self._resume = resume
 
-        self._events: deque[TurnEvent] = deque()
+        self._events: deque[TurnEvent[OutputT]] = deque()
         self._wake: asyncio.Event = asyncio.Event()
         self._stream: LLMStream | None = None
         self._reply = _Reply()
@@ -289,10 +386,10 @@ class Turn:
         """Whether the turn is over (tools that must not be interrupted may still run)."""
         return self._ended
 
-    def __aiter__(self) -> AsyncIterator[TurnEvent]:
+    def __aiter__(self) -> AsyncIterator[TurnEvent[OutputT]]:
         return self
 
-    async def __anext__(self) -> TurnEvent:
+    async def __anext__(self) -> TurnEvent[OutputT]:
         if self._pulled:
             raise RuntimeError("another task is already waiting for the next event of this turn")
         self._pulled = True
@@ -311,7 +408,7 @@ class Turn:
         finally:
             self._pulled = False
 
-    async def collect(self) -> Done:
+    async def collect(self) -> Done[OutputT]:
         """Run the turn to its end, and close it.
 
         Raises:
@@ -394,8 +491,10 @@ class Turn:
                 self._cut()
             else:
                 self._stream = None
-                self._reply_ended()
-                await stream.aclose()
+                try:
+                    self._reply_ended()
+                finally:
+                    await stream.aclose()
 
     def _read_tools(self) -> ToolContext:
         tools = self._tools
@@ -407,18 +506,31 @@ class Turn:
             self._tool_ctx = self._read_tools()
         flat = self._tool_ctx.flatten()
         choice = self._tool_choice
-        if self._last_step:
+        corrections = self._corrections
+        if self._last_step or corrections:
             choice = "none"
         elif self._steps > 0 and is_given(choice) and choice not in ("auto", "none"):
             choice = NOT_GIVEN  # a forced call has been made; forced again, it would never end
         self._steps += 1
-        self._reply = _Reply()
+        self._begin_reply()
+        chat_ctx = self._chat_ctx
+        if corrections:
+            chat_ctx = ChatContext([*chat_ctx.items, *corrections])
         self._stream = self._llm.chat(
-            chat_ctx=self._chat_ctx,
+            chat_ctx=chat_ctx,
             tools=list(flat) or None,
             tool_choice=choice if flat else NOT_GIVEN,
             **self._request,
         )
+
+    @property
+    def _corrections(self) -> list[ChatMessage]:
+        return [] if self._answer is None else self._answer.corrections
+
+    def _begin_reply(self) -> None:
+        self._reply = _Reply()
+        if self._answer is not None:
+            self._answer.begin()
 
     def _take(self, chunk: ChatChunk) -> None:
         delta = chunk.delta
@@ -426,12 +538,16 @@ class Turn:
             if delta.extra and is_restart(delta):
                 self._count(self._reply)
                 self._events.append(Restarted("".join(self._reply.text)))
-                self._reply = _Reply()
+                self._begin_reply()
             if delta.thinking:
                 self._events.append(Thinking(delta.thinking))
             if delta.content:
                 self._reply.text.append(delta.content)
                 self._events.append(Text(delta.content))
+                if self._answer is not None:
+                    value = self._answer.feed(delta.content)
+                    if value is not None:
+                        self._events.append(Partial(value))
             self._reply.calls.extend(delta.tool_calls)
             if delta.extra:
                 merge_extra(
@@ -446,14 +562,23 @@ class Turn:
             self._events.append(Usage(reply.usage))
 
     def _reply_ended(self) -> None:
-        self._count(self._reply)
-        calls = [] if self._last_step else self._reply.calls
-        message = self._say(self._reply, interrupted=False, keep_state=calls == self._reply.calls)
-        if not calls:
-            self._message = message
-            self._finish("max_steps" if self._last_step else "complete")
+        reply = self._reply
+        self._count(reply)
+        must_answer = self._last_step or bool(self._corrections)
+        if reply.calls and not must_answer:
+            self._call(reply.calls, self._say(reply, interrupted=False))
             return
-        self._call(calls, message)
+        text = "".join(reply.text)
+        try:
+            fits = self._answer is None or self._answer.read(text)
+        except OutputMismatchError:
+            self._say(reply, interrupted=False, keep_state=not reply.calls)
+            raise
+        if fits:
+            self._message = self._say(reply, interrupted=False, keep_state=not reply.calls)
+            self._finish("max_steps" if self._last_step else "complete")
+        else:
+            self._events.append(Restarted(text))
 
     def _say(
         self, reply: _Reply, *, interrupted: bool, keep_state: bool = True
@@ -472,7 +597,8 @@ class Turn:
 
     def _finish(self, reason: Reason) -> None:
         self._ended = True
-        self._events.append(Done(reason, self._message, self._steps, self._usage))
+        output = None if self._answer is None else self._answer.value
+        self._events.append(Done(reason, self._message, self._steps, self._usage, output))
         self._wake.set()
 
     # -- running tools -----------------------------------------------------------------------

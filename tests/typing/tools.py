@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
+from pydantic import BaseModel
+
 from rejoinder import turn
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM
@@ -100,12 +102,18 @@ def choices() -> list[ToolChoice]:
     return ["auto", "required", "none", {"type": "function", "function": {"name": "plain"}}]
 
 
+class Ticket(BaseModel):
+    title: str
+
+
 async def turns(llm: LLM[Any], context: ChatContext) -> None:
     async with turn.run_turn(llm, context, tools=[plain, Holder().method]) as running:
         async for event in running:
             match event:
                 case turn.Text(text) | turn.Thinking(text):
                     assert_type(text, str)
+                case turn.Partial(value):
+                    assert_type(value, Any)
                 case turn.Restarted(discard):
                     assert_type(discard, str)
                 case turn.ToolStarted(call):
@@ -118,6 +126,10 @@ async def turns(llm: LLM[Any], context: ChatContext) -> None:
                     assert_type(usage.total_tokens, int)
                 case turn.Done():
                     assert_type(event.text, str)
+    typed = await turn.run_turn(llm, "a ticket, please", response_format=Ticket).collect()
+    assert_type(typed.output, Ticket | None)
+    untyped = await turn.run_turn(llm, context, response_format={"type": "object"}).collect()
+    assert_type(untyped.output, Any | None)
     result = await execute_function_call(_call(), ToolContext([plain]))
     assert_type(result.fnc_call_out.output, str)
 

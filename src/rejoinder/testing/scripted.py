@@ -57,6 +57,7 @@ class ScriptedCall:
     parallel_tool_calls: NotGivenOr[bool]
     conn_options: APIConnectOptions
     extra_kwargs: NotGivenOr[dict[str, Any]]
+    response_format: NotGivenOr[Any] = NOT_GIVEN
 
 
 class ScriptedLLM(LLM[Any]):
@@ -124,6 +125,7 @@ class ScriptedLLM(LLM[Any]):
         parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
         tool_choice: NotGivenOr[Any] = NOT_GIVEN,
         extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+        response_format: NotGivenOr[Any] = NOT_GIVEN,
     ) -> LLMStream:
         """Go on with the script. The options are noted in `calls` and change nothing.
 
@@ -137,6 +139,7 @@ class ScriptedLLM(LLM[Any]):
             parallel_tool_calls=parallel_tool_calls,
             conn_options=conn_options,
             extra_kwargs=extra_kwargs,
+            response_format=response_format,
         )
         self.calls.append(call)
         return _ScriptedStream(self, call)
