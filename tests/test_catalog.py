@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rejoinder import catalog
+from rejoinder._core import dialects
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.providers import openai
@@ -16,7 +17,8 @@ from rejoinder.providers import openai
 
 @pytest.fixture
 def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "_registered", {})
+    monkeypatch.setattr(dialects, "_registered", {})
+    monkeypatch.setattr(dialects, "_found", {})
     return
 
 

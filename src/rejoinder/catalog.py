@@ -1,8 +1,8 @@
 """From a name to a model: ``create("anthropic/claude-sonnet-4-5")``.
 
 A name is a provider, a slash, and the model as that provider calls it. The provider is imported
-when it is named, so that nobody pays for those he does not use. Third parties add theirs by
-`register` or by an entry point in the group ``rejoinder.providers``.
+when it is named. Third parties add theirs by `register`, or by an entry point in the group
+``rejoinder.dialects`` or ``rejoinder.providers`` (see `rejoinder._core.dialects`).
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import reduce
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from rejoinder._core import dialects
+from rejoinder._core.dialects import Dialect
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 
-__all__ = ["ENTRY_POINT_GROUP", "Maker", "create", "provider_names", "register"]
-
-ENTRY_POINT_GROUP: Final = "rejoinder.providers"
+__all__ = ["Maker", "check_provider", "create", "provider_names", "register"]
 
 Maker: TypeAlias = Callable[..., LLM[Any]]
 """Takes ``model=`` and the options of the provider."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    target: str | Maker
+class _Variant:
+    """Another way to make the LLM of a dialect: a host, or an API."""
+
+    target: str
     """``"module:name"``, with dots in the name for what belongs to a class."""
     model_option: str = "model"
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -36,36 +36,29 @@ class _Entry:
 
 _OPENAI: Final = "rejoinder.providers.openai:LLM"
 
-_PROVIDERS: Final[dict[str, _Entry]] = {
-    "anthropic": _Entry("rejoinder.providers.anthropic:LLM"),
-    "anthropic.azure": _Entry("rejoinder.providers.anthropic:LLM.with_azure"),
-    "anthropic.bedrock": _Entry("rejoinder.providers.anthropic:LLM.with_bedrock"),
-    "anthropic.vertex": _Entry("rejoinder.providers.anthropic:LLM.with_vertex"),
-    "aws": _Entry("rejoinder.providers.aws:LLM"),
-    "azure": _Entry(f"{_OPENAI}.with_azure"),
-    "cerebras": _Entry(f"{_OPENAI}.with_cerebras"),
-    "cometapi": _Entry(f"{_OPENAI}.with_cometapi"),
-    "deepseek": _Entry(f"{_OPENAI}.with_deepseek"),
-    "fireworks": _Entry(f"{_OPENAI}.with_fireworks"),
-    "google": _Entry("rejoinder.providers.google:LLM"),
-    "inference": _Entry("rejoinder.providers.inference:LLM"),
-    "letta": _Entry(f"{_OPENAI}.with_letta", "agent_id"),
-    "local": _Entry("rejoinder.providers.local:LLM"),
-    "mistralai": _Entry("rejoinder.providers.mistralai:LLM"),
-    "nebius": _Entry(f"{_OPENAI}.with_nebius"),
-    "ollama": _Entry(f"{_OPENAI}.with_ollama"),
-    "openai": _Entry(_OPENAI),
-    "openai.responses": _Entry(_OPENAI, options=MappingProxyType({"api": "responses"})),
-    "openrouter": _Entry(f"{_OPENAI}.with_openrouter"),
-    "ovhcloud": _Entry(f"{_OPENAI}.with_ovhcloud"),
-    "perplexity": _Entry(f"{_OPENAI}.with_perplexity"),
-    "sambanova": _Entry(f"{_OPENAI}.with_sambanova"),
-    "telnyx": _Entry(f"{_OPENAI}.with_telnyx"),
-    "together": _Entry(f"{_OPENAI}.with_together"),
-    "vertex": _Entry(
+_VARIANTS: Final[dict[str, _Variant]] = {
+    "anthropic.azure": _Variant("rejoinder.providers.anthropic:LLM.with_azure"),
+    "anthropic.bedrock": _Variant("rejoinder.providers.anthropic:LLM.with_bedrock"),
+    "anthropic.vertex": _Variant("rejoinder.providers.anthropic:LLM.with_vertex"),
+    "azure": _Variant(f"{_OPENAI}.with_azure"),
+    "cerebras": _Variant(f"{_OPENAI}.with_cerebras"),
+    "cometapi": _Variant(f"{_OPENAI}.with_cometapi"),
+    "deepseek": _Variant(f"{_OPENAI}.with_deepseek"),
+    "fireworks": _Variant(f"{_OPENAI}.with_fireworks"),
+    "letta": _Variant(f"{_OPENAI}.with_letta", "agent_id"),
+    "nebius": _Variant(f"{_OPENAI}.with_nebius"),
+    "ollama": _Variant(f"{_OPENAI}.with_ollama"),
+    "openai.responses": _Variant(_OPENAI, options=MappingProxyType({"api": "responses"})),
+    "openrouter": _Variant(f"{_OPENAI}.with_openrouter"),
+    "ovhcloud": _Variant(f"{_OPENAI}.with_ovhcloud"),
+    "perplexity": _Variant(f"{_OPENAI}.with_perplexity"),
+    "sambanova": _Variant(f"{_OPENAI}.with_sambanova"),
+    "telnyx": _Variant(f"{_OPENAI}.with_telnyx"),
+    "together": _Variant(f"{_OPENAI}.with_together"),
+    "vertex": _Variant(
         "rejoinder.providers.google:LLM", options=MappingProxyType({"vertexai": True})
     ),
-    "x_ai": _Entry(f"{_OPENAI}.with_x_ai"),
+    "x_ai": _Variant(f"{_OPENAI}.with_x_ai"),
 }
 # What people call them elsewhere.
 _ALIASES: Final = {
@@ -75,7 +68,8 @@ _ALIASES: Final = {
     "mistral": "mistralai",
     "xai": "x_ai",
 }
-_registered: dict[str, _Entry] = {}
+_NO_PROVIDERS: Final = frozenset({"mistralai.conversations"})
+"""Dialects that are formats alone."""
 
 
 def create(name: str, *, base_url: str | None = None, **options: Any) -> LLM[Any]:
@@ -98,10 +92,10 @@ def create(name: str, *, base_url: str | None = None, **options: Any) -> LLM[Any
             f"expected a provider and a model with a slash between, such as "
             f"'openai/gpt-4.1', got {name!r}; providers: {', '.join(provider_names())}"
         )
-    entry = _find(provider)
+    make, model_option, fixed = _find(provider)
     if base_url is not None:
         options["base_url"] = base_url
-    return _maker(entry)(**{**entry.options, entry.model_option: model, **options})
+    return make(**{**fixed, model_option: model, **options})
 
 
 def register(provider: str, target: str | Maker, *, model_option: str = "model") -> None:
@@ -120,35 +114,41 @@ def register(provider: str, target: str | Maker, *, model_option: str = "model")
         raise ConfigurationError(f"provider: expected a name without a slash, got {provider!r}")
     if isinstance(target, str) and not all(target.partition(":")):
         raise ConfigurationError(f"target: expected 'module:name' or a function, got {target!r}")
-    _registered[provider] = _Entry(target, model_option)
+    dialects.register(provider, Dialect(provider, llm=target, model_option=model_option))
 
 
 def provider_names() -> list[str]:
     """What may stand before the slash, sorted."""
-    return sorted({*_PROVIDERS, *_registered, *_entry_points()})
+    return sorted({*_VARIANTS, *dialects.maker_names()} - _NO_PROVIDERS)
 
 
-def _find(provider: str) -> _Entry:
-    entry = _registered.get(provider) or _PROVIDERS.get(_ALIASES.get(provider, provider))
-    if entry is not None:
-        return entry
-    found = _entry_points().get(provider)
-    if found is not None:
-        return _Entry(found)
-    names = provider_names()
-    close = get_close_matches(provider, [*names, *_ALIASES], 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
-    raise ConfigurationError(f"no provider is called {provider!r}; {hint}")
+def check_provider(provider: str) -> None:
+    """Refuse what may not stand before the slash.
+
+    Raises:
+        ConfigurationError: no provider has this name; names the most similar one.
+    """
+    _find(provider)
 
 
-def _maker(entry: _Entry) -> Maker:
-    if not isinstance(entry.target, str):
-        return entry.target
-    module, _, path = entry.target.partition(":")
-    return reduce(getattr, path.split("."), import_module(module))  # type: ignore[return-value]
-
-
-def _entry_points() -> dict[str, str]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+def _find(provider: str) -> tuple[Maker, str, Mapping[str, Any]]:
+    """What makes the LLM, the keyword that takes the model, and further options."""
+    name = provider
+    if not dialects.has_own_maker(provider):
+        name = _ALIASES.get(provider, provider)
+        if (variant := _VARIANTS.get(name)) is not None:
+            make = dialects.load(variant.target, f"provider {provider!r}")
+            return make, variant.model_option, variant.options
+    try:
+        dialect = dialects.find(name)
+    except ValueError:
+        dialect = None
+    if dialect is None or dialect.llm is None:
+        known = provider_names()
+        close = get_close_matches(provider, [*known, *_ALIASES], 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        raise ConfigurationError(f"no provider is called {provider!r}; {hint}")
+    make = dialect.llm
+    if isinstance(make, str):
+        make = dialects.load(make, f"provider {provider!r}")
+    return make, dialect.model_option, {}

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from rejoinder._core.formats import to_provider_format
-from rejoinder._core.repair import PROVIDERS, Change, repair
+from rejoinder._core.dialects import to_provider_format
+from rejoinder._core.repair import Change, repair
 from rejoinder.llm.chat_context import (
     AudioContent,
     ChatContext,
@@ -21,7 +21,7 @@ from rejoinder.llm.chat_context import (
     ImageContent,
 )
 from rejoinder.media import AudioFrame
-from rejoinder.testing.history import assert_legal
+from rejoinder.testing.history import PROVIDERS, assert_legal
 
 PNG = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAE"
@@ -88,7 +88,9 @@ def test_a_legal_history_is_the_very_same(provider: str) -> None:
 
 
 def test_an_unknown_provider() -> None:
-    with pytest.raises(ValueError, match="no provider 'openay': expected one of anthropic"):
+    with pytest.raises(
+        ValueError, match="unknown provider format 'openay': expected one of anthropic"
+    ):
         repair([], "openay")
 
 

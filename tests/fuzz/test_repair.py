@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from fuzz import vendors
 from fuzz.histories import History, random_history
-from rejoinder._core.formats import to_provider_format
-from rejoinder._core.repair import PROVIDERS, repair
+from rejoinder._core.dialects import to_provider_format
+from rejoinder._core.repair import repair
 from rejoinder.llm.chat_context import ChatItem
-from rejoinder.testing.history import check_history
+from rejoinder.testing.history import PROVIDERS, check_history
 
 # Marks in `histories.STATES` of what one provider sealed, and who may see it again.
 SEALED = {

@@ -937,7 +937,7 @@ def test_parse_function_tools() -> None:
         },
         {"name": "raw", "description": ""},
     ]
-    with pytest.raises(ValueError, match=r"openai\.responses.*'cohere'"):
+    with pytest.raises(ValueError, match=r"'cohere'.*openai\.responses"):
         parse("cohere")
     with pytest.raises(TypeError, match="strict"):
         parse("aws", strict=True)

@@ -1,319 +1,251 @@
-"""What each provider demands of a history, as data, and a quick look whether one meets it.
+"""What keeps a history from being sent as it is, by the rules of one provider.
 
-Law: pure; the rules of all providers stand in one table, so that they can be compared. The quick
-look is made before every request and must cost less than the conversion that follows; it may call
-a legal history doubtful, never an illegal one legal. What to do about it is not known here.
+Law: pure. `find_violation` runs before every request and must cost less than the conversion that
+follows; it may suspect a legal history, and never lets an illegal one pass. What to do about it is
+not known here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 import msgspec
 
 from rejoinder._core.groups import refuse_item
 from rejoinder._core.images import data_of, serialize_image
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent
+from rejoinder._core.items import (
+    ChatItem,
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
+from rejoinder._core.rules import STATEFUL, Rules, State
 from rejoinder.media import picture_fault
 
 __all__ = [
-    "PROVIDERS",
-    "STATEFUL",
-    "STATE_PARTS",
-    "Rules",
-    "Verdict",
+    "FOREIGN_IDS",
+    "find_violation",
     "image_fault",
     "is_object",
     "is_sendable",
-    "is_signed",
     "is_too_deep",
-    "look",
-    "rules_of",
     "sound_value",
-    "tool_names_of",
 ]
 
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 
-
-@dataclass(frozen=True)
-class Rules:
-    """What one provider demands of a history in its format."""
-
-    call_id: re.Pattern[str]
-    new_call_id: Callable[[str], str]
-    name: re.Pattern[str]
-    blocks: bool
-    """Each text of a message is a block of its own, and none may be blank."""
-    first_user: str = ""
-    """What the user says first where nobody of the user's side does; empty: not demanded."""
-    calls_first: bool = True
-    """A history may begin with calls."""
-    last_user: str = ""
-    """The same for the end."""
-    lone_user: str = ""
-    """The same for a history in which nothing is left."""
-    folds_instructions: bool = False
-    """The first system message goes elsewhere, later instructions are the user's."""
-    one_instruction: bool = False
-    """There is one text of instructions, and no place among the messages for another."""
-    developer: bool = True
-    """The role ``developer`` is known."""
-    reply_after_tools: bool = False
-    """After an output comes the assistant; instructions only before and after the user."""
-    assistant_images: bool = False
-    image_schemes: tuple[str, ...] = ("https://", "http://")
-    """How the address of an image elsewhere begins; none: only the image itself is accepted."""
-    image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-    output_names: bool = False
-    blank_outputs: bool = True
-    blank_errors: bool = True
-    state: str = ""
-    """The key of `extra` whose content the format sends."""
-    signatures: bool = False
-    """The first call of each step of the last turn needs a thought signature."""
+FOREIGN_IDS: Final = "call ids are of another provider's form"
+"""All that is wrong is that calls have ids which this provider does not take."""
 
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_GOOGLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
-_NINE = re.compile(r"[a-zA-Z0-9]{9}")
+def find_violation(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str]) -> str | None:
+    """The first thing that may keep a history from being sent as it is; ``None``: it can be sent.
 
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _nine(seed: str) -> str:
-    return _digest(seed)[:9]
-
-
-def _call(seed: str) -> str:
-    return "call_" + _digest(seed)[:24]
-
-
-_COMPLETIONS = Rules(
-    call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,40}"),
-    new_call_id=_call,
-    name=_NAME,
-    blocks=False,
-    lone_user="(empty)",
-    state="openai",
-)
-_BLOCKS = Rules(
-    call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"),
-    new_call_id=_call,
-    name=_NAME,
-    blocks=True,
-    first_user="(empty)",
-    last_user=".",
-    lone_user="(empty)",
-    folds_instructions=True,
-    blank_errors=False,
-)
-_MISTRAL = Rules(
-    call_id=_NINE,
-    new_call_id=_nine,
-    name=_NAME,
-    blocks=False,
-    calls_first=False,
-    last_user=".",
-    lone_user=".",
-    developer=False,
-    reply_after_tools=True,
-    state="mistralai",
-)
-_RULES = {
-    "anthropic": replace(_BLOCKS, state="anthropic"),
-    "aws": replace(_BLOCKS, image_schemes=(), blank_outputs=False, state="aws"),
-    "google": replace(
-        _BLOCKS,
-        call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),
-        name=_GOOGLE_NAME,
-        first_user=".",
-        lone_user=".",
-        assistant_images=True,
-        image_schemes=("https://", "http://", "gs://"),
-        image_types=frozenset(
-            {"image/heic", "image/heif", "image/jpeg", "image/png", "image/webp"}
-        ),
-        output_names=True,
-        blank_errors=True,
-        state="google",
-    ),
-    "mistralai": _MISTRAL,
-    "mistralai.conversations": replace(_MISTRAL, reply_after_tools=False, one_instruction=True),
-    "openai": _COMPLETIONS,
-    "openai.responses": replace(
-        _COMPLETIONS, call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}")
-    ),
-}
-
-PROVIDERS = tuple(sorted(_RULES))
-"""The names that `repair` knows: those of the built-in formats."""
-
-STATEFUL = frozenset({"anthropic", "aws", "google", "livekit", "mistralai", "openai", "xai"})
-"""Keys of `extra` that hold the state of a provider; other keys are the caller's own."""
-
-
-def tool_names_of(provider: str) -> re.Pattern[str]:
-    """The names that a tool may have there. `repair` gives its calls another one otherwise."""
-    return _RULES[provider].name
-
-
-def rules_of(provider: str, prefill: bool, signatures: bool) -> Rules:
-    rules = _RULES.get(provider)
-    if rules is None:
-        raise ValueError(
-            f"repair knows no provider {provider!r}: expected one of {', '.join(PROVIDERS)}"
-        )
-    if prefill and rules.last_user:
-        rules = replace(rules, last_user="")
-    if signatures and provider == "google":
-        rules = replace(rules, signatures=True)
-    return rules
-
-
-# ---------------------------------------------------------------------------------------------
-# The quick pass: true only when nothing needs to be done. It may be wrong in the other direction.
-
-
-Verdict: TypeAlias = Literal["legal", "ids", "doubtful"]
-"""``ids``: all that is wrong is that calls have ids of another provider's form."""
-
-
-def look(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str], provider: str) -> Verdict:
-    """Whether a history can be sent as it is. Gives up at the first thing it is not sure of.
+    Args:
+        items: any history.
+        rules: of the provider.
+        keep: keys of `extra` whose state may be sent.
 
     Raises:
         TypeError: an element is not an item of a chat context.
     """
-    blocks = rules.blocks
-    signatures = rules.signatures
-    call_id_ok = rules.call_id.fullmatch
-    name_ok = rules.name.fullmatch
-    names: set[str] = set()
-    ids: set[str] = set()
-    keys: set[str] = set()
-    seen: set[str] = set()
-    pending: dict[str, str] = {}
-    key: str | None = None  # of the assistant turn that is being read
-    stateful = False  # its first call carries state
-    unsigned = False  # since the user spoke, a step came without a signature
-    instructed = False
-    foreign = False  # a call has an id that this provider would not take
-    first = last = ""
+    reading = _Reading(rules, keep)
+    message, call, output = reading.message, reading.call, reading.output
+    found: str | None = None
     for item in items:
         match item.type:
             case "message":
-                if pending:
-                    return "doubtful"
-                content = item.content
-                text = content[0] if len(content) == 1 else None
-                if isinstance(text, str):
-                    if not text or text.isspace() or not (text.isascii() or is_sendable(text)):
-                        return "doubtful"
-                elif not _is_sound(item, rules):
-                    return "doubtful"
-                if item.extra and not _is_sound_state(
-                    item.extra, keep, provider, seen, "message_id"
-                ):
-                    return "doubtful"
-                role: str = item.role
-                if role == "assistant":
-                    key = item.id
-                    if "/" in key:
-                        key = key.split("/", 1)[0]
-                    if key in keys:
-                        return "doubtful"
-                    keys.add(key)
-                    stateful = False
-                else:
-                    key = None
-                    if role == "user":
-                        unsigned = False
-                    elif role not in ("developer", "system"):
-                        return "doubtful"
-                    elif rules.folds_instructions:
-                        role, instructed = (
-                            ("user" if instructed or role == "developer" else ""),
-                            True,
-                        )
-                        unsigned = unsigned and not role
-                    elif rules.one_instruction:
-                        if instructed:
-                            return "doubtful"
-                        role, instructed = "", True
-                    elif not rules.developer and (
-                        role == "developer" or last not in ("", "system", "user")
-                    ):
-                        return "doubtful"
-                    else:
-                        role = "system"
-                    if rules.reply_after_tools and last == "tool":
-                        return "doubtful"
-                if role:
-                    last = role
-                    if not first and role != "system":
-                        first = role
+                found = message(item)
             case "function_call":
-                call_id = item.call_id
-                if call_id in ids:
-                    return "doubtful"
-                ids.add(call_id)
-                foreign = foreign or not call_id_ok(call_id)
-                if item.name not in names:
-                    if not name_ok(item.name):
-                        return "doubtful"
-                    names.add(item.name)
-                if item.arguments != "{}" and not is_object(item.arguments):
-                    return "doubtful"
-                own = item.group_id or item.id.split("/", 1)[0]
-                if own != key:
-                    if own in keys or (stateful and rules.state not in item.extra):
-                        return "doubtful"
-                    keys.add(own)
-                    key = own
-                    stateful = False
-                    unsigned = unsigned or (signatures and not is_signed(item))
-                elif signatures and last == "assistant" and not pending:
-                    unsigned = unsigned or not is_signed(item)
-                if item.extra:
-                    if not _is_sound_state(item.extra, keep, provider, seen, "item_id"):
-                        return "doubtful"
-                    stateful = stateful or (blocks and not pending and rules.state in item.extra)
-                pending[call_id] = item.name
-                if not first:
-                    if not last and not rules.calls_first:
-                        return "doubtful"
-                    first = "assistant"
+                found = call(item)
             case "function_call_output":
-                name = pending.pop(item.call_id, None)
-                if name is None or (rules.output_names and item.name != name):
-                    return "doubtful"
-                text = item.output
-                if not (text.isascii() or is_sendable(text)):
-                    return "doubtful"
-                if (not text or text.isspace()) and not (
-                    rules.blank_outputs and (rules.blank_errors or not item.is_error)
-                ):
-                    return "doubtful"
-                stateful = False
-                last = "tool"
+                found = output(item)
             case "agent_handoff" | "agent_config_update":
-                pass
+                continue
             case _:
                 refuse_item(item, getattr(item, "type", None))
-    if pending or unsigned or not last:
-        return "doubtful"
-    if rules.first_user and first != "user":
-        return "doubtful"
-    if last not in ("user", "tool") and (rules.last_user or (last == "assistant" and blocks)):
-        return "doubtful"
-    return "ids" if foreign else "legal"
+        if found is not None:
+            return found
+    return reading.end()
+
+
+class _Reading:
+    """How far a history has been read, and what that says about the next item.
+
+    Each method returns what is wrong with an item, or ``None``.
+    """
+
+    __slots__ = (
+        "first",  # role of the first message that is neither system nor folded away
+        "foreign_id",  # a call has an id that this provider does not take
+        "ids",  # of calls
+        "instructed",  # a system message has been read
+        "keep",
+        "key",  # of the assistant turn that is being read
+        "keys",  # of all assistant turns
+        "last",  # role of the last message; "tool" after an output
+        "names",  # of tools, as they are accepted
+        "pending",  # names of calls without output, by call id
+        "rules",
+        "sent_ids",  # ids of state that may be sent once
+        "stateful",  # the first call of this turn carries state
+        "unsigned",  # since the user spoke, a step came without a signature
+    )
+
+    def __init__(self, rules: Rules, keep: frozenset[str]) -> None:
+        self.rules = rules
+        self.keep = keep
+        self.names: set[str] = set()
+        self.ids: set[str] = set()
+        self.keys: set[str] = set()
+        self.sent_ids: set[str] = set()
+        self.pending: dict[str, str] = {}
+        self.key: str | None = None
+        self.stateful = self.unsigned = self.instructed = self.foreign_id = False
+        self.first = self.last = ""
+
+    def message(self, item: ChatMessage) -> str | None:
+        if self.pending:
+            return "a call has no output before the next message"
+        content = item.content
+        text = content[0] if len(content) == 1 else None
+        if isinstance(text, str):
+            if not text or text.isspace() or not (text.isascii() or is_sendable(text)):
+                return "a text is blank, or holds half a surrogate pair"
+        elif not _is_sound(item, self.rules):
+            return "a message has a part that cannot be sent"
+        if item.extra and not self._is_sound_state(item.extra, "message_id"):
+            return "state is damaged, or of another provider"
+        role: str = item.role
+        if role == "assistant":
+            key = item.id
+            if "/" in key:
+                key = key.split("/", 1)[0]
+            if key in self.keys:
+                return "two assistant turns have one id"
+            self.keys.add(key)
+            self.key = key
+            self.stateful = False
+        else:
+            self.key = None
+            if role == "user":
+                self.unsigned = False
+            elif role != "system" and role != "developer":
+                return "a role is unknown"
+            elif (place := self._place_of_instructions(role)) is None:
+                return "instructions have no place here"
+            else:
+                role = place
+            if self.last == "tool" and self.rules.reply_after_tools:
+                return "an output is not followed by the assistant"
+        if role:
+            self.last = role
+            if not self.first and role != "system":
+                self.first = role
+        return None
+
+    def _place_of_instructions(self, role: str) -> str | None:
+        """The role with which a system message is sent, empty where it stands beside the messages;
+        ``None`` where it cannot be sent as it is."""
+        rules = self.rules
+        again, self.instructed = self.instructed, True
+        if rules.folds_instructions:
+            if again or role == "developer":
+                self.unsigned = False
+                return "user"
+            return ""
+        if rules.one_instruction:
+            return None if again else ""
+        if not rules.developer and (role == "developer" or self.last not in ("", "system", "user")):
+            return None
+        return "system"
+
+    def call(self, item: FunctionCall) -> str | None:
+        rules = self.rules
+        call_id = item.call_id
+        if call_id in self.ids:
+            return "a call id is used twice"
+        self.ids.add(call_id)
+        if not self.foreign_id and not rules.call_id.fullmatch(call_id):
+            self.foreign_id = True
+        if item.name not in self.names:
+            if not rules.name.fullmatch(item.name):
+                return "the name of a tool is not accepted"
+            self.names.add(item.name)
+        if item.arguments != "{}" and not is_object(item.arguments):
+            return "arguments are not a JSON object"
+        own = item.group_id or item.id.split("/", 1)[0]
+        if own != self.key:
+            if own in self.keys:
+                return "two assistant turns have one id"
+            if self.stateful and rules.state.key not in item.extra:
+                return "a parallel call does not name its turn"
+            self.keys.add(own)
+            self.key = own
+            self.stateful = False
+            if rules.signatures and not rules.state.is_carried_by(item):
+                self.unsigned = True
+        elif rules.signatures and self.last == "assistant" and not self.pending:
+            self.unsigned = self.unsigned or not rules.state.is_carried_by(item)
+        if item.extra:
+            if not self._is_sound_state(item.extra, "item_id"):
+                return "state is damaged, or of another provider"
+            if rules.blocks and not self.pending and rules.state.key in item.extra:
+                self.stateful = True
+        self.pending[call_id] = item.name
+        if not self.first:
+            if not self.last and not rules.calls_first:
+                return "a history may not begin with a call"
+            self.first = "assistant"
+        return None
+
+    def output(self, item: FunctionCallOutput) -> str | None:
+        rules = self.rules
+        name = self.pending.pop(item.call_id, None)
+        if name is None:
+            return "an output has no call before it"
+        if rules.output_names and item.name != name:
+            return "an output has another name than its call"
+        text = item.output
+        if not (text.isascii() or is_sendable(text)):
+            return "an output holds half a surrogate pair"
+        if (not text or text.isspace()) and not (
+            rules.blank_outputs and (rules.blank_errors or not item.is_error)
+        ):
+            return "an output is blank"
+        self.stateful = False
+        self.last = "tool"
+        return None
+
+    def end(self) -> str | None:
+        rules = self.rules
+        last = self.last
+        if self.pending:
+            return "a call has no output"
+        if self.unsigned:
+            return "a call has no signature"
+        if not last:
+            return "nothing is left to send"
+        if rules.first_user and self.first != "user":
+            return "the user does not speak first"
+        if last != "user" and last != "tool":
+            if rules.last_user:
+                return "the user does not speak last"
+            if rules.blocks and last == "assistant":
+                return "the reply to be continued may end in white space"
+        return FOREIGN_IDS if self.foreign_id else None
+
+    def _is_sound_state(self, extra: dict[str, Any], name: str) -> bool:
+        for key, value in extra.items():
+            if key in STATEFUL and (
+                value is None
+                or key not in self.keep
+                or sound_value(key, value, self.rules.state, self.sent_ids, name) is not value
+            ):
+                return False
+        return True
 
 
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:
@@ -384,39 +316,19 @@ def is_too_deep(text: str, value: object) -> bool:
     return True
 
 
-def is_signed(call: FunctionCall) -> bool:
-    state = call.extra.get("google")
-    return isinstance(state, dict) and _is_base64(
-        cast("dict[str, Any]", state).get("thought_signature")
-    )
-
-
 # ---------------------------------------------------------------------------------------------
 # Opaque state
 
 
-def _is_sound_state(
-    extra: dict[str, Any], keep: frozenset[str], provider: str, seen: set[str], name: str
-) -> bool:
-    for key, value in extra.items():
-        if key in STATEFUL and (
-            value is None
-            or key not in keep
-            or sound_value(key, value, provider, seen, name) is not value
-        ):
-            return False
-    return True
-
-
 def sound_value(
-    key: str, value: Any, provider: str, seen: set[str], name: str
+    key: str, value: Any, own: State, seen: set[str], name: str
 ) -> dict[str, Any] | None:
     """`value` itself when all of it may be sent, what is left of it otherwise, ``None`` for none.
 
     Args:
         key: the key of `extra` that holds it.
         value: the state.
-        provider: the format.
+        own: the state of the provider that it is sent to.
         seen: the ids that were sent before and may not be sent again; those of this state are
             added.
         name: under which key an item of this kind keeps the id that its provider gave it; empty
@@ -425,17 +337,17 @@ def sound_value(
     if not isinstance(value, dict):
         return None
     state = cast("dict[str, Any]", value)
-    part, is_whole = STATE_PARTS.get((key, provider), ("", _is_base64))
-    if part not in state:
+    part = own.part
+    if key != own.key or not part or part not in state:
         return state
     held = state[part]
     rest = {name: kept for name, kept in state.items() if name != part}
-    if part == "thought_signature":
-        return state if is_whole(held) else rest or None
+    if not own.entries:
+        return state if own.is_whole(held) else rest or None
     if isinstance(held, list):
         entries = cast("list[Any]", held)
-        whole = [entry for entry in entries if is_whole(entry)]
-        if part == "reasoning_items" and not _leads_on(whole, state.get(name), seen):
+        whole = [entry for entry in entries if own.is_whole(entry)]
+        if own.linked and not _leads_on(whole, state.get(name), seen):
             whole = [
                 {name: value for name, value in entry.items() if name != "id"}
                 for entry in whole
@@ -460,69 +372,6 @@ def _leads_on(entries: list[dict[str, Any]], led_to: Any, seen: set[str]) -> boo
     seen.update(ids)
     seen.add(led_to)
     return True
-
-
-def _is_thinking(block: Any) -> bool:
-    if not isinstance(block, dict):
-        return False
-    held = cast("dict[str, Any]", block)
-    if held.get("type") == "redacted_thinking":
-        return _is_text(held.get("data"))
-    return (
-        held.get("type") == "thinking"
-        and isinstance(held.get("thinking"), str)
-        and _is_text(held.get("signature"))
-    )
-
-
-def _is_reasoning_item(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    held = cast("dict[str, Any]", entry)
-    return (
-        held.get("type") == "reasoning"
-        and isinstance(held.get("summary"), list)
-        and _is_text(held.get("id", held.get("encrypted_content")))
-    )
-
-
-def _is_reasoning_block(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    held = cast("dict[str, Any]", entry)
-    held = held.get("reasoningContent", held)
-    if not isinstance(held, dict):
-        return False
-    block = cast("dict[str, Any]", held)
-    if "redactedContent" in block:
-        return _is_base64(block["redactedContent"])
-    text = block.get("reasoningText")
-    return (
-        isinstance(text, dict)
-        and isinstance(cast("dict[str, Any]", text).get("text"), str)
-        and _is_text(cast("dict[str, Any]", text).get("signature"))
-    )
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and not value.isspace()
-
-
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?")
-
-
-def _is_base64(value: Any) -> bool:
-    if isinstance(value, bytes):
-        return bool(value)
-    return isinstance(value, str) and bool(value) and _BASE64.fullmatch(value) is not None
-
-
-STATE_PARTS: dict[tuple[str, str], tuple[str, Callable[[Any], bool]]] = {
-    ("anthropic", "anthropic"): ("thinking", _is_thinking),
-    ("aws", "aws"): ("reasoning", _is_reasoning_block),
-    ("google", "google"): ("thought_signature", _is_base64),
-    ("openai", "openai.responses"): ("reasoning_items", _is_reasoning_item),
-}
 
 
 # ---------------------------------------------------------------------------------------------

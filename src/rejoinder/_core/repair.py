@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 from rejoinder import _stamps
-from rejoinder._core import jsontext
+from rejoinder._core import dialects, jsontext
+from rejoinder._core.dialects import Dialect
 from rejoinder._core.groups import group_key, instructions_block, refuse_item, reject_non_items
 from rejoinder._core.items import (
     ChatContent,
@@ -31,20 +32,17 @@ from rejoinder._core.items import (
     with_fields,
 )
 from rejoinder._core.legality import (
-    PROVIDERS,
-    STATEFUL,
-    Rules,
+    FOREIGN_IDS,
+    find_violation,
     image_fault,
     is_object,
     is_sendable,
-    is_signed,
     is_too_deep,
-    look,
-    rules_of,
     sound_value,
 )
+from rejoinder._core.rules import STATEFUL, Rules
 
-__all__ = ["PROVIDERS", "Change", "ChangeKind", "repair"]
+__all__ = ["Change", "ChangeKind", "repair"]
 
 ChangeKind: TypeAlias = Literal[
     "added",  # an item was put in: a missing output, a user message at an edge
@@ -74,15 +72,13 @@ class Change:
 
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
-# Gemini takes this in place of a signature that another model could not make.
-_NO_SIGNATURE = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 _NO_RESULT = "No result was recorded for this call."
 _BRIDGE = "OK."
 
 
 def repair(
     items: Sequence[ChatItem],
-    provider: str,
+    provider: str | Dialect,
     *,
     state: Sequence[str] = (),
     prefill: bool = False,
@@ -107,7 +103,7 @@ def repair(
 
     Args:
         items: any history.
-        provider: the name of a built-in format.
+        provider: the name of a format that has rules, or its dialect.
         state: further keys of `extra` whose state may be sent, for servers that clone an API
             (the ``openai`` format sends ``google``, ``livekit`` and ``xai``).
         prefill: the last message may be the assistant's, for the model to continue it.
@@ -117,21 +113,27 @@ def repair(
         The history to send, and what was changed, in the order in which it was noticed.
 
     Raises:
-        ValueError: `provider` is none of `PROVIDERS`.
+        ValueError: no dialect has the name `provider`, or it has no rules.
         TypeError: an element of `items` is no item of a chat context, or holds what an item may
             not hold; it is named.
     """
-    rules = rules_of(provider, prefill, signatures)
-    keep = frozenset((rules.state, *state))
-    work = _Repair(rules, provider, keep)
+    dialect = dialects.find(provider) if isinstance(provider, str) else provider
+    rules = dialect.rules
+    if rules is None:
+        raise ValueError(f"repair knows no rules of {dialect.name!r}: its dialect has none")
+    if prefill and rules.last_user:
+        rules = replace(rules, last_user="")
+    if signatures and rules.no_signature:
+        rules = replace(rules, signatures=True)
+    keep = frozenset((rules.state.key, *state))
     try:
-        match look(items, rules, keep, provider):
-            case "legal":
-                return (items if isinstance(items, list) else list(items)), []
-            case "ids":
-                return work.rename(items), work.changes
-            case "doubtful":
-                return work.run(items), work.changes
+        violation = find_violation(items, rules, keep)
+        if violation is None:
+            return (items if isinstance(items, list) else list(items)), []
+        work = _Repair(rules, dialect.name, keep)
+        if violation is FOREIGN_IDS:
+            return work.rename(items), work.changes
+        return work.run(items), work.changes
     except (AttributeError, TypeError):
         reject_non_items(items)
         raise
@@ -332,7 +334,7 @@ class _Repair:
         Only the first call of a turn carries the turn's state; on its own, another would stand
         without any.
         """
-        state = self.rules.state
+        state = self.rules.state.key
         return (
             self.rules.blocks
             and bool(turn.pairs)
@@ -529,10 +531,9 @@ class _Repair:
 
     def carries(self, message: ChatMessage) -> bool:
         """Whether a message without text is still wanted, for the state that precedes its calls."""
-        state = message.extra.get(self.rules.state)
-        return isinstance(state, dict) and any(
-            part in state for part in ("reasoning", "reasoning_items", "thinking")
-        )
+        own = self.rules.state
+        state = message.extra.get(own.key)
+        return own.entries and isinstance(state, dict) and own.part in state
 
     def call(self, call: FunctionCall, new_id: str | None, key: str) -> FunctionCall:
         update: dict[str, Any] = {}
@@ -664,7 +665,7 @@ class _Repair:
                 continue
             sound = None
             if key in self.keep:
-                sound = sound_value(key, value, self.provider, self.sent_ids, name)
+                sound = sound_value(key, value, self.rules.state, self.sent_ids, name)
             if sound is None or sound is not value:
                 changed = True
                 self.note(
@@ -682,13 +683,15 @@ class _Repair:
     # -- the whole
 
     def sign(self, units: list[_Unit]) -> None:
+        rules = self.rules
+        own = rules.state
         for unit in reversed(units):
             if unit.start == "user":
                 return
             for at, item in enumerate(unit.items):
                 if item.type == "function_call":
-                    if not is_signed(item):
-                        extra = {**item.extra, "google": {"thought_signature": _NO_SIGNATURE}}
+                    if not own.is_carried_by(item):
+                        extra = {**item.extra, own.key: {own.part: rules.no_signature}}
                         unit.items[at] = with_fields(item, extra=extra)
                         self.note("state", item.id, "its thought signature is missing")
                     break

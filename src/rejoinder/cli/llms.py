@@ -57,7 +57,7 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
     from rejoinder import catalog
 
     try:
-        catalog._find(name.partition("/")[0])
+        catalog.check_provider(name.partition("/")[0])
     except ConfigurationError as error:
         raise CommandError(f"no such model: {error}") from error
     options: dict[str, Any] = {} if temperature is None else {"temperature": temperature}

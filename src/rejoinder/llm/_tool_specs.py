@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from rejoinder._core.legality import tool_names_of
+from rejoinder._core import dialects
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.rules import TOOL_NAME
 from rejoinder._core.schema import Frozen, gemini_schema
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.tool_context import (
@@ -28,20 +30,22 @@ Spec = dict[str, Any]
 
 def tool_specs(
     tool_ctx: ToolContext,
-    format: str,
+    format: str | Dialect,
     *,
     provider_tool_type: type[Any] | None = None,
     **options: Any,
 ) -> list[Spec]:
-    """See `ToolContext.parse_function_tools`."""
-    build = _BUILDERS.get(format)
-    if build is None:
-        raise ValueError(
-            f"tools: expected one of the formats {', '.join(_BUILDERS)}, got {format!r}"
-        )
-    provider = format.partition(".")[0]
-    key = (format, *options.items())
-    specs = [_cached(tool, key, build, options) for tool in tool_ctx.function_tools.values()]
+    """See `ToolContext.parse_function_tools`; `format` may be a dialect itself."""
+    if isinstance(format, str):
+        try:
+            dialect = dialects.find(format)
+        except ValueError as error:
+            raise ValueError(f"tools: {error}") from None
+    else:
+        dialect = format
+    provider = dialect.name.partition(".")[0]
+    key = (dialect.name, *options.items())
+    specs = [_cached(tool, key, dialect, options) for tool in tool_ctx.function_tools.values()]
     return specs + [
         tool.to_dict()
         for tool in tool_ctx.provider_tools
@@ -52,7 +56,7 @@ def tool_specs(
 def _cached(
     tool: FunctionTool | RawFunctionTool,
     key: tuple[Any, ...],
-    build: Callable[..., Spec],
+    dialect: Dialect,
     options: dict[str, Any],
 ) -> Spec:
     # Beside what it was made from, so that a tool which is described anew is sent anew.
@@ -64,16 +68,23 @@ def _cached(
         cache, source = plan_of(tool).specs, (info.name, info.description)
     made = cache.get(key)
     if made is None or made[0] != source:
-        _check_name(source[0], key[0])
-        made = cache[key] = (source, Frozen(build(tool, **options)))
+        _check_name(source[0], dialect)
+        made = cache[key] = (source, Frozen(_builder(dialect)(tool, **options)))
     return made[1].copy()
 
 
-def _check_name(name: str, format: str) -> None:
-    accepted = tool_names_of(format)
+def _builder(dialect: Dialect) -> dialects.ToolSpec:
+    build = dialect.tool_spec
+    if build is None:
+        raise ValueError(f"tools: the dialect {dialect.name!r} does not describe any")
+    return dialects.load(build, f"tools of {dialect.name!r}") if isinstance(build, str) else build
+
+
+def _check_name(name: str, dialect: Dialect) -> None:
+    accepted = TOOL_NAME if dialect.rules is None else dialect.rules.name
     if not accepted.fullmatch(name):
         raise ConfigurationError(
-            f"tool `{name}`: {format} takes names like {accepted.pattern}; give it another one with "
+            f"tool `{name}`: {dialect.name} takes names like {accepted.pattern}; give it another one with "
             '@function_tool(name="...")'
         )
 
@@ -129,13 +140,13 @@ def _raw_parameters(spec: Spec) -> Spec:
     return spec["parameters"] or {"type": "object", "properties": {}}
 
 
-def _openai(tool: FunctionTool | RawFunctionTool, *, strict: bool = True) -> Spec:
+def openai(tool: FunctionTool | RawFunctionTool, *, strict: bool = True) -> Spec:
     if strict and not is_raw_function_tool(tool) and plan_of(tool).why_not_strict is None:
         return strict_openai(tool)
     return legacy_openai(tool)
 
 
-def _responses(tool: FunctionTool | RawFunctionTool, *, strict: bool = False) -> Spec:
+def responses(tool: FunctionTool | RawFunctionTool, *, strict: bool = False) -> Spec:
     if strict and not is_raw_function_tool(tool) and plan_of(tool).why_not_strict is None:
         return {**_strict(tool), "type": "function"}
     return legacy_openai(tool, internally_tagged=True)
@@ -148,7 +159,7 @@ _ANTHROPIC_REFUSES = frozenset(
 )
 
 
-def _anthropic(tool: FunctionTool | RawFunctionTool, *, strict: bool = True) -> Spec:
+def anthropic(tool: FunctionTool | RawFunctionTool, *, strict: bool = True) -> Spec:
     if is_raw_function_tool(tool):
         spec = _raw(tool)
         return {
@@ -181,7 +192,7 @@ def _uses(schema: object, keys: frozenset[str]) -> bool:
     return any(_uses(part, keys) for part in node.values())
 
 
-def _google(tool: FunctionTool | RawFunctionTool, *, json_schema: bool = True) -> Spec:
+def google(tool: FunctionTool | RawFunctionTool, *, json_schema: bool = True) -> Spec:
     if is_raw_function_tool(tool):
         raw = _raw(tool)
         out: Spec = {"name": raw["name"], "description": raw.get("description") or ""}
@@ -202,7 +213,7 @@ def _google(tool: FunctionTool | RawFunctionTool, *, json_schema: bool = True) -
     return out if parameters is None else {**out, "parameters": parameters}
 
 
-def _aws(tool: FunctionTool | RawFunctionTool) -> Spec:
+def aws(tool: FunctionTool | RawFunctionTool) -> Spec:
     if is_raw_function_tool(tool):
         spec = _raw(tool)
         parameters = _raw_parameters(spec)
@@ -213,13 +224,3 @@ def _aws(tool: FunctionTool | RawFunctionTool) -> Spec:
     if spec.get("description"):  # an empty one is refused
         out["description"] = spec["description"]
     return {"toolSpec": {**out, "inputSchema": {"json": parameters}}}
-
-
-_BUILDERS: dict[str, Callable[..., Spec]] = {
-    "openai": _openai,
-    "openai.responses": _responses,
-    "anthropic": _anthropic,
-    "google": _google,
-    "aws": _aws,
-    "mistralai": legacy_openai,
-}

@@ -496,9 +496,9 @@ class ChatContext:
             ValueError: the format is not known.
             TypeError: the format does not know an option.
         """
-        from rejoinder._core import formats
+        from rejoinder._core import dialects
 
-        return formats.to_provider_format(
+        return dialects.to_provider_format(
             format, self._items, inject_dummy_user_message=inject_dummy_user_message, **kwargs
         )
 

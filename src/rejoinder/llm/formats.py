@@ -9,7 +9,7 @@ own under a name; packages can also announce one through the entry-point group
 
 from __future__ import annotations
 
-from rejoinder._core.formats import register_format, to_provider_format
+from rejoinder._core.dialects import register_format, to_provider_format
 from rejoinder._core.repair import Change, repair
 
 __all__ = ["Change", "register_format", "repair", "to_provider_format"]

@@ -10,6 +10,7 @@ from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.anthropic.dialect import DIALECT
 from rejoinder.providers.anthropic.format import (
     attachment_block,
     request_body,
@@ -313,7 +314,7 @@ class LLM(base.LLM[Any]):
             extra=extras.body,
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = tool_specs(tools, "anthropic", strict=self._strict_tools)
+        specs = tool_specs(tools, DIALECT, strict=self._strict_tools)
         prefill = (
             takes_prefill(self._model) and schema is None and not _forbids_prefill(extras.body)
         )
@@ -321,7 +322,7 @@ class LLM(base.LLM[Any]):
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_block, hears=False)
-                history, _ = repair(marked, "anthropic", prefill=prefill)
+                history, _ = repair(marked, DIALECT, prefill=prefill)
                 messages, data = to_chat_ctx(history)
                 attach(messages, attachments, key="content")
                 return request_body(messages, data, specs, choice, options)

@@ -25,7 +25,7 @@ from rejoinder._core.items import (
     ImageContent,
     with_fields,
 )
-from rejoinder._core.legality import STATEFUL
+from rejoinder._core.rules import STATEFUL
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers.asking.capabilities import refuse

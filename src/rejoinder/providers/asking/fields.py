@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from rejoinder._core import jsontext
+from rejoinder._core.dialects import Dialect
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGiven
 
@@ -97,10 +98,11 @@ def string_fields(value: object) -> dict[str, str]:
     }
 
 
-def tool_specs(tools: object, provider_format: str, **options: bool) -> list[dict[str, Any]]:
-    """What the model is told of `tools`.
+def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str, Any]]:
+    """The descriptions of `tools` that are sent.
 
     Args:
+        dialect: of the API they are sent to.
         options: see `rejoinder.llm.ToolContext.parse_function_tools`.
 
     Raises:
@@ -114,10 +116,10 @@ def tool_specs(tools: object, provider_format: str, **options: bool) -> list[dic
             "tools: expected a list of functions decorated with @function_tool, got "
             f"{type(tools).__name__}"
         )
+    from rejoinder.llm import _tool_specs
     from rejoinder.llm.tool_context import ToolContext
 
-    context = ToolContext(cast("list[Any]", tools))
-    return context.parse_function_tools(provider_format, **options)
+    return _tool_specs.tool_specs(ToolContext(cast("list[Any]", tools)), dialect, **options)
 
 
 def add_query(url: str, query: Mapping[str, str]) -> str:

@@ -37,6 +37,7 @@ from rejoinder.providers.asking.fields import (
     without_limits,
 )
 from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.aws.dialect import DIALECT
 from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
 from rejoinder.providers.aws.options import Options
 from rejoinder.providers.aws.wire import StreamDecoder, decode_error
@@ -221,12 +222,12 @@ class LLM(base.LLM[Any]):
             extra=extras.body,
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = tool_specs(tools, "aws")
+        specs = tool_specs(tools, DIALECT)
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_block, hears=hears)
-                history, _ = repair(marked, "aws")
+                history, _ = repair(marked, DIALECT)
                 messages, data = to_chat_ctx(history)
                 attach(messages, attachments, key="content")
                 return request_body(messages, data, specs, choice, options)

@@ -36,6 +36,7 @@ from rejoinder.providers.asking.fields import (
     tool_specs,
 )
 from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.google.dialect import DIALECT
 from rejoinder.providers.google.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.google.options import (
     GENERATION_FIELDS,
@@ -270,7 +271,7 @@ class LLM(base.LLM[Any]):
                 )
             elif member not in ("httpOptions", "automaticFunctionCalling"):
                 extra_config[member] = value if member == "labels" else plain(value)
-        parsed = tool_specs(tools, "google")
+        parsed = tool_specs(tools, DIALECT)
         specs = [spec for spec in parsed if "name" in spec]
         schema, json_schema = _response(or_none(response_format))
         options = Options(
@@ -293,7 +294,7 @@ class LLM(base.LLM[Any]):
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=True)
                 history, _ = repair(
-                    _with_signatures(marked, signatures), "google", signatures=signed
+                    _with_signatures(marked, signatures), DIALECT, signatures=signed
                 )
                 messages, data = to_chat_ctx(history)
                 attach(messages, attachments, key="parts")

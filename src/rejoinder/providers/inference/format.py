@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.completions.format import to_messages
 from rejoinder.providers.completions.request import request_body
 
-__all__ = ["attachment_part", "request_body", "to_messages"]
+__all__ = ["attachment_part", "request_body", "to_chat_ctx"]
+
+
+def to_chat_ctx(
+    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+) -> tuple[list[dict[str, Any]], None]:
+    """`items` as chat completions messages; there is no data beside them.
+
+    Args:
+        items: a history; what cannot be paired is left out with a warning.
+        inject_dummy_user_message: accepted by every format; this one never needs it.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    return to_messages(items), None
 
 
 def attachment_part(attachment: Attachment) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from rejoinder.providers.asking.fields import (
 )
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
-from rejoinder.providers.inference.format import attachment_part, request_body, to_messages
+from rejoinder.providers.inference.dialect import DIALECT
+from rejoinder.providers.inference.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.inference.token import mint
 from rejoinder.providers.inference.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -175,15 +176,15 @@ class LLM(base.LLM[Any]):
         choice = named_choice(fields.pop("tool_choice", choice))
         extras = HttpExtras(fields)
         options: dict[str, Any] = {**extras.body, "model": self._model}
-        specs = tool_specs(tools, "openai")
+        specs = tool_specs(tools, DIALECT)
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=hears)
-                history, _ = repair(marked, "openai", state=_FOREIGN_STATE)
-                messages = to_messages(history)
+                history, _ = repair(marked, DIALECT, state=_FOREIGN_STATE)
+                messages, data = to_chat_ctx(history)
                 attach_joined(messages, attachments)
-                return request_body(messages, None, specs, choice, options)
+                return request_body(messages, data, specs, choice, options)
 
             return encode_body(body)
 

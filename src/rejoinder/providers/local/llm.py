@@ -14,10 +14,15 @@ from rejoinder._core import jsontext
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.llm import llm as base
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.answering.stream import WireStream
-from rejoinder.providers.asking.fields import HttpExtras, response_schema, tool_choice_name
+from rejoinder.providers.asking.fields import (
+    HttpExtras,
+    response_schema,
+    tool_choice_name,
+    tool_specs,
+)
 from rejoinder.providers.local import engine as engines
+from rejoinder.providers.local.dialect import DIALECT
 from rejoinder.providers.local.fetch import fetch
 from rejoinder.providers.local.format import Mode, answered_calls, request_body, to_chat_ctx
 from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
@@ -271,9 +276,7 @@ class LLM(base.LLM[Any]):
         Raises:
             ConfigurationError: an option cannot be met.
         """
-        declared = (
-            slim(ToolContext(tools).parse_function_tools("openai", strict=False)) if tools else []
-        )
+        declared = slim(tool_specs(tools, DIALECT, strict=False))
         specs = specs_of(declared)
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
         mode, forced = _mode(choice, specs)

@@ -27,6 +27,7 @@ from rejoinder.providers.asking.fields import (
 )
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
+from rejoinder.providers.mistralai.dialect import DIALECT
 from rejoinder.providers.mistralai.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -147,12 +148,12 @@ class LLM(base.LLM[Any]):
         if (shape := completions_response_format(response_format)) is not None:
             fields["response_format"] = shape
         choice = named_choice(or_none(tool_choice))
-        specs = tool_specs(tools, "mistralai")
+        specs = tool_specs(tools, DIALECT)
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=hears)
-                history, _ = repair(marked, "mistralai")
+                history, _ = repair(marked, DIALECT)
                 messages, data = to_chat_ctx(history)
                 attach_joined(messages, attachments)
                 return request_body(messages, data, specs, choice, fields)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
 from urllib.parse import quote
 
-from rejoinder._core import formats
+from rejoinder._core import dialects
 from rejoinder._core.items import ChatItem
-from rejoinder._core.repair import PROVIDERS, repair
+from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice
@@ -44,6 +44,7 @@ from rejoinder.providers.openai.access import (
     with_key,
 )
 from rejoinder.providers.openai.attachments import FILES, chat_part, responses_part
+from rejoinder.providers.openai.dialect import DIALECT, RESPONSES
 from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.providers.openai.models import family_of, unsupported_fields
 from rejoinder.transport.http import HttpTransport, Request
@@ -278,9 +279,9 @@ class LLM(llm.LLM[Any]):
         self._provider_fmt = (
             _provider_fmt
             if is_given(_provider_fmt)
-            else "openai.responses"
+            else RESPONSES.name
             if api == "responses"
-            else "openai"
+            else DIALECT.name
         )
         self._conn_options = _conn_options(timeout, max_retries)
         if _access is None:
@@ -396,8 +397,8 @@ class LLM(llm.LLM[Any]):
     def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
         strict = self._strict_tool_schema
         if self._api == "chat":
-            return tool_specs(tools, "openai", strict=strict)
-        specs = tool_specs(tools, "openai.responses", strict=strict)
+            return tool_specs(tools, DIALECT, strict=strict)
+        specs = tool_specs(tools, RESPONSES, strict=strict)
         for spec in specs:
             if spec.get("type") == "function":
                 # This API takes silence for true, and changes the schema to fit.
@@ -475,7 +476,7 @@ class LLM(llm.LLM[Any]):
             def body() -> dict[str, Any]:
                 own = responses_format.without_foreign_state(items, host) if responses else items
                 marked, attachments = detach(own, convert, hears=hears, files=FILES)
-                if provider_format in PROVIDERS:
+                if dialects.find(provider_format).rules is not None:
                     state = () if responses else _FOREIGN_STATE
                     marked, changes = repair(marked, provider_format, state=state)
                     if changes:
@@ -483,7 +484,7 @@ class LLM(llm.LLM[Any]):
                             "the conversation was mended before it was sent: %s",
                             ", ".join(sorted({change.kind for change in changes})),
                         )
-                messages, data = formats.to_provider_format(provider_format, marked, **kwargs)
+                messages, data = dialects.to_provider_format(provider_format, marked, **kwargs)
                 attach_joined(
                     messages, attachments, text_type="input_text" if responses else "text"
                 )

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from rejoinder._core import formats
-from rejoinder._core.formats import format_names, register_format, to_provider_format
-from rejoinder._core.repair import PROVIDERS as REPAIRED
+from rejoinder._core import dialects
+from rejoinder._core.dialects import find, format_names, register_format, to_provider_format
 from rejoinder.llm.chat_context import ChatContext, ChatItem, ChatMessage, ImageContent
 from rejoinder.testing.history import PROVIDERS as CHECKED
 
@@ -20,6 +19,8 @@ BUILT_IN = [
     "anthropic",
     "aws",
     "google",
+    "inference",
+    "local",
     "mistralai",
     "mistralai.conversations",
     "openai",
@@ -30,12 +31,12 @@ HELLO: list[ChatItem] = [ChatMessage(role="user", content=["Hello"])]
 
 @pytest.fixture(autouse=True)
 def clean_table() -> Iterator[None]:
-    registered, loaded = dict(formats._registered), dict(formats._loaded)
+    registered, loaded = dict(dialects._registered), dict(dialects._found)
     yield
-    formats._registered.clear()
-    formats._registered.update(registered)
-    formats._loaded.clear()
-    formats._loaded.update(loaded)
+    dialects._registered.clear()
+    dialects._registered.update(registered)
+    dialects._found.clear()
+    dialects._found.update(loaded)
 
 
 def shout(
@@ -48,8 +49,9 @@ def shout(
 
 def test_every_format_has_its_repair_and_its_checker() -> None:
     assert format_names() == BUILT_IN
-    assert list(REPAIRED) == BUILT_IN
-    assert list(CHECKED) == BUILT_IN
+    assert all(find(name).rules is not None for name in BUILT_IN)
+    clones = {"inference", "local"}  # they speak the dialect of OpenAI
+    assert sorted({*CHECKED, *clones}) == BUILT_IN
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -96,8 +98,8 @@ def test_a_name_can_be_registered_and_is_imported_when_used() -> None:
     register_format("gone", "no_such_module:function")
     with pytest.raises(ImportError, match=r"format 'gone': 'no_such_module:function' cannot be"):
         to_provider_format("gone", HELLO)
-    register_format("mine", f"{formats.__name__}:to_provider_format")
-    assert formats._loaded.get("mine") is None
+    register_format("mine", f"{dialects.__name__}:to_provider_format")
+    assert dialects._found.get("mine") is None
 
 
 def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_what_is_no_name_and_no_target() -> None:
 
 def test_a_provider_is_imported_when_it_is_named() -> None:
     script = (
-        "import sys, rejoinder._core.formats as f;"
+        "import sys, rejoinder._core.dialects as f;"
         "assert not any(m.startswith('rejoinder.providers') for m in sys.modules);"
         "f.to_provider_format('google', []);"
         "assert 'rejoinder.providers.google.format' in sys.modules;"

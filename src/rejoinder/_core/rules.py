@@ -1,0 +1,143 @@
+"""What one API demands of a history, as data. Pure.
+
+The values stand in the dialect of each provider; `rejoinder._core.legality` finds what breaks them
+and `rejoinder._core.repair` mends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from rejoinder._core.items import FunctionCall
+
+__all__ = [
+    "BLOCKS",
+    "FOREIGN_STATE",
+    "STATEFUL",
+    "TOOL_NAME",
+    "Rules",
+    "State",
+    "call_id_of",
+    "digest",
+    "is_base64",
+    "is_text",
+]
+
+STATEFUL: Final = frozenset({"anthropic", "aws", "google", "livekit", "mistralai", "openai", "xai"})
+"""Keys of `extra` that hold the state of a provider; other keys belong to the caller."""
+
+FOREIGN_STATE: Final = ("google", "livekit", "xai")
+"""Keys of `extra` that the chat completions format sends as `extra_content`: clones of the API
+return them there and expect them back there."""
+
+TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def _is_anything(value: object) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The opaque state of one provider, which travels in the `extra` of messages and calls."""
+
+    key: str = ""
+    """The key of `extra` under which the format sends it; empty: the API keeps no state."""
+    part: str = ""
+    """The member of the state that is checked; empty: none is."""
+    is_whole: Callable[[Any], bool] = _is_anything
+    """Whether that member, or each of its `entries`, may be sent back."""
+    entries: bool = False
+    """The member is a list of entries."""
+    linked: bool = False
+    """Entries have ids, and are valid only before the very item that they led to."""
+
+    def is_carried_by(self, call: FunctionCall) -> bool:
+        """Whether `call` carries this state, and whole."""
+        state = call.extra.get(self.key)
+        return isinstance(state, dict) and self.is_whole(
+            cast("dict[str, Any]", state).get(self.part)
+        )
+
+
+def digest(text: str) -> str:
+    """A hash of `text`, to make new ids from old ones, so that equal prompts stay equal."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def call_id_of(seed: str) -> str:
+    """A call id that most APIs accept."""
+    return "call_" + digest(seed)[:24]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What one provider demands of a history in its format."""
+
+    call_id: re.Pattern[str]
+    new_call_id: Callable[[str], str] = call_id_of
+    name: re.Pattern[str] = TOOL_NAME
+    """The names that tools may have."""
+    blocks: bool = False
+    """Each text of a message is a block of its own, and none may be blank."""
+    first_user: str = ""
+    """The user message that is added where the history does not begin with one; empty: not
+    demanded."""
+    calls_first: bool = True
+    """A history may begin with calls."""
+    last_user: str = ""
+    """The same for the end."""
+    lone_user: str = ""
+    """The same for a history in which nothing is left."""
+    folds_instructions: bool = False
+    """The first system message stands beside the messages; later ones become user text."""
+    one_instruction: bool = False
+    """There is one text of instructions, and no place among the messages for another."""
+    developer: bool = True
+    """The API knows the role ``developer``."""
+    reply_after_tools: bool = False
+    """After an output comes the assistant; instructions only before and after the user."""
+    assistant_images: bool = False
+    image_schemes: tuple[str, ...] = ("https://", "http://")
+    """How the address of an image elsewhere begins; empty: only the image itself is accepted."""
+    image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+    output_names: bool = False
+    """An output repeats the name of its call."""
+    blank_outputs: bool = True
+    blank_errors: bool = True
+    state: State = field(default_factory=State)
+    signatures: bool = False
+    """The first call of each step of the last turn needs its state (a thought signature)."""
+    no_signature: str = ""
+    """What the API accepts in place of a signature that another model could not make."""
+
+
+BLOCKS: Final = Rules(
+    call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"),
+    blocks=True,
+    first_user="(empty)",
+    last_user=".",
+    lone_user="(empty)",
+    folds_instructions=True,
+    blank_errors=False,
+)
+"""Of APIs whose turns alternate and hold blocks."""
+
+
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?")
+
+
+def is_base64(value: object) -> bool:
+    """Whether `value` is bytes, or their Base64, and not empty."""
+    if isinstance(value, bytes):
+        return bool(value)
+    return isinstance(value, str) and bool(value) and _BASE64.fullmatch(value) is not None
+
+
+def is_text(value: object) -> bool:
+    """Whether `value` is a text that is not blank."""
+    return isinstance(value, str) and bool(value) and not value.isspace()

@@ -1,0 +1,46 @@
+"""The dialect of Bedrock's Converse. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.rules import BLOCKS, State, is_base64, is_text
+from rejoinder._core.usage import usage_from_bedrock
+from rejoinder.providers.aws.format import to_chat_ctx
+
+__all__ = ["DIALECT"]
+
+
+def _is_reasoning(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    held = cast("dict[str, Any]", entry)
+    held = held.get("reasoningContent", held)
+    if not isinstance(held, dict):
+        return False
+    block = cast("dict[str, Any]", held)
+    if "redactedContent" in block:
+        return is_base64(block["redactedContent"])
+    text = block.get("reasoningText")
+    return (
+        isinstance(text, dict)
+        and isinstance(cast("dict[str, Any]", text).get("text"), str)
+        and is_text(cast("dict[str, Any]", text).get("signature"))
+    )
+
+
+DIALECT: Final = Dialect(
+    "aws",
+    to_chat_ctx=to_chat_ctx,
+    rules=replace(
+        BLOCKS,
+        image_schemes=(),
+        blank_outputs=False,
+        state=State("aws", part="reasoning", is_whole=_is_reasoning, entries=True),
+    ),
+    tool_spec="rejoinder.llm._tool_specs:aws",
+    read_usage=usage_from_bedrock,
+    llm="rejoinder.providers.aws:LLM",
+)

@@ -1,0 +1,21 @@
+"""The dialect of LiveKit's gateway: chat completions. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.usage import usage_from_openai
+from rejoinder.providers.completions.dialect import RULES
+from rejoinder.providers.inference.format import to_chat_ctx
+
+__all__ = ["DIALECT"]
+
+DIALECT: Final = Dialect(
+    "openai",  # the name of what it speaks
+    to_chat_ctx=to_chat_ctx,
+    rules=RULES,
+    tool_spec="rejoinder.llm._tool_specs:openai",
+    read_usage=usage_from_openai,
+    llm="rejoinder.providers.inference:LLM",
+)

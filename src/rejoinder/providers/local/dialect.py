@@ -1,0 +1,21 @@
+"""The dialect of the embedded engine: chat completions, as text alone. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.usage import usage_from_openai
+from rejoinder.providers.completions.dialect import RULES
+from rejoinder.providers.local.format import to_chat_ctx
+
+__all__ = ["DIALECT"]
+
+DIALECT: Final = Dialect(
+    "local",
+    to_chat_ctx=to_chat_ctx,
+    rules=RULES,
+    tool_spec="rejoinder.llm._tool_specs:openai",
+    read_usage=usage_from_openai,
+    llm="rejoinder.providers.local:LLM",
+)

@@ -1,0 +1,45 @@
+"""The dialects of Mistral: chat completions and the Conversations API. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.rules import Rules, State, digest
+from rejoinder._core.usage import usage_from_openai
+from rejoinder.providers.mistralai.format import to_chat_ctx, to_conversation
+
+__all__ = ["CONVERSATIONS", "DIALECT"]
+
+
+def _nine(seed: str) -> str:
+    return digest(seed)[:9]
+
+
+_RULES: Final = Rules(
+    call_id=re.compile(r"[a-zA-Z0-9]{9}"),
+    new_call_id=_nine,
+    calls_first=False,
+    last_user=".",
+    lone_user=".",
+    developer=False,
+    reply_after_tools=True,
+    state=State("mistralai"),
+)
+
+DIALECT: Final = Dialect(
+    "mistralai",
+    to_chat_ctx=to_chat_ctx,
+    rules=_RULES,
+    tool_spec="rejoinder.llm._tool_specs:legacy_openai",
+    read_usage=usage_from_openai,
+    llm="rejoinder.providers.mistralai:LLM",
+)
+
+CONVERSATIONS: Final = Dialect(
+    "mistralai.conversations",
+    to_chat_ctx=to_conversation,
+    rules=replace(_RULES, reply_after_tools=False, one_instruction=True),
+)
