@@ -28,10 +28,26 @@ def test_the_reply_and_nothing_else_goes_to_standard_output(provider: Provider) 
     (request,) = provider.server.requests
     roles = [message["role"] for message in request.json()["messages"]]
     assert roles == ["system", "user"]
-    assert {tool["function"]["name"] for tool in request.json()["tools"]} == {
-        "calculate",
-        "time_in",
-    }
+    assert "tools" not in request.json(), "a script gets the tools it asks for"
+
+
+def test_the_demo_tools_when_asked_for(provider: Provider) -> None:
+    run("chat", *provider.options, "--tool", "demo", "--once", "Hi", **provider.key)
+    (request,) = provider.server.requests
+    names = {tool["function"]["name"] for tool in request.json()["tools"]}
+    assert names == {"calculate", "time_in"}
+
+
+def test_run_as_a_module(provider: Provider) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rejoinder", "chat", *provider.options, "-q", "--once", "Hi"],
+        capture_output=True,
+        text=True,
+        env=environment(**provider.key),
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello wörld 👋.\n", "")
 
 
 def test_quiet(provider: Provider) -> None:
@@ -44,6 +60,40 @@ def test_the_question_from_standard_input(provider: Provider) -> None:
     ran = run("chat", *provider.options, "-q", input="Grüß dich\n".encode(), **provider.key)
     assert ran.code == 0
     assert provider.server.requests[0].json()["messages"][-1]["content"] == "Grüß dich"
+
+
+def test_what_is_piped_in_follows_the_question(provider: Provider, tmp_path: Path) -> None:
+    asked = ["chat", *provider.options, "-q", "--once", "Summarize this:"]
+    run(*asked, input=b"line one\nline two\n", **provider.key)
+    run(*asked, input=b" \n", **provider.key)
+    file = tmp_path / "text"
+    file.write_text("from a file\n")
+    with file.open() as stdin:
+        subprocess.run(
+            [*COMMAND, *asked], stdin=stdin, env=environment(**provider.key), check=True,
+            capture_output=True,
+        )  # fmt: skip
+    contents = [r.json()["messages"][-1]["content"] for r in provider.server.requests]
+    assert contents == [
+        "Summarize this:\n\nline one\nline two",
+        "Summarize this:",
+        "Summarize this:\n\nfrom a file",
+    ]
+
+
+def test_a_pipe_into_which_nobody_writes_is_announced(provider: Provider) -> None:
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [*COMMAND, "chat", *provider.options, "--once", "Hi"],
+        stdin=read, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(**provider.key),
+    ) as child:  # fmt: skip
+        os.close(read)
+        assert child.stderr is not None
+        assert "reading standard input" in child.stderr.readline()
+        os.close(write)
+        out, _ = child.communicate(timeout=60)
+    assert out == "Hello wörld 👋.\n"
 
 
 def test_system(provider: Provider) -> None:

@@ -1,4 +1,4 @@
-"""From what was written on the command line to models and tools."""
+"""Models and tools from the arguments of the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -22,13 +23,26 @@ if TYPE_CHECKING:
     from rejoinder.llm.llm import LLM
     from rejoinder.providers.local.fetch import Report
 
-__all__ = ["find_tools", "make_llm", "tool_choice_of"]
+__all__ = ["Model", "find_tools", "make_llm", "tool_choice_of"]
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers take
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model to talk to.
+
+    Attributes:
+        llm: the model.
+        load: fetches and loads it, if it runs on this machine.
+    """
+
+    llm: LLM[Any]
+    load: Callable[[], Awaitable[None]] | None = None
+
+
 def make_llm(name: str | None, *, base_url: str | None, report: Report, max_tokens: int | None,
-             context: int | None, temperature: float | None) -> LLM[Any]:  # fmt: skip
+             context: int | None, temperature: float | None) -> Model:  # fmt: skip
     """The model called `name`: a local one, a GGUF file, or ``provider/model``.
 
     Raises:
@@ -62,7 +76,7 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
         raise CommandError(f"no such model: {error}") from error
     options: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     try:
-        return catalog.create(name, base_url=base_url, **options)
+        return Model(catalog.create(name, base_url=base_url, **options))
     except (ImportError, ValueError, TypeError) as error:
         raise CommandError(str(error), Exit.SETUP) from error
 
@@ -76,7 +90,7 @@ def _is_path(name: str) -> bool:
 
 
 def _local(name: str | None, report: Report, max_tokens: int | None, context: int | None,
-           temperature: float | None) -> LLM[Any]:  # fmt: skip
+           temperature: float | None) -> Model:  # fmt: skip
     from rejoinder.providers.local.models import DEFAULT_MODEL, find_model
     from rejoinder.types import NOT_GIVEN
 
@@ -87,7 +101,7 @@ def _local(name: str | None, report: Report, max_tokens: int | None, context: in
     from rejoinder.providers.local.llm import LLM
 
     try:
-        return LLM(
+        llm = LLM(
             model=name or DEFAULT_MODEL,
             report=report,
             temperature=NOT_GIVEN if temperature is None else temperature,
@@ -96,6 +110,7 @@ def _local(name: str | None, report: Report, max_tokens: int | None, context: in
         )
     except ConfigurationError as error:
         raise CommandError(str(error), Exit.SETUP) from error
+    return Model(llm, llm.load)
 
 
 def tool_choice_of(text: str | None) -> Any:

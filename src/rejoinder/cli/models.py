@@ -56,11 +56,10 @@ def run(args: argparse.Namespace) -> Exit:
         raise CommandError(f"{args.name!r} is a file already; name a model from `rejoinder models`")
     match args.action:
         case "fetch":
-            from rejoinder.cli.chat import tell_progress
             from rejoinder.providers.local.fetch import fetch
 
             with LoopThread() as loop:
-                path = loop.run(fetch(model, report=lambda now: tell_progress(screen, now)))
+                path = loop.run(fetch(model, report=screen.fetching))
             screen.clear()
             print(path)
         case "path":

@@ -8,9 +8,12 @@ import os
 import sys
 import time
 from collections.abc import Generator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rejoinder.cli.render import Style, fitting_bar, printable, sentence, size
+
+if TYPE_CHECKING:
+    from rejoinder.providers.local.fetch import Progress
 
 __all__ = ["Screen"]
 
@@ -40,13 +43,13 @@ def _columns(stream: TextIO) -> int:
 
 
 class Screen:
-    """Writes to the two streams, knowing what stands on the terminal's last line.
+    """Writes to the two streams, and keeps track of the terminal's last line.
 
-    A reply that cannot be written is an error (`OSError`). What goes to standard error is not worth
-    one: it is lost where nobody takes it.
+    A reply that cannot be written is an error (`OSError`). Text for standard error that cannot be
+    written is dropped.
 
     Args:
-        quiet: of what goes to standard error, write errors only.
+        quiet: write only errors and notices to standard error.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -115,7 +118,7 @@ class Screen:
         self._aside(self.err_style.dim(text))
 
     def notice(self, text: str) -> None:
-        """Something beside the reply that whoever waits has to know, also the quiet."""
+        """Like `note`, also with ``quiet``: the command is waiting for something."""
         self._aside(self.err_style.dim(text))
 
     def error(self, text: str) -> None:
@@ -155,6 +158,16 @@ class Screen:
         if self._passing:
             self._passing = False
             self.say("\r\x1b[K")
+
+    def fetching(self, progress: Progress) -> None:
+        """How far the fetch of a model has come."""
+        match progress.stage:
+            case "waiting":
+                self.passing("another rejoinder is fetching the model; waiting for it")
+            case "fetching":
+                self.progress("fetching the model", progress.done, progress.total)
+            case "checking":
+                self.passing("checking the model")
 
     def progress(self, what: str, done: int, total: int) -> None:
         """How far something has come: a bar on a terminal, now and then a line elsewhere."""
