@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -861,14 +862,14 @@ async def test_the_fence() -> None:
     check_history(context.items)
 
 
-@pytest.mark.parametrize("eager", [False, True])
+EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+
+
+@pytest.mark.parametrize("eager", [False, pytest.param(True, marks=EAGER)])
 async def test_a_tool_may_end_the_turn(eager: bool) -> None:
     """The calls behind it are not run, also where tasks start as soon as they are made."""
     if eager:
-        factory = getattr(asyncio, "eager_task_factory", None)
-        if factory is None:
-            pytest.skip("eager tasks came with Python 3.12")
-        asyncio.get_running_loop().set_task_factory(factory)
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     ran: list[str] = []
 
     @function_tool

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import time
 from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, Any, Literal, Required, Unpack
@@ -184,9 +183,8 @@ def test_any_text(text: str) -> None:
 )
 @pytest.mark.parametrize("start", ["", "```\n", '{"a":'])
 def test_nothing_is_searched_again_and_again(start: str, unit: str) -> None:
-    began = time.process_time()
-    repair_json(start + unit * 20_000 + "x")
-    assert time.process_time() - began < 1
+    """Were it, each of these would take longer than the time that a test has."""
+    repair_json(start + unit * 1_000_000 + "x")
 
 
 def test_deep_nesting_is_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 import types
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from rejoinder.llm.chat_context import (
 )
 from rejoinder.media import AudioFrame
 from rejoinder.testing.history import PROVIDERS, assert_legal
+from work import steps
 
 PNG = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAE"
@@ -689,13 +689,5 @@ def test_time_grows_with_length(provider: str) -> None:
             ]
         return [*items, call("late")]
 
-    def spent(count: int) -> float:
-        items = build(count)
-        times: list[float] = []
-        for _ in range(5):
-            start = time.process_time()
-            repair(items, provider)
-            times.append(time.process_time() - start)
-        return min(times)
-
-    assert spent(1000) < 30 * spent(100) + 0.01
+    few, many = build(20), build(200)
+    assert steps(lambda: repair(many, provider)) < 12 * steps(lambda: repair(few, provider))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,14 +168,12 @@ def test_a_tool_that_hangs_is_given_up(provider: Provider, tools: Path, tool: st
     provider.server.script(
         Answer(text=(), calls=(Call(tool, "{}", "call_1"),)), Answer(text=("Too slow.",))
     )
-    began = time.monotonic()
     ran = run(
         "chat", *provider.options, "--tool", f"{tools}:{tool}", "--tool-timeout", "0.5",
         "--once", "x", **provider.key,
     )  # fmt: skip
     assert (ran.code, ran.out) == (0, "Too slow.\n")
     assert "<- failed: " in ran.err
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,11 @@ from rejoinder.llm.fallback_adapter import TurnBudget
 from rejoinder.providers import anthropic, openai
 from rejoinder.testing import no_leaks
 from rejoinder.testing.faults import Answer, Fault, FaultServer
+from rejoinder.types import APIConnectOptions
+from work import stopped_clock
 
 WAIT = 0.3
 """Seconds that the first model is given where there is something to wait for."""
-LATE = 3.0
-"""Seconds that a busy machine may take for what happens at once; how punctual it is, the benchmark
-tells."""
 
 TO_WAIT_FOR = [
     Fault.STALL_BEFORE_HEADERS,
@@ -88,13 +87,16 @@ async def two(row: Row) -> AsyncIterator[tuple[FaultServer, LLM[Any], LLM[Any]]]
             await second.aclose()
 
 
-async def first_word(adapter: FallbackAdapter) -> tuple[str, float]:
-    start = time.perf_counter()
-    async with adapter.chat(chat_ctx=question()) as stream:
+PATIENT = APIConnectOptions(max_retry=0, timeout=1000.0)
+"""Only what the adapter is told limits its models; anything else would outlast the test."""
+
+
+async def first_word(adapter: FallbackAdapter) -> str:
+    async with adapter.chat(chat_ctx=question(), conn_options=PATIENT) as stream:
         async for chunk in stream:
             if chunk.delta is not None and chunk.delta.content:
-                return chunk.delta.content, time.perf_counter() - start
-    return "", time.perf_counter() - start
+                return chunk.delta.content
+    return ""
 
 
 @pytest.mark.parametrize(("row", "fault"), rows(TO_WAIT_FOR))
@@ -102,9 +104,9 @@ async def test_the_second_models_first_word_comes_in_time(row: Row, fault: Fault
     async with two(row) as (bad, first, second):
         bad.always(fault)
         adapter = FallbackAdapter([first, second], attempt_timeout=WAIT)
-        word, took = await first_word(adapter)
-        assert word == "second"
-        assert WAIT - 0.005 <= took <= WAIT + LATE
+        started = time.monotonic()
+        assert await first_word(adapter) == "second"
+        assert time.monotonic() - started >= WAIT - 0.005
         assert adapter.availability() == [False, True]
         await adapter.aclose()
         await asyncio.wait_for(bad.all_closed(), 5)
@@ -114,10 +116,8 @@ async def test_the_second_models_first_word_comes_in_time(row: Row, fault: Fault
 async def test_where_there_is_nothing_to_wait_for_it_comes_at_once(row: Row, fault: Fault) -> None:
     async with two(row) as (bad, first, second):
         bad.always(fault)
-        adapter = FallbackAdapter([first, second], attempt_timeout=10.0)
-        word, took = await first_word(adapter)
-        assert word == "second"
-        assert took <= LATE
+        adapter = FallbackAdapter([first, second], attempt_timeout=1000.0)
+        assert await first_word(adapter) == "second"
         rests = fault not in (Fault.STATUS_400, Fault.EMPTY_REPLY)
         assert rests or adapter.availability() == [True, True]
         await adapter.aclose()
@@ -159,9 +159,10 @@ async def test_usage_only_for_ever(name: str) -> None:
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with two(row) as (_, _, second):
         first = row.make(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
-        word, took = await first_word(FallbackAdapter([first, second], attempt_timeout=WAIT))
+        started = time.monotonic()
+        word = await first_word(FallbackAdapter([first, second], attempt_timeout=WAIT))
         assert word == "second"
-        assert WAIT - 0.005 <= took <= WAIT + LATE
+        assert time.monotonic() - started >= WAIT - 0.005
         await first.aclose()
     listener.close()
     await listener.wait_closed()
@@ -170,9 +171,8 @@ async def test_usage_only_for_ever(name: str) -> None:
 async def test_nobody_listens_at_the_address() -> None:
     async with two(ROWS[0]) as (_, _, second):
         first = openai.LLM(model="any", api_key="any", base_url="http://127.0.0.1:9/v1")
-        word, took = await first_word(FallbackAdapter([first, second]))
-        assert word == "second"
-        assert took < LATE
+        adapter = FallbackAdapter([first, second], attempt_timeout=1000.0)
+        assert await first_word(adapter) == "second"
         await first.aclose()
 
 
@@ -185,15 +185,13 @@ async def test_a_reply_that_breaks_off_is_continued_by_claude(row: Row, fault: F
         second = anthropic.LLM(model="claude-sonnet-4-5", api_key="k", base_url=good.url)
         adapter = FallbackAdapter(
             [first, second],
-            attempt_timeout=10.0,
+            attempt_timeout=1000.0,
             budget=TurnBudget(next_token_within=0.5),
             on_cut="resume",
         )
-        start = time.perf_counter()
-        async with adapter.chat(chat_ctx=question()) as stream:
+        async with adapter.chat(chat_ctx=question(), conn_options=PATIENT) as stream:
             text = (await stream.collect()).text
         assert text == "Good morning to you."
-        assert time.perf_counter() - start < 8.0
         body = good.requests[-1].json()
         assert body["messages"][-1]["role"] == "assistant"
         last = body["messages"][-1]["content"]
@@ -261,9 +259,8 @@ async def test_left_at_any_moment_nothing_stays_open(fault: Fault) -> None:
             stream = adapter.chat(chat_ctx=question())
             for _ in range(turns):
                 await asyncio.sleep(0)
-            start = time.perf_counter()
-            await stream.aclose()
-            assert time.perf_counter() - start < LATE
+            with stopped_clock():
+                await stream.aclose()
         await adapter.aclose()
         await first.aclose()
         await asyncio.wait_for(bad.all_closed(), 5)

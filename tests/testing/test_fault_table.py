@@ -6,7 +6,6 @@ The whole table of faults and providers is in ``tests/contract``.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -124,9 +123,7 @@ async def test_outcome_of_a_json_array(fault: Fault) -> None:
     async with no_leaks(), FaultServer() as server:
         async with make(server.url) as llm:
             server.script(Answer(text=PIECES, fault=fault, format=wire))
-            started = time.monotonic()
             text, error = await ask(llm, options)
-            took = time.monotonic() - started
         if not expected.errors:
             assert error is None, repr(error)
             assert text == TEXT
@@ -140,7 +137,6 @@ async def test_outcome_of_a_json_array(fault: Fault) -> None:
                 assert error.retryable is expected.retryable, repr(error)
             if expected.retry_after is not None:
                 assert error.retry_after == pytest.approx(expected.retry_after, abs=1.1)
-        assert took < deadline(fault) + 1
         redirects = 6 if fault is Fault.REDIRECT_LOOP else 1
         assert len(server.requests) == redirects
         assert server.unused == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -325,15 +324,11 @@ def test_nothing_that_is_no_call_is_lost(text: str, sizes: list[int]) -> None:
 @pytest.mark.parametrize(
     "piece", ["[]", "{", "`", '"', "\\", "<", "\n", '{"name":', "name", '{"name": {"name":']
 )
-def test_hostile_text_takes_linear_time(piece: str) -> None:
-    def cost(count: int) -> float:
-        reader = CallReader([WEATHER, NOW])
-        reader.feed('{"name": "now", "arguments": [')
-        began = time.process_time()
-        for character in piece * (count // len(piece)):
-            reader.feed(character)
-        reader.close()
-        return time.process_time() - began
-
-    # Judging all that is held back at each character took half a minute.
-    assert cost(15_000) < 5
+def test_hostile_text_is_not_judged_again_and_again(piece: str) -> None:
+    """Looking at all that is held back for each character would take more than the time of a test."""
+    reader = CallReader([WEATHER, NOW])
+    reader.feed('{"name": "now", "arguments": [')
+    for character in piece * (120_000 // len(piece)):
+        reader.feed(character)
+        assert len(reader._held) <= 1 << 15
+    reader.close()

@@ -29,6 +29,7 @@ from rejoinder.providers.local.sources import (
     Report,
     Stopped,
     fetch_from,
+    in_full,
     size_of,
     stoppable,
 )
@@ -228,9 +229,8 @@ async def _lock(path: Path, model: ModelFile, tell: Report) -> AsyncGenerator[No
     """Only one process at a time is inside, for this file. A process that dies lets go."""
     import fcntl
 
-    fd = await asyncio.to_thread(
-        os.open, path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644
-    )
+    file = path.with_name(path.name + ".lock")
+    fd = await in_full(lambda: os.open(file, os.O_RDWR | os.O_CREAT, 0o644), abandon=os.close)
     try:
         while True:
             try:

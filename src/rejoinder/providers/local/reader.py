@@ -68,7 +68,7 @@ class CallReader:
         self._close = ""  # the mark that ends what we are in
         self._fence = ""  # what opened was dropped with a call, and so will be what closes
         self._shown = ""  # the last of the text, to see what a bracket stands in
-        self._blank = ""
+        self._blank: list[str] = []  # white space that is dropped if nothing follows it
         self._listing = False  # a call was dropped; a comma now only parts it from the next one
         self._seen: set[Call] = set()
         self.dropped = False
@@ -89,7 +89,7 @@ class CallReader:
     def close(self) -> list[str | Call]:
         """No more text will come. Returns what was held back, as what it turned out to be."""
         out = self._drain(final=True)
-        self._blank = ""
+        self._blank.clear()
         return out
 
     def take(self, name: str, arguments: str) -> list[Call]:
@@ -113,7 +113,8 @@ class CallReader:
                 text.append(self._pass(verdict.length))
                 continue
             self._say(text, out)
-            self._blank = self._shown = ""
+            self._blank.clear()
+            self._shown = ""
             self._listing = self._listing or verdict.dropped
             self._held = self._held[verdict.length :]
             out += self._accepted(verdict)
@@ -142,10 +143,14 @@ class CallReader:
         return text
 
     def _say(self, text: list[str], out: list[str | Call]) -> None:
-        joined = self._blank + "".join(text)
+        joined = "".join(text)
         text.clear()
+        if self.said and not self._listing and not joined.strip():
+            self._blank.append(joined)
+            return
+        joined = "".join(self._blank) + joined
+        self._blank.clear()
         if self.called:
-            self._blank = ""
             return  # what follows a call is its result as the model imagines it
         if self._listing:
             joined = _COMMAS.sub("", joined)
@@ -154,7 +159,7 @@ class CallReader:
         if not self.said:
             kept = kept.lstrip("\n")
             joined = joined.lstrip("\n")
-        self._blank = joined[len(kept) :]
+        self._blank.append(joined[len(kept) :])
         if kept:
             self.said = True
             out.append(kept)
@@ -174,7 +179,10 @@ class CallReader:
         if self._fence and held.startswith(self._fence):
             length, self._fence = len(self._fence), ""
             return _Verdict(length, ())
-        text = _Verdict(len(held) - len(held.lstrip("`")))
+        ticks = _TICKS.match(held)
+        text = _Verdict(ticks.end() if ticks else 0)
+        if text.length > _LONGEST_FENCE:
+            return text
         opening = _FENCE.match(held)
         if opening is None or opening.end() == len(held):
             return None if not final and _FENCE_BEGUN.fullmatch(held) else text
@@ -357,6 +365,8 @@ _TAIL: Final = 32
 """Characters before a bracket that are looked at."""
 _START: Final = re.compile(r"[<`{\[]")
 _COMMAS: Final = re.compile(r"\A(?:\s*,)+")
+_LONGEST_FENCE: Final = 64
+_TICKS: Final = re.compile(rf"`{{1,{_LONGEST_FENCE + 1}}}")
 _FENCE: Final = re.compile(r"(`{3,})[^\n`]{0,32}\n\s{0,64}|(?<!`)`{1,2}(?=[{\[])")
 _FENCE_BEGUN: Final = re.compile(r"`{1,2}|`{3,}[^\n`]{0,32}(?:\n\s{0,64})?")
 _MARKS: Final = {

