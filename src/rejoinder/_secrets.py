@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, NoReturn, TypeVar, cast
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-__all__ = ["MIN_SECRET", "credentials", "redact", "is_secret_name", "secrets_of", "redacted_url"]
+__all__ = [
+    "MIN_SECRET",
+    "Hidden",
+    "credentials",
+    "forget_frames",
+    "is_secret_name",
+    "redact",
+    "redacted_url",
+    "secrets_in_command",
+    "secrets_of",
+]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 MIN_SECRET: Final = 6
 """Characters; what is shorter occurs in texts by chance."""
@@ -22,6 +35,57 @@ _NAME: Final = re.compile(
 )
 _CUT: Final = "..."
 """What stands after a text that was cut, everywhere in this package."""
+
+
+class Hidden(Generic[T]):
+    """A value that may hold a credential, safe as a local variable.
+
+    Error reporters print the local variables of each frame, and walk into lists and mappings
+    whatever their `repr`. This object is neither: it prints as ``<hidden>``, cannot be iterated,
+    and refuses to be pickled.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def reveal(self) -> T:
+        """The value. Use it in an expression; do not keep it in a local variable."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a hidden value is not pickled: it may hold a credential")
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, Hidden):
+            return NotImplemented
+        return self._value == other._value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+
+def forget_frames(error: E) -> E:
+    """Drop the frames of `error` and of all errors behind it, and return it.
+
+    For errors of code that keeps credentials in local variables.
+    """
+    pending: list[BaseException] = [error]
+    seen = {id(error)}
+    while pending:
+        one = pending.pop()
+        one.__traceback__ = None
+        behind: list[BaseException | None] = [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            behind += cast("BaseExceptionGroup[BaseException]", one).exceptions
+        for other in behind:
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                pending.append(other)
+    return error
 
 
 def is_secret_name(name: str) -> bool:
@@ -50,6 +114,33 @@ def secrets_of(url: str, headers: Mapping[str, str]) -> list[str]:
     for name, value in parse_qsl(parts.query):
         if is_secret_name(name):
             found.add(value)
+    return sorted((text for text in found if len(text) >= MIN_SECRET), key=len, reverse=True)
+
+
+def secrets_in_command(args: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """The credentials that a command line and its environment are likely to hold, longest first.
+
+    Found by name: ``--api-key X``, ``--api-key=X``, ``API_KEY=X``, ``--header "Name: X"``, and the
+    user, password and query of a URL.
+    """
+    found: set[str] = set()
+    for name, value in env.items():
+        if is_secret_name(name):
+            found |= credentials(value)
+    previous = ""
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if previous.startswith("-") and is_secret_name(previous):
+            found |= credentials(arg)
+        if equals and is_secret_name(name) and "://" not in name:
+            found |= credentials(value)
+        field, colon, value = arg.partition(":")
+        if colon and not value.startswith("//") and is_secret_name(field):
+            found |= credentials(value)
+        for text in (arg, value if equals else ""):
+            if "://" in text:
+                found.update(secrets_of(text, {}))
+        previous = arg
     return sorted((text for text in found if len(text) >= MIN_SECRET), key=len, reverse=True)
 
 

@@ -6,11 +6,14 @@ import asyncio
 import importlib
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rejoinder._core.tools import ToolOptions
 from rejoinder.llm import mcp
@@ -39,7 +42,8 @@ SURFACE = Path(__file__).parents[1] / "reference"
 )
 def test_the_transport_follows_from_the_url(url: str, transport: str) -> None:
     server = mcp.MCPServerHTTP(url)
-    assert repr(server) == f"MCPServerHTTP(url={url}, transport={transport})"
+    shown = url.partition("?")[0].partition("#")[0]
+    assert repr(server) == f"MCPServerHTTP(url={shown}, transport={transport})"
     assert not server.initialized
 
 
@@ -73,7 +77,7 @@ def test_signatures() -> None:
     with pytest.raises(TypeError, match="tool_prefx"):
         mcp.MCPServerStdio("x", [], tool_prefx="y")  # type: ignore[call-arg]
     assert repr(mcp.MCPServerStdio("cmd", ["a"], cwd="/x")) == (
-        "MCPServerStdio(command=cmd, args=['a'], cwd=/x)"
+        "MCPServerStdio(command=cmd, args=<1 hidden>, cwd=/x)"
     )
 
 
@@ -250,10 +254,27 @@ async def test_a_transport_of_somebody_elses(lab: Any) -> None:
 
 
 async def test_names_are_made_of_letters_that_providers_accept(lab: Any) -> None:
-    events: list[mcp.MCPEvent] = []
-    async with lab.stdio(env={"ODD_NAMES": "1"}, on_event=events.append) as server:
+    async with lab.stdio(env={"ODD_NAMES": "1"}) as server:
         names = [get_tool_name(tool) for tool in await server.list_tools()]
-        assert names[:3] == ["echo", "files_read_v2", "n" * 64]
-        (event,) = events
-        assert event.type == "collision"
-        assert "`files_read_v2` and `files/read.v2`" in event.message
+        # The tool that is really called so keeps the name; the other one is marked.
+        assert names[0] == "echo"
+        assert names[1].startswith("files_read_v2_")
+        assert names[2] == "files_read_v2"
+        assert names[3].startswith("n" * 50)
+        assert len(names[3]) == 64
+
+
+@given(
+    st.lists(st.text(max_size=90) | st.sampled_from(["a.b", "a/b", "a_b", "n" * 100]), unique=True),
+    st.sampled_from(["", "p_", "my server/", "x" * 70]),
+)
+def test_exposed_names_are_legal_unlike_and_stable(names: list[str], prefix: str) -> None:
+    exposed = mcp.exposed_names(names, prefix)
+    assert sorted(exposed) == sorted(names)
+    assert len(set(exposed.values())) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in exposed.values())
+    # What a server lists beside a tool changes its name only if both want the same one.
+    for name in names:
+        alone = mcp.exposed_names([name], prefix)[name]
+        others = {n for other, n in mcp.exposed_names(names, prefix).items() if other != name}
+        assert exposed[name] == alone or alone in others

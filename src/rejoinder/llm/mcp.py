@@ -8,6 +8,7 @@ HTTP or server-sent events; `MCPToolset` hands the tools of one to a model. Need
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 import inspect
 import logging
@@ -26,10 +27,12 @@ from typing_extensions import TypedDict, Unpack
 
 from rejoinder._core.items import ChatContent, ChatMessage
 from rejoinder._core.tools import ToolError, ToolOptions
-from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder._secrets import redacted_url
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.llm.tool_context import RawFunctionTool, Toolset, function_tool, get_tool_name
 from rejoinder.mcp import results
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
+from rejoinder.mcp.notes import BadAnswer
 from rejoinder.mcp.results import (
     MCPToolOutput,
     Prompt,
@@ -40,6 +43,7 @@ from rejoinder.mcp.results import (
     ToolSpec,
 )
 from rejoinder.mcp.supervisor import Patience, Supervisor
+from rejoinder.mcp.targets import Command, Endpoint
 
 if importlib.util.find_spec("mcp") is None:
     raise ImportError(
@@ -118,13 +122,14 @@ class MCPEvent:
 
     Attributes:
         type: ``"lost"`` (the connection; it is made again), ``"restored"``, ``"tools_changed"``
-            (see `change`), ``"collision"`` (a name is taken twice).
-        server: whose.
-        message: the same in words.
+            (see `change`), ``"collision"`` (two tools have one name), ``"bad_tool"`` (a tool was
+            left out or mended, because its definition is not valid).
+        server: the server.
+        message: the same in words. It may quote the server's stderr; it is not for a model.
         change: for ``"tools_changed"``: names added, removed, and changed in their definition.
     """
 
-    type: Literal["lost", "restored", "tools_changed", "collision"]
+    type: Literal["lost", "restored", "tools_changed", "collision", "bad_tool"]
     server: MCPServer
     message: str
     change: ToolsChange | None = None
@@ -155,6 +160,10 @@ class MCPOptions(TypedDict, total=False):
     """The longest message that is read (default 16 MiB); a longer one fails its call."""
     max_output_chars: int
     """About the longest text a tool gives to the model (default 100,000); the rest is cut."""
+    progress_limit: float
+    """How long a call may take in all while the server reports progress (default 120): each report
+    renews the deadline up to here. 0: reports change nothing. A `timeout` given for the call, or
+    for the tool, is not renewed."""
 
 
 class MCPServer(ABC):
@@ -183,6 +192,7 @@ class MCPServer(ABC):
         self._on_event = options.get("on_event")
         self._max_message_bytes = options.get("max_message_bytes", 1 << 24)
         self._max_output_chars = options.get("max_output_chars", 100_000)
+        self._progress_limit = options.get("progress_limit", 120.0)
         timeout = client_session_timeout_seconds or _NO_DEADLINE
         self._supervisor = Supervisor(
             label=lambda: repr(self),
@@ -202,8 +212,13 @@ class MCPServer(ABC):
         self._caches: dict[str, list[Any]] = {}
         self._dirty = True
         self._listing: asyncio.Task[list[MCPTool]] | None = None
-        self._stale_listing = False
+        self._exposed: dict[str, str] = {}
         self._toolsets: weakref.WeakSet[MCPToolset] = weakref.WeakSet()
+
+    def _told_name(self) -> str:
+        """Distinguishes two servers of one program, once they are connected."""
+        info = self._supervisor.server
+        return f", server={info.name!r}" if info is not None and info.name else ""
 
     # the connection
 
@@ -298,32 +313,26 @@ class MCPServer(ABC):
     async def _ask_for_tools(self) -> list[MCPTool]:
         self._dirty = False
         try:
-            specs = await self._supervisor.ask(lambda s: s.list_tools(), "the list of tools")
+            specs, flaws = await self._supervisor.ask(lambda s: s.list_tools(), "the list of tools")
         except BaseException:
             self._dirty = True
             raise
         if self._dirty:  # it changed meanwhile; a server that says so all the time is not obeyed
             asyncio.get_running_loop().call_later(_LIST_PAUSE, self._list_changed, "tools")
+        for flaw in flaws:
+            self._tell("bad_tool", f"{self!r}: the {flaw}")
         return self._take(specs)
 
     def _take(self, specs: list[ToolSpec]) -> list[MCPTool]:
         chosen: dict[str, ToolSpec] = {}
-        names: dict[str, str] = {}
         for spec in specs:
             if self._allowed is not None and spec.name not in self._allowed:
                 continue
             if spec.name in chosen:
                 self._tell("collision", f"{self!r} lists two tools named `{spec.name}`")
                 continue
-            exposed = self._exposed(spec.name)
-            if exposed in names:
-                self._tell(
-                    "collision",
-                    f"{self!r}: `{spec.name}` and `{names[exposed]}` are both `{exposed}` to models",
-                )
-                continue
-            names[exposed] = spec.name
             chosen[spec.name] = spec
+        self._exposed = exposed_names(list(chosen), self._prefix)
         for name in sorted((self._allowed or frozenset()) - set(chosen)):
             logger.warning("%r has no tool `%s`, though it is allowed", self, name)
         change = results.tools_change(self._specs, specs) if self._specs is not None else None
@@ -333,7 +342,8 @@ class MCPServer(ABC):
             mark = spec.fingerprint
             known = self._made.get(name)
             # The same tool object for the same definition: what others keep by it stays valid.
-            made[name] = known if known and known[0] == mark else (mark, self._make_tool(spec))
+            same = known and known[0] == mark and known[1].info.name == self._exposed[name]
+            made[name] = known if known and same else (mark, self._make_tool(spec))
         self._made = made
         self._tools = [tool for _, tool in made.values()]
         if change:
@@ -353,7 +363,7 @@ class MCPServer(ABC):
             return await owner._call(spec.name, raw_arguments, timeout)
 
         schema: dict[str, Any] = {
-            "name": self._exposed(spec.name),
+            "name": self._exposed[spec.name],
             "description": spec.description,
             "parameters": spec.parameters,
         }
@@ -375,10 +385,6 @@ class MCPServer(ABC):
         setattr(tool, _ORIGIN, f"tool `{spec.name}` of {self!r}")
         return tool
 
-    def _exposed(self, name: str) -> str:
-        """The name as a model sees it: with the prefix, and of the letters providers accept."""
-        return _FORBIDDEN.sub("_", f"{self._prefix}{name}")[:_LONGEST_NAME]
-
     async def call_tool(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
@@ -397,20 +403,18 @@ class MCPServer(ABC):
     async def _call(self, name: str, arguments: dict[str, Any], timeout: float | None) -> Any:
         if not self._supervisor.started:
             raise ToolError(f"the tool `{name}` is not available: its server is not connected")
+        # A deadline that was given for this call is kept, whatever the server reports.
+        limit = self._progress_limit if timeout is None else 0.0
         try:
             result = await self._supervisor.ask(
-                lambda session: session.call_tool(name, arguments),
+                lambda session: session.call_tool(name, arguments, progress=limit > 0),
                 f"a call of `{name}`",
                 timeout=timeout,
+                limit=limit,
             )
-        except APITimeoutError as error:
-            raise ToolError(
-                f"the tool `{name}` did not answer in time; it may still be at work ({error})"
-            ) from error
-        except APIConnectionError as error:
-            raise ToolError(f"the tool `{name}` is not available: {error}") from error
         except (APIError, OSError, ValueError, RuntimeError) as error:
-            raise ToolError(f"the tool `{name}` failed: {error}") from error
+            logger.warning("a call of `%s` failed: %s", name, error)
+            raise ToolError(_for_the_model(name, error)) from error
         if result.is_error:
             raise ToolError(results.error_text(result, limit=self._max_output_chars))
         if self._resolver is not None:
@@ -528,6 +532,54 @@ class MCPServer(ABC):
                 logger.exception("on_event of %r raised", self)
 
 
+def _for_the_model(name: str, error: Exception) -> str:
+    """What a model reads of a failure. It is a third party, and its context is stored and traced:
+    so no command line, address, stderr or exit code. Those are in `error`, the log and
+    `ToolFinished.exception`."""
+    match error:
+        case APITimeoutError():
+            return f"the tool `{name}` did not answer in time; it may still be at work"
+        case APIStatusError():
+            why = f"its server refused the call (HTTP {error.status_code})"
+        case APIConnectionError() if not error.retryable:
+            why = "its server is closed"
+        case APIConnectionError():
+            why = "its server has ended or cannot be reached"
+        case OSError():
+            why = "its server cannot be started"
+        case APIError() if error.body is not None or isinstance(error, BadAnswer):
+            # The server's own answer to the call, e.g. which argument is wrong.
+            return f"the tool `{name}` failed: {error.message}"
+        case _:
+            return f"the tool `{name}` failed: its server's answer could not be used"
+    return f"the tool `{name}` is not available: {why}"
+
+
+def exposed_names(names: Sequence[str], prefix: str) -> dict[str, str]:
+    """The names of tools as models see them: with the prefix, of the letters that providers
+    accept, and no two alike.
+
+    A name that is too long, or that another tool has already, ends with a mark made of the
+    original, so that it stays the same whatever else a server lists.
+    """
+    exposed: dict[str, str] = {}
+    taken: set[str] = set()
+    # Names that need no change keep theirs.
+    for name in sorted(names, key=lambda name: _legal(prefix + name) != prefix + name):
+        legal = _legal(prefix + name)
+        mark = name
+        while len(legal) > _LONGEST_NAME or legal in taken:
+            mark = hashlib.sha256(mark.encode("utf-8", "replace")).hexdigest()[:8]
+            legal = f"{_legal(prefix + name)[: _LONGEST_NAME - 9]}_{mark}"
+        taken.add(legal)
+        exposed[name] = legal
+    return exposed
+
+
+def _legal(name: str) -> str:
+    return _FORBIDDEN.sub("_", name) or "_"
+
+
 async def _if_offered(session: Any, kind: str, ask: Callable[[Any], Any]) -> Any:
     return await ask(session) if session.offers(kind) else []
 
@@ -594,15 +646,15 @@ class MCPServerHTTP(MCPServer):
             else http.sse_streams
         )
         return streams(
-            self.url,
-            headers=lambda: {key: str(value) for key, value in (self._headers or {}).items()},
+            Endpoint(self.url, lambda: self._headers),
             timeout=self._timeout,
             sse_read_timeout=self._sse_read_timeout,
             max_message_bytes=self._max_message_bytes,
         )
 
     def __repr__(self) -> str:
-        return f"MCPServerHTTP(url={self.url}, transport={self._transport})"
+        shown = f"url={redacted_url(self.url)}, transport={self._transport}"
+        return f"MCPServerHTTP({shown}{self._told_name()})"
 
 
 def _transport_of(url: str) -> Literal["sse", "streamable_http"]:
@@ -647,15 +699,15 @@ class MCPServerStdio(MCPServer):
         from rejoinder.mcp.stdio import stdio_streams
 
         return stdio_streams(
-            self.command,
-            self.args,
-            env=self.env,
-            cwd=self.cwd,
+            Command(self.command, self.args, env=self.env, cwd=self.cwd),
             max_message_bytes=self._max_message_bytes,
         )
 
     def __repr__(self) -> str:
-        return f"MCPServerStdio(command={self.command}, args={self.args}, cwd={self.cwd})"
+        # Arguments often hold keys.
+        hidden = f", args=<{len(self.args)} hidden>" if self.args else ""
+        where = f", cwd={self.cwd}" if self.cwd is not None else ""
+        return f"MCPServerStdio(command={self.command}{hidden}{where}{self._told_name()})"
 
 
 class MCPToolset(Toolset):

@@ -1,123 +1,307 @@
-"""Server-sent events and streamable HTTP: the SDK's transports over a client with bounds.
+"""Server-sent events and streamable HTTP: the SDK's transports over a carrier with bounds.
 
-The SDK's transports are used as they are; what they lack is in the HTTP client they are given:
-headers that can change while it lives, a limit for bodies, a deadline for messages that expect no
+The SDK's transports are used as they are. What they lack is in the carrier below their HTTP client:
+headers that can change while it lives, limits for bodies, a deadline for messages that expect no
 answer (the SDK sends them one after the other, so one that stalls would hold up every call), and
-notes about the last error status.
+notes about refusals and ended sessions.
+
+The carrier also keeps credentials out of sight. The SDK and its HTTP client see the address without
+user and query, no header of ours and no session id; so neither their frames, their errors nor their
+log lines can show them. The carrier adds them below, and lets no frame that held them out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import re
+import urllib.request
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from functools import partial
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from rejoinder._aio import in_thread
-from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder._secrets import Hidden, forget_frames
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError
+from rejoinder.mcp.mending import MAX_VALUES
+from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_notes
+from rejoinder.mcp.targets import Endpoint
 
 __all__ = ["sse_streams", "streamable_http_streams"]
 
 logger = logging.getLogger("rejoinder.mcp")
 
 # Ending a session is a courtesy: a server that stalls must not hold up the end.
-_FAREWELL = 0.7
-
-Headers = Callable[[], Mapping[str, str]]
+_FAREWELL: Final = 0.7
+_SESSION: Final = "mcp-session-id"
+_ALIAS: Final = "rejoinder"  # what the SDK takes for the id of the session
+_REFUSAL: Final = 64 << 10  # bytes of an error body that are read
+_SHOWN: Final = 200  # characters of it that are told
+_TAGS: Final = re.compile(rb"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.S | re.I)
+# A server that does not know the session answers 404 (specification of 2025-03-26, section
+# "Session Management"). 410 is the same for servers that remember what they ended.
+_FORGOTTEN: Final = frozenset({404, 410})
 
 
 class _BodyTooLarge(httpx2.StreamError):
-    """Told to the one call whose answer it was; the SDK's transport expects this family."""
+    """Ends the reading of one answer; the SDK's transport expects this family."""
 
 
-class _Client(httpx2.AsyncClient):
+class _Carrier(httpx2.AsyncBaseTransport):
+    """Carries the requests of the SDK's HTTP client to an endpoint.
+
+    Args:
+        endpoint: where they go.
+        inner: the transport that sends them.
+        limit: bytes of one message.
+        patience: seconds for a message that is only acknowledged.
+        answers_follow: a request is answered in its own response (streamable HTTP).
+        notes: the page of this connection.
+    """
+
     def __init__(
         self,
+        endpoint: Endpoint,
+        inner: httpx2.AsyncBaseTransport,
         *,
-        live_headers: Headers,
         limit: int,
         patience: float,
         answers_follow: bool,
         notes: Notes,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self._live_headers = live_headers
+        self._endpoint = endpoint
+        self._inner = inner
         self._limit = limit
         self._patience = patience
         self._answers_follow = answers_follow
         self._notes = notes
+        self._session = Hidden("")
 
-    async def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
-        request.headers.update(dict(self._live_headers()))
-        # A body that is inflated here could not be bounded.
-        request.headers["accept-encoding"] = "identity"
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        content = b"" if request.method == "GET" else await request.aread()
+        deadline = self._deadline(request.method, content[:1024])
+        failure: Exception
         try:
-            async with asyncio.timeout(self._deadline(request)):
-                response = await super().send(request, **kwargs)
+            async with asyncio.timeout(deadline):
+                response = await self._send(request, content)
         except TimeoutError:
-            raise httpx2.ReadTimeout(
+            failure = httpx2.ReadTimeout(
                 f"no answer to {request.method} within the time allowed", request=request
-            ) from None
+            )
+        except asyncio.CancelledError as error:
+            forget_frames(error)
+            raise
+        except Exception as error:
+            failure = forget_frames(error)
+        else:
+            return await self._received(request, content, response)
+        if request.method == "POST" and not self._answers_follow:
+            self._refuse(content, APIConnectionError(f"the message could not be sent: {failure}"))
+            if self._notes.lost is not None:
+                self._notes.lost("a message could not be sent")
+        failure.__context__ = None
+        raise failure
+
+    async def _send(self, request: httpx2.Request, content: bytes) -> httpx2.Response:
+        """The exchange itself. No frame from here on may get out: it holds the credentials."""
+        url = request.url
+        query = self._endpoint.query.reveal()
+        if query and not url.query and (self._answers_follow or request.method == "GET"):
+            url = url.copy_with(query=query.encode())
+        headers = request.headers.copy()
+        headers.update(self._endpoint.headers().reveal())
+        # A body that is inflated here could not be bounded.
+        headers["accept-encoding"] = "identity"
+        if _SESSION in headers:
+            headers[_SESSION] = self._session.reveal()
+        real = httpx2.Request(
+            request.method, url, headers=headers, content=content, extensions=request.extensions
+        )
+        return await self._inner.handle_async_request(real)
+
+    async def _received(
+        self, request: httpx2.Request, content: bytes, response: httpx2.Response
+    ) -> httpx2.Response:
+        headers = response.headers
+        if _SESSION in headers:
+            self._session = Hidden(headers[_SESSION])
+            headers[_SESSION] = _ALIAS
+        if "location" in headers:
+            headers["location"] = _without_query(headers["location"])
         if request.method == "POST":
-            self._notes.status = response.status_code if response.status_code >= 400 else None
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            refused = response.status_code >= 400
+            self._notes.status = response.status_code if refused else None
+            if refused:
+                return await self._refused(request, content, response)
         stream = cast("httpx2.AsyncByteStream", response.stream)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
-            encoding = response.headers.get("content-encoding", "identity").strip().lower()
-            response.stream = _Bounded(stream, self._limit if encoding in {"", "identity"} else 0)
+            encoding = headers.get("content-encoding", "identity").strip().lower()
+            limit = self._limit if encoding in {"", "identity"} else 0
+            response.stream = _Bounded(stream, limit, partial(self._refuse, content))
         elif request.method == "GET" and self._answers_follow:
             response.stream = _Watched(stream, self._notes)
+        else:
+            response.stream = _Events(stream, partial(self._refuse, content))
         return response
 
-    def _deadline(self, request: httpx2.Request) -> float | None:
-        if request.method == "DELETE":
+    async def _refused(
+        self, request: httpx2.Request, content: bytes, response: httpx2.Response
+    ) -> httpx2.Response:
+        status = response.status_code
+        body = await self._beginning(cast("httpx2.AsyncByteStream", response.stream))
+        response.stream = httpx2.ByteStream(body)
+        words = self._notes.redacted(_plain(body))
+        error = APIStatusError(
+            f"HTTP {status}: {words}" if words else f"HTTP {status}", status_code=status
+        )
+        call = self._call(content)
+        if call is not None:
+            call.status, call.refusal = status, words
+        in_session = _SESSION in request.headers if self._answers_follow else True
+        if in_session and status in _FORGOTTEN and self._notes.forgotten is not None:
+            self._notes.forgotten(call, error)
+        elif not self._answers_follow:
+            self._refuse(content, error)
+        if self._answers_follow:
+            return response
+        # The SDK's transport would send nothing more after an error status.
+        return httpx2.Response(202, request=request)
+
+    async def _beginning(self, stream: httpx2.AsyncByteStream) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._patience):
+                async for chunk in stream:
+                    body += chunk
+                    if len(body) > _REFUSAL:
+                        break
+        except (TimeoutError, httpx2.HTTPError):
+            pass
+        finally:
+            with contextlib.suppress(httpx2.HTTPError):
+                await stream.aclose()
+        return bytes(body[:_REFUSAL])
+
+    def _call(self, content: bytes) -> Call | None:
+        with contextlib.suppress(ValueError, AttributeError):
+            return self._notes.call(json.loads(content).get("id"))
+        return None
+
+    def _refuse(self, content: bytes, error: APIError) -> None:
+        """End the wait of the call whose message was `content`."""
+        call = self._call(content)
+        if call is not None and call.fail is not None:
+            call.fail(error)
+
+    def _deadline(self, method: str, head: bytes) -> float | None:
+        if method == "DELETE":
             return _FAREWELL
-        if request.method == "GET":
+        if method == "GET":
             return None
         # Over SSE a POST is only acknowledged; over streamable HTTP a request is answered in it.
-        head = request.content[:1024]
         is_request = b'"id"' in head and b'"method"' in head
         return None if self._answers_follow and is_request else self._patience
 
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _without_query(location: str) -> str:
+    # The carrier adds the query of the endpoint to every request that has none.
+    return location.partition("?")[0]
+
+
+def _plain(body: bytes) -> str:
+    """The first words of an error body: the message of a JSON-RPC error, or a page without tags."""
+    if body.lstrip()[:1] == b"{":
+        with contextlib.suppress(ValueError):
+            error: Any = json.loads(body).get("error")
+            if isinstance(error, dict):
+                error = cast("dict[str, Any]", error).get("message")
+            if isinstance(error, str):
+                return error[:_SHOWN]
+    text = _TAGS.sub(b" ", body[:4096]).decode("utf-8", "replace")
+    return " ".join(text.split())[:_SHOWN]
+
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream, limit: int) -> None:
+    """A body that is read whole, with a limit of bytes and of JSON values."""
+
+    def __init__(
+        self, inner: httpx2.AsyncByteStream, limit: int, refuse: Callable[[APIError], None]
+    ) -> None:
         self._inner = inner
         self._limit = limit
+        self._refuse = refuse
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
+        size = values = 0
         async for chunk in self._inner:
             size += len(chunk)
+            values += chunk.count(b",")
+            text = ""
             if size > self._limit:
-                raise _BodyTooLarge(
+                text = (
                     f"the server sent a message of more than {self._limit:,} bytes"
                     if self._limit
                     else "the server sent a compressed message, though none was asked for"
                 )
+            elif values > MAX_VALUES:
+                text = f"the server sent a message of more than {MAX_VALUES:,} values"
+            if text:
+                self._refuse(BadAnswer(text))
+                raise _BodyTooLarge(text)
             yield chunk
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-class _Watched(httpx2.AsyncByteStream):
+class _Events(httpx2.AsyncByteStream):
+    """Server-sent events, with a limit of JSON values in each. (The SDK bounds their bytes.)"""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, refuse: Callable[[APIError], None]) -> None:
+        self._inner = inner
+        self._refuse = refuse
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        values = 0
+        async for chunk in self._inner:
+            end = max(chunk.rfind(b"\n\n"), chunk.rfind(b"\r\n\r\n"), chunk.rfind(b"\r\r"))
+            values = chunk.count(b",", end) if end >= 0 else values + chunk.count(b",")
+            if values > MAX_VALUES:
+                text = f"the server sent a message of more than {MAX_VALUES:,} values"
+                self._refuse(BadAnswer(text))
+                raise httpx2.SSEError(text)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _ignore(error: APIError) -> None:
+    """Nothing waits for what comes on this stream."""
+
+
+class _Watched(_Events):
     """The stream a server may speak on unasked: when it breaks, the server may be gone."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, notes: Notes) -> None:
-        self._inner = inner
+        super().__init__(inner, _ignore)
         self._notes = notes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._inner:
+            async for chunk in super().__aiter__():
                 yield chunk
         except Exception:
             self._tell()
@@ -128,38 +312,73 @@ class _Watched(httpx2.AsyncByteStream):
         if self._notes.suspect is not None:
             self._notes.suspect()
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+
+async def _inner(endpoint: Endpoint) -> httpx2.AsyncBaseTransport:
+    # Creating the context reads a file of some hundred certificates.
+    trust = await in_thread(httpx2.create_ssl_context, name="rejoinder-mcp-trust")
+    return httpx2.AsyncHTTPTransport(verify=trust, proxy=_proxy(endpoint.url))
 
 
-async def _trust() -> ssl.SSLContext:
-    # Reads a file of some hundred certificates.
-    return await in_thread(httpx2.create_ssl_context, name="rejoinder-mcp-certificates")
+def _proxy(url: str) -> httpx2.Proxy | None:
+    """The proxy that the environment names for `url`, if any."""
+    parts = urlsplit(url)
+    proxies = Hidden(urllib.request.getproxies_environment())
+    bypass: Any = urllib.request.proxy_bypass_environment  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+    name = parts.scheme if parts.scheme in proxies.reveal() else "all"
+    if name not in proxies.reveal() or bypass(parts.netloc, proxies.reveal()):
+        return None
+    address = Hidden(proxies.reveal()[name])
+    if "://" not in address.reveal():
+        address = Hidden(f"http://{address.reveal()}")
+    with contextlib.suppress(ValueError, httpx2.InvalidURL):
+        return httpx2.Proxy(address.reveal())
+    raise APIConnectionError(
+        f"the proxy in {name.upper()}_PROXY cannot be used: expected http://host:port",
+        retryable=False,
+    )
+
+
+async def _client(
+    endpoint: Endpoint,
+    timeout: httpx2.Timeout,
+    *,
+    patience: float,
+    limit: int,
+    answers_follow: bool,
+) -> httpx2.AsyncClient:
+    notes = current_notes.get() or Notes()
+    notes.secrets = endpoint.secrets()
+    carrier = _Carrier(
+        endpoint,
+        await _inner(endpoint),
+        limit=limit,
+        patience=patience,
+        answers_follow=answers_follow,
+        notes=notes,
+    )
+    return httpx2.AsyncClient(transport=carrier, timeout=timeout)
 
 
 @asynccontextmanager
 async def streamable_http_streams(
-    url: str,
+    endpoint: Endpoint,
     *,
-    headers: Headers,
     timeout: float,
     sse_read_timeout: float,
     max_message_bytes: int = 1 << 24,
 ) -> AsyncGenerator[tuple[Any, Any]]:
     """The streams of a session over streamable HTTP."""
-    client = _Client(
-        live_headers=headers,
-        limit=max_message_bytes,
+    client = await _client(
+        endpoint,
+        httpx2.Timeout(timeout, read=sse_read_timeout),
         patience=timeout,
+        limit=max_message_bytes,
         answers_follow=True,
-        notes=current_notes.get() or Notes(),
-        verify=await _trust(),
-        timeout=httpx2.Timeout(timeout, read=sse_read_timeout),
     )
     async with (
         client,
         streamable_http_client(
-            url, http_client=client, max_sse_event_size=max_message_bytes
+            endpoint.url, http_client=client, max_sse_event_size=max_message_bytes
         ) as streams,
     ):
         yield streams[0], streams[1]
@@ -167,34 +386,32 @@ async def streamable_http_streams(
 
 @asynccontextmanager
 async def sse_streams(
-    url: str,
+    endpoint: Endpoint,
     *,
-    headers: Headers,
     timeout: float,
     sse_read_timeout: float,
     max_message_bytes: int = 1 << 24,
 ) -> AsyncGenerator[tuple[Any, Any]]:
     """The streams of a session over server-sent events. One event may hold 1 MiB."""
-    notes = current_notes.get() or Notes()
+    client = await _client(
+        endpoint,
+        httpx2.Timeout(timeout, read=sse_read_timeout),
+        patience=timeout,
+        limit=max_message_bytes,
+        answers_follow=False,
+    )
 
     def make(
         headers: dict[str, str] | None = None,
         timeout: httpx2.Timeout | None = None,
         auth: httpx2.Auth | None = None,
     ) -> httpx2.AsyncClient:
-        return _Client(
-            live_headers=live,
-            limit=max_message_bytes,
-            patience=patience,
-            answers_follow=False,
-            notes=notes,
-            verify=trust,
-            timeout=timeout,
-            auth=auth,
-        )
+        return client
 
-    live, patience, trust = headers, timeout, await _trust()
     async with sse_client(
-        url, timeout=timeout, sse_read_timeout=sse_read_timeout, httpx_client_factory=make
+        endpoint.url,
+        timeout=timeout,
+        sse_read_timeout=sse_read_timeout,
+        httpx_client_factory=make,
     ) as streams:
         yield streams[0], streams[1]

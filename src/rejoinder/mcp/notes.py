@@ -1,7 +1,7 @@
-"""What a transport learns about its server, for people to read: how it ended, what it last said.
+"""What is known about one connection: how its process ended, and which requests are open.
 
-The supervisor opens a page of notes for each connection; a transport that is
-entered while the page is open writes on it.
+The supervisor opens a page of notes for each connection. A transport that is entered while the
+page is open writes on it; so do the guards of the session.
 """
 
 from __future__ import annotations
@@ -10,39 +10,97 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Notes", "current_notes"]
+from rejoinder._secrets import Hidden, redact
+from rejoinder.errors import APIError
+
+__all__ = ["BadAnswer", "Call", "Notes", "current_call", "current_notes"]
 
 _TAIL = 2000
 
 
+class BadAnswer(APIError):
+    """The server's answer cannot be used. The message is ours: it quotes nothing of the server, so
+    a model may read it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request that waits for its answer.
+
+    Attributes:
+        id: the id of its last JSON-RPC request, once it was sent.
+        method: the method of that request.
+        results: by method, the last result as it came, before the SDK read it.
+        flaws: by method, what was mended in that result, in words.
+        status: the HTTP status, if the request was refused with one.
+        refusal: the first words of the body of that refusal.
+        fail: ends the wait with an error.
+        progress: called when the server reports progress.
+    """
+
+    id: Any = None
+    method: str = ""
+    results: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    flaws: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    status: int | None = None
+    refusal: str = ""
+    fail: Callable[[Exception], None] | None = None
+    progress: Callable[[float], None] | None = None
+
+
 @dataclass(slots=True)
 class Notes:
-    """One connection's page.
+    """The page of one connection.
 
     Attributes:
         process: the server is a child of ours.
         exited: set when `exit_code` is known.
-        exit_code: how the server's process ended, negative for a signal.
-        status: the last HTTP error status.
+        exit_code: how the server's process ended, negative for a signal; ``None`` if we ended it.
+        status: the HTTP status of the last POST, if it was an error.
+        secrets: credentials that `last_words` and refusals must not quote.
+        calls: the open requests by their id.
+        handshake: the requests that begin the connection.
         suspect: called when the transport has reason to believe that the server is gone.
+        lost: called when the connection cannot be used any more, with the reason.
+        forgotten: called when the server no longer knows the session, with the call it refused.
     """
 
     process: bool = False
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     exit_code: int | None = None
     status: int | None = None
+    secrets: Hidden[list[str]] = field(default_factory=lambda: Hidden[list[str]]([]))
+    calls: dict[Any, Call] = field(default_factory=dict[Any, Call], repr=False)
+    handshake: Call = field(default_factory=Call, repr=False)
     suspect: Callable[[], None] | None = None
+    lost: Callable[[str], None] | None = None
+    forgotten: Callable[[Call | None, Exception], None] | None = None
     _stderr: bytes = field(default=b"", repr=False)
 
+    def call(self, request_id: Any) -> Call | None:
+        """The open request with this id; servers may echo a number as a text."""
+        found = self.calls.get(request_id)
+        if found is None and isinstance(request_id, str) and request_id.isascii():
+            found = self.calls.get(int(request_id)) if request_id.isdigit() else None
+        return found
+
+    def redacted(self, text: str) -> str:
+        """`text` without the credentials of this connection."""
+        return redact(text, self.secrets.reveal())
+
     def heard(self, data: bytes) -> None:
-        """Remember the end of what the server's process writes to stderr."""
+        """Keep the end of what the server's process writes to stderr."""
         self._stderr = (self._stderr + data[-_TAIL:])[-_TAIL:]
 
     @property
     def last_words(self) -> str:
-        """The last lines of stderr, at most 300 characters."""
-        text = self._stderr.decode("utf-8", "replace").strip()
+        """The last lines of stderr, at most 300 characters, without our credentials."""
+        text = self.redacted(self._stderr.decode("utf-8", "replace").strip())
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return " | ".join(lines[-3:])[-300:]
 
@@ -60,3 +118,4 @@ class Notes:
 
 
 current_notes: ContextVar[Notes | None] = ContextVar("rejoinder_mcp_notes", default=None)
+current_call: ContextVar[Call | None] = ContextVar("rejoinder_mcp_call", default=None)

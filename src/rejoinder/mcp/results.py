@@ -7,12 +7,10 @@ can read and which can fill a context by itself; and that text over the limit is
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self, cast
 
 from rejoinder._core.items import ChatContent, ImageContent
 
@@ -28,10 +26,14 @@ __all__ = [
     "content_of",
     "cut",
     "error_text",
+    "normal_part",
     "output_of",
     "text_of",
     "tools_change",
 ]
+
+
+_COMPARED: Final = 100  # parts that are compared with a structured result
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,25 +258,87 @@ def text_of(part: Mapping[str, Any]) -> str:
     return json.dumps(part, ensure_ascii=False, separators=(",", ":"))
 
 
+_FIELDS: Final = {
+    "text": ("type", "text", "annotations", "meta"),
+    "image": ("type", "data", "mimeType", "annotations", "meta"),
+    "audio": ("type", "data", "mimeType", "annotations", "meta"),
+    "resource": ("type", "resource", "annotations", "meta"),
+}
+
+
+def normal_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A content part with the fields that LiveKit Agents 1.2.17 writes, absent ones as null."""
+    normal = dict.fromkeys(_FIELDS.get(str(part.get("type")), ()))
+    for name, value in part.items():
+        normal["meta" if name == "_meta" else name] = value
+    return normal
+
+
 def output_of(result: CallResult, *, limit: int) -> MCPToolOutput | None:
     """A successful result as a tool's output; ``None`` when there is nothing in it.
 
-    At most about `limit` characters; what is left out is said in the text.
+    At most about `limit` characters; the text says what is left out. A structured result that the
+    parts do not repeat stands behind them.
     """
-    described = [_describe(part) for part in result.parts]
+    described: list[Any] = []
+    left = limit
+    for part in result.parts:
+        if left <= 0 and len(described) > 1:
+            missing = len(result.parts) - len(described)
+            described.append(f"[cut: {missing:,} of {len(result.parts):,} parts left out]")
+            break
+        one, left = _shortened(_describe(part), left, limit)
+        described.append(one)
+        left -= 60  # the braces and names of a part
     if not described:
         if result.structured is None:
             return None
         return MCPToolOutput(cut(_json(result.structured), limit), result)
-    _shorten(described, limit)
+    if result.structured is not None and not _repeated(result, limit):
+        text = _json(result.structured)
+        fits = len(text) <= max(left, limit // 2)
+        described.append({"structuredContent": result.structured if fits else cut(text, limit)})
     text = _json(described[0] if len(described) == 1 else described)
     # Many small parts, or large fields other than text.
     return MCPToolOutput(text if len(text) <= 2 * limit + 1000 else cut(text, limit), result)
 
 
+def _repeated(result: CallResult, limit: int) -> bool:
+    """Whether the texts of the parts already tell the structured result, as they should."""
+    texts = [part.get("text") for part in result.parts[:_COMPARED]]
+    if len(result.parts) > _COMPARED or sum(len(text or "") for text in texts) > limit:
+        return True  # there is no room for more
+    values = [_value(text) for text in texts if isinstance(text, str)]
+    told: list[Any] = [*values, *texts, values]
+    structured = result.structured
+    if structured in told:
+        return True
+    # The Python SDK wraps what is not an object: {"result": 42}.
+    if not isinstance(structured, dict):
+        return False
+    wrapped = cast("dict[str, Any]", structured)
+    if list(wrapped) != ["result"]:
+        return False
+    return wrapped["result"] in told or str(wrapped["result"]) in texts
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def error_text(result: CallResult, *, limit: int) -> str:
     """What a failed tool says, one line or more per part."""
-    text = "\n".join(text_of(part) for part in result.parts)
+    lines: list[str] = []
+    left = limit
+    for part in result.parts:
+        if left < 0:
+            break
+        lines.append(text_of(part))
+        left -= len(lines[-1]) + 1
+    text = "\n".join(lines)
     if not text and result.structured is not None:
         text = _json(result.structured)
     return cut(text or "the tool failed and did not say why", limit)
@@ -300,24 +364,25 @@ def _describe(part: Mapping[str, Any]) -> dict[str, Any]:
     return described
 
 
-def _shorten(parts: list[dict[str, Any]], limit: int) -> None:
-    left = limit
-    for part in parts:
-        holder: dict[str, Any] = part
-        if isinstance(part.get("resource"), dict):
-            holder = part["resource"]
-        text = holder.get("text")
-        if isinstance(text, str):
-            if len(text) > left:
-                holder["text"] = cut(text, max(left, 0))
-            left -= len(text)
+def _shortened(part: dict[str, Any], left: int, limit: int) -> tuple[dict[str, Any], int]:
+    """`part` with at most `left` characters of text, and how many are left after it."""
+    holder: dict[str, Any] = part
+    if isinstance(part.get("resource"), dict):
+        holder = part["resource"]
+    text = holder.get("text")
+    if isinstance(text, str):
+        if len(text) > left:
+            holder["text"] = cut(text, max(left, 0))
+        return part, left - len(text)
+    size = len(_json(part))
+    if size > limit:
+        return {"type": part.get("type"), "text": cut(_json(part), max(left, 0))}, left - size
+    return part, left - size
 
 
 def _size(data: str) -> int:
-    try:
-        return len(base64.b64decode(data, validate=False))
-    except (binascii.Error, ValueError):
-        return len(data) * 3 // 4
+    """The bytes that base64 stands for, without decoding it."""
+    return len(data) * 3 // 4 - data[-2:].count("=")
 
 
 def _json(value: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -21,14 +21,26 @@ from mcp.client import Client, ClientRequestContext, IncomingMessage
 from mcp.client.subscriptions import PromptsListChanged, ResourcesListChanged, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types import methods
+from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from rejoinder.__about__ import __version__
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
-from rejoinder.mcp import results
+from rejoinder.mcp import mending, results
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
+from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_call, current_notes
+from rejoinder.mcp.stdio import TOO_LARGE
 
-__all__ = ["ConnectionGone", "ModernServer", "Session", "SessionForgotten"]
+__all__ = [
+    "ConnectionGone",
+    "ModernServer",
+    "ServerRefused",
+    "Session",
+    "SessionForgotten",
+    "innermost",
+    "plain_error",
+]
 
 logger = logging.getLogger("rejoinder.mcp")
 
@@ -40,8 +52,13 @@ _PAGES = 100  # of one listing; a server that pages for ever is cut here
 _BURST = 2000  # useless messages taken at full speed
 _PER_SECOND = 1000.0
 _OPEN_REQUESTS = 32  # questions of the server that may be open at once
-_UNSUPPORTED = types.UNSUPPORTED_PROTOCOL_VERSION
 _UNASKED = frozenset({"notifications/message", "notifications/progress"})
+_YIELD_EVERY = 100  # entries of a listing that are read between two turns of the loop
+# HTTP statuses of a handshake that are no sign of a server of another era.
+_NOT_AN_ERA = frozenset({401, 403, 407, 408, 429})
+# What servers answer to a request in a session they do not know: invalid request, and the codes
+# that the TypeScript and Python SDKs use for it.
+_SESSION_CODES = frozenset({-32600, -32000, -32001, -32002})
 
 
 class ConnectionGone(Exception):
@@ -49,20 +66,41 @@ class ConnectionGone(Exception):
 
 
 class SessionForgotten(Exception):
-    """The server no longer knows this session; it did not process the request."""
+    """The server no longer knows this session; it did not process the request.
+
+    Attributes:
+        error: the refusal.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class ModernServer(Exception):
-    """The server speaks only protocol versions without the initialize handshake."""
+    """The server refused the initialize handshake, as one of protocol 2026-07-28 does."""
+
+
+class ServerRefused(APIError):
+    """The server answered with a JSON-RPC error. The message is the server's own."""
 
 
 class _GuardedRead:
     """Passes on what the session needs, slows down what it does not, and notices the end."""
 
-    def __init__(self, inner: Any, on_end: Callable[[], None], open_requests: set[Any]) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        on_end: Callable[[], None],
+        open_requests: set[Any],
+        notes: Notes,
+        version: Callable[[], str],
+    ) -> None:
         self._inner = inner
         self._on_end = on_end
         self._open = open_requests
+        self._notes = notes
+        self._version = version
         self._budget = float(_BURST)
         self._filled_at = asyncio.get_running_loop().time()
         self._told = False
@@ -88,16 +126,40 @@ class _GuardedRead:
         if isinstance(item, Exception):
             if not self._told:
                 self._told = True
-                logger.warning("an MCP server sends what is no message: %s", item)
+                logger.warning("an MCP server sent something that is not a message: %s", item)
             return False
         message = item.message
+        if isinstance(message, types.JSONRPCResponse):
+            self._mend(message)
         if isinstance(message, types.JSONRPCNotification):
+            if message.method == "notifications/progress":
+                self._progress(message.params or {})
             return message.method not in _UNASKED
         if isinstance(message, types.JSONRPCRequest):
             if len(self._open) >= _OPEN_REQUESTS or message.id in self._open:
                 return False
             self._open.add(message.id)
         return True
+
+    def _mend(self, message: types.JSONRPCResponse) -> None:
+        call = self._notes.call(message.id)
+        if call is None:
+            return
+        method, version = call.method, self._version()
+        check = _Check(method, version)
+        if method == "tools/call":
+            message.result, call.results[method], call.flaws[method] = mending.mend_call(
+                message.result, check, trusting=version not in MODERN_PROTOCOL_VERSIONS
+            )
+        elif method in mending.LISTS:
+            call.results[method] = message.result
+            message.result, call.flaws[method] = mending.mend_list(method, message.result, check)
+
+    def _progress(self, params: Mapping[str, Any]) -> None:
+        call = self._notes.call(params.get("progressToken"))
+        progress = params.get("progress")
+        if call is not None and call.progress is not None and isinstance(progress, int | float):
+            call.progress(progress)
 
     async def _slow_down(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -130,6 +192,38 @@ class _GuardedRead:
         await self.aclose()
 
 
+class _Check:
+    """Raises `mending.Refused` for a result that the SDK would not take."""
+
+    def __init__(self, method: str, version: str) -> None:
+        self._method = method
+        self._version = version
+
+    def __call__(self, result: dict[str, Any]) -> None:
+        model: Any = _RESULTS[self._method]
+        try:
+            try:
+                methods.validate_server_result(self._method, self._version, result)
+            except KeyError:  # a method that this version does not have
+                pass
+            model.model_validate(result, by_name=False)
+        except ValidationError as error:
+            raise mending.Refused(
+                [(one["loc"], one["msg"]) for one in error.errors(include_input=False)]
+            ) from None
+
+
+_RESULTS = {
+    "tools/list": types.ListToolsResult,
+    "tools/call": types.CallToolResult,
+    "resources/list": types.ListResourcesResult,
+    "resources/templates/list": types.ListResourceTemplatesResult,
+    "resources/read": types.ReadResourceResult,
+    "prompts/list": types.ListPromptsResult,
+    "prompts/get": types.GetPromptResult,
+}
+
+
 def _is_answer(item: SessionMessage | Exception) -> bool:
     return isinstance(item, SessionMessage) and isinstance(
         item.message, types.JSONRPCResponse | types.JSONRPCError
@@ -137,11 +231,19 @@ def _is_answer(item: SessionMessage | Exception) -> bool:
 
 
 class _GuardedWrite:
-    def __init__(self, inner: Any, open_requests: set[Any]) -> None:
+    def __init__(self, inner: Any, open_requests: set[Any], notes: Notes) -> None:
         self._inner = inner
         self._open = open_requests
+        self._notes = notes
 
     async def send(self, item: SessionMessage) -> None:
+        call = current_call.get()
+        if call is not None and isinstance(item.message, types.JSONRPCRequest):
+            # One question may take several requests: pages, or rounds of a server's questions.
+            self._notes.calls.pop(call.id, None)
+            call.id, call.method = item.message.id, item.message.method
+            call.status, call.refusal = None, ""
+            self._notes.calls[call.id] = call
         try:
             await self._inner.send(item)
         finally:
@@ -168,17 +270,23 @@ class _GuardedTransport:
     """Any context manager of streams, as the transport the SDK's client wants."""
 
     def __init__(
-        self, streams: AbstractAsyncContextManager[Any], on_end: Callable[[], None]
+        self,
+        streams: AbstractAsyncContextManager[Any],
+        on_end: Callable[[], None],
+        notes: Notes,
+        version: Callable[[], str],
     ) -> None:
         self._streams = streams
         self._on_end = on_end
+        self._notes = notes
+        self._version = version
 
     async def __aenter__(self) -> tuple[Any, Any]:
         entered: Any = await self._streams.__aenter__()
         open_requests: set[Any] = set()
         return (
-            _GuardedRead(entered[0], self._on_end, open_requests),
-            _GuardedWrite(entered[1], open_requests),
+            _GuardedRead(entered[0], self._on_end, open_requests, self._notes, self._version),
+            _GuardedWrite(entered[1], open_requests, self._notes),
         )
 
     async def __aexit__(
@@ -196,10 +304,14 @@ class Session:
     def __init__(
         self,
         client: Client,
+        notes: Notes,
         elicit: Callable[[Elicitation], Awaitable[ElicitationAnswer]] | None = None,
     ) -> None:
         self._client = client
+        self._notes = notes
         self._elicit = elicit
+        self._output_schemas: dict[str, Any] = {}
+        self._mismatched: set[str] = set()
 
     @classmethod
     async def open(
@@ -214,10 +326,21 @@ class Session:
     ) -> Session:
         """Connect and shake hands; everything is closed with `stack`, in the same task.
 
+        Args:
+            stack: closes the session.
+            streams: the transport.
+            modern: probe for a server of 2026-07-28 first, as the SDK's ``mode="auto"``. Not the
+                default, because some older stdio servers do not survive a request before the
+                handshake.
+            on_end: called when the server ends the connection.
+            on_list_changed: called with the kind of list that changed.
+            elicit: answers the server's questions.
+
         Raises:
             ModernServer: try again with `modern=True`.
             Exception: anything of the SDK's; see `plain_error`.
         """
+        notes = current_notes.get() or Notes()
 
         async def heard(message: IncomingMessage) -> None:
             if isinstance(message, types.ToolListChangedNotification):
@@ -231,7 +354,7 @@ class Session:
             context: ClientRequestContext, params: types.ElicitRequestParams
         ) -> types.ElicitResult | types.ErrorData:
             if elicit is None:
-                return types.ErrorData(code=types.INVALID_REQUEST, message="nobody can answer")
+                return types.ErrorData(code=types.INVALID_REQUEST, message="not supported")
             if isinstance(params, types.ElicitRequestURLParams):
                 question = Elicitation(message=params.message, url=params.url)
             else:
@@ -240,8 +363,14 @@ class Session:
             answer = await elicit(question)
             return types.ElicitResult(action=answer.action, content=cast("Any", answer.content))
 
+        held: list[Client] = []
+
+        def version() -> str:
+            connected = held[0].session.protocol_version if held else None
+            return connected or LATEST_HANDSHAKE_VERSION
+
         client = Client(
-            _GuardedTransport(streams, on_end),
+            _GuardedTransport(streams, on_end, notes, version),
             mode="auto" if modern else "legacy",
             cache=None,
             message_handler=heard,
@@ -251,11 +380,12 @@ class Session:
         try:
             await stack.enter_async_context(client)
         except Exception as error:
-            leaf = _first(error)
-            if not modern and isinstance(leaf, MCPError) and leaf.code == _UNSUPPORTED:
-                raise ModernServer from error
+            leaf = innermost(error)
+            if not modern and isinstance(leaf, MCPError) and _other_era(leaf, notes.status):
+                raise ModernServer from None
             raise
-        session = cls(client, elicit)
+        held.append(client)
+        session = cls(client, notes, elicit)
         if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
             await stack.enter_async_context(_listening(client, on_list_changed))
         return session
@@ -279,37 +409,51 @@ class Session:
     # questions
 
     async def ping(self) -> None:
-        """Any answer at all, also an error, shows that the server lives."""
-        try:
-            if self._client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                await self._client.list_tools()
-            else:
-                await self._client.session.send_ping()
-        except MCPError as error:
-            self._check(error)
+        """Any answer at all, also an error, shows that the server lives.
 
-    async def list_tools(self) -> list[results.ToolSpec]:
-        tools = await self._pages("tools", lambda cursor: self._client.list_tools(cursor=cursor))
-        return [results.ToolSpec.from_wire(_dump(tool)) for tool in tools]
+        Raises:
+            ConnectionGone: the connection has ended.
+        """
+        try:
+            await self._small_question()
+        except MCPError as error:
+            if error.code == types.CONNECTION_CLOSED:
+                raise ConnectionGone(error.message) from None
+
+    async def _small_question(self) -> None:
+        if self._client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            await self._client.list_tools()
+        else:
+            await self._client.session.send_ping()
+
+    async def list_tools(self) -> tuple[list[results.ToolSpec], list[str]]:
+        """The tools, and what was wrong with their definitions, in words."""
+        flaws: list[str] = []
+        found = await self._pages(
+            "tools/list", lambda cursor: self._client.list_tools(cursor=cursor), flaws
+        )
+        specs = [results.ToolSpec.from_wire(tool) for tool in found]
+        self._output_schemas = {spec.name: spec.output_schema for spec in specs}
+        return specs, flaws
 
     async def list_resources(self) -> list[results.Resource]:
         found = await self._pages(
-            "resources", lambda cursor: self._client.list_resources(cursor=cursor)
+            "resources/list", lambda cursor: self._client.list_resources(cursor=cursor)
         )
-        return [results.Resource.from_wire(_dump(resource)) for resource in found]
+        return [results.Resource.from_wire(resource) for resource in found]
 
     async def list_resource_templates(self) -> list[results.ResourceTemplate]:
         found = await self._pages(
-            "resource_templates",
+            "resources/templates/list",
             lambda cursor: self._client.list_resource_templates(cursor=cursor),
         )
-        return [results.ResourceTemplate.from_wire(_dump(template)) for template in found]
+        return [results.ResourceTemplate.from_wire(template) for template in found]
 
     async def list_prompts(self) -> list[results.Prompt]:
         found = await self._pages(
-            "prompts", lambda cursor: self._client.list_prompts(cursor=cursor)
+            "prompts/list", lambda cursor: self._client.list_prompts(cursor=cursor)
         )
-        return [results.Prompt.from_wire(_dump(prompt)) for prompt in found]
+        return [results.Prompt.from_wire(prompt) for prompt in found]
 
     async def read_resource(self, uri: str) -> list[dict[str, Any]]:
         result = await self._asked(self._client.read_resource(uri))
@@ -321,17 +465,37 @@ class Session:
         result = await self._asked(self._client.get_prompt(name, arguments))
         return [(message.role, _dump(message.content)) for message in result.messages]
 
-    async def call_tool(self, name: str, arguments: dict[str, Any]) -> results.CallResult:
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], *, progress: bool = False
+    ) -> results.CallResult:
+        """Call a tool.
+
+        Args:
+            name: the server's name for it.
+            arguments: what to call it with.
+            progress: ask the server to report progress; the open `Call` is told of it.
+        """
+        # The guard of the stream hears the reports. The SDK only has to send a token.
+        hear = _unheard if progress else None
         try:
-            result = await self._client.call_tool(name, arguments)
+            result = await self._client.call_tool(name, arguments, progress_callback=hear)
         except MCPError as error:
             if error.code != types.URL_ELICITATION_REQUIRED or not await self._visited(error):
-                self._check(error)
-                raise plain_error(error) from error
-            result = await self._asked(self._client.call_tool(name, arguments))
+                await self._raise(error)
+            result = await self._asked(
+                self._client.call_tool(name, arguments, progress_callback=hear)
+            )
+        call = current_call.get()
+        whole = call.results["tools/call"] if call is not None else _dump(result)
+        for flaw in call.flaws["tools/call"] if call is not None else ():
+            logger.warning("the result of the MCP tool `%s`: %s", name, flaw)
+        mismatch = mending.shallow_mismatch(self._output_schemas.get(name), whole)
+        if mismatch is not None and name not in self._mismatched:
+            self._mismatched.add(name)
+            logger.warning("the MCP tool `%s` broke its own output schema: %s", name, mismatch)
         return results.CallResult(
-            parts=[_dump(part) for part in result.content],
-            structured=result.structured_content,
+            parts=[results.normal_part(part) for part in whole["content"]],
+            structured=whole.get("structuredContent"),
             is_error=bool(result.is_error),
             meta=result.meta,
             raw=result,
@@ -351,14 +515,31 @@ class Session:
                 return False
         return bool(wanted)
 
-    async def _pages(self, field: str, ask: Callable[[str | None], Awaitable[Any]]) -> list[Any]:
-        found: list[Any] = []
+    async def _pages(
+        self,
+        method: str,
+        ask: Callable[[str | None], Awaitable[Any]],
+        flaws: list[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        field = mending.LISTS[method]
+        found: list[dict[str, Any]] = []
         cursor: str | None = None
         seen: set[str] = set()
         for _ in range(_PAGES):
             page = await self._asked(ask(cursor))
-            found.extend(getattr(page, field))
-            cursor = page.next_cursor
+            call = current_call.get()
+            for entry in getattr(page, _ATTRIBUTES.get(field, field)):
+                if len(found) % _YIELD_EVERY == _YIELD_EVERY - 1:
+                    await asyncio.sleep(0)
+                found.append(_dump(entry))
+            if method == "tools/list" and call is not None:
+                _restore_output_schemas(found, call.results[method])
+            for flaw in call.flaws.get(method, ()) if call is not None else ():
+                if flaws is not None:
+                    flaws.append(flaw)
+                else:
+                    logger.warning("an MCP server: the %s", flaw)
+            cursor = page.next_cursor or None
             if cursor is None:
                 return found
             if cursor in seen or len(found) > _ENTRIES:
@@ -371,14 +552,60 @@ class Session:
         try:
             return await asking
         except MCPError as error:
-            self._check(error)
-            raise plain_error(error) from error
+            await self._raise(error)
+            raise AssertionError("unreachable") from None
 
-    def _check(self, error: MCPError) -> None:
-        if error.code == types.CONNECTION_CLOSED:
-            raise ConnectionGone(error.message) from error
-        if error.code == types.INVALID_REQUEST and error.message == "Session terminated":
-            raise SessionForgotten from error
+    async def _raise(self, error: MCPError) -> None:
+        """Raise one plain error for `error`, after finding out whether the session has ended."""
+        closed = error.code == types.CONNECTION_CLOSED
+        made_up = error.message.startswith(_MADE_UP)
+        if closed and error.message == _CLOSED:
+            raise ConnectionGone(error.message) from None
+        call = current_call.get()
+        plain = cast("Exception", plain_error(error, call=call))
+        status = call.status if call is not None else None
+        refused = not made_up and status is None and error.code in _SESSION_CODES
+        if self._client.protocol_version not in MODERN_PROTOCOL_VERSIONS and (
+            refused or status == 400 or closed
+        ):
+            try:
+                await self._client.session.send_ping()
+            except MCPError as again:
+                if again.code == types.CONNECTION_CLOSED and again.message.startswith(_MADE_UP):
+                    raise ConnectionGone(again.message) from None
+                same = (again.code, again.message) == (error.code, error.message)
+                if same and (refused or status == 400):
+                    # Even a ping is refused, and likewise: it is the session that is refused.
+                    raise SessionForgotten(plain) from None
+        raise plain from None
+
+
+async def _unheard(progress: float, total: float | None, message: str | None) -> None:
+    """Never called: the guard takes the reports out of the stream."""
+
+
+_CLOSED = "Connection closed"  # the SDK's words for a connection that has ended
+_ATTRIBUTES = {"resourceTemplates": "resource_templates"}
+
+
+def _restore_output_schemas(found: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    """Give the tools the output schemas that the SDK was not shown."""
+    given: dict[str, Any] = {}
+    for entry in cast("list[Any]", result["tools"]):
+        if isinstance(entry, dict):
+            tool = cast("dict[str, Any]", entry)
+            given[str(tool.get("name"))] = tool.get("outputSchema")
+    for tool in found:
+        schema = given.get(tool["name"])
+        if isinstance(schema, dict):
+            tool["outputSchema"] = schema
+
+
+def _other_era(error: MCPError, status: int | None) -> bool:
+    """Whether a refused handshake may mean that the server knows only 2026-07-28."""
+    if error.code == types.CONNECTION_CLOSED:
+        return False
+    return status is None or (status < 500 and status not in _NOT_AN_ERA)
 
 
 class _listening:  # noqa: N801  used as a function
@@ -425,29 +652,52 @@ def _dump(value: Any) -> dict[str, Any]:
     return dumped
 
 
-# What the SDK says of an answer with an error status and no message in it.
-_STATUS_ONLY = frozenset({"Server returned an error response", "Not Found"})
+# The errors that the SDK's transports make up begin with these words. They may quote addresses or
+# foreign data, and none is an answer of the server.
+_MADE_UP = (
+    "Connection closed",
+    "Failed to parse",
+    "Not Found",
+    "Redirect to ",
+    "SSE stream",
+    "Server returned an error response",
+    "Session terminated",
+    "Unexpected content type",
+    "server answered a request with 202",
+)
 
 
-def plain_error(error: BaseException, *, status: int | None = None) -> BaseException:
+def plain_error(error: BaseException, *, call: Call | None = None) -> BaseException:
     """One plain error for whatever the SDK, its HTTP client or its task groups raised.
 
     Args:
         error: what was raised.
-        status: the last HTTP error status, for errors of the SDK that do not tell it.
+        call: the request that failed, with its HTTP status if it was refused with one.
     """
-    leaf = _first(error)
+    leaf = innermost(error)
     if isinstance(leaf, APIError | OSError) and not isinstance(leaf, TimeoutError):
         return leaf
+    status = call.status if call is not None else None
     if isinstance(leaf, MCPError):
         text = results.cut(leaf.message, _LONGEST_ERROR)
-        if status is not None and leaf.message in _STATUS_ONLY:
-            return APIStatusError(text, status_code=status)
-        if leaf.code == types.REQUEST_TIMEOUT:
-            return APITimeoutError(text)
-        if leaf.code == types.CONNECTION_CLOSED:
+        if leaf.code == TOO_LARGE:
+            return BadAnswer(text)
+        made_up = leaf.message.startswith(_MADE_UP)
+        if status is not None and (made_up or status >= 500 or status in _NOT_AN_ERA):
+            words = call.refusal if call is not None else ""
+            return APIStatusError(
+                f"HTTP {status}: {words}" if words else f"HTTP {status}", status_code=status
+            )
+        if made_up:
             return APIConnectionError(text)
-        return APIError(text, body={"code": leaf.code, "message": text}, retryable=False)
+        return ServerRefused(text, body={"code": leaf.code, "message": text}, retryable=False)
+    if isinstance(leaf, ValidationError):
+        first = leaf.errors(include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        return APIError(
+            f"the server's answer is not valid ({leaf.title}): {where}: {first['msg']}",
+            retryable=False,
+        )
     name = type(leaf).__name__
     text = results.cut(str(leaf) or name, _LONGEST_ERROR)
     answered = getattr(getattr(leaf, "response", None), "status_code", None)
@@ -457,10 +707,11 @@ def plain_error(error: BaseException, *, status: int | None = None) -> BaseExcep
         return APITimeoutError(text)
     if type(leaf).__module__.startswith(("httpx2", "httpcore2", "anyio")):
         return APIConnectionError(text)
-    return APIError(f"{name}: {text}", retryable=False)
+    return APIError(text if isinstance(leaf, RuntimeError) else f"{name}: {text}", retryable=False)
 
 
-def _first(error: BaseException) -> BaseException:
+def innermost(error: BaseException) -> BaseException:
+    """The error that a task group has wrapped in groups."""
     while isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         error = group.exceptions[0]

@@ -13,9 +13,8 @@ import contextlib
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -25,17 +24,26 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
 from rejoinder._aio import in_thread
+from rejoinder._core import jsontext
+from rejoinder._secrets import Hidden
+from rejoinder.mcp import mending
 from rejoinder.mcp.lines import LineCutter, LongLine
 from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder.mcp.targets import Command
 from rejoinder.mcp.watcher import ProcessGroup
 
-__all__ = ["stdio_streams"]
+__all__ = ["TOO_LARGE", "stdio_streams"]
 
 logger = logging.getLogger("rejoinder.mcp")
 
 # The ladder of an ordered end: stdin is closed, then this long to leave, then TERM, then KILL.
 _LEAVE = 0.4
 _TERM = 0.7
+
+TOO_LARGE = -31001
+"""The code of the errors that stand for answers over a limit; outside of what JSON-RPC reserves."""
+
+_LARGE = 1 << 17  # bytes; what is shorter cannot hold more
 
 _HIGH_BYTES = 1 << 20
 _HIGH_LINES = 512
@@ -54,16 +62,11 @@ _ID_BEHIND = re.compile(
 
 @asynccontextmanager
 async def stdio_streams(
-    command: str,
-    args: Sequence[str],
-    *,
-    env: Mapping[str, str] | None = None,
-    cwd: str | Path | None = None,
-    max_message_bytes: int = 1 << 24,
+    command: Command, *, max_message_bytes: int = 1 << 24
 ) -> AsyncGenerator[tuple[Inbox, Outbox]]:
     """Start the command, yield the two streams of a session, end the command and its descendants.
 
-    The child sees the SDK's short list of harmless variables and `env` on top of it.
+    The child sees the SDK's short list of harmless variables, and those of `command` on top of it.
 
     Raises:
         OSError: the command cannot be started.
@@ -71,13 +74,15 @@ async def stdio_streams(
     loop = asyncio.get_running_loop()
     notes = current_notes.get() or Notes()
     notes.process = True
+    notes.secrets = command.secrets()
     inbox = Inbox(max_message_bytes)
     outbox = Outbox(inbox)
 
     closing = False
 
     def exited(returncode: int) -> None:
-        if not closing:  # an end of our own making explains nothing
+        # An end that we caused explains nothing.
+        if not (closing or outbox.ended_the_child):
             notes.exit_code = returncode
         notes.exited.set()
         loop.call_later(_LINGER, inbox.end)
@@ -88,9 +93,9 @@ async def stdio_streams(
 
     group = await in_thread(
         lambda: ProcessGroup(
-            [command, *args],
-            env=get_default_environment() | dict(env or {}),
-            cwd=cwd,
+            command.words,
+            env=Hidden(get_default_environment() | command.env.reveal()),
+            cwd=command.cwd,
             on_exit=on_exit,
         ),
         name="rejoinder-mcp-start",
@@ -129,7 +134,9 @@ class _Stderr(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._notes.heard(data)
-        logger.debug("stderr of an MCP server: %s", data[-500:].decode("utf-8", "replace").rstrip())
+        if logger.isEnabledFor(logging.DEBUG):
+            words = self._notes.redacted(data[-500:].decode("utf-8", "replace").rstrip())
+            logger.debug("stderr of an MCP server: %s", words)
 
 
 class Inbox(asyncio.Protocol):
@@ -141,6 +148,7 @@ class Inbox(asyncio.Protocol):
         self._lines: deque[bytes | LongLine] = deque()
         self._held = 0
         self._ended = False
+        self.hung_up = False
         self._discarding = False
         self._paused = False
         self._transport: asyncio.ReadTransport | None = None
@@ -166,9 +174,11 @@ class Inbox(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
+        self.hung_up = True
         self.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.hung_up = True
         self.end()
 
     def end(self) -> None:
@@ -222,22 +232,42 @@ class Inbox(asyncio.Protocol):
 
     def _read(self, line: bytes | LongLine) -> SessionMessage | Exception:
         if isinstance(line, LongLine):
-            return self._refuse(line)
+            return self._refuse(
+                line, f"a message of {line.size:,} bytes; the limit is {self._limit:,}"
+            )
+        if len(line) > _LARGE and line.count(b",") > mending.MAX_VALUES:
+            edges = LongLine(head=line[:512], tail=line[-512:], size=len(line))
+            return self._refuse(edges, f"a message of more than {mending.MAX_VALUES:,} values")
         try:
             message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValueError:
-            return ValueError(f"a line that is no JSON-RPC message: {line[:200]!r}")
+            mended = self._mended(line)
+            if mended is None:
+                return ValueError(f"a line that is not a JSON-RPC message: {line[:200]!r}")
+            message = mended
         if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             self.asked.discard(cast("types.RequestId", message.id))
         return SessionMessage(message)
 
-    def _refuse(self, line: LongLine) -> SessionMessage | Exception:
-        text = f"the server sent a message of {line.size:,} bytes; the limit is {self._limit:,}"
+    def _mended(self, line: bytes) -> types.JSONRPCMessage | None:
+        """An answer to an open question that is almost JSON-RPC, e.g. with an error that is a
+        text, or in Latin-1."""
+        text = line if line.isascii() else line.decode("utf-8", "replace")
+        try:
+            found = mending.mend_response(jsontext.decode_tolerantly(text))
+            if found is None or found["id"] not in self.asked:
+                return None
+            return types.jsonrpc_message_adapter.validate_python(found, by_name=False)
+        except (ValueError, RecursionError):
+            return None
+
+    def _refuse(self, line: LongLine, what: str) -> SessionMessage | Exception:
+        text = f"the server sent {what}"
         request_id = self._answered(line)
         if request_id is None:
             return ValueError(text)
         self.asked.discard(request_id)
-        error = types.ErrorData(code=types.INTERNAL_ERROR, message=text)
+        error = types.ErrorData(code=TOO_LARGE, message=text)
         return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
 
     def _answered(self, line: LongLine) -> types.RequestId | None:
@@ -283,6 +313,7 @@ class Outbox(asyncio.BaseProtocol):
         self._inbox = inbox
         self._transport: asyncio.WriteTransport | None = None
         self._closed = False
+        self.ended_the_child = False
         self._lost = False
         self._paused = False
         self._waiters: set[asyncio.Future[None]] = set()
@@ -343,6 +374,7 @@ class Outbox(asyncio.BaseProtocol):
 
     def shut(self) -> None:
         """Close the child's stdin: the polite way to ask it to leave."""
+        self.ended_the_child = self.ended_the_child or not self._inbox.hung_up
         self._closed = True
         self._release()
         if self._transport is not None:

@@ -23,9 +23,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from rejoinder._aio import end, in_thread
+from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
-from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder.mcp.notes import Call, Notes, current_call, current_notes
 
 if TYPE_CHECKING:
     from rejoinder.mcp.results import ServerInfo
@@ -43,6 +44,8 @@ _FIRST_REST: Final = 0.25
 _LONGEST_REST: Final = 30.0
 # A connection that held this long was a good one: the next loss starts with a short rest again.
 _SETTLED: Final = 10.0
+# A call waits for an attempt that is this close, in seconds.
+_SOON: Final = 0.5
 # Attempts in a row without success before only a call wakes the owner.
 _RESTARTS: Final = 5
 _PROBE: Final = 2.0
@@ -148,8 +151,15 @@ class Supervisor:
         what: str,
         *,
         timeout: float | None = None,
+        limit: float = 0.0,
     ) -> T:
         """The answer to `question`, within `timeout` seconds (default: `Patience.call`).
+
+        Args:
+            question: asks the session.
+            what: names the question in errors.
+            timeout: seconds.
+            limit: seconds up to which reports of progress renew the deadline.
 
         Raises:
             APITimeoutError: no answer in time.
@@ -160,7 +170,8 @@ class Supervisor:
         if life is None:
             raise APIConnectionError(f"{self.label()} is not connected", retryable=False)
         life.check_loop()
-        return await life.ask(question, what, self.patience.call if timeout is None else timeout)
+        timeout = self.patience.call if timeout is None else timeout
+        return await life.ask(question, what, timeout, limit)
 
     async def aclose(self) -> None:
         """End the connection, its tasks and its process; any task may call it, also twice."""
@@ -179,20 +190,35 @@ class Supervisor:
 
 
 class _Question(Generic[T]):
-    __slots__ = ("answer", "deadline", "timeout", "timer", "what")
+    __slots__ = ("answer", "deadline", "limit", "progress", "timeout", "timer", "what")
 
     def __init__(
-        self, answer: asyncio.Future[T], deadline: float, what: str, timeout: float
+        self, answer: asyncio.Future[T], deadline: float, what: str, timeout: float, limit: float
     ) -> None:
         self.answer = answer
         self.deadline = deadline
         self.what = what
         self.timeout = timeout
+        self.limit = limit
+        self.progress = float("-inf")
         self.timer: asyncio.TimerHandle | None = None
+
+    def fail(self, error: Exception) -> None:
+        """End the wait with `error`, if it has not ended."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class _Again(Exception):
-    """The server did not process the question: ask again on a new connection."""
+    """The server did not process the question: ask again on a new connection.
+
+    Attributes:
+        error: how it refused the question.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Life:
@@ -213,6 +239,7 @@ class _Life:
         self._next_try = 0.0
         self._modern = False
         self._stalls = 0
+        self._useful = False  # this connection has answered a question
         self._questions: set[_Question[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[bool]] = set()
@@ -228,11 +255,16 @@ class _Life:
         try:
             while not self._closing:
                 connected_at = self._loop.time()
-                notes = Notes(suspect=self._suspected)
+                notes = Notes(
+                    suspect=self._suspected, lost=self._lose, forgotten=self._session_forgotten
+                )
                 try:
                     await self._connection(notes)
                 except Exception as error:
-                    self._reason = self._explained(error, notes)
+                    if self.session is None or self._lost is None:
+                        self._reason = self._explained(error, notes)
+                    else:  # it was given up; how it falls apart explains nothing
+                        logger.debug("%s: %r", self._label, forget_frames(error))
                 held = self.session is not None
                 self.session = None
                 if self._closing:
@@ -241,10 +273,13 @@ class _Life:
                     self._modern, self._lost = True, None
                     self._set("connecting")
                     continue
+                if not held:
+                    self._modern = False
                 if not self.was_ready:
                     break  # the first attempt failed: `start` tells why
                 if held:
-                    if self._loop.time() - connected_at > _SETTLED:
+                    lasted = self._loop.time() - connected_at > _SETTLED
+                    if lasted or (self._lost == _FORGOTTEN and self._useful):
                         failures = 0
                     self._died()
                 else:
@@ -264,53 +299,62 @@ class _Life:
         self._lost = None
         self._notes = notes
         self._wake.clear()
-        supervisor = self._supervisor
-        elicit = supervisor.elicit
         token = current_notes.set(notes)
         try:
-            module = await _sdk()
-            async with AsyncExitStack() as stack:
-                try:
-                    async with asyncio.timeout(supervisor.patience.start):
-                        session = await module.Session.open(
-                            stack,
-                            supervisor.open_streams(),
-                            modern=self._modern,
-                            on_end=self._heard_the_end,
-                            on_list_changed=supervisor.on_list_changed,
-                            elicit=None if elicit is None else partial(self._ask_person, elicit),
-                        )
-                except module.ModernServer:
-                    self._lost = "modern"
-                    return
-                except TimeoutError as error:
-                    raise APITimeoutError(
-                        f"{self._label}: not connected within {supervisor.patience.start:g} s"
-                    ) from error
-                if self._closing:
-                    return
-                restored = self.was_ready
-                self.session = session
-                self.server = session.server
-                self.was_ready = True
-                self._stalls = 0
-                self._reason = None
-                self._set("ready")
-                if restored:
-                    supervisor.on_state("restored", f"{self._label} is connected again")
-                while self._lost is None and not self._closing:
-                    self._wake.clear()
-                    await self._wake.wait()
-                if self._lost is not None:
-                    # Its last words and its exit code may be a moment late.
-                    await self._know_why(notes)
-                    self._reason = APIConnectionError(
-                        f"{self._label}: {notes.ending() or self._lost}"
-                    )
-                    self._set("resting")
-                    self._fail_all(self._reason)
+            in_time = await self._hold(notes)
         finally:
             current_notes.reset(token)
+        if not in_time:  # raised here, because the frames of the TimeoutError are the SDK's
+            raise APITimeoutError(
+                f"{self._label}: not connected within {self._supervisor.patience.start:g} s"
+            )
+
+    async def _hold(self, notes: Notes) -> bool:
+        """Connect, and stay connected until something ends it. False: not connected in time."""
+        supervisor = self._supervisor
+        elicit = supervisor.elicit
+        module = await _sdk()
+        async with AsyncExitStack() as stack:
+            handshake = current_call.set(notes.handshake)
+            try:
+                async with asyncio.timeout(supervisor.patience.start):
+                    session = await module.Session.open(
+                        stack,
+                        supervisor.open_streams(),
+                        modern=self._modern,
+                        on_end=self._heard_the_end,
+                        on_list_changed=supervisor.on_list_changed,
+                        elicit=None if elicit is None else partial(self._ask_person, elicit),
+                    )
+            except module.ModernServer:
+                self._lost = "modern"
+                return True
+            except TimeoutError:
+                return False
+            finally:
+                current_call.reset(handshake)
+            if self._closing:
+                return True
+            restored = self.was_ready
+            self.session = session
+            self.server = session.server
+            self.was_ready = True
+            self._stalls = 0
+            self._useful = False
+            self._reason = None
+            self._set("ready")
+            if restored:
+                supervisor.on_state("restored", f"{self._label} is connected again")
+            while self._lost is None and not self._closing:
+                self._wake.clear()
+                await self._wake.wait()
+            if self._lost is not None:
+                # Its last words and its exit code may be a moment late.
+                await self._know_why(notes)
+                self._reason = APIConnectionError(f"{self._label}: {notes.ending() or self._lost}")
+                self._set("resting")
+                self._fail_all(self._reason)
+        return True
 
     async def _know_why(self, notes: Notes) -> None:
         if notes.process:
@@ -344,8 +388,9 @@ class _Life:
 
     def _explained(self, error: BaseException, notes: Notes) -> BaseException:
         module = importlib.import_module("rejoinder.mcp.session")
-        plain: BaseException = module.plain_error(error, status=notes.status)
+        plain: BaseException = module.plain_error(error, call=notes.handshake)
         ending = notes.ending()
+        forget_frames(error)
         if isinstance(plain, OSError) and not isinstance(plain, ConnectionError):
             return plain
         message = plain.message if isinstance(plain, APIError) else str(plain)
@@ -362,7 +407,7 @@ class _Life:
         else:
             told = APIError(text, body=plain.body, retryable=plain.retryable)
         if error is not plain or not isinstance(error, APIError):
-            told.__cause__ = error
+            told.__cause__ = module.innermost(error)
         return told
 
     @property
@@ -378,6 +423,12 @@ class _Life:
         if self._lost is None:
             self._lost = why
         self._wake.set()
+
+    def _session_forgotten(self, call: Call | None, error: Exception) -> None:
+        """The server does not know the session: end this connection, ask again on the next."""
+        self._lose(_FORGOTTEN)
+        if call is not None and call.fail is not None:
+            call.fail(_Again(error))
 
     def _suspected(self) -> None:
         if self.state == "ready" and not self._closing:
@@ -478,21 +529,24 @@ class _Life:
 
     # questions
 
-    async def ask(self, ask: Callable[[Session], Awaitable[T]], what: str, timeout: float) -> T:
+    async def ask(
+        self, ask: Callable[[Session], Awaitable[T]], what: str, timeout: float, limit: float
+    ) -> T:
         deadline = self._loop.time() + timeout
         for last in (False, True):
             session = self.session
             if session is None or self._lost is not None:
                 session = await self._present(deadline, what, timeout)
-            question: _Question[T] = _Question(self._loop.create_future(), deadline, what, timeout)
+            question: _Question[T] = _Question(
+                self._loop.create_future(), deadline, what, timeout, self._loop.time() + limit
+            )
             self._questions.add(question)
             self._arm(question)
             task = self._spawn(self._put(session, ask, question))
             try:
                 return await question.answer
-            except _Again:
-                if last:
-                    raise APIConnectionError(f"{self._label}: it forgets its sessions") from None
+            except _Again as again:
+                refusal = again.error
                 deadline = question.deadline
             finally:
                 self._questions.discard(question)
@@ -500,6 +554,8 @@ class _Life:
                     question.timer.cancel()
                 if not task.done():
                     task.cancel()  # it tells the server, and ends by itself
+            if last:
+                raise refusal
         raise AssertionError("unreachable")
 
     async def _present(self, deadline: float, what: str, timeout: float) -> Session:
@@ -508,8 +564,8 @@ class _Life:
                 return self.session
             if self.state == "ended" or self._closing:
                 raise self._unavailable()
-            if self.state == "resting" and self._next_try > self._loop.time():
-                wait = self._next_try - self._loop.time()
+            wait = self._next_try - self._loop.time()
+            if self.state == "resting" and wait > _SOON:
                 raise APIConnectionError(f"{self._told()}; it is tried again in {wait:.1f} s")
             if self.state == "asleep":
                 self._set("connecting")
@@ -528,27 +584,43 @@ class _Life:
     ) -> None:
         module = importlib.import_module("rejoinder.mcp.session")
         answer = question.answer
+        call = Call(fail=question.fail, progress=partial(self._progressed, question))
+        notes = self._notes
+        current_call.set(call)  # this task's own context
         try:
             result = await ask(session)
         except module.ConnectionGone:
             # The owner knows, or will in a moment, and tells all who wait.
-            self._lose(_ENDED)
-        except module.SessionForgotten:
-            if session is self.session:
-                self._lose("it has forgotten the session")
             if not answer.done():
-                answer.set_exception(_Again())
+                self._lose(_ENDED)
+        except module.SessionForgotten as forgotten:
+            if session is self.session:
+                self._lose(_FORGOTTEN)
+            question.fail(_Again(forgotten.error))
         except Exception as error:
             self._stalls = 0
             if not answer.done():
-                plain = module.plain_error(error, status=self._notes.status)
+                plain = module.plain_error(error, call=call)
+                forget_frames(error)
                 if plain is not error and plain.__cause__ is None:
-                    plain.__cause__ = error
+                    plain.__cause__ = module.innermost(error)
                 answer.set_exception(plain)
         else:
             self._stalls = 0
+            self._useful = True
             if not answer.done():
                 answer.set_result(result)
+        finally:
+            notes.calls.pop(call.id, None)
+
+    def _progressed(self, question: _Question[Any], progress: float) -> None:
+        """Give a call that makes progress as much time again, up to its limit."""
+        if question in self._questions and progress > question.progress:
+            question.progress = progress
+            renewed = min(self._loop.time() + question.timeout, question.limit)
+            if renewed > question.deadline:
+                question.deadline = renewed
+                self._arm(question)
 
     def _arm(self, question: _Question[Any]) -> None:
         if question.timer is not None:
@@ -604,6 +676,7 @@ class _Life:
 
 
 _ENDED: Final = "the connection was closed by the server"
+_FORGOTTEN: Final = "it has forgotten the session"
 
 
 def _release(waiter: asyncio.Future[bool]) -> None:

@@ -16,9 +16,11 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rejoinder._secrets import Hidden
 
 __all__ = ["ProcessGroup"]
 
@@ -68,9 +70,9 @@ class ProcessGroup:
 
     def __init__(
         self,
-        command: Sequence[str],
+        command: Hidden[list[str]],
         *,
-        env: Mapping[str, str],
+        env: Hidden[dict[str, str]],
         cwd: str | Path | None,
         on_exit: Callable[[int], None],
     ) -> None:
@@ -84,22 +86,31 @@ class ProcessGroup:
             process_group=0,
             bufsize=0,
         )
+        process: subprocess.Popen[bytes] | None = None
+        failure: Exception | None = None
         try:
             process = subprocess.Popen(  # noqa: S603  the user named this command
-                list(command),
+                command.reveal(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=dict(env),
+                env=env.reveal(),
                 cwd=cwd,
                 process_group=watcher.pid,
                 bufsize=0,
             )
-        except BaseException:
-            watcher.kill()
-            watcher.wait()
-            _close(watcher.stdin)
-            raise
+        except Exception as error:
+            # Its frames hold the command line and the environment.
+            failure = error.with_traceback(None)
+            failure.__context__ = None
+        finally:
+            if process is None:
+                watcher.kill()
+                watcher.wait()
+                _close(watcher.stdin)
+        if process is None:
+            raise failure or OSError("the command could not be started")
+        process.args = command.reveal()[:1]  # `repr` shows them
         self.pid = process.pid
         self.returncode: int | None = None
         self._watcher = watcher

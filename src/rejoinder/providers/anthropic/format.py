@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
@@ -24,7 +23,6 @@ from rejoinder.providers.asking.fields import tool_choice_name
 __all__ = ["AnthropicFormatData", "attachment_block", "request_body", "to_chat_ctx"]
 
 # A tool result may be a list of these; any other list is a value, and travels as text.
-_RESULT_BLOCKS = frozenset({"document", "image", "search_result", "text", "tool_reference"})
 
 
 @dataclass
@@ -93,28 +91,14 @@ def _image(content: ImageContent) -> Block:
 
 
 def _result(output: FunctionCallOutput) -> Block:
-    text = output.output
+    # What a tool returned is data, also if it looks like content blocks: the API refuses a request
+    # for any field of a block that it does not know, and so every later one of the conversation.
     return {
         "tool_use_id": output.call_id,
         "type": "tool_result",
-        "content": (_result_blocks(text) or text) if text[:1] == "[" else text,
+        "content": output.output,
         "is_error": output.is_error,
     }
-
-
-def _result_blocks(text: str) -> list[dict[str, Any]] | None:
-    try:
-        value = jsontext.decode(text)
-    except ValueError:
-        return None
-    if not isinstance(value, list) or not value:
-        return None
-    for block in cast("list[object]", value):
-        if not isinstance(block, dict):
-            return None
-        if cast("dict[str, object]", block).get("type") not in _RESULT_BLOCKS:
-            return None
-    return cast("list[dict[str, Any]]", value)
 
 
 def _with_thinking(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:

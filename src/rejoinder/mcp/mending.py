@@ -1,0 +1,378 @@
+"""Results of servers, mended before the SDK validates them. Pure.
+
+The SDK reads a result whole or not at all: one tool with a bad schema would cost all tools of its
+server, one unknown content part the text beside it. Here each flaw costs itself. What is mended or
+left out is returned in words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+__all__ = [
+    "LISTS",
+    "MAX_VALUES",
+    "PARTS",
+    "Refused",
+    "mend_call",
+    "mend_list",
+    "mend_response",
+    "shallow_mismatch",
+]
+
+MAX_VALUES: Final = 1 << 16
+"""JSON values in one message. Reading more takes the event loop for over 50 ms."""
+
+LISTS: Final = {
+    "tools/list": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+    "prompts/list": "prompts",
+    "resources/read": "contents",
+    "prompts/get": "messages",
+}
+"""Methods whose result is a list, and its field."""
+
+PARTS: Final = 1000
+"""Content parts of one result that the SDK validates. More do not fit into a model's text."""
+
+_DEFAULTS: Final = {"ttlMs": 0, "cacheScope": "private", "resultType": "complete"}
+"""Envelope fields of 2026-07-28 that some servers omit, with their most careful values."""
+_ROUNDS: Final = 12  # repairs of one entry before it is left out
+_SHOWN: Final = 200  # characters of a foreign value in a message
+_CORE: Final = {
+    "text": ("text",),
+    "image": ("data", "mimeType"),
+    "audio": ("data", "mimeType"),
+    "resource": ("resource",),
+    "resource_link": ("uri", "name"),
+}
+_USUAL: Final = frozenset({"content", "isError", "structuredContent"})
+_NO_ARGUMENTS: Final[dict[str, Any]] = {"type": "object", "properties": {}}
+
+
+class Refused(Exception):
+    """Raised by a check: the paths of what is wrong, each with its reason."""
+
+    def __init__(self, faults: list[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+
+Check = Callable[[dict[str, Any]], None]
+Json = dict[str, Any]
+
+
+def mend_list(method: str, result: Json, check: Check) -> tuple[Json, tuple[str, ...]]:
+    """A listing without its bad entries.
+
+    Args:
+        method: one of `LISTS`.
+        result: the result as it came.
+        check: raises `Refused` for a result that the SDK would not take.
+
+    Returns:
+        The mended result, and what was changed. A result whose list is not a list stays as it is.
+    """
+    field = LISTS[method]
+    entries = result.get(field)
+    if not isinstance(entries, list):
+        return result, ()
+    flaws: list[str] = []
+    result = dict(result)
+    if method == "tools/list":
+        entries = [_without_output_schema(entry) for entry in cast("list[Any]", entries)]
+        result[field] = entries
+    if _passes(check, result):
+        return result, ()
+    result = _mend_envelope(result, field, check)
+    kept: list[Any] = []
+    for number, entry in enumerate(cast("list[Any]", entries)):
+        mended, told = _mend_entry({**result, field: [entry]}, field, check)
+        name = _name_of(entry) or f"number {number + 1}"
+        if mended is not None:
+            kept.append(mended)
+        if told:
+            what = "left out" if mended is None else "mended"
+            flaws.append(f"{_SINGULAR[method]} {name} was {what}: {'; '.join(told)}")
+    result[field] = kept
+    return result, tuple(flaws)
+
+
+_SINGULAR: Final = {
+    "tools/list": "tool",
+    "resources/list": "resource",
+    "resources/templates/list": "resource template",
+    "prompts/list": "prompt",
+    "resources/read": "content",
+    "prompts/get": "message",
+}
+
+
+def _passes(check: Check, result: Json) -> bool:
+    try:
+        check(result)
+    except Refused:
+        return False
+    return True
+
+
+def _without_output_schema(entry: Any) -> Any:
+    # The SDK would turn a result that does not fit into a failure, although the tool has run.
+    if not isinstance(entry, dict):
+        return entry
+    return {name: value for name, value in cast("Json", entry).items() if name != "outputSchema"}
+
+
+def _mend_envelope(result: Json, field: str, check: Check) -> Json:
+    empty: Json = {**result, field: []}
+    for _ in range(_ROUNDS):
+        try:
+            check(empty)
+        except Refused as refused:
+            path = refused.faults[0][0]
+            if not path or path[0] == field:
+                break
+            name = str(path[0])
+            if name not in empty and name in _DEFAULTS:
+                empty[name] = _DEFAULTS[name]
+            elif name in empty:
+                del empty[name]
+                if name in _DEFAULTS:
+                    empty[name] = _DEFAULTS[name]
+            else:
+                break
+        else:
+            break
+    return empty
+
+
+def _mend_entry(result: Json, field: str, check: Check) -> tuple[Any, list[str]]:
+    told: list[str] = []
+    entry = result[field][0]
+    for _ in range(_ROUNDS):
+        try:
+            check(result)
+        except Refused as refused:
+            path, reason = refused.faults[0]
+        else:
+            return entry, told
+        if len(path) < 3 or not isinstance(entry, dict):
+            return None, [*told, reason]
+        name = str(path[2])
+        entry = dict(cast("Json", entry))
+        if name == "inputSchema":
+            schema = _object_schema(entry.get(name))
+            told.append("its inputSchema is not the schema of an object")
+            if schema is None or schema == entry.get(name):
+                return None, told
+            entry[name] = schema
+        elif name in entry and name not in {"name", "uri", "uriTemplate", "role", "content"}:
+            told.append(f"{name}: {reason}")
+            del entry[name]
+        elif name == "name" and "name" not in entry and isinstance(entry.get("uri"), str):
+            told.append("it has no name")
+            entry["name"] = entry["uri"]
+        else:
+            return None, [*told, f"{name}: {reason}"]
+        result = {**result, field: [entry]}
+    return None, told
+
+
+def _object_schema(schema: Any) -> Json | None:
+    """An object's schema for a tool without a usable one; ``None`` for one of another kind."""
+    if not isinstance(schema, dict):
+        return dict(_NO_ARGUMENTS)
+    schema = dict(cast("Json", schema))
+    kind = schema.get("type")
+    if isinstance(kind, list) and "object" in kind:
+        kind = "object"
+    if kind not in (None, "object"):
+        return None
+    schema["type"] = "object"
+    if not isinstance(schema.get("properties", {}), dict):
+        del schema["properties"]
+    if not isinstance(schema.get("required", []), list):
+        del schema["required"]
+    return schema
+
+
+def _name_of(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return ""
+    found = cast("Json", entry)
+    name = found.get("name") or found.get("uri") or found.get("uriTemplate")
+    return f"`{name[:_SHOWN]}`" if isinstance(name, str) and name else ""
+
+
+# results of tools ----------------------------------------------------------------------------
+
+
+def mend_call(
+    result: Json, check: Check, *, trusting: bool = False
+) -> tuple[Json, Json, tuple[str, ...]]:
+    """A tool's result with its bad parts turned into text.
+
+    Args:
+        result: the result as it came.
+        check: raises `Refused` for a result that the SDK would not take.
+        trusting: skip the check of a result that holds nothing unusual.
+
+    Returns:
+        What the SDK shall read (at most `PARTS` parts), the whole result, and what was changed.
+    """
+    content = result.get("content")
+    flaws: list[str] = []
+    if result.get("resultType", "complete") != "complete":
+        return result, result, ()  # a question of the server, not an answer
+    if content is None:
+        content = []
+        if "content" in result or "structuredContent" not in result:
+            flaws.append("it has no content")
+    elif isinstance(content, str):
+        flaws.append("its content is a text, not a list of parts")
+        content = [{"type": "text", "text": content}]
+    elif not isinstance(content, list):
+        return result, result, ()
+    parts = cast("list[Any]", content)
+    usual = trusting and _USUAL.issuperset(result)
+    for number, part in enumerate(parts):
+        if not _is_plain(part):
+            usual = False
+            if parts is content:
+                parts = list(parts)
+            mended, fault = _mend_part(part, check)
+            parts[number] = mended
+            if fault and len(flaws) < 10:
+                flaws.append(f"part {number + 1}: {fault}")
+    whole: Json = {**result, "content": parts}
+    if not isinstance(whole.get("isError", False), bool):
+        whole["isError"] = bool(whole["isError"])
+        flaws.append("isError is not a boolean")
+    view: Json = {**whole, "content": parts[:PARTS]} if len(parts) > PARTS else dict(whole)
+    if not (usual and isinstance(view.get("structuredContent", {}), dict)):
+        _mend_view(view, check)
+    return view, whole, tuple(flaws)
+
+
+def _mend_view(view: Json, check: Check) -> None:
+    """Take from `view` what the SDK does not accept; the program gets the whole result."""
+    if _passes(check, view):
+        return
+    view.setdefault("resultType", "complete")
+    for name in ("", "structuredContent", "_meta"):
+        view.pop(name, None)
+        if _passes(check, view):
+            return
+
+
+def _is_plain(part: Any) -> bool:
+    if not isinstance(part, dict):
+        return False
+    found = cast("Json", part)
+    return len(found) == 2 and found.get("type") == "text" and isinstance(found.get("text"), str)
+
+
+def _mend_part(part: Any, check: Check) -> tuple[Json, str]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}, "it is a text, not a part"
+    if not isinstance(part, dict):
+        return {"type": "text", "text": _json(part)}, "it is not an object"
+    found = cast("Json", part)
+    kind = found.get("type")
+    if kind == "text" and not isinstance(found.get("text"), str):
+        text = found.get("text")
+        return {"type": "text", "text": "" if text is None else _json(text)}, "its text is no text"
+    if kind not in _CORE:
+        return {"type": "text", "text": _json(found)}, f"its type {str(kind)[:_SHOWN]!r} is unknown"
+    if kind == "resource_link" and "name" not in found and isinstance(found.get("uri"), str):
+        found = {**found, "name": found["uri"]}
+    if _passes(check, {"content": [found]}):
+        return found, ""
+    core = {"type": kind, **{name: found[name] for name in _CORE[kind] if name in found}}
+    if _passes(check, {"content": [core]}):
+        return core, "fields beside its content are not valid"
+    return {"type": "text", "text": _json(found)}, f"it is not a valid part of type {kind}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def shallow_mismatch(schema: Mapping[str, Any] | None, result: Json) -> str | None:
+    """How a structured result differs from its `outputSchema`, looking at the top level only.
+
+    A full validation would run regular expressions and references of a foreign schema over foreign
+    data, which is work without a bound.
+    """
+    if schema is None or result.get("isError"):
+        return None
+    structured = result.get("structuredContent")
+    if structured is None:
+        return "it has an output schema but returned no structured content"
+    properties = schema.get("properties")
+    if not isinstance(structured, dict) or not isinstance(properties, Mapping):
+        return None
+    value, known = cast("Json", structured), cast("Mapping[str, Any]", properties)
+    required = schema.get("required")
+    for name in cast("list[Any]", required) if isinstance(required, list) else ():
+        if name not in value:
+            return f"the structured content lacks {str(name)[:_SHOWN]!r}"
+    for name, member in list(value.items())[:100]:
+        wanted = known.get(name)
+        if wanted is None and schema.get("additionalProperties") is False:
+            return f"the structured content has {name[:_SHOWN]!r}, which its schema does not allow"
+        kind = cast("Json", wanted).get("type") if isinstance(wanted, dict) else None
+        if isinstance(kind, str) and kind in _KINDS and not _is_a(member, kind):
+            return f"{name[:_SHOWN]!r} of the structured content is not of type {kind}"
+    return None
+
+
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "integer": (int, float),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _KINDS[kind])
+
+
+# messages ------------------------------------------------------------------------------------
+
+
+def mend_response(message: Any) -> Json | None:
+    """A response that is almost JSON-RPC as one that is; ``None`` for anything else."""
+    if not isinstance(message, dict):
+        return None
+    found = cast("Json", message)
+    if "method" in found or not isinstance(found.get("id"), int | str):
+        return None
+    head: Json = {"jsonrpc": "2.0", "id": found["id"]}
+    error = found.get("error")
+    if error is None and "result" in found:
+        result = found["result"]
+        return {**head, "result": cast("Json", result) if isinstance(result, dict) else {}}
+    if error is None:
+        return None
+    given = cast("Json", error) if isinstance(error, dict) else {"message": error}
+    code, text = given.get("code"), given.get("message")
+    return {
+        **head,
+        "error": {
+            "code": code if isinstance(code, int) and not isinstance(code, bool) else -32603,
+            "message": text if isinstance(text, str) else _json(text),
+            **({"data": given["data"]} if "data" in given else {}),
+        },
+    }
