@@ -603,9 +603,9 @@ def _restore_output_schemas(found: list[dict[str, Any]], result: dict[str, Any])
 
 def _other_era(error: MCPError, status: int | None) -> bool:
     """Whether a refused handshake may mean that the server knows only 2026-07-28."""
-    if error.code == types.CONNECTION_CLOSED:
-        return False
-    return status is None or (status < 500 and status not in _NOT_AN_ERA)
+    if status is None:
+        return error.code != types.CONNECTION_CLOSED and not error.message.startswith(_MADE_UP)
+    return status < 500 and status not in _NOT_AN_ERA
 
 
 class _listening:  # noqa: N801  used as a function
