@@ -285,7 +285,7 @@ def _mend_part(part: Any, check: Check) -> tuple[Json, str]:
     if kind == "text" and not isinstance(found.get("text"), str):
         text = found.get("text")
         return {"type": "text", "text": "" if text is None else _json(text)}, "its text is no text"
-    if kind not in _CORE:
+    if not isinstance(kind, str) or kind not in _CORE:
         return {"type": "text", "text": _json(found)}, f"its type {str(kind)[:_SHOWN]!r} is unknown"
     if kind == "resource_link" and "name" not in found and isinstance(found.get("uri"), str):
         found = {**found, "name": found["uri"]}
