@@ -14,7 +14,7 @@ import pytest
 from contract.rows import KEY, ROWS, Row
 from rejoinder.errors import APIError, APIStatusError
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.testing.faults import Answer, Fault, FaultServer, outcome_of
+from rejoinder.testing.faults import GREETING, Answer, Fault, FaultServer, outcome_of
 from rejoinder.testing.leaks import Holdings
 from rejoinder.types import APIConnectOptions
 
@@ -88,7 +88,7 @@ async def test_a_fault_has_its_outcome(
     assert grown < MEMORY, f"memory grew by {grown} kB"
     if not expected.errors:
         assert error is None, repr(error)
-        assert text == "".join(Answer().text)
+        assert text == "".join(GREETING)
     else:
         assert isinstance(error, expected.errors), repr(error)
         assert bool(text) == expected.text

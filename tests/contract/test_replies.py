@@ -16,7 +16,7 @@ from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.llm.chat_context import ChatContext, FunctionCall, FunctionCallOutput
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.metrics import LLMMetrics
-from rejoinder.testing.faults import Answer, Call, Fault, FaultServer, Usage
+from rejoinder.testing.faults import GREETING, Answer, Call, Fault, FaultServer, Usage
 from rejoinder.testing.leaks import Holdings
 from rejoinder.types import APIConnectOptions
 from work import stopped_clock
@@ -324,7 +324,7 @@ async def test_many_replies_at_once(row: Row) -> None:
         replies = await asyncio.gather(
             *(llm.chat(chat_ctx=conversation()).collect() for _ in range(20))
         )
-        assert {reply.text for reply in replies} == {"".join(Answer().text)}
+        assert {reply.text for reply in replies} == {"".join(GREETING)}
         again = server.connections
         await llm.chat(chat_ctx=conversation()).collect()
         assert server.connections == again, "a connection was left over and is used"
@@ -364,7 +364,7 @@ def test_a_reply_can_be_asked_for_without_a_loop(row: Row) -> None:
     with asyncio.Runner() as runner:
         server, llm = runner.run(main())
         stream = llm.chat(chat_ctx=conversation())
-        assert runner.run(collect(stream, server)) == "".join(Answer().text)
+        assert runner.run(collect(stream, server)) == "".join(GREETING)
         runner.run(llm.aclose())
         runner.run(server.aclose())
 

@@ -108,7 +108,7 @@ CALLS = Answer(
         Call(name="raw_tool", arguments="{}", call_id="call_b"),
     ),
 )
-SPEAKS = Answer(thinking="Easy.")
+SPEAKS = Answer(text="Hello", thinking="Easy.")
 BOTH = Answer(
     text=("Let me look.",),
     calls=(Call(name="get_weather", arguments='{"city":"Rome"}', call_id="call_c"),),

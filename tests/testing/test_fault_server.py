@@ -10,7 +10,7 @@ import pytest
 
 from rejoinder.errors import APIConnectionError
 from rejoinder.testing._dialects import DIALECTS, Format, format_of
-from rejoinder.testing.faults import Answer, Call, Fault, FaultServer, Usage
+from rejoinder.testing.faults import GREETING, Answer, Call, Fault, FaultServer, Usage
 from rejoinder.testing.leaks import no_leaks
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import Request
@@ -127,3 +127,18 @@ def test_it_has_no_address_before_it_runs() -> None:
         _ = FaultServer().url
     with pytest.raises(RuntimeError, match="does not run"):
         _ = FaultServer().elsewhere
+
+
+@pytest.mark.parametrize(
+    ("answer", "pieces"),
+    [
+        (Answer(), ()),
+        (Answer(text="Hello"), ("Hello",)),
+        (Answer(text=["Hel", "lo"]), ("Hel", "lo")),
+        (Answer(calls=(Call("f", "{}", "c"),)), ()),
+        (Answer(fault=Fault.GZIP), GREETING),
+        (Answer(calls=(Call("f", "{}", "c"),), fault=Fault.GZIP), ()),
+    ],
+)
+def test_the_pieces_of_an_answer(answer: Answer, pieces: tuple[str, ...]) -> None:
+    assert answer.pieces == pieces

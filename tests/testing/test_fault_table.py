@@ -15,6 +15,7 @@ from rejoinder.errors import APIError, APIStatusError, APITimeoutError
 from rejoinder.llm import ChatContext
 from rejoinder.llm.llm import LLM
 from rejoinder.testing.faults import (
+    GREETING,
     OUTCOMES,
     Answer,
     Call,
@@ -147,9 +148,9 @@ async def test_outcome_of_a_json_array(fault: Fault) -> None:
 async def test_memory(provider: str, fault: Fault) -> None:
     make, wire = PROVIDERS[provider]
     async with FaultServer() as server, make(server.url) as llm:
-        server.script(Answer(format=wire))
+        server.script(Answer(text=GREETING, format=wire))
         assert (await ask(llm))[1] is None  # what is imported and cached once is no growth
-        server.script(Answer(fault=fault, format=wire))
+        server.script(Answer(text=GREETING, fault=fault, format=wire))
         async with no_leaks(max_memory=64 << 20):
             _, error = await ask(llm, APIConnectOptions(max_retry=0, timeout=20))
     assert isinstance(error, OUTCOMES[fault].errors)

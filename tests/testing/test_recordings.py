@@ -569,6 +569,73 @@ async def test_requests_find_their_exchange_by_method_and_path() -> None:
     assert transport.requests[0].url == "http://two/b"
 
 
+async def test_recordings_found_by_what_was_asked(tmp_path: Path) -> None:
+    async with FaultServer() as server:
+        server.script(Answer(text="sunny"), Answer(text="rainy"))
+        async with (
+            record(tmp_path) as recording,
+            openai_chat(server.url, transport=recording) as llm,
+        ):
+            assert await say(llm, "Oslo?") == "sunny"
+            assert await say(llm, "Bergen?") == "rainy"
+
+    played = replay(tmp_path, match="body")
+    async with openai_chat("http://other.example", transport=played) as llm:
+        assert await say(llm, "Bergen?") == "rainy"
+        with pytest.raises(ReplayMismatchError) as caught:
+            await say(llm, "Oslo, please?")
+        assert str(caught.value) == (
+            "no recording for POST /v1/chat/completions; 0001 (POST /v1/chat/completions) differs at "
+            '$.messages[0].content: recorded "Oslo?", got "Oslo, please?"'
+        )
+        assert await say(llm, "Oslo?") == "sunny"
+    played.assert_used_up()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "sent", "place"),
+    [
+        ({"a": 1}, b'{"a": 2}', "$.a: recorded 1, got 2"),
+        ({"a": 1}, b"{}", "$.a: recorded 1, got nothing"),
+        ({}, b'{"b": null}', "$.b: recorded nothing, got null"),
+        ({"a": [1, 2]}, b'{"a": [1]}', "$.a[1]: recorded 2, got nothing"),
+        ({"a": 1}, b'{"a": true}', "$.a: recorded 1, got true"),
+        ({"a": 1}, b"text", '$: recorded {"a": 1}, got "text"'),
+        ({"a": 1}, None, '$: recorded {"a": 1}, got null'),
+        ({"a": {"b": 1}}, b'{"a":  {"b": 1}}', None),
+        (None, b"whatever", None),
+        ("text", b"text", None),
+    ],
+)
+async def test_bodies_are_compared(recorded: Any, sent: bytes | None, place: str | None) -> None:
+    transport = replay([Exchange(request_body=recorded)], match="body")
+    if place is None:
+        await transport.send(Request("POST", "http://host/", body=sent))
+    else:
+        with pytest.raises(ReplayMismatchError) as caught:
+            await transport.send(Request("POST", "http://host/", body=sent))
+        assert place in str(caught.value)
+
+
+async def test_recordings_found_by_a_function() -> None:
+    transport = replay(
+        [Exchange(id="a", body=b"1"), Exchange(id="b", body=b"2")],
+        match=lambda request, exchange: request.url.endswith(exchange.id),
+    )
+    async with await transport.send(Request("POST", "http://host/b")) as response:
+        assert await response.read_all() == b"2"
+    with pytest.raises(ReplayMismatchError, match="left: a"):
+        await transport.send(Request("POST", "http://host/b"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"match": "bodies"}, {"match": 3}, {"speed": 0}, {"speed": "fast"}, {"repeat": 1}]
+)
+def test_wrong_options_of_a_replay(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"replay: expected {next(iter(options))} to be"):
+        replay([], **options)
+
+
 async def test_a_mismatch_is_not_retried() -> None:
     recording = replay([Exchange(url="http://host/other")])
     llm = openai_chat("http://127.0.0.1:1", transport=recording)

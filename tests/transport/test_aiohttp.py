@@ -221,7 +221,7 @@ async def test_large_bodies(server: FaultServer, transport: AiohttpTransport) ->
 async def test_header_names_of_the_answer_are_lower_case(
     server: FaultServer, transport: AiohttpTransport
 ) -> None:
-    server.script(Answer(headers={"X-Request-ID": "r1"}))
+    server.script(Answer(text="Hello", headers={"X-Request-ID": "r1"}))
     async with await transport.send(post(server.url + PATH)) as response:
         assert response.headers["x-request-id"] == "r1"
         assert response.headers["content-type"].startswith("text/event-stream")

@@ -5,7 +5,7 @@ JSON array), Bedrock and Mistral, down to the byte, and picks the format by the 
 asked. Point a client's `base_url` at it, say what shall go wrong, and see what your code does::
 
     async with FaultServer() as server:
-        server.script(Fault.STATUS_503, Answer(text=("Hello", " there")))
+        server.script(Fault.STATUS_503, Answer(text="Hello there"))
         llm = openai.LLM(model="any", api_key="any", base_url=server.url + "/v1")
         reply = await llm.chat(chat_ctx=chat_ctx).collect()
         assert reply.text == "Hello there"
@@ -26,7 +26,7 @@ import ssl as ssl_module
 import struct
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
@@ -168,12 +168,17 @@ class Fault(StrEnum):
     """307 to another origin (`FaultServer.elsewhere`)."""
 
 
+GREETING: Final = ("Hello", " wörld", " 👋.")
+"""What a server says that was told nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server says to one request.
+    """What the server answers to one request.
 
     Args:
-        text: pieces of text, an event each.
+        text: a text, sent as one event, or several pieces, an event each. By default none; an
+            answer with a fault and nothing else has some, so that there is something to disturb.
         calls: tool calls, after the text.
         thinking: visible reasoning, before the text; left out where a format has none.
         usage: tokens reported.
@@ -185,7 +190,7 @@ class Answer:
         format: the wire format; ``None`` goes by the address.
     """
 
-    text: tuple[str, ...] = ("Hello", " wörld", " 👋.")
+    text: str | Sequence[str] | None = None
     calls: tuple[Call, ...] = ()
     thinking: str = ""
     usage: Usage = field(default_factory=Usage)
@@ -195,6 +200,14 @@ class Answer:
     message: str = "scripted failure"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     format: Format | None = None
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The text as it is sent, an event for each piece."""
+        if self.text is None:
+            alone = self.fault is not Fault.NONE and not (self.calls or self.thinking)
+            return GREETING if alone else ()
+        return (self.text,) if isinstance(self.text, str) else tuple(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,7 +533,7 @@ class _Exchange:
             return await self._error(answer.status)
         if fault in _STATUS:
             return await self._error(_STATUS[fault])
-        parts = self.dialect.render(answer.text, answer.calls, answer.thinking, answer.usage)
+        parts = self.dialect.render(answer.pieces, answer.calls, answer.thinking, answer.usage)
         everything = [*parts.opening, *parts.outputs, *parts.closing]
         some = [*parts.opening, *parts.outputs[: answer.after]]
         rest = [*parts.outputs[answer.after :], *parts.closing]
@@ -817,7 +830,7 @@ class _Exchange:
 
 
 def _answer(value: Answer | Fault) -> Answer:
-    return value if isinstance(value, Answer) else Answer(fault=value)
+    return value if isinstance(value, Answer) else Answer(text=GREETING, fault=value)
 
 
 def _head(status: int, fields: Mapping[str, str]) -> bytes:

@@ -323,13 +323,6 @@ class _Recorder:
     def exchange(self, name: str) -> Exchange:
         request = self.request
         cleaner = _Cleaner(request, self.headers, self.owner._secrets)
-        body: Any = None
-        if request.body is not None:
-            text = cleaner.bytes(request.body).decode("utf-8", "replace")
-            try:
-                body = json.loads(text)
-            except ValueError:
-                body = text
         error = self.error
         return Exchange(
             id=name,
@@ -337,7 +330,7 @@ class _Recorder:
             method=request.method,
             url=cleaner.url(request.url),
             request_headers=cleaner.fields(request.headers, _REQUEST_FIELDS, _REQUEST_PREFIXES),
-            request_body=body,
+            request_body=cleaner.request_body(request),
             status=self.status,
             headers=cleaner.fields(self.headers, _RESPONSE_FIELDS, _RESPONSE_PREFIXES),
             body=cleaner.bytes(b"".join(self.pieces)),
@@ -348,6 +341,11 @@ class _Recorder:
             if error is None
             else RecordedError(error.type, cleaner.text(error.message), error.at),
         )
+
+
+def recorded_body(request: Request) -> Any:
+    """The body of `request` as a recording of it would hold it, without secrets."""
+    return _Cleaner(request, {}, ()).request_body(request)
 
 
 class _RecordedResponse:
@@ -425,6 +423,16 @@ class _Cleaner:
                 clean = clean.replace(form, b"X" * len(form))
         clean = _KNOWN_SECRETS.sub(lambda match: b"X" * len(match[0]), clean)
         return clean if clean == data else _with_checksums(clean, data)
+
+    def request_body(self, request: Request) -> Any:
+        """The body as a recording holds it: parsed, if it is JSON; text otherwise."""
+        if request.body is None:
+            return None
+        text = self.bytes(request.body).decode("utf-8", "replace")
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
 
     def text(self, text: str) -> str:
         return self.bytes(text.encode("utf-8", "replace")).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Plays recorded exchanges back, instead of asking a provider.
+"""Plays recorded exchanges back instead of sending requests to a provider.
 
 ::
 
@@ -11,19 +11,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 from rejoinder import errors
+from rejoinder._options import FLAG, FUNCTION, SECONDS, Rule, check
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
-from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges
+from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges, recorded_body
 from rejoinder.transport.http import HttpResponse, Request, read_up_to
 
 __all__ = ["ReplayMismatchError", "ReplayTransport", "replay"]
+
+Match: TypeAlias = Literal["path", "body"] | Callable[[Request, Exchange], bool]
+_MATCH: Final = Rule(
+    "'path', 'body' or a function",
+    lambda value: isinstance(value, str) or callable(value),
+    lambda value: value in ("path", "body") or callable(value),
+)
+_ABSENT: Final = object()
+_MAX_SHOWN: Final = 3
+_MAX_TEXT: Final = 80
 
 
 class ReplayMismatchError(LookupError):
@@ -33,14 +46,18 @@ class ReplayMismatchError(LookupError):
 class ReplayTransport:
     """An `HttpTransport` that answers from recordings.
 
-    A request gets the first unused exchange with its method and path; one whose recording does not
-    know its address serves any. The exchange's errors are raised again, as what they were.
+    A request gets the first unused exchange that matches. What a recording does not hold (the
+    address, the body) matches anything. The errors of an exchange are raised again, as what they
+    were.
 
     Args:
         source: a folder or file written by `RecordingTransport`, or exchanges.
         speed: 1.0 keeps the recorded timing, 10.0 is ten times as fast; by default nothing waits.
         cut: cuts the body of each answer into reads of its own choice.
         repeat: exchanges can be used any number of times.
+        match: ``"path"``: by method and path, so that requests are answered in the recorded order.
+            ``"body"``: the body has to be equal too, so that requests may come in another order and
+            a changed prompt is noticed. A function decides by itself.
         sleep: how to wait.
 
     Attributes:
@@ -57,14 +74,24 @@ class ReplayTransport:
         speed: float = math.inf,
         cut: Callable[[bytes], list[bytes]] | None = None,
         repeat: bool = False,
+        match: Match = "path",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        check(
+            "replay",
+            speed=(speed, SECONDS),
+            cut=(cut, FUNCTION.optional),
+            repeat=(repeat, FLAG),
+            match=(match, _MATCH),
+            sleep=(sleep, FUNCTION),
+        )
         if isinstance(source, str | Path):
             source = load_exchanges(source)
         self._left = list(source)
         self._speed = speed
         self._cut = cut
         self._repeat = repeat
+        self._match = match
         self._sleep = sleep
         self.requests: list[Request] = []
 
@@ -104,17 +131,72 @@ class ReplayTransport:
             await self._sleep(seconds)
 
     def _pick(self, request: Request) -> Exchange:
-        path = urllib.parse.urlsplit(request.url).path
+        body = recorded_body(request) if self._match == "body" else None
+        differences: list[str] = []
         for index, exchange in enumerate(self._left):
-            known = exchange.url is None or urllib.parse.urlsplit(exchange.url).path == path
-            if known and exchange.method == request.method:
-                return exchange if self._repeat else self._left.pop(index)
+            if callable(self._match):
+                if not self._match(request, exchange):
+                    continue
+            elif not _same_place(request, exchange):
+                continue
+            elif self._match == "body" and exchange.request_body is not None:
+                difference = _difference(exchange.request_body, body)
+                if difference is not None:
+                    differences.append(f"{_name(exchange)} differs at {difference}")
+                    continue
+            return exchange if self._repeat else self._left.pop(index)
+        path = urllib.parse.urlsplit(request.url).path
         left = ", ".join(_name(exchange) for exchange in self._left) or "nothing"
-        raise ReplayMismatchError(f"no recording for {request.method} {path}; left: {left}")
+        raise ReplayMismatchError(
+            f"no recording for {request.method} {path}; "
+            + ("; ".join(differences[:_MAX_SHOWN]) or f"left: {left}")
+        )
+
+
+def _same_place(request: Request, exchange: Exchange) -> bool:
+    if exchange.method != request.method:
+        return False
+    path = urllib.parse.urlsplit(request.url).path
+    return exchange.url is None or urllib.parse.urlsplit(exchange.url).path == path
+
+
+def _difference(recorded: object, got: object, place: str = "$") -> str | None:
+    """The first place at which two bodies differ, with both values."""
+    for step, one, other in _members(recorded, got):
+        found = _difference(one, other, place + step)
+        if found is not None:
+            return found
+    same = type(recorded) is type(got)
+    if same and (isinstance(recorded, dict | list) or recorded == got):
+        return None
+    return f"{place}: recorded {_shown(recorded)}, got {_shown(got)}"
+
+
+def _members(one: object, other: object) -> Iterable[tuple[str, object, object]]:
+    """The members of two objects or of two lists, side by side; of anything else none."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        before, now = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
+        for key in {**before, **now}:
+            yield f".{key}", before.get(key, _ABSENT), now.get(key, _ABSENT)
+    elif isinstance(one, list) and isinstance(other, list):
+        pairs = zip_longest(cast("list[Any]", one), cast("list[Any]", other), fillvalue=_ABSENT)
+        for index, (member, counterpart) in enumerate(pairs):
+            yield f"[{index}]", member, counterpart
+
+
+def _shown(value: object) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
 
 
 def replay(
-    source: str | Path | Iterable[Exchange], *, speed: float = math.inf, repeat: bool = False
+    source: str | Path | Iterable[Exchange],
+    *,
+    speed: float = math.inf,
+    repeat: bool = False,
+    match: Match = "path",
 ) -> ReplayTransport:
     """A transport that plays recordings; for the keyword ``transport`` of an `LLM`. For the
     arguments see `ReplayTransport`.
@@ -122,7 +204,7 @@ def replay(
     Raises:
         ValueError: a file is no recording.
     """
-    return ReplayTransport(source, speed=speed, repeat=repeat)
+    return ReplayTransport(source, speed=speed, repeat=repeat, match=match)
 
 
 class _ReplayedResponse:

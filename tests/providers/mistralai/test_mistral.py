@@ -241,7 +241,7 @@ def test_errors_before_the_stream() -> None:
 
 async def test_every_error_of_the_reference_was_a_connection_error() -> None:
     async with FaultServer() as server, mistral()(server.url) as llm:
-        server.script(Answer(status=429, headers={"retry-after": "0"}), Answer())
+        server.script(Answer(status=429, headers={"retry-after": "0"}), Answer(text="Hello"))
         reply = await llm.chat(chat_ctx=conversation()).collect()
         assert reply.text
         assert len(server.requests) == 2

@@ -651,7 +651,7 @@ async def test_azure_asks_for_a_token_at_each_attempt() -> None:
         FaultServer() as server,
         azure(azure_ad_token_provider=later)(server.url) as llm,
     ):
-        server.script(Answer(status=503), Answer())
+        server.script(Answer(status=503), Answer(text="Hello"))
         await llm.chat(chat_ctx=conversation()).collect()
         assert [request.headers["authorization"] for request in server.requests] == [
             "Bearer one",
