@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+import pytest
 
 from rejoinder.llm import ChatChunk, ChatContext, CompletionUsage
 from rejoinder.metrics import (
@@ -11,6 +14,7 @@ from rejoinder.metrics import (
     RealtimeModelMetrics,
     UsageCollector,
     UsageSummary,
+    log_metrics,
 )
 from rejoinder.testing import ScriptedLLM
 
@@ -101,3 +105,41 @@ async def test_it_listens_to_a_model() -> None:
     await llm.chat(chat_ctx=ChatContext.empty()).collect()
     assert usage.get_summary().llm_prompt_tokens == 2
     assert usage.by_model()[llm.provider, llm.model].llm_requests == 1
+
+
+def test_metrics_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    metadata = Metadata(model_name="gpt", model_provider="openai")
+    with caplog.at_level(logging.INFO, "rejoinder"):
+        log_metrics(llm_metrics(ttft=0.12345, prompt_tokens=7, metadata=metadata))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("LLM metrics: model_name=gpt model_provider=openai ")
+    assert "ttft=0.123 prompt_tokens=7" in record.getMessage()
+    assert record.__dict__["prompt_tokens"] == 7
+    assert "estimated" not in record.getMessage()
+
+
+def test_metrics_in_a_log_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
+    mine = logging.getLogger("mine")
+    with caplog.at_level(logging.INFO, "mine"):
+        log_metrics(llm_metrics(estimated=True, cancelled=True), logger=mine)
+        log_metrics(
+            RealtimeModelMetrics(
+                request_id="r",
+                timestamp=1.0,
+                input_token_details=RealtimeModelMetrics.InputTokenDetails(),
+                output_token_details=RealtimeModelMetrics.OutputTokenDetails(),
+            ),
+            logger=mine,
+        )
+        log_metrics(object(), logger=mine)  # type: ignore[arg-type]
+    assert [record.name for record in caplog.records] == ["mine", "mine"]
+    assert "cancelled=True estimated=True" in caplog.text
+    assert "RealtimeModel metrics" in caplog.text
+
+
+async def test_metrics_of_a_model(caplog: pytest.LogCaptureFixture) -> None:
+    llm = ScriptedLLM("Hello")
+    llm.on("metrics_collected", log_metrics)
+    with caplog.at_level(logging.INFO, "rejoinder"):
+        await llm.chat(chat_ctx=ChatContext.empty()).collect()
+    assert "LLM metrics: model_name=scripted" in caplog.text

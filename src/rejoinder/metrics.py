@@ -6,17 +6,20 @@ working; fields added since then have defaults.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "AgentMetrics",
     "LLMMetrics",
     "Metadata",
     "RealtimeModelMetrics",
     "UsageCollector",
     "UsageSummary",
+    "log_metrics",
 ]
 
 
@@ -121,6 +124,60 @@ class RealtimeModelMetrics(BaseModel):
     """The connection was there already."""
 
 
+AgentMetrics: TypeAlias = LLMMetrics | RealtimeModelMetrics
+
+
+def log_metrics(metrics: AgentMetrics, *, logger: logging.Logger | None = None) -> None:
+    """Log one line at level INFO, with the numbers in the text and as attributes of the record.
+
+        llm.on("metrics_collected", log_metrics)
+
+    Metrics of any other kind are ignored.
+
+    Args:
+        metrics: the numbers of one reply.
+        logger: default the logger ``"rejoinder"``.
+    """
+    names = getattr(metrics, "metadata", None) or Metadata()
+    numbers: dict[str, Any]
+    match metrics:
+        case LLMMetrics():
+            title = "LLM metrics"
+            numbers = {
+                "ttft": round(metrics.ttft, 3),
+                "prompt_tokens": metrics.prompt_tokens,
+                "prompt_cached_tokens": metrics.prompt_cached_tokens,
+                "completion_tokens": metrics.completion_tokens,
+                "tokens_per_second": round(metrics.tokens_per_second, 2),
+            }
+        case RealtimeModelMetrics():
+            title = "RealtimeModel metrics"
+            numbers = {
+                "ttft": round(metrics.ttft, 3),
+                "input_tokens": metrics.input_tokens,
+                "cached_input_tokens": metrics.input_token_details.cached_tokens,
+                "input_text_tokens": metrics.input_token_details.text_tokens,
+                "input_audio_tokens": metrics.input_token_details.audio_tokens,
+                "output_tokens": metrics.output_tokens,
+                "output_text_tokens": metrics.output_token_details.text_tokens,
+                "output_audio_tokens": metrics.output_token_details.audio_tokens,
+                "total_tokens": metrics.total_tokens,
+                "tokens_per_second": round(metrics.tokens_per_second, 2),
+            }
+        case _:
+            return
+    model = {"model_name": names.model_name, "model_provider": names.model_provider}
+    extra = {key: value for key, value in model.items() if value is not None} | numbers
+    if isinstance(metrics, LLMMetrics):
+        marks = {"cancelled": metrics.cancelled, "estimated": metrics.estimated}
+        extra |= {mark: True for mark, holds in marks.items() if holds}
+    shown = " ".join(f"{key}={value}" for key, value in extra.items())
+    (logger or _logger).info("%s: %s", title, shown, extra=extra)
+
+
+_logger = logging.getLogger("rejoinder")
+
+
 @dataclass
 class UsageSummary:
     """What many replies cost together, in tokens. The cached ones are part of the prompt's."""
@@ -151,8 +208,8 @@ class UsageCollector:
         self._models: dict[tuple[str | None, str | None], UsageSummary] = {}
 
     def collect(self, metrics: LLMMetrics | RealtimeModelMetrics) -> None:
-        """Count one reply. Metrics of any other kind are passed over, so that one handler can be
-        given all that an agent reports."""
+        """Count one reply. Metrics of any other kind are ignored, so that one handler can receive
+        everything that an agent reports."""
         if not isinstance(metrics, LLMMetrics | RealtimeModelMetrics):
             return
         names = metrics.metadata or Metadata()

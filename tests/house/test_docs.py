@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+IMPORT = re.compile(r"`((?:from rejoinder[\w.]* )?import [^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]+)")
 
 
@@ -33,3 +34,12 @@ def test_examples_run(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_new_names_are_there() -> None:
+    page = (ROOT / "docs" / "compat.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
+    imports = [found for row in rows for found in IMPORT.findall(row)]
+    assert len(imports) > 10
+    for statement in imports:
+        exec(statement, {})
