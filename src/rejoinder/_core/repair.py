@@ -15,10 +15,11 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 from rejoinder import _stamps
 from rejoinder._core import dialects, jsontext
+from rejoinder._core.changes import Change, ChangeKind
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.groups import group_key, instructions_block, refuse_item, reject_non_items
 from rejoinder._core.items import (
@@ -43,33 +44,6 @@ from rejoinder._core.legality import (
 from rejoinder._core.rules import STATEFUL, Rules
 
 __all__ = ["Change", "ChangeKind", "repair"]
-
-ChangeKind: TypeAlias = Literal[
-    "added",  # an item was put in: a missing output, a user message at an edge
-    "arguments",  # the arguments of a call were no JSON object
-    "dropped",  # an item or a part without anything to send was left out
-    "id",  # a call id (with its output's) or a group's id was replaced
-    "image",  # an image was moved to a user message, given its real type or replaced by text
-    "merged",  # a text was joined to that of another item
-    "moved",  # an item was moved across a message
-    "name",  # the name of a tool was replaced or filled in
-    "role",  # a message changed its role
-    "state",  # state of another provider, or damaged state, was left out
-    "text",  # characters were replaced, or blank text was
-    "to_text",  # an item without a legal place became a user message
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that was done to make a history legal."""
-
-    kind: ChangeKind
-    item_id: str
-    """The item it was done to, or after which something was added."""
-    detail: str
-    """For people: what was wrong and what was done."""
-
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _NO_RESULT = "No result was recorded for this call."

@@ -236,7 +236,12 @@ class _Fitting:
             and said.effort not in family.efforts
         ):
             self.effort(said)
-        elif said.on is None and family.default_effort and self.api in ("chat", "responses"):
+        elif (
+            said.on is None
+            and family.default_effort
+            and self.api in ("chat", "responses")
+            and not (family.idle_tools and self.api == "chat" and self.tool_count())
+        ):
             self.say(Reasoning(family.default_effort != "none", family.default_effort))
 
     def effort(self, said: Said) -> None:
@@ -335,25 +340,32 @@ class _Fitting:
             raise self.refuse(
                 "this model takes no tools; leave `tools` out, or ask another model for them"
             )
-        if family.idle_tools and api == "chat" and self.said.effort != "none":
-            if "none" not in family.efforts:
-                raise self.refuse(
-                    "Chat Completions takes no tools for a model that reasons; pass api='responses'"
-                )
-            asked = self.said.effort
-            self.say(Reasoning(False, "none"))
-            if asked:
-                self.tell(
-                    "reasoning",
-                    f"reasoning_effort {asked!r} is refused beside tools: now 'none'; the Responses "
-                    "API (api='responses') takes both",
-                )
+        if family.idle_tools and api == "chat":
+            self.idle()
         self.forced(self.choice())
         if self.has_schema() and not family.schema_with_tools and api in ("chat", "gemini"):
             raise self.refuse(
                 "this model takes no response format beside function tools; leave one of them "
                 "out, or use Gemini 3 or later"
             )
+
+    def idle(self) -> None:
+        """Leave the model idle beside its tools: an effort is refused there."""
+        family, asked = self.family, self.said.effort
+        if "none" not in family.efforts:
+            raise self.refuse(
+                "Chat Completions takes no tools for a model that reasons; pass api='responses'"
+            )
+        # A model that reasons by itself is told not to; others refuse even that.
+        wanted = None if family.thinks == "asked" else False
+        if asked and asked != "none":
+            self.tell(
+                "reasoning",
+                f"reasoning_effort {asked!r} is refused beside tools, and was left out; the "
+                "Responses API (api='responses') takes both",
+            )
+        if asked or wanted is False:
+            self.say(Reasoning(wanted, "none"))
 
     def forced(self, choice: Choice) -> None:
         family, host = self.family, self.host

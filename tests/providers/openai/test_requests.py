@@ -23,6 +23,7 @@ from providers.conversation import (
     conversation,
     sent,
 )
+from rejoinder._core.hosts import HOSTS as ALL_HOSTS
 from rejoinder.errors import APIStatusError, ConfigurationError
 from rejoinder.llm.chat_context import (
     AudioContent,
@@ -35,11 +36,15 @@ from rejoinder.llm.chat_context import (
 from rejoinder.llm.tool_context import ProviderTool
 from rejoinder.media import AudioFrame
 from rejoinder.providers import openai
-from rejoinder.providers.openai.hosts import HOSTS
-from rejoinder.providers.openai.models import family_of
 from rejoinder.testing.faults import Answer, Call, FaultServer
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions
 
+# Those with a constructor of their own.
+HOSTS = {
+    key: host
+    for key, host in ALL_HOSTS.items()
+    if key == "openai" or (host.base_url and hasattr(openai.LLM, f"with_{key}"))
+}
 KEYS = sorted({host.key_env for host in HOSTS.values() if host.key_env})
 
 
@@ -303,7 +308,7 @@ async def test_a_response_format_of_ones_own() -> None:
         ("gpt-4.1", {"temperature", "top_p"}, None),
         ("gpt-5", set(), "minimal"),
         ("gpt-5-mini", set(), "minimal"),
-        ("gpt-5-2025-08-07", set(), None),
+        ("gpt-5-2025-08-07", set(), "minimal"),
         ("gpt-5-chat-latest", {"temperature", "top_p"}, None),
         ("gpt-5.1", {"temperature", "top_p"}, "none"),
         ("gpt-5.2", {"temperature", "top_p"}, "none"),
@@ -335,10 +340,32 @@ async def test_thinking_grok_refuses_penalties() -> None:
     assert {*extra} & body.keys() == {*extra}
 
 
-def test_families() -> None:
-    assert family_of("openai/o4-mini").reasons
-    assert not family_of("gpt-4o").reasons
-    assert family_of("gpt-4o-audio-preview").hears
+async def test_the_option_family_tells_what_the_name_does_not() -> None:
+    body = (await sent(gpt(model="prod-chat", family="gpt-5", temperature=0.5))).json()
+    assert body["model"] == "prod-chat"
+    assert body["reasoning_effort"] == "minimal"
+    assert "temperature" not in body
+    with pytest.raises(ConfigurationError, match="family: expected"):
+        openai.LLM(model="m", api_key="k", family="prod-chat")
+
+
+async def test_reasoning_in_portable_words() -> None:
+    body = (await sent(gpt(model="gpt-5", reasoning="low"))).json()
+    assert body["reasoning_effort"] == "low"
+    body = (await sent(gpt(model="gpt-5", reasoning="low", reasoning_effort="high"))).json()
+    assert body["reasoning_effort"] == "high", "the words of the API win"
+    with pytest.raises(ConfigurationError, match="reasoning: expected 'off'"):
+        openai.LLM(model="gpt-5", api_key="k", reasoning="a lot")  # type: ignore[arg-type]
+
+
+async def test_what_was_changed_is_told_as_data() -> None:
+    async with FaultServer() as server:
+        server.script(Answer())
+        llm = gpt(model="o3", temperature=0.5)(server.url)
+        stream = llm.chat(chat_ctx=conversation(), conn_options=ONCE)
+        await stream.collect()
+        assert [change.kind for change in stream.changes if not change.item_id] == ["option"]
+        await llm.aclose()
 
 
 # -- Responses ------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ _LEVELLED: Final = replace(
 )
 
 FAMILIES: Final = (
+    # "Function calling is not enabled for this model".
     replace(
         _BUDGETED,
         name="gemini-image",
@@ -95,7 +96,6 @@ FAMILIES: Final = (
         match=("gemma-2*", "gemma2*", "codegemma*"),
         system="user",
         alternates=True,
-        tools=False,
         context=8_192,
     ),
     Family(

@@ -352,13 +352,11 @@ _MORE: Final = (
         context=204_800,
         think_tags=_THINK,
     ),
-    # Perplexity's models search and take no tools.
     Family(
         name="sonar-reasoning",
         maker="perplexity",
         match=("sonar-reasoning*", "sonar-deep-research*"),
         thinks="always",
-        tools=False,
         context=128_000,
         think_tags=_THINK,
     ),
@@ -366,7 +364,6 @@ _MORE: Final = (
         name="sonar",
         maker="perplexity",
         match=("sonar*", "llama-3.1-sonar*"),
-        tools=False,
         context=128_000,
         inputs=_IMAGE,
     ),

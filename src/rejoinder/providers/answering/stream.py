@@ -7,12 +7,16 @@ how to read an error. It writes no loop, no task and no retry.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rejoinder import _stamps
+from rejoinder._core.changes import Change
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
+from rejoinder._core.families import retirement
+from rejoinder._core.hosts import refuses_state
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder._secrets import secrets_of
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from rejoinder.types import APIConnectOptions
 
 __all__ = ["Build", "StreamDecoder", "WireStream"]
+
+
+logger = logging.getLogger("rejoinder")
 
 
 class StreamDecoder(Protocol):
@@ -79,6 +86,9 @@ class WireStream(LLMStream):
         content_types: what the body of a good answer may be, e.g. ``("text/event-stream",)``.
             Anything else (a proxy's HTML page, a JSON error with status 200) goes to
             `decode_error`. An answer without a type is taken as good.
+        drop_state: leaves opaque state of providers out of what `build` makes from now on; returns
+            whether there was any. Called once, when the server refuses that state.
+        changes: what was done to make the request acceptable; `build` may add to it.
     """
 
     def __init__(
@@ -93,8 +103,12 @@ class WireStream(LLMStream):
         decode_error: DecodeError,
         transport: HttpTransport,
         content_types: tuple[str, ...] = (),
+        drop_state: Callable[[], bool] | None = None,
+        changes: Sequence[Change] = (),
     ) -> None:
         self._build = build
+        self._drop_state = drop_state
+        self._changes = changes
         self._make_decoder = decoder
         self._decode_error = decode_error
         self._transport = transport
@@ -107,7 +121,32 @@ class WireStream(LLMStream):
         """Why the model stopped, in the provider's own word; ``None`` while it has not said."""
         return getattr(self._decoder, "finish_reason", None)
 
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was done to the history and to the options, so that this model accepts them where
+        it is served. A long conversation is looked at when the first attempt begins."""
+        return tuple(self._changes)
+
     async def _run(self) -> None:
+        try:
+            await self._exchange()
+        except APIError as error:
+            if not self._may_do_without_state(error):
+                raise
+            logger.warning("asking once more without the state that was refused: %s", error)
+            await self._exchange()
+
+    def _may_do_without_state(self, error: APIError) -> bool:
+        """Whether the server refused opaque state before it said anything, and there is some to
+        leave out: the words and calls of the conversation are good without it."""
+        return (
+            self._drop_state is not None
+            and (self._decoder is None or self._decoder.progress == 0)
+            and refuses_state(error.message, error.body)
+            and self._drop_state()
+        )
+
+    async def _exchange(self) -> None:
         self._decoder = None  # that of the attempt before
         request = await self._build()
         async with await self._transport.send(request) as response:
@@ -203,7 +242,7 @@ class WireStream(LLMStream):
         error = self._decode_error(response.status, headers, body)
         if error.retry_after is None:
             error.retry_after = retry_after_seconds(headers, _stamps.wall_now())
-        remedy = _REMEDIES.get(response.status)
+        remedy = _remedy(response.status, self._llm.model)
         if remedy is not None:
             said = error.message
             if not said.endswith(
@@ -213,3 +252,11 @@ class WireStream(LLMStream):
             error.message = f"{said}; {remedy}"
             error.args = (error.message,)
         return error
+
+
+def _remedy(status: int, model: str) -> str | None:
+    """What to do about an error; a model that is gone is answered with 400 or 404."""
+    gone = retirement(model) if status in (400, 404) else None
+    if gone is not None:
+        return f"{model} ended on {gone.ended}; use {gone.successor}"
+    return _REMEDIES.get(status)

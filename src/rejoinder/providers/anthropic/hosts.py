@@ -12,7 +12,7 @@ from rejoinder.providers.answering.errors import DecodeError, with_second_chance
 from rejoinder.providers.anthropic.options import Platform
 from rejoinder.providers.anthropic.wire import decode_error
 from rejoinder.providers.asking.checks import check_base_url, environment
-from rejoinder.providers.asking.fields import add_query
+from rejoinder.providers.asking.fields import add_path, add_query
 from rejoinder.transport.http import Request
 
 if TYPE_CHECKING:
@@ -63,9 +63,8 @@ class DirectHost(Host):
         self, base_url: str, api_key: str | None, auth_token: str | None, platform: Platform
     ) -> None:
         self.platform = platform
-        self.base_url = check_base_url(base_url)
-        path = self.base_url.removesuffix("/v1/messages").removesuffix("/v1")
-        self._url = f"{path}/v1/messages"
+        self.base_url = check_base_url(base_url, endpoints=("/v1/messages", "/v1"))
+        self._url = add_path(self.base_url, "/v1/messages")
         self._api_key = api_key
         self._auth_token = auth_token
 

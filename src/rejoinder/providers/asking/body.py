@@ -6,6 +6,10 @@ and needs no copy. Pictures and sound take longer, and so do thousands of items,
 they have to be mended for this provider: nothing else could run on the event loop meanwhile. They
 are copied (what can change of them) and turned in a thread at the first attempt; later attempts
 send the same bytes.
+
+A server that cannot read the state which it or another one once gave (see
+`rejoinder._core.hosts.refuses_state`) is asked once more without it; what it refused is not sent
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers.asking.capabilities import refuse
 
-__all__ = ["Body", "items_of", "may_be_empty"]
+__all__ = ["Body", "RefusedState", "items_of", "may_be_empty"]
 
 
 def items_of(chat_ctx: object) -> list[ChatItem]:
@@ -58,26 +62,62 @@ _LONG = 200
 """Items, from which on copying them costs less than to mend and convert them at their worst."""
 
 
+_REMEMBERED = 4_096
+"""Items of which an LLM remembers that their state was refused."""
+
+
+class RefusedState:
+    """The items whose state a server could not read, by their id; kept by each LLM."""
+
+    __slots__ = ("ids",)
+
+    def __init__(self) -> None:
+        self.ids: dict[str, None] = {}
+
+    def add(self, items: Iterable[ChatItem]) -> None:
+        for item in items:
+            self.ids[item.id] = None
+        while len(self.ids) > _REMEMBERED:
+            del self.ids[next(iter(self.ids))]
+
+    def without(self, items: Sequence[ChatItem]) -> Sequence[ChatItem]:
+        """`items` without the state that was refused."""
+        ids = self.ids
+        if not ids:
+            return items
+        return [_stateless(item) if item.id in ids else item for item in items]
+
+
 class Body:
     """The bytes that `make` turns a conversation into, made once.
 
     Args:
         items: the conversation; it may change as soon as this returns.
         make: items to bytes; pure, may run in a thread.
+        refused: the state that is not sent again.
 
     Raises:
         ConfigurationError: something among `items` is none, or what `make` raises.
     """
 
-    __slots__ = ("_bytes", "_make", "_snapshot")
+    __slots__ = ("_bytes", "_make", "_refused", "_snapshot", "_stateless")
 
     def __init__(
-        self, items: Sequence[ChatItem], make: Callable[[Sequence[ChatItem]], bytes]
+        self,
+        items: Sequence[ChatItem],
+        make: Callable[[Sequence[ChatItem]], bytes],
+        refused: RefusedState | None = None,
     ) -> None:
         self._make = make
+        self._refused = refused
         self._snapshot: list[tuple[ChatItem, dict[str, Any]]] = []
+        self._stateless: list[ChatItem] = []
         self._bytes: bytes | None = None
         try:
+            if refused is not None:
+                items = refused.without(items)
+                if any(_has_state(item) for item in items):
+                    self._stateless = [_stateless(item) for item in items]
             if _has_media(items) or len(items) > _LONG:
                 self._snapshot = [(item, _fields(item)) for item in items]
                 return
@@ -96,6 +136,19 @@ class Body:
             self._snapshot = []
         return self._bytes
 
+    def drop_state(self) -> bool:
+        """Send the conversation without opaque state from now on, and remember that for the next
+        one. Returns whether there was any."""
+        items = self._stateless
+        if not items:
+            return False
+        if self._refused is not None:
+            self._refused.add(items)
+        self._snapshot = [(item, dict(item.__dict__)) for item in items]
+        self._stateless = []
+        self._bytes = None
+        return True
+
     def _made(self) -> bytes:
         items: list[ChatItem] = []
         for item, fields in self._snapshot:
@@ -106,6 +159,23 @@ class Body:
                 fields = {**fields, "extra": extra}
             items.append(with_fields(item, **fields))
         return self._make(items)
+
+
+def _has_state(item: ChatItem) -> bool:
+    extra: object = item.__dict__.get("extra")
+    return isinstance(extra, dict) and not STATEFUL.isdisjoint(cast("dict[str, Any]", extra))
+
+
+def _stateless(item: ChatItem) -> ChatItem:
+    """A copy of `item` without the state of any provider; later changes of it do not reach it."""
+    fields = item.__dict__.copy()
+    if item.type == "message":
+        fields["content"] = [
+            part if isinstance(part, str) else _frozen_part(part) for part in item.content
+        ]
+    if extra := fields.get("extra"):
+        fields["extra"] = {key: value for key, value in extra.items() if key not in STATEFUL}
+    return with_fields(item, **fields)
 
 
 def _has_media(items: Iterable[ChatItem]) -> bool:

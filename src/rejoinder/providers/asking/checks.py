@@ -92,11 +92,14 @@ def check_base_url(
         raise ConfigurationError(
             f"{option}: expected an absolute URL like 'https://host/path', got {shown!r}{hint}"
         )
-    text = text.rstrip("/")
+    # Portals show the whole address of an endpoint, query included, to be copied.
+    path, mark, query = text.partition("?")
+    path = path.rstrip("/")
     for endpoint in endpoints:
-        if text.endswith(endpoint):
-            return text[: -len(endpoint)].rstrip("/")
-    return text
+        if path.endswith(endpoint):
+            path = path[: -len(endpoint)].rstrip("/")
+            break
+    return f"{path}{mark}{query}"
 
 
 def _is_address(text: str) -> bool:

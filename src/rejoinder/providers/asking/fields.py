@@ -17,6 +17,7 @@ from rejoinder.types import NotGiven
 
 __all__ = [
     "HttpExtras",
+    "add_path",
     "add_query",
     "checked_extras",
     "encode_body",
@@ -120,6 +121,12 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
     from rejoinder.llm.tool_context import ToolContext
 
     return _tool_specs.tool_specs(ToolContext(cast("list[Any]", tools)), dialect, **options)
+
+
+def add_path(url: str, path: str) -> str:
+    """`url` with a further path; a query that it has stays behind it."""
+    before, mark, query = url.partition("?")
+    return f"{before.rstrip('/')}{path}{mark}{query}"
 
 
 def add_query(url: str, query: Mapping[str, str]) -> str:

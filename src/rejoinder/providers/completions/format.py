@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from rejoinder._core.families import ReasoningBack
 from rejoinder._core.groups import Group, group_tool_calls
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent, parts_of
 
@@ -19,51 +20,86 @@ if TYPE_CHECKING:
 
 __all__ = ["image_url", "read_image", "split_content", "to_messages"]
 
+# What is sent where a model insists on its reasoning and none is known: calls of another model.
+_NO_THOUGHT = " "
+
 # State of these providers travels in `extra_content`, where their own and clone servers look.
 _EXTRA_CONTENT = ("google", "livekit", "xai")
 
 
-def to_messages(items: Sequence[ChatItem], *, keep_reasoning: bool = False) -> list[dict[str, Any]]:
+def to_messages(
+    items: Sequence[ChatItem],
+    *,
+    reasoning_back: ReasoningBack = "never",
+    reasoning_details: bool = False,
+) -> list[dict[str, Any]]:
     """`items` as messages of the chat completions API.
 
     Args:
         items: a history.
-        keep_reasoning: send the reasoning that led to tool calls back with them, for servers that
-            insist on it. Others refuse the field.
+        reasoning_back: which assistant messages get their ``reasoning_content`` back, for models
+            that insist on it. Where nothing is known of it, an empty text is sent, which they
+            accept. Others refuse the field.
+        reasoning_details: send ``reasoning_details`` back on the message that they came with, for
+            hosts that want them.
 
     Raises:
         ValueError: an image cannot be read.
     """
     messages: list[dict[str, Any]] = []
     append = messages.append
+    thoughtful: list[tuple[dict[str, Any], str]] = []
+    called = False
+    wants_state = reasoning_details or reasoning_back != "never"
     for turn in group_tool_calls(items):
         if not isinstance(turn, Group):
-            append(_message(turn))
+            entry = _message(turn)
+            if turn.role == "assistant" and wants_state:
+                thoughtful.append((entry, _state_of(entry, (turn,), reasoning_details)))
+            append(entry)
             continue
         message = turn.message
         if not turn.calls:
             if message is not None:
                 append(_message(message))
             continue
+        called = True
         entry: dict[str, Any] = {"role": "assistant"} if message is None else _message(message)
         entry["tool_calls"] = [_call(call) for call in turn.calls]
-        if keep_reasoning and (thought := _reasoning(message, turn.calls[0])):
-            entry["reasoning_content"] = thought
+        if wants_state:
+            carriers = (message, *turn.calls)
+            thoughtful.append((entry, _state_of(entry, carriers, reasoning_details)))
         append(entry)
         for output in turn.outputs:
             append({"role": "tool", "tool_call_id": output.call_id, "content": output.output})
+    for entry, thought in thoughtful:
+        if "tool_calls" in entry:
+            if reasoning_back != "never":
+                entry["reasoning_content"] = thought
+        elif called and reasoning_back == "after_calls":
+            entry["reasoning_content"] = thought
     return messages
 
 
-def _reasoning(*carriers: ChatMessage | FunctionCall | None) -> str | None:
+def _state_of(
+    entry: dict[str, Any],
+    carriers: Sequence[ChatMessage | FunctionCall | None],
+    details: bool,
+) -> str:
+    """The reasoning that led to a message; with `details`, its details are put on the message."""
+    thought = ""
     for carrier in carriers:
         state: Any = carrier.extra.get("openai") if carrier is not None else None
         if not isinstance(state, dict):
             continue
-        thought: Any = cast("dict[str, Any]", state).get("reasoning_content")
-        if isinstance(thought, str) and thought:
-            return thought
-    return None
+        held = cast("dict[str, Any]", state)
+        said: Any = held.get("reasoning_content")
+        if not thought and isinstance(said, str):
+            thought = said
+        found: Any = held.get("reasoning_details")
+        if details and isinstance(found, list) and found:
+            entry["reasoning_details"] = [*entry.get("reasoning_details", ()), *found]
+    return thought or _NO_THOUGHT
 
 
 def _call(call: FunctionCall) -> dict[str, Any]:

@@ -29,10 +29,16 @@ def request_body(
         data: what the format put beside the messages; nothing in this dialect.
         tools: specs in OpenAI's envelope.
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
-        options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end.
+        options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end,
+            and ``None`` in it takes a field out.
     """
     body: dict[str, Any] = {
-        "messages": messages,
+        # Strict readers want the key that the document lets out ("required key [content] not
+        # found": LongCat, xiaozhi-esp32-server #2433).
+        "messages": [
+            message if "content" in message else {**message, "content": None}
+            for message in messages
+        ],
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -51,6 +57,9 @@ def request_body(
         if choice is not None:
             body["tool_choice"] = choice
     body.update(extra)
+    for name, value in extra.items():
+        if value is None:
+            del body[name]
     return body
 
 

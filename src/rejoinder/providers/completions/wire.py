@@ -132,7 +132,7 @@ class StreamDecoder:
         trust_done: take ``[DONE]`` as the end of a complete answer although no `finish_reason`
             came, for servers that never send one.
         state_key: where opaque state of this provider lies in `ChoiceDelta.extra`.
-        keep_reasoning: the server wants the reasoning of a reply with tool calls back.
+        keep_reasoning: the model wants its reasoning back.
         thinking_tags: between them the model thinks aloud in its text; ``None``: tags are text.
 
     Attributes:
@@ -520,7 +520,7 @@ class StreamDecoder:
             )
             chunks.extend(part for part in rest if part is not None)
         chunks.extend(self._reply.rest())
-        if self._thoughts and self._calls:
+        if self._thoughts:
             thoughts = jsontext.heal("".join(self._thoughts))
             chunks.append(self._reply.state({self._state_key: {"reasoning_content": thoughts}}))
             self._thoughts = []

@@ -18,6 +18,7 @@ from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import check_base_url, check_strings, environment
 from rejoinder.providers.asking.fields import (
     HttpExtras,
+    add_path,
     add_query,
     checked_extras,
     encode_body,
@@ -192,7 +193,7 @@ class LLM(base.LLM[Any]):
         hears = _HEARS.search(self._model) is not None
         refuse_unsupported("inference", items, hears=hears)
         body = Body(items, make)
-        url = add_query(f"{self._base_url}/chat/completions", extras.query)
+        url = add_query(add_path(self._base_url, "/chat/completions"), extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self._provider:
             headers["X-LiveKit-Inference-Provider"] = self._provider

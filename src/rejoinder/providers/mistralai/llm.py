@@ -21,6 +21,7 @@ from rejoinder.providers.asking.checks import (
 )
 from rejoinder.providers.asking.fields import (
     HttpExtras,
+    add_path,
     add_query,
     encode_body,
     tool_specs,
@@ -164,7 +165,7 @@ class LLM(base.LLM[Any]):
         hears = "voxtral" in self._model
         refuse_unsupported("mistralai", items, hears=hears)
         body = Body(items, make)
-        url = add_query(f"{self._base_url}/chat/completions", extras.query)
+        url = add_query(add_path(self._base_url, "/chat/completions"), extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self._api_key is not None:
             headers["Authorization"] = f"Bearer {self._api_key}"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
+from rejoinder._core.hosts import HOSTS, Host
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url, environment
-from rejoinder.providers.openai.hosts import HOSTS, Host
 from rejoinder.types import NotGivenOr, is_given
 
 __all__ = [

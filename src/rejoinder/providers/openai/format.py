@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rejoinder._core.families import ReasoningBack
 from rejoinder._core.items import ChatItem
 from rejoinder.providers.completions import request
 from rejoinder.providers.completions.format import to_messages
@@ -19,19 +20,25 @@ def to_chat_ctx(
     items: Sequence[ChatItem],
     *,
     inject_dummy_user_message: bool = True,
-    keep_reasoning: bool = False,
+    reasoning_back: ReasoningBack = "never",
+    reasoning_details: bool = False,
 ) -> tuple[list[dict[str, Any]], None]:
     """`items` as chat completions messages; system texts stay among them, so there is no data.
 
     Args:
         items: a history; what cannot be paired is left out with a warning.
         inject_dummy_user_message: accepted by every format; this one never needs it.
-        keep_reasoning: send the reasoning that led to tool calls back with them (DeepSeek).
+        reasoning_back: which messages get their reasoning back, see
+            `rejoinder.providers.completions.format.to_messages`.
+        reasoning_details: send ``reasoning_details`` back (OpenRouter).
 
     Raises:
         ValueError: an image cannot be read.
     """
-    return to_messages(items, keep_reasoning=keep_reasoning), None
+    messages = to_messages(
+        items, reasoning_back=reasoning_back, reasoning_details=reasoning_details
+    )
+    return messages, None
 
 
 def request_body(

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, ca
 from urllib.parse import quote
 
 from rejoinder._core import dialects
+from rejoinder._core.changes import Change
+from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.items import ChatItem
+from rejoinder._core.reasoning import Option as ReasoningOption
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import attach_joined, detach
-from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
 from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import check_base_url, check_numbers, check_strings
 from rejoinder.providers.asking.fields import (
@@ -27,6 +30,7 @@ from rejoinder.providers.asking.fields import (
     string_fields,
     tool_specs,
 )
+from rejoinder.providers.asking.served import Served, served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.openai import format as chat_format
@@ -45,8 +49,6 @@ from rejoinder.providers.openai.access import (
 )
 from rejoinder.providers.openai.attachments import FILES, chat_part, responses_part
 from rejoinder.providers.openai.dialect import DIALECT, RESPONSES
-from rejoinder.providers.openai.hosts import HOSTS, Host
-from rejoinder.providers.openai.models import family_of, unsupported_fields
 from rejoinder.transport.http import HttpTransport, Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -143,6 +145,8 @@ class MoreOptions(TypedDict, total=False):
     api: Literal["chat", "responses"]
     trust_done: bool
     audio_input: NotGivenOr[bool]
+    reasoning: NotGivenOr[ReasoningOption]
+    family: NotGivenOr[str]
     _provider_fmt: NotGivenOr[str]
     _strict_tool_schema: bool
 
@@ -191,6 +195,12 @@ class LLM(llm.LLM[Any]):
             hide answers that were cut short.
         audio_input: whether the model takes sound; sound is sent as its transcript otherwise. Known
             of OpenAI's audio models, Gemini, Voxtral and Qwen Omni.
+        reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
+            ``"medium"``, ``"high"``, or a number of tokens. Translated for the model and its
+            host; options in their own words (`reasoning_effort`, `extra_body`) win.
+        family: what kind of model it is, where its name does not tell (a deployment, a fine-tuned
+            model): a model of the same kind, such as ``"gpt-5"``, or a row of
+            ``docs/capabilities.md``.
 
     Raises:
         ConfigurationError: (a `ValueError`) no key, or an address that cannot be used.
@@ -229,7 +239,10 @@ class LLM(llm.LLM[Any]):
         prompt_cache_retention: NotGivenOr[str] = NOT_GIVEN,
         trust_done: bool = False,
         audio_input: NotGivenOr[bool] = NOT_GIVEN,
+        reasoning: NotGivenOr[ReasoningOption] = NOT_GIVEN,
+        family: NotGivenOr[str] = NOT_GIVEN,
         _host: Host | None = None,
+        _deployment: str | None = None,
         _access: Access | None = None,
     ) -> None:
         super().__init__()
@@ -247,10 +260,6 @@ class LLM(llm.LLM[Any]):
             }
         )
         self._extra_body = extras.body
-        self._host = _host or HOSTS["openai"]
-        family = family_of(model)
-        if not is_given(reasoning_effort) and family.default_effort is not None:
-            reasoning_effort = family.default_effort
         self._opts = Options(
             model=model,
             user=user,
@@ -271,8 +280,6 @@ class LLM(llm.LLM[Any]):
             extra_headers=extra_headers,
             extra_query=extra_query,
         )
-        self._family = family
-        self.takes_audio = audio_input if is_given(audio_input) else family.hears
         self._api = api
         self._trust_done = trust_done
         self._strict_tool_schema = _strict_tool_schema
@@ -288,10 +295,23 @@ class LLM(llm.LLM[Any]):
             _access = (
                 access_of_client(client)
                 if client is not None
-                else access_of_key(self._host, api_key, base_url)
+                else access_of_key(_host or HOSTS["openai"], api_key, base_url)
             )
         self._access = _access
         self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
+        self._host = _host or find_host(self._netloc)
+        self._served = served(
+            model,
+            "responses" if api == "responses" else "chat",
+            self._host,
+            reasoning=reasoning,
+            family=family,
+        )
+        self._deployment = _deployment or model
+        self._refused = RefusedState()
+        self.takes_audio = (
+            audio_input if is_given(audio_input) else self._served.takes("audio") is True
+        )
         self._state_host = self._netloc.lower().removesuffix(":443")
         self._address = build_url(
             check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses")),
@@ -357,7 +377,8 @@ class LLM(llm.LLM[Any]):
             options["response_format"] = shape
         items = items_of(chat_ctx)
         refuse_unsupported("openai", items, hears=self.takes_audio)
-        body = Body(items, self._maker(specs, choice, options))
+        changes: list[Change] = []
+        body = Body(items, self._maker(specs, choice, options, changes), self._refused)
         access = self._access
 
         async def build() -> Request:
@@ -383,6 +404,8 @@ class LLM(llm.LLM[Any]):
             decode_error=wire.decode_error,
             transport=self._transport,
             content_types=_CONTENT_TYPES,
+            drop_state=body.drop_state,
+            changes=changes,
         )
 
     def _decoder(self, allow_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
@@ -391,7 +414,7 @@ class LLM(llm.LLM[Any]):
         return wire.StreamDecoder(
             allow_empty=allow_empty,
             trust_done=self._trust_done,
-            keep_reasoning=self._host.keep_reasoning,
+            keep_reasoning=self._served.family.reasoning_back != "never",
         )
 
     def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
@@ -423,6 +446,7 @@ class LLM(llm.LLM[Any]):
             value = getattr(opts, name)
             if is_given(value):
                 options[name] = value
+        options["model"] = self._deployment
         if is_given(parallel_tool_calls):
             options["parallel_tool_calls"] = parallel_tool_calls
         choice: object = options.pop("tool_choice", None)
@@ -431,16 +455,8 @@ class LLM(llm.LLM[Any]):
         if is_given(tool_choice):
             choice = tool_choice
         named_choice(choice)  # here, and not in a thread at the first attempt
-        model = cast("str", options["model"])
-        family = self._family if model == opts.model else family_of(model)
-        effort = options.get("reasoning_effort", family.default_effort)
-        out = unsupported_fields(family, options, effort=effort, tools=tools)
-        for name in out:
-            del options[name]
-        if out:
-            self._say_left_out(out)
         if self._api == "responses":
-            if family.reasons:
+            if self._served_by(options).family.encrypted:
                 options.setdefault("include", ["reasoning.encrypted_content"])
         elif self._host.limits_by_max_tokens:
             limit = options.pop("max_completion_tokens", None)
@@ -450,14 +466,19 @@ class LLM(llm.LLM[Any]):
             options["extra_body"] = extra_body
         return options, choice
 
-    def _say_left_out(self, names: frozenset[str]) -> None:
-        # The default effort is ours, not the caller's: nobody needs to hear of it.
-        told = names - {"reasoning_effort"}
-        if told:
-            logger.info("%s refuses %s: left out", self._opts.model, ", ".join(sorted(told)))
+    def _served_by(self, options: Mapping[str, Any]) -> Served:
+        """What is known of the model that a request names: a call may name another one."""
+        named = options.get("model")
+        if named is None or named in (self._opts.model, self._deployment):
+            return self._served
+        return self._served.named(str(named))
 
     def _maker(
-        self, specs: list[dict[str, Any]], choice: object, options: Mapping[str, Any]
+        self,
+        specs: list[dict[str, Any]],
+        choice: object,
+        options: Mapping[str, Any],
+        told: list[Change],
     ) -> Callable[[Sequence[ChatItem]], bytes]:
         provider_format = self._provider_fmt
         compose = (
@@ -469,13 +490,15 @@ class LLM(llm.LLM[Any]):
         hears = self.takes_audio
         host = self._state_host
         kwargs: dict[str, Any] = {}
-        if self._host.keep_reasoning and provider_format == "openai":
-            kwargs["keep_reasoning"] = True
+        if provider_format == "openai":
+            kwargs["reasoning_back"] = self._served.family.reasoning_back
+            kwargs["reasoning_details"] = self._host.reasoning_details
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 own = responses_format.without_foreign_state(items, host) if responses else items
                 marked, attachments = detach(own, convert, hears=hears, files=FILES)
+                changes: list[Change] = []
                 if dialects.find(provider_format).rules is not None:
                     state = () if responses else _FOREIGN_STATE
                     marked, changes = repair(marked, provider_format, state=state)
@@ -488,7 +511,9 @@ class LLM(llm.LLM[Any]):
                 attach_joined(
                     messages, attachments, text_type="input_text" if responses else "text"
                 )
-                return compose(messages, data, specs, choice, options)
+                made = compose(messages, data, specs, choice, options)
+                told[:] = [*changes, *self._served_by(made).fit(made)]
+                return made
 
             return encode_body(body)
 
@@ -562,7 +587,7 @@ class LLM(llm.LLM[Any]):
             responses=responses,
         )
         return LLM(
-            model=(azure_deployment or model) if responses else model,
+            model=model,
             user=user,
             safety_identifier=safety_identifier,
             prompt_cache_key=prompt_cache_key,
@@ -575,13 +600,16 @@ class LLM(llm.LLM[Any]):
             verbosity=verbosity,
             max_completion_tokens=max_completion_tokens,
             _access=access,
+            _host=HOSTS["azure"],
+            # The address names the deployment in Chat Completions, the body in Responses.
+            _deployment=(azure_deployment or model) if responses else None,
             **options,
         )
 
     @staticmethod
     def with_cerebras(
         *,
-        model: str = "llama-4-scout-17b-16e-instruct",
+        model: str = "gpt-oss-120b",
         api_key: Secret | None = None,
         base_url: str = "https://api.cerebras.ai/v1",
         **options: Unpack[MoreOptions],
@@ -615,7 +643,7 @@ class LLM(llm.LLM[Any]):
     @staticmethod
     def with_x_ai(
         *,
-        model: str = "grok-3-fast",
+        model: str = "grok-4.3",
         api_key: Secret | None = None,
         base_url: str = "https://api.x.ai/v1",
         **options: Unpack[MoreOptions],
@@ -630,7 +658,7 @@ class LLM(llm.LLM[Any]):
     @staticmethod
     def with_deepseek(
         *,
-        model: str = "deepseek-chat",
+        model: str = "deepseek-v4-flash",
         api_key: Secret | None = None,
         base_url: str = "https://api.deepseek.com/v1",
         **options: Unpack[MoreOptions],
@@ -680,7 +708,7 @@ class LLM(llm.LLM[Any]):
     @staticmethod
     def with_perplexity(
         *,
-        model: str = "llama-3.1-sonar-small-128k-chat",
+        model: str = "sonar",
         api_key: Secret | None = None,
         base_url: str = "https://api.perplexity.ai",
         **options: Unpack[MoreOptions],

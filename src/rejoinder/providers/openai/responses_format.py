@@ -213,6 +213,9 @@ def request_body(
         if choice is not None:
             body["tool_choice"] = choice
     body.update(extra)
+    for name, value in extra.items():
+        if value is None:
+            del body[name]
     return body
 
 

@@ -1,0 +1,98 @@
+"""A model where it is served: its family, its host and the dialect, in one value.
+
+Law: pure. What it knows stands in `rejoinder._core.families` and `rejoinder._core.hosts`; here it
+is brought to bear on one request.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from rejoinder._core.changes import Change
+from rejoinder._core.families import Family, choose_family, find_family
+from rejoinder._core.hosts import API, Host
+from rejoinder._core.reasoning import Option, check_reasoning, resolve_reasoning
+from rejoinder._core.request_rules import fit_request, with_reasoning
+from rejoinder.types import NotGiven, NotGivenOr
+
+__all__ = ["Option", "Served", "served"]
+
+logger = logging.getLogger("rejoinder")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model at one host."""
+
+    model: str
+    api: API
+    family: Family
+    host: Host
+    reasoning: Option | None = None
+    """What the caller asks for, in portable words."""
+    _told: set[str] = field(default_factory=set[str], compare=False, repr=False)
+
+    def named(self, model: str) -> Served:
+        """The same for another model, which a call may name."""
+        if model == self.model:
+            return self
+        return Served(model, self.api, find_family(model), self.host, self.reasoning)
+
+    def takes(self, kind: str) -> bool | None:
+        """Whether the model takes ``"image"`` or ``"audio"``; ``None``: not known."""
+        inputs = self.family.inputs
+        return None if inputs is None else kind in inputs
+
+    def fit(self, body: dict[str, Any]) -> list[Change]:
+        """Make a whole body acceptable to the model.
+
+        Args:
+            body: changed in place, inner mappings are replaced.
+
+        Returns:
+            What was changed.
+
+        Raises:
+            ConfigurationError: the request cannot work.
+        """
+        changes: list[Change] = []
+        if self.reasoning is not None:
+            wanted, changes = resolve_reasoning(self.reasoning, self.family)
+            changes += with_reasoning(self.api, body, wanted, self.family, self.host)
+        changes += fit_request(self.api, body, self.family, self.host)
+        for change in changes:
+            if change.detail not in self._told:
+                self._told.add(change.detail)
+                logger.warning("%s: %s", self.model, change.detail)
+        return changes
+
+
+def served(
+    model: str,
+    api: API,
+    host: Host,
+    *,
+    reasoning: NotGivenOr[Option] | None,
+    family: NotGivenOr[str] | None,
+    hints: tuple[str, ...] = (),
+) -> Served:
+    """What is known of a model, from the options of an LLM.
+
+    Args:
+        model: its name.
+        api: the dialect in which it is asked.
+        host: that serves it.
+        reasoning: the option of this name.
+        family: the option of this name.
+        hints: further names that may tell what kind of model it is.
+
+    Raises:
+        ConfigurationError: `reasoning` or `family` means nothing.
+    """
+    given = None if isinstance(reasoning, NotGiven) else reasoning
+    if given is not None:
+        check_reasoning(given)
+    named = None if isinstance(family, NotGiven) else family
+    return Served(model, api, choose_family(named, model, *hints), host, given)
