@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
+from rejoinder._core.changes import Change
+from rejoinder._core.hosts import HOSTS
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
@@ -23,10 +25,10 @@ from rejoinder.providers.anthropic.hosts import (
     VertexHost,
     find_host,
 )
-from rejoinder.providers.anthropic.options import Options, takes_prefill
+from rejoinder.providers.anthropic.options import Options
 from rejoinder.providers.anthropic.wire import StreamDecoder
 from rejoinder.providers.asking.attachments import attach, detach
-from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
 from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import check_numbers, check_strings, environment, or_none
 from rejoinder.providers.asking.fields import (
@@ -36,6 +38,8 @@ from rejoinder.providers.asking.fields import (
     tool_specs,
     without_limits,
 )
+from rejoinder.providers.asking.served import Option as ReasoningOption
+from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.transport.http import Request
 from rejoinder.types import (
@@ -88,6 +92,10 @@ class LLM(base.LLM[Any]):
         caching: ``"ephemeral"`` sets up to four cache breakpoints; a mapping such as
             ``{"type": "ephemeral", "ttl": "1h"}`` sets them with its own terms.
         strict_tools: have the API hold the model to the schemas of tools.
+        reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
+            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
+        family: what kind of model it is, where its name does not tell: a model of the same kind, or
+            a row of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -99,7 +107,7 @@ class LLM(base.LLM[Any]):
     def __init__(
         self,
         *,
-        model: str = "claude-3-5-sonnet-20241022",
+        model: str = "claude-sonnet-4-6",
         api_key: NotGivenOr[str] = NOT_GIVEN,
         base_url: NotGivenOr[str] = NOT_GIVEN,
         user: NotGivenOr[str] = NOT_GIVEN,
@@ -112,6 +120,8 @@ class LLM(base.LLM[Any]):
         caching: NotGivenOr[Literal["ephemeral"] | Mapping[str, Any]] = NOT_GIVEN,
         auth_token: NotGivenOr[str] = NOT_GIVEN,
         strict_tools: bool = False,
+        reasoning: NotGivenOr[ReasoningOption] = NOT_GIVEN,
+        family: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
         _host: Host | None = None,
@@ -129,6 +139,7 @@ class LLM(base.LLM[Any]):
         self._tool_choice: Any = or_none(tool_choice)
         self._strict_tools = strict_tools
         self._transport = make_transport(http_session, transport)
+        self._refused = RefusedState()
         if _host is None:
             if client is not None:
                 if not is_given(api_key) and getattr(client, "api_key", None):
@@ -137,6 +148,14 @@ class LLM(base.LLM[Any]):
                     base_url = str(client.base_url)
             _host = find_host(or_none(api_key), or_none(auth_token), or_none(base_url))
         self._host = _host
+        self._served = served(
+            model,
+            "messages",
+            HOSTS.get(_host.platform, HOSTS["anthropic"]),
+            reasoning=reasoning,
+            family=family,
+        )
+        self._reasoning: ReasoningOption | None = or_none(reasoning)
 
     @classmethod
     def with_bedrock(
@@ -261,7 +280,7 @@ class LLM(base.LLM[Any]):
     def continues_prefill(self) -> bool:
         """Whether the model goes on with a reply that the history ends with. Newer ones refuse to,
         and so do all while they think, or have to follow a schema."""
-        return takes_prefill(self._model)
+        return self._served.family.prefill and self._reasoning in (None, "off", 0)
 
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
         return self.continues_prefill and not _forbids_prefill(HttpExtras(extra_kwargs).body)
@@ -299,6 +318,8 @@ class LLM(base.LLM[Any]):
         _, schema = response_schema(response_format)
         if schema is not None:
             schema = without_limits(strict_schema(schema, null_for_default=False))
+        told: list[Change] = []
+        asked = self._served.reason(extras.body)
         options = Options(
             model=self._model,
             platform=self._host.platform,
@@ -316,22 +337,24 @@ class LLM(base.LLM[Any]):
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
         specs = tool_specs(tools, DIALECT, strict=self._strict_tools)
         prefill = (
-            takes_prefill(self._model) and schema is None and not _forbids_prefill(extras.body)
+            self._served.family.prefill and schema is None and not _forbids_prefill(extras.body)
         )
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_block, hears=False)
-                history, _ = repair(marked, DIALECT, prefill=prefill)
+                history, changes = repair(marked, DIALECT, prefill=prefill)
                 messages, data = to_chat_ctx(history)
                 attach(messages, attachments, key="content")
-                return request_body(messages, data, specs, choice, options)
+                made = request_body(messages, data, specs, choice, options)
+                told[:] = [*asked, *changes, *self._served.fit(made)]
+                return made
 
             return encode_body(body)
 
         items = items_of(chat_ctx)
         refuse_unsupported("anthropic", items)
-        body = Body(items, make)
+        body = Body(items, make, self._refused)
         host = self._host
         model = self._model
         connect = conn_options.connect_timeout
@@ -352,6 +375,8 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty, framing=framing),
             decode_error=host.errors(),
             transport=self._transport,
+            drop_state=body.drop_state,
+            changes=told,
             content_types=host.content_types,
         )
 

@@ -45,6 +45,22 @@ class Served:
         inputs = self.family.inputs
         return None if inputs is None else kind in inputs
 
+    def reason(self, body: dict[str, Any]) -> list[Change]:
+        """Ask for the reasoning that the caller wants, in a body that does not speak of it yet.
+
+        Args:
+            body: at least the members of it that hold options; changed in place.
+
+        Returns:
+            What could not be had as it was asked for.
+        """
+        if self.reasoning is None:
+            return []
+        wanted, changes = resolve_reasoning(self.reasoning, self.family)
+        changes += with_reasoning(self.api, body, wanted, self.family, self.host)
+        self.tell(changes)
+        return changes
+
     def fit(self, body: dict[str, Any]) -> list[Change]:
         """Make a whole body acceptable to the model.
 
@@ -57,16 +73,16 @@ class Served:
         Raises:
             ConfigurationError: the request cannot work.
         """
-        changes: list[Change] = []
-        if self.reasoning is not None:
-            wanted, changes = resolve_reasoning(self.reasoning, self.family)
-            changes += with_reasoning(self.api, body, wanted, self.family, self.host)
-        changes += fit_request(self.api, body, self.family, self.host)
+        changes = fit_request(self.api, body, self.family, self.host)
+        self.tell(changes)
+        return changes
+
+    def tell(self, changes: list[Change]) -> None:
+        """Log each kind of change once."""
         for change in changes:
             if change.detail not in self._told:
                 self._told.add(change.detail)
                 logger.warning("%s: %s", self.model, change.detail)
-        return changes
 
 
 def served(

@@ -148,7 +148,7 @@ def request_body(
     body: dict[str, Any] = dict(options.extra)
     choice = _choice(tool_choice)
     offered = [*tools] if choice != {} else []
-    body["messages"] = messages if offered else _without_calls(messages)
+    body["messages"] = _beside_documents(messages if offered else _without_calls(messages))
     if data.system_messages:
         system: list[Mapping[str, Any]] = [{"text": text} for text in data.system_messages]
         if options.cache_system:
@@ -192,6 +192,20 @@ def request_body(
             },
         }
     return body
+
+
+def _beside_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """`messages`, with a text beside each document: "A text block must be included when using
+    documents" (BerriAI/litellm #36499)."""
+    if not any("document" in block for message in messages for block in message["content"]):
+        return messages
+    return [
+        {**message, "content": [*message["content"], {"text": "(document)"}]}
+        if any("document" in block for block in message["content"])
+        and not any("text" in block for block in message["content"])
+        else message
+        for message in messages
+    ]
 
 
 def _choice(tool_choice: str | Mapping[str, Any] | None) -> dict[str, Any] | None:

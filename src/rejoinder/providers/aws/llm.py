@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
+from rejoinder._core.changes import Change
+from rejoinder._core.hosts import HOSTS
 from rejoinder._core.repair import repair
 from rejoinder.clouds.aws import (
     check_region,
@@ -19,7 +21,7 @@ from rejoinder.llm import llm as base
 from rejoinder.providers.answering.errors import with_second_chance, without_secrets
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import attach, detach
-from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
 from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import (
     check_base_url,
@@ -36,6 +38,8 @@ from rejoinder.providers.asking.fields import (
     tool_specs,
     without_limits,
 )
+from rejoinder.providers.asking.served import Option as ReasoningOption
+from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.aws.dialect import DIALECT
 from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
@@ -61,9 +65,6 @@ __all__ = ["LLM", "LLMStream"]
 
 _CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 _HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.-]+")
-
-# Models on Bedrock that take sound.
-_HEARS: Final = re.compile(r"nova-2-(omni|sonic)|voxtral")
 
 
 class LLMStream(WireStream):
@@ -91,6 +92,10 @@ class LLM(base.LLM[Any]):
         bearer_token: a Bedrock API key.
         base_url: else ``AWS_ENDPOINT_URL_BEDROCK_RUNTIME``, ``AWS_ENDPOINT_URL``, else the
             region's own.
+        reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
+            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
+        family: what kind of model it is, where its name does not tell: a model of the same kind, or
+            a row of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -102,7 +107,7 @@ class LLM(base.LLM[Any]):
     def __init__(
         self,
         *,
-        model: NotGivenOr[str] = "anthropic.claude-3-5-sonnet-20240620-v1:0",
+        model: NotGivenOr[str] = "global.anthropic.claude-sonnet-4-6",
         api_key: NotGivenOr[str] = NOT_GIVEN,
         api_secret: NotGivenOr[str] = NOT_GIVEN,
         region: NotGivenOr[str] = "us-east-1",
@@ -117,6 +122,8 @@ class LLM(base.LLM[Any]):
         session_token: NotGivenOr[str] = NOT_GIVEN,
         bearer_token: NotGivenOr[str] = NOT_GIVEN,
         base_url: NotGivenOr[str] = NOT_GIVEN,
+        reasoning: NotGivenOr[ReasoningOption] = NOT_GIVEN,
+        family: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
@@ -135,6 +142,9 @@ class LLM(base.LLM[Any]):
         )
         check_numbers(temperature=temperature, max_output_tokens=max_output_tokens, top_p=top_p)
         self._model: str = name
+        self._served = served(
+            name, "converse", HOSTS["bedrock"], reasoning=reasoning, family=family
+        )
         self._temperature: float | None = or_none(temperature)
         self._max_output_tokens: int | None = or_none(max_output_tokens)
         self._top_p: float | None = or_none(top_p)
@@ -143,6 +153,7 @@ class LLM(base.LLM[Any]):
         self._cache_system = cache_system
         self._cache_tools = cache_tools
         self._transport = make_transport(http_session, transport)
+        self._refused = RefusedState()
         self._bearer, self._credentials = credentials_from(
             or_none(api_key),
             or_none(api_secret),
@@ -203,18 +214,21 @@ class LLM(base.LLM[Any]):
         from rejoinder._core.strict import strict_schema
 
         items = items_of(chat_ctx)
-        hears = _HEARS.search(self._model) is not None
+        hears = self._served.takes("audio") is True
         refuse_unsupported("aws", items, hears=hears)
         extras = HttpExtras(extra_kwargs)
         name, schema = response_schema(response_format)
         if schema is not None:
             name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
             schema = without_limits(strict_schema(schema, null_for_default=False))
+        told: list[Change] = []
+        reasoned: dict[str, Any] = {"additionalModelRequestFields": self._additional or {}}
+        asked = self._served.reason(reasoned)
         options = Options(
             max_tokens=self._max_output_tokens,
             temperature=temperature if is_given(temperature) else self._temperature,
             top_p=self._top_p,
-            additional_request_fields=self._additional,
+            additional_request_fields=reasoned.get("additionalModelRequestFields"),
             cache_system=self._cache_system,
             cache_tools=self._cache_tools,
             response_name=name,
@@ -227,14 +241,16 @@ class LLM(base.LLM[Any]):
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_block, hears=hears)
-                history, _ = repair(marked, DIALECT)
+                history, changes = repair(marked, DIALECT)
                 messages, data = to_chat_ctx(history)
                 attach(messages, attachments, key="content")
-                return request_body(messages, data, specs, choice, options)
+                made = request_body(messages, data, specs, choice, options)
+                told[:] = [*asked, *changes, *self._served.fit(made)]
+                return made
 
             return encode_body(body)
 
-        body = Body(items, make)
+        body = Body(items, make, self._refused)
 
         async def build() -> Request:
             content = await body.get()
@@ -268,6 +284,8 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
             decode_error=decode,
             transport=self._transport,
+            drop_state=body.drop_state,
+            changes=told,
         )
 
     async def _resolved_region(self) -> str:

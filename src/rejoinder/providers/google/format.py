@@ -163,7 +163,10 @@ def request_body(
     """
     body: dict[str, Any] = dict(options.extra_config)
     body["contents"] = [
-        {"role": message["role"], "parts": [_wire_part(part) for part in message["parts"]]}
+        {
+            "role": message["role"],
+            "parts": [_wire_part(part, options.call_ids) for part in message["parts"]],
+        }
         for message in messages
     ]
     if data.system_messages:
@@ -215,16 +218,19 @@ _PART_NAMES = {
     "function_response": "functionResponse",
     "thought_signature": "thoughtSignature",
 }
+_CALL_NAMES = {"function_call": "functionCall", "function_response": "functionResponse"}
 _BLOB_NAMES = {"inline_data": "inlineData", "file_data": "fileData"}
 
 
-def _wire_part(part: Mapping[str, Any]) -> Mapping[str, Any]:
+def _wire_part(part: Mapping[str, Any], call_ids: bool) -> Mapping[str, Any]:
     if len(part) == 1 and "text" in part:
         return part  # as most are
     wire: dict[str, Any] = {}
     for name, value in part.items():
         if name in _BLOB_NAMES:
             wire[_BLOB_NAMES[name]] = {camel(key): entry for key, entry in value.items()}
+        elif name in _CALL_NAMES and not call_ids:
+            wire[_CALL_NAMES[name]] = {key: entry for key, entry in value.items() if key != "id"}
         else:
             wire[_PART_NAMES.get(name, name)] = value
     return wire

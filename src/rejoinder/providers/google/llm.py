@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
+from rejoinder._core.changes import Change
+from rejoinder._core.hosts import HOSTS
 from rejoinder._core.repair import repair
 from rejoinder._core.schema import gemini_schema
 from rejoinder.clouds.google import (
@@ -19,7 +21,7 @@ from rejoinder.llm import llm as base
 from rejoinder.providers.answering.errors import with_second_chance
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import attach, detach
-from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
 from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import (
     check_base_url,
@@ -35,6 +37,8 @@ from rejoinder.providers.asking.fields import (
     response_schema,
     tool_specs,
 )
+from rejoinder.providers.asking.served import Option as ReasoningOption
+from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.google.dialect import DIALECT
 from rejoinder.providers.google.format import attachment_part, request_body, to_chat_ctx
@@ -43,7 +47,6 @@ from rejoinder.providers.google.options import (
     Options,
     built_in_tools,
     camel,
-    generation_of,
     plain,
 )
 from rejoinder.providers.google.wire import StreamDecoder, decode_error
@@ -98,6 +101,10 @@ class LLM(base.LLM[Any]):
         credentials: of google-auth, for Vertex AI; else the application default credentials.
         base_url: the address before ``/v1beta/models``; else ``GOOGLE_GEMINI_BASE_URL`` or
             ``GOOGLE_VERTEX_BASE_URL``.
+        reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
+            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
+        family: what kind of model it is, where its name does not tell: a model of the same kind, or
+            a row of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -109,7 +116,7 @@ class LLM(base.LLM[Any]):
     def __init__(
         self,
         *,
-        model: str = "gemini-2.0-flash-001",
+        model: str = "gemini-3.5-flash",
         api_key: NotGivenOr[str] = NOT_GIVEN,
         vertexai: NotGivenOr[bool] = NOT_GIVEN,
         project: NotGivenOr[str] = NOT_GIVEN,
@@ -133,6 +140,8 @@ class LLM(base.LLM[Any]):
         retrieval_config: NotGivenOr[Any] = NOT_GIVEN,
         credentials: Any = None,
         base_url: NotGivenOr[str] = NOT_GIVEN,
+        reasoning: NotGivenOr[ReasoningOption] = NOT_GIVEN,
+        family: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
@@ -177,6 +186,7 @@ class LLM(base.LLM[Any]):
         self._retrieval_config: Any = plain(or_none(retrieval_config))
         self._signatures: dict[str, str] = {}
         self._transport = make_transport(http_session, transport)
+        self._refused = RefusedState()
 
         http: dict[str, Any] = plain(or_none(http_options)) or {}
         raw: Any = or_none(http_options)
@@ -191,6 +201,13 @@ class LLM(base.LLM[Any]):
         if vertex is None:
             vertex = (environment("GOOGLE_GENAI_USE_VERTEXAI") or "").lower() in ("1", "true")
         self._vertexai = vertex
+        self._served = served(
+            model,
+            "gemini",
+            HOSTS["vertex" if vertex else "gemini"],
+            reasoning=reasoning,
+            family=family,
+        )
         key: str | None = or_none(api_key)
         self._project: str | None = None
         self._credentials: GoogleCredentials | None = None
@@ -281,30 +298,34 @@ class LLM(base.LLM[Any]):
                 *(built_in_tools(gemini_tools) if is_given(gemini_tools) else self._built_in),
                 *built_in_tools([spec for spec in parsed if "name" not in spec]),
             ],
-            combines_tools=not self._vertexai and generation_of(self._model) >= 3,
+            combines_tools=not self._vertexai and self._served.family.built_in_with_tools,
+            call_ids=not self._vertexai,
             response_schema=schema,
             response_json_schema=json_schema,
             retrieval_config=self._retrieval_config,
         )
         choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        signed = generation_of(self._model) >= 3
+        signed = self._served.family.signed_calls
+        told: list[Change] = []
         signatures = dict(self._signatures)
 
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=True)
-                history, _ = repair(
+                history, changes = repair(
                     _with_signatures(marked, signatures), DIALECT, signatures=signed
                 )
                 messages, data = to_chat_ctx(history)
                 attach(messages, attachments, key="parts")
-                return request_body(messages, data, specs, choice, options)
+                made = request_body(messages, data, specs, choice, options)
+                told[:] = [*changes, *self._served.reason(made), *self._served.fit(made)]
+                return made
 
             return encode_body(body)
 
         items = items_of(chat_ctx)
         refuse_unsupported("google", items)
-        body = Body(items, make)
+        body = Body(items, make, self._refused)
         own = {**self._headers, **extras.headers}
 
         async def build() -> Request:
@@ -336,6 +357,8 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty, on_signature=self._remember),
             decode_error=decode,
             transport=self._transport,
+            drop_state=body.drop_state,
+            changes=told,
             content_types=_CONTENT_TYPES,
         )
 

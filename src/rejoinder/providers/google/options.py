@@ -6,7 +6,6 @@ that two requests that mean the same are the same bytes, which its prompt cache 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -18,7 +17,6 @@ __all__ = [
     "Options",
     "built_in_tools",
     "camel",
-    "generation_of",
     "plain",
 ]
 
@@ -67,6 +65,9 @@ class Options:
     """In Gemini's dialect."""
     response_json_schema: Mapping[str, Any] | None = None
     """In plain JSON schema, where the dialect has no words for it."""
+    call_ids: bool = True
+    """Calls and their results carry ids; Vertex AI matches them by their order, and has refused
+    the field (pydantic/pydantic-ai #5081)."""
     retrieval_config: Mapping[str, Any] | None = None
 
 
@@ -157,9 +158,3 @@ def _no_tool(given: object) -> ConfigurationError:
         f"{', '.join(sorted(set(_SHORT.values())))}, as a name, a mapping or an object of "
         "google.genai.types"
     )
-
-
-def generation_of(model: str) -> int:
-    """3 for ``gemini-3-flash``; 0 where the name does not tell."""
-    match = re.search(r"gemini-(\d{1,3})(?:\D|$)", model)
-    return int(match[1]) if match else 0

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rejoinder import _stamps
+from rejoinder._core.changes import Change
+from rejoinder._core.hosts import HOSTS
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.providers.answering.errors import without_secrets
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import attach_joined, detach
-from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
 from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import check_base_url, check_strings, environment
 from rejoinder.providers.asking.fields import (
@@ -24,6 +25,8 @@ from rejoinder.providers.asking.fields import (
     encode_body,
     tool_specs,
 )
+from rejoinder.providers.asking.served import Option as ReasoningOption
+from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.inference.dialect import DIALECT
@@ -52,7 +55,6 @@ __all__ = ["LLM", "LLMStream"]
 
 _BASE_URL: Final = "https://agent-gateway.livekit.cloud/v1"
 _STAGING_URL: Final = "https://agent-gateway.staging.livekit.cloud/v1"
-_HEARS: Final = re.compile(r"audio|gemini")
 _FOREIGN_STATE: Final = ("google", "livekit", "xai")
 
 # JSON, because an error with status 200 can be read as one.
@@ -75,6 +77,10 @@ class LLM(base.LLM[Any]):
             token is signed with it for each request.
         extra_kwargs: members of every body; they count before those of a call.
         inference_class: ``"priority"``, ``"standard"`` or ``"low"``.
+        reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
+            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
+        family: what kind of model it is, where its name does not tell: a model of the same kind, or
+            a row of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -93,12 +99,16 @@ class LLM(base.LLM[Any]):
         api_secret: str | None = None,
         extra_kwargs: Mapping[str, Any] | None = None,
         inference_class: Literal["priority", "standard", "low"] | None = None,
+        reasoning: NotGivenOr[ReasoningOption] = NOT_GIVEN,
+        family: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
         super().__init__()
         check_strings(model, api_key=api_key, api_secret=api_secret)
-        self._model = model
+        self._reasoning: NotGivenOr[ReasoningOption] = reasoning
+        self._family: NotGivenOr[str] = family
+        self._serve(model)
         self._provider = provider
         staging = ".staging.livekit.cloud" in (environment("LIVEKIT_URL") or "")
         self._base_url = check_base_url(
@@ -119,11 +129,18 @@ class LLM(base.LLM[Any]):
         self._extra_kwargs = dict(extra_kwargs or {})
         self._inference_class = inference_class
         self._transport = make_transport(http_session, transport)
+        self._refused = RefusedState()
 
     @classmethod
     def from_model_string(cls, model: str) -> Self:
         """An `LLM` with everything else from the environment."""
         return cls(model)
+
+    def _serve(self, model: str) -> None:
+        self._model = model
+        self._served = served(
+            model, "chat", HOSTS["inference"], reasoning=self._reasoning, family=self._family
+        )
 
     @property
     def model(self) -> str:
@@ -141,7 +158,7 @@ class LLM(base.LLM[Any]):
     ) -> None:
         """Use another model, or other members of the body, from the next call on."""
         if is_given(model):
-            self._model = model
+            self._serve(model)
         if is_given(extra_kwargs):
             self._extra_kwargs = dict(extra_kwargs)
 
@@ -179,20 +196,25 @@ class LLM(base.LLM[Any]):
         options: dict[str, Any] = {**extras.body, "model": self._model}
         specs = tool_specs(tools, DIALECT)
 
+        told: list[Change] = []
+        known = self._served
+
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=hears)
-                history, _ = repair(marked, DIALECT, state=_FOREIGN_STATE)
+                history, changes = repair(marked, DIALECT, state=_FOREIGN_STATE)
                 messages, data = to_chat_ctx(history)
                 attach_joined(messages, attachments)
-                return request_body(messages, data, specs, choice, options)
+                made = request_body(messages, data, specs, choice, options)
+                told[:] = [*changes, *known.reason(made), *known.fit(made)]
+                return made
 
             return encode_body(body)
 
         items = items_of(chat_ctx)
-        hears = _HEARS.search(self._model) is not None
+        hears = known.takes("audio") is True
         refuse_unsupported("inference", items, hears=hears)
-        body = Body(items, make)
+        body = Body(items, make, self._refused)
         url = add_query(add_path(self._base_url, "/chat/completions"), extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self._provider:
@@ -220,6 +242,8 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
             decode_error=without_secrets(decode_error, self._api_secret, self._api_key),
             transport=self._transport,
+            drop_state=body.drop_state,
+            changes=told,
             content_types=_CONTENT_TYPES,
         )
 

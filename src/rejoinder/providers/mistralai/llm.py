@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from rejoinder._core.changes import Change
+from rejoinder._core.hosts import HOSTS
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import llm as base
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import attach_joined, detach
-from rejoinder.providers.asking.body import Body, items_of, may_be_empty
+from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
 from rejoinder.providers.asking.capabilities import refuse_unsupported
 from rejoinder.providers.asking.checks import (
     check_base_url,
@@ -26,6 +28,8 @@ from rejoinder.providers.asking.fields import (
     encode_body,
     tool_specs,
 )
+from rejoinder.providers.asking.served import Option as ReasoningOption
+from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.mistralai.dialect import DIALECT
@@ -71,6 +75,10 @@ class LLM(base.LLM[Any]):
         max_completion_tokens: the longest reply; sent as ``max_tokens``.
         timeout: accepted for compatibility; deadlines are those of `APIConnectOptions`.
         base_url: the address before ``/chat/completions``.
+        reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
+            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
+        family: what kind of model it is, where its name does not tell: a model of the same kind, or
+            a row of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -81,7 +89,7 @@ class LLM(base.LLM[Any]):
 
     def __init__(
         self,
-        model: str = "ministral-8b-2410",
+        model: str = "ministral-8b-latest",
         api_key: str | None = None,
         client: Any = None,
         temperature: NotGivenOr[float] = NOT_GIVEN,
@@ -89,6 +97,8 @@ class LLM(base.LLM[Any]):
         timeout: Any = None,
         *,
         base_url: NotGivenOr[str] = NOT_GIVEN,
+        reasoning: NotGivenOr[ReasoningOption] = NOT_GIVEN,
+        family: NotGivenOr[str] = NOT_GIVEN,
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
@@ -96,6 +106,9 @@ class LLM(base.LLM[Any]):
         check_strings(model, api_key=api_key)
         check_numbers(temperature=temperature, max_completion_tokens=max_completion_tokens)
         self._model = model
+        self._served = served(
+            model, "mistral", HOSTS["mistral"], reasoning=reasoning, family=family
+        )
         self._temperature: float | None = or_none(temperature)
         self._max_completion_tokens: int | None = or_none(max_completion_tokens)
         found_key, found_url = _of_client(client)
@@ -106,6 +119,7 @@ class LLM(base.LLM[Any]):
         self._api_key: str | None = key
         self._base_url = check_base_url(address or _BASE_URL, endpoints=("/chat/completions",))
         self._transport = make_transport(http_session, transport)
+        self._refused = RefusedState()
 
     @property
     def model(self) -> str:
@@ -151,20 +165,24 @@ class LLM(base.LLM[Any]):
         choice = named_choice(or_none(tool_choice))
         specs = tool_specs(tools, DIALECT)
 
+        told: list[Change] = []
+
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=hears)
-                history, _ = repair(marked, DIALECT)
+                history, changes = repair(marked, DIALECT)
                 messages, data = to_chat_ctx(history)
                 attach_joined(messages, attachments)
-                return request_body(messages, data, specs, choice, fields)
+                made = request_body(messages, data, specs, choice, fields)
+                told[:] = [*changes, *self._served.reason(made), *self._served.fit(made)]
+                return made
 
             return encode_body(body)
 
         items = items_of(chat_ctx)
-        hears = "voxtral" in self._model
+        hears = self._served.takes("audio") is True
         refuse_unsupported("mistralai", items, hears=hears)
-        body = Body(items, make)
+        body = Body(items, make, self._refused)
         url = add_query(add_path(self._base_url, "/chat/completions"), extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self._api_key is not None:
@@ -184,6 +202,8 @@ class LLM(base.LLM[Any]):
             decoder=lambda: StreamDecoder(allow_empty=allow_empty),
             decode_error=decode_error,
             transport=self._transport,
+            drop_state=body.drop_state,
+            changes=told,
             content_types=_CONTENT_TYPES,
         )
 

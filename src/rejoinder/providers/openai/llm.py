@@ -512,7 +512,8 @@ class LLM(llm.LLM[Any]):
                     messages, attachments, text_type="input_text" if responses else "text"
                 )
                 made = compose(messages, data, specs, choice, options)
-                told[:] = [*changes, *self._served_by(made).fit(made)]
+                model = self._served_by(made)
+                told[:] = [*changes, *model.reason(made), *model.fit(made)]
                 return made
 
             return encode_body(body)
