@@ -183,6 +183,7 @@ class _Fitting:
 
     def say(self, wanted: Reasoning) -> None:
         """Replace what the body says of reasoning."""
+        spoke = _get(self.body, _REASONING[self.api]) is not None
         where = _inner(self.body, _REASONING[self.api])
         for word in WORDS & where.keys():
             if word == "output_config" and wanted.on is not True:
@@ -206,7 +207,7 @@ class _Fitting:
             where[name] = (
                 {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
             )
-        if not where and self.api == "converse":
+        if not where and not spoke and self.api == "converse":
             self.body.pop("additionalModelRequestFields", None)
         self.look()
 

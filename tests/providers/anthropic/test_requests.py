@@ -91,7 +91,7 @@ async def test_a_plain_request() -> None:
     assert request.headers["anthropic-version"] == "2023-06-01"
     assert request.headers["content-type"] == "application/json"
     assert fits(request.json()) == {
-        "model": "claude-3-5-sonnet-20241022",
+        "model": "claude-sonnet-4-6",
         "max_tokens": 1024,
         "stream": True,
         "system": [{"text": "You are S.", "type": "text"}],
@@ -343,7 +343,7 @@ def test_no_key_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-env")
     llm = anthropic.LLM()
     assert llm.provider == "api.anthropic.com"
-    assert llm.model == "claude-3-5-sonnet-20241022"
+    assert llm.model == "claude-sonnet-4-6"
     assert "sk-env" not in repr(vars(llm))
 
 

@@ -120,6 +120,7 @@ POINT = {"cachePoint": {"type": "default"}}
 
 async def test_every_option() -> None:
     make = bedrock(
+        model="my.model-v1:0",  # of which nothing is known: these options exclude each other
         temperature=0.4,
         max_output_tokens=44,
         top_p=0.5,
@@ -129,7 +130,7 @@ async def test_every_option() -> None:
         additional_request_fields={"thinking": {"type": "enabled"}},
     )
     request = await sent(make, tools=TOOLS)
-    assert request.path == ("/model/anthropic.claude-3-5-sonnet-20240620-v1%3A0/converse-stream")
+    assert request.path == "/model/my.model-v1%3A0/converse-stream"
     assert request.headers["content-type"] == "application/json"
     assert fits(request.json()) == {
         "messages": MESSAGES,
@@ -175,7 +176,7 @@ async def test_thinking_is_off_where_calls_were_made_without_it() -> None:
     body = fits((await sent(make, context, tools=TOOLS)).json())
     assert body["additionalModelRequestFields"] == {"top_k": 5}
     spoken = (await sent(make, conversation(), tools=TOOLS)).json()
-    assert spoken["additionalModelRequestFields"] == thinking
+    assert spoken["additionalModelRequestFields"] == {"thinking": thinking["thinking"]}
 
 
 async def test_reasoning_goes_back_as_it_came() -> None:

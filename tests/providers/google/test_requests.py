@@ -103,6 +103,7 @@ SPECS: list[dict[str, Any]] = [
 
 async def test_every_option() -> None:
     make = gemini(
+        model="tuned",  # of which nothing is known: Gemini refuses some of these options
         temperature=0.4,
         max_output_tokens=55,
         top_p=0.8,
@@ -125,7 +126,7 @@ async def test_every_option() -> None:
         http_options={"headers": {"X-Mine": "1"}},
     )
     request = await sent(make, conversation(url=True), tools=TOOLS)
-    assert request.path == "/v1beta/models/gemini-2.0-flash-001:streamGenerateContent?alt=sse"
+    assert request.path == "/v1beta/models/tuned:streamGenerateContent?alt=sse"
     assert request.headers["x-goog-api-key"] == "gk"
     assert request.headers["x-mine"] == "1"
     assert fits(request.json()) == {
@@ -219,7 +220,7 @@ async def test_tools_of_google(tools: list[Any]) -> None:
 
 async def test_tools_of_google_beside_functions() -> None:
     search = ["google_search"]
-    old = (await sent(gemini(gemini_tools=search), tools=TOOLS)).json()
+    old = (await sent(gemini(model="gemini-2.5-flash", gemini_tools=search), tools=TOOLS)).json()
     assert [list(tool) for tool in old["tools"]] == [["functionDeclarations"]]
     new = (
         await sent(gemini(model="gemini-3-flash-preview", gemini_tools=search), tools=TOOLS)

@@ -61,7 +61,7 @@ async def test_every_option() -> None:
     # As LiveKit Agents 1.2.17 wants to send it: there max_completion_tokens makes every call fail,
     # and the schemas are OpenAI's strict ones.
     assert body == {
-        "model": "ministral-8b-2410",
+        "model": "ministral-8b-latest",
         "stream": True,
         "temperature": 0.3,
         "max_tokens": 20,
