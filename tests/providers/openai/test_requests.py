@@ -360,7 +360,7 @@ async def test_reasoning_in_portable_words() -> None:
 
 async def test_what_was_changed_is_told_as_data() -> None:
     async with FaultServer() as server:
-        server.script(Answer())
+        server.script(Answer(text=("ok",)))
         llm = gpt(model="o3", temperature=0.5)(server.url)
         stream = llm.chat(chat_ctx=conversation(), conn_options=ONCE)
         await stream.collect()
