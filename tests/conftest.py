@@ -16,9 +16,24 @@ pytest_plugins = ["skips"]
 # Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
 asyncio.set_event_loop(None)
 
-# Of the processes that tests start, those of the command line alone are measured (tests/cli): in the
-# others the measuring would change what they are there to show.
-MEASURED = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+MEASURING = "COVERAGE_PROCESS_CONFIG"
+"""The variable by which coverage measures child processes. Of the processes that tests start, those of
+the command line alone are measured (tests/cli): in the others it would change what they show."""
+KEPT = "REJOINDER_TESTS_MEASURE"
+"""Its value, while it is kept from child processes, also for the workers of pytest-xdist."""
+
+
+def keep_measuring_to_ourselves() -> None:
+    if MEASURING in os.environ:
+        os.environ[KEPT] = os.environ.pop(MEASURING)
+
+
+keep_measuring_to_ourselves()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart() -> None:
+    keep_measuring_to_ourselves()  # a worker of pytest-xdist begins to measure this late
 
 settings.register_profile(
     "ci",
@@ -58,8 +73,8 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that the test starts count for the coverage, where it is measured."""
-    if MEASURED is not None:
-        monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", MEASURED)
+    if KEPT in os.environ:
+        monkeypatch.setenv(MEASURING, os.environ[KEPT])
 
 
 @pytest.fixture(scope="session")
