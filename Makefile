@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test check tests newest tests-newer outside lock relock clean
+.PHONY: help chat test near check tests newest tests-newer outside lock relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,10 @@ NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])');
   done; done)
 # What costs minutes and does not depend on the interpreter.
 ONCE := --ignore=tests/llm/test_fallback_cuts.py
+
+near: $(VENV)/.dev ## the quick tests near to what changed, in half a minute; options of pytest:  make near ARGS=-x
+	@$(BIN)/ruff check -q .
+	@$(BIN)/python tests/near.py $(SIDE_BY_SIDE) $(ARGS)
 
 newest: ## the tests on the newest Python of this machine, where it is newer than the one above
 	@newest="$(NEWEST)"; if [ -z "$$newest" ]; then \

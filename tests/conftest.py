@@ -35,9 +35,17 @@ keep_measuring_to_ourselves()
 def pytest_sessionstart() -> None:
     keep_measuring_to_ourselves()  # a worker of pytest-xdist begins to measure this late
 
+
 settings.register_profile(
     "ci",
     max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.register_profile(
+    "near",  # a change in the making: the whole suite looks closer
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,
