@@ -20,6 +20,7 @@ import re
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -49,6 +50,21 @@ _TAGS: Final = re.compile(rb"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.S | re.I)
 # A server that does not know the session answers 404 (specification of 2025-03-26, section
 # "Session Management"). 410 is the same for servers that remember what they ended.
 _FORGOTTEN: Final = frozenset({404, 410})
+
+
+class _WithoutHeaders(logging.Filter):
+    """Takes the header fields of answers (session ids, cookies, redirects with our query) out of
+    the DEBUG log of the HTTP library, for our requests only."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _sending.get() and isinstance(record.msg, str):
+            record.msg = record.msg.partition(" return_value=(")[0]
+        return True
+
+
+_sending: ContextVar[bool] = ContextVar("rejoinder_mcp_sending", default=False)
+for _name in ("httpcore2.http11", "httpcore2.http2", "httpcore2.proxy"):
+    logging.getLogger(_name).addFilter(_WithoutHeaders())
 
 
 class _BodyTooLarge(httpx2.StreamError):
@@ -89,6 +105,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
         content = b"" if request.method == "GET" else await request.aread()
         deadline = self._deadline(request.method, content[:1024])
         failure: Exception
+        token = _sending.set(True)
         try:
             async with asyncio.timeout(deadline):
                 response = await self._send(request, content)
@@ -103,6 +120,8 @@ class _Carrier(httpx2.AsyncBaseTransport):
             failure = forget_frames(error)
         else:
             return await self._received(request, content, response)
+        finally:
+            _sending.reset(token)
         if request.method == "POST" and not self._answers_follow:
             self._refuse(content, APIConnectionError(f"the message could not be sent: {failure}"))
             if self._notes.lost is not None:
