@@ -15,7 +15,8 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def inside(value: Any, depth: int = 5) -> Iterator[str]:
             yield from inside(member, depth - 1)
     elif isinstance(value, bytes | bytearray):
         yield value.decode("latin-1")
-    elif isinstance(value, Sequence | Set) and not isinstance(value, str):
+    elif isinstance(value, Sequence | AbstractSet) and not isinstance(value, str):
         for member in list(value):
             yield from inside(member, depth - 1)
 
@@ -145,7 +146,7 @@ async def searched(server: mcp.MCPServer, records: Records, events: list[mcp.MCP
             assert "://" not in told
             assert sys.executable not in told
             assert "127.0.0.1" not in told
-    found += [f"repr: {repr(server)}"] if KEY in repr(server) else []
+    found += [f"repr: {server!r}"] if KEY in repr(server) else []
     await server.aclose()
     found += [f"event: {event}" for event in events if KEY in repr(event)]
     assert found == []
@@ -243,7 +244,11 @@ async def test_no_failure_over_http_shows_a_key(how: str, at: str, records: Reco
     async with failing(how, "connect" if at == "sse" else at) as port:
         options: dict[str, Any] = {"on_event": events.append}
         if how == "stall":
-            options |= {"client_session_timeout_seconds": 0.3, "startup_timeout": 0.3, "timeout": 0.3}
+            options |= {
+                "client_session_timeout_seconds": 0.3,
+                "startup_timeout": 0.3,
+                "timeout": 0.3,
+            }
             if at == "tools/call":
                 options["startup_timeout"] = 20
         await searched(over_http(port, "sse" if at == "sse" else "mcp", **options), records, events)
@@ -268,10 +273,9 @@ async def test_a_cancelled_start_and_call_show_no_key(path: str, records: Record
         for _ in range(50):
             await asyncio.sleep(0.001)
         start.cancel()
-        try:
+        with pytest.raises(asyncio.CancelledError) as caught:
             await start
-        except asyncio.CancelledError as error:
-            assert leaks(error) == []
+        assert leaks(caught.value) == []
         await server.aclose()
         assert records.leaks == set()
 

@@ -32,9 +32,9 @@ from mcp.client.streamable_http import streamable_http_client
 from rejoinder._aio import in_thread
 from rejoinder._secrets import Hidden, forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
-from rejoinder.mcp.mending import MAX_VALUES
 from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_notes
 from rejoinder.mcp.targets import Endpoint
+from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
 
 __all__ = ["sse_streams", "streamable_http_streams"]
 
@@ -252,6 +252,30 @@ def _plain(body: bytes) -> str:
     return " ".join(text.split())[:_SHOWN]
 
 
+class _Count:
+    """Counts the values of a message as its chunks pass. Small messages cost nothing."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] | None = []
+        self._size = 0
+        self._counter = ValueCounter()
+
+    async def crowded(self, chunk: bytes) -> bool:
+        self._size += len(chunk)
+        if self._held is not None:
+            self._held.append(chunk)
+            if self._size <= LARGE:
+                return False
+            chunk, self._held = b"".join(self._held), None
+        for start in range(0, len(chunk), SLICE):
+            self._counter.feed(chunk[start : start + SLICE])
+            if self._counter.crowded:
+                return True
+            if start:
+                await asyncio.sleep(0)
+        return False
+
+
 class _Bounded(httpx2.AsyncByteStream):
     """A body that is read whole, with a limit of bytes and of JSON values."""
 
@@ -263,10 +287,9 @@ class _Bounded(httpx2.AsyncByteStream):
         self._refuse = refuse
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = values = 0
+        size, count = 0, _Count()
         async for chunk in self._inner:
             size += len(chunk)
-            values += chunk.count(b",")
             text = ""
             if size > self._limit:
                 text = (
@@ -274,7 +297,7 @@ class _Bounded(httpx2.AsyncByteStream):
                     if self._limit
                     else "the server sent a compressed message, though none was asked for"
                 )
-            elif values > MAX_VALUES:
+            elif await count.crowded(chunk):
                 text = f"the server sent a message of more than {MAX_VALUES:,} values"
             if text:
                 self._refuse(BadAnswer(text))
@@ -293,11 +316,13 @@ class _Events(httpx2.AsyncByteStream):
         self._refuse = refuse
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        values = 0
+        count = _Count()
         async for chunk in self._inner:
+            # What is before the last blank line belongs to events that fit into this chunk.
             end = max(chunk.rfind(b"\n\n"), chunk.rfind(b"\r\n\r\n"), chunk.rfind(b"\r\r"))
-            values = chunk.count(b",", end) if end >= 0 else values + chunk.count(b",")
-            if values > MAX_VALUES:
+            if end >= 0 and not await count.crowded(chunk[:end]):
+                count = _Count()
+            if await count.crowded(chunk[end:] if end >= 0 else chunk):
                 text = f"the server sent a message of more than {MAX_VALUES:,} values"
                 self._refuse(BadAnswer(text))
                 raise httpx2.SSEError(text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
 from rejoinder._core.items import ChatContent, ImageContent
+from rejoinder.mcp.mending import PARTS
 
 __all__ = [
     "CallResult",
@@ -176,7 +177,8 @@ class CallResult:
     """A tool's answer, as its server gave it.
 
     Attributes:
-        parts: content parts in their wire form (`type`, `text`, `data`, `mimeType`, ...).
+        parts: content parts in their wire form (`type`, `text`, `data`, `mimeType`, ...). Those
+            after the first 1,000 are as the server sent them, valid or not.
         structured: the structured result, if there is one.
         is_error: the tool says that it failed.
         raw: the SDK's own object.
@@ -220,6 +222,8 @@ def content_of(parts: Iterable[Mapping[str, Any]]) -> list[ChatContent]:
     """Parts as the contents of a message: images stay images, everything else becomes text."""
     contents: list[ChatContent] = []
     for part in parts:
+        if not isinstance(part, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  of those that nobody looked at
+            continue
         image = _image(part)
         contents.append(image if image is not None else text_of(part))
     return contents
@@ -283,7 +287,7 @@ def output_of(result: CallResult, *, limit: int) -> MCPToolOutput | None:
     described: list[Any] = []
     left = limit
     for part in result.parts:
-        if left <= 0 and len(described) > 1:
+        if len(described) >= PARTS or (left <= 0 and len(described) > 1):
             missing = len(result.parts) - len(described)
             described.append(f"[cut: {missing:,} of {len(result.parts):,} parts left out]")
             break
@@ -333,7 +337,7 @@ def error_text(result: CallResult, *, limit: int) -> str:
     """What a failed tool says, one line or more per part."""
     lines: list[str] = []
     left = limit
-    for part in result.parts:
+    for part in result.parts[:PARTS]:
         if left < 0:
             break
         lines.append(text_of(part))

@@ -489,12 +489,17 @@ class Session:
         whole = call.results["tools/call"] if call is not None else _dump(result)
         for flaw in call.flaws["tools/call"] if call is not None else ():
             logger.warning("the result of the MCP tool `%s`: %s", name, flaw)
+        if result.structured_content is None:
+            result.structured_content = whole.get("structuredContent")
         mismatch = mending.shallow_mismatch(self._output_schemas.get(name), whole)
         if mismatch is not None and name not in self._mismatched:
             self._mismatched.add(name)
             logger.warning("the MCP tool `%s` broke its own output schema: %s", name, mismatch)
         return results.CallResult(
-            parts=[results.normal_part(part) for part in whole["content"]],
+            parts=[
+                *map(results.normal_part, whole["content"][: mending.PARTS]),
+                *whole["content"][mending.PARTS :],
+            ],
             structured=whole.get("structuredContent"),
             is_error=bool(result.is_error),
             meta=result.meta,

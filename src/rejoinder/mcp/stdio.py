@@ -30,6 +30,7 @@ from rejoinder.mcp import mending
 from rejoinder.mcp.lines import LineCutter, LongLine
 from rejoinder.mcp.notes import Notes, current_notes
 from rejoinder.mcp.targets import Command
+from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
 from rejoinder.mcp.watcher import ProcessGroup
 
 __all__ = ["TOO_LARGE", "stdio_streams"]
@@ -42,8 +43,6 @@ _TERM = 0.7
 
 TOO_LARGE = -31001
 """The code of the errors that stand for answers over a limit; outside of what JSON-RPC reserves."""
-
-_LARGE = 1 << 17  # bytes; what is shorter cannot hold more
 
 _HIGH_BYTES = 1 << 20
 _HIGH_LINES = 512
@@ -228,6 +227,9 @@ class Inbox(asyncio.Protocol):
         self._held -= len(line) if isinstance(line, bytes) else 1024
         if self._paused and self._held < _HIGH_BYTES // 2 and len(self._lines) < _HIGH_LINES // 2:
             self._resume()
+        if isinstance(line, bytes) and len(line) > LARGE and await _is_crowded(line):
+            edges = LongLine(head=line[:512], tail=line[-512:], size=len(line))
+            return self._refuse(edges, f"a message of more than {MAX_VALUES:,} values")
         return self._read(line)
 
     def _read(self, line: bytes | LongLine) -> SessionMessage | Exception:
@@ -235,9 +237,6 @@ class Inbox(asyncio.Protocol):
             return self._refuse(
                 line, f"a message of {line.size:,} bytes; the limit is {self._limit:,}"
             )
-        if len(line) > _LARGE and line.count(b",") > mending.MAX_VALUES:
-            edges = LongLine(head=line[:512], tail=line[-512:], size=len(line))
-            return self._refuse(edges, f"a message of more than {mending.MAX_VALUES:,} values")
         try:
             message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValueError:
@@ -304,6 +303,16 @@ class Inbox(asyncio.Protocol):
         exc_tb: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+async def _is_crowded(line: bytes) -> bool:
+    counter = ValueCounter()
+    for start in range(0, len(line), SLICE):
+        counter.feed(line[start : start + SLICE])
+        if counter.crowded:
+            return True
+        await asyncio.sleep(0)
+    return False
 
 
 class Outbox(asyncio.BaseProtocol):

@@ -1,0 +1,206 @@
+"""Huge results: refused by a limit that names itself, or read in bounded pieces of work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mcp_raw as raw
+from rejoinder.llm import mcp
+from rejoinder.llm.tool_context import ToolError
+from rejoinder.mcp import mending, stdio
+from rejoinder.mcp.mending import PARTS
+from rejoinder.mcp.session import _Check
+from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='a",{}[]\\\n:é', max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a",{\\', max_size=4), inner)
+    ),
+    max_leaves=20,
+)
+
+
+def weight(value: Any) -> int:
+    """What is counted, told in another way: by the value itself."""
+    if not isinstance(value, list | dict):
+        return 0
+    members = list(value.values()) if isinstance(value, dict) else value
+    return 2 + max(len(members) - 1, 0) + sum(map(weight, members))
+
+
+@given(JSON, st.lists(st.integers(1, 9), min_size=1), st.booleans(), st.booleans())
+def test_values_are_counted_however_the_bytes_are_cut(
+    value: Any, sizes: list[int], spaced: bool, escaped: bool
+) -> None:
+    separators = (", ", ": ") if spaced else (",", ":")
+    data = json.dumps(value, separators=separators, ensure_ascii=escaped).encode()
+    counter = ValueCounter()
+    at = n = 0
+    while at < len(data):
+        counter.feed(data[at : at + sizes[n % len(sizes)]])
+        at += sizes[n % len(sizes)]
+        n += 1
+    assert counter.values == weight(value)
+
+
+SERVER = r"""
+import json, sys
+count, kind = int(sys.argv[1]), sys.argv[2]
+part = {"type": "text", "text": "x"}
+results = {
+    "parts": {"content": [part] * count},
+    "structured": {"content": [part], "structuredContent": {"a": [{"b": 1}] * count}},
+    "table": {"content": [{"type": "text", "text": "1,2,[3],{4}\n" * count}]},
+}
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("id") is None:
+        continue
+    result = {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]}
+    if message["method"] == "initialize":
+        result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "h", "version": "1"}}
+    if message["method"] == "tools/call":
+        result = results[kind]
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
+
+
+def huge(kind: str, count: int) -> mcp.MCPServerStdio:
+    return mcp.MCPServerStdio(
+        sys.executable,
+        ["-I", "-S", "-c", SERVER, str(count), kind],
+        client_session_timeout_seconds=60,
+    )
+
+
+@pytest.mark.parametrize("kind", ["parts", "structured"])
+async def test_too_many_values_are_refused_and_cost_their_call_alone(kind: str) -> None:
+    async with huge(kind, 200_000) as server:
+        with pytest.raises(ToolError, match="more than 65,536 values"):
+            await server.call_tool("t")
+        assert len(await server.list_tools()) == 1  # on the same connection
+        assert server._supervisor._life is not None
+        assert server._supervisor._life._useful
+
+
+@pytest.mark.parametrize("framing", ["json", "events"])
+async def test_too_many_values_are_refused_over_http_too(framing: str) -> None:
+    sessions = 0
+
+    def handle(request: raw.Request) -> raw.Answer:
+        nonlocal sessions
+        sessions += request.rpc == "initialize"
+        if request.rpc != "tools/call":
+            return raw.usual(request)
+        result = {"content": [raw.FINE["content"][0]] * 50_000}
+        if framing == "json":
+            return raw.rpc(request, result)
+        body = json.dumps({"jsonrpc": "2.0", "id": request.message["id"], "result": result})
+        return raw.plain(200, f"data: {body}\n\n".encode(), "text/event-stream")
+
+    async with raw.http(handle) as at:
+        async with mcp.MCPServerHTTP(at.url, client_session_timeout_seconds=60) as server:
+            with pytest.raises(ToolError, match="more than 65,536 values"):
+                await server.call_tool("t")
+            assert len(await server.list_tools()) == 1
+        assert sessions == 1
+
+
+@pytest.mark.parametrize("framing", ["stdio", "json", "events"])
+async def test_a_large_table_is_one_value(framing: str) -> None:
+    text = "1,2,[3],{4}\n" * 100_000
+    if framing == "stdio":
+        async with huge("table", 100_000) as server:
+            assert "characters left out" in await server.call_tool("t")
+        return
+
+    def handle(request: raw.Request) -> raw.Answer:
+        if request.rpc != "tools/call":
+            return raw.usual(request)
+        result = {"content": [{"type": "text", "text": text}]}
+        if framing == "json":
+            return raw.rpc(request, result)
+        body = json.dumps({"jsonrpc": "2.0", "id": request.message["id"], "result": result})
+        return raw.plain(200, f"data: {body}\n\n".encode(), "text/event-stream")
+
+    async with (
+        raw.http(handle) as at,
+        mcp.MCPServerHTTP(at.url, client_session_timeout_seconds=60) as server,
+    ):
+        output = await server.call_tool("t")
+        assert output.result.parts[0]["text"] == text
+        assert len(output) < 110_000
+
+
+async def test_the_loop_gets_its_turns_while_a_large_line_is_counted() -> None:
+    line = b'{"jsonrpc":"2.0","id":1,"result":{"a":"' + b"x" * (64 * SLICE) + b'"}}'
+    inbox = stdio.Inbox(1 << 24)
+    inbox.data_received(line + b"\n")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await inbox.receive()
+    counting.cancel()
+    assert turns >= len(line) // SLICE
+
+
+async def test_a_line_at_the_limit_is_read_and_one_beyond_it_is_not() -> None:
+    for count, fits in ((MAX_VALUES - 7, True), (MAX_VALUES - 6, False)):
+        inbox = stdio.Inbox(1 << 24)
+        inbox.asked.add(1)
+        numbers = json.dumps([10] * count)
+        line = f'{{"jsonrpc":"2.0","id":1,"result":{{"a":{numbers}}}}}'.encode()
+        assert len(line) > LARGE
+        inbox.data_received(line + b"\n")
+        message: Any = await inbox.receive()
+        assert hasattr(message.message, "result") is fits
+
+
+@pytest.mark.parametrize("part", [raw.FINE["content"][0], {"type": "chart"}, None])
+def test_the_sdk_is_shown_no_more_than_a_model(part: Any) -> None:
+    checks = 0
+    real = _Check("tools/call", "2025-11-25")
+
+    def check(result: dict[str, Any]) -> None:
+        nonlocal checks
+        checks += 1
+        real(result)
+
+    result = {"content": [part] * 20_000, "structuredContent": {"a": [1] * 20_000}}
+    view, whole, _ = mending.mend_call(result, check, trusting=True)
+    assert len(view["content"]) == PARTS
+    assert "structuredContent" not in view
+    assert checks <= PARTS + 1
+    assert len(whole["content"]) == 20_000
+    assert whole["structuredContent"] == result["structuredContent"]
+
+
+async def test_all_parts_reach_the_program_and_the_first_the_model() -> None:
+    async with huge("parts", 10_000) as server:
+        output = await server.call_tool("t")
+    assert len(output.result.parts) == 10_000
+    shown = json.loads(output)
+    assert len(shown) == PARTS + 1
+    assert shown[-1] == "[cut: 9,000 of 10,000 parts left out]"
+
+
+async def test_large_structured_data_reaches_program_and_resolver() -> None:
+    async with huge("structured", 5_000) as server:
+        output = await server.call_tool("t")
+    assert len(output.structured["a"]) == 5_000
+    assert output.result.raw.structured_content == output.structured
+    assert '{"structuredContent":{"a":[{"b":1}' in output
