@@ -52,8 +52,9 @@ class Host:
     apis: tuple[API, ...] = ("chat",)
     at: tuple[str, ...] = ()
     """Its network locations, or how they end."""
-    developer: bool = False
-    """It knows the role ``developer``."""
+    developer: bool | None = False
+    """It knows the role ``developer``; ``None``: for the models of OpenAI, to which it hands it
+    on."""
     system_first: bool = False
     """System messages stand before all others."""
     alternates: bool = False
@@ -109,6 +110,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "compatible",
             "a compatible server",
+            developer=None,
             tool_choice=None,
             apis=("chat", "responses"),
             reasoning="template",
@@ -156,6 +158,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             key_env="OPENROUTER_API_KEY",
             apis=("chat", "responses"),
             at=("openrouter.ai",),
+            developer=None,
             reasoning="reasoning",
             # Gemini 3 behind it answers 400 without them (karthink/gptel #1190).
             reasoning_details=True,
@@ -204,6 +207,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "cometapi",
             "CometAPI",
+            developer=None,
             base_url="https://api.cometapi.com/v1/",
             model="gpt-5-chat-latest",
             key_env="COMETAPI_API_KEY",
@@ -313,6 +317,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "inference",
             "LiveKit inference",
+            developer=None,
             base_url="https://agent-gateway.livekit.cloud/v1",
             tool_choice=None,
             at=(".livekit.cloud",),

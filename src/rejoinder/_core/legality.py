@@ -21,11 +21,12 @@ from rejoinder._core.items import (
     FunctionCallOutput,
     ImageContent,
 )
-from rejoinder._core.rules import STATEFUL, Rules, State
+from rejoinder._core.rules import STATEFUL, Rules, State, numbered_id
 from rejoinder.media import picture_fault
 
 __all__ = [
     "FOREIGN_IDS",
+    "INSTRUCTIONS_AFTER",
     "find_violation",
     "image_fault",
     "is_object",
@@ -35,6 +36,13 @@ __all__ = [
 ]
 
 _object = msgspec.json.Decoder(dict[str, Any]).decode
+
+INSTRUCTIONS_AFTER: Final = {
+    "beside_user": ("", "system", "user"),
+    "first": ("", "system"),
+    "user": (),
+}
+"""The roles after which instructions may stand, by `Rules.instructions`; empty: nothing before."""
 
 FOREIGN_IDS: Final = "call ids are of another provider's form"
 """All that is wrong is that calls have ids which this provider does not take."""
@@ -119,6 +127,8 @@ class _Reading:
         if item.extra and not self._is_sound_state(item.extra, "message_id"):
             return "state is damaged, or of another provider"
         role: str = item.role
+        if self.rules.alternates and role == self.last:
+            return "two messages of one role stand in a row"
         if role == "assistant":
             key = item.id
             if "/" in key:
@@ -158,7 +168,12 @@ class _Reading:
             return ""
         if rules.one_instruction:
             return None if again else ""
-        if not rules.developer and (role == "developer" or self.last not in ("", "system", "user")):
+        if not rules.developer and role == "developer":
+            return None
+        if (
+            rules.instructions != "anywhere"
+            and self.last not in INSTRUCTIONS_AFTER[rules.instructions]
+        ):
             return None
         return "system"
 
@@ -168,7 +183,11 @@ class _Reading:
         if call_id in self.ids:
             return "a call id is used twice"
         self.ids.add(call_id)
-        if not self.foreign_id and not rules.call_id.fullmatch(call_id):
+        if not self.foreign_id and not (
+            call_id == numbered_id(item.name, len(self.ids) - 1)
+            if rules.numbered_ids
+            else rules.call_id.fullmatch(call_id)
+        ):
             self.foreign_id = True
         if item.name not in self.names:
             if not rules.name.fullmatch(item.name):
@@ -182,6 +201,8 @@ class _Reading:
                 return "two assistant turns have one id"
             if self.stateful and rules.state.key not in item.extra:
                 return "a parallel call does not name its turn"
+            if rules.alternates and self.last == "assistant" and not self.pending:
+                return "two messages of one role stand in a row"
             self.keys.add(own)
             self.key = own
             self.stateful = False

@@ -34,6 +34,7 @@ from rejoinder._core.items import (
 )
 from rejoinder._core.legality import (
     FOREIGN_IDS,
+    INSTRUCTIONS_AFTER,
     find_violation,
     image_fault,
     is_object,
@@ -41,13 +42,14 @@ from rejoinder._core.legality import (
     is_too_deep,
     sound_value,
 )
-from rejoinder._core.rules import STATEFUL, Rules
+from rejoinder._core.rules import STATEFUL, Rules, numbered_id
 
 __all__ = ["Change", "ChangeKind", "repair"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _NO_RESULT = "No result was recorded for this call."
 _BRIDGE = "OK."
+_SPOKEN = ("assistant", "user")
 
 
 def repair(
@@ -225,6 +227,8 @@ class _Repair:
         if self.rules.reply_after_tools:
             units = self.bridged(units)
         self.edges(units)
+        if self.rules.alternates:
+            units = self.alternated(units)
         return [item for unit in units for item in unit.items]
 
     # -- what belongs together, in the order that the formats give it
@@ -362,6 +366,8 @@ class _Repair:
 
     def fresh_ids(self, calls: Sequence[FunctionCall]) -> dict[int, str]:
         """New call ids by position. They depend on the old ones alone."""
+        if self.rules.numbered_ids:
+            return self.numbered_ids(calls)
         is_accepted = self.rules.call_id.fullmatch
         taken = {call.call_id for call in calls}
         used: set[str] = set()
@@ -384,6 +390,15 @@ class _Repair:
             used.add(new)
             fresh[at] = new
             self.note("id", call.id, f"call id {old[:80]!r}: {reason}; now {new!r}")
+        return fresh
+
+    def numbered_ids(self, calls: Sequence[FunctionCall]) -> dict[int, str]:
+        fresh: dict[int, str] = {}
+        for at, call in enumerate(calls):
+            new = numbered_id(call.name, at)
+            if call.call_id != new:
+                fresh[at] = new
+                self.note("id", call.id, f"call id {call.call_id[:80]!r}: now {new!r}")
         return fresh
 
     def rename(self, items: Sequence[ChatItem]) -> list[ChatItem]:
@@ -450,9 +465,14 @@ class _Repair:
                 start = ""
             elif rules.folds_instructions:
                 start = "user" if instructed or role == "developer" else ""
-            elif not rules.developer:
-                role = "system"
-                if units and units[-1].end not in ("system", "user"):
+            else:
+                if not rules.developer:
+                    role = "system"
+                last = next((unit.end for unit in reversed(units) if unit.end), "")
+                if (
+                    rules.instructions != "anywhere"
+                    and last not in INSTRUCTIONS_AFTER[rules.instructions]
+                ):
                     # There is no place for instructions here but in the user's mouth.
                     start = role = "user"
                     text = "\n".join(part for part in content if isinstance(part, str) and part)
@@ -699,6 +719,23 @@ class _Repair:
             self.add_user(units, first, rules.first_user, "the user speaks first")
         elif not rules.calls_first and units[spoken[0]].end == "tool":
             self.add_user(units, spoken[0], rules.lone_user, "calls may not come first")
+
+    def alternated(self, units: list[_Unit]) -> list[_Unit]:
+        """Join messages of one role that stand in a row, and part turns that cannot be joined."""
+        found: list[_Unit] = []
+        for unit in units:
+            before = found[-1] if found else None
+            if before is not None and unit.start == before.end and unit.start in _SPOKEN:
+                (*_, first), (second, *more) = before.items, unit.items
+                if isinstance(first, ChatMessage) and isinstance(second, ChatMessage) and not more:
+                    self.note("merged", second.id, f"two messages of role {unit.start} in a row")
+                    joined = with_fields(first, content=[*first.content, *second.content])
+                    found[-1] = _Unit(before.start, unit.end, [*before.items[:-1], joined])
+                    continue
+                self.note("added", second.id, "the user speaks between two turns of the assistant")
+                found.append(_Unit("user", "user", [_user(".", second)]))
+            found.append(unit)
+        return found
 
     def add_user(self, units: list[_Unit], at: int, text: str, why: str) -> None:
         beside = units[min(at, len(units) - 1)].items[0] if units else None

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from rejoinder._core.items import FunctionCall
 
@@ -25,6 +25,7 @@ __all__ = [
     "digest",
     "is_base64",
     "is_text",
+    "numbered_id",
 ]
 
 STATEFUL: Final = frozenset({"anthropic", "aws", "google", "livekit", "mistralai", "openai", "xai"})
@@ -74,6 +75,11 @@ def call_id_of(seed: str) -> str:
     return "call_" + digest(seed)[:24]
 
 
+def numbered_id(name: str, number: int) -> str:
+    """The id of a call in Kimi's form; outside it the model falls silent."""
+    return f"functions.{name}:{number}"
+
+
 @dataclass(frozen=True)
 class Rules:
     """What one provider demands of a history in its format."""
@@ -98,9 +104,17 @@ class Rules:
     one_instruction: bool = False
     """There is one text of instructions, and no place among the messages for another."""
     developer: bool = True
-    """The API knows the role ``developer``."""
+    """The API knows the role ``developer``; elsewhere it becomes ``system``."""
+    instructions: Literal["anywhere", "beside_user", "first", "user"] = "anywhere"
+    """Where system messages may stand among the messages: ``beside_user``: at the beginning, and
+    before or after the user; ``first``: at the beginning alone; ``user``: nowhere, because the
+    model does not know the role. Elsewhere they become the user's, in ``<instructions>``."""
     reply_after_tools: bool = False
-    """After an output comes the assistant; instructions only before and after the user."""
+    """After an output comes the assistant."""
+    alternates: bool = False
+    """The user and the assistant take turns."""
+    numbered_ids: bool = False
+    """The id of the n-th call is ``functions.<name>:<n>``, counted from 0 through the history."""
     assistant_images: bool = False
     image_schemes: tuple[str, ...] = ("https://", "http://")
     """How the address of an image elsewhere begins; empty: only the image itself is accepted."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rejoinder._core.changes import Change
+from rejoinder._core.dialects import Dialect
 from rejoinder._core.families import Family, choose_family, find_family
+from rejoinder._core.history_rules import fitted_dialect
 from rejoinder._core.hosts import API, Host
 from rejoinder._core.reasoning import Option, check_reasoning, resolve_reasoning
 from rejoinder._core.request_rules import fit_request, with_reasoning
@@ -32,6 +34,9 @@ class Served:
     host: Host
     reasoning: Option | None = None
     """What the caller asks for, in portable words."""
+    _fitted: dict[str, tuple[Dialect, Dialect]] = field(
+        default_factory=dict[str, tuple[Dialect, Dialect]], compare=False, repr=False
+    )
     _told: set[str] = field(default_factory=set[str], compare=False, repr=False)
 
     def named(self, model: str) -> Served:
@@ -44,6 +49,14 @@ class Served:
         """Whether the model takes ``"image"`` or ``"audio"``; ``None``: not known."""
         inputs = self.family.inputs
         return None if inputs is None else kind in inputs
+
+    def history(self, dialect: Dialect) -> Dialect:
+        """`dialect` with the rules for histories that hold for this model at this host."""
+        fitted = self._fitted.get(dialect.name)
+        if fitted is None or fitted[0] is not dialect:
+            made = fitted_dialect(dialect, self.family, self.host, self.api)
+            fitted = self._fitted[dialect.name] = (dialect, made)
+        return fitted[1]
 
     def reason(self, body: dict[str, Any]) -> list[Change]:
         """Ask for the reasoning that the caller wants, in a body that does not speak of it yet.

@@ -202,7 +202,7 @@ class LLM(base.LLM[Any]):
         def make(items: Sequence[ChatItem]) -> bytes:
             def body() -> dict[str, Any]:
                 marked, attachments = detach(items, attachment_part, hears=hears)
-                history, changes = repair(marked, DIALECT, state=_FOREIGN_STATE)
+                history, changes = repair(marked, known.history(DIALECT), state=_FOREIGN_STATE)
                 messages, data = to_chat_ctx(history)
                 attach_joined(messages, attachments)
                 made = request_body(messages, data, specs, choice, options)

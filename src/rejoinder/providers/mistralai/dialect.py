@@ -25,6 +25,7 @@ _RULES: Final = Rules(
     last_user=".",
     lone_user=".",
     developer=False,
+    instructions="beside_user",
     reply_after_tools=True,
     state=State("mistralai"),
 )

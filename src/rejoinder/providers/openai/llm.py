@@ -499,9 +499,10 @@ class LLM(llm.LLM[Any]):
                 own = responses_format.without_foreign_state(items, host) if responses else items
                 marked, attachments = detach(own, convert, hears=hears, files=FILES)
                 changes: list[Change] = []
-                if dialects.find(provider_format).rules is not None:
+                dialect = dialects.find(provider_format)
+                if dialect.rules is not None:
                     state = () if responses else _FOREIGN_STATE
-                    marked, changes = repair(marked, provider_format, state=state)
+                    marked, changes = repair(marked, self._served.history(dialect), state=state)
                     if changes:
                         logger.info(
                             "the conversation was mended before it was sent: %s",

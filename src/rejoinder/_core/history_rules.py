@@ -1,0 +1,83 @@
+"""What a history must be like for one model at one host: the rules of the API, and what is added.
+
+Law: pure. The rules of an API stand in the dialect of its provider, what a model wants in its
+family, what a server's wire takes in its host; here the three meet.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.families import Family
+from rejoinder._core.hosts import API, Host
+from rejoinder._core.rules import digest
+
+__all__ = ["fitted_dialect"]
+
+# Ids of calls: what no server can carry are blanks and control characters. Those of Claude and of
+# Mistral are checked by the models' own makers, whoever hands them on.
+_ANY_ID: Final = r"[^\s\x00-\x1f\ud800-\udfff]"
+_CLAUDE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
+_RESPONSES_LIMIT: Final = 64
+
+
+def _nine(seed: str) -> str:
+    return digest(seed)[:9]
+
+
+def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Dialect:
+    """`dialect` with the rules that hold for a model where it is served.
+
+    Args:
+        dialect: of the API.
+        family: of the model.
+        host: that serves it.
+        api: the dialect of the request.
+    """
+    rules = dialect.rules
+    if rules is None or api not in ("chat", "responses"):
+        return dialect
+    limit = host.call_id_limit
+    if limit is not None and api == "responses":
+        limit = _RESPONSES_LIMIT
+    rules = replace(
+        rules,
+        call_id=re.compile(f"{_ANY_ID}{{1,{limit}}}" if limit is not None else f"{_ANY_ID}+"),
+        developer=family.maker == "openai" if host.developer is None else host.developer,
+    )
+    if family.ids == "nine":
+        rules = replace(rules, call_id=_NINE, new_call_id=_nine)
+    elif family.ids == "kimi":
+        rules = replace(rules, numbered_ids=True)
+    elif family.maker == "anthropic":
+        rules = replace(rules, call_id=_CLAUDE_ID)
+    if family.reply_after_tools:
+        rules = replace(
+            rules,
+            instructions="beside_user",
+            reply_after_tools=True,
+            calls_first=False,
+            developer=False,
+            lone_user=".",
+        )
+    if family.ends_with_user:
+        rules = replace(rules, last_user=rules.last_user or ".")
+    if family.alternates or host.alternates:
+        rules = replace(
+            rules,
+            alternates=True,
+            reply_after_tools=True,
+            calls_first=False,
+            first_user=rules.first_user or "(empty)",
+            last_user=rules.last_user or ".",
+            instructions="first",
+        )
+    if host.system_first and rules.instructions == "anywhere":
+        rules = replace(rules, instructions="first")
+    if family.system == "user":
+        rules = replace(rules, instructions="user", developer=False)
+    return replace(dialect, rules=rules)
