@@ -61,9 +61,16 @@ def inference(url: str, **options: Any) -> LLM[Any]:
     return LLM(**{**given, "base_url": url + "/v1", **options})
 
 
+def local(url: str) -> LLM[Any]:
+    from rejoinder.providers.local import LLM
+
+    return LLM()
+
+
 Make = Callable[..., LLM[Any]]
 NOWHERE = "http://127.0.0.1:1"
 PROVIDERS: list[Make] = [openai, responses, anthropic, google, aws, mistralai, inference]
+every_llm = pytest.mark.parametrize("make", [*PROVIDERS, local], ids=lambda make: make.__name__)
 every_provider = pytest.mark.parametrize("make", PROVIDERS, ids=lambda make: make.__name__)
 
 
@@ -171,7 +178,7 @@ def test_numbers_that_are_none(make: Make, option: str) -> None:
 # -- asking it -----------------------------------------------------------------------------------
 
 
-@every_provider
+@every_llm
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -206,7 +213,7 @@ def test_images_that_are_no_address(make: Make, image: str) -> None:
         make(NOWHERE).chat(chat_ctx=conversation("Look:", ImageContent(image=image)))
 
 
-@every_provider
+@every_llm
 @pytest.mark.parametrize("length", [2, 300], ids=["short", "long"])
 @pytest.mark.parametrize(
     ("spoil", "told"),

@@ -67,6 +67,21 @@ class Dialect:
     model_option: str = "model"
     """The keyword that takes the model."""
 
+    def convert(self, items: Sequence[ChatItem], **options: Any) -> tuple[Any, Any]:
+        """`items` as messages, and what goes beside them.
+
+        Raises:
+            ValueError: this dialect converts nothing.
+        """
+        convert = self.to_chat_ctx
+        if isinstance(convert, str):
+            convert = cast("Format", load(convert, f"provider format {self.name!r}"))
+        elif convert is None:
+            raise ValueError(
+                f"unknown provider format {self.name!r}: expected one of {format_names()}"
+            )
+        return convert(items, **options)
+
 
 BUILT_IN: Final[dict[str, str]] = {
     "anthropic": "rejoinder.providers.anthropic.dialect:DIALECT",
@@ -253,13 +268,9 @@ def to_provider_format(
         ImportError: that of a third party is not where it was said to be.
         TypeError: the format does not take one of `kwargs`, or an element of `items` is no item.
     """
-    convert = find(format).to_chat_ctx
-    if isinstance(convert, str):
-        convert = cast("Format", load(convert, f"provider format {format!r}"))
-    if convert is None:
-        raise ValueError(f"unknown provider format {format!r}: expected one of {format_names()}")
+    dialect = find(format)
     try:
-        return convert(items, inject_dummy_user_message=inject_dummy_user_message, **kwargs)
+        return dialect.convert(items, inject_dummy_user_message=inject_dummy_user_message, **kwargs)
     except (AttributeError, TypeError):
         from rejoinder._core.groups import reject_non_items
 

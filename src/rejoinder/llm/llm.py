@@ -300,8 +300,12 @@ class LLMStream(ABC):
         return self._tools
 
     @abstractmethod
-    async def _run(self) -> None:
-        """Make one attempt: put chunks into `_event_ch`, raise an `APIError` when it fails."""
+    async def _run(self) -> bool | None:
+        """Make one attempt: put chunks into `_event_ch`, raise an `APIError` when it fails.
+
+        Return True when the attempt put nothing there and asks for another one, which follows at
+        once and does not count as a retry.
+        """
 
     @property
     def pulse(self) -> Pulse:
@@ -569,8 +573,10 @@ class LLMStream(ABC):
         while True:
             try:
                 with span.attempt(attempt):
-                    await self._attempt(loop, deadlines, started_at)
-                return
+                    again = await self._attempt(loop, deadlines, started_at)
+                if not again:
+                    return
+                self._meter = Meter()
             except APIError as error:
                 if self._closing:  # an attempt that dressed its cancellation up as a failure
                     raise asyncio.CancelledError from error
@@ -611,8 +617,8 @@ class LLMStream(ABC):
 
     async def _attempt(
         self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, started_at: float
-    ) -> None:
-        """One `_run`, with an eye on the clock."""
+    ) -> bool:
+        """One `_run`, with an eye on the clock. Returns whether it asks for another one."""
         task = self._task
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
@@ -627,7 +633,7 @@ class LLMStream(ABC):
         )
         cause: BaseException | None = None
         try:
-            await self._run()
+            again = await self._run()
         except asyncio.CancelledError as error:
             if not deadline.stop():
                 if self._cancelled():
@@ -648,7 +654,7 @@ class LLMStream(ABC):
             if not deadline.stop():
                 if self._closing:
                     raise asyncio.CancelledError
-                return
+                return again is True
         finally:
             deadline.stop()
         raise self._overdue(patience) from cause

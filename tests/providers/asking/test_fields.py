@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers.asking.fields import add_query, response_schema, tool_choice_name
+from rejoinder.providers.asking.fields import build_url, response_schema, tool_choice_name
 
 
 def test_queries() -> None:
-    assert add_query("http://x/y", {}) == "http://x/y"
-    assert add_query("http://x/y?a=1", {"b": "c d&e"}) == "http://x/y?a=1&b=c%20d%26e"
+    assert build_url("http://x/y") == "http://x/y"
+    assert build_url("http://x/y?a=1", query={"b": "c d&e"}) == "http://x/y?a=1&b=c%20d%26e"
 
 
 @pytest.mark.parametrize("choice", [{}, {"type": "function"}, {"function": {"name": ""}}])

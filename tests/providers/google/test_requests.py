@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 from typing import Any
 
 import pydantic
@@ -330,48 +329,6 @@ async def test_calls_of_others_are_signed_where_a_model_insists() -> None:
     model = gemini(model="gemini-3-pro-preview")
     body = (await sent(model, called(), tools=TOOLS)).json()
     assert signature_of(fits(body, signatures=True))
-
-
-async def test_signatures_that_were_lost_are_remembered() -> None:
-    signed = {
-        "candidates": [
-            {
-                "content": {
-                    "role": "model",
-                    "parts": [
-                        {
-                            "functionCall": {"id": "c1", "name": "get_weather", "args": {}},
-                            "thoughtSignature": "c2ln",
-                        }
-                    ],
-                },
-                "finishReason": "STOP",
-            }
-        ]
-    }
-    bodies: list[dict[str, Any]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(2):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            bodies.append(json.loads(await reader.readexactly(length)))
-            data = json.dumps(signed).encode()
-            writer.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: "
-                b"%d\r\n\r\ndata: %b\r\n\r\n" % (len(data) + 10, data)
-            )
-            await writer.drain()
-        writer.close()
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    async with listener, google.LLM(api_key="k", base_url=f"http://127.0.0.1:{port}") as llm:
-        reply = await llm.chat(chat_ctx=conversation(), tools=TOOLS, conn_options=ONCE).collect()
-        assert reply.tool_calls[0].extra == {"google": {"thought_signature": "c2ln"}}
-        # A caller of old code keeps only name, id and arguments.
-        await llm.chat(chat_ctx=called(), tools=TOOLS, conn_options=ONCE).collect()
-    assert signature_of(bodies[1]) == "c2ln"
 
 
 def test_no_key_no_model(monkeypatch: pytest.MonkeyPatch) -> None:

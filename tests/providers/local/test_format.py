@@ -59,12 +59,12 @@ def test_pictures_are_told() -> None:
 
 def test_auto_offers_tools_natively_or_as_text() -> None:
     messages, _ = to_chat_ctx(history().items)
-    native = request_body(messages, None, TOOLS, None, {"max_tokens": 5}, mode="auto")
+    native = request_body(messages, TOOLS, {"max_tokens": 5}, mode="auto")
     assert native["tools"] == TOOLS
     assert native["tool_choice"] == "auto"
     assert native["stream"] is native["return_progress"] is True
     assert native["max_tokens"] == 5
-    folded = request_body(messages, None, TOOLS, None, {}, mode="auto", knows_tools=False)
+    folded = request_body(messages, TOOLS, {}, mode="auto", knows_tools=False)
     assert "tools" not in folded
     assert "now" in folded["messages"][0]["content"]
     assert [message["role"] for message in folded["messages"]][-1] == "user"
@@ -72,8 +72,8 @@ def test_auto_offers_tools_natively_or_as_text() -> None:
 
 def test_a_forced_call_keeps_the_prompt_and_adds_a_grammar() -> None:
     messages, _ = to_chat_ctx(history().items)
-    auto = request_body(messages, None, TOOLS, None, {}, mode="auto")
-    forced = request_body(messages, None, TOOLS, None, {}, mode="forced", forced="now")
+    auto = request_body(messages, TOOLS, {}, mode="auto")
+    forced = request_body(messages, TOOLS, {}, mode="forced", forced="now")
     assert forced["messages"] == auto["messages"]
     assert forced["tools"] == auto["tools"]
     schema = forced["response_format"]["json_schema"]["schema"]
@@ -86,27 +86,27 @@ def test_where_a_call_may_come_the_past_is_told_where_asked_to(mode: Mode) -> No
     ctx.add_message(role="assistant", content="Five.")
     ctx.add_message(role="user", content="And now?")
     messages, _ = to_chat_ctx(ctx.items)
-    body = request_body(messages, None, TOOLS, None, {}, mode=mode, tell=True)
+    body = request_body(messages, TOOLS, {}, mode=mode, tell=True)
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert body["messages"][-1]["content"].endswith("Assistant: Five.\n\nNow: And now?")
-    assert request_body(messages, None, TOOLS, None, {}, mode=mode)["messages"] == messages
+    assert request_body(messages, TOOLS, {}, mode=mode)["messages"] == messages
 
 
 def test_plain_without_tools_tells_calls_where_asked_to() -> None:
     messages, _ = to_chat_ctx(history().items)
-    body = request_body(messages, None, TOOLS, None, {}, mode="plain", tell=True)
+    body = request_body(messages, TOOLS, {}, mode="plain", tell=True)
     assert "tools" not in body
     assert "now with zone UTC gave: five." in body["messages"][-1]["content"]
-    kept = request_body(messages, None, TOOLS, None, {}, mode="plain")
+    kept = request_body(messages, TOOLS, {}, mode="plain")
     assert kept["messages"][-1]["role"] == "tool"
 
 
 def test_a_response_schema_leaves_room_for_calls() -> None:
     messages, _ = to_chat_ctx(history().items)
     wanted = {"type": "object", "properties": {"a": {"type": "string"}}}
-    plain = request_body(messages, None, [], None, {}, response_schema=wanted)
+    plain = request_body(messages, [], {}, response_schema=wanted)
     assert plain["response_format"]["json_schema"]["schema"] == wanted
-    both = request_body(messages, None, TOOLS, None, {}, mode="auto", response_schema=wanted)
+    both = request_body(messages, TOOLS, {}, mode="auto", response_schema=wanted)
     first, second = both["response_format"]["json_schema"]["schema"]["anyOf"]
     assert first == wanted
     assert second["properties"]["name"] == {"const": "now"}
@@ -114,7 +114,7 @@ def test_a_response_schema_leaves_room_for_calls() -> None:
 
 def test_a_template_without_system_messages() -> None:
     messages, _ = to_chat_ctx(history().items[:2])
-    body = request_body(messages, None, [], None, {}, knows_system=False)
+    body = request_body(messages, [], {}, knows_system=False)
     assert body["messages"] == [{"role": "user", "content": "Be brief.\n\nWhat time is it?"}]
 
 

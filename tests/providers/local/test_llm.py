@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from rejoinder.llm import ChatContext
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.providers.local import LLM
 from rejoinder.providers.local.models import ModelError
-from rejoinder.providers.local.wire import Again, ContextOverflowError
+from rejoinder.providers.local.wire import ContextOverflowError
 from rejoinder.turn import Done, ToolFinished, run_turn
 from rejoinder.types import APIConnectOptions
 from work import stopped_clock
@@ -143,7 +144,8 @@ async def test_a_turn_with_a_tool(llm: LLM) -> None:
 
 async def test_an_answer_in_words_has_no_call(llm: LLM) -> None:
     stream = llm.chat(chat_ctx=asked('Repeat this: {"name": "f", "arguments": [1, `x`]}'))
-    stream._asked = stream._asked.again(Again("words", None, None))
+    asking = stream._question.next_attempt
+    asking.wording = dataclasses.replace(asking.wording, mode="words")
     text = (await stream.collect()).text
     assert text
     assert not set("{}[]`<>") & set(text)

@@ -127,14 +127,15 @@ class WireStream(LLMStream):
         it is served. A long conversation is looked at when the first attempt begins."""
         return tuple(self._changes)
 
-    async def _run(self) -> None:
+    async def _run(self) -> bool | None:
         try:
             await self._exchange()
         except APIError as error:
             if not self._may_do_without_state(error):
                 raise
             logger.warning("asking once more without the state that was refused: %s", error)
-            await self._exchange()
+            return True
+        return False
 
     def _may_do_without_state(self, error: APIError) -> bool:
         """Whether the server refused opaque state before it said anything, and there is some to

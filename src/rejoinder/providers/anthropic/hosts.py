@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +11,7 @@ from rejoinder.providers.answering.errors import DecodeError, with_second_chance
 from rejoinder.providers.anthropic.options import Platform
 from rejoinder.providers.anthropic.wire import decode_error
 from rejoinder.providers.asking.checks import check_base_url, environment
-from rejoinder.providers.asking.fields import add_path, add_query
+from rejoinder.providers.asking.fields import HttpExtras, build_url, has_header, merge_headers
 from rejoinder.transport.http import Request
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ __all__ = ["BedrockHost", "DirectHost", "Host", "VertexHost", "find_host"]
 
 _BASE_URL: Final = "https://api.anthropic.com"
 _VERSION: Final = "2023-06-01"
+_JSON: Final = {"Content-Type": "application/json"}
 _SSE: Final = ("text/event-stream", "application/json")
 _FRAMES: Final = "application/vnd.amazon.eventstream"
 _BEDROCK_HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.]+")
@@ -42,8 +42,7 @@ class Host:
     async def request(
         self,
         model: str,
-        headers: dict[str, str],
-        query: Mapping[str, str],
+        extras: HttpExtras,
         body: bytes,
         connect_timeout: float | None,
     ) -> Request:
@@ -64,29 +63,25 @@ class DirectHost(Host):
     ) -> None:
         self.platform = platform
         self.base_url = check_base_url(base_url, endpoints=("/v1/messages", "/v1"))
-        self._url = add_path(self.base_url, "/v1/messages")
+        self._url = build_url(self.base_url, "v1/messages")
         self._api_key = api_key
         self._auth_token = auth_token
 
     async def request(
         self,
         model: str,
-        headers: dict[str, str],
-        query: Mapping[str, str],
+        extras: HttpExtras,
         body: bytes,
         connect_timeout: float | None,
     ) -> Request:
-        own = {"Accept": "text/event-stream", "anthropic-version": _VERSION}
+        own = {**_JSON, "Accept": "text/event-stream", "anthropic-version": _VERSION}
         if self._auth_token:
             own["Authorization"] = f"Bearer {self._auth_token}"
         elif self._api_key:
             own["x-api-key"] = self._api_key
+        headers = merge_headers(own, extras.headers)
         return Request(
-            "POST",
-            add_query(self._url, query),
-            {**own, **headers},
-            body,
-            connect_timeout,
+            "POST", build_url(self._url, query=extras.query), headers, body, connect_timeout
         )
 
 
@@ -136,18 +131,20 @@ class BedrockHost(Host):
     async def request(
         self,
         model: str,
-        headers: dict[str, str],
-        query: Mapping[str, str],
+        extras: HttpExtras,
         body: bytes,
         connect_timeout: float | None,
     ) -> Request:
-        url = add_query(
-            f"{self.base_url}/model/{quote(model, safe='')}/invoke-with-response-stream", query
+        url = build_url(
+            self.base_url,
+            f"model/{quote(model, safe='')}/invoke-with-response-stream",
+            extras.query,
         )
-        headers = {"Accept": _FRAMES, **headers}
+        own = {**_JSON, "Accept": _FRAMES}
         if self._bearer is not None:
-            headers["Authorization"] = f"Bearer {self._bearer}"
-        else:
+            own["Authorization"] = f"Bearer {self._bearer}"
+        headers = merge_headers(own, extras.headers)
+        if not has_header(headers, "Authorization"):
             headers = await self._credentials.signed(url, headers, body, region=self._region)
         return Request("POST", url, headers, body, connect_timeout)
 
@@ -203,8 +200,7 @@ class VertexHost(Host):
     async def request(
         self,
         model: str,
-        headers: dict[str, str],
-        query: Mapping[str, str],
+        extras: HttpExtras,
         body: bytes,
         connect_timeout: float | None,
     ) -> Request:
@@ -219,10 +215,11 @@ class VertexHost(Host):
             f"{self.base_url}/projects/{quote(project, safe='')}/locations/{self._location}"
             f"/publishers/anthropic/models/{quote(model, safe='@')}:streamRawPredict"
         )
-        own = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
+        own = {**_JSON, "Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
         if (payer := self._credentials.quota_project) is not None:
             own["x-goog-user-project"] = payer
-        return Request("POST", add_query(url, query), {**own, **headers}, body, connect_timeout)
+        headers = merge_headers(own, extras.headers)
+        return Request("POST", build_url(url, query=extras.query), headers, body, connect_timeout)
 
     def errors(self) -> DecodeError:
         from rejoinder.clouds.google import is_stale

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
-from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.repair import repair
+from rejoinder._core.strict import strict_schema
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.anthropic.dialect import DIALECT
-from rejoinder.providers.anthropic.format import (
-    attachment_block,
-    request_body,
-    to_chat_ctx,
-)
+from rejoinder.providers.anthropic.format import attachment_block, request_body
 from rejoinder.providers.anthropic.hosts import (
     BedrockHost,
     DirectHost,
@@ -27,13 +22,12 @@ from rejoinder.providers.anthropic.hosts import (
 )
 from rejoinder.providers.anthropic.options import Options
 from rejoinder.providers.anthropic.wire import StreamDecoder
-from rejoinder.providers.asking.attachments import attach, detach
-from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
-from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import check_numbers, check_strings, environment, or_none
 from rejoinder.providers.asking.fields import (
     HttpExtras,
-    encode_body,
+    has_header,
     response_schema,
     tool_specs,
     without_limits,
@@ -51,10 +45,8 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Self
 
-    from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
@@ -67,7 +59,7 @@ class LLMStream(WireStream):
     """One reply of a Claude model."""
 
 
-class LLM(base.LLM[Any]):
+class LLM(HttpLLM):
     """Claude models, by the Messages API.
 
     The host decides how a request is signed and addressed; it is recognised by `base_url`, or
@@ -126,20 +118,8 @@ class LLM(base.LLM[Any]):
         transport: HttpTransport | None = None,
         _host: Host | None = None,
     ) -> None:
-        super().__init__()
         check_strings(model, api_key=or_none(api_key), auth_token=or_none(auth_token))
         check_numbers(temperature=temperature, max_tokens=max_tokens, top_k=top_k)
-        self._model = model
-        self._max_tokens: int | None = or_none(max_tokens)
-        self._temperature: float | None = or_none(temperature)
-        self._top_k: int | None = or_none(top_k)
-        self._user: str | None = or_none(user)
-        self._caching: str | Mapping[str, Any] | None = or_none(caching)
-        self._parallel_tool_calls: bool | None = or_none(parallel_tool_calls)
-        self._tool_choice: Any = or_none(tool_choice)
-        self._strict_tools = strict_tools
-        self._transport = make_transport(http_session, transport)
-        self._refused = RefusedState()
         if _host is None:
             if client is not None:
                 if not is_given(api_key) and getattr(client, "api_key", None):
@@ -147,6 +127,12 @@ class LLM(base.LLM[Any]):
                 if not is_given(base_url) and getattr(client, "base_url", None):
                     base_url = str(client.base_url)
             _host = find_host(or_none(api_key), or_none(auth_token), or_none(base_url))
+        super().__init__(
+            model=model,
+            provider=urlsplit(_host.base_url).netloc,
+            base_url=_host.base_url,
+            transport=make_transport(http_session, transport),
+        )
         self._host = _host
         self._served = served(
             model,
@@ -156,6 +142,14 @@ class LLM(base.LLM[Any]):
             family=family,
         )
         self._reasoning: ReasoningOption | None = or_none(reasoning)
+        self._max_tokens: int | None = or_none(max_tokens)
+        self._temperature: float | None = or_none(temperature)
+        self._top_k: int | None = or_none(top_k)
+        self._user: str | None = or_none(user)
+        self._caching: str | Mapping[str, Any] | None = or_none(caching)
+        self._parallel_tool_calls: bool | None = or_none(parallel_tool_calls)
+        self._tool_choice: Any = or_none(tool_choice)
+        self._strict_tools = strict_tools
 
     @classmethod
     def with_bedrock(
@@ -268,15 +262,6 @@ class LLM(base.LLM[Any]):
         return cls(model=model, _host=DirectHost(address, key, token, "azure"), **options)
 
     @property
-    def model(self) -> str:
-        return self._model
-
-    @property
-    def provider(self) -> str:
-        """The host name (and port) that requests go to."""
-        return urlsplit(self._host.base_url).netloc
-
-    @property
     def continues_prefill(self) -> bool:
         """Whether the model goes on with a reply that the history ends with. Newer ones refuse to,
         and so do all while they think, or have to follow a schema."""
@@ -307,86 +292,74 @@ class LLM(base.LLM[Any]):
         Raises:
             ConfigurationError: an option or the conversation holds what cannot be sent.
         """
-        from rejoinder._core.strict import strict_schema
-
         extras = HttpExtras(extra_kwargs)
-        betas = [str(name) for name in extras.body.pop("betas", None) or ()]
+        members = extras.body
+        betas = [str(name) for name in members.pop("betas", None) or ()]
         if self._host.platform == "bedrock" and betas:
-            extras.body["anthropic_beta"] = betas
-        elif betas:
-            extras.headers.setdefault("anthropic-beta", ",".join(betas))
+            members["anthropic_beta"] = betas
+        elif betas and not has_header(extras.headers, "anthropic-beta"):
+            extras.headers["anthropic-beta"] = ",".join(betas)
         _, schema = response_schema(response_format)
         if schema is not None:
             schema = without_limits(strict_schema(schema, null_for_default=False))
-        told: list[Change] = []
-        asked = self._served.reason(extras.body)
-        options = Options(
-            model=self._model,
-            platform=self._host.platform,
-            max_tokens=self._max_tokens,
-            temperature=self._temperature,
-            top_k=self._top_k,
-            user=self._user,
-            caching=self._caching,
-            parallel_tool_calls=parallel_tool_calls
-            if is_given(parallel_tool_calls)
-            else self._parallel_tool_calls,
-            response_schema=schema,
-            extra=extras.body,
+        asked = self._served.reason(members)
+        prefill = self._served.family.prefill and schema is None and not _forbids_prefill(members)
+        question = _Question(
+            dialect=DIALECT,
+            decode_error=self._host.errors(),
+            content_types=self._host.content_types,
+            extras=extras,
+            specs=tool_specs(tools, DIALECT, strict=self._strict_tools),
+            choice=tool_choice if is_given(tool_choice) else self._tool_choice,
+            served=self._served,
+            asked=asked,
+            prefill=prefill,
+            host=self._host,
+            options=Options(
+                model=self._model,
+                platform=self._host.platform,
+                max_tokens=self._max_tokens,
+                temperature=self._temperature,
+                top_k=self._top_k,
+                user=self._user,
+                caching=self._caching,
+                parallel_tool_calls=parallel_tool_calls
+                if is_given(parallel_tool_calls)
+                else self._parallel_tool_calls,
+                response_schema=schema,
+                extra=members,
+            ),
         )
-        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = tool_specs(tools, DIALECT, strict=self._strict_tools)
-        prefill = (
-            self._served.family.prefill and schema is None and not _forbids_prefill(extras.body)
-        )
-
-        def make(items: Sequence[ChatItem]) -> bytes:
-            def body() -> dict[str, Any]:
-                marked, attachments = detach(items, attachment_block, hears=False)
-                history, changes = repair(marked, DIALECT, prefill=prefill)
-                messages, data = to_chat_ctx(history)
-                attach(messages, attachments, key="content")
-                made = request_body(messages, data, specs, choice, options)
-                told[:] = [*asked, *changes, *self._served.fit(made)]
-                return made
-
-            return encode_body(body)
-
-        items = items_of(chat_ctx)
-        refuse_unsupported("anthropic", items)
-        body = Body(items, make, self._refused)
-        host = self._host
-        model = self._model
-        connect = conn_options.connect_timeout
-
-        async def build() -> Request:
-            content = await body.get()
-            headers = {"Content-Type": "application/json", **extras.headers}
-            return await host.request(model, headers, extras.query, content, connect)
-
-        allow_empty = may_be_empty(items)
-        framing = host.framing
-        return LLMStream(
-            self,
-            chat_ctx=chat_ctx,
-            tools=tools or [],
-            conn_options=conn_options,
-            build=build,
-            decoder=lambda: StreamDecoder(allow_empty=allow_empty, framing=framing),
-            decode_error=host.errors(),
-            transport=self._transport,
-            drop_state=body.drop_state,
-            changes=told,
-            content_types=host.content_types,
+        return ask(
+            self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
 
-    async def _prewarm_impl(self) -> None:
+    async def _ready(self) -> str:
         await self._host.warm()
-        await self._transport.prewarm(self._host.base_url)
+        return self._host.base_url
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self._transport.aclose()
+
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "anthropic"
+
+    host: Host
+    options: Options
+
+    def part(self, attachment: Attachment) -> dict[str, Any] | None:
+        return attachment_block(attachment)
+
+    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+        attach(messages, found, key="content")
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return request_body(messages, data, self.specs, self.choice, self.options)
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        return await self.host.request(self.options.model, self.extras, body, connect_timeout)
+
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        return StreamDecoder(allow_empty=allow_empty, framing=self.host.framing)
 
 
 def _forbids_prefill(extra: Mapping[str, Any]) -> bool:

@@ -6,10 +6,6 @@ and needs no copy. Pictures and sound take longer, and so do thousands of items,
 they have to be mended for this provider: nothing else could run on the event loop meanwhile. They
 are copied (what can change of them) and turned in a thread at the first attempt; later attempts
 send the same bytes.
-
-A server that cannot read the state which it or another one once gave (see
-`rejoinder._core.hosts.refuses_state`) is asked once more without it; what it refused is not sent
-again.
 """
 
 from __future__ import annotations
@@ -32,9 +28,9 @@ from rejoinder._core.items import (
 from rejoinder._core.rules import STATEFUL
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
-from rejoinder.providers.asking.capabilities import refuse
+from rejoinder.providers.asking.capabilities import refuse, refuse_unsupported
 
-__all__ = ["Body", "RefusedState", "items_of", "may_be_empty"]
+__all__ = ["Body", "Media", "RefusedState", "items_of", "may_be_empty", "survey"]
 
 
 def items_of(chat_ctx: object) -> list[ChatItem]:
@@ -56,6 +52,50 @@ def may_be_empty(items: Sequence[ChatItem]) -> bool:
     """Whether an answer without text and calls is legal: after a tool's output a model may have
     nothing to add."""
     return bool(items) and items[-1].type == "function_call_output"
+
+
+class Media(NamedTuple):
+    """What a history holds besides text."""
+
+    any: bool = False
+    """Pictures, sound or documents."""
+    here: bool = False
+    """Some of them must be encoded: they are not at an address."""
+
+
+def survey(items: Sequence[ChatItem], provider: str, *, takes_audio: bool) -> Media:
+    """What is to be sent besides text.
+
+    Args:
+        provider: name of the provider's package.
+        takes_audio: the model takes sound.
+
+    Raises:
+        ConfigurationError: what the user says now cannot be sent, or an element is no item.
+    """
+    try:
+        parts = [
+            part
+            for item in items
+            if item.type == "message"
+            for part in item.content
+            if not isinstance(part, str)
+        ]
+        if not parts:
+            return _TEXT_ALONE
+        refuse_unsupported(provider, items, hears=takes_audio)
+        return Media(True, any(map(_is_here, parts)))
+    except (AttributeError, TypeError) as error:
+        refuse(items, error)
+
+
+_TEXT_ALONE = Media()
+
+
+def _is_here(part: ImageContent | AudioContent) -> bool:
+    if isinstance(part, AudioContent):
+        return True
+    return not isinstance(part.image, str) or part.image[:5] == "data:"
 
 
 _LONG = 200
@@ -94,6 +134,7 @@ class Body:
     Args:
         items: the conversation; it may change as soon as this returns.
         make: items to bytes; pure, may run in a thread.
+        later: make them in a thread, because pictures or sound have to be encoded.
         refused: the state that is not sent again.
 
     Raises:
@@ -106,7 +147,9 @@ class Body:
         self,
         items: Sequence[ChatItem],
         make: Callable[[Sequence[ChatItem]], bytes],
-        refused: RefusedState | None = None,
+        *,
+        later: bool,
+        refused: RefusedState,
     ) -> None:
         self._make = make
         self._refused = refused
@@ -114,11 +157,10 @@ class Body:
         self._stateless: list[ChatItem] = []
         self._bytes: bytes | None = None
         try:
-            if refused is not None:
-                items = refused.without(items)
-                if any(_has_state(item) for item in items):
-                    self._stateless = [_stateless(item) for item in items]
-            if _has_media(items) or len(items) > _LONG:
+            items = refused.without(items)
+            if any(map(_has_state, items)):
+                self._stateless = [_stateless(item) for item in items]
+            if later or len(items) > _LONG:
                 self._snapshot = [(item, _fields(item)) for item in items]
                 return
         except (AttributeError, TypeError) as error:
@@ -176,20 +218,6 @@ def _stateless(item: ChatItem) -> ChatItem:
     if extra := fields.get("extra"):
         fields["extra"] = {key: value for key, value in extra.items() if key not in STATEFUL}
     return with_fields(item, **fields)
-
-
-def _has_media(items: Iterable[ChatItem]) -> bool:
-    """Whether a picture that is here (not at an address) or sound is among the items."""
-    for item in items:
-        if item.type == "message":
-            for part in item.content:
-                if isinstance(part, str):
-                    continue
-                if part.type == "audio_content":
-                    return True
-                if not isinstance(part.image, str) or part.image[:5] == "data:":
-                    return True
-    return False
 
 
 def _fields(item: ChatItem) -> dict[str, Any]:

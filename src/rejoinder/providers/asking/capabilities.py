@@ -139,7 +139,9 @@ def refuse_unsupported(
         ConfigurationError: an image or sound of the last turn cannot be sent, or something among
             `items` is no item.
     """
-    able = CAPABILITIES[provider]
+    able = CAPABILITIES.get(provider)
+    if able is None:
+        return
     try:
         _refuse_last_turn(provider, able, items, able.audio if hears is None else hears)
     except (AttributeError, TypeError) as error:

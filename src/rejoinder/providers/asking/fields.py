@@ -6,41 +6,26 @@ anything is. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from rejoinder._core import jsontext
 from rejoinder._core.dialects import Dialect
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGiven
 
 __all__ = [
     "HttpExtras",
-    "add_path",
-    "add_query",
+    "build_url",
     "checked_extras",
-    "encode_body",
+    "has_header",
+    "merge_headers",
     "response_schema",
     "string_fields",
     "tool_choice_name",
     "tool_specs",
     "without_limits",
 ]
-
-
-def encode_body(make: Callable[[], dict[str, Any]]) -> bytes:
-    """What `make` returns, as JSON.
-
-    Raises:
-        ConfigurationError: the conversation or an option holds something that cannot be sent.
-    """
-    try:
-        return jsontext.encode(make())
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"the request cannot be made: {error}") from error
 
 
 def checked_extras(extra_kwargs: object) -> dict[str, Any]:
@@ -66,26 +51,38 @@ def _checked_mapping(option: str, value: object) -> Mapping[str, Any]:
 
 
 class HttpExtras:
-    """The entries of `extra_kwargs` that are not members of the body.
+    """The `extra_kwargs` of a call, sorted.
 
     Attributes:
-        body: the other entries, and the members of ``extra_body``.
         headers: ``extra_headers``.
         query: ``extra_query``.
+        extra_body: ``extra_body``.
+        fields: all other entries.
 
     Raises:
         ConfigurationError: see `checked_extras`.
     """
 
-    __slots__ = ("body", "headers", "query")
+    __slots__ = ("extra_body", "fields", "headers", "query")
 
-    def __init__(self, extra_kwargs: object) -> None:
-        self.body = checked_extras(extra_kwargs)
-        self.headers = string_fields(self.body.pop("extra_headers", None))
-        self.query = string_fields(self.body.pop("extra_query", None))
-        extra_body = self.body.pop("extra_body", None)
+    def __init__(self, extra_kwargs: object = None) -> None:
+        self.fields: dict[str, Any] = {}
+        self.extra_body: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
+        self.query: dict[str, str] = {}
+        if extra_kwargs is None or isinstance(extra_kwargs, NotGiven):
+            return
+        self.fields = checked_extras(extra_kwargs)
+        self.headers = string_fields(self.fields.pop("extra_headers", None))
+        self.query = string_fields(self.fields.pop("extra_query", None))
+        extra_body = self.fields.pop("extra_body", None)
         if isinstance(extra_body, Mapping):
-            self.body.update(cast("Mapping[str, Any]", extra_body))
+            self.extra_body = dict(cast("Mapping[str, Any]", extra_body))
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The members of the body: the other entries, and ``extra_body`` laid over them."""
+        return {**self.fields, **self.extra_body}
 
 
 def string_fields(value: object) -> dict[str, str]:
@@ -123,18 +120,30 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
     return _tool_specs.tool_specs(ToolContext(cast("list[Any]", tools)), dialect, **options)
 
 
-def add_path(url: str, path: str) -> str:
-    """`url` with a further path; a query that it has stays behind it."""
-    before, mark, query = url.partition("?")
-    return f"{before.rstrip('/')}{path}{mark}{query}"
+def build_url(base: str, path: str = "", query: Mapping[str, str] | None = None) -> str:
+    """`base` with `path` and `query` added; a query that `base` has stays."""
+    if not path and not query:
+        return base
+    parts = urlsplit(base)
+    whole = f"{parts.path.rstrip('/')}/{path}" if path else parts.path
+    text = urlencode(query or {}, quote_via=quote)
+    if parts.query:
+        text = f"{parts.query}&{text}" if text else parts.query
+    return urlunsplit((parts.scheme, parts.netloc, whole, text, ""))
 
 
-def add_query(url: str, query: Mapping[str, str]) -> str:
-    """`url` with further parameters."""
-    if not query:
-        return url
-    joint = "&" if "?" in url else "?"
-    return url + joint + urlencode(query, quote_via=quote)
+def merge_headers(*many: Mapping[str, str]) -> dict[str, str]:
+    """Header fields laid over each other, the later ones win; names are case-insensitive."""
+    found: dict[str, tuple[str, str]] = {}
+    for headers in many:
+        for name, value in headers.items():
+            found[name.lower()] = (name, value)
+    return dict(found.values())
+
+
+def has_header(headers: Mapping[str, str], name: str) -> bool:
+    """Whether `headers` has a field of this name; names are case-insensitive."""
+    return name.lower() in map(str.lower, headers)
 
 
 def tool_choice_name(choice: object) -> str | None:

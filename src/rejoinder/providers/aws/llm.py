@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
-from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.repair import repair
+from rejoinder._core.strict import strict_schema
 from rejoinder.clouds.aws import (
     check_region,
     credentials_from,
@@ -17,12 +16,10 @@ from rejoinder.clouds.aws import (
     is_stale,
 )
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
 from rejoinder.providers.answering.errors import with_second_chance, without_secrets
 from rejoinder.providers.answering.stream import WireStream
-from rejoinder.providers.asking.attachments import attach, detach
-from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
-from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import (
     check_base_url,
     check_numbers,
@@ -32,8 +29,9 @@ from rejoinder.providers.asking.checks import (
 )
 from rejoinder.providers.asking.fields import (
     HttpExtras,
-    add_query,
-    encode_body,
+    build_url,
+    has_header,
+    merge_headers,
     response_schema,
     tool_specs,
     without_limits,
@@ -42,7 +40,7 @@ from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.aws.dialect import DIALECT
-from rejoinder.providers.aws.format import attachment_block, request_body, to_chat_ctx
+from rejoinder.providers.aws.format import attachment_block, request_body
 from rejoinder.providers.aws.options import Options
 from rejoinder.providers.aws.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -55,7 +53,6 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
@@ -71,7 +68,7 @@ class LLMStream(WireStream):
     """One reply of a model on Bedrock."""
 
 
-class LLM(base.LLM[Any]):
+class LLM(HttpLLM):
     """Models on Amazon Bedrock.
 
     Args:
@@ -127,7 +124,6 @@ class LLM(base.LLM[Any]):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        super().__init__()
         name = or_none(model) or environment("BEDROCK_INFERENCE_PROFILE_ARN")
         if not name:
             raise ConfigurationError(
@@ -141,9 +137,34 @@ class LLM(base.LLM[Any]):
             bearer_token=or_none(bearer_token),
         )
         check_numbers(temperature=temperature, max_output_tokens=max_output_tokens, top_p=top_p)
-        self._model: str = name
+        address = or_none(base_url) or environment(
+            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"
+        )
+        address = None if address is None else check_base_url(address)
+        where: str | None = (
+            region if is_given(region) else environment("AWS_REGION", "AWS_DEFAULT_REGION")
+        )
+        named = None if address is None else _HOST.fullmatch(urlsplit(address).hostname or "")
+        if named is not None:
+            where = named[1]
+        elif where is not None and address is None:
+            check_region(where)
+        super().__init__(
+            model=name,
+            provider="AWS Bedrock",
+            base_url=address or "",
+            transport=make_transport(http_session, transport),
+        )
         self._served = served(
             name, "converse", HOSTS["bedrock"], reasoning=reasoning, family=family
+        )
+        self._region = where
+        self._bearer, self._credentials = credentials_from(
+            or_none(api_key),
+            or_none(api_secret),
+            or_none(session_token),
+            or_none(bearer_token),
+            session,
         )
         self._temperature: float | None = or_none(temperature)
         self._max_output_tokens: int | None = or_none(max_output_tokens)
@@ -152,39 +173,6 @@ class LLM(base.LLM[Any]):
         self._additional: dict[str, Any] | None = or_none(additional_request_fields)
         self._cache_system = cache_system
         self._cache_tools = cache_tools
-        self._transport = make_transport(http_session, transport)
-        self._refused = RefusedState()
-        self._bearer, self._credentials = credentials_from(
-            or_none(api_key),
-            or_none(api_secret),
-            or_none(session_token),
-            or_none(bearer_token),
-            session,
-        )
-
-        address = or_none(base_url) or environment(
-            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"
-        )
-        self._base_url: str | None = None if address is None else check_base_url(address)
-        where: str | None = (
-            region if is_given(region) else environment("AWS_REGION", "AWS_DEFAULT_REGION")
-        )
-        named = None
-        if self._base_url is not None:
-            named = _HOST.fullmatch(urlsplit(self._base_url).hostname or "")
-        if named is not None:
-            where = named[1]
-        elif where is not None and self._base_url is None:
-            check_region(where)
-        self._region = where
-
-    @property
-    def model(self) -> str:
-        return self._model
-
-    @property
-    def provider(self) -> str:
-        return "AWS Bedrock"
 
     def chat(
         self,
@@ -211,82 +199,59 @@ class LLM(base.LLM[Any]):
             ConfigurationError: an option or the conversation holds what cannot be sent, such as
                 an image by address in what the user says now.
         """
-        from rejoinder._core.strict import strict_schema
-
-        items = items_of(chat_ctx)
-        hears = self._served.takes("audio") is True
-        refuse_unsupported("aws", items, hears=hears)
         extras = HttpExtras(extra_kwargs)
         name, schema = response_schema(response_format)
         if schema is not None:
             name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
             schema = without_limits(strict_schema(schema, null_for_default=False))
-        told: list[Change] = []
-        reasoned: dict[str, Any] = {"additionalModelRequestFields": self._additional or {}}
-        asked = self._served.reason(reasoned)
-        options = Options(
-            max_tokens=self._max_output_tokens,
-            temperature=temperature if is_given(temperature) else self._temperature,
-            top_p=self._top_p,
-            additional_request_fields=reasoned.get("additionalModelRequestFields"),
-            cache_system=self._cache_system,
-            cache_tools=self._cache_tools,
-            response_name=name,
-            response_schema=schema,
-            extra=extras.body,
-        )
-        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        specs = tool_specs(tools, DIALECT)
-
-        def make(items: Sequence[ChatItem]) -> bytes:
-            def body() -> dict[str, Any]:
-                marked, attachments = detach(items, attachment_block, hears=hears)
-                history, changes = repair(marked, DIALECT)
-                messages, data = to_chat_ctx(history)
-                attach(messages, attachments, key="content")
-                made = request_body(messages, data, specs, choice, options)
-                told[:] = [*asked, *changes, *self._served.fit(made)]
-                return made
-
-            return encode_body(body)
-
-        body = Body(items, make, self._refused)
-
-        async def build() -> Request:
-            content = await body.get()
-            region = await self._resolved_region()
-            url = add_query(
-                f"{self._address(region)}/model/{quote(self._model, safe='')}/converse-stream",
-                extras.query,
-            )
-            headers = {
-                "Accept": _CONTENT_TYPE,
-                "Content-Type": "application/json",
-                **extras.headers,
-            }
-            if self._bearer is not None:
-                headers["Authorization"] = f"Bearer {self._bearer}"
-            else:
-                headers = await self._credentials.signed(url, headers, content, region=region)
-            return Request("POST", url, headers, content, conn_options.connect_timeout)
-
         decode = decode_error
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
             decode = without_secrets(decode, self._credentials.secret)
-        allow_empty = may_be_empty(items)
-        return LLMStream(
-            self,
-            chat_ctx=chat_ctx,
-            tools=tools or [],
-            conn_options=conn_options,
-            build=build,
-            decoder=lambda: StreamDecoder(allow_empty=allow_empty),
+        reasoned: dict[str, Any] = {"additionalModelRequestFields": self._additional or {}}
+        asked = self._served.reason(reasoned)
+        question = _Question(
+            dialect=DIALECT,
             decode_error=decode,
-            transport=self._transport,
-            drop_state=body.drop_state,
-            changes=told,
+            extras=extras,
+            specs=tool_specs(tools, DIALECT),
+            choice=tool_choice if is_given(tool_choice) else self._tool_choice,
+            served=self._served,
+            asked=asked,
+            takes_audio=self._served.takes("audio") is True,
+            llm=self,
+            options=Options(
+                max_tokens=self._max_output_tokens,
+                temperature=temperature if is_given(temperature) else self._temperature,
+                top_p=self._top_p,
+                additional_request_fields=reasoned.get("additionalModelRequestFields"),
+                cache_system=self._cache_system,
+                cache_tools=self._cache_tools,
+                response_name=name,
+                response_schema=schema,
+                extra=extras.body,
+            ),
         )
+        return ask(
+            self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
+        )
+
+    async def _request(
+        self, extras: HttpExtras, body: bytes, connect_timeout: float | None
+    ) -> Request:
+        region = await self._resolved_region()
+        url = build_url(
+            self._address(region),
+            f"model/{quote(self._model, safe='')}/converse-stream",
+            extras.query,
+        )
+        own = {"Accept": _CONTENT_TYPE, "Content-Type": "application/json"}
+        if self._bearer is not None:
+            own["Authorization"] = f"Bearer {self._bearer}"
+        headers = merge_headers(own, extras.headers)
+        if not has_header(headers, "Authorization"):
+            headers = await self._credentials.signed(url, headers, body, region=region)
+        return Request("POST", url, headers, body, connect_timeout)
 
     async def _resolved_region(self) -> str:
         if self._region is None:
@@ -296,17 +261,36 @@ class LLM(base.LLM[Any]):
                     "region: none was given, and neither AWS_REGION nor the AWS configuration "
                     "names one; pass region='us-east-1' or another"
                 )
-            self._region = found if self._base_url is not None else check_region(found)
+            self._region = found if self._base_url else check_region(found)
         return self._region
 
     def _address(self, region: str) -> str:
         return self._base_url or f"https://bedrock-runtime.{region}.{dns_suffix(region)}"
 
-    async def _prewarm_impl(self) -> None:
+    async def _ready(self) -> str:
         if self._bearer is None:
             await self._credentials.get()
-        await self._transport.prewarm(self._address(await self._resolved_region()))
+        return self._address(await self._resolved_region())
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self._transport.aclose()
+
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "aws"
+
+    llm: LLM
+    options: Options
+
+    def part(self, attachment: Attachment) -> dict[str, Any] | None:
+        return attachment_block(attachment)
+
+    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+        attach(messages, found, key="content")
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return request_body(messages, data, self.specs, self.choice, self.options)
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        return await self.llm._request(self.extras, body, connect_timeout)
+
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        return StreamDecoder(allow_empty=allow_empty)

@@ -4,6 +4,9 @@ Law: pure; no loop, no clock, no socket. What goes in is not changed. Bytes (of 
 signatures) stay bytes here and become base64 text in the body. Function responses are a turn of
 their own, never merged with what the user says next. Signatures that a call or a message carries
 in ``extra["google"]["thought_signature"]`` go back on the part they came with.
+
+Requests are written in camel case. `to_chat_ctx` gives the same in snake case, which is what
+google-genai and LiveKit Agents 1.2.17 call the members.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.fields import tool_choice_name
-from rejoinder.providers.google.options import Options, camel
+from rejoinder.providers.google.options import Options
 
-__all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx"]
+__all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx", "to_contents"]
 
 
 @dataclass
@@ -39,7 +42,7 @@ def to_chat_ctx(
     inject_dummy_user_message: bool = True,
     thought_signatures: Mapping[str, bytes] | None = None,
 ) -> tuple[list[dict[str, Any]], GoogleFormatData]:
-    """`items` as turns of the Gemini API, and the system texts beside them.
+    """`items` as turns of the Gemini API in snake case, and the system texts beside them.
 
     The first system message goes beside the turns; later instructions stay where they are, as
     user text in an ``<instructions>`` block.
@@ -53,13 +56,52 @@ def to_chat_ctx(
     Raises:
         ValueError: an image cannot be read.
     """
-    dialect = _DIALECT
+    blocks = _BLOCKS
     if thought_signatures:
-        dialect = replace(_DIALECT, call=partial(_signed_call, thought_signatures))
-    turns, system = to_turns(items, dialect)
+        blocks = replace(_BLOCKS, call=partial(_signed_call, thought_signatures))
+    turns, data = _to_contents(items, blocks, inject_dummy_user_message)
+    for turn in turns:
+        turn["parts"] = [_snake(part) for part in turn["parts"]]
+    return turns, data
+
+
+def to_contents(items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], GoogleFormatData]:
+    """`items` as they are sent: the same in camel case.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    return _to_contents(items, _BLOCKS, True)
+
+
+def _to_contents(
+    items: Sequence[ChatItem], blocks: BlockFormat, inject_dummy_user_message: bool
+) -> tuple[list[dict[str, Any]], GoogleFormatData]:
+    turns, system = to_turns(items, blocks)
     if inject_dummy_user_message and (not turns or turns[-1]["role"] == "model"):
         turns.append({"role": "user", "parts": [{"text": "."}]})
     return turns, GoogleFormatData(system_messages=system)
+
+
+_SNAKE = {
+    "fileData": "file_data",
+    "fileUri": "file_uri",
+    "functionCall": "function_call",
+    "functionResponse": "function_response",
+    "inlineData": "inline_data",
+    "mimeType": "mime_type",
+    "thoughtSignature": "thought_signature",
+}
+
+
+def _snake(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part with its members, and those of a blob, in snake case."""
+    return {
+        _SNAKE.get(name, name): {_SNAKE.get(key, key): entry for key, entry in value.items()}
+        if name in ("inlineData", "fileData")
+        else value
+        for name, value in part.items()
+    }
 
 
 def _text(text: str) -> Block:
@@ -68,7 +110,7 @@ def _text(text: str) -> Block:
 
 def _call(call: FunctionCall) -> Block:
     named = {"id": call.call_id, "name": call.name, "args": parse_arguments(call)}
-    return {"function_call": named}
+    return {"functionCall": named}
 
 
 def _signed_call(signatures: Mapping[str, bytes], call: FunctionCall) -> Block:
@@ -82,7 +124,7 @@ def _result(output: FunctionCallOutput) -> Block:
         "name": output.name,
         "response": {"error" if output.is_error else "output": output.output},
     }
-    return {"function_response": response}
+    return {"functionResponse": response}
 
 
 def _image(content: ImageContent) -> Block:
@@ -91,13 +133,13 @@ def _image(content: ImageContent) -> Block:
     image = serialize_image(content)
     if image.external_url is not None:
         return {
-            "file_data": {
-                "file_uri": image.external_url,
+            "fileData": {
+                "fileUri": image.external_url,
                 # The API demands a type, and an address does not tell it.
-                "mime_type": image.mime_type or "image/jpeg",
+                "mimeType": image.mime_type or "image/jpeg",
             }
         }
-    return {"inline_data": {"data": image.data_bytes, "mime_type": image.mime_type}}
+    return {"inlineData": {"data": image.data_bytes, "mimeType": image.mime_type}}
 
 
 def _signature(extra: dict[str, Any]) -> bytes | None:
@@ -119,8 +161,8 @@ def _with_signature(parts: list[Block], signature: bytes | None) -> list[Block]:
     """The signature belongs to the last part that is no image."""
     if signature:
         for part in reversed(parts):
-            if "text" in part or "function_call" in part:
-                part["thought_signature"] = signature
+            if "text" in part or "functionCall" in part:
+                part["thoughtSignature"] = signature
                 break
     return parts
 
@@ -129,7 +171,7 @@ def _with_state(parts: list[Block], extra: dict[str, Any]) -> list[Block]:
     return _with_signature(parts, _signature(extra))
 
 
-_DIALECT = BlockFormat(
+_BLOCKS = BlockFormat(
     text=_text,
     image=_image,
     call=_call,
@@ -154,7 +196,7 @@ def request_body(
     tools are sent, and a warning is logged.
 
     Args:
-        messages: from `to_chat_ctx`; not changed.
+        messages: from `to_contents`; not changed.
         tools: function declarations in Gemini's form.
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
 
@@ -162,13 +204,7 @@ def request_body(
         ConfigurationError: the choice is none of these.
     """
     body: dict[str, Any] = dict(options.extra_config)
-    body["contents"] = [
-        {
-            "role": message["role"],
-            "parts": [_wire_part(part, options.call_ids) for part in message["parts"]],
-        }
-        for message in messages
-    ]
+    body["contents"] = messages if options.call_ids else _without_call_ids(messages)
     if data.system_messages:
         body["systemInstruction"] = {
             "role": "user",
@@ -209,31 +245,29 @@ def request_body(
     return body
 
 
+def _without_call_ids(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "role": message["role"],
+            "parts": [
+                {
+                    name: {key: entry for key, entry in value.items() if key != "id"}
+                    if name in ("functionCall", "functionResponse")
+                    else value
+                    for name, value in part.items()
+                }
+                for part in message["parts"]
+            ],
+        }
+        for message in messages
+    ]
+
+
 def _wire_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {camel(name): value for name, value in tool.items()}
-
-
-_PART_NAMES = {
-    "function_call": "functionCall",
-    "function_response": "functionResponse",
-    "thought_signature": "thoughtSignature",
-}
-_CALL_NAMES = {"function_call": "functionCall", "function_response": "functionResponse"}
-_BLOB_NAMES = {"inline_data": "inlineData", "file_data": "fileData"}
-
-
-def _wire_part(part: Mapping[str, Any], call_ids: bool) -> Mapping[str, Any]:
-    if len(part) == 1 and "text" in part:
-        return part  # as most are
-    wire: dict[str, Any] = {}
-    for name, value in part.items():
-        if name in _BLOB_NAMES:
-            wire[_BLOB_NAMES[name]] = {camel(key): entry for key, entry in value.items()}
-        elif name in _CALL_NAMES and not call_ids:
-            wire[_CALL_NAMES[name]] = {key: entry for key, entry in value.items() if key != "id"}
-        else:
-            wire[_PART_NAMES.get(name, name)] = value
-    return wire
+    return {
+        "parametersJsonSchema" if name == "parameters_json_schema" else name: value
+        for name, value in tool.items()
+    }
 
 
 def _calling_config(
@@ -255,5 +289,5 @@ def _calling_config(
 def attachment_part(attachment: Attachment) -> dict[str, Any]:
     """Sound or a document as a part of a turn."""
     if attachment.url:
-        return {"file_data": {"file_uri": attachment.url, "mime_type": attachment.mime_type}}
-    return {"inline_data": {"data": attachment.data, "mime_type": attachment.mime_type}}
+        return {"fileData": {"fileUri": attachment.url, "mimeType": attachment.mime_type}}
+    return {"inlineData": {"data": attachment.data, "mimeType": attachment.mime_type}}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
-from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.repair import repair
+from rejoinder._core.items import ChatItem
 from rejoinder._core.schema import gemini_schema
 from rejoinder.clouds.google import (
     GoogleCredentials,
@@ -17,12 +17,10 @@ from rejoinder.clouds.google import (
     vertex_host,
 )
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
 from rejoinder.providers.answering.errors import with_second_chance
 from rejoinder.providers.answering.stream import WireStream
-from rejoinder.providers.asking.attachments import attach, detach
-from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
-from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import (
     check_base_url,
     check_numbers,
@@ -32,8 +30,8 @@ from rejoinder.providers.asking.checks import (
 )
 from rejoinder.providers.asking.fields import (
     HttpExtras,
-    add_query,
-    encode_body,
+    build_url,
+    merge_headers,
     response_schema,
     tool_specs,
 )
@@ -41,7 +39,7 @@ from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.google.dialect import DIALECT
-from rejoinder.providers.google.format import attachment_part, request_body, to_chat_ctx
+from rejoinder.providers.google.format import attachment_part, request_body, to_contents
 from rejoinder.providers.google.options import (
     GENERATION_FIELDS,
     Options,
@@ -60,7 +58,6 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
@@ -69,15 +66,13 @@ if TYPE_CHECKING:
 __all__ = ["LLM", "LLMStream"]
 
 _GEMINI_URL: Final = "https://generativelanguage.googleapis.com"
-_CONTENT_TYPES: Final = ("text/event-stream", "application/json")
-_MAX_SIGNATURES: Final = 1000
 
 
 class LLMStream(WireStream):
     """One reply of a Gemini model."""
 
 
-class LLM(base.LLM[Any]):
+class LLM(HttpLLM):
     """Gemini models.
 
     Args:
@@ -145,7 +140,6 @@ class LLM(base.LLM[Any]):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        super().__init__()
         check_strings(model, api_key=or_none(api_key))
         check_numbers(
             temperature=temperature,
@@ -156,7 +150,64 @@ class LLM(base.LLM[Any]):
             frequency_penalty=frequency_penalty,
             seed=seed,
         )
-        self._model = model
+        http: dict[str, Any] = plain(or_none(http_options)) or {}
+        raw: Any = or_none(http_options)
+        if isinstance(raw, Mapping):
+            sent = cast("Mapping[str, Any]", raw).get("headers")
+        else:
+            sent = http.get("headers")
+        headers = HttpExtras({"extra_headers": sent}).headers
+        address = or_none(base_url) or http.get("baseUrl")
+        version = http.get("apiVersion")
+        vertex: bool | None = or_none(vertexai)
+        if vertex is None:
+            vertex = (environment("GOOGLE_GENAI_USE_VERTEXAI") or "").lower() in ("1", "true")
+        key: str | None = or_none(api_key)
+        own_project: str | None = None
+        own_credentials: GoogleCredentials | None = None
+        where = ""
+        if vertex:
+            own_project = or_none(project) or environment("GOOGLE_CLOUD_PROJECT")
+            where = or_none(location) or environment("GOOGLE_CLOUD_LOCATION") or "us-central1"
+            if key and (or_none(project) is not None or credentials is not None):
+                key = None  # a project or credentials mean the account
+            if key is None:
+                own_credentials = GoogleCredentials(credentials)
+            elif not is_given(location):
+                where = "global"
+            address = address or environment("GOOGLE_VERTEX_BASE_URL")
+            if not address:
+                address = f"https://{vertex_host(check_location(where))}"
+            version = version or "v1beta1"
+        else:
+            key = key or environment("GOOGLE_API_KEY", "GEMINI_API_KEY")
+            custom = address or environment("GOOGLE_GEMINI_BASE_URL")
+            if not key and not custom:
+                raise ConfigurationError(
+                    "Gemini: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI pass "
+                    "vertexai=True"
+                )
+            address = custom or _GEMINI_URL
+            version = version or "v1beta"
+        super().__init__(
+            model=model,
+            provider="Vertex AI" if vertex else "Gemini",
+            base_url=_with_version(check_base_url(address), str(version)),
+            transport=make_transport(http_session, transport),
+        )
+        self._served = served(
+            model,
+            "gemini",
+            HOSTS["vertex" if vertex else "gemini"],
+            reasoning=reasoning,
+            family=family,
+        )
+        self._headers = headers
+        self._vertexai = vertex
+        self._api_key = key
+        self._project = own_project
+        self._location = where
+        self._credentials = own_credentials
         self._tool_choice: Any = or_none(tool_choice)
         self._built_in = built_in_tools(or_none(gemini_tools) or ())
         self._generation: dict[str, Any] = {
@@ -184,69 +235,6 @@ class LLM(base.LLM[Any]):
             if value is not None
         }
         self._retrieval_config: Any = plain(or_none(retrieval_config))
-        self._signatures: dict[str, str] = {}
-        self._transport = make_transport(http_session, transport)
-        self._refused = RefusedState()
-
-        http: dict[str, Any] = plain(or_none(http_options)) or {}
-        raw: Any = or_none(http_options)
-        if isinstance(raw, Mapping):
-            sent = cast("Mapping[str, Any]", raw).get("headers")
-        else:
-            sent = http.get("headers")
-        self._headers = HttpExtras({"extra_headers": sent}).headers
-        address = or_none(base_url) or http.get("baseUrl")
-        version = http.get("apiVersion")
-        vertex: bool | None = or_none(vertexai)
-        if vertex is None:
-            vertex = (environment("GOOGLE_GENAI_USE_VERTEXAI") or "").lower() in ("1", "true")
-        self._vertexai = vertex
-        self._served = served(
-            model,
-            "gemini",
-            HOSTS["vertex" if vertex else "gemini"],
-            reasoning=reasoning,
-            family=family,
-        )
-        key: str | None = or_none(api_key)
-        self._project: str | None = None
-        self._credentials: GoogleCredentials | None = None
-        if vertex:
-            self._project = or_none(project) or environment("GOOGLE_CLOUD_PROJECT")
-            self._location = (
-                or_none(location) or environment("GOOGLE_CLOUD_LOCATION") or "us-central1"
-            )
-            if key and (or_none(project) is not None or credentials is not None):
-                key = None  # a project or credentials say that the account is meant
-            if key is None:
-                self._credentials = GoogleCredentials(credentials)
-            else:
-                self._location = "global" if not is_given(location) else self._location
-            address = address or environment("GOOGLE_VERTEX_BASE_URL")
-            if not address:
-                address = f"https://{vertex_host(check_location(self._location))}"
-            version = version or "v1beta1"
-        else:
-            key = key or environment("GOOGLE_API_KEY", "GEMINI_API_KEY")
-            custom = address or environment("GOOGLE_GEMINI_BASE_URL")
-            if not key and not custom:
-                raise ConfigurationError(
-                    "Gemini: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI pass "
-                    "vertexai=True"
-                )
-            address = custom or _GEMINI_URL
-            version = version or "v1beta"
-        self._api_key = key
-        self._base_url = _with_version(check_base_url(address), str(version))
-
-    @property
-    def model(self) -> str:
-        return self._model
-
-    @property
-    def provider(self) -> str:
-        """``"Gemini"`` or ``"Vertex AI"``."""
-        return "Vertex AI" if self._vertexai else "Gemini"
 
     def chat(
         self,
@@ -304,63 +292,32 @@ class LLM(base.LLM[Any]):
             response_json_schema=json_schema,
             retrieval_config=self._retrieval_config,
         )
-        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        signed = self._served.family.signed_calls
-        told: list[Change] = []
-        signatures = dict(self._signatures)
-
-        def make(items: Sequence[ChatItem]) -> bytes:
-            def body() -> dict[str, Any]:
-                marked, attachments = detach(items, attachment_part, hears=True)
-                history, changes = repair(
-                    _with_signatures(marked, signatures), DIALECT, signatures=signed
-                )
-                messages, data = to_chat_ctx(history)
-                attach(messages, attachments, key="parts")
-                made = request_body(messages, data, specs, choice, options)
-                told[:] = [*changes, *self._served.reason(made), *self._served.fit(made)]
-                return made
-
-            return encode_body(body)
-
-        items = items_of(chat_ctx)
-        refuse_unsupported("google", items)
-        body = Body(items, make, self._refused)
-        own = {**self._headers, **extras.headers}
-
-        async def build() -> Request:
-            content = await body.get()
-            url, auth = await self._address()
-            return Request(
-                "POST",
-                add_query(f"{url}:streamGenerateContent?alt=sse", extras.query),
-                {
-                    "Content-Type": "application/json",
-                    "Accept": "text/event-stream",
-                    **auth,
-                    **own,
-                },
-                content,
-                conn_options.connect_timeout,
-            )
-
         decode = decode_error
         if self._credentials is not None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
-        allow_empty = may_be_empty(items)
-        return LLMStream(
-            self,
-            chat_ctx=chat_ctx,
-            tools=tools or [],
-            conn_options=conn_options,
-            build=build,
-            decoder=lambda: StreamDecoder(allow_empty=allow_empty, on_signature=self._remember),
+        question = _Question(
+            dialect=DIALECT,
             decode_error=decode,
-            transport=self._transport,
-            drop_state=body.drop_state,
-            changes=told,
-            content_types=_CONTENT_TYPES,
+            extras=extras,
+            specs=specs,
+            choice=tool_choice if is_given(tool_choice) else self._tool_choice,
+            served=self._served,
+            signatures=self._served.family.signed_calls,
+            llm=self,
+            options=options,
         )
+        return ask(
+            self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
+        )
+
+    async def _request(
+        self, extras: HttpExtras, body: bytes, connect_timeout: float | None
+    ) -> Request:
+        url, auth = await self._address()
+        own = {"Content-Type": "application/json", "Accept": "text/event-stream", **auth}
+        headers = merge_headers(own, self._headers, extras.headers)
+        url = build_url(f"{url}:streamGenerateContent?alt=sse", query=extras.query)
+        return Request("POST", url, headers, body, connect_timeout)
 
     async def _address(self) -> tuple[str, dict[str, str]]:
         """The URL of the model, and the header fields that say who asks."""
@@ -388,20 +345,38 @@ class LLM(base.LLM[Any]):
         where = f"projects/{quote(project, safe='')}/locations/{self._location}"
         return f"{self._base_url}/{where}/{path}", auth
 
-    def _remember(self, call_id: str, signature: str) -> None:
-        """Keep a signature for histories that are built without the calls' `extra`."""
-        while len(self._signatures) >= _MAX_SIGNATURES:
-            del self._signatures[next(iter(self._signatures))]
-        self._signatures[call_id] = signature
-
-    async def _prewarm_impl(self) -> None:
+    async def _ready(self) -> str:
         if self._credentials is not None:
             await self._credentials.token()
-        await self._transport.prewarm(self._base_url)
+        return self._base_url
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self._transport.aclose()
+
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "google"
+
+    content_types: tuple[str, ...] = ("text/event-stream", "application/json")
+    takes_audio: bool = True
+    llm: LLM
+    options: Options
+
+    def part(self, attachment: Attachment) -> dict[str, Any] | None:
+        return attachment_part(attachment)
+
+    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+        attach(messages, found, key="parts")
+
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        return to_contents(items)
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return request_body(messages, data, self.specs, self.choice, self.options)
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        return await self.llm._request(self.extras, body, connect_timeout)
+
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        return StreamDecoder(allow_empty=allow_empty)
 
 
 def _with_version(url: str, version: str) -> str:
@@ -465,26 +440,3 @@ def _ordered(schema: dict[str, Any]) -> dict[str, Any]:
         else:
             ordered[key] = value
     return ordered
-
-
-def _with_signatures(
-    items: Sequence[ChatItem], signatures: Mapping[str, str]
-) -> Sequence[ChatItem]:
-    """`items`, with the signatures that calls have lost on their way through other hands."""
-    if not signatures:
-        return items
-    return [
-        item.model_copy(
-            update={
-                "extra": {
-                    **item.extra,
-                    "google": {"thought_signature": signatures[item.call_id]},
-                }
-            }
-        )
-        if item.type == "function_call"
-        and item.call_id in signatures
-        and not item.extra.get("google")
-        else item
-        for item in items
-    ]

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rejoinder import _stamps
-from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.repair import repair
+from rejoinder._core.rules import FOREIGN_STATE
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
 from rejoinder.providers.answering.errors import without_secrets
 from rejoinder.providers.answering.stream import WireStream
-from rejoinder.providers.asking.attachments import attach_joined, detach
-from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
-from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.checks import check_base_url, check_strings, environment
 from rejoinder.providers.asking.fields import (
     HttpExtras,
-    add_path,
-    add_query,
+    build_url,
     checked_extras,
-    encode_body,
+    merge_headers,
     tool_specs,
 )
 from rejoinder.providers.asking.served import Option as ReasoningOption
@@ -30,7 +27,7 @@ from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.inference.dialect import DIALECT
-from rejoinder.providers.inference.format import attachment_part, request_body, to_chat_ctx
+from rejoinder.providers.inference.format import attachment_part, request_body
 from rejoinder.providers.inference.token import mint
 from rejoinder.providers.inference.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
@@ -45,7 +42,6 @@ from rejoinder.types import (
 if TYPE_CHECKING:
     from typing import Self
 
-    from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
@@ -55,17 +51,13 @@ __all__ = ["LLM", "LLMStream"]
 
 _BASE_URL: Final = "https://agent-gateway.livekit.cloud/v1"
 _STAGING_URL: Final = "https://agent-gateway.staging.livekit.cloud/v1"
-_FOREIGN_STATE: Final = ("google", "livekit", "xai")
-
-# JSON, because an error with status 200 can be read as one.
-_CONTENT_TYPES = ("text/event-stream", "application/json", "application/octet-stream")
 
 
 class LLMStream(WireStream):
     """One reply of the gateway."""
 
 
-class LLM(base.LLM[Any]):
+class LLM(HttpLLM):
     """Models behind LiveKit's inference gateway.
 
     Args:
@@ -104,14 +96,9 @@ class LLM(base.LLM[Any]):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        super().__init__()
         check_strings(model, api_key=api_key, api_secret=api_secret)
-        self._reasoning: NotGivenOr[ReasoningOption] = reasoning
-        self._family: NotGivenOr[str] = family
-        self._serve(model)
-        self._provider = provider
         staging = ".staging.livekit.cloud" in (environment("LIVEKIT_URL") or "")
-        self._base_url = check_base_url(
+        address = check_base_url(
             base_url
             or environment("LIVEKIT_INFERENCE_URL")
             or (_STAGING_URL if staging else _BASE_URL),
@@ -124,17 +111,20 @@ class LLM(base.LLM[Any]):
                 "LiveKit inference: pass api_key and api_secret, or set LIVEKIT_API_KEY and "
                 "LIVEKIT_API_SECRET"
             )
+        super().__init__(
+            model=model,
+            provider="livekit",
+            base_url=address,
+            transport=make_transport(http_session, transport),
+        )
+        self._reasoning: NotGivenOr[ReasoningOption] = reasoning
+        self._family: NotGivenOr[str] = family
+        self._serve(model)
+        self._served_by = provider
         self._api_key = key
         self._api_secret = secret
         self._extra_kwargs = dict(extra_kwargs or {})
         self._inference_class = inference_class
-        self._transport = make_transport(http_session, transport)
-        self._refused = RefusedState()
-
-    @classmethod
-    def from_model_string(cls, model: str) -> Self:
-        """An `LLM` with everything else from the environment."""
-        return cls(model)
 
     def _serve(self, model: str) -> None:
         self._model = model
@@ -142,13 +132,10 @@ class LLM(base.LLM[Any]):
             model, "chat", HOSTS["inference"], reasoning=self._reasoning, family=self._family
         )
 
-    @property
-    def model(self) -> str:
-        return self._model
-
-    @property
-    def provider(self) -> str:
-        return "livekit"
+    @classmethod
+    def from_model_string(cls, model: str) -> Self:
+        """An `LLM` with everything else from the environment."""
+        return cls(model)
 
     def update_options(
         self,
@@ -193,63 +180,59 @@ class LLM(base.LLM[Any]):
         fields.update(self._extra_kwargs)
         choice = named_choice(fields.pop("tool_choice", choice))
         extras = HttpExtras(fields)
-        options: dict[str, Any] = {**extras.body, "model": self._model}
-        specs = tool_specs(tools, DIALECT)
-
-        told: list[Change] = []
-        known = self._served
-
-        def make(items: Sequence[ChatItem]) -> bytes:
-            def body() -> dict[str, Any]:
-                marked, attachments = detach(items, attachment_part, hears=hears)
-                history, changes = repair(marked, known.history(DIALECT), state=_FOREIGN_STATE)
-                messages, data = to_chat_ctx(history)
-                attach_joined(messages, attachments)
-                made = request_body(messages, data, specs, choice, options)
-                told[:] = [*changes, *known.reason(made), *known.fit(made)]
-                return made
-
-            return encode_body(body)
-
-        items = items_of(chat_ctx)
-        hears = known.takes("audio") is True
-        refuse_unsupported("inference", items, hears=hears)
-        body = Body(items, make, self._refused)
-        url = add_query(add_path(self._base_url, "/chat/completions"), extras.query)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if self._provider:
-            headers["X-LiveKit-Inference-Provider"] = self._provider
+        if self._served_by:
+            headers["X-LiveKit-Inference-Provider"] = self._served_by
         if self._inference_class:
             headers["X-LiveKit-Inference-Priority"] = self._inference_class
-
-        async def build() -> Request:
-            token = mint(self._api_key, self._api_secret, _stamps.wall_now())
-            return Request(
-                "POST",
-                url,
-                {**headers, "Authorization": f"Bearer {token}", **extras.headers},
-                await body.get(),
-                conn_options.connect_timeout,
-            )
-
-        allow_empty = may_be_empty(items)
-        return LLMStream(
-            self,
-            chat_ctx=chat_ctx,
-            tools=tools or [],
-            conn_options=conn_options,
-            build=build,
-            decoder=lambda: StreamDecoder(allow_empty=allow_empty),
+        question = _Question(
+            dialect=DIALECT,
             decode_error=without_secrets(decode_error, self._api_secret, self._api_key),
-            transport=self._transport,
-            drop_state=body.drop_state,
-            changes=told,
-            content_types=_CONTENT_TYPES,
+            extras=extras,
+            specs=tool_specs(tools, DIALECT),
+            choice=choice,
+            served=self._served,
+            takes_audio=self._served.takes("audio") is True,
+            state=FOREIGN_STATE,
+            url=build_url(self._base_url, "chat/completions", extras.query),
+            headers=headers,
+            api_key=self._api_key,
+            api_secret=self._api_secret,
+            fields={**extras.body, "model": self._model},
+        )
+        return ask(
+            self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
 
-    async def _prewarm_impl(self) -> None:
-        await self._transport.prewarm(self._base_url)
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self._transport.aclose()
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "inference"
+
+    # JSON, because an error with status 200 can be read as one.
+    content_types: tuple[str, ...] = (
+        "text/event-stream",
+        "application/json",
+        "application/octet-stream",
+    )
+    url: str
+    headers: Mapping[str, str]
+    api_key: str = field(repr=False)
+    api_secret: str = field(repr=False)
+    fields: Mapping[str, Any]
+    """The members of the body beside messages and tools."""
+
+    def part(self, attachment: Attachment) -> dict[str, Any]:
+        return attachment_part(attachment)
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return request_body(messages, data, self.specs, self.choice, self.fields)
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        token = mint(self.api_key, self.api_secret, _stamps.wall_now())
+        own = {**self.headers, "Authorization": f"Bearer {token}"}
+        headers = merge_headers(own, self.extras.headers)
+        return Request("POST", self.url, headers, body, connect_timeout)
+
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        return StreamDecoder(allow_empty=allow_empty)

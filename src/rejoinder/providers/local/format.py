@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
-from rejoinder._core.repair import repair
 from rejoinder.providers.completions.format import to_messages
 from rejoinder.providers.local.tools import (
     Call,
@@ -42,13 +41,12 @@ def to_chat_ctx(
     """`items` as messages with text only.
 
     Args:
-        items: any history; it is made legal first.
+        items: a history; what cannot be paired is left out with a warning.
         inject_dummy_user_message: add a user message where none is (the engine would go on from
             nothing).
     """
-    history, _ = repair(items, "openai")
     messages: list[dict[str, Any]] = []
-    for message in to_messages([_without_pictures(item) for item in history]):
+    for message in to_messages([_without_pictures(item) for item in items]):
         if message["role"] == "developer":
             message = {**message, "role": "system"}
         message.pop("extra_content", None)
@@ -92,9 +90,7 @@ def answered_calls(items: Sequence[ChatItem]) -> frozenset[Call]:
 
 def request_body(
     messages: Sequence[Mapping[str, Any]],
-    data: object,
     tools: Sequence[Mapping[str, Any]],
-    tool_choice: object,
     options: Mapping[str, Any],
     *,
     mode: Mode = "plain",
@@ -108,9 +104,7 @@ def request_body(
 
     Args:
         messages: from `to_chat_ctx`.
-        data: unused.
         tools: declarations in the chat completions dialect.
-        tool_choice: unused; `mode` says what it comes to.
         options: further members.
         mode: ``"auto"``: tools are offered. ``"forced"``: the reply is one call, by schema.
             ``"plain"``: no tools. ``"words"``: nor anything that could be taken for a call.

@@ -8,15 +8,22 @@ import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core import jsontext
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder.errors import APIConnectionError, ConfigurationError
-from rejoinder.llm import llm as base
 from rejoinder.providers.answering.stream import WireStream
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment
+from rejoinder.providers.asking.body import items_of, may_be_empty
+from rejoinder.providers.asking.checks import check_numbers, or_none
 from rejoinder.providers.asking.fields import (
     HttpExtras,
+    build_url,
+    merge_headers,
     response_schema,
     tool_choice_name,
     tool_specs,
@@ -24,10 +31,10 @@ from rejoinder.providers.asking.fields import (
 from rejoinder.providers.local import engine as engines
 from rejoinder.providers.local.dialect import DIALECT
 from rejoinder.providers.local.fetch import fetch
-from rejoinder.providers.local.format import Mode, answered_calls, request_body, to_chat_ctx
+from rejoinder.providers.local.format import Mode, answered_calls, request_body
 from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
 from rejoinder.providers.local.tools import Call, ToolSpec, slim, specs_of
-from rejoinder.providers.local.wire import Again, StreamDecoder, decode_error
+from rejoinder.providers.local.wire import StreamDecoder, decode_error
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import CLOSED, Request
 from rejoinder.types import (
@@ -52,67 +59,21 @@ _BETWEEN: Final = 60.0
 """Seconds between two signs of life of the engine; a machine that is busy otherwise may need them."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Question:
-    """A request as it was asked, whatever happens to context and tools afterwards."""
-
-    messages: Sequence[Mapping[str, Any]]
-    tools: Sequence[Mapping[str, Any]]
-    specs: Sequence[ToolSpec]
-    options: Mapping[str, Any]
-    mode: Mode
-    forced: str | None
-    schema: Mapping[str, Any] | None
-    single: bool
-    done: frozenset[Call]
-    tell: bool
-    allow_empty: bool
-    spent: CompletionUsage | None = None
-
-    def again(self, again: Again) -> _Question:
-        """The same, asked the other way."""
-        return dataclasses.replace(
-            self, mode=again.mode, forced=again.tool, spent=again.usage, single=True
-        )
-
-
 class LLMStream(WireStream):
     """One reply of the embedded model."""
 
-    def __init__(
-        self,
-        llm: LLM,
-        *,
-        chat_ctx: ChatContext,
-        tools: list[Any],
-        conn_options: APIConnectOptions,
-        question: _Question,
-    ) -> None:
+    def __init__(self, llm: LLM, *, question: _Question, **options: Any) -> None:
         self._local = llm
-        self._asked = question
         self._question = question
-        super().__init__(
-            llm,
-            chat_ctx=chat_ctx,
-            tools=tools,
-            conn_options=conn_options,
-            build=self._request,
-            decoder=self._fresh_decoder,
-            decode_error=decode_error,
-            transport=llm._transport,
-        )
+        super().__init__(llm, **options)
 
-    async def _run(self) -> None:
-        self._question = self._asked
-        await self._ask()
-        while (again := cast("StreamDecoder", self._decoder).again) is not None:
-            self._question = self._question.again(again)
-            await self._ask()
-
-    async def _ask(self) -> None:
+    async def _run(self) -> bool:
+        """One attempt; True: the reply was nothing to hand on, and the model is asked again."""
         try:
-            await super()._run()
+            if await super()._run():
+                return True
         except APIConnectionError as error:
+            self._question.next_attempt.reset()
             lease = self._local._lease
             if lease is None or await asyncio.to_thread(lease.engine.survived):
                 raise
@@ -120,50 +81,19 @@ class LLMStream(WireStream):
                 "the embedded engine died (out of memory, or killed); the next reply starts it anew",
                 retryable=error.retryable,
             ) from error
-
-    async def _request(self) -> Request:
-        question = self._question
-        engine = await self._local._engine()
-        body = request_body(
-            question.messages,
-            None,
-            question.tools,
-            None,
-            question.options,
-            mode=question.mode,
-            forced=question.forced,
-            response_schema=question.schema,
-            tell=question.tell,
-            knows_tools=engine.tools,
-            knows_system=engine.system,
+        except BaseException:
+            self._question.next_attempt.reset()
+            raise
+        again = cast("StreamDecoder", self._decoder).again
+        if again is None:
+            return False
+        self._question.next_attempt.wording = _Wording(
+            again.mode, again.tool, single=True, spent=again.usage
         )
-        return Request(
-            "POST",
-            f"{engine.address}/v1/chat/completions",
-            {
-                "Authorization": f"Bearer {engine.key}",
-                "Content-Type": "application/json",
-                # An idle connection would keep one of the engine's few threads.
-                "Connection": "close",
-            },
-            jsontext.encode(body),
-            None,
-        )
-
-    def _fresh_decoder(self) -> StreamDecoder:
-        question = self._question
-        return StreamDecoder(
-            mode=question.mode,
-            specs=question.specs,
-            single=question.single,
-            answered=question.done,
-            lookalikes=question.schema is None,
-            allow_empty=question.allow_empty,
-            spent=question.spent,
-        )
+        return True
 
 
-class LLM(base.LLM[Any]):
+class LLM(HttpLLM):
     """A model that runs on this machine (llama.cpp; needs ``pip install 'rejoinder[local]'``).
 
     The model is fetched at the first use, if it has a name, and loaded at the first reply or by
@@ -209,12 +139,24 @@ class LLM(base.LLM[Any]):
         in_process: bool = False,
         report: Report | None = None,
     ) -> None:
-        super().__init__()
         for name, value in (("context", context), ("slots", slots), ("threads", threads)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name}: expected at least 1, got {value}")
+        check_numbers(
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_completion_tokens=max_completion_tokens,
+        )
         engines.require_engine()
-        self._found = find_model(model)
+        found = find_model(model)
+        super().__init__(
+            model=found.name if isinstance(found, ModelFile) else found.stem,
+            provider="local",
+            base_url="",
+            transport=AiohttpTransport(trust_env=False),
+        )
+        self._found = found
         writing, reading = engines.default_threads()
         self._settings = engines.EngineSettings(
             path="",
@@ -231,25 +173,14 @@ class LLM(base.LLM[Any]):
         for name, value in (("temperature", temperature), ("top_p", top_p), ("seed", seed)):
             if is_given(value):
                 self._options[name] = value
-        found = self._found
         self._one_call = isinstance(found, ModelFile) and found.one_call
         self._temperature = found.temperature if isinstance(found, ModelFile) else None
         self._tool_choice = tool_choice
         self._parallel = parallel_tool_calls
         self._report = report
-        self._transport = AiohttpTransport(trust_env=False)
         self._lease: engines.Lease | None = None
         self._closed = False
         self._guard = threading.Lock()
-
-    @property
-    def model(self) -> str:
-        found = self._found
-        return found.name if isinstance(found, ModelFile) else found.stem
-
-    @property
-    def provider(self) -> str:
-        return "local"
 
     def chat(
         self,
@@ -278,40 +209,43 @@ class LLM(base.LLM[Any]):
         """
         declared = slim(tool_specs(tools, DIALECT, strict=False))
         specs = specs_of(declared)
-        choice: Any = tool_choice if is_given(tool_choice) else self._tool_choice
-        mode, forced = _mode(choice, specs)
+        mode, forced = _mode(
+            tool_choice if is_given(tool_choice) else or_none(self._tool_choice), specs
+        )
         parallel = parallel_tool_calls if is_given(parallel_tool_calls) else self._parallel
-        schema = None
-        if is_given(response_format) and response_format is not None:
-            schema = response_schema(response_format)[1]
-        items = chat_ctx.items
-        after_tool = bool(items) and items[-1].type == "function_call_output"
+        _, schema = response_schema(response_format)
+        items = items_of(chat_ctx)
+        after_tool = may_be_empty(items)
         if after_tool and mode == "auto" and self._one_call:
             mode = "plain"
-        options = {**self._options, **HttpExtras(extra_kwargs).body}
+        extras = HttpExtras(extra_kwargs)
+        options = {**self._options, **extras.body}
         if mode == "forced" or (after_tool and self._one_call):
             options.setdefault("temperature", 0.0)
         elif self._temperature is not None:
             options.setdefault("temperature", self._temperature)
-        messages, _ = to_chat_ctx(items)
-        return LLMStream(
+        wording = _Wording(
+            mode, forced, single=not parallel if is_given(parallel) else self._one_call
+        )
+        question = _Question(
+            dialect=DIALECT,
+            decode_error=decode_error,
+            extras=extras,
+            specs=declared,
+            llm=self,
+            tools=specs,
+            options=options,
+            schema=schema,
+            done=answered_calls(items),
+            next_attempt=_NextAttempt(wording),
+        )
+        return ask(
             self,
+            question,
+            partial(LLMStream, question=question),
             chat_ctx=chat_ctx,
-            tools=tools or [],
+            tools=tools,
             conn_options=_patient(conn_options),
-            question=_Question(
-                messages=messages,
-                tools=declared,
-                specs=specs,
-                options=options,
-                mode=mode,
-                forced=forced,
-                schema=schema,
-                single=not parallel if is_given(parallel) else self._one_call,
-                done=answered_calls(items),
-                tell=self._one_call,
-                allow_empty=after_tool,
-            ),
         )
 
     async def load(self) -> None:
@@ -359,9 +293,88 @@ class LLM(base.LLM[Any]):
             raise APIConnectionError(CLOSED, retryable=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wording:
+    """How the model is asked: what an attempt may change for the next one."""
+
+    mode: Mode
+    forced: str | None
+    """The only tool that may be called."""
+    single: bool
+    """One call at most."""
+    spent: CompletionUsage | None = None
+    """The tokens of replies that were thrown away."""
+
+
+class _NextAttempt:
+    """How the next attempt asks: as the caller wants, or as the reply before it suggests."""
+
+    def __init__(self, wording: _Wording) -> None:
+        self._first = wording
+        self.wording = wording
+
+    def reset(self) -> None:
+        self.wording = self._first
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "local"
+
+    llm: LLM
+    tools: Sequence[ToolSpec]
+    options: Mapping[str, Any]
+    schema: Mapping[str, Any] | None
+    done: frozenset[Call]
+    """The calls whose results are in the conversation."""
+    next_attempt: _NextAttempt
+
+    def part(self, attachment: Attachment) -> None:
+        return None  # the format tells of it in words
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return {"messages": messages}  # the rest depends on the engine, once it is loaded
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        engine = await self.llm._engine()
+        wording = self.next_attempt.wording
+        whole = request_body(
+            jsontext.decode(body)["messages"],
+            self.specs,
+            self.options,
+            mode=wording.mode,
+            forced=wording.forced,
+            response_schema=self.schema,
+            tell=self.llm._one_call,
+            knows_tools=engine.tools,
+            knows_system=engine.system,
+        )
+        own = {
+            "Authorization": f"Bearer {engine.key}",
+            "Content-Type": "application/json",
+            # An idle connection would keep one of the engine's few threads.
+            "Connection": "close",
+        }
+        headers = merge_headers(own, self.extras.headers)
+        url = build_url(f"{engine.address}/v1/chat/completions", query=self.extras.query)
+        return Request("POST", url, headers, jsontext.encode(whole), None)
+
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        wording = self.next_attempt.wording
+        return StreamDecoder(
+            mode=wording.mode,
+            specs=self.tools,
+            single=wording.single,
+            answered=self.done,
+            lookalikes=self.schema is None,
+            allow_empty=allow_empty,
+            spent=wording.spent,
+        )
+
+
 def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:
     """What a tool choice comes to with these tools."""
-    if not is_given(choice) or choice is None or choice == "auto":
+    if choice is None or choice == "auto":
         return ("auto", None) if specs else ("plain", None)
     if choice == "none":
         return "plain", None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm as base
 from rejoinder.providers.answering.stream import WireStream
-from rejoinder.providers.asking.attachments import attach_joined, detach
-from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
-from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.checks import (
     check_base_url,
     check_numbers,
@@ -21,19 +18,13 @@ from rejoinder.providers.asking.checks import (
     environment,
     or_none,
 )
-from rejoinder.providers.asking.fields import (
-    HttpExtras,
-    add_path,
-    add_query,
-    encode_body,
-    tool_specs,
-)
+from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.mistralai.dialect import DIALECT
-from rejoinder.providers.mistralai.format import attachment_part, request_body, to_chat_ctx
+from rejoinder.providers.mistralai.format import attachment_part, request_body
 from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
 from rejoinder.transport.http import Request
 from rejoinder.types import (
@@ -45,7 +36,6 @@ from rejoinder.types import (
 )
 
 if TYPE_CHECKING:
-    from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
     from rejoinder.transport._aiohttp import ClientSession
@@ -55,15 +45,12 @@ __all__ = ["LLM", "LLMStream"]
 
 _BASE_URL: Final = "https://api.mistral.ai/v1"
 
-# JSON, because an error with status 200 can be read as one.
-_CONTENT_TYPES = ("text/event-stream", "application/json", "application/octet-stream")
-
 
 class LLMStream(WireStream):
     """One reply of a Mistral model."""
 
 
-class LLM(base.LLM[Any]):
+class LLM(HttpLLM):
     """Mistral's models.
 
     Args:
@@ -102,32 +89,25 @@ class LLM(base.LLM[Any]):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        super().__init__()
         check_strings(model, api_key=api_key)
         check_numbers(temperature=temperature, max_completion_tokens=max_completion_tokens)
-        self._model = model
-        self._served = served(
-            model, "mistral", HOSTS["mistral"], reasoning=reasoning, family=family
-        )
-        self._temperature: float | None = or_none(temperature)
-        self._max_completion_tokens: int | None = or_none(max_completion_tokens)
         found_key, found_url = _of_client(client)
         address = or_none(base_url) or found_url
         key = api_key or found_key or environment("MISTRAL_API_KEY")
         if not key and not address:
             raise ConfigurationError("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY")
+        super().__init__(
+            model=model,
+            provider="MistralAI",
+            base_url=check_base_url(address or _BASE_URL, endpoints=("/chat/completions",)),
+            transport=make_transport(http_session, transport),
+        )
+        self._served = served(
+            model, "mistral", HOSTS["mistral"], reasoning=reasoning, family=family
+        )
         self._api_key: str | None = key
-        self._base_url = check_base_url(address or _BASE_URL, endpoints=("/chat/completions",))
-        self._transport = make_transport(http_session, transport)
-        self._refused = RefusedState()
-
-    @property
-    def model(self) -> str:
-        return self._model
-
-    @property
-    def provider(self) -> str:
-        return "MistralAI"
+        self._temperature: float | None = or_none(temperature)
+        self._max_completion_tokens: int | None = or_none(max_completion_tokens)
 
     def chat(
         self,
@@ -162,57 +142,53 @@ class LLM(base.LLM[Any]):
             fields["parallel_tool_calls"] = parallel_tool_calls
         if (shape := completions_response_format(response_format)) is not None:
             fields["response_format"] = shape
-        choice = named_choice(or_none(tool_choice))
-        specs = tool_specs(tools, DIALECT)
-
-        told: list[Change] = []
-
-        def make(items: Sequence[ChatItem]) -> bytes:
-            def body() -> dict[str, Any]:
-                marked, attachments = detach(items, attachment_part, hears=hears)
-                history, changes = repair(marked, DIALECT)
-                messages, data = to_chat_ctx(history)
-                attach_joined(messages, attachments)
-                made = request_body(messages, data, specs, choice, fields)
-                told[:] = [*changes, *self._served.reason(made), *self._served.fit(made)]
-                return made
-
-            return encode_body(body)
-
-        items = items_of(chat_ctx)
-        hears = self._served.takes("audio") is True
-        refuse_unsupported("mistralai", items, hears=hears)
-        body = Body(items, make, self._refused)
-        url = add_query(add_path(self._base_url, "/chat/completions"), extras.query)
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if self._api_key is not None:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        headers.update(extras.headers)
-
-        async def build() -> Request:
-            return Request("POST", url, headers, await body.get(), conn_options.connect_timeout)
-
-        allow_empty = may_be_empty(items)
-        return LLMStream(
-            self,
-            chat_ctx=chat_ctx,
-            tools=tools or [],
-            conn_options=conn_options,
-            build=build,
-            decoder=lambda: StreamDecoder(allow_empty=allow_empty),
+        question = _Question(
+            dialect=DIALECT,
             decode_error=decode_error,
-            transport=self._transport,
-            drop_state=body.drop_state,
-            changes=told,
-            content_types=_CONTENT_TYPES,
+            extras=extras,
+            specs=tool_specs(tools, DIALECT),
+            choice=named_choice(or_none(tool_choice)),
+            served=self._served,
+            takes_audio=self._served.takes("audio") is True,
+            url=build_url(self._base_url, "chat/completions", extras.query),
+            api_key=self._api_key,
+            fields=fields,
+        )
+        return ask(
+            self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
 
-    async def _prewarm_impl(self) -> None:
-        await self._transport.prewarm(self._base_url)
 
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self._transport.aclose()
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "mistralai"
+
+    # JSON, because an error with status 200 can be read as one.
+    content_types: tuple[str, ...] = (
+        "text/event-stream",
+        "application/json",
+        "application/octet-stream",
+    )
+    url: str
+    api_key: str | None = field(repr=False)
+    fields: Mapping[str, Any]
+    """The members of the body beside messages and tools."""
+
+    def part(self, attachment: Attachment) -> dict[str, Any]:
+        return attachment_part(attachment)
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return request_body(messages, data, self.specs, self.choice, self.fields)
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        own = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if self.api_key is not None:
+            own["Authorization"] = f"Bearer {self.api_key}"
+        headers = merge_headers(own, self.extras.headers)
+        return Request("POST", self.url, headers, body, connect_timeout)
+
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        return StreamDecoder(allow_empty=allow_empty)
 
 
 def _of_client(client: Any) -> tuple[str | None, str | None]:

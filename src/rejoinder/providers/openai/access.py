@@ -10,11 +10,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
-from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from rejoinder._core.hosts import HOSTS, Host
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url, environment
+from rejoinder.providers.asking.fields import has_header
 from rejoinder.types import NotGivenOr, is_given
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
     "access_of_key",
     "resolve_secret",
     "checked_url",
-    "build_url",
-    "merge_headers",
     "with_key",
 ]
 
@@ -146,18 +145,9 @@ async def resolve_secret(secret: Callable[[], str | Awaitable[str]]) -> str:
 
 def with_key(headers: Mapping[str, str], key: str | None, header: str) -> Mapping[str, str]:
     """`headers` and the key, unless the caller has put something in its place."""
-    if not key or any(name.lower() == header.lower() for name in headers):
+    if not key or has_header(headers, header):
         return headers
     return {**headers, header: f"Bearer {key}" if header == "Authorization" else key}
-
-
-def merge_headers(*many: Mapping[str, str]) -> dict[str, str]:
-    """Header fields laid over each other; their names know no case."""
-    found: dict[str, tuple[str, str]] = {}
-    for headers in many:
-        for name, value in headers.items():
-            found[name.lower()] = (name, value)
-    return dict(found.values())
 
 
 def checked_url(url: str) -> SplitResult:
@@ -167,16 +157,6 @@ def checked_url(url: str) -> SplitResult:
         ConfigurationError: it is no http address.
     """
     return urlsplit(check_base_url(url))
-
-
-def build_url(base: str, path: str, query: Mapping[str, str]) -> str:
-    """`base` with `path` and `query` added; a query that `base` has stays."""
-    parts = urlsplit(base)
-    whole = parts.path.rstrip("/") + ("/" + path if path else "")
-    text = urlencode(query)
-    if parts.query:
-        text = f"{parts.query}&{text}" if text else parts.query
-    return urlunsplit((parts.scheme, parts.netloc, whole, text, ""))
 
 
 def access_of_azure(

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from rejoinder._core import dialects
 from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.items import ChatItem
-from rejoinder._core.reasoning import Option as ReasoningOption
-from rejoinder._core.repair import repair
+from rejoinder._core.rules import FOREIGN_STATE
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import llm
 from rejoinder.llm.tool_context import ToolChoice
 from rejoinder.providers.answering.stream import WireStream
-from rejoinder.providers.asking.attachments import attach_joined, detach
-from rejoinder.providers.asking.body import Body, RefusedState, items_of, may_be_empty
-from rejoinder.providers.asking.capabilities import refuse_unsupported
+from rejoinder.providers.asking.ask import HttpLLM, Question, ask
+from rejoinder.providers.asking.attachments import Attachment, attach_joined
 from rejoinder.providers.asking.checks import check_base_url, check_numbers, check_strings
-from rejoinder.providers.asking.fields import (
-    HttpExtras,
-    checked_extras,
-    encode_body,
-    string_fields,
-    tool_specs,
-)
+from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
+from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import Served, served
 from rejoinder.providers.asking.transports import make_transport
-from rejoinder.providers.completions.request import completions_response_format, named_choice
+from rejoinder.providers.completions.request import (
+    completions_response_format,
+    named_choice,
+    request_body,
+)
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
 from rejoinder.providers.openai.access import (
@@ -41,9 +37,6 @@ from rejoinder.providers.openai.access import (
     access_of_azure,
     access_of_client,
     access_of_key,
-    build_url,
-    checked_url,
-    merge_headers,
     resolve_secret,
     with_key,
 )
@@ -63,7 +56,7 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.transport._aiohttp import ClientSession
 
-__all__ = ["LLM", "LLMStream", "Options"]
+__all__ = ["LLM", "LLMStream"]
 
 logger = logging.getLogger("rejoinder")
 
@@ -84,37 +77,6 @@ _CONTENT_TYPES = (
     "text/html",
     "text/plain",
 )
-
-# Fields that clones send and want back in `extra_content` (Gemini's signatures, for one).
-_FOREIGN_STATE = ("google", "livekit", "xai")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What an `LLM` was made with, as far as it goes into the body of a request."""
-
-    model: str
-    user: NotGivenOr[str] = NOT_GIVEN
-    safety_identifier: NotGivenOr[str] = NOT_GIVEN
-    prompt_cache_key: NotGivenOr[str] = NOT_GIVEN
-    prompt_cache_retention: NotGivenOr[str] = NOT_GIVEN
-    temperature: NotGivenOr[float] = NOT_GIVEN
-    top_p: NotGivenOr[float] = NOT_GIVEN
-    parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN
-    tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN
-    store: NotGivenOr[bool] = NOT_GIVEN
-    metadata: NotGivenOr[dict[str, str]] = NOT_GIVEN
-    max_completion_tokens: NotGivenOr[int] = NOT_GIVEN
-    service_tier: NotGivenOr[str] = NOT_GIVEN
-    reasoning_effort: NotGivenOr[ReasoningEffort] = NOT_GIVEN
-    verbosity: NotGivenOr[Verbosity] = NOT_GIVEN
-    extra_body: NotGivenOr[dict[str, Any]] = NOT_GIVEN
-    extra_headers: NotGivenOr[dict[str, str]] = field(default=NOT_GIVEN, repr=False)
-    extra_query: NotGivenOr[dict[str, str]] = field(default=NOT_GIVEN, repr=False)
-
-
-_NOT_FIELDS = frozenset({"tool_choice", "extra_body", "extra_headers", "extra_query"})
-_FIELDS = tuple(entry.name for entry in fields(Options) if entry.name not in _NOT_FIELDS)
 
 
 class MoreOptions(TypedDict, total=False):
@@ -155,7 +117,7 @@ class LLMStream(WireStream):
     """A reply of an OpenAI model."""
 
 
-class LLM(llm.LLM[Any]):
+class LLM(HttpLLM):
     """A model of OpenAI, or of any server that speaks its dialect.
 
     Args:
@@ -245,7 +207,6 @@ class LLM(llm.LLM[Any]):
         _deployment: str | None = None,
         _access: Access | None = None,
     ) -> None:
-        super().__init__()
         if api not in ("chat", "responses"):
             raise ConfigurationError(f"api: expected 'chat' or 'responses', got {api!r}")
         check_strings(model)
@@ -259,83 +220,70 @@ class LLM(llm.LLM[Any]):
                 "extra_query": extra_query,
             }
         )
-        self._extra_body = extras.body
-        self._opts = Options(
-            model=model,
-            user=user,
-            safety_identifier=safety_identifier,
-            prompt_cache_key=prompt_cache_key,
-            prompt_cache_retention=prompt_cache_retention,
-            temperature=temperature,
-            top_p=top_p,
-            parallel_tool_calls=parallel_tool_calls,
-            tool_choice=tool_choice,
-            store=store,
-            metadata=metadata,
-            max_completion_tokens=max_completion_tokens,
-            service_tier=service_tier,
-            reasoning_effort=reasoning_effort,
-            verbosity=verbosity,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-        )
-        self._api = api
-        self._trust_done = trust_done
-        self._strict_tool_schema = _strict_tool_schema
-        self._provider_fmt = (
-            _provider_fmt
-            if is_given(_provider_fmt)
-            else RESPONSES.name
-            if api == "responses"
-            else DIALECT.name
-        )
-        self._conn_options = _conn_options(timeout, max_retries)
         if _access is None:
             _access = (
                 access_of_client(client)
                 if client is not None
                 else access_of_key(_host or HOSTS["openai"], api_key, base_url)
             )
-        self._access = _access
-        self._netloc = checked_url(_access.base_url).netloc.rpartition("@")[2]
-        self._host = _host or find_host(self._netloc)
+        address = check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses"))
+        netloc = urlsplit(address).netloc.rpartition("@")[2]
+        super().__init__(
+            model=model,
+            provider=netloc,
+            base_url=_access.base_url,
+            transport=make_transport(http_session, transport),
+            conn_options=_conn_options(timeout, max_retries),
+        )
+        self._fields: dict[str, Any] = {
+            name: value
+            for name, value in {
+                "model": _deployment or model,
+                "user": user,
+                "safety_identifier": safety_identifier,
+                "prompt_cache_key": prompt_cache_key,
+                "prompt_cache_retention": prompt_cache_retention,
+                "temperature": temperature,
+                "top_p": top_p,
+                "parallel_tool_calls": parallel_tool_calls,
+                "tool_choice": tool_choice,
+                "store": store,
+                "metadata": metadata,
+                "max_completion_tokens": max_completion_tokens,
+                "service_tier": service_tier,
+                "reasoning_effort": reasoning_effort,
+                "verbosity": verbosity,
+            }.items()
+            if is_given(value)
+        }
+        self._extra_body = extras.body
+        self._host = _host or find_host(netloc)
+        self._responses = api == "responses"
         self._served = served(
             model,
-            "responses" if api == "responses" else "chat",
+            "responses" if self._responses else "chat",
             self._host,
             reasoning=reasoning,
             family=family,
         )
-        self._deployment = _deployment or model
-        self._refused = RefusedState()
-        self.takes_audio = (
+        self._takes_audio = (
             audio_input if is_given(audio_input) else self._served.takes("audio") is True
         )
-        self._state_host = self._netloc.lower().removesuffix(":443")
-        self._address = build_url(
-            check_base_url(_access.base_url, endpoints=("/chat/completions", "/responses")),
-            "responses" if api == "responses" else "chat/completions",
-            {},
-        )
+        self._trust_done = trust_done
+        self._strict_tool_schema = _strict_tool_schema
+        self._dialect = RESPONSES if self._responses else DIALECT
+        if is_given(_provider_fmt):
+            self._dialect = dialects.find(_provider_fmt)
+        self._access = _access
+        self._state_host = netloc.lower().removesuffix(":443")
+        self._address = build_url(address, "responses" if self._responses else "chat/completions")
         self._query = {**_access.query, **extras.query}
-        self._url = build_url(self._address, "", self._query)
+        self._url = build_url(self._address, query=self._query)
         self._headers = merge_headers(
             {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
             _access.headers,
             extras.headers,
         )
-        self._transport = make_transport(http_session, transport)
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return self._opts.model
-
-    @property
-    def provider(self) -> str:
-        """Network location of the server."""
-        return self._netloc
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -362,174 +310,72 @@ class LLM(llm.LLM[Any]):
             ValueError: an option or a message cannot be sent as it is.
             TypeError: `response_format` is no type that can be described.
         """
-        if conn_options is DEFAULT_API_CONNECT_OPTIONS:
-            conn_options = self._conn_options
-        extra = checked_extras(extra_kwargs)
-        headers: Mapping[str, str] = self._headers
-        if more_headers := string_fields(extra.pop("extra_headers", None)):
-            headers = merge_headers(headers, more_headers)
+        extra = HttpExtras(extra_kwargs)
         url = self._url
-        if more_query := string_fields(extra.pop("extra_query", None)):
-            url = build_url(self._address, "", {**self._query, **more_query})
+        if extra.query:
+            url = build_url(self._address, query={**self._query, **extra.query})
         specs = self._specs(tools)
-        options, choice = self._fields(extra, parallel_tool_calls, tool_choice, bool(specs))
+        fields, choice = self._options(extra, parallel_tool_calls, tool_choice)
         if (shape := completions_response_format(response_format)) is not None:
-            options["response_format"] = shape
-        items = items_of(chat_ctx)
-        refuse_unsupported("openai", items, hears=self.takes_audio)
-        changes: list[Change] = []
-        body = Body(items, self._maker(specs, choice, options, changes), self._refused)
-        access = self._access
-
-        async def build() -> Request:
-            secret = access.key
-            if secret is not None and not isinstance(secret, str):
-                secret = await resolve_secret(secret)
-            return Request(
-                "POST",
-                url,
-                with_key(headers, secret, access.key_header),
-                await body.get(),
-                conn_options.connect_timeout,
-            )
-
-        allow_empty = may_be_empty(items)
-        return LLMStream(
-            self,
-            chat_ctx=chat_ctx,
-            tools=tools or [],
-            conn_options=conn_options,
-            build=build,
-            decoder=lambda: self._decoder(allow_empty),
+            fields["response_format"] = shape
+        question = _Question(
+            dialect=self._dialect,
             decode_error=wire.decode_error,
-            transport=self._transport,
-            content_types=_CONTENT_TYPES,
-            drop_state=body.drop_state,
-            changes=changes,
+            extras=extra,
+            specs=specs,
+            choice=choice,
+            takes_audio=self._takes_audio,
+            served=self._served_by(fields),
+            state=() if self._responses else FOREIGN_STATE,
+            llm=self,
+            url=url,
+            fields=fields,
         )
-
-    def _decoder(self, allow_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
-        if self._api == "responses":
-            return responses_wire.StreamDecoder(allow_empty=allow_empty, host=self._state_host)
-        return wire.StreamDecoder(
-            allow_empty=allow_empty,
-            trust_done=self._trust_done,
-            keep_reasoning=self._served.family.reasoning_back != "never",
+        return ask(
+            self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
 
     def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
-        strict = self._strict_tool_schema
-        if self._api == "chat":
-            return tool_specs(tools, DIALECT, strict=strict)
-        specs = tool_specs(tools, RESPONSES, strict=strict)
+        if not self._responses:
+            return tool_specs(tools, DIALECT, strict=self._strict_tool_schema)
+        specs = tool_specs(tools, RESPONSES, strict=self._strict_tool_schema)
         for spec in specs:
             if spec.get("type") == "function":
                 # This API takes silence for true, and changes the schema to fit.
                 spec.setdefault("strict", False)
         return specs
 
-    def _fields(
+    def _options(
         self,
-        extra: dict[str, Any],
+        extra: HttpExtras,
         parallel_tool_calls: NotGivenOr[bool],
         tool_choice: NotGivenOr[ToolChoice],
-        tools: bool,
     ) -> tuple[dict[str, Any], object]:
         """The fields of the body beside messages and tools, and the choice of tool."""
-        opts = self._opts
-        options = extra
-        extra_body = dict(self._extra_body)
-        more_body = options.pop("extra_body", None)
-        if is_given(more_body) and more_body:
-            extra_body.update(more_body)
-        for name in _FIELDS:
-            value = getattr(opts, name)
-            if is_given(value):
-                options[name] = value
-        options["model"] = self._deployment
+        fields = {**extra.fields, **self._fields}
         if is_given(parallel_tool_calls):
-            options["parallel_tool_calls"] = parallel_tool_calls
-        choice: object = options.pop("tool_choice", None)
-        if is_given(opts.tool_choice):
-            choice = opts.tool_choice
+            fields["parallel_tool_calls"] = parallel_tool_calls
+        choice: object = fields.pop("tool_choice", None)
         if is_given(tool_choice):
             choice = tool_choice
-        named_choice(choice)  # here, and not in a thread at the first attempt
-        if self._api == "responses":
-            if self._served_by(options).family.encrypted:
-                options.setdefault("include", ["reasoning.encrypted_content"])
+        choice = named_choice(choice, flat=self._responses)
+        if self._responses:
+            if self._served_by(fields).family.encrypted:
+                fields.setdefault("include", ["reasoning.encrypted_content"])
         elif self._host.limits_by_max_tokens:
-            limit = options.pop("max_completion_tokens", None)
+            limit = fields.pop("max_completion_tokens", None)
             if limit is not None:
-                options.setdefault("max_tokens", limit)
-        if extra_body:
-            options["extra_body"] = extra_body
-        return options, choice
+                fields.setdefault("max_tokens", limit)
+        if self._extra_body or extra.extra_body:
+            fields["extra_body"] = {**self._extra_body, **extra.extra_body}
+        return fields, choice
 
-    def _served_by(self, options: Mapping[str, Any]) -> Served:
+    def _served_by(self, fields: Mapping[str, Any]) -> Served:
         """What is known of the model that a request names: a call may name another one."""
-        named = options.get("model")
-        if named is None or named in (self._opts.model, self._deployment):
+        named = (fields.get("extra_body") or fields).get("model", fields["model"])
+        if named in (self._model, self._fields["model"]):
             return self._served
         return self._served.named(str(named))
-
-    def _maker(
-        self,
-        specs: list[dict[str, Any]],
-        choice: object,
-        options: Mapping[str, Any],
-        told: list[Change],
-    ) -> Callable[[Sequence[ChatItem]], bytes]:
-        provider_format = self._provider_fmt
-        compose = (
-            responses_format.request_body if self._api == "responses" else chat_format.request_body
-        )
-
-        responses = self._api == "responses"
-        convert = responses_part if responses else chat_part
-        hears = self.takes_audio
-        host = self._state_host
-        kwargs: dict[str, Any] = {}
-        if provider_format == "openai":
-            kwargs["reasoning_back"] = self._served.family.reasoning_back
-            kwargs["reasoning_details"] = self._host.reasoning_details
-
-        def make(items: Sequence[ChatItem]) -> bytes:
-            def body() -> dict[str, Any]:
-                own = responses_format.without_foreign_state(items, host) if responses else items
-                marked, attachments = detach(own, convert, hears=hears, files=FILES)
-                changes: list[Change] = []
-                dialect = dialects.find(provider_format)
-                if dialect.rules is not None:
-                    state = () if responses else _FOREIGN_STATE
-                    marked, changes = repair(marked, self._served.history(dialect), state=state)
-                    if changes:
-                        logger.info(
-                            "the conversation was mended before it was sent: %s",
-                            ", ".join(sorted({change.kind for change in changes})),
-                        )
-                messages, data = dialects.to_provider_format(provider_format, marked, **kwargs)
-                attach_joined(
-                    messages, attachments, text_type="input_text" if responses else "text"
-                )
-                made = compose(messages, data, specs, choice, options)
-                model = self._served_by(made)
-                told[:] = [*changes, *model.reason(made), *model.fit(made)]
-                return made
-
-            return encode_body(body)
-
-        return make
-
-    # -- life --------------------------------------------------------------------------------
-
-    async def _prewarm_impl(self) -> None:
-        await self._transport.prewarm(self._access.base_url)
-
-    async def aclose(self) -> None:
-        """End the replies that still run and close the connections that were opened here."""
-        await super().aclose()
-        await self._transport.aclose()
 
     # -- other servers -----------------------------------------------------------------------
 
@@ -891,6 +737,64 @@ class LLM(llm.LLM[Any]):
 
 
 LLM.__module__ = LLMStream.__module__ = "rejoinder.providers.openai"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question(Question):
+    provider = "openai"
+    files = FILES
+
+    content_types: tuple[str, ...] = _CONTENT_TYPES
+    llm: LLM
+    url: str = field(repr=False)
+    fields: Mapping[str, Any]
+    """The members of the body beside messages and tools."""
+
+    def part(self, attachment: Attachment) -> dict[str, Any] | None:
+        return responses_part(attachment) if self.llm._responses else chat_part(attachment)
+
+    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+        text_type = "input_text" if self.llm._responses else "text"
+        attach_joined(messages, found, text_type=text_type)
+
+    def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
+        if self.llm._responses:
+            items = responses_format.without_foreign_state(items, self.llm._state_host)
+        return super().mend(items)
+
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        if self.dialect is not DIALECT:
+            return self.dialect.convert(items)
+        return chat_format.to_chat_ctx(
+            items,
+            reasoning_back=self.llm._served.family.reasoning_back,
+            reasoning_details=self.llm._host.reasoning_details,
+        )
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        write = responses_format.request_body if self.llm._responses else request_body
+        return write(messages, data, self.specs, self.choice, self.fields)
+
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        llm = self.llm
+        secret = llm._access.key
+        if secret is not None and not isinstance(secret, str):
+            secret = await resolve_secret(secret)
+        headers = llm._headers
+        if self.extras.headers:
+            headers = merge_headers(headers, self.extras.headers)
+        headers = with_key(headers, secret, llm._access.key_header)
+        return Request("POST", self.url, headers, body, connect_timeout)
+
+    def decoder(self, *, allow_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
+        llm = self.llm
+        if llm._responses:
+            return responses_wire.StreamDecoder(allow_empty=allow_empty, host=llm._state_host)
+        return wire.StreamDecoder(
+            allow_empty=allow_empty,
+            trust_done=llm._trust_done,
+            keep_reasoning=llm._served.family.reasoning_back != "never",
+        )
 
 
 def _show_signatures() -> None:

@@ -1,0 +1,258 @@
+"""One request of a provider, from the call of `chat` to the stream: written once.
+
+A provider supplies a `Question`: the values of one call, and the few steps that are its own. What
+all of them have in common is here: the checks of the conversation, the snapshot of it, the repair,
+attachments, the encoding, and the stream. `HttpLLM` owns what outlives a call.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from rejoinder._core import jsontext
+from rejoinder._core.changes import Change
+from rejoinder._core.dialects import Dialect
+from rejoinder._core.items import ChatItem
+from rejoinder._core.repair import repair
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm.llm import LLM
+from rejoinder.providers.answering.errors import DecodeError
+from rejoinder.providers.answering.stream import StreamDecoder, WireStream
+from rejoinder.providers.asking.attachments import Attachment, attach_joined, detach
+from rejoinder.providers.asking.body import (
+    Body,
+    RefusedState,
+    items_of,
+    may_be_empty,
+    survey,
+)
+from rejoinder.providers.asking.fields import HttpExtras
+from rejoinder.providers.asking.served import Served
+from rejoinder.transport.http import HttpTransport, Request
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+
+if TYPE_CHECKING:
+    from rejoinder.llm.chat_context import ChatContext
+
+__all__ = ["HttpLLM", "Question", "ask"]
+
+logger = logging.getLogger("rejoinder")
+
+S = TypeVar("S", bound=WireStream)
+
+
+class HttpLLM(LLM[Any]):
+    """An LLM that is asked over HTTP: its model, its transport, and their life.
+
+    Args:
+        model: name of the model, as the provider calls it.
+        provider: name of the provider, for metrics.
+        base_url: address of the server; `prewarm` connects to it.
+        transport: sends the requests; it is closed with the LLM (see `make_transport`).
+        conn_options: retries and deadlines of calls that pass none of their own.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        provider: str,
+        base_url: str,
+        transport: HttpTransport,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._provider = provider
+        self._base_url = base_url
+        self._transport = transport
+        self._conn_options = conn_options
+        self._refused = RefusedState()
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        return self._provider
+
+    async def _ready(self) -> str:
+        """Get credentials ready; returns the address to connect to."""
+        return self._base_url
+
+    async def _prewarm_impl(self) -> None:
+        await self._transport.prewarm(await self._ready())
+
+    async def aclose(self) -> None:
+        """End the replies that still run and close the connections that were opened here."""
+        await super().aclose()
+        await self._transport.aclose()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(ABC):
+    """One call of `chat`, as its provider sends it.
+
+    Everything in it is as it was when `chat` was called: it serves every attempt, and its pure
+    steps may run in a thread.
+    """
+
+    provider: ClassVar[str]
+    """The provider's package, as the table of capabilities names it."""
+    files: ClassVar[str | None] = None
+    """The prefix of names of files that the provider keeps."""
+
+    dialect: Dialect
+    decode_error: DecodeError
+    extras: HttpExtras
+    """Header fields and parameters of the URL; those of a call win over all others."""
+    content_types: tuple[str, ...] = ()
+    """The types of a good response, see `WireStream`."""
+    served: Served | None = None
+    """The model where it is served; the body is fitted to it."""
+    asked: Sequence[Change] | None = None
+    """What came of asking for reasoning; ``None``: it is asked for in the whole body."""
+    changes: list[Change] = field(default_factory=list[Change])
+    """What was done to make the request acceptable, once it is made."""
+    specs: Sequence[dict[str, Any]] = ()
+    """The tools, as the API describes them."""
+    choice: Any = None
+    """The choice of a tool; ``None``: the API's default."""
+    takes_audio: bool = False
+    """The model takes sound; it gets the transcript otherwise."""
+    state: Sequence[str] = ()
+    """Further keys of `extra` whose state may be sent."""
+    prefill: bool = False
+    """The model continues a reply that the history ends with."""
+    signatures: bool = False
+    """The model refuses calls without a signature."""
+
+    @abstractmethod
+    def part(self, attachment: Attachment) -> dict[str, Any] | None:
+        """Sound or a document as a part of a message; ``None`` where the format itself writes it.
+
+        Raises:
+            ConfigurationError: it cannot be sent.
+        """
+
+    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+        """Put the parts of attachments back in their places."""
+        attach_joined(messages, found)
+
+    def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
+        """The history as the API accepts it, and what was changed for it."""
+        if self.dialect.rules is None:
+            return items, []
+        return repair(
+            items,
+            self.dialect if self.served is None else self.served.history(self.dialect),
+            state=self.state,
+            prefill=self.prefill,
+            signatures=self.signatures,
+        )
+
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        """The messages of a history, and what goes beside them."""
+        return self.dialect.convert(items)
+
+    @abstractmethod
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        """The body of the request. Pure."""
+
+    @abstractmethod
+    async def request(self, body: bytes, connect_timeout: float | None) -> Request:
+        """The request of one attempt, with fresh credentials."""
+
+    @abstractmethod
+    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+        """A fresh decoder for one attempt.
+
+        Args:
+            allow_empty: a reply without text and tool calls is legal.
+        """
+
+
+def ask(
+    llm: HttpLLM,
+    question: Question,
+    stream: Callable[..., S],
+    *,
+    chat_ctx: ChatContext,
+    tools: list[Any] | None,
+    conn_options: APIConnectOptions,
+) -> S:
+    """Ask `question` about a conversation.
+
+    Args:
+        stream: the class of the stream.
+        chat_ctx, tools, conn_options: of `chat`.
+
+    Raises:
+        ConfigurationError: the conversation holds what cannot be sent.
+    """
+    items = items_of(chat_ctx)
+    media = survey(items, question.provider, takes_audio=question.takes_audio)
+    body = Body(
+        items,
+        partial(_encode, question, media.any),
+        later=media.here,
+        refused=llm._refused,
+    )
+    if conn_options == DEFAULT_API_CONNECT_OPTIONS:
+        conn_options = llm._conn_options
+    return stream(
+        llm,
+        chat_ctx=chat_ctx,
+        tools=tools or [],
+        conn_options=conn_options,
+        build=partial(_build, question, body, conn_options.connect_timeout),
+        decoder=partial(question.decoder, allow_empty=may_be_empty(items)),
+        decode_error=question.decode_error,
+        transport=llm._transport,
+        content_types=question.content_types,
+        drop_state=body.drop_state,
+        changes=question.changes,
+    )
+
+
+def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> bytes:
+    """The body of the request, from the conversation.
+
+    Raises:
+        ConfigurationError: the conversation or an option holds something that cannot be sent.
+    """
+    try:
+        found: dict[str, dict[str, Any]] = {}
+        if has_media:
+            items, found = detach(
+                items, question.part, hears=question.takes_audio, files=question.files
+            )
+        history, changes = question.mend(items)
+        if changes:
+            logger.info(
+                "the conversation was mended before it was sent: %s",
+                ", ".join(sorted({change.kind for change in changes})),
+            )
+        messages, data = question.convert(history)
+        if found:
+            question.attach(messages, found)
+        body = question.compose(messages, data)
+        if (served := question.served) is not None:
+            asked = served.reason(body) if question.asked is None else question.asked
+            changes = [*asked, *changes, *served.fit(body)]
+        question.changes[:] = changes
+        return jsontext.encode(body)
+    except ConfigurationError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"the request cannot be made: {error}") from error
+
+
+async def _build(question: Question, body: Body, connect_timeout: float | None) -> Request:
+    return await question.request(await body.get(), connect_timeout)
