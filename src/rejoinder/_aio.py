@@ -239,7 +239,17 @@ class Alarm:
             an earlier moment.
     """
 
-    __slots__ = ("_at", "_due", "_handle", "_interval", "_loop", "_ring", "_stalled", "_turns")
+    __slots__ = (
+        "_at",
+        "_due",
+        "_handle",
+        "_interval",
+        "_loop",
+        "_moment",
+        "_ring",
+        "_stalled",
+        "_turns",
+    )
 
     def __init__(
         self,
@@ -256,12 +266,15 @@ class Alarm:
         self._interval = interval
         self._handle: asyncio.Handle | None = None
         self._at = math.inf
+        self._moment = math.inf
+        """The moment to ring at, as it was last known."""
         self._turns = 0
 
     def arm(self) -> None:
         """Ask `due` again, and wait for that moment."""
         self.stop()
-        self._wait(self._due())
+        self._moment = self._due()
+        self._wait(self._moment)
 
     def stop(self) -> None:
         if self._handle is not None:
@@ -281,14 +294,19 @@ class Alarm:
         now = self._loop.time()
         if self._turns == 0 and now - self._at > _LATE and self._stalled is not None:
             self._stalled(now - self._at)
-        due = self._due()
-        if due > now:
-            self._wait(due)
+        if now < self._moment:
+            self._moment = self._due()
+        if now < self._moment:
+            self._wait(self._moment)
         elif self._turns < _LOOP_TURNS:
             self._turns += 1
             self._handle = self._loop.call_soon(self._look)
         else:
-            self._ring()
+            self._moment = self._due()
+            if now < self._moment:
+                self._wait(self._moment)
+            else:
+                self._ring()
 
 
 class Deadline:

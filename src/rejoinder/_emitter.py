@@ -65,6 +65,14 @@ class EventEmitter(Generic[TEvent]):
         Handlers that take fewer positional arguments get the first ones. What a handler raises is
         logged; the others are still called.
         """
+        self._emit_from(None, event, *args)
+
+    def _follow(self, event: TEvent, callback: Callable[..., Any]) -> None:
+        """As `on`, for a callback that also takes what the event comes from, as its first argument."""
+        self._events.setdefault(event, {})[callback, False] = _Handler(None, with_origin=True)
+
+    def _emit_from(self, origin: object, event: TEvent, *args: Any) -> None:
+        """As `emit`, for events that come from one of several parts, e.g. from one stream of an LLM."""
         handlers = self._events.get(event)
         if not handlers:
             return
@@ -77,7 +85,10 @@ class EventEmitter(Generic[TEvent]):
                 if handlers.get(key) is handler:
                     del handlers[key]
             try:
-                callback(*(args if handler.arity is None else args[: handler.arity]))
+                if handler.with_origin:
+                    callback(origin, *args)
+                else:
+                    callback(*(args if handler.arity is None else args[: handler.arity]))
             except (Exception, asyncio.CancelledError):
                 # The latter is what looking at the result of a cancelled task raises; let through,
                 # it would cancel whoever emits.
@@ -97,12 +108,13 @@ class EventEmitter(Generic[TEvent]):
 
 
 class _Handler:
-    __slots__ = ("arity", "called")
+    __slots__ = ("arity", "called", "with_origin")
 
-    def __init__(self, arity: int | None) -> None:
+    def __init__(self, arity: int | None, *, with_origin: bool = False) -> None:
         self.arity = arity
         """How many positional arguments it takes; ``None``: any number."""
         self.called = False
+        self.with_origin = with_origin
 
 
 def _positional_arity(callback: Callable[..., Any]) -> int | None:

@@ -160,7 +160,9 @@ class APIConnectionError(APIError):
 
     def __str__(self) -> str:
         root = _root_cause(self)
-        if root is None:
+        if root is None or isinstance(
+            root, BaseExceptionGroup
+        ):  # its text counts, and tells nothing
             return self.message
         text = (root.message if isinstance(root, APIError) else str(root)) or type(root).__name__
         return (

@@ -1,4 +1,4 @@
-"""The two words every signature uses: "not given" and the options of one API call.
+"""The `NotGiven` sentinel and `APIConnectOptions`, used in most signatures.
 
 Holds values only. Knows no loop, no clock, no network.
 """
@@ -58,7 +58,8 @@ class APIConnectOptions:
     0 and infinity mean no limit, except for `total`, where 0 leaves no time at all.
 
     Raises:
-        ValueError: if a number is negative.
+        TypeError: a value is no number.
+        ValueError: a number is negative or NaN.
     """
 
     max_retry: int = 3
@@ -87,8 +88,15 @@ class APIConnectOptions:
             "between_outputs",
             "total",
         ):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:  # NaN is refused too
+            value: object = getattr(self, name)
+            if value is None and name not in ("max_retry", "retry_interval", "timeout"):
+                continue
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise TypeError(
+                    f"APIConnectOptions.{name}: expected a number of seconds or attempts, got a "
+                    f"{type(value).__name__}"
+                )
+            if not value >= 0:  # NaN is refused too
                 raise ValueError(
                     f"APIConnectOptions.{name}: expected a number of at least 0, got {value!r}"
                 )

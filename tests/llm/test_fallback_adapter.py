@@ -142,7 +142,7 @@ async def test_all_reasons_are_in_the_final_error() -> None:
     _, error = await said(adapter)
     assert isinstance(error, APIConnectionError)
     assert error.retryable
-    for part in ("A: nothing was said within 1 s", "B: overloaded", "C: the model ended"):
+    for part in ("A: no output within 1 s", "B: overloaded", "C: the model ended"):
         assert part in str(error)
     assert isinstance(error.__cause__, ExceptionGroup)
     assert [type(e) for e in error.__cause__.exceptions] == [

@@ -10,13 +10,14 @@ import signal
 import sqlite3
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm.fallback_models import DOWN, Model, said
-from rejoinder._core.candidates import HEALTHY, Health
+from rejoinder._core.breaker import HEALTHY, Health
 from rejoinder.llm import FallbackAdapter
 from rejoinder.llm._breakers import Breakers
 from rejoinder.store._sqlite import SqliteStore, StoreError
@@ -268,12 +269,48 @@ async def test_a_process_that_holds_the_lock_freezes_nobody_twice(
     store.close()
 
 
-def test_breakers_read_what_other_versions_wrote_as_healthy(tmp_path: Path) -> None:
-    path = tmp_path / "state.sqlite"
-    store = SqliteStore(path)
-    store.update("a", lambda _: '{"state": "open", "colour": "red"}')
-    store.update("b", lambda _: "no JSON")
-    breakers = Breakers(["a", "b"], path)
-    assert breakers.read() == [HEALTHY, HEALTHY]
-    breakers.close()
-    store.close()
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"state": "open", "colour": "red"}',
+        "no JSON",
+        "[" * 1500,
+        "[" * 100_000,
+        "[]",
+        "null",
+        "5",
+        '{"state": "open", "until": 1e999, "failures": 1, "reason": "", "since": 0}',
+        '{"state": "open", "until": 5, "failures": 1, "reason": "%s", "since": 0}' % ("x" * 5000),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_breakers_take_what_they_do_not_understand_for_healthy(text: str) -> None:
+    store = Unwritable()
+    store.texts = {"a": text}
+    breakers = Breakers(["a"], store)
+    assert breakers.read() == [HEALTHY]
+    down = Health("open", 5.0, 1, "x")
+    assert breakers.change("a", lambda _: down) == (HEALTHY, down)
+    assert breakers.read() == [down]
+    assert breakers.shared
+
+
+def test_breakers_read_what_a_later_version_wrote() -> None:
+    store = Unwritable()
+    down = Health("open", 50.0, 1, "x", 4.0)
+    store.texts = {"a": json.dumps({**asdict(down), "region": "eu"})}
+    assert Breakers(["a"], store).read() == [down]
+
+
+@pytest.mark.looptime
+async def test_a_health_that_some_other_process_wrote_keeps_no_model_away_for_ever() -> None:
+    store = Unwritable()
+    a = Model("A", ["ok"], ["a"])
+    adapter = FallbackAdapter([a, Model("B", ["b"])], shared_state=store)
+    (key, _) = adapter.team.board._keys
+    wall = time.time()
+    forever = Health("open", wall + 1e12, 3, "x", wall - 7300)
+    store.texts = {key: json.dumps(asdict(forever))}
+    assert await said(adapter) == (["b"], None)  # and a probe goes out
+    await asyncio.sleep(0.1)
+    assert await said(adapter) == (["a"], None)

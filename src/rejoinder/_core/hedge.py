@@ -1,9 +1,8 @@
-"""When silence is worth a second request: how fast a model usually is, and how often we may ask twice.
+"""When silence is worth a second request: how fast a model usually is, and how often to ask twice.
 
-Pure. The delay is a percentile of a model's recent times to its first token. It is reckoned from the
-quick and the middling times, under the assumption that all are log-normal, and not read from the
-largest ones: those hold the stalls (a hedge has to come long before them) and lack what earlier
-hedges cut off, and both would spoil it.
+Pure. The delay is a percentile of a model's recent times to its first token. It is computed from the
+short and the middle times, assuming a log-normal distribution. The longest times cannot be used: they
+hold the stalls, long before which a hedge has to come, and lack what earlier hedges cut off.
 """
 
 from __future__ import annotations
@@ -13,27 +12,35 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from rejoinder._options import AMOUNT, WHOLE, Rule, check
+from rejoinder.errors import ConfigurationError
+
 __all__ = ["Gate", "Hedge", "Pace"]
 
+_PERCENTILE = Rule(
+    "a number from 0.5 to below 1", AMOUNT.type_fits, lambda number: 0.5 <= number < 1
+)
+_SHARE = Rule("a number from 0 to 1", AMOUNT.type_fits, lambda number: 0 <= number <= 1)
+_SAMPLES = Rule("a whole number of at least 4", WHOLE.type_fits, lambda number: number >= 4)
 _LOW, _HIGH = 0.10, 0.75
 _Z_BETWEEN = NormalDist().inv_cdf(_HIGH) - NormalDist().inv_cdf(_LOW)
 
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    """Ask the next model too when the first one keeps silent.
+    """Ask a second model beside the first one when that one is silent for too long.
 
     Attributes:
-        delay: seconds of silence; ``None`` learns it.
-        percentile: of the first model's recent times to first token, if it is learned. 0.98 means
-            that two of a hundred ordinary turns are asked twice.
-        max_share: at most this share of the turns is hedged in the long run.
+        delay: seconds of silence before the second model is asked; ``None`` learns it.
+        percentile: the learned delay is this percentile of the model's recent times to first token.
+            0.98 means that two of a hundred ordinary turns are asked twice.
+        max_share: the largest share of turns that is hedged in the long run.
         min_samples: turns to learn from before the first hedge.
         window: turns that are remembered, for the percentile and for the share.
-        min_delay: seconds; a learned delay is not shorter.
+        min_delay: lower limit of a learned delay in seconds.
 
     Raises:
-        ValueError: a number is out of its range.
+        ConfigurationError: a value is no number, or out of range.
     """
 
     delay: float | None = None
@@ -44,18 +51,18 @@ class Hedge:
     min_delay: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.delay is not None and self.delay < 0:
-            raise ValueError(f"Hedge.delay: expected at least 0, got {self.delay!r}")
-        if not 0.5 <= self.percentile < 1:
-            raise ValueError(
-                f"Hedge.percentile: expected a number from 0.5 to below 1, got {self.percentile!r}"
-            )
-        if not 0 <= self.max_share <= 1:
-            raise ValueError(f"Hedge.max_share: expected 0 to 1, got {self.max_share!r}")
-        if self.min_samples < 4 or self.window < self.min_samples:
-            raise ValueError(
-                "Hedge: expected min_samples of at least 4 and a window that holds them, got "
-                f"{self.min_samples!r} and {self.window!r}"
+        check(
+            "Hedge",
+            delay=(self.delay, AMOUNT.optional),
+            percentile=(self.percentile, _PERCENTILE),
+            max_share=(self.max_share, _SHARE),
+            min_samples=(self.min_samples, _SAMPLES),
+            window=(self.window, WHOLE),
+            min_delay=(self.min_delay, AMOUNT),
+        )
+        if self.window < self.min_samples:
+            raise ConfigurationError(
+                f"Hedge: expected window to hold min_samples ({self.min_samples}), got {self.window}"
             )
 
 
@@ -76,7 +83,7 @@ class Pace:
         self._delay = None
 
     def percentile(self, p: float) -> float:
-        """The time by which a share `p` of the ordinary turns have begun to speak."""
+        """The time by which a share `p` of the ordinary turns has sent its first token."""
         known = self._delay
         if known is not None and known[0] == p:
             return known[1]
@@ -84,31 +91,28 @@ class Pace:
         low, middle, high = (times[int(len(times) * q)] for q in (_LOW, 0.5, _HIGH))
         sigma = math.log(high / low) / _Z_BETWEEN
         value = middle * math.exp(NormalDist().inv_cdf(p) * sigma)
-        # Times that hardly differ would put the limit right on top of them.
+        # If the times hardly differ, the percentile would lie right on top of them.
         value = max(value, 1.25 * middle)
         self._delay = (p, value)
         return value
 
 
 class Gate:
-    """Keeps the share of hedged turns below the cap: every turn earns `max_share` of a hedge, and
-    a hedge spends one. What is not spent is kept for bad times, up to half a window's worth."""
+    """Keeps the share of hedged turns below the cap: every turn earns `max_share` of a hedge, and a
+    hedge spends one. Unspent credit is kept for bad times, up to half a window's worth."""
 
     __slots__ = ("_credit", "options")
 
     def __init__(self, options: Hedge) -> None:
         self.options = options
-        # The first one is free, otherwise a young process could never have any.
+        # The first one is free, otherwise a young process could never hedge.
         self._credit = 1.0 if options.max_share else 0.0
 
-    def delay(self, pace: Pace, *, all_available: bool) -> float | None:
-        """After how much silence to hedge the turn that begins now; ``None``: not at all. When that
-        time has come, `take` has the last word: others may have hedged meanwhile.
-
-        While a model is known to be down there is no hedging: its load is on the others already.
-        """
+    def delay(self, pace: Pace) -> float | None:
+        """Seconds of silence before a hedge beside a model of this pace; ``None``: no hedge. When the
+        time has come, `take` decides: other turns may have spent the credit meanwhile."""
         options = self.options
-        if not all_available or self._credit < 1.0:
+        if self._credit < 1.0:
             return None
         if options.delay is not None:
             return options.delay
@@ -117,14 +121,14 @@ class Gate:
         return max(pace.percentile(options.percentile), options.min_delay)
 
     def take(self) -> bool:
-        """Spend what a hedge costs, if there is enough left."""
+        """Spend the price of one hedge. Returns whether there was enough credit."""
         if self._credit < 1.0:
             return False
         self._credit -= 1.0
         return True
 
     def turned(self) -> None:
-        """A turn is over."""
+        """A turn is over: add what it earns."""
         options = self.options
         most = max(1.0, options.max_share * options.window / 2)
         self._credit = min(most, self._credit + options.max_share)

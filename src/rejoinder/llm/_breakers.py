@@ -1,4 +1,4 @@
-"""The health of several models, in memory or shared by the processes of a host."""
+"""Stores the health of several models, in memory or shared by the processes of a host."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol, cast
 
-from rejoinder._core.candidates import HEALTHY, Health
+from rejoinder._core.breaker import HEALTHY, Health
 
 __all__ = ["Breakers", "HealthStore"]
 
@@ -20,24 +20,26 @@ logger = logging.getLogger("rejoinder")
 
 
 class HealthStore(Protocol):
-    """Short texts by key, shared by processes. `rejoinder` brings one on SQLite; another one (on
-    Redis, say) needs these two methods. Both raise any exception when the store is out of reach;
-    the health known to this process counts for the next seconds. They are called on the event loop,
-    so they have to be quick: keep a copy near at hand if the store is far away."""
+    """Short texts by key, shared by processes. `rejoinder` includes one on SQLite; another one (on
+    Redis, say) needs these two methods. Both may raise any exception when the store is out of reach;
+    what this process knows then counts for the next seconds. They are called on the event loop, so
+    they have to be quick: keep a local copy if the store is far away."""
 
     def read(self, keys: Sequence[str], /) -> list[str | None]: ...
 
     def update(self, key: str, change: Callable[[str | None], str | None], /) -> None:
-        """Replace the text of `key` by ``change(text)``, atomically; ``None`` changes nothing."""
+        """Atomically replace the text of `key` with ``change(text)``; ``None`` leaves it as it is."""
         ...
 
 
 _ALONE = 5.0
-"""Seconds to go on alone before a store that failed is asked again: it may freeze us each time."""
+"""Seconds to go on alone before a store that failed is asked again: each time it may block the loop."""
+_LONGEST_TEXT = 2000
+"""Characters of a stored health; what is longer was not written by this package."""
 
 
 class Breakers:
-    """Reads and changes the health of the models named by `keys`. May be used by several threads."""
+    """Reads and changes the health of the models named by `keys`. Safe to use from several threads."""
 
     def __init__(
         self, keys: Sequence[str], shared: str | os.PathLike[str] | HealthStore | None
@@ -45,7 +47,7 @@ class Breakers:
         self._keys = list(keys)
         self._known: dict[str, Health] = dict.fromkeys(keys, HEALTHY)
         self._own: set[str] = set()
-        """Whose health could not be written: what the store says of them is out of date."""
+        """Keys whose health could not be written: the store holds outdated values for them."""
         self._alone_until = -math.inf
         self._complained = False
         self._lock = threading.RLock()
@@ -54,7 +56,7 @@ class Breakers:
             from rejoinder.store._sqlite import SqliteStore
 
             self._store = SqliteStore(shared)
-            self.read()  # opens the file here, and not in the first turn
+            self.read()  # opens the file here rather than in the first turn
         else:
             self._store = shared
 
@@ -82,7 +84,7 @@ class Breakers:
         return [self._known[key] for key in self._keys]
 
     def change(self, key: str, step: Callable[[Health], Health]) -> tuple[Health, Health]:
-        """Replace the health of a model by what `step` makes of it; returns it before and after."""
+        """Replace the health of a model with ``step(health)``; returns it before and after."""
         with self._lock:
             store = self._reachable()
             if store is not None:
@@ -130,8 +132,15 @@ class Breakers:
             logger.error("the shared state of breakers is out of reach, going on alone: %s", error)
 
 
-def _decode(text: str) -> Health:
+def _decode(text: object) -> Health:
+    """What is not understood (of another version, or no health at all) is taken for healthy: the
+    worst that can follow is a request that fails."""
+    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+        return HEALTHY
     try:
-        return Health(**json.loads(text))
-    except (TypeError, ValueError):
-        return HEALTHY  # written by another version
+        fields: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return HEALTHY
+    return (
+        Health.of(cast("dict[str, Any]", fields)) if isinstance(fields, dict) else None
+    ) or HEALTHY

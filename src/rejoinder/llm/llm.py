@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import logging
 import random
 import time
@@ -157,6 +158,11 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         """Whether it does so in a call with these parameters too; protected, for subclasses."""
         return self.continues_prefill
 
+    def _takes(self, option: str) -> bool:
+        """Whether `chat` has this option; protected, for subclasses that compose others."""
+        parameters = inspect.signature(self.chat).parameters.values()
+        return any(p.name == option or p.kind is p.VAR_KEYWORD for p in parameters)
+
     @abstractmethod
     def chat(
         self,
@@ -257,6 +263,9 @@ class LLMStream(ABC):
     _request_span_name = "llm_request"
 
     # Defaults for subclasses that wrap another stream and never call `__init__`.
+    _measures_itself = False
+    _asked_by: object = None
+    """The attempt of a composing LLM, such as a `FallbackAdapter`, that this stream belongs to."""
     _meter = Meter()
     _paused = False
     _closing = False
@@ -274,6 +283,7 @@ class LLMStream(ABC):
         self._chat_ctx = chat_ctx
         self._tools = tools
         self._conn_options = conn_options
+        self._measures_itself = True
         self._meter = Meter()
         self._span: RequestSpan | None = None
         self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
@@ -311,9 +321,6 @@ class LLMStream(ABC):
     def pulse(self) -> Pulse:
         """What the running reply shows of itself: when the last output came, whether reading is
         paused, and the usage so far. A snapshot; tasks that watch a reply poll it."""
-        return self._pulse()
-
-    def _pulse(self) -> Pulse:
         meter = self._meter
         return Pulse(meter.progress_at, self._paused, meter.usage)
 
@@ -622,7 +629,7 @@ class LLMStream(ABC):
         task = self._task
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
-        patience = Patience(deadlines, started_at, loop.time(), self._pulse)
+        patience = Patience(deadlines, started_at, loop.time(), lambda: self.pulse)
         deadline = Deadline(
             patience.moment,
             stalled=patience.excuse,
@@ -684,7 +691,7 @@ class LLMStream(ABC):
         )
 
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
-        self._llm.emit("metrics_collected", metrics)
+        self._llm._emit_from(self, "metrics_collected", metrics)
 
     def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
         self._llm.emit(

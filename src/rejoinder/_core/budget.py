@@ -1,0 +1,142 @@
+"""What one turn may cost, and what is done when a model fails: the settings of a fallback. Pure values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
+
+from rejoinder._core.race import Limits, WhenCut
+from rejoinder._options import AMOUNT, FLAG, WHOLE, check, one_of
+from rejoinder.errors import ConfigurationError
+from rejoinder.types import APIConnectOptions
+
+__all__ = ["OnCut", "Policy", "TurnBudget"]
+
+OnCut: TypeAlias = Literal["stop", "restart", "resume"]
+_ON_CUT: Final = one_of("stop", "restart", "resume")
+
+
+@dataclass(frozen=True)
+class TurnBudget:
+    """What one turn may cost in time and tokens, whichever models it needs.
+
+    Args:
+        first_token_by: seconds from the call of `chat` to the first text or tool call of any model.
+            ``None``: no limit but the `attempt_timeout` of each model.
+        next_token_within: seconds between two outputs of the model that speaks. ``None``: the
+            adapter's `attempt_timeout`; 0: no limit.
+        done_by: seconds from the call of `chat` to the end of the reply. ``None``: no limit.
+        max_extra_tokens: tokens that may be spent on output that is not heard or is heard twice: on
+            hedges that lose, and on restarting or resuming a reply that was cut. Estimated from the
+            lengths of texts. ``None``: no limit.
+        thinking_is_progress: a model that shows its reasoning is not silent.
+
+    The defaults are those of the reference. When a limit on time ends, the turn fails with an
+    `APITimeoutError` that names all models.
+
+    Raises:
+        ConfigurationError: a value is no number or is negative, or the first token may come later
+            than the end.
+    """
+
+    first_token_by: float | None = None
+    next_token_within: float | None = None
+    done_by: float | None = None
+    max_extra_tokens: int | None = None
+    thinking_is_progress: bool = True
+
+    def __post_init__(self) -> None:
+        check(
+            "TurnBudget",
+            first_token_by=(self.first_token_by, AMOUNT.optional),
+            next_token_within=(self.next_token_within, AMOUNT.optional),
+            done_by=(self.done_by, AMOUNT.optional),
+            max_extra_tokens=(self.max_extra_tokens, AMOUNT.optional),
+            thinking_is_progress=(self.thinking_is_progress, FLAG),
+        )
+        if (
+            self.first_token_by is not None
+            and self.done_by is not None
+            and self.first_token_by > self.done_by
+        ):
+            raise ConfigurationError(
+                f"TurnBudget cannot be met: the first token by {self.first_token_by:g} s is later "
+                f"than the end of the reply by {self.done_by:g} s"
+            )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings of a `FallbackAdapter`, checked. See there."""
+
+    attempt_timeout: float = 5.0
+    max_retry_per_llm: int = 0
+    retry_interval: float = 0.5
+    retry_on_chunk_sent: bool = False
+    budget: TurnBudget = field(default_factory=TurnBudget)
+    on_cut: OnCut = "stop"
+
+    def __post_init__(self) -> None:
+        check(
+            "FallbackAdapter",
+            attempt_timeout=(self.attempt_timeout, AMOUNT),
+            max_retry_per_llm=(self.max_retry_per_llm, WHOLE),
+            retry_interval=(self.retry_interval, AMOUNT),
+            retry_on_chunk_sent=(self.retry_on_chunk_sent, FLAG),
+            on_cut=(self.on_cut, _ON_CUT),
+        )
+
+    @property
+    def when_cut(self) -> WhenCut:
+        if self.on_cut == "stop" and self.retry_on_chunk_sent:
+            return "append"
+        return self.on_cut
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a model may be silent, its own retries and their pauses included."""
+        retries = self.max_retry_per_llm
+        timeout = self.attempt_timeout or math.inf
+        if not retries:
+            return timeout
+        pauses = 0.1 + self.retry_interval * (retries - 1)
+        return timeout * (retries + 1) + 1.25 * pauses
+
+    def limits(self, options: APIConnectOptions) -> Limits:
+        """The limits of a turn that is asked with `options`: the stricter of both counts."""
+        budget = self.budget
+        next_token = self._next_token(options)
+        return Limits(
+            attempt=self.patience,
+            first_token_by=min(
+                _or_inf(budget.first_token_by), _or_inf(options.first_output or None)
+            ),
+            next_token=(self.attempt_timeout if next_token is None else next_token) or math.inf,
+            thinking_is_progress=budget.thinking_is_progress,
+            max_extra_tokens=_or_inf(budget.max_extra_tokens),
+        )
+
+    def done_by(self, options: APIConnectOptions) -> float:
+        """Seconds for the whole turn."""
+        return min(_or_inf(self.budget.done_by), _or_inf(options.total))
+
+    def child_options(self, options: APIConnectOptions) -> APIConnectOptions:
+        """The options with which each model is asked."""
+        return replace(
+            options,
+            max_retry=self.max_retry_per_llm,
+            timeout=self.attempt_timeout,
+            retry_interval=self.retry_interval,
+            first_output=None,
+            between_outputs=self._next_token(options),
+            total=None,
+        )
+
+    def _next_token(self, options: APIConnectOptions) -> float | None:
+        own = self.budget.next_token_within
+        return options.between_outputs if own is None else own
+
+
+def _or_inf(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds

@@ -1,0 +1,504 @@
+"""The course of one turn: which model is asked when, which one is heard, and how the turn ends.
+
+Pure: (event, now) -> actions, in loop time. The shell (`rejoinder.llm`) starts and cancels what is
+decided here and decides nothing itself; `rejoinder.testing.simulate_policy` drives the same code with
+invented time.
+
+Nothing is decided once for a whole turn. The next model is chosen when it is needed, from what is
+known of all models then: `plan` takes that in, and revises what rested on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from rejoinder._core.breaker import Health, judge, may_probe, preference
+from rejoinder._core.hedge import Gate, Pace
+from rejoinder.errors import APIError, APITimeoutError, EmptyResponseError
+
+__all__ = [
+    "Action",
+    "Cancel",
+    "Conclude",
+    "Failure",
+    "Limits",
+    "Probe",
+    "Race",
+    "Start",
+    "Tell",
+    "WhenCut",
+    "Win",
+]
+
+WhenCut: TypeAlias = Literal["stop", "append", "restart", "resume"]
+"""What follows a reply that breaks off. ``append``: the whole answer of the next model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Ask model number `candidate`; the attempt is called `attempt` from now on."""
+
+    attempt: int
+    candidate: int
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop an attempt: another one was faster (`lost`), or it has failed with `error`."""
+
+    attempt: int
+    lost: bool
+    error: APIError | None = None
+    blame: bool = True
+    """The model is at fault. Not so if the time of the turn ended before its own patience."""
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """From now on the consumer hears this attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Find out in the background whether this model is back, unless another process does."""
+
+    candidate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the consumer what has happened to the reply."""
+
+    event: Literal["restart", "cut_after_tool_call", "nothing_to_add"]
+    reason: BaseException
+    discard: str = ""
+    """With ``restart``: the text so far, which no longer counts."""
+    failed: int | None = None
+    """With ``restart``: number of the model that was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The turn is over: it ended well, perhaps with nothing said; or with the error of the model that
+    spoke; or because of what `why` says, of which `Race.reasons` tells for each model."""
+
+    error: BaseException | None = None
+    why: Literal["", "all failed", "no first token"] = ""
+    note: str = ""
+    """What to add to `error`."""
+
+
+Action: TypeAlias = Start | Cancel | Win | Probe | Tell | Conclude
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an attempt failed."""
+
+    candidate: int
+    error: BaseException
+    at: float = 0.0
+    """Wall time."""
+    rested: str = ""
+    """That the model was asked although it rested, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one turn, in seconds. See `rejoinder.llm.fallback_adapter.TurnBudget`."""
+
+    attempt: float
+    first_token_by: float = math.inf
+    next_token: float = math.inf
+    thinking_is_progress: bool = True
+    max_extra_tokens: float = math.inf
+
+
+@dataclass(slots=True)
+class _Attempt:
+    candidate: int
+    started_at: float
+    patient_from: float
+    """It was not silent before."""
+    progress_at: float
+    rested: str
+    running: bool = True
+    stood_still: float = 0.0
+    """Seconds of its time in which the event loop stood still."""
+
+
+_CHARACTERS_PER_TOKEN: Final = 4
+_SHORTEST_WAIT: Final = 0.001
+"""Seconds."""
+
+
+def _nothing() -> int:
+    return 0
+
+
+@dataclass(slots=True)
+class Race:
+    """One turn, from the first attempt to the end of the winner, and again if that one is cut.
+
+    Call `plan` before `begin`, and whenever something was learnt about a model; call `tick` at
+    `due`. All other events come from the attempts.
+
+    Attributes:
+        models: how many there are.
+        started_at: when the turn began (loop time).
+        when_cut: what follows a reply that breaks off.
+        empty_is_fine: an empty answer is an answer, as it is after a tool output.
+        gate: decides about hedges, for all turns together; ``None``: no hedges.
+        paces: how fast each model usually is.
+        price: tokens that one more request costs, about.
+        spent: extra tokens that were spent so far.
+        said: what the consumer has heard, piece by piece.
+        called: the consumer got a tool call.
+        resuming: the attempts that run now continue what was `said`.
+    """
+
+    models: int
+    limits: Limits
+    started_at: float
+    when_cut: WhenCut = "stop"
+    empty_is_fine: bool = False
+    gate: Gate | None = None
+    paces: Sequence[Pace] = ()
+    price: Callable[[], int] = _nothing
+    spent: float = 0
+    said: list[str] = field(default_factory=list[str])
+    called: bool = False
+    resuming: bool = False
+    failures: list[Failure] = field(default_factory=list[Failure])
+    winner: int | None = None
+    hedged: bool = False
+    over: bool = False
+    _attempts: list[_Attempt] = field(default_factory=list[_Attempt])
+    _left: set[int] = field(default_factory=set[int])
+    """Who can still be asked."""
+    _again: set[int] = field(default_factory=set[int])
+    """Who came back after it had failed in this turn, and so can be asked a second time."""
+    _healths: Sequence[Health] = ()
+    _to_wall: float = 0.0
+    _probed: dict[int, Health] = field(default_factory=dict[int, Health])
+    _probe_at: float = math.inf
+    _spoken: bool = False
+    _hedge_at: float = math.inf
+    _cut_by: BaseException | None = None
+    _failures_before: int = 0
+
+    def __post_init__(self) -> None:
+        self._left = set(range(self.models))
+
+    # -- events: each returns what is to be done, in order ----------------------------------------
+
+    def plan(self, now: float, healths: Sequence[Health], wall: float) -> list[Action]:
+        """Something may be known that was not: revise what was decided.
+
+        Args:
+            healths: of all models.
+            wall: the wall time that is `now`.
+        """
+        self._healths = healths
+        self._to_wall = wall - now
+        if self.over:
+            return []
+        for failure in self.failures:
+            health = healths[failure.candidate]
+            if (
+                failure.candidate not in self._again
+                and health.available
+                and health.since > failure.at
+                and judge(failure.error).trips
+            ):
+                self._again.add(failure.candidate)
+                self._left.add(failure.candidate)
+        return self._revise(now)
+
+    def begin(self, now: float) -> list[Action]:
+        """The turn starts."""
+        return self._ask_next(now)
+
+    def progressed(self, attempt: int, at: float) -> None:
+        """`at` is when an attempt last showed that it is at work: by thinking, by a part of a tool
+        call or, as the winner, by any output. Need not be reported before `due` is asked; what is
+        reported later counts, also if it is earlier."""
+        if self.limits.thinking_is_progress or attempt == self.winner:
+            known = self._attempts[attempt]
+            known.progress_at = max(known.patient_from, at)
+
+    def stood_still(self, seconds: float) -> None:
+        """The event loop stood still: nobody could answer, so nobody was silent."""
+        for attempt in self._attempts:
+            if attempt.running:
+                attempt.progress_at = attempt.patient_from = attempt.progress_at + seconds
+                attempt.stood_still += seconds
+        self._hedge_at += seconds
+
+    def useful(self, attempt: int, now: float) -> list[Action]:
+        """An attempt sent its first text or made its first tool call."""
+        if self.winner is not None or self.over or not self._attempts[attempt].running:
+            return []
+        self.winner = attempt
+        won = self._attempts[attempt]
+        won.progress_at = won.patient_from = now
+        self._spoken = True
+        self._hedge_at = self._probe_at = math.inf
+        losers = [i for i, other in enumerate(self._attempts) if other.running and i != attempt]
+        for loser in losers:
+            self._attempts[loser].running = False
+            # Losers did not fail: they stay candidates in case the winner breaks off.
+            self._left.add(self._attempts[loser].candidate)
+            self._spend()
+        return [Win(attempt), *(Cancel(loser, lost=True) for loser in losers)]
+
+    def ended(self, attempt: int, error: BaseException | None, now: float) -> list[Action]:
+        """An attempt came to its end by itself, before any output or as the winner."""
+        ended = self._attempts[attempt]
+        if self.over or not ended.running:
+            return []
+        ended.running = False
+        if attempt == self.winner:
+            return self._conclude() if error is None else self.cut(error, now)
+        if self.empty_is_fine and (error is None or judge(error).empty):
+            return [*self._cancel_rest(), *self._conclude()]
+        if error is None:
+            error = EmptyResponseError("the model ended its reply without any output")
+        return self._failed(ended, error, now)
+
+    def cut(self, error: BaseException, now: float) -> list[Action]:
+        """The model that spoke has failed: end the turn, or go on with another model."""
+        failed: int | None = None
+        if self.winner is not None:
+            attempt = self._attempts[self.winner]
+            failed = attempt.candidate
+            self._note(attempt, error, now)
+            self.winner = None
+        final = judge(error).final
+        if self.called and self.when_cut == "resume" and not final:
+            # The call is complete; the model will be asked again with its output.
+            return [Tell("cut_after_tool_call", error), *self._conclude()]
+        if self.when_cut == "stop" or self.called or final:
+            return self._conclude(error)
+        if not self._left:
+            return self._conclude(why="all failed")
+        if not self.affordable:
+            limit = self.limits.max_extra_tokens
+            return self._conclude(
+                error, note=f"not continued: TurnBudget.max_extra_tokens ({limit:g}) is spent"
+            )
+        actions: list[Action] = []
+        if self.when_cut != "append":
+            self._spend()
+        if self.when_cut == "restart":
+            discard = "".join(self.said)
+            self.spent += len(discard) // _CHARACTERS_PER_TOKEN
+            self.said.clear()
+            actions.append(Tell("restart", error, discard=discard, failed=failed))
+        self.resuming = self.when_cut == "resume"
+        self._cut_by, self._failures_before = error, len(self.failures)
+        return [*actions, *self._ask_next(now)]
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed. To be called at `due`, and harmless at any other moment."""
+        actions: list[Action] = []
+        if self.over:
+            return actions
+        if self.winner is not None:
+            return self._watch_winner(self.winner, now)
+        if now >= self._first_token_at():
+            return self._too_late(now)
+        for number, attempt in enumerate(self._attempts):
+            if attempt.running and now >= attempt.progress_at + self.limits.attempt:
+                attempt.running = False
+                error = APITimeoutError(f"no output within {self.limits.attempt:g} s")
+                actions.append(Cancel(number, lost=False, error=error))
+                actions += self._failed(attempt, error, now)
+        if now >= self._hedge_at and not self.over:
+            self._hedge_at = math.inf
+            if self.gate is not None and self.gate.take():
+                self.hedged = True
+                actions += self._ask_next(now, hedge=True)
+        return actions
+
+    def due(self) -> float:
+        """When to call `plan` and `tick` next (loop time); infinite if there is nothing to wait for."""
+        if self.over:
+            return math.inf
+        if self.winner is not None:
+            return self._attempts[self.winner].progress_at + self.limits.next_token
+        moments = [a.progress_at + self.limits.attempt for a in self._attempts if a.running]
+        return min([*moments, self._hedge_at, self._probe_at, self._first_token_at()])
+
+    # -- what the shell asks ----------------------------------------------------------------------
+
+    @property
+    def affordable(self) -> bool:
+        """Whether one more request fits into the budget of extra tokens."""
+        limit = self.limits.max_extra_tokens
+        return limit == math.inf or self.spent + self.price() <= limit
+
+    def lapse(self, attempt: int) -> float:
+        """Seconds of the time of an attempt in which the event loop stood still."""
+        return self._attempts[attempt].stood_still
+
+    def reasons(self, names: Sequence[str], now: float) -> str:
+        """What became of each model in this turn: how it failed, or why it was not asked."""
+        told = [
+            f"{names[failure.candidate]}: {failure.error}{failure.rested}"
+            for failure in self.failures
+        ]
+        asked = {attempt.candidate for attempt in self._attempts}
+        failed = {failure.candidate for failure in self.failures}
+        for candidate, name in enumerate(names):
+            if candidate not in asked:
+                told.append(f"{name}: not asked{self._rest(candidate, now, ', it has rested')}")
+            elif candidate not in failed:
+                started = max(a.started_at for a in self._attempts if a.candidate == candidate)
+                told.append(f"{name}: asked {now - started:.2f} s ago, not ended yet")
+        return "; ".join(told)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _first_token_at(self) -> float:
+        return math.inf if self._spoken else self.started_at + self.limits.first_token_by
+
+    def _watch_winner(self, winner: int, now: float) -> list[Action]:
+        attempt = self._attempts[winner]
+        if now < attempt.progress_at + self.limits.next_token:
+            return []
+        error = APITimeoutError(f"no further output within {self.limits.next_token:g} s")
+        attempt.running = False
+        return [Cancel(winner, lost=False, error=error), *self.cut(error, now)]
+
+    def _too_late(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for number, attempt in enumerate(self._attempts):
+            if attempt.running:
+                attempt.running = False
+                waited = now - attempt.started_at
+                error = APITimeoutError(f"no output yet after {waited:.2f} s")
+                self._note(attempt, error, now)
+                # A model that was asked late had less time than it is usually given.
+                blame = waited >= min(self.limits.attempt, self.limits.first_token_by)
+                actions.append(Cancel(number, lost=False, error=error, blame=blame))
+        return [*actions, *self._conclude(why="no first token")]
+
+    def _ask_next(self, now: float, *, hedge: bool = False) -> list[Action]:
+        candidate = self._next()
+        if candidate is None:
+            return self._exhausted()
+        self._left.discard(candidate)
+        rested = self._rest(candidate, now, " (asked although it had rested")
+        self._attempts.append(_Attempt(candidate, now, now, now, f"{rested})" if rested else ""))
+        start = Start(len(self._attempts) - 1, candidate, hedge)
+        return [start, *self._revise(now)]
+
+    def _next(self) -> int | None:
+        """The one to ask now: an available one if there is one, otherwise one that rests, because
+        asking is better than silence."""
+        if not self._left:
+            return None
+        return min(
+            self._left, key=lambda candidate: (preference(self._healths[candidate]), candidate)
+        )
+
+    def _revise(self, now: float) -> list[Action]:
+        """Decide anew about probes and about a hedge."""
+        self._hedge_at = self._probe_at = math.inf
+        if self.over or self.winner is not None:
+            return []
+        self._plan_hedge()
+        return self._plan_probes(now)
+
+    def _plan_hedge(self) -> None:
+        """A hedge comes when the only attempt is silent for longer than usual. There is none while a
+        model is known to be down: its load is on the others already."""
+        running = [attempt for attempt in self._attempts if attempt.running]
+        if self.gate is None or self.hedged or self._spoken or len(running) != 1 or not self._left:
+            return
+        if not all(health.available for health in self._healths) or not self.affordable:
+            return
+        attempt = running[0]
+        delay = self.gate.delay(self.paces[attempt.candidate])
+        if delay is not None:
+            self._hedge_at = attempt.started_at + attempt.stood_still + delay
+
+    def _plan_probes(self, now: float) -> list[Action]:
+        """Whoever rests and can still be asked is probed when its rest is over. Where all rest, the
+        next one is asked instead, and asking is the probe."""
+        healths = self._healths
+        if not any(health.available for health in healths):
+            return []
+        wall = now + self._to_wall
+        probes: list[Action] = []
+        for candidate in sorted(self._left):
+            health = healths[candidate]
+            if health.available or self._probed.get(candidate) == health:
+                continue
+            if may_probe(health, wall):
+                self._probed[candidate] = health
+                probes.append(Probe(candidate))
+            else:
+                # Never the same moment again: sums of moments are rounded.
+                rest = max(health.until - wall, _SHORTEST_WAIT)
+                self._probe_at = min(self._probe_at, now + rest)
+        return probes
+
+    def _rest(self, candidate: int, now: float, words: str) -> str:
+        health = self._healths[candidate]
+        if health.available:
+            return ""
+        seconds = max(0.0, now + self._to_wall - health.since)
+        after = f" after {health.reason}" if health.reason else ""
+        return f"{words} for {seconds:.1f} s{after}"
+
+    def _note(self, attempt: _Attempt, error: BaseException, now: float) -> None:
+        wall = now + self._to_wall
+        self.failures.append(Failure(attempt.candidate, error, wall, attempt.rested))
+
+    def _failed(self, attempt: _Attempt, error: BaseException, now: float) -> list[Action]:
+        self._note(attempt, error, now)
+        if judge(error).final:
+            return [*self._cancel_rest(), *self._conclude(error)]
+        if any(other.running for other in self._attempts):
+            return self._revise(now)  # the other one of a hedge is on its way already
+        return self._ask_next(now)
+
+    def _exhausted(self) -> list[Action]:
+        """All models were asked, and none is left."""
+        if self.failures and all(judge(f.error).empty for f in self.failures):
+            return self._conclude()  # they all answered, with nothing
+        since = self.failures[self._failures_before :]
+        if self.resuming and self._cut_by and any(judge(f.error).empty for f in since):
+            # Perhaps only the end of the reply was missing.
+            return [Tell("nothing_to_add", self._cut_by), *self._conclude()]
+        return self._conclude(why="all failed")
+
+    def _cancel_rest(self) -> list[Action]:
+        actions: list[Action] = []
+        for number, attempt in enumerate(self._attempts):
+            if attempt.running:
+                attempt.running = False
+                actions.append(Cancel(number, lost=True))
+        return actions
+
+    def _spend(self) -> None:
+        if self.limits.max_extra_tokens < math.inf:
+            self.spent += self.price()
+
+    def _conclude(
+        self,
+        error: BaseException | None = None,
+        *,
+        why: Literal["", "all failed", "no first token"] = "",
+        note: str = "",
+    ) -> list[Action]:
+        self.over = True
+        return [Conclude(error, why, note)]

@@ -1,0 +1,299 @@
+"""One model asked once on behalf of a fallback: what it sent and is held back, its signs of life, its cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rejoinder import _stamps
+from rejoinder._aio import within
+from rejoinder._core.breaker import judge
+from rejoinder._core.budget import Policy
+from rejoinder._core.chunks import ChatChunk, ChoiceDelta
+from rejoinder._core.estimates import estimate_history
+from rejoinder._core.hedge import Gate, Pace
+from rejoinder._core.overlap import Overlap
+from rejoinder.errors import APITimeoutError
+from rejoinder.llm._fallback_health import HealthBoard
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.metrics import LLMMetrics, Metadata
+from rejoinder.types import APIConnectOptions
+
+__all__ = ["Child", "Team", "TeamLLM", "probe"]
+
+logger = logging.getLogger("rejoinder")
+
+_HELD = 256
+"""Chunks that are held back as they are, before the first useful one. Of more, the content is kept."""
+
+
+@dataclass(slots=True, eq=False)
+class Team:
+    """What the turns of one `FallbackAdapter` share.
+
+    Attributes:
+        emit: emits metrics of the adapter, for the stream that they belong to.
+        speaking: the model that spoke last.
+        asked: the attempts that have not ended.
+        leaving: tasks of attempts that were cancelled and have not ended.
+        probes: the probes that run.
+        listening: the metrics of the models are still wanted.
+    """
+
+    models: Sequence[LLM[Any]]
+    policy: Policy
+    board: HealthBoard
+    gate: Gate | None
+    paces: Sequence[Pace]
+    emit: Callable[[LLMMetrics, LLMStream | None], None]
+    speaking: LLM[Any] | None = None
+    asked: set[Child] = field(default_factory=lambda: set[Child]())
+    leaving: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    probes: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    listening: bool = True
+
+    def see_off(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Keep references to cancelled tasks until they have ended."""
+        for task in tasks:
+            if not task.done():
+                self.leaving.add(task)
+                task.add_done_callback(self.leaving.discard)
+
+    def start_probe(self, index: int) -> None:
+        """Probe a model in the background, unless another turn or process does."""
+        if self.board.claim_probe(index):
+            task = asyncio.create_task(probe(self, index), name=f"probe {self.models[index].label}")
+            self.probes.add(task)
+            task.add_done_callback(self.probes.discard)
+
+    def report(self, model: LLM[Any], origin: object, metrics: LLMMetrics) -> None:
+        """A model has emitted metrics of the stream `origin`: find the attempt they belong to."""
+        child = origin._asked_by if isinstance(origin, LLMStream) else None
+        if not isinstance(child, Child) or child.team is not self:
+            # A class that wraps the streams of its base lets these report. They carry no mark, so
+            # they can be told apart only if one of them runs.
+            wrapped = [c for c in list(self.asked) if c.llm is model and c.wraps]
+            child = wrapped[0] if len(wrapped) == 1 else None
+        if child is not None:
+            child.report(metrics)
+        else:  # the model was asked directly
+            self.emit(metrics, None)
+
+
+class TeamLLM(LLM[Literal["llm_availability_changed"]]):
+    """An LLM that is a team of others."""
+
+    team: Team
+
+
+class Child:
+    """One model asked once."""
+
+    def __init__(
+        self,
+        team: Team,
+        index: int,
+        *,
+        parent: LLMStream | None = None,
+        purpose: Literal["reply", "hedge", "probe"] | None = None,
+    ) -> None:
+        self.team = team
+        self.index = index
+        self.llm = team.models[index]
+        self.purpose: Literal["reply", "hedge", "probe"] | None = purpose
+        self.chat_ctx: ChatContext | None = None
+        self.stream: LLMStream | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.overlap: Overlap | None = None
+        self.started_at = asyncio.get_running_loop().time()
+        self.started_wall = team.board.wall()
+        self.gone = False
+        """It was cancelled: the turn goes on without it, whatever it still does."""
+        self.heard_at = -math.inf
+        """The last chunk of the winner, the last thinking of the others."""
+        self.blank_at = -math.inf
+        """The last text that was nothing but white space."""
+        self._parent = parent
+        self._reports: list[LLMMetrics] = []
+        self._measured = False
+        self._settled = False
+        self._held: list[ChatChunk] = []
+        self._more_thinking: list[str] = []
+        self._more_usage: ChatChunk | None = None
+
+    def ask(self, *, chat_ctx: ChatContext, **arguments: Any) -> LLMStream:
+        self.chat_ctx = chat_ctx
+        self.stream = self.llm.chat(chat_ctx=chat_ctx, **arguments)
+        if isinstance(self.stream, LLMStream):
+            self.stream._asked_by = self
+        self.team.asked.add(self)
+        return self.stream
+
+    def ended(self) -> None:
+        """Its task has ended; nothing more will come."""
+        self.team.asked.discard(self)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether its stream only wraps another one, which reports the metrics."""
+        return not isinstance(self.stream, LLMStream) or not self.stream._measures_itself
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether its stream was closed, or its task cancelled, before the end of the reply."""
+        return isinstance(self.stream, LLMStream) and self.stream.was_cut
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for the consumer, so that no output is owed."""
+        return isinstance(self.stream, LLMStream) and self.stream.pulse.paused
+
+    # -- what is held back -------------------------------------------------------------------
+
+    def hold(self, chunk: ChatChunk) -> None:
+        """Keep a chunk until it is decided whether this model is heard. Bounded, because a model may
+        send thinking or empty chunks without end."""
+        if len(self._held) < _HELD:
+            self._held.append(chunk)
+            return
+        if chunk.usage is not None:
+            self._more_usage = chunk
+        delta = chunk.delta
+        if delta is None:
+            return
+        if delta.content or delta.tool_calls or delta.extra:
+            self._pour()
+            self._held.append(chunk)
+        elif delta.thinking:
+            self._more_thinking.append(delta.thinking)
+
+    def release(self) -> list[ChatChunk]:
+        self._pour()
+        if self._more_usage is not None and self._more_usage not in self._held:
+            self._held.append(self._more_usage)
+        held, self._held = self._held, []
+        return held
+
+    def _pour(self) -> None:
+        if self._more_thinking:
+            thinking = "".join(self._more_thinking)
+            self._more_thinking = []
+            self._held.append(
+                ChatChunk(
+                    id=self._held[-1].id, delta=ChoiceDelta(role="assistant", thinking=thinking)
+                )
+            )
+
+    # -- signs of life -----------------------------------------------------------------------
+
+    def working_at(self, *, winner: bool) -> float:
+        """When it last showed that it is at work. Parts of a tool call are seen by its stream only."""
+        stream = self.stream
+        inside = stream.pulse.progress_at if isinstance(stream, LLMStream) else None
+        if inside is None or (not winner and inside <= self.blank_at):
+            return self.heard_at
+        return max(self.heard_at, inside)
+
+    def lapse(self) -> float:
+        """Seconds since it was asked by which the wall clock went faster than the loop's: the machine
+        was asleep."""
+        wall = self.team.board.wall() - self.started_wall
+        return wall - (asyncio.get_running_loop().time() - self.started_at)
+
+    # -- what it costs -----------------------------------------------------------------------
+
+    def report(self, metrics: LLMMetrics) -> None:
+        """The model reports the cost of the attempt. Passed on as soon as its purpose is decided."""
+        if self._settled:
+            return  # the report is late: an estimate was emitted in its place
+        if metrics.purpose != "probe":
+            self._measured = True
+        if self.purpose is None:
+            self._reports.append(metrics)
+            return
+        if self.purpose != "reply" and metrics.purpose == "reply":
+            metrics = metrics.model_copy(update={"purpose": self.purpose})
+        self.team.emit(metrics, self._parent)
+
+    def decide(self, purpose: Literal["reply", "hedge"]) -> None:
+        """The purpose of the attempt is decided."""
+        if self.purpose is None:
+            self.purpose = purpose
+            reports, self._reports = self._reports, []
+            for metrics in reports:
+                self.report(metrics)
+
+    def settle(self, chat_ctx: ChatContext) -> None:
+        """Account for an attempt that was not heard, by an estimate if the model reported nothing."""
+        if self._measured or self.stream is None or self.purpose in (None, "reply"):
+            return
+        if not self.team.listening:
+            return
+        self._measured = self._settled = True
+        tokens = estimate_history(chat_ctx.items)
+        names = self.llm.metrics_metadata
+        self.team.emit(
+            LLMMetrics(
+                label=self.llm.label,
+                request_id="",
+                timestamp=_stamps.wall_now(),
+                duration=max(0.0, _stamps.wall_now() - self.started_wall),
+                ttft=-1.0,
+                cancelled=True,
+                completion_tokens=0,
+                prompt_tokens=tokens,
+                prompt_cached_tokens=0,
+                total_tokens=tokens,
+                tokens_per_second=0.0,
+                metadata=Metadata(
+                    model_name=names.get("model_name"), model_provider=names.get("model_provider")
+                ),
+                estimated=True,
+                purpose=self.purpose or "reply",
+            ),
+            self._parent,
+        )
+
+
+async def probe(team: Team, index: int) -> None:
+    """Ask a model for one word, and tell the board whether it answered."""
+    board = team.board
+    timeout = board.probe_timeout
+    question = ChatContext.empty()
+    question.add_message(role="user", content="Say: ok")
+    child = Child(team, index, purpose="probe")
+    try:
+        async with within(timeout):
+            stream = child.ask(
+                chat_ctx=question,
+                tools=[],
+                conn_options=APIConnectOptions(max_retry=0, timeout=timeout),
+            )
+            async with stream:
+                async for chunk in stream:
+                    if chunk.has_response() or (chunk.delta and chunk.delta.thinking):
+                        break
+    except TimeoutError:
+        error = APITimeoutError(f"the probe got no answer within {timeout:g} s")
+        board.failed(index, error, lapse=child.lapse())
+        board.give_up_probe(index)
+    except asyncio.CancelledError:
+        board.give_up_probe(index)
+        raise
+    except Exception as error:
+        if judge(error, lapse=child.lapse()).trips:
+            board.failed(index, error)
+        elif judge(error).trips:
+            board.give_up_probe(index)  # the machine was asleep: nothing was found out
+        else:  # the model is up, whatever it thinks of the question
+            board.succeeded(index, started=child.started_wall, probe=True)
+    else:
+        board.succeeded(index, started=child.started_wall, probe=True)
+    finally:
+        child.ended()
+        child.settle(question)

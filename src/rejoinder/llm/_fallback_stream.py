@@ -1,0 +1,466 @@
+"""A reply of several models: starts and cancels what `Race` decides, and passes on what the winner sends."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rejoinder._aio import Alarm
+from rejoinder._core.breaker import judge
+from rejoinder._core.chunks import ChatChunk, ChoiceDelta
+from rejoinder._core.deadlines import Patience
+from rejoinder._core.estimates import estimate_history
+from rejoinder._core.meter import Pulse
+from rejoinder._core.overlap import Overlap, last_words, whitespace_tail
+from rejoinder._core.race import Action, Cancel, Conclude, Probe, Race, Start, Tell, Win
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+)
+from rejoinder.llm._fallback_child import Child, TeamLLM
+from rejoinder.llm.llm import LLMStream
+from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr
+
+if TYPE_CHECKING:
+    from rejoinder._core.tools import ToolChoice
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.metrics import LLMMetrics
+
+__all__ = ["FallbackLLMStream"]
+
+logger = logging.getLogger("rejoinder")
+
+_CONTINUE: Final = (
+    "Your previous reply was cut off. Continue it from exactly where it stops, in the same language, "
+    "and do not comment on the interruption. To show where you take it up, begin with its last "
+    "words, exactly as they are here, without quotation marks: {last}"
+)
+
+_SEEING_OFF: Final = 0.02
+"""Seconds that the end of a turn waits for attempts that were cancelled: enough for those that close
+their connections in order, and too short to be heard."""
+_CLOSING: Final = 0.8
+"""The same when the consumer closes the stream; less than closing may take."""
+
+
+class FallbackLLMStream(LLMStream):
+    """A reply of a `FallbackAdapter`."""
+
+    _request_span_name = "llm_fallback_adapter"
+
+    def __init__(
+        self,
+        llm: TeamLLM,
+        *,
+        chat_ctx: ChatContext,
+        tools: list[Any],
+        conn_options: APIConnectOptions,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
+        extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
+        **options: Any,
+    ) -> None:
+        team = self._team = llm.team
+        # A later model must get what the first one got, whatever is changed meanwhile.
+        self._history = chat_ctx.copy()
+        self._offered = list(tools)
+        self._extra_kwargs = _own(extra_kwargs)
+        self._options: dict[str, Any] = {
+            "parallel_tool_calls": parallel_tool_calls,
+            "tool_choice": tool_choice,
+            **{name: _own(value) for name, value in options.items()},
+        }
+        self._children: list[Child] = []
+        self._winner: Child | None = None
+        self._first: Child | None = None
+        self._asked_at: float | None = None
+        self._race: Race | None = None
+        policy = team.policy
+        self._limits = policy.limits(conn_options)
+        self._child_options = policy.child_options(conn_options)
+        done_by = policy.done_by(conn_options)
+        super().__init__(
+            llm,
+            chat_ctx=chat_ctx,
+            tools=tools,
+            # The race judges silence, not the base class.
+            conn_options=dataclasses.replace(
+                conn_options,
+                first_output=math.inf,
+                between_outputs=math.inf,
+                total=None if done_by == math.inf else done_by,
+            ),
+        )
+
+    @property
+    def chat_ctx(self) -> ChatContext:
+        """The one of the model that spoke first; before that, the one that was given."""
+        child = self._first
+        if child is None or child.stream is None or child.stream.chat_ctx is child.chat_ctx:
+            return self._chat_ctx
+        return child.stream.chat_ctx
+
+    @property
+    def tools(self) -> list[Any]:
+        child = self._first
+        if child is None or child.stream is None or child.stream.tools == self._offered:
+            return self._tools
+        return child.stream.tools
+
+    def _emit_metrics(self, metrics: LLMMetrics) -> None:
+        """The models report what they cost; the adapter adds nothing to it."""
+
+    @property
+    def pulse(self) -> Pulse:
+        winner = self._winner
+        running = [child for child in self._children if not child.gone]
+        progress_at = max(
+            (child.working_at(winner=child is winner) for child in running), default=-math.inf
+        )
+        heard = winner.stream if winner is not None else None
+        return Pulse(
+            progress_at if progress_at > -math.inf else None,
+            self._paused or (winner is not None and winner.paused),
+            heard.pulse.usage if isinstance(heard, LLMStream) else None,
+        )
+
+    # -- one round ---------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        team = self._team
+        loop = asyncio.get_running_loop()
+        if self._asked_at is None:
+            self._asked_at = loop.time()
+        items = self._history.items
+        race = self._race = Race(
+            len(team.models),
+            self._limits,
+            started_at=self._asked_at,
+            when_cut=team.policy.when_cut,
+            empty_is_fine=bool(items) and items[-1].type == "function_call_output",
+            gate=team.gate,
+            paces=team.paces,
+            price=functools.cache(lambda: estimate_history(items)),
+            spent=self._race.spent if self._race is not None else 0,
+        )
+        self._children = []
+        self._winner = None
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._alarm = Alarm(self._due, self._tick, stalled=race.stood_still)
+        team.board.follow(self, functools.partial(self._note_change, loop))
+        try:
+            plan = self._plan(race)
+            self._do(race, [*plan, *race.begin(loop.time())])
+            await self._over
+        finally:
+            self._alarm.stop()
+            team.board.unfollow(self)
+            if self._over.done() and not self._over.cancelled():
+                self._over.exception()  # seen, also when a cancellation came first
+            if team.gate is not None:
+                team.gate.turned()
+            for child in self._children:
+                child.decide("reply")
+                if child.task is not None and not child.gone:
+                    child.gone = True
+                    child.task.cancel()
+            tasks = [child.task for child in self._children if child.task is not None]
+            team.see_off(tasks)
+            left = [task for task in tasks if not task.done()]
+            if left:  # a second cancellation would disturb their closing
+                await asyncio.wait(left, timeout=_CLOSING if self._closing else _SEEING_OFF)
+
+    def _overdue(self, patience: Patience) -> APITimeoutError:
+        error = super()._overdue(patience)
+        if self._race is not None:
+            error = APITimeoutError(f"{error.message} ({self._reasons(self._race)})")
+        return error
+
+    # -- what happens besides the attempts ---------------------------------------------------
+
+    def _due(self) -> float:
+        race = self._race
+        if race is None or self._over.done():
+            return math.inf
+        now = asyncio.get_running_loop().time()
+        for attempt, child in enumerate(self._children):
+            if child is not self._winner:
+                at = child.working_at(winner=False)
+            elif self._paused or child.paused:
+                at = now  # the consumer has enough to read: no output is owed
+            else:
+                at = child.working_at(winner=True)
+            race.progressed(attempt, at)
+        return race.due()
+
+    def _tick(self) -> None:
+        race = self._race
+        if race is not None and not self._over.done():
+            plan = self._plan(race)
+            self._do(race, [*plan, *race.tick(asyncio.get_running_loop().time())])
+
+    def _plan(self, race: Race) -> list[Action]:
+        board = self._team.board
+        return race.plan(asyncio.get_running_loop().time(), board.read(), board.wall())
+
+    def _note_change(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The health of a model has changed; called in any thread, at any moment."""
+        try:
+            loop.call_soon_threadsafe(self._replan)
+        except RuntimeError:  # the loop is closed: nobody waits for this turn
+            self._team.board.unfollow(self)
+
+    def _replan(self) -> None:
+        race = self._race
+        if race is not None and not self._over.done():
+            self._do(race, self._plan(race))
+
+    # -- acting on decisions -----------------------------------------------------------------
+
+    def _do(self, race: Race, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start():
+                    self._ask(race, action)
+                case Cancel():
+                    self._cancel(race, action)
+                case Win(attempt=attempt):
+                    self._win(race, self._children[attempt])
+                case Probe(candidate=candidate):
+                    self._team.start_probe(candidate)
+                case Tell():
+                    self._tell_consumer(action)
+                case Conclude():
+                    self._conclude(race, action)
+        if self._over.done():
+            self._alarm.stop()
+        else:
+            self._alarm.arm()
+
+    def _ask(self, race: Race, start: Start) -> None:
+        child = Child(self._team, start.candidate, parent=self)
+        self._children.append(child)
+        if start.hedge:
+            logger.debug(
+                "%s is silent, asking %s too", self._children[0].llm.label, child.llm.label
+            )
+        child.task = asyncio.create_task(
+            self._listen(race, start.attempt, child), name=f"fallback {child.llm.label}"
+        )
+        child.task.add_done_callback(self._listened)
+
+    def _listened(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._over.done():  # the turn must end, whatever broke
+            self._over.set_exception(error)
+
+    async def _listen(self, race: Race, attempt: int, child: Child) -> None:
+        """Read one model's reply, and report to the race what it sends."""
+        error: Exception | None = None
+        whole = False
+        now = asyncio.get_running_loop().time
+        try:
+            stream = child.ask(
+                chat_ctx=self._history_for(race, child),
+                tools=list(self._offered),
+                conn_options=self._child_options,
+                extra_kwargs=_own(self._extra_kwargs),
+                **{name: _own(value) for name, value in self._options.items()},
+            )
+            async with stream:
+                async for chunk in stream:
+                    if self._winner is child and not child.gone:
+                        child.heard_at = now()
+                        self._forward(race, child, chunk)
+                        if self._event_ch.full:
+                            await self._wait_for_consumer()
+                            child.heard_at = now()
+                        continue
+                    child.hold(chunk)
+                    delta = chunk.delta
+                    if delta is None:
+                        continue
+                    if delta.tool_calls or (delta.content and not delta.content.isspace()):
+                        self._do(race, race.useful(attempt, now()))
+                    elif delta.content:
+                        child.blank_at = now()
+                    elif delta.thinking:
+                        child.heard_at = now()
+                whole = True
+            if child.was_cut:
+                error = APIConnectionError(
+                    "the model's stream was cancelled, perhaps by its aclose"
+                )
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            error = APIConnectionError("the model's stream was cancelled from outside")
+        except Exception as caught:
+            if whole:  # it has answered; how it closes is another matter
+                logger.warning("closing the stream of %s failed: %s", child.llm.label, caught)
+            else:
+                error = caught
+        finally:
+            child.ended()
+        self._child_ended(race, attempt, child, error)
+
+    def _win(self, race: Race, child: Child) -> None:
+        took = asyncio.get_running_loop().time() - child.started_at
+        self._team.paces[child.index].add(took)
+        self._hear(race, child)
+
+    def _hear(self, race: Race, child: Child) -> None:
+        """From now on the consumer gets what this model sends, and what was held back of it."""
+        self._winner = child
+        child.decide("reply")
+        if self._first is None:
+            self._first = child
+        self._team.speaking = child.llm
+        for chunk in child.release():
+            self._forward(race, child, chunk)
+
+    def _forward(self, race: Race, child: Child, chunk: ChatChunk) -> None:
+        delta = chunk.delta
+        if delta is not None:
+            if child.overlap is not None and delta.content:
+                content = child.overlap.feed(delta.content)
+                if content != delta.content:
+                    delta = delta.model_copy(update={"content": content})
+                    chunk = chunk.model_copy(update={"delta": delta})
+            if delta.content:
+                race.said.append(delta.content)
+            if delta.tool_calls:
+                race.called = True
+                self._flush_overlap(race, child)  # text from before the call comes before it
+        self._event_ch.send_nowait(chunk)
+
+    def _flush_overlap(self, race: Race, child: Child) -> None:
+        rest = "" if child.overlap is None else child.overlap.close()
+        if rest:
+            race.said.append(rest)
+            self._send(ChoiceDelta(content=rest))
+
+    def _send(self, delta: ChoiceDelta) -> None:
+        self._event_ch.send_nowait(ChatChunk(id=self._meter.request_id, delta=delta))
+
+    def _child_ended(self, race: Race, attempt: int, child: Child, error: Exception | None) -> None:
+        child.decide("reply")
+        if child.gone:
+            return  # it was cancelled, and went on nevertheless
+        loop = asyncio.get_running_loop()
+        nothing_more = race.empty_is_fine and (error is None or judge(error).empty)
+        if nothing_more and race.winner is None and not race.over:
+            # The answer consists of white space, thinking or usage.
+            self._hear(race, child)
+        if error is None:
+            if race.resuming and race.winner is None and child.blank_at > -math.inf:
+                # Only white space was missing.
+                self._do(race, race.useful(attempt, loop.time()))
+            if child is self._winner:
+                self._flush_overlap(race, child)
+                self._team.board.succeeded(child.index, started=child.started_wall)
+        else:
+            self._failed(race, attempt, child, error)
+            if child is self._winner:
+                self._winner = None
+        plan = self._plan(race)
+        self._do(race, [*plan, *race.ended(attempt, error, loop.time())])
+
+    def _cancel(self, race: Race, cancel: Cancel) -> None:
+        child = self._children[cancel.attempt]
+        child.gone = True
+        if cancel.error is not None:
+            child.decide("reply")
+            if child is self._winner:
+                self._winner = None
+            if cancel.blame:
+                self._failed(race, cancel.attempt, child, cancel.error)
+        else:
+            # Both were asked and one is heard: this one's cost is the price of the hedge.
+            child.decide("hedge")
+        if child.task is not None and child.task is not asyncio.current_task():
+            child.task.cancel()
+            if cancel.lost:
+                child.task.add_done_callback(lambda _: child.settle(self._history))
+
+    def _failed(self, race: Race, attempt: int, child: Child, error: Exception) -> None:
+        logger.warning("%s failed, %s", child.llm.label, error)
+        lapse = race.lapse(attempt) + max(0.0, child.lapse())
+        self._team.board.failed(child.index, error, started=child.started_wall, lapse=lapse)
+
+    def _tell_consumer(self, tell: Tell) -> None:
+        event: dict[str, Any] = {"event": tell.event, "reason": str(tell.reason)}
+        if tell.event == "restart":
+            failed = "" if tell.failed is None else self._team.models[tell.failed].label
+            event |= {"discard": tell.discard, "failed": failed}
+        self._send(ChoiceDelta(extra={"rejoinder": event}))
+
+    def _conclude(self, race: Race, end: Conclude) -> None:
+        if self._over.done():
+            return
+        error = end.error
+        if end.why == "no first token":
+            limit = self._limits.first_token_by
+            late = APITimeoutError(
+                f"no first token within the {limit:g} s of the whole turn ({self._reasons(race)})",
+                retryable=False,  # the time counts from the call of `chat`
+            )
+            error = self._with_causes(race, late)
+        elif end.why == "all failed":
+            took = asyncio.get_running_loop().time() - race.started_at
+            error = self._with_causes(
+                race,
+                APIConnectionError(f"all LLMs failed after {took:.2f} s ({self._reasons(race)})"),
+            )
+        if error is None:
+            self._over.set_result(None)
+        else:
+            if end.note:
+                error.add_note(end.note)
+            self._over.set_exception(error)
+
+    def _reasons(self, race: Race) -> str:
+        names = [
+            model.label if model.model == "unknown" else f"{model.provider}/{model.model}"
+            for model in self._team.models
+        ]
+        return race.reasons(names, asyncio.get_running_loop().time())
+
+    def _with_causes(self, race: Race, error: APIError) -> APIError:
+        causes = [f.error for f in race.failures if isinstance(f.error, Exception)]
+        if causes:
+            error.__cause__ = ExceptionGroup("why each model failed", causes)
+        return error
+
+    # -- what the models are asked -----------------------------------------------------------
+
+    def _history_for(self, race: Race, child: Child) -> ChatContext:
+        # Each gets a list of its own: some models add something to what they are given.
+        history = self._history.copy()
+        if not race.resuming:
+            return history
+        said = "".join(race.said)
+        if child.llm._continues(self._extra_kwargs):
+            text, tail = whitespace_tail(said)
+            child.overlap = Overlap(said, exact=True, tail=tail)
+            if text:
+                history.add_message(role="assistant", content=text)
+            return history
+        child.overlap = Overlap(said)
+        history.add_message(role="assistant", content=said)
+        history.add_message(role="user", content=_CONTINUE.format(last=last_words(said)))
+        return history
+
+
+def _own(value: Any) -> Any:
+    """A dict or list of its own: some models take out of it what they use."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    return list(cast("list[Any]", value)) if isinstance(value, list) else value
