@@ -150,7 +150,7 @@ async def test_a_deadline_insists_and_at_last_goes_without_the_task() -> None:
         assert deadline.passed
         task = asyncio.current_task()
         assert task is not None
-        assert deadline.stop()
+        assert deadline.end()
         assert task.cancelling() == 0
         return True
 

@@ -254,7 +254,7 @@ class Alarm:
     def __init__(
         self,
         due: Callable[[], float],
-        ring: Callable[[], None],
+        ring: Callable[[], None] | None,
         *,
         stalled: Callable[[float], None] | None = None,
         interval: float = math.inf,
@@ -270,10 +270,12 @@ class Alarm:
         """The moment to ring at, as it was last known."""
         self._turns = 0
 
-    def arm(self) -> None:
-        """Ask `due` again, and wait for that moment."""
-        self.stop()
-        self._moment = self._due()
+    def arm(self, due: float | None = None) -> None:
+        """Wait for the moment `due`; without one, for that which `due` returns."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._moment = self._due() if due is None else due
         self._wait(self._moment)
 
     def stop(self) -> None:
@@ -284,7 +286,10 @@ class Alarm:
     def _wait(self, due: float) -> None:
         self._turns = 0
         now = self._loop.time()
-        step = min(due - now, self._interval, max(_SHORTEST_LOOK, (due - now) / 8))
+        left = due - now
+        step = left if left <= _SHORTEST_LOOK else max(_SHORTEST_LOOK, left / 8)
+        if step > self._interval:
+            step = self._interval
         if step < math.inf:
             self._at = now + step
             self._handle = self._loop.call_at(self._at, self._look)
@@ -306,27 +311,22 @@ class Alarm:
             if now < self._moment:
                 self._wait(self._moment)
             else:
-                self._ring()
+                self._rings()
+
+    def _rings(self) -> None:
+        if self._ring is not None:
+            self._ring()
 
 
-class Deadline:
+class Deadline(Alarm):
     """Cancels the current task at a moment that may move; see `Alarm` for the arguments.
 
     As `asyncio.timeout`, but it insists: a task that does not end is cancelled a second time, and
     then `abandon` is called, with a third cancellation for a task that checks whether anyone still
-    listens.
+    listens. `first` is what `due` would return now, where that is known.
     """
 
-    __slots__ = (
-        "_abandon",
-        "_alarm",
-        "_cancelling",
-        "_cancels",
-        "_handle",
-        "_insist",
-        "_loop",
-        "_task",
-    )
+    __slots__ = ("_abandon", "_cancelling", "_cancels", "_insist", "_task")
 
     def __init__(
         self,
@@ -336,40 +336,38 @@ class Deadline:
         interval: float = math.inf,
         abandon: Callable[[], None] | None = None,
         insist: float = 0.5,
+        first: float | None = None,
     ) -> None:
+        super().__init__(due, None, stalled=stalled, interval=interval)
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a deadline needs a task to cancel")
         self._task = task
-        self._loop = asyncio.get_running_loop()
         self._cancelling = task.cancelling()
         self._cancels = 0
         self._abandon = abandon
         self._insist = insist
-        self._handle: asyncio.Handle | None = None
-        self._alarm = Alarm(due, self._cancel, stalled=stalled, interval=interval)
-        self._alarm.arm()
+        self.arm(first)
 
     @property
     def passed(self) -> bool:
         """Whether the deadline has cancelled the task."""
         return self._cancels > 0
 
-    def stop(self) -> bool:
-        """End the watch. Returns whether the deadline, and nothing else, has cancelled the task."""
-        self._alarm.stop()
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+    def end(self) -> bool:
+        """Stop. Returns whether the deadline, and nothing else, has cancelled the task."""
+        self.stop()
         cancels, self._cancels = self._cancels, 0
+        if not cancels:
+            return False
         for _ in range(cancels):  # only the cancellations made here are taken back
             self._task.uncancel()
-        return cancels > 0 and self._task.cancelling() <= self._cancelling
+        return self._task.cancelling() <= self._cancelling
 
-    def _cancel(self) -> None:
+    def _rings(self) -> None:
         self._handle = None
         if self._cancels < 2:
-            self._handle = self._loop.call_later(self._insist, self._cancel)
+            self._handle = self._loop.call_later(self._insist, self._rings)
         elif self._abandon is not None:
             self._abandon()
         self._cancels += 1
@@ -399,7 +397,7 @@ class within:  # noqa: N801  used as `async with within(2.0):`
         exc_tb: TracebackType | None,
     ) -> None:
         deadline, self._deadline = self._deadline, None
-        if deadline is not None and deadline.stop() and isinstance(exc, asyncio.CancelledError):
+        if deadline is not None and deadline.end() and isinstance(exc, asyncio.CancelledError):
             raise TimeoutError from exc
 
     def _due(self) -> float:

@@ -301,13 +301,9 @@ def run_turn(
 
 
 def _check_chat_options(llm: LLM[Any], options: dict[str, Any]) -> None:
-    if not options:
-        return
-    parameters = inspect.signature(llm.chat).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
     for name in options:
-        if name not in parameters:
+        if not llm._takes(name):
+            parameters = inspect.signature(llm.chat).parameters
             raise WrongTypeError(
                 f"run_turn: {type(llm).__qualname__}.chat has no parameter {name!r}; it has "
                 f"{', '.join(parameters)} (parameters of the provider's API go into extra_kwargs)"

@@ -439,7 +439,7 @@ async def test_a_model_that_raises_in_chat_is_passed_over() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(TypeError, match="expected instances of LLM, got str"):
+    with pytest.raises(TypeError, match="expected instances of LLM in llm, got str"):
         FallbackAdapter(["gpt"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="on_cut"):
         FallbackAdapter([Model("A", [])], on_cut="again")  # type: ignore[arg-type]

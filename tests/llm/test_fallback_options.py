@@ -81,12 +81,15 @@ async def test_each_option_is_checked_where_it_is_given(
 @pytest.mark.parametrize(
     ("options", "write"),
     [
-        ({"breaker": {"cooldown": 5}}, "write BreakerOptions(cooldown=1)"),
-        ({"budget": 5}, "write TurnBudget(done_by=20)"),
-        ({"hedge": True}, "write Hedge()"),
-        ({"attempt_timeout": "5"}, "expected a number"),
-        ({"retry_on_chunk_sent": "yes"}, "expected True or False"),
-        ({"shared_state": object()}, "without read()"),
+        (
+            {"breaker": {"cooldown": 5}},
+            "breaker to be BreakerOptions, as BreakerOptions(cooldown=1), got {'cooldown': 5}",
+        ),
+        ({"budget": 5}, "budget to be a TurnBudget, as TurnBudget(done_by=20), got 5"),
+        ({"hedge": True}, "hedge to be a Hedge, as Hedge(), got True"),
+        ({"attempt_timeout": "5"}, "attempt_timeout to be a number of at least 0, got '5'"),
+        ({"retry_on_chunk_sent": "yes"}, "retry_on_chunk_sent to be True or False"),
+        ({"shared_state": object()}, "or a HealthStore with read() and update()"),
     ],
 )
 def test_the_error_says_what_to_write(options: dict[str, Any], write: str) -> None:
@@ -98,10 +101,10 @@ def test_the_error_says_what_to_write(options: dict[str, Any], write: str) -> No
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (Model("A", ["a"]), r"write \[llm\]"),
-        ("gpt-4.1", "expected a list of LLMs, got a str"),
-        (None, "got a NoneType"),
-        ([Model], "expected instances of LLM, got Model"),
+        (Model("A", ["a"]), r"as \[llm, llm\]"),
+        ("gpt-4.1", "to be a list of at least one LLM"),
+        (None, "got None"),
+        ([Model], "expected instances of LLM in llm, got Model"),
         ([Model("A", ["a"]), None], "got NoneType"),
     ],
 )
@@ -114,13 +117,13 @@ def test_wrong_models_are_refused(models: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"conn_options": None}, "conn_options: expected an APIConnectOptions, got None"),
-        ({"conn_options": 5}, "leave it out"),
-        ({"chat_ctx": None}, r"write ChatContext.empty\(\)"),
-        ({"chat_ctx": [{"role": "user"}]}, "expected a ChatContext, got a list"),
-        ({"tools": 5}, "expected a list of tools"),
-        ({"extra_kwargs": ["temperature"]}, "expected a dict, got a list"),
-        ({"parallel_tool_calls": "yes"}, "expected True or False"),
+        ({"conn_options": None}, "expected conn_options to be an APIConnectOptions, got None"),
+        ({"conn_options": 5}, "got 5"),
+        ({"chat_ctx": None}, r"a ChatContext, as ChatContext.empty\(\), got None"),
+        ({"chat_ctx": [{"role": "user"}]}, "expected chat_ctx to be a ChatContext"),
+        ({"tools": 5}, "expected tools to be a list of tools, got 5"),
+        ({"extra_kwargs": ["temperature"]}, "expected extra_kwargs to be a dict"),
+        ({"parallel_tool_calls": "yes"}, "to be True or False"),
     ],
 )
 async def test_wrong_arguments_of_a_call_are_refused_at_once(

@@ -11,7 +11,7 @@ from rejoinder._options import AMOUNT, FLAG, WHOLE, check, one_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import APIConnectOptions
 
-__all__ = ["OnCut", "Policy", "TurnBudget"]
+__all__ = ["OnCut", "Policy", "Settings", "TurnBudget"]
 
 OnCut: TypeAlias = Literal["stop", "restart", "resume"]
 _ON_CUT: Final = one_of("stop", "restart", "resume")
@@ -66,6 +66,23 @@ class TurnBudget:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options of a call mean.
+
+    Attributes:
+        asked_with: the options that were given.
+        limits: those of the race.
+        child: the options with which each model is asked.
+        own: the options of the adapter's own stream.
+    """
+
+    asked_with: APIConnectOptions
+    limits: Limits
+    child: APIConnectOptions
+    own: APIConnectOptions
+
+
 @dataclass(frozen=True)
 class Policy:
     """The settings of a `FallbackAdapter`, checked. See there."""
@@ -102,6 +119,22 @@ class Policy:
             return timeout
         pauses = 0.1 + self.retry_interval * (retries - 1)
         return timeout * (retries + 1) + 1.25 * pauses
+
+    def settings(self, options: APIConnectOptions) -> Settings:
+        """What `chat` with these options means for the turn and for each model."""
+        done_by = self.done_by(options)
+        return Settings(
+            asked_with=options,
+            limits=self.limits(options),
+            child=self.child_options(options),
+            # The race judges silence, not the base class.
+            own=replace(
+                options,
+                first_output=math.inf,
+                between_outputs=math.inf,
+                total=None if done_by == math.inf else done_by,
+            ),
+        )
 
     def limits(self, options: APIConnectOptions) -> Limits:
         """The limits of a turn that is asked with `options`: the stricter of both counts."""

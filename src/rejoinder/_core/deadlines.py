@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rejoinder._core.meter import Pulse
 from rejoinder.types import APIConnectOptions
@@ -17,8 +17,7 @@ from rejoinder.types import APIConnectOptions
 __all__ = ["Deadlines", "Due", "Patience"]
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """The next moment at which a limit ends, and which one."""
 
     at: float
@@ -71,16 +70,17 @@ class Deadlines:
             excused: seconds since the last output during which the event loop stood still. They
                 extend the limits on silence, not the limit on the whole reply.
         """
-        whole = Due(started_at + self.total, "whole reply", self.total)
-        if paused:
-            return whole
-        if progress_at is None:
-            at = attempt_at + self.first_output + excused
-            silence = Due(at, "first output", self.first_output)
-        else:
-            at = progress_at + self.between_outputs + excused
-            silence = Due(at, "next output", self.between_outputs)
-        return silence if silence.at < whole.at else whole
+        whole = started_at + self.total
+        if not paused:
+            if progress_at is None:
+                at = attempt_at + self.first_output + excused
+                if at < whole:
+                    return Due(at, "first output", self.first_output)
+            else:
+                at = progress_at + self.between_outputs + excused
+                if at < whole:
+                    return Due(at, "next output", self.between_outputs)
+        return Due(whole, "whole reply", self.total)
 
 
 @dataclass(slots=True)
@@ -96,24 +96,21 @@ class Patience:
     attempt_at: float
     pulse: Callable[[], Pulse]
     latest: Due | None = None
-    """What `moment` returned last: the limit that passed, once the alarm has rung."""
+    """The limit that ended first when `moment` was asked last."""
     _excused: float = 0.0
     _excused_since: float | None = None
 
-    def due(self) -> Due:
-        pulse = self.pulse()
-        return self.deadlines.due(
-            started_at=self.started_at,
-            attempt_at=self.attempt_at,
-            progress_at=pulse.progress_at,
-            paused=pulse.paused,
-            excused=self._excused if pulse.progress_at == self._excused_since else 0.0,
-        )
-
     def moment(self) -> float:
         """The loop time at which the first limit ends."""
-        self.latest = self.due()
-        return self.latest.at
+        progress_at, paused, _ = self.pulse()
+        due = self.latest = self.deadlines.due(
+            started_at=self.started_at,
+            attempt_at=self.attempt_at,
+            progress_at=progress_at,
+            paused=paused,
+            excused=self._excused if progress_at == self._excused_since else 0.0,
+        )
+        return due.at
 
     def excuse(self, seconds: float) -> None:
         """The event loop stood still for so long: that was no silence of the provider."""

@@ -6,7 +6,7 @@ Pure: `now` is passed in. One meter serves one attempt. It never keeps text, onl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.estimates import estimate_history, text_size, tokens_of
@@ -16,8 +16,7 @@ from rejoinder.metrics import LLMMetrics, Metadata
 __all__ = ["Meter", "Pulse"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(NamedTuple):
     """What a running reply shows of itself to its caller.
 
     Attributes:

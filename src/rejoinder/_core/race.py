@@ -420,10 +420,12 @@ class Race:
     def _plan_hedge(self) -> None:
         """A hedge comes when the only attempt is silent for longer than usual. There is none while a
         model is known to be down: its load is on the others already."""
-        running = [attempt for attempt in self._attempts if attempt.running]
-        if self.gate is None or self.hedged or self._spoken or len(running) != 1 or not self._left:
+        if self.gate is None or self.hedged or self._spoken or not self._left:
             return
-        if not all(health.available for health in self._healths) or not self.affordable:
+        running = [attempt for attempt in self._attempts if attempt.running]
+        if len(running) != 1 or not self.affordable:
+            return
+        if not all(health.available for health in self._healths):
             return
         attempt = running[0]
         delay = self.gate.delay(self.paces[attempt.candidate])
@@ -434,13 +436,14 @@ class Race:
         """Whoever rests and can still be asked is probed when its rest is over. Where all rest, the
         next one is asked instead, and asking is the probe."""
         healths = self._healths
-        if not any(health.available for health in healths):
+        resting = [index for index, health in enumerate(healths) if not health.available]
+        if not resting or len(resting) == len(healths):
             return []
         wall = now + self._to_wall
         probes: list[Action] = []
-        for candidate in sorted(self._left):
+        for candidate in resting:
             health = healths[candidate]
-            if health.available or self._probed.get(candidate) == health:
+            if candidate not in self._left or self._probed.get(candidate) == health:
                 continue
             if may_probe(health, wall):
                 self._probed[candidate] = health

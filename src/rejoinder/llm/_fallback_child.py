@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from rejoinder import _stamps
 from rejoinder._aio import within
 from rejoinder._core.breaker import judge
-from rejoinder._core.budget import Policy
+from rejoinder._core.budget import Policy, Settings
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.estimates import estimate_history
 from rejoinder._core.hedge import Gate, Pace
@@ -51,11 +52,19 @@ class Team:
     gate: Gate | None
     paces: Sequence[Pace]
     emit: Callable[[LLMMetrics, LLMStream | None], None]
+    settings: Settings | None = None
+    """Those of the last turn, for the next one with the same options."""
     speaking: LLM[Any] | None = None
     asked: set[Child] = field(default_factory=lambda: set[Child]())
     leaving: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     probes: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     listening: bool = True
+
+    def settings_for(self, options: APIConnectOptions) -> Settings:
+        settings = self.settings
+        if settings is None or settings.asked_with is not options:
+            settings = self.settings = self.policy.settings(options)
+        return settings
 
     def see_off(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Keep references to cancelled tasks until they have ended."""
@@ -73,7 +82,8 @@ class Team:
 
     def report(self, model: LLM[Any], origin: object, metrics: LLMMetrics) -> None:
         """A model has emitted metrics of the stream `origin`: find the attempt they belong to."""
-        child = origin._asked_by if isinstance(origin, LLMStream) else None
+        asked_by = origin._asked_by if isinstance(origin, LLMStream) else None
+        child = None if asked_by is None else asked_by()
         if not isinstance(child, Child) or child.team is not self:
             # A class that wraps the streams of its base lets these report. They carry no mark, so
             # they can be told apart only if one of them runs.
@@ -118,7 +128,7 @@ class Child:
         """The last chunk of the winner, the last thinking of the others."""
         self.blank_at = -math.inf
         """The last text that was nothing but white space."""
-        self._parent = parent
+        self._parent = None if parent is None else weakref.ref(parent)
         self._reports: list[LLMMetrics] = []
         self._measured = False
         self._settled = False
@@ -130,7 +140,7 @@ class Child:
         self.chat_ctx = chat_ctx
         self.stream = self.llm.chat(chat_ctx=chat_ctx, **arguments)
         if isinstance(self.stream, LLMStream):
-            self.stream._asked_by = self
+            self.stream._asked_by = weakref.ref(self)
         self.team.asked.add(self)
         return self.stream
 
@@ -218,7 +228,7 @@ class Child:
             return
         if self.purpose != "reply" and metrics.purpose == "reply":
             metrics = metrics.model_copy(update={"purpose": self.purpose})
-        self.team.emit(metrics, self._parent)
+        self._emit(metrics)
 
     def decide(self, purpose: Literal["reply", "hedge"]) -> None:
         """The purpose of the attempt is decided."""
@@ -237,7 +247,7 @@ class Child:
         self._measured = self._settled = True
         tokens = estimate_history(chat_ctx.items)
         names = self.llm.metrics_metadata
-        self.team.emit(
+        self._emit(
             LLMMetrics(
                 label=self.llm.label,
                 request_id="",
@@ -255,9 +265,11 @@ class Child:
                 ),
                 estimated=True,
                 purpose=self.purpose or "reply",
-            ),
-            self._parent,
+            )
         )
+
+    def _emit(self, metrics: LLMMetrics) -> None:
+        self.team.emit(metrics, None if self._parent is None else self._parent())
 
 
 async def probe(team: Team, index: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import random
-import threading
 from collections.abc import Callable, Sequence
 
 from rejoinder import _stamps
@@ -56,7 +55,6 @@ class HealthBoard:
         self._dice = dice
         self._available = dict.fromkeys(keys, True)
         self._followers: dict[object, Callable[[], None]] = {}
-        self._lock = threading.Lock()
 
     @property
     def shared(self) -> bool:
@@ -80,12 +78,10 @@ class HealthBoard:
 
     def follow(self, who: object, changed: Callable[[], None]) -> None:
         """Call `changed` whenever the health of a model has changed, in whichever thread that is."""
-        with self._lock:
-            self._followers[who] = changed
+        self._followers[who] = changed
 
     def unfollow(self, who: object) -> None:
-        with self._lock:
-            self._followers.pop(who, None)
+        self._followers.pop(who, None)
 
     def failed(
         self, index: int, error: BaseException, *, started: float = math.inf, lapse: float = 0.0
@@ -155,11 +151,8 @@ class HealthBoard:
         return True
 
     def _notify(self) -> None:
-        if self._followers:
-            with self._lock:
-                followers = list(self._followers.values())
-            for changed in followers:
-                changed()
+        for changed in tuple(self._followers.values()):  # at once, also beside other threads
+            changed()
 
 
 def error_label(error: BaseException) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -71,32 +69,19 @@ class FallbackLLMStream(LLMStream):
         self._history = chat_ctx.copy()
         self._offered = list(tools)
         self._extra_kwargs = _own(extra_kwargs)
-        self._options: dict[str, Any] = {
-            "parallel_tool_calls": parallel_tool_calls,
-            "tool_choice": tool_choice,
-            **{name: _own(value) for name, value in options.items()},
-        }
+        self._parallel_tool_calls = parallel_tool_calls
+        self._tool_choice = tool_choice
+        self._options = {name: _own(value) for name, value in options.items()}
         self._children: list[Child] = []
         self._winner: Child | None = None
         self._first: Child | None = None
         self._asked_at: float | None = None
         self._race: Race | None = None
-        policy = team.policy
-        self._limits = policy.limits(conn_options)
-        self._child_options = policy.child_options(conn_options)
-        done_by = policy.done_by(conn_options)
-        super().__init__(
-            llm,
-            chat_ctx=chat_ctx,
-            tools=tools,
-            # The race judges silence, not the base class.
-            conn_options=dataclasses.replace(
-                conn_options,
-                first_output=math.inf,
-                between_outputs=math.inf,
-                total=None if done_by == math.inf else done_by,
-            ),
-        )
+        self._price: int | None = None
+        settings = team.settings_for(conn_options)
+        self._limits = settings.limits
+        self._child_options = settings.child
+        super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=settings.own)
 
     @property
     def chat_ctx(self) -> ChatContext:
@@ -146,20 +131,21 @@ class FallbackLLMStream(LLMStream):
             empty_is_fine=bool(items) and items[-1].type == "function_call_output",
             gate=team.gate,
             paces=team.paces,
-            price=functools.cache(lambda: estimate_history(items)),
+            price=self._price_of_a_request,
             spent=self._race.spent if self._race is not None else 0,
         )
         self._children = []
         self._winner = None
         self._over: asyncio.Future[None] = loop.create_future()
         self._alarm = Alarm(self._due, self._tick, stalled=race.stood_still)
-        team.board.follow(self, functools.partial(self._note_change, loop))
+        team.board.follow(self, self._note_change)
         try:
             plan = self._plan(race)
             self._do(race, [*plan, *race.begin(loop.time())])
             await self._over
         finally:
             self._alarm.stop()
+            del self._alarm  # it knows this stream
             team.board.unfollow(self)
             if self._over.done() and not self._over.cancelled():
                 self._over.exception()  # seen, also when a cancellation came first
@@ -209,11 +195,12 @@ class FallbackLLMStream(LLMStream):
         board = self._team.board
         return race.plan(asyncio.get_running_loop().time(), board.read(), board.wall())
 
-    def _note_change(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _note_change(self) -> None:
         """The health of a model has changed; called in any thread, at any moment."""
         try:
-            loop.call_soon_threadsafe(self._replan)
-        except RuntimeError:  # the loop is closed: nobody waits for this turn
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._replan)
+        except RuntimeError:  # the loop is closed: nothing waits for this turn
             self._team.board.unfollow(self)
 
     def _replan(self) -> None:
@@ -238,10 +225,8 @@ class FallbackLLMStream(LLMStream):
                     self._tell_consumer(action)
                 case Conclude():
                     self._conclude(race, action)
-        if self._over.done():
-            self._alarm.stop()
-        else:
-            self._alarm.arm()
+        if not self._over.done():
+            self._alarm.arm(race.due())
 
     def _ask(self, race: Race, start: Start) -> None:
         child = Child(self._team, start.candidate, parent=self)
@@ -270,6 +255,8 @@ class FallbackLLMStream(LLMStream):
                 chat_ctx=self._history_for(race, child),
                 tools=list(self._offered),
                 conn_options=self._child_options,
+                parallel_tool_calls=self._parallel_tool_calls,
+                tool_choice=self._tool_choice,
                 extra_kwargs=_own(self._extra_kwargs),
                 **{name: _own(value) for name, value in self._options.items()},
             )
@@ -370,7 +357,8 @@ class FallbackLLMStream(LLMStream):
             self._failed(race, attempt, child, error)
             if child is self._winner:
                 self._winner = None
-        plan = self._plan(race)
+        well = error is None and child is self._winner
+        plan = [] if well else self._plan(race)
         self._do(race, [*plan, *race.ended(attempt, error, loop.time())])
 
     def _cancel(self, race: Race, cancel: Cancel) -> None:
@@ -438,6 +426,11 @@ class FallbackLLMStream(LLMStream):
         if causes:
             error.__cause__ = ExceptionGroup("why each model failed", causes)
         return error
+
+    def _price_of_a_request(self) -> int:
+        if self._price is None:
+            self._price = estimate_history(self._history.items)
+        return self._price
 
     # -- what the models are asked -----------------------------------------------------------
 

@@ -47,7 +47,6 @@ logger = logging.getLogger("rejoinder")
 DEFAULT_FALLBACK_API_CONNECT_OPTIONS = APIConnectOptions(max_retry=0, timeout=10.0)
 
 
-
 def _is_store(value: Any) -> bool:
     return isinstance(value, str | os.PathLike) or all(
         callable(getattr(value, method, None)) for method in ("read", "update")
@@ -71,6 +70,8 @@ _CHAT_CTX: Final = instance(ChatContext, expected="a ChatContext, as ChatContext
 _TOOLS: Final = Rule(
     "a list of tools", lambda value: isinstance(value, Sequence) and not isinstance(value, str)
 ).optional
+_FLAG: Final = FLAG.optional
+_EXTRA: Final = mapping().optional
 
 _LEAVING = 1.0
 """Seconds that `aclose` waits for attempts that close their connections."""
@@ -230,8 +231,8 @@ class FallbackAdapter(TeamLLM):
             chat_ctx=(chat_ctx, _CHAT_CTX),
             tools=(tools, _TOOLS),
             conn_options=(conn_options, CONNECT),
-            parallel_tool_calls=(parallel_tool_calls, FLAG.optional),
-            extra_kwargs=(extra_kwargs, mapping().optional),
+            parallel_tool_calls=(parallel_tool_calls, _FLAG),
+            extra_kwargs=(extra_kwargs, _EXTRA),
         )
         given = {option: value for option, value in options.items() if is_given(value)}
         for option in given:

@@ -264,7 +264,7 @@ class LLMStream(ABC):
 
     # Defaults for subclasses that wrap another stream and never call `__init__`.
     _measures_itself = False
-    _asked_by: object = None
+    _asked_by: Callable[[], object] | None = None
     """The attempt of a composing LLM, such as a `FallbackAdapter`, that this stream belongs to."""
     _meter = Meter()
     _paused = False
@@ -319,8 +319,7 @@ class LLMStream(ABC):
 
     @property
     def pulse(self) -> Pulse:
-        """What the running reply shows of itself: when the last output came, whether reading is
-        paused, and the usage so far. A snapshot; tasks that watch a reply poll it."""
+        """A snapshot of the running reply: its last output, whether it is paused, its usage so far."""
         meter = self._meter
         return Pulse(meter.progress_at, self._paused, meter.usage)
 
@@ -399,8 +398,7 @@ class LLMStream(ABC):
         self._check_loop()
         if not again:  # a second cancellation would break into the clean-up after the first
             task.cancel()
-        name = type(self).__qualname__
-        if not await end(task, within=_CLOSE_TIMEOUT, name=name, cancelled=True, insist=True):
+        if not await end(task, within=_CLOSE_TIMEOUT, cancelled=True, insist=True):
             self._event_ch.close()
             task.cancel()  # a third time, for a task that checks whether anyone still listens
 
@@ -629,7 +627,8 @@ class LLMStream(ABC):
         task = self._task
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
-        patience = Patience(deadlines, started_at, loop.time(), lambda: self.pulse)
+        now = loop.time()
+        patience = Patience(deadlines, started_at, now, lambda: self.pulse)
         deadline = Deadline(
             patience.moment,
             stalled=patience.excuse,
@@ -637,12 +636,13 @@ class LLMStream(ABC):
             interval=deadlines.between_outputs,
             abandon=lambda: self._abandon(self._overdue(patience)),
             insist=_CLOSE_TIMEOUT / 2,
+            first=min(now + deadlines.first_output, started_at + deadlines.total),
         )
         cause: BaseException | None = None
         try:
             again = await self._run()
         except asyncio.CancelledError as error:
-            if not deadline.stop():
+            if not deadline.end():
                 if self._cancelled():
                     raise
                 # Nothing has cancelled this reply: it must not look as if it were complete.
@@ -650,7 +650,7 @@ class LLMStream(ABC):
                     f"{self._llm.label}: something that the attempt waited for was cancelled"
                 ) from error
         except Exception as error:
-            if not deadline.stop():
+            if not deadline.end():
                 if isinstance(error, StopAsyncIteration):  # it would look like the end of the reply
                     raise RuntimeError(
                         f"{type(self).__qualname__}._run raised StopAsyncIteration"
@@ -658,12 +658,12 @@ class LLMStream(ABC):
                 raise
             cause = error
         else:
-            if not deadline.stop():
+            if not deadline.end():
                 if self._closing:
                     raise asyncio.CancelledError
                 return again is True
         finally:
-            deadline.stop()
+            deadline.end()
         raise self._overdue(patience) from cause
 
     def _overdue(self, patience: Patience) -> APITimeoutError:
