@@ -69,7 +69,6 @@ TEvent = TypeVar("TEvent")
 
 _CLOSE_TIMEOUT = 1.0
 """Seconds that closing, or a deadline, waits for an attempt that does not end when it is cancelled."""
-
 _FORGOTTEN = 600.0
 """Seconds that a reply may lie paused without a single read: after that nobody will come."""
 
@@ -398,7 +397,8 @@ class LLMStream(ABC):
         self._check_loop()
         if not again:  # a second cancellation would break into the clean-up after the first
             task.cancel()
-        if not await end(task, within=_CLOSE_TIMEOUT, cancelled=True, insist=True):
+        name = type(self).__qualname__
+        if not await end(task, within=_CLOSE_TIMEOUT, name=name, cancelled=True, insist=True):
             self._event_ch.close()
             task.cancel()  # a third time, for a task that checks whether anyone still listens
 
