@@ -514,7 +514,7 @@ class Turn(Generic[OutputT]):
             chat_ctx = ChatContext([*chat_ctx.items, *corrections])
         self._stream = self._llm.chat(
             chat_ctx=chat_ctx,
-            tools=list(flat) or None,
+            tools=flat or None,
             tool_choice=choice if flat else NOT_GIVEN,
             **self._request,
         )

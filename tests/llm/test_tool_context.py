@@ -1003,3 +1003,16 @@ def test_a_class_method_is_made_of_a_tool() -> None:
     """`classmethod` gives no function before the class is there."""
     with pytest.raises(AttributeError, match="put @classmethod above it"):
         function_tool(classmethod(lambda cls: None))  # type: ignore[arg-type, type-var]
+
+
+def test_flattened_tools_remember_their_context() -> None:
+    context = ToolContext([with_dict, limited])
+    flat = context.flatten()
+    assert ToolContext.of(flat) is context
+    assert ToolContext.of(context) is context
+    assert ToolContext.of(list(flat)) is not context
+    flat.pop()
+    assert list(ToolContext.of(flat).function_tools) == ["with_dict"]
+    again = context.flatten()
+    context.update_tools([limited])
+    assert ToolContext.of(again) is not context, "the context has moved on, the list has not"

@@ -720,6 +720,13 @@ def _local_names(scope: types.FrameType | None) -> dict[str, Any]:
 # a set of tools
 
 
+class _Flat(list["FunctionTool | RawFunctionTool | ProviderTool"]):
+    """What `ToolContext.flatten` returns."""
+
+    __slots__ = ("context",)
+    context: ToolContext
+
+
 class ToolContext:
     """Tools by name.
 
@@ -764,8 +771,29 @@ class ToolContext:
         return self._tools_map.get(name)
 
     def flatten(self) -> list[FunctionTool | RawFunctionTool | ProviderTool]:
-        """Every tool by itself: function tools first, then provider tools."""
-        return [*self._tools_map.values(), *self._provider_tools]
+        """Every tool by itself: function tools first, then provider tools.
+
+        The list remembers this context, so that a model which is asked with it need not read the
+        tools again.
+        """
+        flat = _Flat((*self._tools_map.values(), *self._provider_tools))
+        flat.context = self
+        return flat
+
+    @classmethod
+    def of(cls, tools: ToolContext | Sequence[Tool]) -> ToolContext:
+        """The context of `tools`: the one whose unchanged `flatten()` they are, or a new one.
+
+        Raises:
+            ValueError: two tools of one name, or something that is no tool.
+        """
+        if isinstance(tools, ToolContext):
+            return tools
+        if type(tools) is _Flat:
+            context = tools.context
+            if tools == [*context._tools_map.values(), *context._provider_tools]:
+                return context
+        return ToolContext(tools)
 
     def update_tools(self, tools: Iterable[Tool]) -> None:
         """Take `tools` instead of the present ones. When it fails, nothing has changed.

@@ -198,12 +198,7 @@ def ask(
     """
     items = items_of(chat_ctx)
     media = survey(items, question.provider, takes_audio=question.takes_audio)
-    body = Body(
-        items,
-        partial(_encode, question, media.any),
-        later=media.here,
-        refused=llm._refused,
-    )
+    body = Body(items, partial(_encode, question, media.any), media, llm._refused)
     if conn_options == DEFAULT_API_CONNECT_OPTIONS:
         conn_options = llm._conn_options
     return stream(

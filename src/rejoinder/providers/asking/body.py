@@ -61,6 +61,8 @@ class Media(NamedTuple):
     """Pictures, sound or documents."""
     here: bool = False
     """Some of them must be encoded: they are not at an address."""
+    state: bool = False
+    """Opaque state of a provider."""
 
 
 def survey(items: Sequence[ChatItem], provider: str, *, takes_audio: bool) -> Media:
@@ -73,23 +75,28 @@ def survey(items: Sequence[ChatItem], provider: str, *, takes_audio: bool) -> Me
     Raises:
         ConfigurationError: what the user says now cannot be sent, or an element is no item.
     """
+    parts: list[ImageContent | AudioContent] = []
+    state = False
     try:
-        parts = [
-            part
-            for item in items
-            if item.type == "message"
-            for part in item.content
-            if not isinstance(part, str)
-        ]
+        for item in items:
+            if item.type == "message":
+                for part in item.content:
+                    if not isinstance(part, str):
+                        parts.append(part)  # noqa: PERF401  a comprehension would be called anew
+            elif item.type != "function_call":
+                continue
+            if not state and item.extra:
+                state = not STATEFUL.isdisjoint(item.extra)
         if not parts:
-            return _TEXT_ALONE
+            return _STATE_ALONE if state else _TEXT_ALONE
         refuse_unsupported(provider, items, hears=takes_audio)
-        return Media(True, any(map(_is_here, parts)))
+        return Media(True, any(map(_is_here, parts)), state)
     except (AttributeError, TypeError) as error:
         refuse(items, error)
 
 
 _TEXT_ALONE = Media()
+_STATE_ALONE = Media(state=True)
 
 
 def _is_here(part: ImageContent | AudioContent) -> bool:
@@ -134,7 +141,7 @@ class Body:
     Args:
         items: the conversation; it may change as soon as this returns.
         make: items to bytes; pure, may run in a thread.
-        later: make them in a thread, because pictures or sound have to be encoded.
+        media: what the conversation holds; where it has to be encoded, that is done in a thread.
         refused: the state that is not sent again.
 
     Raises:
@@ -147,8 +154,7 @@ class Body:
         self,
         items: Sequence[ChatItem],
         make: Callable[[Sequence[ChatItem]], bytes],
-        *,
-        later: bool,
+        media: Media,
         refused: RefusedState,
     ) -> None:
         self._make = make
@@ -157,10 +163,12 @@ class Body:
         self._stateless: list[ChatItem] = []
         self._bytes: bytes | None = None
         try:
-            items = refused.without(items)
-            if any(map(_has_state, items)):
-                self._stateless = [_stateless(item) for item in items]
-            if later or len(items) > _LONG:
+            if media.state:
+                kept = refused.without(items)
+                if kept is items or any(map(_has_state, kept)):
+                    self._stateless = [_stateless(item) for item in kept]
+                items = kept
+            if media.here or len(items) > _LONG:
                 self._snapshot = [(item, _fields(item)) for item in items]
                 return
         except (AttributeError, TypeError) as error:

@@ -117,7 +117,7 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
     from rejoinder.llm import _tool_specs
     from rejoinder.llm.tool_context import ToolContext
 
-    return _tool_specs.tool_specs(ToolContext(cast("list[Any]", tools)), dialect, **options)
+    return _tool_specs.tool_specs(ToolContext.of(cast("list[Any]", tools)), dialect, **options)
 
 
 def build_url(base: str, path: str = "", query: Mapping[str, str] | None = None) -> str:

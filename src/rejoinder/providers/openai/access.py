@@ -15,7 +15,6 @@ from urllib.parse import SplitResult, quote, urlsplit
 from rejoinder._core.hosts import HOSTS, Host
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url, environment
-from rejoinder.providers.asking.fields import has_header
 from rejoinder.types import NotGivenOr, is_given
 
 __all__ = [
@@ -145,7 +144,7 @@ async def resolve_secret(secret: Callable[[], str | Awaitable[str]]) -> str:
 
 def with_key(headers: Mapping[str, str], key: str | None, header: str) -> Mapping[str, str]:
     """`headers` and the key, unless the caller has put something in its place."""
-    if not key or has_header(headers, header):
+    if not key or header.lower() in map(str.lower, headers):
         return headers
     return {**headers, header: f"Bearer {key}" if header == "Authorization" else key}
 
