@@ -41,8 +41,8 @@ NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])');
   for python in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python3; do \
     "$$python" -c "import ensurepip, venv" 2>/dev/null && echo "$$python" && exit; \
   done; done)
-# What costs minutes and does not depend on the interpreter.
-ONCE := --ignore=tests/llm/test_fallback_cuts.py
+# What the newest Python need not repeat: it takes minutes, and what it shows is pure or about files.
+ONCE := --ignore=tests/llm/test_fallback_cuts.py --ignore=tests/fuzz --ignore=tests/recorded --ignore=tests/house
 
 near: $(VENV)/.dev ## the quick tests near to what changed, in half a minute; options of pytest:  make near ARGS=-x
 	@$(BIN)/ruff check -q .
@@ -58,7 +58,7 @@ tests-newer: ## the tests on another interpreter:  make tests-newer PYTHON=pytho
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 outside: $(VENV)/.dev ## tests with real servers and frameworks, in environments of their own: none may skip
-	$(BIN)/python -m pytest -q --nothing-skips $(or $(ARGS),tests/outside)
+	$(BIN)/python -m pytest -q --nothing-skips -n auto --maxprocesses=4 --dist=loadfile $(or $(ARGS),tests/outside)
 
 lock: $(VENV)/.dev ## record the newest versions of everything foreign, and print what became newer
 	$(BIN)/python requirements/lock.py --newest

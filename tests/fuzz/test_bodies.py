@@ -18,6 +18,8 @@ from rejoinder.testing.history import check_history
 from rejoinder.transport.http import Request
 from rejoinder.types import APIConnectOptions
 
+pytestmark = pytest.mark.slow
+
 MAKERS: dict[str, tuple[str, Callable[..., Any], dict[str, Any]]] = {
     "openai": ("openai", partial(openai.LLM, api_key="k"), {}),
     "openai responses": (

@@ -21,6 +21,8 @@ from rejoinder._core.repair import repair
 from rejoinder.llm.chat_context import ChatItem
 from rejoinder.testing.history import PROVIDERS, check_history
 
+pytestmark = pytest.mark.slow
+
 # Marks in `histories.STATES` of what one provider sealed, and who may see it again.
 SEALED = {
     "SIG_ant": ("anthropic",),

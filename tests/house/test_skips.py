@@ -14,6 +14,8 @@ TESTS = Path(__file__).resolve().parents[1]
 CASES = """
 import pytest
 
+pytestmark = pytest.mark.slow
+
 def test_that_runs():
     pass
 

@@ -21,6 +21,8 @@ from rejoinder.providers import anthropic, aws, google, mistralai, openai
 from rejoinder.transport.http import Request
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
+pytestmark = pytest.mark.slow
+
 URL = "http://127.0.0.1:9"
 APIS: dict[str, Callable[..., LLM[Any]]] = {
     "openai/chat-completions": partial(openai.LLM, api_key="k", base_url=f"{URL}/v1"),

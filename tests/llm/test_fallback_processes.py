@@ -25,7 +25,7 @@ from rejoinder.store._sqlite import SqliteStore, StoreError
 # A store is read and written where it is asked for. Measured with 8 processes that write a hundred
 # times a second each on 2 busy cores: 99 of 100 reads take less than 0.6 ms, 99 of 100 writes less
 # than 5 ms. What really happens is a read a turn, and a write when a model fails or is probed.
-pytestmark = pytest.mark.may_block
+pytestmark = [pytest.mark.slow, pytest.mark.may_block]
 
 WORKER = """
 import asyncio, json, os, sys

@@ -27,6 +27,7 @@ from rejoinder.types import APIConnectOptions
 from work import stopped_clock
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(240),  # a busy machine may need minutes for what takes seconds
     pytest.mark.may_block,
 ]
