@@ -235,6 +235,19 @@ def test_one_callback_for_once_and_for_good() -> None:
     assert seen == [1, 1, 2]
 
 
+def test_followers_learn_where_an_event_comes_from_and_others_see_no_difference() -> None:
+    emitter: EventEmitter[str] = EventEmitter()
+    seen: list[object] = []
+    follower = lambda origin, *args: seen.append((origin, *args))  # noqa: E731
+    emitter._follow("e", follower)
+    emitter.on("e", lambda *args: seen.append(args))
+    emitter._emit_from("here", "e", 1)
+    emitter.emit("e", 2)
+    emitter.off("e", follower)
+    emitter._emit_from("there", "e", 3)
+    assert seen == [("here", 1), (1,), (None, 2), (2,), (3,)]
+
+
 def test_once_is_once_also_when_a_handler_emits_the_same_event() -> None:
     emitter: EventEmitter[str] = EventEmitter()
     seen: list[int] = []

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from rejoinder._core.deadlines import Deadlines
+from rejoinder._core.deadlines import Deadlines, Patience
+from rejoinder._core.meter import Pulse
 from rejoinder.types import APIConnectOptions
 
 LIMITS = Deadlines(first_output=10, between_outputs=4, total=30)
@@ -33,3 +34,26 @@ def test_the_limit_that_comes_first(
 def test_limits_come_from_the_options() -> None:
     assert Deadlines.of(APIConnectOptions(timeout=7)) == Deadlines(7, 7, math.inf)
     assert Deadlines.of(APIConnectOptions(timeout=0, total=9)) == Deadlines(math.inf, math.inf, 9)
+
+
+def test_patience_follows_the_attempt_and_excuses_a_loop_that_stood_still() -> None:
+    pulse = Pulse()
+    patience = Patience(LIMITS, started_at=0, attempt_at=2, pulse=lambda: pulse)
+    assert patience.moment() == 12
+    patience.excuse(3)
+    patience.excuse(1)
+    assert patience.moment() == 16
+    # From the next output on everything counts again.
+    pulse = Pulse(progress_at=7)
+    assert patience.moment() == 11
+    assert str(patience.latest) == "no further output within 4 s"
+    patience.excuse(2)
+    assert patience.moment() == 13
+    pulse = Pulse(progress_at=8)
+    assert patience.moment() == 12
+    pulse = Pulse(progress_at=8, paused=True)
+    assert patience.moment() == 30
+    # The caller's patience with the whole reply is not extended.
+    pulse = Pulse(progress_at=29)
+    patience.excuse(50)
+    assert patience.moment() == 30

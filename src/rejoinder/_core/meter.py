@@ -1,6 +1,6 @@
-"""What a reply costs and how long it takes, measured chunk by chunk.
+"""Measures what a reply costs and how long it takes, chunk by chunk.
 
-Pure: `now` is passed in. One meter serves one attempt. It never keeps text, only its length.
+Pure: `now` is passed in. One meter measures one attempt. It keeps lengths, never texts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pulse(NamedTuple):
 
 
 class Meter:
-    """Watches the chunks of one attempt."""
+    """Measures the chunks of one attempt."""
 
     __slots__ = (
         "chunks",
@@ -51,14 +51,14 @@ class Meter:
         """Bytes of text, thinking and calls."""
         self.request_id = ""
         self.usage: CompletionUsage | None = None
-        """What the provider has counted: once, at the end, or again and again on the way."""
+        """The latest count of the provider, which comes once at the end or repeatedly."""
         self.counted = 0
-        """The `size` by then."""
+        """The `size` when `usage` arrived."""
         self.committed = False
-        """Text or a tool call has passed: it cannot be unsaid."""
+        """Text or a tool call has been passed on and cannot be taken back."""
         self.first_token_at: float | None = None
         self.progress_at: float | None = None
-        """The last text, tool call or thinking."""
+        """Time of the last text, tool call or thinking."""
 
     def feed(self, chunk: ChatChunk, now: float) -> None:
         self.chunks += 1
@@ -88,7 +88,7 @@ class Meter:
 
     @property
     def billable(self) -> bool:
-        """Whether the provider has begun to answer, or to count."""
+        """Whether the provider has begun to answer or to count tokens."""
         return self.chunks > 0 or self.usage is not None
 
     def report(
@@ -103,8 +103,8 @@ class Meter:
         failed: bool,
         prompt: Sequence[ChatItem],
     ) -> LLMMetrics:
-        """The metrics of the attempt. What the provider had not counted when the reply was cut is
-        estimated: all, or what was said since."""
+        """The metrics of the attempt. If the reply was cut, output that the provider had not counted
+        yet is estimated."""
         cut = cancelled or failed
         usage = self.usage
         estimated = cut and (usage is None or self.size > self.counted)

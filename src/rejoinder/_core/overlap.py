@@ -1,7 +1,7 @@
-"""Where a continuation begins: drops what a second speaker repeats of the first one's last words.
+"""Removes from a continuation what it repeats of the text before it.
 
-Pure. A model that is asked to go on with a broken-off answer may first repeat some of it. `Overlap`
-holds its first words back until it is clear how far they repeat, and passes on the rest.
+Pure. A model that is asked to continue an answer that broke off may first repeat part of it. `Overlap`
+holds back its first words until it is clear how far they repeat, and passes on the rest.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _REACH = 600
 """Characters at the end of the first speaker's text in which a repetition may begin, besides its
 very start."""
 _SHORTEST = 3
-"""A repetition of fewer characters is chance, unless all that was said is repeated."""
+"""Shorter repetitions are taken for chance, unless the whole text is repeated."""
 _BEFORE = " \n\t.\u2026\"'`*_\u2018\u201c\u201e\u00ab"
-"""What may stand before a repetition, and goes with it."""
+"""Characters that may precede a repetition; they are removed with it."""
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-"""Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese, Yi."""
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese, Yi."""
 _LAST_WORDS = 6
 _LAST_CHARACTERS = 16
 
@@ -32,7 +32,7 @@ def whitespace_tail(text: str) -> tuple[str, str]:
 
 
 def last_words(text: str) -> str:
-    """The last few words of `text`, from the start of a word on."""
+    """The last few words of `text`, beginning at the start of a word."""
     words = text[-_REACH:].split()[-_LAST_WORDS:]
     last = " ".join(words)
     found = list(_UNSPACED.finditer(last))
@@ -43,7 +43,7 @@ def last_words(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    """Without the difference between capital and small letters, at the same length."""
+    """`text` in lower case, with the same length."""
     folded = text.lower()
     if len(folded) == len(text):
         return folded
@@ -51,12 +51,12 @@ def _fold(text: str) -> str:
 
 
 class Overlap:
-    """Feeds on the second speaker's text, and gives it back without the repetition.
+    """Takes the continuation piece by piece and returns it without the repetition.
 
     Args:
-        said: what the first speaker had said.
-        exact: the second one continues right after `said`; only white space may come twice,
-            `tail` being what was cut off the end of `said` before it was handed over.
+        said: the text that is continued.
+        exact: the continuation begins right after `said`, so only white space can be repeated:
+            `tail`, which was removed from the end of `said` before the model got it.
     """
 
     def __init__(self, said: str, *, exact: bool = False, tail: str = "") -> None:
@@ -75,7 +75,7 @@ class Overlap:
         self._strip = self._decided and bool(self._tail)
 
     def feed(self, text: str) -> str:
-        """What may be passed on now."""
+        """Take a piece; return what can be passed on now."""
         if self._decided:
             if self._strip:
                 text = text.lstrip()
@@ -85,7 +85,7 @@ class Overlap:
         return self._decide(final=False)
 
     def close(self) -> str:
-        """What was still held back: no more text will come."""
+        """No more text follows: return what was held back."""
         return "" if self._decided else self._decide(final=True)
 
     def _decide(self, *, final: bool) -> str:
@@ -120,14 +120,14 @@ class Overlap:
         self._decided = True
         text = words[repeated:] if repeated else held
         if self._tail and text:
-            # The white space between the two has been said already.
+            # The white space between the two has been passed on already.
             text = text.lstrip()
         self._strip = bool(self._tail) and not text
         return text
 
 
 def _starts(said: str) -> list[int]:
-    """Where in `said` a repetition may begin: at the very start, and at the start of a word."""
+    """Where in `said` a repetition may begin: at its start and at the starts of words."""
     starts = [0] if said else []
     for i in range(max(1, len(said) - _REACH), len(said) - _SHORTEST + 1):
         before, here = said[i - 1], said[i]

@@ -1,8 +1,7 @@
-"""When to try a failed call again: one decision, made from values.
+"""Decides whether and when a failed call is tried again.
 
-Pure: `now` and the jitter are passed in. A call is tried again only when the failure can get
-better by itself, nothing has been said to the consumer yet, an attempt is left, and the pause
-fits into the time that is left.
+Pure: `now` and the jitter are passed in. A call is tried again only if the failure is retryable, the
+consumer has received nothing yet, an attempt is left, and the pause fits into the remaining time.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ def after(
     deadline: float | None,
     jitter: float,
 ) -> Decision:
-    """What to do after attempt number `attempt` (from 0) ended with `error`.
+    """Decide what to do after attempt number `attempt` (from 0) failed with `error`.
 
     Args:
-        committed: text or a tool call has reached the consumer, who would get it twice.
+        committed: text or a tool call has reached the consumer, which would get it twice.
         now: loop time.
         deadline: loop time by which the whole reply has to be there, if there is such a limit.
         jitter: a random number in [0, 1).
@@ -65,8 +64,8 @@ def after(
     delay = options._interval_for_retry(attempt) * (1 + _JITTER * jitter)
     asked = error.retry_after
     if asked is not None:
-        # Waiting in silence for longer than the caller waits for a first word is no service to
-        # anyone: somebody else may answer meanwhile.
+        # A pause longer than the caller's limit on the first output would be silence; a fallback
+        # can answer meanwhile.
         if asked > options.first_output_timeout:
             return GiveUp("no time left")
         delay = asked + _JITTER * jitter * min(asked, 1.0)
@@ -89,14 +88,16 @@ def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | 
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
-    # Imported here: it takes as long as all of ours, and dates are rare.
+    # Imported here: it takes as long as this whole package, and dates are rare.
     import email.utils
 
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    if moment.tzinfo is None:  # the old forms name no zone; all dates of HTTP are UTC
+    if (
+        moment.tzinfo is None
+    ):  # obsolete formats name no zone; all HTTP dates are UTC (RFC 9110, 5.6.7)
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, moment.timestamp() - wall_now)
 

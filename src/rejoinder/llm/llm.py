@@ -1,14 +1,13 @@
-"""LLM and LLMStream: ask a model, and get its reply as it is made.
+"""LLM and LLMStream: ask a model and read its reply while it is generated.
 
 The shell around every provider, written once: attempts, deadlines, retries, metrics, spans and
-closing live here; a provider supplies one attempt. What decides is pure and lies in `_core`
-(`retry`, `deadlines`, `meter`).
+closing. A provider implements one attempt. The decisions are pure and made in `_core` (`retry`,
+`deadlines`, `meter`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import logging
 import random
@@ -32,10 +31,10 @@ from rejoinder._core.chunks import (
 )
 from rejoinder._core.collecting import Collector
 from rejoinder._core.deadlines import Deadlines, Patience
-from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.meter import Meter, Pulse
 from rejoinder._emitter import EventEmitter
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder.llm._prepared import prepare
 from rejoinder.metrics import LLMMetrics, Metadata
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -68,9 +67,9 @@ logger = logging.getLogger("rejoinder")
 TEvent = TypeVar("TEvent")
 
 _CLOSE_TIMEOUT = 1.0
-"""Seconds that closing, or a deadline, waits for an attempt that does not end when it is cancelled."""
+"""Seconds that `aclose` or a deadline waits for an attempt that ignores its cancellation."""
 _FORGOTTEN = 600.0
-"""Seconds that a reply may lie paused without a single read: after that nobody will come."""
+"""Seconds without a read after which a paused reply is given up: its reader is gone."""
 
 
 class LLMError(BaseModel):
@@ -86,29 +85,8 @@ class LLMError(BaseModel):
     """True while another attempt follows."""
 
 
-_NEEDED = (
-    "rejoinder.telemetry",
-    "rejoinder.llm._tool_specs",
-    "concurrent.futures.thread",  # by asyncio.to_thread and by looking up the address of a host
-)
-_MODELS: tuple[type[BaseModel], ...] = (
-    ChatMessage,
-    FunctionCall,
-    FunctionCallOutput,
-    ChatChunk,
-    ChoiceDelta,
-    FunctionToolCall,
-    CompletionUsage,
-    CollectedResponse,
-    LLMError,
-    LLMMetrics,
-    Metadata,
-)
-"""What every reply needs."""
-
-
 class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Generic[TEvent]):
-    """A model that can be asked.
+    """A language model.
 
     Events: ``"metrics_collected"`` with an `LLMMetrics` after each reply, ``"error"`` with an
     `LLMError` at each failed attempt.
@@ -121,11 +99,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         self._label = f"{type(self).__module__}.{type(self).__name__}"
         self._streams: set[LLMStream] = set()
         self._prewarming: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
-        # Here, so that the first `chat` imports nothing, and no reply waits for its models.
-        for module in _NEEDED:
-            importlib.import_module(module)
-        for model in _MODELS:
-            model.model_rebuild()  # nothing, once it is built
+        prepare(LLMError)  # here rather than in the first `chat`, which would have to wait for it
 
     @property
     def label(self) -> str:
@@ -134,27 +108,27 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
 
     @property
     def model(self) -> str:
-        """Name of the model, as the provider calls it."""
+        """The provider's name of the model."""
         return "unknown"
 
     @property
     def provider(self) -> str:
-        """Name of who serves the model."""
+        """Name of the service that runs the model."""
         return "unknown"
 
     @property
     def metrics_metadata(self) -> dict[str, str]:
-        """What metrics say of their origin."""
+        """The `Metadata` of this model's metrics."""
         return {"model_name": self.model, "model_provider": self.provider}
 
     @property
     def continues_prefill(self) -> bool:
-        """Whether the model, given a conversation that ends with a message of its own, goes on
-        right after the last character of it."""
+        """Whether the model, given a conversation that ends with an assistant message, continues
+        right after the last character of that message."""
         return False
 
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
-        """Whether it does so in a call with these parameters too; protected, for subclasses."""
+        """The same for a call with these parameters; protected, for subclasses."""
         return self.continues_prefill
 
     def _takes(self, option: str) -> bool:
@@ -173,25 +147,25 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
         extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
     ) -> LLMStream:
-        """Ask the model to go on with the conversation. Returns at once.
+        """Ask the model to continue the conversation. Returns at once.
 
-        The conversation, the tools and the options are taken as they are now: changing them while
-        the stream runs changes nothing.
+        The conversation, the tools and the options are snapshots: changing them while the stream
+        runs has no effect.
 
         Args:
             chat_ctx: the conversation so far.
-            tools: what the model may call (functions made with `function_tool`, or toolsets).
+            tools: the tools the model may call (functions made with `function_tool`, or toolsets).
             conn_options: retries and deadlines of this call.
-            parallel_tool_calls: whether several calls may come in one reply.
+            parallel_tool_calls: whether one reply may contain several calls.
             tool_choice: ``"auto"``, ``"required"``, ``"none"`` or one function by name.
-            extra_kwargs: further parameters, in the provider's own names.
+            extra_kwargs: further parameters under the provider's own names.
         """
 
     def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Get ready in the background, so that the first reply is as quick as the later ones.
+        """Open connections in the background, so that the first reply is as fast as later ones.
 
-        Does its work once for a loop, swallows errors and costs no tokens. Without a running loop
-        (and none given) it does nothing.
+        Works once per loop, ignores errors and costs no tokens. Does nothing if no loop is given
+        and none is running.
         """
         try:
             here = asyncio.get_running_loop()
@@ -215,10 +189,10 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
             logger.debug("prewarming %s failed: %s", self._label, error)
 
     async def _prewarm_impl(self) -> None:
-        """What a provider does to get ready; protected, for subclasses."""
+        """The provider's part of `prewarm`; protected, for subclasses."""
 
     async def aclose(self) -> None:
-        """End what still runs and free what is held, within about a second. Idempotent."""
+        """End running replies and free connections, within about a second. Idempotent."""
         # A copy first: other threads may be starting streams on loops of their own.
         endings: list[Awaitable[object]] = [
             stream.aclose() for stream in list(self._streams) if stream._belongs_here()
@@ -244,19 +218,20 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
 
 
 class LLMStream(ABC):
-    """One reply, as it is made. Iterate over it, or `collect` it; leave it by ``async with``.
+    """One reply, while it is generated. Iterate over it or `collect` it, inside ``async with``.
 
-    It starts at once when an event loop runs, otherwise when it is first awaited.
+    The request starts at once if an event loop is running, otherwise when the stream is first
+    awaited.
 
-    A stream that is dropped and not closed goes on without its reader: it ends with the reply, or
-    with a deadline. When 1,024 chunks lie unread it stops reading, and after ten minutes without
-    a single read it gives up.
+    A stream that is dropped without being closed continues until the reply ends or a deadline
+    passes. It stops reading when 1,024 chunks are unread, and fails after ten minutes without a
+    read.
 
-    Subclasses implement `_run`, one attempt, and put chunks into `_event_ch`. The attributes
-    `_llm`, `_chat_ctx`, `_tools`, `_conn_options`, `_event_ch`, `_event_aiter` and `_task` are
-    theirs to use. An attempt that fails raises an `APIError`, whose `retryable` says whether
-    another attempt can help; the base class decides, waits, and calls `_run` again. It never does
-    so when text or a tool call is already in the channel.
+    Subclasses implement `_run` (one attempt), which puts chunks into `_event_ch`. They may use the
+    attributes `_llm`, `_chat_ctx`, `_tools`, `_conn_options`, `_event_ch`, `_event_aiter` and
+    `_task`. A failed attempt raises an `APIError`, whose `retryable` tells whether another attempt
+    can help; the base class decides, waits, and calls `_run` again. It never does so when text or a
+    tool call is already in the channel.
     """
 
     _request_span_name = "llm_request"
@@ -346,9 +321,9 @@ class LLMStream(ABC):
         raise StopAsyncIteration
 
     async def collect(self) -> CollectedResponse:
-        """The whole reply at once; the text without white space around it. Closes the stream.
+        """Return the whole reply; the text is stripped. Closes the stream.
 
-        Where a `FallbackAdapter` started anew, what was said before does not count.
+        Text that a `FallbackAdapter` discarded by a restart is left out.
 
         Raises:
             APIError: the reply failed, or was closed before its end.
@@ -364,7 +339,7 @@ class LLMStream(ABC):
         return collector.whole()
 
     def to_str_iterable(self) -> AsyncIterable[str]:
-        """The text alone, piece by piece. Closes the stream at the end.
+        """Iterate over the text only. Closes the stream at the end.
 
         Raises:
             APIError: the reply failed.
@@ -385,8 +360,8 @@ class LLMStream(ABC):
         return self._closing if task is None or not task.done() else task.cancelled()
 
     async def aclose(self) -> None:
-        """Stop the reply, if it still runs, and free its connection. Idempotent, never raises
-        what the reply raised, and takes a second at most. Chunks that lie unread can be read."""
+        """Stop the reply if it still runs, and free its connection, within a second. Idempotent;
+        never raises the error of the reply. Unread chunks can still be read."""
         again, self._closing = self._closing, True
         task = self._task
         if task is None:
@@ -418,13 +393,13 @@ class LLMStream(ABC):
     # -- for subclasses ----------------------------------------------------------------------
 
     def _progressed(self) -> None:
-        """The provider has sent something of substance that is no chunk yet (part of a tool
-        call): the limits on silence start anew."""
+        """The provider has sent output that is no chunk yet (part of a tool call): the limits on
+        silence start anew."""
         self._meter.progress_at = self._now()
 
     async def _wait_for_consumer(self) -> None:
-        """Where `_event_ch.full`: wait until the consumer has caught up. The provider owes nothing
-        meanwhile."""
+        """If `_event_ch.full`, wait until the consumer has caught up. The limits on silence do not
+        apply meanwhile."""
         before, self._paused = self._paused, True
         channel = self._event_ch
         unread = len(channel)
@@ -449,8 +424,8 @@ class LLMStream(ABC):
 
     @property
     def _metrics_task(self) -> asyncio.Future[None]:
-        """Done when the metrics have been emitted; never raises. LiveKit Agents has a task of this
-        name, which subclasses with an `aclose` of their own await."""
+        """Done when the metrics have been emitted; never raises. Subclasses written for LiveKit
+        Agents await a task of this name in their `aclose`."""
         task = self._task
         loop = asyncio.get_running_loop()
         told: asyncio.Future[None] = loop.create_future()
@@ -484,7 +459,7 @@ class LLMStream(ABC):
             self._check_loop()
 
     def _abandon(self, error: APIError) -> None:
-        """Give the consumer `error` although the attempt has not ended and may never."""
+        """Raise `error` in the consumer although the attempt has not ended and may never end."""
         logger.error(
             "%s did not end within %g s of its deadline; it was left behind",
             type(self).__qualname__,
@@ -538,7 +513,7 @@ class LLMStream(ABC):
         finally:
             try:
                 self._tell(span, outcome, started_at, loop.time(), started_wall)
-            except Exception:  # of a subclass's property or of a tracer: no reason to lose a reply
+            except Exception:  # from a subclass's property or a tracer: no reason to lose a reply
                 logger.exception("%s: cannot tell what a reply has cost", llm.label)
             self._event_ch.close()
 
@@ -550,7 +525,7 @@ class LLMStream(ABC):
         now: float,
         started_wall: float,
     ) -> None:
-        """Metrics to those who asked for them, and to the span."""
+        """Emit the metrics and end the span."""
         meter = self._meter
         failed = isinstance(outcome, Exception)
         metrics: LLMMetrics | None = None
@@ -583,9 +558,9 @@ class LLMStream(ABC):
                     return
                 self._meter = Meter()
             except APIError as error:
-                if self._closing:  # an attempt that dressed its cancellation up as a failure
+                if self._closing:  # the attempt turned its cancellation into a failure
                     raise asyncio.CancelledError from error
-                # With its channel closed, or its task cancelled, a stream has no use for another one.
+                # With a closed channel or a cancelled task, another attempt is of no use.
                 committed = self._meter.committed or self._event_ch.closed or self._cancelled()
                 if committed:
                     error.retryable = False
@@ -671,7 +646,7 @@ class LLMStream(ABC):
         return APITimeoutError(f"{self._llm.label}: {patience.latest}")
 
     def _cancelled(self) -> bool:
-        """Whether somebody has cancelled the task of this stream, and not one of its deadlines."""
+        """Whether the task of this stream was cancelled by anything but its own deadlines."""
         return self._closing or (self._task is not None and self._task.cancelling() > 0)
 
     def _report(self, started_at: float, now: float, outcome: BaseException | None) -> LLMMetrics:
