@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rejoinder._core.chunks import CompletionUsage
-from rejoinder._core.usage import (
-    Buckets,
-    usage_from_anthropic,
-    usage_from_bedrock,
-    usage_from_google,
-    usage_from_openai,
-    usage_from_responses,
-)
+from rejoinder._core.usage import Buckets
+from rejoinder.providers.anthropic.usage import usage_from_anthropic
+from rejoinder.providers.aws.usage import usage_from_bedrock
+from rejoinder.providers.completions.usage import usage_from_openai
+from rejoinder.providers.google.usage import usage_from_google
+from rejoinder.providers.openai.usage import usage_from_responses
 
 CONVERTERS = [
     usage_from_anthropic,

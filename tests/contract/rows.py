@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rejoinder.providers import anthropic, aws, google, inference, mistralai, openai
-from rejoinder.providers.anthropic.wire import StreamDecoder as AnthropicDecoder
-from rejoinder.providers.aws.wire import StreamDecoder as BedrockDecoder
-from rejoinder.providers.google.wire import StreamDecoder as GoogleDecoder
-from rejoinder.providers.mistralai.wire import StreamDecoder as MistralDecoder
+from rejoinder.providers.anthropic.wire import make_decoder as make_anthropic
+from rejoinder.providers.aws.wire import make_decoder as make_bedrock
+from rejoinder.providers.google.wire import make_decoder as make_google
+from rejoinder.providers.mistralai.wire import make_decoder as make_mistral
 from rejoinder.providers.openai import responses_wire, wire
 from rejoinder.testing._dialects import Format
 from rejoinder.testing.faults import Fault
@@ -41,13 +41,13 @@ ROWS: list[Row] = [
         "openai",
         "openai",
         lambda url: openai.LLM(model="any", api_key=KEY, base_url=f"{url}/v1"),
-        wire.StreamDecoder,
+        wire.make_decoder,
     ),
     Row(
         "openai-responses",
         "responses",
         lambda url: openai.LLM(model="any", api_key=KEY, base_url=f"{url}/v1", api="responses"),
-        responses_wire.StreamDecoder,
+        responses_wire.make_decoder,
     ),
     Row(
         "azure",
@@ -55,31 +55,31 @@ ROWS: list[Row] = [
         lambda url: openai.LLM.with_azure(
             model="any", api_key=KEY, azure_endpoint=url, api_version="2024-10-21"
         ),
-        wire.StreamDecoder,
+        wire.make_decoder,
     ),
     Row(
         "anthropic",
         "anthropic",
         lambda url: anthropic.LLM(model="any", api_key=KEY, base_url=url),
-        AnthropicDecoder,
+        make_anthropic,
     ),
     Row(
         "google",
         "google",
         lambda url: google.LLM(model="any", api_key=KEY, base_url=url),
-        GoogleDecoder,
+        make_google,
     ),
     Row(
         "aws",
         "bedrock",
         lambda url: aws.LLM(model="any", api_key="AKIDEXAMPLE", api_secret=KEY, base_url=url),
-        BedrockDecoder,
+        make_bedrock,
     ),
     Row(
         "mistralai",
         "mistral",
         lambda url: mistralai.LLM("any", KEY, base_url=f"{url}/v1"),
-        MistralDecoder,
+        make_mistral,
     ),
     Row(
         "inference",
@@ -87,13 +87,13 @@ ROWS: list[Row] = [
         lambda url: inference.LLM(
             "openai/any", api_key="APIkey", api_secret=KEY, base_url=f"{url}/v1"
         ),
-        wire.StreamDecoder,
+        wire.make_decoder,
     ),
     Row(
         "anthropic-bedrock",
         "bedrock-anthropic",
         lambda url: anthropic.LLM.with_bedrock(model="any", bearer_token=KEY, base_url=url),
-        lambda **options: AnthropicDecoder(framing="eventstream", **options),
+        lambda **options: make_anthropic(framing="eventstream", **options),
     ),
     Row(
         "anthropic-vertex",
@@ -101,6 +101,6 @@ ROWS: list[Row] = [
         lambda url: anthropic.LLM.with_vertex(
             model="any", project="p", access_token=KEY, base_url=url
         ),
-        AnthropicDecoder,
+        make_anthropic,
     ),
 ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from contract.rows import ROWS, Row
 from rejoinder.errors import APIError
+from rejoinder.providers.answering.decoder import State
 from rejoinder.testing._dialects import DIALECTS, Call, Usage
 from rejoinder.testing.chunking import byte_by_byte, sized_cuts
 
@@ -37,7 +38,7 @@ def run(row: Row, pieces: list[bytes]) -> tuple[str, list[Any], Any, str | None]
     try:
         for piece in pieces:
             take(decoder.feed(piece))
-            if decoder.done:
+            if decoder.state is State.ENDED:
                 break
         take(decoder.close())
         if decoder.failure is not None:

@@ -66,6 +66,8 @@ def messages(kind: str, body: bytes) -> Reading:
             case _:
                 pass
     for call_id, name, arguments in calls.values():
+        if reading.finish == "max_tokens" and not arguments:
+            continue  # it was cut before its arguments
         reading.calls.append((name, arguments))
         reading.call_ids.append(call_id)
     reading.text = spoken(reading.text)
@@ -83,6 +85,8 @@ def whole(message: dict[str, Any]) -> Reading:
         if block["type"] == "text":
             reading.text += block["text"]
         elif block["type"] == "tool_use":
+            if reading.finish == "max_tokens" and not block["input"]:
+                continue  # it was cut before its arguments
             text = json.dumps(block["input"], separators=(",", ":"), ensure_ascii=False)
             reading.calls.append((block["name"], text))
             reading.call_ids.append(block["id"])
@@ -96,7 +100,7 @@ def whole(message: dict[str, Any]) -> Reading:
 def spoken(text: str) -> str:
     """Without the thoughts that older models write at the beginning, between tags."""
     if text.startswith("<thinking>"):
-        return text.partition("</thinking>")[2]
+        return text.partition("</thinking>")[2].lstrip()
     return text
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from recorded.reading import Reading, number
-from recorded.reading_anthropic import frames
+from recorded.reading_anthropic import frames, spoken
 
 
 def converse(kind: str, body: bytes) -> Reading:
@@ -25,6 +25,7 @@ def converse(kind: str, body: bytes) -> Reading:
                 reading.call_ids.append(use["toolUseId"])
             for part in block.get("citationsContent", {}).get("content", []):
                 reading.text += part["text"]
+        reading.text = spoken(reading.text)
         reading.finish = answer["stopReason"]
         reading.usage = counted(answer.get("usage") or {})
         return judged(reading, body)
@@ -47,6 +48,7 @@ def converse(kind: str, body: bytes) -> Reading:
                 reading.usage = counted(event["usage"])
             case _:
                 pass
+    reading.text = spoken(reading.text)
     for call_id, name, arguments in calls.values():
         reading.calls.append((name, arguments))
         reading.call_ids.append(call_id)

@@ -99,7 +99,7 @@ def without_thoughts(text: str) -> str:
     """Some models open their answer with their thoughts in a tag of their own."""
     if not text.lstrip().startswith("<think>"):
         return text
-    return text.split("</think>", 1)[1] if "</think>" in text else ""
+    return text.split("</think>", 1)[1].lstrip() if "</think>" in text else ""
 
 
 def chat_usage(usage: dict[str, Any]) -> tuple[int, int, int]:
@@ -167,6 +167,11 @@ def response(kind: str, body: str) -> Reading:
             if final["status"] == "completed" or is_json(item["arguments"]):
                 reading.calls.append((item["name"], item["arguments"]))
                 reading.call_ids.append(item["call_id"])
+        elif item["type"] == "custom_tool_call" and item is final["output"][-1]:
+            # What follows it shows that the provider ran the tool itself, as xAI does.
+            text = json.dumps({"input": item["input"]}, separators=(",", ":"), ensure_ascii=False)
+            reading.calls.append((item["name"], text))
+            reading.call_ids.append(item["call_id"])
         elif item["type"] != "reasoning":
             other = True
     if kind == "stream" and not reading.text.startswith(streamed):

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["decode", "encode", "heal"]
+__all__ = ["as_list", "as_mapping", "as_text", "decode", "decode_tolerantly", "encode", "heal"]
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -55,6 +55,21 @@ def encode(obj: Any, /) -> bytes:
         return _encode(obj)
     except UnicodeEncodeError:
         return _encode(_healed(obj))
+
+
+def as_mapping(value: object, /) -> dict[str, Any] | None:
+    """`value` if it is a JSON object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object, /) -> list[Any]:
+    """`value` if it is a JSON array, else an empty list."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def as_text(value: object, /) -> str:
+    """`value` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
 
 
 def heal(text: str, /) -> str:

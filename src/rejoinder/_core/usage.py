@@ -3,26 +3,21 @@
 Providers disagree: some count cached tokens inside the prompt and some beside it, some count
 thinking inside the completion and some beside it. Here every token lies in exactly one bucket, so
 that the buckets of one reply add up to its totals, and the buckets of many replies can be added.
-Converters take the provider's own object, tolerate anything in it (nulls, text, missing keys), and
-return ``None`` when it counts nothing. No count is ever negative.
+No count is ever negative.
+
+Each provider's folder holds the reader of its own object. Readers tolerate anything in it (nulls,
+text, missing keys), and return ``None`` when it counts nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rejoinder._core.chunks import CompletionUsage
 
-__all__ = [
-    "Buckets",
-    "usage_from_anthropic",
-    "usage_from_bedrock",
-    "usage_from_google",
-    "usage_from_openai",
-    "usage_from_responses",
-]
+__all__ = ["Buckets", "count"]
 
 
 _MOST: Final = 1 << 53
@@ -128,163 +123,8 @@ class Buckets:
         )
 
 
-def usage_from_openai(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
-    """From the ``usage`` of a chat completion: OpenAI, Mistral, and whoever speaks that dialect.
-
-    OpenAI counts cached tokens and sound in the prompt, and thinking in the completion. xAI counts
-    thinking beside the completion and Mistral sound beside the prompt; their total tells.
-    """
-    usage = _mapping(raw)
-    prompt = _count(usage, "prompt_tokens")
-    completion = _count(usage, "completion_tokens")
-    total = _count(usage, "total_tokens")
-    if not (prompt or completion or total):
-        return None
-    inside = _mapping(usage.get("prompt_tokens_details"))
-    outside = _mapping(usage.get("completion_tokens_details"))
-    audio = _count(inside, "audio_tokens")
-    reasoning = _count(outside, "reasoning_tokens") or _count(usage, "reasoning_tokens")
-    surplus = total - prompt - completion
-    if surplus > 0:
-        if surplus == reasoning:
-            completion += reasoning
-        elif surplus == audio:
-            prompt += audio
-        elif surplus == reasoning + audio:
-            completion += reasoning
-            prompt += audio
-        elif completion == 0 and prompt:
-            completion = surplus
-        elif prompt == 0:
-            prompt = surplus
-    return Buckets.within(
-        prompt=prompt,
-        completion=completion,
-        cache_read=_count(inside, "cached_tokens")
-        or _count(usage, "prompt_cache_hit_tokens")
-        or _count(usage, "num_cached_tokens")
-        or _count(usage, "cached_tokens"),
-        cache_write=_count(inside, "cache_write_tokens")
-        or _count(inside, "cache_creation_tokens")
-        or _count(usage, "cache_creation_input_tokens"),
-        input_audio=audio,
-        reasoning=reasoning,
-        output_audio=_count(outside, "audio_tokens"),
-    ).usage(service_tier=_word(usage.get("service_tier")) or _word(service_tier))
-
-
-def usage_from_responses(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
-    """From the ``usage`` of a response of the Responses API; xAI's thinking as in the other."""
-    usage = _mapping(raw)
-    prompt = _count(usage, "input_tokens")
-    completion = _count(usage, "output_tokens")
-    total = _count(usage, "total_tokens")
-    if not (prompt or completion or total):
-        return None
-    inside = _mapping(usage.get("input_tokens_details"))
-    outside = _mapping(usage.get("output_tokens_details"))
-    reasoning = _count(outside, "reasoning_tokens")
-    if reasoning and total == prompt + completion + reasoning:
-        completion += reasoning
-    elif not completion and total > prompt > 0:
-        completion = total - prompt
-    elif not prompt and total > completion:
-        prompt = total - completion
-    return Buckets.within(
-        prompt=prompt,
-        completion=completion,
-        cache_read=_count(inside, "cached_tokens"),
-        cache_write=_count(inside, "cache_write_tokens"),
-        input_audio=_count(inside, "audio_tokens"),
-        reasoning=reasoning,
-        output_audio=_count(outside, "audio_tokens"),
-    ).usage(service_tier=_word(service_tier))
-
-
-def usage_from_anthropic(raw: object) -> CompletionUsage | None:
-    """From the ``usage`` of a message. Anthropic counts cached tokens beside ``input_tokens``.
-
-    Pass the merged usage of ``message_start`` and ``message_delta``: the later counts win.
-    """
-    usage = _mapping(raw)
-    fresh = _count(usage, "input_tokens")
-    completion = _count(usage, "output_tokens")
-    read = _count(usage, "cache_read_input_tokens")
-    written = _count(usage, "cache_creation_input_tokens")
-    if not written:
-        parts = _mapping(usage.get("cache_creation"))
-        written = sum(_count(parts, str(key)) for key in parts)
-    if not (fresh or completion or read or written):
-        return None
-    details = _mapping(usage.get("output_tokens_details"))
-    return Buckets.within(
-        prompt=fresh + read + written,
-        completion=completion,
-        cache_read=read,
-        cache_write=written,
-        reasoning=_count(details, "thinking_tokens") or _count(details, "reasoning_tokens"),
-    ).usage(service_tier=_word(usage.get("service_tier")))
-
-
-def usage_from_google(raw: object) -> CompletionUsage | None:
-    """From ``usageMetadata``. Google counts cached tokens in the prompt, thoughts beside the
-    candidates, and the results of its own tools beside the prompt."""
-    usage = _mapping(raw)
-    prompt = _count(usage, "promptTokenCount") + _count(usage, "toolUsePromptTokenCount")
-    candidates = _count(usage, "candidatesTokenCount") or _count(usage, "responseTokenCount")
-    thoughts = _count(usage, "thoughtsTokenCount")
-    total = _count(usage, "totalTokenCount")
-    if not (prompt or candidates or thoughts or total):
-        return None
-    if total > prompt + candidates + thoughts and not candidates:
-        # While a reply is on its way the count of its tokens may be missing from the parts.
-        candidates = total - prompt - thoughts
-    return Buckets.within(
-        prompt=prompt,
-        completion=candidates + thoughts,
-        cache_read=_count(usage, "cachedContentTokenCount"),
-        input_audio=_modality(usage.get("promptTokensDetails"), "AUDIO")
-        + _modality(usage.get("toolUsePromptTokensDetails"), "AUDIO"),
-        reasoning=thoughts,
-        output_audio=_modality(
-            usage.get("candidatesTokensDetails") or usage.get("responseTokensDetails"), "AUDIO"
-        ),
-    ).usage(
-        service_tier=_word(usage.get("serviceTier")) or _word(usage.get("trafficType")),
-    )
-
-
-def usage_from_bedrock(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
-    """From the ``usage`` of a Converse ``metadata`` event. Cached tokens lie beside
-    ``inputTokens``."""
-    usage = _mapping(raw)
-    fresh = _count(usage, "inputTokens")
-    completion = _count(usage, "outputTokens")
-    read = _count(usage, "cacheReadInputTokens") or _count(usage, "cacheReadInputTokenCount")
-    written = _count(usage, "cacheWriteInputTokens") or _count(usage, "cacheWriteInputTokenCount")
-    if not (fresh or completion or read or written):
-        return None
-    return Buckets.within(
-        prompt=fresh + read + written,
-        completion=completion,
-        cache_read=read,
-        cache_write=written,
-    ).usage(service_tier=_word(service_tier))
-
-
-def _clamp(part: int, whole: int) -> int:
-    return min(max(0, part), whole)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(usage: Mapping[str, Any], key: str) -> int:
+def count(usage: Mapping[str, Any], key: str, /) -> int:
+    """A number of tokens under `key`, whatever stands there."""
     value = usage.get(key)
     if type(value) is int:
         return min(max(0, value), _MOST)
@@ -296,11 +136,5 @@ def _count(usage: Mapping[str, Any], key: str) -> int:
     return 0
 
 
-def _modality(details: object, name: str) -> int:
-    if not isinstance(details, list):
-        return 0
-    return sum(
-        _count(_mapping(entry), "tokenCount")
-        for entry in cast("list[object]", details)
-        if str(_mapping(entry).get("modality")).upper() == name
-    )
+def _clamp(part: int, whole: int) -> int:
+    return min(max(0, part), whole)

@@ -22,7 +22,7 @@ THINK_TAG_START: Final = "<think>"
 THINK_TAG_END: Final = "</think>"
 
 
-def _held_back(text: str, mark: str) -> int:
+def held_back(text: str, mark: str) -> int:
     """How many characters at the end of `text` may be the beginning of `mark`."""
     for size in range(min(len(text), len(mark) - 1), 0, -1):
         if mark.startswith(text[-size:]):
@@ -82,7 +82,7 @@ class TagSplitter:
             into = inside if self._inside else outside
             at = text.find(mark)
             if at < 0:
-                keep = _held_back(text, mark)
+                keep = held_back(text, mark)
                 into.append(text[: len(text) - keep])
                 self._pending = text[len(text) - keep :]
                 return "".join(outside), "".join(inside)
@@ -122,7 +122,7 @@ class StopFilter:
             at, self.stopped = min(found, key=lambda hit: (hit[0], -len(hit[1])))
             self._pending = ""
             return text[:at]
-        keep = max((_held_back(text, stop) for stop in self._stops), default=0)
+        keep = max((held_back(text, stop) for stop in self._stops), default=0)
         self._pending = text[len(text) - keep :]
         return text[: len(text) - keep]
 

@@ -423,8 +423,10 @@ async def test_a_cut_reply_costs_what_the_provider_had_counted(
         options = APIConnectOptions(max_retry=0)
         stream = llm.chat(chat_ctx=conversation(), conn_options=options)
         async with asyncio.timeout(10):
-            while getattr(stream._decoder, "usage_so_far", lambda: None)() is None or (
-                said and not stream._meter.committed
+            while (
+                stream._decoder is None
+                or stream._decoder.usage_so_far is None
+                or (said and not stream._meter.committed)
             ):
                 await asyncio.sleep(0.005)
         if how == "closed":

@@ -18,7 +18,8 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers.anthropic.wire import StreamDecoder, decode_error
+from rejoinder.providers.answering.decoder import ReplyDecoder
+from rejoinder.providers.anthropic.wire import decode_error, make_decoder
 from rejoinder.testing.chunking import byte_by_byte, every_cut
 from rejoinder.wire.eventstream import encode_message
 
@@ -57,7 +58,7 @@ def end(reason: str | None = "end_turn", **usage: Any) -> bytes:
 
 
 class Said:
-    def __init__(self, decoder: StreamDecoder, *pieces: bytes) -> None:
+    def __init__(self, decoder: ReplyDecoder, *pieces: bytes) -> None:
         self.chunks: list[Any] = []
         self.error: APIError | None = None
         try:
@@ -80,7 +81,7 @@ class Said:
 
 
 def said(*pieces: bytes, **options: Any) -> Said:
-    return Said(StreamDecoder(**options), *pieces)
+    return Said(make_decoder(**options), *pieces)
 
 
 def test_text_and_calls() -> None:
@@ -92,7 +93,7 @@ def test_text_and_calls() -> None:
 
 
 def test_a_call_leaves_as_soon_as_its_block_ends() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     chunks = decoder.feed(start() + call(0, "{}"))
     assert chunks[-1].delta is not None
     assert chunks[-1].delta.tool_calls
@@ -366,7 +367,7 @@ def test_frames_of_bedrock() -> None:
     assert failed.error.status_code == 429
     odd = said(encode_message(headers, b'{"bytes":"!"}'), framing="eventstream")
     assert isinstance(odd.error, WireError)
-    assert isinstance(said(b"", framing="eventstream").error, WireError)
+    assert isinstance(said(b"", framing="eventstream").error, APIConnectionError)
 
 
 def test_a_whole_message_instead_of_a_stream() -> None:
@@ -507,7 +508,7 @@ def test_many_small_pieces_count_for_what_they_take() -> None:
     piece = event(
         "content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": "xyz"}
     )
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(start() + begin)
     fed = 0
     while decoder.failure is None and fed < 100:

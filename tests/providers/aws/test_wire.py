@@ -18,7 +18,8 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers.aws.wire import StreamDecoder, decode_error
+from rejoinder.providers.answering.decoder import ReplyDecoder, State
+from rejoinder.providers.aws.wire import decode_error, make_decoder
 from rejoinder.testing.chunking import byte_by_byte
 from rejoinder.wire.eventstream import encode_message
 
@@ -62,7 +63,7 @@ def end(reason: str = "end_turn", usage: Any = USAGE, **metadata: Any) -> bytes:
 
 
 class Said:
-    def __init__(self, decoder: StreamDecoder, *pieces: bytes) -> None:
+    def __init__(self, decoder: ReplyDecoder, *pieces: bytes) -> None:
         self.chunks: list[Any] = []
         self.error: APIError | None = None
         try:
@@ -85,7 +86,7 @@ class Said:
 
 
 def said(*pieces: bytes, **options: Any) -> Said:
-    return Said(StreamDecoder(**options), *pieces)
+    return Said(make_decoder(**options), *pieces)
 
 
 def test_text_and_calls() -> None:
@@ -95,7 +96,7 @@ def test_text_and_calls() -> None:
         assert found.calls == [("tooluse_1", "look_up", '{"city":"Köln"}')]
         assert found.usage.total_tokens == 7
         assert found.error is None
-        assert found.decoder.done
+        assert found.decoder.state is State.ENDED
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
@@ -148,10 +149,10 @@ def test_cached_tokens_are_part_of_the_prompt() -> None:
 
 
 def test_the_usage_may_be_missing() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(START + text("Hi") + event("messageStop", stopReason="end_turn"))
-    assert decoder.complete
-    assert not decoder.done
+    assert decoder.state is State.ANSWERED
+    assert decoder.state is not State.ENDED
     assert said(START + text("Hi") + event("messageStop", stopReason="end_turn")).error is None
 
 

@@ -19,7 +19,7 @@ from rejoinder.errors import (
     WireError,
 )
 from rejoinder.providers.completions.errors import decode_error, error_from
-from rejoinder.providers.completions.wire import StreamDecoder
+from rejoinder.providers.completions.wire import make_decoder
 from rejoinder.testing.chunking import byte_by_byte
 from rejoinder.testing.leaks import measure_memory
 
@@ -61,7 +61,7 @@ def hear(data: bytes, **options: Any) -> Heard:
     """Read `data`, whole and byte by byte, which must be the same."""
     found: list[Heard] = []
     for pieces in ([data], byte_by_byte(data)):
-        decoder = StreamDecoder(**options)
+        decoder = make_decoder(**options)
         heard = Heard()
         try:
             for piece in pieces:
@@ -250,7 +250,7 @@ def test_thinking_tags(pieces: list[str], text: str, thinking: str) -> None:
 
 
 def test_tags_can_be_text() -> None:
-    heard = hear(body(said({"content": "<think>x</think>"}), STOP), thinking_tags=None)
+    heard = hear(body(said({"content": "<think>x</think>"}), STOP), marks=False)
     assert heard.text == "<think>x</think>"
 
 
@@ -408,7 +408,7 @@ def test_two_calls_under_one_id_get_two(places: tuple[int | None, int | None]) -
 
 
 def test_a_call_is_handed_out_when_the_next_one_begins() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(body(part(0, id="1", name="look", arguments='{"a":1}'), done=False))
     chunks = decoder.feed(body(part(1, id="2", name="book", arguments="{"), done=False))
     assert [call.name for chunk in chunks for call in chunk.delta.tool_calls] == ["look"]
@@ -546,7 +546,7 @@ def test_usage_wherever_it_is(usage: list[Any]) -> None:
 
 
 def test_usage_in_every_chunk_is_told_once() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     events = [
         {**said({"content": "x"}), "usage": {"prompt_tokens": 5, "completion_tokens": count}}
         for count in range(1, 9)
@@ -666,7 +666,7 @@ def test_memory_is_bounded() -> None:
     many = body(part(0, id="1", name="look", arguments="x" * (1 << 20)), done=False)
     page = b"<html>" + b"x" * (1 << 16)
     for first, more in ((b"", many), (page, page), (b"{", b" " * (1 << 20))):
-        decoder = StreamDecoder()
+        decoder = make_decoder()
         decoder.feed(first)
         for _ in range(40):
             if decoder.failure is None:
@@ -693,7 +693,7 @@ FAT = "x" * (1 << 18)
     ids=["details", "state of a call", "small pieces", "small calls"],
 )
 def test_whatever_never_ends_is_an_error(delta: Callable[[int], Any]) -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     for n in range(100):
         if decoder.failure is None:
             decoder.feed(body(said(delta(n)), done=False))
@@ -704,7 +704,7 @@ def test_whatever_never_ends_is_an_error(delta: Callable[[int], Any]) -> None:
 def test_json_that_grows_when_it_is_read_is_an_error(head: bytes) -> None:
     data = head + b'{"choices":[' + b"{}," * 1_000_000 + b"{}]}\n\n"
     with measure_memory() as memory:
-        heard = StreamDecoder()
+        heard = make_decoder()
         heard.feed(data)
         with pytest.raises(WireError, match="values"):
             heard.close()

@@ -17,7 +17,8 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers.google.wire import StreamDecoder, decode_error
+from rejoinder.providers.answering.decoder import ReplyDecoder, State
+from rejoinder.providers.google.wire import decode_error, make_decoder
 from rejoinder.testing.chunking import byte_by_byte, every_cut
 
 COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}
@@ -45,7 +46,7 @@ def stop(reason: Any = "STOP", *parts: dict[str, Any], **members: Any) -> dict[s
 
 
 class Said:
-    def __init__(self, decoder: StreamDecoder, *pieces: bytes) -> None:
+    def __init__(self, decoder: ReplyDecoder, *pieces: bytes) -> None:
         self.chunks: list[Any] = []
         self.error: APIError | None = None
         try:
@@ -66,7 +67,7 @@ class Said:
 
 
 def said(*pieces: bytes, **options: Any) -> Said:
-    return Said(StreamDecoder(**options), *pieces)
+    return Said(make_decoder(**options), *pieces)
 
 
 both = pytest.mark.parametrize("frame", [sse, array], ids=["events", "array"])
@@ -105,7 +106,6 @@ def test_text_that_rides_on_a_call_is_not_spoken() -> None:
 
 
 def test_a_signature_leaves_with_its_call() -> None:
-    kept: dict[str, str] = {}
     found = said(
         sse(
             answer(
@@ -113,11 +113,9 @@ def test_a_signature_leaves_with_its_call() -> None:
                 {"functionCall": {"id": "c2", "name": "g"}},
             ),
             stop(),
-        ),
-        on_signature=kept.__setitem__,
+        )
     )
     assert [c.extra for c in found.calls] == [{"google": {"thought_signature": "c2ln"}}, None]
-    assert kept == {"c1": "c2ln"}
 
 
 def test_a_signature_of_text_is_state_of_the_message() -> None:
@@ -201,20 +199,20 @@ def test_the_last_usage_counts_and_is_told_once() -> None:
 
 def test_older_models_say_the_reason_in_every_event() -> None:
     body = sse(answer({"text": "a"}, finishReason="STOP"), answer({"text": "b"}, finishReason=1))
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(body)
-    assert not decoder.complete
+    assert decoder.state is not State.ANSWERED
     found = said(body)
     assert found.text == "ab"
     assert found.error is None
 
 
 def test_a_whole_answer_is_known_to_be_whole() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(sse(answer({"text": "a"}, usage=COUNTS)))
-    assert not decoder.complete
+    assert decoder.state is not State.ANSWERED
     decoder.feed(sse(stop()))
-    assert decoder.complete
+    assert decoder.state is State.ANSWERED
     assert decoder.finish_reason == "STOP"
 
 

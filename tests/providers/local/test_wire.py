@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder.errors import APIError, APIStatusError, EmptyResponseError
+from rejoinder.providers.answering.decoder import ReplyDecoder, State
 from rejoinder.providers.local.tools import Call, ToolSpec
-from rejoinder.providers.local.wire import ContextOverflowError, StreamDecoder, decode_error
+from rejoinder.providers.local.wire import ContextOverflowError, LocalReader, decode_error
+from rejoinder.wire.sse import SSEDecoder
 
 NOW = ToolSpec("now", "The time.", {"type": "object", "properties": {"zone": {"type": "string"}}})
 CALL = '{"name": "now", "arguments": {"zone": "UTC"}}'
@@ -43,9 +45,14 @@ def stream(*pieces: str, finish: str = "stop", usage: tuple[int, int] | None = (
     return text.encode() + b"data: [DONE]\n\n"
 
 
+def make_decoder(reader: LocalReader) -> ReplyDecoder:
+    return ReplyDecoder(SSEDecoder(), reader, prefix="c")
+
+
 def decode(data: bytes, sizes: list[int] | None = None, **options: Any) -> tuple[list[Any], Any]:
-    """Texts (joined), calls and usages; and the decoder or the error."""
-    decoder = StreamDecoder(**options)
+    """Texts (joined), calls and usages; and the reader or the error."""
+    reader = LocalReader(**options)
+    decoder = make_decoder(reader)
     chunks = []
     at = number = 0
     try:
@@ -54,7 +61,10 @@ def decode(data: bytes, sizes: list[int] | None = None, **options: Any) -> tuple
             chunks += decoder.feed(data[at : at + size])
             at, number = at + size, number + 1
         chunks += decoder.close()
-        end: Any = decoder
+        if decoder.failure is not None:
+            raise decoder.failure
+        assert decoder.state is State.ENDED
+        end: Any = reader
     except APIError as error:
         end = error
     out: list[Any] = []
@@ -72,16 +82,15 @@ def decode(data: bytes, sizes: list[int] | None = None, **options: Any) -> tuple
 
 
 def test_text() -> None:
-    out, decoder = decode(stream("Hel", "lo"))
+    out, reader = decode(stream("Hel", "lo"))
     assert out == ["Hello", 25]
-    assert decoder.done
-    assert decoder.again is None
+    assert reader.again is None
 
 
 def test_a_call_in_the_text_is_a_call_and_comes_before_the_usage() -> None:
-    out, decoder = decode(stream(*CALL), mode="auto", specs=[NOW])
+    out, reader = decode(stream(*CALL), mode="auto", specs=[NOW])
     assert out == [("now", '{"zone":"UTC"}'), 25]
-    assert decoder.again is None
+    assert reader.again is None
 
 
 def native(name: str, arguments: str) -> bytes:
@@ -92,9 +101,9 @@ def native(name: str, arguments: str) -> bytes:
 
 @pytest.mark.parametrize("arguments", ['{"zone": "UTC", "mood": 1}', ' {"zone":"UTC"}'])
 def test_a_call_that_the_engine_recognised_fits_too(arguments: str) -> None:
-    out, decoder = decode(native("now", arguments), mode="auto", specs=[NOW])
+    out, reader = decode(native("now", arguments), mode="auto", specs=[NOW])
     assert out == [("now", '{"zone":"UTC"}'), 25]
-    assert decoder.again is None
+    assert reader.again is None
 
 
 @pytest.mark.parametrize(
@@ -108,9 +117,9 @@ def test_a_call_that_the_engine_recognised_fits_too(arguments: str) -> None:
 def test_a_call_that_the_engine_recognised_and_nobody_declared(
     name: str, arguments: str, mode: str, tool: str | None
 ) -> None:
-    out, decoder = decode(native(name, arguments), mode="auto", specs=[NOW])
+    out, reader = decode(native(name, arguments), mode="auto", specs=[NOW])
     assert out == []
-    assert (decoder.again.mode, decoder.again.tool) == (mode, tool)
+    assert (reader.again.mode, reader.again.tool) == (mode, tool)
 
 
 def test_json_that_was_asked_for_may_look_like_a_call() -> None:
@@ -123,11 +132,11 @@ def test_json_that_was_asked_for_may_look_like_a_call() -> None:
 
 
 def test_reading_the_prompt_is_a_sign_of_life() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder(LocalReader())
     decoder.feed(stream()[:40])
-    before = decoder.progress
+    before = decoder.output_count
     decoder.feed(stream()[40:250])
-    assert decoder.progress > before
+    assert decoder.output_count > before
 
 
 def test_a_forced_call_shows_no_text() -> None:
@@ -143,25 +152,25 @@ def test_a_forced_call_that_was_cut_is_an_error() -> None:
 
 
 def test_nothing_but_a_bad_call_asks_again() -> None:
-    out, decoder = decode(stream('{"name": "joke", "arguments": {}}'), mode="auto", specs=[NOW])
+    out, reader = decode(stream('{"name": "joke", "arguments": {}}'), mode="auto", specs=[NOW])
     assert out == []
-    assert (decoder.again.mode, decoder.again.tool) == ("plain", None)
-    assert decoder.again.usage.total_tokens == 25
+    assert (reader.again.mode, reader.again.tool) == ("plain", None)
+    assert reader.again.usage.total_tokens == 25
 
 
 def test_a_misfit_asks_for_that_tool_under_its_schema() -> None:
-    _, decoder = decode(
+    _, reader = decode(
         stream('{"name": "now", "arguments": {"zone": 5}}'), mode="auto", specs=[NOW]
     )
-    assert (decoder.again.mode, decoder.again.tool) == ("forced", "now")
+    assert (reader.again.mode, reader.again.tool) == ("forced", "now")
 
 
 def test_text_and_a_bad_call_is_an_answer() -> None:
-    out, decoder = decode(
+    out, reader = decode(
         stream("Well. ", '{"name": "joke", "arguments": {}}'), mode="auto", specs=[NOW]
     )
     assert out == ["Well.", 25]
-    assert decoder.again is None
+    assert reader.again is None
 
 
 def test_what_was_spent_before_is_counted() -> None:
@@ -172,9 +181,9 @@ def test_what_was_spent_before_is_counted() -> None:
 
 def test_a_call_where_none_is_allowed() -> None:
     for allow_empty in (False, True):
-        out, decoder = decode(stream(CALL), mode="plain", specs=[NOW], allow_empty=allow_empty)
+        out, reader = decode(stream(CALL), mode="plain", specs=[NOW], allow_empty=allow_empty)
         assert out == []
-        assert (decoder.again.mode, decoder.again.usage.total_tokens) == ("words", 25)
+        assert (reader.again.mode, reader.again.usage.total_tokens) == ("words", 25)
     # Words cannot be asked for where the answer is to be JSON.
     out, error = decode(stream(CALL), mode="plain", specs=[NOW], lookalikes=False)
     assert isinstance(error, EmptyResponseError)
@@ -183,17 +192,17 @@ def test_a_call_where_none_is_allowed() -> None:
 
 
 def test_a_call_that_is_answered_already_asks_again() -> None:
-    _, decoder = decode(
+    _, reader = decode(
         stream(CALL), mode="auto", specs=[NOW], answered=[Call("now", '{"zone": "UTC"}')]
     )
-    assert decoder.again.mode == "plain"
+    assert reader.again.mode == "plain"
 
 
 def test_a_model_that_does_not_stop_after_its_call_is_cut_off() -> None:
     data = stream(CALL, *(["blah "] * 100))
-    decoder = StreamDecoder(mode="auto", specs=[NOW], single=True)
+    decoder = make_decoder(LocalReader(mode="auto", specs=[NOW], single=True))
     chunks = decoder.feed(data[: len(data) // 2])
-    assert decoder.done
+    assert decoder.state is State.ENDED
     chunks += decoder.close()
     calls = [call for chunk in chunks if chunk.delta for call in chunk.delta.tool_calls]
     assert [call.name for call in calls] == ["now"]
@@ -247,7 +256,7 @@ def test_the_way_it_is_cut_changes_nothing(
 @given(st.binary(max_size=300), MODES)
 def test_garbage_gives_our_errors_only(data: bytes, mode: str) -> None:
     out, end = decode(stream("Hi")[:150] + data, mode=mode, specs=[NOW])
-    assert isinstance(end, (APIError, StreamDecoder))
+    assert isinstance(end, (APIError, LocalReader))
     assert isinstance(out, list)
 
 

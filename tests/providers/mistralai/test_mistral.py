@@ -28,7 +28,7 @@ from rejoinder.llm import AudioContent, ImageContent
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.media import AudioFrame
 from rejoinder.providers import mistralai
-from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
+from rejoinder.providers.mistralai.wire import decode_error, make_decoder
 from rejoinder.testing.chunking import byte_by_byte
 from rejoinder.testing.faults import Answer, FaultServer
 from rejoinder.testing.history import assert_legal
@@ -176,7 +176,7 @@ def sse(*deltas: Any, usage: Any = None, finish: str | None = "stop", done: bool
 
 
 def said(body: bytes) -> tuple[str, str, list[Any], Any]:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     chunks = [chunk for piece in byte_by_byte(body) for chunk in decoder.feed(piece)]
     chunks += decoder.close()
     deltas = [chunk.delta for chunk in chunks if chunk.delta is not None]

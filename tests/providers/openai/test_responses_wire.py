@@ -18,7 +18,7 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers.openai.responses_wire import StreamDecoder
+from rejoinder.providers.openai.responses_wire import make_decoder
 from rejoinder.testing.chunking import byte_by_byte
 from rejoinder.testing.leaks import measure_memory
 
@@ -58,7 +58,7 @@ def hear(data: bytes, **options: Any) -> Heard:
     """Read `data`, whole and byte by byte, which must be the same."""
     found: list[Heard] = []
     for pieces in ([data], byte_by_byte(data)):
-        decoder = StreamDecoder(**options)
+        decoder = make_decoder(**options)
         heard = Heard()
         try:
             for piece in pieces:
@@ -399,7 +399,7 @@ def test_a_refusal_in_pieces() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(body(item(call(arguments=""), what="added")))
     more = body({"type": "response.function_call_arguments.delta", "delta": "x" * (1 << 20)})
     for _ in range(40):
@@ -423,7 +423,7 @@ FAT = "x" * (1 << 18)
     ids=["reasoning", "calls", "begun calls", "places", "whole texts"],
 )
 def test_whatever_never_ends_takes_little_memory(event: Callable[[int], Any]) -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     fat = len(body(event(0))) > len(FAT)
     with measure_memory() as memory:
         for n in range(150 if fat else 15_000):
@@ -436,7 +436,7 @@ def test_whatever_never_ends_takes_little_memory(event: Callable[[int], Any]) ->
 def test_json_that_grows_when_it_is_read_is_an_error(head: bytes) -> None:
     data = head + b'{"status":"completed","output":[' + b"{}," * 1_000_000 + b"{}]}\n\n"
     with measure_memory() as memory:
-        decoder = StreamDecoder()
+        decoder = make_decoder()
         decoder.feed(data)
         with pytest.raises(WireError, match="values"):
             decoder.close()
@@ -444,7 +444,7 @@ def test_json_that_grows_when_it_is_read_is_an_error(head: bytes) -> None:
 
 
 def test_many_small_pieces_count_for_what_they_take() -> None:
-    decoder = StreamDecoder()
+    decoder = make_decoder()
     decoder.feed(body(item(call(arguments=""), what="added")))
     piece = body({"type": "response.function_call_arguments.delta", "delta": "xyz"}) * 5000
     fed = 0

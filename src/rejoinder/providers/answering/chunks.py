@@ -1,123 +1,287 @@
-"""What the decoders of several providers have in common: one reply under way.
+"""One reply under way: what a reader adds to it, and how it ends. Pure.
 
-The law of this file: it builds chunks and knows whether anything was said; it knows no provider's
-words. Text may arrive with half a surrogate pair at its end (an emoji cut in two by the model's
-tokenizer, written as ``\\ud83d``): the half waits for its other half, because nothing that prints
-or sends text can hold it. Pure.
+This module builds chunks; it knows no provider's words and no framing. Text may arrive with half a
+surrogate pair at its end (a tokenizer cut an emoji in two, and the server wrote ``\\ud83d``): the
+half waits for its other half, because nothing that prints or sends text can hold it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from enum import Enum
 from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
+from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder.errors import APIError, EmptyResponseError, WireError
+from rejoinder.providers.answering.repeats import SentText
 
-__all__ = [
-    "SCAN_FROM",
-    "TEXT_OVERHEAD",
-    "Reply",
-    "too_many_values",
-]
+__all__ = ["KEPT_LIMIT", "Reply", "Step"]
 
-TEXT_OVERHEAD: Final = 48
-"""Bytes that a piece of text takes beside its characters: decoders count it to what they keep."""
+KEPT_LIMIT: Final = 1 << 24
+"""Bytes of tool arguments, thinking, refusals and state that one reply may make us keep."""
+_TEXT_OVERHEAD: Final = 48
+"""Bytes that a piece of text takes beside its characters."""
+_TOLERATED: Final = 1 << 20
+"""Bytes of the largest event that is read by the tolerant, slower way."""
+
+
+class Step(Enum):
+    """What happens to a reply; see `rejoinder.providers.answering.decoder.TRANSITIONS`."""
+
+    STREAM_OPENED = "a stream opens"
+    JSON_OPENED = "JSON opens"
+    PAGE_OPENED = "a web page opens"
+    ANSWER = "the answer is whole"
+    END = "the end"
+    FAIL = "a failure"
 
 
 class Reply:
-    """The chunks of one reply.
+    """The chunks of one reply, and what is known about it.
+
+    Args:
+        prefix: of an id made here, which stands until the provider names its own.
 
     Attributes:
-        id: what the chunks are marked with; a fresh one until the provider names its own.
-        said: whether text or a tool call has been produced.
-        progress: grows with every piece of text, thinking or tool arguments.
+        id: what the chunks are marked with.
+        chunks: made and not yet taken away.
+        has_output: whether text or a tool call has been made.
+        output_count: grows with every piece of text, thinking or tool arguments.
+        finish_reason: why the model stopped, in the provider's own word.
+        skipped: events that meant nothing to the reader.
+        step: what the last event did to the reply, until the decoder has taken note of it.
+        failure: why the reply failed.
+        unreadable: the failure is an event that could not be read; where the bytes end with it, it
+            was cut.
+        sent: the text made so far, where the reader asks for it by `track_text`.
+        tool_names: returns the names of the declared tools, by which marks in names are known.
     """
 
-    __slots__ = ("_half", "_half_thought", "_validated", "id", "progress", "said")
+    __slots__ = (
+        "_half",
+        "_half_thought",
+        "_kept",
+        "_validated",
+        "chunks",
+        "failure",
+        "finish_reason",
+        "has_output",
+        "id",
+        "output_count",
+        "sent",
+        "skipped",
+        "step",
+        "tool_names",
+        "unreadable",
+    )
 
     def __init__(self, prefix: str) -> None:
         self.id = _stamps.new_id(prefix)
-        self.said = False
-        self.progress = 0
+        self.chunks: list[ChatChunk] = []
+        self.has_output = False
+        self.output_count = 0
+        self.finish_reason: str | None = None
+        self.skipped = 0
+        self.step: Step | None = None
+        self.failure: APIError | None = None
+        self.unreadable = False
+        self.sent: SentText | None = None
+        self.tool_names: Callable[[], Collection[str]] = tuple[str, ...]
         self._half = ""
         self._half_thought = ""
+        self._kept = 0
         self._validated: Callable[[Any], ChatChunk] = (
             ChatChunk.__pydantic_validator__.validate_python
         )
 
-    def text(self, text: str, loose: bool = False) -> ChatChunk | None:
-        """A chunk of spoken text. `loose`: it may hold halves of surrogate pairs."""
+    # -- output ------------------------------------------------------------------------------
+
+    def text(self, text: str, may_have_surrogates: bool = False) -> None:
+        """Add a chunk of text. `may_have_surrogates`: it may hold halves of surrogate pairs."""
         if not text:
-            return None  # no output: it must not keep a silent server alive
-        self.progress += 1
-        if loose or self._half:
+            return  # no output: it must not keep a silent server alive
+        self.output_count += 1
+        if may_have_surrogates or self._half:
             text, self._half = _joined(self._half, text)
-        if not text:
-            return None
-        self.said = True
+            if not text:
+                return
+        self.has_output = True
+        if self.sent is not None:
+            self.sent.add(text)
         # As ChatChunk(...), validated and equal to it, in two thirds of the time: no Python code
         # of pydantic runs for the outer and the inner model. Every word of every reply passes here.
-        return self._validated({"id": self.id, "delta": {"role": "assistant", "content": text}})
+        self.chunks.append(
+            self._validated({"id": self.id, "delta": {"role": "assistant", "content": text}})
+        )
 
-    def thinking(self, text: str, loose: bool = False) -> ChatChunk | None:
-        """A chunk of visible reasoning."""
+    def finished_text(self, kind: str, text: str) -> None:
+        """Add what a finished text holds beyond the deltas. `kind` of the event that repeats it.
+
+        Needs `track_text`.
+        """
+        if self.sent is None:
+            self.text(text, may_have_surrogates=True)
+            return
+        self._add_rest(self.sent.beyond(kind, jsontext.heal(text)))
+
+    def snapshot(self, text: str) -> None:
+        """Add what the whole text so far holds beyond the deltas. Needs `track_text`."""
+        if self.sent is None:
+            self.text(text, may_have_surrogates=True)
+        else:
+            self._add_rest(self.sent.grown_to(jsontext.heal(text)))
+
+    def _add_rest(self, more: str) -> None:
+        if more:
+            self._half = ""  # the finished text has it whole
+            self.output_count += 1
+            self.has_output = True
+            delta = ChoiceDelta(role="assistant", content=more)
+            self.chunks.append(ChatChunk(id=self.id, delta=delta))
+
+    def track_text(self) -> SentText:
+        """Remember the text from now on, for `finished_text`."""
+        if self.sent is None:
+            self.sent = SentText()
+        return self.sent
+
+    def thinking(self, text: str, may_have_surrogates: bool = False) -> None:
+        """Add a chunk of visible reasoning."""
         if not text:
-            return None
-        self.progress += 1
-        if loose or self._half_thought:
+            return
+        self.output_count += 1
+        if may_have_surrogates or self._half_thought:
             text, self._half_thought = _joined(self._half_thought, text)
-        if not text:
-            return None
-        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", thinking=text))
+            if not text:
+                return
+        self.chunks.append(
+            ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", thinking=text))
+        )
 
-    def state(self, extra: dict[str, Any]) -> ChatChunk:
-        """A chunk that only carries opaque provider state."""
-        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", extra=extra))
+    def provider_state(self, extra: dict[str, Any]) -> None:
+        """Add a chunk that only carries opaque provider state."""
+        self.chunks.append(ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", extra=extra)))
 
     def call(
         self, call_id: str, name: str, arguments: str, extra: dict[str, Any] | None = None
-    ) -> ChatChunk:
-        """A chunk with one complete tool call. No arguments at all are the empty object."""
-        self.said = True
+    ) -> FunctionToolCall:
+        """Add a chunk with one complete tool call. No arguments at all are the empty object."""
+        self.has_output = True
         call = FunctionToolCall(
-            name=jsontext.heal(name),
+            name=self._tool_name(jsontext.heal(name)),
             arguments=jsontext.heal(arguments) if arguments.strip() else "{}",
             call_id=jsontext.heal(call_id) or _stamps.new_id("function_call_"),
             extra=extra,
         )
-        return ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", tool_calls=[call]))
+        delta = ChoiceDelta(role="assistant", tool_calls=[call])
+        self.chunks.append(ChatChunk(id=self.id, delta=delta))
+        return call
 
-    def usage(self, usage: CompletionUsage) -> ChatChunk:
-        return ChatChunk(id=self.id, usage=usage)
+    def _tool_name(self, name: str) -> str:
+        """`name` without the marks of a chat template: gpt-oss on vLLM, Ollama and Bedrock writes
+        ``functions.look_up<|channel|>commentary`` (vllm-project/vllm#32587)."""
+        if "<|" not in name and not name.startswith("functions."):
+            return name
+        known = self.tool_names()
+        if name in known:
+            return name
+        clean = name.partition("<|")[0].strip()
+        bare = clean.removeprefix("functions.")
+        return bare if bare in known else clean or name
 
-    def rest(self) -> list[ChatChunk]:
-        """At the end: halves that never met their other half, as U+FFFD."""
-        chunks: list[ChatChunk] = []
+    def usage(self, usage: CompletionUsage | None) -> None:
+        """Add a chunk with the token counts, if there are any."""
+        if usage is not None:
+            self.chunks.append(ChatChunk(id=self.id, usage=usage))
+
+    def flush(self) -> None:
+        """At the end: halves that never met their other half become U+FFFD."""
         if self._half_thought:
             self._half_thought = ""
-            chunks.append(
-                ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", thinking="\ufffd"))
-            )
+            self.thinking("\ufffd")
         if self._half:
             self._half = ""
-            self.said = True
-            chunks.append(
-                ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", content="\ufffd"))
-            )
-        return chunks
+            self.text("\ufffd")
 
-    def empty_reply_error(
-        self, allowed: bool, why: str, *, retryable: bool = True
-    ) -> APIError | None:
-        """The error of a reply that ended in order and said nothing; ``None`` if it did or may."""
-        if self.said or allowed:
-            return None
-        return EmptyResponseError(
-            f"the model's reply has neither text nor a tool call ({why})", retryable=retryable
+    # -- the end -----------------------------------------------------------------------------
+
+    def answered(self) -> None:
+        """The answer is whole. Only the usage may follow, or nothing."""
+        if self.step is None:
+            self.step = Step.ANSWER
+
+    def end(self) -> None:
+        """Nothing of interest follows."""
+        if self.step is not Step.FAIL:
+            self.step = Step.END
+
+    def fail(self, error: APIError) -> None:
+        """The reply failed, after the chunks made so far. The first failure stands."""
+        if self.failure is None:
+            self.failure = error
+            self.step = Step.FAIL
+
+    def fail_if_empty(self, allowed: bool, why: str, *, retryable: bool = True) -> None:
+        """Fail a reply that ended in order without output, unless it is allowed to."""
+        if not (self.has_output or allowed):
+            self.fail(
+                EmptyResponseError(
+                    f"the model's reply has neither text nor a tool call ({why})",
+                    retryable=retryable,
+                )
+            )
+
+    # -- bounds ------------------------------------------------------------------------------
+
+    def keep(self, size: int) -> bool:
+        """Count `size` bytes that the reader is about to keep. Returns whether it may."""
+        self._kept += size + _TEXT_OVERHEAD
+        if self._kept <= KEPT_LIMIT:
+            return True
+        self.fail(
+            WireError(
+                "the thinking, tool calls and state of one reply take more than "
+                f"{KEPT_LIMIT} bytes of memory"
+            )
         )
+        return False
+
+    def keep_text(self, text: str) -> bool:
+        """`keep` for a text. Its characters take up to four bytes each."""
+        return self.keep(len(text) if text.isascii() else 4 * len(text))
+
+    def keep_value(self, value: Any) -> bool:
+        """`keep` for a JSON value."""
+        return self.keep(2 * len(jsontext.encode(value)))
+
+    # -- events ------------------------------------------------------------------------------
+
+    def tolerant(self, payload: bytes) -> Any:
+        """The JSON value of an event that the strict reader refused.
+
+        ``None`` where there is none: blank events and ``[DONE]`` are skipped, anything else that is
+        not JSON fails the reply.
+        """
+        reason: str
+        if len(payload) > _TOLERATED:
+            reason = f"{len(payload)} bytes that do not follow the schema are not read"
+        else:
+            try:
+                return jsontext.decode_tolerantly(payload)
+            except ValueError as error:
+                reason = str(error)
+        if payload[:64].strip() in (b"[DONE]", b""):
+            self.skipped += 1
+            return None
+        shown = plain_text(payload)
+        self.fail(
+            WireError(f"an event of the stream is not JSON ({reason}): {shown!r}", body=shown)
+        )
+        self.unreadable = True
+        return None
 
 
 def _joined(half: str, text: str) -> tuple[str, str]:
@@ -126,16 +290,3 @@ def _joined(half: str, text: str) -> tuple[str, str]:
     if text and "\ud800" <= text[-1] <= "\udbff":
         text, rest = text[:-1], text[-1]
     return jsontext.heal(text), rest
-
-
-SCAN_FROM: Final = 1 << 20
-"""Bytes of JSON beyond which it is looked at before it is read, see `too_many_values`."""
-_MAX_VALUES: Final = 1 << 18
-
-
-def too_many_values(data: bytes) -> WireError | None:
-    """The error of JSON that would take many times its size; ``None`` for any other. What is large
-    for good reason is a picture, sound or a long text: one value."""
-    if len(data) <= SCAN_FROM or data.count(b",") <= _MAX_VALUES:
-        return None
-    return WireError(f"{len(data)} bytes of JSON hold more than {_MAX_VALUES} values")

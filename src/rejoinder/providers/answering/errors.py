@@ -3,10 +3,12 @@ credentials. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from rejoinder import _stamps
+from rejoinder._core import jsontext
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder._secrets import redact
@@ -14,6 +16,7 @@ from rejoinder.errors import APIError, APIStatusError, WireError
 
 __all__ = [
     "DecodeError",
+    "asked_pause",
     "redact_error",
     "retry_after",
     "unexpected_body",
@@ -28,6 +31,46 @@ DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds the server asked us to wait, by its header fields (lower-case names)."""
     return retry_after_seconds(headers, _stamps.wall_now())
+
+
+_PAUSE_WORDS: Final = re.compile(
+    r"\b(?:try again|retry) (?:in|after) (?:(\d{1,6})m)? ?(\d{1,6}(?:\.\d{1,9})?) ?(ms|m|s|)",
+    re.IGNORECASE,
+)
+_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+
+
+def asked_pause(error: Mapping[str, Any], message: str = "") -> float | None:
+    """Seconds the server asked us to wait in the body of an error.
+
+    Google's ``RetryInfo`` (also through its endpoint for Chat Completions, which sends no header),
+    a member ``retry_after``, or the words of OpenAI and Groq, who put it into the message alone
+    where the error comes inside of a stream: "Please try again in 1.5s".
+
+    Args:
+        error: the error object.
+        message: its text, where a pause in it may be taken at its word.
+    """
+    for entry in jsontext.as_list(error.get("details")):
+        delay = (jsontext.as_mapping(entry) or {}).get("retryDelay")
+        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
+            return float(match[1])
+    for name, unit in (("retry_after_ms", 1000), ("retry_after", 1), ("retryAfter", 1)):
+        value = error.get(name)
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and 0 <= value < _LONGEST
+        ):
+            return float(value) / unit
+    found = _PAUSE_WORDS.search(message)
+    if found is None:
+        return None
+    unit = {"ms": 0.001, "m": 60.0}.get(found[3].lower(), 1.0)
+    return 60.0 * int(found[1] or 0) + float(found[2]) * unit
+
+
+_LONGEST: Final = 1e6
 
 
 def unexpected_body(stray: bytes, expected: str) -> APIError:

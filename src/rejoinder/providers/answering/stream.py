@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._core.changes import Change
-from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.families import retirement
 from rejoinder._core.hosts import refuses_state
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder._secrets import secrets_of
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.providers.answering.decoder import ReplyDecoder, State
 from rejoinder.providers.answering.errors import DecodeError, redact_error
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, request_id
 
@@ -28,39 +29,22 @@ if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.types import APIConnectOptions
 
-__all__ = ["Build", "StreamDecoder", "WireStream"]
-
+__all__ = ["Build", "WireStream"]
 
 logger = logging.getLogger("rejoinder")
-
-
-class StreamDecoder(Protocol):
-    """A provider's own decoder: bytes of the body in, chunks out (see `rejoinder.wire.decoder`)."""
-
-    @property
-    def failure(self) -> APIError | None:
-        """What the next `feed` or `close` will raise."""
-        ...
-
-    @property
-    def done(self) -> bool:
-        """The provider's own last event was seen; nothing of interest follows."""
-        ...
-
-    @property
-    def progress(self) -> int:
-        """Grows with every event that carries text, thinking or part of a tool call."""
-        ...
-
-    def feed(self, data: bytes, /) -> list[ChatChunk]: ...
-
-    def close(self) -> list[ChatChunk]: ...
 
 
 Build: TypeAlias = Callable[[], Awaitable[Request]]
 
 _GRACE = 0.5
 """Seconds that the usage may follow a whole answer."""
+
+_PIECE: Final = 1 << 15
+"""Bytes that are decoded at once."""
+_BEFORE_YIELD: Final = 1 << 16
+"""Bytes that are decoded before the loop may turn."""
+_OVER: Final = frozenset({State.ENDED, State.BROKEN})
+_MEDIA: Final = ("image/", "audio/", "video/", "font/")
 
 _REMEDIES = {
     401: "check the API key or token",
@@ -83,9 +67,6 @@ class WireStream(LLMStream):
         decoder: makes a fresh decoder for an attempt.
         decode_error: turns an answer with an error status into an `APIError`.
         transport: sends the request.
-        content_types: what the body of a good answer may be, e.g. ``("text/event-stream",)``.
-            Anything else (a proxy's HTML page, a JSON error with status 200) goes to
-            `decode_error`. An answer without a type is taken as good.
         drop_state: leaves opaque state of providers out of what `build` makes from now on; returns
             whether there was any. Called once, when the server refuses that state.
         changes: what was done to make the request acceptable; `build` may add to it.
@@ -99,10 +80,9 @@ class WireStream(LLMStream):
         tools: list[Any],
         conn_options: APIConnectOptions,
         build: Build,
-        decoder: Callable[[], StreamDecoder],
+        decoder: Callable[[], ReplyDecoder],
         decode_error: DecodeError,
         transport: HttpTransport,
-        content_types: tuple[str, ...] = (),
         drop_state: Callable[[], bool] | None = None,
         changes: Sequence[Change] = (),
     ) -> None:
@@ -112,14 +92,14 @@ class WireStream(LLMStream):
         self._make_decoder = decoder
         self._decode_error = decode_error
         self._transport = transport
-        self._content_types = content_types
-        self._decoder: StreamDecoder | None = None
+        self._decoder: ReplyDecoder | None = None
+        self._undisturbed = 0  # bytes decoded since the loop turned
         super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, in the provider's own word; ``None`` while it has not said."""
-        return getattr(self._decoder, "finish_reason", None)
+        """The provider's stop reason, or ``None`` until it arrives."""
+        return None if self._decoder is None else self._decoder.finish_reason
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -142,7 +122,7 @@ class WireStream(LLMStream):
         leave out: the words and calls of the conversation are good without it."""
         return (
             self._drop_state is not None
-            and (self._decoder is None or self._decoder.progress == 0)
+            and (self._decoder is None or self._decoder.output_count == 0)
             and refuses_state(error.message, error.body)
             and self._drop_state()
         )
@@ -153,48 +133,76 @@ class WireStream(LLMStream):
         async with await self._transport.send(request) as response:
             status = response.status
             try:
-                if status >= 300 or not self._is_stream(response):
+                decoder = self._make_decoder()
+                if status >= 300 or (_is_media(response) and not decoder.checksums):
                     raise await self._read_error(response)
-                await self._read(response)
+                self._decoder = decoder
+                await self._read(response, decoder)
             except asyncio.CancelledError:
                 self._count_the_rest()
                 raise
             except APIError as error:
                 self._count_the_rest()
+                if error.retry_after is None:  # the error came in the body of a good status
+                    error.retry_after = retry_after_seconds(response.headers, _stamps.wall_now())
                 if isinstance(error, APIStatusError) and error.request_id is None:
                     error.request_id = request_id(response.headers)
                 redact_error(error, secrets_of(request.url, request.headers))
                 raise
 
-    async def _read(self, response: HttpResponse) -> None:
-        decoder = self._decoder = self._make_decoder()
-        channel = self._event_ch
-        send = channel.send_nowait
-        progress = 0
+    async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
+        decoder.know_tools(self._tool_names)
         while data := await response.read_some():
-            for chunk in decoder.feed(data):
-                send(chunk)
-            if decoder.progress != progress:
-                progress = decoder.progress
-                self._progressed()
-            if decoder.done or decoder.failure is not None:
-                break
-            if getattr(decoder, "complete", False):
+            if len(data) > _PIECE or self._undisturbed > _BEFORE_YIELD:
+                await self._decode_in_pieces(decoder, data)
+            else:
+                self._decode(decoder, data)
+            state = decoder.state
+            if state is State.ANSWERED:
                 await self._read_rest(response, decoder)
                 break
-            if channel.full:
+            if state in _OVER:
+                break
+            if self._event_ch.full:
                 await self._wait_for_consumer()
+        send = self._event_ch.send_nowait
         for chunk in decoder.close():
             send(chunk)
         if decoder.failure is not None:
             raise decoder.failure
 
-    async def _read_rest(self, response: HttpResponse, decoder: StreamDecoder) -> None:
-        """The answer is whole; what may follow is the usage. A server that neither sends it nor
-        closes must not keep anybody waiting, and one that dies now has done its work. Some name
-        their reason early and go on talking: then the usual patience applies again."""
+    def _decode(self, decoder: ReplyDecoder, data: bytes) -> None:
+        send = self._event_ch.send_nowait
+        before = decoder.output_count
+        for chunk in decoder.feed(data):
+            send(chunk)
+        self._undisturbed += len(data)
+        if decoder.output_count != before:
+            self._progressed()
+
+    async def _decode_in_pieces(self, decoder: ReplyDecoder, data: bytes) -> None:
+        """Decode with turns of the loop in between. What was compressed unpacks to any size, and a
+        server that sends fast lets no read wait: neither may hold the loop."""
+        for start in range(0, len(data), _PIECE):
+            if self._undisturbed > _BEFORE_YIELD:
+                self._undisturbed = 0
+                await asyncio.sleep(0)
+            self._decode(decoder, data[start : start + _PIECE])
+            if decoder.state in _OVER:
+                return
+
+    def _tool_names(self) -> Collection[str]:
+        return ToolContext(self._tools).function_tools.keys()
+
+    async def _read_rest(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
+        """Read what may follow a whole answer: the usage.
+
+        A server that neither sends it nor closes must keep nothing waiting, and one that dies now
+        has done its work. Some name their stop reason early and go on with the text: then the usual
+        limit on silence applies again.
+        """
         loop = asyncio.get_running_loop()
-        progress = decoder.progress
+        output_count = decoder.output_count
         end: float | None = loop.time() + _GRACE
         self._paused = True  # no further output is owed: the limits on silence must not strike
         try:
@@ -203,12 +211,11 @@ class WireStream(LLMStream):
                     data = await response.read_some()
                 if not data:
                     return
-                for chunk in decoder.feed(data):
-                    self._event_ch.send_nowait(chunk)
-                if decoder.done or decoder.failure is not None:
+                await self._decode_in_pieces(decoder, data)
+                if decoder.state in _OVER:
                     return
-                if decoder.progress != progress:
-                    progress = decoder.progress
+                if decoder.output_count != output_count:
+                    output_count = decoder.output_count
                     patience = self._conn_options.between_outputs_timeout
                     end = loop.time() + patience if patience < math.inf else None
                     if self._event_ch.full:
@@ -219,20 +226,9 @@ class WireStream(LLMStream):
             self._paused = False
 
     def _count_the_rest(self) -> None:
-        """Some say with their first event what they have read, and go on counting: a reply that is
-        cut has no better figures."""
-        so_far: Callable[[], CompletionUsage | None] | None = getattr(
-            self._decoder, "usage_so_far", None
-        )
-        if so_far is not None and self._meter.usage is None:
-            self._meter.usage = so_far()
-
-    def _is_stream(self, response: HttpResponse) -> bool:
-        expected = self._content_types
-        if not expected:
-            return True
-        found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return not found or found in expected
+        """Take the usage of a reply that is cut from what the provider has counted so far."""
+        if self._decoder is not None and self._meter.usage is None:
+            self._meter.usage = self._decoder.usage_so_far
 
     async def _read_error(self, response: HttpResponse) -> APIError:
         headers = response.headers
@@ -261,3 +257,9 @@ def _remedy(status: int, model: str) -> str | None:
     if gone is not None:
         return f"{model} ended on {gone.ended}; use {gone.successor}"
     return _REMEDIES.get(status)
+
+
+def _is_media(response: HttpResponse) -> bool:
+    """Whether a body is something else than a reply by its type. Servers and proxies write many
+    types for streams, so anything that is not media is judged by its bytes."""
+    return response.headers.get("content-type", "").strip().lower().startswith(_MEDIA)

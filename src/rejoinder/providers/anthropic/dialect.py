@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_text
-from rejoinder._core.usage import usage_from_anthropic
 from rejoinder.providers.anthropic.format import to_chat_ctx
+from rejoinder.providers.anthropic.usage import usage_from_anthropic
 
 __all__ = ["DIALECT"]
 

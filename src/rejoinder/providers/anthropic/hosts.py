@@ -23,7 +23,6 @@ __all__ = ["BedrockHost", "DirectHost", "Host", "VertexHost", "find_host"]
 _BASE_URL: Final = "https://api.anthropic.com"
 _VERSION: Final = "2023-06-01"
 _JSON: Final = {"Content-Type": "application/json"}
-_SSE: Final = ("text/event-stream", "application/json")
 _FRAMES: Final = "application/vnd.amazon.eventstream"
 _BEDROCK_HOST: Final = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.]+")
 _VERTEX_HOST: Final = re.compile(
@@ -36,7 +35,6 @@ class Host:
 
     platform: Platform
     framing: Literal["sse", "eventstream"] = "sse"
-    content_types: tuple[str, ...] = _SSE
     base_url: str
 
     async def request(
@@ -90,7 +88,6 @@ class BedrockHost(Host):
 
     platform = "bedrock"
     framing = "eventstream"
-    content_types = ()  # frames prove themselves, and so does JSON
 
     def __init__(
         self,

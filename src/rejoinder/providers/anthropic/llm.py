@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from rejoinder._core.hosts import HOSTS
 from rejoinder._core.strict import strict_schema
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.anthropic.dialect import DIALECT
 from rejoinder.providers.anthropic.format import attachment_block, request_body
@@ -21,7 +22,7 @@ from rejoinder.providers.anthropic.hosts import (
     find_host,
 )
 from rejoinder.providers.anthropic.options import Options
-from rejoinder.providers.anthropic.wire import StreamDecoder
+from rejoinder.providers.anthropic.wire import make_decoder
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import check_numbers, check_strings, environment, or_none
@@ -307,7 +308,6 @@ class LLM(HttpLLM):
         question = _Question(
             dialect=DIALECT,
             decode_error=self._host.errors(),
-            content_types=self._host.content_types,
             extras=extras,
             specs=tool_specs(tools, DIALECT, strict=self._strict_tools),
             choice=tool_choice if is_given(tool_choice) else self._tool_choice,
@@ -358,8 +358,8 @@ class _Question(Question):
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         return await self.host.request(self.options.model, self.extras, body, connect_timeout)
 
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
-        return StreamDecoder(allow_empty=allow_empty, framing=self.host.framing)
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
+        return make_decoder(allow_empty=allow_empty, framing=self.host.framing, family=self.family)
 
 
 def _forbids_prefill(extra: Mapping[str, Any]) -> bool:

@@ -1,46 +1,43 @@
-"""Anthropic's Messages stream: bytes in, chunks out.
+"""Reads the replies of Anthropic's Messages API. Pure.
 
-The law of this file: a reply ends with ``message_stop``; bytes that end before it are an error.
-What is said first comes out first; an error event is raised after it, with the status that its type
-stands for. Thinking never becomes content; it leaves as ``delta.thinking`` and, whole and signed, as
-``delta.extra["anthropic"]["thinking"]``, to be sent back untouched. Blocks of tools that run on the
-provider's side are passed over; blocks and events nobody knows are counted in `skipped`. Usage is
-cumulative: the last count wins. The same events come as SSE or, from Bedrock, in event-stream
-frames. Servers that answer with one whole message instead of a stream are understood. Pure.
+A reply ends with ``message_stop``; bytes that end before it are an error. An error event is raised
+after the chunks before it, with the status that its type stands for. Thinking never becomes content:
+it leaves as ``delta.thinking``. Signed thinking and the blocks of tools that run on Anthropic's side
+have to go back untouched and in their place, so they leave with what follows them: in the `extra` of a
+call, or in ``delta.extra["anthropic"]["thinking"]`` before a text. Usage is cumulative: the last count
+wins. The same events come as SSE or, from Bedrock, in event-stream frames.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import logging
 from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import msgspec
 
 from rejoinder._core import jsontext
 from rejoinder._core.bodies import plain_text, read_json_object
-from rejoinder._core.chunks import ChatChunk, CompletionUsage
-from rejoinder._core.usage import usage_from_anthropic
-from rejoinder.clouds.aws_errors import frame_error, http_error
+from rejoinder._core.chunks import CompletionUsage
+from rejoinder._core.families import UNKNOWN, Family
+from rejoinder.clouds.aws_errors import http_error
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
-    APIStatusError,
     RefusalError,
     WireError,
     create_api_error_from_http,
 )
-from rejoinder.providers.answering.chunks import TEXT_OVERHEAD, Reply
+from rejoinder.providers.answering.arguments import Arguments, is_object, warn_cut_call
+from rejoinder.providers.answering.chunks import Reply
+from rejoinder.providers.answering.decoder import Framing, ReplyDecoder
 from rejoinder.providers.answering.errors import retry_after, unexpected_body
-from rejoinder.providers.answering.first_bytes import Opening
-from rejoinder.wire.eventstream import EventStreamDecoder, Message
+from rejoinder.providers.answering.framings import FrameEvents
+from rejoinder.providers.answering.marks import ReplyMarks
+from rejoinder.providers.answering.reasons import is_cut
+from rejoinder.providers.anthropic.usage import usage_from_anthropic
 from rejoinder.wire.sse import SSEDecoder
 
-__all__ = ["StreamDecoder", "decode_error"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["MessagesReader", "decode_error", "make_decoder"]
 
 _STATUS: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
@@ -57,11 +54,6 @@ _STATUS: Final[Mapping[str, int]] = {
 }
 """The HTTP status that an error type has when it comes before the stream."""
 
-# Content of tools that ran on the provider's side, and other things that are not for the listener.
-_SILENT_BLOCKS: Final = frozenset({"server_tool_use", "mcp_tool_use", "compaction", "fallback"})
-
-_CUT_SHORT: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
-
 _COUNTS: Final = frozenset(
     {
         "input_tokens",
@@ -73,11 +65,8 @@ _COUNTS: Final = frozenset(
         "service_tier",
     }
 )
-
-_OPEN: Final = "<thinking>"
-_CLOSE: Final = "</thinking>"
-
-_MAX_KEPT: Final = 1 << 24
+_SERVER_CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
+_SILENT: Final = frozenset({"fallback"})
 _MAX_BLOCKS: Final = 10_000
 
 
@@ -87,6 +76,8 @@ class _Delta(msgspec.Struct, gc=False):
     thinking: str | None = None
     partial_json: str | None = None
     signature: str | None = None
+    content: str | None = None
+    citation: dict[str, Any] | None = None
     stop_reason: str | None = None
     stop_details: Any = None
 
@@ -105,433 +96,323 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "input", "name")
+    """A call, of our tools or of those that run on Anthropic's side."""
 
-    def __init__(self, block: Mapping[str, Any]) -> None:
-        self.id = _word(block.get("id"))
-        self.name = _word(block.get("name"))
-        self.input = _mapping(block.get("input"))
-        self.arguments: list[str] = []
+    __slots__ = ("arguments", "raw")
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self.arguments = Arguments()
 
     def text(self) -> str:
-        joined = "".join(self.arguments)
-        if not joined.strip() and self.input:
+        joined = self.arguments.text()
+        given = jsontext.as_mapping(self.raw.get("input"))
+        if given and joined.strip() in ("", "{}"):
             # Some servers put all arguments into the start of the block and send no fragments.
-            return jsontext.encode(self.input).decode()
+            return jsontext.encode(given).decode()
         return joined
 
 
-class _Thought:
-    __slots__ = ("signature", "text")
+class _State:
+    """A block that goes back as it came: thinking, or what Anthropic's own tools found."""
 
-    def __init__(self, block: Mapping[str, Any]) -> None:
-        self.text = [_word(block.get("thinking"))]
-        self.signature = _word(block.get("signature"))
+    __slots__ = ("raw", "signature", "text")
 
-
-class _Text:
-    """A text block. Claude 3 writes its thoughts into one, between tags, before a tool call."""
-
-    __slots__ = ("held", "mode")
-
-    def __init__(self) -> None:
-        self.held = ""
-        self.mode: Literal["start", "thinking", "plain"] = "start"
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self.text = [jsontext.as_text(raw.get("thinking"))]
+        self.signature = jsontext.as_text(raw.get("signature"))
 
 
-class StreamDecoder:
-    """Decodes one reply of the Messages API.
+_TEXT: Final = "text"
+"""Stands for an open text block."""
+
+
+def make_decoder(
+    *,
+    allow_empty: bool = False,
+    framing: Literal["sse", "eventstream"] = "sse",
+    family: Family = UNKNOWN,
+) -> ReplyDecoder:
+    """A decoder for the stream of one message.
 
     Args:
         allow_empty: an answer that says nothing is fine, as it is after a tool output.
         framing: ``"sse"``, or ``"eventstream"`` for Bedrock's invoke-with-response-stream.
-
-    Attributes:
-        failure: what the next call raises.
-        done: ``message_stop`` was seen.
-        finish_reason: why the model stopped, in Anthropic's word.
-        progress: pieces of text, thinking and arguments so far.
-        skipped: events and blocks of unknown types so far.
+        family: of the model; tells which marks it leaves in the text.
     """
+    frames: Framing = SSEDecoder() if framing == "sse" else FrameEvents(wrapped=True)
+    reader = MessagesReader(allow_empty=allow_empty, family=family)
+    return ReplyDecoder(
+        frames, reader, prefix="msg_", track_text=True, checksums=framing == "eventstream"
+    )
+
+
+class MessagesReader:
+    """Reads the events of one message; for the arguments see `make_decoder`."""
 
     __slots__ = (
         "_allow_empty",
         "_blocks",
-        "_frames",
         "_held_calls",
-        "_kept",
-        "_opening",
-        "_reply",
-        "_seen",
-        "_sse",
+        "_marks",
+        "_pending",
         "_stop_details",
         "_usage",
-        "done",
-        "failure",
-        "finish_reason",
-        "skipped",
     )
 
-    def __init__(
-        self, *, allow_empty: bool = False, framing: Literal["sse", "eventstream"] = "sse"
-    ) -> None:
+    expected = "a stream of events"
+
+    def __init__(self, *, allow_empty: bool = False, family: Family = UNKNOWN) -> None:
         self._allow_empty = allow_empty
-        self._sse = SSEDecoder() if framing == "sse" else None
-        self._frames = None if framing == "sse" else EventStreamDecoder()
-        self._reply = Reply("msg_")
-        self._blocks: dict[int, _Call | _Thought | _Text | None] = {}
-        self._held_calls: list[_Call] = []
-        self._kept = 0
+        # Claude 3 writes its thoughts between tags before a tool call.
+        self._marks = ReplyMarks(family, think=False)
+        self._blocks: dict[int, _Call | _State | str | None] = {}
+        self._held_calls: list[tuple[_Call, list[dict[str, Any]]]] = []
+        self._pending: list[dict[str, Any]] = []  # state that goes with what follows
         self._usage: dict[str, Any] = {}
-        self._opening = Opening("a stream of events")
-        self.finish_reason: str | None = None
         self._stop_details: Any = None
-        self._seen = False
-        self.done = False
-        self.failure: APIError | None = None
-        self.skipped = 0
 
-    @property
-    def progress(self) -> int:
-        return self._reply.progress
+    def usage(self) -> CompletionUsage | None:
+        """What the provider has counted; what was read comes with the first event."""
+        return usage_from_anthropic(self._usage)
 
-    def feed(self, data: bytes) -> list[ChatChunk]:
-        """The chunks that `data` completes.
+    # -- events ------------------------------------------------------------------------------
 
-        Raises:
-            APIError: what `failure` held.
-        """
-        if self.failure is not None:
-            raise self.failure
-        chunks: list[ChatChunk] = []
-        if self.done:
-            return chunks
-        if self._opening.kind != "stream":
-            data = self._opening.feed(data)
-            self.failure = self._opening.failure
-            if not data:
-                return chunks
-        if self._sse is not None:
-            for name, payload in self._sse.feed(data):
-                self._payload(payload, chunks, name)
-                if self.done or self.failure is not None:
-                    return chunks
-            self.failure = self._sse.failure
-        elif self._frames is not None:
-            for message in self._frames.feed(data):
-                self._frame(message, chunks)
-                if self.done or self.failure is not None:
-                    return chunks
-            self.failure = self._frames.failure
-        return chunks
-
-    def close(self) -> list[ChatChunk]:
-        """Say that no bytes will follow.
-
-        Raises:
-            APIError: the reply is not complete, was refused, or is empty.
-        """
-        chunks: list[ChatChunk] = []
-        if self.failure is None and not self.done and self._opening.kind in ("json", "page"):
-            self._whole(chunks)
-        elif self.failure is None and not self.done:
-            self.failure = APIConnectionError(
-                "the stream ended before message_stop: the reply is incomplete"
-            )
-            if self._sse is not None:
-                self._close_sse(self._sse, chunks)
-            elif not (self._seen or self.skipped):
-                self.failure = unexpected_body(b"", "an AWS event stream")
-        if self.failure is not None and not chunks:
-            raise self.failure
-        return chunks
-
-    def _whole(self, chunks: list[ChatChunk]) -> None:
-        """A whole message, or an error, that came where a stream was asked for."""
-        message = read_json_object(self._opening.body)
-        if message is None or message.get("type") != "message":
-            self.failure = decode_error(200, {}, self._opening.body)
-            return
-        reply = self._reply
-        if _word(message.get("id")):
-            reply.id = jsontext.heal(_word(message.get("id")))
-        content = message.get("content")
-        for entry in cast("list[Any]", content) if isinstance(content, list) else ():
-            block = _mapping(entry) or {}
-            kind = block.get("type")
-            if kind == "text":
-                text = _Text()
-                self._tagged(text, _word(block.get("text")), chunks, loose=True)
-                self._flush_held(text, chunks)
-            elif kind == "tool_use":
-                self._emit(_Call(block), chunks)
-            elif kind == "thinking":
-                found = reply.thinking(_word(block.get("thinking")), loose=True)
-                if found is not None:
-                    chunks.append(found)
-                if _word(block.get("signature")):
-                    kept = {name: _word(block.get(name)) for name in ("thinking", "signature")}
-                    self._think(chunks, {"type": "thinking", **kept})
-            elif kind == "redacted_thinking":
-                self._think(chunks, {"type": "redacted_thinking", "data": _word(block.get("data"))})
-        self._merge_usage(message.get("usage"))
-        self.finish_reason = _word(message.get("stop_reason")) or None
-        self._stop_details = message.get("stop_details")
-        if self.finish_reason is None:
-            self.failure = WireError("a whole message without a stop_reason")
-            return
-        self._stop(chunks)
-
-    def _close_sse(self, sse: SSEDecoder, chunks: list[ChatChunk]) -> None:
-        incomplete, self.failure = self.failure, None
-        for name, payload in sse.close():
-            self._payload(payload, chunks, name)
-        if self.done or isinstance(self.failure, APIStatusError):
-            return
-        self.failure = incomplete
-        if not (self._seen or self.skipped):
-            self.failure = (
-                decode_error(200, {}, sse.stray)
-                if sse.stray
-                else unexpected_body(b"", "server-sent events")
-            )
-
-    def _frame(self, message: Message, chunks: list[ChatChunk]) -> None:
-        if message.kind in ("exception", "error"):
-            self.failure = frame_error(message)
-            return
-        if message.name != "chunk":
-            self.skipped += 1
-            return
-        try:
-            wrapped: Any = jsontext.decode(message.payload)
-            payload = base64.b64decode(wrapped["bytes"], validate=True)
-        except (ValueError, TypeError, KeyError, binascii.Error):
-            self.failure = WireError("a chunk frame does not hold base64 in its member 'bytes'")
-            return
-        self._payload(payload, chunks)
-
-    def _payload(self, payload: bytes, chunks: list[ChatChunk], name: str | None = None) -> None:
-        """Decode one event; a fault is stored in `failure`."""
+    def event(self, name: str | None, payload: bytes, reply: Reply) -> None:
+        """Read one event."""
         loose = False
         try:
             event = _decode_event(payload)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             loose = True
-            found = _loose_event(payload)
+            value = reply.tolerant(payload)
+            if value is None:
+                return
+            found = _loose_event(value)
             if found is None:
-                if payload.strip() == b"[DONE]":  # some gateways add the mark of another API
-                    self.skipped += 1
-                    return
-                self.failure = WireError(
-                    f"an event is not a JSON object: {plain_text(payload, limit=400)}"
-                )
+                shown = plain_text(payload, limit=400)
+                reply.fail(WireError(f"an event is not a JSON object: {shown}", body=shown))
                 return
             event = found
         kind = event.type or name or ""  # some servers say it only once
         if kind == "content_block_delta":
             delta = event.delta
             if delta is not None:
-                self._delta(event.index, delta, chunks, loose)
+                text = delta.text
+                if text is not None:
+                    marks = self._marks
+                    if "<" in text or marks.busy:
+                        marks.split(text, reply, loose)
+                    else:
+                        reply.text(text, loose)
+                else:
+                    self._delta(event.index, delta, reply, loose)
         elif kind == "content_block_start":
-            self._block_start(event.index, event.content_block or {}, chunks, loose)
+            self._block_start(event.index, event.content_block or {}, reply, loose)
         elif kind == "content_block_stop":
-            self._block_stop(event.index, chunks)
+            self._block_stop(event.index, reply)
         elif kind == "message_start":
             message = event.message or {}
-            self._seen = True
-            if _word(message.get("id")):
-                self._reply.id = jsontext.heal(_word(message.get("id")))
+            reply.id = jsontext.heal(jsontext.as_text(message.get("id"))) or reply.id
             self._merge_usage(message.get("usage"))
         elif kind == "message_delta":
             if event.delta is not None and event.delta.stop_reason is not None:
-                self.finish_reason = event.delta.stop_reason
+                reply.finish_reason = event.delta.stop_reason
                 self._stop_details = event.delta.stop_details
             self._merge_usage(event.usage)
         elif kind == "message_stop":
-            self._stop(chunks)
+            self._stop(reply)
         elif kind == "error" or (not kind and event.error is not None):
-            self.failure = _error(event.error, status=None, request_id=None)
+            self._error(event, payload, reply)
         elif kind != "ping":
-            self.skipped += 1
+            reply.skipped += 1
 
-    def _delta(self, index: int, delta: _Delta, chunks: list[ChatChunk], loose: bool) -> None:
-        block = self._blocks.get(index)
-        reply = self._reply
-        if delta.text is not None and (delta.type == "text_delta" or block is None):
-            if type(block) is _Text and block.mode != "plain":
-                self._tagged(block, delta.text, chunks, loose)
-            elif chunk := reply.text(delta.text, loose):
-                chunks.append(chunk)
-        elif delta.partial_json is not None:
-            if delta.partial_json:
-                reply.progress += 1
-            if type(block) is _Call:
-                self._keep(delta.partial_json, block.arguments)
-        elif delta.thinking is not None:
-            if chunk := reply.thinking(delta.thinking, loose):
-                chunks.append(chunk)
-            if type(block) is _Thought:
-                self._keep(delta.thinking, block.text)
-        elif delta.signature is not None:
-            reply.progress += 1
-            if type(block) is _Thought:
-                block.signature = delta.signature
-        elif delta.type not in ("citations_delta", "compaction_delta"):
-            self.skipped += 1
-
-    def _keep(self, text: str, parts: list[str]) -> None:
-        self._kept += len(text) + TEXT_OVERHEAD
-        if self._kept > _MAX_KEPT:
-            self.failure = WireError(
-                f"thinking and tool arguments of one reply take more than {_MAX_KEPT} bytes"
-            )
-        else:
-            parts.append(text)
-
-    def _block_start(
-        self, index: int, raw: Mapping[str, Any], chunks: list[ChatChunk], loose: bool
-    ) -> None:
-        self._seen = True
-        if index in self._blocks:
-            self._block_stop(index, chunks)
-        if len(self._blocks) + len(self._held_calls) >= _MAX_BLOCKS:
-            self.failure = WireError(f"more than {_MAX_BLOCKS} blocks are open in one reply")
+    def whole(self, body: bytes, reply: Reply) -> None:
+        """Read a whole message, or an error, that came where a stream was asked for."""
+        message = read_json_object(body)
+        if message is None or message.get("type") != "message":
+            reply.fail(decode_error(200, {}, body))
             return
-        kind = _word(raw.get("type"))
-        block: _Call | _Thought | _Text | None = None
+        reply.id = jsontext.heal(jsontext.as_text(message.get("id"))) or reply.id
+        for number, entry in enumerate(jsontext.as_list(message.get("content"))):
+            block = jsontext.as_mapping(entry) or {}
+            self._block_start(number, block, reply, True)
+            self._block_stop(number, reply)
+        self._merge_usage(message.get("usage"))
+        reply.finish_reason = jsontext.as_text(message.get("stop_reason")) or None
+        self._stop_details = message.get("stop_details")
+        if reply.finish_reason is None:
+            reply.fail(WireError("a whole message without a stop_reason"))
+        else:
+            self._stop(reply)
+
+    def ended(self, reply: Reply) -> None:
+        """The bytes have ended without an end mark."""
+        reply.fail(
+            APIConnectionError("the stream ended before message_stop: the reply is incomplete")
+        )
+
+    def _error(self, event: _Event, payload: bytes, reply: Reply) -> None:
+        detail = event.error
+        if detail is None:  # gateways put the error of their upstream into the event as it is
+            detail = jsontext.decode(payload)
+        reply.fail(_error(detail, status=None, request_id=None))
+
+    def _delta(self, index: int, delta: _Delta, reply: Reply, loose: bool) -> None:
+        block = self._blocks.get(index)
+        if delta.partial_json is not None:
+            if type(block) is _Call:
+                if block.arguments.add(delta.partial_json):
+                    reply.output_count += 1
+                reply.keep_text(delta.partial_json)
+            elif delta.partial_json:
+                reply.output_count += 1
+        elif delta.thinking is not None:
+            reply.thinking(delta.thinking, loose)
+            if type(block) is _State and reply.keep_text(delta.thinking):
+                block.text.append(delta.thinking)
+        elif delta.signature is not None:
+            reply.output_count += 1
+            if type(block) is _State and reply.keep_text(delta.signature):
+                block.signature = delta.signature
+        elif delta.type == "citations_delta":
+            if delta.citation and reply.keep_value(delta.citation):
+                reply.provider_state({"anthropic": {"citations": [delta.citation]}})
+        elif delta.type == "compaction_delta":
+            if type(block) is _State and reply.keep_text(delta.content or ""):
+                block.raw = {**block.raw, "content": delta.content}
+        else:
+            reply.skipped += 1
+
+    # -- blocks ------------------------------------------------------------------------------
+
+    def _block_start(self, index: int, raw: Mapping[str, Any], reply: Reply, loose: bool) -> None:
+        if index in self._blocks:
+            self._block_stop(index, reply)
+        if len(self._blocks) + len(self._held_calls) >= _MAX_BLOCKS:
+            reply.fail(WireError(f"more than {_MAX_BLOCKS} blocks are open in one reply"))
+            return
+        kind = jsontext.as_text(raw.get("type"))
+        block: _Call | _State | str | None = None
         if kind == "text":
-            block = _Text()
-            text = _word(raw.get("text"))
+            block = _TEXT
+            self._release(reply)
+            text = jsontext.as_text(raw.get("text"))
             if text:
-                self._tagged(block, text, chunks, loose)
-        elif kind == "tool_use":
+                self._marks.split(text, reply, loose)
+            citations = jsontext.as_list(raw.get("citations"))
+            if citations and reply.keep_value(citations):
+                reply.provider_state({"anthropic": {"citations": citations}})
+        elif kind == "tool_use" or kind in _SERVER_CALLS:
             block = _Call(raw)
+            reply.keep_value(raw)
         elif kind == "thinking":
-            block = _Thought(raw)
-            if block.text[0] and (chunk := self._reply.thinking(block.text[0], loose)):
-                chunks.append(chunk)
-        elif kind == "redacted_thinking":
-            data = _word(raw.get("data"))
-            if data:
-                self._think(chunks, {"type": "redacted_thinking", "data": data})
-        elif not (kind in _SILENT_BLOCKS or kind.endswith("_tool_result")):
-            self.skipped += 1
+            block = _State(raw)
+            reply.thinking(block.text[0], loose)
+        elif kind in ("redacted_thinking", "compaction") or kind.endswith("_tool_result"):
+            block = _State(raw)
+            reply.keep_value(raw)
+        elif kind not in _SILENT:
+            reply.skipped += 1
         self._blocks[index] = block
 
-    def _block_stop(self, index: int, chunks: list[ChatChunk]) -> None:
+    def _block_stop(self, index: int, reply: Reply) -> None:
         block = self._blocks.pop(index, None)
-        if type(block) is _Text:
-            self._flush_held(block, chunks)
+        if block == _TEXT:
+            self._marks.finish(reply)
         elif type(block) is _Call:
-            # Arguments that do not parse are told from arguments that were cut by the reason why
-            # the reply stopped, which is still to come.
-            if _is_json(block.text()):
-                self._emit(block, chunks)
-            else:
-                self._held_calls.append(block)
-        elif type(block) is _Thought and block.signature:
-            self._think(
-                chunks,
+            self._end_call(block, reply)
+        elif type(block) is _State:
+            self._end_state(block, reply)
+
+    def _end_call(self, call: _Call, reply: Reply) -> None:
+        if call.raw.get("type") in _SERVER_CALLS:
+            text = call.text()
+            given: Any = jsontext.decode(text) if is_object(text) else {}
+            self._keep({**call.raw, "input": given}, reply)
+        elif is_object(call.text()) and not self._held_calls:
+            self._hand_out(call, self._pending, reply)
+            self._pending = []
+        else:
+            # Arguments that are not whole are told from arguments that were cut by the reason why
+            # the reply stopped, which is still to come. The others keep their order behind it.
+            self._held_calls.append((call, self._pending))
+            self._pending = []
+
+    def _end_state(self, block: _State, reply: Reply) -> None:
+        kind = block.raw.get("type")
+        if kind != "thinking":
+            data = {name: value for name, value in block.raw.items() if value is not None}
+            if kind == "redacted_thinking":
+                if not jsontext.as_text(data.get("data")):
+                    return
+                data = {"type": kind, "data": data["data"]}
+            self._keep(data, reply)
+        elif block.signature:
+            self._keep(
                 {
                     "type": "thinking",
                     "thinking": jsontext.heal("".join(block.text)),
                     "signature": jsontext.heal(block.signature),
                 },
+                reply,
             )
 
-    def _emit(self, call: _Call, chunks: list[ChatChunk]) -> None:
-        chunks.append(self._reply.call(call.id, call.name, call.text()))
+    def _keep(self, block: dict[str, Any], reply: Reply) -> None:
+        reply.output_count += 1
+        self._pending.append(block)
 
-    def _think(self, chunks: list[ChatChunk], block: dict[str, str]) -> None:
-        self._reply.progress += 1
-        chunks.append(self._reply.state({"anthropic": {"thinking": [block]}}))
+    def _release(self, reply: Reply) -> None:
+        """State before a text goes with the message."""
+        for block in self._pending:
+            reply.provider_state({"anthropic": {"thinking": [block]}})
+        self._pending = []
 
-    def _tagged(self, block: _Text, text: str, chunks: list[ChatChunk], loose: bool) -> None:
-        """Text of a block that has not been seen to be plain."""
-        if not text:
-            return
-        if not text:
-            return
-        text = block.held + text
-        block.held = ""
-        if block.mode == "start":
-            if _OPEN.startswith(text):
-                block.held = text  # it may still become the tag
-                self._reply.progress += 1
-                if text != _OPEN:
-                    return
-            if not text.startswith(_OPEN):
-                block.mode = "plain"
-                if chunk := self._reply.text(text, loose):
-                    chunks.append(chunk)
-                return
-            block.mode = "thinking"
-            block.held = ""
-            text = text[len(_OPEN) :]
-        thought, tag, rest = text.partition(_CLOSE)
-        if tag:
-            block.mode = "plain"
-        else:
-            keep = _overlap(thought, _CLOSE)
-            block.held = thought[len(thought) - keep :]
-            thought = thought[: len(thought) - keep]
-        if chunk := self._reply.thinking(thought, loose):
-            chunks.append(chunk)
-        if rest and (chunk := self._reply.text(rest, loose)):
-            chunks.append(chunk)
+    def _hand_out(self, call: _Call, state: list[dict[str, Any]], reply: Reply) -> None:
+        self._marks.after_call()
+        reply.call(
+            jsontext.as_text(call.raw.get("id")),
+            jsontext.as_text(call.raw.get("name")),
+            call.text(),
+            {"anthropic": {"thinking": state}} if state else None,
+        )
 
-    def _flush_held(self, block: _Text, chunks: list[ChatChunk]) -> None:
-        held, block.held = block.held, ""
-        if not held:
-            return
-        spoken = block.mode == "start"
-        chunk = self._reply.text(held) if spoken else self._reply.thinking(held)
-        if chunk:
-            chunks.append(chunk)
+    # -- the end -----------------------------------------------------------------------------
 
     def _merge_usage(self, usage: object) -> None:
-        if not isinstance(usage, dict):
-            return
-        for key, value in cast("dict[str, Any]", usage).items():
+        for key, value in (jsontext.as_mapping(usage) or {}).items():
             # Counts are cumulative, so the last one stands; but some gateways fill in only one
             # of the two events that carry them, with null or zero in the other.
             if key in _COUNTS and value is not None and (value != 0 or key not in self._usage):
                 self._usage[key] = value
 
-    def usage_so_far(self) -> CompletionUsage | None:
-        """What the provider has counted; what was read comes with the first event."""
-        return usage_from_anthropic(self._usage)
-
-    def _stop(self, chunks: list[ChatChunk]) -> None:
-        reason = self.finish_reason
+    def _stop(self, reply: Reply) -> None:
+        reason = reply.finish_reason
         for index in list(self._blocks):
-            self._block_stop(index, chunks)
-        for call in self._held_calls:
-            if reason in _CUT_SHORT:
-                logger.warning(
-                    "tool call dropped: the reply stopped (%s) inside its arguments",
-                    reason,
-                    extra={"tool": call.name},
-                )
+            self._block_stop(index, reply)
+        self._marks.finish(reply)
+        for call, state in self._held_calls:
+            if is_cut(reason) and not is_object(call.text()):
+                warn_cut_call(jsontext.as_text(call.raw.get("name")), reason)
+                self._pending += state
             else:
-                self._emit(call, chunks)
+                self._hand_out(call, state, reply)
         self._held_calls.clear()
-        chunks += self._reply.rest()
-        usage = self.usage_so_far()
-        if usage is not None:
-            chunks.append(self._reply.usage(usage))
-        self.done = True
+        self._release(reply)
+        reply.flush()
+        reply.usage(self.usage())
         if reason == "refusal":
-            self.failure = RefusalError(
-                _refusal_text(self._stop_details), reason="refusal", body=self._stop_details
+            reply.fail(
+                RefusalError(
+                    _refusal_text(self._stop_details), reason="refusal", body=self._stop_details
+                )
             )
         else:
-            self.failure = self._reply.empty_reply_error(
-                self._allow_empty,
-                f"stop_reason {reason!r}",
-                retryable=reason not in _CUT_SHORT,
+            reply.fail_if_empty(
+                self._allow_empty, f"stop_reason {reason!r}", retryable=not is_cut(reason)
             )
+        reply.end()
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
@@ -554,8 +435,8 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
                 shown, status=status, request_id=request_id, body=shown or None
             )
     else:
-        if request_id is None and _word(answer.get("request_id")):
-            request_id = _word(answer.get("request_id"))
+        if request_id is None and jsontext.as_text(answer.get("request_id")):
+            request_id = jsontext.as_text(answer.get("request_id"))
         detail: object = answer.get("error")
         if detail is None and not 200 <= status < 300 and not answer.get("type"):
             error = http_error(status, headers, body)
@@ -579,10 +460,10 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
 
 def _error(detail: object, *, status: int | None, request_id: str | None) -> APIError:
     kind, text = "", ""
-    if isinstance(detail, Mapping):
-        members = cast("Mapping[str, Any]", detail)
-        kind = _word(members.get("type")) or _word(members.get("status"))
-        text = _word(members.get("message"))
+    members = jsontext.as_mapping(detail)
+    if members is not None:
+        kind = jsontext.as_text(members.get("type")) or jsontext.as_text(members.get("status"))
+        text = jsontext.as_text(members.get("message"))
         code = members.get("code")
         if status is None and isinstance(code, int) and 400 <= code < 600:
             status = code
@@ -592,33 +473,31 @@ def _error(detail: object, *, status: int | None, request_id: str | None) -> API
         status = _STATUS.get(kind, 500)
     words = ": ".join(part for part in (kind, text) if part)
     return create_api_error_from_http(
-        jsontext.heal(words), status=status, request_id=request_id, body=cast("object", detail)
+        jsontext.heal(words), status=status, request_id=request_id, body=detail
     )
 
 
 def _refusal_text(details: object) -> str:
     text = "the model refused to answer"
-    if isinstance(details, Mapping):
-        members = cast("Mapping[str, Any]", details)
-        why = _word(members.get("explanation")) or _word(members.get("category"))
+    members = jsontext.as_mapping(details)
+    if members is not None:
+        why = jsontext.as_text(members.get("explanation")) or jsontext.as_text(
+            members.get("category")
+        )
         if why:
             text = f"{text}: {jsontext.heal(why)}"
     return text
 
 
-def _loose_event(payload: bytes) -> _Event | None:
+def _loose_event(value: object) -> _Event | None:
     """An event whose members have unexpected types, or whose JSON only tolerant readers take."""
-    try:
-        value: Any = jsontext.decode(payload)
-    except ValueError:
+    raw = jsontext.as_mapping(value)
+    if raw is None:
         return None
-    if not isinstance(value, dict):
-        return None
-    raw = cast("dict[str, Any]", value)
-    delta = _mapping(raw.get("delta"))
+    delta = jsontext.as_mapping(raw.get("delta"))
     index = raw.get("index")
     return _Event(
-        type=_word(raw.get("type")),
+        type=jsontext.as_text(raw.get("type")),
         index=index if type(index) is int else 0,
         delta=None
         if delta is None
@@ -626,38 +505,13 @@ def _loose_event(payload: bytes) -> _Event | None:
             **{
                 name: delta[name]
                 for name in _Delta.__struct_fields__
-                if name == "stop_details" or isinstance(delta.get(name), str)
+                if name == "stop_details"
+                or isinstance(delta.get(name), dict if name == "citation" else str)
                 if name in delta
             }
         ),
-        content_block=_mapping(raw.get("content_block")),
-        message=_mapping(raw.get("message")),
-        usage=_mapping(raw.get("usage")),
+        content_block=jsontext.as_mapping(raw.get("content_block")),
+        message=jsontext.as_mapping(raw.get("message")),
+        usage=jsontext.as_mapping(raw.get("usage")),
         error=raw.get("error"),
     )
-
-
-def _mapping(value: object) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _is_json(text: str) -> bool:
-    if not text.strip():
-        return True
-    try:
-        jsontext.decode(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _overlap(text: str, tag: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `tag`."""
-    for size in range(min(len(text), len(tag) - 1), 0, -1):
-        if text.endswith(tag[:size]):
-            return size
-    return 0

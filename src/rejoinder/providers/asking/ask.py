@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from rejoinder._core import jsontext
 from rejoinder._core.changes import Change
 from rejoinder._core.dialects import Dialect
+from rejoinder._core.families import UNKNOWN, Family
 from rejoinder._core.items import ChatItem
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.errors import DecodeError
-from rejoinder.providers.answering.stream import StreamDecoder, WireStream
+from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.attachments import Attachment, attach_joined, detach
 from rejoinder.providers.asking.body import (
     Body,
@@ -112,8 +114,6 @@ class Question(ABC):
     decode_error: DecodeError
     extras: HttpExtras
     """Header fields and parameters of the URL; those of a call win over all others."""
-    content_types: tuple[str, ...] = ()
-    """The types of a good response, see `WireStream`."""
     served: Served | None = None
     """The model where it is served; the body is fitted to it."""
     asked: Sequence[Change] | None = None
@@ -132,6 +132,11 @@ class Question(ABC):
     """The model continues a reply that the history ends with."""
     signatures: bool = False
     """The model refuses calls without a signature."""
+
+    @property
+    def family(self) -> Family:
+        """The family of the model; it tells which marks the model leaves in its text."""
+        return UNKNOWN if self.served is None else self.served.family
 
     @abstractmethod
     def part(self, attachment: Attachment) -> dict[str, Any] | None:
@@ -170,7 +175,7 @@ class Question(ABC):
         """The request of one attempt, with fresh credentials."""
 
     @abstractmethod
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         """A fresh decoder for one attempt.
 
         Args:
@@ -210,7 +215,6 @@ def ask(
         decoder=partial(question.decoder, allow_empty=may_be_empty(items)),
         decode_error=question.decode_error,
         transport=llm._transport,
-        content_types=question.content_types,
         drop_state=body.drop_state,
         changes=question.changes,
     )

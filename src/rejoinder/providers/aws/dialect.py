@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64, is_text
-from rejoinder._core.usage import usage_from_bedrock
 from rejoinder.providers.aws.format import to_chat_ctx
+from rejoinder.providers.aws.usage import usage_from_bedrock
 
 __all__ = ["DIALECT"]
 

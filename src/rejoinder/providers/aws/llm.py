@@ -16,6 +16,7 @@ from rejoinder.clouds.aws import (
     is_stale,
 )
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.errors import with_second_chance, without_secrets
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
@@ -42,7 +43,7 @@ from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.aws.dialect import DIALECT
 from rejoinder.providers.aws.format import attachment_block, request_body
 from rejoinder.providers.aws.options import Options
-from rejoinder.providers.aws.wire import StreamDecoder, decode_error
+from rejoinder.providers.aws.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -292,5 +293,5 @@ class _Question(Question):
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         return await self.llm._request(self.extras, body, connect_timeout)
 
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
-        return StreamDecoder(allow_empty=allow_empty)
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
+        return make_decoder(allow_empty=allow_empty, family=self.family)

@@ -1,8 +1,8 @@
 """Errors in the words of the Chat Completions and Responses dialects. Pure.
 
-The law of this file: any JSON value, any bytes, any status in; one `APIError` with a sentence for
-people out. Where no status says what happened (inside a stream, or in a body with status 200), the
-server's own code or type does, by the table below.
+Any JSON value, any bytes, any status in; one `APIError` with a sentence for people out. Where no
+status tells what happened (inside a stream, or in a body with status 200), the server's own code does
+by the table below, and after it the type.
 """
 
 from __future__ import annotations
@@ -13,10 +13,24 @@ from typing import Any, Final, cast
 from rejoinder._core import jsontext
 from rejoinder._core.bodies import plain_text
 from rejoinder.errors import APIError, APIStatusError, RefusalError, WireError
-from rejoinder.providers.answering.errors import retry_after
+from rejoinder.providers.answering.errors import asked_pause, retry_after
 
-__all__ = ["bare_error", "decode_error", "error_from", "error_in_text", "message_of"]
+__all__ = ["decode_error", "error_from", "event_error", "message_of"]
 
+# MiniMax's own numbers, from its reference.
+_BASE_RESP: Final[dict[int, int]] = {
+    1000: 500,
+    1001: 504,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1013: 500,
+    1024: 500,
+    1026: 400,
+    1027: 400,
+    1039: 429,
+    2013: 400,
+}
 # What servers call their errors, where no status says it: inside a stream, or in a body with 200.
 _STATUS_OF: Final[dict[str, int]] = {
     "authentication_error": 401,
@@ -45,15 +59,20 @@ _STATUS_OF: Final[dict[str, int]] = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "rate_limited": 429,
+    "request_timeout": 408,
     "resource_exhausted": 429,
     "server_error": 500,
+    "server_is_overloaded": 503,
     "service_unavailable": 503,
     "service_unavailable_error": 503,
+    "slow_down": 503,
+    "stream_disconnected": 502,
     "timeout": 504,
     "timeout_error": 504,
     "tool_use_failed": 400,
     "unauthorized": 401,
     "unavailable": 503,
+    "upstream_error": 502,
 }
 # A filled quota does not empty by waiting a second.
 _HOPELESS: Final = frozenset(
@@ -95,7 +114,9 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
             if headers.get(name):
                 error.request_id = headers[name]
                 break
-    error.retry_after = retry_after(headers)
+    asked = retry_after(headers)
+    if asked is not None:
+        error.retry_after = asked
     return error
 
 
@@ -117,7 +138,7 @@ def error_from(value: object, *, status: int = -1) -> APIError:
     detail = _upstream(data)
     if detail and detail not in message:
         message = f"{message}: {detail}"
-    refused = next((word for word in words if word in _REFUSALS), None)
+    refused = next((word for word in words if _is_refusal(word)), None)
     metadata: Any = data.get("metadata")
     if refused is None and isinstance(metadata, dict) and "flagged_input" in metadata:
         refused = "moderation"
@@ -128,12 +149,23 @@ def error_from(value: object, *, status: int = -1) -> APIError:
             status_code=status,
             body=body,
         )
-    return APIStatusError(
+    error = APIStatusError(
         message,
         status_code=status,
         body=body,
         retryable=False if any(word in _HOPELESS for word in words) else None,
     )
+    error.retry_after = asked_pause(data, message if status in _PAUSING else "")
+    return error
+
+
+_PAUSING: Final = frozenset({429, 503, 529})
+
+
+def _is_refusal(word: str) -> bool:
+    """Whether a code names a block by a policy: ``cyber_policy`` and ``bio_policy`` are two of
+    OpenAI's, which took the place of ``invalid_prompt`` (openai/codex PR#31439)."""
+    return word in _REFUSALS or word.endswith("_policy") or "policy_violation" in word
 
 
 def _codes(data: Mapping[str, Any]) -> list[str]:
@@ -156,7 +188,22 @@ def _status(data: Mapping[str, Any], words: list[str]) -> int:
     for word in words:
         if word in _STATUS_OF:
             return _STATUS_OF[word]
-    return -1
+    own = data.get("status_code")
+    return _BASE_RESP.get(own, -1) if isinstance(own, int) and "status_msg" in data else -1
+
+
+_MESSAGES: Final = (
+    "message",
+    "detail",
+    "details",
+    "error",
+    "msg",
+    "error_message",
+    "error_msg",
+    "status_msg",
+    "errors",
+    "title",
+)
 
 
 def message_of(value: object, depth: int = 0) -> str:
@@ -167,7 +214,7 @@ def message_of(value: object, depth: int = 0) -> str:
         return ""
     if isinstance(value, dict):
         data = cast("dict[str, Any]", value)
-        for key in ("message", "detail", "error", "msg", "error_message", "errors", "title"):
+        for key in _MESSAGES:
             text = message_of(data.get(key), depth + 1)
             if text:
                 if key == "msg" and isinstance(data.get("loc"), list):
@@ -194,24 +241,29 @@ def _upstream(data: Mapping[str, Any]) -> str:
     return message_of(raw)
 
 
-def bare_error(data: bytes) -> object:
-    """The payload of an event named ``error`` that does not call itself one."""
+def event_error(name: str | None, payload: bytes) -> object | None:
+    """The error in an event that does not call itself one, or ``None``.
+
+    Args:
+        name: of the event. An event of this name holds an error, whatever else it holds; one of
+            any other name holds none.
+    """
+    if name not in (None, "", "message", "error"):
+        return None
     try:
-        return jsontext.decode(data) or "error"
+        value = jsontext.decode(payload)
     except ValueError:
-        return plain_text(data) or "error"
-
-
-def error_in_text(text: bytes) -> APIError | None:
-    """The error that a server wrote into the stream without framing it as an event."""
-    for line in text.splitlines():
-        if line[:1] == b"{":
-            try:
-                value = jsontext.decode(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict) and "error" in value:
-                return error_from(cast("object", value))
+        return (plain_text(payload) or "error") if name == "error" else None
+    if name == "error":
+        return cast("object", value or "error")
+    data = jsontext.as_mapping(value)
+    if data is None:
+        return None
+    told = jsontext.as_mapping(data.get("base_resp"))
+    if told is not None:  # MiniMax
+        return told if told.get("status_code") else None
+    if data.get("object") == "error" or ("usage" not in data and message_of(data)):
+        return data
     return None
 
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64
-from rejoinder._core.usage import usage_from_google
 from rejoinder.providers.google.format import to_chat_ctx
+from rejoinder.providers.google.usage import usage_from_google
 
 __all__ = ["DIALECT"]
 

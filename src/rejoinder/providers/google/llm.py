@@ -17,6 +17,7 @@ from rejoinder.clouds.google import (
     vertex_host,
 )
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.errors import with_second_chance
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
@@ -47,7 +48,7 @@ from rejoinder.providers.google.options import (
     camel,
     plain,
 )
-from rejoinder.providers.google.wire import StreamDecoder, decode_error
+from rejoinder.providers.google.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -355,7 +356,6 @@ class LLM(HttpLLM):
 class _Question(Question):
     provider = "google"
 
-    content_types: tuple[str, ...] = ("text/event-stream", "application/json")
     takes_audio: bool = True
     llm: LLM
     options: Options
@@ -375,8 +375,8 @@ class _Question(Question):
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         return await self.llm._request(self.extras, body, connect_timeout)
 
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
-        return StreamDecoder(allow_empty=allow_empty)
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
+        return make_decoder(allow_empty=allow_empty, family=self.family)
 
 
 def _with_version(url: str, version: str) -> str:

@@ -10,6 +10,7 @@ from rejoinder import _stamps
 from rejoinder._core.hosts import HOSTS
 from rejoinder._core.rules import FOREIGN_STATE
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.errors import without_secrets
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
@@ -29,7 +30,7 @@ from rejoinder.providers.completions.request import completions_response_format,
 from rejoinder.providers.inference.dialect import DIALECT
 from rejoinder.providers.inference.format import attachment_part, request_body
 from rejoinder.providers.inference.token import mint
-from rejoinder.providers.inference.wire import StreamDecoder, decode_error
+from rejoinder.providers.inference.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -210,11 +211,6 @@ class _Question(Question):
     provider = "inference"
 
     # JSON, because an error with status 200 can be read as one.
-    content_types: tuple[str, ...] = (
-        "text/event-stream",
-        "application/json",
-        "application/octet-stream",
-    )
     url: str
     headers: Mapping[str, str]
     api_key: str = field(repr=False)
@@ -234,5 +230,5 @@ class _Question(Question):
         headers = merge_headers(own, self.extras.headers)
         return Request("POST", self.url, headers, body, connect_timeout)
 
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
-        return StreamDecoder(allow_empty=allow_empty)
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
+        return make_decoder(allow_empty=allow_empty, family=self.family)

@@ -1,7 +1,7 @@
-"""The gateway's answers: chat completions, read by the shared dialect. Pure."""
+"""Reads the gateway's replies: chat completions, by the shared dialect. Pure."""
 
 from __future__ import annotations
 
-from rejoinder.providers.completions.wire import StreamDecoder, decode_error
+from rejoinder.providers.completions.wire import decode_error, make_decoder
 
-__all__ = ["StreamDecoder", "decode_error"]
+__all__ = ["decode_error", "make_decoder"]

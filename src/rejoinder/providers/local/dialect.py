@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from rejoinder._core.dialects import Dialect
-from rejoinder._core.usage import usage_from_openai
 from rejoinder.providers.completions.dialect import RULES
+from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.local.format import to_chat_ctx
 
 __all__ = ["DIALECT"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from rejoinder._core import jsontext
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder.errors import APIConnectionError, ConfigurationError
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
@@ -34,7 +35,7 @@ from rejoinder.providers.local.fetch import fetch
 from rejoinder.providers.local.format import Mode, answered_calls, request_body
 from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
 from rejoinder.providers.local.tools import Call, ToolSpec, slim, specs_of
-from rejoinder.providers.local.wire import StreamDecoder, decode_error
+from rejoinder.providers.local.wire import LocalReader, decode_error
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import CLOSED, Request
 from rejoinder.types import (
@@ -44,6 +45,7 @@ from rejoinder.types import (
     NotGivenOr,
     is_given,
 )
+from rejoinder.wire.sse import SSEDecoder
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
@@ -84,7 +86,8 @@ class LLMStream(WireStream):
         except BaseException:
             self._question.next_attempt.reset()
             raise
-        again = cast("StreamDecoder", self._decoder).again
+        reader = self._question.next_attempt.reader
+        again = None if reader is None else reader.again
         if again is None:
             return False
         self._question.next_attempt.wording = _Wording(
@@ -312,6 +315,8 @@ class _NextAttempt:
     def __init__(self, wording: _Wording) -> None:
         self._first = wording
         self.wording = wording
+        self.reader: LocalReader | None = None
+        """Reads the reply of the attempt that runs."""
 
     def reset(self) -> None:
         self.wording = self._first
@@ -359,9 +364,9 @@ class _Question(Question):
         url = build_url(f"{engine.address}/v1/chat/completions", query=self.extras.query)
         return Request("POST", url, headers, jsontext.encode(whole), None)
 
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         wording = self.next_attempt.wording
-        return StreamDecoder(
+        reader = self.next_attempt.reader = LocalReader(
             mode=wording.mode,
             specs=self.tools,
             single=wording.single,
@@ -370,6 +375,7 @@ class _Question(Question):
             allow_empty=allow_empty,
             spent=wording.spent,
         )
+        return ReplyDecoder(SSEDecoder(), reader, prefix="chatcmpl-")
 
 
 def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:

@@ -1,8 +1,7 @@
-"""What the embedded engine says: chat completions, with the calls that small models write as text.
+"""Reads the replies of the embedded engine: chat completions, with calls written as text. Pure.
 
-Law of this file: pure; bytes in, chunks out, with all that `rejoinder.wire.decoder` promises. It
-never lets the JSON of a call through as text. When a reply turns out to be nothing but a call that
-cannot be taken, it raises nothing: it says in `again` how the model is to be asked once more.
+The JSON of a call never passes as text. A reply that turns out to be nothing but a call that cannot be
+taken is no error: `LocalReader.again` tells how to ask the model once more.
 """
 
 from __future__ import annotations
@@ -13,14 +12,16 @@ from typing import Any, Final, cast
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
-from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder.errors import APIError, APIStatusError, EmptyResponseError
+from rejoinder.providers.answering.chunks import Reply, Step
 from rejoinder.providers.completions import wire
+from rejoinder.providers.completions.wire import CompletionsReader
 from rejoinder.providers.local.format import Mode
 from rejoinder.providers.local.reader import CallReader
 from rejoinder.providers.local.tools import Call, ToolSpec
 
-__all__ = ["Again", "ContextOverflowError", "StreamDecoder", "decode_error"]
+__all__ = ["Again", "ContextOverflowError", "LocalReader", "decode_error"]
 
 
 class ContextOverflowError(APIStatusError):
@@ -60,8 +61,8 @@ comes at the end, and most models end there by themselves."""
 _BEAT: Final = b'"prompt_progress"'
 
 
-class StreamDecoder:
-    """Bytes of a streamed reply in, chunks out.
+class LocalReader:
+    """Reads the events of the engine's reply.
 
     Args:
         mode: what was asked for.
@@ -73,8 +74,10 @@ class StreamDecoder:
         spent: what was used up before by the same reply; added to the usage.
 
     Attributes:
-        again: after `close`: how to ask once more, if this reply is nothing to hand on.
+        again: after the end: how to ask once more, if this reply is nothing to hand on.
     """
+
+    expected = "server-sent events of a chat completion"
 
     def __init__(
         self,
@@ -87,7 +90,9 @@ class StreamDecoder:
         allow_empty: bool = False,
         spent: CompletionUsage | None = None,
     ) -> None:
-        self._base = wire.StreamDecoder(allow_empty=allow_empty, state_key="local")
+        self._base = CompletionsReader(allow_empty=allow_empty, state_key="local")
+        self._inner = Reply("chatcmpl-")  # what the base reader makes of the events
+        self._inner.track_text()
         self._mode = mode
         self._lookalikes = lookalikes
         self._allow_empty = allow_empty
@@ -103,136 +108,123 @@ class StreamDecoder:
             else None
         )
         self._spent = spent
-        self._usage: list[ChatChunk] = []
-        self._beats = 0
-        self._tail = b""
-        self._id = ""
+        self._usage: CompletionUsage | None = None
         self._after = 0
-        self._stopped = False
-        self._failure: APIError | None = None
         self._closed = False
         self.again: Again | None = None
 
-    @property
-    def failure(self) -> APIError | None:
-        if self._stopped:
-            return None
-        return self._failure or self._base.failure
+    def usage(self) -> CompletionUsage | None:
+        """What was used up so far, also before this reply."""
+        return _added(self._spent, self._usage or self._base.usage())
 
-    @property
-    def done(self) -> bool:
-        return self._base.done or self._stopped
+    def event(self, name: str | None, payload: bytes, reply: Reply) -> None:
+        """Read one event."""
+        if _BEAT in payload:
+            reply.output_count += 1
+        self._base.event(name, payload, self._inner)
+        self._follow(reply)
 
-    @property
-    def progress(self) -> int:
-        return self._base.progress + self._beats
+    def whole(self, body: bytes, reply: Reply) -> None:
+        """Read a JSON object that came where a stream was asked for."""
+        self._base.whole(body, self._inner)
+        self._follow(reply)
 
-    @property
-    def finish_reason(self) -> str | None:
-        """Why the model stopped, in the engine's own word."""
-        return self._base.finish_reason
+    def ended(self, reply: Reply) -> None:
+        """The bytes have ended."""
+        self._base.ended(self._inner)
+        self._follow(reply)
 
-    @property
-    def skipped(self) -> int:
-        return self._base.skipped
-
-    def feed(self, data: bytes) -> list[ChatChunk]:
-        """The chunks that `data` completes.
-
-        Raises:
-            APIError: found in an earlier call.
-        """
-        if self._failure is not None:
-            raise self._failure
-        if self._stopped:
-            return []
-        seen = self._tail + data
-        self._beats += seen.count(_BEAT)
-        self._tail = seen[-(len(_BEAT) - 1) :]
-        return self._sorted(self._base.feed(data))
-
-    def close(self) -> list[ChatChunk]:
-        """No more bytes. Returns what is left.
-
-        Raises:
-            APIError: the reply is not complete, or nothing.
-        """
-        if self._failure is not None:
-            raise self._failure
+    def _follow(self, reply: Reply) -> None:
+        """Do with the reply what the base reader did with its own."""
+        inner = self._inner
+        reply.id = inner.id
+        reply.output_count += inner.output_count
+        reply.skipped += inner.skipped
+        inner.output_count = inner.skipped = 0
+        reply.finish_reason = inner.finish_reason
+        chunks, inner.chunks = inner.chunks, []
+        step, inner.step = inner.step, None
         if self._closed:
-            return []
-        chunks = [] if self._stopped else self._sorted(self._base.close())
+            return
+        if self._sort(chunks, reply):
+            step = Step.END
+        elif inner.failure is not None:
+            if self._reader is not None:
+                self._add(self._reader.close(), reply)
+            reply.unreadable = inner.unreadable
+            reply.fail(inner.failure)
+            inner.failure = None
+            inner.unreadable = False
+            return
+        if step is Step.END:
+            self._close(reply)
+            reply.end()
+        elif step is Step.ANSWER:
+            reply.answered()
+
+    def _close(self, reply: Reply) -> None:
+        """The reply has ended: judge what was read."""
         self._closed = True
         reader = self._reader
         if reader is not None:
-            chunks += self._given(reader.close())
+            self._add(reader.close(), reply)
             if self._mode == "forced" and not reader.called:
-                self._failure = EmptyResponseError(
-                    "the model was made to call a tool and wrote no whole call; "
-                    "allow more tokens (max_completion_tokens)",
-                    retryable=False,
+                reply.fail(
+                    EmptyResponseError(
+                        "the model was made to call a tool and wrote no whole call; "
+                        "allow more tokens (max_completion_tokens)",
+                        retryable=False,
+                    )
                 )
-                raise self._failure
+                return
             if reader.dropped and not reader.said and not reader.called:
                 if self._mode == "auto":
                     self._ask_again("forced" if reader.misfit else "plain", reader.misfit)
-                    return chunks
+                    return
                 if self._mode == "plain" and self._lookalikes:
                     self._ask_again("words", None)
-                    return chunks
+                    return
                 if not self._allow_empty:
-                    self._failure = EmptyResponseError(
-                        "the model wrote nothing but a tool call, where none was allowed"
+                    reply.fail(
+                        EmptyResponseError(
+                            "the model wrote nothing but a tool call, where none was allowed"
+                        )
                     )
-                    raise self._failure
-        for chunk in self._usage:
-            chunks.append(ChatChunk(id=chunk.id, usage=_added(self._spent, chunk.usage)))
-        return chunks
+                    return
+        if self._usage is not None:
+            reply.usage(self.usage())
 
     def _ask_again(self, mode: Mode, tool: str | None) -> None:
-        usage = self._usage[-1].usage if self._usage else None
-        self.again = Again(mode, tool, _added(self._spent, usage))
+        self.again = Again(mode, tool, _added(self._spent, self._usage))
 
-    def _sorted(self, found: list[ChatChunk]) -> list[ChatChunk]:
-        chunks: list[ChatChunk] = []
+    def _sort(self, chunks: list[ChatChunk], reply: Reply) -> bool:
+        """Add what is to be handed on. Returns whether the rest is not waited for."""
         reader = self._reader
-        for chunk in found:
-            self._id = chunk.id
+        for chunk in chunks:
             delta = chunk.delta
             if chunk.usage is not None:
-                self._usage = [chunk]  # it comes last, after what is still held back
+                self._usage = chunk.usage  # it comes last, after what is still held back
             elif delta is None or reader is None:
-                chunks.append(chunk)
+                reply.chunks.append(chunk)
             elif delta.content:
                 if reader.full:
                     self._after += 1
                     if self._after > _PATIENCE:
-                        self._stopped = True
-                        return chunks
-                chunks += self._given(reader.feed(delta.content))
+                        return True
+                self._add(reader.feed(delta.content), reply)
             elif delta.tool_calls:  # the engine has recognised them, and checked nothing
                 for call in delta.tool_calls:
-                    chunks += self._given(reader.take(call.name, call.arguments))
+                    self._add(reader.take(call.name, call.arguments), reply)
             else:
-                chunks.append(chunk)
-        if reader is not None and self._base.failure is not None:
-            chunks += self._given(reader.close())
-        return chunks
+                reply.chunks.append(chunk)
+        return False
 
-    def _given(self, found: Sequence[str | Call]) -> list[ChatChunk]:
-        chunks: list[ChatChunk] = []
+    def _add(self, found: Sequence[str | Call], reply: Reply) -> None:
         for piece in found:
             if isinstance(piece, Call):
-                call = FunctionToolCall(
-                    name=piece.name, arguments=piece.arguments, call_id=_stamps.new_id("call_")
-                )
-                delta = ChoiceDelta(role="assistant", tool_calls=[call])
-            elif self._mode == "forced":
-                continue
-            else:
-                delta = ChoiceDelta(role="assistant", content=piece)
-            chunks.append(ChatChunk(id=self._id, delta=delta))
-        return chunks
+                reply.call(_stamps.new_id("call_"), piece.name, piece.arguments)
+            elif self._mode != "forced":
+                reply.text(piece)
 
 
 def _added(before: CompletionUsage | None, usage: CompletionUsage | None) -> CompletionUsage | None:

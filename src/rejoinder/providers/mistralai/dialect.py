@@ -8,7 +8,7 @@ from typing import Final
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import Rules, State, digest
-from rejoinder._core.usage import usage_from_openai
+from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.mistralai.format import to_chat_ctx, to_conversation
 
 __all__ = ["CONVERSATIONS", "DIALECT"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.hosts import HOSTS
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
@@ -25,7 +26,7 @@ from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import completions_response_format, named_choice
 from rejoinder.providers.mistralai.dialect import DIALECT
 from rejoinder.providers.mistralai.format import attachment_part, request_body
-from rejoinder.providers.mistralai.wire import StreamDecoder, decode_error
+from rejoinder.providers.mistralai.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -164,11 +165,6 @@ class _Question(Question):
     provider = "mistralai"
 
     # JSON, because an error with status 200 can be read as one.
-    content_types: tuple[str, ...] = (
-        "text/event-stream",
-        "application/json",
-        "application/octet-stream",
-    )
     url: str
     api_key: str | None = field(repr=False)
     fields: Mapping[str, Any]
@@ -187,8 +183,8 @@ class _Question(Question):
         headers = merge_headers(own, self.extras.headers)
         return Request("POST", self.url, headers, body, connect_timeout)
 
-    def decoder(self, *, allow_empty: bool) -> StreamDecoder:
-        return StreamDecoder(allow_empty=allow_empty)
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
+        return make_decoder(allow_empty=allow_empty, family=self.family)
 
 
 def _of_client(client: Any) -> tuple[str | None, str | None]:

@@ -8,10 +8,11 @@ from typing import Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import State, is_text
-from rejoinder._core.usage import usage_from_openai, usage_from_responses
 from rejoinder.providers.completions.dialect import RULES
+from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format
+from rejoinder.providers.openai.usage import usage_from_responses
 
 __all__ = ["DIALECT", "RESPONSES"]
 

@@ -16,6 +16,7 @@ from rejoinder._core.items import ChatItem
 from rejoinder._core.rules import FOREIGN_STATE
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.tool_context import ToolChoice
+from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach_joined
@@ -67,16 +68,6 @@ Verbosity: TypeAlias = str
 
 # What answers of clones were seen to be labelled as. The decoder itself knows a whole JSON answer
 # and a web page from a stream; a picture it would take for a very long line.
-_CONTENT_TYPES = (
-    "text/event-stream",
-    "application/json",
-    "application/octet-stream",
-    "application/x-ndjson",
-    "binary/octet-stream",
-    "text/event_stream",
-    "text/html",
-    "text/plain",
-)
 
 
 class MoreOptions(TypedDict, total=False):
@@ -744,7 +735,6 @@ class _Question(Question):
     provider = "openai"
     files = FILES
 
-    content_types: tuple[str, ...] = _CONTENT_TYPES
     llm: LLM
     url: str = field(repr=False)
     fields: Mapping[str, Any]
@@ -786,14 +776,17 @@ class _Question(Question):
         headers = with_key(headers, secret, llm._access.key_header)
         return Request("POST", self.url, headers, body, connect_timeout)
 
-    def decoder(self, *, allow_empty: bool) -> wire.StreamDecoder | responses_wire.StreamDecoder:
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         llm = self.llm
         if llm._responses:
-            return responses_wire.StreamDecoder(allow_empty=allow_empty, host=llm._state_host)
-        return wire.StreamDecoder(
+            return responses_wire.make_decoder(
+                allow_empty=allow_empty, host=llm._state_host, family=self.family
+            )
+        return wire.make_decoder(
             allow_empty=allow_empty,
             trust_done=llm._trust_done,
             keep_reasoning=llm._served.family.reasoning_back != "never",
+            family=self.family,
         )
 
 

@@ -1,12 +1,11 @@
-"""Chat Completions answers: bytes in, chunks out.
+"""Reads the replies of Chat Completions. Pure.
 
-The dialect is shared with everybody who cloned it and lives in `rejoinder.providers.completions.wire`;
-here are its names, where they lie in every provider.
+Many servers speak the dialect, so it lives in `rejoinder.providers.completions`; here are its names,
+where they lie in every provider.
 """
 
 from __future__ import annotations
 
-from rejoinder.providers.completions.errors import decode_error
-from rejoinder.providers.completions.wire import StreamDecoder
+from rejoinder.providers.completions.wire import decode_error, make_decoder
 
-__all__ = ["StreamDecoder", "decode_error"]
+__all__ = ["decode_error", "make_decoder"]

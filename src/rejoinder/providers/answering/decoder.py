@@ -1,0 +1,398 @@
+"""One decoder for every reply: bytes in, chunks out. Pure.
+
+A `Framing` cuts the bytes into events; a `Reader`, the provider's part, turns each event into chunks
+of a `Reply`. The decoder owns everything else: what kind of body arrives, the state of the reply, the
+bound on memory, and the errors of bodies that are not what was asked for. It keeps the promises of
+`rejoinder.wire.decoder.Decoder`.
+
+Where a reply stands is one `State`; what may follow is the table `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from rejoinder._core.bodies import plain_text
+from rejoinder._core.chunks import ChatChunk, CompletionUsage
+from rejoinder.errors import APIConnectionError, APIError, WireError
+from rejoinder.providers.answering.chunks import Reply, Step
+from rejoinder.wire.json_objects import JSONObjectDecoder
+
+__all__ = ["TRANSITIONS", "Framing", "Reader", "ReplyDecoder", "State", "transition_table"]
+
+
+class State(Enum):
+    """Where a reply stands."""
+
+    OPENING = "opening"
+    """Nothing but white space arrived."""
+    STREAM = "stream"
+    """Events arrive."""
+    WHOLE = "whole"
+    """JSON arrives where a stream was asked for: a whole answer, or an error."""
+    PAGE = "page"
+    """A web page arrives."""
+    ANSWERED = "answered"
+    """The answer is whole. Only its usage may follow, or nothing."""
+    ENDED = "ended"
+    """Nothing of interest follows; nothing more is read."""
+    BROKEN = "broken"
+    """The reply failed."""
+
+
+TRANSITIONS: Final[Mapping[State, Mapping[Step, State]]] = MappingProxyType(
+    {
+        State.OPENING: {
+            Step.STREAM_OPENED: State.STREAM,
+            Step.JSON_OPENED: State.WHOLE,
+            Step.PAGE_OPENED: State.PAGE,
+            Step.FAIL: State.BROKEN,
+        },
+        State.STREAM: {
+            Step.ANSWER: State.ANSWERED,
+            Step.END: State.ENDED,
+            Step.FAIL: State.BROKEN,
+        },
+        State.WHOLE: {
+            Step.ANSWER: State.ANSWERED,
+            Step.END: State.ENDED,
+            Step.FAIL: State.BROKEN,
+        },
+        State.PAGE: {Step.FAIL: State.BROKEN},
+        State.ANSWERED: {
+            Step.ANSWER: State.ANSWERED,
+            Step.END: State.ENDED,
+            Step.FAIL: State.BROKEN,
+        },
+        State.ENDED: {},
+        State.BROKEN: {},
+    }
+)
+"""What each step makes of each state. A step that is not in the table cannot happen."""
+
+
+def transition_table() -> str:
+    """`TRANSITIONS` as a table in Markdown: a row for each state, a column for each step."""
+    steps = list(Step)
+    lines = [
+        "| state | " + " | ".join(step.value for step in steps) + " |",
+        "|---" * (len(steps) + 1) + "|",
+    ]
+    for state, row in TRANSITIONS.items():
+        cells = [row[step].value if step in row else "" for step in steps]
+        lines.append(f"| **{state.value}** | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+class Framing(Protocol):
+    """Cuts the bytes of a stream into events."""
+
+    @property
+    def failure(self) -> APIError | None:
+        """Why no more events follow, after those that `feed` returned."""
+        ...
+
+    @property
+    def stray(self) -> bytes:
+        """The beginning of what belonged to no event."""
+        ...
+
+    def feed(self, data: bytes, /) -> list[tuple[str | None, bytes]]:
+        """The events that `data` completes: name, if there is one, and payload."""
+        ...
+
+    def close(self) -> list[tuple[str | None, bytes]]:
+        """The last event, where it may be known without its end. It may be cut anywhere."""
+        ...
+
+
+class Reader(Protocol):
+    """What a provider knows about its replies. It sees events, and adds to a `Reply`."""
+
+    @property
+    def expected(self) -> str:
+        """The kind of stream that was asked for, in words for people."""
+        ...
+
+    def event(self, name: str | None, payload: bytes, reply: Reply, /) -> None:
+        """Read one event of a stream."""
+        ...
+
+    def whole(self, body: bytes, reply: Reply, /) -> None:
+        """Read one JSON object that came where a stream was asked for."""
+        ...
+
+    def ended(self, reply: Reply, /) -> None:
+        """The bytes have ended, and the reply had not. Fail it unless it is complete."""
+        ...
+
+    def usage(self) -> CompletionUsage | None:
+        """What the provider has counted so far, also in a reply that is cut."""
+        ...
+
+
+_SCAN_FROM: Final = 1 << 20
+"""Bytes of JSON beyond which it is looked at before it is read."""
+_MAX_VALUES: Final = 1 << 18
+"""JSON of many small values takes up to 30 times its size in memory. What is large for good reason
+is a picture, sound or a long text: one value."""
+_PAGE_LIMIT: Final = 4096
+_BOM: Final = b"\xef\xbb\xbf"
+
+_STREAM: Final = State.STREAM
+_READING: Final = frozenset({State.STREAM, State.WHOLE, State.ANSWERED})
+_FINAL: Final = frozenset({State.ENDED, State.BROKEN})
+
+
+class ReplyDecoder:
+    """Bytes of one reply in, chunks out.
+
+    Args:
+        framing: of the stream that was asked for. A body that begins like JSON or like a web page
+            is not given to it.
+        reader: the provider's part.
+        prefix: of the reply's id, until the provider names one.
+        track_text: remember the text, for readers that compare finished texts with it.
+        checksums: the framing proves by checksums what it is, whatever the type of the body says.
+
+    Attributes:
+        state: where the reply stands.
+        checksums: see above.
+    """
+
+    __slots__ = (
+        "_framing",
+        "_head",
+        "_reader",
+        "_reply",
+        "_seen",
+        "_take",
+        "checksums",
+        "state",
+    )
+
+    def __init__(
+        self,
+        framing: Framing,
+        reader: Reader,
+        *,
+        prefix: str,
+        track_text: bool = False,
+        checksums: bool = False,
+    ) -> None:
+        self.checksums = checksums
+        self._framing = framing
+        self._reader = reader
+        self._reply = Reply(prefix)
+        if track_text:
+            self._reply.track_text()
+        self._take = reader.event
+        self._head = b""  # the first bytes, until they tell what kind of body this is
+        self._seen = False  # an event was read
+        self.state = State.OPENING
+
+    @property
+    def failure(self) -> APIError | None:
+        """What the next `feed` or `close` will raise."""
+        return self._reply.failure
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, in the provider's own word, or ``None`` until it arrives."""
+        return self._reply.finish_reason
+
+    @property
+    def output_count(self) -> int:
+        """Grows with every event that carries text, thinking or part of a tool call."""
+        return self._reply.output_count
+
+    @property
+    def skipped(self) -> int:
+        """Events that meant nothing to the reader."""
+        return self._reply.skipped
+
+    @property
+    def usage_so_far(self) -> CompletionUsage | None:
+        """What the provider has counted so far, also in a reply that is cut."""
+        return self._reader.usage()
+
+    def know_tools(self, names: Callable[[], Collection[str]]) -> None:
+        """Name the declared tools: a name with leaked marks is mended to one of them."""
+        self._reply.tool_names = names
+
+    def feed(self, data: bytes) -> list[ChatChunk]:
+        """The chunks that `data` completes.
+
+        Raises:
+            APIError: found in an earlier call.
+        """
+        if self.state is not _STREAM and self.state not in _READING:
+            data = self._open(data)
+        reply = self._reply
+        if data:
+            framing = self._framing
+            events = framing.feed(data)
+            if events:
+                self._seen = True
+                self._read(events)
+            if framing.failure is not None and self.state not in _FINAL:
+                reply.fail(framing.failure)
+                self._step()
+        chunks = reply.chunks
+        if chunks:
+            reply.chunks = []
+        return chunks
+
+    def close(self) -> list[ChatChunk]:
+        """No more bytes. Returns what is left; where that is followed by an error, `failure` holds
+        it, and the next call raises it.
+
+        Raises:
+            APIError: the reply is not complete, or is an error, a refusal or empty.
+        """
+        reply = self._reply
+        if reply.failure is not None:
+            raise reply.failure
+        if self.state in _READING:
+            self._close_stream()
+        elif self.state is State.PAGE:
+            reply.fail(self._page())
+        elif self.state is State.OPENING:
+            reply.fail(_nothing())
+        if reply.step is not None:
+            self._step()
+        chunks, reply.chunks = reply.chunks, []
+        if reply.failure is not None and not chunks:
+            raise reply.failure
+        return chunks
+
+    # -- states ------------------------------------------------------------------------------
+
+    def _step(self, step: Step | None = None) -> bool:
+        """Take note of a step. Returns whether the reply is over."""
+        if step is None:
+            step, self._reply.step = self._reply.step, None
+        if step is not None:
+            self.state = TRANSITIONS[self.state][step]
+            if step is Step.FAIL and isinstance(self.failure, APIConnectionError):
+                self._explain()
+        return self.state in _FINAL
+
+    def _explain(self) -> None:
+        """Where a reply is cut, an error beside the events tells why."""
+        reply = self._reply
+        failure, reply.failure = reply.failure, None
+        if not self._read_stray(self._framing.stray):
+            reply.failure = failure
+        reply.step = None
+
+    def _open(self, data: bytes) -> bytes:
+        """What of `data` is to be read; nothing while the kind of body is not known."""
+        reply = self._reply
+        if reply.failure is not None:
+            raise reply.failure
+        if self.state is State.ENDED:
+            return b""
+        self._head += data
+        if self.state is State.OPENING:
+            opened = _kind_of(self._head)
+            if opened is None:
+                return b""
+            self._step(opened)
+            if self.state is not State.PAGE:
+                data, self._head = self._head, b""
+                if self.state is State.WHOLE:
+                    self._framing = JSONObjectDecoder()
+                    self._take = self._take_object
+                return data
+        if len(self._head) > _PAGE_LIMIT:
+            reply.fail(self._page())
+            self._step()
+        return b""
+
+    def _take_object(self, name: str | None, payload: bytes, reply: Reply) -> None:
+        self._reader.whole(payload, reply)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _read(self, events: list[tuple[str | None, bytes]]) -> None:
+        reply = self._reply
+        take = self._take
+        for name, payload in events:
+            if len(payload) > _SCAN_FROM and payload.count(b",") > _MAX_VALUES:
+                reply.fail(
+                    WireError(f"{len(payload)} bytes of JSON hold more than {_MAX_VALUES} values")
+                )
+            else:
+                take(name, payload, reply)
+            if reply.step is not None and self._step():
+                return
+
+    def _close_stream(self) -> None:
+        reply = self._reply
+        framing = self._framing
+        if framing.failure is None:
+            before = self.state
+            events = framing.close()
+            if events:
+                self._seen = True
+                self._read(events)
+            if reply.unreadable:
+                # The last event was cut with the stream, and is no garbage.
+                reply.failure = None
+                reply.unreadable = False
+                self.state = before
+        if self.state in _FINAL:
+            return
+        stray = framing.stray
+        if stray and self._read_stray(stray):
+            return
+        if not self._seen:
+            shown = plain_text(stray)
+            reply.fail(
+                WireError(f"expected {self._reader.expected}, got: {shown}", body=shown)
+                if shown
+                else _nothing()
+            )
+            return
+        self._reader.ended(reply)
+        reply.end()
+
+    def _read_stray(self, stray: bytes) -> bool:
+        """Read an error that a server wrote into the stream without framing it as an event: Google
+        does, and gateways that pass on the body of their upstream."""
+        reply = self._reply
+        begin = stray.find(b"{")
+        if begin < 0:
+            return False
+        for _, found in JSONObjectDecoder().feed(stray[begin:]):
+            self._reader.whole(found, reply)
+            if reply.failure is not None:
+                if isinstance(reply.failure, WireError):  # it was no error
+                    reply.failure = reply.step = None
+                    continue
+                return True
+        return False
+
+    def _page(self) -> APIError:
+        shown = plain_text(self._head, limit=_PAGE_LIMIT)
+        return WireError(f"expected {self._reader.expected}, got a web page: {shown}", body=shown)
+
+
+def _nothing() -> APIError:
+    return APIConnectionError("the response ended without a single event")
+
+
+def _kind_of(head: bytes) -> Step | None:
+    """What a body is, by its first byte that is not white space: a brace or bracket is JSON, ``<``
+    is the page of some proxy, and anything else is the stream. A frame of AWS would be a gigabyte
+    long to begin like one of the others."""
+    start = head.removeprefix(_BOM).lstrip()[:1]
+    if not start or head in (_BOM[:1], _BOM[:2]):
+        return None if len(head) <= _PAGE_LIMIT else Step.STREAM_OPENED
+    if start in (b"{", b"["):
+        return Step.JSON_OPENED
+    return Step.PAGE_OPENED if start == b"<" else Step.STREAM_OPENED

@@ -1,0 +1,81 @@
+"""The framing of AWS for replies: event-stream frames as events. Pure.
+
+An exception frame is the end of the stream, with the error that its name stands for. Claude on
+Bedrock wraps each event of its own stream in a frame: its bytes, in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from rejoinder.clouds.aws_errors import frame_error
+from rejoinder.errors import APIError, WireError
+from rejoinder.wire.eventstream import EventStreamDecoder
+
+__all__ = ["FrameEvents"]
+
+
+class _Wrapped(msgspec.Struct):
+    bytes: str
+
+
+_decode_wrapped = msgspec.json.Decoder(_Wrapped).decode
+
+
+class FrameEvents:
+    """Frames of an AWS event stream as events: the name of each and its payload.
+
+    Args:
+        wrapped: each frame holds one event of another stream, in base64.
+
+    Attributes:
+        failure: why no more events follow.
+    """
+
+    __slots__ = ("_frames", "_wrapped", "failure")
+
+    stray = b""
+
+    def __init__(self, *, wrapped: bool = False) -> None:
+        self._frames = EventStreamDecoder()
+        self._wrapped = wrapped
+        self.failure: APIError | None = None
+
+    def feed(self, data: bytes) -> list[tuple[str | None, bytes]]:
+        """The events that `data` completes.
+
+        Raises:
+            APIError: found in an earlier call.
+        """
+        if self.failure is not None:
+            raise self.failure
+        events: list[tuple[str | None, bytes]] = []
+        for message in self._frames.feed(data):
+            if message.kind in ("exception", "error"):
+                self.failure = frame_error(message)
+                return events
+            if not self._wrapped:
+                events.append((message.name, message.payload))
+            elif message.name == "chunk":
+                try:
+                    events.append(
+                        (
+                            None,
+                            base64.b64decode(_decode_wrapped(message.payload).bytes, validate=True),
+                        )
+                    )
+                except (ValueError, UnicodeError, RecursionError, msgspec.MsgspecError):
+                    self.failure = WireError(
+                        "a chunk frame does not hold base64 in its member 'bytes'"
+                    )
+                    return events
+            else:
+                events.append((message.name, b"{}"))
+        self.failure = self._frames.failure
+        return events
+
+    def close(self) -> list[tuple[str | None, bytes]]:
+        """No more bytes: an unfinished frame is no event."""
+        return []

@@ -1,0 +1,102 @@
+"""Takes out of the text of a reply what its model's chat template left in it. Pure.
+
+Which marks a model writes stands in `rejoinder._core.families`; the grammar in `rejoinder.wire.marks`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rejoinder._core.families import UNKNOWN, Family
+from rejoinder.providers.answering.chunks import Reply
+from rejoinder.wire.marks import MarkSplitter, Part
+
+__all__ = ["ReplyMarks"]
+
+_THINK: Final = ("<think>", "</think>")
+# Words that a text about XML may hold as well: they are marks only where the text begins.
+_OPENING: Final = (("<thinking>", "</thinking>"), ("<reasoning>", "</reasoning>"))
+
+
+class ReplyMarks(MarkSplitter):
+    """The marks in the text of one reply.
+
+    Readers ask first whether a piece may hold a mark, because nearly none does::
+
+        if "<" in text or marks.busy or (marks.more and marks.begin_in(text)):
+            marks.split(text, reply)
+        else:
+            reply.text(text)
+
+    Args:
+        family: of the model.
+        think: the text may hold ``<think>`` anywhere, as servers of the Chat Completions dialect
+            pass it on.
+
+    Attributes:
+        more: what marks may begin with, beside ``<``.
+    """
+
+    __slots__ = ("_family", "_think", "more")
+
+    def __init__(self, family: Family = UNKNOWN, *, think: bool = True) -> None:
+        thoughts = [pair for pair in family.think_tags if pair not in _OPENING]
+        if think and _THINK not in thoughts:
+            thoughts.append(_THINK)
+        super().__init__(
+            thoughts,
+            _OPENING,
+            inside=family.opens_inside and bool(thoughts),
+            channels="<|channel|>" in family.marks,
+            tails=family.marks,
+        )
+        self._family = family
+        self._think = think
+        self.more = self.first.replace("<", "")
+
+    def begin_in(self, text: str) -> bool:
+        """Whether a mark that does not begin with ``<`` may begin in `text`."""
+        return any(first in text for first in self.more)
+
+    def split(self, text: str, reply: Reply, may_have_surrogates: bool = False) -> None:
+        """Add a piece of text without its marks."""
+        reply.output_count += 1
+        at_start = reply.sent is not None and reply.sent.is_blank()
+        if self.busy and not reply.keep_text(text):
+            return
+        self._add(self.feed(text, at_start=at_start), reply, may_have_surrogates)
+
+    def finished(self, kind: str, text: str, reply: Reply) -> None:
+        """Add what a finished text, without its marks, holds beyond its pieces."""
+        reply.finished_text(kind, self._without_marks(text, reply))
+
+    def snapshot(self, text: str, reply: Reply) -> None:
+        """Add what the whole text so far, without its marks, holds beyond its pieces."""
+        reply.snapshot(self._without_marks(text, reply))
+
+    def _without_marks(self, text: str, reply: Reply) -> str:
+        if self.begins.search(text) is not None or self._family.opens_inside:
+            whole = ReplyMarks(self._family, think=self._think)
+            parts = [*whole.feed(text, at_start=True), *whole.close()]
+            if reply.sent is None or reply.sent.is_blank():
+                for is_thought, part in parts:
+                    if is_thought:
+                        reply.thinking(part, may_have_surrogates=True)
+            text = "".join(part for is_thought, part in parts if not is_thought)
+        return text
+
+    def thinks_apart(self, reply: Reply) -> None:
+        """The thoughts come in a field of their own, so the text did not begin inside of one."""
+        self._add(self.outside(), reply)
+
+    def finish(self, reply: Reply) -> None:
+        """The text has ended: add what was held back."""
+        if self.busy:
+            self._add(self.close(), reply)
+
+    def _add(self, parts: list[Part], reply: Reply, may_have_surrogates: bool = False) -> None:
+        for is_thought, text in parts:
+            if is_thought:
+                reply.thinking(text, may_have_surrogates)
+            else:
+                reply.text(text, may_have_surrogates)

@@ -1,0 +1,115 @@
+"""Which part of a finished text is new: servers that stream a text send it whole as well. Pure.
+
+A finished text is matched by what it says and not by its index, because servers count the places of
+deltas and of finished items differently. Each kind of event that repeats a text (the part, the item,
+the final response) goes through the deltas by itself, so no text is sent twice, however many kinds
+of events repeat it, and a text that really comes twice is sent twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["SentText"]
+
+_TRACKED: Final = 1 << 20
+"""Characters that are compared. Beyond them finished texts add nothing."""
+_MAX_FINISHED: Final = 1024
+_MAX_GAPS: Final = 64
+
+
+class SentText:
+    """The text that a reply has sent so far."""
+
+    __slots__ = ("_claimed", "_finished", "_joined", "_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._joined = ""
+        self._size = 0
+        self._claimed: dict[str, list[tuple[int, int]]] = {}
+        self._finished = 0
+
+    def add(self, text: str) -> None:
+        """A delta was sent."""
+        if self._size < _TRACKED:
+            self._size += len(text)
+            self._pieces.append(text)
+
+    def text(self) -> str:
+        """All of it, as far as it is tracked."""
+        if self._pieces:
+            self._joined = "".join((self._joined, *self._pieces))
+            self._pieces.clear()
+        return self._joined
+
+    def is_blank(self) -> bool:
+        """Whether only white space was sent."""
+        return not self._joined.strip() and not any(piece.strip() for piece in self._pieces)
+
+    def beyond(self, kind: str, finished: str) -> str:
+        """The part of a finished text that was not sent. It counts as sent from now on.
+
+        Args:
+            kind: of the event that repeats the text. Events of one kind repeat each text once.
+        """
+        if not finished or self._size >= _TRACKED or self._finished >= _MAX_FINISHED:
+            return ""
+        self._finished += 1
+        sent = self.text()
+        claimed = self._claimed.setdefault(kind, [])
+        end = claimed[-1][1] if claimed else 0
+        at = sent.find(finished, end)
+        if at < 0 and claimed:
+            at = self._in_gaps(sent, finished, claimed)
+        if at >= 0:
+            _claim(claimed, at, at + len(finished))
+            return ""
+        gap = sent[end:]
+        if gap and finished.startswith(gap):
+            _claim(claimed, end, end + len(finished))
+            return self._send(finished[len(gap) :])
+        if _has_open_gap(sent, claimed):
+            # Other words for something that was sent: what was heard cannot be taken back.
+            _claim(claimed, end, len(sent))
+            return ""
+        _claim(claimed, len(sent), len(sent) + len(finished))
+        return self._send(finished)
+
+    def grown_to(self, whole: str) -> str:
+        """The part of a text that was not sent, where the text is all there is so far. It counts
+        as sent from now on."""
+        sent = self.text()
+        if self._size >= _TRACKED or not whole.startswith(sent):
+            return ""
+        return self._send(whole[len(sent) :])
+
+    def _send(self, text: str) -> str:
+        self.add(text)
+        return text
+
+    def _in_gaps(self, sent: str, finished: str, claimed: list[tuple[int, int]]) -> int:
+        """Where `finished` stands between the texts that were matched: they may be listed in
+        another order."""
+        begin = 0
+        for start, stop in claimed[:_MAX_GAPS]:
+            at = sent.find(finished, begin, start)
+            if at >= 0:
+                return at
+            begin = stop
+        return -1
+
+
+def _claim(claimed: list[tuple[int, int]], begin: int, end: int) -> None:
+    claimed.append((begin, end))
+    if len(claimed) > 1 and claimed[-2] > claimed[-1]:
+        claimed.sort()
+
+
+def _has_open_gap(sent: str, claimed: list[tuple[int, int]]) -> bool:
+    begin = 0
+    for start, stop in claimed[-_MAX_GAPS:]:
+        if len(claimed) <= _MAX_GAPS and sent[begin:start].strip():
+            return True
+        begin = stop
+    return bool(sent[begin:].strip())

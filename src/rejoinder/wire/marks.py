@@ -1,0 +1,301 @@
+"""Parts the text of a reply into what is meant for the user and what is not.
+
+Text in, parts out; the same for every cut of the same text. A mark that may have begun is held back
+until the next piece tells. This module knows the grammar of marks; which marks a model writes is data
+that is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, TypeAlias
+
+from rejoinder.wire.tags import held_back
+
+__all__ = ["MarkSplitter", "Part"]
+
+Part: TypeAlias = tuple[bool, str]
+"""``(is_thought, text)``"""
+
+_CHANNEL_TOKENS: Final = (
+    "<|start|>",
+    "<|channel|>",
+    "<|constrain|>",
+    "<|message|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+)
+_CHANNEL_ENDS: Final = ("<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>")
+_TOKEN: Final = re.compile(r"<\|[a-z]{3,9}\|>")
+_MAX_HEADER: Final = 256
+_MAX_TAIL: Final = 512
+# What a parser for tool calls leaves behind: whole marks, and the end of one that it cut.
+_LEFTOVER: Final = re.compile(r"\A[\w/|:.-]{0,40}>|</?[\w|\uff5c:/.-]{0,48}>?")
+
+
+class _Mode(Enum):
+    TEXT = "text"
+    THOUGHT = "thought"
+    HIDDEN = "hidden"  # a call written as text: neither heard nor thought
+    HEADER = "header"  # between the name of a channel and its message
+
+
+class MarkSplitter:
+    """Takes marks out of streamed text.
+
+    Args:
+        thoughts: pairs of tags around thoughts, anywhere.
+        opening: pairs of tags around thoughts where the text begins.
+        inside: begin inside of a thought that the first of `thoughts` closes.
+        channels: know the channels of the harmony format anywhere, and not only at the beginning.
+        tails: marks that are dropped where the text ends.
+
+    Attributes:
+        busy: the next piece has to go through `feed`. Else a piece that holds none of the
+            characters in `first` is plain text.
+        first: the first characters of all marks.
+        begins: finds one of them.
+    """
+
+    __slots__ = (
+        "_channels",
+        "_ends",
+        "_first",
+        "_header",
+        "_leftovers",
+        "_mode",
+        "_opening",
+        "_pending",
+        "_tails",
+        "_thoughts",
+        "_trim",
+        "_unclosed",
+        "begins",
+        "busy",
+        "first",
+    )
+
+    def __init__(
+        self,
+        thoughts: Sequence[tuple[str, str]] = (),
+        opening: Sequence[tuple[str, str]] = (),
+        *,
+        inside: bool = False,
+        channels: bool = False,
+        tails: Sequence[str] = (),
+    ) -> None:
+        self._thoughts = tuple(thoughts)
+        self._opening = tuple(opening)
+        self._channels = channels
+        self._tails = tuple(tails)
+        self._mode = _Mode.TEXT
+        self._ends: tuple[str, ...] = ()
+        self._first = False  # inside of a thought that no mark has opened, and nothing came yet
+        self._unclosed: list[str] | None = None  # the texts of such a thought
+        self._header = ""
+        self._pending = ""
+        self._trim = False
+        self._leftovers = False
+        if inside and thoughts:
+            self._mode = _Mode.THOUGHT
+            self._ends = (thoughts[0][1],)
+            self._first = True
+            self._unclosed = []
+        marks = [start for start, _ in (*self._thoughts, *self._opening)]
+        self.first = "".join(sorted({"<", *(mark[0] for mark in (*marks, *self._tails))}))
+        self.begins = re.compile(f"[{re.escape(self.first)}]")
+        self.busy = self._mode is not _Mode.TEXT
+
+    def feed(self, text: str, *, at_start: bool = False) -> list[Part]:
+        """The parts of the text so far that are certain.
+
+        Args:
+            at_start: no text but white space was sent yet.
+        """
+        parts: list[Part] = []
+        text = self._pending + text
+        self._pending = ""
+        if self._leftovers:
+            if _is_leftover(text):
+                self._pending = text
+                return parts
+            self._leftovers = False
+        while text:
+            if self._mode is _Mode.TEXT:
+                text, at_start = self._text(text, at_start, parts)
+            elif self._mode is _Mode.HEADER:
+                text = self._in_header(text)
+            else:
+                text = self._in_marks(text, at_start, parts)
+        self.busy = self._mode is not _Mode.TEXT or bool(self._pending) or self._trim
+        return parts
+
+    def after_call(self) -> None:
+        """A tool call has begun: text that holds nothing but marks is what its parser left."""
+        if not self._pending:
+            self._leftovers = self.busy = True
+
+    def outside(self) -> list[Part]:
+        """The thoughts come by another way, so the reply did not begin inside of one. Returns what
+        was taken for a thought and is text."""
+        if self._unclosed is None:
+            return []
+        texts, self._unclosed = self._unclosed, None
+        text = "".join(texts) + self._pending
+        self._pending = ""
+        self._mode = _Mode.TEXT
+        self._first = self.busy = False
+        return [(False, text)] if text else []
+
+    def close(self) -> list[Part]:
+        """What was held back, once no more text comes."""
+        if self._unclosed is not None:
+            # Nothing closed the thought, so it was none: a reply is never lost, if late.
+            return self.outside()
+        rest, self._pending = self._pending, ""
+        self.busy = False
+        if not rest or self._mode in (_Mode.HIDDEN, _Mode.HEADER):
+            return []
+        if self._leftovers:
+            return [(False, rest)] if rest.isspace() else []
+        if self._mode is _Mode.THOUGHT:
+            return [(True, rest)]
+        return [] if self._after_tails(rest) == "" else [(False, rest)]
+
+    # -- the modes ---------------------------------------------------------------------------
+
+    def _text(self, text: str, at_start: bool, parts: list[Part]) -> tuple[str, bool]:
+        if self._trim:
+            text = text.lstrip()
+            if not text:
+                return "", at_start
+            self._trim = False
+        begin = self.begins.search(text)
+        if begin is None:
+            parts.append((False, text))
+            return "", False
+        head, rest = text[: begin.start()], text[begin.start() :]
+        at_start = at_start and (not head or head.isspace())
+        size = self._opens(rest, at_start)
+        if size != 0 and at_start:
+            head = ""  # white space before a mark goes with it
+        if size < 0:
+            if head:
+                parts.append((False, head))
+            self._pending = rest
+            return "", at_start
+        if size == 0:
+            # A plain character: go on behind it, to the next one.
+            begin = self.begins.search(rest, 1)
+            size = len(rest) if begin is None else begin.start()
+            head += rest[:size]
+        if head:
+            parts.append((False, head))
+            at_start = at_start and head.isspace()
+        return rest[size:], at_start
+
+    def _opens(self, text: str, at_start: bool) -> int:
+        """The length of the mark that `text` begins with: 0 for none, -1 where the next piece has
+        to tell."""
+        pairs = (*self._thoughts, *self._opening) if at_start else self._thoughts
+        for start, end in pairs:
+            if text.startswith(start):
+                self._mode = _Mode.THOUGHT
+                self._ends = (end,)
+                return len(start)
+        if self._channels or at_start:
+            match = _TOKEN.match(text)
+            token = match[0] if match is not None else ""
+            if token in ("<|start|>", "<|channel|>"):
+                self._channels = True
+                self._mode = _Mode.HEADER
+                self._header = token
+                return len(token)
+            if self._channels and token in _CHANNEL_TOKENS:
+                return len(token)
+            if any(token.startswith(text) for token in _CHANNEL_TOKENS):
+                return -1
+        if any(start.startswith(text) for start, _ in pairs):
+            return -1
+        rest = self._after_tails(text)
+        if len(rest) < len(text) or any(tail.startswith(text) for tail in self._tails):
+            maybe = not rest or any(tail.startswith(rest) for tail in self._tails)
+            return -1 if maybe and len(text) <= _MAX_TAIL else 0
+        return 0
+
+    def _after_tails(self, text: str) -> str:
+        """`text` without the tails that it begins with."""
+        while True:
+            found = next((tail for tail in self._tails if text.startswith(tail)), None)
+            if found is None:
+                return text
+            text = text[len(found) :].lstrip()
+
+    def _in_marks(self, text: str, at_start: bool, parts: list[Part]) -> str:
+        if self._first:
+            start = self._thoughts[0][0]
+            core = text.lstrip()
+            if start.startswith(core) and core != start:  # also where only white space came
+                self._pending = text
+                return ""
+            if core.startswith(start):
+                self._unclosed = None
+                text = core[len(start) :]
+            self._first = False
+        found = [(at, end) for end in self._ends if (at := text.find(end)) >= 0]
+        if not found:
+            keep = max(held_back(text, end) for end in self._ends)
+            self._thought(text[: len(text) - keep], parts)
+            self._pending = text[len(text) - keep :]
+            return ""
+        at, end = min(found)
+        self._thought(text[:at], parts)
+        self._unclosed = None
+        if end in ("<|start|>", "<|channel|>"):
+            self._mode = _Mode.HEADER
+            self._header = end
+        else:
+            self._mode = _Mode.TEXT
+            self._trim = at_start
+        return text[at + len(end) :]
+
+    def _thought(self, text: str, parts: list[Part]) -> None:
+        if text and self._mode is _Mode.THOUGHT:
+            parts.append((True, text))
+            if self._unclosed is not None:
+                self._unclosed.append(text)
+
+    def _in_header(self, text: str) -> str:
+        """Between ``<|start|>`` or ``<|channel|>`` and the message that follows."""
+        header = self._header + text
+        at = header.find("<|message|>")
+        ended = min(
+            (at for end in ("<|end|>", "<|return|>", "<|call|>") if (at := header.find(end)) >= 0),
+            default=-1,
+        )
+        if at < 0 and ended < 0 and len(header) <= _MAX_HEADER:
+            self._header = header
+            return ""
+        self._header = ""
+        self._mode = _Mode.TEXT
+        if 0 <= ended < at or at < 0:
+            return header[header.find("|>", ended) + 2 :] if ended >= 0 else ""
+        channel = header[:at].rpartition("<|channel|>")[2]
+        name = channel.strip().partition(" ")[0].partition("<")[0]
+        if " to=" in header[:at]:
+            self._mode = _Mode.HIDDEN
+        elif name == "analysis":
+            self._mode = _Mode.THOUGHT
+        if self._mode is not _Mode.TEXT:
+            self._ends = _CHANNEL_ENDS
+        return header[at + len("<|message|>") :]
+
+
+def _is_leftover(text: str) -> bool:
+    """Whether `text` holds only marks, or what is left of them."""
+    if len(text) > _MAX_TAIL:
+        return False
+    return not _LEFTOVER.sub("", text.lstrip()).strip(" \t\r\n>")
