@@ -5,6 +5,7 @@
 - `record`, `replay` (behind them `RecordingTransport`, `ReplayTransport`): real exchanges kept on
   disk, without secrets, and played back with their timing.
 - `every_cut`, `outcome`: prove that a decoder does not care where reads end.
+- `check_llm`, `check_decoder`: the contract of a model and of a decoder, for authors of providers.
 - `check_history`, `assert_legal`: would this provider accept this conversation?
 - `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
 - `simulate_policy`: how long people would wait under a fallback policy.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         random_cuts,
         sized_cuts,
     )
+    from rejoinder.testing.contract import check_decoder, check_llm
     from rejoinder.testing.faults import (
         OUTCOMES,
         Answer,
@@ -65,6 +67,7 @@ _PLACES = {
         "random_cuts",
         "sized_cuts",
     ),
+    "contract": ("check_decoder", "check_llm"),
     "faults": ("OUTCOMES", "Answer", "Call", "Fault", "FaultServer", "Usage", "outcome_of"),
     "history": ("IllegalHistoryError", "assert_legal", "check_history"),
     "leaks": ("LeakError", "measure_memory", "no_leaks"),
@@ -104,7 +107,9 @@ __all__ = [
     "Usage",
     "assert_legal",
     "byte_by_byte",
+    "check_decoder",
     "check_history",
+    "check_llm",
     "every_cut",
     "forbid_network",
     "load_exchange",
