@@ -1,0 +1,166 @@
+"""What each maker of models takes as a JSON schema, as data.
+
+A model family names its dialect (`rejoinder._core.families`), because one model is served by many
+hosts. ``NAME`` is what describes a tool in passing, ``NAME.strict`` what the model is held to.
+`rejoinder._core.schema_compiler` applies the rules; nothing else knows them. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from rejoinder._core.names import KEY
+
+__all__ = ["SCHEMA_RULES", "SchemaRules"]
+
+_ANNOTATIONS: Final = frozenset({"description", "title", "default"})
+_BASE: Final = frozenset(
+    {"type", "description", "properties", "required", "items", "enum", "anyOf", "additionalProperties"}
+)  # fmt: skip
+_TEXT_LIMITS: Final = frozenset({"minLength", "maxLength", "pattern", "format"})
+_NUMBER_LIMITS: Final = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRules:
+    """The subset of JSON schema that is taken.
+
+    A keyword that is not taken is put into words in the description where it limits a text, a
+    number or a list, and left out otherwise.
+    """
+
+    keywords: frozenset[str] | None = None
+    """The keywords that are taken; ``None`` takes all."""
+    formats: frozenset[str] | None = None
+    """The values of ``format`` that are taken; ``None`` takes all."""
+    keys: re.Pattern[str] | None = None
+    """The names that a property may have. Others are replaced, and found again in arguments."""
+    beside_ref: frozenset[str] = frozenset()
+    """What may stand beside a ``$ref``; with anything else the definition is inlined."""
+    refs: bool = True
+    """``$ref`` and ``$defs`` are taken, recursion too."""
+    required_known: bool = False
+    """What is required has to be listed among the properties beside it."""
+    required_cycles: bool = True
+    """A property that leads back to its own object may be required."""
+    all_of: bool = True
+    one_of: bool = True
+    const: bool = True
+    type_lists: bool = True
+    """``type`` may be a list."""
+    type_beside_any_of: bool = True
+    typed: bool = False
+    """Each schema needs a type, ``anyOf`` or ``$ref``."""
+    items_needed: bool = True
+    """A list says what it holds: "array schema missing items" refuses the whole request."""
+    mixed_enums: bool = True
+    """An enum may hold values of several types, null, booleans and objects."""
+    empty_texts: bool = True
+    """An enum may hold the empty text."""
+    plain_patterns: bool = False
+    """A pattern may not look around or back."""
+    closed: bool = False
+    """Each object is closed: ``additionalProperties`` is false."""
+    all_required: bool = False
+    """Each property is required; one that was not may be null."""
+
+
+_STRICT_FORMATS: Final = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+)
+
+# A request of which one tool has another root is refused whole: "schema must have type 'object' and
+# not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level". That rule is everybody's, and
+# stands in the compiler.
+_OPENAI: Final = SchemaRules()
+
+# Structured outputs guide. Azure's edition of it lists what is not taken: minLength, maxLength,
+# patternProperties, unevaluated*, propertyNames, min/maxProperties, contains, uniqueItems.
+_OPENAI_STRICT: Final = SchemaRules(
+    keywords=_BASE | _NUMBER_LIMITS | {"const", "pattern", "format", "minItems", "maxItems"},
+    formats=_STRICT_FORMATS,
+    required_known=True,
+    all_of=False,
+    one_of=False,
+    plain_patterns=True,
+    closed=True,
+    all_required=True,
+)
+
+# "Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'", and the schema has to be valid
+# 2020-12.
+_ANTHROPIC: Final = SchemaRules(keys=KEY)
+
+# "JSON Schema limitations" of the structured outputs guide: no recursion, no limits of numbers and
+# texts, no lists but of at least one.
+_ANTHROPIC_STRICT: Final = replace(
+    _ANTHROPIC,
+    keywords=_BASE | {"const", "default", "format", "pattern", "title"},
+    formats=_STRICT_FORMATS | {"uri"},
+    beside_ref=frozenset({"description"}),
+    required_known=True,
+    required_cycles=False,
+    all_of=False,
+    one_of=False,
+    plain_patterns=True,
+    closed=True,
+)
+
+# The fields `parametersJsonSchema` and `responseJsonSchema` of the Gemini API.
+_GEMINI: Final = SchemaRules(
+    keywords=_BASE
+    | _NUMBER_LIMITS
+    | _TEXT_LIMITS
+    | {"title", "default", "prefixItems", "minItems", "maxItems"},
+    beside_ref=frozenset({"description", "default"}),
+    required_known=True,
+    required_cycles=False,
+    all_of=False,
+    one_of=False,
+    const=False,
+    mixed_enums=False,
+    empty_texts=False,
+)
+
+# The `Schema` object of the Gemini API, an older way than the above, and the one of its Live API.
+_GEMINI_SCHEMA: Final = replace(
+    _GEMINI,
+    keywords=_BASE | _TEXT_LIMITS | {"minimum", "maximum", "minItems", "maxItems"},
+    refs=False,
+    typed=True,
+    type_lists=False,
+    type_beside_any_of=False,
+)
+
+# "Moonshot Flavored JSON Schema": an open checker (MoonshotAI/walle) and its specification.
+_KIMI: Final = SchemaRules(
+    keywords=_BASE | {"default"},
+    all_of=False,
+    one_of=False,
+    const=False,
+    type_lists=False,
+    type_beside_any_of=False,
+    typed=True,
+    items_needed=False,
+    mixed_enums=False,
+)
+
+SCHEMA_RULES: Final[dict[str, SchemaRules]] = {
+    "plain": _OPENAI,
+    "openai": _OPENAI,
+    "openai.strict": _OPENAI_STRICT,
+    "mistral": _OPENAI,
+    "mistral.strict": _OPENAI_STRICT,
+    "anthropic": _ANTHROPIC,
+    "anthropic.strict": _ANTHROPIC_STRICT,
+    # Claude is the most demanding of the models on Bedrock.
+    "bedrock": _ANTHROPIC,
+    "bedrock.strict": _ANTHROPIC_STRICT,
+    "gemini": _GEMINI,
+    "gemini.schema": _GEMINI_SCHEMA,
+    "kimi": _KIMI,
+}
