@@ -9,7 +9,9 @@ from typing import Any, cast
 import pytest
 
 from rejoinder._core.dialects import to_provider_format
+from rejoinder._core.names import portable_name
 from rejoinder._core.repair import Change, repair
+from rejoinder._core.rules import TOOL_NAME
 from rejoinder.llm.chat_context import (
     AudioContent,
     ChatContext,
@@ -269,7 +271,7 @@ def test_call_ids_as_each_provider_wants_them(provider: str, call_id: str, fits:
     [
         ("openai", "get weather!", "get_weather_"),
         ("openai", "", "unnamed_tool"),
-        ("anthropic", "n" * 80, "n" * 64),
+        ("anthropic", "n" * 80, portable_name("n" * 80, TOOL_NAME)),
         ("google", "9lives", "_9lives"),
         ("google", "a.b", "a.b"),
         ("aws", "a.b", "a_b"),

@@ -1,4 +1,4 @@
-"""Plans of functions, and Gemini's dialect."""
+"""Plans of functions."""
 
 # ruff: noqa: UP007, UP045  both spellings of optional are tested
 
@@ -12,18 +12,14 @@ from math import inf, nan
 from typing import Annotated, Any, Optional, Union
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel, Field, WithJsonSchema
-from typing_extensions import TypedDict
+from pydantic import Field, WithJsonSchema
 
 from rejoinder._core import schema as schema_module
 from rejoinder._core.arguments import bind_arguments
+from rejoinder._core.frozen import Frozen
 from rejoinder._core.schema import (
-    Frozen,
     build_plan,
     describe,
-    gemini_schema,
     is_context_type,
     is_optional_type,
 )
@@ -103,23 +99,6 @@ def test_defaults_that_json_cannot_write() -> None:
 def test_functions_without_a_signature() -> None:
     with pytest.raises(TypeError, match="signature"):
         build_plan(type)
-
-
-def test_recursion_is_known() -> None:
-    class Tree(BaseModel):
-        children: list[Tree] = []
-
-    class Flat(BaseModel):
-        a: int
-
-    def trees(t: Tree) -> None: ...
-    def flats(a: Flat, b: Flat) -> None: ...
-
-    Tree.model_rebuild()
-    local = {"Tree": Tree, "Flat": Flat}
-    assert build_plan(trees, localns=local).recursive
-    assert build_plan(trees, localns=local).gemini is None
-    assert not build_plan(flats, localns=local).recursive
 
 
 def test_describe() -> None:
@@ -209,204 +188,6 @@ def test_a_default_that_json_cannot_write_may_be_asked_for() -> None:
     args, _ = bind_arguments(plan, '{"a": null, "b": null, "c": null}')
     assert args[0] == inf
     assert isinstance(args[1], Handle)
-
-
-# -- Gemini ---------------------------------------------------------------------------------
-
-
-class Point(TypedDict):
-    x: float
-    y: float
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-    HIGH = 2
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-def everything(
-    text: Annotated[str, Field(min_length=1, max_length=9, pattern="^a")],
-    count: Annotated[int, Field(gt=0, le=5)],
-    number: float,
-    flag: bool,
-    colour: Colour,
-    level: Level,
-    point: Point,
-    points: list[Point],
-    maybe: int | None,
-    either: int | str,
-    any_of_three: int | str | None = None,
-    constant: Colour = Colour.RED,
-) -> None:
-    """All kinds.
-
-    Args:
-        level: How loud.
-    """
-
-
-POINT = {
-    "type": "OBJECT",
-    "properties": {"x": {"type": "NUMBER"}, "y": {"type": "NUMBER"}},
-    "required": ["x", "y"],
-}
-
-
-def test_gemini() -> None:
-    plan = build_plan(everything)
-    assert plan.gemini is not None
-    found = plan.gemini.copy()
-    assert found["type"] == "OBJECT"
-    assert found["required"] == list(found["properties"])[:10]
-    assert found["properties"] == {
-        "text": {"type": "STRING", "min_length": 1, "max_length": 9, "pattern": "^a"},
-        "count": {"type": "INTEGER", "minimum": 1, "maximum": 5},
-        "number": {"type": "NUMBER"},
-        "flag": {"type": "BOOLEAN"},
-        "colour": {"type": "STRING", "enum": ["red"]},
-        "level": {"type": "INTEGER", "description": "How loud. One of 1, 2."},
-        "point": POINT,
-        "points": {"type": "ARRAY", "items": POINT},
-        "maybe": {"type": "INTEGER", "nullable": True},
-        "either": {"any_of": [{"type": "INTEGER"}, {"type": "STRING"}]},
-        "any_of_three": {
-            "nullable": True,
-            "any_of": [{"type": "INTEGER"}, {"type": "STRING"}],
-        },
-        "constant": {"type": "STRING", "enum": ["red"]},
-    }
-
-
-@pytest.mark.parametrize(
-    ("schema", "expected"),
-    [
-        ({"type": "object", "properties": {}}, None),
-        ({"type": "object"}, None),
-        ({"type": ["string", "null"]}, {"type": "STRING", "nullable": True}),
-        (
-            {"type": ["string", "integer"]},
-            {"any_of": [{"type": "STRING"}, {"type": "INTEGER"}]},
-        ),
-        ({"const": "c"}, {"type": "STRING", "enum": ["c"]}),
-        ({"enum": ["a", None]}, {"type": "STRING", "enum": ["a"], "nullable": True}),
-        ({"enum": [1.5, 2]}, {"type": "NUMBER", "description": "One of 1.5, 2."}),
-        ({"enum": [True]}, {"type": "BOOLEAN", "description": "One of True."}),
-        ({"anyOf": [{"type": "null"}]}, {"type": "NULL", "nullable": True}),
-        ({"type": "string", "format": "uuid"}, {"type": "STRING"}),
-        ({"type": "string", "format": "date-time"}, {"type": "STRING", "format": "date-time"}),
-        (
-            {
-                "allOf": [{"$ref": "#/$defs/A"}],
-                "description": "d",
-                "$defs": {"A": {"type": "string"}},
-            },
-            {"type": "STRING", "description": "d"},
-        ),
-        (
-            {
-                "oneOf": [{"$ref": "#/$defs/A"}, {"type": "integer"}],
-                "discriminator": {},
-                "$defs": {"A": {"type": "string"}},
-            },
-            {"any_of": [{"type": "STRING"}, {"type": "INTEGER"}]},
-        ),
-    ],
-)
-def test_gemini_of(schema: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    before = copy.deepcopy(schema)
-    assert gemini_schema(schema) == expected
-    assert schema == before
-
-
-TREE = {"type": "object", "properties": {"t": {"$ref": "#/$defs/T"}}}
-
-
-@pytest.mark.parametrize(
-    ("schema", "says"),
-    [
-        ({"$ref": "#/$defs/T", "$defs": {"T": TREE}}, r"\$\.t.*recursion"),
-        ({"properties": {"a": {}}, "type": "object"}, r"\$\.a.*any type"),
-        ({"properties": {"a": True}, "type": "object"}, r"\$\.a"),
-        ({"properties": {"a": {"type": "object"}}, "type": "object"}, r"\$\.a.*free keys"),
-        ({"type": "object", "additionalProperties": {"type": "string"}}, "free keys"),
-        ({"type": "array"}, "one type"),
-        ({"type": "array", "prefixItems": [], "items": {"type": "string"}}, "one type"),
-        ({"allOf": [{}, {}]}, "allOf"),
-        ({"enum": ["a", 1]}, "mixed"),
-    ],
-)
-def test_gemini_cannot_say(schema: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        gemini_schema(schema)
-
-
-KEYS = {
-    "type", "format", "description", "nullable", "enum", "max_items", "min_items", "properties",
-    "required", "min_properties", "max_properties", "min_length", "max_length", "pattern",
-    "any_of", "items", "minimum", "maximum",
-}  # fmt: skip
-
-json_schemas = st.recursive(
-    st.sampled_from(
-        [
-            {"type": "string", "title": "T", "default": "d", "examples": []},
-            {"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 3.5},
-            {"const": 1},
-            {"enum": ["a", None]},
-            {"type": "null"},
-            {"type": ["number", "null"], "multipleOf": 2},
-            {},
-            {"$ref": "#/$defs/D"},
-        ]
-    ),
-    lambda inner: st.one_of(
-        st.builds(
-            lambda p: {"type": "object", "properties": p, "required": ["a", "zz"]},
-            st.dictionaries(st.sampled_from(["a", "type", "enum"]), inner),
-        ),
-        st.builds(lambda i: {"type": "array", "items": i, "uniqueItems": True}, inner),
-        st.builds(lambda v: {"anyOf": v}, st.lists(inner, max_size=3)),
-    ),
-    max_leaves=10,
-)
-
-
-@given(json_schemas, json_schemas)
-def test_gemini_of_any_schema(root: Any, d: Any) -> None:
-    """Only words that the API knows, or a ValueError."""
-    try:
-        found = gemini_schema({**root, "$defs": {"D": d}})
-    except ValueError:
-        return
-    if found is not None:
-        check_gemini(found)
-
-
-def check_gemini(node: dict[str, Any]) -> None:
-    assert set(node) <= KEYS
-    assert ("type" in node) != ("any_of" in node)
-    assert node.get("type", "STRING").isupper()
-    assert all(isinstance(value, str) for value in node.get("enum", ()))
-    for child in (*node.get("properties", {}).values(), *node.get("any_of", ())):
-        check_gemini(child)
-    assert set(node.get("required", ())) <= set(node.get("properties", {}))
-    if "items" in node:
-        check_gemini(node["items"])
-
-
-def test_gemini_agrees_with_the_vendors_type() -> None:
-    types = pytest.importorskip("google.genai.types")
-    plan = build_plan(everything)
-    assert plan.gemini is not None
-    parameters = plan.gemini.copy()
-    declared = types.FunctionDeclaration.model_validate(
-        {"name": "n", "parameters": parameters}, by_alias=False, by_name=True
-    )
-    assert declared.parameters.properties["count"].maximum == 5
 
 
 def test_the_room_calls_nothing() -> None:

@@ -9,7 +9,10 @@ import enum
 import functools
 import gc
 import inspect
+import json
+import logging
 import pickle
+import re
 import sys
 import types
 import weakref
@@ -841,25 +844,58 @@ async def with_dict(m: dict[str, int]) -> None: ...
 async def limited(n: int = 3, word: str | None = None) -> None: ...
 
 
-@pytest.mark.parametrize("format", ["openai", "openai.responses", "anthropic", "aws", "mistralai"])
-def test_a_name_that_the_provider_refuses(format: str) -> None:
-    def fine() -> None: ...
+@pytest.mark.parametrize("format", ["openai", "openai.responses", "anthropic", "aws", "google"])
+def test_names_that_a_provider_refuses_are_replaced_and_found_again(format: str) -> None:
+    names = ("two words", "größe", "a/b", "n" * 65, "a_b", "21st_magic", "--")
+    tools = [
+        function_tool(lambda raw_arguments: None, raw_schema={**RAW, "name": name})
+        for name in names
+    ]
+    context = ToolContext(tools)
+    sent = [sent_name(spec) for spec in context.parse_function_tools(format)]
+    assert len(set(sent)) == len(names)
+    accepted = r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}" if format == "google" else r"[a-zA-Z0-9_-]{1,64}"
+    assert all(re.fullmatch(accepted, name) for name in sent)
+    assert "a_b" in sent
+    for name, other in zip(names, sent, strict=True):
+        tool = context.get_function_tool(other)
+        assert tool is not None
+        assert tool.info.name == name
+    assert context.get_function_tool("nothing") is None
 
-    for name in ("two words", "größe", "a.b", "n" * 65):
-        tool = function_tool(fine, name=name)
-        raw = function_tool(lambda raw_arguments: None, raw_schema={**RAW, "name": name})
-        for context in (ToolContext([tool]), ToolContext([raw])):
-            with pytest.raises(ValueError, match=rf"tool `{name}`: {format} takes names like"):
-                context.parse_function_tools(format)
-    assert ToolContext([function_tool(fine, name="n" * 64)]).parse_function_tools(format)
+
+def sent_name(spec: dict[str, Any]) -> str:
+    spec = spec.get("toolSpec", spec)
+    return str(spec.get("function", spec)["name"])
 
 
 def test_gemini_takes_other_names() -> None:
     def fine() -> None: ...
 
-    assert ToolContext([function_tool(fine, name="a.b")]).parse_function_tools("google")
-    with pytest.raises(ValueError, match="tool `9lives`: google"):
-        ToolContext([function_tool(fine, name="9lives")]).parse_function_tools("google")
+    for name, sent in (("a.b", "a.b"), ("9lives", "_9lives")):
+        (spec,) = ToolContext([function_tool(fine, name=name)]).parse_function_tools("google")
+        assert spec["name"] == sent
+
+
+@pytest.mark.parametrize("format", ["openai", "openai.responses", "anthropic", "aws", "google"])
+def test_schemas_of_others_are_compiled_too(format: str, caplog: pytest.LogCaptureFixture) -> None:
+    schema = {
+        "properties": {"$filter": {"type": "any"}, "list": {"type": "array"}},
+        "anyOf": [{"required": ["list"]}, {"required": ["$filter"]}],
+    }
+    tool = function_tool(lambda raw_arguments: None, raw_schema={"name": "t", "parameters": schema})
+    with caplog.at_level(logging.INFO, "rejoinder"):
+        for _ in range(3):
+            (spec,) = ToolContext([tool]).parse_function_tools(format)
+    text = json.dumps(spec)
+    assert "anyOf" not in text
+    assert ("$filter" in text) == (format in ("openai", "openai.responses", "google"))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "the tool 't'" in line
+    assert "`anyOf` at the root is folded" in line
+    written = '{"filter": "x", "list": "[1]"}'
+    args, _ = prepare_function_arguments(fnc=tool, json_arguments=written)
+    assert args == ({"$filter": "x", "list": [1]},)
 
 
 def test_arguments_of_the_wrong_type() -> None:

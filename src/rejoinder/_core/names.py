@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = ["KEY", "portable_keys", "portable_name"]
+__all__ = ["KEY", "meant_name", "portable_keys", "portable_name", "portable_names"]
 
 KEY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 """Names of arguments that every provider takes; Anthropic's rule is the narrowest."""
@@ -36,6 +36,39 @@ def portable_name(name: str, accepted: re.Pattern[str]) -> str:
     if not changed[0].isalpha():
         changed = f"_{changed}"
     return f"{changed[: _MAX_NAME - 7]}_{_digest(name)}"
+
+
+def portable_names(names: Iterable[str], accepted: re.Pattern[str]) -> Mapping[str, str]:
+    """For each name of a tool the one that is sent: no two are alike."""
+    sent: dict[str, str] = {}
+    taken: set[str] = set()
+    # Those that stay as they are have the right to their names.
+    for name in sorted(names, key=lambda name: not accepted.fullmatch(name)):
+        other = portable_name(name, accepted)
+        salt = name
+        while other in taken:
+            other, salt = f"{other[: _MAX_NAME - 7]}_{_digest(salt)}", f"{salt}'"
+        sent[name] = other
+        taken.add(other)
+    return sent
+
+
+def meant_name(sent: str, names: Iterable[str]) -> str | None:
+    """The tool that a model means by `sent`, if it is one that goes by another name."""
+    known = list(names)
+    if all(map(_NARROW.fullmatch, known)):
+        return None
+    for accepted in (_WIDE, _NARROW):
+        for name, other in portable_names(known, accepted).items():
+            if other == sent and name != sent:
+                return name
+    return None
+
+
+_WIDE: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What all providers but Google take as the name of a tool."""
+_NARROW: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
+"""What all of them take."""
 
 
 def portable_keys(keys: Iterable[str]) -> Mapping[str, str]:

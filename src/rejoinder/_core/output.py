@@ -53,6 +53,8 @@ class OutputSpec:
         name: names the type; letters, digits, ``_`` and ``-``, at most 64.
         schema: the JSON schema that is sent, an object at its root. Shared: not to be changed.
             Empty where any JSON object will do.
+        value_schema: the JSON schema of the value itself.
+        own: whether a type is behind it, and pydantic made its schema.
         wrapped: whether the type is not an object and its value stands in the property ``value``
             of one, because providers accept objects only.
     """
@@ -67,9 +69,10 @@ class OutputSpec:
         fitted_to: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = _NO_NAME.sub("_", name)[:64] or "response"
-        self._inner = schema
+        self.value_schema: Mapping[str, Any] = schema
         self._adapter = adapter
         self._dict_class = dict_class
+        self.own = adapter is not None
         self.wrapped = bool(schema) and not _is_object(schema)
         self.schema: Mapping[str, Any] = _wrapped(schema) if self.wrapped else schema
         self._fitter = Fitter(fitted_to or schema, scalars=adapter is None)
@@ -103,7 +106,7 @@ class OutputSpec:
             # Through JSON, because a strict field takes e.g. a date as text from there only.
             read = self._adapter.validate_json(to_json(value, inf_nan_mode="constants"))
         except ValidationError as error:
-            raise _misfit(complaints(error, self._inner), text) from error
+            raise _misfit(complaints(error, self.value_schema), text) from error
         if self._dict_class is not None:
             model = cast("BaseModel", read)
             return self._dict_class({name: getattr(model, name) for name in model.model_fields_set})
@@ -129,7 +132,7 @@ class OutputSpec:
         return cast("dict[str, Any]", value).get(WRAPPER)
 
     def _checked(self, value: Any, text: str) -> Any:
-        wrong = misfits(self._inner or {"type": "object"}, value)
+        wrong = misfits(self.value_schema or {"type": "object"}, value)
         if wrong:
             raise _misfit(wrong, text)
         return value

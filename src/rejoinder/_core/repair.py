@@ -11,7 +11,6 @@ A history that is already legal is recognised in one quick pass and returned as 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,11 +41,11 @@ from rejoinder._core.legality import (
     is_too_deep,
     sound_value,
 )
+from rejoinder._core.names import portable_name
 from rejoinder._core.rules import STATEFUL, Rules, numbered_id
 
 __all__ = ["Change", "ChangeKind", "repair"]
 
-_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _NO_RESULT = "No result was recorded for this call."
 _BRIDGE = "OK."
 _SPOKEN = ("assistant", "user")
@@ -549,9 +548,7 @@ class _Repair:
         return with_fields(call, **update) if update else call
 
     def tool_name(self, call: FunctionCall) -> str:
-        name = _NOT_IN_NAMES.sub("_", call.name)[:64] or "unnamed_tool"
-        if not self.rules.name.fullmatch(name):
-            name = f"_{name}"[:64]
+        name = portable_name(call.name or "unnamed_tool", self.rules.name)
         self.note("name", call.id, f"{call.name[:80]!r} is not accepted; now {name!r}")
         return name
 

@@ -1,4 +1,4 @@
-"""From a function's signature to the JSON schema of its arguments, and on to Gemini's dialect.
+"""From a function's signature to the JSON schema of its arguments.
 
 Law: reads signatures, never calls the function. A `Plan` is built once per function and is
 immutable from then on; whoever wants a schema gets a copy. `docstring_parser` is imported when the
@@ -29,7 +29,6 @@ from typing import (
     get_origin,
 )
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
@@ -38,18 +37,17 @@ from typing_extensions import Unpack
 
 from rejoinder._core.fillable import fields_of_typed_dict, fillable, why_never_filled
 from rejoinder._core.fitting import Fitter
+from rejoinder._core.frozen import Frozen
 from rejoinder._core.names import KEY
-from rejoinder._core.strict import Schema, resolve_ref, strict_schema, why_not_strict
-from rejoinder._core.tools import RunContext
+from rejoinder._core.strict import strict_schema, why_not_strict
+from rejoinder._core.tools import Descriptions, RunContext
 
 __all__ = [
-    "Frozen",
     "Parameter",
     "Plan",
     "UnresolvedName",
     "build_plan",
     "describe",
-    "gemini_schema",
     "is_context_type",
     "is_optional_type",
     "model_of_typed_dict",
@@ -66,29 +64,6 @@ _POSITIONAL: Final = (
 
 class UnresolvedName(NameError):
     """An annotation names something that does not exist (yet)."""
-
-
-class Frozen:
-    """A JSON value that is handed out as fresh copies, many times cheaper than `copy.deepcopy`."""
-
-    __slots__ = ("_packed", "_value")
-
-    def __init__(self, value: Any) -> None:
-        self._value: Any = None
-        try:
-            packed = msgspec.msgpack.encode(value)
-            if msgspec.msgpack.decode(packed) != value:
-                raise TypeError
-            self._packed = packed
-        except (TypeError, ValueError, OverflowError):
-            # Holds something that is no JSON, e.g. an enum member in a raw schema.
-            self._packed = b""
-            self._value = copy.deepcopy(value)
-
-    def copy(self) -> Any:
-        if self._packed:
-            return msgspec.msgpack.decode(self._packed)
-        return copy.deepcopy(self._value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,54 +113,20 @@ class Plan:
         """Cache of `rejoinder._core.arguments`."""
         self.renames = not all(map(KEY.fullmatch, _property_names(schema)))
         """Whether some arguments are sent under another name."""
-        self.specs: dict[Any, Any] = {}
-        """Cache of whoever makes a provider's tool description from this plan."""
+        self.descriptions = Descriptions()
 
     def as_bound(self) -> Plan:
         """The same plan for the method taken from an instance."""
         bound = copy.copy(self)
         bound.unbound = False
-        bound.specs = {}
+        bound.descriptions = Descriptions()
         return bound
-
-    @functools.cached_property
-    def recursive(self) -> bool:
-        """Whether a value may hold values of its own kind."""
-        definitions = cast("Mapping[str, Any]", self.schema.get("$defs", {}))
-        return any(
-            f"#/$defs/{name}" in _reachable(definition, definitions, set())
-            for name, definition in definitions.items()
-        )
-
-    @functools.cached_property
-    def gemini(self) -> Frozen | None:
-        """Gemini's dialect; ``None`` where that dialect cannot say what the function takes."""
-        try:
-            return Frozen(gemini_schema(self.schema))
-        except ValueError:
-            return None
 
 
 def _property_names(schema: Mapping[str, Any]) -> Iterable[str]:
     """The names of all properties; pydantic puts nested objects into ``$defs``."""
     for node in (schema, *schema.get("$defs", {}).values()):
         yield from node.get("properties", ())
-
-
-def _reachable(node: object, definitions: Mapping[str, Any], found: set[str]) -> set[str]:
-    """Every ``$ref`` that can be reached from `node`."""
-    if isinstance(node, list):
-        for child in cast("list[Any]", node):
-            _reachable(child, definitions, found)
-    elif isinstance(node, Mapping):
-        schema = cast("Mapping[str, Any]", node)
-        ref = schema.get("$ref")
-        if isinstance(ref, str) and ref not in found:
-            found.add(ref)
-            _reachable(definitions.get(ref.rpartition("/")[2]), definitions, found)
-        for child in schema.values():
-            _reachable(child, definitions, found)
-    return found
 
 
 def _with_unwritten_defaults(
@@ -553,137 +494,3 @@ def model_of_typed_dict(typed_dict: type[Any]) -> type[BaseModel]:
         for name, (hint, optional) in fields_of_typed_dict(typed_dict).items()
     }
     return _model(typed_dict.__name__, fields)
-
-
-# ---------------------------------------------------------------------------------------------
-# Gemini's dialect
-
-_GEMINI_KEYS: Final = {
-    "description": "description",
-    "pattern": "pattern",
-    "minimum": "minimum",
-    "maximum": "maximum",
-    "minItems": "min_items",
-    "maxItems": "max_items",
-    "minLength": "min_length",
-    "maxLength": "max_length",
-    "minProperties": "min_properties",
-    "maxProperties": "max_properties",
-}
-_GEMINI_FORMATS: Final = frozenset(
-    {"date-time", "enum", "float", "double", "int32", "int64"}
-)  # every other one is refused by the API
-
-
-def gemini_schema(schema: Mapping[str, Any]) -> Schema | None:
-    """The ``Schema`` object of the Gemini API for a plain JSON schema, or ``None`` for an object
-    without properties.
-
-    Raises:
-        ValueError: where that dialect has no words: recursion, free keys, "anything".
-    """
-    out = _gemini(schema, schema, "$", frozenset())
-    return out if out.get("type") != "OBJECT" or "properties" in out else None
-
-
-def _gemini(node: object, root: Mapping[str, Any], path: str, inside: frozenset[str]) -> Schema:
-    if not isinstance(node, Mapping):
-        raise ValueError(f"JSON schema at {path}: Gemini cannot express {node!r}")
-    source = dict(cast("Mapping[str, Any]", node))
-    all_of = source.pop("allOf", None)
-    if all_of is not None:
-        if len(all_of) != 1:
-            raise ValueError(f"JSON schema at {path}: Gemini has no `allOf`")
-        source = {**all_of[0], **source}
-    ref = source.pop("$ref", None)
-    if ref is not None:
-        if ref in inside:
-            raise ValueError(f"JSON schema at {path}: Gemini cannot express the recursion of {ref}")
-        target = resolve_ref(root=root, ref=ref)
-        return _gemini({**target, **source}, root, path, inside | {ref})
-
-    out: Schema = {}
-    for key, name in _GEMINI_KEYS.items():
-        if key in source:
-            out[name] = source[key]
-    kinds = source.get("type")
-    if isinstance(kinds, list):
-        kinds = list(cast("list[str]", kinds))
-        if "null" in kinds:
-            out["nullable"] = True
-            kinds.remove("null")
-        if len(kinds) != 1:
-            out["any_of"] = [{"type": kind.upper()} for kind in kinds]
-            return out
-        kinds = kinds[0]
-
-    variants = source.get("anyOf", source.get("oneOf"))
-    if isinstance(variants, list):
-        return _gemini_union(cast("list[Any]", variants), out, root, path, inside)
-
-    values = [source["const"]] if "const" in source else source.get("enum")
-    if isinstance(values, list):
-        return _gemini_enum(cast("list[Any]", values), out)
-    if kinds is None:
-        raise ValueError(f"JSON schema at {path}: Gemini cannot express a value of any type")
-    out["type"] = kinds.upper()
-    if source.get("format") in _GEMINI_FORMATS:
-        out["format"] = source["format"]
-    if kinds == "integer":
-        if isinstance(above := source.get("exclusiveMinimum"), int):
-            out["minimum"] = above + 1
-        if isinstance(below := source.get("exclusiveMaximum"), int):
-            out["maximum"] = below - 1
-    if kinds == "array":
-        if "items" not in source or "prefixItems" in source:
-            raise ValueError(f"JSON schema at {path}: Gemini wants one type for all items")
-        out["items"] = _gemini(source["items"], root, f"{path}[]", inside)
-    if kinds == "object":
-        properties = source.get("properties")
-        if properties:
-            out["properties"] = {
-                name: _gemini(child, root, f"{path}.{name}", inside)
-                for name, child in properties.items()
-            }
-            required = [name for name in source.get("required", ()) if name in properties]
-            if required:
-                out["required"] = required
-        elif path != "$" or source.get("additionalProperties"):
-            raise ValueError(f"JSON schema at {path}: Gemini cannot express free keys")
-    return out
-
-
-def _gemini_union(
-    variants: list[Any], out: Schema, root: Mapping[str, Any], path: str, inside: frozenset[str]
-) -> Schema:
-    others = [variant for variant in variants if variant.get("type") != "null"]
-    if len(others) < len(variants):
-        out["nullable"] = True
-    parts = [_gemini(v, root, f"{path}.anyOf[{i}]", inside) for i, v in enumerate(others)]
-    if len(parts) == 1:
-        return {**parts[0], **out}
-    if parts:
-        out["any_of"] = parts
-    else:
-        out["type"] = "NULL"
-    return out
-
-
-def _gemini_enum(values: list[Any], out: Schema) -> Schema:
-    if None in values:
-        out["nullable"] = True
-        values = [value for value in values if value is not None]
-    if all(isinstance(value, str) for value in values):
-        out["type"] = "STRING"
-        out["enum"] = values
-        return out
-    # The API takes an enum of texts only; other values are named in the description.
-    kind = "INTEGER" if all(isinstance(value, int) for value in values) else "NUMBER"
-    if all(isinstance(value, bool) for value in values):
-        kind = "BOOLEAN"
-    elif any(isinstance(value, str) for value in values):
-        raise ValueError("JSON schema: Gemini cannot express an enum of mixed types")
-    out["type"] = kind
-    allowed = "One of " + ", ".join(str(value) for value in values) + "."
-    out["description"] = f"{out['description']} {allowed}" if "description" in out else allowed
-    return out

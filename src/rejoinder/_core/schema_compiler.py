@@ -140,7 +140,10 @@ class _Compiler:
             self._changes.add(path, f"accepts anything: {node['$ref']} leads nowhere")
             return {}, node, inside
         taken = self._rules.beside_ref
-        beside = {key: value for key, value in node.items() if key != "$ref" and key in taken}
+        if taken is None:
+            beside = {key: value for key, value in node.items() if key != "$ref"}
+        else:
+            beside = {key: value for key, value in node.items() if key in taken}
         strange = len(beside) + 1 < len(node)
         if self._rules.refs and not strange:
             return {"$ref": self._use(name), **beside}, node, inside
@@ -148,7 +151,7 @@ class _Compiler:
             rest = {key: value for key, value in node.items() if key != "$ref"}
             return None, {**cast("JsonSchema", target), **rest}, inside | {name}
         if self._rules.refs:
-            if any(key not in taken and key not in _ANNOTATIONS for key in node if key != "$ref"):
+            if any(key not in beside and key not in _ANNOTATIONS for key in node if key != "$ref"):
                 self._changes.add(path, "left out what stands beside a reference")
             return {"$ref": self._use(name), **beside}, node, inside
         self._changes.add(path, "accepts any object: its references go in a circle or too deep")

@@ -39,8 +39,9 @@ class SchemaRules:
     """The values of ``format`` that are taken; ``None`` takes all."""
     keys: re.Pattern[str] | None = None
     """The names that a property may have. Others are replaced, and found again in arguments."""
-    beside_ref: frozenset[str] = frozenset()
-    """What may stand beside a ``$ref``; with anything else the definition is inlined."""
+    beside_ref: frozenset[str] | None = None
+    """What may stand beside a ``$ref``; with anything else the definition is inlined. ``None``:
+    anything may."""
     refs: bool = True
     """``$ref`` and ``$defs`` are taken, recursion too."""
     required_known: bool = False
@@ -83,6 +84,7 @@ _OPENAI: Final = SchemaRules()
 _OPENAI_STRICT: Final = SchemaRules(
     keywords=_BASE | _NUMBER_LIMITS | {"const", "pattern", "format", "minItems", "maxItems"},
     formats=_STRICT_FORMATS,
+    beside_ref=frozenset(),
     required_known=True,
     all_of=False,
     one_of=False,
@@ -139,6 +141,7 @@ _GEMINI_SCHEMA: Final = replace(
 # "Moonshot Flavored JSON Schema": an open checker (MoonshotAI/walle) and its specification.
 _KIMI: Final = SchemaRules(
     keywords=_BASE | {"default"},
+    beside_ref=frozenset(),
     all_of=False,
     one_of=False,
     const=False,

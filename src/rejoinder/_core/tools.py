@@ -9,13 +9,18 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NotRequired, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict, TypeVar
 
 from rejoinder._core.items import FunctionCall
 
+if TYPE_CHECKING:
+    from rejoinder._core.fitting import Fitter
+    from rejoinder._core.frozen import Frozen
+
 __all__ = [
+    "Descriptions",
     "Function",
     "FunctionToolInfo",
     "NamedToolChoice",
@@ -107,6 +112,25 @@ class ToolOptions:
             )
 
 
+class Descriptions:
+    """What providers are told of one tool, by dialect and options, beside what it was made from."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], tuple[object, Frozen]] = {}
+
+    def find(self, key: tuple[Any, ...], source: object) -> dict[str, Any] | None:
+        """A fresh copy; ``None`` where none was made, or from something else."""
+        made = self._made.get(key)
+        return made[1].copy() if made is not None and made[0] == source else None
+
+    def keep(self, key: tuple[Any, ...], source: object, description: dict[str, Any]) -> None:
+        from rejoinder._core.frozen import Frozen
+
+        self._made[key] = (source, Frozen(description))
+
+
 @dataclass(slots=True)
 class FunctionToolInfo:
     """What the decorator noted about a function tool."""
@@ -122,10 +146,13 @@ class RawFunctionToolInfo:
     name: str
     raw_schema: dict[str, Any]
     """Read when it is first sent, and not again: replace it, do not change it."""
-    specs: dict[Any, Any] = field(
-        default_factory=dict[Any, Any], init=False, repr=False, compare=False
+    descriptions: Descriptions = field(
+        default_factory=lambda: Descriptions(), init=False, repr=False, compare=False
     )
-    """Cache of whoever makes a provider's tool description from it."""
+    fitter: tuple[object, Fitter] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    """Of the schema beside it: what fits arguments to it."""
 
 
 Userdata_T = TypeVar("Userdata_T", default=Any)

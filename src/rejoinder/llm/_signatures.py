@@ -14,6 +14,7 @@ from rejoinder._core.tools import ToolError
 from rejoinder.llm.tool_context import (
     FunctionTool,
     RawFunctionTool,
+    get_raw_function_info,
     get_tool_name,
     is_function_tool,
     is_raw_function_tool,
@@ -23,6 +24,8 @@ from rejoinder.llm.tool_context import (
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from rejoinder._core.fitting import Fitter
 
 __all__ = [
     "ResponseFormatT",
@@ -130,10 +133,23 @@ def prepare_function_arguments(
             fnc,
             json_arguments,
             contexts=raw_contexts_of(fnc),
+            fitter=_fitter_of(fnc),
             call_ctx=call_ctx,
             tool=get_tool_name(fnc),
         )
     raise ValueError(f"expected a tool (a function decorated with @function_tool), got {fnc!r}")
+
+
+def _fitter_of(fnc: RawFunctionTool) -> Fitter:
+    """What fits arguments to the schema of a raw tool; kept with the tool."""
+    from rejoinder._core.fitting import Fitter
+    from rejoinder._core.json_schema import Changes, tidy
+
+    info = get_raw_function_info(fnc)
+    schema = info.raw_schema.get("parameters")
+    if info.fitter is None or info.fitter[0] is not schema:
+        info.fitter = (schema, Fitter(tidy(schema or {}, Changes()), scalars=True))
+    return info.fitter[1]
 
 
 def validated_arguments(
@@ -147,7 +163,8 @@ def validated_arguments(
     from rejoinder._core import arguments
 
     if is_raw_function_tool(fnc):
-        return arguments.parse_arguments(json_arguments, tool=get_tool_name(fnc))
+        given = arguments.parse_arguments(json_arguments, tool=get_tool_name(fnc))
+        return _fitter_of(fnc).fit(given)[0]
     return arguments.validate_arguments(plan_of(fnc), json_arguments, tool=get_tool_name(fnc))
 
 

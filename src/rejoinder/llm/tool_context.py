@@ -29,6 +29,7 @@ from typing import (
 
 from typing_extensions import ParamSpec, TypeIs, TypeVar
 
+from rejoinder._core.names import meant_name
 from rejoinder._core.tools import (
     Function,
     FunctionToolInfo,
@@ -198,7 +199,7 @@ class ProviderTool:
 
     def to_dict(self) -> dict[str, Any]:
         """The entry in the provider's list of tools; a fresh copy."""
-        from rejoinder._core.schema import Frozen
+        from rejoinder._core.frozen import Frozen
 
         return Frozen(self._spec).copy()
 
@@ -767,8 +768,13 @@ class ToolContext:
         return list(self._toolsets)
 
     def get_function_tool(self, name: str) -> FunctionTool | RawFunctionTool | None:
-        """The tool of this name, or ``None``."""
-        return self._tools_map.get(name)
+        """The tool of this name, or that is sent under it because a provider takes no such name as
+        its own; or ``None``."""
+        tool = self._tools_map.get(name)
+        if tool is None:
+            meant = meant_name(name, self._tools_map)
+            tool = None if meant is None else self._tools_map[meant]
+        return tool
 
     def flatten(self) -> list[FunctionTool | RawFunctionTool | ProviderTool]:
         """Every tool by itself: function tools first, then provider tools.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers.asking.fields import build_url, response_schema, tool_choice_name
+from rejoinder.providers.asking.fields import build_url, tool_choice_name
 
 
 def test_queries() -> None:
@@ -19,13 +19,3 @@ def test_queries() -> None:
 def test_choices_that_name_nothing(choice: Any) -> None:
     with pytest.raises(ConfigurationError, match="tool_choice"):
         tool_choice_name(choice)
-
-
-def test_schemas_for_answers() -> None:
-    own = {"title": "T", "type": "object", "properties": {}}
-    assert response_schema(own) == ("T", own)
-    wrapped = {"type": "json_schema", "json_schema": {"name": "n", "schema": own}}
-    assert response_schema(wrapped) == ("n", own)
-    for wrong in ({"type": "json_object"}, {"type": "json_schema"}, 5, object()):
-        with pytest.raises(ConfigurationError, match="response_format"):
-            response_schema(wrong)

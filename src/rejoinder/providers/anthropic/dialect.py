@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_text
 from rejoinder.providers.anthropic.format import to_chat_ctx
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
 
-__all__ = ["DIALECT"]
+if TYPE_CHECKING:
+    from rejoinder._core.tool_forms import ToolForm
+
+__all__ = ["DIALECT", "tool_spec"]
 
 
 def _is_thinking(block: object) -> bool:
@@ -26,6 +29,15 @@ def _is_thinking(block: object) -> bool:
     )
 
 
+def tool_spec(tool: ToolForm, *, strict: bool = True) -> dict[str, Any]:
+    """A tool of the Messages API."""
+    out: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    held_to = tool.strict("anthropic", exact=True) if strict else None
+    if held_to is not None:
+        return {**out, "input_schema": held_to, "strict": True}
+    return {**out, "input_schema": tool.plain("anthropic")}
+
+
 DIALECT: Final = Dialect(
     "anthropic",
     to_chat_ctx=to_chat_ctx,
@@ -33,7 +45,7 @@ DIALECT: Final = Dialect(
         BLOCKS,
         state=State("anthropic", part="thinking", is_whole=_is_thinking, entries=True),
     ),
-    tool_spec="rejoinder.llm._tool_specs:anthropic",
+    tool_spec=tool_spec,
     read_usage=usage_from_anthropic,
     llm="rejoinder.providers.anthropic:LLM",
 )

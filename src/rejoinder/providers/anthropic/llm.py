@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.strict import strict_schema
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
@@ -29,10 +28,9 @@ from rejoinder.providers.asking.checks import check_numbers, check_strings, envi
 from rejoinder.providers.asking.fields import (
     HttpExtras,
     has_header,
-    response_schema,
     tool_specs,
-    without_limits,
 )
+from rejoinder.providers.asking.replies import reply_schema
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
@@ -300,9 +298,7 @@ class LLM(HttpLLM):
             members["anthropic_beta"] = betas
         elif betas and not has_header(extras.headers, "anthropic-beta"):
             extras.headers["anthropic-beta"] = ",".join(betas)
-        _, schema = response_schema(response_format)
-        if schema is not None:
-            schema = without_limits(strict_schema(schema, null_for_default=False))
+        _, schema = reply_schema(response_format, "anthropic")
         asked = self._served.reason(members)
         prefill = self._served.family.prefill and schema is None and not _forbids_prefill(members)
         question = _Question(

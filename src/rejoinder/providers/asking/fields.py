@@ -6,11 +6,14 @@ anything is. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from rejoinder._core.dialects import Dialect
+from rejoinder._core.names import portable_name
+from rejoinder._core.rules import TOOL_NAME
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGiven
 
@@ -20,11 +23,9 @@ __all__ = [
     "checked_extras",
     "has_header",
     "merge_headers",
-    "response_schema",
     "string_fields",
     "tool_choice_name",
     "tool_specs",
-    "without_limits",
 ]
 
 
@@ -146,8 +147,9 @@ def has_header(headers: Mapping[str, str], name: str) -> bool:
     return name.lower() in map(str.lower, headers)
 
 
-def tool_choice_name(choice: object) -> str | None:
-    """The function that a choice like ``{"type": "function", "function": {"name": "x"}}`` names.
+def tool_choice_name(choice: object, accepted: re.Pattern[str] = TOOL_NAME) -> str | None:
+    """The function that a choice like ``{"type": "function", "function": {"name": "x"}}`` names, as
+    it is sent where names have to be `accepted`.
 
     Raises:
         ConfigurationError: it names none.
@@ -161,101 +163,4 @@ def tool_choice_name(choice: object) -> str | None:
             "tool_choice: expected 'auto', 'required', 'none' or "
             "{'type': 'function', 'function': {'name': ...}}, got " + repr(cast("object", choice))
         )
-    return name
-
-
-def response_schema(response_format: object) -> tuple[str, dict[str, Any] | None]:
-    """Name and plain JSON schema of what an answer should look like; no schema where nothing, or
-    OpenAI's ``{"type": "text"}``, is asked for.
-
-    Args:
-        response_format: a pydantic model, a TypedDict, a dataclass, any other type that pydantic
-            can describe; a JSON schema; or OpenAI's ``{"type": "json_schema", ...}``.
-
-    Raises:
-        ConfigurationError: it describes nothing.
-    """
-    if response_format is None or isinstance(response_format, NotGiven):
-        return "", None
-    if isinstance(response_format, Mapping):
-        spec = cast("Mapping[str, Any]", response_format)
-        kind = spec.get("type")
-        if kind == "text":
-            return "", None
-        if kind == "json_schema" and isinstance(spec.get("json_schema"), Mapping):
-            inner = cast("Mapping[str, Any]", spec["json_schema"])
-            schema = inner.get("schema")
-            if isinstance(schema, Mapping):
-                return str(inner.get("name") or "response"), dict(cast("Mapping[str, Any]", schema))
-        elif kind not in ("json_schema", "json_object"):
-            return str(spec.get("title") or "response"), dict(spec)
-        raise ConfigurationError(
-            "response_format: this API needs a schema; pass a pydantic model, a TypedDict, a "
-            f"dataclass or a JSON schema, got {response_format!r}"
-        )
-    from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
-    from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
-
-    from rejoinder.llm.utils import to_response_format_param
-
-    try:
-        # It takes the TypedDict of `typing` too, which pydantic refuses before Python 3.12.
-        name, described = to_response_format_param(cast("Any", response_format))
-    except TypeError:
-        name, described = getattr(response_format, "__name__", "response"), response_format
-    try:
-        if isinstance(described, type) and issubclass(described, BaseModel):
-            return name, described.model_json_schema()
-        if isinstance(described, TypeAdapter):
-            return name, cast("TypeAdapter[Any]", described).json_schema()
-        return name, TypeAdapter(cast("Any", described)).json_schema()
-    except (
-        PydanticSchemaGenerationError,
-        PydanticInvalidForJsonSchema,
-        PydanticUserError,
-    ) as error:
-        raise ConfigurationError(
-            "response_format: expected a pydantic model, a TypedDict, a dataclass or a JSON schema, "
-            f"got {response_format!r}: {str(error).partition(chr(10))[0]}"
-        ) from error
-
-
-# What constrained decoding of Claude's refuses in a schema; the words of a description remain.
-_LIMITS = frozenset(
-    {
-        "exclusiveMaximum",
-        "exclusiveMinimum",
-        "maxItems",
-        "maxLength",
-        "maximum",
-        "minItems",
-        "minLength",
-        "minimum",
-        "multipleOf",
-    }
-)
-_NAMED = frozenset({"$defs", "definitions", "patternProperties", "properties"})
-
-
-def without_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """`schema` without limits of numbers, texts and lists."""
-    out: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _LIMITS:
-            continue
-        if key in _NAMED and isinstance(value, Mapping):
-            members = cast("Mapping[str, Any]", value)
-            out[key] = {name: _unlimited(member) for name, member in members.items()}
-        elif key in ("const", "default", "enum", "examples"):
-            out[key] = value
-        else:
-            out[key] = _unlimited(value)
-    return out
-
-
-def _unlimited(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return without_limits(cast("Mapping[str, Any]", value))
-    if isinstance(value, list):
-        return [_unlimited(entry) for entry in cast("list[Any]", value)]
-    return value
+    return portable_name(name, accepted)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64, is_text
 from rejoinder.providers.aws.format import to_chat_ctx
 from rejoinder.providers.aws.usage import usage_from_bedrock
 
-__all__ = ["DIALECT"]
+if TYPE_CHECKING:
+    from rejoinder._core.tool_forms import ToolForm
+
+__all__ = ["DIALECT", "tool_spec"]
 
 
 def _is_reasoning(entry: object) -> bool:
@@ -31,6 +34,14 @@ def _is_reasoning(entry: object) -> bool:
     )
 
 
+def tool_spec(tool: ToolForm) -> dict[str, Any]:
+    """A tool of Converse, which refuses an empty description."""
+    out: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        out["description"] = tool.description
+    return {"toolSpec": {**out, "inputSchema": {"json": tool.plain("bedrock")}}}
+
+
 DIALECT: Final = Dialect(
     "aws",
     to_chat_ctx=to_chat_ctx,
@@ -40,7 +51,7 @@ DIALECT: Final = Dialect(
         blank_outputs=False,
         state=State("aws", part="reasoning", is_whole=_is_reasoning, entries=True),
     ),
-    tool_spec="rejoinder.llm._tool_specs:aws",
+    tool_spec=tool_spec,
     read_usage=usage_from_bedrock,
     llm="rejoinder.providers.aws:LLM",
 )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.strict import strict_schema
 from rejoinder.clouds.aws import (
     check_region,
     credentials_from,
@@ -33,10 +32,9 @@ from rejoinder.providers.asking.fields import (
     build_url,
     has_header,
     merge_headers,
-    response_schema,
     tool_specs,
-    without_limits,
 )
+from rejoinder.providers.asking.replies import reply_schema
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
@@ -201,10 +199,7 @@ class LLM(HttpLLM):
                 an image by address in what the user says now.
         """
         extras = HttpExtras(extra_kwargs)
-        name, schema = response_schema(response_format)
-        if schema is not None:
-            name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
-            schema = without_limits(strict_schema(schema, null_for_default=False))
+        name, schema = reply_schema(response_format, "bedrock")
         decode = decode_error
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)

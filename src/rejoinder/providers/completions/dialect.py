@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.rules import Rules, State
 
-__all__ = ["RULES"]
+if TYPE_CHECKING:
+    from rejoinder._core.tool_forms import ToolForm
+
+__all__ = ["RULES", "function", "plain_tool_spec", "tool_spec"]
 
 RULES: Final = Rules(
     call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,40}"),
     lone_user="(empty)",
     state=State("openai"),
 )
+
+
+def tool_spec(tool: ToolForm, *, strict: bool = True, schema: str = "openai") -> dict[str, Any]:
+    """A tool in OpenAI's envelope.
+
+    Args:
+        strict: hold the model to the schema where that changes nothing for the tool.
+        schema: the dialect of JSON schema of the model, see `rejoinder._core.schema_rules`.
+    """
+    return {"type": "function", "function": function(tool, strict=strict, schema=schema)}
+
+
+def plain_tool_spec(tool: ToolForm, *, schema: str = "openai") -> dict[str, Any]:
+    """As `tool_spec`, and the model is not held to the schema."""
+    return tool_spec(tool, strict=False, schema=schema)
+
+
+def function(tool: ToolForm, *, strict: bool, schema: str) -> dict[str, Any]:
+    """What stands inside the envelope."""
+    out: dict[str, Any] = {"name": tool.name}
+    held_to = tool.strict(schema) if strict else None
+    if held_to is not None:
+        out["strict"] = True
+    if tool.description or tool.plan is not None:
+        out["description"] = tool.description
+    return {
+        **out,
+        "parameters": tool.plain(schema) if held_to is None else held_to,
+        **tool.more,
+    }

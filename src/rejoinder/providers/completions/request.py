@@ -5,14 +5,14 @@ The law of this file: no field is sent that says nothing: no choice without tool
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from rejoinder._core.names import portable_name
+from rejoinder._core.rules import TOOL_NAME
 from rejoinder.errors import ConfigurationError
-from rejoinder.types import NotGiven
 
-__all__ = ["completions_response_format", "named_choice", "request_body"]
+__all__ = ["named_choice", "request_body"]
 
 
 def request_body(
@@ -78,6 +78,7 @@ def named_choice(choice: object, *, flat: bool = False) -> str | dict[str, Any] 
         function = cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else named
         name: Any = function.get("name")
         if isinstance(name, str) and name:
+            name = portable_name(name, TOOL_NAME)
             if flat:
                 return {"type": "function", "name": name}
             return {"type": "function", "function": {"name": name}}
@@ -85,39 +86,3 @@ def named_choice(choice: object, *, flat: bool = False) -> str | dict[str, Any] 
         "tool_choice: expected 'auto', 'required', 'none' or "
         f"{{'type': 'function', 'function': {{'name': ...}}}}, got {choice!r}"
     )
-
-
-_SCHEMA_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-
-
-def _is_schema(spec: Mapping[str, Any]) -> bool:
-    kind = spec.get("type")
-    if kind is None:
-        return not spec.keys().isdisjoint(("$ref", "allOf", "anyOf", "enum", "oneOf", "properties"))
-    return isinstance(kind, list) or kind in _SCHEMA_TYPES
-
-
-def completions_response_format(response_format: object) -> dict[str, Any] | None:
-    """`response_format` in the words of chat completions; ``None`` where nothing is asked for.
-
-    Args:
-        response_format: a pydantic model, a TypedDict, a dataclass; a JSON schema; or the API's own
-            mapping.
-
-    Raises:
-        TypeError: it describes nothing.
-    """
-    if response_format is None or isinstance(response_format, NotGiven):
-        return None
-    if isinstance(response_format, Mapping):
-        spec = dict(cast("Mapping[str, Any]", response_format))
-        if not _is_schema(spec):
-            return spec
-        name = _NO_NAME.sub("_", str(spec.get("title") or "response"))[:64]
-        return {"type": "json_schema", "json_schema": {"name": name, "schema": spec}}
-    from rejoinder.llm.utils import to_openai_response_format
-
-    return to_openai_response_format(cast("Any", response_format))
-
-
-_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")

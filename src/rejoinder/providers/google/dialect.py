@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64
-from rejoinder.providers.google.format import to_chat_ctx
+from rejoinder.providers.google.format import TOOL_NAME, to_chat_ctx
+from rejoinder.providers.google.schema import gemini_schema
 from rejoinder.providers.google.usage import usage_from_google
 
-__all__ = ["DIALECT"]
+if TYPE_CHECKING:
+    from rejoinder._core.tool_forms import ToolForm
+
+__all__ = ["DIALECT", "tool_spec"]
+
+
+def tool_spec(tool: ToolForm, *, json_schema: bool = True) -> dict[str, Any]:
+    """A declaration of a function: in Google's own words where they say all, else as JSON schema,
+    which the Live API does not take."""
+    out: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    if not tool.source:
+        return out
+    if tool.plan is None and json_schema:
+        return {**out, "parameters_json_schema": tool.plain("gemini")}
+    try:
+        parameters = gemini_schema(tool.source if tool.plan else tool.plain("gemini.schema"))
+    except ValueError:
+        if json_schema:
+            return {**out, "parameters_json_schema": tool.plain("gemini")}
+        parameters = gemini_schema(tool.plain("gemini.schema"))
+    return out if parameters is None else {**out, "parameters": parameters}
+
 
 DIALECT: Final = Dialect(
     "google",
@@ -19,7 +41,7 @@ DIALECT: Final = Dialect(
     rules=replace(
         BLOCKS,
         call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),
-        name=re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}"),
+        name=TOOL_NAME,
         first_user=".",
         lone_user=".",
         assistant_images=True,
@@ -32,7 +54,7 @@ DIALECT: Final = Dialect(
         state=State("google", part="thought_signature", is_whole=is_base64),
         no_signature="c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=",
     ),
-    tool_spec="rejoinder.llm._tool_specs:google",
+    tool_spec=tool_spec,
     read_usage=usage_from_google,
     llm="rejoinder.providers.google:LLM",
 )

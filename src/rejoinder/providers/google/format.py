@@ -12,11 +12,12 @@ google-genai and LiveKit Agents 1.2.17 call the members.
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
@@ -27,6 +28,9 @@ from rejoinder.providers.asking.fields import tool_choice_name
 from rejoinder.providers.google.options import Options
 
 __all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx", "to_contents"]
+
+TOOL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
+"""The names that a function may have."""
 
 
 @dataclass
@@ -276,7 +280,7 @@ def _calling_config(
     if tool_choice is None:
         return None
     if isinstance(tool_choice, Mapping):
-        return {"mode": "ANY", "allowedFunctionNames": [tool_choice_name(tool_choice)]}
+        return {"mode": "ANY", "allowedFunctionNames": [tool_choice_name(tool_choice, TOOL_NAME)]}
     if tool_choice == "required":
         return {"mode": "ANY", "allowedFunctionNames": [tool["name"] for tool in tools]}
     if tool_choice in ("auto", "none"):

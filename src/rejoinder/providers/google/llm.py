@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from rejoinder._core.hosts import HOSTS
 from rejoinder._core.items import ChatItem
-from rejoinder._core.schema import gemini_schema
+from rejoinder._core.output import OutputSpec
+from rejoinder._core.schema_compiler import compile_schema
 from rejoinder.clouds.google import (
     GoogleCredentials,
     check_location,
@@ -33,9 +34,9 @@ from rejoinder.providers.asking.fields import (
     HttpExtras,
     build_url,
     merge_headers,
-    response_schema,
     tool_specs,
 )
+from rejoinder.providers.asking.replies import reply_type, tell
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
@@ -48,6 +49,7 @@ from rejoinder.providers.google.options import (
     camel,
     plain,
 )
+from rejoinder.providers.google.schema import gemini_schema
 from rejoinder.providers.google.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
 from rejoinder.types import (
@@ -415,14 +417,31 @@ def _response(response_format: object) -> tuple[dict[str, Any] | None, dict[str,
         kind = cast("Mapping[str, Any]", response_format).get("type")
         if isinstance(kind, str) and kind.isupper():
             return dict(cast("Mapping[str, Any]", response_format)), None
-    _, schema = response_schema(cast("object", response_format))
-    if schema is None:
+    spec = reply_type(cast("object", response_format))
+    if spec is None:
         return None, None
     try:
-        found = gemini_schema(schema)
+        found = gemini_schema(_in_own_words(spec))
     except ValueError:
-        return None, schema
-    return (None, schema) if found is None else (_ordered(found), None)
+        found = None
+    if found is not None:
+        return _ordered(found), None
+    written = compile_schema(spec.value_schema, "gemini", own=spec.own, any_root=True)
+    return None, tell(spec.name, "gemini", written).schema
+
+
+def _in_own_words(spec: OutputSpec) -> Mapping[str, Any]:
+    """A schema that `gemini_schema` can write without loss.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if spec.own:
+        return spec.value_schema
+    written = compile_schema(spec.value_schema, "gemini.schema", any_root=True)
+    if written.count:
+        raise ValueError(str(written))
+    return written.schema
 
 
 def _ordered(schema: dict[str, Any]) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from rejoinder.providers.asking.fields import (
     merge_headers,
     tool_specs,
 )
+from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
-from rejoinder.providers.completions.request import completions_response_format, named_choice
+from rejoinder.providers.completions.request import named_choice
 from rejoinder.providers.inference.dialect import DIALECT
 from rejoinder.providers.inference.format import attachment_part, request_body
 from rejoinder.providers.inference.token import mint
@@ -176,7 +177,9 @@ class LLM(HttpLLM):
         choice: Any = tool_choice if is_given(tool_choice) else fields.pop("tool_choice", None)
         if is_given(parallel_tool_calls):
             fields["parallel_tool_calls"] = parallel_tool_calls
-        if (shape := completions_response_format(response_format)) is not None:
+        schema = self._served.family.schema
+        shape = completions_response_format(response_format, schema=schema)
+        if shape is not None:
             fields["response_format"] = shape
         fields.update(self._extra_kwargs)
         choice = named_choice(fields.pop("tool_choice", choice))
@@ -190,7 +193,7 @@ class LLM(HttpLLM):
             dialect=DIALECT,
             decode_error=without_secrets(decode_error, self._api_secret, self._api_key),
             extras=extras,
-            specs=tool_specs(tools, DIALECT),
+            specs=tool_specs(tools, DIALECT, schema=schema),
             choice=choice,
             served=self._served,
             takes_audio=self._served.takes("audio") is True,

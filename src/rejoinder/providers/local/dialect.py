@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rejoinder._core.dialects import Dialect
-from rejoinder.providers.completions.dialect import RULES
+from rejoinder.providers.completions.dialect import RULES, tool_spec
 from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.local.format import to_chat_ctx
 
@@ -15,7 +15,7 @@ DIALECT: Final = Dialect(
     "local",
     to_chat_ctx=to_chat_ctx,
     rules=RULES,
-    tool_spec="rejoinder.llm._tool_specs:openai",
+    tool_spec=tool_spec,
     read_usage=usage_from_openai,
     llm="rejoinder.providers.local:LLM",
 )

@@ -25,10 +25,10 @@ from rejoinder.providers.asking.fields import (
     HttpExtras,
     build_url,
     merge_headers,
-    response_schema,
     tool_choice_name,
     tool_specs,
 )
+from rejoinder.providers.asking.replies import reply_type
 from rejoinder.providers.local import engine as engines
 from rejoinder.providers.local.dialect import DIALECT
 from rejoinder.providers.local.fetch import fetch
@@ -216,7 +216,8 @@ class LLM(HttpLLM):
             tool_choice if is_given(tool_choice) else or_none(self._tool_choice), specs
         )
         parallel = parallel_tool_calls if is_given(parallel_tool_calls) else self._parallel
-        _, schema = response_schema(response_format)
+        spec = reply_type(response_format)
+        schema = None if spec is None else spec.value_schema
         items = items_of(chat_ctx)
         after_tool = may_be_empty(items)
         if after_tool and mode == "auto" and self._one_call:

@@ -8,6 +8,7 @@ from typing import Final
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import Rules, State, digest
+from rejoinder.providers.completions.dialect import plain_tool_spec
 from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.mistralai.format import to_chat_ctx, to_conversation
 
@@ -34,7 +35,7 @@ DIALECT: Final = Dialect(
     "mistralai",
     to_chat_ctx=to_chat_ctx,
     rules=_RULES,
-    tool_spec="rejoinder.llm._tool_specs:legacy_openai",
+    tool_spec=plain_tool_spec,
     read_usage=usage_from_openai,
     llm="rejoinder.providers.mistralai:LLM",
 )

@@ -20,10 +20,11 @@ from rejoinder.providers.asking.checks import (
     or_none,
 )
 from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
+from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
-from rejoinder.providers.completions.request import completions_response_format, named_choice
+from rejoinder.providers.completions.request import named_choice
 from rejoinder.providers.mistralai.dialect import DIALECT
 from rejoinder.providers.mistralai.format import attachment_part, request_body
 from rejoinder.providers.mistralai.wire import decode_error, make_decoder

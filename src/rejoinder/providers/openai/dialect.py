@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import State, is_text
-from rejoinder.providers.completions.dialect import RULES
+from rejoinder.providers.completions.dialect import RULES, function, tool_spec
 from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format
 from rejoinder.providers.openai.usage import usage_from_responses
+
+if TYPE_CHECKING:
+    from rejoinder._core.tool_forms import ToolForm
 
 __all__ = ["DIALECT", "RESPONSES"]
 
@@ -28,11 +31,18 @@ def _is_reasoning_item(entry: object) -> bool:
     )
 
 
+def responses_tool_spec(
+    tool: ToolForm, *, strict: bool = False, schema: str = "openai"
+) -> dict[str, Any]:
+    """A tool of the Responses API: flat."""
+    return {**function(tool, strict=strict, schema=schema), "type": "function"}
+
+
 DIALECT: Final = Dialect(
     "openai",
     to_chat_ctx=chat_format.to_chat_ctx,
     rules=RULES,
-    tool_spec="rejoinder.llm._tool_specs:openai",
+    tool_spec=tool_spec,
     read_usage=usage_from_openai,
     llm="rejoinder.providers.openai:LLM",
 )
@@ -51,6 +61,6 @@ RESPONSES: Final = Dialect(
             linked=True,
         ),
     ),
-    tool_spec="rejoinder.llm._tool_specs:responses",
+    tool_spec=responses_tool_spec,
     read_usage=usage_from_responses,
 )

@@ -22,14 +22,11 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach_joined
 from rejoinder.providers.asking.checks import check_base_url, check_numbers, check_strings
 from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
+from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import Served, served
 from rejoinder.providers.asking.transports import make_transport
-from rejoinder.providers.completions.request import (
-    completions_response_format,
-    named_choice,
-    request_body,
-)
+from rejoinder.providers.completions.request import named_choice, request_body
 from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
 from rejoinder.providers.openai.access import (
@@ -299,7 +296,6 @@ class LLM(HttpLLM):
 
         Raises:
             ValueError: an option or a message cannot be sent as it is.
-            TypeError: `response_format` is no type that can be described.
         """
         extra = HttpExtras(extra_kwargs)
         url = self._url
@@ -307,7 +303,9 @@ class LLM(HttpLLM):
             url = build_url(self._address, query={**self._query, **extra.query})
         specs = self._specs(tools)
         fields, choice = self._options(extra, parallel_tool_calls, tool_choice)
-        if (shape := completions_response_format(response_format)) is not None:
+        schema = self._served.family.schema
+        shape = completions_response_format(response_format, schema=schema)
+        if shape is not None:
             fields["response_format"] = shape
         question = _Question(
             dialect=self._dialect,
@@ -327,9 +325,10 @@ class LLM(HttpLLM):
         )
 
     def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
+        strict, schema = self._strict_tool_schema, self._served.family.schema
         if not self._responses:
-            return tool_specs(tools, DIALECT, strict=self._strict_tool_schema)
-        specs = tool_specs(tools, RESPONSES, strict=self._strict_tool_schema)
+            return tool_specs(tools, DIALECT, strict=strict, schema=schema)
+        specs = tool_specs(tools, RESPONSES, strict=strict, schema=schema)
         for spec in specs:
             if spec.get("type") == "function":
                 # This API takes silence for true, and changes the schema to fit.
