@@ -114,6 +114,7 @@ def anthropic(schema: Any) -> str:
 def anthropic_strict(schema: Any) -> str:
     known = {"type", "description", "title", "properties", "required", "items", "enum", "const"}
     known |= {"anyOf", "additionalProperties", "$ref", "$defs", "pattern", "format", "default"}
+    known |= {"examples"}
 
     def rule(node: dict[str, Any]) -> str:
         if strange := node.keys() - known:

@@ -920,6 +920,7 @@ def test_parse_function_tools() -> None:
         "required": ["n", "word"],
     }
     legacy = schema(limited)
+    described = {"name": "raw", "parameters": {"type": "object", "properties": {}}}
     context = ToolContext([limited, raw])
     parse = context.parse_function_tools
     assert parse("openai") == [
@@ -932,12 +933,16 @@ def test_parse_function_tools() -> None:
                 "parameters": strict,
             },
         },
-        {"type": "function", "function": {"name": "raw", "parameters": {}}},
+        {"type": "function", "function": described},
     ]
-    assert parse("openai", strict=False) == [build_legacy_openai_schema(t) for t in (limited, raw)]
+    assert parse("openai", strict=False) == [
+        build_legacy_openai_schema(limited),
+        {"type": "function", "function": described},
+    ]
     assert parse("mistralai") == parse("openai", strict=False)
     assert parse("openai.responses") == [
-        build_legacy_openai_schema(t, internally_tagged=True) for t in (limited, raw)
+        build_legacy_openai_schema(limited, internally_tagged=True),
+        {**described, "type": "function"},
     ]
     assert parse("openai.responses", strict=True)[0] == {
         "type": "function",

@@ -294,9 +294,7 @@ class _Tidy:
             cast("list[object]", value) if isinstance(value, list | tuple) else [value]
         )
         kept = [name for name in self._counted(names, path) if isinstance(name, str)]
-        kept = [*out.get("required", ()), *kept]
-        if kept:
-            out["required"] = list(dict.fromkeys(kept))
+        out["required"] = list(dict.fromkeys([*out.get("required", ()), *kept]))
 
     def _items(
         self, key: str, value: object, given: Mapping[Any, Any], out: Schema, path: str, depth: int

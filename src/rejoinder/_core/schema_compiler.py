@@ -418,8 +418,9 @@ class _Compiler:
             node["properties"] = children
         if rules.required_known:
             required = [name for name in required if name in children]
-        node.pop("required", None)
-        if required:
+        # OpenAI refuses an empty list without properties, Groq an object without any list.
+        given = node.pop("required", None) is not None
+        if required or (given and children):
             node["required"] = required
 
     def _led_to(self, child: object) -> set[int | None]:
@@ -470,6 +471,9 @@ class _Compiler:
         rest = {key: value for key, value in root.items() if key not in ("type", "properties")}
         return {"type": "object", "properties": root.get("properties", {}), **rest}
 
+    def _sent(self, name: str) -> str:
+        return name if self._rules.keys is None else portable_keys([name])[name]
+
     def _fold(self, root: Schema, variants: list[object], key: str, inside: frozenset[str]) -> None:
         seen: dict[str, dict[str, Any]] = {}
         required: set[str] | None = None
@@ -491,7 +495,7 @@ class _Compiler:
             properties = node.get("properties", {})
             for name, child in cast("JsonSchema", properties).items():
                 seen.setdefault(name, {}).setdefault(_mark(child), child)
-            forms.append(", ".join(needs or cast("JsonSchema", properties)))
+            forms.append(", ".join(map(self._sent, needs or cast("JsonSchema", properties))))
         if open_keys and root.get("additionalProperties") is False and not root.get("properties"):
             del root["additionalProperties"]
         properties = dict(cast("JsonSchema", root.get("properties", {})))

@@ -101,7 +101,7 @@ _ANTHROPIC: Final = SchemaRules(keys=KEY)
 # texts, no lists but of at least one.
 _ANTHROPIC_STRICT: Final = replace(
     _ANTHROPIC,
-    keywords=_BASE | {"const", "default", "format", "pattern", "title"},
+    keywords=_BASE | {"const", "default", "examples", "format", "pattern", "title"},
     formats=_STRICT_FORMATS | {"uri"},
     beside_ref=frozenset({"description"}),
     required_known=True,
@@ -154,6 +154,7 @@ _KIMI: Final = SchemaRules(
 
 SCHEMA_RULES: Final[dict[str, SchemaRules]] = {
     "plain": _OPENAI,
+    "plain.strict": _OPENAI_STRICT,
     "openai": _OPENAI,
     "openai.strict": _OPENAI_STRICT,
     "mistral": _OPENAI,
