@@ -703,8 +703,7 @@ async def test_cancelling_the_consumer_at_every_step_leaves_no_task() -> None:
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
-        await asyncio.wait([task], timeout=1)
-        assert task.done()
+        await asyncio.wait([task])
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
