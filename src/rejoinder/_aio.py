@@ -297,7 +297,7 @@ class Alarm:
     def _look(self) -> None:
         self._handle = None
         now = self._loop.time()
-        if self._turns == 0 and now - self._at > _LATE and self._stalled is not None:
+        if now - self._at > _LATE and self._stalled is not None:
             self._stalled(now - self._at)
         if now < self._moment:
             self._moment = self._due()
@@ -305,6 +305,7 @@ class Alarm:
             self._wait(self._moment)
         elif self._turns < _LOOP_TURNS:
             self._turns += 1
+            self._at = now  # it can stand still between these looks too
             self._handle = self._loop.call_soon(self._look)
         else:
             self._moment = self._due()
