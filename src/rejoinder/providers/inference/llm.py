@@ -213,7 +213,6 @@ class LLM(HttpLLM):
 class _Question(Question):
     provider = "inference"
 
-    # JSON, because an error with status 200 can be read as one.
     url: str
     headers: Mapping[str, str]
     api_key: str = field(repr=False)

@@ -165,7 +165,6 @@ class LLM(HttpLLM):
 class _Question(Question):
     provider = "mistralai"
 
-    # JSON, because an error with status 200 can be read as one.
     url: str
     api_key: str | None = field(repr=False)
     fields: Mapping[str, Any]
