@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parents[1]
 
 CASES = """
 import pytest
-
-pytestmark = pytest.mark.slow
 
 def test_that_runs():
     pass
