@@ -82,7 +82,11 @@ def lock_node(folder: Path, newest: bool) -> None:
     wanted = json.loads((folder / "package.json").read_text("utf-8"))["dependencies"]
     if newest:
         (folder / "package-lock.json").unlink(missing_ok=True)
-    names = [f"{name}@latest" for name in wanted] if newest else []
+    # A pre-release is newer than what npm calls the latest: it is changed by hand alone.
+    names = [
+        f"{name}@{version if '-' in version else 'latest'}" for name, version in wanted.items()
+    ]
+    names = names if newest else []
     options = ["--package-lock-only", "--save-exact", "--no-audit", "--no-fund", "--silent"]
     options += ["--omit-lockfile-registry-resolved"]  # another machine may use another registry
     run([*npm(), "install", *options, *names], folder)

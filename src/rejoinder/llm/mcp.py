@@ -154,6 +154,10 @@ class MCPOptions(TypedDict, total=False):
     """How long a person may think (default 120); the deadline of the call waits meanwhile."""
     startup_timeout: float | None
     """For connecting and the handshake. Default: as for every other question."""
+    mode: Literal["auto", "legacy"] | None
+    """How to agree on a protocol. Default: the handshake of the versions up to 2025-11-25 first, and
+    a probe for a server of 2026-07-28 where it is refused. ``"auto"``: the probe first, as the SDK
+    does; some older stdio servers do not survive it. ``"legacy"``: the handshake alone."""
     on_event: Callable[[MCPEvent], None] | None
     """Told when the connection is lost or restored, and when the tools change."""
     max_message_bytes: int
@@ -205,6 +209,7 @@ class MCPServer(ABC):
             on_list_changed=self._list_changed,
             on_state=self._state_changed,
             elicit=options.get("elicitation"),
+            mode=options.get("mode"),
         )
         self._specs: list[ToolSpec] | None = None
         self._tools: list[MCPTool] | None = None

@@ -78,7 +78,15 @@ class SessionForgotten(Exception):
 
 
 class ModernServer(Exception):
-    """The server refused the initialize handshake, as one of protocol 2026-07-28 does."""
+    """The server refused the initialize handshake, as one of protocol 2026-07-28 does.
+
+    Attributes:
+        error: the refusal.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class ServerRefused(APIError):
@@ -382,7 +390,7 @@ class Session:
         except Exception as error:
             leaf = innermost(error)
             if not modern and isinstance(leaf, MCPError) and _other_era(leaf, notes.status):
-                raise ModernServer from None
+                raise ModernServer(leaf) from None
             raise
         held.append(client)
         session = cls(client, notes, elicit)

@@ -81,6 +81,8 @@ class Supervisor:
         on_list_changed: called with "tools", "resources" or "prompts"; must not raise.
         on_state: called with "lost" or "restored" and a reason; must not raise.
         elicit: answers a server's questions, or ``None`` to not offer that.
+        mode: ``"auto"`` to probe for a server of 2026-07-28 first, ``"legacy"`` never to probe,
+            ``None`` to probe where the handshake is refused.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class Supervisor:
         on_list_changed: Callable[[str], None],
         on_state: Callable[[Literal["lost", "restored"], str], None],
         elicit: Callable[[Elicitation], Awaitable[ElicitationAnswer]] | None,
+        mode: Literal["auto", "legacy"] | None = None,
     ) -> None:
+        self.mode = mode
         self.label = label
         self.open_streams = open_streams
         self.patience = patience
@@ -237,7 +241,7 @@ class _Life:
         self._notes = Notes()
         self._reason: BaseException | None = None
         self._next_try = 0.0
-        self._modern = False
+        self._modern = supervisor.mode == "auto"
         self._stalls = 0
         self._useful = False  # this connection has answered a question
         self._questions: set[_Question[Any]] = set()
@@ -274,7 +278,7 @@ class _Life:
                     self._set("connecting")
                     continue
                 if not held:
-                    self._modern = False
+                    self._modern = self._supervisor.mode == "auto"
                 if not self.was_ready:
                     break  # the first attempt failed: `start` tells why
                 if held:
@@ -326,7 +330,9 @@ class _Life:
                         on_list_changed=supervisor.on_list_changed,
                         elicit=None if elicit is None else partial(self._ask_person, elicit),
                     )
-            except module.ModernServer:
+            except module.ModernServer as refused:
+                if supervisor.mode == "legacy":
+                    raise refused.error from None
                 self._lost = "modern"
                 return True
             except TimeoutError:
