@@ -15,7 +15,7 @@ from rejoinder.errors import APIError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import mending
-from rejoinder.mcp.session import _Check
+from rejoinder.mcp.guards import Check
 
 GOOD = raw.TOOL
 OBJECT = {"type": "object"}
@@ -235,7 +235,7 @@ TYPED = st.dictionaries(
 def test_every_list_of_parts_becomes_one_that_the_sdk_takes(parts: list[Any], at: int) -> None:
     part = {"type": "text", "text": "kept"}
     parts.insert(at, part)
-    check = _Check("tools/call", "2025-11-25")
+    check = Check("tools/call", "2025-11-25")
     view, whole, _ = mending.mend_call({"content": parts}, check, trusting=True)
     check(view)
     assert len(whole["content"]) == len(parts)
@@ -246,7 +246,7 @@ def test_every_list_of_parts_becomes_one_that_the_sdk_takes(parts: list[Any], at
 @given(st.lists(JSON, max_size=4), st.integers(0, 4))
 def test_every_list_of_tools_keeps_its_good_ones(tools: list[Any], at: int) -> None:
     tools.insert(at, GOOD)
-    check = _Check("tools/list", "2025-11-25")
+    check = Check("tools/list", "2025-11-25")
     mended, flaws = mending.mend_list("tools/list", {"tools": tools}, check)
     check(mended)
     assert GOOD in mended["tools"]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rejoinder._core.tools import ToolOptions
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolContext, ToolError, get_tool_name, is_raw_function_tool
+from rejoinder.mcp.model_view import exposed_names
 
 SURFACE = Path(__file__).parents[1] / "reference"
 
@@ -269,12 +270,12 @@ async def test_names_are_made_of_letters_that_providers_accept(lab: Any) -> None
     st.sampled_from(["", "p_", "my server/", "x" * 70]),
 )
 def test_exposed_names_are_legal_unlike_and_stable(names: list[str], prefix: str) -> None:
-    exposed = mcp.exposed_names(names, prefix)
+    exposed = exposed_names(names, prefix)
     assert sorted(exposed) == sorted(names)
     assert len(set(exposed.values())) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in exposed.values())
     # What a server lists beside a tool changes its name only if both want the same one.
     for name in names:
-        alone = mcp.exposed_names([name], prefix)[name]
-        others = {n for other, n in mcp.exposed_names(names, prefix).items() if other != name}
+        alone = exposed_names([name], prefix)[name]
+        others = {n for other, n in exposed_names(names, prefix).items() if other != name}
         assert exposed[name] == alone or alone in others

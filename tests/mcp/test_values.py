@@ -15,8 +15,8 @@ import mcp_raw as raw
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import mending, stdio
+from rejoinder.mcp.guards import Check
 from rejoinder.mcp.mending import PARTS
-from rejoinder.mcp.session import _Check
 from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
 
 JSON = st.recursive(
@@ -173,7 +173,7 @@ async def test_a_line_at_the_limit_is_read_and_one_beyond_it_is_not() -> None:
 @pytest.mark.parametrize("part", [raw.FINE["content"][0], {"type": "chart"}, None])
 def test_the_sdk_is_shown_no_more_than_a_model(part: Any) -> None:
     checks = 0
-    real = _Check("tools/call", "2025-11-25")
+    real = Check("tools/call", "2025-11-25")
 
     def check(result: dict[str, Any]) -> None:
         nonlocal checks

@@ -1,41 +1,41 @@
 """One live session with one server: the SDK's client between guarded streams.
 
 The only file that speaks the SDK's types towards the rest of the room: what leaves it are values
-of our own (`rejoinder.mcp.results`) and `rejoinder.errors`. The guards keep a flood out of the
-session: messages nobody asked for are dropped before the SDK starts a task for each, and a server
-that sends more of them than a person could want is read slowly.
+of our own (`rejoinder.mcp.results`) and `rejoinder.errors`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-import anyio
 import mcp_types as types
 from mcp.client import Client, ClientRequestContext, IncomingMessage
 from mcp.client.subscriptions import PromptsListChanged, ResourcesListChanged, ToolsListChanged
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import SessionMessage
-from mcp_types import methods
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
-from pydantic import ValidationError
 
 from rejoinder.__about__ import __version__
-from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp import mending, results
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
-from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_call, current_notes
-from rejoinder.mcp.stdio import TOO_LARGE
+from rejoinder.mcp.failures import (
+    MADE_UP,
+    REFUSALS,
+    ConnectionGone,
+    ModernServer,
+    SessionForgotten,
+    innermost,
+    plain_error,
+)
+from rejoinder.mcp.guards import OPEN_REQUESTS, GuardedTransport
+from rejoinder.mcp.notes import Notes, current_call, current_notes
 
 __all__ = [
     "ConnectionGone",
     "ModernServer",
-    "ServerRefused",
     "Session",
     "SessionForgotten",
     "innermost",
@@ -47,263 +47,11 @@ logger = logging.getLogger("rejoinder.mcp")
 T = TypeVar("T")
 
 _ENTRIES = 10_000
-_LONGEST_ERROR = 2000  # characters
 _PAGES = 100  # of one listing; a server that pages for ever is cut here
-_BURST = 2000  # useless messages taken at full speed
-_PER_SECOND = 1000.0
-_OPEN_REQUESTS = 32  # questions of the server that may be open at once
-_UNASKED = frozenset({"notifications/message", "notifications/progress"})
 _YIELD_EVERY = 100  # entries of a listing that are read between two turns of the loop
-# HTTP statuses of a handshake that are no sign of a server of another era.
-_NOT_AN_ERA = frozenset({401, 403, 407, 408, 429})
 # What servers answer to a request in a session they do not know: invalid request, and the codes
 # that the TypeScript and Python SDKs use for it.
 _SESSION_CODES = frozenset({-32600, -32000, -32001, -32002})
-
-
-class ConnectionGone(Exception):
-    """The session ended while, or before, it was used. The supervisor knows why."""
-
-
-class SessionForgotten(Exception):
-    """The server no longer knows this session; it did not process the request.
-
-    Attributes:
-        error: the refusal.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class ModernServer(Exception):
-    """The server refused the initialize handshake, as one of protocol 2026-07-28 does.
-
-    Attributes:
-        error: the refusal.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class ServerRefused(APIError):
-    """The server answered with a JSON-RPC error. The message is the server's own."""
-
-
-class _GuardedRead:
-    """Passes on what the session needs, slows down what it does not, and notices the end."""
-
-    def __init__(
-        self,
-        inner: Any,
-        on_end: Callable[[], None],
-        open_requests: set[Any],
-        notes: Notes,
-        version: Callable[[], str],
-    ) -> None:
-        self._inner = inner
-        self._on_end = on_end
-        self._open = open_requests
-        self._notes = notes
-        self._version = version
-        self._budget = float(_BURST)
-        self._filled_at = asyncio.get_running_loop().time()
-        self._told = False
-
-    @property
-    def last_context(self) -> Any:
-        return getattr(self._inner, "last_context", None)
-
-    async def receive(self) -> SessionMessage | Exception:
-        while True:
-            try:
-                item = await self._inner.receive()
-            except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-                self._on_end()
-                raise
-            wanted = self._wanted(item)
-            if not wanted or not _is_answer(item):
-                await self._slow_down()
-            if wanted:
-                return cast("SessionMessage", item)
-
-    def _wanted(self, item: SessionMessage | Exception) -> bool:
-        if isinstance(item, Exception):
-            if not self._told:
-                self._told = True
-                logger.warning("an MCP server sent something that is not a message: %s", item)
-            return False
-        message = item.message
-        if isinstance(message, types.JSONRPCResponse):
-            self._mend(message)
-        if isinstance(message, types.JSONRPCNotification):
-            if message.method == "notifications/progress":
-                self._progress(message.params or {})
-            return message.method not in _UNASKED
-        if isinstance(message, types.JSONRPCRequest):
-            if len(self._open) >= _OPEN_REQUESTS or message.id in self._open:
-                return False
-            self._open.add(message.id)
-        return True
-
-    def _mend(self, message: types.JSONRPCResponse) -> None:
-        call = self._notes.call(message.id)
-        if call is None:
-            return
-        method, version = call.method, self._version()
-        check = _Check(method, version)
-        if method == "tools/call":
-            message.result, call.results[method], call.flaws[method] = mending.mend_call(
-                message.result, check, trusting=version not in MODERN_PROTOCOL_VERSIONS
-            )
-        elif method in mending.LISTS:
-            call.results[method] = message.result
-            message.result, call.flaws[method] = mending.mend_list(method, message.result, check)
-
-    def _progress(self, params: Mapping[str, Any]) -> None:
-        call = self._notes.call(params.get("progressToken"))
-        progress = params.get("progress")
-        if call is not None and call.progress is not None and isinstance(progress, int | float):
-            call.progress(progress)
-
-    async def _slow_down(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._budget = min(_BURST, self._budget + (now - self._filled_at) * _PER_SECOND) - 1
-        self._filled_at = now
-        # Also within the budget the tasks that the SDK starts for messages get their turn.
-        await asyncio.sleep(0 if self._budget >= 0 else -self._budget / _PER_SECOND + 0.02)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-class _Check:
-    """Raises `mending.Refused` for a result that the SDK would not take."""
-
-    def __init__(self, method: str, version: str) -> None:
-        self._method = method
-        self._version = version
-
-    def __call__(self, result: dict[str, Any]) -> None:
-        model: Any = _RESULTS[self._method]
-        try:
-            try:
-                methods.validate_server_result(self._method, self._version, result)
-            except KeyError:  # a method that this version does not have
-                pass
-            model.model_validate(result, by_name=False)
-        except ValidationError as error:
-            raise mending.Refused(
-                [(one["loc"], one["msg"]) for one in error.errors(include_input=False)]
-            ) from None
-
-
-_RESULTS = {
-    "tools/list": types.ListToolsResult,
-    "tools/call": types.CallToolResult,
-    "resources/list": types.ListResourcesResult,
-    "resources/templates/list": types.ListResourceTemplatesResult,
-    "resources/read": types.ReadResourceResult,
-    "prompts/list": types.ListPromptsResult,
-    "prompts/get": types.GetPromptResult,
-}
-
-
-def _is_answer(item: SessionMessage | Exception) -> bool:
-    return isinstance(item, SessionMessage) and isinstance(
-        item.message, types.JSONRPCResponse | types.JSONRPCError
-    )
-
-
-class _GuardedWrite:
-    def __init__(self, inner: Any, open_requests: set[Any], notes: Notes) -> None:
-        self._inner = inner
-        self._open = open_requests
-        self._notes = notes
-
-    async def send(self, item: SessionMessage) -> None:
-        call = current_call.get()
-        if call is not None and isinstance(item.message, types.JSONRPCRequest):
-            # One question may take several requests: pages, or rounds of a server's questions.
-            self._notes.calls.pop(call.id, None)
-            call.id, call.method = item.message.id, item.message.method
-            call.status, call.refusal = None, ""
-            self._notes.calls[call.id] = call
-        try:
-            await self._inner.send(item)
-        finally:
-            # Open until its answer is on its way: a server that does not read gets no more.
-            if isinstance(item.message, types.JSONRPCResponse | types.JSONRPCError):
-                self._open.discard(item.message.id)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-class _GuardedTransport:
-    """Any context manager of streams, as the transport the SDK's client wants."""
-
-    def __init__(
-        self,
-        streams: AbstractAsyncContextManager[Any],
-        on_end: Callable[[], None],
-        notes: Notes,
-        version: Callable[[], str],
-    ) -> None:
-        self._streams = streams
-        self._on_end = on_end
-        self._notes = notes
-        self._version = version
-
-    async def __aenter__(self) -> tuple[Any, Any]:
-        entered: Any = await self._streams.__aenter__()
-        open_requests: set[Any] = set()
-        return (
-            _GuardedRead(entered[0], self._on_end, open_requests, self._notes, self._version),
-            _GuardedWrite(entered[1], open_requests, self._notes),
-        )
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool | None:
-        return await self._streams.__aexit__(exc_type, exc_val, exc_tb)
 
 
 class Session:
@@ -378,7 +126,7 @@ class Session:
             return connected or LATEST_HANDSHAKE_VERSION
 
         client = Client(
-            _GuardedTransport(streams, on_end, notes, version),
+            GuardedTransport(streams, on_end, notes, version),
             mode="auto" if modern else "legacy",
             cache=None,
             message_handler=heard,
@@ -522,7 +270,7 @@ class Session:
             wanted = types.ElicitationRequiredErrorData.model_validate(error.data).elicitations
         except ValueError:
             return False
-        for page in wanted[:_OPEN_REQUESTS]:
+        for page in wanted[:OPEN_REQUESTS]:
             answer = await self._elicit(Elicitation(message=page.message, url=page.url))
             if answer.action != "accept":
                 return False
@@ -571,7 +319,7 @@ class Session:
     async def _raise(self, error: MCPError) -> None:
         """Raise one plain error for `error`, after finding out whether the session has ended."""
         closed = error.code == types.CONNECTION_CLOSED
-        made_up = error.message.startswith(_MADE_UP)
+        made_up = error.message.startswith(MADE_UP)
         if closed and error.message == _CLOSED:
             raise ConnectionGone(error.message) from None
         call = current_call.get()
@@ -584,7 +332,7 @@ class Session:
             try:
                 await self._client.session.send_ping()
             except MCPError as again:
-                if again.code == types.CONNECTION_CLOSED and again.message.startswith(_MADE_UP):
+                if again.code == types.CONNECTION_CLOSED and again.message.startswith(MADE_UP):
                     raise ConnectionGone(again.message) from None
                 same = (again.code, again.message) == (error.code, error.message)
                 if same and (refused or status == 400):
@@ -617,8 +365,8 @@ def _restore_output_schemas(found: list[dict[str, Any]], result: dict[str, Any])
 def _other_era(error: MCPError, status: int | None) -> bool:
     """Whether a refused handshake may mean that the server knows only 2026-07-28."""
     if status is None:
-        return error.code != types.CONNECTION_CLOSED and not error.message.startswith(_MADE_UP)
-    return status < 500 and status not in _NOT_AN_ERA
+        return error.code != types.CONNECTION_CLOSED and not error.message.startswith(MADE_UP)
+    return status < 500 and status not in REFUSALS
 
 
 class _listening:  # noqa: N801  used as a function
@@ -663,69 +411,3 @@ def _dump(value: Any) -> dict[str, Any]:
     if "_meta" in dumped:
         dumped["meta"] = dumped.pop("_meta")
     return dumped
-
-
-# The errors that the SDK's transports make up begin with these words. They may quote addresses or
-# foreign data, and none is an answer of the server.
-_MADE_UP = (
-    "Connection closed",
-    "Failed to parse",
-    "Not Found",
-    "Redirect to ",
-    "SSE stream",
-    "Server returned an error response",
-    "Session terminated",
-    "Unexpected content type",
-    "server answered a request with 202",
-)
-
-
-def plain_error(error: BaseException, *, call: Call | None = None) -> BaseException:
-    """One plain error for whatever the SDK, its HTTP client or its task groups raised.
-
-    Args:
-        error: what was raised.
-        call: the request that failed, with its HTTP status if it was refused with one.
-    """
-    leaf = innermost(error)
-    if isinstance(leaf, APIError | OSError) and not isinstance(leaf, TimeoutError):
-        return leaf
-    status = call.status if call is not None else None
-    if isinstance(leaf, MCPError):
-        text = results.cut(leaf.message, _LONGEST_ERROR)
-        if leaf.code == TOO_LARGE:
-            return BadAnswer(text)
-        made_up = leaf.message.startswith(_MADE_UP)
-        if status is not None and (made_up or status >= 500 or status in _NOT_AN_ERA):
-            words = call.refusal if call is not None else ""
-            return APIStatusError(
-                f"HTTP {status}: {words}" if words else f"HTTP {status}", status_code=status
-            )
-        if made_up:
-            return APIConnectionError(text)
-        return ServerRefused(text, body={"code": leaf.code, "message": text}, retryable=False)
-    if isinstance(leaf, ValidationError):
-        first = leaf.errors(include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        return APIError(
-            f"the server's answer is not valid ({leaf.title}): {where}: {first['msg']}",
-            retryable=False,
-        )
-    name = type(leaf).__name__
-    text = results.cut(str(leaf) or name, _LONGEST_ERROR)
-    answered = getattr(getattr(leaf, "response", None), "status_code", None)
-    if isinstance(answered, int):
-        return APIStatusError(text.partition("\n")[0], status_code=answered)
-    if "Timeout" in name or isinstance(leaf, TimeoutError):
-        return APITimeoutError(text)
-    if type(leaf).__module__.startswith(("httpx2", "httpcore2", "anyio")):
-        return APIConnectionError(text)
-    return APIError(text if isinstance(leaf, RuntimeError) else f"{name}: {text}", retryable=False)
-
-
-def innermost(error: BaseException) -> BaseException:
-    """The error that a task group has wrapped in groups."""
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        error = group.exceptions[0]
-    return error

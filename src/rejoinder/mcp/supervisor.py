@@ -20,13 +20,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from rejoinder._aio import end, in_thread
 from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
 from rejoinder.mcp.notes import Call, Notes, current_call, current_notes
+from rejoinder.mcp.questions import Again, Question
 
 if TYPE_CHECKING:
     from rejoinder.mcp.results import ServerInfo
@@ -193,38 +194,6 @@ class Supervisor:
         life.owner.add_done_callback(lambda _: self._ending.discard(life))
 
 
-class _Question(Generic[T]):
-    __slots__ = ("answer", "deadline", "limit", "progress", "timeout", "timer", "what")
-
-    def __init__(
-        self, answer: asyncio.Future[T], deadline: float, what: str, timeout: float, limit: float
-    ) -> None:
-        self.answer = answer
-        self.deadline = deadline
-        self.what = what
-        self.timeout = timeout
-        self.limit = limit
-        self.progress = float("-inf")
-        self.timer: asyncio.TimerHandle | None = None
-
-    def fail(self, error: Exception) -> None:
-        """End the wait with `error`, if it has not ended."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-class _Again(Exception):
-    """The server did not process the question: ask again on a new connection.
-
-    Attributes:
-        error: how it refused the question.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class _Life:
     """From one start to its end: the owner task and all connections it makes."""
 
@@ -244,7 +213,7 @@ class _Life:
         self._modern = supervisor.mode == "auto"
         self._stalls = 0
         self._useful = False  # this connection has answered a question
-        self._questions: set[_Question[Any]] = set()
+        self._questions: set[Question[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[bool]] = set()
         self.awaited = 0
@@ -283,14 +252,15 @@ class _Life:
                     break  # the first attempt failed: `start` tells why
                 if held:
                     lasted = self._loop.time() - connected_at > _SETTLED
-                    if lasted or (self._lost == _FORGOTTEN and self._useful):
-                        failures = 0
+                    good = lasted or (self._lost == _FORGOTTEN and self._useful)
+                    failures = 0 if good else failures
                     self._died()
+                    await self._rest(failures)
+                    failures += not good  # counted later: the first attempt is made at once
                 else:
                     failures += 1
                     logger.info("%s: no connection: %s", self._label, self._reason)
-                await self._rest(failures)
-                failures += held
+                    await self._rest(failures)
         finally:
             self._closing = True
             self.session = None
@@ -339,6 +309,7 @@ class _Life:
                 return False
             finally:
                 current_call.reset(handshake)
+                notes.calls.pop(notes.handshake.id, None)
             if self._closing:
                 return True
             restored = self.was_ready
@@ -434,7 +405,7 @@ class _Life:
         """The server does not know the session: end this connection, ask again on the next."""
         self._lose(_FORGOTTEN)
         if call is not None and call.fail is not None:
-            call.fail(_Again(error))
+            call.fail(Again(error))
 
     def _suspected(self) -> None:
         if self.state == "ready" and not self._closing:
@@ -472,7 +443,7 @@ class _Life:
         finally:
             self._postpone(open_now, self._loop.time() - began - patience)
 
-    def _postpone(self, questions: list[_Question[Any]], seconds: float) -> None:
+    def _postpone(self, questions: list[Question[Any]], seconds: float) -> None:
         """Move deadlines: while a person thinks, the server is not late."""
         for question in questions:
             if question in self._questions:
@@ -543,7 +514,7 @@ class _Life:
             session = self.session
             if session is None or self._lost is not None:
                 session = await self._present(deadline, what, timeout)
-            question: _Question[T] = _Question(
+            question: Question[T] = Question(
                 self._loop.create_future(), deadline, what, timeout, self._loop.time() + limit
             )
             self._questions.add(question)
@@ -551,7 +522,7 @@ class _Life:
             task = self._spawn(self._put(session, ask, question))
             try:
                 return await question.answer
-            except _Again as again:
+            except Again as again:
                 refusal = again.error
                 deadline = question.deadline
             finally:
@@ -586,7 +557,7 @@ class _Life:
         return str(self._reason) if self._reason else f"{self._label} is not connected"
 
     async def _put(
-        self, session: Session, ask: Callable[[Session], Awaitable[T]], question: _Question[T]
+        self, session: Session, ask: Callable[[Session], Awaitable[T]], question: Question[T]
     ) -> None:
         module = importlib.import_module("rejoinder.mcp.session")
         answer = question.answer
@@ -602,7 +573,7 @@ class _Life:
         except module.SessionForgotten as forgotten:
             if session is self.session:
                 self._lose(_FORGOTTEN)
-            question.fail(_Again(forgotten.error))
+            question.fail(Again(forgotten.error))
         except Exception as error:
             self._stalls = 0
             if not answer.done():
@@ -619,7 +590,7 @@ class _Life:
         finally:
             notes.calls.pop(call.id, None)
 
-    def _progressed(self, question: _Question[Any], progress: float) -> None:
+    def _progressed(self, question: Question[Any], progress: float) -> None:
         """Give a call that makes progress as much time again, up to its limit."""
         if question in self._questions and progress > question.progress:
             question.progress = progress
@@ -628,12 +599,12 @@ class _Life:
                 question.deadline = renewed
                 self._arm(question)
 
-    def _arm(self, question: _Question[Any]) -> None:
+    def _arm(self, question: Question[Any]) -> None:
         if question.timer is not None:
             question.timer.cancel()
         question.timer = self._loop.call_at(question.deadline, self._expire, question)
 
-    def _expire(self, question: _Question[Any]) -> None:
+    def _expire(self, question: Question[Any]) -> None:
         if question.answer.done():
             return
         question.answer.set_exception(self._late(question.what, question.timeout))

@@ -1,0 +1,126 @@
+"""What can go wrong with a session, and one plain error for whatever the SDK raises."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from rejoinder.mcp import results
+from rejoinder.mcp.notes import BadAnswer, Call
+from rejoinder.mcp.stdio import TOO_LARGE
+
+__all__ = [
+    "MADE_UP",
+    "REFUSALS",
+    "ConnectionGone",
+    "ModernServer",
+    "ServerRefused",
+    "SessionForgotten",
+    "innermost",
+    "plain_error",
+]
+
+_LONGEST_ERROR = 2000  # characters
+REFUSALS = frozenset({401, 403, 407, 408, 429})
+"""HTTP statuses that say that this client is not let in, or not now; nothing about the request."""
+
+
+class ConnectionGone(Exception):
+    """The session ended while, or before, it was used. The supervisor knows why."""
+
+
+class SessionForgotten(Exception):
+    """The server no longer knows this session; it did not process the request.
+
+    Attributes:
+        error: the refusal.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class ModernServer(Exception):
+    """The server refused the initialize handshake, as one of protocol 2026-07-28 does.
+
+    Attributes:
+        error: the refusal.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class ServerRefused(APIError):
+    """The server answered with a JSON-RPC error. The message is the server's own."""
+
+
+# The errors that the SDK's transports make up begin with these words. They may quote addresses or
+# foreign data, and none is an answer of the server.
+MADE_UP = (
+    "Connection closed",
+    "Failed to parse",
+    "Not Found",
+    "Redirect to ",
+    "SSE stream",
+    "Server returned an error response",
+    "Session terminated",
+    "Unexpected content type",
+    "server answered a request with 202",
+)
+
+
+def plain_error(error: BaseException, *, call: Call | None = None) -> BaseException:
+    """One plain error for whatever the SDK, its HTTP client or its task groups raised.
+
+    Args:
+        error: what was raised.
+        call: the request that failed, with its HTTP status if it was refused with one.
+    """
+    leaf = innermost(error)
+    if isinstance(leaf, APIError | OSError) and not isinstance(leaf, TimeoutError):
+        return leaf
+    status = call.status if call is not None else None
+    if isinstance(leaf, MCPError):
+        text = results.cut(leaf.message, _LONGEST_ERROR)
+        if leaf.code == TOO_LARGE:
+            return BadAnswer(text)
+        made_up = leaf.message.startswith(MADE_UP)
+        if status is not None and (made_up or status >= 500 or status in REFUSALS):
+            words = call.refusal if call is not None else ""
+            return APIStatusError(
+                f"HTTP {status}: {words}" if words else f"HTTP {status}", status_code=status
+            )
+        if made_up:
+            return APIConnectionError(text)
+        return ServerRefused(text, body={"code": leaf.code, "message": text}, retryable=False)
+    if isinstance(leaf, ValidationError):
+        first = leaf.errors(include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        return APIError(
+            f"the server's answer is not valid ({leaf.title}): {where}: {first['msg']}",
+            retryable=False,
+        )
+    name = type(leaf).__name__
+    text = results.cut(str(leaf) or name, _LONGEST_ERROR)
+    answered = getattr(getattr(leaf, "response", None), "status_code", None)
+    if isinstance(answered, int):
+        return APIStatusError(text.partition("\n")[0], status_code=answered)
+    if "Timeout" in name or isinstance(leaf, TimeoutError):
+        return APITimeoutError(text)
+    if type(leaf).__module__.startswith(("httpx2", "httpcore2", "anyio")):
+        return APIConnectionError(text)
+    return APIError(text if isinstance(leaf, RuntimeError) else f"{name}: {text}", retryable=False)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The error that a task group has wrapped in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        error = group.exceptions[0]
+    return error
