@@ -10,6 +10,7 @@ import pytest
 import mcp_raw as raw
 from mcp_memory import Memory, Send
 from rejoinder._core.tools import ToolOptions
+from rejoinder.errors import APITimeoutError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolContext, ToolError
 from rejoinder.mcp import supervisor
@@ -158,3 +159,162 @@ async def test_attempts_to_connect_rest_longer_and_longer_and_then_wait_for_a_ca
         assert len(attempts) == 7
         fail = False
         assert "fine" in await server.call_tool("t")
+
+
+# liveness ------------------------------------------------------------------------------------
+
+
+async def never(message: dict[str, Any], send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_slow_tool_is_no_reason_to_connect_again() -> None:
+    async with Memory(never) as server:
+        for _ in range(5):
+            error, seconds = await elapsed(server.call_tool("t"))
+            assert isinstance(error, ToolError)
+            assert seconds == pytest.approx(2, abs=0.01)
+        await asyncio.sleep(60)
+        assert server.connections == 1
+        assert [m["method"] for m in server.seen].count("ping") == 2
+
+
+async def test_a_server_that_answers_nothing_any_more_is_connected_again() -> None:
+    class Frozen(Memory):
+        frozen = False
+
+        async def answer(self, message: dict[str, Any], send: Send) -> None:
+            if not self.frozen:
+                await super().answer(message, send)
+
+    events: list[mcp.MCPEvent] = []
+    async with Frozen(on_event=events.append) as server:
+        server.frozen = True
+        began = asyncio.get_running_loop().time()
+        for _ in range(2):
+            assert isinstance((await elapsed(server.call_tool("t")))[0], ToolError)
+        await asyncio.sleep(1.9)  # a ping has two seconds
+        assert events == []
+        server.frozen = False
+        await asyncio.sleep(0.2)
+        assert [event.type for event in events] == ["lost", "restored"]
+        assert asyncio.get_running_loop().time() - began == pytest.approx(6.1, abs=0.1)
+        assert "fine" in await server.call_tool("t")
+
+
+async def test_start_and_lists_end_at_their_deadlines() -> None:
+    class Silent(Memory):
+        silent = "initialize"
+
+        async def answer(self, message: dict[str, Any], send: Send) -> None:
+            if message["method"] != self.silent:
+                await super().answer(message, send)
+
+    server = Silent(startup_timeout=7)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(APITimeoutError, match="not connected within 7 s"):
+        await server.initialize()
+    assert loop.time() - began == pytest.approx(7, abs=0.1)
+    server.silent = "tools/list"
+    await server.initialize()
+    began = loop.time()
+    with pytest.raises(APITimeoutError, match="no answer to the list of tools within 2 s"):
+        await server.list_tools()
+    assert loop.time() - began == pytest.approx(2, abs=0.1)
+    await server.aclose()
+
+
+# questions of the server ---------------------------------------------------------------------
+
+QUESTION = {
+    "message": "who are you?",
+    "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}},
+}
+
+
+class Asking(Memory):
+    """A server that asks before it answers, and answers with what it was told."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(self.ask, **options)
+        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def ask(self, message: dict[str, Any], send: Send) -> None:
+        if message["params"].get("arguments"):
+            await never(message, send)
+        await send(id="q", method="elicitation/create", params=QUESTION)
+        while not (told := [m for m in self.seen if m.get("id") == "q"]):
+            await asyncio.sleep(0.01)
+        text = str(told[-1].get("result") or told[-1].get("error"))
+        await send(id=message["id"], result={"content": [{"type": "text", "text": text}]})
+
+
+async def test_a_person_may_think_longer_than_a_call_may_take() -> None:
+    asked: list[mcp.Elicitation] = []
+
+    async def person(question: mcp.Elicitation) -> mcp.ElicitationAnswer:
+        asked.append(question)
+        await asyncio.sleep(100)
+        return mcp.ElicitationAnswer("accept", {"name": "Ada"})
+
+    async with Asking(elicitation=person) as server:
+        output, seconds = await elapsed(server.call_tool("t"))
+        assert "Ada" in output
+        assert seconds == pytest.approx(100, abs=0.1)
+        assert asked[0].message == "who are you?"
+        assert asked[0].schema is not None
+        assert "name" in asked[0].schema["properties"]
+        assert asked[0].server == "Memory()"
+        # Afterwards the deadline is the usual one again.
+        error, seconds = await elapsed(server.call_tool("t", {"a": 1}))
+        assert isinstance(error, ToolError)
+        assert seconds == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("how", ["raises", "too late", "nobody"])
+async def test_a_question_that_nobody_answers(how: str) -> None:
+    async def person(question: mcp.Elicitation) -> mcp.ElicitationAnswer:
+        if how == "raises":
+            raise ValueError("no")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Asking(elicitation=None if how == "nobody" else person) as server:
+        output, seconds = await elapsed(server.call_tool("t"))
+        assert ("cancel" if how != "nobody" else "not supported") in output
+        assert seconds == pytest.approx(120 if how == "too late" else 0, abs=0.1)
+
+
+# floods --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["changes", "pings", "noise", "progress"])
+async def test_a_flood_is_read_slowly_and_does_not_pile_up(kind: str) -> None:
+    noise: dict[str, Any] = {
+        "changes": {"method": "notifications/tools/list_changed"},
+        "pings": {"method": "ping", "id": "p"},
+        "noise": {"method": "notifications/message", "params": {"level": "info", "data": "x"}},
+        "progress": {"method": "notifications/progress", "params": {"progressToken": 9, "progress": 1}},
+    }[kind]  # fmt: skip
+    sent = 0
+
+    async def flood(message: dict[str, Any], send: Send) -> None:
+        nonlocal sent
+        for _ in range(3000):
+            await send(**noise)
+            sent += 1
+        await send(id=message["id"], result=raw.FINE)
+
+    async with Memory(flood, client_session_timeout_seconds=60) as server:
+        call = asyncio.create_task(elapsed(server.call_tool("t")))
+        tasks = 0
+        while not call.done():
+            await asyncio.sleep(0.001)
+            tasks = max(tasks, len(asyncio.all_tasks()))
+        output, seconds = await call
+        assert "fine" in output
+        assert sent == 3000
+        assert tasks < 100
+        # 2,000 at once, and 1,000 in each second after that.
+        assert seconds == pytest.approx(1, abs=0.3)

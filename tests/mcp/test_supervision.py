@@ -16,41 +16,37 @@ from typing import Any
 
 import pytest
 
+from mcp_memory import Memory
+from mcp_raw import FINE
+from rejoinder._core.tools import ToolOptions
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import supervisor
 
 TRANSPORTS = ["stdio", "sse", "streamable"]
-SOON = 10.0
-"""Seconds that a busy machine may take for what happens at once. Slow tools take 20."""
+NEVER = "3600"
+"""Seconds that a slow tool takes: a test that waits for one runs into its timeout."""
 
 
 def server_pids(lab: Any) -> list[int]:
     return [int(line.split()[0]) for line in lab.leftovers() if lab.mark in line]
 
 
-async def until(check: Any, within: float = SOON) -> bool:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
+async def until(check: Any) -> None:
+    """Wait until `check()` is true. A test for which it never is runs into its timeout."""
     while not check():
-        if loop.time() > deadline:
-            return False
         await asyncio.sleep(0.01)
-    return True
 
 
 async def test_a_death_is_told_at_once_and_mended(lab: Any) -> None:
     events: list[mcp.MCPEvent] = []
     server = lab.stdio(on_event=events.append)
-    loop = asyncio.get_running_loop()
     async with lab.nothing_left(), server:
         tools = await server.list_tools()
-        slow = [asyncio.create_task(server.call_tool("slow", {"text": "20"})) for _ in range(4)]
-        began = loop.time()
+        slow = [asyncio.create_task(server.call_tool("slow", {"text": NEVER})) for _ in range(4)]
         with pytest.raises(ToolError) as caught:
             await server.call_tool("exit")
-        assert loop.time() - began < SOON
         # The model reads that it is gone; how it ended is for the program.
         assert caught.value.message == (
             "the tool `exit` is not available: its server has ended or cannot be reached"
@@ -59,21 +55,17 @@ async def test_a_death_is_told_at_once_and_mended(lab: Any) -> None:
         assert "the last words" in str(caught.value.__cause__)
         outcomes = await asyncio.gather(*slow, return_exceptions=True)
         assert all(isinstance(outcome, ToolError) for outcome in outcomes), outcomes
-        assert loop.time() - began < SOON
         # The next call waits for the new connection; the old tool objects serve it.
         assert "again" in await tools[0](raw_arguments={"text": "again"})
         assert [event.type for event in events] == ["lost", "restored"]
 
 
 async def test_a_server_that_hangs_up_and_stays_alive(lab: Any) -> None:
-    server = lab.stdio("hangup", "call", client_session_timeout_seconds=20)
-    loop = asyncio.get_running_loop()
+    server = lab.stdio("hangup", "call")
     async with lab.nothing_left(), server:
-        began = loop.time()
         with pytest.raises(ToolError) as caught:
             await server.call_tool("echo", {"text": "x"})
         assert "closed by the server" in str(caught.value.__cause__)
-        assert loop.time() - began < SOON
 
 
 async def test_a_death_while_idle_is_noticed_within_a_second(lab: Any) -> None:
@@ -82,9 +74,9 @@ async def test_a_death_while_idle_is_noticed_within_a_second(lab: Any) -> None:
     async with lab.nothing_left(), server:
         (pid,) = server_pids(lab)
         os.kill(pid, signal.SIGKILL)
-        assert await until(lambda: events, within=SOON)
+        await until(lambda: events)
         assert "signal 9" in events[0].message
-        assert await until(lambda: server.initialized)
+        await until(lambda: server.initialized)
         assert "hi" in await server.call_tool("echo", {"text": "hi"})
 
 
@@ -100,14 +92,12 @@ async def test_a_dead_http_server_is_noticed_within_a_second_and_found_again(
         await server.list_tools()
         await server.call_tool("echo", {"text": "x"})
         lab.kill_servers()
-        assert await until(lambda: events, within=SOON)
+        await until(lambda: events)
         assert not server.initialized
-        began = asyncio.get_running_loop().time()
         with pytest.raises(ToolError):
             await server.call_tool("echo", {"text": "x"})
-        assert asyncio.get_running_loop().time() - began < SOON
         lab.serve(transport, port=port)
-        assert await until(lambda: server.initialized, within=SOON)
+        await until(lambda: server.initialized)
         assert "back" in await server.call_tool("echo", {"text": "back"})
 
 
@@ -127,18 +117,18 @@ async def test_restarts_are_bounded_and_a_call_wakes_the_server(
         script.rename(hidden)
         for pid in server_pids(lab):
             os.kill(pid, signal.SIGKILL)
-        assert await until(lambda: life.state == "asleep", within=10)
+        await until(lambda: life.state == "asleep")
         assert not server_pids(lab)
         with pytest.raises(ToolError, match="has ended") as caught:
             await server.call_tool("echo", {"text": "x"})
         assert re.search(r"No such file|code 2", str(caught.value.__cause__))
-        assert await until(lambda: life.state == "asleep")
+        await until(lambda: life.state == "asleep")
         hidden.rename(script)
         assert "awake" in await server.call_tool("echo", {"text": "awake"})
 
 
 async def test_a_line_of_300_megabytes_costs_its_call_and_nothing_else(lab: Any) -> None:
-    server = lab.stdio("huge", "call", client_session_timeout_seconds=20)
+    server = lab.stdio("huge", "call")
     async with lab.nothing_left(), server:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(ToolError, match="the limit is 16,777,216"):
@@ -167,27 +157,16 @@ async def test_a_huge_answer_over_http_is_refused(
 
 
 async def test_a_frozen_server_is_restarted(lab: Any) -> None:
-    server = lab.stdio(client_session_timeout_seconds=0.3, startup_timeout=10)
+    server = lab.stdio()
     async with lab.nothing_left(), server:
         (frozen,) = server_pids(lab)
         os.kill(frozen, signal.SIGSTOP)
         for _ in range(2):
             with pytest.raises(ToolError, match="did not answer in time"):
-                await server.call_tool("echo", {"text": "x"})
-        assert await until(lambda: server_pids(lab) not in ([], [frozen]), within=5)
-        assert await until(lambda: server.initialized)
+                await server.call_tool("echo", {"text": "x"}, timeout=0.2)
+        await until(lambda: server_pids(lab) not in ([], [frozen]))
+        await until(lambda: server.initialized)
         assert "thawed" in await server.call_tool("echo", {"text": "thawed"})
-
-
-async def test_a_slow_tool_is_no_reason_to_restart(lab: Any) -> None:
-    server = lab.stdio(client_session_timeout_seconds=0.3, startup_timeout=10)
-    async with lab.nothing_left(), server:
-        before = server_pids(lab)
-        for _ in range(4):
-            with pytest.raises(ToolError, match="did not answer in time"):
-                await server.call_tool("slow", {"text": "30"})
-        assert "alive" in await server.call_tool("echo", {"text": "alive"})
-        assert server_pids(lab) == before
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -239,22 +218,19 @@ async def test_a_cancelled_caller_leaves_at_once_and_the_server_hears_of_it(
     lab: Any, transport: str
 ) -> None:
     server = lab.make(transport)
-    loop = asyncio.get_running_loop()
     async with lab.nothing_left(), server:
-        call = asyncio.create_task(server.call_tool("slow", {"text": "20"}))
-        await asyncio.sleep(0.1)
-        began = loop.time()
+        call = asyncio.create_task(server.call_tool("slow", {"text": NEVER}))
+
+        async def seen() -> list[str]:
+            return json.loads(json.loads(await server.call_tool("seen"))["text"])
+
+        while (await seen()).count("tools/call") < 2:
+            await asyncio.sleep(0.01)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        assert loop.time() - began < SOON
-        seen: list[str] = []
-        for _ in range(50):
-            seen = json.loads(json.loads(await server.call_tool("seen"))["text"])
-            if "notifications/cancelled" in seen:
-                break
-            await asyncio.sleep(0.02)
-        assert "notifications/cancelled" in seen
+        while "notifications/cancelled" not in await seen():
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -278,14 +254,14 @@ async def test_cancelling_the_start_at_any_moment_leaves_nothing(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_closing_while_calls_are_open(lab: Any, transport: str) -> None:
     server = lab.make(transport)
-    loop = asyncio.get_running_loop()
     async with lab.nothing_left():
         await server.initialize()
-        calls = [asyncio.create_task(server.call_tool("slow", {"text": "20"})) for _ in range(3)]
-        await asyncio.sleep(0.05)
-        began = loop.time()
+        calls = [asyncio.create_task(server.call_tool("slow", {"text": NEVER})) for _ in range(3)]
+        while '"tools/call","tools/call"' not in (await server.call_tool("seen")).replace(
+            "\\", ""
+        ).replace(" ", ""):
+            await asyncio.sleep(0.01)
         await server.aclose()
-        assert loop.time() - began < SOON
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(outcome, ToolError) for outcome in outcomes), outcomes
 
@@ -297,7 +273,7 @@ async def test_a_loop_that_ends_without_closing_leaves_no_child(lab: Any) -> Non
         asyncio.run(server.initialize())
 
     await asyncio.to_thread(other_loop)
-    assert await until(lambda: not lab.leftovers(), within=3)
+    await until(lambda: not lab.leftovers())
 
 
 @pytest.mark.parametrize("step", ["close", "initialize", "call"])
@@ -307,7 +283,7 @@ import asyncio, sys
 from rejoinder.llm import mcp
 async def main():
     command = {lab.command("stall", step)!r}
-    servers = [mcp.MCPServerStdio(command[0], command[1:], client_session_timeout_seconds=60) for _ in range(2)]
+    servers = [mcp.MCPServerStdio(command[0], command[1:], client_session_timeout_seconds=300) for _ in range(2)]
     starts = [asyncio.create_task(s.initialize()) for s in servers]
     if {step!r} != "initialize":
         await asyncio.gather(*starts)
@@ -339,15 +315,13 @@ asyncio.run(main())
         def servers() -> list[list[str]]:
             return [row for row in marked() if lab.mark in row[3]]
 
-        assert await until(lambda: len(servers()) == 2, within=20)
+        await until(lambda: len(servers()) == 2)
         groups = {row[1] for row in servers()}
         assert len(groups) == 2
         assert sum(row[1] in groups for row in marked()) == 4  # two servers, two watchers
         parent.kill()
         await asyncio.to_thread(parent.wait)
-        assert await until(
-            lambda: not servers() and not any(row[1] in groups for row in marked()), within=2.0
-        )
+        await until(lambda: not servers() and not any(row[1] in groups for row in marked()))
     finally:
         parent.kill()
         parent.wait()
@@ -379,40 +353,6 @@ async def test_a_modern_server_without_the_handshake(lab: Any) -> None:
         assert server.server_info.protocol_version == "2026-07-28"
 
 
-async def test_a_person_may_think_longer_than_a_call_may_take(lab: Any) -> None:
-    asked: list[mcp.Elicitation] = []
-
-    async def answer(question: mcp.Elicitation) -> mcp.ElicitationAnswer:
-        asked.append(question)
-        await asyncio.sleep(0.8)
-        return mcp.ElicitationAnswer("accept", {"name": "Ada"})
-
-    server = lab.stdio(client_session_timeout_seconds=0.5, startup_timeout=10, elicitation=answer)
-    async with lab.nothing_left(), server:
-        assert "Ada" in await server.call_tool("ask")
-        assert asked[0].message == "who are you?"
-        assert asked[0].schema is not None
-        assert "name" in asked[0].schema["properties"]
-        assert "faulty" in asked[0].server
-        # Afterwards the deadline is the usual one again.
-        with pytest.raises(ToolError, match="did not answer in time"):
-            await server.call_tool("slow", {"text": "5"})
-
-
-@pytest.mark.parametrize("how", ["raises", "too late", "nobody"])
-async def test_a_question_that_nobody_answers(lab: Any, how: str) -> None:
-    async def answer(question: mcp.Elicitation) -> mcp.ElicitationAnswer:
-        if how == "raises":
-            raise ValueError("no")
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    server = lab.stdio(elicitation=None if how == "nobody" else answer, elicitation_timeout=0.2)
-    async with lab.nothing_left(), server:
-        text = await server.call_tool("ask")
-        assert ("cancel" if how != "nobody" else "not supported") in text
-
-
 async def test_a_closed_server_is_told_as_such(lab: Any) -> None:
     server = lab.stdio()
     await server.initialize()
@@ -434,7 +374,7 @@ async def test_a_server_that_refuses_the_handshake(lab: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["changes", "pings", "noise"])
 @pytest.mark.parametrize("transport", ["stdio", "sse"])
-async def test_a_flood_of_any_kind_leaves_time_for_others(
+async def test_a_flood_of_any_kind_does_not_pile_up(
     lab: Any, kind: str, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = (
@@ -442,17 +382,13 @@ async def test_a_flood_of_any_kind_leaves_time_for_others(
         if transport == "stdio"
         else (monkeypatch.setenv("FLOOD", kind), lab.http("sse", "flood", "list"))[1]
     )
-    loop = asyncio.get_running_loop()
     async with lab.nothing_left(), server:
         await server.list_tools()
-        began, turns = loop.time(), 0
         tasks = 0
-        while loop.time() - began < 1.5:
+        for _ in range(200):
             await asyncio.sleep(0.005)
-            turns += 1
             tasks = max(tasks, len(asyncio.all_tasks()))
-        # The loop is not starved, and what comes in does not pile up as tasks.
-        assert turns > 40
+        # What comes in does not pile up as tasks.
         assert tasks < 100
 
 
@@ -486,7 +422,7 @@ async def test_initialize_wakes_a_supervisor_that_rests(lab: Any, tmp_path: Path
             os.kill(pid, signal.SIGKILL)
         life = server._supervisor._life
         assert life is not None
-        assert await until(lambda: life.state == "resting")
+        await until(lambda: life.state == "resting")
         with pytest.raises(APIConnectionError):
             await server.initialize()
         hidden.rename(script)
@@ -507,8 +443,6 @@ async def test_a_turn_goes_on_whatever_its_servers_do(lab: Any, transport: str) 
             fault,
             "call",
             tool_prefix=prefix,
-            client_session_timeout_seconds=0.5,
-            startup_timeout=10,
         )
 
     servers = [prefixed("stall", "stall_"), prefixed("die", "die_"), prefixed("none", "ok_")]
@@ -520,14 +454,17 @@ async def test_a_turn_goes_on_whatever_its_servers_do(lab: Any, transport: str) 
     ctx = ChatContext.empty()
     ctx.add_message(role="user", content="go")
     async with lab.nothing_left():
-        toolsets = [mcp.MCPToolset(id=str(n), mcp_server=s) for n, s in enumerate(servers)]
+        # Only the server that stalls may be late.
+        late = {"echo": ToolOptions(timeout=0.3)}
+        toolsets = [
+            mcp.MCPToolset(id=str(n), mcp_server=s, tool_options={} if n else late)
+            for n, s in enumerate(servers)
+        ]
         for toolset in toolsets:
             await toolset.setup()
-        began = asyncio.get_running_loop().time()
         async with run_turn(llm, ctx, tools=toolsets) as turn:
             async for _ in turn:
                 pass
-        assert asyncio.get_running_loop().time() - began < SOON
         for toolset in toolsets:
             await toolset.aclose()
     outputs = {i.call_id: i for i in ctx.items if i.type == "function_call_output"}
@@ -549,3 +486,19 @@ async def test_one_server_on_two_loops_is_refused(lab: Any) -> None:
         with pytest.raises(RuntimeError, match="another event loop"):
             await asyncio.to_thread(elsewhere)
         assert "here" in await server.call_tool("echo", {"text": "here"})
+
+
+async def test_each_message_of_a_flood_costs_a_turn_of_the_loop() -> None:
+    async def flood(message: dict[str, Any], send: Any) -> None:
+        for _ in range(1500):
+            await send(method="notifications/message", params={"level": "info", "data": "x"})
+        await send(id=message["id"], result=FINE)
+
+    async with Memory(flood, client_session_timeout_seconds=300) as server:
+        call = asyncio.create_task(server.call_tool("t"))
+        turns = 0
+        while not call.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert "fine" in await call
+        assert turns >= 1500

@@ -189,14 +189,12 @@ async def test_a_toolset_has_the_tools_between_setup_and_close(lab: Any) -> None
 
 
 async def test_options_of_single_tools(lab: Any) -> None:
-    server = lab.stdio(tool_prefix="p_", client_session_timeout_seconds=10)
+    server = lab.stdio(tool_prefix="p_")
     options = {"slow": ToolOptions(timeout=0.2, interruptible=False)}
     async with mcp.MCPToolset(id="t", mcp_server=server, tool_options=options) as toolset:
         slow: Any = ToolContext([toolset]).get_function_tool("p_slow")
-        began = asyncio.get_running_loop().time()
         with pytest.raises(ToolError, match="did not answer in time"):
-            await slow(raw_arguments={"text": "20"})
-        assert asyncio.get_running_loop().time() - began < 10  # and not 20
+            await slow(raw_arguments={"text": "3600"})
 
 
 async def test_a_changed_list_is_reported_and_followed(lab: Any) -> None:
