@@ -749,6 +749,9 @@ class _Question(Question):
     def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
         if self.llm._responses:
             items = responses_format.without_foreign_state(items, self.llm._state_host)
+            extra: Mapping[str, Any] = self.fields.get("extra_body") or {}
+            if extra.get("store", self.fields.get("store")) is False:
+                items = responses_format.without_stored_state(items)
         return super().mend(items)
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:

@@ -15,7 +15,12 @@ from rejoinder._core.items import ChatItem, ChatMessage, with_fields
 from rejoinder.providers.completions.format import image_url, read_image, split_content
 from rejoinder.providers.completions.request import named_choice
 
-__all__ = ["request_body", "to_chat_ctx", "without_foreign_state"]
+__all__ = [
+    "request_body",
+    "to_chat_ctx",
+    "without_foreign_state",
+    "without_stored_state",
+]
 
 
 def without_foreign_state(items: Sequence[ChatItem], host: str) -> Sequence[ChatItem]:
@@ -34,6 +39,35 @@ def _is_foreign(item: ChatItem, host: str) -> bool:
 def _without_state(item: ChatItem) -> ChatItem:
     extra: dict[str, Any] = getattr(item, "extra", {})
     return with_fields(item, extra={key: extra[key] for key in extra if key != "openai"})
+
+
+def without_stored_state(items: Sequence[ChatItem]) -> Sequence[ChatItem]:
+    """`items` without reasoning that is known to its server by its id alone, for requests that are
+    not stored: "Item with id rs_... not found. Items are not persisted when `store` is set to
+    false"."""
+    return [_unstored(item) for item in items]
+
+
+def _unstored(item: ChatItem) -> ChatItem:
+    extra: dict[str, Any] = getattr(item, "extra", {})
+    if not extra:
+        return item
+    state = _state(extra)
+    found = state.get("reasoning_items")
+    if not isinstance(found, list):
+        return item
+    entries = cast("list[Any]", found)
+    readable = [entry for entry in entries if _is_encrypted(entry)]
+    if len(readable) == len(entries):
+        return item
+    kept = {key: value for key, value in state.items() if key != "reasoning_items"}
+    if readable:
+        kept["reasoning_items"] = readable
+    return with_fields(item, extra={**extra, "openai": kept})
+
+
+def _is_encrypted(entry: object) -> bool:
+    return isinstance(entry, dict) and bool(cast("dict[str, Any]", entry).get("encrypted_content"))
 
 
 def to_chat_ctx(
