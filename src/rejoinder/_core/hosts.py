@@ -69,6 +69,8 @@ class Host:
     """It wants `reasoning_details` back on the message that they came with."""
     choices: frozenset[str] = frozenset({"auto", "none", "required", "named"})
     """The kinds of tool choice that it accepts."""
+    makers: frozenset[str] | None = None
+    """The makers whose models it serves; ``None``: those of many."""
     forces: frozenset[str] | None = None
     """The makers whose models take a forced tool choice here; ``None``: all."""
     schemas: bool = True
@@ -92,6 +94,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             tool_choice=None,
             apis=("chat", "responses"),
             at=("api.openai.com",),
+            makers=frozenset({"openai"}),
             developer=True,
             # "string too long. Expected a string with maximum length 40" (Chat Completions).
             call_id_limit=40,
@@ -149,6 +152,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             key_env="XAI_API_KEY",
             apis=("chat", "responses"),
             at=("api.x.ai",),
+            makers=frozenset({"xai"}),
         ),
         _host(
             "openrouter",
@@ -171,6 +175,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             key_env="DEEPSEEK_API_KEY",
             limits_by_max_tokens=True,
             at=("api.deepseek.com",),
+            makers=frozenset({"deepseek"}),
             reasoning="maker",
             # "This response_format type is unavailable now".
             schemas=False,
@@ -180,6 +185,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             "Moonshot",
             tool_choice=None,
             at=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
+            makers=frozenset({"moonshot"}),
             reasoning="maker",
         ),
         _host(
@@ -200,6 +206,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             tool_choice=None,
             limits_by_max_tokens=True,
             at=("api.z.ai", "open.bigmodel.cn"),
+            makers=frozenset({"zai"}),
             reasoning="maker",
             choices=frozenset({"auto"}),
             schemas=False,
@@ -239,6 +246,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             key_env="PERPLEXITY_API_KEY",
             limits_by_max_tokens=True,
             at=("api.perplexity.ai",),
+            makers=frozenset({"perplexity"}),
             reasoning="none",
             # "After the (optional) system message(s), user or tool message(s) should alternate with
             # assistant message(s)" (perplexityai/api-discussion #265).
@@ -328,6 +336,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             apis=("messages", "chat"),
             tool_choice=None,
             at=("api.anthropic.com",),
+            makers=frozenset({"anthropic"}),
             reasoning="maker",
         ),
         _host(
@@ -348,6 +357,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             apis=("gemini", "chat"),
             tool_choice=None,
             at=("generativelanguage.googleapis.com",),
+            makers=frozenset({"google"}),
             reasoning="maker",
         ),
         _host(
@@ -369,6 +379,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             tool_choice=None,
             limits_by_max_tokens=True,
             at=("api.mistral.ai",),
+            makers=frozenset({"mistral"}),
             refuses=frozenset({"stream_options"}),
         ),
     )
