@@ -6,6 +6,7 @@ the names of model and host, and says in the API's own words what would come bac
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -77,8 +78,9 @@ def _openai(model: str, host: str, api: str, body: Body) -> Iterator[str]:
             yield "Unsupported value: 'minimal'"
         if effort == "xhigh" and _is(model, r"(o1|o3|o4)(-|$)|gpt-5(-|$)|gpt-5\.1"):
             yield "Unsupported value: 'xhigh'"
-    if chat and tools and _is(model, r"(gpt-5\.(2|4|5|6)|gpt-6)(-|$)"):
-        if effort is None and _is(model, r"gpt-5\.[56]|gpt-6"):
+    pro = _is(model, r"gpt-5(\.\d)?-(pro|chat)")
+    if chat and tools and not pro and _is(model, r"(gpt-5\.(2|4|5|6)|gpt-6)(-|$)"):
+        if effort is None and not _is_off(body) and _is(model, r"gpt-5\.[56]|gpt-6"):
             yield "Function tools with reasoning_effort are not supported"
         if effort is not None and (effort != "none" or _is(model, r"gpt-5\.[24]")):
             yield "Function tools with reasoning_effort are not supported"
@@ -174,7 +176,11 @@ def _converse(model: str, host: str, api: str, body: Body) -> Iterator[str]:
         if "top_k" in more:
             fields["top_k"] = more["top_k"]
         yield from _claude(model, more.get("thinking"), fields, forced=forced)
-    elif forced and not _is(model, "nova|amazon|mistral|ministral|magistral|voxtral|pixtral"):
+    elif (
+        forced
+        and "some-model" not in model
+        and not _is(model, "nova|amazon|mistral|ministral|magistral|voxtral|pixtral")
+    ):
         yield "This model doesn't support the toolConfig.toolChoice.any field"
     if _get(more, "reasoningConfig", "maxReasoningEffort") == "high" and fields:
         yield "maxReasoningEffort high: temperature, topP and maxTokens must be unset"
@@ -253,7 +259,7 @@ def _completions(model: str, host: str, api: str, body: Body) -> Iterator[str]:
         if (
             turns[0] != "user"
             or turns[-1] != "user"
-            or any(a == b for a, b in zip(turns, turns[1:], strict=False))
+            or any(a == b for a, b in itertools.pairwise(turns))
         ):
             yield "After the (optional) system message(s), user and assistant should alternate"
         if "system" in roles[roles.index(spoken[0]) :]:
@@ -261,12 +267,14 @@ def _completions(model: str, host: str, api: str, body: Body) -> Iterator[str]:
     thinks = _is(
         model, "deepseek-(v4|flash|new)|kimi-k2[.p][5-7]|qwen3[^ ]*|qwen-3|glm"
     ) and not _is(model, "qwen3[^ ]*(instruct|coder|omni|max)|qwen-(plus|max|turbo)")
-    if _is_forced(body):
-        if _is(
+    if _is_forced(body) and (
+        _is(
             model,
             "kimi-k3|kimi-k2-thinking|kimi-thinking|qwen3[^ ]*thinking|qwq|deepseek-r1(?!-distill)",
-        ) or (thinks and not _is(model, "glm") and not _is_off(body)):
-            yield "Thinking mode does not support this tool_choice"
+        )
+        or (thinks and not _is(model, "glm") and not _is_off(body))
+    ):
+        yield "Thinking mode does not support this tool_choice"
     if host == "zai" and body.get("tool_choice") not in (None, "auto"):
         yield "tool_choice: only 'auto' is supported"
     if host in ("deepseek", "zai") and _get(body, "response_format", "type") == "json_schema":

@@ -20,7 +20,7 @@ __all__ = ["fitted_dialect"]
 # Ids of calls: what no server can carry are blanks and control characters. Those of Claude and of
 # Mistral are checked by the models' own makers, whoever hands them on.
 _ANY_ID: Final = r"[^\s\x00-\x1f\ud800-\udfff]"
-_CLAUDE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_CLAUDE_LIMIT: Final = 64
 _NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
 _RESPONSES_LIMIT: Final = 64
 
@@ -39,8 +39,12 @@ def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Di
         api: the dialect of the request.
     """
     rules = dialect.rules
-    if rules is None or api not in ("chat", "responses"):
+    if rules is None:
         return dialect
+    if family.inputs is not None and "image" not in family.inputs:
+        rules = replace(rules, images=False)
+    if api not in ("chat", "responses"):
+        return dialect if rules is dialect.rules else replace(dialect, rules=rules)
     limit = host.call_id_limit
     if limit is not None and api == "responses":
         limit = _RESPONSES_LIMIT
@@ -54,7 +58,8 @@ def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Di
     elif family.ids == "kimi":
         rules = replace(rules, numbered_ids=True)
     elif family.maker == "anthropic":
-        rules = replace(rules, call_id=_CLAUDE_ID)
+        longest = min(_CLAUDE_LIMIT, limit or _CLAUDE_LIMIT)
+        rules = replace(rules, call_id=re.compile(f"[a-zA-Z0-9_-]{{1,{longest}}}"))
     if family.reply_after_tools:
         rules = replace(
             rules,

@@ -228,6 +228,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             key_env="OCTOAI_TOKEN",
             limits_by_max_tokens=True,
             at=("text.octoai.run",),
+            makers=frozenset({"meta", "mistral"}),
             reasoning="none",
         ),
         _host(
@@ -291,6 +292,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             key_env="LETTA_API_KEY",
             tool_choice=None,
             at=("api.letta.com",),
+            makers=frozenset({"letta"}),
             reasoning="none",
         ),
         _host(

@@ -405,6 +405,8 @@ def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
     Providers refuse an image whose bytes are not what its type says.
     """
     source = image.image
+    if not rules.images:
+        return "this model takes no images", ""
     if not isinstance(source, str):
         # A frame is encoded later, in a thread.
         return ("its frame holds no picture" if picture_fault(source) else ""), ""

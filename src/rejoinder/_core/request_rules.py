@@ -403,12 +403,20 @@ class _Fitting:
                 "this model always reasons and refuses a forced tool while it does; leave "
                 "tool_choice out, or use another model"
             )
+        if self.api == "chat" and host.reasoning == "none":
+            raise self.refuse(
+                f"{host.name} has no words to stop the reasoning beside which this model refuses a "
+                "forced tool; leave tool_choice out, or use another model"
+            )
         self.stop_thinking("a tool is forced, which the model refuses while it thinks")
 
     def only_named(self) -> None:
-        name = self.body["tool_choice"]["function"]["name"]
+        chosen = self.body["tool_choice"]
+        name = _get(chosen, ("function", "name")) or chosen.get("name")
         self.body["tools"] = [
-            tool for tool in self.body["tools"] if _get(tool, ("function", "name")) == name
+            tool
+            for tool in self.body["tools"]
+            if name in (_get(tool, ("function", "name")), tool.get("name"))
         ]
         self.body["tool_choice"] = "required"
         self.tell("choice", f"only the tool {name!r} is offered, and a call is required")

@@ -115,6 +115,8 @@ class Rules:
     """The user and the assistant take turns."""
     numbered_ids: bool = False
     """The id of the n-th call is ``functions.<name>:<n>``, counted from 0 through the history."""
+    images: bool = True
+    """The model takes images; elsewhere they are told in words."""
     assistant_images: bool = False
     image_schemes: tuple[str, ...] = ("https://", "http://")
     """How the address of an image elsewhere begins; empty: only the image itself is accepted."""

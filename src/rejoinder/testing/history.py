@@ -39,6 +39,7 @@ def check_history(
     prefill: bool = False,
     thinking: bool = False,
     signatures: bool = False,
+    long_ids: bool = False,
 ) -> list[str]:
     """What `provider` would find wrong with `history`; empty when it would accept it.
 
@@ -50,6 +51,8 @@ def check_history(
         thinking: extended thinking is on (Anthropic): the assistant turns since the user last
             spoke must begin with it.
         signatures: the model demands thought signatures (Gemini 3 and later).
+        long_ids: call ids of chat completions may have any length, as at servers other than
+            OpenAI's and Azure's.
 
     Raises:
         ValueError: no checker has this name.
@@ -60,6 +63,8 @@ def check_history(
             f"no checker for {provider!r}: expected one of {', '.join(sorted(_CHECKERS))}"
         )
     check = checker(prefill=prefill, thinking=thinking, signatures=signatures)
+    if long_ids and isinstance(check, _Completions):
+        check.call_id = _LONG_ID
     messages = history
     if isinstance(history, Mapping):
         body = cast("Mapping[str, Any]", history)
@@ -275,6 +280,9 @@ def _short(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------
+
+
+_LONG_ID = re.compile(r"[^\x00-\x1f]+")
 
 
 class _Completions(_Check):

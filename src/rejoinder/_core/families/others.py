@@ -407,6 +407,7 @@ _DISTILLED: Final = (
         thinks="always",
         opens_inside=True,
         context=131_072,
+        inputs=frozenset(),
         think_tags=_THINK,
     ),
 )

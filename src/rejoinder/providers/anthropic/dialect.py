@@ -43,6 +43,7 @@ DIALECT: Final = Dialect(
     to_chat_ctx=to_chat_ctx,
     rules=replace(
         BLOCKS,
+        image_schemes=("https://",),  # "Only HTTPS URLs are supported" (BrokkAi/brokk-app #2269)
         state=State("anthropic", part="thinking", is_whole=_is_thinking, entries=True),
     ),
     tool_spec=tool_spec,

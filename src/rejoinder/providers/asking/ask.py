@@ -202,7 +202,13 @@ def ask(
         ConfigurationError: the conversation holds what cannot be sent.
     """
     items = items_of(chat_ctx)
-    media = survey(items, question.provider, takes_audio=question.takes_audio)
+    served = question.served
+    media = survey(
+        items,
+        question.provider,
+        takes_audio=question.takes_audio,
+        takes_images=None if served is None else served.takes("image"),
+    )
     body = Body(items, partial(_encode, question, media.any), media, llm._refused)
     if conn_options == DEFAULT_API_CONNECT_OPTIONS:
         conn_options = llm._conn_options

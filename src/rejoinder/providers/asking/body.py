@@ -65,12 +65,19 @@ class Media(NamedTuple):
     """Opaque state of a provider."""
 
 
-def survey(items: Sequence[ChatItem], provider: str, *, takes_audio: bool) -> Media:
+def survey(
+    items: Sequence[ChatItem],
+    provider: str,
+    *,
+    takes_audio: bool,
+    takes_images: bool | None = None,
+) -> Media:
     """What is to be sent besides text.
 
     Args:
         provider: name of the provider's package.
         takes_audio: the model takes sound.
+        takes_images: the model takes images; ``None``: not known.
 
     Raises:
         ConfigurationError: what the user says now cannot be sent, or an element is no item.
@@ -89,7 +96,7 @@ def survey(items: Sequence[ChatItem], provider: str, *, takes_audio: bool) -> Me
                 state = not STATEFUL.isdisjoint(item.extra)
         if not parts:
             return _STATE_ALONE if state else _TEXT_ALONE
-        refuse_unsupported(provider, items, hears=takes_audio)
+        refuse_unsupported(provider, items, hears=takes_audio, sees=takes_images)
         return Media(True, any(map(_is_here, parts)), state)
     except (AttributeError, TypeError) as error:
         refuse(items, error)

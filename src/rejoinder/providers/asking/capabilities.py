@@ -29,6 +29,8 @@ class Capabilities:
     """Images themselves, as ``data:`` URLs or frames."""
     image_urls: bool
     """Images by their address."""
+    http_images: bool
+    """Images by an address without encryption (``http://``)."""
     audio: bool
     """Sound in what the user says, for the models that take it; else its transcript is sent."""
     documents: bool
@@ -54,6 +56,7 @@ class Capabilities:
 _COMPLETIONS: Final = Capabilities(
     image_bytes=True,
     image_urls=True,
+    http_images=True,
     audio=True,
     documents=True,
     response_format=True,
@@ -69,6 +72,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
     "anthropic": Capabilities(
         image_bytes=True,
         image_urls=True,
+        http_images=False,
         audio=False,
         documents=True,
         response_format=True,
@@ -82,6 +86,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
     "aws": Capabilities(
         image_bytes=True,
         image_urls=False,
+        http_images=False,
         audio=False,
         documents=True,
         response_format=True,
@@ -95,6 +100,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
     "google": Capabilities(
         image_bytes=True,
         image_urls=True,
+        http_images=True,
         audio=True,
         documents=True,
         response_format=True,
@@ -109,6 +115,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
     "mistralai": Capabilities(
         image_bytes=True,
         image_urls=True,
+        http_images=True,
         audio=True,
         documents=True,
         response_format=True,
@@ -125,7 +132,11 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
 
 
 def refuse_unsupported(
-    provider: str, items: Sequence[ChatItem], *, hears: bool | None = None
+    provider: str,
+    items: Sequence[ChatItem],
+    *,
+    hears: bool | None = None,
+    sees: bool | None = None,
 ) -> None:
     """Refuse what the user says now, if `provider` cannot carry it.
 
@@ -134,6 +145,7 @@ def refuse_unsupported(
 
     Args:
         hears: whether the model in question takes sound; else what the API carries counts.
+        sees: whether it takes images; ``None``: not known, and the model answers itself.
 
     Raises:
         ConfigurationError: an image or sound of the last turn cannot be sent, or something among
@@ -143,13 +155,15 @@ def refuse_unsupported(
     if able is None:
         return
     try:
-        _refuse_last_turn(provider, able, items, able.audio if hears is None else hears)
+        _refuse_last_turn(
+            provider, able, items, able.audio if hears is None else hears, sees is not False
+        )
     except (AttributeError, TypeError) as error:
         refuse(items, error)
 
 
 def _refuse_last_turn(
-    provider: str, able: Capabilities, items: Sequence[ChatItem], hears: bool
+    provider: str, able: Capabilities, items: Sequence[ChatItem], hears: bool, sees: bool
 ) -> None:
     for item in reversed(items):
         if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
@@ -165,12 +179,22 @@ def _refuse_last_turn(
                         f"message {item.id!r}: this model of {provider} takes no sound; "
                         "transcribe it first"
                     )
+            elif not sees and (part.mime_type or "image/").startswith("image/"):
+                raise ConfigurationError(
+                    f"image {part.id!r}: this model takes no images; describe it in words, or ask "
+                    "a model that takes them (`family=` says what this one is)"
+                )
             elif isinstance(part.image, str) and not part.image.startswith("data:"):
                 if not _ADDRESS.match(part.image):
                     raise ConfigurationError(
                         f"image {part.id!r}: expected an address like 'https://host/a.png', a data: "
                         f"URL or a frame, got {part.image[:200]!r}; of a file pass "
                         "'data:image/png;base64,' and its bytes in Base64"
+                    )
+                if not able.http_images and part.image.startswith("http://"):
+                    raise ConfigurationError(
+                        f"image {part.id!r}: {provider} takes addresses that begin with https:// "
+                        f"alone, got {part.image[:200]!r}; pass one, or a data: URL"
                     )
                 if not able.image_urls and (part.mime_type or "image/").startswith("image/"):
                     raise ConfigurationError(

@@ -72,7 +72,8 @@ class CompletionsReader:
         trust_done: take ``[DONE]`` as the end of a complete answer although no `finish_reason`
             came, for servers that never send one.
         state_key: where opaque state of this provider lies in `ChoiceDelta.extra`.
-        keep_reasoning: the server wants the reasoning of a reply back.
+        keep_reasoning: keep the reasoning of a reply to send it back, also where the family of the
+            model does not want it.
         family: of the model; tells which marks it leaves in the text.
         marks: take marks out of the text. Without it ``<think>`` is text.
     """
@@ -109,7 +110,8 @@ class CompletionsReader:
         self._allow_empty = allow_empty
         self._trust_done = trust_done
         self._state_key = state_key
-        self._thoughts: list[str] | None = [] if keep_reasoning else None
+        wanted = keep_reasoning or family.reasoning_back != "never"
+        self._thoughts: list[str] | None = [] if wanted else None
         self._thought = False  # reasoning came in a field of its own
         self._marks = ReplyMarks(family) if marks else None
         self._answer: int | None = None  # the choice that is listened to: the first that comes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rejoinder._core.families import ReasoningBack
 from rejoinder._core.items import ChatItem
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.attachments import Attachment
@@ -15,18 +16,22 @@ __all__ = ["attachment_part", "request_body", "to_chat_ctx"]
 
 
 def to_chat_ctx(
-    items: Sequence[ChatItem], *, inject_dummy_user_message: bool = True
+    items: Sequence[ChatItem],
+    *,
+    inject_dummy_user_message: bool = True,
+    reasoning_back: ReasoningBack = "never",
 ) -> tuple[list[dict[str, Any]], None]:
     """`items` as chat completions messages; there is no data beside them.
 
     Args:
         items: a history; what cannot be paired is left out with a warning.
         inject_dummy_user_message: accepted by every format; this one never needs it.
+        reasoning_back: which messages get their reasoning back, see `to_messages`.
 
     Raises:
         ValueError: an image cannot be read.
     """
-    return to_messages(items), None
+    return to_messages(items, reasoning_back=reasoning_back), None
 
 
 def attachment_part(attachment: Attachment) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rejoinder import _stamps
 from rejoinder._core.hosts import HOSTS
+from rejoinder._core.items import ChatItem
 from rejoinder._core.rules import FOREIGN_STATE
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
@@ -29,7 +30,7 @@ from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import named_choice
 from rejoinder.providers.inference.dialect import DIALECT
-from rejoinder.providers.inference.format import attachment_part, request_body
+from rejoinder.providers.inference.format import attachment_part, request_body, to_chat_ctx
 from rejoinder.providers.inference.token import mint
 from rejoinder.providers.inference.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
@@ -222,6 +223,9 @@ class _Question(Question):
 
     def part(self, attachment: Attachment) -> dict[str, Any]:
         return attachment_part(attachment)
+
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        return to_chat_ctx(items, reasoning_back=self.family.reasoning_back)
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return request_body(messages, data, self.specs, self.choice, self.fields)

@@ -787,7 +787,6 @@ class _Question(Question):
         return wire.make_decoder(
             allow_empty=allow_empty,
             trust_done=llm._trust_done,
-            keep_reasoning=llm._served.family.reasoning_back != "never",
             family=self.family,
         )
 
