@@ -303,7 +303,9 @@ def _completions(model: str, host: str, api: str, body: Body) -> Iterator[str]:
         if isinstance(message.get("content"), list)
         for part in message["content"]
     ):
-        if part["type"] == "image_url" and _is(model, "deepseek|gpt-oss|kimi-k2-thinking|o1-mini"):
+        if part["type"] == "image_url" and _is(
+            model, "deepseek-(v|new|r1|flash|pro)(?!l)|gpt-oss|kimi-k2-thinking|o1-mini"
+        ):
             yield "unknown variant `image_url`, expected `text`"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rejoinder._core.families.page import with_tables
 from rejoinder.providers.asking.capabilities import CAPABILITIES, render_table
 
 
 def test_the_docs_show_the_table() -> None:
     page = Path(__file__).parents[3] / "docs" / "capabilities.md"
-    assert render_table() in page.read_text("utf-8")
+    text = page.read_text("utf-8")
+    assert render_table() in text
+    assert with_tables(text) == text, "run python -m rejoinder._core.families.page on the page"
 
 
 def test_every_provider_is_in_the_table() -> None:
