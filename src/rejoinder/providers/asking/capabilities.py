@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Final, Never
 
 from rejoinder._core.groups import reject_non_items
-from rejoinder._core.items import ChatItem
+from rejoinder._core.items import ChatItem, ImageContent
 from rejoinder.errors import ConfigurationError
 
 __all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
@@ -179,7 +179,7 @@ def _refuse_last_turn(
                         f"message {item.id!r}: this model of {provider} takes no sound; "
                         "transcribe it first"
                     )
-            elif not sees and (part.mime_type or "image/").startswith("image/"):
+            elif not sees and _is_picture(part):
                 raise ConfigurationError(
                     f"image {part.id!r}: this model takes no images; describe it in words, or ask "
                     "a model that takes them (`family=` says what this one is)"
@@ -201,6 +201,14 @@ def _refuse_last_turn(
                         f"image {part.id!r}: {provider} takes the image itself, got the address "
                         f"{part.image[:200]!r}; pass a data: URL or a frame"
                     )
+
+
+def _is_picture(part: ImageContent) -> bool:
+    """Whether a part is a picture, and not a document."""
+    kind = part.mime_type
+    if kind is None and isinstance(part.image, str) and part.image.startswith("data:"):
+        kind = part.image[len("data:") :]
+    return (kind or "image/").startswith("image/")
 
 
 def refuse(items: Sequence[ChatItem], error: Exception) -> Never:
