@@ -2,6 +2,7 @@
 
     python requirements/lock.py            keep the recorded versions; add and drop what has to be
     python requirements/lock.py --newest   record the newest versions
+    python requirements/lock.py --check    fail if something has to be added or dropped
 
 - ``dev.lock`` and ``chat.lock`` come from pyproject.toml.
 - Each ``NAME.in`` in a folder below this one becomes ``NAME.lock``: an environment for a foreign
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,15 +95,39 @@ def lock_node(folder: Path, newest: bool) -> None:
     run([*npm(), "install", *options, *names], folder)
 
 
+def lock_python(lock: Path, source: Sequence[str], newest: bool = False) -> None:
+    """Write `lock`. What it holds already stays, unless `newest`."""
+    upgrade = ["--upgrade"] if newest else []
+    run([*COMPILE, *upgrade, *source, "--output-file", str(lock)])
+
+
+def check() -> bool:
+    """Whether the locks of Python packages hold what they are compiled from; says what does not."""
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for lock, source in locks():
+            copy = Path(folder) / lock.name
+            shutil.copy(lock, copy)
+            lock_python(copy, source)
+            for line in differences(recorded(lock), recorded(copy)):
+                print(f"{lock.relative_to(FOLDER)}: {line}")
+                good = False
+    return good
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--newest", action="store_true", help="take the newest versions")
-    newest = parser.parse_args().newest
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--newest", action="store_true", help="take the newest versions")
+    how.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args()
+    if options.check:
+        sys.exit(0 if check() else "run `make relock`")
+    newest: bool = options.newest
     changed = False
     for lock, source in locks():
         before = recorded(lock)
-        upgrade = ["--upgrade"] if newest else []
-        run([*COMPILE, *upgrade, *source, "-o", str(lock.relative_to(ROOT))])
+        lock_python(lock, source, newest)
         changed |= told(lock, before)
     for package in sorted(FOLDER.glob("*/*/package.json")):
         lock = package.with_name("package-lock.json")

@@ -38,6 +38,18 @@ def make_release(folder: Path, name: str, extra: str) -> None:
         wheel.writestr(f"{info}/RECORD", "")
 
 
+@pytest.mark.timeout(600)
+def test_the_locks_hold_what_is_asked_for() -> None:
+    """Whoever changes pyproject.toml or a list of requirements runs ``make relock``."""
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "requirements" / "lock.py"), "--check"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("pip", PIPS)
 def test_the_locks_install(pip: str, tmp_path: Path) -> None:
