@@ -13,6 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from rejoinder._core.chunks import CompletionUsage
+from rejoinder.providers.completions.serve import (
+    CONTENT_TYPE,
+    DONE,
+    KEEP_ALIVE,
+    CompletionWriter,
+    tokens,
+)
 from rejoinder.wire.eventstream import encode_message
 
 __all__ = ["DIALECTS", "Call", "Dialect", "Format", "Rendered", "Usage", "format_of"]
@@ -129,31 +137,31 @@ def _halves(text: str) -> list[str]:
     return [part for part in (text[:middle], text[middle:]) if part]
 
 
+def _counted(usage: Usage) -> CompletionUsage:
+    return CompletionUsage(
+        prompt_tokens=usage.prompt,
+        completion_tokens=usage.completion,
+        total_tokens=usage.prompt + usage.completion,
+    )
+
+
 class _Chat:
     """OpenAI Chat Completions, and Mistral's dialect of it."""
 
     frame = (b"", b"", b"")
-    content_type = "text/event-stream; charset=utf-8"
-    keep_alive = b": keep-alive\n\n"
+    content_type = CONTENT_TYPE
+    keep_alive = KEEP_ALIVE
     endless = (b'data: {"id":"', b"x")
     broken = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{]}}\n\n'
 
     def __init__(self, *, mistral: bool = False) -> None:
         self._mistral = mistral
-        self.nothing = self._chunk({"role": "assistant", "content": ""})
-        self.unknown = _sse({"object": "chat.completion.novelty", "detail": [1, None]}, "novelty")
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-        return _sse(
-            {
-                "id": "chatcmpl-1",
-                "object": "chat.completion.chunk",
-                "created": 1767225600,
-                "model": "scripted-model",
-                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-                **more,
-            }
+        writer = CompletionWriter(
+            completion_id="chatcmpl-1", model="scripted-model", created=1767225600
         )
+        self._writer, self._chunk = writer, writer.chunk
+        self.nothing = writer.open()
+        self.unknown = _sse({"object": "chat.completion.novelty", "detail": [1, None]}, "novelty")
 
     def render(
         self, text: tuple[str, ...], calls: tuple[Call, ...], thinking: str, usage: Usage
@@ -182,29 +190,14 @@ class _Chat:
                 part = {"index": index, "function": {"arguments": half}}
                 outputs.append(self._chunk({"tool_calls": [part]}))
         finish = "tool_calls" if calls else "stop"
-        done = b"data: [DONE]\n\n"
         if self._mistral:
-            last = [self._chunk({"content": ""}, finish, usage=self._tokens(usage))]
+            last = [self._chunk({"content": ""}, finish, usage=tokens(_counted(usage)))]
         else:
             last = [self._chunk({}, finish), self.counting(usage)]
-        return Rendered([self.nothing], outputs, [*last, done], [*last, done])
-
-    def _tokens(self, usage: Usage) -> dict[str, int]:
-        return {
-            "prompt_tokens": usage.prompt,
-            "completion_tokens": usage.completion,
-            "total_tokens": usage.prompt + usage.completion,
-        }
+        return Rendered([self.nothing], outputs, [*last, DONE], [*last, DONE])
 
     def counting(self, usage: Usage) -> bytes:
-        return _sse(
-            {
-                "id": "chatcmpl-1",
-                "object": "chat.completion.chunk",
-                "choices": [],
-                "usage": self._tokens(usage),
-            }
-        )
+        return self._writer.counts(_counted(usage))
 
     def error_event(self) -> bytes:
         error = {"message": "The server is overloaded", "type": "server_error", "code": 503}
