@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test near check tests newest tests-newer outside lock relock clean
+.PHONY: help chat test near check tests newest tests-newer outside soak lock relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ outside: $(VENV)/.dev ## tests with real servers and frameworks, in environments
 
 lock: $(VENV)/.dev ## record the newest versions of everything foreign, and print what became newer
 	$(BIN)/python requirements/lock.py --newest
+
+soak: $(VENV)/.dev ## thousands of turns with random faults and consumers:  make soak ARGS="--turns 20000 --kind plain"
+	@$(BIN)/python -m rejoinder.testing.soak $(or $(ARGS),--turns 6000)
 
 relock: $(VENV)/.dev ## record what pyproject.toml or a requirements/*/*.in added; all other versions stay
 	$(BIN)/python requirements/lock.py

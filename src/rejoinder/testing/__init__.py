@@ -9,6 +9,7 @@
 - `check_history`, `assert_legal`: would this provider accept this conversation?
 - `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
 - `simulate_policy`: how long people would wait under a fallback policy.
+- `rejoinder.testing.soak`: long random use of an LLM, with an account of every word.
 
 Names are imported when they are first used.
 """

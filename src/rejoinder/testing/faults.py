@@ -30,7 +30,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder.errors import (
@@ -223,6 +223,10 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
+Choose: TypeAlias = Callable[[ReceivedRequest], Answer]
+"""Chooses the answer to a request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a client of this package makes of a fault, when it does not try again.
@@ -356,7 +360,7 @@ class FaultServer:
         ssl: serve HTTPS with this context.
         interval: seconds between the events of the faults that go on for ever.
         sleep: how it waits for them.
-        default: what requests get when the script is used up.
+        default: what requests get when the script is used up; a function chooses for each.
 
     Attributes:
         requests: the requests that were answered or are being answered, in order. Those that
@@ -371,7 +375,7 @@ class FaultServer:
         ssl: ssl_module.SSLContext | None = None,
         interval: float = 0.005,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        default: Answer | Fault = Fault.NONE,
+        default: Answer | Fault | Choose = Fault.NONE,
     ) -> None:
         self.requests: list[ReceivedRequest] = []
         self.warmups = 0
@@ -380,7 +384,7 @@ class FaultServer:
         self._ssl = ssl
         self._interval = interval
         self._sleep = sleep
-        self._default = _answer(default)
+        self._default = default if callable(default) else _answer(default)
         self._script: deque[Answer] = deque()
         self._server: asyncio.Server | None = None
         self._elsewhere: FaultServer | None = None
@@ -394,9 +398,12 @@ class FaultServer:
         """What the next requests get, one each, after what was scripted before."""
         self._script.extend(_answer(answer) for answer in answers)
 
-    def always(self, answer: Answer | Fault) -> None:
-        """What every request gets once the script is used up."""
-        self._default = _answer(answer)
+    def always(self, answer: Answer | Fault | Choose) -> None:
+        """What every request gets once the script is used up; a function chooses for each, also for
+        those that are redirected `elsewhere`."""
+        self._default = answer if callable(answer) else _answer(answer)
+        if callable(answer) and self._elsewhere is not None:
+            self._elsewhere.always(answer)
 
     @property
     def unused(self) -> int:
@@ -452,6 +459,8 @@ class FaultServer:
     async def __aenter__(self) -> Self:
         await self.start()
         self._elsewhere = FaultServer(ssl=self._ssl, interval=self._interval, sleep=self._sleep)
+        if callable(self._default):
+            self._elsewhere.always(self._default)
         await self._elsewhere.start()
         return self
 
@@ -500,7 +509,10 @@ class FaultServer:
             writer.write(_head(307, {"Location": _LOOP, "Content-Length": "0"}))
             await writer.drain()
             return True
-        answer = self._script.popleft() if self._script else self._default
+        if self._script:
+            answer = self._script.popleft()
+        else:
+            answer = self._default(request) if callable(self._default) else self._default
         dialect = DIALECTS[answer.format or format_of(request.path)]
         return await _Exchange(self, reader, writer, answer, dialect, request).run()
 
@@ -707,7 +719,10 @@ class _Exchange:
                 return await self._whole(307, b"", "", {"Location": _LOOP})
             case Fault.REDIRECT_AWAY:
                 away = self.server.elsewhere
-                away.script(replace(answer, fault=Fault.NONE))
+                # A client that leaves now never asks for what is scripted there; the next one would
+                # get it. A function answers whoever comes.
+                if not callable(self.server._default):
+                    away.script(replace(answer, fault=Fault.NONE))
                 return await self._whole(307, b"", "", {"Location": away.url + self.request.path})
             case _:
                 raise AssertionError(f"no behaviour for {fault!r}")
