@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional, Union
 
 import pytest
 from pydantic import Field, WithJsonSchema
+from typing_extensions import Doc
 
 from rejoinder._core import schema as schema_module
 from rejoinder._core.arguments import bind_arguments
@@ -108,6 +109,32 @@ def test_describe() -> None:
     assert describe(documented) == ("Words.", {})
     assert describe(functools.partial(documented)) == ("Words.", {})
     assert describe(lambda: None) == (None, {})
+
+
+def test_descriptions_in_annotations_and_of_further_arguments() -> None:
+    def described(
+        city: Annotated[str, "the city, in English"],
+        day: Annotated[str, Doc("the day")] = "",
+        both: Annotated[str, "its own text", Field(description="of the field")] = "",
+        *names: Annotated[str, "each name"],
+        **options: int,
+    ) -> None:
+        """Do.
+
+        Args:
+            city: of the docstring
+            both: of the docstring
+            **options: further options
+        """
+
+    properties = build_plan(described).schema["properties"]
+    assert {name: entry.get("description") for name, entry in properties.items()} == {
+        "city": "the city, in English",
+        "day": "the day",
+        "both": "of the field",
+        "names": "each name",
+        "options": "further options",
+    }
 
 
 def test_context_types() -> None:

@@ -7,17 +7,29 @@ models; unknown keys are ignored, so that histories written by newer versions lo
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import CoreSchema, core_schema, to_jsonable_python
 
 from rejoinder import _stamps
 from rejoinder.media import AudioFrame, VideoFrame, same_frame
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from PIL.Image import Image as PILImage
     from pydantic import TypeAdapter
 
 __all__ = [
@@ -99,7 +111,12 @@ HashBytes: TypeAlias = Annotated[bytes, _HashText]
 
 
 class ImageContent(BaseModel):
-    """An image in a message: an ``http(s)`` or ``data:`` URL, or a video frame."""
+    """An image in a message: an ``http(s)`` or ``data:`` URL, or a video frame.
+
+    `image` also takes the bytes of a file, a path, or an image of Pillow; they are kept as a
+    ``data:`` URL. See `from_file`, `from_bytes` and `from_pil`. The bytes of a PDF are a document,
+    for the models that take one.
+    """
 
     model_config = ConfigDict(defer_build=True)
 
@@ -111,6 +128,56 @@ class ImageContent(BaseModel):
     inference_detail: Literal["auto", "high", "low"] = "auto"
     mime_type: str | None = None
     _cache: dict[Any, Any] = PrivateAttr(default_factory=dict)
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _as_url(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        from rejoinder._core import images
+
+        if isinstance(value, bytes | bytearray):
+            return images.data_url(value)
+        if isinstance(value, os.PathLike):
+            return _url_of_file(cast("os.PathLike[str]", value))
+        if type(value).__module__.startswith("PIL."):
+            return images.data_url_of_picture(value)
+        return value
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, mime_type: str | None = None, **options: Any) -> Self:
+        """An image from the bytes of a file.
+
+        Args:
+            data: a JPEG, PNG, GIF or WebP, or a document with its type in `mime_type`.
+            mime_type: default what the bytes show.
+            options: the other fields, e.g. ``inference_detail="low"``.
+
+        Raises:
+            ValueError: the bytes show no type that is known, and none is given.
+        """
+        from rejoinder._core import images
+
+        return cls(image=images.data_url(data, mime_type), **options)
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], *, mime_type: str | None = None, **options: Any
+    ) -> Self:
+        """An image from a file, which is read now.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: see `from_bytes`.
+        """
+        return cls(image=_url_of_file(path, mime_type), **options)
+
+    @classmethod
+    def from_pil(cls, picture: PILImage, **options: Any) -> Self:
+        """An image of Pillow: sent as a JPEG, or as a PNG where it may be transparent."""
+        from rejoinder._core import images
+
+        return cls(image=images.data_url_of_picture(picture), **options)
 
     def __eq__(self, other: object) -> bool:
         # The cache of encoded bytes says nothing about what the image is, and frames of other
@@ -129,6 +196,13 @@ class ImageContent(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         # What was encoded can be encoded again; a pickle need not carry it.
         return super().__getstate__() | {"__pydantic_private__": {"_cache": {}}}
+
+
+def _url_of_file(path: str | os.PathLike[str], mime_type: str | None = None) -> str:
+    from rejoinder._core import images
+
+    with open(path, "rb") as file:
+        return images.data_url(file.read(), mime_type)
 
 
 class AudioContent(BaseModel):
@@ -272,6 +346,9 @@ def _list_of_items() -> TypeAdapter[list[ChatItem]]:
 def load_items(data: Any) -> list[ChatItem]:
     """Plain data, or items, as a list of items.
 
+    Parts of messages that this version does not know, such as the ``cache_breakpoint`` of LiveKit
+    Agents 1.8, are kept in the message's ``extra["rejoinder"]`` and written back by `dump_items`.
+
     Raises:
         pydantic.ValidationError: an entry does not fit; it names its position and field.
         TypeError: something in an entry is no image or no sound; it names the entry's position.
@@ -279,6 +356,11 @@ def load_items(data: Any) -> list[ChatItem]:
     items = _list_of_items()
     try:
         return items.validate_python(data)
+    except ValidationError:
+        known = _known_parts(data)
+        if known is None:
+            raise
+        return items.validate_python(known)
     except TypeError as error:
         for position, entry in enumerate(data):
             try:
@@ -286,6 +368,63 @@ def load_items(data: Any) -> list[ChatItem]:
             except TypeError:
                 raise TypeError(f"items[{position}]: {error}") from error
         raise
+
+
+_PARTS = frozenset({"image_content", "audio_content"})
+_OWN = "rejoinder"
+_FOREIGN = "content"
+"""In the `extra` of a message, under our own name: its unknown parts, each with its place."""
+
+
+def _known_parts(data: Any) -> list[Any] | None:
+    """`data` without the parts of messages that are not known; ``None`` if there are none."""
+    if not isinstance(data, list):
+        return None
+    known = [_without_foreign(entry) for entry in cast("list[Any]", data)]
+    found = any(new is not old for new, old in zip(known, cast("list[Any]", data), strict=True))
+    return known if found else None
+
+
+def _without_foreign(entry: Any) -> Any:
+    """The data of an item, with what is foreign in its content moved to ``extra``."""
+    if not isinstance(entry, dict):
+        return entry
+    message = cast("dict[str, Any]", entry)
+    content: Any = message.get("content")
+    parts = cast("list[Any]", content) if isinstance(content, list) else []
+    foreign = [[place, part] for place, part in enumerate(parts) if _is_foreign(part)]
+    if not foreign:
+        return message
+    extra: Any = message.get("extra")
+    more = cast("dict[str, Any]", extra) if isinstance(extra, dict) else {}
+    return {
+        **message,
+        "content": [part for part in parts if not _is_foreign(part)],
+        "extra": {**more, _OWN: {**more.get(_OWN, {}), _FOREIGN: foreign}},
+    }
+
+
+def _is_foreign(part: Any) -> bool:
+    if not isinstance(part, dict):
+        return False
+    kind = cast("dict[Any, Any]", part).get("type")
+    return isinstance(kind, str) and bool(kind) and kind not in _PARTS
+
+
+def _with_foreign(record: dict[str, Any]) -> None:
+    """Put the unknown parts of a dumped message back in their places."""
+    own: Any = record["extra"].get(_OWN)
+    if not isinstance(own, dict) or _FOREIGN not in own:
+        return
+    rest = {**cast("dict[str, Any]", own)}
+    for entry in rest.pop(_FOREIGN):
+        place, part = entry
+        record["content"].insert(place, part)
+    record["extra"] = {**record["extra"], _OWN: rest}
+    if not rest:
+        del record["extra"][_OWN]
+    if not record["extra"]:
+        del record["extra"]
 
 
 def dump_items(
@@ -319,6 +458,8 @@ def dump_items(
                 record["hash"] = _hash_text(item.hash)
             if item.extra:
                 record["extra"] = _plain(item.extra, item, "extra")
+                if _OWN in item.extra:
+                    _with_foreign(record)
             if metrics and item.metrics:
                 record["metrics"] = _plain(item.metrics, item, "metrics")
             if timestamp:

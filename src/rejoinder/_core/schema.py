@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError
-from typing_extensions import Unpack
+from typing_extensions import Doc, Unpack
 
 from rejoinder._core.fillable import fields_of_typed_dict, fillable, why_never_filled
 from rejoinder._core.fitting import Fitter
@@ -226,7 +226,8 @@ def describe(function: Callable[..., Any]) -> tuple[str | None, dict[str, str]]:
     from docstring_parser import parse_from_object
 
     doc = parse_from_object(unwrapped(function))
-    parameters = {p.arg_name: p.description for p in doc.params if p.description}
+    # ``*names`` and ``**options`` are described with their stars, or without.
+    parameters = {p.arg_name.lstrip("*\\"): p.description for p in doc.params if p.description}
     return doc.description, parameters
 
 
@@ -282,6 +283,7 @@ def build_plan(
             parameters.append(Parameter(name, name, "", parameter.kind, parameter.default, context))
             continue
         default: Any = parameter.default
+        told = _annotated_text(hint) or descriptions.get(name)
         try:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 hint, default = _several(hint, list, localns)
@@ -292,9 +294,7 @@ def build_plan(
             raise _unresolved(label, name, hint, error) from None
         key = _alias(_annotated_field(hint)) or _alias(default) or name
         field = name if _usable_as_field(name) else f"parameter_{index}"
-        fields[field] = _definition(
-            hint, default, descriptions.get(name), key if field != name else None
-        )
+        fields[field] = _definition(hint, default, told, key if field != name else None)
         parameters.append(Parameter(name, key, field, parameter.kind, default))
 
     try:
@@ -384,6 +384,18 @@ def _annotated_field(hint: object) -> FieldInfo | None:
     if get_origin(hint) is not Annotated:
         return None
     return next((extra for extra in get_args(hint)[1:] if isinstance(extra, FieldInfo)), None)
+
+
+def _annotated_text(hint: object) -> str | None:
+    """The description in ``Annotated[T, "text"]`` or ``Annotated[T, Doc("text")]``."""
+    if get_origin(hint) is not Annotated:
+        return None
+    for extra in get_args(hint)[1:]:
+        if isinstance(extra, str):
+            return extra
+        if isinstance(extra, Doc):
+            return extra.documentation
+    return None
 
 
 def _alias(field: object) -> str | None:

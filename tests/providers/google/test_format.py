@@ -52,11 +52,13 @@ def test_the_last_turn_that_is_there_decides() -> None:
 
 def test_images() -> None:
     sent = messages(
-        "google", said("user", image(URL), image(URL, mime_type="image/webp"), image(DATA))
+        "google",
+        said("user", image(URL), image(URL[:-4]), image(URL, mime_type="image/webp"), image(DATA)),
     )
     assert sent == [
         user(
-            {"file_data": {"file_uri": URL, "mime_type": "image/jpeg"}},
+            {"file_data": {"file_uri": URL, "mime_type": "image/png"}},
+            {"file_data": {"file_uri": URL[:-4], "mime_type": "image/jpeg"}},
             {"file_data": {"file_uri": URL, "mime_type": "image/webp"}},
             {"inline_data": {"data": b"\x89PNGdata", "mime_type": "image/png"}},
         )

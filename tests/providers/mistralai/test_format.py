@@ -39,8 +39,8 @@ def test_conversations() -> None:
                 "type": "message.input",
                 "role": "user",
                 "content": [
-                    {"type": "image_url", "image_url": DATA},
                     {"type": "text", "text": "look"},
+                    {"type": "image_url", "image_url": DATA},
                 ],
             },
             {"type": "message.output", "role": "assistant", "content": "wait"},

@@ -83,7 +83,7 @@ async def test_every_option() -> None:
         ],
     }
     assert messages[0] == {"role": "system", "content": "You are S."}
-    assert messages[1]["content"][0]["image_url"]["url"] == IMAGE
+    assert messages[1]["content"][1]["image_url"]["url"] == IMAGE
     first, second = messages[2]["tool_calls"]
     assert [call["function"]["arguments"] for call in (first, second)] == ['{"city":"Rome"}', "{}"]
     assert [m["content"] for m in messages if m["role"] == "tool"] == ["sunny", "boom"]

@@ -42,13 +42,26 @@ def test_texts_are_joined(texts: list[str], joined: str) -> None:
     assert messages("openai", said("user", *texts)) == [{"role": "user", "content": joined}]
 
 
-def test_images_come_first() -> None:
-    sent = messages("openai", said("user", "look", image(URL, inference_detail="low"), "more"))
+def test_text_and_images_keep_their_order() -> None:
+    sent = messages(
+        "openai",
+        said(
+            "user", "before:", image(URL, inference_detail="low"), "after:", "", "it", image(DATA)
+        ),
+    )
     assert sent[0]["content"] == [
+        {"type": "text", "text": "before:"},
         {"type": "image_url", "image_url": {"url": URL, "detail": "low"}},
-        {"type": "text", "text": "look\nmore"},
+        {"type": "text", "text": "after:\n\nit"},
+        {"type": "image_url", "image_url": {"url": DATA, "detail": "auto"}},
     ]
-    (part,) = messages("openai", said("user", image(DATA)))[0]["content"]
+    entries = messages("openai.responses", said("user", "a", image(URL), "b"))
+    assert [part["type"] for part in entries[0]["content"]] == [
+        "input_text",
+        "input_image",
+        "input_text",
+    ]
+    (part,) = messages("openai", said("user", "", image(DATA), ""))[0]["content"]
     assert part["image_url"] == {"url": DATA, "detail": "auto"}
     with pytest.raises(ValueError, match="data:"):
         messages("openai", said("user", image("data:nothing")))

@@ -111,8 +111,8 @@ MESSAGES: list[dict[str, Any]] = [
     {
         "role": "user",
         "content": [
-            {"type": "image_url", "image_url": {"url": IMAGE, "detail": "auto"}},
             {"type": "text", "text": "look"},
+            {"type": "image_url", "image_url": {"url": IMAGE, "detail": "auto"}},
         ],
     },
     {
@@ -206,9 +206,8 @@ async def test_every_option() -> None:
     messages[2] = {
         "role": "user",
         "content": [
-            MESSAGES[2]["content"][0],
+            *MESSAGES[2]["content"],
             {"type": "image_url", "image_url": picture},
-            MESSAGES[2]["content"][1],
         ],
     }
     assert fits(body) == {
@@ -426,8 +425,8 @@ async def test_responses() -> None:
             {
                 "role": "user",
                 "content": [
-                    {"type": "input_image", "image_url": IMAGE, "detail": "auto"},
                     {"type": "input_text", "text": "look"},
+                    {"type": "input_image", "image_url": IMAGE, "detail": "auto"},
                 ],
             },
             {"role": "assistant", "content": "Checking."},
@@ -638,8 +637,8 @@ async def test_pictures_are_a_snapshot_too() -> None:
         {
             "role": "user",
             "content": [
-                {"type": "image_url", "image_url": {"url": IMAGE, "detail": "auto"}},
                 {"type": "text", "text": "look"},
+                {"type": "image_url", "image_url": {"url": IMAGE, "detail": "auto"}},
             ],
         }
     ]

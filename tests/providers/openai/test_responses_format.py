@@ -21,8 +21,8 @@ def test_the_recorded_example() -> None:
             {
                 "role": "user",
                 "content": [
-                    {"type": "input_image", "image_url": "http://u", "detail": "auto"},
                     {"type": "input_text", "text": "q"},
+                    {"type": "input_image", "image_url": "http://u", "detail": "auto"},
                 ],
             },
             {"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"},

@@ -1,14 +1,14 @@
 """Histories in the dialect of chat completions, which many providers clone.
 
-Law: pure; items in, plain dicts out. One message per turn, roles as they are. The texts of a
-message are joined by newlines; with an image, content is a list, images first. Calls stand on
+Law: pure; items in, plain dicts out. One message per turn, roles as they are. Texts that follow each
+other are joined by newlines; with an image, content is a list, in the order of the message. Calls stand on
 their assistant message with their arguments as text, outputs follow as role ``tool``.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from rejoinder._core.families import ReasoningBack
@@ -18,7 +18,7 @@ from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageCont
 if TYPE_CHECKING:
     from rejoinder._core.images import SerializedImage
 
-__all__ = ["image_url", "read_image", "split_content", "to_messages"]
+__all__ = ["image_url", "ordered_content", "read_image", "to_messages"]
 
 # What is sent where a model insists on its reasoning and none is known: calls of another model.
 _NO_THOUGHT = " "
@@ -118,37 +118,54 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if len(content) == 1 and isinstance(only := content[0], str):
         entry: dict[str, Any] = {"role": message.role, "content": only}
     else:
-        text, images = split_content(message)
-        if images:
-            parts: list[dict[str, Any]] = [
-                {
-                    "type": "image_url",
-                    "image_url": {"url": image_url(image), "detail": image.inference_detail},
-                }
-                for image in map(read_image, images)
-            ]
-            if text:
-                parts.append({"type": "text", "text": text})
-            entry = {"role": message.role, "content": parts}
-        else:
-            entry = {"role": message.role, "content": text}
+        entry = {"role": message.role, "content": ordered_content(message, _text, _image)}
     if message.extra and (state := _extra_content(message.extra)):
         entry["extra_content"] = state
     return entry
 
 
-def split_content(message: ChatMessage) -> tuple[str, list[ImageContent]]:
-    """The texts joined by newlines, without empty ones in front, and the images; sound is not
-    part of this dialect."""
-    texts: list[str] = []
-    images: list[ImageContent] = []
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _image(image: ImageContent) -> dict[str, Any]:
+    read = read_image(image)
+    return {
+        "type": "image_url",
+        "image_url": {"url": image_url(read), "detail": read.inference_detail},
+    }
+
+
+def ordered_content(
+    message: ChatMessage,
+    write_text: Callable[[str], dict[str, Any]],
+    write_image: Callable[[ImageContent], dict[str, Any]],
+) -> str | list[dict[str, Any]]:
+    """The content of a message: one text, or a list of parts where it holds images.
+
+    The parts are in the order of the message, because texts speak of the images beside them
+    ("before:", "after:"). Texts that follow each other are joined by newlines, without empty ones in
+    front. Sound is not part of this dialect.
+    """
+    runs: list[list[str] | ImageContent] = [[]]
     for part in parts_of(message):
+        last = runs[-1]
         if isinstance(part, str):
-            if part or texts:
-                texts.append(part)
+            if not isinstance(last, list):
+                runs.append([part] if part else [])
+            elif part or last:
+                last.append(part)
         elif part.type == "image_content":
-            images.append(part)
-    return "\n".join(texts), images
+            runs.append(part)
+    if len(runs) == 1:
+        return "\n".join(cast("list[str]", runs[0]))
+    parts: list[dict[str, Any]] = []
+    for run in runs:
+        if not isinstance(run, list):
+            parts.append(write_image(run))
+        elif text := "\n".join(run):
+            parts.append(write_text(text))
+    return parts
 
 
 def read_image(image: ImageContent) -> SerializedImage:

@@ -132,15 +132,15 @@ def _result(output: FunctionCallOutput) -> Block:
 
 
 def _image(content: ImageContent) -> Block:
-    from rejoinder._core.images import serialize_image
+    from rejoinder._core.images import serialize_image, type_of_address
 
     image = serialize_image(content)
     if image.external_url is not None:
         return {
             "fileData": {
                 "fileUri": image.external_url,
-                # The API demands a type, and an address does not tell it.
-                "mimeType": image.mime_type or "image/jpeg",
+                # The API demands a type; an address may tell it by its ending.
+                "mimeType": image.mime_type or type_of_address(image.external_url) or "image/jpeg",
             }
         }
     return {"inlineData": {"data": image.data_bytes, "mimeType": image.mime_type}}

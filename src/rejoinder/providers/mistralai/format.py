@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder._core.items import ChatItem, ChatMessage, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.completions import request
 from rejoinder.providers.completions.format import (
     image_url,
+    ordered_content,
     read_image,
-    split_content,
     to_messages,
 )
 
@@ -98,16 +98,16 @@ def to_conversation(
 
 
 def _entry(kind: str, message: ChatMessage) -> dict[str, Any]:
-    text, images = split_content(message)
-    content: Any = text
-    if images:
-        content = [
-            {"type": "image_url", "image_url": image_url(image)}
-            for image in map(read_image, images)
-        ]
-        if text:
-            content.append({"type": "text", "text": text})
+    content = ordered_content(message, _text, _image)
     return {"type": kind, "role": message.role, "content": content}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _image(image: ImageContent) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": image_url(read_image(image))}
 
 
 def request_body(

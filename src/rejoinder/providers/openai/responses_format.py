@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage, with_fields
-from rejoinder.providers.completions.format import image_url, read_image, split_content
+from rejoinder._core.items import ChatItem, ChatMessage, ImageContent, with_fields
+from rejoinder.providers.completions.format import image_url, ordered_content, read_image
 from rejoinder.providers.completions.request import named_choice
 
 __all__ = [
@@ -120,22 +120,10 @@ def to_chat_ctx(
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
-    text, images = split_content(message)
-    entry: dict[str, Any]
-    if images:
-        parts: list[dict[str, Any]] = [
-            {
-                "type": "input_image",
-                "image_url": image_url(image),
-                "detail": image.inference_detail,
-            }
-            for image in map(read_image, images)
-        ]
-        if text:
-            parts.append({"type": "input_text", "text": text})
-        entry = {"role": message.role, "content": parts}
-    else:
-        entry = {"role": message.role, "content": text}
+    entry: dict[str, Any] = {
+        "role": message.role,
+        "content": ordered_content(message, _text, _image),
+    }
     if message.extra and message.role == "assistant":
         state = message.extra.get("openai")
         if isinstance(state, dict):
@@ -143,6 +131,19 @@ def _message(message: ChatMessage) -> dict[str, Any]:
             if phase is not None:
                 entry["phase"] = phase
     return entry
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": text}
+
+
+def _image(image: ImageContent) -> dict[str, Any]:
+    read = read_image(image)
+    return {
+        "type": "input_image",
+        "image_url": image_url(read),
+        "detail": read.inference_detail,
+    }
 
 
 def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None:
