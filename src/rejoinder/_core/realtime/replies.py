@@ -1,0 +1,456 @@
+"""Which reply runs, which is asked for, which is owed: the state machine of replies.
+
+A service makes one reply at a time, its own or one that was asked for. A request made meanwhile
+waits here for the end of the running reply, and is sent then. Each request ends exactly once: in a
+reply, or in an error. What comes for a request that has ended already is cancelled by its id and
+never heard.
+
+::
+
+    request    WAITING --send--> ASKED --started--> (a reply)
+               WAITING --interrupt, deadline--> failed
+               ASKED   --refused: busy--> WAITING        --refused--> failed
+               ASKED   --interrupt, deadline--> OWED (failed to its caller; cancelled when it starts)
+    reply      RUNNING --ended--> over
+               RUNNING --interrupt--> STOPPING (its words are dropped) --ended, deadline--> over
+
+Pure: events and times in, effects out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from rejoinder._core.realtime.messages import CreateReply, ReplyStatus
+from rejoinder.errors import APIError
+
+__all__ = [
+    "TRANSITIONS",
+    "Announce",
+    "Cancel",
+    "Effect",
+    "Fail",
+    "Finish",
+    "Replies",
+    "RequestState",
+    "Send",
+]
+
+_REMEMBERED: Final = 64
+"""Replies and requests that have ended, kept to recognise what comes late for them."""
+_STOP_TIMEOUT: Final = 5.0
+"""Seconds that a reply may take to end after it was cancelled; then the next one is asked for."""
+
+
+class RequestState(Enum):
+    """Where a request for a reply stands."""
+
+    WAITING = "waiting"
+    """Another reply runs, or results of tools are missing."""
+    ASKED = "asked"
+    """Sent; the service has not begun."""
+    OWED = "owed"
+    """Its caller has been told that it failed; the service may still begin."""
+    STARTED = "started"
+    FAILED = "failed"
+
+
+TRANSITIONS: Final[dict[RequestState, dict[str, RequestState]]] = {
+    RequestState.WAITING: {
+        "send": RequestState.ASKED,
+        "interrupt": RequestState.FAILED,
+        "deadline": RequestState.FAILED,
+        "lost": RequestState.WAITING,
+    },
+    RequestState.ASKED: {
+        "started": RequestState.STARTED,
+        "busy": RequestState.WAITING,
+        "refused": RequestState.FAILED,
+        "interrupt": RequestState.OWED,
+        "deadline": RequestState.OWED,
+        "lost": RequestState.WAITING,
+    },
+    RequestState.OWED: {
+        "started": RequestState.FAILED,
+        "refused": RequestState.FAILED,
+        "lost": RequestState.FAILED,
+    },
+    RequestState.STARTED: {},
+    RequestState.FAILED: {},
+}
+"""What each event makes of a request. Events that are missing change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this request now."""
+
+    request: CreateReply
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """A reply began; `refs` are the requests it answers, none if the service began by itself."""
+
+    reply_id: str
+    refs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell the service to stop this reply."""
+
+    reply_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The streams of this reply end now, with this status."""
+
+    reply_id: str
+    status: ReplyStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """These requests failed."""
+
+    refs: tuple[str, ...]
+    message: str
+    code: str | None = None
+
+
+Effect: TypeAlias = Send | Announce | Cancel | Finish | Fail
+
+
+@dataclass(slots=True)
+class _Request:
+    command: CreateReply
+    refs: list[str]
+    """The callers that this request answers: several where each asked for the reply to one batch of
+    tool results."""
+    since: float
+    """When it was asked for, sent, or lost its connection."""
+    for_tools: bool
+    """It waits for the other results of its batch."""
+    state: RequestState = RequestState.WAITING
+
+
+@dataclass(slots=True)
+class _Running:
+    reply_id: str
+    quiet_since: float
+    stopping_since: float = math.inf
+
+
+class Replies:
+    """The requests and replies of one session.
+
+    Args:
+        timeout: seconds from the sending of a request to the beginning of its reply.
+        silence: seconds that a running reply may be without any sign; then it has failed.
+    """
+
+    def __init__(self, *, timeout: float = 10.0, silence: float = 20.0) -> None:
+        self._timeout = timeout
+        self._silence = silence
+        self._requests: deque[_Request] = deque()
+        self._owed: OrderedDict[str, None] = OrderedDict()
+        self._running: _Running | None = None
+        self._over: OrderedDict[str, None] = OrderedDict()
+        self._unanswered: set[str] = set()
+        self._answered_some = False
+        self._open = False
+
+    # -- what is known -----------------------------------------------------------------------
+
+    @property
+    def running(self) -> str | None:
+        """Id of the reply that is heard; ``None`` also while a cancelled one is ending."""
+        running = self._running
+        return None if running is None or running.stopping_since < math.inf else running.reply_id
+
+    @property
+    def idle(self) -> bool:
+        """Whether no reply runs and none was asked for."""
+        return self._running is None and not self._requests
+
+    @property
+    def between_turns(self) -> bool:
+        """Whether no reply runs and none is about to begin."""
+        return self._running is None and not any(
+            request.state is RequestState.ASKED for request in self._requests
+        )
+
+    def hears(self, reply_id: str) -> bool:
+        """Whether parts of this reply are wanted."""
+        return self._running is not None and self.running == reply_id
+
+    def deadline(self) -> float:
+        """When `tick` has something to do; infinite if never."""
+        due = math.inf
+        for request in self._requests:
+            due = min(due, self._due(request))
+        running = self._running
+        if running is not None:
+            due = min(due, running.quiet_since + self._silence)
+            due = min(due, running.stopping_since + _STOP_TIMEOUT)
+        return due
+
+    # -- what this side does -----------------------------------------------------------------
+
+    def connected(self, now: float) -> list[Effect]:
+        """The session is ready: what waits can be sent."""
+        self._open = True
+        return self._pump(now)
+
+    def request(self, command: CreateReply, now: float) -> list[Effect]:
+        """A reply is asked for."""
+        for_tools = bool(self._unanswered) and self._answered_some
+        if for_tools:
+            for known in self._requests:
+                if known.for_tools and known.state is RequestState.WAITING:
+                    known.refs.append(command.ref)
+                    return []
+        self._requests.append(_Request(command, [command.ref], now, for_tools))
+        return self._pump(now)
+
+    def give_up(self, ref: str, now: float) -> list[Effect]:
+        """The caller no longer wants the reply it asked for."""
+        for request in list(self._requests):
+            if ref in request.refs:
+                request.refs.remove(ref)
+                if not request.refs:
+                    self._drop(request)
+        return self._pump(now)
+
+    def interrupt(self, now: float) -> list[Effect]:
+        """Stop what runs and what was asked for. Does nothing where nothing is."""
+        effects: list[Effect] = []
+        for request in list(self._requests):
+            effects.append(
+                _failure(request, "the reply was interrupted before it began", "superseded")
+            )
+            self._drop(request)
+        running = self._running
+        if running is not None and running.stopping_since == math.inf:
+            running.stopping_since = now
+            effects.append(Cancel(running.reply_id))
+            effects.append(Finish(running.reply_id, "interrupted"))
+        return effects
+
+    def called(self, call_id: str) -> None:
+        """The running reply called a tool."""
+        if not self._unanswered:
+            self._answered_some = False
+        self._unanswered.add(call_id)
+
+    def answered(self, call_id: str, now: float) -> list[Effect]:
+        """The result of a call was sent, or is not wanted any more."""
+        if call_id in self._unanswered:
+            self._unanswered.discard(call_id)
+            self._answered_some = bool(self._unanswered)
+        return self._pump(now)
+
+    # -- what the service does ---------------------------------------------------------------
+
+    def started(self, reply_id: str, ref: str | None, now: float) -> list[Effect]:
+        """The service began a reply."""
+        if reply_id in self._over:
+            return []
+        effects: list[Effect] = []
+        if ref is not None and ref in self._owed:
+            del self._owed[ref]
+            self._remember(reply_id)
+            effects.append(Cancel(reply_id))
+            # It occupies the service until it has ended, unless another one is known to.
+            if self._running is None:
+                self._running = _Running(reply_id, now, stopping_since=now)
+            return effects
+        request = self._find(ref)
+        previous = self._running
+        if previous is not None and previous.reply_id != reply_id:
+            # The end of the previous one was lost: no service makes two replies at once.
+            self._remember(previous.reply_id)
+            if previous.stopping_since == math.inf:
+                effects.append(Finish(previous.reply_id, "cancelled"))
+        elif previous is not None:
+            return []
+        self._running = _Running(reply_id, now)
+        refs: tuple[str, ...] = ()
+        if request is not None:
+            self._move(request, "started")
+            refs = tuple(request.refs)
+        effects.append(Announce(reply_id, refs))
+        return effects
+
+    def progressed(self, reply_id: str, now: float) -> bool:
+        """A part of a reply came. Return whether it is wanted."""
+        running = self._running
+        if running is None or running.reply_id != reply_id:
+            return False
+        running.quiet_since = now
+        return running.stopping_since == math.inf
+
+    def ended(
+        self,
+        reply_id: str,
+        status: ReplyStatus,
+        ref: str | None,
+        now: float,
+        *,
+        message: str = "",
+        code: str | None = None,
+    ) -> list[Effect]:
+        """The service ended a reply, perhaps one that it never began."""
+        effects: list[Effect] = []
+        running = self._running
+        if running is not None and running.reply_id == reply_id:
+            self._running = None
+            if running.stopping_since == math.inf:
+                effects.append(Finish(reply_id, status))
+        elif ref is not None:
+            self._owed.pop(ref, None)
+            request = self._find(ref)
+            if request is not None:
+                self._move(request, "refused")
+                effects.append(
+                    _failure(
+                        request,
+                        message or f"the service ended the reply before it began ({status})",
+                        code,
+                    )
+                )
+        self._remember(reply_id)
+        effects += self._pump(now)
+        return effects
+
+    def refused(
+        self, ref: str, error: APIError, now: float, *, code: str | None = None, busy: bool = False
+    ) -> list[Effect]:
+        """The service refused a request. `busy`: because another reply runs."""
+        self._owed.pop(ref, None)
+        request = self._find(ref)
+        if request is None:
+            return []
+        if busy:
+            self._move(request, "busy")
+            if self._running is None:
+                # A reply that was not announced yet. Its beginning or the deadline replaces this.
+                self._running = _Running("", now, stopping_since=now)
+            return []
+        self._move(request, "refused")
+        return [_failure(request, error.message, code), *self._pump(now)]
+
+    def lost(self, now: float) -> list[Effect]:
+        """The connection is gone: what runs has ended, what was asked for is asked for again."""
+        self._open = False
+        effects: list[Effect] = []
+        running = self._running
+        self._running = None
+        if running is not None:
+            self._remember(running.reply_id)
+            if running.stopping_since == math.inf:
+                effects.append(Finish(running.reply_id, "failed"))
+        self._owed.clear()
+        for request in self._requests:
+            self._move(request, "lost")
+            request.since = now
+        return effects
+
+    def fail_all(self, message: str, code: str | None = None) -> list[Effect]:
+        """The session is over: everything ends."""
+        effects: list[Effect] = [_failure(request, message, code) for request in self._requests]
+        self._requests.clear()
+        self._owed.clear()
+        running = self._running
+        self._running = None
+        if running is not None and running.stopping_since == math.inf:
+            effects.append(Finish(running.reply_id, "failed"))
+        return effects
+
+    def tick(self, now: float) -> list[Effect]:
+        """What has become due."""
+        effects: list[Effect] = []
+        for request in list(self._requests):
+            if self._due(request) > now:
+                continue
+            if request.for_tools and self._open and request.state is RequestState.WAITING:
+                # The results that are missing may take long; the reply to the others must not.
+                request.for_tools = False
+                continue
+            effects.append(
+                _failure(
+                    request,
+                    f"no reply began within {self._timeout:g} s of being asked for",
+                    "timeout",
+                )
+            )
+            self._drop(request)
+        running = self._running
+        if running is not None and now >= running.stopping_since + _STOP_TIMEOUT:
+            self._remember(running.reply_id)
+            self._running = None
+        elif running is not None and now >= running.quiet_since + self._silence:
+            self._remember(running.reply_id)
+            self._running = None
+            effects.append(Cancel(running.reply_id))
+            effects.append(Finish(running.reply_id, "failed"))
+        effects += self._pump(now)
+        return effects
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _pump(self, now: float) -> list[Effect]:
+        """Send the first request, if the service is free for it."""
+        if not self._open or self._running is not None:
+            return []
+        if any(request.state is RequestState.ASKED for request in self._requests):
+            return []
+        for request in self._requests:
+            if request.for_tools and self._unanswered:
+                continue
+            self._move(request, "send")
+            request.since = now
+            return [Send(request.command)]
+        return []
+
+    def _due(self, request: _Request) -> float:
+        """When a request has waited too long; infinite while a reply runs, whose silence is watched."""
+        asked = request.state is RequestState.ASKED
+        held = request.for_tools and bool(self._unanswered) and self._running is None
+        return request.since + self._timeout if asked or held or not self._open else math.inf
+
+    def _move(self, request: _Request, event: str) -> None:
+        request.state = TRANSITIONS[request.state].get(event, request.state)
+        if request.state in (RequestState.STARTED, RequestState.FAILED, RequestState.OWED):
+            self._requests.remove(request)
+        if request.state is RequestState.OWED:
+            self._owed[request.command.ref] = None
+            if len(self._owed) > _REMEMBERED:
+                self._owed.popitem(last=False)
+
+    def _drop(self, request: _Request) -> None:
+        """Its callers have been told; the service may still begin."""
+        self._move(request, "deadline")
+
+    def _find(self, ref: str | None) -> _Request | None:
+        if ref is None:
+            return None
+        for request in self._requests:
+            if request.command.ref == ref:
+                return request
+        return None
+
+    def _remember(self, reply_id: str) -> None:
+        self._over[reply_id] = None
+        if len(self._over) > _REMEMBERED:
+            self._over.popitem(last=False)
+
+
+def _failure(request: _Request, message: str, code: str | None) -> Fail:
+    return Fail(tuple(request.refs), message, code)
