@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVa
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rejoinder._core.realtime.messages import ReplyStatus
 from rejoinder._emitter import EventEmitter
 from rejoinder.llm.chat_context import ChatContext, ChatItem, FunctionCall
 from rejoinder.media import AudioFrame, VideoFrame
@@ -37,6 +38,7 @@ __all__ = [
     "RealtimeSession",
     "RealtimeSessionReconnectedEvent",
     "RemoteItemAddedEvent",
+    "ReplyStatus",
 ]
 
 TEvent = TypeVar("TEvent")
@@ -89,6 +91,8 @@ class GenerationCreatedEvent:
     """The answer was asked for by `RealtimeSession.generate_reply`, not begun by the model."""
     response_id: str | None = None
     """The provider's own id of the answer."""
+    outcome: Awaitable[ReplyStatus] | None = None
+    """How the answer ended; known when its streams have ended. ``None`` where a model does not tell."""
 
 
 @dataclass
@@ -145,6 +149,8 @@ class RealtimeCapabilities:
     """`RealtimeSession.generate_reply` takes `tool_choice` and `tools`."""
     supports_say: bool = False
     """`RealtimeSession.say` works."""
+    supports_overlapping_speech: bool = False
+    """The model listens while it speaks, and decides itself who has the floor."""
 
 
 class RealtimeError(Exception):

@@ -34,6 +34,11 @@ class RemoteChatContext:
             node = node._next
         return ChatContext(items)
 
+    @property
+    def last_id(self) -> str | None:
+        """Id of the item at the tail; ``None`` for an empty conversation."""
+        return None if self._tail is None else self._tail.item.id
+
     def get(self, item_id: str) -> _RemoteChatItem | None:
         """The node that holds this item as ``.item``, or ``None``."""
         return self._id_to_item.get(item_id)

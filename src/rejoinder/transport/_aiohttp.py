@@ -64,7 +64,7 @@ from rejoinder.transport._addresses import (
 )
 from rejoinder.transport.http import CLOSED, HttpResponse, Request, read_up_to, request_id
 
-__all__ = ["AiohttpTransport", "ClientSession"]
+__all__ = ["FOREIGN", "AiohttpTransport", "ClientSession", "translate"]
 
 USER_AGENT: Final = f"rejoinder/{__version__}"
 
@@ -74,7 +74,7 @@ _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a p
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
 _MAX_CAUSES: Final = 5
-_FOREIGN: Final = (aiohttp.ClientError, OSError, EOFError, HttpProcessingError, ValueError)
+FOREIGN: Final = (aiohttp.ClientError, OSError, EOFError, HttpProcessingError, ValueError)
 """What aiohttp raises. `OSError` holds `TimeoutError` and `ssl.SSLError`."""
 
 
@@ -238,15 +238,21 @@ class AiohttpTransport:
                 proxy_headers=proxy.headers if tunnel else None,
                 read_bufsize=_READ_SIZE,
             )
-        except _FOREIGN as caught:
+        except FOREIGN as caught:
             error = caught
         except RuntimeError as caught:
             if not pool.session.closed:
                 raise
             error = caught
         # Outside the handler, so that no __context__ leads to what may hold keys.
-        told = _translate(error, request, url, pool, proxy)
-        raise _discreet(told, request) from _clean(error, request)
+        raise translate(error, request, url, pool, proxy)
+
+    async def borrow(self, url: URL) -> tuple[_Pool, Proxy | None]:
+        """The connections of this loop and the proxy for `url`, for another protocol of this room."""
+        pool = self._pool()
+        if pool.guard is None:
+            await pool.watch(self)
+        return pool, self._proxy_for(url) if pool.owned else None
 
     def _timeout(self, connect: float | None) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
@@ -463,7 +469,7 @@ class _Response:
     async def read_some(self) -> bytes:
         try:
             return await self._content.readany()
-        except _FOREIGN as caught:
+        except FOREIGN as caught:
             rest = _unread(self._content)
             if rest:
                 return rest  # what came before the error; the error comes again
@@ -547,6 +553,15 @@ def _adds_fields(session: aiohttp.ClientSession) -> bool:
 
 
 # -- errors --------------------------------------------------------------------------------------
+
+
+def translate(
+    error: Exception, request: Request, url: URL, pool: _Pool, proxy: Proxy | None
+) -> APIError | ConfigurationError:
+    """An error of aiohttp as one of ours, with a cause that can be shown."""
+    told = _discreet(_translate(error, request, url, pool, proxy), request)
+    told.__cause__ = _clean(error, request)
+    return told
 
 
 def _translate(

@@ -313,6 +313,8 @@ class Replies:
             self._running = None
             if running.stopping_since == math.inf:
                 effects.append(Finish(reply_id, status))
+            for request in self._requests:
+                request.since = now  # the service may have kept it until now
         elif ref is not None:
             self._owed.pop(ref, None)
             request = self._find(ref)
@@ -421,9 +423,13 @@ class Replies:
 
     def _due(self, request: _Request) -> float:
         """When a request has waited too long; infinite while a reply runs, whose silence is watched."""
+        if not self._open:
+            return request.since + self._timeout
         asked = request.state is RequestState.ASKED
-        held = request.for_tools and bool(self._unanswered) and self._running is None
-        return request.since + self._timeout if asked or held or not self._open else math.inf
+        held = request.for_tools and bool(self._unanswered)
+        if self._running is None and (asked or held):
+            return request.since + self._timeout
+        return math.inf
 
     def _move(self, request: _Request, event: str) -> None:
         request.state = TRANSITIONS[request.state].get(event, request.state)

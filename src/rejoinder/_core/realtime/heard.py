@@ -1,0 +1,117 @@
+"""What of a spoken message was heard, when playback stopped early.
+
+A service generates faster than sound is played, so the text it sent is more than the user heard.
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["SpokenMessage", "heard"]
+
+_BYTES_PER_SAMPLE: Final = 2
+
+
+class SpokenMessage:
+    """The text and the amount of sound of one message, in the order in which they came.
+
+    Args:
+        sample_rate: samples a second of its sound, one channel of 16 bits.
+    """
+
+    __slots__ = ("_bytes", "_pieces", "_rate", "_timed")
+
+    def __init__(self, sample_rate: int) -> None:
+        self._rate = sample_rate
+        self._pieces: list[tuple[str, float]] = []
+        self._bytes = 0
+        self._timed = False
+
+    def add_text(self, text: str, start_time: float | None = None) -> None:
+        """Record a piece of text. `start_time`: seconds from the beginning of the sound, if known."""
+        if start_time is None:
+            self._pieces.append((text, self.received_ms))
+        else:
+            self._timed = True
+            self._pieces.append((text, start_time * 1000))
+
+    def add_audio(self, size: int) -> None:
+        """Record `size` bytes of sound."""
+        self._bytes += size
+
+    def replace_text(self, text: str) -> None:
+        """Set the whole text, where a service repeats it at the end. Pieces that agree are kept."""
+        if text != self.text:
+            self._pieces = [(text, 0.0)]
+            self._timed = False
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(piece for piece, _ in self._pieces)
+
+    @property
+    def received_ms(self) -> int:
+        """Milliseconds of sound that came."""
+        return self._bytes * 1000 // (self._rate * _BYTES_PER_SAMPLE)
+
+    @property
+    def pieces(self) -> list[tuple[str, float]]:
+        """Each piece of text with the millisecond at which its sound begins; a copy."""
+        return list(self._pieces)
+
+
+def heard(message: SpokenMessage, until: int | str) -> str:
+    """The text of `message` that was heard.
+
+    By the times of the words where the service sends them, else by how much sound had come before
+    each piece of text, else in proportion to the length of the sound.
+
+    Args:
+        message: the message.
+        until: milliseconds that were played, or the text that was heard. A text that is no
+            beginning of the message is returned as it is.
+    """
+    if isinstance(until, str):
+        return _prefix_of(message.text, until)
+    received = message.received_ms
+    if until <= 0:
+        return ""
+    pieces = message.pieces
+    if until >= received and (received or not pieces):
+        return message.text
+    marks = {at for _, at in pieces}
+    if len(marks) > 1:
+        # A piece counts as heard where half of its sound was: words are not torn apart.
+        ends = [at for _, at in pieces[1:]] + [float(max(received, int(pieces[-1][1])))]
+        whole = [
+            text
+            for (text, start), end in zip(pieces, ends, strict=True)
+            if until >= (start + end) / 2 and until > start
+        ]
+        return "".join(whole)
+    if not received:
+        return message.text
+    return _cut_at_word(message.text, len(message.text) * until // received)
+
+
+def _cut_at_word(text: str, length: int) -> str:
+    if length >= len(text):
+        return text
+    end = length
+    while end > 0 and not text[end].isspace() and not text[end - 1].isspace():
+        end -= 1
+    # Scripts without spaces are cut where the sound was.
+    return text[: end or length].rstrip()
+
+
+def _prefix_of(whole: str, told: str) -> str:
+    """The beginning of `whole` that `told` repeats, white space aside; else `told`."""
+    position = 0
+    for word in told.split():
+        found = whole.find(word, position)
+        if found < 0 or whole[position:found].strip():
+            return told
+        position = found + len(word)
+    return whole[:position]

@@ -1,0 +1,666 @@
+"""OpenAI's realtime models, and the servers that speak the same protocol: Azure, xAI, Voice Live.
+
+    from rejoinder.providers.openai import realtime
+
+    model = realtime.RealtimeModel(voice="marin")
+    session = model.session()
+
+Names, options and defaults are those of LiveKit Agents 1.2.17, but for the model and the
+transcriber, whose defaults of that time are switched off in January and February 2027.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from rejoinder.errors import ConfigurationError
+from rejoinder.llm.realtime import RealtimeCapabilities
+from rejoinder.llm.realtime import RealtimeModel as _BaseModel
+from rejoinder.llm.tool_context import ProviderTool, RawFunctionTool, ToolContext
+from rejoinder.llm.utils import build_legacy_openai_schema
+from rejoinder.providers.asking.checks import environment
+from rejoinder.providers.openai.access import (
+    Access,
+    Secret,
+    access_of_key,
+    build_url,
+    checked_url,
+    resolve_secret,
+    with_key,
+)
+from rejoinder.providers.openai.hosts import HOSTS
+from rejoinder.providers.openai.realtime_dialects import (
+    DIALECTS,
+    Dialect,
+    dialect_of_host,
+    facts_of,
+)
+from rejoinder.providers.openai.realtime_wire import OpenAIRealtimeProtocol
+from rejoinder.providers.sessions.session import SessionOptions, WireSession
+from rejoinder.transport.ws import SocketRequest, WebSocket, WebSocketTransport
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+    is_given,
+)
+
+__all__ = ["RealtimeModel", "RealtimeModelBeta", "RealtimeSession", "RealtimeSessionBeta"]
+
+DEFAULT_MODEL: Final = "gpt-realtime-2.1"
+DEFAULT_TRANSCRIPTION: Final[Mapping[str, Any]] = {"model": "gpt-transcribe"}
+DEFAULT_TURN_DETECTION: Final[Mapping[str, Any]] = {
+    "type": "semantic_vad",
+    "create_response": True,
+    "eagerness": "medium",
+    "interrupt_response": True,
+}
+BETA_TURN_DETECTION: Final[Mapping[str, Any]] = {
+    "type": "server_vad",
+    "threshold": 0.5,
+    "prefix_padding_ms": 300,
+    "silence_duration_ms": 200,
+    "create_response": True,
+    "interrupt_response": True,
+}
+_MAX_DURATION: Final = 1200.0
+
+_ExtraEvents = Literal[
+    "openai_server_event_received", "openai_client_event_queued", "tool_calls_cancelled"
+]
+_OPTIONS: Final = (
+    "voice",
+    "turn_detection",
+    "tool_choice",
+    "input_audio_transcription",
+    "input_audio_noise_reduction",
+    "max_response_output_tokens",
+    "speed",
+    "tracing",
+    "temperature",
+    "truncation",
+    "reasoning",
+    "parallel_tool_calls",
+    "prompt",
+)
+
+
+@dataclass(frozen=True)
+class _Server:
+    """Where sessions connect to."""
+
+    access: Access
+    query: Mapping[str, str]
+    dialect: Dialect
+    path: str = "realtime"
+    beta_header: bool = False
+
+
+class RealtimeModel(_BaseModel):
+    """A speech-to-speech model of OpenAI or of a server that speaks its protocol.
+
+    Args:
+        model: name of the model.
+        voice: name of the voice, or ``{"id": ...}``.
+        modalities: what it answers with; ``["text"]`` for text alone.
+        tool_choice: as in `generate_reply`, for the whole session.
+        base_url: address of another server; ``http`` and ``ws`` mean a socket without TLS. Default:
+            ``OPENAI_BASE_URL``, else OpenAI's.
+        input_audio_transcription: settings of the transcriber; ``None`` turns it off.
+        input_audio_noise_reduction: ``"near_field"``, ``"far_field"`` or the API's object.
+        turn_detection: the API's object; ``None``: the caller commits the sound.
+        speed: 0.25 to 1.5.
+        tracing: the API's value.
+        api_key: default ``OPENAI_API_KEY``.
+        http_session: your own ``aiohttp.ClientSession``; it is not closed here.
+        azure_deployment, entra_token, api_version: make it an Azure model; without `api_version` the
+            generally available API of Azure is used.
+        max_session_duration: age in seconds at which a connection is replaced, between two turns;
+            ``None``: never.
+        conn_options: connecting and reconnecting.
+        temperature: ignored; the API no longer takes it.
+        truncation, reasoning, parallel_tool_calls, prompt: the API's values.
+        reply_timeout: seconds from the request for a reply to its beginning.
+        silence_timeout: seconds after which a service from which nothing comes is taken for dead.
+        dialect: ``"ga"``, ``"beta"``, ``"voice-live"`` or ``"xai"``; by default found by the address.
+        transport: opens the sockets; for tests.
+
+    Raises:
+        ConfigurationError: the key is missing, the address is none, or the model speaks another API.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = DEFAULT_MODEL,
+        voice: Any = "marin",
+        modalities: NotGivenOr[Sequence[Literal["text", "audio"]]] = NOT_GIVEN,
+        tool_choice: NotGivenOr[Any] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        input_audio_transcription: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_noise_reduction: NotGivenOr[Any] = NOT_GIVEN,
+        turn_detection: NotGivenOr[Any] = NOT_GIVEN,
+        speed: NotGivenOr[float] = NOT_GIVEN,
+        tracing: NotGivenOr[Any] = NOT_GIVEN,
+        api_key: str | None = None,
+        http_session: Any = None,
+        azure_deployment: str | None = None,
+        entra_token: str | None = None,
+        api_version: str | None = None,
+        max_session_duration: NotGivenOr[float | None] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        truncation: NotGivenOr[Any] = NOT_GIVEN,
+        reasoning: NotGivenOr[Any] = NOT_GIVEN,
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,
+        prompt: NotGivenOr[Any] = NOT_GIVEN,
+        reply_timeout: float = 10.0,
+        silence_timeout: float = 20.0,
+        dialect: str | None = None,
+        transport: WebSocketTransport | None = None,
+    ) -> None:
+        if is_given(temperature):
+            warnings.warn(
+                "temperature has no effect on realtime models of the current API",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+        facts = facts_of(model)
+        if not facts.realtime:
+            raise ConfigurationError(f"RealtimeModel: model {model!r} cannot be used: {facts.hint}")
+        azure = bool(azure_deployment or entra_token or api_version)
+        self._server = (
+            _azure_server(azure_deployment or model, base_url, api_key, entra_token, api_version)
+            if azure
+            else _plain_server(model, base_url, api_key, dialect)
+        )
+        given: dict[str, Any] = {
+            "voice": voice,
+            "modalities": list(modalities) if is_given(modalities) else ["text", "audio"],
+            "input_audio_transcription": _value(input_audio_transcription, DEFAULT_TRANSCRIPTION),
+            "input_audio_noise_reduction": _noise(input_audio_noise_reduction),
+            "turn_detection": _value(turn_detection, DEFAULT_TURN_DETECTION),
+            "max_response_output_tokens": "inf",
+            "tracing": _value(tracing, None),
+        }
+        for name, value in (
+            ("tool_choice", tool_choice),
+            ("speed", speed),
+            ("truncation", truncation),
+            ("reasoning", reasoning),
+            ("parallel_tool_calls", parallel_tool_calls),
+            ("prompt", prompt),
+        ):
+            if is_given(value):
+                given[name] = _plain(value)
+        self._make(
+            model=model,
+            settings=given,
+            http_session=http_session,
+            transport=transport,
+            options=SessionOptions(
+                conn_options=conn_options,
+                reply_timeout=reply_timeout,
+                silence=silence_timeout,
+                max_duration=max_session_duration
+                if is_given(max_session_duration)
+                else _MAX_DURATION,
+            ),
+        )
+
+    def _make(
+        self,
+        *,
+        model: str,
+        settings: dict[str, Any],
+        http_session: Any,
+        transport: WebSocketTransport | None,
+        options: SessionOptions,
+    ) -> None:
+        super().__init__(
+            capabilities=RealtimeCapabilities(
+                message_truncation=True,
+                turn_detection=settings["turn_detection"] is not None,
+                user_transcription=settings["input_audio_transcription"] is not None,
+                auto_tool_reply_generation=False,
+                audio_output="audio" in settings["modalities"],
+                manual_function_calls=True,
+                can_disable_turn_detection=True,
+                mutable_chat_context=True,
+                mutable_instructions=True,
+                mutable_tools=True,
+                per_response_tool_choice=True,
+            )
+        )
+        self._model = model
+        self._settings = settings
+        self._options = options
+        self._http_session = http_session
+        self._given_transport = transport
+        self._transport = transport
+        self._sessions: weakref.WeakSet[RealtimeSession] = weakref.WeakSet()
+
+    @classmethod
+    def with_azure(
+        cls,
+        *,
+        azure_deployment: str,
+        azure_endpoint: str | None = None,
+        api_version: str | None = None,
+        api_key: str | None = None,
+        entra_token: str | None = None,
+        base_url: str | None = None,
+        voice: str = "marin",
+        modalities: NotGivenOr[Sequence[Literal["text", "audio"]]] = NOT_GIVEN,
+        input_audio_transcription: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_noise_reduction: Any = None,
+        turn_detection: NotGivenOr[Any] = NOT_GIVEN,
+        speed: NotGivenOr[float] = NOT_GIVEN,
+        tracing: NotGivenOr[Any] = NOT_GIVEN,
+        http_session: Any = None,
+        temperature: float = 0.8,
+    ) -> RealtimeModelBeta:
+        """A model on Azure OpenAI through its preview API.
+
+        Raises:
+            ConfigurationError: no key, no version or no endpoint, or both `base_url` and
+                `azure_endpoint`.
+        """
+        return RealtimeModelBeta.with_azure(
+            azure_deployment=azure_deployment,
+            azure_endpoint=azure_endpoint,
+            api_version=api_version,
+            api_key=api_key,
+            entra_token=entra_token,
+            base_url=base_url,
+            voice=voice,
+            modalities=modalities,
+            input_audio_transcription=input_audio_transcription,
+            input_audio_noise_reduction=input_audio_noise_reduction,
+            turn_detection=turn_detection,
+            speed=speed,
+            tracing=tracing,
+            http_session=http_session,
+            temperature=temperature,
+        )
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def provider(self) -> str:
+        return checked_url(self._server.access.base_url).netloc
+
+    def update_options(
+        self,
+        *,
+        voice: NotGivenOr[Any] = NOT_GIVEN,
+        turn_detection: NotGivenOr[Any] = NOT_GIVEN,
+        tool_choice: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_transcription: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_noise_reduction: NotGivenOr[Any] = NOT_GIVEN,
+        max_response_output_tokens: NotGivenOr[Any] = NOT_GIVEN,
+        speed: NotGivenOr[float] = NOT_GIVEN,
+        tracing: NotGivenOr[Any] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        truncation: NotGivenOr[Any] = NOT_GIVEN,
+        reasoning: NotGivenOr[Any] = NOT_GIVEN,
+    ) -> None:
+        """Change options of this model and of its live sessions; only what changes is sent."""
+        changes = _changes(locals())
+        self._settings.update(changes)
+        for session in list(self._sessions):
+            session._change_settings(changes)
+
+    def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
+        """A new session, which connects by itself. Needs a running event loop."""
+        settings = dict(self._settings)
+        if turn_detection_disabled:
+            settings["turn_detection"] = None
+        session = self._session_class(self, settings)
+        self._sessions.add(session)
+        return session
+
+    @property
+    def _session_class(self) -> type[RealtimeSession]:
+        return RealtimeSession
+
+    async def aclose(self) -> None:
+        """Close the sessions and the connections."""
+        for session in list(self._sessions):
+            await session.aclose()
+        if self._transport is not None and self._given_transport is None:
+            await self._transport.aclose()
+
+    async def _dial(self) -> WebSocket:
+        """Open a socket for one connection; keys are resolved now.
+
+        Raises:
+            APIError: no connection.
+        """
+        if self._transport is None:
+            from rejoinder.transport._aiohttp import AiohttpTransport
+            from rejoinder.transport._aiohttp_ws import AiohttpWebSocketTransport
+
+            self._transport = AiohttpWebSocketTransport(AiohttpTransport(self._http_session))
+        server = self._server
+        secret = server.access.key
+        key = await resolve_secret(secret) if callable(secret) else secret
+        headers: Mapping[str, str] = with_key(server.access.headers, key, server.access.key_header)
+        if server.beta_header:
+            headers = {**headers, "OpenAI-Beta": "realtime=v1"}
+        return await self._transport.connect(
+            SocketRequest(
+                build_url(server.access.base_url, server.path, server.query),
+                headers,
+                connect_timeout=self._options.conn_options.connect_timeout,
+            )
+        )
+
+
+class RealtimeModelBeta(RealtimeModel):
+    """As `RealtimeModel` with the beta form of the protocol, which Azure's preview versions keep."""
+
+    def __init__(
+        self,
+        *,
+        model: str = DEFAULT_MODEL,
+        voice: Any = "alloy",
+        modalities: NotGivenOr[Sequence[Literal["text", "audio"]]] = NOT_GIVEN,
+        tool_choice: NotGivenOr[Any] = NOT_GIVEN,
+        base_url: NotGivenOr[str] = NOT_GIVEN,
+        input_audio_transcription: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_noise_reduction: Any = None,
+        turn_detection: NotGivenOr[Any] = NOT_GIVEN,
+        temperature: NotGivenOr[float] = NOT_GIVEN,
+        speed: NotGivenOr[float] = NOT_GIVEN,
+        tracing: NotGivenOr[Any] = NOT_GIVEN,
+        api_key: str | None = None,
+        http_session: Any = None,
+        azure_deployment: str | None = None,
+        entra_token: str | None = None,
+        api_version: str | None = None,
+        max_session_duration: NotGivenOr[float | None] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        transport: WebSocketTransport | None = None,
+    ) -> None:
+        azure = bool(azure_deployment or entra_token or api_version)
+        if azure:
+            server = _azure_server(
+                azure_deployment or model, base_url, api_key, entra_token, api_version
+            )
+            self._server = _Server(server.access, server.query, DIALECTS["beta"], server.path)
+        else:
+            server = _plain_server(model, base_url, api_key, "beta")
+            self._server = _Server(
+                server.access, server.query, server.dialect, server.path, beta_header=True
+            )
+        settings: dict[str, Any] = {
+            "voice": voice,
+            "modalities": list(modalities) if is_given(modalities) else ["text", "audio"],
+            "input_audio_transcription": _value(input_audio_transcription, DEFAULT_TRANSCRIPTION),
+            "input_audio_noise_reduction": _noise(input_audio_noise_reduction),
+            "turn_detection": _value(turn_detection, BETA_TURN_DETECTION),
+            "temperature": temperature if is_given(temperature) else 0.8,
+            "max_response_output_tokens": "inf",
+        }
+        for name, value in (("tool_choice", tool_choice), ("speed", speed), ("tracing", tracing)):
+            if is_given(value):
+                settings[name] = _plain(value)
+        self._make(
+            model=model,
+            settings=settings,
+            http_session=http_session,
+            transport=transport,
+            options=SessionOptions(
+                conn_options=conn_options,
+                max_duration=max_session_duration
+                if is_given(max_session_duration)
+                else _MAX_DURATION,
+            ),
+        )
+
+    @classmethod
+    def with_azure(
+        cls,
+        *,
+        azure_deployment: str,
+        azure_endpoint: str | None = None,
+        api_version: str | None = None,
+        api_key: str | None = None,
+        entra_token: str | None = None,
+        base_url: str | None = None,
+        voice: str = "alloy",
+        modalities: NotGivenOr[Sequence[Literal["text", "audio"]]] = NOT_GIVEN,
+        input_audio_transcription: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_noise_reduction: Any = None,
+        turn_detection: NotGivenOr[Any] = NOT_GIVEN,
+        speed: NotGivenOr[float] = NOT_GIVEN,
+        tracing: NotGivenOr[Any] = NOT_GIVEN,
+        http_session: Any = None,
+        temperature: float = 0.8,
+    ) -> RealtimeModelBeta:
+        """A model on Azure OpenAI through its preview API; see `RealtimeModel.with_azure`."""
+        key = api_key or environment("AZURE_OPENAI_API_KEY")
+        if not (key or entra_token):
+            raise ConfigurationError(
+                "with_azure: no credentials; pass api_key= or entra_token=, or set "
+                "AZURE_OPENAI_API_KEY"
+            )
+        version = api_version or environment("OPENAI_API_VERSION")
+        if not version:
+            raise ConfigurationError(
+                "with_azure: no API version; pass api_version= or set OPENAI_API_VERSION"
+            )
+        endpoint = azure_endpoint or environment("AZURE_OPENAI_ENDPOINT")
+        if base_url is not None and azure_endpoint is not None:
+            raise ConfigurationError("with_azure: pass base_url= or azure_endpoint=, not both")
+        if base_url is None:
+            if not endpoint:
+                raise ConfigurationError(
+                    "with_azure: no endpoint; pass azure_endpoint= or base_url=, or set "
+                    "AZURE_OPENAI_ENDPOINT"
+                )
+            base_url = f"{endpoint.rstrip('/')}/openai"
+        return RealtimeModelBeta(
+            voice=voice,
+            modalities=modalities,
+            input_audio_transcription=input_audio_transcription
+            if is_given(input_audio_transcription)
+            else {"model": "whisper-1"},
+            input_audio_noise_reduction=input_audio_noise_reduction,
+            turn_detection=turn_detection,
+            temperature=temperature,
+            speed=speed,
+            tracing=tracing,
+            api_key=key,
+            http_session=http_session,
+            azure_deployment=azure_deployment,
+            entra_token=entra_token,
+            api_version=version,
+            base_url=base_url,
+        )
+
+    @property
+    def _session_class(self) -> type[RealtimeSession]:
+        return RealtimeSessionBeta
+
+
+class RealtimeSession(WireSession[_ExtraEvents]):
+    """One conversation. Emits ``"openai_server_event_received"`` with each event of the server and
+    ``"openai_client_event_queued"`` with each one that `send_event` sends, as dicts."""
+
+    def __init__(self, model: RealtimeModel, settings: dict[str, Any]) -> None:
+        dialect = model._server.dialect
+        self._openai_model = model
+        super().__init__(
+            model,
+            dial=model._dial,
+            make_protocol=lambda: OpenAIRealtimeProtocol(model.model, dialect),
+            describe_tools=describe_tools,
+            options=model._options,
+            settings=settings,
+        )
+
+    def update_options(
+        self,
+        *,
+        tool_choice: NotGivenOr[Any] = NOT_GIVEN,
+        voice: NotGivenOr[Any] = NOT_GIVEN,
+        turn_detection: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_transcription: NotGivenOr[Any] = NOT_GIVEN,
+        input_audio_noise_reduction: NotGivenOr[Any] = NOT_GIVEN,
+        max_response_output_tokens: NotGivenOr[Any] = NOT_GIVEN,
+        speed: NotGivenOr[float] = NOT_GIVEN,
+        tracing: NotGivenOr[Any] = NOT_GIVEN,
+        truncation: NotGivenOr[Any] = NOT_GIVEN,
+        reasoning: NotGivenOr[Any] = NOT_GIVEN,
+    ) -> None:
+        """Change options of this session alone; only what changes is sent."""
+        self._change_settings(_changes(locals()))
+
+    def send_event(self, event: Any) -> None:
+        """Send an event of your own, a dict or a model of the ``openai`` package."""
+        from rejoinder._core import jsontext
+
+        fields = (
+            event
+            if isinstance(event, dict)
+            else event.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        )
+        self.emit("openai_client_event_queued", fields)
+        link = self._link
+        if link is not None:
+            link.send_frames((jsontext.encode(cast("dict[str, Any]", fields)).decode(),))
+
+
+class RealtimeSessionBeta(RealtimeSession):
+    """As `RealtimeSession`, in the beta form of the protocol."""
+
+
+# -- addresses -----------------------------------------------------------------------------------
+
+
+def _plain_server(
+    model: str, base_url: NotGivenOr[str], api_key: str | None, dialect: str | None
+) -> _Server:
+    url = _http(base_url) if is_given(base_url) and base_url else NOT_GIVEN
+    key: NotGivenOr[Secret] = api_key if api_key is not None else NOT_GIVEN
+    access = access_of_key(HOSTS["openai"], key, url)
+    name = dialect or dialect_of_host(access.base_url)
+    if name not in DIALECTS:
+        raise ConfigurationError(f"dialect: expected one of {', '.join(DIALECTS)}, got {dialect!r}")
+    return _Server(_at_root(access), {"model": model}, DIALECTS[name])
+
+
+def _azure_server(
+    deployment: str,
+    base_url: NotGivenOr[str],
+    api_key: str | None,
+    entra_token: str | None,
+    api_version: str | None,
+) -> _Server:
+    url = base_url if is_given(base_url) and base_url else None
+    if url is None:
+        endpoint = environment("AZURE_OPENAI_ENDPOINT")
+        if not endpoint:
+            raise ConfigurationError(
+                "RealtimeModel: no Azure endpoint; pass base_url= or set AZURE_OPENAI_ENDPOINT"
+            )
+        url = f"{endpoint.rstrip('/')}/openai"
+    key = api_key or environment("AZURE_OPENAI_API_KEY")
+    if not (key or entra_token):
+        raise ConfigurationError(
+            "RealtimeModel: no Azure credentials; pass api_key= or entra_token=, or set "
+            "AZURE_OPENAI_API_KEY"
+        )
+    version = api_version or environment("OPENAI_API_VERSION")
+    access = Access(
+        _http(url),
+        key=entra_token or key,
+        key_header="Authorization" if entra_token else "api-key",
+    )
+    if version:
+        return _Server(access, {"api-version": version, "deployment": deployment}, DIALECTS["beta"])
+    parts = checked_url(access.base_url)
+    path = "realtime" if parts.path.rstrip("/").endswith("/v1") else "v1/realtime"
+    return _Server(access, {"model": deployment}, DIALECTS["ga"], path)
+
+
+def _http(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme.lower(), scheme) }{mark}{rest}"
+
+
+def _at_root(access: Access) -> Access:
+    """``/realtime`` is appended to an address that ends at its version, and not twice."""
+    url = access.base_url
+    parts = checked_url(url)
+    if parts.path.rstrip("/").endswith("/realtime"):
+        url = url.replace("/realtime", "", 1)
+    return Access(
+        url,
+        key=access.key,
+        key_header=access.key_header,
+        headers=access.headers,
+        query=access.query,
+    )
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
+    """Tools as the API takes them.
+
+    Raises:
+        ConfigurationError: a provider tool without a description.
+    """
+    found: list[dict[str, Any]] = []
+    for tool in tool_ctx.flatten():
+        if isinstance(tool, ProviderTool):
+            spec = tool.to_dict()
+            if not spec:
+                raise ConfigurationError(
+                    f"tools: the provider tool {tool.id!r} has no `spec` for the realtime API"
+                )
+            found.append(spec)
+        elif isinstance(tool, RawFunctionTool):
+            schema = {k: v for k, v in tool.info.raw_schema.items() if k != "meta"}
+            found.append({"type": "function", **schema})
+        else:
+            found.append(build_legacy_openai_schema(tool, internally_tagged=True))
+    return found
+
+
+def _value(given: Any, default: Any) -> Any:
+    if not is_given(given):
+        return dict(default) if isinstance(default, Mapping) else default  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return _plain(given)
+
+
+def _plain(value: Any) -> Any:
+    """Objects of the ``openai`` package as plain data."""
+    dump: Any = getattr(value, "model_dump", None)
+    return dump(mode="json", by_alias=True, exclude_unset=True) if callable(dump) else value
+
+
+def _noise(given: Any) -> Any:
+    value = _value(given, None)
+    return {"type": value} if isinstance(value, str) else value
+
+
+def _changes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Which options were given, of the arguments of a call."""
+    found: dict[str, Any] = {}
+    for name in _OPTIONS:
+        value = given.get(name, NOT_GIVEN)
+        if is_given(value):
+            found[name] = _noise(value) if name == "input_audio_noise_reduction" else _plain(value)
+    return found

@@ -1,0 +1,129 @@
+"""Facts about realtime models, and how the servers that speak OpenAI's realtime protocol differ.
+
+Pure data. A server is a row of `DIALECTS`, a model a row of `MODELS`; nothing else compares names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+__all__ = ["DIALECTS", "MODELS", "Dialect", "Facts", "dialect_of_host", "facts_of"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model accepts."""
+
+    reasons: bool = False
+    """Takes ``reasoning`` and ``parallel_tool_calls``; other models answer "Unsupported option for
+    this model"."""
+    shut_down: str | None = None
+    """Day on which it is switched off."""
+    successor: str | None = None
+    realtime: bool = True
+    """Speaks this API at all."""
+    hint: str = ""
+
+
+# Sources: OpenAI's model and deprecation pages, read in November 2026. The longest prefix counts.
+MODELS: Final[Mapping[str, Facts]] = {
+    "gpt-realtime-2.1": Facts(reasons=True),
+    "gpt-realtime-2": Facts(reasons=True),
+    "gpt-realtime-1.5": Facts(),
+    "gpt-realtime": Facts(shut_down="2027-01-20", successor="gpt-realtime-2.1"),
+    "gpt-realtime-mini": Facts(shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"),
+    "gpt-audio-mini": Facts(shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"),
+    "gpt-4o-realtime-preview": Facts(shut_down="2026-05-07", successor="gpt-realtime-2.1"),
+    "gpt-4o-mini-realtime-preview": Facts(
+        shut_down="2026-05-07", successor="gpt-realtime-2.1-mini"
+    ),
+    "gpt-live": Facts(realtime=False, hint="it speaks the Live API, not the Realtime API"),
+    "gpt-4o": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
+    "gpt-4.1": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
+    "gpt-5": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
+    "gpt-transcribe": Facts(realtime=False, hint="it transcribes only"),
+}
+
+_NO_FACTS: Final = Facts()
+
+
+def facts_of(model: str) -> Facts:
+    """What is known of `model`; of unknown models nothing is refused."""
+    found = ""
+    for prefix in MODELS:
+        if (
+            model.startswith(prefix)
+            and len(prefix) > len(found)
+            and model[len(prefix) :][:1] in ("", "-", "@", ":")
+        ):
+            found = prefix
+    return MODELS.get(found, _NO_FACTS)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a server wants the session written, and what it calls its events."""
+
+    name: str
+    session: Literal["nested", "flat", "xai"] = "nested"
+    """``nested``: the general-availability form (``audio.input...``). ``flat``: the beta form.
+    ``xai``: nested formats, but voice and turn detection at the top."""
+    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names of its events -> names of the general-availability API."""
+    assistant_text: str = "output_text"
+    """Type of the text of assistant messages."""
+    text_and_audio: bool = False
+    """Sound is asked for as ``["text", "audio"]``."""
+    echoes_metadata: bool = True
+    """``response.created`` repeats the metadata of ``response.create``."""
+    takes_images: bool = True
+    probe: bool = True
+    """An empty ``session.update`` is answered and changes nothing."""
+
+
+_BETA_NAMES: Final = {
+    "conversation.item.created": "conversation.item.added",
+    "response.text.delta": "response.output_text.delta",
+    "response.text.done": "response.output_text.done",
+    "response.audio.delta": "response.output_audio.delta",
+    "response.audio.done": "response.output_audio.done",
+    "response.audio_transcript.delta": "response.output_audio_transcript.delta",
+    "response.audio_transcript.done": "response.output_audio_transcript.done",
+}
+
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "ga": Dialect("ga"),
+    "beta": Dialect(
+        "beta",
+        session="flat",
+        renamed=_BETA_NAMES,
+        assistant_text="text",
+        text_and_audio=True,
+        takes_images=False,
+    ),
+    # Beta names, and the flat session object (recorded sessions of Azure Voice Live).
+    "voice-live": Dialect(
+        "voice-live",
+        session="flat",
+        renamed=_BETA_NAMES,
+        assistant_text="text",
+        text_and_audio=True,
+    ),
+    # Usage at the top level of response.done, cumulative transcripts, pings (recorded sessions).
+    "xai": Dialect("xai", session="xai"),
+}
+
+_HOSTS: Final = (
+    ("api.x.ai", "xai"),
+    ("voice-live", "voice-live"),
+)
+
+
+def dialect_of_host(url: str) -> str:
+    """Name of the dialect that the server at `url` speaks; the general-availability one by default."""
+    for part, name in _HOSTS:
+        if part in url:
+            return name
+    return "ga"

@@ -1,0 +1,179 @@
+"""One connection of a session: a socket, the protocol that speaks over it, and what is under way on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rejoinder import _aio
+from rejoinder._core.items import ChatItem
+from rejoinder._core.realtime.messages import Command, Event, Frame, RealtimeProtocol
+from rejoinder.errors import APIConnectionError
+from rejoinder.transport.ws import Closed, WebSocket
+
+__all__ = ["Link", "PendingItem", "describe_end"]
+
+logger = logging.getLogger("rejoinder")
+
+_FRAMES_BETWEEN_TURNS: Final = 64
+"""Frames that are handled before the event loop gets a turn: a burst must not hold it."""
+
+
+@dataclass(slots=True)
+class PendingItem:
+    """An item whose creation, or whose removal, the service has not confirmed."""
+
+    done: asyncio.Future[None]
+    item_id: str
+    item: ChatItem | None
+    """``None``: it is being removed."""
+    previous_id: str | None = None
+
+
+class Link:
+    """One open connection.
+
+    Args:
+        socket: the connection.
+        protocol: what is spoken over it; used by nothing else.
+        on_event: called with each event of the service.
+
+    Attributes:
+        known: ids of the items that the service holds.
+        pending: what is not confirmed yet, by the reference of its command.
+        ready: done when the service has accepted the session.
+        closed: done when the connection has ended, with how.
+        version: which version of the settings the service has been told.
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        protocol: RealtimeProtocol,
+        on_event: Callable[[Link, Event], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.protocol = protocol
+        self.known: set[str] = set()
+        self.pending: dict[str, PendingItem] = {}
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[Closed] = loop.create_future()
+        self.opened_at = loop.time()
+        self.acquire_time = 0.0
+        self.version = -1
+        self.probed_at = 0.0
+        self._socket = socket
+        self._on_event = on_event
+        self._outbox: deque[Frame] = deque()
+        self._urgent: deque[Frame] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._tasks = (
+            loop.create_task(self._read(), name="realtime reader"),
+            loop.create_task(self._write(), name="realtime writer"),
+        )
+
+    @property
+    def heard_at(self) -> float:
+        """Loop time of the last sign of life of the service."""
+        return self._socket.heard_at
+
+    @property
+    def backlog(self) -> int:
+        """Frames that wait to be sent."""
+        return len(self._outbox) + len(self._urgent)
+
+    def send(self, command: Command, *, urgent: bool = False) -> bool:
+        """Send a command. Return whether the protocol has frames for it.
+
+        `urgent` ones overtake sound that waits: a word that must stop cannot wait behind it.
+
+        Raises:
+            ConfigurationError: the service cannot take it.
+        """
+        frames = self.protocol.send(command)
+        self.send_frames(frames, urgent=urgent)
+        return bool(frames)
+
+    def send_frames(self, frames: Sequence[Frame], *, urgent: bool = False) -> None:
+        """Send frames of this protocol, in their order."""
+        if not frames or self.closed.done():
+            return
+        (self._urgent if urgent else self._outbox).extend(frames)
+        wake = self._wake
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    async def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        await self._socket.ping()
+
+    def abort(self, reason: str) -> None:
+        """Take the connection for dead."""
+        self._ended(Closed(None, reason))
+
+    async def aclose(self) -> None:
+        """Close the connection and end its tasks, within about a second. Never raises."""
+        self._ended(Closed(1000, "closed by this side"))
+        await self._socket.aclose()
+        await _aio.end(*self._tasks, within=0.5, name="realtime connection")
+
+    # -- tasks -------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        receive = self._socket.receive
+        handled = 0
+        while True:
+            frame = await receive()
+            if isinstance(frame, Closed):
+                self._ended(frame)
+                return
+            for event in self.protocol.receive(frame):
+                try:
+                    self._on_event(self, event)
+                except Exception:
+                    logger.exception(
+                        "an event of a realtime session could not be handled: %s",
+                        type(event).__name__,
+                    )
+            handled += 1
+            if handled % _FRAMES_BETWEEN_TURNS == 0:
+                await asyncio.sleep(0)
+
+    async def _write(self) -> None:
+        outbox, urgent, send = self._outbox, self._urgent, self._socket.send
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                while urgent or outbox:
+                    await send(urgent.popleft() if urgent else outbox.popleft())
+                self._wake = loop.create_future()
+                await self._wake
+        except APIConnectionError as error:
+            self._ended(Closed(None, error.message))
+
+    def _ended(self, how: Closed) -> None:
+        if self.closed.done():
+            return
+        self.closed.set_result(how)
+        self._outbox.clear()
+        self._urgent.clear()
+        if not self.ready.done():
+            self.ready.set_exception(
+                APIConnectionError(f"the connection ended before the session was ready{_told(how)}")
+            )
+            self.ready.exception()  # it may be nobody's any more
+
+
+def _told(how: Closed) -> str:
+    code = "" if how.code is None else f" with code {how.code}"
+    reason = f": {how.reason}" if how.reason else ""
+    return f"{code}{reason}"
+
+
+def describe_end(how: Closed) -> str:
+    """The end of a connection, in words."""
+    return f"the connection ended{_told(how)}"

@@ -1,0 +1,145 @@
+"""A reply as its consumer sees it: channels of messages, text, sound and calls."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from rejoinder import _stamps
+from rejoinder._aio import Chan
+from rejoinder._core.items import FunctionCall
+from rejoinder._core.realtime.heard import SpokenMessage
+from rejoinder._core.realtime.messages import ReplyStatus, Usage
+from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
+from rejoinder.media import AudioFrame
+from rejoinder.metrics import Metadata, RealtimeModelMetrics
+
+__all__ = ["Message", "Reply"]
+
+
+class Message:
+    """One message of a reply, open or ended."""
+
+    __slots__ = ("audio", "item_id", "modalities", "rate", "spoken", "text")
+
+    def __init__(self, item_id: str, sample_rate: int) -> None:
+        self.item_id = item_id
+        self.rate = sample_rate
+        self.text: Chan[str] = Chan()
+        self.audio: Chan[AudioFrame] = Chan()
+        self.modalities: asyncio.Future[list[Literal["text", "audio"]]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.spoken = SpokenMessage(sample_rate)
+
+    def know_modality(self, audio: bool) -> None:
+        if not self.modalities.done():
+            self.modalities.set_result(["audio", "text"] if audio else ["text"])
+            if not audio:
+                self.audio.close()
+
+    def add_text(self, text: str, start_time: float | None) -> None:
+        self.spoken.add_text(text, start_time)
+        if not self.text.closed:
+            self.text.send_nowait(text)
+
+    def add_audio(self, data: bytes) -> None:
+        self.know_modality(audio=True)
+        self.spoken.add_audio(len(data))
+        if not self.audio.closed:
+            self.audio.send_nowait(AudioFrame(data, self.rate, 1, len(data) // 2))
+
+    def end(self, text: str | None = None) -> None:
+        """No more parts come. `text`: the whole text, as the service repeats it."""
+        if text is not None and text != self.spoken.text:
+            rest = text.removeprefix(self.spoken.text)
+            if rest != text or not self.spoken.text:
+                self.add_text(rest, None)
+            else:
+                self.spoken.replace_text(text)
+        self.know_modality(audio=self.spoken.received_ms > 0)
+        self.text.close()
+        self.audio.close()
+
+
+class Reply:
+    """One reply, from its beginning to its end."""
+
+    def __init__(self, reply_id: str, *, asked: bool, sample_rate: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.reply_id = reply_id
+        self._rate = sample_rate
+        self._messages: Chan[MessageGeneration] = Chan()
+        self._calls: Chan[FunctionCall] = Chan()
+        self._open: dict[str, Message] = {}
+        self._began = loop.time()
+        self._created_at = _stamps.wall_now()
+        self._ttft = -1.0
+        self.outcome: asyncio.Future[ReplyStatus] = loop.create_future()
+        self.event = GenerationCreatedEvent(
+            message_stream=self._messages,
+            function_stream=self._calls,
+            user_initiated=asked,
+            response_id=reply_id,
+            outcome=self.outcome,
+        )
+
+    @property
+    def messages(self) -> list[Message]:
+        """Its messages so far, in order."""
+        return list(self._open.values())
+
+    def message(self, item_id: str) -> Message:
+        """The message of this id, begun if it is new."""
+        known = self._open.get(item_id)
+        if known is None:
+            known = self._open[item_id] = Message(item_id, self._rate)
+            self._messages.send_nowait(
+                MessageGeneration(
+                    message_id=item_id,
+                    text_stream=known.text,
+                    audio_stream=known.audio,
+                    modalities=known.modalities,
+                )
+            )
+        return known
+
+    def produced(self) -> None:
+        """Output came: the first one is what the user waited for."""
+        if self._ttft < 0:
+            self._ttft = asyncio.get_running_loop().time() - self._began
+
+    def call(self, call: FunctionCall) -> None:
+        self.produced()
+        self._calls.send_nowait(call)
+
+    def end(self, status: ReplyStatus) -> None:
+        """End all of its streams. Idempotent."""
+        if self.outcome.done():
+            return
+        for message in self._open.values():
+            message.end()
+        self._messages.close()
+        self._calls.close()
+        self.outcome.set_result(status)
+
+    def metrics(
+        self, label: str, metadata: Metadata, status: ReplyStatus, usage: Usage | None
+    ) -> RealtimeModelMetrics:
+        duration = asyncio.get_running_loop().time() - self._began
+        usage = usage or Usage()
+        return RealtimeModelMetrics(
+            label=label,
+            request_id=self.reply_id,
+            timestamp=self._created_at,
+            duration=duration,
+            ttft=self._ttft,
+            cancelled=status in ("cancelled", "interrupted"),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            total_tokens=usage.total_tokens,
+            tokens_per_second=usage.output_tokens / duration if duration > 0 else 0.0,
+            input_token_details=usage.input_details,
+            output_token_details=usage.output_details,
+            metadata=metadata,
+        )

@@ -1,0 +1,121 @@
+"""WebSockets over aiohttp: an `AiohttpTransport` opens them with its own pool, proxy and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import aiohttp
+
+from rejoinder.errors import APIConnectionError, APIStatusError
+from rejoinder.transport._addresses import check_headers, parse_url
+from rejoinder.transport._aiohttp import FOREIGN, AiohttpTransport, translate
+from rejoinder.transport.http import Request
+from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
+
+__all__ = ["AiohttpWebSocketTransport"]
+
+_CLOSE_TIMEOUT: Final = 0.5
+_SCHEMES: Final = {"ws": "http", "wss": "https"}
+
+
+class AiohttpWebSocketTransport:
+    """A `WebSocketTransport` on top of an `AiohttpTransport`, which the caller closes."""
+
+    def __init__(self, http: AiohttpTransport) -> None:
+        self._http = http
+
+    async def connect(self, request: SocketRequest) -> _Socket:
+        """See `WebSocketTransport.connect`."""
+        check_headers(request.headers)
+        url = parse_url(_as_http(request.url))
+        asked = Request("GET", str(url), request.headers, connect_timeout=request.connect_timeout)
+        pool, proxy = await self._http.borrow(url)
+        error: Exception
+        try:
+            async with asyncio.timeout(request.connect_timeout):
+                return _Socket(
+                    await pool.session.ws_connect(
+                        url,
+                        headers=request.headers,
+                        proxy=None if proxy is None else proxy.url,
+                        proxy_headers=None if proxy is None else proxy.headers,
+                        autoping=True,
+                        autoclose=True,
+                        heartbeat=None,
+                        compress=0,
+                        max_msg_size=request.max_frame,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),  # pyright: ignore[reportCallIssue]
+                    )
+                )
+        except aiohttp.WSServerHandshakeError as caught:
+            status = caught.status
+            refusal = APIStatusError(
+                f"{asked!r}: the server refused the WebSocket with status {status}",
+                status_code=status,
+            )
+            raise refusal from None
+        except FOREIGN as caught:
+            error = caught
+        raise translate(error, asked, url, pool, proxy)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+def _as_http(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    return f"{_SCHEMES.get(scheme.lower(), scheme)}{mark}{rest}"
+
+
+class _Socket:
+    __slots__ = ("_loop", "_raw", "heard_at")
+
+    def __init__(self, raw: aiohttp.ClientWebSocketResponse) -> None:
+        self._raw = raw
+        self._loop = asyncio.get_running_loop()
+        self.heard_at = self._loop.time()
+
+    async def send(self, frame: WireFrame) -> None:
+        raw = self._raw
+        try:
+            if isinstance(frame, str):
+                await raw.send_str(frame)
+            else:
+                await raw.send_bytes(frame)
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            raise APIConnectionError(
+                f"the WebSocket has ended; a frame could not be sent ({type(error).__name__})"
+            ) from None
+
+    async def receive(self) -> WireFrame | Closed:
+        raw = self._raw
+        while True:
+            try:
+                message = await raw.receive()
+            except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+                return Closed(raw.close_code, type(error).__name__)
+            self.heard_at = self._loop.time()
+            kind = message.type
+            if kind is aiohttp.WSMsgType.TEXT or kind is aiohttp.WSMsgType.BINARY:
+                return message.data
+            if kind is aiohttp.WSMsgType.PONG or kind is aiohttp.WSMsgType.PING:
+                continue
+            if kind is aiohttp.WSMsgType.CLOSE:
+                return Closed(message.data, str(message.extra or ""))
+            if kind is aiohttp.WSMsgType.ERROR:
+                return Closed(raw.close_code, str(message.data))
+            return Closed(raw.close_code)  # CLOSING, CLOSED
+
+    async def ping(self) -> None:
+        try:
+            await self._raw.ping()
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            return  # its end is reported by `receive`
+
+    async def aclose(self, code: int = 1000) -> None:
+        try:
+            async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
+                await self._raw.close(code=code)
+        except (aiohttp.ClientError, OSError, RuntimeError, TimeoutError):
+            return
