@@ -15,24 +15,24 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
+from rejoinder._core.hosts import HOSTS
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.realtime import RealtimeModel as _BaseModel
-from rejoinder.llm.tool_context import ProviderTool, RawFunctionTool, ToolContext
+from rejoinder.llm.tool_context import ProviderTool, ToolContext, is_raw_function_tool
 from rejoinder.llm.utils import build_legacy_openai_schema
 from rejoinder.providers.asking.checks import environment
+from rejoinder.providers.asking.fields import build_url
 from rejoinder.providers.openai.access import (
     Access,
     Secret,
     access_of_key,
-    build_url,
     checked_url,
     resolve_secret,
     with_key,
 )
-from rejoinder.providers.openai.hosts import HOSTS
 from rejoinder.providers.openai.realtime_dialects import (
     DIALECTS,
     Dialect,
@@ -529,15 +529,11 @@ class RealtimeSession(WireSession[_ExtraEvents]):
         """Send an event of your own, a dict or a model of the ``openai`` package."""
         from rejoinder._core import jsontext
 
-        fields = (
-            event
-            if isinstance(event, dict)
-            else event.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        )
+        fields: dict[str, Any] = _plain(event)
         self.emit("openai_client_event_queued", fields)
-        link = self._link
+        link = self._connections.link
         if link is not None:
-            link.send_frames((jsontext.encode(cast("dict[str, Any]", fields)).decode(),))
+            link.send_frames((jsontext.encode(fields).decode(),))
 
 
 class RealtimeSessionBeta(RealtimeSession):
@@ -631,7 +627,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
                     f"tools: the provider tool {tool.id!r} has no `spec` for the realtime API"
                 )
             found.append(spec)
-        elif isinstance(tool, RawFunctionTool):
+        elif is_raw_function_tool(tool):
             schema = {k: v for k, v in tool.info.raw_schema.items() if k != "meta"}
             found.append({"type": "function", **schema})
         else:

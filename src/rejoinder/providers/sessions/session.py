@@ -14,25 +14,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar
 
 from rejoinder import _aio, _stamps
-from rejoinder._core import retry
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
-from rejoinder._core.realtime.heard import SpokenMessage, heard
+from rejoinder._core.realtime.heard import heard
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
-from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
+from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.realtime import (
     GenerationCreatedEvent,
     InputSpeechStartedEvent,
     InputSpeechStoppedEvent,
-    InputTranscriptionCompleted,
     RealtimeError,
     RealtimeModel,
     RealtimeModelError,
@@ -40,19 +36,20 @@ from rejoinder.llm.realtime import (
     RealtimeSessionReconnectedEvent,
     RemoteItemAddedEvent,
 )
-from rejoinder.llm.remote_chat_context import RemoteChatContext
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.llm.utils import compute_chat_ctx_diff
 from rejoinder.media import AudioFrame
-from rejoinder.metrics import Metadata, RealtimeModelMetrics
-from rejoinder.providers.sessions.link import Link, PendingItem, describe_end
+from rejoinder.metrics import Metadata
+from rejoinder.providers.sessions.connections import Connections
+from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep
+from rejoinder.providers.sessions.link import Link
+from rejoinder.providers.sessions.options import SessionOptions, code_of
 from rejoinder.providers.sessions.sound import KeptSound, SoundInput
-from rejoinder.providers.sessions.streams import Reply
-from rejoinder.transport.ws import Closed, WebSocket
+from rejoinder.providers.sessions.streams import Reply, connection_metrics
+from rejoinder.providers.sessions.turns import UserTurns
+from rejoinder.transport.ws import WebSocket
 from rejoinder.types import (
-    DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
-    APIConnectOptions,
     NotGivenOr,
     is_given,
 )
@@ -63,35 +60,8 @@ logger = logging.getLogger("rejoinder")
 
 TEvent = TypeVar("TEvent")
 
-_REMEMBERED: Final = 256
 _MIN_COMMIT_MS: Final = 100
 """Milliseconds of sound below which services refuse a commit."""
-_GOOD_LIFE: Final = 10.0
-"""Seconds after which a connection counts as good: the next failure starts the count anew."""
-_FURNISH_TIMEOUT: Final = 10.0
-"""Seconds that a service may take to confirm the history of a new connection."""
-_FORCE_AFTER: Final = 60.0
-"""Seconds that a swap at `max_duration` waits for the end of a turn."""
-_MARGIN: Final = 2.0
-"""Seconds before an announced end at which a swap no longer waits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionOptions:
-    """Deadlines and bounds of a session, in seconds."""
-
-    conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
-    reply_timeout: float = 10.0
-    """From the sending of a request for a reply to its beginning."""
-    update_timeout: float = 5.0
-    """For the service to confirm a change of the conversation."""
-    silence: float = 20.0
-    """A service from which nothing comes for so long, although sound goes up and it was asked for a
-    sign, is taken for dead; so is a reply that stands still."""
-    max_duration: float | None = None
-    """Age at which a connection is replaced between two turns. ``None``: never."""
-    kept_sound: float = 30.0
-    """Sound of the user that is kept for a next connection while none is there."""
 
 
 class WireSession(RealtimeSession[TEvent]):
@@ -126,8 +96,6 @@ class WireSession(RealtimeSession[TEvent]):
             raise RuntimeError(
                 f"{type(self).__name__}: no event loop is running; make sessions in a coroutine"
             ) from None
-        self._dial = dial
-        self._make_protocol = make_protocol
         self._describe_tools = describe_tools
         self._options = options
         self._codec = make_protocol()
@@ -137,40 +105,37 @@ class WireSession(RealtimeSession[TEvent]):
         self._tool_specs: Sequence[dict[str, Any]] | None = None
         self._version = 0
 
-        self._remote = RemoteChatContext()
+        self._conversation = Conversation()
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
         self._requests: dict[str, asyncio.Future[GenerationCreatedEvent]] = {}
         self._live: dict[str, Reply] = {}
-        self._spoken: OrderedDict[str, SpokenMessage] = OrderedDict()
         self._calls: OrderedDict[str, Literal["open", "answered", "cancelled"]] = OrderedDict()
-        self._finals: OrderedDict[str, None] = OrderedDict()
-        self._early: dict[str, str] = {}
-        self._turns: OrderedDict[str, float] = OrderedDict()
+        self._turns = UserTurns()
 
         self._sound = SoundInput(self._codec.sample_rate)
         self._kept = KeptSound(options.kept_sound * 1000)
         self._uncommitted_ms = 0.0
         self._uplink_at = -math.inf
         self._speaking = False
-        self._speech_began = 0.0
 
-        self._link: Link | None = None
-        self._next: Link | None = None
-        self._swap_task: asyncio.Task[None] | None = None
-        self._force_at = math.inf
-        self._swap_at = math.inf
-        self._closings: set[asyncio.Task[None]] = set()
         self._over: RealtimeError | None = None
+        self._connections = Connections(
+            self,
+            dial=dial,
+            make_protocol=make_protocol,
+            options=options.conn_options,
+            max_duration=options.max_duration,
+            silence=options.silence,
+        )
         self._timer = _aio.Alarm(self._due, self._tick, interval=max(0.05, options.silence / 4))
         self._timer.arm()
-        self._main = self._loop.create_task(self._supervise(), name=f"{type(self).__name__}")
 
     # -- what the base class asks for ----------------------------------------------------------
 
     @property
     def chat_ctx(self) -> ChatContext:
         """The conversation as the service holds it; a copy."""
-        return self._remote.to_chat_ctx()
+        return self._conversation.to_chat_ctx()
 
     @property
     def tools(self) -> ToolContext:
@@ -206,10 +171,10 @@ class WireSession(RealtimeSession[TEvent]):
             RealtimeError: the service refused an item, or did not confirm in time. All others are
                 in place.
         """
-        diff = compute_chat_ctx_diff(self._remote.to_chat_ctx(), chat_ctx)
+        diff = compute_chat_ctx_diff(self._conversation.to_chat_ctx(), chat_ctx)
         waiting: list[asyncio.Future[None]] = []
         for item_id in diff.to_remove:
-            waiting += self._remove(item_id)
+            waiting += self._conversation.remove(self._connections.link, item_id)
         answered: list[str] = []
         for previous_id, item_id in diff.to_create:
             item = chat_ctx.get_by_id(item_id)
@@ -217,11 +182,11 @@ class WireSession(RealtimeSession[TEvent]):
                 continue
             if isinstance(item, FunctionCallOutput):
                 if self._calls.get(item.call_id) in ("answered", "cancelled"):
-                    self._insert(previous_id, item)
+                    self._conversation.insert(previous_id, item)
                     continue
                 self._calls[item.call_id] = "answered"
                 answered.append(item.call_id)
-            waiting += self._create(previous_id, item)
+            waiting += self._conversation.create(self._connections.link, previous_id, item)
         for call_id in answered:
             self._apply(self._replies.answered(call_id, self._loop.time()))
         if not waiting:
@@ -320,7 +285,7 @@ class WireSession(RealtimeSession[TEvent]):
     ) -> None:
         """Cut off what the user did not hear, here and at the service. Legal in every state: the time
         is clamped to the sound that came, and a message of which nothing was heard is removed."""
-        spoken = self._spoken.get(message_id)
+        spoken = self._conversation.spoken.get(message_id)
         if spoken is None:
             return
         until: int | str = audio_transcript if is_given(audio_transcript) else audio_end_ms
@@ -328,34 +293,19 @@ class WireSession(RealtimeSession[TEvent]):
         end = min(audio_end_ms, spoken.received_ms)
         if "audio" in modalities and spoken.received_ms > 0:
             if end <= 0:
-                self._remove(message_id)
+                self._conversation.remove(self._connections.link, message_id)
                 return
             if end < spoken.received_ms:
                 self._send(
                     m.TruncateItem(_stamps.new_id("truncate_"), message_id, end), urgent=True
                 )
-        node = self._remote.get(message_id)
-        if node is not None and isinstance(node.item, ChatMessage):
-            node.item.content = [text] if text else []
-            node.item.interrupted = True
+        self._conversation.set_text(message_id, text, interrupted=True)
 
     async def aclose(self) -> None:
         """End the session and its connections, within about a second. Never raises. Futures that wait
         end in a `RealtimeError`."""
         self._finish(RealtimeError("the session was closed", code="closed"))
-        links = [link for link in (self._link, self._next) if link is not None]
-        tasks = [task for task in (self._main, self._swap_task) if task is not None]
-        current = asyncio.current_task()
-        await asyncio.gather(
-            *(link.aclose() for link in links),
-            _aio.end(
-                *(task for task in tasks if task is not current),
-                within=0.5,
-                name="realtime session",
-            ),
-            *self._closings,
-            return_exceptions=True,
-        )
+        await self._connections.aclose()
 
     # -- settings ------------------------------------------------------------------------------
 
@@ -378,8 +328,8 @@ class WireSession(RealtimeSession[TEvent]):
         options: dict[str, Any] | None = None,
     ) -> None:
         self._version += 1
-        link = self._link
-        if link is not None and not link.closed.done():
+        link = self._connections.link
+        if link is not None:
             link.version = self._version
             self._send(
                 m.UpdateSession(
@@ -390,19 +340,11 @@ class WireSession(RealtimeSession[TEvent]):
                 )
             )
 
-    def _all_settings(self) -> m.UpdateSession:
-        return m.UpdateSession(
-            _stamps.new_id("session_update_"),
-            instructions=self._instructions,
-            tools=self._tool_specs,
-            options=dict(self._settings),
-        )
-
     # -- sending -------------------------------------------------------------------------------
 
     def _send(self, command: m.Command, *, urgent: bool = False) -> bool:
-        link = self._link
-        if link is None or link.closed.done():
+        link = self._connections.link
+        if link is None:
             return False
         try:
             return link.send(command, urgent=urgent)
@@ -414,11 +356,10 @@ class WireSession(RealtimeSession[TEvent]):
         frames = self._codec.send(m.AppendAudio(piece))
         size = piece.nbytes if isinstance(piece, memoryview) else len(piece)
         ms = size * 500.0 / self._codec.sample_rate
-        link = self._link
-        connected = link is not None and not link.closed.done()
-        self._kept.add(ms, frames, wanted=self._speaking or not connected)
+        link = self._connections.link
+        self._kept.add(ms, frames, wanted=self._speaking or link is None)
         self._uncommitted_ms += ms
-        if link is not None and connected:
+        if link is not None:
             self._uplink_at = self._loop.time()
             link.send_frames(frames)
 
@@ -427,216 +368,31 @@ class WireSession(RealtimeSession[TEvent]):
         if rest is not None:
             self._append(rest)
 
-    def _create(self, previous_id: str | None, item: ChatItem) -> list[asyncio.Future[None]]:
-        """Put an item into the conversation; without a connection into our copy, which the next one is
-        given."""
-        link = self._link
-        if link is not None and not link.closed.done():
-            return self._create_on(link, previous_id, item)
-        self._insert(previous_id, item)
-        return []
+    # -- what the connections ask for ------------------------------------------------------------
 
-    def _create_on(
-        self, link: Link, previous_id: str | None, item: ChatItem
-    ) -> list[asyncio.Future[None]]:
-        ref = _stamps.new_id("chat_ctx_create_")
-        command = m.CreateItem(ref, item, self._anchor(link, previous_id))
-        try:
-            sent = link.send(command)
-        except ConfigurationError as error:
-            refused: asyncio.Future[None] = self._loop.create_future()
-            refused.set_exception(RealtimeError(f"item {item.id!r}: {error}", code="refused"))
-            return [refused]
-        if not sent:
-            self._insert(previous_id, item)
-            return []
-        done: asyncio.Future[None] = self._loop.create_future()
-        link.pending[ref] = PendingItem(done, item.id, item, previous_id)
-        link.known.add(item.id)
-        return [done]
+    def settings_now(self) -> tuple[int, m.UpdateSession]:
+        return self._version, m.UpdateSession(
+            _stamps.new_id("session_update_"),
+            instructions=self._instructions,
+            tools=self._tool_specs,
+            options=dict(self._settings),
+        )
 
-    def _remove(self, item_id: str) -> list[asyncio.Future[None]]:
-        link = self._link
-        if link is None or link.closed.done() or item_id not in link.known:
-            self._drop(item_id)
-            return []
-        ref = _stamps.new_id("chat_ctx_delete_")
-        link.send(m.DeleteItem(ref, item_id))
-        link.known.discard(item_id)
-        done: asyncio.Future[None] = self._loop.create_future()
-        link.pending[ref] = PendingItem(done, item_id, None)
-        return [done]
+    def give_history(self, link: Link) -> list[asyncio.Future[None]]:
+        return self._conversation.give_history(link)
 
-    def _anchor(self, link: Link, previous_id: str | None) -> str | None:
-        """The nearest item at or before `previous_id` that the service of `link` holds."""
-        if previous_id is None or previous_id in link.known:
-            return previous_id
-        anchor: str | None = None
-        for item in self._remote.to_chat_ctx().items:
-            if item.id in link.known:
-                anchor = item.id
-            if item.id == previous_id:
-                break
-        return anchor
+    def may_swap(self) -> bool:
+        return self._replies.between_turns and not self._speaking
 
-    # -- our copy of the conversation ------------------------------------------------------------
-
-    def _insert(self, previous_id: str | None, item: ChatItem, *, at_tail: bool = False) -> None:
-        if self._remote.get(item.id) is not None:
-            return
-        if at_tail or (previous_id is not None and self._remote.get(previous_id) is None):
-            previous_id = self._remote.last_id
-        early = self._early.pop(item.id, None)
-        if early is not None and isinstance(item, ChatMessage) and not item.content:
-            item.content = [early]
-        self._remote.insert(previous_id, item)
-
-    def _drop(self, item_id: str) -> None:
-        if self._remote.get(item_id) is not None:
-            self._remote.delete(item_id)
-
-    def _settle(self, link: Link) -> None:
-        """Carry out in our copy what `link` will not confirm any more; the next one is given it."""
-        for entry in link.pending.values():
-            if entry.item is None:
-                self._drop(entry.item_id)
-            else:
-                self._insert(entry.previous_id, entry.item)
-            if not entry.done.done():
-                entry.done.set_result(None)
-        link.pending.clear()
-
-    # -- connections -----------------------------------------------------------------------------
-
-    async def _supervise(self) -> None:
-        failures = 0
-        while self._over is None:
-            try:
-                link = self._next or await self._open_link()
-            except APIError as error:
-                decision = retry.after(
-                    failures,
-                    error,
-                    committed=False,
-                    options=self._options.conn_options,
-                    now=self._loop.time(),
-                    deadline=None,
-                    jitter=random.random(),  # noqa: S311  spreads retries, hides nothing
-                )
-                if isinstance(decision, retry.GiveUp):
-                    self._fail(error)
-                    return
-                self._report(error, recoverable=True)
-                failures += 1
-                await asyncio.sleep(decision.delay)
-                continue
-            except ConfigurationError as error:
-                self._fail(APIStatusError(str(error), retryable=False))
-                return
-            self._install(link)
-            how = await self._watch()
-            current = self._link
-            if self._over is not None or current is None:
-                return
-            lived = self._loop.time() - current.opened_at
-            failures = 0 if lived >= _GOOD_LIFE else failures + 1
-            verdict = current.protocol.closed(how.code, how.reason)
-            self._lose(current)
-            self._close_soon(current)
-            if verdict is not None and verdict.fatal:
-                self._fail(verdict.error)
-                return
-            lost = verdict.error if verdict is not None else APIConnectionError(describe_end(how))
-            if failures > self._options.conn_options.max_retry:
-                self._fail(lost)
-                return
-            self._report(lost, recoverable=True)
-
-    async def _watch(self) -> Closed:
-        """How the connection in use ended; those that were replaced do not count."""
-        while True:
-            link = self._link
-            if link is None:
-                return Closed(None)
-            how = await asyncio.shield(link.closed)
-            if self._link is link:
-                return how
-
-    async def _open_link(self) -> Link:
-        """A connection that has been given settings and history.
-
-        Raises:
-            APIError: it could not be had.
-        """
-        began = self._loop.time()
-        protocol = self._make_protocol()
-        socket = await self._dial()
-        link = Link(socket, protocol, self._received)
-        try:
-            link.version = self._version
-            link.send_frames(protocol.open(self._all_settings()))
-            timeout = self._options.conn_options.connect_timeout or 10.0
-            try:
-                async with asyncio.timeout(timeout):
-                    await asyncio.shield(link.ready)
-            except TimeoutError:
-                raise APIConnectionError(
-                    f"the service did not accept the session within {timeout:g} s"
-                ) from None
-            await self._furnish(link)
-        except BaseException:
-            self._close_soon(link)
-            raise
-        link.acquire_time = self._loop.time() - began
-        return link
-
-    async def _furnish(self, link: Link) -> None:
-        """Give a new connection the conversation, and wait until it has it."""
-        while missing := self._give_history(link):
-            _, late = await asyncio.wait(missing, timeout=_FURNISH_TIMEOUT)
-            if link.closed.done():
-                raise APIConnectionError(describe_end(link.closed.result()))
-            if late:
-                raise APIConnectionError(
-                    f"the service did not confirm {len(late)} items of the history within "
-                    f"{_FURNISH_TIMEOUT:g} s"
-                )
-
-    def _give_history(self, link: Link) -> list[asyncio.Future[None]]:
-        """Send the items of our copy that `link` does not have."""
-        waiting: list[asyncio.Future[None]] = []
-        previous_id: str | None = None
-        wanted: set[str] = set()
-        for item in self._remote.to_chat_ctx().items:
-            wanted.add(item.id)
-            if item.id not in link.known:
-                waiting += self._create_on(link, previous_id, item)
-            if item.id in link.known:
-                previous_id = item.id
-        for item_id in link.known - wanted - {p.item_id for p in link.pending.values()}:
-            link.send(m.DeleteItem(_stamps.new_id("chat_ctx_delete_"), item_id))
-            link.known.discard(item_id)
-        return [future for future in waiting if not future.done()]
-
-    def _install(self, link: Link) -> None:
-        """Put `link` in use."""
-        previous = self._link
-        self._link, self._next = link, None
-        self._force_at = math.inf
-        longest = self._options.max_duration
-        now = self._loop.time()
-        self._swap_at = now + longest if longest is not None else math.inf
-        if previous is not None and not previous.closed.done():
-            self._lose(previous)
-            self._close_soon(previous)
+    def installed(self, link: Link, *, again: bool) -> None:
         if link.version != self._version:
-            link.version = self._version
-            self._send(self._all_settings())
-        self._give_history(link)
+            link.version, settings = self.settings_now()
+            self._send(settings)
+        self._conversation.give_history(link)
         kept = self._kept.frames()
         if kept:
             link.send_frames(kept)
-            self._uplink_at = now
+            self._uplink_at = self._loop.time()
         if self._kept.dropped_ms:
             logger.warning(
                 "%g s of the user's sound did not fit into the %g s that are kept while there is no "
@@ -645,86 +401,41 @@ class WireSession(RealtimeSession[TEvent]):
                 self._options.kept_sound,
             )
             self._kept.dropped_ms = 0.0
-        self._emit_connection_metrics(link, reused=False)
-        if previous is not None:
+        model = self._realtime_model
+        self.emit(
+            "metrics_collected",
+            connection_metrics(model.label, self._metadata(), link.acquire_time),
+        )
+        if again:
             self.emit("session_reconnected", RealtimeSessionReconnectedEvent())
-        self._apply(self._replies.connected(now))
+        self._apply(self._replies.connected(self._loop.time()))
 
-    def _lose(self, link: Link) -> None:
-        """`link` is not in use any more."""
-        self._settle(link)
+    def lost(self, link: Link) -> None:
+        self._conversation.settle(link)
         self._apply(self._replies.lost(self._loop.time()))
 
-    def _start_swap(self) -> None:
-        running = self._swap_task is not None and not self._swap_task.done()
-        if not running and self._next is None and self._over is None:
-            self._swap_task = self._loop.create_task(self._swap(), name="realtime swap")
+    def report(self, error: APIError) -> None:
+        self._report(error, recoverable=True)
 
-    async def _swap(self) -> None:
-        try:
-            link = await self._open_link()
-        except (APIError, ConfigurationError) as error:
-            if isinstance(error, APIError):
-                self._report(error, recoverable=True)
-            self._swap_at = self._loop.time() + 5.0
+    def failed(self, error: APIError) -> None:
+        """The session cannot go on."""
+        if self._over is not None:
             return
-        if self._over is not None or self._next is not None:
-            self._close_soon(link)
-            return
-        self._next = link
-        self._force_at = min(self._force_at, self._loop.time() + _FORCE_AFTER)
-        self._swap_if_due()
-
-    def _swap_if_due(self) -> None:
-        """Use the next connection, if it is there and no turn would be torn apart."""
-        link = self._next
-        current = self._link
-        if link is None or current is None or current.closed.done():
-            return  # where the current one has ended, the supervisor takes the next one
-        if link.closed.done():
-            self._next = None
-            self._swap_at = self._loop.time()
-            return
-        forced = self._loop.time() >= self._force_at
-        if forced or (self._replies.between_turns and not self._speaking):
-            self._install(link)
-
-    def _close_soon(self, link: Link) -> None:
-        task = self._loop.create_task(link.aclose(), name="realtime close")
-        self._closings.add(task)
-        task.add_done_callback(self._closings.discard)
+        self._finish(RealtimeError(error.message, code=code_of(error)))
+        self._report(error, recoverable=False)
+        self._connections.stop()
 
     # -- time ------------------------------------------------------------------------------------
 
     def _due(self) -> float:
-        due = min(self._replies.deadline(), self._swap_at, self._force_at)
-        link = self._link
-        if link is not None and not link.closed.done():
-            half = self._options.silence / 2
-            due = min(due, max(link.heard_at, self._uplink_at, link.probed_at) + half)
-        return due
+        return min(self._replies.deadline(), self._connections.due(self._uplink_at))
 
     def _tick(self) -> None:
-        now = self._loop.time()
         if self._over is not None:
             return
+        now = self._loop.time()
         self._apply(self._replies.tick(now))
-        if now >= self._swap_at:
-            self._swap_at = math.inf
-            self._start_swap()
-        self._swap_if_due()
-        link = self._link
-        if link is not None and not link.closed.done():
-            silence = self._options.silence
-            quiet = now - max(link.heard_at, link.opened_at)
-            going_up = now - self._uplink_at < silence
-            if quiet >= silence and going_up and link.probed_at > link.heard_at:
-                link.abort(
-                    f"nothing came for {quiet:.0f} s although it was asked for a sign of life"
-                )
-            elif quiet >= silence / 2 and going_up and link.probed_at <= link.heard_at:
-                link.probed_at = now
-                link.send_frames(link.protocol.probe())
+        self._connections.tick(now, self._uplink_at)
         self._timer.arm()
 
     # -- effects ---------------------------------------------------------------------------------
@@ -742,11 +453,11 @@ class WireSession(RealtimeSession[TEvent]):
                     self._end_streams(reply_id, status)
                 case Fail(refs, message, code):
                     self._fail_requests(refs, message, code)
-        self._swap_if_due()
+        self._connections.swap_if_due()
         self._timer.arm()
 
     def _ask(self, request: m.CreateReply) -> None:
-        link = self._link
+        link = self._connections.link
         if link is None:
             return
         try:
@@ -771,12 +482,8 @@ class WireSession(RealtimeSession[TEvent]):
         reply.end(status)
         cut = status != "completed"
         for message in reply.messages:
-            node = self._remote.get(message.item_id)
-            text = message.spoken.text
-            if node is not None and isinstance(node.item, ChatMessage):
-                node.item.content = [text] if text else []
-                node.item.interrupted = node.item.interrupted or cut
-        if len(self._live) > _REMEMBERED:
+            self._conversation.set_text(message.item_id, message.spoken.text, interrupted=cut)
+        if len(self._live) > REMEMBERED:
             self._live.pop(next(iter(self._live)))
 
     def _fail_requests(self, refs: tuple[str, ...], message: str, code: str | None) -> None:
@@ -792,12 +499,9 @@ class WireSession(RealtimeSession[TEvent]):
 
     # -- events ----------------------------------------------------------------------------------
 
-    def _received(self, link: Link, event: m.Event) -> None:
-        if isinstance(event, m.SessionReady):
-            if not link.ready.done():
-                link.ready.set_result(None)
-            return
-        if link is not self._link:
+    def received(self, link: Link, event: m.Event) -> None:
+        """An event of the service."""
+        if link is not self._connections.link:
             self._received_beside(link, event)
             return
         match event:
@@ -814,7 +518,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.MessageStarted(reply_id, item_id):
                 if self._replies.progressed(reply_id, self._loop.time()):
                     message = self._live[reply_id].message(item_id)
-                    _keep(self._spoken, item_id, message.spoken)
+                    keep(self._conversation.spoken, item_id, message.spoken)
             case m.ModalityKnown(reply_id, item_id, audio):
                 if self._replies.progressed(reply_id, self._loop.time()):
                     self._live[reply_id].message(item_id).know_modality(audio)
@@ -831,13 +535,12 @@ class WireSession(RealtimeSession[TEvent]):
                 self._item_added(link, item, previous_id, at_tail)
             case m.ItemDeleted(item_id):
                 link.known.discard(item_id)
-                self._confirm(link, item_id, created=False)
-                self._drop(item_id)
+                self._conversation.confirm(link, item_id, created=False, in_use=True)
+                self._conversation.drop(item_id)
             case m.SpeechStarted(item_id):
                 self._speaking = True
-                self._speech_began = _stamps.wall_now()
                 if item_id is not None:
-                    _keep(self._turns, item_id, self._speech_began)
+                    self._turns.began(item_id)
                 self.emit("input_speech_started", InputSpeechStartedEvent())
             case m.SpeechStopped():
                 self._speaking = False
@@ -847,33 +550,30 @@ class WireSession(RealtimeSession[TEvent]):
                         user_transcription_enabled=self.capabilities.user_transcription
                     ),
                 )
-                self._swap_if_due()
+                self._connections.swap_if_due()
             case m.AudioCommitted(item_id, previous_id):
                 self._kept.clear()
                 self._uncommitted_ms = 0.0
                 self._speaking = False
                 link.known.add(item_id)
-                if item_id not in self._turns:
-                    _keep(self._turns, item_id, _stamps.wall_now())
-                self._insert(previous_id, ChatMessage(id=item_id, role="user", content=[]))
+                self._turns.began(item_id)
+                message = ChatMessage(id=item_id, role="user", content=[])
+                self._conversation.insert(previous_id, message)
             case m.Transcript():
                 self._transcribed(event)
             case m.CallsCancelled(call_ids):
                 for call_id in call_ids:
-                    _keep(self._calls, call_id, "cancelled")
+                    keep(self._calls, call_id, "cancelled")
                     self._apply(self._replies.answered(call_id, self._loop.time()))
             case m.Refused(ref, error, code, busy, harmless):
                 self._refused(link, ref, error, code, busy, harmless)
             case m.ServiceFailed(error, fatal, _):
                 if fatal:
-                    self._fail(error)
+                    self.failed(error)
                 else:
                     self._report(error, recoverable=True)
             case m.SessionEnding(seconds):
-                self._force_at = min(
-                    self._force_at, self._loop.time() + max(0.0, seconds - _MARGIN)
-                )
-                self._start_swap()
+                self._connections.ending_in(seconds)
                 self._timer.arm()
             case m.SessionReady():
                 return
@@ -883,53 +583,35 @@ class WireSession(RealtimeSession[TEvent]):
         match event:
             case m.ItemAdded(item):
                 link.known.add(item.id)
-                self._confirm(link, item.id, created=True)
+                self._conversation.confirm(link, item.id, created=True, in_use=False)
             case m.Refused(ref, error, _, _, harmless):
-                entry = link.pending.pop(ref, None)
-                if entry is not None and not entry.done.done():
-                    if not harmless:
-                        logger.warning("an item of the history was refused: %s", error.message)
-                        link.known.discard(entry.item_id)
-                    entry.done.set_result(None)
+                if not harmless:
+                    logger.warning("an item of the history was refused: %s", error.message)
+                self._conversation.refuse(link, ref, error, None, harmless=True)
             case m.ServiceFailed(error, fatal, _):
-                if not link.ready.done():
-                    error.retryable = error.retryable and not fatal
-                    link.ready.set_exception(error)
-                elif fatal:
+                if fatal:
                     link.abort(error.message)
             case _:
                 return
-
-    def _confirm(self, link: Link, item_id: str, *, created: bool) -> None:
-        for ref, entry in list(link.pending.items()):
-            if entry.item_id == item_id and (entry.item is not None) is created:
-                del link.pending[ref]
-                if link is self._link and entry.item is not None:
-                    self._insert(entry.previous_id, entry.item)
-                if not entry.done.done():
-                    entry.done.set_result(None)
 
     def _item_added(
         self, link: Link, item: ChatItem, previous_id: str | None, at_tail: bool
     ) -> None:
         link.known.add(item.id)
-        self._confirm(link, item.id, created=True)
-        if self._remote.get(item.id) is not None:
-            return
-        self._insert(previous_id, item, at_tail=at_tail)
-        self.emit("remote_item_added", RemoteItemAddedEvent(previous_id, item))
+        self._conversation.confirm(link, item.id, created=True, in_use=True)
+        if self._conversation.insert(previous_id, item, at_tail=at_tail):
+            self.emit("remote_item_added", RemoteItemAddedEvent(previous_id, item))
 
     def _called(self, reply_id: str, call: FunctionCall) -> None:
-        node = self._remote.get(call.id)
-        if node is not None:
-            node.item = call  # announced before its arguments were there
+        announced = self._conversation.complete_call(call)
         if call.call_id in self._calls:
             return  # told twice; it runs once
         if not self._replies.progressed(reply_id, self._loop.time()):
             # Nobody will run it. Some services fall silent while a call has no answer.
-            _keep(self._calls, call.call_id, "answered")
-            self._create(
-                call.id if node is not None else None,
+            keep(self._calls, call.call_id, "answered")
+            self._conversation.create(
+                self._connections.link,
+                call.id if announced else None,
                 FunctionCallOutput(
                     call_id=call.call_id,
                     name=call.name,
@@ -938,7 +620,7 @@ class WireSession(RealtimeSession[TEvent]):
                 ),
             )
             return
-        _keep(self._calls, call.call_id, "open")
+        keep(self._calls, call.call_id, "open")
         self._replies.called(call.call_id)
         self._live[reply_id].call(call)
 
@@ -965,60 +647,22 @@ class WireSession(RealtimeSession[TEvent]):
             )
         if error is not None:
             if event.fatal:
-                self._fail(error)
+                self.failed(error)
             else:
                 self._report(error, recoverable=True)
 
     def _transcribed(self, event: m.Transcript) -> None:
-        item_id = event.item_id
-        if item_id in self._finals:
+        told = self._turns.transcribed(event)
+        if told is None:
             return
-        if event.final:
-            _keep(self._finals, item_id, None)
-            node = self._remote.get(item_id)
-            if event.text:
-                if node is None:
-                    self._early[item_id] = event.text
-                    while len(self._early) > _REMEMBERED:
-                        self._early.pop(next(iter(self._early)))
-                elif isinstance(node.item, ChatMessage):
-                    node.item.content = [event.text]
-                    node.item.transcript_confidence = event.confidence
-            if event.failed:
-                logger.warning("the user's words of item %s could not be transcribed", item_id)
-        self.emit(
-            "input_audio_transcription_completed",
-            InputTranscriptionCompleted(
-                item_id=item_id,
-                transcript=event.text,
-                is_final=event.final,
-                confidence=event.confidence,
-                turn_started_at=self._turns.get(item_id),
-            ),
-        )
+        if event.final and event.text:
+            self._conversation.set_transcript(event.item_id, event.text, event.confidence)
+        self.emit("input_audio_transcription_completed", told)
 
     def _refused(
         self, link: Link, ref: str, error: APIError, code: str | None, busy: bool, harmless: bool
     ) -> None:
-        entry = link.pending.pop(ref, None)
-        if entry is not None:
-            if harmless:
-                if entry.item is not None:
-                    self._insert(entry.previous_id, entry.item)
-                else:
-                    self._drop(entry.item_id)
-            elif entry.item is not None:
-                link.known.discard(entry.item_id)
-            if not entry.done.done():
-                if harmless:
-                    entry.done.set_result(None)
-                else:
-                    entry.done.set_exception(
-                        RealtimeError(
-                            f"item {entry.item_id!r} was refused: {error.message}", code=code
-                        )
-                    )
-                    entry.done.exception()
+        if self._conversation.refuse(link, ref, error, code, harmless=harmless):
             return
         effects = self._replies.refused(ref, error, self._loop.time(), code=code, busy=busy)
         if ref in self._requests or effects:
@@ -1031,21 +675,6 @@ class WireSession(RealtimeSession[TEvent]):
     def _metadata(self) -> Metadata:
         model = self._realtime_model
         return Metadata(model_name=model.model, model_provider=model.provider)
-
-    def _emit_connection_metrics(self, link: Link, *, reused: bool) -> None:
-        self.emit(
-            "metrics_collected",
-            RealtimeModelMetrics(
-                label=self._realtime_model.label,
-                request_id="",
-                timestamp=_stamps.wall_now(),
-                input_token_details=RealtimeModelMetrics.InputTokenDetails(),
-                output_token_details=RealtimeModelMetrics.OutputTokenDetails(),
-                metadata=self._metadata(),
-                acquire_time=link.acquire_time,
-                connection_reused=reused,
-            ),
-        )
 
     def _report(self, error: Exception, *, recoverable: bool) -> None:
         logger.log(
@@ -1064,26 +693,14 @@ class WireSession(RealtimeSession[TEvent]):
             ),
         )
 
-    def _fail(self, error: APIError) -> None:
-        """The session cannot go on."""
-        if self._over is not None:
-            return
-        body = cast("dict[str, Any]", error.body if isinstance(error.body, dict) else {})
-        code = body.get("code")
-        self._finish(RealtimeError(error.message, code=code if isinstance(code, str) else None))
-        self._report(error, recoverable=False)
-        for link in (self._link, self._next):
-            if link is not None:
-                self._close_soon(link)
-
     def _finish(self, why: RealtimeError) -> None:
         if self._over is None:
             self._over = why
         self._timer.stop()
         self._apply_last(self._replies.fail_all(str(why), why.code))
-        for link in (self._link, self._next):
-            if link is not None:
-                self._settle(link)
+        link = self._connections.link
+        if link is not None:
+            self._conversation.settle(link)
         for reply in self._live.values():
             reply.end("failed")
         for ref in list(self._requests):
@@ -1095,13 +712,3 @@ class WireSession(RealtimeSession[TEvent]):
                 self._fail_requests(effect.refs, effect.message, effect.code)
             elif isinstance(effect, Finish):
                 self._end_streams(effect.reply_id, effect.status)
-
-
-_V = TypeVar("_V")
-
-
-def _keep(entries: OrderedDict[str, _V], key: str, value: _V) -> None:
-    """Remember an entry; the oldest ones are forgotten."""
-    entries[key] = value
-    if len(entries) > _REMEMBERED:
-        entries.popitem(last=False)

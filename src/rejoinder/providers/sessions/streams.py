@@ -14,7 +14,7 @@ from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata, RealtimeModelMetrics
 
-__all__ = ["Message", "Reply"]
+__all__ = ["Message", "Reply", "connection_metrics"]
 
 
 class Message:
@@ -143,3 +143,16 @@ class Reply:
             output_token_details=usage.output_details,
             metadata=metadata,
         )
+
+
+def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> RealtimeModelMetrics:
+    """What it took to get a connection; it costs no tokens."""
+    return RealtimeModelMetrics(
+        label=label,
+        request_id="",
+        timestamp=_stamps.wall_now(),
+        input_token_details=RealtimeModelMetrics.InputTokenDetails(),
+        output_token_details=RealtimeModelMetrics.OutputTokenDetails(),
+        metadata=metadata,
+        acquire_time=acquire_time,
+    )

@@ -1,0 +1,329 @@
+"""The connections of one session: the one in use, the next one, and when they change places.
+
+A connection that fails is replaced, with pauses and a bound. One that grows old, or whose end the
+service announces, is replaced before: the next one is opened beside it, given what a connection
+needs, and used from the next moment on at which no turn would be torn apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from rejoinder import _aio
+from rejoinder._core import retry
+from rejoinder._core.realtime import messages as m
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
+from rejoinder.providers.sessions.link import Link, describe_end
+from rejoinder.transport.ws import Closed, WebSocket
+from rejoinder.types import APIConnectOptions
+
+__all__ = ["Connections", "Owner"]
+
+logger = logging.getLogger("rejoinder")
+
+_GOOD_LIFE: Final = 10.0
+"""Seconds after which a connection counts as good: the next failure starts the count anew."""
+_FURNISH_TIMEOUT: Final = 10.0
+"""Seconds that a service may take to confirm the history of a new connection."""
+_FORCE_AFTER: Final = 60.0
+"""Seconds that a replacement by age waits for the end of a turn."""
+_RETRY_SWAP: Final = 5.0
+"""Seconds after which a replacement that failed is tried again."""
+_MARGIN: Final = 2.0
+"""Seconds before an announced end at which a replacement no longer waits."""
+
+
+class Owner(Protocol):
+    """The session, as its connections see it."""
+
+    def settings_now(self) -> tuple[int, m.UpdateSession]:
+        """The settings, and their version."""
+        ...
+
+    def give_history(self, link: Link) -> list[asyncio.Future[None]]: ...
+
+    def received(self, link: Link, event: m.Event) -> None: ...
+
+    def may_swap(self) -> bool:
+        """Whether no turn would be torn apart now."""
+        ...
+
+    def installed(self, link: Link, *, again: bool) -> None:
+        """`link` is in use from now on."""
+        ...
+
+    def lost(self, link: Link) -> None:
+        """`link` is in use no more."""
+        ...
+
+    def report(self, error: APIError) -> None:
+        """A failure after which the session goes on."""
+        ...
+
+    def failed(self, error: APIError) -> None:
+        """The session cannot go on."""
+        ...
+
+
+class Connections:
+    """Keeps one connection in use.
+
+    Args:
+        owner: the session.
+        dial: opens a socket.
+        make_protocol: makes the protocol object of one connection.
+        options: how patient connecting is, and how often it is tried again.
+        max_duration: age in seconds at which a connection is replaced.
+        silence: seconds after which a service from which nothing comes is taken for dead.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        dial: Callable[[], Awaitable[WebSocket]],
+        make_protocol: Callable[[], m.RealtimeProtocol],
+        options: APIConnectOptions,
+        max_duration: float | None,
+        silence: float,
+    ) -> None:
+        self._owner = owner
+        self._dial = dial
+        self._make_protocol = make_protocol
+        self._options = options
+        self._max_duration = math.inf if max_duration is None else max_duration
+        self._silence = silence
+        self._loop = asyncio.get_running_loop()
+        self._link: Link | None = None
+        self._next: Link | None = None
+        self._swap_at = math.inf
+        self._force_at = math.inf
+        self._over = False
+        self._swapping: asyncio.Task[None] | None = None
+        self._closings: set[asyncio.Task[None]] = set()
+        self._main = self._loop.create_task(self._supervise(), name="realtime session")
+
+    @property
+    def link(self) -> Link | None:
+        """The connection in use, if it is open."""
+        link = self._link
+        return None if link is None or link.closed.done() else link
+
+    # -- time --------------------------------------------------------------------------------
+
+    def due(self, uplink_at: float) -> float:
+        """When `tick` has something to do."""
+        due = min(self._swap_at, self._force_at)
+        link = self.link
+        if link is not None:
+            last = max(link.heard_at, uplink_at, link.probed_at)
+            due = min(due, last + self._silence / 2)
+        return due
+
+    def tick(self, now: float, uplink_at: float) -> None:
+        """What has become due. `uplink_at`: when sound was sent last."""
+        if self._over:
+            return
+        if now >= self._swap_at:
+            self._swap_at = math.inf
+            self._start_swap()
+        self.swap_if_due()
+        link = self.link
+        if link is None or now - uplink_at >= self._silence:
+            return
+        quiet = now - max(link.heard_at, link.opened_at)
+        asked = link.probed_at > link.heard_at
+        if quiet >= self._silence and asked:
+            link.abort(f"nothing came for {quiet:.0f} s, although it was asked for a sign of life")
+        elif quiet >= self._silence / 2 and not asked:
+            link.probed_at = now
+            link.send_frames(link.protocol.probe())
+
+    def ending_in(self, seconds: float) -> None:
+        """The service will end the connection in use."""
+        end = self._loop.time() + max(0.0, seconds - _MARGIN)
+        self._force_at = min(self._force_at, end)
+        self._start_swap()
+
+    # -- the one in use ----------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while not self._over:
+            try:
+                link = self._next or await self._open()
+            except APIError as error:
+                decision = retry.after(
+                    failures,
+                    error,
+                    committed=False,
+                    options=self._options,
+                    now=self._loop.time(),
+                    deadline=None,
+                    jitter=random.random(),  # noqa: S311  spreads retries, hides nothing
+                )
+                if isinstance(decision, retry.GiveUp):
+                    self._owner.failed(error)
+                    return
+                self._owner.report(error)
+                failures += 1
+                await asyncio.sleep(decision.delay)
+                continue
+            except ConfigurationError as error:
+                self._owner.failed(APIStatusError(str(error), retryable=False))
+                return
+            self._install(link)
+            lost, how = await self._watch()
+            if self._over:
+                return
+            failures = 0 if self._loop.time() - lost.opened_at >= _GOOD_LIFE else failures + 1
+            verdict = lost.protocol.closed(how.code, how.reason)
+            self._owner.lost(lost)
+            self._close_soon(lost)
+            if verdict is not None and verdict.fatal:
+                self._owner.failed(verdict.error)
+                return
+            error = verdict.error if verdict is not None else APIConnectionError(describe_end(how))
+            if failures > self._options.max_retry:
+                self._owner.failed(error)
+                return
+            self._owner.report(error)
+
+    async def _watch(self) -> tuple[Link, Closed]:
+        """The connection in use that ended, and how; those that were replaced do not count."""
+        while True:
+            link = self._link
+            assert link is not None  # noqa: S101  installed before, and never taken out
+            how = await asyncio.shield(link.closed)
+            if self._link is link:
+                return link, how
+
+    async def _open(self) -> Link:
+        """A connection that has been given settings and history.
+
+        Raises:
+            APIError: it could not be had.
+        """
+        began = self._loop.time()
+        protocol = self._make_protocol()
+        link = Link(await self._dial(), protocol, self._received)
+        try:
+            link.version, settings = self._owner.settings_now()
+            link.send_frames(protocol.open(settings))
+            timeout = self._options.connect_timeout or 10.0
+            try:
+                async with asyncio.timeout(timeout):
+                    await asyncio.shield(link.ready)
+            except TimeoutError:
+                raise APIConnectionError(
+                    f"the service did not accept the session within {timeout:g} s"
+                ) from None
+            except APIConnectionError:
+                how = link.closed.result() if link.closed.done() else Closed(None)
+                verdict = protocol.closed(how.code, how.reason)
+                if verdict is not None and verdict.fatal:
+                    raise verdict.error from None
+                raise
+            while missing := self._owner.give_history(link):
+                _, late = await asyncio.wait(missing, timeout=_FURNISH_TIMEOUT)
+                if link.closed.done():
+                    raise APIConnectionError(describe_end(link.closed.result()))
+                if late:
+                    raise APIConnectionError(
+                        f"the service did not confirm {len(late)} items of the history within "
+                        f"{_FURNISH_TIMEOUT:g} s"
+                    )
+        except BaseException:
+            self._close_soon(link)
+            raise
+        link.acquire_time = self._loop.time() - began
+        return link
+
+    def _received(self, link: Link, event: m.Event) -> None:
+        if isinstance(event, m.SessionReady):
+            if not link.ready.done():
+                link.ready.set_result(None)
+        elif isinstance(event, m.ServiceFailed) and not link.ready.done():
+            event.error.retryable = event.error.retryable and not event.fatal
+            link.ready.set_exception(event.error)
+            link.ready.exception()
+        else:
+            self._owner.received(link, event)
+
+    def _install(self, link: Link) -> None:
+        previous = self.link
+        again = self._link is not None
+        self._link, self._next = link, None
+        self._force_at = math.inf
+        self._swap_at = self._loop.time() + self._max_duration
+        if previous is not None:
+            self._owner.lost(previous)
+            self._close_soon(previous)
+        self._owner.installed(link, again=again)
+
+    # -- the next one ------------------------------------------------------------------------
+
+    def _start_swap(self) -> None:
+        running = self._swapping is not None and not self._swapping.done()
+        if not running and self._next is None and not self._over:
+            self._swapping = self._loop.create_task(self._swap(), name="realtime swap")
+
+    async def _swap(self) -> None:
+        try:
+            link = await self._open()
+        except (APIError, ConfigurationError) as error:
+            if isinstance(error, APIError):
+                self._owner.report(error)
+            self._swap_at = self._loop.time() + _RETRY_SWAP
+            return
+        if self._over or self._next is not None:
+            self._close_soon(link)
+            return
+        self._next = link
+        self._force_at = min(self._force_at, self._loop.time() + _FORCE_AFTER)
+        self.swap_if_due()
+
+    def swap_if_due(self) -> None:
+        """Use the next connection, if it is there and no turn would be torn apart."""
+        following = self._next
+        if following is None or self.link is None:
+            return  # where the one in use has ended, the supervisor takes the next one
+        if following.closed.done():
+            self._next = None
+            self._swap_at = self._loop.time()
+        elif self._loop.time() >= self._force_at or self._owner.may_swap():
+            self._install(following)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Open no more connections and close those that are there, in the background."""
+        self._over = True
+        for link in (self._link, self._next):
+            if link is not None:
+                self._close_soon(link)
+
+    async def aclose(self) -> None:
+        """Close everything, within about a second. Never raises."""
+        self.stop()
+        current = asyncio.current_task()
+        tasks = [task for task in (self._main, self._swapping) if task is not None]
+        await asyncio.gather(
+            _aio.end(
+                *(task for task in tasks if task is not current),
+                within=0.5,
+                name="realtime session",
+            ),
+            *self._closings,
+            return_exceptions=True,
+        )
+
+    def _close_soon(self, link: Link) -> None:
+        task = self._loop.create_task(link.aclose(), name="realtime close")
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)

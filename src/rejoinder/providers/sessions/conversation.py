@@ -1,0 +1,217 @@
+"""Our copy of the conversation that a service holds, and what of it is under way.
+
+The copy is what a next connection is given. A change that a service has not confirmed when its
+connection ends is carried out here, so that no item is lost; one that it has is never sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Final, TypeVar
+
+from rejoinder import _stamps
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
+from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.heard import SpokenMessage
+from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.realtime import RealtimeError
+from rejoinder.llm.remote_chat_context import RemoteChatContext
+from rejoinder.providers.sessions.link import Link, PendingItem
+
+__all__ = ["Conversation", "keep"]
+
+REMEMBERED: Final = 256
+
+_V = TypeVar("_V")
+
+
+def keep(entries: OrderedDict[str, _V], key: str, value: _V) -> None:
+    """Remember an entry; the oldest ones are forgotten."""
+    entries[key] = value
+    if len(entries) > REMEMBERED:
+        entries.popitem(last=False)
+
+
+class Conversation:
+    """The items, in the service's order.
+
+    Attributes:
+        spoken: the text and sound of the last messages of the model, by id.
+    """
+
+    def __init__(self) -> None:
+        self._remote = RemoteChatContext()
+        self._early: OrderedDict[str, str] = OrderedDict()
+        self.spoken: OrderedDict[str, SpokenMessage] = OrderedDict()
+
+    def to_chat_ctx(self) -> ChatContext:
+        """A copy."""
+        return self._remote.to_chat_ctx()
+
+    def has(self, item_id: str) -> bool:
+        """Whether the item is in the copy."""
+        return self._remote.get(item_id) is not None
+
+    # -- the copy ----------------------------------------------------------------------------
+
+    def insert(self, previous_id: str | None, item: ChatItem, *, at_tail: bool = False) -> bool:
+        """Put an item behind another one; at the tail where that one is unknown. Return whether it
+        is new."""
+        if self._remote.get(item.id) is not None:
+            return False
+        if at_tail or (previous_id is not None and self._remote.get(previous_id) is None):
+            previous_id = self._remote.last_id
+        early = self._early.pop(item.id, None)
+        if early is not None and isinstance(item, ChatMessage) and not item.content:
+            item.content = [early]
+        self._remote.insert(previous_id, item)
+        return True
+
+    def drop(self, item_id: str) -> None:
+        """Take an item out, if it is there."""
+        if self._remote.get(item_id) is not None:
+            self._remote.delete(item_id)
+
+    def complete_call(self, call: FunctionCall) -> bool:
+        """Replace a call that was announced before its arguments were there. Return whether it was."""
+        node = self._remote.get(call.id)
+        if node is None:
+            return False
+        node.item = call
+        return True
+
+    def set_text(self, item_id: str, text: str, *, interrupted: bool) -> None:
+        """Set what a message of the model says; one that was interrupted stays so."""
+        node = self._remote.get(item_id)
+        if node is not None and isinstance(node.item, ChatMessage):
+            node.item.content = [text] if text else []
+            node.item.interrupted = node.item.interrupted or interrupted
+
+    def set_transcript(self, item_id: str, text: str, confidence: float | None) -> None:
+        """Set what the user said, also where the message is not announced yet."""
+        node = self._remote.get(item_id)
+        if node is None:
+            keep(self._early, item_id, text)
+        elif isinstance(node.item, ChatMessage):
+            node.item.content = [text]
+            node.item.transcript_confidence = confidence
+
+    # -- what is under way on a connection ---------------------------------------------------
+
+    def create(
+        self, link: Link | None, previous_id: str | None, item: ChatItem
+    ) -> list[asyncio.Future[None]]:
+        """Create an item at the service; without a connection in the copy alone.
+
+        Returns:
+            What to wait for: nothing, or a future that fails with a `RealtimeError` where the
+            service refuses the item.
+        """
+        if link is None or link.closed.done():
+            self.insert(previous_id, item)
+            return []
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ref = _stamps.new_id("chat_ctx_create_")
+        try:
+            sent = link.send(m.CreateItem(ref, item, self._anchor(link, previous_id)))
+        except ConfigurationError as error:
+            done.set_exception(RealtimeError(f"item {item.id!r}: {error}", code="refused"))
+            return [done]
+        if not sent:  # nothing that this service could hold
+            self.insert(previous_id, item)
+            return []
+        link.pending[ref] = PendingItem(done, item.id, item, previous_id)
+        link.known.add(item.id)
+        return [done]
+
+    def remove(self, link: Link | None, item_id: str) -> list[asyncio.Future[None]]:
+        """Remove an item at the service; as `create`."""
+        if link is None or link.closed.done() or item_id not in link.known:
+            self.drop(item_id)
+            return []
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ref = _stamps.new_id("chat_ctx_delete_")
+        link.send(m.DeleteItem(ref, item_id))
+        link.known.discard(item_id)
+        link.pending[ref] = PendingItem(done, item_id, None)
+        return [done]
+
+    def give_history(self, link: Link) -> list[asyncio.Future[None]]:
+        """Send to `link` what it lacks of the copy, and remove there what the copy has no more.
+
+        Returns:
+            What to wait for.
+        """
+        waiting: list[asyncio.Future[None]] = []
+        previous_id: str | None = None
+        wanted: set[str] = set()
+        for item in self._remote.to_chat_ctx().items:
+            wanted.add(item.id)
+            if item.id not in link.known:
+                waiting += self.create(link, previous_id, item)
+            if item.id in link.known:
+                previous_id = item.id
+        under_way = {entry.item_id for entry in link.pending.values()}
+        for item_id in link.known - wanted - under_way:
+            link.send(m.DeleteItem(_stamps.new_id("chat_ctx_delete_"), item_id))
+            link.known.discard(item_id)
+        return [future for future in waiting if not future.done()]
+
+    def confirm(self, link: Link, item_id: str, *, created: bool, in_use: bool) -> None:
+        """The service has carried out a change. `in_use`: `link` is the one that the copy follows."""
+        for ref, entry in list(link.pending.items()):
+            if entry.item_id == item_id and (entry.item is not None) is created:
+                del link.pending[ref]
+                if in_use and entry.item is not None:
+                    self.insert(entry.previous_id, entry.item)
+                if not entry.done.done():
+                    entry.done.set_result(None)
+
+    def refuse(
+        self, link: Link, ref: str, error: APIError, code: str | None, *, harmless: bool
+    ) -> bool:
+        """The service has refused a change. `harmless`: it holds already. Return whether `ref` was one."""
+        entry = link.pending.pop(ref, None)
+        if entry is None:
+            return False
+        if harmless:
+            self._carry_out(entry)
+        elif entry.item is not None:
+            link.known.discard(entry.item_id)
+        if not entry.done.done():
+            if harmless:
+                entry.done.set_result(None)
+            else:
+                entry.done.set_exception(
+                    RealtimeError(f"item {entry.item_id!r} was refused: {error.message}", code=code)
+                )
+                entry.done.exception()  # callers that do not wait must not make asyncio complain
+        return True
+
+    def settle(self, link: Link) -> None:
+        """Carry out in the copy what `link` will not confirm any more; the next one is given it."""
+        for entry in link.pending.values():
+            self._carry_out(entry)
+            if not entry.done.done():
+                entry.done.set_result(None)
+        link.pending.clear()
+
+    def _carry_out(self, entry: PendingItem) -> None:
+        if entry.item is None:
+            self.drop(entry.item_id)
+        else:
+            self.insert(entry.previous_id, entry.item)
+
+    def _anchor(self, link: Link, previous_id: str | None) -> str | None:
+        """The nearest item at or before `previous_id` that the service of `link` holds."""
+        if previous_id is None or previous_id in link.known:
+            return previous_id
+        anchor: str | None = None
+        for item in self._remote.to_chat_ctx().items:
+            if item.id in link.known:
+                anchor = item.id
+            if item.id == previous_id:
+                break
+        return anchor

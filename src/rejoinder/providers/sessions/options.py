@@ -1,0 +1,36 @@
+"""Deadlines and bounds of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rejoinder.errors import APIError
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+
+__all__ = ["SessionOptions", "code_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """Deadlines and bounds of a session, in seconds."""
+
+    conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    reply_timeout: float = 10.0
+    """From the sending of a request for a reply to its beginning."""
+    update_timeout: float = 5.0
+    """For the service to confirm a change of the conversation."""
+    silence: float = 20.0
+    """A service from which nothing comes for so long, although sound goes up and it was asked for a
+    sign, is taken for dead; so is a reply that stands still."""
+    max_duration: float | None = None
+    """Age at which a connection is replaced between two turns. ``None``: never."""
+    kept_sound: float = 30.0
+    """Sound of the user that is kept for a next connection while none is there."""
+
+
+def code_of(error: APIError) -> str | None:
+    """The service's own name of an error, if it gave one."""
+    body: object = error.body
+    code: object = cast("dict[str, Any]", body).get("code") if isinstance(body, dict) else None
+    return code if isinstance(code, str) else None

@@ -1,0 +1,45 @@
+"""The user's turns: when each began, and one final transcript for each."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+
+from rejoinder import _stamps
+from rejoinder._core.realtime.messages import Transcript
+from rejoinder.llm.realtime import InputTranscriptionCompleted
+from rejoinder.providers.sessions.conversation import keep
+
+__all__ = ["UserTurns"]
+
+logger = logging.getLogger("rejoinder")
+
+
+class UserTurns:
+    """Bounded; the oldest turns are forgotten."""
+
+    def __init__(self) -> None:
+        self._began: OrderedDict[str, float] = OrderedDict()
+        self._final: OrderedDict[str, None] = OrderedDict()
+
+    def began(self, item_id: str) -> None:
+        """The turn of this item began now, unless it has before."""
+        if item_id not in self._began:
+            keep(self._began, item_id, _stamps.wall_now())
+
+    def transcribed(self, event: Transcript) -> InputTranscriptionCompleted | None:
+        """The event to emit; ``None`` after a final transcript. A transcript that failed is final
+        too, with the text that there was."""
+        if event.item_id in self._final:
+            return None
+        if event.final:
+            keep(self._final, event.item_id, None)
+        if event.failed:
+            logger.warning("the user's words of item %s could not be transcribed", event.item_id)
+        return InputTranscriptionCompleted(
+            item_id=event.item_id,
+            transcript=event.text,
+            is_final=event.final,
+            confidence=event.confidence,
+            turn_started_at=self._began.get(event.item_id),
+        )
