@@ -140,7 +140,7 @@ def test_capabilities() -> None:
         *("message_truncation", "turn_detection", "user_transcription"),
         *("auto_tool_reply_generation", "audio_output", "manual_function_calls"),
     ]
-    assert len(names) == 12
+    assert len(names) == 13
     assert not any(getattr(CAPABILITIES, name) for name in names[6:])
     with pytest.raises(TypeError):
         RealtimeCapabilities()  # type: ignore[call-arg]

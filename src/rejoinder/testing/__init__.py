@@ -1,6 +1,7 @@
 """What tests of code that talks to models need, shipped for users too.
 
 - `ScriptedLLM`: a model that says what the test wrote down.
+- `RealtimeServer`: a speech-to-speech service that holds a conversation, or misbehaves on command.
 - `FaultServer`: a provider on the loopback interface that misbehaves on command, to the byte.
 - `record`, `replay` (behind them `RecordingTransport`, `ReplayTransport`): real exchanges kept on
   disk, without secrets, and played back with their timing.
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
         log_normal,
         simulate_policy,
     )
+    from rejoinder.testing.realtime_server import (
+        RealtimeConnection,
+        RealtimeServer,
+        ServerCall,
+        ServerReply,
+    )
     from rejoinder.testing.recording import (
         Exchange,
         RecordingTransport,
@@ -74,6 +81,7 @@ _PLACES = {
     "leaks": ("LeakError", "measure_memory", "no_leaks"),
     "network": ("NetworkForbiddenError", "forbid_network"),
     "policy": ("PolicyReport", "SimulatedModel", "log_normal", "simulate_policy"),
+    "realtime_server": ("RealtimeConnection", "RealtimeServer", "ServerCall", "ServerReply"),
     "recording": (
         "Exchange",
         "RecordingTransport",
@@ -99,11 +107,15 @@ __all__ = [
     "NetworkForbiddenError",
     "Outcome",
     "PolicyReport",
+    "RealtimeConnection",
+    "RealtimeServer",
     "RecordingTransport",
     "ReplayMismatchError",
     "ReplayTransport",
     "ScriptExhaustedError",
     "ScriptedLLM",
+    "ServerCall",
+    "ServerReply",
     "SimulatedModel",
     "Usage",
     "assert_legal",

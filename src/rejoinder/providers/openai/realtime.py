@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import msgspec
+
 from rejoinder._core.hosts import HOSTS
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
@@ -524,6 +526,15 @@ class RealtimeSession(WireSession[_ExtraEvents]):
     ) -> None:
         """Change options of this session alone; only what changes is sent."""
         self._change_settings(_changes(locals()))
+
+    def saw(self, frame: str | bytes) -> None:
+        if "openai_server_event_received" not in self._events:
+            return
+        try:
+            event = msgspec.json.decode(frame)
+        except (msgspec.DecodeError, UnicodeError):
+            return
+        self.emit("openai_server_event_received", event)
 
     def send_event(self, event: Any) -> None:
         """Send an event of your own, a dict or a model of the ``openai`` package."""

@@ -79,7 +79,6 @@ _KNOWN: Final = frozenset(
         "response.output_audio.done",
         "response.output_audio_transcript.done",
         "response.function_call_arguments.delta",
-        "response.function_call_arguments.done",
         "response.mcp_call_arguments.delta",
         "response.mcp_call_arguments.done",
         "response.mcp_call.in_progress",
@@ -118,6 +117,7 @@ class OpenAIRealtimeProtocol:
         self._ready = False
         self._asked: deque[str] = deque()
         self._partial: OrderedDict[str, str] = OrderedDict()
+        self._calls: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
         self._any_item = False
         self._probes = 0
@@ -305,7 +305,15 @@ class OpenAIRealtimeProtocol:
                 item = event["item"]
                 if item.get("type") == "message":
                     return (m.MessageStarted(_reply_id(event), self._in(item["id"])),)
+                if item.get("type") == "function_call":
+                    self._calls[item["id"]] = item
                 return ()
+            case "response.function_call_arguments.done":
+                # The call is whole here; its item ends a moment later.
+                begun = self._calls.pop(event["item_id"], None)
+                if begun is None:
+                    return ()
+                return self._item_done(_reply_id(event), {**begun, "arguments": event["arguments"]})
             case "response.content_part.added":
                 part = event["part"].get("type", "")
                 return (
@@ -314,8 +322,10 @@ class OpenAIRealtimeProtocol:
                     ),
                 )
             case "response.output_item.done":
+                self._calls.pop(event["item"].get("id"), None)
                 return self._item_done(_reply_id(event), event["item"])
             case "response.done":
+                self._calls.clear()
                 return self._reply_done(event)
             case _:
                 if kind not in _KNOWN:

@@ -27,7 +27,8 @@ __all__ = ["Connections", "Owner"]
 logger = logging.getLogger("rejoinder")
 
 _GOOD_LIFE: Final = 10.0
-"""Seconds after which a connection counts as good: the next failure starts the count anew."""
+"""Seconds after which a connection counts as good, also if no reply came over it: the next failure
+starts the count of retries anew."""
 _FURNISH_TIMEOUT: Final = 10.0
 """Seconds that a service may take to confirm the history of a new connection."""
 _FORCE_AFTER: Final = 60.0
@@ -48,6 +49,10 @@ class Owner(Protocol):
     def give_history(self, link: Link) -> list[asyncio.Future[None]]: ...
 
     def received(self, link: Link, event: m.Event) -> None: ...
+
+    def saw(self, frame: m.Frame) -> None:
+        """A frame of the service, as it came."""
+        ...
 
     def may_swap(self) -> bool:
         """Whether no turn would be torn apart now."""
@@ -120,8 +125,8 @@ class Connections:
         """When `tick` has something to do."""
         due = min(self._swap_at, self._force_at)
         link = self.link
-        if link is not None:
-            last = max(link.heard_at, uplink_at, link.probed_at)
+        if link is not None and self._loop.time() - uplink_at < self._silence:
+            last = max(link.heard_at, link.opened_at, link.probed_at)
             due = min(due, last + self._silence / 2)
         return due
 
@@ -181,7 +186,8 @@ class Connections:
             lost, how = await self._watch()
             if self._over:
                 return
-            failures = 0 if self._loop.time() - lost.opened_at >= _GOOD_LIFE else failures + 1
+            good = lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
+            failures = 0 if good else failures + 1
             verdict = lost.protocol.closed(how.code, how.reason)
             self._owner.lost(lost)
             self._close_soon(lost)
@@ -211,7 +217,7 @@ class Connections:
         """
         began = self._loop.time()
         protocol = self._make_protocol()
-        link = Link(await self._dial(), protocol, self._received)
+        link = Link(await self._dial(), protocol, self._received, self._owner.saw)
         try:
             link.version, settings = self._owner.settings_now()
             link.send_frames(protocol.open(settings))

@@ -41,6 +41,7 @@ class Link:
         socket: the connection.
         protocol: what is spoken over it; used by nothing else.
         on_event: called with each event of the service.
+        on_frame: called with each frame, before its events.
 
     Attributes:
         known: ids of the items that the service holds.
@@ -48,6 +49,8 @@ class Link:
         ready: done when the service has accepted the session.
         closed: done when the connection has ended, with how.
         version: which version of the settings the service has been told.
+        served: a reply came over it.
+        early: events that came before it was in use; ``None`` afterwards.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Link:
         socket: WebSocket,
         protocol: RealtimeProtocol,
         on_event: Callable[[Link, Event], None],
+        on_frame: Callable[[Frame], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self.protocol = protocol
@@ -66,8 +70,11 @@ class Link:
         self.acquire_time = 0.0
         self.version = -1
         self.probed_at = 0.0
+        self.served = False
+        self.early: list[Event] | None = []
         self._socket = socket
         self._on_event = on_event
+        self._on_frame = on_frame
         self._outbox: deque[Frame] = deque()
         self._urgent: deque[Frame] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -131,6 +138,7 @@ class Link:
             if isinstance(frame, Closed):
                 self._ended(frame)
                 return
+            self._on_frame(frame)
             for event in self.protocol.receive(frame):
                 try:
                     self._on_event(self, event)

@@ -47,6 +47,7 @@ from rejoinder.providers.sessions.options import SessionOptions, code_of
 from rejoinder.providers.sessions.sound import KeptSound, SoundInput
 from rejoinder.providers.sessions.streams import Reply, connection_metrics
 from rejoinder.providers.sessions.turns import UserTurns
+from rejoinder.providers.sessions.video import frame_url
 from rejoinder.transport.ws import WebSocket
 from rejoinder.types import (
     NOT_GIVEN,
@@ -142,12 +143,11 @@ class WireSession(RealtimeSession[TEvent]):
         return self._tool_ctx
 
     async def update_instructions(self, instructions: str) -> None:
-        """Replace the instructions. In force at once, or from the next connection on."""
         self._instructions = instructions
         self._change(instructions=instructions)
 
     async def update_tools(self, tools: list[Any]) -> None:
-        """Replace the tools. In force at once, or from the next connection on.
+        """Replace the tools.
 
         Raises:
             ConfigurationError: a tool cannot be described to this service.
@@ -158,8 +158,7 @@ class WireSession(RealtimeSession[TEvent]):
         self._change(tools=specs)
 
     def update_options(self, *, tool_choice: NotGivenOr[Any] = NOT_GIVEN) -> None:
-        if is_given(tool_choice):
-            self._change_settings({"tool_choice": tool_choice})
+        self._change_settings({"tool_choice": tool_choice} if is_given(tool_choice) else {})
 
     async def update_chat_ctx(self, chat_ctx: ChatContext) -> None:
         """Make the service's conversation equal to `chat_ctx`.
@@ -198,11 +197,9 @@ class WireSession(RealtimeSession[TEvent]):
             if future.done() and not future.cancelled() and future.exception() is not None
         ]
         if late:
-            raise RealtimeError(
-                f"update_chat_ctx: {len(late)} of {len(waiting)} changes were not confirmed within "
-                f"{self._options.update_timeout:g} s",
-                code="timeout",
-            )
+            limit = f"{self._options.update_timeout:g} s"
+            what = f"{len(late)} of {len(waiting)} changes were not confirmed within {limit}"
+            raise RealtimeError(f"update_chat_ctx: {what}", code="timeout")
         if refused:
             raise RealtimeError(f"update_chat_ctx: {'; '.join(refused)}", code="refused")
 
@@ -218,27 +215,22 @@ class WireSession(RealtimeSession[TEvent]):
             self._append(piece)
 
     def push_video(self, frame: Any) -> None:
-        from rejoinder.llm.chat_context import ImageContent
-        from rejoinder.llm.utils import serialize_image
-
-        encoded = serialize_image(ImageContent(image=frame))
-        if encoded.data_bytes is None:
-            raise ConfigurationError("push_video: the frame could not be encoded")
-        import base64
-
-        url = f"data:{encoded.mime_type};base64,{base64.b64encode(encoded.data_bytes).decode()}"
-        self._send(m.SendImage(_stamps.new_id("video_"), url))
+        self._send(m.SendImage(_stamps.new_id("video_"), frame_url(frame)))
 
     def commit_audio(self) -> None:
         """Make what was pushed a message of the user; less than 100 ms of sound is left as it is."""
         self._flush()
         if self._uncommitted_ms > _MIN_COMMIT_MS:
             self._uncommitted_ms = 0.0
-            self._send(m.CommitAudio(_stamps.new_id("commit_")))
+            frames = self._codec.send(m.CommitAudio(_stamps.new_id("commit_")))
+            self._kept.add_commit(frames)
+            link = self._connections.link
+            if link is not None:
+                link.send_frames(frames)
 
     def clear_audio(self) -> None:
-        self._sound.clear()
-        self._kept.clear()
+        for sound in (self._sound, self._kept):
+            sound.clear()
         self._uncommitted_ms = 0.0
         self._send(m.ClearAudio(_stamps.new_id("clear_")))
 
@@ -381,6 +373,9 @@ class WireSession(RealtimeSession[TEvent]):
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
         return self._conversation.give_history(link)
 
+    def saw(self, frame: m.Frame) -> None:
+        """A frame, for subclasses that show them."""
+
     def may_swap(self) -> bool:
         return self._replies.between_turns and not self._speaking
 
@@ -394,12 +389,8 @@ class WireSession(RealtimeSession[TEvent]):
             link.send_frames(kept)
             self._uplink_at = self._loop.time()
         if self._kept.dropped_ms:
-            logger.warning(
-                "%g s of the user's sound did not fit into the %g s that are kept while there is no "
-                "connection",
-                round(self._kept.dropped_ms / 1000, 1),
-                self._options.kept_sound,
-            )
+            lost = round(self._kept.dropped_ms / 1000, 1)
+            logger.warning("%g s of sound were dropped while there was no connection", lost)
             self._kept.dropped_ms = 0.0
         model = self._realtime_model
         self.emit(
@@ -409,6 +400,9 @@ class WireSession(RealtimeSession[TEvent]):
         if again:
             self.emit("session_reconnected", RealtimeSessionReconnectedEvent())
         self._apply(self._replies.connected(self._loop.time()))
+        early, link.early = link.early or (), None
+        for event in early:
+            self.received(link, event)
 
     def lost(self, link: Link) -> None:
         self._conversation.settle(link)
@@ -418,7 +412,6 @@ class WireSession(RealtimeSession[TEvent]):
         self._report(error, recoverable=True)
 
     def failed(self, error: APIError) -> None:
-        """The session cannot go on."""
         if self._over is not None:
             return
         self._finish(RealtimeError(error.message, code=code_of(error)))
@@ -463,8 +456,8 @@ class WireSession(RealtimeSession[TEvent]):
         try:
             link.send(request)
         except ConfigurationError as error:
-            refusal = APIStatusError(str(error), retryable=False)
-            self._apply(self._replies.refused(request.ref, refusal, self._loop.time()))
+            refused = APIStatusError(str(error), retryable=False)
+            self._apply(self._replies.refused(request.ref, refused, self._loop.time()))
 
     def _announce(self, reply_id: str, refs: tuple[str, ...]) -> None:
         reply = Reply(reply_id, asked=bool(refs), sample_rate=self._codec.sample_rate)
@@ -480,9 +473,9 @@ class WireSession(RealtimeSession[TEvent]):
         if reply is None:
             return
         reply.end(status)
-        cut = status != "completed"
         for message in reply.messages:
-            self._conversation.set_text(message.item_id, message.spoken.text, interrupted=cut)
+            text = message.spoken.text
+            self._conversation.set_text(message.item_id, text, interrupted=status != "completed")
         if len(self._live) > REMEMBERED:
             self._live.pop(next(iter(self._live)))
 
@@ -530,6 +523,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.ReplyStarted(reply_id, ref):
                 self._apply(self._replies.started(reply_id, ref, self._loop.time()))
             case m.ReplyEnded():
+                link.served = link.served or event.status != "failed"
                 self._reply_ended(event)
             case m.ItemAdded(item, previous_id, at_tail):
                 self._item_added(link, item, previous_id, at_tail)
@@ -544,16 +538,12 @@ class WireSession(RealtimeSession[TEvent]):
                 self.emit("input_speech_started", InputSpeechStartedEvent())
             case m.SpeechStopped():
                 self._speaking = False
-                self.emit(
-                    "input_speech_stopped",
-                    InputSpeechStoppedEvent(
-                        user_transcription_enabled=self.capabilities.user_transcription
-                    ),
-                )
+                self._uncommitted_ms = 0.0  # the service commits it
+                transcribed = self.capabilities.user_transcription
+                self.emit("input_speech_stopped", InputSpeechStoppedEvent(transcribed))
                 self._connections.swap_if_due()
             case m.AudioCommitted(item_id, previous_id):
-                self._kept.clear()
-                self._uncommitted_ms = 0.0
+                self._kept.committed()
                 self._speaking = False
                 link.known.add(item_id)
                 self._turns.began(item_id)
@@ -588,11 +578,11 @@ class WireSession(RealtimeSession[TEvent]):
                 if not harmless:
                     logger.warning("an item of the history was refused: %s", error.message)
                 self._conversation.refuse(link, ref, error, None, harmless=True)
-            case m.ServiceFailed(error, fatal, _):
-                if fatal:
-                    link.abort(error.message)
+            case m.ServiceFailed(error, True, _):
+                link.abort(error.message)
             case _:
-                return
+                if link.early is not None:
+                    link.early.append(event)
 
     def _item_added(
         self, link: Link, item: ChatItem, previous_id: str | None, at_tail: bool
@@ -694,10 +684,13 @@ class WireSession(RealtimeSession[TEvent]):
         )
 
     def _finish(self, why: RealtimeError) -> None:
-        if self._over is None:
-            self._over = why
+        self._over = self._over or why
         self._timer.stop()
-        self._apply_last(self._replies.fail_all(str(why), why.code))
+        for effect in self._replies.fail_all(str(why), why.code):
+            if isinstance(effect, Fail):
+                self._fail_requests(effect.refs, effect.message, effect.code)
+            elif isinstance(effect, Finish):
+                self._end_streams(effect.reply_id, effect.status)
         link = self._connections.link
         if link is not None:
             self._conversation.settle(link)
@@ -705,10 +698,3 @@ class WireSession(RealtimeSession[TEvent]):
             reply.end("failed")
         for ref in list(self._requests):
             self._fail_requests((ref,), str(why), why.code)
-
-    def _apply_last(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Fail):
-                self._fail_requests(effect.refs, effect.message, effect.code)
-            elif isinstance(effect, Finish):
-                self._end_streams(effect.reply_id, effect.status)

@@ -15,6 +15,8 @@ __all__ = ["KeptSound", "SoundInput"]
 
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
+_COMMIT: Final = -1.0
+"""Stands in the place of a length where a commit is kept."""
 
 
 class SoundInput:
@@ -94,6 +96,7 @@ class KeptSound:
         self._pause = pause
         self._frames: deque[tuple[float, Sequence[Frame]]] = deque()
         self._length = 0.0
+        self._commits = 0
         self.dropped_ms = 0.0
         """Milliseconds that no longer fitted while they were wanted."""
 
@@ -104,14 +107,35 @@ class KeptSound:
         limit = self._longest if wanted else self._pause
         while self._length > limit and len(self._frames) > 1:
             old, _ = self._frames.popleft()
+            if old == _COMMIT:
+                self._commits -= 1
+                continue
             self._length -= old
             if wanted:
                 self.dropped_ms += old
 
+    def add_commit(self, frames: Sequence[Frame]) -> None:
+        """Keep a commit of what was pushed before it."""
+        self._frames.append((_COMMIT, frames))
+        self._commits += 1
+
+    def committed(self) -> None:
+        """The service confirmed a commit, the oldest of those that are kept or one of its own."""
+        if not self._commits:
+            self.clear()
+            return
+        while self._frames:
+            ms, _ = self._frames.popleft()
+            if ms == _COMMIT:
+                self._commits -= 1
+                return
+            self._length -= ms
+
     def clear(self) -> None:
-        """The turn is over."""
+        """Nothing of what was pushed is wanted any more."""
         self._frames.clear()
         self._length = 0.0
+        self._commits = 0
 
     def frames(self) -> list[Frame]:
         """All that is kept, oldest first."""

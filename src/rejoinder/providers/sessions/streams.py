@@ -20,7 +20,7 @@ __all__ = ["Message", "Reply", "connection_metrics"]
 class Message:
     """One message of a reply, open or ended."""
 
-    __slots__ = ("audio", "item_id", "modalities", "rate", "spoken", "text")
+    __slots__ = ("_odd", "audio", "item_id", "modalities", "rate", "spoken", "text")
 
     def __init__(self, item_id: str, sample_rate: int) -> None:
         self.item_id = item_id
@@ -31,6 +31,7 @@ class Message:
             asyncio.get_running_loop().create_future()
         )
         self.spoken = SpokenMessage(sample_rate)
+        self._odd = b""
 
     def know_modality(self, audio: bool) -> None:
         if not self.modalities.done():
@@ -45,6 +46,12 @@ class Message:
 
     def add_audio(self, data: bytes) -> None:
         self.know_modality(audio=True)
+        if self._odd or len(data) % 2:  # half a sample waits for its other half
+            data = self._odd + data
+            whole = len(data) & ~1
+            data, self._odd = data[:whole], data[whole:]
+        if not data:
+            return
         self.spoken.add_audio(len(data))
         if not self.audio.closed:
             self.audio.send_nowait(AudioFrame(data, self.rate, 1, len(data) // 2))
