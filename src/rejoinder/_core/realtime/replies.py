@@ -62,6 +62,8 @@ class RequestState(Enum):
 TRANSITIONS: Final[dict[RequestState, dict[str, RequestState]]] = {
     RequestState.WAITING: {
         "send": RequestState.ASKED,
+        "started": RequestState.STARTED,  # refused as busy, and begun all the same
+        "refused": RequestState.FAILED,
         "interrupt": RequestState.FAILED,
         "deadline": RequestState.FAILED,
         "lost": RequestState.WAITING,
@@ -197,8 +199,9 @@ class Replies:
             due = min(due, self._due(request))
         running = self._running
         if running is not None:
-            due = min(due, running.quiet_since + self._silence)
-            due = min(due, running.stopping_since + _STOP_TIMEOUT)
+            stopping = running.stopping_since < math.inf
+            end = running.stopping_since + _STOP_TIMEOUT
+            due = min(due, end if stopping else running.quiet_since + self._silence)
         return due
 
     # -- what this side does -----------------------------------------------------------------
@@ -397,7 +400,11 @@ class Replies:
         if running is not None and now >= running.stopping_since + _STOP_TIMEOUT:
             self._remember(running.reply_id)
             self._running = None
-        elif running is not None and now >= running.quiet_since + self._silence:
+        elif (
+            running is not None
+            and running.stopping_since == math.inf
+            and now >= running.quiet_since + self._silence
+        ):
             self._remember(running.reply_id)
             self._running = None
             effects.append(Cancel(running.reply_id))
