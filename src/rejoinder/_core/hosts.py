@@ -415,6 +415,8 @@ _STATE_TEXTS: Final = re.compile(
     r"|invalid `?signature`? in `?thinking`? block"
     r"|invalid `?data`? in `?redacted_thinking`? block"
     r"|`?thinking`? (?:or `?redacted_thinking`? )?blocks in the latest assistant message cannot be"
+    # A server that refuses the fields which it gave (Groq, pydantic readers of requests).
+    r"|extra inputs are not permitted|property '\S+' is unsupported|unrecognized field"
     # Gemini.
     r"|thought[ _]signature is not valid"
     r"|thought_?signature.{0,80}(?:base64 decoding failed|corrupted)",

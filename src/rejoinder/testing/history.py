@@ -507,14 +507,17 @@ class _Responses(_Check):
                 answered.update(late)
             if kind == "message":
                 self.message(path, item)
-            elif kind == "function_call":
+            elif kind in ("custom_tool_call", "function_call"):
                 if self.is_match(item.get("call_id"), _RESPONSES_ID, f"{path}.call_id"):
                     if item["call_id"] in called:
                         self.add(f"{path}.call_id", f"{item['call_id']!r} is used twice")
                     called[item["call_id"]] = path
                 self.is_match(item.get("name"), _NAME, f"{path}.name")
-                self.json_object(item.get("arguments"), f"{path}.arguments")
-            elif kind == "function_call_output":
+                if kind == "function_call":
+                    self.json_object(item.get("arguments"), f"{path}.arguments")
+                elif not isinstance(item.get("input"), str):
+                    self.add(f"{path}.input", "missing")
+            elif kind in ("custom_tool_call_output", "function_call_output"):
                 call_id = item.get("call_id")
                 if call_id in answered:
                     self.add(path, f"a second output for {_short(call_id)}")

@@ -1082,3 +1082,109 @@ async def test_deepseek_gets_the_reasoning_that_led_to_calls_back() -> None:
     body = (await sent(make, context)).json()
     assert body["messages"][1]["reasoning_content"] == "hm, the weather"
     assert "reasoning_content" not in str((await sent(gpt(), context)).json())
+
+
+# -- state that goes back ---------------------------------------------------------------------------
+
+
+def _context(*items: Any) -> ChatContext:
+    context = ChatContext.empty()
+    context.add_message(role="user", content="q")
+    context.items.extend(items)
+    context.add_message(role="user", content="z")
+    return context
+
+
+def _call(call_id: str, state: dict[str, Any], arguments: str = "{}") -> list[Any]:
+    return [
+        FunctionCall(call_id=call_id, name="t", arguments=arguments, extra={"openai": state}),
+        FunctionCallOutput(call_id=call_id, name="t", output="r", is_error=False),
+    ]
+
+
+async def test_a_custom_call_goes_back_as_one() -> None:
+    context = _context(
+        *_call("c1", {"type": "custom_tool_call"}, '{"input":"echo hi"}'), *_call("c2", {})
+    )
+    body = (await sent(gpt(model="gpt-5", api="responses"), context)).json()
+    kinds = [(item["type"], item.get("input")) for item in body["input"] if "type" in item]
+    assert kinds == [
+        ("custom_tool_call", "echo hi"),
+        ("custom_tool_call_output", None),
+        ("function_call", None),
+        ("function_call_output", None),
+    ]
+
+
+async def test_a_compaction_goes_back_in_its_place_to_its_server_alone() -> None:
+    compaction = {"type": "compaction", "id": "cmp_1", "encrypted_content": "C"}
+    search = {"type": "web_search_call", "id": "ws_1"}
+    for host, kept in (("", True), ("api.openai.com", False)):
+        state: dict[str, Any] = {"output_items": [search, compaction]}
+        if host:
+            state["host"] = host
+        said = ChatMessage(role="assistant", content=["a"], extra={"openai": state})
+        body = (await sent(gpt(model="gpt-5", api="responses"), _context(said))).json()
+        kinds = [item.get("type", item.get("role")) for item in body["input"]]
+        middle = ["compaction"] if kept else []
+        assert kinds == ["user", *middle, "assistant", "user"]
+
+
+async def test_unknown_fields_go_back_to_their_server_alone() -> None:
+    async with FaultServer() as server:
+        llm = gpt(model="m")(server.url)
+        here = server.url.removeprefix("http://")
+        for host, kept in ((here, True), ("elsewhere", False), (None, False)):
+            state = {"fields": {"trace": {"a": 1}, "role": "x"}, "host": host}
+            said = ChatMessage(role="assistant", content=["a"], extra={"openai": state})
+            server.script(Answer(text="ok"))
+            await llm.chat(chat_ctx=_context(said), conn_options=ONCE).collect()
+            message = server.requests[-1].json()["messages"][1]
+            assert message.get("trace") == ({"a": 1} if kept else None)
+            assert message["role"] == "assistant"
+        await llm.aclose()
+
+
+async def test_reasoning_that_is_not_stored_is_not_sent_by_its_id() -> None:
+    readable = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "E"}
+    known = {"type": "reasoning", "id": "rs_1", "summary": []}
+    items = _call("c1", {"reasoning_items": [known], "item_id": "fc_1"})
+    items += _call("c2", {"reasoning_items": [readable], "item_id": "fc_2"})
+    make = gpt(model="my-deployment", api="responses", store=False)
+    body = (await sent(make, _context(*items))).json()
+    found = [item["id"] for item in body["input"] if "id" in item]
+    assert found == ["rs_2", "fc_2"]
+    stored = gpt(model="my-deployment", api="responses")
+    body = (await sent(stored, _context(*items))).json()
+    assert [item["id"] for item in body["input"] if "id" in item] == [
+        "rs_1",
+        "fc_1",
+        "rs_2",
+        "fc_2",
+    ]
+
+
+async def test_thoughts_go_back_where_the_model_insists() -> None:
+    items = [
+        *_call("c1", {"reasoning_content": "hm"}),
+        *_call("c2", {}),
+        ChatMessage(role="assistant", content=["a"], extra={"openai": {"reasoning_content": "so"}}),
+    ]
+    for model, thoughts in (
+        ("deepseek-v4-pro", ["hm", " ", "so"]),
+        ("kimi-k2.6", ["hm", " ", None]),
+        ("gpt-4.1", [None, None, None]),
+    ):
+        body = (await sent(gpt(model=model), _context(*items))).json()
+        said = [m for m in body["messages"] if m["role"] == "assistant"]
+        assert [message.get("reasoning_content") for message in said] == thoughts
+
+
+async def test_details_of_reasoning_go_back_to_openrouter_alone() -> None:
+    details = [{"type": "reasoning.encrypted", "data": "S", "index": 0}]
+    items = _call("c1", {"reasoning_details": details})
+    router = lambda url: openai.LLM.with_openrouter(api_key="k", base_url=f"{url}/v1")  # noqa: E731
+    body = (await sent(router, _context(*items))).json()
+    assert body["messages"][1]["reasoning_details"] == details
+    body = (await sent(gpt(model="m"), _context(*items))).json()
+    assert "reasoning_details" not in body["messages"][1]

@@ -32,6 +32,7 @@ def to_messages(
     *,
     reasoning_back: ReasoningBack = "never",
     reasoning_details: bool = False,
+    host: str = "",
 ) -> list[dict[str, Any]]:
     """`items` as messages of the chat completions API.
 
@@ -42,6 +43,7 @@ def to_messages(
             accept. Others refuse the field.
         reasoning_details: send ``reasoning_details`` back on the message that they came with, for
             hosts that want them.
+        host: the server; the fields of its messages that no document names go back to it.
 
     Raises:
         ValueError: an image cannot be read.
@@ -50,12 +52,13 @@ def to_messages(
     append = messages.append
     thoughtful: list[tuple[dict[str, Any], str]] = []
     called = False
-    wants_state = reasoning_details or reasoning_back != "never"
+    wants_state = reasoning_details or reasoning_back != "never" or bool(host)
     for turn in group_tool_calls(items):
         if not isinstance(turn, Group):
             entry = _message(turn)
             if turn.role == "assistant" and wants_state:
-                thoughtful.append((entry, _state_of(entry, (turn,), reasoning_details)))
+                thought = _state_of(entry, (turn,), reasoning_details, host)
+                thoughtful.append((entry, thought))
             append(entry)
             continue
         message = turn.message
@@ -68,7 +71,7 @@ def to_messages(
         entry["tool_calls"] = [_call(call) for call in turn.calls]
         if wants_state:
             carriers = (message, *turn.calls)
-            thoughtful.append((entry, _state_of(entry, carriers, reasoning_details)))
+            thoughtful.append((entry, _state_of(entry, carriers, reasoning_details, host)))
         append(entry)
         for output in turn.outputs:
             append({"role": "tool", "tool_call_id": output.call_id, "content": output.output})
@@ -85,8 +88,10 @@ def _state_of(
     entry: dict[str, Any],
     carriers: Sequence[ChatMessage | FunctionCall | None],
     details: bool,
+    host: str,
 ) -> str:
-    """The reasoning that led to a message; with `details`, its details are put on the message."""
+    """The reasoning that led to a message. Its opaque state is put on the message: with `details`
+    those of the reasoning, and the unknown fields that came from `host`."""
     thought = ""
     for carrier in carriers:
         state: Any = carrier.extra.get("openai") if carrier is not None else None
@@ -96,8 +101,12 @@ def _state_of(
         said: Any = held.get("reasoning_content")
         if not thought and isinstance(said, str):
             thought = said
+        fields: Any = held.get("fields")
+        if isinstance(fields, dict) and host and held.get("host") == host:
+            for name, value in cast("dict[str, Any]", fields).items():
+                entry.setdefault(name, value)
         found: Any = held.get("reasoning_details")
-        if details and isinstance(found, list) and found:
+        if details and held.get("host", host) in (host, "") and isinstance(found, list) and found:
             entry["reasoning_details"] = [*entry.get("reasoning_details", ()), *found]
     return thought or _NO_THOUGHT
 

@@ -51,6 +51,7 @@ def make_decoder(
     keep_reasoning: bool = False,
     family: Family = UNKNOWN,
     marks: bool = True,
+    host: str = "",
 ) -> ReplyDecoder:
     """A decoder for the stream of one chat completion; the options are those of the reader."""
     reader = CompletionsReader(
@@ -60,6 +61,7 @@ def make_decoder(
         keep_reasoning=keep_reasoning,
         family=family,
         marks=marks,
+        host=host,
     )
     return ReplyDecoder(SSEDecoder(), reader, prefix="chatcmpl-", track_text=True)
 
@@ -76,6 +78,7 @@ class CompletionsReader:
             model does not want it.
         family: of the model; tells which marks it leaves in the text.
         marks: take marks out of the text. Without it ``<think>`` is text.
+        host: the server; opaque state is marked with it, and goes back to it alone.
     """
 
     __slots__ = (
@@ -84,6 +87,7 @@ class CompletionsReader:
         "_answered",
         "_calls",
         "_details",
+        "_from",
         "_marks",
         "_refusal",
         "_state_key",
@@ -106,7 +110,9 @@ class CompletionsReader:
         keep_reasoning: bool = False,
         family: Family = UNKNOWN,
         marks: bool = True,
+        host: str = "",
     ) -> None:
+        self._from: dict[str, Any] = {"host": host} if host else {}
         self._allow_empty = allow_empty
         self._trust_done = trust_done
         self._state_key = state_key
@@ -341,9 +347,10 @@ class CompletionsReader:
         if self._details:
             details = [detail.joined() for detail in self._details]
             self._details = []
-            reply.provider_state({self._state_key: {"reasoning_details": details}})
+            reply.provider_state({self._state_key: {"reasoning_details": details, **self._from}})
         if self._unknown:
-            reply.provider_state({self._state_key: {"fields": self._unknown.joined()}})
+            fields = self._unknown.joined()
+            reply.provider_state({self._state_key: {"fields": fields, **self._from}})
             self._unknown = Fragments()
 
     def _count(self, reply: Reply) -> None:

@@ -22,6 +22,7 @@ def to_chat_ctx(
     inject_dummy_user_message: bool = True,
     reasoning_back: ReasoningBack = "never",
     reasoning_details: bool = False,
+    host: str = "",
 ) -> tuple[list[dict[str, Any]], None]:
     """`items` as chat completions messages; system texts stay among them, so there is no data.
 
@@ -31,12 +32,16 @@ def to_chat_ctx(
         reasoning_back: which messages get their reasoning back, see
             `rejoinder.providers.completions.format.to_messages`.
         reasoning_details: send ``reasoning_details`` back (OpenRouter).
+        host: the server, to which its own unknown fields go back.
 
     Raises:
         ValueError: an image cannot be read.
     """
     messages = to_messages(
-        items, reasoning_back=reasoning_back, reasoning_details=reasoning_details
+        items,
+        reasoning_back=reasoning_back,
+        reasoning_details=reasoning_details,
+        host=host,
     )
     return messages, None
 

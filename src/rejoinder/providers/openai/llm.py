@@ -761,6 +761,7 @@ class _Question(Question):
             items,
             reasoning_back=self.llm._served.family.reasoning_back,
             reasoning_details=self.llm._host.reasoning_details,
+            host=self.llm._state_host,
         )
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
@@ -788,6 +789,7 @@ class _Question(Question):
             allow_empty=allow_empty,
             trust_done=llm._trust_done,
             family=self.family,
+            host=llm._state_host,
         )
 
 

@@ -10,8 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from rejoinder._core import jsontext
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage, ImageContent, with_fields
+from rejoinder._core.items import (
+    ChatItem,
+    ChatMessage,
+    FunctionCall,
+    ImageContent,
+    with_fields,
+)
 from rejoinder.providers.completions.format import image_url, ordered_content, read_image
 from rejoinder.providers.completions.request import named_choice
 
@@ -92,9 +99,11 @@ def to_chat_ctx(
         message = turn.message
         if message is not None:
             if turn.calls and not any(message.content):
+                entries.extend(_compactions(message.extra))
                 entries.extend(_reasoning(message.extra, None))
             else:
                 _append_message(entries, message)
+        custom: set[str] = set()
         for call in turn.calls:
             entry: dict[str, Any] = {
                 "type": "function_call",
@@ -103,15 +112,21 @@ def to_chat_ctx(
                 "arguments": call.arguments,
             }
             if call.extra:
+                if _state(call.extra).get("type") == "custom_tool_call":
+                    custom.add(call.call_id)
+                    entry = _custom_call(call)
                 identity = _identity(call.extra, "item_id")
+                entries.extend(_compactions(call.extra))
                 entries.extend(_reasoning(call.extra, identity))
                 if identity is not None:
                     entry["id"] = identity
+                entry = _with_fields(entry, call.extra)
             append(entry)
         for output in turn.outputs:
+            kind = "custom_tool_call" if output.call_id in custom else "function_call"
             append(
                 {
-                    "type": "function_call_output",
+                    "type": f"{kind}_output",
                     "call_id": output.call_id,
                     "output": output.output,
                 }
@@ -150,6 +165,7 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
     if not message.extra or message.role != "assistant":
         entries.append(_message(message))
         return
+    entries.extend(_compactions(message.extra))
     identity = _identity(message.extra, "message_id")
     reasoning = _reasoning(message.extra, identity)
     entries.extend(reasoning)
@@ -167,12 +183,48 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
             "status": "incomplete" if message.interrupted else "completed",
             "content": [part],
         }
+        entry = _with_fields(entry, message.extra)
     entries.append(entry)
 
 
 def _state(extra: Mapping[str, Any]) -> Mapping[str, Any]:
     state = extra.get("openai")
     return cast("Mapping[str, Any]", state) if isinstance(state, Mapping) else {}
+
+
+def _custom_call(call: FunctionCall) -> dict[str, Any]:
+    """A call of a tool that takes plain text."""
+    try:
+        value = jsontext.decode(call.arguments)
+    except ValueError:
+        value = None
+    text = cast("dict[str, Any]", value).get("input") if isinstance(value, dict) else None
+    return {
+        "type": "custom_tool_call",
+        "call_id": call.call_id,
+        "name": call.name,
+        "input": text if isinstance(text, str) else call.arguments,
+    }
+
+
+def _compactions(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the server made of an older part of the conversation; it wants that back."""
+    found = _state(extra).get("output_items")
+    if not isinstance(found, list):
+        return []
+    return [item for item in cast("list[Any]", found) if _is_compaction(item)]
+
+
+def _is_compaction(item: object) -> bool:
+    return isinstance(item, dict) and cast("dict[str, Any]", item).get("type") == "compaction"
+
+
+def _with_fields(entry: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`entry` with the fields of its server that no document names."""
+    fields = _state(extra).get("fields")
+    if not isinstance(fields, Mapping):
+        return entry
+    return {**cast("Mapping[str, Any]", fields), **entry}
 
 
 def _identity(extra: Mapping[str, Any], name: str) -> str | None:

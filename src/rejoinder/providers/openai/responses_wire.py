@@ -320,7 +320,10 @@ class ResponsesReader:
                 self._pending.clear()  # what it led to is not sent back, so neither may it be
             if self._is_new(reply, what, item.get("id") or place) and reply.keep_value(item):
                 reply.output_count += 1
-                reply.provider_state({"openai": self._with_host({"output_items": [item]})})
+                state: dict[str, Any] = {"output_items": [item]}
+                if what == "compaction" and self._host:
+                    state["host"] = self._host  # it goes back, to this server alone
+                reply.provider_state({"openai": state})
         else:
             reply.skipped += 1
 
@@ -453,7 +456,7 @@ class ResponsesReader:
         return state
 
     def _with_host(self, state: dict[str, Any]) -> dict[str, Any]:
-        if self._host and "output_items" not in state:
+        if self._host:
             state["host"] = self._host
         return state
 
