@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +44,20 @@ def test_warnings_are_errors() -> None:
 
 def test_each_test_has_its_time(request: pytest.FixtureRequest) -> None:
     assert 0 < float(request.config.getini("timeout")) <= 60
+
+
+CLOCKS = re.compile(r"assert .*\b(?:monotonic|perf_counter|process_time|thread_time)\(\).*<")
+
+
+def test_no_test_asserts_how_long_something_took() -> None:
+    """A busy machine makes that meaningless; tests/work.py has what to assert instead."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if CLOCKS.search(line)
+    ]
+    assert not found
 
 
 def test_tasks_that_nobody_owns_are_refused(tmp_path: Path) -> None:
