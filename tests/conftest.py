@@ -11,7 +11,9 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["skips"]
+from recorded.corpus import required_root
+
+pytest_plugins = ["skips", "recorded.summary"]
 
 # Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
 asyncio.set_event_loop(None)
@@ -88,7 +90,4 @@ def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     """The folder of recorded provider traffic."""
-    folder = os.environ.get("REJOINDER_RECORDINGS")
-    if not folder:
-        pytest.skip("REJOINDER_RECORDINGS names no folder of recorded traffic")
-    return Path(folder)
+    return required_root()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 VARIABLE = "REJOINDER_RECORDINGS"
+ABSENT = f"there are no recordings ({VARIABLE} names no folder)"
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,20 @@ def required_root() -> Path:
     """The folder of the recordings; skips the test without it."""
     found = root()
     if found is None:
-        pytest.skip(f"no recordings: {VARIABLE} does not name a folder")
+        pytest.skip(ABSENT)
     return found
 
 
-def groups(apis: tuple[str, ...], part: str = "recorded") -> list[str]:
-    """Names like ``openai/responses`` of all folders that hold exchanges of these APIs."""
+def groups(apis: tuple[str, ...], part: str = "recorded", *, but: str = "") -> list[Any]:
+    """Names like ``openai/responses`` of all folders that hold exchanges of these APIs, as values of
+    a parameter; without those that begin with `but`."""
     found = root()
     if found is None:
-        return []
+        return [pytest.param("", id="none", marks=pytest.mark.skip(reason=ABSENT))]
     return sorted(
         f"{folder.parent.name}/{folder.name}"
         for folder in (found / part).glob("*/*")
-        if folder.name in apis
+        if folder.name in apis and not (but and folder.parent.name.startswith(but))
     )
 
 

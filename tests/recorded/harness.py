@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import random
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 
 from recorded.corpus import Exchange, exchanges
 from recorded.reading import Reading
+from recorded.summary import COUNTS
 from rejoinder._core.usage import Buckets
 from rejoinder.errors import (
     APIConnectionError,
@@ -33,8 +33,6 @@ from rejoinder.types import APIConnectOptions
 
 ONCE = APIConnectOptions(max_retry=0, timeout=20.0)
 
-COUNTS: Counter[tuple[str, str]] = Counter()
-"""(group, outcome) -> exchanges; printed at the end of a run."""
 
 # What each kind of failure in a plain reading has to be for the caller of `chat`.
 ERRORS: dict[str, type[APIError] | tuple[type[APIError], ...]] = {

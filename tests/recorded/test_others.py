@@ -63,7 +63,7 @@ def test_recordings_are_there() -> None:
     assert len(groups(("messages", "generate-content", "converse"))) >= 7
 
 
-@pytest.mark.parametrize("group", [g for g in groups(("messages",)) if not g.startswith("bedrock")])
+@pytest.mark.parametrize("group", groups(("messages",), but="bedrock"))
 async def test_messages(group: str) -> None:
     await check_group(group, HOSTS.get(group, claude), messages, binary=True)
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
-from recorded.harness import COUNTS
+import pytest
+
+COUNTS: Counter[tuple[str, str]] = Counter()
+"""(group, outcome) -> exchanges."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # a worker of pytest-xdist: its counts are added to those of the others
+        output["compared"] = [[*key, count] for key, count in COUNTS.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for group, outcome, count in node.workeroutput.get("compared", ()):
+        COUNTS[group, outcome] += count
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
