@@ -46,7 +46,7 @@ async def test_responses_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     async with catalog.create("openai.responses/gpt-5") as llm:
         assert isinstance(llm, openai.LLM)
-        assert llm._api == "responses"
+        assert llm._responses
 
 
 @pytest.mark.parametrize("name", ["", "openai", "openai/", "/gpt-4.1"])

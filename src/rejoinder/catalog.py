@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from rejoinder._core import dialects
 from rejoinder._core.dialects import Dialect
+from rejoinder._core.hosts import HOSTS
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 
@@ -36,29 +37,25 @@ class _Variant:
 
 _OPENAI: Final = "rejoinder.providers.openai:LLM"
 
+_NO_PRESETS: Final = frozenset({"inference", "mistral", "octo", "openai"})
+"""Hosts of the table with a provider of their own, or whose service has ended."""
+
 _VARIANTS: Final[dict[str, _Variant]] = {
+    **{
+        key: _Variant(f"{_OPENAI}.with_host", options=MappingProxyType({"host": key}))
+        for key, host in HOSTS.items()
+        if host.base_url and host.model and key not in _NO_PRESETS
+    },
     "anthropic.azure": _Variant("rejoinder.providers.anthropic:LLM.with_azure"),
     "anthropic.bedrock": _Variant("rejoinder.providers.anthropic:LLM.with_bedrock"),
     "anthropic.vertex": _Variant("rejoinder.providers.anthropic:LLM.with_vertex"),
     "azure": _Variant(f"{_OPENAI}.with_azure"),
-    "cerebras": _Variant(f"{_OPENAI}.with_cerebras"),
-    "cometapi": _Variant(f"{_OPENAI}.with_cometapi"),
-    "deepseek": _Variant(f"{_OPENAI}.with_deepseek"),
-    "fireworks": _Variant(f"{_OPENAI}.with_fireworks"),
     "letta": _Variant(f"{_OPENAI}.with_letta", "agent_id"),
-    "nebius": _Variant(f"{_OPENAI}.with_nebius"),
-    "ollama": _Variant(f"{_OPENAI}.with_ollama"),
     "openai.responses": _Variant(_OPENAI, options=MappingProxyType({"api": "responses"})),
     "openrouter": _Variant(f"{_OPENAI}.with_openrouter"),
-    "ovhcloud": _Variant(f"{_OPENAI}.with_ovhcloud"),
-    "perplexity": _Variant(f"{_OPENAI}.with_perplexity"),
-    "sambanova": _Variant(f"{_OPENAI}.with_sambanova"),
-    "telnyx": _Variant(f"{_OPENAI}.with_telnyx"),
-    "together": _Variant(f"{_OPENAI}.with_together"),
     "vertex": _Variant(
         "rejoinder.providers.google:LLM", options=MappingProxyType({"vertexai": True})
     ),
-    "x_ai": _Variant(f"{_OPENAI}.with_x_ai"),
 }
 # What people call them elsewhere.
 _ALIASES: Final = {

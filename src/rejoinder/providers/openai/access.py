@@ -49,7 +49,7 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
     url = base_url if is_given(base_url) and base_url else None
     if url is None and ours:
         url = environment("OPENAI_BASE_URL")
-    elsewhere = url is not None and checked_url(url).netloc != checked_url(host.base_url).netloc
+    elsewhere = url is not None and not _is_at(url, host)
     key: Secret | None = api_key if is_given(api_key) and api_key else None
     if key is not None and not isinstance(key, str) and not callable(cast("object", key)):
         raise ConfigurationError(
@@ -71,6 +71,11 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
         if ours and not elsewhere
         else {},
     )
+
+
+def _is_at(url: str, host: Host) -> bool:
+    netloc = checked_url(url).netloc
+    return bool(host.base_url) and netloc == checked_url(host.base_url).netloc
 
 
 def access_of_client(client: Any) -> Access:

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 from urllib.parse import quote, urlsplit
 
 from rejoinder._core import dialects
@@ -40,12 +40,18 @@ from rejoinder.providers.openai.access import (
 )
 from rejoinder.providers.openai.attachments import FILES, chat_part, responses_part
 from rejoinder.providers.openai.dialect import DIALECT, RESPONSES
+from rejoinder.providers.openai.options import (
+    MoreOptions,
+    ReasoningEffort,
+    Verbosity,
+    conn_options_of,
+    plugin_fields,
+)
 from rejoinder.transport.http import HttpTransport, Request
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
-    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -58,51 +64,38 @@ __all__ = ["LLM", "LLMStream"]
 
 logger = logging.getLogger("rejoinder")
 
-ReasoningEffort: TypeAlias = str
-"""``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"``: models differ."""
-Verbosity: TypeAlias = str
-"""``"low"``, ``"medium"`` or ``"high"``."""
-
-# What answers of clones were seen to be labelled as. The decoder itself knows a whole JSON answer
-# and a web page from a stream; a picture it would take for a very long line.
-
-
-class MoreOptions(TypedDict, total=False):
-    """What the constructors of other servers take besides: the same as `LLM` itself."""
-
-    client: Any
-    user: NotGivenOr[str]
-    safety_identifier: NotGivenOr[str]
-    prompt_cache_key: NotGivenOr[str]
-    prompt_cache_retention: NotGivenOr[str]
-    temperature: NotGivenOr[float]
-    top_p: NotGivenOr[float]
-    parallel_tool_calls: NotGivenOr[bool]
-    tool_choice: NotGivenOr[ToolChoice]
-    store: NotGivenOr[bool]
-    metadata: NotGivenOr[dict[str, str]]
-    max_completion_tokens: NotGivenOr[int]
-    timeout: Any
-    max_retries: NotGivenOr[int]
-    service_tier: NotGivenOr[str]
-    reasoning_effort: NotGivenOr[ReasoningEffort]
-    verbosity: NotGivenOr[Verbosity]
-    extra_body: NotGivenOr[dict[str, Any]]
-    extra_headers: NotGivenOr[dict[str, str]]
-    extra_query: NotGivenOr[dict[str, str]]
-    http_session: ClientSession | None
-    transport: HttpTransport | None
-    api: Literal["chat", "responses"]
-    trust_done: bool
-    audio_input: NotGivenOr[bool]
-    reasoning: NotGivenOr[ReasoningOption]
-    family: NotGivenOr[str]
-    _provider_fmt: NotGivenOr[str]
-    _strict_tool_schema: bool
-
 
 class LLMStream(WireStream):
     """A reply of an OpenAI model."""
+
+
+class Preset:
+    """A constructor of `LLM` for one host: what its row in `rejoinder._core.hosts` says.
+
+    Args:
+        key: of the row.
+    """
+
+    __signature__: inspect.Signature
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        host = HOSTS[key]
+        self.__name__ = f"with_{key}"
+        self.__doc__ = (
+            f"{host.name}. The key is `api_key` or ``{host.key_env}``; `options` are those of "
+            "`LLM`.\n\nRaises:\n    ConfigurationError: the API key is missing."
+        )
+
+    def __call__(
+        self,
+        *,
+        model: str | None = None,
+        api_key: Secret | None = None,
+        base_url: str | None = None,
+        **options: Unpack[MoreOptions],
+    ) -> LLM:
+        return LLM.with_host(self._key, model=model, api_key=api_key, base_url=base_url, **options)
 
 
 class LLM(HttpLLM):
@@ -221,7 +214,7 @@ class LLM(HttpLLM):
             provider=netloc,
             base_url=_access.base_url,
             transport=make_transport(http_session, transport),
-            conn_options=_conn_options(timeout, max_retries),
+            conn_options=conn_options_of(timeout, max_retries),
         )
         self._fields: dict[str, Any] = {
             name: value
@@ -445,202 +438,44 @@ class LLM(HttpLLM):
         )
 
     @staticmethod
-    def with_cerebras(
+    def with_host(
+        host: str,
         *,
-        model: str = "gpt-oss-120b",
+        model: str | None = None,
         api_key: Secret | None = None,
-        base_url: str = "https://api.cerebras.ai/v1",
+        base_url: str | None = None,
         **options: Unpack[MoreOptions],
     ) -> LLM:
-        """Cerebras. The key is `api_key` or ``CEREBRAS_API_KEY``; `options` are those of `LLM`.
+        """A model at a host of the table `rejoinder._core.hosts.HOSTS`.
 
-        Raises:
-            ConfigurationError: no key.
+        Args:
+            host: key of the row, which gives what the other arguments leave out.
+            options: those of `LLM`.
         """
-        return compatible_host(
-            "cerebras", model=model, api_key=api_key, base_url=base_url, **options
+        row = HOSTS[host]
+        if row.tool_choice is not None:
+            options.setdefault("tool_choice", row.tool_choice)
+        options.setdefault("_strict_tool_schema", row.strict_tools)
+        return LLM(
+            model=model or row.model,
+            api_key=api_key or NOT_GIVEN,
+            base_url=base_url or row.base_url,
+            _host=row,
+            **options,
         )
 
-    @staticmethod
-    def with_fireworks(
-        *,
-        model: str = "accounts/fireworks/models/llama-v3p3-70b-instruct",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.fireworks.ai/inference/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """Fireworks. The key is `api_key` or ``FIREWORKS_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "fireworks", model=model, api_key=api_key, base_url=base_url, **options
-        )
-
-    @staticmethod
-    def with_x_ai(
-        *,
-        model: str = "grok-4.3",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.x.ai/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """xAI. The key is `api_key` or ``XAI_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host("x_ai", model=model, api_key=api_key, base_url=base_url, **options)
-
-    @staticmethod
-    def with_deepseek(
-        *,
-        model: str = "deepseek-v4-flash",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.deepseek.com/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """DeepSeek. The key is `api_key` or ``DEEPSEEK_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "deepseek", model=model, api_key=api_key, base_url=base_url, **options
-        )
-
-    @staticmethod
-    def with_cometapi(
-        *,
-        model: str = "gpt-5-chat-latest",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.cometapi.com/v1/",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """CometAPI. The key is `api_key` or ``COMETAPI_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "cometapi", model=model, api_key=api_key, base_url=base_url, **options
-        )
-
-    @staticmethod
-    def with_octo(
-        *,
-        model: str = "llama-2-13b-chat",
-        api_key: Secret | None = None,
-        base_url: str = "https://text.octoai.run/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """OctoAI, whose service has ended. The key is `api_key` or ``OCTOAI_TOKEN``; `options` are
-        those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host("octo", model=model, api_key=api_key, base_url=base_url, **options)
-
-    @staticmethod
-    def with_perplexity(
-        *,
-        model: str = "sonar",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.perplexity.ai",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """Perplexity. The key is `api_key` or ``PERPLEXITY_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "perplexity", model=model, api_key=api_key, base_url=base_url, **options
-        )
-
-    @staticmethod
-    def with_together(
-        *,
-        model: str = "meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.together.xyz/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """Together. The key is `api_key` or ``TOGETHER_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "together", model=model, api_key=api_key, base_url=base_url, **options
-        )
-
-    @staticmethod
-    def with_telnyx(
-        *,
-        model: str = "meta-llama/Meta-Llama-3.1-70B-Instruct",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.telnyx.com/v2/ai",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """Telnyx. The key is `api_key` or ``TELNYX_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host("telnyx", model=model, api_key=api_key, base_url=base_url, **options)
-
-    @staticmethod
-    def with_nebius(
-        *,
-        model: str = "meta-llama/Meta-Llama-3.1-70B-Instruct",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.studio.nebius.com/v1/",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """Nebius. The key is `api_key` or ``NEBIUS_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host("nebius", model=model, api_key=api_key, base_url=base_url, **options)
-
-    @staticmethod
-    def with_sambanova(
-        *,
-        model: str = "DeepSeek-R1-0528",
-        api_key: Secret | None = None,
-        base_url: str = "https://api.sambanova.ai/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """SambaNova. The key is `api_key` or ``SAMBANOVA_API_KEY``; `options` are those of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "sambanova", model=model, api_key=api_key, base_url=base_url, **options
-        )
-
-    @staticmethod
-    def with_ovhcloud(
-        *,
-        model: str = "gpt-oss-120b",
-        api_key: Secret | None = None,
-        base_url: str = "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
-        **options: Unpack[MoreOptions],
-    ) -> LLM:
-        """OVHcloud AI Endpoints. The key is `api_key` or ``OVHCLOUD_API_KEY``; `options` are those
-        of `LLM`.
-
-        Raises:
-            ConfigurationError: no key.
-        """
-        return compatible_host(
-            "ovhcloud", model=model, api_key=api_key, base_url=base_url, **options
-        )
+    with_cerebras = Preset("cerebras")
+    with_fireworks = Preset("fireworks")
+    with_x_ai = Preset("x_ai")
+    with_deepseek = Preset("deepseek")
+    with_cometapi = Preset("cometapi")
+    with_octo = Preset("octo")
+    with_perplexity = Preset("perplexity")
+    with_together = Preset("together")
+    with_telnyx = Preset("telnyx")
+    with_nebius = Preset("nebius")
+    with_sambanova = Preset("sambanova")
+    with_ovhcloud = Preset("ovhcloud")
 
     @staticmethod
     def with_openrouter(
@@ -679,11 +514,11 @@ class LLM(HttpLLM):
         if fallback_models:
             body["models"] = [model, *fallback_models]
         if plugins:
-            body["plugins"] = [_plugin(plugin) for plugin in plugins]
+            body["plugins"] = [plugin_fields(plugin) for plugin in plugins]
         extras = HttpExtras({name: options.get(name) for name in ("extra_headers", "extra_body")})
         options["extra_headers"] = headers | extras.headers
         options["extra_body"] = body | extras.body
-        return compatible_host(
+        return LLM.with_host(
             "openrouter", model=model, api_key=api_key, base_url=base_url, **options
         )
 
@@ -695,9 +530,7 @@ class LLM(HttpLLM):
         **options: Unpack[MoreOptions],
     ) -> LLM:
         """Ollama on this machine; no key is needed. `options` are those of `LLM`."""
-        return compatible_host(
-            "ollama", model=model, api_key="ollama", base_url=base_url, **options
-        )
+        return LLM.with_host("ollama", model=model, api_key="ollama", base_url=base_url, **options)
 
     @staticmethod
     def with_letta(
@@ -717,7 +550,7 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: no key, or `base_url` is not an http address.
         """
-        return compatible_host(
+        return LLM.with_host(
             "letta",
             model=HOSTS["letta"].model,
             api_key=api_key,
@@ -801,62 +634,18 @@ def _show_signatures() -> None:
         if constructor is None:
             continue
         signature = inspect.signature(constructor)
-        shown = {
-            key: parameter
-            for key, parameter in signature.parameters.items()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        }
+        row = HOSTS[name]
+        defaults = {"model": row.model, "base_url": row.base_url, "tool_choice": row.tool_choice}
+        shown: dict[str, inspect.Parameter] = {}
+        for key, parameter in signature.parameters.items():
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                default = defaults.get(key) if isinstance(constructor, Preset) else None
+                shown[key] = parameter.replace(default=default) if default else parameter
         for key in MoreOptions.__annotations__:
             if key in own and key not in shown and not (key == "client" and name == "azure"):
-                choice = HOSTS[name].tool_choice if name in HOSTS else None
-                given = key == "tool_choice" and choice is not None
-                shown[key] = own[key].replace(default=choice) if given else own[key]
+                choice = key == "tool_choice" and defaults[key]
+                shown[key] = own[key].replace(default=choice) if choice else own[key]
         constructor.__signature__ = signature.replace(parameters=list(shown.values()))
 
 
 _show_signatures()
-
-
-def compatible_host(
-    host: str, *, model: str, api_key: Secret | None, base_url: str, **options: Unpack[MoreOptions]
-) -> LLM:
-    data = HOSTS[host]
-    if data.tool_choice is not None:
-        options.setdefault("tool_choice", data.tool_choice)
-    options.setdefault("_strict_tool_schema", data.strict_tools)
-    return LLM(model=model, api_key=api_key or NOT_GIVEN, base_url=base_url, _host=data, **options)
-
-
-def _conn_options(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOptions:
-    """The options of calls made without any: ours, or what the constructor says."""
-    changes: dict[str, Any] = {}
-    if is_given(max_retries):
-        found: object = max_retries
-        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-            raise ConfigurationError(f"max_retries: expected a number of retries, got {found!r}")
-        changes["max_retry"] = found
-    if isinstance(timeout, (int, float)):
-        changes["timeout"] = float(timeout)
-    elif timeout is not None and not isinstance(timeout, NotGiven):
-        if not (hasattr(timeout, "connect") and hasattr(timeout, "read")):
-            raise ConfigurationError(
-                "timeout: expected seconds, or an object with `connect` and `read` such as "
-                f"httpx.Timeout, got {timeout!r}"
-            )
-        connect = getattr(timeout, "connect", None)
-        read = getattr(timeout, "read", None)
-        if connect is not None:
-            changes["connect"] = float(connect)
-        if read is not None:
-            changes["first_output"] = changes["between_outputs"] = float(read)
-    return APIConnectOptions(**changes) if changes else DEFAULT_API_CONNECT_OPTIONS
-
-
-def _plugin(plugin: Any) -> dict[str, Any]:
-    if isinstance(plugin, Mapping):
-        found = dict(cast("Mapping[str, Any]", plugin))
-    elif hasattr(plugin, "model_dump"):
-        found = cast("dict[str, Any]", plugin.model_dump())
-    else:
-        found = cast("dict[str, Any]", vars(plugin))
-    return {name: value for name, value in found.items() if value is not None}
