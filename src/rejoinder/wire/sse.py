@@ -38,7 +38,6 @@ class SSEDecoder:
 
     __slots__ = (
         "_data",
-        "_data_size",
         "_event",
         "_head",
         "_idle",
@@ -60,8 +59,8 @@ class SSEDecoder:
         self._head: bytes | None = b""  # first bytes, until it is known if they are a BOM
         self._skip_lf = False  # the last byte was CR: an LF now belongs to it
         self._line = bytearray()  # a line that has no end yet
-        self._data: list[bytes] | None = None  # data lines of the event that is being read
-        self._data_size = 0
+        # The data of the event that is being read; a second line makes it a bytearray.
+        self._data: bytes | bytearray | None = None
         self._event: str | None = None
         self.failure: APIError | None = None
         self.skipped = 0
@@ -142,6 +141,8 @@ class SSEDecoder:
             if block[:5] == b"data:" and b"\n" not in block and bounded:
                 events.append((None, block[6 if block[5:6] == b" " else 5 :]))
                 continue
+            if block[:1] == b":" and b"\n" not in block and bounded:
+                continue  # a comment, which servers send to keep the connection alive
             if block[:7] == b"event: " and bounded:
                 name, _, rest = block.partition(b"\n")
                 if rest[:6] == b"data: " and b"\n" not in rest:
@@ -212,32 +213,42 @@ class SSEDecoder:
         return -1
 
     def _field(self, line: bytes) -> None:
+        if line[:5] == b"data:":
+            # Cut out at once: each further copy of a large event counts.
+            self._add_data(line[6:] if line[5:6] == b" " else line[5:])
+            return
         name, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
         if name == b"data":
-            if self._data is None:
-                self._data = []
-                self._data_size = -1  # lines are joined with LF: one byte less than there are lines
-            self._data.append(value)
-            self._data_size += len(value) + 1
-            if self._data_size > self._max_event:
-                self._fail(
-                    f"an event holds more than {self._max_event} bytes of data; "
-                    "the server does not end its events"
-                )
+            self._add_data(value)
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
         elif name and name not in (b"id", b"retry") and len(self._stray) < _STRAY_LIMIT:
             self._stray += line[: _STRAY_LIMIT - len(self._stray)]
             self._stray += b"\n"
 
+    def _add_data(self, value: bytes) -> None:
+        data = self._data
+        if data is None:
+            self._data = value
+            size = len(value)
+        else:
+            if isinstance(data, bytes):
+                data = self._data = bytearray(data)
+            data += b"\n"
+            data += value
+            size = len(data)
+        if size > self._max_event:
+            self._fail(
+                f"an event holds more than {self._max_event} bytes of data; "
+                "the server does not end its events"
+            )
+
     def _dispatch(self, events: list[SSEEvent]) -> None:
         if self._data is not None:
-            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            events.append((self._event, data))
+            events.append((self._event, bytes(self._data)))
             self._data = None
-            self._data_size = 0
         elif self._event is not None:
             self.skipped += 1
         self._event = None

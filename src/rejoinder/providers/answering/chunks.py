@@ -16,12 +16,19 @@ from rejoinder._core import jsontext
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder.errors import APIError, EmptyResponseError, WireError
-from rejoinder.providers.answering.repeats import SentText
+from rejoinder.providers.answering.repeats import TRACKED, SentText
 
-__all__ = ["KEPT_LIMIT", "Reply", "Step"]
+__all__ = ["EVENT_LIMIT", "KEPT_LIMIT", "MAX_ENTRIES", "MAX_VALUES", "Reply", "Step"]
 
-KEPT_LIMIT: Final = 1 << 24
+EVENT_LIMIT: Final = 1 << 23
+"""Bytes of the largest event that is read. A text in it may take four bytes for each."""
+KEPT_LIMIT: Final = 1 << 23
 """Bytes of tool arguments, thinking, refusals and state that one reply may make us keep."""
+MAX_VALUES: Final = 1 << 18
+"""JSON of many small values takes up to 30 times its size in memory. What is large for good reason
+is a picture, sound or a long text: one value."""
+MAX_ENTRIES: Final = 4096
+"""Choices, parts, items or calls in one event or reply, so that no event takes long."""
 _TEXT_OVERHEAD: Final = 48
 """Bytes that a piece of text takes beside its characters."""
 _TOLERATED: Final = 1 << 20
@@ -65,6 +72,8 @@ class Reply:
         "_half_thought",
         "_kept",
         "_validated",
+        "_values",
+        "_was_long",
         "chunks",
         "failure",
         "finish_reason",
@@ -93,6 +102,8 @@ class Reply:
         self._half = ""
         self._half_thought = ""
         self._kept = 0
+        self._was_long = False  # the text is no longer tracked
+        self._values = 0
         self._validated: Callable[[Any], ChatChunk] = (
             ChatChunk.__pydantic_validator__.validate_python
         )
@@ -109,8 +120,13 @@ class Reply:
             if not text:
                 return
         self.has_output = True
-        if self.sent is not None:
-            self.sent.add(text)
+        sent = self.sent
+        if sent is not None:
+            sent.pieces.append(text)
+            sent.size += len(text)
+            if sent.size > TRACKED:
+                self.sent = None
+                self._was_long = True
         # As ChatChunk(...), validated and equal to it, in two thirds of the time: no Python code
         # of pydantic runs for the outer and the inner model. Every word of every reply passes here.
         self.chunks.append(
@@ -122,17 +138,17 @@ class Reply:
 
         Needs `track_text`.
         """
-        if self.sent is None:
+        if self.sent is not None:
+            self._add_rest(self.sent.beyond(kind, jsontext.heal(text)))
+        elif not self._was_long:
             self.text(text, may_have_surrogates=True)
-            return
-        self._add_rest(self.sent.beyond(kind, jsontext.heal(text)))
 
     def snapshot(self, text: str) -> None:
         """Add what the whole text so far holds beyond the deltas. Needs `track_text`."""
-        if self.sent is None:
-            self.text(text, may_have_surrogates=True)
-        else:
+        if self.sent is not None:
             self._add_rest(self.sent.grown_to(jsontext.heal(text)))
+        elif not self._was_long:
+            self.text(text, may_have_surrogates=True)
 
     def _add_rest(self, more: str) -> None:
         if more:
@@ -142,11 +158,13 @@ class Reply:
             delta = ChoiceDelta(role="assistant", content=more)
             self.chunks.append(ChatChunk(id=self.id, delta=delta))
 
-    def track_text(self) -> SentText:
+    def track_text(self) -> None:
         """Remember the text from now on, for `finished_text`."""
-        if self.sent is None:
-            self.sent = SentText()
-        return self.sent
+        self.sent = SentText()
+
+    def is_blank(self) -> bool:
+        """Whether no text was sent yet, or only white space."""
+        return not self.has_output or (self.sent is not None and self.sent.is_blank())
 
     def thinking(self, text: str, may_have_surrogates: bool = False) -> None:
         """Add a chunk of visible reasoning."""
@@ -250,8 +268,21 @@ class Reply:
         return False
 
     def keep_text(self, text: str) -> bool:
-        """`keep` for a text. Its characters take up to four bytes each."""
+        """`keep` for a text. Its characters take up to four bytes each, and what it holds as JSON
+        is built when the reply is whole."""
+        self._values += text.count(",")
+        if self._values > MAX_VALUES:
+            self.fail(WireError(f"the texts of one reply hold more than {MAX_VALUES} values"))
+            return False
         return self.keep(len(text) if text.isascii() else 4 * len(text))
+
+    def entries(self, value: object) -> list[Any]:
+        """`value` as a list; one that is too long fails the reply, and is empty."""
+        found = jsontext.as_list(value)
+        if len(found) > MAX_ENTRIES:
+            self.fail(WireError(f"one event holds a list of more than {MAX_ENTRIES} entries"))
+            return []
+        return found
 
     def keep_value(self, value: Any) -> bool:
         """`keep` for a JSON value."""

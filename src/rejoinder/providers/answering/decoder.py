@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder.errors import APIConnectionError, APIError, WireError
-from rejoinder.providers.answering.chunks import Reply, Step
+from rejoinder.providers.answering.chunks import EVENT_LIMIT, MAX_VALUES, Reply, Step
 from rejoinder.wire.json_objects import JSONObjectDecoder
 
 __all__ = ["TRANSITIONS", "Framing", "Reader", "ReplyDecoder", "State", "transition_table"]
@@ -136,9 +136,6 @@ class Reader(Protocol):
 
 _SCAN_FROM: Final = 1 << 20
 """Bytes of JSON beyond which it is looked at before it is read."""
-_MAX_VALUES: Final = 1 << 18
-"""JSON of many small values takes up to 30 times its size in memory. What is large for good reason
-is a picture, sound or a long text: one value."""
 _PAGE_LIMIT: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -305,7 +302,7 @@ class ReplyDecoder:
             if self.state is not State.PAGE:
                 data, self._head = self._head, b""
                 if self.state is State.WHOLE:
-                    self._framing = JSONObjectDecoder()
+                    self._framing = JSONObjectDecoder(max_object=EVENT_LIMIT)
                     self._take = self._take_object
                 return data
         if len(self._head) > _PAGE_LIMIT:
@@ -322,9 +319,9 @@ class ReplyDecoder:
         reply = self._reply
         take = self._take
         for name, payload in events:
-            if len(payload) > _SCAN_FROM and payload.count(b",") > _MAX_VALUES:
+            if len(payload) > _SCAN_FROM and payload.count(b",") > MAX_VALUES:
                 reply.fail(
-                    WireError(f"{len(payload)} bytes of JSON hold more than {_MAX_VALUES} values")
+                    WireError(f"{len(payload)} bytes of JSON hold more than {MAX_VALUES} values")
                 )
             else:
                 take(name, payload, reply)

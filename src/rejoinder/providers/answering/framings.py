@@ -1,4 +1,4 @@
-"""The framing of AWS for replies: event-stream frames as events. Pure.
+"""The framings of replies: server-sent events, and the event-stream frames of AWS. Pure.
 
 An exception frame is the end of the stream, with the error that its name stands for. Claude on
 Bedrock wraps each event of its own stream in a frame: its bytes, in base64.
@@ -12,9 +12,11 @@ import msgspec
 
 from rejoinder.clouds.aws_errors import frame_error
 from rejoinder.errors import APIError, WireError
+from rejoinder.providers.answering.chunks import EVENT_LIMIT
 from rejoinder.wire.eventstream import EventStreamDecoder
+from rejoinder.wire.sse import SSEDecoder
 
-__all__ = ["FrameEvents"]
+__all__ = ["FrameEvents", "sse_events"]
 
 
 class _Wrapped(msgspec.Struct):
@@ -22,6 +24,11 @@ class _Wrapped(msgspec.Struct):
 
 
 _decode_wrapped = msgspec.json.Decoder(_Wrapped).decode
+
+
+def sse_events() -> SSEDecoder:
+    """Server-sent events, as long as replies may have them."""
+    return SSEDecoder(max_line=EVENT_LIMIT, max_event=EVENT_LIMIT)
 
 
 class FrameEvents:
@@ -39,7 +46,7 @@ class FrameEvents:
     stray = b""
 
     def __init__(self, *, wrapped: bool = False) -> None:
-        self._frames = EventStreamDecoder()
+        self._frames = EventStreamDecoder(max_message=EVENT_LIMIT)
         self._wrapped = wrapped
         self.failure: APIError | None = None
 
@@ -52,18 +59,20 @@ class FrameEvents:
         if self.failure is not None:
             raise self.failure
         events: list[tuple[str | None, bytes]] = []
+        wrapped = self._wrapped
         for message in self._frames.feed(data):
-            if message.kind in ("exception", "error"):
+            kind, name, payload, _ = message
+            if kind in ("exception", "error"):
                 self.failure = frame_error(message)
                 return events
-            if not self._wrapped:
-                events.append((message.name, message.payload))
-            elif message.name == "chunk":
+            if not wrapped:
+                events.append((name, payload))
+            elif name == "chunk":
                 try:
                     events.append(
                         (
                             None,
-                            base64.b64decode(_decode_wrapped(message.payload).bytes, validate=True),
+                            base64.b64decode(_decode_wrapped(payload).bytes, validate=True),
                         )
                     )
                 except (ValueError, UnicodeError, RecursionError, msgspec.MsgspecError):
@@ -72,7 +81,7 @@ class FrameEvents:
                     )
                     return events
             else:
-                events.append((message.name, b"{}"))
+                events.append((None, b"{}"))
         self.failure = self._frames.failure
         return events
 

@@ -61,10 +61,9 @@ class ReplyMarks(MarkSplitter):
     def split(self, text: str, reply: Reply, may_have_surrogates: bool = False) -> None:
         """Add a piece of text without its marks."""
         reply.output_count += 1
-        at_start = reply.sent is not None and reply.sent.is_blank()
         if self.busy and not reply.keep_text(text):
             return
-        self._add(self.feed(text, at_start=at_start), reply, may_have_surrogates)
+        self._add(self.feed(text, at_start=reply.is_blank()), reply, may_have_surrogates)
 
     def finished(self, kind: str, text: str, reply: Reply) -> None:
         """Add what a finished text, without its marks, holds beyond its pieces."""
@@ -78,7 +77,7 @@ class ReplyMarks(MarkSplitter):
         if self.begins.search(text) is not None or self._family.opens_inside:
             whole = ReplyMarks(self._family, think=self._think)
             parts = [*whole.feed(text, at_start=True), *whole.close()]
-            if reply.sent is None or reply.sent.is_blank():
+            if reply.is_blank():
                 for is_thought, part in parts:
                     if is_thought:
                         reply.thinking(part, may_have_surrogates=True)

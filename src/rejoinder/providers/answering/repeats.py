@@ -10,42 +10,41 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["SentText"]
+__all__ = ["TRACKED", "SentText"]
 
-_TRACKED: Final = 1 << 20
+TRACKED: Final = 1 << 20
 """Characters that are compared. Beyond them finished texts add nothing."""
 _MAX_FINISHED: Final = 1024
 _MAX_GAPS: Final = 64
 
 
 class SentText:
-    """The text that a reply has sent so far."""
+    """The text that a reply has sent so far.
 
-    __slots__ = ("_claimed", "_finished", "_joined", "_pieces", "_size")
+    Attributes:
+        pieces: of the text; the reply adds to them without a call, as every word passes here.
+        size: characters of the text.
+    """
+
+    __slots__ = ("_claimed", "_finished", "_joined", "pieces", "size")
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
         self._joined = ""
-        self._size = 0
+        self.size = 0
         self._claimed: dict[str, list[tuple[int, int]]] = {}
         self._finished = 0
 
-    def add(self, text: str) -> None:
-        """A delta was sent."""
-        if self._size < _TRACKED:
-            self._size += len(text)
-            self._pieces.append(text)
-
     def text(self) -> str:
-        """All of it, as far as it is tracked."""
-        if self._pieces:
-            self._joined = "".join((self._joined, *self._pieces))
-            self._pieces.clear()
+        """All of it."""
+        if self.pieces:
+            self._joined = "".join((self._joined, *self.pieces))
+            self.pieces.clear()
         return self._joined
 
     def is_blank(self) -> bool:
         """Whether only white space was sent."""
-        return not self._joined.strip() and not any(piece.strip() for piece in self._pieces)
+        return not self._joined.strip() and not any(piece.strip() for piece in self.pieces)
 
     def beyond(self, kind: str, finished: str) -> str:
         """The part of a finished text that was not sent. It counts as sent from now on.
@@ -53,7 +52,7 @@ class SentText:
         Args:
             kind: of the event that repeats the text. Events of one kind repeat each text once.
         """
-        if not finished or self._size >= _TRACKED or self._finished >= _MAX_FINISHED:
+        if not finished or self._finished >= _MAX_FINISHED:
             return ""
         self._finished += 1
         sent = self.text()
@@ -80,12 +79,13 @@ class SentText:
         """The part of a text that was not sent, where the text is all there is so far. It counts
         as sent from now on."""
         sent = self.text()
-        if self._size >= _TRACKED or not whole.startswith(sent):
+        if not whole.startswith(sent):
             return ""
         return self._send(whole[len(sent) :])
 
     def _send(self, text: str) -> str:
-        self.add(text)
+        self.size += len(text)
+        self.pieces.append(text)
         return text
 
     def _in_gaps(self, sent: str, finished: str, claimed: list[tuple[int, int]]) -> int:

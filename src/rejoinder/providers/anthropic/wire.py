@@ -31,11 +31,10 @@ from rejoinder.providers.answering.arguments import Arguments, is_object, warn_c
 from rejoinder.providers.answering.chunks import Reply
 from rejoinder.providers.answering.decoder import Framing, ReplyDecoder
 from rejoinder.providers.answering.errors import retry_after, unexpected_body
-from rejoinder.providers.answering.framings import FrameEvents
+from rejoinder.providers.answering.framings import FrameEvents, sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
-from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["MessagesReader", "decode_error", "make_decoder"]
 
@@ -141,11 +140,9 @@ def make_decoder(
         framing: ``"sse"``, or ``"eventstream"`` for Bedrock's invoke-with-response-stream.
         family: of the model; tells which marks it leaves in the text.
     """
-    frames: Framing = SSEDecoder() if framing == "sse" else FrameEvents(wrapped=True)
+    frames: Framing = sse_events() if framing == "sse" else FrameEvents(wrapped=True)
     reader = MessagesReader(allow_empty=allow_empty, family=family)
-    return ReplyDecoder(
-        frames, reader, prefix="msg_", track_text=True, checksums=framing == "eventstream"
-    )
+    return ReplyDecoder(frames, reader, prefix="msg_", checksums=framing == "eventstream")
 
 
 class MessagesReader:
@@ -235,7 +232,7 @@ class MessagesReader:
             reply.fail(decode_error(200, {}, body))
             return
         reply.id = jsontext.heal(jsontext.as_text(message.get("id"))) or reply.id
-        for number, entry in enumerate(jsontext.as_list(message.get("content"))):
+        for number, entry in enumerate(reply.entries(message.get("content"))):
             block = jsontext.as_mapping(entry) or {}
             self._block_start(number, block, reply, True)
             self._block_stop(number, reply)

@@ -95,7 +95,7 @@ def make_decoder(*, allow_empty: bool = False, family: Family = UNKNOWN) -> Repl
         family: of the model; tells which marks it leaves in the text.
     """
     reader = ConverseReader(allow_empty=allow_empty, family=family)
-    return ReplyDecoder(FrameEvents(), reader, prefix="bedrock_", track_text=True, checksums=True)
+    return ReplyDecoder(FrameEvents(), reader, prefix="bedrock_", checksums=True)
 
 
 class ConverseReader:
@@ -156,7 +156,10 @@ class ConverseReader:
             if delta is not None:
                 text = delta.text
                 if text is not None:
-                    self._text(text, reply, loose)
+                    if "<" in text or self._marks.busy or self._pending:
+                        self._text(text, reply, loose)
+                    else:
+                        reply.text(text, loose)
                 else:
                     self._delta(event.content_block_index, delta, reply, loose)
         elif name == "contentBlockStart":
@@ -187,7 +190,7 @@ class ConverseReader:
         if message is None:
             reply.fail(decode_error(200, {}, body))
             return
-        for entry in jsontext.as_list(message.get("content")):
+        for entry in reply.entries(message.get("content")):
             self._whole_block(jsontext.as_mapping(entry) or {}, reply)
         self._usage = answer.get("usage")
         self._tier = answer.get("serviceTier")
@@ -220,10 +223,10 @@ class ConverseReader:
         elif "reasoningContent" in block:
             self._whole_thought(jsontext.as_mapping(block["reasoningContent"]) or {}, reply)
         elif cited is not None:
-            for part in jsontext.as_list(cited.get("content")):
+            for part in reply.entries(cited.get("content")):
                 text = (jsontext.as_mapping(part) or {}).get("text")
                 self._text(jsontext.as_text(text), reply, True)
-            for citation in jsontext.as_list(cited.get("citations")):
+            for citation in reply.entries(cited.get("citations")):
                 self._citation(jsontext.as_mapping(citation), reply)
         else:
             self._text(jsontext.as_text(block.get("text")), reply, True)

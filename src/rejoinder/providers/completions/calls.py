@@ -28,6 +28,7 @@ __all__ = ["Calls"]
 _CALL: Final = 512
 """Bytes that a tool call takes beside its texts, here and among those that were handed out."""
 _MAX_OPEN: Final = 1024
+_MAX_CALLS: Final = 4096
 _WAITING: Final = 64
 """Calls with an empty object as arguments wait for more up to this many."""
 
@@ -74,9 +75,9 @@ class Calls:
         extra: dict[str, Any] | None = None,
     ) -> None:
         """Take one fragment."""
-        if not (name or arguments or call_id or extra):
-            return
         reply = self._reply
+        if reply.failure is not None or not (name or arguments or call_id or extra):
+            return
         call = self._call_of(index, call_id, name, arguments)
         if call is None:
             # Calls that are whole can be handed out as soon as the next one begins.
@@ -90,6 +91,8 @@ class Calls:
                 reply.fail(
                     WireError(f"more than {_MAX_OPEN} tool calls of one reply are open at once")
                 )
+            elif len(self._given) > _MAX_CALLS:
+                reply.fail(WireError(f"one reply holds more than {_MAX_CALLS} tool calls"))
         elif arguments and name and call_id == call.id and call.arguments:
             whole = call.arguments.whole()
             if whole is not None:

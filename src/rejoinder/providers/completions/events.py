@@ -69,6 +69,7 @@ class Chunk(msgspec.Struct, gc=False):
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 
+_MAX_ENTRIES: Final = 4096
 _KNOWN: Final = frozenset(Delta.__struct_fields__) - {"unknown"}
 
 
@@ -159,7 +160,7 @@ def _content(value: object) -> tuple[str | None, str | None]:
     if isinstance(value, list):
         texts: list[str] = []
         thoughts: list[str] = []
-        for entry in cast("list[Any]", value):
+        for entry in _entries(cast("object", value)):
             text, thought = _content(entry)
             texts.append(text or "")
             thoughts.append(thought or "")
@@ -186,7 +187,8 @@ def _function(value: object) -> Function | None:
 def _entries(value: object) -> list[Any]:
     """A list as it is, one object as a list of one."""
     if isinstance(value, list):
-        return cast("list[Any]", value)
+        # What is longer is no reply, and walking through it takes long.
+        return cast("list[Any]", value)[:_MAX_ENTRIES]
     return [value] if isinstance(value, dict) else []
 
 

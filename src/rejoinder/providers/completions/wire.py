@@ -26,16 +26,16 @@ from rejoinder.errors import (
     RefusalError,
     WireError,
 )
-from rejoinder.providers.answering.chunks import Reply
+from rejoinder.providers.answering.chunks import MAX_ENTRIES, Reply
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.fragments import Fragments
+from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_broken_off
 from rejoinder.providers.completions.calls import Calls
 from rejoinder.providers.completions.errors import decode_error, error_from, event_error, message_of
 from rejoinder.providers.completions.events import Call, Chunk, Delta, Function, decode_chunk, walk
 from rejoinder.providers.completions.usage import usage_from_openai
-from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["CompletionsReader", "decode_error", "error_from", "make_decoder"]
 
@@ -63,7 +63,7 @@ def make_decoder(
         marks=marks,
         host=host,
     )
-    return ReplyDecoder(SSEDecoder(), reader, prefix="chatcmpl-", track_text=True)
+    return ReplyDecoder(sse_events(), reader, prefix="chatcmpl-", track_text=True)
 
 
 class CompletionsReader:
@@ -198,6 +198,8 @@ class CompletionsReader:
             reply.id = chunk.id
         choices = chunk.choices
         if choices:
+            if len(choices) > MAX_ENTRIES:
+                choices = reply.entries(choices)
             for choice in choices:
                 index = choice.index or 0
                 if index != self._answer:

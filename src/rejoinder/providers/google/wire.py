@@ -27,14 +27,14 @@ from rejoinder.errors import (
     create_api_error_from_http,
 )
 from rejoinder.providers.answering.arguments import warn_cut_call
-from rejoinder.providers.answering.chunks import Reply
+from rejoinder.providers.answering.chunks import MAX_ENTRIES, Reply
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.errors import asked_pause, retry_after, unexpected_body
+from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.google.partial import PartialArguments
 from rejoinder.providers.google.usage import usage_from_google
-from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["GeminiReader", "decode_error", "make_decoder"]
 
@@ -175,7 +175,7 @@ def make_decoder(
     """A decoder for one reply, of the Gemini API and of Vertex AI; for the arguments see the
     reader."""
     reader = GeminiReader(allow_empty=allow_empty, family=family)
-    return ReplyDecoder(SSEDecoder(), reader, prefix="gemini_", track_text=True)
+    return ReplyDecoder(sse_events(), reader, prefix="gemini_")
 
 
 class GeminiReader:
@@ -256,7 +256,10 @@ class GeminiReader:
         if event.candidates:
             candidate = event.candidates[0]
             if candidate.content is not None and candidate.content.parts:
-                for part in candidate.content.parts:
+                parts = candidate.content.parts
+                if len(parts) > MAX_ENTRIES:
+                    parts = reply.entries(parts)
+                for part in parts:
                     text = part.text
                     if text is None or part.thought or part.function_call is not None:
                         self._part(part, reply, loose)
@@ -268,14 +271,18 @@ class GeminiReader:
                             reply.text(text, loose)
                     if part.thought_signature and text is not None:
                         self._signature(part, reply)
-                    if reply.failure is not None:
-                        return
+                if reply.failure is not None:
+                    return
             if candidate.finish_reason is not None:
                 self._finished(candidate, reply)
                 # Older models name the reason in every event, but count only at the end.
                 if counted and reply.finish_reason is not None:
                     reply.answered()
-            self._keep_sources(candidate)
+            if (
+                candidate.grounding_metadata is not _ABSENT
+                or candidate.citation_metadata is not _ABSENT
+            ):
+                self._keep_sources(candidate)
         if event.prompt_feedback is not None:
             self._prompt_feedback(event.prompt_feedback, reply)
 
@@ -345,7 +352,7 @@ class GeminiReader:
             return  # the end of a call that was complete before
         if signature and call.signature is None:
             call.signature = signature
-        for entry in jsontext.as_list(raw.get("partialArgs")):
+        for entry in reply.entries(raw.get("partialArgs")):
             member = jsontext.as_mapping(entry)
             size = 0 if member is None else call.arguments.add(member)
             if not size:

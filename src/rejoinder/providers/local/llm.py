@@ -16,6 +16,7 @@ from rejoinder._core import jsontext
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
+from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
@@ -45,7 +46,6 @@ from rejoinder.types import (
     NotGivenOr,
     is_given,
 )
-from rejoinder.wire.sse import SSEDecoder
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
@@ -376,7 +376,7 @@ class _Question(Question):
             allow_empty=allow_empty,
             spent=wording.spent,
         )
-        return ReplyDecoder(SSEDecoder(), reader, prefix="chatcmpl-")
+        return ReplyDecoder(sse_events(), reader, prefix="chatcmpl-")
 
 
 def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:

@@ -33,10 +33,10 @@ from rejoinder.providers.answering.arguments import (
 )
 from rejoinder.providers.answering.chunks import Reply
 from rejoinder.providers.answering.decoder import ReplyDecoder
+from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.completions.errors import decode_error, error_from, event_error, message_of
 from rejoinder.providers.openai.usage import usage_from_responses
-from rejoinder.wire.sse import SSEDecoder
 
 __all__ = ["ResponsesReader", "decode_error", "make_decoder"]
 
@@ -86,7 +86,7 @@ def make_decoder(
 ) -> ReplyDecoder:
     """A decoder for the stream of one response; the options are those of the reader."""
     reader = ResponsesReader(allow_empty=allow_empty, host=host, family=family)
-    return ReplyDecoder(SSEDecoder(), reader, prefix="resp_", track_text=True)
+    return ReplyDecoder(sse_events(), reader, prefix="resp_", track_text=True)
 
 
 class ResponsesReader:
@@ -356,13 +356,13 @@ class ResponsesReader:
             self._pending.append(kept)
 
     def _message(self, item: dict[str, Any], place: int, reply: Reply, kind: str) -> None:
-        for number, part in enumerate(_entries(item.get("content"))):
+        for number, part in enumerate(_entries(reply.entries(item.get("content")))):
             if part.get("type") == "refusal":
                 if part.get("refusal"):
                     self._refusal = [str(part["refusal"])]
                 continue
             self._finished_text(kind, part.get("text"), place, number, reply)
-            self._annotations(jsontext.as_list(part.get("annotations")), reply)
+            self._annotations(reply.entries(part.get("annotations")), reply)
         if not self._is_new(reply, "message", item.get("id") or place):
             return
         state = self._led_to("message_id", item)
@@ -515,7 +515,7 @@ class ResponsesReader:
         held, self._held = self._held, []
         for item in held:
             self._call({**item, **cut}, -1, reply, final=True)
-        for place, item in enumerate(_entries(response.get("output"))):
+        for place, item in enumerate(_entries(reply.entries(response.get("output")))):
             if item.get("type") in ("function_call", "custom_tool_call"):
                 item = {**item, **cut}
             self._item(item, place, reply, kind="final")
