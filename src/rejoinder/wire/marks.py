@@ -180,8 +180,6 @@ class MarkSplitter:
         head, rest = text[: begin.start()], text[begin.start() :]
         at_start = at_start and (not head or head.isspace())
         size = self._opens(rest, at_start)
-        if size != 0 and at_start:
-            head = ""  # white space before a mark goes with it
         if size < 0:
             if head:
                 parts.append((False, head))
@@ -245,7 +243,7 @@ class MarkSplitter:
                 self._unclosed = None
                 text = core[len(start) :]
             self._first = False
-        found = [(at, end) for end in self._ends if (at := text.find(end)) >= 0]
+        found = [(place, end) for end in self._ends if (place := text.find(end)) >= 0]
         if not found:
             keep = max(held_back(text, end) for end in self._ends)
             self._thought(text[: len(text) - keep], parts)
@@ -272,10 +270,8 @@ class MarkSplitter:
         """Between ``<|start|>`` or ``<|channel|>`` and the message that follows."""
         header = self._header + text
         at = header.find("<|message|>")
-        ended = min(
-            (at for end in ("<|end|>", "<|return|>", "<|call|>") if (at := header.find(end)) >= 0),
-            default=-1,
-        )
+        places = [header.find(end) for end in ("<|end|>", "<|return|>", "<|call|>")]
+        ended = min((place for place in places if place >= 0), default=-1)
         if at < 0 and ended < 0 and len(header) <= _MAX_HEADER:
             self._header = header
             return ""

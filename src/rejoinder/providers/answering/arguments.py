@@ -22,6 +22,7 @@ _OUTSIDE: Final = re.compile(r'["{}\[\]]')
 _INSIDE: Final = re.compile(r'["\\]')
 _MAX_ENCODINGS: Final = 4
 _MAX_DEPTH: Final = 64
+_MAX_PLACEHOLDER: Final = 64
 
 
 def is_object(text: str) -> bool:
@@ -169,22 +170,36 @@ class Arguments:
             return last
         # Servers that stream decoded objects open with an empty one.
         rest = joined.lstrip()
+        opened = rest.startswith("{}")
         while rest.startswith("{}"):
             rest = rest[2:].lstrip()
-            if rest and rest[:2] != "{}":
-                return rest if is_object(rest) else None
-        return None
+        if opened and not rest:
+            return "{}"
+        return rest if opened and is_object(rest) else None
 
     def _scan(self) -> None:
         """Follow the brackets through the pieces that came since the last time."""
         pieces = self.pieces
         for number in range(self._scanned, len(pieces)):
             piece = pieces[number]
+            if (
+                self._closed
+                and not self._overrun
+                and piece.strip()
+                and self._is_placeholder(number)
+            ):
+                self._closed = False
             if self._closed:
                 self._overrun = self._overrun or not piece.isspace()
                 continue
             self._scan_piece(piece)
         self._scanned = len(pieces)
+
+    def _is_placeholder(self, count: int) -> bool:
+        """Whether the first pieces are only an empty object, which may stand for what follows."""
+        if count > _MAX_PLACEHOLDER:
+            return False
+        return not "".join(self.pieces[:count]).replace("{}", "").strip()
 
     def _scan_piece(self, piece: str) -> None:
         position = 0
