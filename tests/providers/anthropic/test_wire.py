@@ -515,3 +515,105 @@ def test_many_small_pieces_count_for_what_they_take() -> None:
         decoder.feed(piece * 5000)
         fed += 1
     assert isinstance(decoder.failure, WireError)
+
+
+# -- what servers were seen to do ------------------------------------------------------------------
+
+
+def thought(index: int, words: str) -> bytes:
+    return block(
+        index,
+        {"type": "thinking_delta", "thinking": words},
+        {"type": "signature_delta", "signature": f"s{words}"},
+        type="thinking",
+        thinking="",
+    )
+
+
+def kept(words: str) -> dict[str, str]:
+    return {"type": "thinking", "thinking": words, "signature": f"s{words}"}
+
+
+def test_thinking_goes_with_what_it_led_to() -> None:
+    found = said(
+        start()
+        + thought(0, "A")
+        + call(1, "{}")
+        + thought(2, "B")
+        + text("Hi", index=3)
+        + thought(4, "C")
+        + call(5, "{}")
+        + end("tool_use")
+    )
+    carried = [
+        (chunk.delta.content or (chunk.delta.tool_calls and chunk.delta.tool_calls[0].call_id), found_in)
+        for chunk in found.chunks
+        if chunk.delta is not None and not chunk.delta.thinking
+        for found_in in [chunk.delta.extra or (chunk.delta.tool_calls and chunk.delta.tool_calls[0].extra)]
+    ]  # fmt: skip
+    assert carried == [
+        ("toolu_1", {"anthropic": {"thinking": [kept("A")]}}),
+        ([], {"anthropic": {"thinking": [kept("B")]}}),
+        ("Hi", []),
+        ("toolu_5", {"anthropic": {"thinking": [kept("C")]}}),
+    ]
+
+
+def test_what_the_tools_of_the_provider_did_is_kept_in_its_place() -> None:
+    used = {"type": "server_tool_use", "id": "s", "name": "web_search"}
+    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"url": "u"}]}
+    found = said(
+        start()
+        + thought(0, "A")
+        + block(1, {"type": "input_json_delta", "partial_json": '{"query":"x"}'}, input={}, **used)
+        + block(2, **result)
+        + text("Found.", index=3)
+        + end()
+    )
+    state = [entry["anthropic"]["thinking"][0] for entry in found.state]
+    assert state == [kept("A"), {**used, "input": {"query": "x"}}, result]
+    assert found.calls == []
+
+
+def test_compaction_and_citations_are_kept() -> None:
+    cited = {"type": "web_search_result_location", "url": "u", "cited_text": "x"}
+    found = said(
+        start()
+        + block(0, {"type": "compaction_delta", "content": "So far."}, type="compaction", content=None)
+        + block(1, {"type": "text_delta", "text": "x"}, {"type": "citations_delta", "citation": cited}, type="text", text="")
+        + end()
+    )  # fmt: skip
+    assert found.state == [
+        {"anthropic": {"thinking": [{"type": "compaction", "content": "So far."}]}},
+        {"anthropic": {"citations": [cited]}},
+    ]
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+@pytest.mark.parametrize("parts", [(), ("",), ('{"a',)], ids=repr)
+def test_a_call_that_was_cut_before_its_arguments_is_not_made(
+    reason: str, parts: tuple[str, ...]
+) -> None:
+    found = said(start() + text("Hi") + call(1, "{}") + call(2, *parts) + end(reason))
+    assert [made[0] for made in found.calls] == ["toolu_1"]
+    whole = {"type": "message", "content": [{"type": "text", "text": "Hi"}, {"type": "tool_use", "id": "t", "name": "f", "input": {}}], "stop_reason": reason}  # fmt: skip
+    assert said(json.dumps(whole).encode()).calls == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [("{}", '{"a"', ":1}"), ('{"a', '{"a":', '{"a":1}'), ('{"a":1}', '{"a":1}')],
+    ids=repr,
+)
+def test_placeholders_snapshots_and_repeats(parts: tuple[str, ...]) -> None:
+    assert said(start() + call(0, *parts) + end("tool_use")).calls[0][2] == '{"a":1}'
+
+
+def test_an_error_that_does_not_call_itself_one() -> None:
+    for data in (
+        '{"message": "No more.", "code": 429}',
+        '{"type": "error", "message": "No more."}',
+    ):
+        found = said(start() + text("Hi") + f"event: error\ndata: {data}\n\n".encode())
+        assert isinstance(found.error, APIStatusError)
+        assert "No more." in str(found.error)

@@ -388,3 +388,67 @@ def test_any_events(events: list[tuple[str, dict[str, Any]]]) -> None:
         len(many.calls),
         repr(many.error),
     )
+
+
+# -- what servers were seen to do ------------------------------------------------------------------
+
+
+def thought(index: int, words: str) -> bytes:
+    contents = ({"text": words}, {"signature": f"s{words}"})
+    deltas = [
+        event("contentBlockDelta", contentBlockIndex=index, delta={"reasoningContent": content})
+        for content in contents
+    ]
+    return b"".join(deltas) + event("contentBlockStop", contentBlockIndex=index)
+
+
+def test_reasoning_goes_with_what_it_led_to() -> None:
+    found = said(
+        START
+        + thought(0, "A")
+        + call(1, "{}")
+        + thought(2, "B")
+        + text("Hi", index=3)
+        + thought(4, "C")
+        + call(5, "{}")
+        + end("tool_use")
+    )
+    calls = [made for chunk in found.chunks if chunk.delta for made in chunk.delta.tool_calls]
+    words = [
+        state["aws"]["reasoning"][0]["reasoningText"]["text"]
+        for state in (calls[0].extra, found.state[0], calls[1].extra)
+    ]
+    assert words == ["A", "B", "C"]
+    assert len(found.state) == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 50, 7))
+def test_thoughts_between_tags_are_not_spoken(cut: int) -> None:
+    """Amazon Nova writes them before a tool call."""
+    whole = "<thinking> The user greets me. </thinking>\n\nHello! <thinking>"
+    found = said(START + text(whole[:cut], whole[cut:]) + end())
+    assert (found.text, found.thinking) == ("Hello! <thinking>", " The user greets me. ")
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+@pytest.mark.parametrize("parts", [(), ("",), ('{"a',)], ids=repr)
+def test_a_call_that_was_cut_before_its_arguments_is_not_made(
+    reason: str, parts: tuple[str, ...]
+) -> None:
+    found = said(START + text("Hi") + call(1, "{}") + call(2, *parts) + end(reason))
+    assert [made[0] for made in found.calls] == ["tooluse_1"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [("{}", '{"a"', ":1}"), ('{"a', '{"a":', '{"a":1}'), ('{"a":1}', '{"a":1}')],
+    ids=repr,
+)
+def test_placeholders_snapshots_and_repeats(parts: tuple[str, ...]) -> None:
+    assert said(START + call(0, *parts) + end("tool_use")).calls[0][2] == '{"a":1}'
+
+
+def test_citations_are_kept() -> None:
+    cited = {"title": "t", "source": "u"}
+    delta = event("contentBlockDelta", contentBlockIndex=0, delta={"citation": cited})
+    assert said(START + text("x") + delta + end()).state == [{"aws": {"citations": [cited]}}]

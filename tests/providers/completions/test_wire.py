@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rejoinder._core.families import find_family
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -818,3 +819,233 @@ def test_any_json_can_be_an_error(value: Any) -> None:
 def test_any_json_can_be_an_event(events: list[Any], delta: Any, choice: Any) -> None:
     hear(body(*events, said(delta), {"choices": choice}, {"choices": [choice]}, STOP))
     hear(json.dumps(choice).encode())
+
+
+# -- what servers were seen to do ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [{"id": "1", "name": "look", "arguments": {}}, {"id": "1", "name": "look", "arguments": {"a": 1}}],
+        [{"name": "look", "arguments": "{}"}, {"name": "look", "arguments": '{"a":1}'}],
+        [{"id": "1", "name": "look", "arguments": "{}"}, {"arguments": '{"a"'}, {"arguments": ":1}"}],
+        [{"id": "1", "name": "look", "arguments": t} for t in ('{"a', '{"a":', '{"a":1}')],
+        [{"id": "1", "name": "look", "arguments": ""}, *({"arguments": t} for t in ('{"a', '{"a":1}'))],
+        [{"id": "1", "name": "look", "arguments": '{"a":1}'}, {"arguments": '{"a":1}'}],
+        [{"id": "1", "name": "look", "arguments": '{"a"'}, {"arguments": ":1}"}, {"arguments": '{"a":1}'}],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_placeholders_snapshots_and_repeats_are_one_call(fragments: list[dict[str, Any]]) -> None:
+    heard = hear(body(*(part(0, **fragment) for fragment in fragments), CALLED))
+    assert [call[1:] for call in heard.calls] == [A]
+
+
+def test_a_snapshot_of_two_calls_grows() -> None:
+    events = [
+        [{"index": 0, "id": "1", "function": {"name": "look", "arguments": first}}]
+        + ([{"index": 1, "id": "2", "function": {"name": "book", "arguments": second}}] if second else [])
+        for first, second in (("{}", ""), ('{"a":1}', ""), ('{"a":1}', "{}"), ('{"a":1}', '{"b":2}'))
+    ]  # fmt: skip
+    heard = hear(body(*(said({"tool_calls": calls}) for calls in events), CALLED))
+    assert [call[1:] for call in heard.calls] == [A, B]
+
+
+MESSAGE = {"role": "assistant", "content": "Hello world, and all who live in it!"}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"choices": [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]},
+        {"choices": [{"index": 0, "finish_reason": "stop", "delta": {}, "message": MESSAGE}]},
+        said({"content": MESSAGE["content"]}, "stop"),
+    ],
+    ids=["message", "message beside a delta", "last delta"],
+)
+def test_a_message_that_repeats_the_deltas_is_not_sent_again(last: Any) -> None:
+    pieces = [said({"content": piece}) for piece in ("Hello ", "world, and all who live in it!")]
+    assert hear(body(*pieces, last)).text == MESSAGE["content"]
+    assert hear(body(pieces[0], last)).text.endswith("world, and all who live in it!")
+    assert hear(body(last)).text == MESSAGE["content"]
+
+
+def test_a_message_repeats_calls_and_thoughts_too() -> None:
+    call = {"id": "other", "function": {"name": "look", "arguments": '{ "a": 1 }'}}
+    message = {"content": None, "reasoning_content": "hm", "tool_calls": [call]}
+    end = {"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}
+    heard = hear(body(said({"reasoning_content": "hm"}), part(0, id="1", name="look", arguments='{"a":1}'), end))  # fmt: skip
+    assert (heard.calls, heard.thinking) == ([("1", "look", '{"a":1}')], "hm")
+    heard = hear(body(end))
+    assert ([call[1:] for call in heard.calls], heard.thinking) == ([("look", '{ "a": 1 }')], "hm")
+
+
+def test_short_words_may_be_said_twice() -> None:
+    assert hear(body(said({"content": "ha"}), said({"content": "ha"}, "stop"))).text == "haha"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "model_context_window_exceeded", "content_filter", "abort"],
+)  # fmt: skip
+@pytest.mark.parametrize("arguments", ["", " ", '{"amount": 1'])
+def test_a_cut_call_is_dropped_whatever_the_limit_is_called(reason: str, arguments: str) -> None:
+    heard = hear(body(said({"content": "x"}), part(0, id="2", name="pay", arguments=arguments), said({}, reason)))  # fmt: skip
+    assert heard.calls == []
+
+
+@pytest.mark.parametrize(
+    "reason", ["abort", "insufficient_system_resource", "network_error", "error", "timeout"]
+)
+def test_a_reply_that_the_server_broke_off_is_an_error(reason: str) -> None:
+    heard = hear(body(said({"content": "Half an ans"}), said({}, reason)))
+    assert heard.text == "Half an ans"
+    assert heard.error is not None
+    assert heard.error.retryable
+    assert reason in str(heard.error)
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "status"),
+    [
+        ({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}, "too long", 400),
+        ({"detail": "slow down"}, "slow down", -1),
+        ({"code": 429, "msg": "slow down", "data": None}, "slow down", 429),
+        ({"choices": None, "base_resp": {"status_code": 1002, "status_msg": "slow down"}}, "slow down", 429),
+        (b'event: error\ndata: {"code":400,"details":"no logprobs"}', "no logprobs", 400),
+        (b"event: error\ndata: boom", "boom", -1),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_errors_that_do_not_call_themselves_one(event: Any, words: str, status: int) -> None:
+    heard = hear(body(said({"content": "x"}), event))
+    assert isinstance(heard.error, APIStatusError)
+    assert words in heard.error.message
+    assert heard.error.status_code == status
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'event: status\ndata: {"message":"working"}',
+        {"choices": None, "base_resp": {"status_code": 0, "status_msg": ""}},
+        {"usage": {"prompt_tokens": 1}, "message": ""},
+    ],
+    ids=repr,
+)
+def test_what_only_looks_like_an_error_is_none(event: Any) -> None:
+    assert hear(body(said({"content": "x"}), event, STOP)).error is None
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        ({"type": "invalid_request_error", "code": "request_timeout", "message": "x"}, True),
+        ({"type": "invalid_request_error", "code": "server_is_overloaded", "message": "x"}, True),
+        ({"type": "server_error", "code": "invalid_prompt", "message": "x"}, False),
+    ],
+    ids=repr,
+)
+def test_the_code_of_an_error_counts_before_its_type(error: Any, retryable: bool) -> None:
+    assert error_from({"error": error}).retryable is retryable
+
+
+@pytest.mark.parametrize("code", ["bio_policy", "cyber_policy", "content_policy_violation"])
+def test_a_block_by_policy_is_a_refusal(code: str) -> None:
+    for found in (
+        error_from({"code": code, "message": "flagged"}),
+        decode_error(400, {}, json.dumps({"error": {"code": code, "message": "flagged"}}).encode()),
+    ):
+        assert isinstance(found, RefusalError)
+        assert (found.reason, found.retryable) == (code, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        ({"code": 429, "message": "x", "details": [{"retryDelay": "1.5s"}]}, 1.5),
+        ({"code": 429, "message": "x", "retry_after": 3}, 3.0),
+        ({"code": 429, "message": "Please try again in 2.25s. Visit"}, 2.25),
+        ({"code": 429, "message": "Please try again in 7m12s."}, 432.0),
+        ({"code": 429, "message": "Please try again in 120ms."}, 0.12),
+        ({"code": 503, "message": "Please retry after 12 seconds."}, 12.0),
+        ({"code": 400, "message": "try again in 5s"}, None),
+        ({"code": 429, "message": "x", "retry_after": -1}, None),
+        ({"code": 429, "message": "x", "details": [{"retryDelay": "soon"}, 7]}, None),
+    ],
+    ids=repr,
+)
+def test_pauses_in_a_body_are_read(error: dict[str, Any], pause: float | None) -> None:
+    assert error_from({"error": error}).retry_after == pause
+    assert decode_error(error["code"], {"retry-after": "9"}, json.dumps(error).encode()).retry_after == 9  # fmt: skip
+
+
+def test_reasoning_details_are_kept_in_order_and_joined() -> None:
+    pieces = [
+        {"type": "reasoning.text", "text": "a", "index": 0, "format": "f"},
+        {"type": "reasoning.text", "text": "b", "signature": "s", "index": 0, "format": "f"},
+        {"type": "reasoning.encrypted", "data": "ZZ", "id": "1", "index": 1},
+        {"type": "reasoning.text", "text": "c", "index": 2},
+    ]
+    heard = hear(body(*(said({"reasoning_details": [piece]}) for piece in pieces), said({"content": "x"}), STOP))  # fmt: skip
+    assert heard.thinking == "abc"
+    assert heard.extra == [
+        {
+            "openai": {
+                "reasoning_details": [
+                    {"type": "reasoning.text", "text": "ab", "index": 0, "format": "f", "signature": "s"},
+                    {"type": "reasoning.encrypted", "data": "ZZ", "id": "1", "index": 1},
+                    {"type": "reasoning.text", "text": "c", "index": 2},
+                ]
+            }
+        }
+    ]  # fmt: skip
+
+
+def test_fields_that_no_document_names_are_kept() -> None:
+    heard = hear(
+        body(
+            said({"content": "x", "reasoning_opaque": "AA", "blocks": [1], "none": None}),
+            said({"content": "y", "blocks": [2], "name": "assistant", "logprobs": None}),
+            STOP,
+        )
+    )
+    assert heard.text == "xy"
+    assert heard.extra == [{"openai": {"fields": {"reasoning_opaque": "AA", "blocks": [1, 2]}}}]
+
+
+def test_thoughts_between_tags_are_known_by_the_family() -> None:
+    thinker = find_family("Qwen/Qwen3-30B-A3B-Thinking-2507")
+    pieces = [said({"content": piece}) for piece in ("Okay, pong.\n</thi", "nk>\n\npong")]
+    heard = hear(body(*pieces, STOP), family=thinker)
+    assert (heard.text, heard.thinking) == ("pong", "Okay, pong.\n")
+    # Served with a reasoning parser, and where the thoughts are left out by the host.
+    heard = hear(body(said({"reasoning_content": "hm"}), said({"content": "pong"}), STOP), family=thinker)  # fmt: skip
+    assert (heard.text, heard.thinking) == ("pong", "hm")
+    assert hear(body(said({"content": "pong"}), STOP), family=thinker).text == "pong"
+    leaky = find_family("gpt-oss-120b")
+    harmony = (
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hi"
+    )
+    heard = hear(body(*(said({"content": letter}) for letter in "So " + harmony), STOP), family=leaky)  # fmt: skip
+    assert (heard.text, heard.thinking) == ("So Hi", "hm")
+
+
+def test_what_a_parser_left_behind_a_call_is_not_spoken() -> None:
+    call = part(0, id="1", name="look", arguments='{"a":1}')
+    heard = hear(body(call, said({"content": ">"}), said({"content": "\n</tool_call>"}), CALLED))
+    assert (heard.text, [found[1:] for found in heard.calls]) == ("", [A])
+    heard = hear(body(call, said({"content": "\n"}), said({"content": "I look."}), CALLED))
+    assert heard.text == "\nI look."
+
+
+def test_white_space_without_end_keeps_nothing_alive() -> None:
+    decoder = make_decoder()
+    decoder.feed(body(part(0, id="1", name="look", arguments='{"a":'), done=False))
+    before = decoder.output_count
+    for _ in range(20):
+        decoder.feed(body(part(0, arguments=" \n"), done=False))
+    assert decoder.output_count == before
+    decoder.feed(body(part(0, arguments="1"), done=False))
+    assert decoder.output_count > before

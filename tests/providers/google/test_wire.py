@@ -461,3 +461,41 @@ def test_many_small_objects_at_once_are_each_looked_at_once() -> None:
     """Copying what is left after each would take longer than the time that a test has."""
     body = b"[" + b"{}," * 300_000 + b"{}" + b" " * 300_000 + b"]"
     assert isinstance(said(body).error, APIConnectionError)
+
+
+# -- what servers were seen to do ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "entry"),
+    [
+        ("MAX_TOKENS", {"jsonPath": "$.a", "numberValue": 1}),
+        ("STOP", {"jsonPath": "$.a", "stringValue": "Par", "willContinue": True}),
+    ],
+)
+def test_a_call_that_was_cut_is_not_made(reason: str, entry: dict[str, Any]) -> None:
+    begun = {"functionCall": {"name": "f", "willContinue": True}}
+    more = {"functionCall": {"partialArgs": [entry], "willContinue": True}}
+    found = said(sse(answer({"text": "x"}), answer(begun), answer(more), stop(reason)))
+    assert (found.text, found.calls, found.error) == ("x", [], None)
+
+
+def test_a_call_that_is_repeated_is_made_once() -> None:
+    call = {"functionCall": {"id": "c1", "name": "f", "args": {"a": 1}}}
+    found = said(sse(answer(call), stop("STOP", call)))
+    assert [made.call_id for made in found.calls] == ["c1"]
+    nameless = {"functionCall": {"name": "f", "args": {"a": 1}}}
+    assert len(said(sse(answer(nameless), stop("STOP", nameless))).calls) == 2
+
+
+def test_the_last_sources_are_kept() -> None:
+    first, last = ({"groundingChunks": [{"web": {"uri": uri}}]} for uri in ("a", "b"))
+    found = said(
+        sse(
+            answer({"text": "x"}, groundingMetadata=first),
+            stop("STOP", groundingMetadata=last, citationMetadata={"citations": [1]}),
+        )
+    )
+    assert found.state == [
+        {"google": {"grounding_metadata": last, "citation_metadata": {"citations": [1]}}}
+    ]

@@ -519,3 +519,180 @@ def test_any_json_can_be_in_an_event(kind: str, one: Any, two: Any, three: Any) 
             end(output=[one, {"type": kind, "content": two, "arguments": three}], usage=two),
         )
     )
+
+
+# -- what servers were seen to do ------------------------------------------------------------------
+
+
+def arguments(text: str, kind: str = "done") -> dict[str, Any]:
+    key = "delta" if kind == "delta" else "arguments"
+    return {"type": f"response.function_call_arguments.{kind}", "item_id": "fc_1", key: text}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(
+            [arguments('{"a":1}'), item(call(arguments="")), end(output=[call(arguments="")])],
+            id="only in the event of their own",
+        ),
+        pytest.param(
+            [arguments('{"a":1}'), item(call(arguments="{}")), end(output=[call(arguments="{}")])],
+            id="an empty object at the end",
+        ),
+        pytest.param(
+            [
+                arguments('{"a"', "delta"),
+                arguments(":1}", "delta"),
+                arguments(""),
+                item(call(arguments="")),
+                end(output=[call(arguments="")]),
+            ],
+            id="only in pieces",
+        ),
+        pytest.param(
+            [
+                *(arguments(text, "delta") for text in ('{"a', '{"a":', '{"a":1}')),
+                item(call(arguments="")),
+                end(),
+            ],
+            id="growing snapshots",
+        ),
+        pytest.param(
+            [
+                arguments("{}", "delta"),
+                arguments('{"a"', "delta"),
+                arguments(":1}", "delta"),
+                item(call(arguments=""), 4),
+                end(),
+            ],
+            id="an empty object first, and another place when done",
+        ),
+    ],
+)
+def test_the_fullest_arguments_count(events: list[Any]) -> None:
+    heard = hear(body(item(call(arguments=""), what="added"), *events))
+    assert heard.calls == [LOOK]
+    assert heard.error is None
+
+
+def delta(words: str, output: int, content: int) -> dict[str, Any]:
+    place = {"output_index": output, "content_index": content}
+    return {"type": "response.output_text.delta", "delta": words, **place}
+
+
+@pytest.mark.parametrize("done", [(1, 0), (1, 1), (0, 0), (3, 2)], ids=str)
+def test_places_that_are_counted_otherwise_send_no_text_twice(done: tuple[int, int]) -> None:
+    """Bedrock counts `content_index` otherwise in the deltas of gpt-oss and in its finished items."""
+    output, content = done
+    place = {"output_index": output, "content_index": content}
+    heard = hear(
+        body(
+            delta("Hel", 1, 1),
+            delta("lo", 1, 1),
+            {"type": "response.output_text.done", "text": "Hello", **place},
+            {
+                "type": "response.content_part.done",
+                "part": {"type": "output_text", "text": "Hello"},
+                **place,
+            },
+            item(message("Hello"), output),
+            end(output=[{"type": "reasoning", "id": "rs", "summary": []}, message("Hello")]),
+        )
+    )
+    assert (heard.text, heard.error) == ("Hello", None)
+
+
+def test_two_equal_texts_are_two() -> None:
+    first, second = message("Yes.", id="m1"), message("Yes.", id="m2")
+    events = [item(first, 0), item(second, 1), end(output=[first, second])]
+    assert hear(body(*events)).text == "Yes.Yes."
+    assert hear(body(text("Yes.", 0), text("Yes.", 1), *events)).text == "Yes.Yes."
+
+
+def test_citations_are_kept_once() -> None:
+    cited = {"type": "url_citation", "url": "https://example.com", "start_index": 0}
+    said = message("x", id="m")
+    said["content"][0]["annotations"] = [cited]
+    heard = hear(
+        body(
+            text("x"),
+            {"type": "response.output_text.annotation.added", "annotation": cited},
+            item(said),
+            end(output=[said]),
+        )
+    )
+    assert heard.extra == [{"openai": {"annotations": [cited]}}]
+
+
+COMPACTION = {"type": "compaction", "id": "cmp_1", "encrypted_content": "AA"}
+
+
+def test_compaction_is_kept_with_its_server() -> None:
+    heard = hear(body(item(COMPACTION), text("x", 1), end(output=[COMPACTION, message("x")])), host="h")  # fmt: skip
+    assert heard.extra == [{"openai": {"output_items": [COMPACTION], "host": "h"}}]
+
+
+CUSTOM = {
+    "type": "custom_tool_call",
+    "id": "ctc_1",
+    "call_id": "call_7",
+    "name": "shell",
+    "input": "echo hi",
+    "status": "completed",
+}
+
+
+def test_a_custom_call_is_a_call_unless_the_provider_ran_it() -> None:
+    heard = hear(body(item(CUSTOM), end(output=[CUSTOM])))
+    assert heard.calls == [("call_7", "shell", '{"input":"echo hi"}')]
+    assert heard.extra == [{"openai": {"type": "custom_tool_call"}}]
+    pieces = [
+        item({**CUSTOM, "input": ""}, what="added"),
+        {"type": "response.custom_tool_call_input.delta", "item_id": "ctc_1", "delta": "echo "},
+        {"type": "response.custom_tool_call_input.delta", "item_id": "ctc_1", "delta": "hi"},
+        item({**CUSTOM, "input": ""}),
+        end(),
+    ]
+    assert hear(body(*pieces)).calls == [("call_7", "shell", '{"input":"echo hi"}')]
+    ran = hear(
+        body(item(CUSTOM), item(message("Done."), 1), end(output=[CUSTOM, message("Done.")]))
+    )
+    assert (ran.calls, ran.text) == ([], "Done.")
+    cut = {**CUSTOM, "status": "incomplete"}
+    assert hear(body(text("x"), item(cut, 1), end("incomplete", output=[cut]))).calls == []
+
+
+@pytest.mark.parametrize("given", ["", " ", '{"amount": 1'])
+@pytest.mark.parametrize("status", ["in_progress", None])
+def test_a_call_that_turns_out_to_be_cut_is_dropped(given: str, status: str | None) -> None:
+    cut = call(arguments=given, status=status)
+    details = {"reason": "max_output_tokens"}
+    events = [text("x"), item(call(arguments=""), 1, "added"), item(cut, 1)]
+    heard = hear(body(*events, end("incomplete", incomplete_details=details)))
+    assert (heard.text, heard.calls) == ("x", [])
+    assert hear(body(*events, end())).calls == [
+        ("call_1", "look", given if given.strip() else "{}")
+    ]
+
+
+def test_fields_that_no_document_names_are_kept() -> None:
+    heard = hear(body(item(call(namespace="n"))))
+    assert heard.extra == [{"openai": {"fields": {"namespace": "n"}}}]
+    said = message("x", id="m", mood="calm")
+    assert hear(body(item(said), end())).extra == [{"openai": {"fields": {"mood": "calm"}}}]
+
+
+def test_thoughts_and_marks_in_the_text_are_not_spoken() -> None:
+    leaky = "<think>hm</think>Hi"
+    heard = hear(body(*(text(letter) for letter in leaky), item(message(leaky)), end(output=[message(leaky)])))  # fmt: skip
+    assert (heard.text, heard.thinking) == ("Hi", "hm")
+    heard = hear(body(end(output=[message(leaky)])))
+    assert (heard.text, heard.thinking) == ("Hi", "hm")
+
+
+@pytest.mark.parametrize("code", ["bio_policy", "cyber_policy"])
+def test_a_block_by_policy_is_a_refusal(code: str) -> None:
+    heard = hear(body(end("failed", error={"code": code, "message": "flagged"})))
+    assert isinstance(heard.error, RefusalError)
+    assert not heard.error.retryable
