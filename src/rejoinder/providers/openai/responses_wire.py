@@ -341,7 +341,7 @@ class ResponsesReader:
         for item in self._custom:
             self._other = True
             reply.output_count += 1
-            reply.provider_state({"openai": self._with_host({"output_items": [item]})})
+            reply.provider_state({"openai": {"output_items": [item]}})
         self._custom.clear()
 
     def _reasoning(self, item: dict[str, Any], reply: Reply) -> None:
