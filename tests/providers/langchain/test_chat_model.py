@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import subprocess
+import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -15,14 +17,19 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.tools import tool
+from langgraph.graph.message import add_messages
 from pydantic import BaseModel
 
+from rejoinder._core.items import AudioContent, ImageContent
 from rejoinder.errors import APIStatusError
-from rejoinder.llm.llm import ChoiceDelta, CompletionUsage, FunctionToolCall
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.llm import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.media import AudioFrame, VideoBufferType, VideoFrame
+from rejoinder.providers import anthropic, aws, google, mistralai, openai
 from rejoinder.providers.langchain import as_langchain
-from rejoinder.providers.langchain.chat_model import _StopCutter
 from rejoinder.providers.langchain.format import from_messages, to_chat_ctx
+from rejoinder.testing.faults import Answer, FaultServer
 from rejoinder.testing.scripted import ScriptedLLM
 
 USAGE = CompletionUsage(
@@ -142,24 +149,6 @@ async def test_options_reach_the_model() -> None:
     assert llm.calls[0].conn_options.max_retry == 1
 
 
-@given(st.text(alphabet="ab-", max_size=30), st.data(), st.sampled_from([["-a"], ["aa", "ab-"]]))
-def test_a_stop_text_is_found_however_it_is_cut(text: str, data: Any, stops: list[str]) -> None:
-    cutter = _StopCutter(stops)
-    said, rest = "", text
-    while rest:
-        size = data.draw(st.integers(1, len(rest)))
-        said += cutter.feed(rest[:size])
-        rest = rest[size:]
-    said += cutter.close()
-    ends = [text.find(stop) for stop in stops if stop in text]
-    # Cut at the first stop text that is complete; another may begin before it and end after it.
-    assert text.startswith(said)
-    if not ends:
-        assert said == text
-    else:
-        assert not any(stop in said for stop in stops)
-
-
 def test_messages_become_items() -> None:
     items = from_messages(
         [
@@ -203,3 +192,199 @@ def test_items_survive_the_round_trip() -> None:
     assert [
         (i.type, getattr(i, "content", None) or getattr(i, "arguments", None)) for i in again
     ] == [(i.type, getattr(i, "content", None) or getattr(i, "arguments", None)) for i in items]
+
+
+# what used to be lost ------------------------------------------------------------------------
+
+FORKED = """
+import os
+from rejoinder.providers.langchain import as_langchain
+from rejoinder.testing import ScriptedLLM
+chat = as_langchain(ScriptedLLM("one", "two", "three"))
+print(chat.invoke("hi").content, flush=True)
+child = os.fork()
+if child == 0:
+    print(chat.invoke("hi").content, [c.content for c in chat.stream("hi") if c.content], flush=True)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+print(status, chat.invoke("hi").content)
+"""
+
+
+def test_a_forked_child_can_ask_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["one", "two ['three']", "0 two"], done.stderr
+
+
+async def test_replies_of_a_server_that_repeats_its_ids_have_ids_of_their_own() -> None:
+    def numbered(*deltas: ChoiceDelta) -> list[Any]:
+        return [ChatChunk(id="chatcmpl-126", delta=delta) for delta in deltas]
+
+    llm = ScriptedLLM(
+        numbered(ChoiceDelta(role="assistant", tool_calls=[CALL])),
+        numbered(ChoiceDelta(role="assistant", content="It "), ChoiceDelta(content="rains.")),
+    )
+    model = as_langchain(llm).bind_tools([weather])
+    messages: list[Any] = add_messages([], [HumanMessage("Oslo?")])  # type: ignore[assignment, arg-type]
+    for _ in range(2):
+        reply = await model.ainvoke(messages)
+        assert reply.response_metadata["id"] == "chatcmpl-126"
+        messages = add_messages(messages, [reply])  # type: ignore[assignment]
+    assert [message.type for message in messages] == ["human", "ai", "ai"]
+    assert messages[1].tool_calls
+    assert messages[2].text == "It rains."
+    assert messages[1].id != messages[2].id
+
+
+async def test_what_structured_output_is_wanted_reaches_the_callbacks() -> None:
+    class City(BaseModel):
+        """A city."""
+
+        name: str
+
+    class Watching(AsyncCallbackHandler):
+        def __init__(self) -> None:
+            self.options: dict[str, Any] = {}
+
+        async def on_chat_model_start(self, serialized: Any, messages: Any, **more: Any) -> None:
+            self.options = more["options"]
+
+    watching = Watching()
+    call = FunctionToolCall(name="City", arguments='{"name": "Oslo"}', call_id="c")
+    llm = ScriptedLLM([call])
+    model = as_langchain(llm).with_structured_output(City)
+    await model.ainvoke("a city", config={"callbacks": [watching]})
+    wanted = watching.options["ls_structured_output_format"]
+    assert wanted["kwargs"]["method"] == "function_calling"
+    assert wanted["schema"]["title"] == "City"
+    assert not llm.calls[0].extra_kwargs  # and not the model
+
+
+WAV = base64.b64encode(
+    b"RIFF\x28\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00"
+    b"\x02\x00\x10\x00data\x04\x00\x00\x00\x01\x00\x02\x00"
+).decode()
+PDF = "JVBERi0="
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "file", "base64": PDF, "mime_type": "application/pdf"},
+        {"type": "file", "source_type": "base64", "data": PDF, "mime_type": "application/pdf"},
+        {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{PDF}", "filename": "a"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}},
+        {"type": "media", "data": PDF, "mime_type": "application/pdf"},
+    ],
+)  # fmt: skip
+def test_documents_become_attachments(block: Any) -> None:
+    (item,) = from_messages([HumanMessage([{"type": "text", "text": "read it"}, block])])
+    text, document = item.content  # type: ignore[union-attr]
+    assert text == "read it"
+    assert document.image == f"data:application/pdf;base64,{PDF}"
+    assert document.mime_type == "application/pdf"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "audio", "base64": WAV, "mime_type": "audio/wav"},
+        {"type": "input_audio", "input_audio": {"data": WAV, "format": "wav"}},
+    ],
+)
+def test_sound_becomes_sound(block: Any) -> None:
+    (item,) = from_messages([HumanMessage([block])])
+    (sound,) = item.content  # type: ignore[union-attr]
+    (frame,) = sound.frame
+    assert (frame.sample_rate, frame.num_channels, bytes(frame.data.cast("b"))) == (
+        8000, 1, b"\x01\x00\x02\x00",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "video", "base64": "AAAA", "mime_type": "video/mp4"},
+        {"type": "audio", "base64": "AAAA", "mime_type": "audio/mp3"},
+        {"type": "audio", "url": "https://host/a.wav"},
+        {"type": "file", "file_id": "file-1"},
+        {"type": "shape", "corners": 3},
+        {"type": "image"},
+    ],
+)
+def test_what_cannot_be_sent_is_refused(block: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be sent"):
+        from_messages([HumanMessage([{"type": "text", "text": "look"}, block])])
+
+
+def test_what_models_write_beside_their_text_is_no_content() -> None:
+    blocks: list[Any] = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "reasoning", "reasoning": "hm"},
+        {"type": "text", "text": "well"},
+        {"type": "tool_use", "id": "c", "name": "t", "input": {}},
+    ]
+    (item,) = from_messages([AIMessage(blocks)])
+    assert item.content == ["well"]  # type: ignore[union-attr]
+
+
+def test_frames_sound_and_documents_become_blocks_in_their_order() -> None:
+    frame = VideoFrame(2, 1, VideoBufferType.RGB24, b"\x00" * 6)
+    sound = AudioFrame(b"\x01\x00\x02\x00", 8000, 1, 2)
+    ctx = ChatContext.empty()
+    ctx.add_message(
+        role="user",
+        content=[
+            "look",
+            ImageContent(image=frame),
+            "and hear",
+            AudioContent(frame=[sound]),
+            ImageContent(image=f"data:application/pdf;base64,{PDF}"),
+            ImageContent(image="https://host/a.png"),
+        ],
+    )
+    (message,), _ = to_chat_ctx(ctx.items)
+    kinds = [block["type"] for block in message.content]
+    assert kinds == ["text", "image_url", "text", "audio", "file", "image_url"]
+    assert message.content[1]["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
+    assert message.content[4] == {"type": "file", "base64": PDF, "mime_type": "application/pdf"}
+    # And back.
+    (item,) = from_messages([message])
+    assert [type(part) for part in item.content] == [  # type: ignore[union-attr]
+        str, ImageContent, str, AudioContent, ImageContent, ImageContent,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (
+            lambda url: google.LLM(api_key="k", base_url=url),
+            ["generationConfig", "maxOutputTokens"],
+        ),
+        (
+            lambda url: aws.LLM(api_key="k", api_secret="s", region="us-east-1", base_url=url),
+            ["inferenceConfig", "maxTokens"],
+        ),
+        (lambda url: anthropic.LLM(api_key="k", base_url=url), ["max_tokens"]),
+        (lambda url: mistralai.LLM(api_key="k", base_url=f"{url}/v1"), ["max_tokens"]),
+        (
+            lambda url: openai.LLM(model="gpt-4.1", api_key="k", base_url=f"{url}/v1"),
+            ["max_tokens"],
+        ),
+    ],
+    ids=["google", "aws", "anthropic", "mistralai", "openai"],
+)
+async def test_limits_have_their_right_names(make: Any, found: list[str]) -> None:
+    async with FaultServer(default=Answer("ok")) as server:
+        model = make(server.url)
+        await as_langchain(model, max_tokens=50, max_retries=0).ainvoke("hi")
+        await model.aclose()
+        body = server.requests[-1].json()
+    beside = [name for name in body if "max" in name.lower()]
+    assert beside == (found if len(found) == 1 else [])
+    for member in found:
+        body = body[member]
+    assert body == 50

@@ -11,7 +11,7 @@ import binascii
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
@@ -156,6 +156,9 @@ def request_body(
         body["system"] = system
     given = body.get("inferenceConfig")
     inference: dict[str, Any] = dict(cast("dict[str, Any]", given)) if given else {}
+    for name, member in _INFERENCE.items():
+        if name in body:
+            inference.setdefault(member, body.pop(name))
     if options.max_tokens is not None:
         inference["maxTokens"] = options.max_tokens
     if options.temperature is not None:
@@ -192,6 +195,17 @@ def request_body(
             },
         }
     return body
+
+
+_INFERENCE: Final = {
+    "temperature": "temperature",
+    "max_tokens": "maxTokens",
+    "max_completion_tokens": "maxTokens",
+    "max_output_tokens": "maxTokens",
+    "top_p": "topP",
+    "stop": "stopSequences",
+}
+"""Options by the names they have elsewhere, and their members of ``inferenceConfig``."""
 
 
 def _beside_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

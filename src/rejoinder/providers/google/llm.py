@@ -46,7 +46,7 @@ from rejoinder.providers.google.options import (
     GENERATION_FIELDS,
     Options,
     built_in_tools,
-    camel,
+    member_of,
     plain,
 )
 from rejoinder.providers.google.schema import gemini_schema
@@ -268,7 +268,7 @@ class LLM(HttpLLM):
         generation: dict[str, Any] = {}
         extra_config: dict[str, Any] = {}
         for name, value in extras.body.items():
-            member = camel(name)
+            member = member_of(name)
             if member in GENERATION_FIELDS:
                 generation[member] = (
                     _thinking(value)

@@ -17,6 +17,7 @@ __all__ = [
     "Options",
     "built_in_tools",
     "camel",
+    "member_of",
     "plain",
 ]
 
@@ -77,6 +78,12 @@ def camel(name: str) -> str:
         return name
     head, *tail = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in tail)
+
+
+def member_of(name: str) -> str:
+    """The member of the body for an option; the limit of a reply has several names elsewhere."""
+    member = camel(name)
+    return "maxOutputTokens" if member in ("maxTokens", "maxCompletionTokens") else member
 
 
 def plain(value: object) -> Any:

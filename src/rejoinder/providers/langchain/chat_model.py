@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -29,6 +30,7 @@ from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.providers.langchain.format import STATE_KEY, from_messages
 from rejoinder.types import APIConnectOptions
+from rejoinder.wire.tags import StopFilter
 
 __all__ = ["ChatRejoinder", "as_langchain"]
 
@@ -88,7 +90,6 @@ class ChatRejoinder(BaseChatModel):
             strict: kept for other models; the tools' schemas are sent as they are.
             parallel_tool_calls: whether one reply may hold several calls.
         """
-        kwargs.pop("ls_structured_output_format", None)
         bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool) for tool in tools]}
         if tool_choice is not None and tool_choice is not False:
             bound["tool_choice"] = _choice(tool_choice)
@@ -142,21 +143,23 @@ class ChatRejoinder(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> AsyncIterator[ChatGenerationChunk]:
         stops = stop or self.stop
-        cutter = _StopCutter(stops) if stops else None
+        cutter = StopFilter(stops) if stops else None
         extra: dict[str, Any] = {}
         calls: dict[str, Any] = {}
         count = 0
-        identity: str | None = None
+        # Messages keep the id that LangChain gives each run. Servers count theirs from the start
+        # again (Ollama's `chatcmpl-126`), and LangGraph replaces a message by one of the same id.
+        response_id: str | None = None
         async with self.llm.chat(**self._arguments(messages, dict(kwargs))) as stream:
             async for chunk in cast("AsyncIterator[ChatChunk]", stream):
-                identity = identity or chunk.id
-                message = AIMessageChunk(content="", id=identity)
+                response_id = response_id or chunk.id
+                message = AIMessageChunk(content="")
                 delta = chunk.delta
                 if delta is not None:
                     text = delta.content or ""
                     if cutter is not None:
                         text = cutter.feed(text)
-                    message = _piece(identity, text, delta.thinking, delta.tool_calls, count)
+                    message = _piece(text, delta.thinking, delta.tool_calls, count)
                     count += len(delta.tool_calls)
                     if delta.extra:
                         merge_extra(extra, delta.extra)
@@ -167,7 +170,7 @@ class ChatRejoinder(BaseChatModel):
                     message.usage_metadata = cast("Any", _usage(chunk.usage))
                 if _holds_something(message):
                     yield ChatGenerationChunk(message=message)
-                if cutter is not None and cutter.done:
+                if cutter is not None and cutter.stopped is not None:
                     break
         # State is whole only now: LangChain would join texts of several chunks.
         extra.pop("rejoinder", None)
@@ -179,12 +182,12 @@ class ChatRejoinder(BaseChatModel):
         yield ChatGenerationChunk(
             message=AIMessageChunk(
                 content=rest,
-                id=identity,
                 additional_kwargs={STATE_KEY: state} if state else {},
                 response_metadata={
                     "model_name": self.llm.model,
                     "model_provider": self.llm.provider,
                     "finish_reason": "tool_calls" if count else "stop",
+                    **({"id": response_id} if response_id else {}),
                 },
             )
         )
@@ -234,7 +237,6 @@ def as_langchain(llm: LLM[Any], **options: Any) -> ChatRejoinder:
 
 
 def _piece(
-    identity: str,
     text: str,
     thinking: str | None,
     calls: Sequence[FunctionToolCall],
@@ -242,7 +244,6 @@ def _piece(
 ) -> AIMessageChunk:
     return AIMessageChunk(
         content=text,
-        id=identity,
         additional_kwargs={"reasoning_content": thinking} if thinking else {},
         tool_call_chunks=[
             {
@@ -309,47 +310,18 @@ def _tool(tool: dict[str, Any]) -> Any:
     )
 
 
-class _StopCutter:
-    """Passes text on until a stop text comes, which may be split over chunks."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = [stop for stop in stops if stop]
-        self._held: str = ""
-        self.done = False
-
-    def feed(self, text: str) -> str:
-        if self.done:
-            return ""
-        text = self._held + text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
-            self.done = True
-            self._held = ""
-            return text[: min(found)]
-        # What could be the beginning of a stop text has to wait.
-        hold = max((_overlap(text, stop) for stop in self._stops), default=0)
-        keep = len(text) - hold
-        self._held = text[keep:]
-        return text[:keep]
-
-    def close(self) -> str:
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    for size in range(min(len(stop) - 1, len(text)), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0
-
-
 # ---------------------------------------------------------------------------------------------
 # LangChain's plain methods: one loop in one thread serves them all
 
 
 class _Bridge:
+    """The loop and its thread, made when they are first needed, and again in a forked child."""
+
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: threads do not survive a fork, and a lock may have been held by one."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -364,6 +336,7 @@ class _Bridge:
 
 
 _bridge = _Bridge()
+os.register_at_fork(after_in_child=_bridge.forget)
 _END = object()
 
 

@@ -1,18 +1,21 @@
 """A conversation as LangChain messages, and LangChain messages as a conversation.
 
-The law of this file: pure; no loop, no network. ``langchain_core`` is imported inside of the
-functions. A graph keeps its own record of tools, so calls and outputs are left out for it
-(`with_tools=False`); a chat model gets them. Opaque provider state travels in
-``additional_kwargs["rejoinder"]`` and back.
+Pure: no loop, no network. ``langchain_core`` is imported inside the functions. A graph keeps its own
+record of tools, so calls and outputs are left out for it (`with_tools=False`); a chat model gets
+them. Opaque provider state travels in ``additional_kwargs["rejoinder"]`` and back. Pictures, sound
+and documents are converted or refused, never left out in silence.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import json
+import wave
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from rejoinder._core.images import serialize_image
 from rejoinder._core.items import (
     AudioContent,
     ChatContent,
@@ -23,6 +26,7 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
+from rejoinder.media import AudioFrame, audio_bytes
 
 __all__ = ["STATE_KEY", "from_messages", "text_of", "thinking_of", "to_chat_ctx"]
 
@@ -95,26 +99,58 @@ def _add_call(messages: list[Any], call: FunctionCall) -> None:
 
 
 def _content(parts: Iterable[ChatContent], *, images: bool) -> str | list[dict[str, Any]]:
-    texts: list[str] = []
-    pictures: list[dict[str, Any]] = []
+    """Text as one string; with pictures, sound or documents, blocks in their order."""
+    blocks: list[dict[str, Any]] = []
     for part in parts:
         if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, AudioContent) and part.transcript:
-            texts.append(part.transcript)
-        elif images and isinstance(part, ImageContent) and isinstance(part.image, str):
-            pictures.append({"type": "image_url", "image_url": {"url": part.image}})
-    text = "\n".join(texts)
-    if not pictures:
-        return text
-    return [*([{"type": "text", "text": text}] if text else []), *pictures]
+            blocks.append({"type": "text", "text": part})
+        elif isinstance(part, AudioContent):
+            if part.transcript or not images:
+                blocks.append({"type": "text", "text": part.transcript or ""})
+            elif part.frame:
+                blocks.append(_sound_block(part))
+        elif images:
+            blocks.append(_picture_block(part))
+    if all(block["type"] == "text" for block in blocks):
+        return "\n".join(block["text"] for block in blocks if block["text"])
+    return [block for block in blocks if block.get("text") != ""]
+
+
+def _picture_block(image: ImageContent) -> dict[str, Any]:
+    url = image.image
+    if not isinstance(url, str):  # a frame, encoded beforehand by `images.prepare`
+        read = serialize_image(image)
+        data = base64.b64encode(read.data_bytes or b"").decode()
+        return {"type": "image_url", "image_url": {"url": f"data:{read.mime_type};base64,{data}"}}
+    mime_type = image.mime_type
+    if url.startswith("data:"):
+        mime_type = url[5:].partition(";")[0].partition(",")[0]
+    if mime_type is None or mime_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    if url.startswith("data:"):
+        data = url.partition(",")[2]
+        return {"type": "file", "base64": data, "mime_type": mime_type}
+    return {"type": "file", "url": url, "mime_type": mime_type}
+
+
+def _sound_block(audio: AudioContent) -> dict[str, Any]:
+    first = audio.frame[0]
+    held = io.BytesIO()
+    with wave.open(held, "wb") as file:
+        file.setnchannels(first.num_channels)
+        file.setsampwidth(2)
+        file.setframerate(first.sample_rate)
+        for frame in audio.frame:
+            file.writeframes(audio_bytes(frame))
+    data = base64.b64encode(held.getvalue()).decode("ascii")
+    return {"type": "audio", "base64": data, "mime_type": "audio/wav"}
 
 
 def from_messages(messages: Iterable[Any]) -> list[ChatItem]:
     """The items of a conversation given as LangChain messages.
 
     Raises:
-        ValueError: a message of a kind that has no counterpart.
+        ValueError: a message or a content block of a kind that has no counterpart.
     """
     items: list[ChatItem] = []
     names: dict[str, str] = {}
@@ -128,17 +164,16 @@ def from_messages(messages: Iterable[Any]) -> list[ChatItem]:
             _add_reply(items, message, names)
         elif kind == "tool":
             call_id = str(message.tool_call_id)
+            parts = _parts(message.content)
             items.append(
                 FunctionCallOutput(
                     name=message.name or names.get(call_id, ""),
                     call_id=call_id,
-                    output=_readable(message.content),
+                    output="\n".join(p for p in parts if isinstance(p, str)),
                     is_error=getattr(message, "status", "success") == "error",
                 )
             )
-            pictures: list[Any] = [
-                part for part in _parts(message.content) if not isinstance(part, str)
-            ]
+            pictures: list[Any] = [part for part in parts if not isinstance(part, str)]
             if pictures:
                 items.append(ChatMessage(role="user", content=pictures))
         elif kind == "chat":
@@ -183,7 +218,23 @@ def _add_reply(items: list[ChatItem], message: Any, names: dict[str, str]) -> No
         extra = {}
 
 
+_NOT_CONTENT = frozenset(
+    {
+        "thinking", "redacted_thinking", "reasoning", "reasoning_content", "tool_use", "tool_call",
+        "tool_call_chunk", "invalid_tool_call", "function_call", "server_tool_use",
+        "server_tool_call", "server_tool_call_chunk", "server_tool_result", "input_json_delta",
+        "non_standard", "citations", "cachePoint", "cache_point", "compaction",
+    }
+)  # fmt: skip
+"""Blocks that models write beside their text, or marks: nothing that a person said."""
+
+
 def _parts(content: Any) -> list[ChatContent]:
+    """The contents of a message.
+
+    Raises:
+        ValueError: a block that has no counterpart, e.g. a video: it must not be lost in silence.
+    """
     if isinstance(content, str):
         return [content] if content else []
     parts: list[ChatContent] = []
@@ -192,46 +243,82 @@ def _parts(content: Any) -> list[ChatContent]:
             parts.append(block)
             continue
         if not isinstance(block, Mapping):
-            continue
+            raise ValueError(f"expected a content block of LangChain, got {type(block).__name__}")
         known = cast("Mapping[str, Any]", block)
-        if isinstance(known.get("text"), str):
+        kind = known.get("type")
+        if isinstance(known.get("text"), str) and kind in (
+            None,
+            "text",
+            "text-plain",
+            "output_text",
+        ):
             parts.append(known["text"])
-            continue
-        image = _image(known)
-        if image is not None:
-            parts.append(ImageContent(image=image, mime_type=known.get("mime_type")))
+        elif kind not in _NOT_CONTENT and not known.keys().isdisjoint(_CARRIERS):
+            parts.append(_attachment(known))
+        elif kind not in _NOT_CONTENT:
+            raise ValueError(f"a content block of type {kind!r} cannot be sent")
     return parts
 
 
-def _image(block: Mapping[str, Any]) -> str | None:
-    kind = block.get("type")
-    if kind == "image_url":
-        url: Any = block.get("image_url")
-        if isinstance(url, Mapping):
-            url = cast("Mapping[str, Any]", url).get("url")
-        return url if isinstance(url, str) else None
-    if kind != "image":
-        return None
-    if isinstance(block.get("url"), str):
-        return str(block["url"])
-    data = block.get("base64") or block.get("data")
+_CARRIERS = frozenset(
+    {"image_url", "input_audio", "file", "source", "url", "base64", "data", "file_id", "media"}
+)
+_DEFAULT_TYPES = {"image": "image/png", "audio": "audio/wav", "file": "application/pdf"}
+
+
+def _attachment(block: Mapping[str, Any]) -> ChatContent:
+    """A picture, a sound or a document: LangChain's own blocks, and those of OpenAI and Anthropic."""
+    kind = str(block.get("type"))
+    held: Mapping[str, Any] = block
+    for name in ("source", "image_url", "input_audio", "file"):
+        inner = block.get(name)
+        if isinstance(inner, Mapping):
+            held = cast("Mapping[str, Any]", inner)
+        elif isinstance(inner, str) and name == "image_url":
+            held = {"url": inner}
+    data = held.get("base64") or held.get("data") or held.get("file_data")
     if isinstance(data, bytes):
         data = base64.b64encode(data).decode()
-    if isinstance(data, str):
-        return f"data:{block.get('mime_type') or 'image/png'};base64,{data}"
-    source = block.get("source")
-    if isinstance(source, Mapping):  # Anthropic's own form
-        held = cast("Mapping[str, Any]", source)
-        if isinstance(held.get("data"), str):
-            return f"data:{held.get('media_type') or 'image/png'};base64,{held['data']}"
-    return None
+    family = {"image_url": "image", "input_audio": "audio", "document": "file"}.get(kind, kind)
+    mime_type: Any = held.get("mime_type") or held.get("media_type") or block.get("mime_type")
+    if mime_type is None and isinstance(held.get("format"), str):
+        mime_type = f"audio/{held['format']}"
+    if isinstance(data, str) and data.startswith("data:"):
+        mime_type, data = data[5:].partition(";")[0], data.partition(",")[2]
+    mime_type = mime_type or _DEFAULT_TYPES.get(family)
+    url: Any = held.get("url")
+    if isinstance(data, str) and str(mime_type).startswith("audio/"):
+        return _sound(data, str(mime_type))
+    if isinstance(data, str) and held.get("type") == "text":  # a document of Anthropic
+        return data
+    if isinstance(data, str) and family in ("image", "file", "media"):
+        return ImageContent(image=f"data:{mime_type};base64,{data}", mime_type=mime_type)
+    if isinstance(url, str) and family == "image":
+        return ImageContent(image=url, mime_type=held.get("mime_type"))
+    if isinstance(url, str) and family == "file":
+        return ImageContent(image=url, mime_type=mime_type)
+    raise ValueError(
+        f"a content block of type {kind!r} cannot be sent: expected a picture or a document as "
+        "base64 or url, or sound as base64 of a WAV file"
+    )
 
 
-def _readable(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = [part for part in _parts(content) if isinstance(part, str)]
-    return "\n".join(texts) if texts else ""
+def _sound(data: str, mime_type: str) -> AudioContent:
+    try:
+        with wave.open(io.BytesIO(base64.b64decode(data)), "rb") as file:
+            if file.getsampwidth() != 2:
+                raise ValueError(f"its samples have {8 * file.getsampwidth()} bits, not 16")
+            frame = AudioFrame(
+                data=file.readframes(file.getnframes()),
+                sample_rate=file.getframerate(),
+                num_channels=file.getnchannels(),
+                samples_per_channel=file.getnframes(),
+            )
+    except (wave.Error, EOFError, ValueError) as error:
+        raise ValueError(
+            f"sound of type {mime_type} cannot be sent: expected a WAV file with 16 bits ({error})"
+        ) from error
+    return AudioContent(frame=[frame])
 
 
 def text_of(message: Any) -> str:
@@ -243,7 +330,14 @@ def text_of(message: Any) -> str:
     if callable(text):
         return str(text())
     content = getattr(message, "content", None)
-    return "".join(part for part in _parts(content or "") if isinstance(part, str))
+    if isinstance(content, str):
+        return content
+    texts: list[str] = []
+    for block in cast("list[Any]", content) if isinstance(content, list) else ():
+        text = cast("Mapping[str, Any]", block).get("text") if isinstance(block, Mapping) else block
+        if isinstance(text, str):
+            texts.append(text)
+    return "".join(texts)
 
 
 def thinking_of(message: Any) -> str:

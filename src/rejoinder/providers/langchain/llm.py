@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from rejoinder import _stamps
+from rejoinder._aio import in_thread
+from rejoinder._core.chunks import ChatChunk, ChoiceDelta
+from rejoinder._core.images import needs_preparing, prepare
+from rejoinder.errors import APIError
 from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.providers.langchain.format import to_chat_ctx
-from rejoinder.providers.langchain.wire import ItemDecoder, to_api_error
+from rejoinder.providers.langchain.threads import (
+    interrupts_of,
+    question_of,
+    unsent,
+    waits_for_outputs,
+    words_of,
+)
+from rejoinder.providers.langchain.wire import MODES, ItemDecoder, to_api_error
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
@@ -23,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LLMAdapter", "LangGraphStream"]
 
+_SPEAKING: Final = frozenset({"messages", "custom"})
+"""Stream modes in which something is said."""
+
 
 class LLMAdapter(LLM[Any]):
     """Asks a graph, or any other runnable, as if it were a model.
@@ -32,12 +48,25 @@ class LLMAdapter(LLM[Any]):
     LangChain gets the messages themselves and the tools, and its calls come back. Other runnables
     get ``{"messages": [...]}``.
 
+    A graph with a checkpointer, and a ``thread_id`` in `config`, remembers the conversation: it gets
+    only what is new, and a reply that was interrupted is cut in its memory too. When it stops with
+    ``interrupt(...)``, the question is the reply, and the next message of the user resumes it.
+
     Args:
         graph: a compiled graph, a runnable, or anything with an `astream` like theirs.
-        config: a ``RunnableConfig``, handed to each run (``thread_id``, callbacks, tags).
-        subgraphs: whether what is said inside of subgraphs is said.
-        context: a graph's runtime context, handed to each run.
-        stream_mode: ``"messages"`` (what models say), ``"custom"`` (what nodes write), or both.
+        config: a ``RunnableConfig``, passed to each run (``thread_id``, callbacks, tags).
+        subgraphs: whether the replies inside subgraphs are part of the reply.
+        context: a graph's runtime context, passed to each run.
+        stream_mode: ``"messages"`` (what models say), ``"custom"`` (what nodes write), or a list
+            with at least one of them.
+        question: makes the words of an interrupt from its value. Default: a text as it is, the
+            ``question``, ``content``, ``message`` or ``text`` of a mapping, else JSON.
+        resume: makes the value that resumes an interrupt, from the interrupt's value and the words
+            of the user. Default: the words.
+
+    Raises:
+        TypeError: `graph` has no `astream`.
+        ValueError: `stream_mode` holds no mode in which anything is said, or an unknown one.
     """
 
     def __init__(
@@ -48,8 +77,16 @@ class LLMAdapter(LLM[Any]):
         subgraphs: bool = False,
         context: Any = None,
         stream_mode: str | Sequence[str] = "messages",
+        question: Callable[[Any], str] = question_of,
+        resume: Callable[[Any, str], Any] | None = None,
     ) -> None:
         super().__init__()
+        modes = {stream_mode} if isinstance(stream_mode, str) else set(stream_mode)
+        if not modes & _SPEAKING or modes - MODES:
+            raise ValueError(
+                f"LLMAdapter: expected stream_mode 'messages', 'custom' or a list with one of them, "
+                f"got {stream_mode!r}: in other modes nothing is said"
+            )
         if not hasattr(graph, "astream"):
             raise TypeError(
                 f"LLMAdapter: expected a graph or a runnable with `astream`, got {graph!r}; "
@@ -60,6 +97,8 @@ class LLMAdapter(LLM[Any]):
         self._subgraphs = subgraphs
         self._context = context
         self._stream_mode = stream_mode
+        self._question = question
+        self._resume = resume
 
     @property
     def model(self) -> str:
@@ -92,6 +131,8 @@ class LLMAdapter(LLM[Any]):
             stream_mode=self._stream_mode,
             tool_choice=tool_choice,
             extra_kwargs=dict(extra_kwargs) if is_given(extra_kwargs) else {},
+            question=self._question,
+            resume=self._resume,
         )
 
 
@@ -112,7 +153,11 @@ class LangGraphStream(LLMStream):
         stream_mode: str | Sequence[str] = "messages",
         tool_choice: NotGivenOr[ToolChoice] = NOT_GIVEN,
         extra_kwargs: Mapping[str, Any] | None = None,
+        question: Callable[[Any], str] = question_of,
+        resume: Callable[[Any, str], Any] | None = None,
     ) -> None:
+        self._question = question
+        self._resume = resume
         self._graph = graph
         self._config = config
         self._subgraphs = subgraphs
@@ -127,18 +172,31 @@ class LangGraphStream(LLMStream):
         model = not graph and hasattr(self._graph, "bind_tools")
         mode = self._stream_mode if graph and isinstance(self._stream_mode, str) else None
         decoder = ItemDecoder(calls=model, whole=not graph, mode=mode)
+        said = ""
         try:
-            items = self._items(model)
+            items = self._chat_ctx.items
+            if needs_preparing(items):
+                await in_thread(lambda: prepare(items), name="rejoinder-langchain-images")
+            messages, _ = to_chat_ctx(items, with_tools=model)
+            kept = await self._snapshot() if graph else None
+            if kept is not None and not self._goes_on(messages, kept):
+                self._ask(kept, said)
+                return
+            stream = self._items(model, messages, kept)
             try:
-                async for item in items:
+                async for item in stream:
                     if self._event_ch.full:
                         await self._wait_for_consumer()
                     for chunk in decoder.feed(item):
+                        if chunk.delta is not None:
+                            said = chunk.delta.content or said
                         self._event_ch.send_nowait(chunk)
             finally:
-                close = getattr(items, "aclose", None)
+                close = getattr(stream, "aclose", None)
                 if close is not None:
                     await close()
+            if kept is not None:
+                self._ask(await self._snapshot(), said)
         except Exception as error:
             mapped = to_api_error(error)
             # Something has run: a second time it could have its effect twice.
@@ -150,14 +208,52 @@ class LangGraphStream(LLMStream):
         for chunk in decoder.close():
             self._event_ch.send_nowait(chunk)
 
-    def _items(self, model: bool) -> AsyncIterator[Any]:
-        messages, _ = to_chat_ctx(self._chat_ctx.items, with_tools=model)
+    async def _snapshot(self) -> Any:
+        """What the graph remembers of its thread; ``None`` for a graph without a memory."""
+        config = cast("Mapping[str, Any]", self._config or {})
+        configurable: Mapping[str, Any] = config.get("configurable") or {}
+        remembers = getattr(self._graph, "checkpointer", True) not in (None, False)
+        if "thread_id" not in configurable or not remembers:
+            return None
+        find = getattr(self._graph, "aget_state", None)
+        return await find(self._config) if find is not None else None
+
+    def _goes_on(self, messages: Sequence[Any], kept: Any) -> bool:
+        """Whether there is something to run: a graph that waits for an answer goes on with one."""
+        if not interrupts_of(kept):
+            return True
+        return bool(words_of(unsent(messages, _kept_messages(kept))))
+
+    def _ask(self, snapshot: Any, said: str) -> None:
+        """Say what the graph waits for, if it has stopped to ask."""
+        interrupts = interrupts_of(snapshot)
+        for interrupt in interrupts:
+            space = " " if said and not said[-1].isspace() else ""
+            said = self._question(interrupt.value)
+            state = {"id": getattr(interrupt, "id", None), "value": _plain(interrupt.value)}
+            delta = ChoiceDelta(
+                role="assistant",
+                content=space + said,
+                extra={"langchain": {"interrupts": [state]}},
+            )
+            self._event_ch.send_nowait(ChatChunk(id=_stamps.new_id("LC_"), delta=delta))
+        if not interrupts and snapshot.next and not said:
+            raise APIError(
+                f"the graph stopped before {', '.join(map(repr, snapshot.next))} and said nothing; "
+                "use interrupt(...) with a question in place of interrupt_before and "
+                "interrupt_after",
+                retryable=False,
+            )
+
+    def _items(self, model: bool, messages: list[Any], kept: Any) -> AsyncIterator[Any]:
         graph = self._graph
         if model:
             return self._bound(graph).astream(messages, self._config, **self._extra_kwargs)
-        state = {"messages": messages}
+        state: Any = {"messages": messages}
         if not _is_graph(graph):
             return graph.astream(_takes_messages(graph, messages, state), self._config)
+        if kept is not None:
+            state = self._news(messages, kept)
         options: dict[str, Any] = {"stream_mode": self._stream_mode}
         if self._context is not None:
             options["context"] = self._context
@@ -167,6 +263,27 @@ class LangGraphStream(LLMStream):
             # Old versions of LangGraph do not know the word. It is told at the call, before
             # anything has run.
             return graph.astream(state, self._config, **options)
+
+    def _news(self, messages: list[Any], kept: Any) -> Any:
+        """The input of a graph that remembers: what is new, or the answer to its question."""
+        memory = _kept_messages(kept)
+        news = unsent(messages, memory)
+        interrupts = interrupts_of(kept)
+        if not interrupts:
+            return {"messages": news}
+        from langgraph.types import Command
+
+        words = words_of(news)
+        values = [
+            words if self._resume is None else self._resume(interrupt.value, words)
+            for interrupt in interrupts
+        ]
+        resume: Any = values[0]
+        if len(interrupts) > 1:
+            resume = {one.id: value for one, value in zip(interrupts, values, strict=True)}
+        tells = "messages" in kept.values and not waits_for_outputs(memory)
+        update = {"messages": news} if tells else None
+        return Command(resume=resume, update=update)
 
     def _bound(self, model: Any) -> Any:
         if not self._tools:
@@ -182,6 +299,16 @@ class LangGraphStream(LLMStream):
         elif choice == "required":
             choice = "any"
         return model.bind_tools(specs, **({"tool_choice": choice} if choice else {}))
+
+
+def _kept_messages(snapshot: Any) -> list[Any]:
+    values: Any = snapshot.values
+    return list(values.get("messages") or ()) if isinstance(values, Mapping) else []  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON knows it, so that it can be stored with the conversation."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _is_graph(graph: Any) -> bool:

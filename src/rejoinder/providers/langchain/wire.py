@@ -1,7 +1,7 @@
 """Reads what a graph or a runnable streams: items in, chunks out.
 
-The law of this file: pure, and by shape alone: it imports nothing of LangChain. Unknown items are
-skipped and counted, never fatal. An item is a token, ``(token, metadata)``, ``(namespace,
+Pure, and by shape alone: nothing of LangChain is imported. Unknown items are skipped and counted,
+never fatal. An item is a token, ``(token, metadata)``, ``(namespace,
 (token, metadata))``, ``(mode, (token, metadata))`` or ``(namespace, mode, (token, metadata))``;
 a token is a message chunk, a whole message, or a text.
 """
@@ -17,7 +17,7 @@ from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, Func
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.providers.langchain.format import text_of, thinking_of
 
-__all__ = ["ItemDecoder", "to_api_error", "unwrap"]
+__all__ = ["MODES", "ItemDecoder", "to_api_error", "unwrap"]
 
 _FOREIGN = ("human", "tool", "system", "function", "remove", "developer", "user")
 
@@ -27,8 +27,8 @@ class ItemDecoder:
 
     Args:
         calls: whether tool calls are for the caller. A graph runs its own.
-        whole: whether a whole message is an answer by itself. In a graph's stream it mostly repeats
-            its chunks, and is said only when its step has said nothing.
+        whole: whether a whole message without metadata is an answer by itself. In a graph's stream
+            it is a repetition.
         mode: of items that do not name theirs.
 
     Attributes:
@@ -43,8 +43,8 @@ class ItemDecoder:
         self._calls = calls
         self._whole = whole
         self._mode = mode
-        self._spoke = False
-        self._streamed: set[Any] = set()
+        self._ids: set[str] = set()  # of the messages that were sent, in pieces or whole
+        self._streamed: dict[Any, dict[str, str]] = {}  # by place and id, what came in pieces
         self._usage: CompletionUsage | None = None
         self._partial: dict[Any, dict[str, Any]] = {}
         self.skipped = 0
@@ -60,17 +60,34 @@ class ItemDecoder:
         if kind is None or kind in _FOREIGN:
             return self._custom(token) if (mode or self._mode) == "custom" else self._skip()
         chunk = _is_chunk(token)
-        where = _place(token, metadata)
-        if not chunk and (where & self._streamed or (metadata is None and not self._whole)):
+        place = _place(metadata)
+        text, thinking = text_of(token), thinking_of(token)
+        if not chunk and self._is_repetition(token, text, metadata, place):
             return self._skip()
         identity = getattr(token, "id", None) or self._id
         self._count(getattr(token, "usage_metadata", None))
         if self._calls:
             self._collect(token, chunk)
-        text, thinking = text_of(token), thinking_of(token)
         if text or thinking:
-            self._streamed |= where
+            self._ids.add(str(identity))
+            if chunk:
+                pieces = self._streamed.setdefault(place, {})
+                pieces[str(identity)] = pieces.get(str(identity), "") + text
         return self._said(identity, text, thinking)
+
+    def _is_repetition(
+        self, token: Any, text: str, metadata: Mapping[str, Any] | None, place: Any
+    ) -> bool:
+        """Whether a whole message says what was already said: by its id, or because its step has
+        streamed the same text (a node may put its model's answer into a message of its own)."""
+        identity = getattr(token, "id", None)
+        if (identity and str(identity) in self._ids) or (metadata is None and not self._whole):
+            return True
+        pieces = list(self._streamed.get(place, {}).values())
+        told = text.strip()
+        return bool(told) and (
+            told in {piece.strip() for piece in pieces} or told == "".join(pieces).strip()
+        )
 
     def close(self) -> list[ChatChunk]:
         """What was gathered on the way: tool calls, then the tokens of all models together."""
@@ -94,7 +111,6 @@ class ItemDecoder:
     def _said(self, identity: Any, text: str, thinking: str) -> list[ChatChunk]:
         if not text and not thinking:
             return []
-        self._spoke = True
         delta = ChoiceDelta(role="assistant", content=text or None, thinking=thinking or None)
         return [ChatChunk(id=str(identity), delta=delta)]
 
@@ -167,7 +183,7 @@ def unwrap(item: Any) -> tuple[Any, Mapping[str, Any] | None, str | None]:
         first, second = parts
         if _parts(first) or first == ():  # a namespace
             token = second
-        elif isinstance(first, str) and (first in _MODES or _parts(second)):
+        elif isinstance(first, str) and (first in MODES or _parts(second)):
             mode, token = first, second
         elif isinstance(second, Mapping):
             return first, cast("Mapping[str, Any]", second), mode
@@ -180,7 +196,8 @@ def _parts(item: Any) -> tuple[Any, ...]:
     return cast("tuple[Any, ...]", item) if isinstance(item, tuple) else ()
 
 
-_MODES = frozenset({"messages", "custom", "values", "updates", "debug", "tasks", "checkpoints"})
+MODES = frozenset({"messages", "custom", "values", "updates", "debug", "tasks", "checkpoints"})
+"""The stream modes of LangGraph."""
 
 
 def _int(counts: Mapping[str, Any], name: str) -> int:
@@ -201,17 +218,12 @@ def _is_chunk(token: Any) -> bool:
     return name.endswith("Chunk") or not name.endswith("Message")
 
 
-def _place(token: Any, metadata: Mapping[str, Any] | None) -> set[Any]:
-    """By what a whole message is known to repeat chunks: its id, and the step that made it."""
-    found: set[Any] = set()
-    identity = getattr(token, "id", None)
-    if identity:
-        found.add(identity)
+def _place(metadata: Mapping[str, Any] | None) -> Any:
+    """The step that an item belongs to; ``None`` where nothing tells."""
     node = metadata.get("langgraph_node") if metadata is not None else None
-    if metadata is not None and node is not None:
-        place = metadata.get("langgraph_checkpoint_ns") or metadata.get("langgraph_step")
-        found.add((str(node), str(place)))
-    return found
+    if metadata is None or node is None:
+        return None
+    return node, metadata.get("langgraph_checkpoint_ns") or metadata.get("langgraph_step")
 
 
 def to_api_error(error: BaseException) -> APIError:
