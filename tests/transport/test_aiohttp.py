@@ -1535,6 +1535,36 @@ async def test_a_handshake_that_does_not_end_is_a_slow_connection(
             await transport.send(request)
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_an_answer_that_was_sent_unasked_is_no_answer_to_the_next_request(
+    transport: AiohttpTransport, pause: float
+) -> None:
+    """On the idle connection (after a pause), or glued to the end of the answer before it."""
+
+    def answer(text: bytes) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            number = head.split(b"/")[1].split(b" ")[0]
+            if pause:
+                writer.write(answer(number))
+                await asyncio.sleep(pause)
+                writer.write(answer(b"of another conversation"))
+            else:
+                writer.write(answer(number) + answer(b"of another conversation"))
+
+    async with raw_server(handle) as url:
+        for number in range(3):
+            assert await fetch(transport, Request("POST", f"{url}/{number}", {}, b"")) == (
+                200,
+                b"%d" % number,
+            )
+            await asyncio.sleep(2 * pause)
+        await transport.aclose()
+
+
 async def test_a_busy_loop_is_no_slow_connection(
     server: FaultServer, transport: AiohttpTransport
 ) -> None:

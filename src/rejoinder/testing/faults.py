@@ -80,6 +80,8 @@ class Fault(StrEnum):
     """A whole answer with its end mark; then the connection stays open and silent."""
     RESET_AFTER_END = "reset_after_end"
     """A whole answer with its end mark; then the connection is reset."""
+    UNASKED_ANSWER = "unasked_answer"
+    """A proper answer; a moment later, unasked, the same one again on the idle connection."""
 
     STATUS_400 = "status_400"
     STATUS_401 = "status_401"
@@ -265,6 +267,7 @@ OUTCOMES: Final[Mapping[Fault, Outcome]] = {
     Fault.UNKNOWN_EVENTS: Outcome(),
     Fault.HANG_AFTER_END: Outcome(),
     Fault.RESET_AFTER_END: Outcome(),
+    Fault.UNASKED_ANSWER: Outcome(),
     Fault.STATUS_400: _status(400, retryable=False),
     Fault.STATUS_401: _status(401, retryable=False),
     Fault.STATUS_403: _status(403, retryable=False),
@@ -602,6 +605,13 @@ class _Exchange:
                 await self._write(self._joined(everything))
                 await self._taken()
                 return self._reset()
+            case Fault.UNASKED_ANSWER:
+                for _ in range(2):
+                    await self._head()
+                    await self._write(self._joined(everything))
+                    await self._end()
+                    await self._taken()
+                return True
             case Fault.STATUS_502_HTML:
                 return await self._whole(502, _PAGE, "text/html")
             case Fault.STATUS_504_EMPTY:

@@ -14,6 +14,9 @@ What is decided here:
   read (and billed) before it died, so sending it again is left to the caller's visible retry, whose
   first pause is 0.1 s. Connections that the server closed in order are noticed at once and are
   never picked.
+- A pooled connection on which anything has arrived since its last answer ended is thrown away: an
+  answer that was sent unasked must not become the answer to the next request. (A session of the
+  user's own brings aiohttp's pool, which does not look.)
 - A connection whose body was left unread is thrown away, not drained, unless its end follows
   within a moment (servers send the last few bytes of a stream separately).
 - Neither messages nor causes hold header values or the query of a URL.
@@ -35,6 +38,7 @@ from typing import Any, Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
@@ -337,14 +341,33 @@ _NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=No
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Limits the time for connecting by `within`: aiohttp's own timeout also strikes when the loop was
-    blocked, by which a busy process takes a fast server for a slow one."""
+    """Two rules of connections that aiohttp has differently.
+
+    The time for connecting is limited by `within`: aiohttp's own timeout also strikes when the loop
+    was blocked, by which a busy process takes a fast server for a slow one.
+
+    A pooled connection is used only if nothing has arrived on it since its last answer ended.
+    aiohttp would take an answer that was sent unasked for the answer to the next request, and each
+    later one for that after it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  aiohttp's own
+        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> Connection:
         async with within(timeout.connect):
-            return await super().connect(req, traces, _NO_LIMITS)
+            while True:
+                connection = await super().connect(req, traces, _NO_LIMITS)
+                protocol = connection.protocol
+                if protocol is None or not protocol.should_close or protocol not in self._used:
+                    break
+                connection.close()
+        if protocol is not None:
+            self._used.add(protocol)
+        return connection
 
 
 class _Pool:
