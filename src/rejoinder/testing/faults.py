@@ -21,6 +21,7 @@ import asyncio
 import email.utils
 import json
 import random
+import select
 import socket
 import ssl as ssl_module
 import struct
@@ -606,11 +607,17 @@ class _Exchange:
                 await self._taken()
                 return self._reset()
             case Fault.UNASKED_ANSWER:
-                for _ in range(2):
-                    await self._head()
-                    await self._write(self._joined(everything))
-                    await self._end()
-                    await self._taken()
+                await self._head()
+                await self._write(self._joined(everything))
+                await self._end()
+                await self._taken()
+                if not self.reader.at_eof() and not self._asked_again():
+                    body = self._joined(everything)
+                    fields = {
+                        "Content-Type": self.dialect.content_type,
+                        "Content-Length": len(body),
+                    }
+                    self.writer.write(_head(200, {k: str(v) for k, v in fields.items()}) + body)
                 return True
             case Fault.STATUS_502_HTML:
                 return await self._whole(502, _PAGE, "text/html")
@@ -815,6 +822,12 @@ class _Exchange:
         for _ in range(20):
             await asyncio.sleep(0)
         await self.server._sleep(self.server._interval)
+
+    def _asked_again(self) -> bool:
+        """Whether the next request waits to be read: then what is sent would answer it."""
+        read: bytearray = getattr(self.reader, "_buffer", bytearray())  # asyncio reads ahead
+        raw = self.writer.get_extra_info("socket")
+        return bool(read) or raw.fileno() < 0 or bool(select.select([raw], [], [], 0)[0])
 
     async def _stall(self) -> bool:
         """Say nothing until the client goes away."""

@@ -30,6 +30,7 @@ import asyncio
 import encodings.idna  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import io
 import os
+import select
 import ssl as ssl_module
 import weakref
 from collections.abc import AsyncGenerator, Mapping
@@ -38,6 +39,7 @@ from typing import Any, Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
@@ -329,6 +331,7 @@ class AiohttpTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT},
                 timeout=aiohttp.ClientTimeout(total=None),
+                request_class=_Request,
                 response_class=_AiohttpResponse,
                 trust_env=False,
                 requote_redirect_url=False,
@@ -354,6 +357,8 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  aiohttp's own
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self.reused: weakref.WeakSet[Connection] = weakref.WeakSet()
+        """Connections from the pool whose request is not written yet."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
@@ -362,12 +367,49 @@ class _Connector(aiohttp.TCPConnector):
             while True:
                 connection = await super().connect(req, traces, _NO_LIMITS)
                 protocol = connection.protocol
-                if protocol is None or not protocol.should_close or protocol not in self._used:
+                if protocol is None or protocol not in self._used:
+                    break  # a new one
+                if not _was_disturbed(connection):
+                    self.reused.add(connection)
                     break
                 connection.close()
         if protocol is not None:
             self._used.add(protocol)
         return connection
+
+
+class _Request(aiohttp.ClientRequest):
+    """Looks once more before the first byte is written: on Python 3.11 that takes a turn of the loop,
+    in which an answer can arrive that was not asked for."""
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        connector = conn._connector  # pyright: ignore[reportUnknownMemberType]
+        if isinstance(connector, _Connector) and conn in connector.reused:
+            connector.reused.discard(conn)
+            if _was_disturbed(conn) and conn.protocol is not None:
+                conn.protocol.set_exception(aiohttp.ServerDisconnectedError())
+                return
+        await super().write_bytes(writer, conn, content_length)
+
+
+def _was_disturbed(connection: Connection) -> bool:
+    """Whether anything has arrived on a pooled connection since its last answer ended."""
+    protocol = connection.protocol
+    return protocol is None or protocol.should_close or _has_unread(connection.transport)
+
+
+def _has_unread(transport: asyncio.Transport | None) -> bool:
+    """Whether bytes, or the end of the connection, wait in its socket and were not read yet."""
+    number = -1 if transport is None else transport.get_extra_info("socket").fileno()
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Pool:
