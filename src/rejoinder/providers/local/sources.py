@@ -42,6 +42,8 @@ T = TypeVar("T")
 _ANSWER: Final = 3.0
 """Seconds a source has for its first answer. With all that surrounds it, a source that cannot be
 reached costs less than five."""
+_CONNECT: Final = 1.0
+"""Seconds for a connection to the hub: where it is blocked, the next source is not far away."""
 _START: Final = 10.0
 """Seconds the downloading program has to get going at all (a slow disk, a busy machine)."""
 _STALL: Final = 30.0
@@ -369,7 +371,7 @@ async def _read_url(
     if have:
         headers["range"] = f"bytes={have}-"
     loop = asyncio.get_running_loop()
-    request = Request("GET", url, headers=headers, connect_timeout=_ANSWER)
+    request = Request("GET", url, headers=headers, connect_timeout=_CONNECT)
     async with asyncio.timeout(_ANSWER) as limit:
         async with await transport.send(request) as response:
             if response.status not in (200, 206):
