@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypedDict, TypeVar
 
 import pytest
 
@@ -16,18 +20,24 @@ from rejoinder._options import (
     NAME,
     NUMBER,
     SECONDS,
-    SECRET,
+    SHARE,
     STRING,
     WHOLE,
     Rule,
     WrongTypeError,
     check,
+    check_fields,
+    checked,
     instance,
     mapping,
     one_of,
+    rule_of,
 )
 from rejoinder.errors import ConfigurationError
-from rejoinder.types import NOT_GIVEN, APIConnectOptions
+from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr
+
+if TYPE_CHECKING:
+    from nowhere import NeverThere  # type: ignore[import-not-found]
 
 
 class Thing:
@@ -39,7 +49,6 @@ class Thing:
     [
         (STRING, ["", "a"], [1, None, b"a"], []),
         (NAME, ["a"], [1, None], ["", " \n"]),
-        (SECRET, ["a"], [1, None], []),
         (FLAG, [True, False], [0, 1, "true", None], []),
         (NUMBER, [0, -1.5], ["1", True, None], [math.nan, math.inf]),
         (AMOUNT, [0, math.inf], ["1", True], [-1, math.nan]),
@@ -59,7 +68,7 @@ def test_rules(
     for value in good:
         check("f", option=(value, rule))
     for value in wrong_types:
-        with pytest.raises(WrongTypeError, match=r"f: expected option to be "):
+        with pytest.raises(WrongTypeError, match=r"f.option: expected "):
             check("f", option=(value, rule))
     for value in wrong_values:
         with pytest.raises(ConfigurationError) as caught:
@@ -78,17 +87,17 @@ def test_what_may_be_left_out() -> None:
 
 def test_the_sentence() -> None:
     with pytest.raises(
-        ValueError, match=r"^run_turn: expected a to be a whole number of at least 1, got 0$"
+        ValueError, match=r"^run_turn\.a: expected a whole number of at least 1, got 0$"
     ):
         check("run_turn", b=(3, COUNT), a=(0, COUNT), c=(0, COUNT))
-    with pytest.raises(TypeError, match=r"^expected a to be an APIConnectOptions, got 'x'$"):
-        check("", a=("x", CONNECT))
+    with pytest.raises(TypeError, match=r"^f\.a: expected an APIConnectOptions, got 'x'$"):
+        check("f", a=("x", CONNECT))
 
 
 def test_a_secret_is_not_shown() -> None:
     with pytest.raises(TypeError) as caught:
-        check("LLM", api_key=(b"sk-secret", SECRET))
-    assert str(caught.value) == "LLM: expected api_key to be a string, got a value of type bytes"
+        check("LLM", api_key=(b"sk-secret", STRING))
+    assert str(caught.value) == "LLM.api_key: expected a string, got a value of type bytes"
 
 
 def test_values_that_are_long_or_cannot_be_shown() -> None:
@@ -101,3 +110,138 @@ def test_values_that_are_long_or_cannot_be_shown() -> None:
     with pytest.raises(TypeError) as caught:
         check("f", a=(["x" * 10_000], COUNT))
     assert len(str(caught.value)) < 300
+
+
+# -- rules from annotations -----------------------------------------------------------------------
+
+
+class Shape(TypedDict):
+    a: int
+
+
+class Runs(Protocol):
+    def run(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("hint", "good", "wrong"),
+    [
+        (str, ["a"], [1, None, b"a"]),
+        (int, [1, -1], [True, 1.0, "1"]),
+        (float, [1, 1.5, math.nan], [True, "1"]),
+        (bool, [True], [1]),
+        (bytes, [b"a", bytearray(b"a")], ["a"]),
+        (str | None, ["a", None], [1, NOT_GIVEN]),
+        (NotGivenOr[int], [1, NOT_GIVEN], ["1", None]),
+        (NotGivenOr[int | None], [1, NOT_GIVEN, None], ["1"]),
+        (list[str], [["a"], []], ["a", ("a",), [1]]),
+        (Sequence[str], [["a"], ("a",)], ["a", b"a", [1], {"a": 1}]),
+        (Iterable[int], [[1], (i for i in "x")], [["x"], 3]),
+        (tuple[int, ...], [(), (1,)], [("a",), [1]]),
+        (dict[str, int], [{"a": 1}, {}], [{"a": "b"}, {1: 1}, []]),
+        (Mapping[str, Any], [{"a": object()}], [{1: 1}, "a"]),
+        (Literal["a", "b"], ["a"], [1, None]),
+        (Callable[[int], int], [len, Thing], [1]),
+        (type[Thing], [Thing], [Thing()]),
+        (Annotated[int, "positive"], [1], ["1"]),
+        (Shape, [{"a": 1}], ["a", 1]),
+        (Thing, [Thing()], [Thing, None]),
+        (Path | str, [Path(), "a"], [1]),
+    ],
+)
+def test_the_rule_of_an_annotation(hint: Any, good: list[Any], wrong: list[Any]) -> None:
+    rule = rule_of(hint)
+    assert rule is not None
+    for value in good:
+        rule.check("f.option", value)
+    for value in wrong:
+        with pytest.raises(WrongTypeError, match=r"f\.option: expected .*, got "):
+            rule.check("f.option", value)
+
+
+@pytest.mark.parametrize("hint", [Any, object, Runs, TypeVar("T"), Runs | None])
+def test_annotations_that_exclude_nothing(hint: Any) -> None:
+    assert rule_of(hint) is None
+
+
+def test_a_value_that_is_not_listed() -> None:
+    rule = rule_of(Literal["a", "b"])
+    assert rule is not None
+    with pytest.raises(ConfigurationError, match="expected one of 'a', 'b', got 'c'"):
+        rule.check("f.option", "c")
+
+
+# -- checked calls --------------------------------------------------------------------------------
+
+
+@checked(seconds=SECONDS)
+def plain(
+    name: str, *more: int, seconds: float = 1, http: NeverThere | None = None, **_: Any
+) -> str:
+    """Says hello."""
+    return f"{name} {more} {seconds} {http}"
+
+
+class Holder:
+    @checked()
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+
+    @classmethod
+    @checked(size=COUNT)
+    def make(cls, size: int) -> Holder:
+        return cls(size)
+
+    @checked()
+    async def later(self, text: str) -> str:
+        return text
+
+
+async def test_checked_calls() -> None:
+    assert plain("a", 1, 2, seconds=3, http="anything", other=object()) == "a (1, 2) 3 anything"
+    assert plain.__doc__ == "Says hello."
+    assert list(inspect.signature(plain).parameters) == ["name", "more", "seconds", "http", "_"]
+    for call, says in (
+        (lambda: plain(5), "plain.name: expected a string, got 5"),  # type: ignore[arg-type]
+        (lambda: plain("a", seconds=0), "plain.seconds: expected seconds greater than 0, got 0"),
+        (lambda: Holder("3"), "Holder.size: expected a whole number, got '3'"),  # type: ignore[arg-type]
+        (lambda: Holder.make(0), "Holder.make.size: expected a whole number of at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert str(caught.value) == says
+    assert inspect.iscoroutinefunction(Holder().later)
+    assert await Holder().later("a") == "a"
+    with pytest.raises(TypeError, match="text: expected a string"):
+        await Holder().later(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        plain()  # type: ignore[call-arg]
+
+
+@dataclass
+class Options:
+    size: int = 1
+    name: str | None = None
+    left: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self, size=COUNT)
+
+
+@dataclass
+class More(Options):
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self, size=COUNT, share=SHARE)
+
+
+def test_fields_of_a_dataclass() -> None:
+    Options(2, "a")
+    More(2, None, 1)
+    with pytest.raises(ConfigurationError, match=r"^Options\.size: expected .* at least 1, got 0$"):
+        Options(0)
+    with pytest.raises(TypeError, match=r"^Options\.name: expected a string or None, got 3$"):
+        Options(1, 3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"^More\.share: expected a number from 0 to 1"):
+        More(share=2)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from rejoinder._core import dialects
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.hosts import HOSTS
+from rejoinder._options import checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 
@@ -69,6 +70,7 @@ _NO_PROVIDERS: Final = frozenset({"mistralai.conversations"})
 """Dialects that are formats alone."""
 
 
+@checked()
 def create(name: str, *, base_url: str | None = None, **options: Any) -> LLM[Any]:
     """The model called `name`.
 
@@ -95,6 +97,7 @@ def create(name: str, *, base_url: str | None = None, **options: Any) -> LLM[Any
     return make(**{**fixed, model_option: model, **options})
 
 
+@checked()
 def register(provider: str, target: str | Maker, *, model_option: str = "model") -> None:
     """Make ``create("<provider>/...")`` call `target`. A later registration replaces an earlier.
 
@@ -119,6 +122,7 @@ def provider_names() -> list[str]:
     return sorted({*_VARIANTS, *dialects.maker_names()} - _NO_PROVIDERS)
 
 
+@checked()
 def check_provider(provider: str) -> None:
     """Refuse what may not stand before the slash.
 

@@ -18,6 +18,8 @@ from typing import Any, Protocol, SupportsIndex, TypeAlias, cast
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from rejoinder._options import COUNT, WHOLE, checked
+
 __all__ = [
     "AudioFrame",
     "AudioFrameLike",
@@ -110,6 +112,7 @@ class AudioFrame:
             )
 
     @classmethod
+    @checked(sample_rate=COUNT, num_channels=COUNT, samples_per_channel=WHOLE)
     def create(cls, sample_rate: int, num_channels: int, samples_per_channel: int) -> AudioFrame:
         """A frame of silence."""
         size = num_channels * samples_per_channel * _SAMPLE_SIZE

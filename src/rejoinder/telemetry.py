@@ -24,6 +24,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
+from rejoinder._options import checked
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
@@ -80,6 +82,7 @@ _provider: trace.TracerProvider | None = None
 _capture: bool | None = None
 
 
+@checked()
 def set_tracer_provider(provider: trace.TracerProvider | None) -> None:
     """Send the spans of this package to `provider`; ``None`` means the global one again."""
     global _provider
@@ -94,6 +97,7 @@ def tracer() -> trace.Tracer:
     return provider.get_tracer("rejoinder")
 
 
+@checked()
 def capture_content(on: bool | None) -> None:
     """Record what is said in spans, or not; ``None`` leaves it to the environment variable."""
     global _capture

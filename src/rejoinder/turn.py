@@ -35,10 +35,12 @@ from rejoinder._options import (
     WHOLE,
     WrongTypeError,
     check,
+    checked,
     instance,
     mapping,
 )
 from rejoinder.errors import OutputMismatchError
+from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
 from rejoinder.llm._tool_runs import (
     CLOSE_TIMEOUT,
     Approve,
@@ -249,6 +251,8 @@ def run_turn(
     check(
         "run_turn",
         llm=(llm, _LLM),
+        tools=(tools, TOOLS.optional),
+        tool_choice=(tool_choice, TOOL_CHOICE.optional),
         chat_ctx=(chat_ctx, _CHAT_CTX),
         max_steps=(max_steps, COUNT),
         max_repeats=(max_repeats, COUNT),
@@ -302,7 +306,7 @@ def run_turn(
 
 def _check_chat_options(llm: LLM[Any], options: dict[str, Any]) -> None:
     for name in options:
-        if not llm._takes(name):
+        if not llm.takes_option(name):
             parameters = inspect.signature(llm.chat).parameters
             raise WrongTypeError(
                 f"run_turn: {type(llm).__qualname__}.chat has no parameter {name!r}; it has "
@@ -310,6 +314,7 @@ def _check_chat_options(llm: LLM[Any], options: dict[str, Any]) -> None:
             )
 
 
+@checked()
 def pending_approvals(chat_ctx: ChatContext) -> list[FunctionCall]:
     """The calls in `chat_ctx` that a paused turn has left waiting for approval."""
     return [call for call, _ in waiting_calls(chat_ctx.items)]

@@ -91,7 +91,8 @@ class APIConnectOptions:
             value: object = getattr(self, name)
             if value is None and name not in ("max_retry", "retry_interval", "timeout"):
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool):
+            kind = int if name == "max_retry" else int | float
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise TypeError(
                     f"APIConnectOptions.{name}: expected a number of seconds or attempts, got a "
                     f"{type(value).__name__}"

@@ -83,12 +83,12 @@ async def test_each_option_is_checked_where_it_is_given(
     [
         (
             {"breaker": {"cooldown": 5}},
-            "breaker to be BreakerOptions, as BreakerOptions(cooldown=1), got {'cooldown': 5}",
+            "breaker: expected BreakerOptions, as BreakerOptions(cooldown=1), got a value of type dict",
         ),
-        ({"budget": 5}, "budget to be a TurnBudget, as TurnBudget(done_by=20), got 5"),
-        ({"hedge": True}, "hedge to be a Hedge, as Hedge(), got True"),
-        ({"attempt_timeout": "5"}, "attempt_timeout to be a number of at least 0, got '5'"),
-        ({"retry_on_chunk_sent": "yes"}, "retry_on_chunk_sent to be True or False"),
+        ({"budget": 5}, "budget: expected a TurnBudget, as TurnBudget(done_by=20), got 5"),
+        ({"hedge": True}, "hedge: expected a Hedge, as Hedge(), got True"),
+        ({"attempt_timeout": "5"}, "attempt_timeout: expected a number of at least 0, got '5'"),
+        ({"retry_on_chunk_sent": "yes"}, "retry_on_chunk_sent: expected True or False"),
         ({"shared_state": object()}, "or a HealthStore with read() and update()"),
     ],
 )
@@ -102,7 +102,7 @@ def test_the_error_says_what_to_write(options: dict[str, Any], write: str) -> No
     ("models", "message"),
     [
         (Model("A", ["a"]), r"as \[llm, llm\]"),
-        ("gpt-4.1", "to be a list of at least one LLM"),
+        ("gpt-4.1", "expected a list of at least one LLM"),
         (None, "got None"),
         ([Model], "expected instances of LLM in llm, got Model"),
         ([Model("A", ["a"]), None], "got NoneType"),
@@ -117,13 +117,13 @@ def test_wrong_models_are_refused(models: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"conn_options": None}, "expected conn_options to be an APIConnectOptions, got None"),
+        ({"conn_options": None}, "conn_options: expected an APIConnectOptions, got None"),
         ({"conn_options": 5}, "got 5"),
         ({"chat_ctx": None}, r"a ChatContext, as ChatContext.empty\(\), got None"),
-        ({"chat_ctx": [{"role": "user"}]}, "expected chat_ctx to be a ChatContext"),
-        ({"tools": 5}, "expected tools to be a list of tools, got 5"),
-        ({"extra_kwargs": ["temperature"]}, "expected extra_kwargs to be a dict"),
-        ({"parallel_tool_calls": "yes"}, "to be True or False"),
+        ({"chat_ctx": [{"role": "user"}]}, "chat_ctx: expected a ChatContext"),
+        ({"tools": 5}, "tools: expected a list of tools, got 5"),
+        ({"extra_kwargs": ["temperature"]}, "extra_kwargs: expected a dict"),
+        ({"parallel_tool_calls": "yes"}, "expected True or False"),
     ],
 )
 async def test_wrong_arguments_of_a_call_are_refused_at_once(
@@ -204,8 +204,8 @@ async def test_the_options_of_every_provider_are_options_of_the_adapter() -> Non
         llm = row.make("http://127.0.0.1:9")
         own = set(inspect.signature(llm.chat).parameters) - base
         fallback = FallbackAdapter([llm, llm])
-        assert all(fallback._takes(option) for option in own), row.name
-        assert not fallback._takes("no_such_option"), row.name
+        assert all(fallback.takes_option(option) for option in own), row.name
+        assert not fallback.takes_option("no_such_option"), row.name
         await llm.aclose()
     own_chat = inspect.signature(FallbackAdapter.chat).parameters
     assert base <= set(own_chat)

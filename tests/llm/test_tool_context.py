@@ -288,7 +288,7 @@ def test_options() -> None:
     assert get_tool_options(top).timeout is None
     with pytest.raises(ValueError, match="timeout"):
         function_tool(f1, timeout=0)
-    with pytest.raises(ValueError, match=r"timeout of a tool: expected seconds .* got 'soon'"):
+    with pytest.raises(ValueError, match=r"timeout: expected seconds .* got 'soon'"):
         function_tool(f1, timeout="soon")  # type: ignore[call-overload]
     # names of later versions are understood
     function_tool(f1, on_duplicate="reject", duplicate_scope="name")
@@ -899,11 +899,11 @@ def test_schemas_of_others_are_compiled_too(format: str, caplog: pytest.LogCaptu
 
 
 def test_arguments_of_the_wrong_type() -> None:
-    with pytest.raises(TypeError, match="expected name as a text, got 5"):
+    with pytest.raises(TypeError, match=r"function_tool\.name: expected a string, got 5"):
         function_tool(f1, name=5)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="expected description as a text"):
+    with pytest.raises(TypeError, match=r"description: expected a string"):
         function_tool(f1, description=["d"])  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=r"expected raw_schema as a dict .* got 'x'"):
+    with pytest.raises(TypeError, match=r"raw_schema: expected a dict with .* got 'x'"):
         function_tool(raw_schema="x")(f1)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="expected a list of tools, got None"):
         ToolContext(None)  # type: ignore[arg-type]

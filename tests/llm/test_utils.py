@@ -326,7 +326,7 @@ def test_validated_arguments() -> None:
 
 
 def test_arguments_of_something_else() -> None:
-    with pytest.raises(ValueError, match="function_tool"):
+    with pytest.raises(ValueError, match="expected a FunctionTool"):
         prepare_function_arguments(fnc=len, json_arguments="{}")  # type: ignore[arg-type]
 
 

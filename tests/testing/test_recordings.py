@@ -632,7 +632,7 @@ async def test_recordings_found_by_a_function() -> None:
     "options", [{"match": "bodies"}, {"match": 3}, {"speed": 0}, {"speed": "fast"}, {"repeat": 1}]
 )
 def test_wrong_options_of_a_replay(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"replay: expected {next(iter(options))} to be"):
+    with pytest.raises(ValueError, match=rf"replay\.{next(iter(options))}: expected "):
         replay([], **options)
 
 

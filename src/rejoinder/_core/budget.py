@@ -52,7 +52,7 @@ class TurnBudget:
             first_token_by=(self.first_token_by, AMOUNT.optional),
             next_token_within=(self.next_token_within, AMOUNT.optional),
             done_by=(self.done_by, AMOUNT.optional),
-            max_extra_tokens=(self.max_extra_tokens, AMOUNT.optional),
+            max_extra_tokens=(self.max_extra_tokens, WHOLE.optional),
             thinking_is_progress=(self.thinking_is_progress, FLAG),
         )
         if (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypeAlias
 from typing_extensions import TypedDict, TypeVar
 
 from rejoinder._core.items import FunctionCall
+from rejoinder._options import checked
 
 if TYPE_CHECKING:
     from rejoinder._core.fitting import Fitter
@@ -164,6 +165,7 @@ class RunContext(Generic[Userdata_T]):
     The parameter is not part of the schema, so the model neither sees nor fills it.
     """
 
+    @checked()
     def __init__(
         self,
         function_call: FunctionCall | None = None,

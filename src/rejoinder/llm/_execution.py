@@ -14,6 +14,7 @@ from rejoinder._aio import end, in_thread
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
+from rejoinder._options import SECONDS, checked
 from rejoinder.llm._signatures import prepare_function_arguments
 from rejoinder.llm.tool_context import FunctionTool, RawFunctionTool, ToolContext, get_tool_options
 
@@ -57,6 +58,7 @@ def to_function_call(tool_call: FunctionToolCall | FunctionCall) -> FunctionCall
     )
 
 
+@checked(timeout=SECONDS.optional)
 async def execute_function_call(
     tool_call: FunctionToolCall | FunctionCall,
     tool_ctx: ToolContext,
@@ -228,6 +230,7 @@ def _canonicalise(call: FunctionCall) -> None:
     call.arguments = canonical_arguments(call.arguments)
 
 
+@checked()
 def make_function_call_output(
     *,
     fnc_call: FunctionCall,

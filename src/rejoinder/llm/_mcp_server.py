@@ -16,6 +16,7 @@ from typing_extensions import TypedDict, Unpack
 
 from rejoinder._core.items import ChatContent, ChatMessage
 from rejoinder._core.tools import ToolError, ToolOptions
+from rejoinder._options import AMOUNT, checked
 from rejoinder.errors import APIError
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 from rejoinder.mcp import results
@@ -153,8 +154,9 @@ class MCPServer(ABC):
         options: see `MCPOptions`.
     """
 
+    @checked(client_session_timeout_seconds=AMOUNT.optional)
     def __init__(
-        self, *, client_session_timeout_seconds: float, **options: Unpack[MCPOptions]
+        self, *, client_session_timeout_seconds: float | None, **options: Unpack[MCPOptions]
     ) -> None:
         unknown = set(options) - set(MCPOptions.__annotations__)
         if unknown:
@@ -367,6 +369,7 @@ class MCPServer(ABC):
         setattr(tool, _ORIGIN, f"tool `{spec.name}` of {self!r}")
         return tool
 
+    @checked(timeout=AMOUNT.optional)
     async def call_tool(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
@@ -424,6 +427,7 @@ class MCPServer(ABC):
             "resources", lambda s: s.list_resource_templates(), "its resource templates"
         )
 
+    @checked()
     async def read_resource(self, uri: str) -> list[ChatContent]:
         """The contents of a resource: texts, and images as `ImageContent`.
 
@@ -438,6 +442,7 @@ class MCPServer(ABC):
         """The prompts; cached. Empty if the server has none. Raises as `list_resources`."""
         return await self._cached("prompts", lambda s: s.list_prompts(), "its prompts")
 
+    @checked()
     async def get_prompt(
         self, name: str, arguments: Mapping[str, str] | None = None
     ) -> list[ChatMessage]:

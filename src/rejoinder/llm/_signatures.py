@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from rejoinder._core.tools import ToolError
+from rejoinder._options import checked
 from rejoinder.llm.tool_context import (
     FunctionTool,
     RawFunctionTool,
@@ -52,6 +53,7 @@ def is_context_type(ty: object, *, allow_subclasses: bool = False) -> bool:
     return schema.is_context_type(ty, allow_subclasses=allow_subclasses)
 
 
+@checked()
 def function_arguments_to_pydantic_model(func: Callable[..., Any]) -> type[BaseModel]:
     """A model with one field per parameter of `func`, context parameters left out.
 
@@ -62,6 +64,7 @@ def function_arguments_to_pydantic_model(func: Callable[..., Any]) -> type[BaseM
     return plan_of(func).model
 
 
+@checked()
 def build_legacy_openai_schema(
     function_tool: FunctionTool | RawFunctionTool, *, internally_tagged: bool = False
 ) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def build_legacy_openai_schema(
     return legacy_openai(function_tool, internally_tagged=internally_tagged)
 
 
+@checked()
 def build_strict_openai_schema(function_tool: FunctionTool | RawFunctionTool) -> dict[str, Any]:
     """The tool in OpenAI's envelope, with the strict schema. A fresh object.
 
@@ -90,6 +94,7 @@ def build_strict_openai_schema(function_tool: FunctionTool | RawFunctionTool) ->
     return strict_openai(function_tool)
 
 
+@checked()
 def parse_function_arguments(json_arguments: str | bytes) -> dict[str, Any]:
     """The JSON object that a model wrote, repaired where it can mean one thing only.
 
@@ -104,6 +109,7 @@ def parse_function_arguments(json_arguments: str | bytes) -> dict[str, Any]:
         raise ValueError(error.message) from error
 
 
+@checked()
 def prepare_function_arguments(
     *,
     fnc: FunctionTool | RawFunctionTool,
@@ -137,7 +143,9 @@ def prepare_function_arguments(
             call_ctx=call_ctx,
             tool=get_tool_name(fnc),
         )
-    raise ValueError(f"expected a tool (a function decorated with @function_tool), got {fnc!r}")
+    raise ValueError(
+        f"fnc: expected a tool (a function decorated with @function_tool), got {fnc!r}"
+    )
 
 
 def _fitter_of(fnc: RawFunctionTool) -> Fitter:
@@ -152,6 +160,7 @@ def _fitter_of(fnc: RawFunctionTool) -> Fitter:
     return info.fitter[1]
 
 
+@checked()
 def validated_arguments(
     fnc: FunctionTool | RawFunctionTool, json_arguments: str | bytes
 ) -> dict[str, Any]:
@@ -202,7 +211,7 @@ def to_response_format_param(
         if is_typed_dict(response_format):
             return response_format.__name__, _model_of_typed_dict(response_format)
     raise TypeError(
-        "response format: expected a pydantic model, a TypedDict or a dataclass, got "
+        "response_format: expected a pydantic model, a TypedDict or a dataclass, got "
         f"{response_format!r}"
     )
 

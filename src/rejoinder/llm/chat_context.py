@@ -8,7 +8,8 @@ pydantic models: mutable, and shared between a context and its copies.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -19,6 +20,7 @@ from typing import (
     Self,
     SupportsIndex,
     cast,
+    runtime_checkable,
 )
 
 from pydantic import BaseModel, ValidationError
@@ -46,8 +48,15 @@ from rejoinder._core.trimming import (
     render_for_summary,
     split_for_summary,
 )
+from rejoinder._options import ANYTHING, CONNECT, WHOLE, Rule, checked, instance, mapping
 from rejoinder.errors import EmptyResponseError
-from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr, is_given
+from rejoinder.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    NotGiven,
+    NotGivenOr,
+    is_given,
+)
 
 if TYPE_CHECKING:
     from rejoinder._core.chunks import CollectedResponse
@@ -87,6 +96,7 @@ class _Reply(Protocol):
     async def collect(self) -> CollectedResponse: ...
 
 
+@runtime_checkable
 class Summarizer(Protocol):
     """What `ChatContext.summarize` needs of an `LLM`."""
 
@@ -108,6 +118,15 @@ Leave out greetings and small talk. An earlier summary, if there is one, is to b
 shortened away. Write only the summary."""
 
 
+_LIMIT = replace(WHOLE, absent=(NotGiven,))
+_ITEMS = instance(list, expected="a list of items")
+_ITEM = Rule("an item or its id", lambda value: isinstance(value, str) or hasattr(value, "id"))
+_TOOLS = Rule(
+    "a list of tools or of their names",
+    lambda value: isinstance(value, Sequence) and not isinstance(value, str | bytes),
+).optional
+
+
 class ChatContext:
     """A conversation as a flat list of messages, tool calls and their outputs.
 
@@ -116,6 +135,8 @@ class ChatContext:
     """
 
     def __init__(self, items: NotGivenOr[list[ChatItem]] = NOT_GIVEN) -> None:
+        if items is not None and is_given(items) and not isinstance(cast("object", items), list):
+            _ITEMS.check("ChatContext.items", items)
         self._items: list[ChatItem] = items if is_given(items) else []
 
     @classmethod
@@ -214,6 +235,7 @@ class ChatContext:
                 )
         ordered_items.insert_ordered(self._items, new)
 
+    @checked(item=_ITEM)
     def remove(self, item: ChatItem | str) -> None:
         """Remove the first item with the same id.
 
@@ -226,18 +248,22 @@ class ChatContext:
             raise ValueError(f"ChatContext.remove: no item has the id {item_id!r}")
         del self._items[index]
 
+    @checked()
     def get_by_id(self, item_id: str) -> ChatItem | None:
         """The first item with this id, or ``None``."""
         return next((item for item in self._items if item.id == item_id), None)
 
+    @checked()
     def index_by_id(self, item_id: str) -> int | None:
         """The position of the first item with this id, or ``None``."""
         return next((i for i, item in enumerate(self._items) if item.id == item_id), None)
 
+    @checked()
     def find_insertion_index(self, *, created_at: float) -> int:
         """The position behind the last item that is not later than `created_at`."""
         return ordered_items.insertion_index(self._items, created_at)
 
+    @checked(tools=_TOOLS)
     def copy(
         self,
         *,
@@ -288,6 +314,7 @@ class ChatContext:
             kept.append(item)
         return ChatContext(kept)
 
+    @checked(max_items=_LIMIT, max_tokens=_LIMIT)
     def truncate(
         self,
         *,
@@ -313,13 +340,6 @@ class ChatContext:
         """
         if is_given(max_items) == is_given(max_tokens):
             raise ValueError("ChatContext.truncate: give either max_items or max_tokens")
-        for name, limit in (("max_items", max_items), ("max_tokens", max_tokens)):
-            if is_given(limit) and not isinstance(cast("object", limit), int):
-                raise TypeError(
-                    f"ChatContext.truncate: expected {name} as a whole number, got {limit!r}"
-                )
-            if is_given(limit) and limit < 0:
-                raise ValueError(f"ChatContext.truncate: expected {name} >= 0, got {limit}")
         if is_given(max_items):
             kept = keep_last_items(self._items, max_items)
         elif is_given(max_tokens):
@@ -330,6 +350,7 @@ class ChatContext:
             self._items[:] = kept
         return self
 
+    @checked(keep_last_turns=WHOLE, conn_options=CONNECT)
     async def summarize(
         self,
         llm: Summarizer,
@@ -388,6 +409,7 @@ class ChatContext:
         self._items[:] = [*head, summary, *self._items[last + 1 :]]
         return self
 
+    @checked(other_chat_ctx=ANYTHING)
     def merge(
         self,
         other_chat_ctx: ChatContext,
@@ -402,7 +424,7 @@ class ChatContext:
         """
         seen = {item.id for item in self._items}
         new: list[ChatItem] = []
-        for item in _items_of(other_chat_ctx, "merge"):
+        for item in _items_of(other_chat_ctx, "merge.other_chat_ctx"):
             match item.type:
                 case "function_call" | "function_call_output":
                     if exclude_function_call:
@@ -421,6 +443,7 @@ class ChatContext:
         ordered_items.insert_ordered(self._items, new)
         return self
 
+    @checked()
     def to_dict(
         self,
         *,
@@ -459,6 +482,7 @@ class ChatContext:
         }
 
     @classmethod
+    @checked(data=mapping())
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The conversation that `to_dict` wrote, here or in LiveKit Agents 1.2.17 to 1.7.0.
 
@@ -466,21 +490,18 @@ class ChatContext:
         already are kept as they are.
 
         Raises:
-            TypeError: `data` is no mapping.
+            TypeError: `data` is not a mapping.
             KeyError: `data` has no key ``"items"``.
             pydantic.ValidationError: an entry does not fit; it names its position and field.
                 (Something that is no image or no sound at all is a TypeError.)
         """
-        if not isinstance(data, Mapping):
-            raise TypeError(
-                f"ChatContext.from_dict: expected a mapping with 'items', got {type(data).__name__}"
-            )
         if "items" not in data:
             raise KeyError(
                 f"ChatContext.from_dict: expected the key 'items', got {list(data)[:10]}"
             )
         return cls(load_items(data["items"]))
 
+    @checked()
     def to_provider_format(
         self, format: str, *, inject_dummy_user_message: bool = True, **kwargs: Any
     ) -> tuple[Any, Any]:
@@ -502,6 +523,7 @@ class ChatContext:
             format, self._items, inject_dummy_user_message=inject_dummy_user_message, **kwargs
         )
 
+    @checked(other=ANYTHING)
     def is_equivalent(self, other: ChatContext) -> bool:
         """Whether both hold the same items with the same payload.
 
@@ -509,7 +531,7 @@ class ChatContext:
         """
         if self is other:
             return True
-        mine, theirs = self._items, _items_of(other, "is_equivalent")
+        mine, theirs = self._items, _items_of(other, "is_equivalent.other")
         if len(mine) != len(theirs):
             return False
         for a, b in zip(mine, theirs, strict=True):

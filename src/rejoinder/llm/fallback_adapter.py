@@ -18,11 +18,21 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from rejoinder._core.breaker import BreakerOptions
 from rejoinder._core.budget import OnCut, Policy, TurnBudget
 from rejoinder._core.hedge import Gate, Hedge, Pace
-from rejoinder._options import CONNECT, FLAG, Rule, WrongTypeError, check, instance, mapping
+from rejoinder._options import (
+    CONNECT,
+    FLAG,
+    Rule,
+    WrongTypeError,
+    check,
+    checked,
+    instance,
+    mapping,
+)
 from rejoinder.llm._breakers import HealthStore
 from rejoinder.llm._fallback_child import Team, TeamLLM
 from rejoinder.llm._fallback_health import HealthBoard
 from rejoinder.llm._fallback_stream import FallbackLLMStream
+from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr, is_given
@@ -67,10 +77,6 @@ _SHARED_STATE: Final = Rule(
     "the path of a file, or a HealthStore with read() and update()", _is_store
 ).optional
 _CHAT_CTX: Final = instance(ChatContext, expected="a ChatContext, as ChatContext.empty()")
-_TOOLS: Final = Rule(
-    "a list of tools", lambda value: isinstance(value, Sequence) and not isinstance(value, str)
-).optional
-_FLAG: Final = FLAG.optional
 _EXTRA: Final = mapping().optional
 
 _LEAVING = 1.0
@@ -192,8 +198,9 @@ class FallbackAdapter(TeamLLM):
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
         return all(model._continues(extra_kwargs) for model in self._llm_instances)
 
-    def _takes(self, option: str) -> bool:
-        return all(model._takes(option) for model in self._llm_instances)
+    @checked()
+    def takes_option(self, option: str) -> bool:
+        return all(model.takes_option(option) for model in self._llm_instances)
 
     @property
     def llms(self) -> Sequence[LLM[Any]]:
@@ -229,14 +236,17 @@ class FallbackAdapter(TeamLLM):
         check(
             "FallbackAdapter.chat",
             chat_ctx=(chat_ctx, _CHAT_CTX),
-            tools=(tools, _TOOLS),
+            tools=(tools, TOOLS.optional),
+            tool_choice=(tool_choice, TOOL_CHOICE.optional),
             conn_options=(conn_options, CONNECT),
-            parallel_tool_calls=(parallel_tool_calls, _FLAG),
+            parallel_tool_calls=(parallel_tool_calls, FLAG.optional),
             extra_kwargs=(extra_kwargs, _EXTRA),
         )
         given = {option: value for option, value in options.items() if is_given(value)}
         for option in given:
-            strangers = [model.label for model in self._llm_instances if not model._takes(option)]
+            strangers = [
+                model.label for model in self._llm_instances if not model.takes_option(option)
+            ]
             if strangers:
                 raise WrongTypeError(
                     f"FallbackAdapter.chat: {', '.join(strangers)} has no option {option!r} in its "
@@ -253,6 +263,7 @@ class FallbackAdapter(TeamLLM):
             **given,
         )
 
+    @checked()
     def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Prewarm all models: the one that has to step in should not be the slow one."""
         for model in self._llm_instances:

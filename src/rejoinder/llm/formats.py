@@ -9,7 +9,13 @@ own under a name; packages can also announce one through the entry-point group
 
 from __future__ import annotations
 
-from rejoinder._core.dialects import register_format, to_provider_format
-from rejoinder._core.repair import Change, repair
+from rejoinder._core import dialects
+from rejoinder._core import repair as repairing
+from rejoinder._core.repair import Change
+from rejoinder._options import LIST, checked
 
 __all__ = ["Change", "register_format", "repair", "to_provider_format"]
+
+register_format = checked()(dialects.register_format)
+repair = checked(items=LIST)(repairing.repair)
+to_provider_format = checked(items=LIST)(dialects.to_provider_format)

@@ -33,6 +33,7 @@ from rejoinder._core.collecting import Collector
 from rejoinder._core.deadlines import Deadlines, Patience
 from rejoinder._core.meter import Meter, Pulse
 from rejoinder._emitter import EventEmitter
+from rejoinder._options import checked
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.llm._prepared import prepare
 from rejoinder.metrics import LLMMetrics, Metadata
@@ -131,8 +132,9 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         """The same for a call with these parameters; protected, for subclasses."""
         return self.continues_prefill
 
-    def _takes(self, option: str) -> bool:
-        """Whether `chat` has this option; protected, for subclasses that compose others."""
+    @checked()
+    def takes_option(self, option: str) -> bool:
+        """Whether `chat` has this option, such as `response_format`."""
         parameters = inspect.signature(self.chat).parameters.values()
         return any(p.name == option or p.kind is p.VAR_KEYWORD for p in parameters)
 
@@ -161,6 +163,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
             extra_kwargs: further parameters under the provider's own names.
         """
 
+    @checked()
     def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Open connections in the background, so that the first reply is as fast as later ones.
 

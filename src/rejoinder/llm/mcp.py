@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from typing_extensions import Unpack
 
 from rejoinder._core.tools import ToolOptions
+from rejoinder._options import AMOUNT, checked
 from rejoinder._secrets import redacted_url
 from rejoinder.llm._mcp_server import (
     NAME_KEY,
@@ -88,13 +89,18 @@ class MCPServerHTTP(MCPServer):
         ValueError: an unknown `transport_type`.
     """
 
+    @checked(
+        timeout=AMOUNT,
+        sse_read_timeout=AMOUNT,
+        client_session_timeout_seconds=AMOUNT.optional,
+    )
     def __init__(
         self,
         url: str,
         headers: dict[str, Any] | None = None,
         timeout: float = 5,
         sse_read_timeout: float = 300,
-        client_session_timeout_seconds: float = 5,
+        client_session_timeout_seconds: float | None = 5,
         *,
         transport_type: Literal["sse", "streamable_http"] | None = None,
         **options: Unpack[MCPOptions],
@@ -168,13 +174,14 @@ class MCPServerStdio(MCPServer):
         options: see `MCPOptions`.
     """
 
+    @checked(client_session_timeout_seconds=AMOUNT.optional)
     def __init__(
         self,
         command: str,
         args: list[str],
         env: dict[str, str] | None = None,
         cwd: str | Path | None = None,
-        client_session_timeout_seconds: float = 5,
+        client_session_timeout_seconds: float | None = 5,
         **options: Unpack[MCPOptions],
     ) -> None:
         super().__init__(client_session_timeout_seconds=client_session_timeout_seconds, **options)
@@ -210,6 +217,7 @@ class MCPToolset(Toolset):
             of its calls.
     """
 
+    @checked()
     def __init__(
         self,
         *,
@@ -300,8 +308,9 @@ def name_collisions(*sources: Toolset | Sequence[Any]) -> dict[str, list[str]]:
     return {name: origins for name, origins in found.items() if len(origins) > 1}
 
 
+@checked(client_session_timeout_seconds=AMOUNT.optional)
 def server_from_spec(
-    spec: str, *, client_session_timeout_seconds: float = 5, **options: Unpack[MCPOptions]
+    spec: str, *, client_session_timeout_seconds: float | None = 5, **options: Unpack[MCPOptions]
 ) -> MCPServer:
     """A server from one line, as people type it: a URL, or a command with its arguments.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rejoinder._options import checked
 from rejoinder.llm.chat_context import ChatContext, ChatItem
 
 __all__ = ["RemoteChatContext"]
@@ -43,6 +44,7 @@ class RemoteChatContext:
         """The node that holds this item as ``.item``, or ``None``."""
         return self._id_to_item.get(item_id)
 
+    @checked()
     def insert(self, previous_item_id: str | None, message: ChatItem) -> None:
         """Put `message` right behind the item `previous_item_id`; with ``None``, at the head.
 
@@ -70,6 +72,7 @@ class RemoteChatContext:
             following._prev = node
         self._id_to_item[message.id] = node
 
+    @checked()
     def delete(self, item_id: str) -> None:
         """Take an item out; its id may then be used again.
 

@@ -43,6 +43,17 @@ from rejoinder._core.tools import (
     ToolFlag,
     ToolOptions,
 )
+from rejoinder._options import (
+    FLAG,
+    SECONDS,
+    STRING,
+    Rule,
+    WrongTypeError,
+    check,
+    checked,
+    instance,
+    mapping,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -172,6 +183,14 @@ class RawFunctionTool(Protocol[P, R], metaclass=_RawFunctionToolMeta):
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any: ...
 
 
+_RAW_SCHEMA = mapping("a dict with `name` and `parameters`").optional
+_FLAGS = instance(ToolFlag)
+_TOOLS = Rule(
+    "a list of tools",
+    lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping),
+)
+
+
 class ProviderTool:
     """A tool that runs at the provider: web search, code execution.
 
@@ -182,6 +201,7 @@ class ProviderTool:
         spec: what the provider's API wants to see in its list of tools.
     """
 
+    @checked()
     def __init__(
         self, *, id: str, provider: str | None = None, spec: Mapping[str, Any] | None = None
     ) -> None:
@@ -217,6 +237,7 @@ class Toolset:
         tools: what it holds besides its own methods.
     """
 
+    @checked()
     def __init__(self, *, id: str, tools: Sequence[Tool] | None = None) -> None:
         self._id = id
         self._tools: list[Tool] = list(tools or ())
@@ -356,6 +377,19 @@ def function_tool(
             the wrong type.
         ValueError: `raw_schema` lacks ``name`` or ``parameters``; a `timeout` that is not positive.
     """
+    check(
+        "function_tool",
+        name=(name, STRING.optional),
+        description=(description, STRING.optional),
+        raw_schema=(raw_schema, _RAW_SCHEMA),
+        flags=(flags, _FLAGS),
+        timeout=(timeout, SECONDS.optional),
+        interruptible=(interruptible, FLAG),
+        threaded=(threaded, FLAG),
+        effects=(effects, FLAG),
+        on_duplicate=(on_duplicate, STRING.optional),
+        duplicate_scope=(duplicate_scope, STRING.optional),
+    )
     options = ToolOptions(
         timeout=timeout, interruptible=interruptible, threaded=threaded, effects=effects
     )
@@ -389,9 +423,6 @@ def _as_tool(
 ) -> Any:
     from rejoinder._core.schema import describe
 
-    for option, text in (("name", name), ("description", description)):
-        if text is not None and not isinstance(cast("object", text), str):
-            raise TypeError(f"function_tool: expected {option} as a text, got {text!r}")
     tool_name = name or _own_name(function)
     tool = _taggable(function)
     info = FunctionToolInfo(tool_name, description or describe(function)[0])
@@ -408,11 +439,6 @@ def _as_raw_tool(
     flags: ToolFlag,
     scope: types.FrameType,
 ) -> Any:
-    if not isinstance(cast("object", raw_schema), Mapping):
-        raise TypeError(
-            "function_tool: expected raw_schema as a dict with `name` and `parameters`, "
-            f"got {raw_schema!r}"
-        )
     name = raw_schema.get("name")
     if not name or not isinstance(name, str):
         raise ValueError("function_tool: raw_schema needs the key `name`, a text that is not empty")
@@ -549,13 +575,20 @@ def is_raw_function_tool(f: object) -> TypeIs[RawFunctionTool]:
     return hasattr(f, _RAW_INFO)
 
 
+class _NoToolError(WrongTypeError, AttributeError):
+    """Something that is not a tool; LiveKit Agents 1.2.17 raises an `AttributeError`."""
+
+
 def get_function_info(f: object) -> FunctionToolInfo:
     """Name and description of a function tool.
 
     Raises:
         AttributeError: `f` is no function tool.
     """
-    return getattr(f, _INFO)
+    try:
+        return getattr(f, _INFO)
+    except AttributeError:
+        raise _NoToolError(f"f: expected a function tool, got {type(f).__name__}") from None
 
 
 def get_raw_function_info(f: object) -> RawFunctionToolInfo:
@@ -564,7 +597,10 @@ def get_raw_function_info(f: object) -> RawFunctionToolInfo:
     Raises:
         AttributeError: `f` is no raw function tool.
     """
-    return getattr(f, _RAW_INFO)
+    try:
+        return getattr(f, _RAW_INFO)
+    except AttributeError:
+        raise _NoToolError(f"f: expected a raw function tool, got {type(f).__name__}") from None
 
 
 def get_tool_name(tool: object) -> str:
@@ -576,7 +612,7 @@ def get_tool_name(tool: object) -> str:
     info = getattr(tool, _RAW_INFO, None) or getattr(tool, _INFO, None)
     if info is None:
         raise ValueError(
-            f"expected a tool (a function decorated with @function_tool), got {tool!r}"
+            f"tools: expected a tool (a function decorated with @function_tool), got {tool!r}"
         )
     return info.name
 
@@ -767,6 +803,7 @@ class ToolContext:
         """The toolsets, nested ones behind their parents; a copy."""
         return list(self._toolsets)
 
+    @checked()
     def get_function_tool(self, name: str) -> FunctionTool | RawFunctionTool | None:
         """The tool of this name, or that is sent under it because a provider takes no such name as
         its own; or ``None``."""
@@ -807,8 +844,7 @@ class ToolContext:
         Raises:
             ValueError: two tools of one name, or something that is no tool.
         """
-        if not isinstance(cast("object", tools), Iterable):
-            raise TypeError(f"ToolContext: expected a list of tools, got {tools!r}")
+        _TOOLS.check("ToolContext.tools", tools)
         given = list(tools)
         by_name: dict[str, FunctionTool | RawFunctionTool] = {}
         provider_tools: list[ProviderTool] = []
@@ -856,6 +892,7 @@ class ToolContext:
     def __repr__(self) -> str:
         return f"ToolContext({', '.join(t.id for t in self.flatten())})"
 
+    @checked()
     def unknown_tool(self, name: str) -> str:
         """What to tell a model that called a tool which does not exist."""
         import difflib
@@ -869,6 +906,7 @@ class ToolContext:
             return f"{text} Available tools: {', '.join(f'`{n}`' for n in names)}"
         return f"{text} No tools are available"
 
+    @checked()
     def parse_function_tools(self, format: str, **kwargs: Any) -> list[dict[str, Any]]:
         """The tools as a provider's API wants them; a fresh copy at each call.
 

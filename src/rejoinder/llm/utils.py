@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from rejoinder._core.diff import DiffOps, compute_chat_ctx_diff
+from rejoinder._core import diff, images
+from rejoinder._core.diff import DiffOps
 from rejoinder._core.diff import _compute_lcs as _compute_lcs  # reachable here in the reference
-from rejoinder._core.images import SerializedImage, serialize_image
+from rejoinder._core.images import SerializedImage
+from rejoinder._options import Rule, checked
 from rejoinder.llm._execution import (
     FunctionCallResult,
     execute_function_call,
@@ -23,11 +25,11 @@ from rejoinder.llm._signatures import (
     to_response_format_param,
     validated_arguments,
 )
+from rejoinder.wire import tags
 from rejoinder.wire.tags import (
     THINK_TAG_END,
     THINK_TAG_START,
     ThinkingTokenFilter,
-    strip_thinking_tokens,
 )
 
 __all__ = [
@@ -54,6 +56,20 @@ __all__ = [
     "to_response_format_param",
     "validated_arguments",
 ]
+
+_HAS_ITEMS = Rule("a ChatContext", lambda value: isinstance(getattr(value, "items", None), list))
+_TEXTS = Rule(
+    "a string or a list of parts",
+    lambda value: isinstance(value, str | list | tuple),
+).optional
+_THINKING = Rule(
+    "a ThinkingTokenFilter or an asyncio.Event",
+    lambda value: isinstance(value, ThinkingTokenFilter) or hasattr(value, "is_set"),
+)
+
+compute_chat_ctx_diff = checked(old_ctx=_HAS_ITEMS, new_ctx=_HAS_ITEMS)(diff.compute_chat_ctx_diff)
+serialize_image = checked()(images.serialize_image)
+strip_thinking_tokens = checked(content=_TEXTS, thinking=_THINKING)(tags.strip_thinking_tokens)
 
 for _public in (
     DiffOps,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rejoinder._options import check_fields
+
 __all__ = ["Elicitation", "ElicitationAnswer"]
 
 
@@ -32,3 +34,6 @@ class ElicitationAnswer:
 
     action: Literal["accept", "decline", "cancel"]
     content: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from rejoinder._core.chunks import CompletionUsage
+from rejoinder._options import WHOLE, check_fields
 from rejoinder.providers.completions.serve import (
     CONTENT_TYPE,
     DONE,
@@ -47,6 +48,9 @@ class Call:
     arguments: str = "{}"
     call_id: str = "call_1"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -54,6 +58,9 @@ class Usage:
 
     prompt: int = 11
     completion: int = 7
+
+    def __post_init__(self) -> None:
+        check_fields(self, prompt=WHOLE, completion=WHOLE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+from rejoinder._options import COUNT, checked
 from rejoinder.errors import APIError
 from rejoinder.wire.decoder import Decoder
 
@@ -31,6 +32,7 @@ class Outcome(NamedTuple):
     """Class and text of the error."""
 
 
+@checked()
 def every_cut(data: bytes) -> Iterator[list[bytes]]:
     """The whole, every single byte alone, and each of the cuts in two."""
     yield [data]
@@ -39,11 +41,13 @@ def every_cut(data: bytes) -> Iterator[list[bytes]]:
         yield [data[:position], data[position:]]
 
 
+@checked()
 def byte_by_byte(data: bytes) -> list[bytes]:
     """Each byte as a piece of its own."""
     return [data[index : index + 1] for index in range(len(data))]
 
 
+@checked()
 def sized_cuts(data: bytes, sizes: Iterable[int]) -> list[bytes]:
     """Pieces of the given sizes, in order; what is left over is the last piece."""
     pieces: list[bytes] = []
@@ -58,6 +62,7 @@ def sized_cuts(data: bytes, sizes: Iterable[int]) -> list[bytes]:
     return pieces
 
 
+@checked(pieces=COUNT)
 def random_cuts(data: bytes, *, seed: int, pieces: int = 8) -> list[bytes]:
     """About `pieces` pieces, cut anywhere: also within a UTF-8 character. Equal for equal seeds."""
     source = random.Random(seed)  # noqa: S311  repeatable, not secret

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rejoinder._core.chunks import ChatChunk
+from rejoinder._options import COUNT, checked
 from rejoinder.errors import APIError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM
@@ -50,6 +51,7 @@ async def get_weather(city: str) -> str:
     return f"Sunny in {city}."
 
 
+@checked()
 async def check_llm(make: Callable[[], LLM[Any]]) -> None:
     """Check that a model keeps the contract of `rejoinder.llm.LLM`.
 
@@ -221,6 +223,7 @@ class _Heard:
                 self.calls += [(call.name, call.arguments) for call in delta.tool_calls]
 
 
+@checked(max_memory=COUNT.optional)
 def check_decoder(
     make: Callable[[], Decoder[ChatChunk]],
     bodies: Sequence[bytes],

@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from rejoinder import _stamps
+from rejoinder._options import AMOUNT, WHOLE, check_fields, checked
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -194,7 +195,7 @@ class Answer:
     """
 
     text: str | Sequence[str] | None = None
-    calls: tuple[Call, ...] = ()
+    calls: Sequence[Call] = ()
     thinking: str = ""
     usage: Usage = field(default_factory=Usage)
     fault: Fault = Fault.NONE
@@ -203,6 +204,9 @@ class Answer:
     message: str = "scripted failure"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     format: Format | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, after=WHOLE, status=WHOLE.optional)
 
     @property
     def pieces(self) -> tuple[str, ...]:
@@ -327,6 +331,7 @@ _EXCEPTIONS: Final[Mapping[tuple[Fault, Format], Outcome]] = {
 }
 
 
+@checked()
 def outcome_of(fault: Fault, format: Format) -> Outcome:
     """What `fault` leads to in a client of this `format`, with ``max_retry=0``."""
     return _EXCEPTIONS.get((fault, format)) or OUTCOMES[fault]
@@ -373,6 +378,7 @@ class FaultServer:
         aborted: how many answers the client left before they were complete.
     """
 
+    @checked(interval=AMOUNT)
     def __init__(
         self,
         *,
@@ -402,6 +408,7 @@ class FaultServer:
         """What the next requests get, one each, after what was scripted before."""
         self._script.extend(_answer(answer) for answer in answers)
 
+    @checked()
     def always(self, answer: Answer | Fault | Choose) -> None:
         """What every request gets once the script is used up; a function chooses for each, also for
         those that are redirected `elsewhere`."""
@@ -549,7 +556,9 @@ class _Exchange:
             return await self._error(answer.status)
         if fault in _STATUS:
             return await self._error(_STATUS[fault])
-        parts = self.dialect.render(answer.pieces, answer.calls, answer.thinking, answer.usage)
+        parts = self.dialect.render(
+            answer.pieces, tuple(answer.calls), answer.thinking, answer.usage
+        )
         everything = [*parts.opening, *parts.outputs, *parts.closing]
         some = [*parts.opening, *parts.outputs[: answer.after]]
         rest = [*parts.outputs[answer.after :], *parts.closing]

@@ -17,6 +17,8 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias, cast
 
+from rejoinder._options import checked
+
 __all__ = ["PROVIDERS", "IllegalHistoryError", "assert_legal", "check_history"]
 
 
@@ -31,6 +33,7 @@ class IllegalHistoryError(AssertionError):
         self.problems = problems
 
 
+@checked()
 def check_history(
     provider: str,
     history: Any,

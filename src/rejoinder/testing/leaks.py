@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from rejoinder._options import checked
+
 __all__ = ["Holdings", "LeakError", "MemoryUse", "measure_memory", "no_leaks", "settled"]
 
 _TURNS = 50
@@ -130,6 +132,7 @@ async def settled(before: Holdings) -> None:
     raise LeakError("left behind:\n" + "\n".join(left))
 
 
+@checked()
 @asynccontextmanager
 async def no_leaks(*, max_memory: int | None = None) -> AsyncGenerator[None, None]:
     """Fail if the block leaves tasks, sockets or files behind, or takes more than `max_memory`

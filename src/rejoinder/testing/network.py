@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from rejoinder._options import checked
+
 __all__ = ["NetworkForbiddenError", "forbid_network"]
 
 
@@ -21,6 +23,7 @@ _allowed: list[frozenset[str]] = []
 _originals: tuple[Any, Any, Any] | None = None
 
 
+@checked()
 @contextmanager
 def forbid_network(*, allow: tuple[str, ...] = ()) -> Generator[None, None, None]:
     """Refuse connections and name look-ups that leave this machine, in all threads.

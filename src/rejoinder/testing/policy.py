@@ -19,6 +19,7 @@ from rejoinder._core.breaker import BreakerOptions, judge
 from rejoinder._core.budget import OnCut, Policy, TurnBudget
 from rejoinder._core.hedge import Gate, Hedge, Pace
 from rejoinder._core.race import Action, Cancel, Conclude, Probe, Race, Start, Tell, Win
+from rejoinder._options import AMOUNT, COUNT, SECONDS, SHARE, WHOLE, check_fields, checked
 from rejoinder.errors import APIConnectionError, APITimeoutError, EmptyResponseError
 from rejoinder.llm._fallback_health import HealthBoard
 from rejoinder.types import APIConnectOptions
@@ -28,6 +29,7 @@ __all__ = ["PolicyReport", "SimulatedModel", "log_normal", "simulate_policy"]
 Latency = Callable[[random.Random], float]
 
 
+@checked(median=SECONDS, spread=AMOUNT)
 def log_normal(median: float, spread: float = 0.4) -> Latency:
     """Times to first token as they are usually distributed. `spread` is the standard deviation of
     their logarithm (0.4: one in twenty takes twice as long as the median)."""
@@ -61,6 +63,11 @@ class SimulatedModel:
     empty: float = 0.0
     cuts: float = 0.0
     reply: float = 3.0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self, stalls=SHARE, stall=AMOUNT, errors=SHARE, empty=SHARE, cuts=SHARE, reply=AMOUNT
+        )
 
     def answer(self, dice: random.Random, now: float) -> float | Exception:
         """Seconds to the first token of a request that is sent now, or how it fails."""
@@ -124,6 +131,7 @@ class PolicyReport:
         )
 
 
+@checked(turns=COUNT, interval=AMOUNT, attempt_timeout=AMOUNT, prompt_tokens=WHOLE)
 def simulate_policy(
     models: Sequence[SimulatedModel],
     *,

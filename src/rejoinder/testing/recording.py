@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 from zlib import crc32
 
+from rejoinder._options import checked
 from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name, secrets_of
 from rejoinder.errors import APIError
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
@@ -220,6 +221,7 @@ class RecordingTransport:
         clock: seconds, for the timing.
     """
 
+    @checked()
     def __init__(
         self,
         inner: HttpTransport,
@@ -276,6 +278,7 @@ class RecordingTransport:
         await asyncio.shield(task)
 
 
+@checked()
 def record(
     path: str | Path, *, secrets: Iterable[str] = (), inner: HttpTransport | None = None
 ) -> RecordingTransport:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 from rejoinder import errors
-from rejoinder._options import FLAG, FUNCTION, SECONDS, Rule, check
+from rejoinder._options import FLAG, FUNCTION, SECONDS, Rule, check, instance
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.testing.recording import Exchange, RecordedError, load_exchanges, recorded_body
 from rejoinder.transport.http import HttpResponse, Request, read_up_to
@@ -34,6 +34,7 @@ _MATCH: Final = Rule(
     lambda value: isinstance(value, str) or callable(value),
     lambda value: value in ("path", "body") or callable(value),
 )
+_SOURCE: Final = instance(str, Path, Iterable, expected="the path of a recording, or exchanges")
 _ABSENT: Final = object()
 _MAX_SHOWN: Final = 3
 _MAX_TEXT: Final = 80
@@ -79,6 +80,7 @@ class ReplayTransport:
     ) -> None:
         check(
             "replay",
+            source=(source, _SOURCE),
             speed=(speed, SECONDS),
             cut=(cut, FUNCTION.optional),
             repeat=(repeat, FLAG),

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rejoinder import _stamps
+from rejoinder._options import checked
+from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import (
     LLM,
@@ -74,6 +76,7 @@ class ScriptedLLM(LLM[Any]):
         attempts: how many replies were begun.
     """
 
+    @checked()
     def __init__(
         self,
         *replies: Reply,
@@ -116,6 +119,7 @@ class ScriptedLLM(LLM[Any]):
                 f"{self.attempts + len(self._script)}); the next is {self._script[0]!r}"
             )
 
+    @checked(tools=TOOLS.optional, tool_choice=TOOL_CHOICE.optional)
     def chat(
         self,
         *,

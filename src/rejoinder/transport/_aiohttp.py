@@ -47,6 +47,7 @@ from yarl import URL
 
 from rejoinder.__about__ import __version__
 from rejoinder._aio import within
+from rejoinder._options import AMOUNT, WHOLE, checked
 from rejoinder._secrets import redact, secrets_of
 from rejoinder.errors import (
     APIConnectionError,
@@ -105,6 +106,7 @@ class AiohttpTransport:
         ConfigurationError: `session`, `proxy` or `ssl` cannot be used.
     """
 
+    @checked(max_connections=WHOLE, keep_alive=AMOUNT)
     def __init__(
         self,
         session: aiohttp.ClientSession | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, runtime_checkable
 
 from rejoinder._secrets import redacted_url
 
@@ -73,6 +73,7 @@ class HttpResponse(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
 class HttpTransport(Protocol):
     """Sends requests. May be used from several event loops, each with its own connections."""
 

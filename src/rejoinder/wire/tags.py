@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
+from rejoinder._options import checked
+
 __all__ = [
     "THINK_TAG_END",
     "THINK_TAG_START",
@@ -44,6 +46,7 @@ class TagSplitter:
 
     __slots__ = ("_end", "_inside", "_pending", "_start")
 
+    @checked()
     def __init__(
         self,
         start_tag: str = THINK_TAG_START,

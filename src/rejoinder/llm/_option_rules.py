@@ -1,0 +1,42 @@
+"""Rules for the options that every way of asking a model has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+from rejoinder._options import Rule, instance
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.tool_context import ToolContext
+
+__all__ = ["CHAT_CTX", "TOOLS", "TOOL_CHOICE"]
+
+
+def _is_tools(value: Any) -> bool:
+    if isinstance(value, ToolContext):
+        return True
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _is_choice(value: Any) -> bool:
+    return isinstance(value, str | Mapping)
+
+
+def _is_known_choice(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("auto", "required", "none")
+    choice = cast("Mapping[str, Any]", value)
+    function = choice.get("function")
+    if choice.get("type") != "function" or not isinstance(function, Mapping):
+        return False
+    name = cast("Mapping[str, Any]", function).get("name")
+    return isinstance(name, str) and bool(name)
+
+
+CHAT_CTX: Final = instance(ChatContext)
+TOOLS: Final = Rule("a list of tools", _is_tools)
+TOOL_CHOICE: Final = Rule(
+    "'auto', 'required', 'none' or {'type': 'function', 'function': {'name': ...}}",
+    _is_choice,
+    _is_known_choice,
+)

@@ -1,0 +1,566 @@
+"""Every public constructor and call, every parameter, wrong values: refused at once, by name.
+
+A value is wrong if it does not fit the annotation. The call has to raise, and the error has to name
+the parameter: an `AttributeError` from inside names none, and an option that is accepted fails later.
+Values that fit may be refused too (a blank name, a negative time), by name as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import collections.abc
+import contextlib
+import enum
+import functools
+import importlib
+import inspect
+import math
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+import typing_extensions
+from pydantic_core import SchemaError
+
+from rejoinder import llm as llm_api
+from rejoinder import media, testing
+from rejoinder.errors import APIError
+from rejoinder.llm import mcp
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.llm import LLMStream
+from rejoinder.llm.tool_context import ToolContext, function_tool
+from rejoinder.testing import ScriptedLLM
+from rejoinder.types import NotGiven
+
+ROOMS = [
+    "rejoinder",
+    "rejoinder.llm",
+    "rejoinder.llm.chat_context",
+    "rejoinder.llm.fallback_adapter",
+    "rejoinder.llm.formats",
+    "rejoinder.llm.mcp",
+    "rejoinder.llm.remote_chat_context",
+    "rejoinder.llm.tool_context",
+    "rejoinder.llm.utils",
+    "rejoinder.catalog",
+    "rejoinder.media",
+    "rejoinder.metrics",
+    "rejoinder.telemetry",
+    "rejoinder.testing",
+    "rejoinder.transport",
+    "rejoinder.turn",
+    "rejoinder.types",
+    *(
+        f"rejoinder.providers.{name}"
+        for name in (
+            "openai", "anthropic", "google", "aws", "mistralai", "inference", "langchain", "local",
+        )
+    ),
+]  # fmt: skip
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    """Every public class and function, once, under the first name it is found by."""
+    seen: set[int] = set()
+    for room in ROOMS:
+        module = importlib.import_module(room)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if id(thing) in seen or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                continue
+            seen.add(id(thing))
+            yield f"{room}.{name}".removeprefix("rejoinder."), thing
+
+
+# -- what is called, and how ----------------------------------------------------------------------
+
+
+@function_tool
+async def tool(a: int) -> int:
+    return a
+
+
+def chat_ctx() -> ChatContext:
+    context = ChatContext.empty()
+    context.add_message(role="user", content="hi", id="known")
+    return context
+
+
+@function_tool(raw_schema={"name": "raw", "parameters": {}})
+async def raw_tool(raw_arguments: dict[str, object]) -> None: ...
+
+
+class Shape(pydantic.BaseModel):
+    a: int
+
+
+FRAME = media.AudioFrame(b"\0\0", 8000, 1, 1)
+PICTURE = media.VideoFrame(1, 1, media.VideoBufferType.RGBA, b"\0\0\0\0")
+
+
+def filled() -> Any:
+    remote = importlib.import_module("rejoinder.llm.remote_chat_context").RemoteChatContext()
+    remote.insert(None, chat_ctx().items[0])
+    return remote
+
+
+def call_item() -> llm_api.FunctionCall:
+    return llm_api.FunctionCall(name="tool", call_id="c", arguments='{"a": 1}')
+
+
+class Model(ScriptedLLM):
+    def _next(self, call: Any) -> Any:
+        return ("hello",)
+
+
+@functools.cache
+def openai() -> Any:
+    return importlib.import_module("rejoinder.providers.openai")
+
+
+KEY = {"api_key": "k" * 20}
+AT = {"base_url": "http://127.0.0.1:9"}
+AWS = {"api_key": "a" * 20, "api_secret": "s" * 20, "region": "eu-west-1"}
+
+BASE: dict[str, dict[str, Any]] = {
+    # Arguments of a call that is right, where some are required or the environment decides.
+    "create": {"name": "openai/gpt-4.1", **KEY},
+    "create_api_error_from_http": {"message": "m", "status": 500},
+    "ChatContext.add_message": {"role": "user", "content": "hi"},
+    "ChatContext.find_insertion_index": {"created_at": 1.0},
+    "ChatContext.from_dict": {"data": {"items": []}},
+    "ChatContext.get_by_id": {"item_id": "x"},
+    "ChatContext.index_by_id": {"item_id": "x"},
+    "ChatContext.insert": {"item": call_item()},
+    "ChatContext.is_equivalent": {"other": ChatContext.empty()},
+    "ChatContext.merge": {"other_chat_ctx": ChatContext.empty()},
+    "ChatContext.remove": {"item": "known"},
+    "ChatContext.summarize": {"llm": Model()},
+    "ChatContext.to_provider_format": {"format": "openai"},
+    "ChatContext.truncate": {"max_items": 3},
+    "FallbackAdapter": {"llm": [Model(), Model()]},
+    "FallbackAdapter.chat": {"chat_ctx": chat_ctx()},
+    "run_turn": {"llm": Model(), "chat_ctx": "hi"},
+    "llm.ProviderTool": {"id": "x"},
+    "llm.Toolset": {"id": "x"},
+    "llm.ToolContext": {"tools": []},
+    "llm.ToolContext.get_function_tool": {"name": "x"},
+    "llm.ToolContext.parse_function_tools": {"format": "openai"},
+    "llm.ToolContext.unknown_tool": {"name": "x"},
+    "llm.ToolContext.update_tools": {"tools": []},
+    "llm.execute_function_call": {"tool_call": call_item(), "tool_ctx": ToolContext([tool])},
+    "llm.mcp.MCPServerHTTP": {"url": "http://127.0.0.1:9/mcp"},
+    "llm.mcp.MCPServerStdio": {"command": "true", "args": []},
+    "llm.mcp.MCPServerHTTP.call_tool": {"name": "x", "arguments": {}},
+    "llm.mcp.MCPServerHTTP.get_prompt": {"name": "x"},
+    "llm.mcp.MCPServerHTTP.read_resource": {"uri": "x://y"},
+    "llm.mcp.MCPServerStdio.call_tool": {"name": "x", "arguments": {}},
+    "llm.mcp.MCPServerStdio.get_prompt": {"name": "x"},
+    "llm.mcp.MCPServerStdio.read_resource": {"uri": "x://y"},
+    "llm.mcp.MCPToolset": {"id": "x", "mcp_server": mcp.MCPServerHTTP("http://127.0.0.1:9/mcp")},
+    "llm.mcp.ElicitationAnswer": {"action": "cancel"},
+    "llm.mcp.server_from_spec": {"spec": "http://127.0.0.1:9/mcp"},
+    "llm.remote_chat_context.RemoteChatContext.delete": {"item_id": "known"},
+    "llm.remote_chat_context.RemoteChatContext.get": {"item_id": "x"},
+    "llm.remote_chat_context.RemoteChatContext.insert": {
+        "previous_item_id": None,
+        "message": call_item(),
+    },
+    "llm.formats.register_format": {"name": "x-format", "target": "json:dumps"},
+    "llm.formats.repair": {"items": [], "provider": "openai"},
+    "llm.formats.to_provider_format": {"format": "openai", "items": []},
+    "llm.tool_context.get_function_info": {"f": tool},
+    "llm.tool_context.get_raw_function_info": {"f": raw_tool},
+    "llm.tool_context.get_tool_name": {"tool": tool},
+    "llm.tool_context.get_tool_options": {"tool": tool},
+    "llm.utils.build_legacy_openai_schema": {"function_tool": tool},
+    "llm.utils.build_strict_openai_schema": {"function_tool": tool},
+    "llm.utils.function_arguments_to_pydantic_model": {"func": tool},
+    "llm.utils.parse_function_arguments": {"json_arguments": "{}"},
+    "llm.utils.prepare_function_arguments": {"fnc": tool, "json_arguments": '{"a": 1}'},
+    "llm.utils.serialize_image": {"image": llm_api.ImageContent(image="https://x.example/y.png")},
+    "llm.utils.strip_thinking_tokens": {"content": "x", "thinking": asyncio.Event()},
+    "llm.utils.to_openai_response_format": {"response_format": Shape},
+    "llm.utils.to_response_format_param": {"response_format": Shape},
+    "llm.utils.validated_arguments": {"fnc": tool, "json_arguments": '{"a": 1}'},
+    "llm.utils.ThinkingTokenFilter.feed": {"text": "x"},
+    "catalog.check_provider": {"provider": "openai"},
+    "media.audio_bytes": {"frame": FRAME},
+    "media.to_audio_frame": {"value": FRAME},
+    "media.to_video_frame": {"value": PICTURE},
+    "telemetry.set_tracer_provider": {"provider": None},
+    "testing.assert_legal": {"provider": "openai", "history": []},
+    "testing.byte_by_byte": {"data": b"abc"},
+    "testing.every_cut": {"data": b"abc"},
+    "testing.outcome_of": {"fault": testing.Fault.GZIP, "format": "openai"},
+    "testing.outcome": {"make": lambda: None, "pieces": []},
+    "llm.utils.compute_chat_ctx_diff": {"old_ctx": ChatContext.empty(), "new_ctx": chat_ctx()},
+    "llm.utils.make_function_call_output": {
+        "fnc_call": call_item(),
+        "output": "x",
+        "exception": None,
+    },
+    "catalog.register": {"provider": "x-provider", "target": "json:dumps"},
+    "media.AudioFrame": {
+        "data": b"\0\0",
+        "sample_rate": 8000,
+        "num_channels": 1,
+        "samples_per_channel": 1,
+    },
+    "media.AudioFrame.create": {"sample_rate": 8000, "num_channels": 1, "samples_per_channel": 1},
+    "media.VideoFrame": {"width": 1, "height": 1, "type": 4, "data": b"\0\0\0\0"},
+    "testing.Call": {"name": "x"},
+    "testing.FaultServer.always": {"answer": testing.Answer()},
+    "testing.RecordingTransport": {
+        "inner": testing.replay([]),
+        "path": "/tmp/never",
+    },
+    "testing.ReplayTransport": {"source": []},
+    "testing.replay": {"source": []},
+    "testing.record": {"path": "/tmp/never"},
+    "testing.SimulatedModel": {"latency": lambda _: 1.0},
+    "testing.check_history": {"provider": "openai", "history": []},
+    "testing.check_llm": {"make": Model},
+    "testing.check_decoder": {"make": lambda: None, "bodies": []},
+    "testing.log_normal": {"median": 1.0},
+    "testing.random_cuts": {"data": b"abc", "seed": 1},
+    "testing.sized_cuts": {"data": b"abc", "sizes": [1]},
+    "testing.simulate_policy": {
+        "models": [testing.SimulatedModel(lambda _: 1.0)],
+        "turns": 1,
+    },
+    "testing.ScriptedLLM.chat": {"chat_ctx": chat_ctx()},
+    "telemetry.capture_content": {"on": False},
+    "transport.AiohttpTransport.prewarm": {"url": "http://127.0.0.1:9"},
+    "transport.Request": {"method": "POST", "url": "http://127.0.0.1:9"},
+    "turn.pending_approvals": {"chat_ctx": ChatContext.empty()},
+    "providers.openai.LLM": {**KEY, **AT},
+    "providers.openai.LLM.with_azure": {"azure_endpoint": "https://x.example", "model": "m", **KEY},
+    "providers.openai.LLM.with_letta": {"agent_id": "a", **KEY},
+    "providers.openai.LLM.with_ollama": {"model": "m"},
+    "providers.anthropic.LLM": {**KEY, **AT},
+    "providers.anthropic.LLM.with_azure": {"resource": "r", **KEY},
+    "providers.anthropic.LLM.with_bedrock": AWS,
+    "providers.anthropic.LLM.with_vertex": {"project": "p", "location": "l", "access_token": "t"},
+    "providers.google.LLM": {**KEY, **AT},
+    "providers.aws.LLM": {**AWS, **AT},
+    "providers.mistralai.LLM": {**KEY, **AT},
+    "providers.inference.LLM": {
+        "model": "openai/gpt-4.1", "api_key": "k" * 20, "api_secret": "s" * 20, **AT,
+    },
+    "providers.inference.LLM.from_model_string": {"model": "openai/gpt-4.1"},
+    "providers.langchain.as_langchain": {"llm": Model()},
+}  # fmt: skip
+
+PRESETS = (
+    "cerebras", "cometapi", "deepseek", "fireworks", "nebius", "octo", "openrouter", "ovhcloud",
+    "perplexity", "sambanova", "telnyx", "together", "x_ai",
+)  # fmt: skip
+for preset in PRESETS:
+    BASE[f"providers.openai.LLM.with_{preset}"] = {"model": "m", **KEY}
+
+
+@functools.cache
+def instances() -> dict[str, Callable[[], Any]]:
+    """Makes the objects whose methods are called."""
+    providers = {
+        name: importlib.import_module(f"rejoinder.providers.{name}").LLM
+        for name in ("openai", "anthropic", "google", "aws", "mistralai", "inference", "local")
+    }
+    makers: dict[str, Callable[[], Any]] = {
+        f"providers.{name}.LLM": functools.partial(made, cls, f"providers.{name}.LLM")
+        for name, cls in providers.items()
+    }
+    transport = importlib.import_module("rejoinder.transport")
+    return makers | {
+        "ChatContext": chat_ctx,
+        "FallbackAdapter": lambda: llm_api.FallbackAdapter([Model(), Model()]),
+        "llm.ToolContext": lambda: ToolContext([tool]),
+        "llm.mcp.MCPServerHTTP": lambda: mcp.MCPServerHTTP("http://127.0.0.1:9/mcp"),
+        "llm.remote_chat_context.RemoteChatContext": filled,
+        "testing.ScriptedLLM": Model,
+        "testing.FaultServer": testing.FaultServer,
+        "transport.AiohttpTransport": transport.AiohttpTransport,
+    }
+
+
+def made(cls: Any, name: str) -> Any:
+    return cls(**BASE.get(name, {}))
+
+
+REGISTER = {"llm.formats.register_format", "catalog.register"}
+HANDED_OUT = "made by this package and handed out"
+ANYTHING = "takes anything, and tells what it is"
+
+NOT_CALLED: dict[str, str] = {
+    # Why a public name, or one of its parameters, is left out.
+    **dict.fromkeys(
+        (
+            "NotGiven", "llm.AvailabilityChangedEvent", "llm.FunctionCallResult",
+            "llm.GenerationCreatedEvent", "llm.InputSpeechStartedEvent",
+            "llm.InputSpeechStoppedEvent", "llm.InputTranscriptionCompleted",
+            "llm.MessageGeneration", "llm.RealtimeCapabilities",
+            "llm.RealtimeSessionReconnectedEvent", "llm.RemoteItemAddedEvent",
+            "llm.formats.Change", "llm.mcp.Elicitation", "llm.mcp.MCPEvent",
+            "llm.mcp.MCPToolOutput", "llm.mcp.MCPToolResultContext", "llm.mcp.Prompt",
+            "llm.mcp.Prompt.from_wire", "llm.mcp.Resource", "llm.mcp.Resource.from_wire",
+            "llm.mcp.ResourceTemplate", "llm.mcp.ResourceTemplate.from_wire",
+            "llm.mcp.ServerInfo", "llm.mcp.ToolsChange", "llm.utils.DiffOps",
+            "llm.utils.SerializedImage", "metrics.UsageSummary", "telemetry.AttemptSpan",
+            "telemetry.RequestSpan", "telemetry.ToolSpan", "testing.Exchange", "testing.Outcome",
+            "testing.PolicyReport", "turn.Done", "turn.Partial", "turn.Restarted", "turn.Text",
+            "turn.Thinking", "turn.ToolFinished", "turn.ToolPaused", "turn.ToolStarted",
+            "turn.Turn", "turn.Usage",
+        ),
+        HANDED_OUT,
+    ),
+    **dict.fromkeys(
+        (
+            "llm.find_function_tools", "llm.is_function_tool", "llm.is_raw_function_tool",
+            "llm.chat_context.estimate_tokens", "llm.mcp.tool_origin", "llm.mcp.name_collisions",
+            "llm.utils.is_context_type", "llm.utils.is_typed_dict", "media.picture_fault",
+            "media.same_frame", "metrics.log_metrics", "metrics.UsageCollector.collect",
+            "types.is_given", "testing.load_exchange", "testing.load_exchanges",
+            "testing.save_exchange", "llm.remote_chat_context.RemoteChatContext.get",
+        ),
+        ANYTHING,
+    ),
+    **dict.fromkeys(
+        ("transport.Request", "transport.AiohttpTransport.prewarm",
+         "transport.AiohttpTransport.send", "transport.AiohttpTransport.borrow", "testing.ReplayTransport.prewarm"),
+        "made and called by providers",
+    ),
+    "telemetry.tracer": "takes nothing",
+    "llm.mcp.MCPServerHTTP.make_tool": "takes what a server has listed",
+    "ChatContext.insert.item": "an empty string is an empty sequence",
+    "create_api_error_from_http": "makes an error",
+    "ChatContext.items": "kept, and not validated",
+    "testing.outcome": "runs a decoder of the caller's",
+    "testing.check_llm.make": "runs what the caller makes",
+    "testing.check_decoder.make": "runs what the caller makes",
+    "testing.assert_legal": "see check_history",
+    **dict.fromkeys(
+        ("ChatContext.add_message.id", "ChatContext.add_message.interrupted",
+         "ChatContext.add_message.created_at"),
+        "converted by pydantic",
+    ),
+    **dict.fromkeys(
+        ("media.to_audio_frame", "media.to_video_frame", "media.VideoFrame.type"),
+        "lists in its error what it takes",
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Subject:
+    name: str
+    function: Callable[..., Any]
+    base: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def why_not(name: str, thing: Any) -> str | None:
+    if inspect.isclass(thing):
+        if issubclass(thing, BaseException):
+            return "an error"
+        if issubclass(thing, pydantic.BaseModel):
+            return "validated by pydantic"
+        if issubclass(thing, enum.Enum):
+            return "an enum"
+        if typing_extensions.is_typeddict(thing):
+            return "a TypedDict"
+        if getattr(thing, "_is_protocol", False):
+            return "a protocol"
+        if issubclass(thing, LLMStream):
+            return "made by `chat`"
+        if inspect.isabstract(thing):
+            return "abstract"
+    return NOT_CALLED.get(name)
+
+
+def subjects() -> Iterator[Subject]:
+    for name, thing in public():
+        if why_not(name, thing) is not None:
+            continue
+        yield Subject(name, thing, BASE.get(name, {}))
+        if not inspect.isclass(thing):
+            continue
+        for method, function in inspect.getmembers(thing, inspect.isroutine):
+            if method.startswith("_") or not str(getattr(function, "__module__", "")).startswith(
+                "rejoinder."
+            ):
+                continue
+            full = f"{name}.{method}"
+            if full in NOT_CALLED or not list(inspect.signature(function).parameters)[1:]:
+                continue
+            if inspect.ismethod(function):  # a class method
+                yield Subject(full, function, BASE.get(full, {}))
+            elif name in instances():
+                base = BASE.get(full, {"chat_ctx": chat_ctx()} if method == "chat" else {})
+                if method not in ("emit", "on", "off", "once"):  # events of any kind
+                    yield Subject(full, getattr(instances()[name](), method), base)
+
+
+# -- what is wrong ----------------------------------------------------------------------------------
+
+
+def pool() -> list[Any]:
+    class Strange:  # anew each time: a decorator leaves its marks on a class
+        def __repr__(self) -> str:
+            return "<strange>"
+
+    def some_function() -> None: ...
+
+    return [
+    Strange(), "text", "", b"bytes", 7, -1, 0, 1.5, -0.5, math.nan, math.inf, True, None, [],
+    [Strange()], {}, {1: Strange()}, some_function, Strange,
+    ]  # fmt: skip
+
+
+@functools.cache
+def names_for_checkers(module: str) -> dict[str, Any]:
+    """What a module imports under ``if TYPE_CHECKING``."""
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            body = [n for n in node.body if isinstance(n, ast.Import | ast.ImportFrom)]
+            for statement in body:
+                try:
+                    exec(compile(ast.Module([statement], []), module, "exec"), names)
+                except ImportError:
+                    pass
+    return names
+
+
+def hints_of(function: Any) -> dict[str, Any]:
+    inner = inspect.unwrap(function.__init__ if inspect.isclass(function) else function)
+    inner = getattr(inner, "__func__", inner)
+    module = function.__module__ if inspect.isclass(function) else inner.__module__
+    known = {**vars(typing), **vars(collections.abc), **names_for_checkers(module)}
+    hints: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        annotation = parameter.annotation
+        if isinstance(annotation, str):
+            space = {**vars(sys.modules[module]), **getattr(inner, "__globals__", {}), **{
+                key: value for key, value in known.items()
+                if key not in vars(sys.modules[module])
+            }}  # fmt: skip
+            try:
+                annotation = eval(annotation, space)
+            except NameError:
+                annotation = Any
+        hints[name] = Any if annotation is parameter.empty else annotation
+    return hints
+
+
+def fits(hint: Any, value: Any) -> bool | None:
+    """Whether `value` fits; ``None`` if nothing can tell."""
+    if hint is NotGiven:
+        return value is None or isinstance(value, NotGiven)  # both mean: nothing was said
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        answers = {fits(member, value) for member in typing.get_args(hint)}
+        return True if True in answers else None if None in answers else False
+    if inspect.isclass(hint) and getattr(hint, "_is_protocol", False):
+        try:
+            return isinstance(value, hint)
+        except TypeError:
+            members = [name for name in vars(hint) if not name.startswith("_")]
+            return all(hasattr(value, name) for name in members)
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True, strict=True)
+    try:
+        adapter: Any = pydantic.TypeAdapter(hint, config=config)
+    except (pydantic.PydanticUserError, SchemaError):
+        try:
+            adapter = pydantic.TypeAdapter(hint)
+        except (pydantic.PydanticUserError, SchemaError):
+            return None
+    try:
+        adapter.validate_python(value)
+    except pydantic.ValidationError:
+        return False
+    except Exception:
+        return None
+    return True
+
+
+BARE = (AttributeError, KeyError, IndexError, RecursionError, NameError, AssertionError)
+
+
+async def attempt(subject: Subject, name: str, value: Any) -> BaseException | None:
+    """Make the call with one argument replaced. Returns what it raises."""
+    arguments = {**subject.base, name: value}
+    result: Any = None
+    try:
+        result = subject.function(**arguments)
+        if inspect.isawaitable(result):
+            async with asyncio.timeout(2):
+                result = await result
+    except (Exception, asyncio.CancelledError) as error:
+        return error
+    finally:
+        if hasattr(result, "aclose"):
+            with contextlib.suppress(Exception):
+                await result.aclose()
+    return None
+
+
+async def faults(subject: Subject) -> list[str]:
+    found: list[str] = []
+    for name, hint in hints_of(subject.function).items():
+        parameter = inspect.signature(subject.function).parameters[name]
+        if name.startswith("_") or parameter.kind in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        ):
+            continue
+        if f"{subject.name}.{name}" in NOT_CALLED:
+            continue
+        for value in pool():
+            right = fits(hint, value)
+            if right and subject.name in REGISTER:
+                continue  # it would be known to the tests that follow
+            error = await attempt(subject, name, value)
+            if error is None:
+                if right is False:
+                    found.append(f"{name}={value!r}: accepted, but is not {hint}")
+            elif isinstance(error, APIError):
+                if right is False:
+                    found.append(f"{name}={value!r}: {type(error).__name__}: {error}")
+            elif name in str(error) and (
+                isinstance(error, TypeError | ValueError) or "expected" in str(error)
+            ):
+                continue
+            elif right is False or isinstance(error, BARE) or type(error) is TypeError:
+                found.append(f"{name}={value!r}: {type(error).__name__}: {str(error)[:150]}")
+    return found
+
+
+NOT_YET = ("providers.", "testing.Realtime", "testing.Server")
+"""Not covered yet, by the beginning of their names."""
+
+ALL = [subject for subject in subjects() if not subject.name.startswith(NOT_YET)]
+
+
+def test_every_public_name_is_called_or_has_a_reason() -> None:
+    names = {name for name, _ in public()}
+    unknown = {
+        name for name in NOT_CALLED
+        if name not in names and name.rpartition(".")[0] not in names
+        and name.rpartition(".")[0].rpartition(".")[0] not in names
+    }  # fmt: skip
+    assert unknown == set(), "no longer there"
+
+
+@pytest.mark.parametrize("subject", ALL, ids=[subject.name for subject in ALL])
+async def test_wrong_options_are_refused_at_once(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert await faults(subject) == []
