@@ -21,6 +21,7 @@ from rejoinder._core.items import (
     FunctionCallOutput,
     ImageContent,
 )
+from rejoinder._core.pictures import is_cut, size_of
 from rejoinder._core.rules import STATEFUL, Rules, State, numbered_id
 from rejoinder.media import picture_fault
 
@@ -29,6 +30,7 @@ __all__ = [
     "INSTRUCTIONS_AFTER",
     "find_violation",
     "image_fault",
+    "images_in",
     "is_object",
     "is_sendable",
     "is_too_deep",
@@ -89,6 +91,7 @@ class _Reading:
         "first",  # role of the first message that is neither system nor folded away
         "foreign_id",  # a call has an id that this provider does not take
         "ids",  # of calls
+        "images",  # that have been read
         "instructed",  # a system message has been read
         "keep",
         "key",  # of the assistant turn that is being read
@@ -113,6 +116,7 @@ class _Reading:
         self.key: str | None = None
         self.stateful = self.unsigned = self.instructed = self.foreign_id = False
         self.first = self.last = ""
+        self.images = 0
 
     def message(self, item: ChatMessage) -> str | None:
         if self.pending:
@@ -124,6 +128,8 @@ class _Reading:
                 return "a text is blank, or holds half a surrogate pair"
         elif not _is_sound(item, self.rules):
             return "a message has a part that cannot be sent"
+        else:
+            self.images += images_in(item)
         if item.extra and not self._is_sound_state(item.extra, "message_id"):
             return "state is damaged, or of another provider"
         role: str = item.role
@@ -249,6 +255,8 @@ class _Reading:
             return "a call has no signature"
         if not last:
             return "nothing is left to send"
+        if rules.crowd is not None and self.images > rules.crowd[0]:
+            return "so many images may not be large"
         if rules.first_user and self.first != "user":
             return "the user does not speak first"
         if last != "user" and last != "tool":
@@ -267,6 +275,13 @@ class _Reading:
             ):
                 return False
         return True
+
+
+def images_in(message: ChatMessage) -> int:
+    """How many images a message holds."""
+    return sum(
+        not isinstance(part, str) and part.type == "image_content" for part in message.content
+    )
 
 
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:
@@ -399,6 +414,19 @@ def _leads_on(entries: list[dict[str, Any]], led_to: Any, seen: set[str]) -> boo
 # Images
 
 
+def _excess(data: bytes, rules: Rules) -> str:
+    """Why an image of the right type is refused all the same; empty when it is not."""
+    if is_cut(data):
+        return "it is cut"
+    if rules.image_bytes is not None and len(data) * 4 > rules.image_bytes * 3:
+        return f"it has {len(data)} bytes, and in Base64 more than {rules.image_bytes}"
+    if rules.image_side is not None and (size := size_of(data)) is not None:
+        width, height = size
+        if max(size) > rules.image_side:
+            return f"it has {width} x {height} pixels, more than {rules.image_side}"
+    return ""
+
+
 def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
     """Why `image` cannot be sent, empty when it can; and the type that it has, if it says another.
 
@@ -428,6 +456,8 @@ def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
         mime_type = shown or said
         if mime_type not in rules.image_types:
             return f"type {mime_type} is not accepted", ""
+        if too_much := _excess(data, rules):
+            return too_much, ""
         return "", "" if mime_type == said else mime_type
     if not source.startswith(rules.image_schemes) or not is_sendable(source):
         return "its address is none that is accepted", ""

@@ -36,6 +36,7 @@ from rejoinder._core.legality import (
     INSTRUCTIONS_AFTER,
     find_violation,
     image_fault,
+    images_in,
     is_object,
     is_sendable,
     is_too_deep,
@@ -202,6 +203,10 @@ class _Repair:
 
     def run(self, items: Sequence[ChatItem]) -> list[ChatItem]:
         turns = self.turns(items)
+        if (crowd := self.rules.crowd) is not None:
+            images = sum(images_in(item) for item in items if item.type == "message")
+            if images > crowd[0]:
+                self.rules = replace(self.rules, image_side=crowd[1])
         if self.rules.one_instruction:
             turns = self.join_instructions(turns)
         new_ids = self.call_ids(turns)

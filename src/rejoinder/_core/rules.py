@@ -117,6 +117,12 @@ class Rules:
     """The id of the n-th call is ``functions.<name>:<n>``, counted from 0 through the history."""
     images: bool = True
     """The model takes images; elsewhere they are told in words."""
+    image_side: int | None = None
+    """The longest side of an image, in pixels; ``None``: not limited here."""
+    image_bytes: int | None = None
+    """The most bytes of an image, in Base64."""
+    crowd: tuple[int, int] | None = None
+    """More images than the first number may have a longest side of the second alone."""
     assistant_images: bool = False
     image_schemes: tuple[str, ...] = ("https://", "http://")
     """How the address of an image elsewhere begins; empty: only the image itself is accepted."""

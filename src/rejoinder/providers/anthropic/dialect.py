@@ -43,6 +43,11 @@ DIALECT: Final = Dialect(
     to_chat_ctx=to_chat_ctx,
     rules=replace(
         BLOCKS,
+        # "At least one of the image dimensions exceed max allowed size: 8000 pixels", and 2000 in a
+        # request of more than 20; "image exceeds 5 MB maximum" (anthropics/claude-code #4778).
+        image_side=8_000,
+        image_bytes=5 * 1024 * 1024,
+        crowd=(20, 2_000),
         image_schemes=("https://",),  # "Only HTTPS URLs are supported" (BrokkAi/brokk-app #2269)
         state=State("anthropic", part="thinking", is_whole=_is_thinking, entries=True),
     ),
