@@ -132,6 +132,8 @@ def _grouped(items: Sequence[ChatItem]) -> list[Turn]:
                 group.calls.append(item)
                 by_call[item.call_id] = group
             case "function_call_output":
+                if not isinstance(cast("object", item.output), str):
+                    reject_non_items(items)
                 outputs.append(item)
             case "agent_handoff" | "agent_config_update":
                 pass
