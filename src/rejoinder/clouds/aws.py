@@ -1,4 +1,4 @@
-"""Who we are for AWS: credentials given, from the environment, or from botocore's chain.
+"""AWS credentials: explicit, from environment variables, or from botocore's provider chain.
 
 botocore is imported at the first need, and works in a thread: its chain reads files, runs processes
 and asks metadata services over HTTP.
@@ -316,7 +316,7 @@ def credentials_from(
 ) -> tuple[str | None, AWSCredentials]:
     """The bearer token to use, if any, and the credentials to sign with otherwise.
 
-    What was given counts before what the environment says; a key of Bedrock's own
+    Explicit credentials count before the environment; a key of Bedrock's own
     (``AWS_BEARER_TOKEN_BEDROCK``) before the credentials of an account.
 
     Raises:

@@ -1,6 +1,6 @@
-"""How Bedrock says that something went wrong, before a stream and inside it.
+"""The errors of Bedrock, before a stream and inside it.
 
-The law of this file: values in, an `APIStatusError` out, with the HTTP status that the name of the
+Pure: values in, an `APIStatusError` out, with the HTTP status that the name of the
 exception stands for, so that both places are judged alike. Pure.
 """
 

@@ -1,4 +1,4 @@
-"""Who we are for Google Cloud: an access token, from credentials given or Google's own search.
+"""Google Cloud access tokens: from explicit credentials, or from Google's own search.
 
 google-auth is imported at the first need, and works in a thread: it reads files, runs processes and
 asks token servers over HTTP. A token is kept until five minutes before its end.
@@ -150,7 +150,7 @@ class GoogleCredentials:
 
     @property
     def quota_project(self) -> str | None:
-        """Who pays, if the credentials name somebody else than the project."""
+        """The project that is billed, if the credentials name another one."""
         value = getattr(self._credentials, "quota_project_id", None)
         return value if isinstance(value, str) and value else None
 

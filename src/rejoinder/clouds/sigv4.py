@@ -1,6 +1,6 @@
 """AWS Signature Version 4: the header fields that prove who sends a request.
 
-The law of this file: values in, header fields out; the time is passed in. The result is what
+Pure: values in, header fields out; the time is passed in. The result is what
 botocore's ``SigV4Auth`` makes of the same request. S3's exceptions are left out: nothing here talks to
 S3. The path is given percent-encoded once, as it stands in the URL, and is encoded a second time for
 the signature. Pure.

@@ -1,6 +1,6 @@
 """Anthropic Messages: the history as alternating turns, and the body of a request.
 
-Law: pure; no loop, no clock, no socket. What goes in is not changed. Consecutive turns of one role
+Pure: no loop, no clock, no socket; the items are not changed. Consecutive turns of one role
 are one message, tool results stand under the user. Thinking that a message or a call carries in
 ``extra["anthropic"]["thinking"]`` goes back, signature and all, before what it led to.
 """
@@ -125,7 +125,7 @@ def request_body(
 ) -> dict[str, Any]:
     """The body of a streaming request.
 
-    `options.extra` comes first and what `options` says in its own fields overwrites it. With
+    `options.extra` comes first and the other fields of `options` overwrite it. With
     caching, up to four breakpoints are set: the last tool, the last system text, the last
     assistant turn and the user turn before it.
 
@@ -135,7 +135,7 @@ def request_body(
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
 
     Raises:
-        ConfigurationError: the choice is none of these.
+        ConfigurationError: the choice is not one of these.
     """
     body: dict[str, Any] = dict(options.extra)
     if options.platform in _VERSIONS:

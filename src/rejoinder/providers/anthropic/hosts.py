@@ -54,7 +54,7 @@ class Host:
 
 
 class DirectHost(Host):
-    """Anthropic itself, Azure, and whoever speaks like them."""
+    """Anthropic itself, Azure, and compatible servers."""
 
     def __init__(
         self, base_url: str, api_key: str | None, auth_token: str | None, platform: Platform

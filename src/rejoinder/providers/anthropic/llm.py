@@ -77,9 +77,9 @@ class LLM(HttpLLM):
         client: an object with `api_key` and `base_url`, such as ``anthropic.AsyncAnthropic``;
             these two are taken from it.
         top_k, temperature: sampling, as the API has it.
-        max_tokens: the longest reply. The API demands a number: 1024 where nothing is said.
+        max_tokens: the longest reply. The API demands a number: 1024 by default.
         parallel_tool_calls: whether several calls may come in one reply.
-        tool_choice: for calls that do not say themselves.
+        tool_choice: default when `chat()` does not pass one.
         caching: ``"ephemeral"`` sets up to four cache breakpoints; a mapping such as
             ``{"type": "ephemeral", "ttl": "1h"}`` sets them with its own terms.
         strict_tools: have the API hold the model to the schemas of tools.
@@ -92,7 +92,7 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
 
     Raises:
-        ConfigurationError: no key, or an address that is none.
+        ConfigurationError: the API key is missing, or `base_url` is not a valid URL.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ DEFAULT_MAX_TOKENS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One request, apart from the conversation and the tools. ``None``: not said."""
+    """One request, apart from the conversation and the tools. ``None`` omits the field."""
 
     model: str
     platform: Platform = "anthropic"

@@ -1,9 +1,9 @@
 """Histories as alternating turns of two roles, for APIs where a turn holds blocks.
 
-Law: pure; items in, plain dicts out, and what goes in is not changed. Consecutive turns of one
+Pure: items in, plain dicts out; the items are not changed. Consecutive turns of one
 role are one message; results of tools stand under the user. The first system message goes beside
 the messages; later instructions stay where they are, as user text in an ``<instructions>`` block.
-What a block looks like is each provider's own business: it says so in a `BlockFormat`.
+Each provider writes its blocks by a `BlockFormat`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BlockFormat:
     content: str = "content"
     """The key of the blocks."""
     results_apart: bool = False
-    """Results are never in one message with what the user says next."""
+    """A result is never in one message with the user's next text."""
 
 
 def to_turns(

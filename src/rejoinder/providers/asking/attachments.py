@@ -1,7 +1,6 @@
-"""Sound and documents in what the user says: what the formats, which know text and pictures, do not
-carry.
+"""Sound and documents in user messages, which the formats do not carry: they know text and pictures.
 
-The law of this file: before the history is mended and formatted, a mark takes the place of each
+Pure. Before the history is mended and formatted, a mark takes the place of each
 attachment; afterwards the attachment takes the place of its mark. So it goes wherever the text
 beside it goes, and is sent exactly once. A document is an `ImageContent` whose type is none of a
 picture: a ``data:`` URL, or an address with such a `mime_type`. Pure.

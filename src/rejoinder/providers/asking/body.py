@@ -80,7 +80,7 @@ def survey(
         takes_images: the model takes images; ``None``: not known.
 
     Raises:
-        ConfigurationError: what the user says now cannot be sent, or an element is no item.
+        ConfigurationError: the last user turn cannot be sent, or an element is not an item.
     """
     parts: list[ImageContent | AudioContent] = []
     state = False
@@ -152,7 +152,7 @@ class Body:
         refused: the state that is not sent again.
 
     Raises:
-        ConfigurationError: something among `items` is none, or what `make` raises.
+        ConfigurationError: an element of `items` is not an item; or what `make` raises.
     """
 
     __slots__ = ("_bytes", "_make", "_refused", "_snapshot", "_stateless")

@@ -1,6 +1,6 @@
 """What each provider's API takes, as data, and what is refused before anything is sent.
 
-The law of this file: it says what the API of a provider can carry, not what one model of it
+Pure. This is what the API of a provider can carry, not what one model of it
 understands; that the provider answers itself. `docs/capabilities.md` shows the same table. Pure.
 """
 
@@ -32,7 +32,7 @@ class Capabilities:
     http_images: bool
     """Images by an address without encryption (``http://``)."""
     audio: bool
-    """Sound in what the user says, for the models that take it; else its transcript is sent."""
+    """Sound in user messages, for the models that take it; otherwise its transcript is sent."""
     documents: bool
     """PDF and the like, as an `ImageContent` with another type than a picture's."""
     response_format: bool
@@ -138,7 +138,7 @@ def refuse_unsupported(
     hears: bool | None = None,
     sees: bool | None = None,
 ) -> None:
-    """Refuse what the user says now, if `provider` cannot carry it.
+    """Refuse the last user turn if `provider` cannot carry it.
 
     Older turns are not looked at: a conversation may have begun with another provider, and what
     cannot be sent there is told in words.
@@ -182,7 +182,7 @@ def _refuse_last_turn(
             elif not sees and _is_picture(part):
                 raise ConfigurationError(
                     f"image {part.id!r}: this model takes no images; describe it in words, or ask "
-                    "a model that takes them (`family=` says what this one is)"
+                    "a model that takes them (`family=` tells what this one is)"
                 )
             elif isinstance(part.image, str) and not part.image.startswith("data:"):
                 if not _ADDRESS.match(part.image):

@@ -34,12 +34,12 @@ def environment(*names: str) -> str | None:
 
 
 def or_none(value: NotGivenOr[Any]) -> Any:
-    """`value`, or ``None`` where the caller said nothing."""
+    """`value`, or ``None`` if it is `NOT_GIVEN`."""
     return None if isinstance(value, NotGiven) else value
 
 
 def check_strings(model: object, **keys: object) -> None:
-    """Refuse a `model` that is no name, and `keys` that are no text (``None`` is none at all).
+    """Refuse a `model` that is not a name, and `keys` that are not strings; ``None`` passes.
 
     Raises:
         ConfigurationError: one of them; a key is not shown.

@@ -1,6 +1,6 @@
 """What the making of requests has in common in several providers.
 
-The law of this file: values in, values out. What cannot be sent is a `ConfigurationError`, before
+Pure: values in, values out. What cannot be sent is a `ConfigurationError`, before
 anything is. Pure.
 """
 

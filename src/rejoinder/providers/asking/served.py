@@ -1,6 +1,6 @@
 """A model where it is served: its family, its host and the dialect, in one value.
 
-Law: pure. What it knows stands in `rejoinder._core.families` and `rejoinder._core.hosts`; here it
+Pure. What it knows stands in `rejoinder._core.families` and `rejoinder._core.hosts`; here it
 is brought to bear on one request.
 """
 

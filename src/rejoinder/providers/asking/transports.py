@@ -21,7 +21,7 @@ def make_transport(
     the caller's (which then only seems to close).
 
     Raises:
-        ConfigurationError: both are given, or one is not what its name says.
+        ConfigurationError: both are given, or one has the wrong type.
     """
     if transport is None:
         from rejoinder.transport._aiohttp import AiohttpTransport
@@ -39,7 +39,7 @@ def make_transport(
 
 
 class BorrowedTransport:
-    """Somebody else's transport: closing the LLM ends its use here and leaves it open."""
+    """A transport of the caller: closing the LLM ends its use here and leaves it open."""
 
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport

@@ -1,6 +1,6 @@
 """Bedrock Converse: the history as alternating turns, and the body of a request.
 
-Law: pure; no loop, no clock, no socket. What goes in is not changed. Bytes (of images, of redacted
+Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images, of redacted
 reasoning) stay bytes here and become base64 text in the body. Reasoning that a message or a call
 carries in ``extra["aws"]["reasoning"]`` goes back, signature and all, before what it led to.
 """
@@ -143,7 +143,7 @@ def request_body(
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
 
     Raises:
-        ConfigurationError: the choice is none of these.
+        ConfigurationError: the choice is not one of these.
     """
     body: dict[str, Any] = dict(options.extra)
     choice = _choice(tool_choice)

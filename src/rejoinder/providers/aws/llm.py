@@ -79,7 +79,7 @@ class LLM(HttpLLM):
         region: when it is `NOT_GIVEN`: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else that of
             `session` or of the AWS configuration. A `base_url` that names a region decides.
         temperature, max_output_tokens, top_p: ``inferenceConfig``.
-        tool_choice: for calls that do not say themselves.
+        tool_choice: default when `chat()` does not pass one.
         additional_request_fields: ``additionalModelRequestFields``, in the model's own names.
         cache_system, cache_tools: put a cache point behind the system texts, the tools.
         session: a session of botocore, boto3, aiobotocore or aioboto3, to take credentials and
@@ -196,7 +196,7 @@ class LLM(HttpLLM):
 
         Raises:
             ConfigurationError: an option or the conversation holds what cannot be sent, such as
-                an image by address in what the user says now.
+                an image by address in the last user turn.
         """
         extras = HttpExtras(extra_kwargs)
         name, schema = reply_schema(response_format, "bedrock")

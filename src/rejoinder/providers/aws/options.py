@@ -11,7 +11,7 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One request, apart from the conversation and the tools. ``None``: not said."""
+    """One request, apart from the conversation and the tools. ``None`` omits the field."""
 
     max_tokens: int | None = None
     temperature: float | None = None

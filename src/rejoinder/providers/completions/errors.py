@@ -31,7 +31,7 @@ _BASE_RESP: Final[dict[int, int]] = {
     1039: 429,
     2013: 400,
 }
-# What servers call their errors, where no status says it: inside a stream, or in a body with 200.
+# The names of errors where there is no status: inside a stream, or in a body with status 200.
 _STATUS_OF: Final[dict[str, int]] = {
     "authentication_error": 401,
     "bad_request": 400,
@@ -228,7 +228,7 @@ def message_of(value: object, depth: int = 0) -> str:
 
 
 def _upstream(data: Mapping[str, Any]) -> str:
-    """What the model's own host said, where a gateway only says that it said something."""
+    """The message of the model's own host, where a gateway only reports that there was one."""
     metadata = data.get("metadata")
     if not isinstance(metadata, dict):
         return ""

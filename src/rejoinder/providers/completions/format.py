@@ -1,6 +1,6 @@
 """Histories in the dialect of chat completions, which many providers clone.
 
-Law: pure; items in, plain dicts out. One message per turn, roles as they are. Texts that follow each
+Pure: items in, plain dicts out. One message per turn, roles as they are. Texts that follow each
 other are joined by newlines; with an image, content is a list, in the order of the message. Calls stand on
 their assistant message with their arguments as text, outputs follow as role ``tool``.
 """

@@ -1,6 +1,6 @@
 """The body of a chat completions request, from its parts. Pure.
 
-The law of this file: no field is sent that says nothing: no choice without tools, no null.
+No empty field is sent: no choice without tools, no null.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def named_choice(choice: object, *, flat: bool = False) -> str | dict[str, Any] 
     """`choice` in OpenAI's words; `flat`: in those of the Responses API.
 
     Raises:
-        ConfigurationError: it is none of the known choices.
+        ConfigurationError: it is not one of the known choices.
     """
     if choice is None or isinstance(choice, str):
         if choice in (None, "auto", "required", "none"):

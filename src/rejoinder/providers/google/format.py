@@ -1,6 +1,6 @@
 """Gemini: the history as turns of user and model, and the body of a request.
 
-Law: pure; no loop, no clock, no socket. What goes in is not changed. Bytes (of images, of thought
+Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images, of thought
 signatures) stay bytes here and become base64 text in the body. Function responses are a turn of
 their own, never merged with what the user says next. Signatures that a call or a message carries
 in ``extra["google"]["thought_signature"]`` go back on the part they came with.
@@ -205,7 +205,7 @@ def request_body(
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
 
     Raises:
-        ConfigurationError: the choice is none of these.
+        ConfigurationError: the choice is not one of these.
     """
     body: dict[str, Any] = dict(options.extra_config)
     body["contents"] = messages if options.call_ids else _without_call_ids(messages)

@@ -87,7 +87,7 @@ class LLM(HttpLLM):
         location: else ``GOOGLE_CLOUD_LOCATION``, else ``us-central1``.
         temperature, max_output_tokens, top_p, top_k, presence_penalty, frequency_penalty, seed:
             as the API has them.
-        tool_choice: for calls that do not say themselves.
+        tool_choice: default when `chat()` does not pass one.
         thinking_config: ``{"thinking_budget": 0}``, ``{"thinking_level": "low"}``,
             ``{"include_thoughts": True}``, or an object of google-genai.
         automatic_function_calling_config: accepted for compatibility; tools run on your side.
@@ -108,7 +108,8 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
 
     Raises:
-        ConfigurationError: no key, an address that is none, or an option the API does not know.
+        ConfigurationError: the API key is missing, `base_url` is not a valid URL, or the API does not know an
+            option.
     """
 
     def __init__(
@@ -323,7 +324,7 @@ class LLM(HttpLLM):
         return Request("POST", url, headers, body, connect_timeout)
 
     async def _address(self) -> tuple[str, dict[str, str]]:
-        """The URL of the model, and the header fields that say who asks."""
+        """The URL of the model, and the header fields with the credentials."""
         name = quote(self._model, safe="/@")
         if self._credentials is None:
             auth = {} if self._api_key is None else {"x-goog-api-key": self._api_key}
@@ -445,7 +446,7 @@ def _in_own_words(spec: OutputSpec) -> Mapping[str, Any]:
 
 
 def _ordered(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with its order of members said, in which Gemini then writes them."""
+    """`schema` with the order of its members, in which Gemini then writes them."""
     ordered: dict[str, Any] = {}
     for key, value in schema.items():
         if key == "properties" and isinstance(value, dict):

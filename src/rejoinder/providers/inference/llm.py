@@ -81,7 +81,7 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
 
     Raises:
-        ConfigurationError: no key or secret, or an address that is none.
+        ConfigurationError: key or secret is missing, or `base_url` is not a valid URL.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Mistral: the history as chat completions messages or as entries of the Conversations API.
 
-Law: pure; no loop, no clock, no socket. What goes in is not changed.
+Pure: no loop, no clock, no socket; the items are not changed.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def request_body(
         options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end.
 
     Raises:
-        ValueError: the choice is none of these.
+        ValueError: the choice is not one of these.
     """
     fields = dict(options)
     limit = fields.pop("max_completion_tokens", None)

@@ -57,8 +57,7 @@ class LLM(HttpLLM):
 
     Args:
         model: the model.
-        api_key: else that of `client`, else ``MISTRAL_API_KEY``. A server with a `base_url` of its
-            own may do without.
+        api_key: else that of `client`, else ``MISTRAL_API_KEY``. Optional when `base_url` is set.
         client: a ``mistralai.Mistral``; its key and address are taken from it.
         temperature: sampling, as the API has it.
         max_completion_tokens: the longest reply; sent as ``max_tokens``.
@@ -73,7 +72,7 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
 
     Raises:
-        ConfigurationError: no key, or an address that is none.
+        ConfigurationError: the API key is missing, or `base_url` is not a valid URL.
     """
 
     def __init__(

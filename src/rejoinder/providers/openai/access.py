@@ -1,6 +1,6 @@
 """Where a server is, and how it wants to be asked: address, credentials, header fields.
 
-The law of this file: everything that is secret lives in values that do not show it. No network;
+Secrets live in values whose `repr` does not show them. No network;
 the environment is read when an `LLM` is made, and never later.
 """
 
@@ -132,7 +132,7 @@ async def resolve_secret(secret: Callable[[], str | Awaitable[str]]) -> str:
     """What `secret` gives.
 
     Raises:
-        ConfigurationError: it gives no text.
+        ConfigurationError: it does not return a string.
     """
     found = secret()
     if inspect.isawaitable(found):

@@ -1,6 +1,6 @@
 """Sound and documents as parts of a message, in the words of the two APIs.
 
-The law of this file: pure. Where they come from, and where in a message they go, is the business of
+Pure. Where they come from and where in a message they go is decided in
 `rejoinder.providers.asking.attachments`.
 """
 

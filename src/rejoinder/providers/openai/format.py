@@ -1,6 +1,6 @@
 """OpenAI chat completions: the history as messages, and the body of a request.
 
-Law: pure; no loop, no clock, no socket. What goes in is not changed.
+Pure: no loop, no clock, no socket; the items are not changed.
 """
 
 from __future__ import annotations

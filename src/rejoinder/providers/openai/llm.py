@@ -70,7 +70,7 @@ class LLMStream(WireStream):
 
 
 class Preset:
-    """A constructor of `LLM` for one host: what its row in `rejoinder._core.hosts` says.
+    """A constructor of `LLM` for one host: made from its row in `rejoinder._core.hosts`.
 
     Args:
         key: of the row.

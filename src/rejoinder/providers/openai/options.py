@@ -63,7 +63,7 @@ class MoreOptions(TypedDict, total=False):
 
 
 def conn_options_of(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOptions:
-    """The options of calls made without any: ours, or what the constructor says."""
+    """The options of calls made without any: the default, or those of the constructor."""
     changes: dict[str, Any] = {}
     if is_given(max_retries):
         found: object = max_retries
