@@ -23,9 +23,11 @@ __all__ = [
     "BUILT_IN",
     "Dialect",
     "Format",
+    "Inverse",
     "ToolSpec",
     "UsageReader",
     "find",
+    "from_provider_format",
     "check_target",
     "format_names",
     "has_own_maker",
@@ -39,6 +41,8 @@ __all__ = [
 
 Format: TypeAlias = Callable[..., tuple[Any, Any]]
 """``(items, *, inject_dummy_user_message, **kwargs) -> (messages, data)``."""
+Inverse: TypeAlias = Callable[[Any, Any], list[ChatItem]]
+"""``(messages, system) -> items``: what `Format` does, the other way round."""
 ToolSpec: TypeAlias = Callable[..., dict[str, Any]]
 """``(tool, **options) -> spec``: a function tool as the API describes it."""
 UsageReader: TypeAlias = Callable[[Any], CompletionUsage | None]
@@ -66,6 +70,8 @@ class Dialect:
     the provider by keyword."""
     model_option: str = "model"
     """The keyword that takes the model."""
+    from_messages: str | Inverse | None = None
+    """Messages, and what stands beside them, to a history."""
 
     def convert(self, items: Sequence[ChatItem], **options: Any) -> tuple[Any, Any]:
         """`items` as messages, and what goes beside them.
@@ -276,6 +282,21 @@ def to_provider_format(
 
         reject_non_items(items)
         raise
+
+
+def from_provider_format(format: str, messages: Any, system: Any = None) -> list[ChatItem]:
+    """The items that the messages of one provider hold; see `ChatContext.from_provider_format`.
+
+    Raises:
+        ValueError: no format has this name, or it cannot be read; or the messages are not of it.
+    """
+    dialect = find(format)
+    read = dialect.from_messages
+    if read is None:
+        raise ValueError(f"format {format!r}: messages of this one cannot be read")
+    if isinstance(read, str):
+        read = cast("Inverse", load(read, f"format {format!r}"))
+    return read(messages, system)
 
 
 def load(target: str, what: str) -> Any:

@@ -523,6 +523,29 @@ class ChatContext:
             format, self._items, inject_dummy_user_message=inject_dummy_user_message, **kwargs
         )
 
+    @classmethod
+    @checked(messages=ANYTHING, system=ANYTHING)
+    def from_provider_format(cls, format: str, messages: Any, *, system: Any = None) -> Self:
+        """A context from the messages of a provider: the other way round of `to_provider_format`.
+
+        Texts, images, calls with their outputs, thinking and other state of the provider become
+        items; parts that we do not know are kept in `extra` of their message, and written back by
+        `to_dict`. Ids and times are new.
+
+        Args:
+            format: ``"openai"``, ``"openai.responses"``, ``"anthropic"``, ``"google"``, ``"aws"``,
+                ``"mistralai"`` or a registered one.
+            messages: as they are sent: mappings, or objects of the provider's own package.
+            system: the instructions that stand beside the messages: a text, texts, blocks, or what
+                `to_provider_format` returned beside them.
+
+        Raises:
+            ValueError: the format is not known, or the messages are not of it; the text says where.
+        """
+        from rejoinder._core import dialects
+
+        return cls(dialects.from_provider_format(format, messages, system))
+
     @checked(other=ANYTHING)
     def is_equivalent(self, other: ChatContext) -> bool:
         """Whether both hold the same items with the same payload.

@@ -41,6 +41,7 @@ def tool_spec(tool: ToolForm, *, strict: bool = True) -> dict[str, Any]:
 DIALECT: Final = Dialect(
     "anthropic",
     to_chat_ctx=to_chat_ctx,
+    from_messages="rejoinder.providers.anthropic.inverse:from_messages",
     rules=replace(
         BLOCKS,
         # "At least one of the image dimensions exceed max allowed size: 8000 pixels", and 2000 in a

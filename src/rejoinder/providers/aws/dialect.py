@@ -45,6 +45,7 @@ def tool_spec(tool: ToolForm) -> dict[str, Any]:
 DIALECT: Final = Dialect(
     "aws",
     to_chat_ctx=to_chat_ctx,
+    from_messages="rejoinder.providers.aws.inverse:from_messages",
     rules=replace(
         BLOCKS,
         image_schemes=(),

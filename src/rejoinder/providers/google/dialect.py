@@ -38,6 +38,7 @@ def tool_spec(tool: ToolForm, *, json_schema: bool = True) -> dict[str, Any]:
 DIALECT: Final = Dialect(
     "google",
     to_chat_ctx=to_chat_ctx,
+    from_messages="rejoinder.providers.google.inverse:from_contents",
     rules=replace(
         BLOCKS,
         call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),

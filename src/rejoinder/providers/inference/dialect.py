@@ -14,6 +14,7 @@ __all__ = ["DIALECT"]
 DIALECT: Final = Dialect(
     "openai",  # the name of what it speaks
     to_chat_ctx=to_chat_ctx,
+    from_messages="rejoinder.providers.completions.inverse:from_messages",
     rules=RULES,
     tool_spec=tool_spec,
     read_usage=usage_from_openai,

@@ -34,6 +34,7 @@ _RULES: Final = Rules(
 DIALECT: Final = Dialect(
     "mistralai",
     to_chat_ctx=to_chat_ctx,
+    from_messages="rejoinder.providers.completions.inverse:from_messages",
     rules=_RULES,
     tool_spec=plain_tool_spec,
     read_usage=usage_from_openai,

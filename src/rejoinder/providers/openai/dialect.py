@@ -41,6 +41,7 @@ def responses_tool_spec(
 DIALECT: Final = Dialect(
     "openai",
     to_chat_ctx=chat_format.to_chat_ctx,
+    from_messages="rejoinder.providers.completions.inverse:from_messages",
     rules=RULES,
     tool_spec=tool_spec,
     read_usage=usage_from_openai,
@@ -50,6 +51,7 @@ DIALECT: Final = Dialect(
 RESPONSES: Final = Dialect(
     "openai.responses",
     to_chat_ctx=responses_format.to_chat_ctx,
+    from_messages="rejoinder.providers.openai.inverse:from_input",
     rules=replace(
         RULES,
         call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),

@@ -1,0 +1,207 @@
+"""Items out of the messages of a provider: what its format does, the other way round.
+
+Pure. A provider's ``inverse`` module reads its messages and hands what it finds to an
+`ItemReader`, which knows how turns, calls and outputs belong together. What a provider knows and
+we do not is kept as a part of its message, see `rejoinder._core.items.load_items`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from rejoinder import _stamps
+from rejoinder._core.items import ChatItem, load_items
+
+__all__ = ["ItemReader", "as_text", "data_address", "mappings", "system_texts"]
+
+Record = dict[str, Any]
+
+
+def mappings(values: object, where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Each entry with its place; objects of an SDK become mappings.
+
+    Raises:
+        ValueError: `values` is not a list, or an entry is neither a mapping nor such an object.
+    """
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{where}: expected a list, got {type(cast('object', values)).__name__}")
+    for index, value in enumerate(cast("Iterable[Any]", values)):
+        place = f"{where}[{index}]"
+        if hasattr(value, "model_dump"):
+            value = value.model_dump(exclude_none=True)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{place}: expected an object, got {type(value).__name__}")
+        yield place, cast("Mapping[str, Any]", value)
+
+
+def system_texts(system: Any) -> list[str]:
+    """The instructions that stand beside the messages, in any of the forms that APIs take.
+
+    Args:
+        system: a text, a list of texts or of blocks with a ``text``, a mapping with ``parts``, or
+            what `to_provider_format` returned beside the messages.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    known = _members(system)
+    if known is not None:
+        names = [name for name in ("system_messages", "instructions", "parts") if name in known]
+        system = known[names[0]] if names else [known]
+    if system is None:
+        return []
+    entries: list[Any] = [system] if isinstance(system, str) else list(system)
+    texts: list[str] = []
+    for entry in entries:
+        block = _members(entry)
+        text = entry if block is None else block.get("text", "")
+        if not isinstance(text, str):
+            raise ValueError(f"system: expected texts, got {type(text).__name__}")
+        texts.append(text)
+    return [text for text in texts if text]
+
+
+def _members(value: Any) -> Mapping[str, Any] | None:
+    """Those of a mapping, of what a format puts beside its messages, or of an SDK's object."""
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value)
+    return cast("dict[str, Any]", value.__dict__) if hasattr(value, "__dict__") else None
+
+
+def data_address(data: object, mime_type: object, where: str) -> str:
+    """A ``data:`` URL of bytes, or of base64 text.
+
+    Raises:
+        ValueError: `data` is neither.
+    """
+    if isinstance(data, bytes | bytearray):
+        data = base64.b64encode(data).decode("ascii")
+    if not isinstance(data, str):
+        raise ValueError(f"{where}: expected bytes or base64 text, got {type(data).__name__}")
+    return f"data:{mime_type or 'application/octet-stream'};base64,{data}"
+
+
+def as_text(value: object) -> str:
+    """A value as a text: itself, or as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+_INSTRUCTIONS = ("<instructions>\n", "\n</instructions>")
+
+
+class ItemReader:
+    """Collects the items of a conversation in their order.
+
+    Args:
+        system: the instructions that stand beside the messages.
+    """
+
+    def __init__(self, system: Sequence[str] = ()) -> None:
+        self._records: list[Record] = []
+        self._names: dict[str, str] = {}
+        self._unanswered: dict[str, str] = {}
+        self._group = ""
+        self._instructed = bool(system)
+        if system:
+            self.message("system", list(system))
+
+    def finish(self) -> list[ChatItem]:
+        """The items.
+
+        Raises:
+            pydantic.ValidationError: something in them does not fit.
+        """
+        return load_items(self._records)
+
+    def message(
+        self, role: str, content: Sequence[Any], extra: Mapping[str, Any] | None = None
+    ) -> None:
+        """A message; calls that follow an assistant's belong to its turn.
+
+        Args:
+            role: of ours.
+            content: texts, images and whatever else there is, as plain data.
+            extra: state of the provider.
+        """
+        record: Record = {
+            "id": _stamps.new_id("item_"),
+            "type": "message",
+            "role": role,
+            "content": list(content),
+        }
+        if extra:
+            record["extra"] = dict(extra)
+        self._records.append(record)
+        self._group = record["id"] if role == "assistant" else ""
+
+    def user(self, content: Sequence[Any]) -> None:
+        """What the user says; instructions between it, as our formats write them, are told apart."""
+        said: list[Any] = []
+        for part in content:
+            text = part if isinstance(part, str) and self._instructed else ""
+            start, end = _INSTRUCTIONS
+            if text.startswith(start) and text.endswith(end):
+                if said:
+                    self.message("user", said)
+                    said = []
+                self.message("system", [text[len(start) : -len(end)]])
+            else:
+                said.append(part)
+        if said:
+            self.message("user", said)
+
+    def turn(self) -> None:
+        """The assistant's turn begins, perhaps without a message."""
+        self._group = ""
+
+    def call(
+        self,
+        call_id: object,
+        name: object,
+        arguments: object,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A call in the assistant's turn."""
+        identity = str(call_id) if call_id else _stamps.new_id("call_")
+        item_id = _stamps.new_id("item_")
+        self._group = self._group or item_id
+        record: Record = {
+            "id": item_id,
+            "type": "function_call",
+            "call_id": identity,
+            "name": str(name or ""),
+            "arguments": as_text({} if arguments is None else arguments),
+            "group_id": self._group,
+        }
+        if extra:
+            record["extra"] = dict(extra)
+        self._records.append(record)
+        self._names[identity] = record["name"]
+        self._unanswered[identity] = record["name"]
+
+    def output(
+        self, call_id: object, output: object, *, is_error: bool = False, name: object = None
+    ) -> None:
+        """What came of a call; without an id it is that of the first call of this name that has
+        none yet."""
+        identity = str(call_id) if call_id else ""
+        if not identity:
+            waiting = (
+                known for known, called in self._unanswered.items() if name in (None, called)
+            )
+            identity = next(waiting, "") or _stamps.new_id("call_")
+        self._unanswered.pop(identity, None)
+        self._group = ""  # a call that follows is another turn's
+        self._records.append(
+            {
+                "id": _stamps.new_id("item_"),
+                "type": "function_call_output",
+                "call_id": identity,
+                "name": str(name or self._names.get(identity, "")),
+                "output": as_text(output),
+                "is_error": is_error,
+            }
+        )

@@ -1,0 +1,110 @@
+"""Messages of the Messages API as items. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from rejoinder._core.items import ChatItem
+from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+
+__all__ = ["from_messages"]
+
+
+def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
+    """The items that messages of the Messages API hold.
+
+    Args:
+        messages: as they are sent.
+        system: the ``system`` beside them.
+
+    Raises:
+        ValueError: an entry is not a message of this API; the text says where.
+    """
+    reader = ItemReader(system_texts(system))
+    for place, message in mappings(messages, "messages"):
+        content: Any = message.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        blocks = list(mappings(content, f"{place}.content"))
+        match message.get("role"):
+            case "user":
+                _user(reader, blocks)
+            case "assistant":
+                _assistant(reader, blocks)
+            case role:
+                raise ValueError(f"{place}.role: expected 'user' or 'assistant', got {role!r}")
+    return reader.finish()
+
+
+def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:
+    said: list[Any] = []
+    for place, block in blocks:
+        if block.get("type") != "tool_result":
+            said.append(_part(place, block))
+            continue
+        text, shown = _result(place, block.get("content"))
+        failed = block.get("is_error") is True
+        reader.output(block.get("tool_use_id"), text, is_error=failed)
+        said += shown
+    reader.user(said)
+
+
+def _result(place: str, content: object) -> tuple[str, list[Any]]:
+    """The text of a result, and the images in it, which the user shows here."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    parts = [_part(where, block) for where, block in mappings(content, f"{place}.content")]
+    texts = [part for part in parts if isinstance(part, str)]
+    images = [part for part in parts if not isinstance(part, str)]
+    return "\n".join(texts), images
+
+
+def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:
+    reader.turn()
+    said: list[Any] = []
+    before: list[Mapping[str, Any]] = []
+    thinking: list[Mapping[str, Any]] = []
+    calls: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    for place, block in blocks:
+        match block.get("type"):
+            case "thinking" | "redacted_thinking":
+                thinking.append(dict(block))
+            case "tool_use":
+                calls.append((block, _state(thinking)))
+                thinking = []
+            case _:
+                said.append(_part(place, block))
+                before += thinking
+                thinking = []
+    before += thinking
+    if said or before or not calls:
+        reader.message("assistant", said, _state(before))
+    for call, extra in calls:
+        reader.call(call.get("id"), call.get("name"), call.get("input"), extra)
+
+
+def _state(thinking: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"anthropic": {"thinking": thinking}} if thinking else {}
+
+
+def _part(place: str, block: Mapping[str, Any]) -> Any:
+    kind = block.get("type")
+    if kind == "text":
+        return as_text(block.get("text", ""))
+    source: Any = block.get("source")
+    if kind in ("image", "document") and isinstance(source, Mapping):
+        held = cast("Mapping[str, Any]", source)
+        mime_type = held.get("media_type") or ("application/pdf" if kind == "document" else None)
+        match held.get("type"):
+            case "base64":
+                image = data_address(held.get("data"), mime_type, place)
+                return {"type": "image_content", "image": image}
+            case "url":
+                record = {"type": "image_content", "image": held.get("url")}
+                return {**record, "mime_type": mime_type} if mime_type else record
+            case _:
+                pass
+    if not isinstance(kind, str) or not kind:
+        raise ValueError(f"{place}: expected a block with a `type`, got the keys {list(block)}")
+    return dict(block)

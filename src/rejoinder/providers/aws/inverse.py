@@ -1,0 +1,111 @@
+"""Messages of Bedrock's Converse as items. Pure."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, cast
+
+from rejoinder._core.items import ChatItem
+from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+
+__all__ = ["from_messages"]
+
+_DOCUMENTS = {"pdf": "application/pdf", "txt": "text/plain", "html": "text/html", "csv": "text/csv"}
+
+
+def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
+    """The items that messages of Converse hold.
+
+    Args:
+        messages: as they are sent.
+        system: the ``system`` beside them.
+
+    Raises:
+        ValueError: an entry is not a message of this API; the text says where.
+    """
+    reader = ItemReader(system_texts(system))
+    for place, message in mappings(messages, "messages"):
+        blocks = [
+            (where, block)
+            for where, block in mappings(message.get("content"), f"{place}.content")
+            if "cachePoint" not in block
+        ]
+        match message.get("role"):
+            case "user":
+                _user(reader, blocks)
+            case "assistant":
+                _assistant(reader, blocks)
+            case role:
+                raise ValueError(f"{place}.role: expected 'user' or 'assistant', got {role!r}")
+    return reader.finish()
+
+
+def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:
+    said: list[Any] = []
+    for place, block in blocks:
+        result: Any = block.get("toolResult")
+        if not isinstance(result, Mapping):
+            said.append(_part(place, block))
+            continue
+        held = cast("Mapping[str, Any]", result)
+        texts: list[str] = []
+        for where, part in mappings(held.get("content") or [], f"{place}.toolResult.content"):
+            read = as_text(part["json"]) if "json" in part else _part(where, part)
+            (texts if isinstance(read, str) else said).append(read)
+        failed = held.get("status") == "error"
+        reader.output(held.get("toolUseId"), "\n".join(texts), is_error=failed)
+    reader.user(said)
+
+
+def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:
+    reader.turn()
+    said: list[Any] = []
+    before: list[Any] = []
+    reasoning: list[Any] = []
+    calls: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    for place, block in blocks:
+        use: Any = block.get("toolUse")
+        if "reasoningContent" in block:
+            reasoning.append(_written(block))
+        elif isinstance(use, Mapping):
+            calls.append((cast("Mapping[str, Any]", use), _state(reasoning)))
+            reasoning = []
+        else:
+            said.append(_part(place, block))
+            before += reasoning
+            reasoning = []
+    before += reasoning
+    if said or before or not calls:
+        reader.message("assistant", said, _state(before))
+    for call, extra in calls:
+        reader.call(call.get("toolUseId"), call.get("name"), call.get("input"), extra)
+
+
+def _written(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block of reasoning as JSON can hold it."""
+    inner = dict(cast("Mapping[str, Any]", block["reasoningContent"]))
+    redacted = inner.get("redactedContent")
+    if isinstance(redacted, bytes):
+        inner["redactedContent"] = b64encode(redacted).decode("ascii")
+    return {"reasoningContent": inner}
+
+
+def _state(reasoning: list[Any]) -> dict[str, Any]:
+    return {"aws": {"reasoning": reasoning}} if reasoning else {}
+
+
+def _part(place: str, block: Mapping[str, Any]) -> Any:
+    if "text" in block:
+        return as_text(block["text"])
+    for kind in ("image", "document"):
+        held: Any = block.get(kind)
+        source: Any = cast("Any", held).get("source") if isinstance(held, Mapping) else None
+        if isinstance(source, Mapping) and "bytes" in source:
+            ending = str(cast("Any", held).get("format") or "jpeg")
+            mime_type = f"image/{ending}" if kind == "image" else _DOCUMENTS.get(ending)
+            data = cast("Mapping[str, Any]", source)["bytes"]
+            return {"type": "image_content", "image": data_address(data, mime_type, place)}
+    if len(block) != 1:
+        raise ValueError(f"{place}: expected a block of one member, got the keys {list(block)}")
+    return {"type": f"aws.{next(iter(block))}", "block": dict(block)}
