@@ -135,7 +135,7 @@ async def test_a_probe_that_was_cut_by_sleep_has_found_nothing_out(wall: Wall) -
     assert await said(adapter) == (["b"], None)  # probes at once: nothing was held against it
     await asyncio.sleep(0.1)
     assert await said(adapter) == (["a"], None)
-    assert adapter.team.board.read()[0].failures == 0
+    assert adapter._team.board.read()[0].failures == 0
 
 
 @pytest.mark.looptime

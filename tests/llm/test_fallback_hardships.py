@@ -763,7 +763,7 @@ async def test_the_cost_of_a_lost_hedge_is_reported_once_through_nested_adapters
 @pytest.mark.looptime
 async def test_nested_adapters_report_every_model_they_asked() -> None:
     inner = FallbackAdapter([Model("A", [THINKING, "a", DOWN]), Model("C", ["c", USAGE])])
-    inner.team.policy = Policy(on_cut="restart")
+    inner._team.policy = Policy(on_cut="restart")
     adapter = FallbackAdapter([inner, Model("B", ["b"])])
     _, metrics = listen(adapter)
     assert await said(adapter) == (["a", "c"], None)
@@ -996,7 +996,7 @@ async def test_a_nested_adapter_continues_only_if_all_its_models_do() -> None:
     assert FallbackAdapter([yes, yes]).continues_prefill
     assert not FallbackAdapter([yes, no]).continues_prefill
     adapter = FallbackAdapter([Model("A", ["Paris i", DOWN]), FallbackAdapter([yes])])
-    adapter.team.policy = Policy(on_cut="resume")
+    adapter._team.policy = Policy(on_cut="resume")
     got, _ = await said(adapter)
     assert "".join(got) == "Paris is."
 

@@ -307,7 +307,7 @@ async def test_a_health_that_some_other_process_wrote_keeps_no_model_away_for_ev
     store = Unwritable()
     a = Model("A", ["ok"], ["a"])
     adapter = FallbackAdapter([a, Model("B", ["b"])], shared_state=store)
-    (key, _) = adapter.team.board._keys
+    (key, _) = adapter._team.board._keys
     wall = time.time()
     forever = Health("open", wall + 1e12, 3, "x", wall - 7300)
     store.texts = {key: json.dumps(asdict(forever))}

@@ -32,7 +32,7 @@ def now() -> float:
 async def rest(adapter: FallbackAdapter, *models: int) -> None:
     """Let these models rest, as if they had just failed in other turns."""
     for index in models:
-        adapter.team.board.failed(index, DOWN)
+        adapter._team.board.failed(index, DOWN)
 
 
 @pytest.mark.looptime
@@ -161,7 +161,7 @@ async def test_another_turn_that_finds_a_model_healthy_tells_those_that_run() ->
     await rest(adapter, 0)
     turn = asyncio.ensure_future(said(adapter))
     await asyncio.sleep(1.0)
-    adapter.team.board.succeeded(0, started=1e12, probe=True)
+    adapter._team.board.succeeded(0, started=1e12, probe=True)
     start = now()
     assert await turn == (["a"], None)
     assert now() == start
@@ -176,7 +176,7 @@ async def test_a_model_that_was_cut_and_came_back_continues_its_reply() -> None:
         turn = asyncio.ensure_future(said(adapter))
         await asyncio.sleep(1.0)
         assert adapter.availability() == [False, True]
-        adapter.team.board.succeeded(0, started=2e9, probe=True)
+        adapter._team.board.succeeded(0, started=2e9, probe=True)
         assert await turn == (["one ", "two ", "three"], None)
 
 

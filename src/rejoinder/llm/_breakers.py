@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from rejoinder._core.breaker import HEALTHY, Health
 
@@ -19,6 +19,7 @@ __all__ = ["Breakers", "HealthStore"]
 logger = logging.getLogger("rejoinder")
 
 
+@runtime_checkable
 class HealthStore(Protocol):
     """Short texts by key, shared by processes. `rejoinder` includes one on SQLite; another one (on
     Redis, say) needs these two methods. Both may raise any exception when the store is out of reach;

@@ -98,7 +98,7 @@ class Team:
 class TeamLLM(LLM[Literal["llm_availability_changed"]]):
     """An LLM that is a team of others."""
 
-    team: Team
+    _team: Team
 
 
 class Child:

@@ -21,6 +21,7 @@ from rejoinder._core.breaker import (
     probe_given_up,
     probing,
 )
+from rejoinder.errors import APIStatusError
 from rejoinder.llm._breakers import Breakers, HealthStore
 
 __all__ = ["HealthBoard"]
@@ -157,6 +158,9 @@ class HealthBoard:
 
 def error_label(error: BaseException) -> str:
     """What may be written to a file that others read: the text of an error may quote anything."""
-    status = getattr(error, "status_code", None)
     name = type(error).__name__
-    return f"{name} {status}" if isinstance(status, int) and status > 0 else name
+    match error:
+        case APIStatusError(status_code=int() as status) if status > 0:
+            return f"{name} {status}"
+        case _:
+            return name

@@ -64,7 +64,7 @@ class FallbackLLMStream(LLMStream):
         extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
         **options: Any,
     ) -> None:
-        team = self._team = llm.team
+        team = self._team = llm._team
         # A later model must get what the first one got, whatever is changed meanwhile.
         self._history = chat_ctx.copy()
         self._offered = list(tools)

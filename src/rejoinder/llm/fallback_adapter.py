@@ -58,9 +58,7 @@ DEFAULT_FALLBACK_API_CONNECT_OPTIONS = APIConnectOptions(max_retry=0, timeout=10
 
 
 def _is_store(value: Any) -> bool:
-    return isinstance(value, str | os.PathLike) or all(
-        callable(getattr(value, method, None)) for method in ("read", "update")
-    )
+    return isinstance(value, str | os.PathLike | HealthStore) and not isinstance(value, type)
 
 
 _MODELS: Final = Rule(
@@ -161,7 +159,7 @@ class FallbackAdapter(TeamLLM):
         self._llm_instances = llm
         keys = [_key(llm, index) for index in range(len(llm))]
         paces = {key: Pace(_WINDOW if hedge is None else hedge.window) for key in keys}
-        self.team = Team(
+        self._team = Team(
             models=llm,
             policy=policy,
             board=HealthBoard(
@@ -172,7 +170,7 @@ class FallbackAdapter(TeamLLM):
             emit=self._emit_metrics,
         )
         distinct = {id(model): model for model in llm}.values()
-        self._followed = [(model, functools.partial(self.team.report, model)) for model in distinct]
+        self._followed = [(model, functools.partial(self._team.report, model)) for model in distinct]
         for model, report in self._followed:
             model._follow("metrics_collected", report)
 
@@ -187,7 +185,7 @@ class FallbackAdapter(TeamLLM):
     @property
     def metrics_metadata(self) -> dict[str, str]:
         """The metadata of the model that spoke last."""
-        speaking = self.team.speaking
+        speaking = self._team.speaking
         return super().metrics_metadata if speaking is None else speaking.metrics_metadata
 
     @property
@@ -210,7 +208,7 @@ class FallbackAdapter(TeamLLM):
     def availability(self) -> list[bool]:
         """For each model, in their order, whether it is available at present. A model that is not is
         asked last."""
-        return [health.available for health in self.team.board.read()]
+        return [health.available for health in self._team.board.read()]
 
     def chat(
         self,
@@ -278,7 +276,7 @@ class FallbackAdapter(TeamLLM):
     async def aclose(self) -> None:
         """End replies and probes that still run, and unsubscribe from the models, which stay open. The
         adapter can still be used, but no longer emits their metrics."""
-        team = self.team
+        team = self._team
         loop = asyncio.get_running_loop()
         for task in team.probes:
             if task.get_loop() is loop:

@@ -31,6 +31,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.fallback_adapter import BreakerOptions, FallbackAdapter, Hedge, TurnBudget
 from rejoinder.llm.llm import LLM, ChatChunk, LLMStream
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.testing.faults import Answer, Call, Fault, FaultServer, ReceivedRequest
@@ -269,8 +270,7 @@ async def soak(
 
         await asyncio.gather(*(work() for _ in range(concurrency)))
         report.memory_slope = _slope(memory[len(memory) // 2 :])
-        models: Sequence[LLM[Any]] = getattr(llm, "llms", ())
-        for model in models:
+        for model in llm.llms if isinstance(llm, FallbackAdapter) else ():
             stack.push_async_callback(model.aclose)
     try:
         await settled(before)
@@ -530,8 +530,6 @@ _KINDS: Final[Sequence[Callable[[str], LLM[Any]]]] = (
 
 
 def _fallback(urls: Sequence[str]) -> LLM[Any]:
-    from rejoinder.llm.fallback_adapter import BreakerOptions, FallbackAdapter, Hedge, TurnBudget
-
     return FallbackAdapter(
         [_KINDS[index % len(_KINDS)](url) for index, url in enumerate(urls)],
         attempt_timeout=0.3,

@@ -32,6 +32,7 @@ import io
 import os
 import select
 import ssl as ssl_module
+import sys
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
@@ -407,7 +408,7 @@ def _has_unread(transport: asyncio.Transport | None) -> bool:
     number = -1 if transport is None else transport.get_extra_info("socket").fileno()
     if number < 0:
         return True
-    if not hasattr(select, "poll"):  # Windows
+    if sys.platform == "win32":  # has no poll
         return bool(select.select([number], [], [], 0)[0])
     poll = select.poll()
     poll.register(number, select.POLLIN)
