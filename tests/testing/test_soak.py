@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, FallbackAdapter, LLMStream
 from rejoinder.providers import openai
 from rejoinder.testing.faults import Answer, Fault, FaultServer
-from rejoinder.testing.soak import SoakReport, soak
+from rejoinder.testing.soak import SoakReport, main, soak
 from rejoinder.types import APIConnectOptions
 
 # The first model of a process is made in a coroutine here, and imports what replies need.
@@ -130,6 +131,17 @@ async def test_a_turn_that_fails_before_all_were_asked_is_found() -> None:
     )  # fmt: skip
     assert report.unasked > 0
     assert "requests [" in report.examples[0]
+
+
+def test_the_command_runs_all_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("rejoinder")
+    try:
+        assert main(["--turns", "12", "--seed", "3"]) == 0
+    finally:
+        logger.setLevel(logging.NOTSET)
+    printed = capsys.readouterr().out
+    for kind in ("plain openai", "plain aws", "fallback", "tools"):
+        assert f"-- {kind}\n" in printed
 
 
 def test_a_report_tells_all() -> None:
