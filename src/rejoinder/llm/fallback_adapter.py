@@ -170,7 +170,9 @@ class FallbackAdapter(TeamLLM):
             emit=self._emit_metrics,
         )
         distinct = {id(model): model for model in llm}.values()
-        self._followed = [(model, functools.partial(self._team.report, model)) for model in distinct]
+        self._followed = [
+            (model, functools.partial(self._team.report, model)) for model in distinct
+        ]
         for model, report in self._followed:
             model._follow("metrics_collected", report)
 
