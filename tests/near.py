@@ -150,7 +150,7 @@ def main() -> int:
     if not found.files:
         return 0
     environment = {"HYPOTHESIS_PROFILE": "near", **os.environ}
-    command = [sys.executable, "-m", "pytest", "-q", *sys.argv[1:], *found.command()]
+    command = [sys.executable, "-m", "pytest", *sys.argv[1:], *found.command()]
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode
     return 0 if code == 5 else code  # 5: all that is near is slow
 
