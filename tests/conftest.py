@@ -72,7 +72,9 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("may_block"):
         yield
         return
-    blockbuster = BlockBuster("rejoinder", excluded_modules=["rejoinder.testing"])
+    # The checks of options stand around what they call, also around what tests may call.
+    excluded = ["rejoinder.testing", "rejoinder._options"]
+    blockbuster = BlockBuster("rejoinder", excluded_modules=excluded)
     blockbuster.activate()
     try:
         yield
