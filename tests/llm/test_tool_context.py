@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, Self, TypedDict
 import pytest
 from pydantic import BaseModel, EmailStr
 
-from rejoinder.llm import tool_context
+from rejoinder.llm import _plans, tool_context
 from rejoinder.llm.tool_context import (
     FunctionTool,
     ProviderTool,
@@ -1028,7 +1028,7 @@ def test_the_first_request_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         @function_tool
         async def ready_too(self, a: int) -> None: ...
 
-    monkeypatch.setattr(tool_context, "_build_plan", None)
+    monkeypatch.setattr(_plans, "_build_plan", None)
     ToolContext([ready, Holder().ready_too]).parse_function_tools("openai")
     prepare_function_arguments(fnc=ready, json_arguments='{"a": 1}')
 

@@ -12,15 +12,14 @@ from typing_extensions import TypeVar
 
 from rejoinder._core.tools import ToolError
 from rejoinder._options import checked
-from rejoinder.llm.tool_context import (
+from rejoinder.llm._plans import plan_of, raw_contexts_of
+from rejoinder.llm._tools import (
     FunctionTool,
     RawFunctionTool,
     get_raw_function_info,
     get_tool_name,
     is_function_tool,
     is_raw_function_tool,
-    plan_of,
-    raw_contexts_of,
 )
 
 if TYPE_CHECKING:

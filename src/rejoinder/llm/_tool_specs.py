@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rejoinder._core import dialects
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.names import portable_names
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder._core.tool_forms import ToolForm
-from rejoinder.llm.tool_context import (
+from rejoinder.llm._plans import plan_of
+from rejoinder.llm._tools import (
     FunctionTool,
     ProviderTool,
     RawFunctionTool,
     get_function_info,
     get_raw_function_info,
     is_raw_function_tool,
-    plan_of,
 )
-
-if TYPE_CHECKING:
-    from rejoinder.llm.tool_context import ToolContext
 
 __all__ = ["form_of", "legacy_openai", "strict_openai", "tool_specs"]
 
@@ -31,7 +29,8 @@ Spec = dict[str, Any]
 
 
 def tool_specs(
-    tool_ctx: ToolContext,
+    tools: Mapping[str, FunctionTool | RawFunctionTool],
+    provider_tools: Iterable[ProviderTool],
     format: str | Dialect,
     *,
     provider_tool_type: type[Any] | None = None,
@@ -46,13 +45,10 @@ def tool_specs(
     else:
         dialect = format
     provider = dialect.name.partition(".")[0]
-    tools = tool_ctx.function_tools
     sent = portable_names(tools, TOOL_NAME if dialect.rules is None else dialect.rules.name)
     specs = [_described(tool, sent[name], dialect, options) for name, tool in tools.items()]
     return specs + [
-        tool.to_dict()
-        for tool in tool_ctx.provider_tools
-        if _belongs(tool, provider, provider_tool_type)
+        tool.to_dict() for tool in provider_tools if _belongs(tool, provider, provider_tool_type)
     ]
 
 

@@ -118,7 +118,10 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
     from rejoinder.llm import _tool_specs
     from rejoinder.llm.tool_context import ToolContext
 
-    return _tool_specs.tool_specs(ToolContext.of(cast("list[Any]", tools)), dialect, **options)
+    context = ToolContext.of(cast("list[Any]", tools))
+    return _tool_specs.tool_specs(
+        context.function_tools, context.provider_tools, dialect, **options
+    )
 
 
 def build_url(base: str, path: str = "", query: Mapping[str, str] | None = None) -> str:
