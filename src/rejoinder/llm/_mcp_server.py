@@ -137,7 +137,7 @@ class MCPOptions(TypedDict, total=False):
 
 
 class Follower(Protocol):
-    """Something that is told when a server's tools have changed."""
+    """Receives a server's tools after each listing."""
 
     def tools_changed(self, tools: Iterable[MCPTool]) -> None: ...
 
@@ -145,8 +145,8 @@ class Follower(Protocol):
 class MCPServer(ABC):
     """A server of tools, resources and prompts, kept connected.
 
-    Between `initialize` and `aclose` the connection is watched: a loss is noticed at once, told
-    to the calls that wait, and mended in the background. Every question has a deadline. All
+    Between `initialize` and `aclose` the connection is watched: a loss is noticed at once, fails
+    the calls that wait, and is mended in the background. Every question has a deadline. All
     methods may be called from any task of the loop.
 
     Args:
@@ -212,7 +212,7 @@ class MCPServer(ABC):
 
     @property
     def server_info(self) -> ServerInfo | None:
-        """Who the server says it is; ``None`` before it was connected."""
+        """How the server identifies itself; ``None`` before it was connected."""
         return self._supervisor.server
 
     @property
@@ -300,7 +300,7 @@ class MCPServer(ABC):
         except BaseException:
             self._dirty = True
             raise
-        if self._dirty:  # it changed meanwhile; a server that says so all the time is not obeyed
+        if self._dirty:  # it changed meanwhile; a server that reports changes all the time is not followed at once
             asyncio.get_running_loop().call_later(_LIST_PAUSE, self._list_changed, "tools")
         for flaw in flaws:
             self._tell("bad_tool", f"{self!r}: the {flaw}")
@@ -357,7 +357,7 @@ class MCPServer(ABC):
         # Ready made: what runs a raw tool looks at its signature at each call.
         call.__annotations__ = {"raw_arguments": dict[str, Any]}
         setattr(call, "__signature__", _SIGNATURE)  # noqa: B010  functions have no such attribute
-        # What says of itself that it destroys things is not to be broken off halfway.
+        # Do not cancel tools marked `destructiveHint` midway.
         destroys = bool((spec.annotations or {}).get("destructiveHint"))
         tool = function_tool(
             call,
@@ -381,7 +381,7 @@ class MCPServer(ABC):
         Raises:
             ToolError: the tool failed, did not answer within `timeout` seconds (default
                 `client_session_timeout_seconds`), or its server is not there. Never anything
-                else: whatever happens to a server is something to tell a model.
+                else: a model can read any failure of a server.
         """
         return await self._call(name, dict(arguments or {}), timeout)
 
@@ -486,7 +486,7 @@ class MCPServer(ABC):
             return
         self._dirty = True
         if self._tools is not None and self._supervisor.started:
-            self._list()  # who has listed wants to know
+            self._list()  # those who hold the list need the new one
 
     def _state_changed(self, state: Literal["lost", "restored"], reason: str) -> None:
         if state == "restored":

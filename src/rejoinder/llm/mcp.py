@@ -212,7 +212,7 @@ class MCPToolset(Toolset):
 
     Args:
         id: names the set.
-        mcp_server: whose tools.
+        mcp_server: the server.
         tool_options: by the server's name of a tool, how it is run: its `timeout` is the deadline
             of its calls.
     """
@@ -233,7 +233,7 @@ class MCPToolset(Toolset):
 
     @property
     def mcp_server(self) -> MCPServer:
-        """Whose tools these are."""
+        """The server of these tools."""
         return self._server
 
     async def setup(self, *, reload: bool = False) -> Self:

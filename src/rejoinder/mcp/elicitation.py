@@ -30,7 +30,7 @@ class Elicitation:
 
 @dataclass(frozen=True, slots=True)
 class ElicitationAnswer:
-    """`accept` with the values of the form, `decline`, or `cancel` when nobody answered."""
+    """`accept` with the values of the form, `decline`, or `cancel` without an answer."""
 
     action: Literal["accept", "decline", "cancel"]
     content: Mapping[str, Any] | None = None

@@ -1,6 +1,6 @@
 """Guards around the streams of a session: a flood stays outside, and flaws cost themselves.
 
-Messages nobody asked for are dropped before the SDK starts a task for each, and a server that sends
+Unrequested messages are dropped before the SDK starts a task for each, and a server that sends
 more of them than a person could want is read slowly. Results are mended before the SDK validates
 them (`rejoinder.mcp.mending`), and reports of progress go to the call they belong to.
 """

@@ -1,13 +1,13 @@
 """Server-sent events and streamable HTTP: the SDK's transports over a carrier with bounds.
 
-The SDK's transports are used as they are. What they lack is in the carrier below their HTTP client:
+The SDK's transports are used unchanged. The carrier below their HTTP client adds what they lack:
 headers that can change while it lives, limits for bodies, a deadline for messages that expect no
 answer (the SDK sends them one after the other, so one that stalls would hold up every call), and
 notes about refusals and ended sessions.
 
 The carrier also keeps credentials out of sight. The SDK and its HTTP client see the address without
 user and query, no header of ours and no session id; so neither their frames, their errors nor their
-log lines can show them. The carrier adds them below, and lets no frame that held them out.
+log lines can show them. The carrier adds them below, and no frame that held them gets out.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = ["sse_streams", "streamable_http_streams"]
 
 logger = logging.getLogger("rejoinder.mcp")
 
-# Ending a session is a courtesy: a server that stalls must not hold up the end.
+# The DELETE that ends a session is optional: a server that stalls must not delay `aclose`.
 _FAREWELL: Final = 0.7
 _SESSION: Final = "mcp-session-id"
 _ALIAS: Final = "rejoinder"  # what the SDK takes for the id of the session
 _REFUSAL: Final = 64 << 10  # bytes of an error body that are read
-_SHOWN: Final = 200  # characters of it that are told
+_SHOWN: Final = 200  # characters of it that an error quotes
 _TAGS: Final = re.compile(rb"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.S | re.I)
 # A server that does not know the session answers 404 (specification of 2025-03-26, section
 # "Session Management"). 410 is the same for servers that remember what they ended.
@@ -333,7 +333,7 @@ class _Events(httpx2.AsyncByteStream):
 
 
 def _ignore(error: APIError) -> None:
-    """Nothing waits for what comes on this stream."""
+    """No call waits for what arrives on this stream."""
 
 
 class _Watched(_Events):

@@ -39,7 +39,7 @@ _COMPARED: Final = 100  # parts that are compared with a structured result
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Who the server says it is."""
+    """How the server identifies itself."""
 
     name: str
     version: str
@@ -87,7 +87,7 @@ class ToolsChange:
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
-    """Tools whose name stayed and whose description or schema did not."""
+    """Tools with the same name and another description or schema."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
@@ -106,7 +106,7 @@ def tools_change(old: Sequence[ToolSpec], new: Sequence[ToolSpec]) -> ToolsChang
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Something a server lets be read."""
+    """Something that a server offers for reading."""
 
     uri: str
     name: str
@@ -174,13 +174,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """A tool's answer, as its server gave it.
+    """The result of a tool call.
 
     Attributes:
         parts: content parts in their wire form (`type`, `text`, `data`, `mimeType`, ...). Those
             after the first 1,000 are as the server sent them, valid or not.
         structured: the structured result, if there is one.
-        is_error: the tool says that it failed.
+        is_error: the tool reported a failure.
         raw: the SDK's own object.
     """
 
@@ -222,7 +222,7 @@ def content_of(parts: Iterable[Mapping[str, Any]]) -> list[ChatContent]:
     """Parts as the contents of a message: images stay images, everything else becomes text."""
     contents: list[ChatContent] = []
     for part in parts:
-        if not isinstance(part, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  of those that nobody looked at
+        if not isinstance(part, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  parts beyond the first 1,000 are not checked
             continue
         image = _image(part)
         contents.append(image if image is not None else text_of(part))
@@ -308,7 +308,7 @@ def output_of(result: CallResult, *, limit: int) -> MCPToolOutput | None:
 
 
 def _repeated(result: CallResult, limit: int) -> bool:
-    """Whether the texts of the parts already tell the structured result, as they should."""
+    """Whether the texts of the parts already contain the structured result, as they should."""
     texts = [part.get("text") for part in result.parts[:_COMPARED]]
     if len(result.parts) > _COMPARED or sum(len(text or "") for text in texts) > limit:
         return True  # there is no room for more
@@ -334,7 +334,7 @@ def _value(text: str) -> Any:
 
 
 def error_text(result: CallResult, *, limit: int) -> str:
-    """What a failed tool says, one line or more per part."""
+    """The text of a failed result, one line or more per part."""
     lines: list[str] = []
     left = limit
     for part in result.parts[:PARTS]:

@@ -159,13 +159,13 @@ class Session:
         )
 
     def offers(self, kind: str) -> bool:
-        """Whether the server says that it has "tools", "resources" or "prompts"."""
+        """Whether the server declares the capability "tools", "resources" or "prompts"."""
         return getattr(self._client.server_capabilities, kind, None) is not None
 
     # questions
 
     async def ping(self) -> None:
-        """Any answer at all, also an error, shows that the server lives.
+        """Check that the server lives: any answer will do, also an error.
 
         Raises:
             ConnectionGone: the connection has ended.
@@ -229,7 +229,7 @@ class Session:
         Args:
             name: the server's name for it.
             arguments: what to call it with.
-            progress: ask the server to report progress; the open `Call` is told of it.
+            progress: ask the server to report progress; the open `Call` receives it.
         """
         # The guard of the stream hears the reports. The SDK only has to send a token.
         hear = _unheard if progress else None
@@ -370,7 +370,7 @@ def _other_era(error: MCPError, status: int | None) -> bool:
 
 
 class _listening:  # noqa: N801  used as a function
-    """Keeps a subscription to list changes open (servers of 2026-07-28 tell them only there)."""
+    """Keeps a subscription to list changes open (servers of 2026-07-28 send them only there)."""
 
     def __init__(self, client: Client, on_list_changed: Callable[[str], None]) -> None:
         self._client = client
@@ -403,7 +403,7 @@ class _listening:  # noqa: N801  used as a function
                     if kind is not None:
                         self._tell(kind)
         except Exception as error:
-            logger.debug("an MCP server does not tell when its lists change: %s", error)
+            logger.debug("an MCP server does not announce changes of its lists: %s", error)
 
 
 def _dump(value: Any) -> dict[str, Any]:

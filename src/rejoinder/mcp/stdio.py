@@ -1,8 +1,8 @@
 """Newline-delimited JSON over the pipes of a child process, with bounds the SDK's client lacks.
 
 The SDK's own stdio client buffers a line of any length and starts its child in a way that lets it
-outlive us. This one feeds the same session, cuts lines at a limit, pauses reading when nobody
-takes the messages, keeps the end of stderr for error messages, and runs the child in a
+outlive us. This one feeds the same session, cuts lines at a limit, pauses reading while no one
+reads the messages, keeps the end of stderr for error messages, and runs the child in a
 `ProcessGroup`.
 """
 
@@ -139,7 +139,7 @@ class _Stderr(asyncio.Protocol):
 
 
 class Inbox(asyncio.Protocol):
-    """What the child says, as the SDK's session wants to read it: message by message."""
+    """The messages of the child, as the SDK's session reads them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -204,13 +204,13 @@ class Inbox(asyncio.Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the child has said its last message."""
+        """Whether the child has sent its last message."""
         return self._ended
 
     # the session's side
 
     async def receive(self) -> SessionMessage | Exception:
-        """The next message; an exception for a line that is none.
+        """The next message; an exception for a line that is not a message.
 
         Raises:
             anyio.EndOfStream: the child closed its end, or has ended.
@@ -316,7 +316,7 @@ async def _is_crowded(line: bytes) -> bool:
 
 
 class Outbox(asyncio.BaseProtocol):
-    """What the session says to the child."""
+    """The messages to the child."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -338,7 +338,7 @@ class Outbox(asyncio.BaseProtocol):
         self._release()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Nothing can be said any more, so nothing can be answered either.
+        # Nothing can be sent any more, so nothing will be answered either.
         self._closed = self._lost = True
         self._release()
         self._inbox.end()
@@ -373,7 +373,7 @@ class Outbox(asyncio.BaseProtocol):
         )
 
     def abandon(self) -> None:
-        """Give up what the child has not read."""
+        """Discard what the child has not read."""
         if self._transport is not None and not self._lost:
             self._transport.abort()
 
@@ -382,7 +382,7 @@ class Outbox(asyncio.BaseProtocol):
             self._inbox.asked.discard(message.params.get("requestId", ""))
 
     def shut(self) -> None:
-        """Close the child's stdin: the polite way to ask it to leave."""
+        """Close the child's stdin, which asks it to exit."""
         self.ended_the_child = self.ended_the_child or not self._inbox.hung_up
         self._closed = True
         self._release()

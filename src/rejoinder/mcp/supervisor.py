@@ -74,7 +74,7 @@ class Patience:
 
 
 class Supervisor:
-    """Keeps one server connected between `start` and `aclose`, and asks it things.
+    """Keeps one server connected between `start` and `aclose`, and sends it questions.
 
     Args:
         label: names the server in messages.
@@ -118,11 +118,11 @@ class Supervisor:
 
     @property
     def server(self) -> ServerInfo | None:
-        """What the server said about itself, when it was last connected."""
+        """How the server identified itself when it was last connected."""
         return self._life.server if self._life is not None else None
 
     def offers(self, kind: str) -> bool:
-        """Whether the connected server says that it has "tools", "resources" or "prompts"."""
+        """Whether the connected server declares the capability "tools", "resources" or "prompts"."""
         session = self._life.session if self._life is not None else None
         return session is not None and session.offers(kind)
 
@@ -144,7 +144,7 @@ class Supervisor:
         try:
             await life.first_connection()
         except BaseException as error:
-            # A cancelled starter ends an attempt that nobody else waits for.
+            # A cancelled `start` ends the attempt, unless another task waits for it.
             alone = not isinstance(error, asyncio.CancelledError) or not life.awaited
             if not life.was_ready and alone:
                 self._let_go(life)
@@ -249,7 +249,7 @@ class _Life:
                 if not held:
                     self._modern = self._supervisor.mode == "auto"
                 if not self.was_ready:
-                    break  # the first attempt failed: `start` tells why
+                    break  # the first attempt failed: `start` raises the reason
                 if held:
                     lasted = self._loop.time() - connected_at > _SETTLED
                     good = lasted or (self._lost == _FORGOTTEN and self._useful)
@@ -340,7 +340,7 @@ class _Life:
                     await notes.exited.wait()
 
     async def _rest(self, failures: int) -> None:
-        """Wait before the next attempt; after too many failures, until somebody asks."""
+        """Wait before the next attempt; after too many failures, until a call."""
         self._wake.clear()
         if failures >= _RESTARTS:
             self._set("asleep")
@@ -412,7 +412,7 @@ class _Life:
             self._spawn(self._probe())
 
     async def _probe(self) -> None:
-        """Is it still there? One small question decides."""
+        """Find out with one small question whether the server still answers."""
         session = self.session
         if session is None:
             return
@@ -530,7 +530,7 @@ class _Life:
                 if question.timer is not None:
                     question.timer.cancel()
                 if not task.done():
-                    task.cancel()  # it tells the server, and ends by itself
+                    task.cancel()  # it notifies the server, and ends by itself
             if last:
                 raise refusal
         raise AssertionError("unreachable")
@@ -567,7 +567,7 @@ class _Life:
         try:
             result = await ask(session)
         except module.ConnectionGone:
-            # The owner knows, or will in a moment, and tells all who wait.
+            # The owner knows, or will in a moment, and ends all waits.
             if not answer.done():
                 self._lose(_ENDED)
         except module.SessionForgotten as forgotten:
@@ -635,7 +635,7 @@ class _Life:
         self._wake.set()
         self._set(self.state)
         if self.state == "connecting":
-            # Nothing is open to be told; the attempt is interrupted.
+            # There is no connection to close; interrupt the attempt.
             self.owner.cancel()
 
     async def ended(self) -> None:

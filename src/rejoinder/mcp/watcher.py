@@ -1,4 +1,4 @@
-"""A child process whose whole family ends with us, whatever ends us.
+"""A child process that ends with us, together with its descendants, however we end.
 
 Each server runs in a process group of its own that is led by a *watcher*: a sleeping shell that
 holds the reading end of a pipe. The writing end is ours alone, so the kernel closes it when we
@@ -169,12 +169,12 @@ class ProcessGroup:
         self._reaped.wait(1.0)
 
     def discard(self) -> None:
-        """End a group that nobody waits for any more. Blocking."""
+        """End a group that is not needed any more. Blocking."""
         self.stop(grace=0.0, term=0.3)
         self.close_pipes()
 
     def close_pipes(self) -> None:
-        """Close our ends of the server's three pipes, if nobody did."""
+        """Close our ends of the server's three pipes, unless they are closed."""
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             _close(pipe)
 

@@ -30,8 +30,7 @@ _find, __dir__ = late_names(__name__, _HOMES)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         try:
-            # Whoever has a graph has it loaded; whoever lacks it shall hear so now, and not in a
-            # reply.
+            # A user with a graph has it loaded. Without it the error must come now, not in a reply.
             import_module("langchain_core.messages")
         except ModuleNotFoundError as error:
             raise ImportError(

@@ -226,7 +226,7 @@ _NOT_CONTENT = frozenset(
         "non_standard", "citations", "cachePoint", "cache_point", "compaction",
     }
 )  # fmt: skip
-"""Blocks that models write beside their text, or marks: nothing that a person said."""
+"""Blocks that models write beside their text, and marks: not content of a message."""
 
 
 def _parts(content: Any) -> list[ChatContent]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["LLMAdapter", "LangGraphStream"]
 
 _SPEAKING: Final = frozenset({"messages", "custom"})
-"""Stream modes in which something is said."""
+"""Stream modes that carry text for the reply."""
 
 
 class LLMAdapter(LLM[Any]):
@@ -66,7 +66,7 @@ class LLMAdapter(LLM[Any]):
 
     Raises:
         TypeError: `graph` has no `astream`.
-        ValueError: `stream_mode` holds no mode in which anything is said, or an unknown one.
+        ValueError: `stream_mode` has no mode that carries text, or an unknown one.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class LLMAdapter(LLM[Any]):
         if not modes & _SPEAKING or modes - MODES:
             raise ValueError(
                 f"LLMAdapter: expected stream_mode 'messages', 'custom' or a list with one of them, "
-                f"got {stream_mode!r}: in other modes nothing is said"
+                f"got {stream_mode!r}: no other mode carries text"
             )
         if not hasattr(graph, "astream"):
             raise TypeError(
@@ -225,7 +225,7 @@ class LangGraphStream(LLMStream):
         return bool(words_of(unsent(messages, _kept_messages(kept))))
 
     def _ask(self, snapshot: Any, said: str) -> None:
-        """Say what the graph waits for, if it has stopped to ask."""
+        """Send the question of a graph that has stopped to ask."""
         interrupts = interrupts_of(snapshot)
         for interrupt in interrupts:
             space = " " if said and not said[-1].isspace() else ""
@@ -260,7 +260,7 @@ class LangGraphStream(LLMStream):
         try:
             return graph.astream(state, self._config, **options, subgraphs=self._subgraphs)
         except TypeError:
-            # Old versions of LangGraph do not know the word. It is told at the call, before
+            # Old versions of LangGraph do not know `subgraphs`. The call itself fails, before
             # anything has run.
             return graph.astream(state, self._config, **options)
 

@@ -1,4 +1,4 @@
-"""A conversation beside the memory of a graph: what the graph has not read yet, and what it waits for.
+"""A conversation compared with the memory of a graph: what the graph has not read, and what it waits for.
 
 A graph with a checkpointer keeps the messages of its thread. It knows those of the user by the ids
 of our items; its own replies have ids of LangChain, so they are found by what they say. Pure, and by
@@ -127,7 +127,7 @@ def question_of(value: Any) -> str:
 
 
 def words_of(messages: Sequence[Any]) -> str:
-    """What the user has said last, in words."""
+    """The text of the last messages of the user."""
     said: list[str] = []
     for message in reversed(messages):
         if message.type != "human":

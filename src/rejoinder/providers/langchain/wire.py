@@ -78,7 +78,7 @@ class ItemDecoder:
     def _is_repetition(
         self, token: Any, text: str, metadata: Mapping[str, Any] | None, place: Any
     ) -> bool:
-        """Whether a whole message says what was already said: by its id, or because its step has
+        """Whether a whole message repeats what was sent: by its id, or because its step has
         streamed the same text (a node may put its model's answer into a message of its own)."""
         identity = getattr(token, "id", None)
         if (identity and str(identity) in self._ids) or (metadata is None and not self._whole):
