@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from rejoinder._core.chunks import ChoiceDelta
+from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
-from rejoinder.llm.llm import LLM, is_restart, merge_extra
+from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 
 __all__ = [

@@ -117,9 +117,7 @@ def context_to_livekit(chat_ctx: ChatContext) -> lk.ChatContext:
             continue
         known = _THEIR_FIELDS[item.type]
         fields = {
-            key: value
-            for key, value in item.__dict__.items()
-            if key in known and value is not None
+            key: value for key, value in item.__dict__.items() if key in known and value is not None
         }
         if item.type == "message":
             fields["content"] = [_part_to_livekit(part) for part in item.content]

@@ -168,9 +168,7 @@ class LLM(lk.LLM):
         # LiveKit's own stream measures the reply that is heard; the others were paid for too.
         if metrics.purpose == "reply":
             return
-        fields = {
-            name: value for name, value in metrics.__dict__.items() if name in _METRIC_FIELDS
-        }
+        fields = {name: value for name, value in metrics.__dict__.items() if name in _METRIC_FIELDS}
         if metrics.metadata is not None and "metadata" in _METRIC_FIELDS:
             fields["metadata"] = metrics.metadata.model_dump()
         self.emit("metrics_collected", their_metrics.LLMMetrics(**fields))

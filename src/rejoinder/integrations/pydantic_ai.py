@@ -1,0 +1,474 @@
+# pyright: basic, reportMissingImports=false
+"""`rejoinder` models in Pydantic AI, 2.68 or newer.
+
+    from rejoinder.integrations.pydantic_ai import Model
+
+    agent = Agent(Model(any_rejoinder_llm))
+
+Raises:
+    ImportError: ``pydantic-ai`` is missing or too old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rejoinder import errors
+from rejoinder.integrations._replies import (
+    ReplyState,
+    check_llm,
+    declare_tool,
+    framework_version,
+)
+
+framework_version("pydantic-ai-slim", at_least=(2, 68, 0), extra="pydantic-ai")
+
+from pydantic_ai import exceptions, models, usage  # noqa: E402
+from pydantic_ai import messages as their  # noqa: E402
+from pydantic_ai.profiles import ModelProfile  # noqa: E402
+from pydantic_ai.settings import ModelSettings, ToolOrOutput  # noqa: E402
+
+from rejoinder.llm.chat_context import (  # noqa: E402
+    AudioContent,
+    ChatContext,
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
+from rejoinder.llm.llm import (  # noqa: E402
+    LLM,
+    ChatChunk,
+    CompletionUsage,
+    FunctionToolCall,
+    LLMStream,
+)
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # noqa: E402
+
+__all__ = ["Model"]
+
+_STATE = "rejoinder"
+"""Where the provider state of a reply stands in `provider_details`."""
+
+_SETTINGS = {
+    "max_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "seed": "seed",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "logit_bias": "logit_bias",
+    "stop_sequences": "stop",
+    "extra_headers": "extra_headers",
+}
+
+
+class Model(models.Model):
+    """Any `rejoinder` model as a model of Pydantic AI.
+
+    Retries, deadlines, hedging and fallback are those of `llm`. A fallback that restarts a broken
+    reply leaves the words before the break in the text.
+
+    Args:
+        llm: the model.
+        settings: default settings, merged with those of agents and runs.
+        profile: what the model can do; by default tools, JSON schemas and pictures.
+        conn_options: deadlines and retries of requests; the setting ``timeout`` replaces its
+            `timeout`.
+
+    Raises:
+        TypeError: `llm` is not a `rejoinder` model.
+    """
+
+    def __init__(
+        self,
+        llm: LLM[Any],
+        *,
+        settings: ModelSettings | None = None,
+        profile: Any = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+    ) -> None:
+        self._llm = check_llm(llm, "integrations.pydantic_ai.Model")
+        self._options = conn_options
+        if profile is None:
+            profile = ModelProfile(
+                supports_tools=True,
+                supports_json_schema_output=True,
+                supports_json_object_output=True,
+                supports_image_input=True,
+                default_structured_output_mode="tool",
+            )
+        super().__init__(settings=settings, profile=profile)
+
+    @property
+    def model_name(self) -> str:
+        return self._llm.model
+
+    @property
+    def system(self) -> str:
+        return self._llm.provider
+
+    async def request(
+        self,
+        messages: list[their.ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: models.ModelRequestParameters,
+    ) -> their.ModelResponse:
+        models.check_allow_model_requests()
+        settings, parameters = self.prepare_request(model_settings, model_request_parameters)
+        async with self._ask(messages, settings, parameters) as stream:
+            reply = _Reply(model_request_parameters=parameters, _model=self, _stream=stream)
+            async for _ in reply:
+                pass
+        return reply.get()
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[their.ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: models.ModelRequestParameters,
+        run_context: Any = None,
+    ) -> AsyncGenerator[models.StreamedResponse]:
+        models.check_allow_model_requests()
+        settings, parameters = self.prepare_request(model_settings, model_request_parameters)
+        async with self._ask(messages, settings, parameters) as stream:
+            # The first piece is awaited here: a model that fails before it has said anything can
+            # still be replaced by Pydantic AI's own FallbackModel.
+            first = await self._first(stream)
+            yield _Reply(
+                model_request_parameters=parameters, _model=self, _stream=stream, _first=first
+            )
+
+    async def _first(self, stream: LLMStream) -> ChatChunk | None:
+        try:
+            return await anext(aiter(stream), None)
+        except errors.APIError as error:
+            raise self._error(error) from error
+
+    def _ask(
+        self,
+        messages: Sequence[their.ModelMessage],
+        settings: ModelSettings | None,
+        parameters: models.ModelRequestParameters,
+    ) -> LLMStream:
+        given = dict(settings or {})
+        options = self._options
+        timeout = given.get("timeout")
+        if isinstance(timeout, int | float):
+            from dataclasses import replace
+
+            options = replace(options, timeout=float(timeout))
+        arguments: dict[str, Any] = {}
+        extra = {
+            ours: given[name] for name, ours in _SETTINGS.items() if given.get(name) is not None
+        }
+        extra_body = given.get("extra_body")
+        if isinstance(extra_body, dict):
+            extra.update(extra_body)
+        if extra:
+            arguments["extra_kwargs"] = extra
+        if given.get("parallel_tool_calls") is not None:
+            arguments["parallel_tool_calls"] = given["parallel_tool_calls"]
+        definitions = [*parameters.function_tools, *parameters.output_tools]
+        choice, definitions = _tool_choice(given.get("tool_choice"), parameters, definitions)
+        if choice is not None:
+            arguments["tool_choice"] = choice
+        schema = parameters.output_object
+        if parameters.output_mode == "native" and schema is not None:
+            arguments["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": schema.name or "final_result",
+                    "description": schema.description or "",
+                    "schema": schema.json_schema,
+                    "strict": schema.strict is not False,
+                },
+            }
+        if parameters.native_tools:
+            names = ", ".join(type(tool).__name__ for tool in parameters.native_tools)
+            raise exceptions.UserError(
+                f"integrations.pydantic_ai.Model: native tools ({names}) run at a provider and are "
+                "not passed on; use function tools"
+            )
+        try:
+            return self._llm.chat(
+                chat_ctx=self._context(messages, parameters),
+                tools=[
+                    declare_tool(tool.name, tool.description, tool.parameters_json_schema)
+                    for tool in definitions
+                ],
+                conn_options=options,
+                **arguments,
+            )
+        except errors.ConfigurationError as error:
+            raise exceptions.UserError(str(error)) from error
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def _context(
+        self,
+        messages: Sequence[their.ModelMessage],
+        parameters: models.ModelRequestParameters,
+    ) -> ChatContext:
+        messages = self.prepare_messages(list(messages))
+        items: list[Any] = []
+        instructions = self._get_instruction_parts(list(messages), parameters)
+        if instructions:
+            text = "\n\n".join(part.content for part in instructions)
+            items.append(ChatMessage(role="system", content=[text]))
+        for message in messages:
+            if isinstance(message, their.ModelRequest):
+                for part in message.parts:
+                    items += _items_of_request(part)
+            else:
+                items += self._items_of_response(message)
+        return ChatContext(items)
+
+    def _items_of_response(self, message: their.ModelResponse) -> list[Any]:
+        items: list[Any] = []
+        mine = message.provider_name == self.system
+        state = _state(message.provider_details) if mine else {}
+        for part in message.parts:
+            if isinstance(part, their.TextPart):
+                if part.content:
+                    items.append(ChatMessage(role="assistant", content=[part.content], extra=state))
+                    state = {}
+            elif isinstance(part, their.ToolCallPart):
+                extra = _state(part.provider_details) if mine else {}
+                items.append(
+                    FunctionCall(
+                        call_id=part.tool_call_id,
+                        name=part.tool_name,
+                        arguments=part.args_as_json_str(),
+                        extra={**state, **extra},
+                    )
+                )
+                state = {}
+        return items
+
+    # -- errors ------------------------------------------------------------------------------
+
+    def _error(self, error: errors.APIError) -> Exception:
+        if isinstance(error, errors.RefusalError):
+            return exceptions.ContentFilterError(error.message)
+        if isinstance(error, errors.APIStatusError) and error.status_code >= 400:
+            return exceptions.ModelHTTPError(
+                status_code=error.status_code, model_name=self.model_name, body=error.body
+            )
+        return exceptions.ModelAPIError(model_name=self.model_name, message=str(error))
+
+
+def _state(details: dict[str, Any] | None) -> dict[str, Any]:
+    found = (details or {}).get(_STATE)
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _items_of_request(part: Any) -> list[Any]:
+    if isinstance(part, their.SystemPromptPart):
+        return [ChatMessage(role="system", content=[part.content])]
+    if isinstance(part, their.UserPromptPart):
+        content = part.content
+        parts = [content] if isinstance(content, str) else [_content_of(item) for item in content]
+        return [ChatMessage(role="user", content=[item for item in parts if item is not None])]
+    if isinstance(part, their.ToolReturnPart):
+        text, files = part.model_response_str_and_user_content()
+        items: list[Any] = [
+            FunctionCallOutput(
+                call_id=part.tool_call_id,
+                name=part.tool_name,
+                output=text,
+                is_error=part.outcome not in ("success",),
+            )
+        ]
+        if files:
+            content = [item for item in map(_content_of, files) if item is not None]
+            items.append(ChatMessage(role="user", content=content))
+        return items
+    if isinstance(part, their.RetryPromptPart) and part.tool_name is not None:
+        return [
+            FunctionCallOutput(
+                call_id=part.tool_call_id,
+                name=part.tool_name,
+                output=part.model_response(),
+                is_error=True,
+            )
+        ]
+    respond = getattr(part, "model_response", None)
+    if callable(respond):
+        return [ChatMessage(role="user", content=[str(respond())])]
+    raise exceptions.UserError(
+        f"integrations.pydantic_ai.Model: a request holds a {type(part).__name__}, which cannot be "
+        "passed on"
+    )
+
+
+def _content_of(item: Any) -> Any:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, their.TextContent):
+        return item.content
+    if isinstance(item, their.ImageUrl):
+        return ImageContent(image=item.url)
+    if isinstance(item, their.BinaryContent):
+        if item.is_image:
+            return ImageContent(image=item.data_uri, mime_type=item.media_type)
+        if item.media_type.startswith("text/"):
+            return item.data.decode("utf-8", "replace")
+        if item.is_audio:
+            return _audio(item)
+    if isinstance(item, their.CachePoint):
+        return None
+    raise exceptions.UserError(
+        f"integrations.pydantic_ai.Model: a prompt holds {_name_of(item)}, which cannot be passed on; "
+        "pass its text, or a picture"
+    )
+
+
+def _audio(item: their.BinaryContent) -> AudioContent:
+    import io
+    import wave
+
+    from rejoinder.media import AudioFrame
+
+    try:
+        with wave.open(io.BytesIO(item.data)) as sound:
+            if sound.getsampwidth() != 2:
+                raise exceptions.UserError(
+                    "integrations.pydantic_ai.Model: expected sound of 16 bits a sample, got "
+                    f"{8 * sound.getsampwidth()}"
+                )
+            samples = sound.getnframes()
+            frame = AudioFrame(
+                sound.readframes(samples), sound.getframerate(), sound.getnchannels(), samples
+            )
+    except (wave.Error, EOFError) as error:
+        raise exceptions.UserError(
+            f"integrations.pydantic_ai.Model: expected sound as WAV, got {item.media_type} ({error})"
+        ) from error
+    return AudioContent(frame=[frame])
+
+
+def _name_of(item: Any) -> str:
+    media_type = getattr(item, "media_type", None)
+    return f"{type(item).__name__} ({media_type})" if media_type else type(item).__name__
+
+
+def _tool_choice(
+    choice: Any, parameters: models.ModelRequestParameters, definitions: list[Any]
+) -> tuple[Any, list[Any]]:
+    """Our `tool_choice`, and the tools that may be called."""
+    if choice == "none" or choice == []:
+        definitions = list(parameters.output_tools)
+        return (
+            "required" if definitions and not parameters.allow_text_output else "none"
+        ), definitions
+    if isinstance(choice, ToolOrOutput):
+        names = {*choice.function_tools, *(tool.name for tool in parameters.output_tools)}
+        definitions = [tool for tool in definitions if tool.name in names]
+        choice = None
+    elif isinstance(choice, list):
+        definitions = [tool for tool in definitions if tool.name in choice]
+        if len(definitions) == 1:
+            return {"type": "function", "function": {"name": definitions[0].name}}, definitions
+        return "required", definitions
+    if choice == "required" or (definitions and not parameters.allow_text_output):
+        return "required", definitions
+    return None, definitions
+
+
+# -- replies -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Reply(models.StreamedResponse):
+    """One reply as Pydantic AI's stream of parts."""
+
+    _model: Model
+    _stream: LLMStream
+    _first: ChatChunk | None = None
+    _timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    async def _get_event_iterator(self) -> AsyncIterator[their.ModelResponseStreamEvent]:
+        state = ReplyState()
+        try:
+            if self._first is not None:
+                for event in self._events(self._first, state):
+                    yield event
+            async for chunk in self._stream:
+                for event in self._events(chunk, state):
+                    yield event
+        except errors.APIError as error:
+            raise self._model._error(error) from error
+        if state.extra:
+            self.provider_details = {**(self.provider_details or {}), _STATE: state.extra}
+        self.finish_reason = "tool_call" if state.first_call else "stop"
+
+    def _events(
+        self, chunk: ChatChunk, state: ReplyState
+    ) -> Iterator[their.ModelResponseStreamEvent]:
+        self.provider_response_id = chunk.id
+        delta = chunk.delta
+        if delta is not None:
+            text = state.add(delta)
+            if delta.thinking:
+                yield from self._parts_manager.handle_thinking_delta(
+                    vendor_part_id=None, content=delta.thinking
+                )
+            if text:
+                yield from self._parts_manager.handle_text_delta(vendor_part_id=None, content=text)
+            for call in delta.tool_calls:
+                yield self._call(call)
+        if chunk.usage is not None:
+            self._usage = _usage(chunk.usage)
+
+    def _call(self, call: FunctionToolCall) -> their.ModelResponseStreamEvent:
+        return self._parts_manager.handle_tool_call_part(
+            vendor_part_id=call.call_id,
+            tool_name=call.name,
+            args=call.arguments or "{}",
+            tool_call_id=call.call_id,
+            provider_name=self._model.system if call.extra else None,
+            provider_details={_STATE: call.extra} if call.extra else None,
+        )
+
+    @property
+    def model_name(self) -> str:
+        return self._model.model_name
+
+    @property
+    def provider_name(self) -> str:
+        return self._model.system
+
+    @property
+    def provider_url(self) -> str | None:
+        return None
+
+    @property
+    def timestamp(self) -> datetime:
+        return self._timestamp
+
+
+def _usage(counted: CompletionUsage) -> usage.RequestUsage:
+    details = {
+        name: value
+        for name, value in (
+            ("reasoning_tokens", counted.reasoning_tokens),
+            ("input_audio_tokens", counted.prompt_audio_tokens),
+            ("output_audio_tokens", counted.completion_audio_tokens),
+        )
+        if value
+    }
+    return usage.RequestUsage(
+        input_tokens=counted.prompt_tokens,
+        output_tokens=counted.completion_tokens,
+        cache_read_tokens=counted.cache_read_tokens or counted.prompt_cached_tokens,
+        cache_write_tokens=counted.cache_creation_tokens,
+        output_reasoning_tokens=counted.reasoning_tokens,
+        details=details,
+    )
