@@ -1,0 +1,264 @@
+# pyright: basic, reportMissingImports=false
+"""`rejoinder` models in Pipecat pipelines, 1.14 or newer.
+
+    from rejoinder.integrations.pipecat import LLMService
+
+    pipeline = Pipeline([..., aggregators.user(), LLMService(any_rejoinder_llm), ...])
+
+Raises:
+    ImportError: ``pipecat-ai`` is missing or too old.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rejoinder import errors
+from rejoinder.integrations._replies import (
+    ReplyState,
+    StateMemory,
+    check_llm,
+    declare_tool,
+    framework_version,
+)
+
+framework_version("pipecat-ai", at_least=(1, 14, 0), extra="pipecat")
+
+from pipecat.frames.frames import (  # noqa: E402
+    Frame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMThoughtEndFrame,
+    LLMThoughtStartFrame,
+    LLMThoughtTextFrame,
+)
+from pipecat.metrics.metrics import LLMTokenUsage  # noqa: E402
+from pipecat.processors.frame_processor import FrameDirection  # noqa: E402
+from pipecat.services.llm_service import FunctionCallFromLLM  # noqa: E402
+from pipecat.services.llm_service import LLMService as _LLMService  # noqa: E402
+from pipecat.services.settings import LLMSettings  # noqa: E402
+from pipecat.utils.types import is_given  # noqa: E402
+
+from rejoinder.llm.chat_context import ChatContext  # noqa: E402
+from rejoinder.llm.llm import LLM, CompletionUsage, FunctionToolCall, LLMStream  # noqa: E402
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # noqa: E402
+
+__all__ = ["LLMService"]
+
+_SETTINGS = (
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "top_k",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+)
+
+
+class LLMService(_LLMService):
+    """Any `rejoinder` model as an LLM service of Pipecat.
+
+    Takes context frames, pushes text, thoughts and function calls, and works with registered
+    functions, direct functions and Pipecat's context aggregators. An interruption closes the reply
+    at once. Retries, deadlines, hedging and fallback are those of `llm`. Where a fallback restarts a
+    broken reply, the words before the break have been spoken and stay.
+
+    Args:
+        llm: the model.
+        settings: Pipecat's settings; `model` is the name of `llm`.
+        conn_options: deadlines and retries of requests.
+        kwargs: for Pipecat's ``LLMService``.
+
+    Raises:
+        TypeError: `llm` is not a `rejoinder` model.
+    """
+
+    supports_response_schema = True
+
+    def __init__(
+        self,
+        llm: LLM[Any],
+        *,
+        settings: LLMSettings | None = None,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+        **kwargs: Any,
+    ) -> None:
+        self._llm = check_llm(llm, "integrations.pipecat.LLMService")
+        merged = LLMSettings(
+            model=llm.model,
+            system_instruction=None,
+            temperature=None,
+            max_tokens=None,
+            top_p=None,
+            top_k=None,
+            frequency_penalty=None,
+            presence_penalty=None,
+            seed=None,
+            filter_incomplete_user_turns=False,
+            user_turn_completion_config=None,
+            extra={},
+        )
+        if settings is not None:
+            merged.apply_update(settings)
+        super().__init__(settings=merged, **kwargs)
+        self._conn_options = conn_options
+        self._memory = StateMemory()
+
+    def can_generate_metrics(self) -> bool:
+        return True
+
+    async def cleanup(self) -> None:
+        """Close the model with the pipeline."""
+        await super().cleanup()
+        await self._llm.aclose()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if not isinstance(frame, LLMContextFrame):
+            await self.push_frame(frame, direction)
+            return
+        try:
+            await self.push_frame(LLMFullResponseStartFrame())
+            await self.start_processing_metrics()
+            await self._process_context(frame.context)
+        except errors.APITimeoutError as error:
+            await self._call_event_handler("on_completion_timeout")
+            await self.push_error(error_msg=f"LLM completion timeout: {error}", exception=error)
+        except (errors.APIError, errors.ConfigurationError) as error:
+            await self.push_error(error_msg=f"Error during completion: {error}", exception=error)
+        finally:
+            await self.stop_processing_metrics()
+            await self.push_frame(LLMFullResponseEndFrame())
+
+    async def run_inference(
+        self,
+        context: Any,
+        max_tokens: int | None = None,
+        system_instruction: str | None = None,
+        response_schema: dict[str, Any] | None = None,
+    ) -> str | None:
+        """One reply outside the pipeline: its text, or ``None`` if it has none."""
+        arguments: dict[str, Any] = {}
+        schema = self._check_response_schema(response_schema)
+        if schema is not None:
+            arguments["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "response", "schema": schema, "strict": True},
+            }
+        stream = await self._ask(context, system_instruction, max_tokens, arguments)
+        return (await stream.collect()).text or None
+
+    async def _process_context(self, context: Any) -> None:
+        await self.start_ttfb_metrics()
+        self._log_llm_response(context)
+        state = ReplyState()
+        calls: list[FunctionToolCall] = []
+        counted: CompletionUsage | None = None
+        thinking = False
+        waiting = True
+        try:
+            async with await self._ask(context, None, None, {}) as stream:
+                async for chunk in stream:
+                    if chunk.usage is not None:
+                        counted = chunk.usage
+                    delta = chunk.delta
+                    if delta is None:
+                        continue
+                    text = state.add(delta)
+                    if waiting and (text or delta.thinking or delta.tool_calls):
+                        waiting = False
+                        await self.stop_ttfb_metrics()
+                    if delta.thinking:
+                        if not thinking:
+                            thinking = True
+                            await self.push_frame(LLMThoughtStartFrame())
+                        await self.push_frame(LLMThoughtTextFrame(delta.thinking))
+                    if thinking and (text or delta.tool_calls):
+                        thinking = False
+                        await self.push_frame(LLMThoughtEndFrame())
+                    if text:
+                        await self._push_llm_text(text)
+                    if delta.tool_calls:
+                        await self.stop_ttfat_metrics()
+                        calls += delta.tool_calls
+        finally:
+            self._memory.remember(state)
+            if counted is not None:
+                await self.start_llm_usage_metrics(_usage(counted))
+        if calls:
+            await self.run_function_calls([self._call(call, context) for call in calls])
+
+    def _call(self, call: FunctionToolCall, context: Any) -> FunctionCallFromLLM:
+        self._memory.remember_call(call.call_id, call.extra)
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except ValueError:
+            arguments = {}
+        return FunctionCallFromLLM(
+            context=context,
+            tool_call_id=call.call_id,
+            function_name=call.name,
+            arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
+        )
+
+    async def _ask(
+        self,
+        context: Any,
+        system_instruction: str | None,
+        max_tokens: int | None,
+        arguments: dict[str, Any],
+    ) -> LLMStream:
+        instruction = system_instruction
+        if instruction is None:
+            given = self._settings.system_instruction
+            instruction = given if isinstance(given, str) else None
+        params = await self.get_llm_adapter().get_llm_invocation_params(
+            context, system_instruction=instruction, convert_developer_to_user=False
+        )
+        chat_ctx = ChatContext.from_provider_format("openai", params["messages"])
+        self._memory.restore(chat_ctx.items)
+        extra: dict[str, Any] = {}
+        for name in _SETTINGS:
+            value = getattr(self._settings, name)
+            if is_given(value) and value is not None:
+                extra[name] = value
+        if is_given(self._settings.extra):
+            extra.update(self._settings.extra or {})
+        if max_tokens is not None:
+            extra["max_tokens"] = max_tokens
+        if extra:
+            arguments["extra_kwargs"] = extra
+        choice = params.get("tool_choice")
+        if choice is not None and isinstance(choice, str | dict):
+            arguments["tool_choice"] = choice
+        tools = params.get("tools")
+        return self._llm.chat(
+            chat_ctx=chat_ctx,
+            tools=[_declared(tool) for tool in tools] if isinstance(tools, list) else None,
+            conn_options=self._conn_options,
+            **arguments,
+        )
+
+
+def _declared(tool: dict[str, Any]) -> Any:
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        raise errors.ConfigurationError(
+            f"integrations.pipecat.LLMService: a tool of the type {tool.get('type')!r} cannot be "
+            "passed on; use function schemas or direct functions"
+        )
+    return declare_tool(function["name"], function.get("description"), function.get("parameters"))
+
+
+def _usage(counted: CompletionUsage) -> LLMTokenUsage:
+    return LLMTokenUsage(
+        prompt_tokens=counted.prompt_tokens,
+        completion_tokens=counted.completion_tokens,
+        total_tokens=counted.total_tokens,
+        cache_read_input_tokens=counted.cache_read_tokens or counted.prompt_cached_tokens,
+        cache_creation_input_tokens=counted.cache_creation_tokens,
+        reasoning_tokens=counted.reasoning_tokens,
+    )
