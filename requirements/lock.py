@@ -34,7 +34,7 @@ COMPILE = [
 ]
 PROJECT = "pyproject.toml"
 OURS = {
-    "dev": [PROJECT, "--all-extras", "--group", "dev"],
+    "dev": [PROJECT, "--extra", "all", "--group", "dev"],
     # The same versions in both, so that one environment can hold both.
     "chat": [
         *(PROJECT, "--extra", "local", "--extra", "cli", "--group", "build"),

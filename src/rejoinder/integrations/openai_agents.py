@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in the OpenAI Agents SDK, 0.24 or newer.
 
     from rejoinder.integrations.openai_agents import Model

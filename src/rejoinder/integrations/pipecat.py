@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in Pipecat pipelines, 1.14 or newer.
 
     from rejoinder.integrations.pipecat import LLMService

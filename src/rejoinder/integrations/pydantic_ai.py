@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in Pydantic AI, 2.68 or newer.
 
     from rejoinder.integrations.pydantic_ai import Model

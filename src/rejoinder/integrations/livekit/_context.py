@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """Contexts, tools and errors between this package and ``livekit.agents``, in both directions.
 
 LiveKit Agents 1.2.17 lacks fields and item kinds that later versions have: what a version cannot

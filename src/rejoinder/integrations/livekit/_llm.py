@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """A `rejoinder` model as a LiveKit model, and a LiveKit model as one of ours."""
 
 from __future__ import annotations
