@@ -68,7 +68,7 @@ _SETTINGS = {
 }
 
 
-class Model(models.Model):
+class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
     """Any `rejoinder` model as a model of Pydantic AI.
 
     Retries, deadlines, hedging and fallback are those of `llm`. A fallback that restarts a broken
