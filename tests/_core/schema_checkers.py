@@ -125,7 +125,29 @@ def anthropic_strict(schema: Any) -> str:
             return "format is not supported"
         return ""
 
-    return anthropic(schema) or each(schema, rule)
+    return anthropic(schema) or each(schema, rule) or recursion(schema)
+
+
+def recursion(schema: Any) -> str:
+    """The definition that leads back to itself."""
+    edges = {
+        name: {
+            node["$ref"].rpartition("/")[2]
+            for _, node in nodes(body)
+            if isinstance(node, dict) and "$ref" in node
+        }
+        for name, body in schema.get("$defs", {}).items()
+    }
+    for start in edges:
+        reached, waiting = set[str](), [start]
+        while waiting:
+            for other in edges.get(waiting.pop(), ()):
+                if other == start:
+                    return f"{start} is recursive"
+                if other not in reached:
+                    reached.add(other)
+                    waiting.append(other)
+    return ""
 
 
 def gemini(schema: Any) -> str:

@@ -28,6 +28,8 @@ anything."""
 
 _MAX_INLINED = 8
 """Definitions that are written inside each other in place of references."""
+_UNROLLED = 3
+"""How often a definition is written inside itself where recursion is not taken."""
 _MAX_LEVELS = MAX_DEPTH + 8
 
 JsonSchema = Mapping[str, Any]
@@ -94,7 +96,8 @@ class _Compiler:
         self._changes = changes
         definitions = root.get("$defs", root.get("definitions", {}))
         self._definitions = cast("JsonSchema", definitions)
-        self._cycles = {} if rules.required_cycles else cycles(self._definitions)
+        free = rules.required_cycles and rules.recursion
+        self._cycles = {} if free else cycles(self._definitions)
         self._left = MAX_WRITTEN
         self._depth = 0
         self._used: list[str] = []
@@ -139,6 +142,8 @@ class _Compiler:
         if not isinstance(target, Mapping):
             self._changes.add(path, f"accepts anything: {node['$ref']} leads nowhere")
             return {}, node, inside
+        if not self._rules.recursion and name in self._cycles:
+            return self._unrolled(node, name, path, inside)
         taken = self._rules.beside_ref
         if taken is None:
             beside = {key: value for key, value in node.items() if key != "$ref"}
@@ -156,6 +161,18 @@ class _Compiler:
             return {"$ref": self._use(name), **beside}, node, inside
         self._changes.add(path, "accepts any object: its references go in a circle or too deep")
         return None, {"type": "object"}, inside
+
+    def _unrolled(
+        self, node: Schema, name: str, path: str, inside: frozenset[str]
+    ) -> tuple[Schema | None, Schema, frozenset[str]]:
+        """A definition that leads back to itself, written out until it is deep enough."""
+        level = sum(held.partition("\0")[0] == name for held in inside)
+        if level == _UNROLLED:
+            self._changes.add(path, f"ends here: recursion is written out {_UNROLLED} levels deep")
+            return {"type": "object", "properties": {}, "additionalProperties": False}, node, inside
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        written = {**cast("JsonSchema", self._definitions[name]), **rest}
+        return None, written, inside | {f"{name}\0{level}"}
 
     def _use(self, name: str) -> str:
         if name not in self._used:
@@ -389,7 +406,7 @@ class _Compiler:
             return
         children = dict(cast("JsonSchema", properties)) if isinstance(properties, Mapping) else {}
         required: list[str] = [name for name in node.get("required", ()) if isinstance(name, str)]
-        if self._cycles:
+        if self._cycles and not rules.required_cycles:
             home = self._cycles.get(of) if of is not None else None
             free = [
                 n for n in required if home is None or home not in self._led_to(children.get(n))

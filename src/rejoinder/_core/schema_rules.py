@@ -46,6 +46,8 @@ class SchemaRules:
     """``$ref`` and ``$defs`` are taken, recursion too."""
     required_known: bool = False
     """What is required has to be listed among the properties beside it."""
+    recursion: bool = True
+    """A definition may refer to itself. Otherwise it is written out, a few levels deep."""
     required_cycles: bool = True
     """A property that leads back to its own object may be required."""
     all_of: bool = True
@@ -104,8 +106,8 @@ _ANTHROPIC_STRICT: Final = replace(
     keywords=_BASE | {"const", "default", "examples", "format", "pattern", "title"},
     formats=_STRICT_FORMATS | {"uri"},
     beside_ref=frozenset({"description"}),
+    recursion=False,
     required_known=True,
-    required_cycles=False,
     all_of=False,
     one_of=False,
     plain_patterns=True,

@@ -45,7 +45,7 @@ def cycles(definitions: JsonSchema) -> dict[str | None, int]:
         work: list[tuple[str, int]] = [(start, 0)]
         while work:
             name, at = work.pop()
-            if at == 0:
+            if name not in order:
                 order[name] = low[name] = len(order)
                 stack.append(name)
                 on_stack.add(name)
