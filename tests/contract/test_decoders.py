@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.hostile import GENERATORS, LARGE, frame, pieces
 from contract.rows import ROWS, Row
 from rejoinder.errors import APIError
 from rejoinder.providers.answering.decoder import State
 from rejoinder.testing._dialects import DIALECTS, Call, Usage
 from rejoinder.testing.chunking import byte_by_byte, sized_cuts
+from rejoinder.testing.leaks import measure_memory
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
@@ -128,3 +131,115 @@ def test_a_cut_answer_is_never_taken_as_whole(row: Row, text: tuple[str, ...], p
     said, _, _, error = run(row, [body[: place % len(body)]])
     assert error is not None
     assert "".join(text).startswith(said)
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+every_generator = pytest.mark.parametrize("generator", GENERATORS)
+
+
+def feed(row: Row, body: bytes) -> Any:
+    decoder = row.decoder()
+    try:
+        for piece in pieces(body):
+            decoder.feed(piece)
+        decoder.close()
+    except APIError:
+        pass
+    return decoder
+
+
+one_row_of_each = pytest.mark.parametrize(
+    "row", {row.format: row for row in reversed(ROWS)}.values(), ids=lambda row: row.name
+)
+
+
+@pytest.mark.slow
+@one_row_of_each
+@every_generator
+def test_memory_is_bounded_for_any_body(row: Row, generator: str) -> None:
+    """At most 64 MiB for any one reply, and at most 50 bytes for each byte of a short one."""
+    for size in (200_000, 8_000_000 if generator in LARGE else 2_000_000):
+        body = GENERATORS[generator](row, size)
+        with measure_memory() as memory:
+            feed(row, body)
+        assert memory.peak < min(64 << 20, 50 * size)
+
+
+def lines(row: Row, body: bytes) -> int:
+    """Lines of Python that decoding executes: what work is, and no clock of a busy machine."""
+    count = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        if "rejoinder" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        feed(row, body)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.slow
+@one_row_of_each
+@every_generator
+def test_work_is_linear_in_what_arrives(row: Row, generator: str) -> None:
+    few, many = (lines(row, GENERATORS[generator](row, size)) for size in (20_000, 80_000))
+    assert many < 6 * few + 2_000
+
+
+@every_row
+@given(text=texts, calls=tool_calls)
+def test_unknown_events_are_skipped_and_counted(
+    row: Row, text: tuple[str, ...], calls: tuple[Call, ...]
+) -> None:
+    dialect = DIALECTS[row.format]
+    parts = dialect.render(text, calls, "", Usage())
+    start, between, end = dialect.frame
+    events = [*parts.opening, *parts.outputs, *parts.closing]
+    unknown = frame(row, b'{"type":"brand.new","brand":{"new":[1]}}', "brandNew")
+    if between:  # the events are elements of an array
+        unknown = b'{"brand":{"new":[1]}}'
+    mixed = [piece for event in events for piece in (event, unknown)][:-1]
+    body = start + between.join(mixed) + end
+    assert run(row, [body])[:2] == run(row, [start + between.join(events) + end])[:2]
+    assert run(row, [body])[3] is None
+
+
+@every_row
+def test_what_was_counted_is_known_of_a_cut_reply(row: Row) -> None:
+    """At every event the usage so far is a value; where the reply is whole, it is all of it."""
+    dialect = DIALECTS[row.format]
+    usage = Usage()
+    parts = dialect.render(("one ", "two"), (), "", usage)
+    start, between, end = dialect.frame
+    decoder = row.decoder()
+    decoder.feed(start)
+    for event in [*parts.opening, *parts.outputs, *parts.closing]:
+        decoder.feed(event + between)
+        counted = decoder.usage_so_far
+        assert counted is None or counted.total_tokens >= 0
+    decoder.feed(end)
+    assert decoder.usage_so_far is not None
+    assert decoder.usage_so_far.completion_tokens > 0
+
+
+@every_row
+def test_the_state_is_declared(row: Row) -> None:
+    decoder = row.decoder()
+    assert decoder.state is State.OPENING
+    assert (decoder.finish_reason, decoder.failure) == (None, None)
+    assert (decoder.output_count, decoder.skipped) == (0, 0)
+    body = body_of(row, ("one",), ())
+    decoder.feed(body)
+    decoder.close()
+    assert decoder.state is State.ENDED
+    assert decoder.finish_reason
+    assert decoder.output_count > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import gzip
 import json
 import socket
 import time
@@ -597,3 +598,31 @@ async def test_the_request_is_built_anew_for_each_attempt() -> None:
     first, second = server.heads
     assert b"authorization: bearer first\r\n" in first
     assert b"authorization: bearer second\r\n" in second
+
+
+@pytest.mark.parametrize("size", [3_000_000])
+async def test_a_compressed_flood_of_comments_lets_the_loop_turn(size: int) -> None:
+    """A few kilobytes unpack to any size, and no read has to wait: the deadlines of this reply and
+    the whole process stood still with it."""
+    comments = gzip.compress(b": x\n\n" * (size // 5))
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n"
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + f"Content-Length: {len(comments)}\r\n\r\n".encode() + comments)
+
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serving(flood) as server, model(server.url) as llm:
+        stream = llm.chat(chat_ctx=conversation(), conn_options=APIConnectOptions(max_retry=0))
+        counter = asyncio.create_task(count())
+        got, error = await read(stream)
+        counter.cancel()
+    assert got == ""
+    assert isinstance(error, APIConnectionError)
+    assert turns > size / (1 << 17)

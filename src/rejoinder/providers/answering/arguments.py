@@ -144,7 +144,7 @@ class Arguments:
             return None
         count, text = self._whole
         if count != len(pieces):
-            text = self._settle() if self._may_be_whole() else None
+            text = self._find_whole()
             self._whole = (len(pieces), text)
         return text
 
@@ -154,11 +154,13 @@ class Arguments:
         found = self._settle()
         return "".join(self.pieces) if found is None else found
 
-    def _may_be_whole(self) -> bool:
-        if len(self.pieces) > 1 and (self._growing or self._repeated):
-            return self.pieces[-1].rstrip()[-1:] == "}"
+    def _find_whole(self) -> str | None:
+        last = self.pieces[-1]
+        if len(self.pieces) > 1 and (self._growing or self._repeated) and is_object(last):
+            return last
         self._scan()
-        return self._closed and not self._overrun
+        # Put together and read only where the brackets allow it: that is once, or nearly so.
+        return self._settle() if self._closed and not self._overrun else None
 
     def _settle(self) -> str | None:
         pieces = self.pieces

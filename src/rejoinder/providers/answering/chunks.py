@@ -24,7 +24,7 @@ EVENT_LIMIT: Final = 1 << 23
 """Bytes of the largest event that is read. A text in it may take four bytes for each."""
 KEPT_LIMIT: Final = 1 << 23
 """Bytes of tool arguments, thinking, refusals and state that one reply may make us keep."""
-MAX_VALUES: Final = 1 << 18
+MAX_VALUES: Final = 1 << 16
 """JSON of many small values takes up to 30 times its size in memory. What is large for good reason
 is a picture, sound or a long text: one value."""
 MAX_ENTRIES: Final = 4096

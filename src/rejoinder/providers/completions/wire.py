@@ -95,6 +95,7 @@ class CompletionsReader:
         "_thoughts",
         "_tier",
         "_trust_done",
+        "_uncounted",
         "_unknown",
         "_usage",
     )
@@ -127,6 +128,7 @@ class CompletionsReader:
         self._details: list[Fragments] = []
         self._unknown = Fragments()
         self._usage: Any = None
+        self._uncounted = False  # a count came that no chunk has told
         self._tier: Any = None
 
     def usage(self) -> CompletionUsage | None:
@@ -247,6 +249,7 @@ class CompletionsReader:
                 chunk.error = chunk.x_groq.get("error")
         if usage:
             self._usage = usage
+            self._uncounted = True
             # Some servers count in every chunk: only the last count is worth a chunk.
             if self._answered or not choices:
                 self._count(reply)
@@ -356,8 +359,9 @@ class CompletionsReader:
             self._unknown = Fragments()
 
     def _count(self, reply: Reply) -> None:
-        reply.usage(self.usage())
-        self._usage = None
+        if self._uncounted:
+            self._uncounted = False
+            reply.usage(self.usage())
 
     def _end(self, reply: Reply, *, marked: bool) -> None:
         """The server has nothing more to say. Judge the answer. `marked`: it said so itself."""
