@@ -136,6 +136,7 @@ BASE: dict[str, dict[str, Any]] = {
     "ChatContext.add_message": {"role": "user", "content": "hi"},
     "ChatContext.find_insertion_index": {"created_at": 1.0},
     "ChatContext.from_dict": {"data": {"items": []}},
+    "ChatContext.from_provider_format": {"format": "openai", "messages": []},
     "ChatContext.get_by_id": {"item_id": "x"},
     "ChatContext.index_by_id": {"item_id": "x"},
     "ChatContext.insert": {"item": call_item()},
