@@ -331,6 +331,8 @@ HOSTS: Final[dict[str, Host]] = dict(
             base_url="https://agent-gateway.livekit.cloud/v1",
             tool_choice=None,
             at=(".livekit.cloud",),
+            # It hands requests on to OpenAI too, whatever the name of the model says.
+            call_id_limit=40,
         ),
         _host(
             "anthropic",

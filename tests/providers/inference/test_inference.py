@@ -76,7 +76,8 @@ async def test_a_request() -> None:
     assert (body["temperature"], body["prompt_cache_key"]) == (0.2, "k")
     assert body["tool_choice"] == "auto"
     assert body["stream_options"] == {"include_usage": True}
-    assert body["messages"][1]["content"][0]["image_url"] == {"url": IMAGE, "detail": "auto"}
+    (image,) = [part for part in body["messages"][1]["content"] if part["type"] == "image_url"]
+    assert image["image_url"] == {"url": IMAGE, "detail": "auto"}
     weather = body["tools"][0]["function"]
     assert weather["strict"] is True
     assert weather["parameters"]["required"] == ["city", "unit", "days"]
