@@ -220,7 +220,12 @@ def test_livekits_frames_stay_the_objects_they_are() -> None:
     assert ImageContent(image=picture).image is picture  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [123, object(), b"bytes", ()])
+def test_bytes_that_are_no_picture_are_told() -> None:
+    with pytest.raises(ValueError, match="expected the bytes of a JPEG, PNG, GIF or WebP"):
+        ImageContent(image=b"bytes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [123, object(), ()])
 def test_anything_else_is_a_type_error(wrong: Any) -> None:
     with pytest.raises(TypeError, match="expected a video frame"):
         ImageContent(image=wrong)

@@ -293,5 +293,5 @@ def test_bad_breaker_options_are_refused_by_name(name: str) -> None:
         ("1", TypeError),
         (True, TypeError),
     ):
-        with pytest.raises(error, match=f"BreakerOptions: expected {name} to be"):
+        with pytest.raises(error, match=f"^BreakerOptions.{name}: expected "):
             BreakerOptions(**{name: bad})  # type: ignore[arg-type]
