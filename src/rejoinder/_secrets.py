@@ -18,10 +18,12 @@ __all__ = [
     "credentials",
     "forget_frames",
     "is_secret_name",
+    "one_line",
     "redact",
     "redacted_url",
     "secrets_in_command",
     "secrets_of",
+    "shorten",
 ]
 
 T = TypeVar("T")
@@ -174,6 +176,28 @@ def redact(text: str, secrets: Iterable[str]) -> str:
                 for size in range(len(form) - 1, MIN_SECRET - 1, -1):
                     text = text.replace(form[:size] + _CUT, "***" + _CUT)
     return text
+
+
+_SHOWN: Final = 500
+# Control characters of C0 and C1, and those that separate lines or change the direction of a text.
+_CONTROLS: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
+)
+
+
+def one_line(text: str) -> str:
+    """`text` for a message or a log line: without control characters and runs of white space.
+
+    A server's words reach terminals and log files. With line breaks they could forge a log line,
+    with escape sequences clear a screen.
+    """
+    return " ".join(_CONTROLS.sub(" ", text).split())
+
+
+def shorten(text: str, limit: int = _SHOWN) -> str:
+    """`text` in at most `limit` characters and three dots. Redact it before: half of a key is no
+    longer known as one."""
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def redacted_url(url: str) -> str:

@@ -19,7 +19,7 @@ Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self, TypeVar
 
 __all__ = [
     "APIConnectionError",
@@ -43,6 +43,9 @@ _RETRYABLE_4XX = frozenset({408, 409, 424, 425, 429, 499})
 def is_retryable_status(status_code: int) -> bool:
     """Whether the same request can succeed later, by its HTTP status alone."""
     return status_code in _RETRYABLE_4XX or not 300 <= status_code < 500
+
+
+E = TypeVar("E", bound="APIError")
 
 
 class APIError(Exception):
@@ -72,12 +75,30 @@ class APIError(Exception):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, body={self.body!r}, retryable={self.retryable})"
 
+    def but(self, **changes: Any) -> Self:
+        """A copy of this error with other values, e.g. ``error.but(message="...")``. Its cause and
+        its traceback are kept.
+
+        Raises:
+            TypeError: the error has no attribute of that name.
+        """
+        for name in changes:
+            if not hasattr(self, name):
+                raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+        state = {**self.__dict__, **changes}
+        args = (state["message"], *self.args[1:]) if self.args else self.args
+        copy = _rebuild(type(self), args, state).with_traceback(self.__traceback__)
+        copy.__cause__ = self.__cause__
+        copy.__context__ = self.__context__
+        copy.__suppress_context__ = self.__suppress_context__
+        return copy
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments are not in `args`, so the default way of pickling would lose them.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
-def _rebuild(cls: type[APIError], args: tuple[Any, ...], state: dict[str, Any]) -> APIError:
+def _rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

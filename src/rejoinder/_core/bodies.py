@@ -7,25 +7,30 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from rejoinder._core import jsontext
+from rejoinder._secrets import one_line
 
 __all__ = ["plain_text", "read_json_object"]
 
 _READ: Final = 20_000
-_SHOWN: Final = 300
+_WORD: Final = 4096
 
 
 def plain_text(body: bytes, *, limit: int = _READ) -> str:
     """The start of an error page as one line for people: no tags, no runs of white space.
 
+    It is long: redact it, then `shorten` it.
+
     Args:
-        limit: bytes that are looked at. What is cut ends with dots: by them `redact` knows half of
+        limit: bytes that are looked at. A word that is cut there is left out, for it may be half of
             a key.
     """
     text = body[:limit].decode("utf-8", "replace")
+    if len(body) > limit:
+        space = max(text.rfind(space, len(text) - _WORD) for space in " \n\t<>")
+        text = text[: space if space >= 0 else -_WORD]
     if "<" in text:
         text = html.unescape(_without_tags(text))
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN and len(body) <= limit else text[:_SHOWN] + "..."
+    return one_line(text)
 
 
 def _without_tags(page: str) -> str:

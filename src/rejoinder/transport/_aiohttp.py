@@ -49,7 +49,7 @@ from yarl import URL
 from rejoinder.__about__ import __version__
 from rejoinder._aio import within
 from rejoinder._options import AMOUNT, WHOLE, checked
-from rejoinder._secrets import redact, secrets_of
+from rejoinder._secrets import one_line, redact, secrets_of, shorten
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -713,8 +713,7 @@ def _is_by(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 def _parse_problem(error: Exception) -> str:
     message = getattr(error, "message", "") or type(error).__name__
-    text = " ".join(str(message).split())
-    return text if len(text) <= 200 else text[:200] + "..."  # by the dots `redact` knows half a key
+    return one_line(str(message))
 
 
 def _discreet(
@@ -722,8 +721,9 @@ def _discreet(
 ) -> APIError | ConfigurationError:
     """`error`, without credentials that a server repeated in what was no answer."""
     if isinstance(error, APIError):
-        error.message = redact(error.message, secrets_of(request.url, request.headers))
-        error.args = (error.message,)
+        # Redacted before it is cut: half of a key is no longer known as one.
+        secrets = secrets_of(request.url, request.headers)
+        return error.but(message=shorten(redact(error.message, secrets)))
     return error
 
 

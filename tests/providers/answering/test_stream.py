@@ -626,3 +626,45 @@ async def test_a_compressed_flood_of_comments_lets_the_loop_turn(size: int) -> N
     assert got == ""
     assert isinstance(error, APIConnectionError)
     assert turns > size / (1 << 17)
+
+
+@pytest.mark.parametrize("offset", range(480, 501, 2))
+async def test_a_key_where_an_error_is_cut_is_hidden_before(offset: int) -> None:
+    """The words of a server are cut to a few hundred characters; half of a key is no longer known
+    as one."""
+    words = "x " * (offset // 2) + KEY + " " + "y " * 9000
+    body = json.dumps({"error": {"message": words}}).encode()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 401 No\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    async with serving(refuses) as server, model(server.url) as llm:
+        options = APIConnectOptions(max_retry=0)
+        _, error = await read(llm.chat(chat_ctx=conversation(), conn_options=options))
+    assert isinstance(error, APIStatusError)
+    assert KEY[:6] not in str(error)
+    assert KEY not in repr(error.body)
+    assert len(str(error)) < 700
+    assert "check the API key" in str(error)
+
+
+async def test_the_words_of_a_server_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    told = "no\r\nWARNING root: forged\x1b[2J\u2028\u202e " + "z" * 50_000
+    body = json.dumps({"error": {"message": told}}).encode()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 503 Busy\r\nContent-Length: {len(body)}\r\nRetry-After: 0\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    async with serving(refuses) as server, model(server.url) as llm:
+        options = APIConnectOptions(max_retry=1)
+        _, error = await read(llm.chat(chat_ctx=conversation(), conn_options=options))
+    assert isinstance(error, APIConnectionError)
+    cause = error.__cause__
+    assert isinstance(cause, APIStatusError)
+    for text in (cause.message, *(record.getMessage() for record in caplog.records)):
+        assert text.isprintable()
+        assert len(text) < 800
+    assert "forged" in cause.message
+    assert len(str(cause.body)) > 50_000

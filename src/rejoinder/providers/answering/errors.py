@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, TypeAlias, cast
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.retry import retry_after_seconds
-from rejoinder._secrets import redact
+from rejoinder._secrets import one_line, redact, shorten
 from rejoinder.errors import APIError, APIStatusError, WireError
 
 __all__ = [
@@ -81,24 +82,37 @@ def unexpected_body(stray: bytes, expected: str) -> APIError:
     return WireError(f"expected {expected}, got: {shown}", body=shown)
 
 
-def redact_error(error: APIError, secrets: Sequence[str]) -> None:
-    """Take `secrets` out of the texts of `error`: servers quote the key they did not like, and
-    errors end up in logs."""
-    error.message = redact(error.message, secrets)
-    error.args = (error.message,)
-    error.body = _without(secrets, error.body)
+def redact_error(error: APIError, secrets: Sequence[str]) -> APIError:
+    """`error` without `secrets` in its texts: servers quote the key they did not like, and errors
+    end up in logs. The message is one line without control characters."""
+    changes: dict[str, Any] = {
+        "message": redact(one_line(error.message), secrets),
+        "body": _without(secrets, error.body, 0),
+    }
     if isinstance(error, APIStatusError) and error.request_id is not None:
-        error.request_id = redact(error.request_id, secrets)
+        changes["request_id"] = shorten(redact(one_line(error.request_id), secrets), _MAX_ID)
+    return error.but(**changes)
 
 
-def _without(secrets: Sequence[str], value: object) -> object:
+_MAX_ID: Final = 200
+_MAX_DEPTH: Final = 50
+_MAX_ENTRIES: Final = 1000
+
+
+def _without(secrets: Sequence[str], value: object, depth: int) -> object:
     if isinstance(value, str):
         return redact(value, secrets)
+    if depth > _MAX_DEPTH:
+        return "..."
     if isinstance(value, Mapping):
-        entries = cast("Mapping[object, object]", value)
-        return {_without(secrets, key): _without(secrets, entry) for key, entry in entries.items()}
+        entries = islice(cast("Mapping[object, object]", value).items(), _MAX_ENTRIES)
+        return {
+            _without(secrets, key, depth + 1): _without(secrets, entry, depth + 1)
+            for key, entry in entries
+        }
     if isinstance(value, (list, tuple)):
-        return [_without(secrets, entry) for entry in cast("list[object]", value)]
+        found = islice(cast("list[object]", value), _MAX_ENTRIES)
+        return [_without(secrets, entry, depth + 1) for entry in found]
     return value
 
 
@@ -118,7 +132,7 @@ def with_second_chance(
         error = decode(status, headers, body)
         if not used and isinstance(error, APIStatusError) and stale(error) and renew():
             used = True
-            error.retryable = True
+            return error.but(retryable=True)
         return error
 
     return decode_error
@@ -134,8 +148,6 @@ def without_secrets(decode: DecodeError, *secrets: str | None) -> DecodeError:
         return decode
 
     def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-        error = decode(status, headers, body)
-        redact_error(error, kept)
-        return error
+        return redact_error(decode(status, headers, body), kept)
 
     return decode_error

@@ -17,7 +17,7 @@ from rejoinder._core.changes import Change
 from rejoinder._core.families import retirement
 from rejoinder._core.hosts import refuses_state
 from rejoinder._core.retry import retry_after_seconds
-from rejoinder._secrets import secrets_of
+from rejoinder._secrets import secrets_of, shorten
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.llm.tool_context import ToolContext
@@ -131,24 +131,43 @@ class WireStream(LLMStream):
         self._decoder = None  # that of the attempt before
         request = await self._build()
         async with await self._transport.send(request) as response:
-            status = response.status
-            try:
-                decoder = self._make_decoder()
-                if status >= 300 or (_is_media(response) and not decoder.checksums):
-                    raise await self._read_error(response)
-                self._decoder = decoder
-                await self._read(response, decoder)
-            except asyncio.CancelledError:
-                self._count_the_rest()
-                raise
-            except APIError as error:
-                self._count_the_rest()
-                if error.retry_after is None:  # the error came in the body of a good status
-                    error.retry_after = retry_after_seconds(response.headers, _stamps.wall_now())
-                if isinstance(error, APIStatusError) and error.request_id is None:
-                    error.request_id = request_id(response.headers)
-                redact_error(error, secrets_of(request.url, request.headers))
-                raise
+            failure = await self._read_response(response)
+            if failure is not None:
+                # Not from within `except`: the error as it was would be reachable as its context.
+                raise self._presentable(failure, request, response)
+
+    async def _read_response(self, response: HttpResponse) -> APIError | None:
+        """Read the reply into the channel. Returns why it failed."""
+        try:
+            decoder = self._make_decoder()
+            if response.status >= 300 or (_is_media(response) and not decoder.checksums):
+                return await self._read_error(response)
+            self._decoder = decoder
+            await self._read(response, decoder)
+        except asyncio.CancelledError:
+            self._count_the_rest()
+            raise
+        except APIError as error:
+            self._count_the_rest()
+            return error
+        return None
+
+    def _presentable(self, error: APIError, request: Request, response: HttpResponse) -> APIError:
+        """`error` as it may be shown: with what the header fields tell, without credentials, short,
+        and with what to do about it."""
+        headers = response.headers
+        changes: dict[str, Any] = {}
+        if error.retry_after is None:
+            changes["retry_after"] = retry_after_seconds(headers, _stamps.wall_now())
+        if isinstance(error, APIStatusError) and error.request_id is None:
+            changes["request_id"] = request_id(headers)
+        # Redacted before it is cut: half of a key is no longer known as one.
+        error = redact_error(error.but(**changes), secrets_of(request.url, request.headers))
+        message = shorten(error.message)
+        remedy = _remedy(response.status, self._llm.model)
+        if remedy is not None:
+            message = f"{message.rstrip('. ')}; {remedy}"
+        return error.but(message=message)
 
     async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
         decoder.know_tools(self._tool_names)
@@ -236,19 +255,7 @@ class WireStream(LLMStream):
             body = await response.read_all(_ERROR_BODY_LIMIT)
         except APIConnectionError:
             body = b""  # the status alone says enough
-        error = self._decode_error(response.status, headers, body)
-        if error.retry_after is None:
-            error.retry_after = retry_after_seconds(headers, _stamps.wall_now())
-        remedy = _remedy(response.status, self._llm.model)
-        if remedy is not None:
-            said = error.message
-            if not said.endswith(
-                "..."
-            ):  # by the dots of what was cut `redact_error` knows half a key
-                said = said.rstrip(". ")
-            error.message = f"{said}; {remedy}"
-            error.args = (error.message,)
-        return error
+        return self._decode_error(response.status, headers, body)
 
 
 def _remedy(status: int, model: str) -> str | None:

@@ -188,7 +188,7 @@ class MessagesReader:
                 return
             found = _loose_event(value)
             if found is None:
-                shown = plain_text(payload, limit=400)
+                shown = plain_text(payload)
                 reply.fail(WireError(f"an event is not a JSON object: {shown}", body=shown))
                 return
             event = found
@@ -449,9 +449,9 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
             )
     pause = retry_after(headers)
     if pause is not None:
-        error.retry_after = pause
+        error = error.but(retry_after=pause)
     if headers.get("x-should-retry") == "false":
-        error.retryable = False
+        error = error.but(retryable=False)
     return error
 
 

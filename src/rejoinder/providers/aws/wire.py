@@ -145,7 +145,7 @@ class ConverseReader:
             found = _loose_event(value)
             if found is None:
                 if reply.failure is None:
-                    shown = plain_text(payload, limit=400)
+                    shown = plain_text(payload)
                     reply.fail(
                         WireError(f"the event {name!r} is not a JSON object: {shown}", body=shown)
                     )
@@ -408,9 +408,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
     else:
         error = http_error(status, headers, body)
     pause = retry_after(headers)
-    if pause is not None:
-        error.retry_after = pause
-    return error
+    return error if pause is None else error.but(retry_after=pause)
 
 
 def _only_masked(payload: bytes) -> bool:

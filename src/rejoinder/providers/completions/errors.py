@@ -112,12 +112,10 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
     if isinstance(error, APIStatusError):
         for name in ("x-request-id", "apim-request-id", "request-id"):
             if headers.get(name):
-                error.request_id = headers[name]
+                error = error.but(request_id=headers[name])
                 break
     asked = retry_after(headers)
-    if asked is not None:
-        error.retry_after = asked
-    return error
+    return error if asked is None else error.but(retry_after=asked)
 
 
 def error_from(value: object, *, status: int = -1) -> APIError:
@@ -155,8 +153,7 @@ def error_from(value: object, *, status: int = -1) -> APIError:
         body=body,
         retryable=False if any(word in _HOPELESS for word in words) else None,
     )
-    error.retry_after = asked_pause(data, message if status in _PAUSING else "")
-    return error
+    return error.but(retry_after=asked_pause(data, message if status in _PAUSING else ""))
 
 
 _PAUSING: Final = frozenset({429, 503, 529})

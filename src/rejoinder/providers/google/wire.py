@@ -235,7 +235,7 @@ class GeminiReader:
                 return
             found = _loose_event(value)
             if found is None:
-                shown = plain_text(payload, limit=400)
+                shown = plain_text(payload)
                 reply.fail(WireError(f"an event is not a JSON object: {shown}", body=shown))
                 return
             event = found
@@ -472,9 +472,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
             shown, status=status, request_id=request_id, body=shown or None
         )
     pause = retry_after(headers)
-    if pause is not None:
-        error.retry_after = pause
-    return error
+    return error if pause is None else error.but(retry_after=pause)
 
 
 def _error(detail: object, *, status: int | None, request_id: str | None = None) -> APIStatusError:
@@ -499,8 +497,7 @@ def _error(detail: object, *, status: int | None, request_id: str | None = None)
         request_id=request_id,
         body=detail,
     )
-    error.retry_after = pause
-    return error
+    return error.but(retry_after=pause)
 
 
 def _signature(signature: str) -> dict[str, Any]:

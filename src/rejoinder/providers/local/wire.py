@@ -255,6 +255,4 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
                     int(told.get("n_prompt_tokens") or 0), int(told.get("n_ctx") or 0), body=told
                 )
     error = wire.decode_error(status, headers, body)
-    if status != 503:
-        error.retryable = False
-    return error
+    return error if status == 503 else error.but(retryable=False)
