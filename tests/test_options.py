@@ -132,7 +132,7 @@ class Runs(Protocol):
         (bool, [True], [1]),
         (bytes, [b"a", bytearray(b"a")], ["a"]),
         (str | None, ["a", None], [1, NOT_GIVEN]),
-        (NotGivenOr[int], [1, NOT_GIVEN], ["1", None]),
+        (NotGivenOr[int], [1, NOT_GIVEN, None], ["1"]),
         (NotGivenOr[int | None], [1, NOT_GIVEN, None], ["1"]),
         (list[str], [["a"], []], ["a", ("a",), [1]]),
         (Sequence[str], [["a"], ("a",)], ["a", b"a", [1], {"a": 1}]),
@@ -176,7 +176,7 @@ def test_a_value_that_is_not_listed() -> None:
 
 @checked(seconds=SECONDS)
 def plain(
-    name: str, *more: int, seconds: float = 1, http: NeverThere | None = None, **_: Any
+    name: str, *more: int, seconds: float | None = 1, http: NeverThere | None = None, **_: Any
 ) -> str:
     """Says hello."""
     return f"{name} {more} {seconds} {http}"
@@ -199,6 +199,7 @@ class Holder:
 
 async def test_checked_calls() -> None:
     assert plain("a", 1, 2, seconds=3, http="anything", other=object()) == "a (1, 2) 3 anything"
+    assert plain("a", seconds=None) == "a () None None"
     assert plain.__doc__ == "Says hello."
     assert list(inspect.signature(plain).parameters) == ["name", "more", "seconds", "http", "_"]
     for call, says in (

@@ -57,6 +57,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 Test: TypeAlias = Callable[[Any], bool]
 
+_ABSENT: Final = (types.NoneType, NotGiven)
+
 _MAX_SHOWN: Final = 24
 """Characters of a wrong string that are shown: keys are longer."""
 _MAX_MEMBERS: Final = 100
@@ -80,17 +82,19 @@ class Rule:
         type_fits: whether a value has the right type.
         value_fits: whether a value of the right type is in range.
         absent: types that mean "not given", and are accepted too.
+        exact: types whose every value fits; they are recognised without a call.
     """
 
     expected: str
     type_fits: Test
     value_fits: Test = _always
     absent: tuple[type[Any], ...] = ()
+    exact: frozenset[type[Any]] = frozenset()
 
     @property
     def optional(self) -> Rule:
         """The same rule, which also accepts ``None`` and ``NOT_GIVEN``."""
-        return replace(self, absent=(types.NoneType, NotGiven))
+        return replace(self, absent=_ABSENT, exact=self.exact.union(_ABSENT))
 
     def check(self, option: str, value: object) -> None:
         """Refuse `value` if it does not fit.
@@ -124,10 +128,11 @@ def check(where: str, /, **options: tuple[object, Rule]) -> None:
 
 def _shown(option: str, value: Any) -> str:
     kind = type(value).__name__
+    name = option.rpartition(".")[2]
+    if is_secret_name(name) and not name.startswith("max_"):  # `max_tokens` counts
+        return f"a value of type {kind}"
     if value is None or isinstance(value, bool | int | float | NotGiven):
         return repr(value)
-    if is_secret_name(option.rpartition(".")[2]):
-        return f"a value of type {kind}"
     if isinstance(value, str):
         return repr(value) if len(value) <= _MAX_SHOWN else f"a string of {len(value)} characters"
     if isinstance(value, type):
@@ -161,9 +166,9 @@ def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping)
 
 
-STRING: Final = Rule("a string", _is_string)
+STRING: Final = Rule("a string", _is_string, exact=frozenset({str}))
 NAME: Final = Rule("a string that is not blank", _is_string, lambda text: bool(text.strip()))
-FLAG: Final = Rule("True or False", _is_flag)
+FLAG: Final = Rule("True or False", _is_flag, exact=frozenset({bool}))
 NUMBER: Final = Rule("a finite number", _is_number, math.isfinite)
 AMOUNT: Final = Rule("a number of at least 0", _is_number, lambda number: number >= 0)
 SECONDS: Final = Rule("seconds greater than 0", _is_number, lambda number: number > 0)
@@ -179,7 +184,11 @@ ANYTHING: Final = Rule("anything", _always)
 
 def instance(*classes: type[Any], expected: str | None = None) -> Rule:
     """An instance of one of `classes`."""
-    return Rule(expected or " or ".join(map(_named, classes)), _Instance(classes))
+    return Rule(
+        expected or " or ".join(map(_named, classes)),
+        _Instance(classes),
+        exact=frozenset(classes),
+    )
 
 
 def one_of(*values: object) -> Rule:
@@ -271,19 +280,25 @@ def _is_only_for_checkers(kind: type[Any]) -> bool:
     return False
 
 
+def _may_be_absent(hint: Any) -> bool:
+    members = typing.get_args(hint)
+    return types.NoneType in members or NotGiven in members
+
+
 def _any_of(rules: list[Rule | None], *, lacks: bool) -> Rule | None:
     known = [rule for rule in rules if rule is not None]
     if len(known) < len(rules):
         return None
     if len(known) == 1:
-        return replace(known[0], absent=(NotGiven,)) if lacks else known[0]
+        return known[0].optional if lacks else known[0]
     names = list(dict.fromkeys(rule.expected for rule in known))
-    return Rule(
+    rule = Rule(
         " or ".join(names),
         _AnyType(tuple(known)),
         _AnyValue(tuple(known)),
-        (NotGiven,) if lacks else (),
+        exact=frozenset[type[Any]]().union(*(rule.exact for rule in known)),
     )
+    return rule.optional if lacks else rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +376,8 @@ def _first(members: Any) -> list[Any]:
 def checked(**rules: Rule) -> Callable[[F], F]:
     """Check the arguments of a function at each call, before its body runs.
 
-    An argument is checked by its rule, if it has one, else by its annotation. Names that exist for
+    An argument is checked by its rule, if it has one, else by its annotation; where the annotation
+    takes ``None`` or ``NOT_GIVEN``, so does the rule. Names that exist for
     type checkers only (``if TYPE_CHECKING``) exclude nothing: give a rule for them. Defaults are
     not checked.
     """
@@ -405,7 +421,11 @@ class _Plan:
             if parameter.kind is not parameter.KEYWORD_ONLY:
                 positions.append(parameter.name)
             hint = hints.get(parameter.name, Any)
-            rule = self._given.get(parameter.name) or rule_of(hint)
+            rule = self._given.get(parameter.name)
+            if rule is None:
+                rule = rule_of(hint)
+            elif not rule.absent and _may_be_absent(hint):
+                rule = rule.optional
             if rule is not None:
                 rules[parameter.name] = rule
         self._positions = tuple(positions)
@@ -417,11 +437,11 @@ class _Plan:
             rules = self._rules = self._read()
         for name, value in zip(self._positions, args, strict=False):
             rule = rules.get(name)
-            if rule is not None:
+            if rule is not None and type(value) not in rule.exact:
                 rule.check(f"{self._where}.{name}", value)
         for name, value in kwargs.items():
             rule = rules.get(name)
-            if rule is not None:
+            if rule is not None and type(value) not in rule.exact:
                 rule.check(f"{self._where}.{name}", value)
 
 

@@ -134,7 +134,7 @@ def test_the_nearest_effort_is_the_next_higher_one() -> None:
 
 @pytest.mark.parametrize("option", ["none", "", "LOW", True, -1, 1.5, None, "auto"])
 def test_a_value_that_means_nothing_is_refused(option: object) -> None:
-    with pytest.raises(ConfigurationError, match="reasoning: expected 'off', 'low'"):
+    with pytest.raises(ConfigurationError, match=r"reasoning: expected .*'off', 'low'"):
         check_reasoning(option)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -98,7 +99,7 @@ async def body_of(make: Make, **arguments: Any) -> str:
 @every_provider
 @pytest.mark.parametrize("url", ["host", "ftp://host", "https://", "http://a b", "http://h:x", 5])
 def test_addresses_that_are_none(make: Make, url: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^base_url: expected an absolute URL like"):
+    with pytest.raises(ConfigurationError, match=r"\bbase_url: expected an absolute URL like"):
         make(NOWHERE, base_url=url)
 
 
@@ -132,14 +133,14 @@ NO_NAMES = [
 
 @pytest.mark.parametrize(("make", "model"), NO_NAMES)
 def test_models_that_are_no_name(make: Make, model: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^model: expected the name of a model, got"):
+    with pytest.raises(ConfigurationError, match=r"\bmodel: expected the name of a model, got"):
         make(NOWHERE, model=model)
 
 
 @every_provider
 def test_keys_that_are_no_text(make: Make) -> None:
     option = "bearer_token" if make is aws else "api_key"
-    with pytest.raises(ConfigurationError, match=rf"^{option}: expected a text.*, got int$"):
+    with pytest.raises(ConfigurationError, match=rf"\b{option}: expected a string.*of type int$"):
         make(NOWHERE, **{option: 123456})
 
 
@@ -169,8 +170,8 @@ def test_numbers_that_are_none(make: Make, option: str) -> None:
     for wrong in ("hot", float("nan"), float("inf"), True, [1], *((0, 0.5) if counts else ())):
         with pytest.raises(ConfigurationError) as found:
             make(NOWHERE, **{option: wrong})
-        expected = "a whole number of at least 1" if counts else "a number"
-        assert str(found.value) == f"{option}: expected {expected}, got {wrong!r}"
+        expected = "a whole number of at least 1" if counts else r"a (whole|finite)? ?number"
+        assert re.match(rf"LLM\.{option}: expected {expected}", str(found.value))
     for right in (None, 1):
         make(NOWHERE, **{option: right})
 
@@ -182,17 +183,29 @@ def test_numbers_that_are_none(make: Make, option: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"chat_ctx": None}, r"^chat_ctx: expected a ChatContext, got NoneType; make one by"),
-        ({"chat_ctx": [{"role": "user"}]}, r"^chat_ctx: expected a ChatContext, got list"),
-        ({"chat_ctx": {"items": []}}, r"^chat_ctx: expected a ChatContext, got dict"),
-        ({"tools": weather}, r"^tools: expected a list of functions decorated with @function_tool"),
-        ({"tool_choice": "maybe"}, r"^tool_choice: expected 'auto', .* got 'maybe'$"),
-        ({"tool_choice": 5}, r"^tool_choice: expected 'auto', .* got 5$"),
-        ({"tool_choice": {"type": "function"}}, r"^tool_choice: expected 'auto', .* got \{"),
-        ({"extra_kwargs": 5}, r"^extra_kwargs: expected a mapping, got int$"),
-        ({"extra_kwargs": {"extra_headers": 5}}, r"^extra_headers: expected a mapping, got int$"),
-        ({"extra_kwargs": {"extra_body": 5}}, r"^extra_body: expected a mapping, got int$"),
-        ({"extra_kwargs": {"extra_query": []}}, r"^extra_query: expected a mapping, got list$"),
+        ({"chat_ctx": None}, r"\bchat_ctx: expected a ChatContext .*empty.*, got None$"),
+        (
+            {"chat_ctx": [{"role": "user"}]},
+            r"\bchat_ctx: expected a ChatContext .*, got a list of dict$",
+        ),
+        (
+            {"chat_ctx": {"items": []}},
+            r"\bchat_ctx: expected a ChatContext .*, got a value of type dict$",
+        ),
+        (
+            {"tools": weather},
+            r"\btools: expected a list of tools .*decorated with @function_tool",
+        ),
+        ({"tool_choice": "maybe"}, r"\btool_choice: expected 'auto', .* got 'maybe'$"),
+        ({"tool_choice": 5}, r"\btool_choice: expected 'auto', .* got 5$"),
+        (
+            {"tool_choice": {"type": "function"}},
+            r"\btool_choice: expected 'auto', .* got a value of type dict$",
+        ),
+        ({"extra_kwargs": 5}, r"\bextra_kwargs: expected a dict .*, got 5$"),
+        ({"extra_kwargs": {"extra_headers": 5}}, r"\bextra_headers: expected a mapping, got int$"),
+        ({"extra_kwargs": {"extra_body": 5}}, r"\bextra_body: expected a mapping, got int$"),
+        ({"extra_kwargs": {"extra_query": []}}, r"\bextra_query: expected a mapping, got list$"),
     ],
 )
 @pytest.mark.parametrize("tools", [None, [weather]], ids=["", "tools"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from rejoinder._options import Rule, instance
+from rejoinder._options import Rule
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.tool_context import ToolContext
 
 __all__ = ["CHAT_CTX", "TOOLS", "TOOL_CHOICE"]
+
+
+def _is_context(value: Any) -> bool:
+    return isinstance(getattr(value, "items", None), list)
 
 
 def _is_tools(value: Any) -> bool:
@@ -33,8 +37,16 @@ def _is_known_choice(value: Any) -> bool:
     return isinstance(name, str) and bool(name)
 
 
-CHAT_CTX: Final = instance(ChatContext)
-TOOLS: Final = Rule("a list of tools", _is_tools)
+CHAT_CTX: Final = Rule(
+    "a ChatContext (ChatContext.empty() makes one, add_message(role='user', content=...) fills it)",
+    _is_context,
+    exact=frozenset({ChatContext}),
+)
+TOOLS: Final = Rule(
+    "a list of tools (functions decorated with @function_tool)",
+    _is_tools,
+    exact=frozenset({list, ToolContext}),
+)
 TOOL_CHOICE: Final = Rule(
     "'auto', 'required', 'none' or {'type': 'function', 'function': {'name': ...}}",
     _is_choice,

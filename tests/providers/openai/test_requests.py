@@ -353,7 +353,7 @@ async def test_reasoning_in_portable_words() -> None:
     assert body["reasoning_effort"] == "low"
     body = (await sent(gpt(model="gpt-5", reasoning="low", reasoning_effort="high"))).json()
     assert body["reasoning_effort"] == "high", "the words of the API win"
-    with pytest.raises(ConfigurationError, match="reasoning: expected 'off'"):
+    with pytest.raises(ConfigurationError, match=r"reasoning: expected .*'off'"):
         openai.LLM(model="gpt-5", api_key="k", reasoning="a lot")  # type: ignore[arg-type]
 
 
@@ -994,7 +994,7 @@ async def test_what_is_none_is_not_sent() -> None:
 
 
 def test_an_unknown_api_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="'chat' or 'responses'"):
+    with pytest.raises(ConfigurationError, match="'chat', 'responses'"):
         openai.LLM(api_key="k", api="assistants")  # type: ignore[arg-type]
 
 

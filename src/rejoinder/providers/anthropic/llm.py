@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from rejoinder._core.hosts import HOSTS
+from rejoinder._options import COUNT, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
@@ -24,7 +25,7 @@ from rejoinder.providers.anthropic.options import Options
 from rejoinder.providers.anthropic.wire import make_decoder
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
-from rejoinder.providers.asking.checks import check_numbers, check_strings, environment, or_none
+from rejoinder.providers.asking.checks import OPTION_RULES, checked_options, environment, or_none
 from rejoinder.providers.asking.fields import (
     HttpExtras,
     has_header,
@@ -95,6 +96,7 @@ class LLM(HttpLLM):
         ConfigurationError: the API key is missing, or `base_url` is not a valid URL.
     """
 
+    @checked(**OPTION_RULES | {"top_k": COUNT})
     def __init__(
         self,
         *,
@@ -117,8 +119,6 @@ class LLM(HttpLLM):
         transport: HttpTransport | None = None,
         _host: Host | None = None,
     ) -> None:
-        check_strings(model, api_key=or_none(api_key), auth_token=or_none(auth_token))
-        check_numbers(temperature=temperature, max_tokens=max_tokens, top_k=top_k)
         if _host is None:
             if client is not None:
                 if not is_given(api_key) and getattr(client, "api_key", None):
@@ -151,6 +151,7 @@ class LLM(HttpLLM):
         self._strict_tools = strict_tools
 
     @classmethod
+    @checked_options
     def with_bedrock(
         cls,
         *,
@@ -189,6 +190,7 @@ class LLM(HttpLLM):
         return cls(model=model, _host=host, **options)
 
     @classmethod
+    @checked_options
     def with_vertex(
         cls,
         *,
@@ -221,6 +223,7 @@ class LLM(HttpLLM):
         return cls(model=model, _host=host, **options)
 
     @classmethod
+    @checked_options
     def with_azure(
         cls,
         *,
@@ -269,6 +272,7 @@ class LLM(HttpLLM):
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
         return self.continues_prefill and not _forbids_prefill(HttpExtras(extra_kwargs).body)
 
+    @checked_options
     def chat(
         self,
         *,

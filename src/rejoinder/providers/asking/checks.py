@@ -1,5 +1,5 @@
-"""What the shells of several providers share: options read from the environment, the transport, and
-one second chance for stale credentials.
+"""What the shells of several providers share: the checks of options, and options read from the
+environment.
 
 Functions and small values only: a provider puts them together, it does not inherit from them.
 """
@@ -7,21 +7,78 @@ Functions and small values only: a provider puts them together, it does not inhe
 from __future__ import annotations
 
 import os
-from math import isfinite
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from rejoinder._options import (
+    ANYTHING,
+    CONNECT,
+    COUNT,
+    FLAG,
+    FUNCTION,
+    NAME,
+    NUMBER,
+    STRING,
+    WHOLE,
+    Rule,
+    checked,
+    instance,
+    mapping,
+)
 from rejoinder._secrets import redacted_url
 from rejoinder.errors import ConfigurationError
+from rejoinder.llm._option_rules import CHAT_CTX, TOOL_CHOICE, TOOLS
+from rejoinder.transport.http import HttpTransport
 from rejoinder.types import NotGiven, NotGivenOr
 
 __all__ = [
     "check_base_url",
-    "check_numbers",
-    "check_strings",
+    "OPTION_RULES",
+    "checked_options",
     "environment",
     "or_none",
 ]
+
+
+def _is_session(value: object) -> bool:
+    # By its name: importing aiohttp takes longer than everything else here.
+    return any(
+        base.__name__ == "ClientSession" and base.__module__.startswith("aiohttp")
+        for base in type(value).__mro__
+    )
+
+
+OPTION_RULES: Final = dict[str, Rule](
+    model=replace(NAME, expected="the name of a model"),
+    base_url=replace(STRING, expected="an absolute URL like 'https://host/path'"),
+    chat_ctx=CHAT_CTX,
+    tools=TOOLS.optional,
+    tool_choice=TOOL_CHOICE.optional,
+    parallel_tool_calls=FLAG.optional,
+    conn_options=CONNECT,
+    response_format=ANYTHING,  # refused where it is read
+    extra_kwargs=mapping().optional,
+    extra_body=mapping().optional,
+    extra_headers=mapping().optional,
+    extra_query=mapping().optional,
+    temperature=NUMBER.optional,
+    top_p=NUMBER.optional,
+    presence_penalty=NUMBER.optional,
+    frequency_penalty=NUMBER.optional,
+    max_tokens=COUNT.optional,
+    max_completion_tokens=COUNT.optional,
+    max_output_tokens=COUNT.optional,
+    max_retries=WHOLE.optional,
+    report=FUNCTION.optional,
+    http_session=Rule("an aiohttp.ClientSession", _is_session).optional,
+    transport=instance(HttpTransport).optional,
+    top_k=NUMBER.optional,
+)
+"""What options may be: options of one name mean one thing in every provider."""
+
+checked_options = checked(**OPTION_RULES)
+"""Checks the arguments of a constructor or of `chat`; those without a rule by their annotations."""
 
 
 def environment(*names: str) -> str | None:
@@ -36,39 +93,6 @@ def environment(*names: str) -> str | None:
 def or_none(value: NotGivenOr[Any]) -> Any:
     """`value`, or ``None`` if it is `NOT_GIVEN`."""
     return None if isinstance(value, NotGiven) else value
-
-
-def check_strings(model: object, **keys: object) -> None:
-    """Refuse a `model` that is not a name, and `keys` that are not strings; ``None`` passes.
-
-    Raises:
-        ConfigurationError: one of them; a key is not shown.
-    """
-    if not isinstance(model, str) or not model.strip():
-        raise ConfigurationError(f"model: expected the name of a model, got {model!r}")
-    for option, key in keys.items():
-        if key is not None and not isinstance(key, str):
-            raise ConfigurationError(f"{option}: expected a text, got {type(key).__name__}")
-
-
-def check_numbers(**options: object) -> None:
-    """Refuse options that are given and no finite numbers; those that begin with ``max_`` count
-    something, so they are whole and at least 1.
-
-    Raises:
-        ConfigurationError: naming the option.
-    """
-    for option, value in options.items():
-        if value is None or isinstance(value, NotGiven):
-            continue
-        sound = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if option.startswith("max_"):
-            if not (sound and isinstance(value, int) and value >= 1):
-                raise ConfigurationError(
-                    f"{option}: expected a whole number of at least 1, got {value!r}"
-                )
-        elif not sound:
-            raise ConfigurationError(f"{option}: expected a number, got {value!r}")
 
 
 def check_base_url(

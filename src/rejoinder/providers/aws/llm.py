@@ -22,8 +22,7 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import (
     check_base_url,
-    check_numbers,
-    check_strings,
+    checked_options,
     environment,
     or_none,
 )
@@ -100,6 +99,7 @@ class LLM(HttpLLM):
         ConfigurationError: no model, an unknown region, or half of a pair of keys.
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -128,14 +128,6 @@ class LLM(HttpLLM):
             raise ConfigurationError(
                 "Bedrock: no model. Pass model or set BEDROCK_INFERENCE_PROFILE_ARN"
             )
-        check_strings(
-            name,
-            api_key=or_none(api_key),
-            api_secret=or_none(api_secret),
-            session_token=or_none(session_token),
-            bearer_token=or_none(bearer_token),
-        )
-        check_numbers(temperature=temperature, max_output_tokens=max_output_tokens, top_p=top_p)
         address = or_none(base_url) or environment(
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"
         )
@@ -173,6 +165,7 @@ class LLM(HttpLLM):
         self._cache_system = cache_system
         self._cache_tools = cache_tools
 
+    @checked_options
     def chat(
         self,
         *,

@@ -11,6 +11,7 @@ from rejoinder._core.hosts import HOSTS
 from rejoinder._core.items import ChatItem
 from rejoinder._core.output import OutputSpec
 from rejoinder._core.schema_compiler import compile_schema
+from rejoinder._options import mapping
 from rejoinder.clouds.google import (
     GoogleCredentials,
     check_location,
@@ -25,8 +26,7 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import (
     check_base_url,
-    check_numbers,
-    check_strings,
+    checked_options,
     environment,
     or_none,
 )
@@ -112,6 +112,7 @@ class LLM(HttpLLM):
             option.
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -144,17 +145,10 @@ class LLM(HttpLLM):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        check_strings(model, api_key=or_none(api_key))
-        check_numbers(
-            temperature=temperature,
-            max_output_tokens=max_output_tokens,
-            top_p=top_p,
-            top_k=top_k,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            seed=seed,
+        http: Any = plain(or_none(http_options)) or {}
+        mapping("a mapping or an object with base_url, api_version and headers").check(
+            "LLM.http_options", http
         )
-        http: dict[str, Any] = plain(or_none(http_options)) or {}
         raw: Any = or_none(http_options)
         if isinstance(raw, Mapping):
             sent = cast("Mapping[str, Any]", raw).get("headers")
@@ -240,6 +234,7 @@ class LLM(HttpLLM):
         }
         self._retrieval_config: Any = plain(or_none(retrieval_config))
 
+    @checked_options
     def chat(
         self,
         *,
@@ -287,7 +282,11 @@ class LLM(HttpLLM):
             generation={**generation, **self._generation},
             extra_config={**extra_config, **self._extra_config},
             built_in=[
-                *(built_in_tools(gemini_tools) if is_given(gemini_tools) else self._built_in),
+                *(
+                    built_in_tools(gemini_tools)
+                    if is_given(gemini_tools) and gemini_tools is not None
+                    else self._built_in
+                ),
                 *built_in_tools([spec for spec in parsed if "name" not in spec]),
             ],
             combines_tools=not self._vertexai and self._served.family.built_in_with_tools,

@@ -16,7 +16,7 @@ from rejoinder.providers.answering.errors import without_secrets
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
-from rejoinder.providers.asking.checks import check_base_url, check_strings, environment
+from rejoinder.providers.asking.checks import check_base_url, checked_options, environment
 from rejoinder.providers.asking.fields import (
     HttpExtras,
     build_url,
@@ -84,6 +84,7 @@ class LLM(HttpLLM):
         ConfigurationError: key or secret is missing, or `base_url` is not a valid URL.
     """
 
+    @checked_options
     def __init__(
         self,
         model: str,
@@ -99,7 +100,6 @@ class LLM(HttpLLM):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        check_strings(model, api_key=api_key, api_secret=api_secret)
         staging = ".staging.livekit.cloud" in (environment("LIVEKIT_URL") or "")
         address = check_base_url(
             base_url
@@ -136,10 +136,12 @@ class LLM(HttpLLM):
         )
 
     @classmethod
+    @checked_options
     def from_model_string(cls, model: str) -> Self:
         """An `LLM` with everything else from the environment."""
         return cls(model)
 
+    @checked_options
     def update_options(
         self,
         *,
@@ -147,11 +149,12 @@ class LLM(HttpLLM):
         extra_kwargs: NotGivenOr[Mapping[str, Any]] = NOT_GIVEN,
     ) -> None:
         """Use another model, or other members of the body, from the next call on."""
-        if is_given(model):
+        if is_given(model) and model is not None:
             self._serve(model)
-        if is_given(extra_kwargs):
+        if is_given(extra_kwargs) and extra_kwargs is not None:
             self._extra_kwargs = dict(extra_kwargs)
 
+    @checked_options
     def chat(
         self,
         *,

@@ -25,6 +25,7 @@ from pydantic import ConfigDict, Field
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
 from rejoinder._core.collecting import merge_extra
+from rejoinder._options import checked, instance
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import function_tool
@@ -222,6 +223,7 @@ class ChatRejoinder(BaseChatModel):
         return asked
 
 
+@checked(llm=instance(LLM))
 def as_langchain(llm: LLM[Any], **options: Any) -> ChatRejoinder:
     """`llm` as a LangChain chat model: for graphs, chains and agents.
 

@@ -11,8 +11,10 @@ from rejoinder import _stamps
 from rejoinder._aio import in_thread
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.images import needs_preparing, prepare
+from rejoinder._options import checked
 from rejoinder.errors import APIError
 from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.providers.asking.checks import checked_options
 from rejoinder.providers.langchain.format import to_chat_ctx
 from rejoinder.providers.langchain.threads import (
     interrupts_of,
@@ -69,6 +71,7 @@ class LLMAdapter(LLM[Any]):
         ValueError: `stream_mode` has no mode that carries text, or an unknown one.
     """
 
+    @checked()
     def __init__(
         self,
         graph: Any,
@@ -108,6 +111,7 @@ class LLMAdapter(LLM[Any]):
     def provider(self) -> str:
         return "LangChain"
 
+    @checked_options
     def chat(
         self,
         *,

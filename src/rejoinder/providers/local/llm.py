@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core import jsontext
 from rejoinder._core.chunks import CompletionUsage
+from rejoinder._options import checked, instance
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.framings import sse_events
@@ -21,7 +22,7 @@ from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.body import items_of, may_be_empty
-from rejoinder.providers.asking.checks import check_numbers, or_none
+from rejoinder.providers.asking.checks import OPTION_RULES, checked_options, or_none
 from rejoinder.providers.asking.fields import (
     HttpExtras,
     build_url,
@@ -96,6 +97,9 @@ class LLMStream(WireStream):
         return True
 
 
+_MODEL = instance(str, os.PathLike, expected="the name of a local model or the path of a file")
+
+
 class LLM(HttpLLM):
     """A model that runs on this machine (llama.cpp; needs ``pip install 'rejoinder[local]'``).
 
@@ -125,6 +129,7 @@ class LLM(HttpLLM):
         ConfigurationError: no such model or file, or the engine is not installed.
     """
 
+    @checked(**OPTION_RULES | {"model": _MODEL})
     def __init__(
         self,
         *,
@@ -145,12 +150,6 @@ class LLM(HttpLLM):
         for name, value in (("context", context), ("slots", slots), ("threads", threads)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name}: expected at least 1, got {value}")
-        check_numbers(
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_completion_tokens=max_completion_tokens,
-        )
         engines.require_engine()
         found = find_model(model)
         super().__init__(
@@ -185,6 +184,7 @@ class LLM(HttpLLM):
         self._closed = False
         self._guard = threading.Lock()
 
+    @checked_options
     def chat(
         self,
         *,

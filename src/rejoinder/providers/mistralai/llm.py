@@ -14,8 +14,7 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.checks import (
     check_base_url,
-    check_numbers,
-    check_strings,
+    checked_options,
     environment,
     or_none,
 )
@@ -75,6 +74,7 @@ class LLM(HttpLLM):
         ConfigurationError: the API key is missing, or `base_url` is not a valid URL.
     """
 
+    @checked_options
     def __init__(
         self,
         model: str = "ministral-8b-latest",
@@ -90,8 +90,6 @@ class LLM(HttpLLM):
         http_session: ClientSession | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        check_strings(model, api_key=api_key)
-        check_numbers(temperature=temperature, max_completion_tokens=max_completion_tokens)
         found_key, found_url = _of_client(client)
         address = or_none(base_url) or found_url
         key = api_key or found_key or environment("MISTRAL_API_KEY")
@@ -110,6 +108,7 @@ class LLM(HttpLLM):
         self._temperature: float | None = or_none(temperature)
         self._max_completion_tokens: int | None = or_none(max_completion_tokens)
 
+    @checked_options
     def chat(
         self,
         *,

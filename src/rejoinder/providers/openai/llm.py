@@ -14,13 +14,14 @@ from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.items import ChatItem
 from rejoinder._core.rules import FOREIGN_STATE
+from rejoinder._options import mapping, one_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.tool_context import ToolChoice
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach_joined
-from rejoinder.providers.asking.checks import check_base_url, check_numbers, check_strings
+from rejoinder.providers.asking.checks import check_base_url, checked_options
 from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
 from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
@@ -149,6 +150,7 @@ class LLM(HttpLLM):
         ConfigurationError: (a `ValueError`) no key, or an address that cannot be used.
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -190,10 +192,6 @@ class LLM(HttpLLM):
     ) -> None:
         if api not in ("chat", "responses"):
             raise ConfigurationError(f"api: expected 'chat' or 'responses', got {api!r}")
-        check_strings(model)
-        check_numbers(
-            temperature=temperature, top_p=top_p, max_completion_tokens=max_completion_tokens
-        )
         extras = HttpExtras(
             {
                 "extra_body": extra_body,
@@ -235,7 +233,7 @@ class LLM(HttpLLM):
                 "reasoning_effort": reasoning_effort,
                 "verbosity": verbosity,
             }.items()
-            if is_given(value)
+            if is_given(value) and value is not None
         }
         self._extra_body = extras.body
         self._host = _host or find_host(netloc)
@@ -268,6 +266,7 @@ class LLM(HttpLLM):
 
     # -- asking ------------------------------------------------------------------------------
 
+    @checked_options
     def chat(
         self,
         *,
@@ -363,6 +362,7 @@ class LLM(HttpLLM):
     # -- other servers -----------------------------------------------------------------------
 
     @staticmethod
+    @checked_options
     def with_azure(
         *,
         model: str = "gpt-4o",
@@ -438,6 +438,7 @@ class LLM(HttpLLM):
         )
 
     @staticmethod
+    @checked_options
     def with_host(
         host: str,
         *,
@@ -452,6 +453,7 @@ class LLM(HttpLLM):
             host: key of the row, which gives what the other arguments leave out.
             options: those of `LLM`.
         """
+        one_of(*HOSTS).check("LLM.with_host.host", host)
         row = HOSTS[host]
         if row.tool_choice is not None:
             options.setdefault("tool_choice", row.tool_choice)
@@ -478,6 +480,7 @@ class LLM(HttpLLM):
     with_ovhcloud = Preset("ovhcloud")
 
     @staticmethod
+    @checked_options
     def with_openrouter(
         *,
         model: str = "auto",
@@ -503,6 +506,9 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: no key.
         """
+        given = options.get("extra_headers")
+        if isinstance(given, Mapping):
+            mapping().check("LLM.with_openrouter.extra_headers", given)
         headers: dict[str, str] = {}
         if site_url:
             headers["HTTP-Referer"] = site_url
@@ -523,6 +529,7 @@ class LLM(HttpLLM):
         )
 
     @staticmethod
+    @checked_options
     def with_ollama(
         *,
         model: str = "llama3.1",
@@ -533,6 +540,7 @@ class LLM(HttpLLM):
         return LLM.with_host("ollama", model=model, api_key="ollama", base_url=base_url, **options)
 
     @staticmethod
+    @checked_options
     def with_letta(
         *,
         agent_id: str,
