@@ -73,7 +73,7 @@ def _always(_: object) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """What an option may be.
 
@@ -94,7 +94,7 @@ class Rule:
     @property
     def optional(self) -> Rule:
         """The same rule, which also accepts ``None`` and ``NOT_GIVEN``."""
-        return replace(self, absent=_ABSENT, exact=self.exact.union(_ABSENT))
+        return _optional(self)
 
     def check(self, option: str, value: object) -> None:
         """Refuse `value` if it does not fit.
@@ -116,6 +116,11 @@ class Rule:
         raise error(f"{option}: expected {self.expected}, got {_shown(option, value)}")
 
 
+@functools.lru_cache(maxsize=256)
+def _optional(rule: Rule) -> Rule:
+    return replace(rule, absent=_ABSENT, exact=rule.exact.union(_ABSENT))
+
+
 def check(where: str, /, **options: tuple[object, Rule]) -> None:
     """Refuse the first of `options`, each a value and its rule, that does not fit.
 
@@ -123,7 +128,8 @@ def check(where: str, /, **options: tuple[object, Rule]) -> None:
         ConfigurationError: see `Rule.check`.
     """
     for name, (value, rule) in options.items():
-        rule.check(f"{where}.{name}", value)
+        if type(value) not in rule.exact:
+            rule.check(f"{where}.{name}", value)
 
 
 def _shown(option: str, value: Any) -> str:

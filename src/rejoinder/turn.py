@@ -34,7 +34,6 @@ from rejoinder._options import (
     SECONDS,
     WHOLE,
     WrongTypeError,
-    check,
     checked,
     instance,
     mapping,
@@ -181,6 +180,22 @@ _LLM = instance(LLM, expected='an LLM, such as `rejoinder.create("openai/gpt-4.1
 _CHAT_CTX = instance(ChatContext, str, expected="a ChatContext or the user's text")
 
 
+@checked(
+    llm=_LLM,
+    tools=TOOLS.optional,
+    tool_choice=TOOL_CHOICE.optional,
+    chat_ctx=_CHAT_CTX,
+    max_steps=COUNT,
+    max_repeats=COUNT,
+    max_concurrency=COUNT.optional,
+    max_output_retries=WHOLE,
+    tool_timeout=SECONDS.optional,
+    parallel_tool_calls=FLAG.optional,
+    conn_options=CONNECT,
+    extra_kwargs=mapping().optional,
+    make_context=FUNCTION.optional,
+    approve=FUNCTION.optional,
+)
 def run_turn(
     llm: LLM[Any],
     chat_ctx: ChatContext | str,
@@ -248,23 +263,6 @@ def run_turn(
         APIError: (while iterating) a request failed, or the answers did not fit `response_format`
             (`OutputMismatchError`); the context is legal nevertheless.
     """
-    check(
-        "run_turn",
-        llm=(llm, _LLM),
-        tools=(tools, TOOLS.optional),
-        tool_choice=(tool_choice, TOOL_CHOICE.optional),
-        chat_ctx=(chat_ctx, _CHAT_CTX),
-        max_steps=(max_steps, COUNT),
-        max_repeats=(max_repeats, COUNT),
-        max_concurrency=(max_concurrency, COUNT.optional),
-        max_output_retries=(max_output_retries, WHOLE),
-        tool_timeout=(tool_timeout, SECONDS.optional),
-        parallel_tool_calls=(parallel_tool_calls, FLAG.optional),
-        conn_options=(conn_options, CONNECT),
-        extra_kwargs=(extra_kwargs, mapping().optional),
-        make_context=(make_context, FUNCTION.optional),
-        approve=(approve, FUNCTION.optional),
-    )
     if isinstance(chat_ctx, str):
         text, chat_ctx = chat_ctx, ChatContext.empty()
         chat_ctx.add_message(role="user", content=text)
@@ -294,7 +292,7 @@ def run_turn(
         answer=answer,
         tool_runs=partial(
             ToolRuns,
-            make_context=make_context or partial(RunContext[Any], userdata=userdata),
+            make_context=make_context or partial(RunContext, userdata=userdata),
             timeout=tool_timeout,
             max_concurrency=max_concurrency,
             max_repeats=max_repeats,
@@ -465,6 +463,29 @@ class Turn(Generic[OutputT]):
     # -- asking ------------------------------------------------------------------------------
 
     async def _advance(self) -> None:
+        stream = self._stream
+        if stream is None:
+            await self._between_replies()
+            return
+        try:
+            chunk = await stream.__anext__()
+        except StopAsyncIteration:
+            chunk = None
+        if self._stream is not stream:
+            return  # the turn was cut meanwhile
+        if chunk is not None:
+            self._take(chunk)
+        elif stream.was_cut:
+            # From outside, for instance with its LLM: text and calls may be incomplete.
+            self._cut()
+        else:
+            self._stream = None
+            try:
+                self._reply_ended()
+            finally:
+                await stream.aclose()
+
+    async def _between_replies(self) -> None:
         if self._runs.pending:
             self._wake.clear()
             await self._wake.wait()
@@ -475,27 +496,8 @@ class Turn(Generic[OutputT]):
                 self._tool_choice = NOT_GIVEN  # a forced choice was for the reply that called
             self._runs.resume(waiting, self._tool_ctx)
             self._runs.start()
-        elif self._stream is None:
-            self._ask()
         else:
-            stream = self._stream
-            try:
-                chunk = await stream.__anext__()
-            except StopAsyncIteration:
-                chunk = None
-            if self._stream is not stream:
-                return  # the turn was cut meanwhile
-            if chunk is not None:
-                self._take(chunk)
-            elif stream.was_cut:
-                # From outside, for instance with its LLM: text and calls may be incomplete.
-                self._cut()
-            else:
-                self._stream = None
-                try:
-                    self._reply_ended()
-                finally:
-                    await stream.aclose()
+            self._ask()
 
     def _read_tools(self) -> ToolContext:
         tools = self._tools

@@ -46,15 +46,16 @@ class FunctionCallResult:
         return isinstance(self.raw_exception, StopResponse)
 
 
-def to_function_call(tool_call: FunctionToolCall | FunctionCall) -> FunctionCall:
-    """The item for a call that a model streamed; an item stays itself."""
-    if isinstance(tool_call, FunctionCall):
-        return tool_call
+def to_function_call(
+    call: FunctionToolCall, *, call_id: str | None = None, group_id: str | None = None
+) -> FunctionCall:
+    """The history item for a call that a model streamed."""
     return FunctionCall(
-        call_id=tool_call.call_id,
-        name=tool_call.name,
-        arguments=tool_call.arguments if tool_call.arguments.strip() else "{}",
-        extra=dict(tool_call.extra or {}),
+        call_id=call.call_id if call_id is None else call_id,
+        name=call.name,
+        arguments=call.arguments if call.arguments.strip() else "{}",
+        extra=dict(call.extra or {}),
+        group_id=group_id,
     )
 
 
@@ -83,7 +84,7 @@ async def execute_function_call(
     """
     from rejoinder.telemetry import ToolSpan
 
-    call = to_function_call(tool_call)
+    call = tool_call if isinstance(tool_call, FunctionCall) else to_function_call(tool_call)
     with ToolSpan(call) as span:
         result = await _execute(call, tool_ctx, call_ctx, timeout)
         span.end(result.fnc_call_out, result.raw_exception)

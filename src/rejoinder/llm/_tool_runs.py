@@ -9,7 +9,6 @@ no LLM and no chat context.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import json
 import logging
@@ -139,12 +138,11 @@ def call_items(
     known = set(taken)
     items: list[FunctionCall] = []
     for call in calls:
-        item = to_function_call(call)
-        if not item.call_id or item.call_id in known:
-            item.call_id = _stamps.new_id("call_")
-        known.add(item.call_id)
-        item.group_id = group_id
-        items.append(item)
+        call_id = call.call_id
+        if not call_id or call_id in known:
+            call_id = _stamps.new_id("call_")
+        known.add(call_id)
+        items.append(to_function_call(call, call_id=call_id, group_id=group_id))
     return items
 
 
@@ -350,7 +348,9 @@ class ToolRuns:
                 return decision
             _unmark(run.call)
             run.output.output = STILL_RUNNING
-        async with self._slots or contextlib.nullcontext():
+        if self._slots is None:
+            return await self._execute(run)
+        async with self._slots:
             return await self._execute(run)
 
     def _needs_approval(self, run: _Run) -> bool:
@@ -486,8 +486,9 @@ class _Repeats:
 
     def note(self, call: FunctionCall, output: str) -> None:
         self._ran += 1
-        count, last = self._seen.get(_same_call(call), (0, ""))
-        self._seen[_same_call(call)] = (count + 1 if output == last else 1, output)
+        key = _same_call(call)
+        count, last = self._seen.get(key, (0, ""))
+        self._seen[key] = (count + 1 if output == last else 1, output)
 
     def exhausted(self, call: FunctionCall) -> bool:
         """Whether `refuse` would refuse `call`."""
@@ -500,6 +501,8 @@ class _Repeats:
 
 
 def _same_call(call: FunctionCall) -> tuple[str, str]:
+    if call.arguments == "{}":
+        return call.name, call.arguments
     try:
         arguments = json.dumps(json.loads(call.arguments), sort_keys=True)
     except (ValueError, RecursionError):
