@@ -11,6 +11,7 @@ transcriber, whose defaults of that time are switched off in January and Februar
 
 from __future__ import annotations
 
+import logging
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,8 @@ from rejoinder.types import (
     NotGivenOr,
     is_given,
 )
+
+logger = logging.getLogger("rejoinder")
 
 __all__ = ["RealtimeModel", "RealtimeModelBeta", "RealtimeSession", "RealtimeSessionBeta"]
 
@@ -175,6 +178,19 @@ class RealtimeModel(_BaseModel):
         facts = facts_of(model)
         if not facts.realtime:
             raise ConfigurationError(f"RealtimeModel: model {model!r} cannot be used: {facts.hint}")
+        for name, value in (("reasoning", reasoning), ("parallel_tool_calls", parallel_tool_calls)):
+            if is_given(value) and facts.reasons is False:
+                raise ConfigurationError(
+                    f"RealtimeModel: {name} is not taken by {model!r}; leave it out, or use "
+                    f"{DEFAULT_MODEL!r}"
+                )
+        if facts.shut_down is not None:
+            logger.warning(
+                "the realtime model %r is switched off on %s; use %r",
+                model,
+                facts.shut_down,
+                facts.successor,
+            )
         azure = bool(azure_deployment or entra_token or api_version)
         self._server = (
             _azure_server(azure_deployment or model, base_url, api_key, entra_token, api_version)

@@ -16,9 +16,9 @@ __all__ = ["DIALECTS", "MODELS", "Dialect", "Facts", "dialect_of_host", "facts_o
 class Facts:
     """What a model accepts."""
 
-    reasons: bool = False
+    reasons: bool | None = None
     """Takes ``reasoning`` and ``parallel_tool_calls``; other models answer "Unsupported option for
-    this model"."""
+    this model". ``None``: not known."""
     shut_down: str | None = None
     """Day on which it is switched off."""
     successor: str | None = None
@@ -31,13 +31,13 @@ class Facts:
 MODELS: Final[Mapping[str, Facts]] = {
     "gpt-realtime-2.1": Facts(reasons=True),
     "gpt-realtime-2": Facts(reasons=True),
-    "gpt-realtime-1.5": Facts(),
-    "gpt-realtime": Facts(shut_down="2027-01-20", successor="gpt-realtime-2.1"),
-    "gpt-realtime-mini": Facts(shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"),
-    "gpt-audio-mini": Facts(shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"),
-    "gpt-4o-realtime-preview": Facts(shut_down="2026-05-07", successor="gpt-realtime-2.1"),
-    "gpt-4o-mini-realtime-preview": Facts(
-        shut_down="2026-05-07", successor="gpt-realtime-2.1-mini"
+    "gpt-realtime-1.5": Facts(reasons=False),
+    "gpt-realtime": Facts(reasons=False, shut_down="2027-01-20", successor="gpt-realtime-2.1"),
+    "gpt-realtime-mini": Facts(
+        reasons=False, shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"
+    ),
+    "gpt-audio-mini": Facts(
+        reasons=False, shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"
     ),
     "gpt-live": Facts(realtime=False, hint="it speaks the Live API, not the Realtime API"),
     "gpt-4o": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
