@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rejoinder._core.names import meant_name
 from rejoinder._core.tools import (
@@ -39,6 +39,10 @@ from rejoinder.llm._tools import (
 
 if TYPE_CHECKING:
     from typing import Self
+
+# Names of the reference API that annotations of other packages import.
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+Raw_F = TypeVar("Raw_F", bound=Callable[..., Awaitable[Any]])
 
 __all__ = [
     "Function",
