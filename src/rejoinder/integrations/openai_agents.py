@@ -92,24 +92,19 @@ class Model(_Model):
         conversation_id: str | None,
         prompt: Any,
     ) -> ModelResponse:
-        with agents.generation_span(model=self._llm.model, disabled=tracing.is_disabled()) as span:
-            stream = self._ask(
-                system_instructions,
-                input,
-                model_settings,
-                tools,
-                output_schema,
-                handoffs,
-                previous_response_id or conversation_id,
-                prompt,
-            )
-            reply = _Reply(self._llm.model, self._memory)
-            async for _ in reply.read(stream):
-                pass
-            span.span_data.usage = {
-                "input_tokens": reply.usage.input_tokens,
-                "output_tokens": reply.usage.output_tokens,
-            }
+        stream = self._ask(
+            system_instructions,
+            input,
+            model_settings,
+            tools,
+            output_schema,
+            handoffs,
+            previous_response_id or conversation_id,
+            prompt,
+        )
+        reply = _Reply(self._llm.model, self._memory)
+        async for _ in self._events(reply, stream, tracing):
+            pass
         return ModelResponse(output=reply.output, usage=reply.usage, response_id=None)
 
     async def stream_response(
@@ -126,27 +121,34 @@ class Model(_Model):
         conversation_id: str | None,
         prompt: Any,
     ) -> AsyncIterator[Any]:
+        stream = self._ask(
+            system_instructions,
+            input,
+            model_settings,
+            tools,
+            output_schema,
+            handoffs,
+            previous_response_id or conversation_id,
+            prompt,
+        )
+        reply = _Reply(self._llm.model, self._memory)
+        async for event in self._events(reply, stream, tracing):
+            yield event
+
+    async def close(self) -> None:
+        await self._llm.aclose()
+
+    async def _events(
+        self, reply: _Reply, stream: LLMStream, tracing: ModelTracing
+    ) -> AsyncIterator[Any]:
+        """The events of one reply, inside the span that the SDK records for it."""
         with agents.generation_span(model=self._llm.model, disabled=tracing.is_disabled()) as span:
-            stream = self._ask(
-                system_instructions,
-                input,
-                model_settings,
-                tools,
-                output_schema,
-                handoffs,
-                previous_response_id or conversation_id,
-                prompt,
-            )
-            reply = _Reply(self._llm.model, self._memory)
             async for event in reply.read(stream):
                 yield event
             span.span_data.usage = {
                 "input_tokens": reply.usage.input_tokens,
                 "output_tokens": reply.usage.output_tokens,
             }
-
-    async def close(self) -> None:
-        await self._llm.aclose()
 
     def _ask(
         self,
