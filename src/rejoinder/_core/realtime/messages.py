@@ -47,6 +47,7 @@ __all__ = [
     "SpeechStopped",
     "TextDelta",
     "ToolCalled",
+    "Traits",
     "Transcript",
     "TruncateItem",
     "UpdateSession",
@@ -362,6 +363,26 @@ Event: TypeAlias = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What holds for every connection to a service, whatever is said over it."""
+
+    input_rate: int
+    """Samples a second of the user's sound, one channel."""
+    output_rate: int
+    """Samples a second of the model's sound, one channel."""
+    confirms_items: bool = True
+    """The service announces each item that it was given. Otherwise an item counts as given when it
+    was sent."""
+    tells_speech: bool = True
+    """The service tells at once when the user begins to speak. Otherwise the loudness of the sound
+    decides what a next connection is given, and when it may take over."""
+    paced_silence: bool = False
+    """The service wants sound in real time without a pause; silence is sent where there is none."""
+    standby: float | None = None
+    """Seconds that a connection may wait to be used; then it is dead to the service and made anew."""
+
+
 class RealtimeProtocol(Protocol):
     """One connection to a service, without the connection: frames in and out, no clock of its own.
 
@@ -370,8 +391,8 @@ class RealtimeProtocol(Protocol):
     """
 
     @property
-    def sample_rate(self) -> int:
-        """Samples a second of the sound in both directions."""
+    def traits(self) -> Traits:
+        """The same for each connection of a session."""
         ...
 
     @property

@@ -31,6 +31,7 @@ from rejoinder.providers.openai.realtime_format import (
 __all__ = ["SAMPLE_RATE", "OpenAIRealtimeProtocol"]
 
 SAMPLE_RATE: Final = 24000
+_TRAITS: Final = m.Traits(input_rate=SAMPLE_RATE, output_rate=SAMPLE_RATE)
 
 _REMEMBERED: Final = 256
 
@@ -124,8 +125,8 @@ class OpenAIRealtimeProtocol:
         self.skipped = 0
 
     @property
-    def sample_rate(self) -> int:
-        return SAMPLE_RATE
+    def traits(self) -> m.Traits:
+        return _TRAITS
 
     # -- commands ----------------------------------------------------------------------------
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rejoinder import _aio, _stamps
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
@@ -44,9 +43,9 @@ from rejoinder.providers.sessions.connections import Connections
 from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep
 from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.options import SessionOptions, code_of
-from rejoinder.providers.sessions.sound import KeptSound, SoundInput
 from rejoinder.providers.sessions.streams import Reply, connection_metrics
 from rejoinder.providers.sessions.turns import UserTurns
+from rejoinder.providers.sessions.uplink import Uplink
 from rejoinder.providers.sessions.video import frame_url
 from rejoinder.transport.ws import WebSocket
 from rejoinder.types import (
@@ -60,9 +59,6 @@ __all__ = ["SessionOptions", "WireSession"]
 logger = logging.getLogger("rejoinder")
 
 TEvent = TypeVar("TEvent")
-
-_MIN_COMMIT_MS: Final = 100
-"""Milliseconds of sound below which services refuse a commit."""
 
 
 class WireSession(RealtimeSession[TEvent]):
@@ -99,7 +95,7 @@ class WireSession(RealtimeSession[TEvent]):
             ) from None
         self._describe_tools = describe_tools
         self._options = options
-        self._codec = make_protocol()
+        self._traits = make_protocol().traits
         self._instructions: str | None = None
         self._settings = dict(settings)
         self._tool_ctx = ToolContext.empty()
@@ -113,11 +109,9 @@ class WireSession(RealtimeSession[TEvent]):
         self._calls: OrderedDict[str, Literal["open", "answered", "cancelled"]] = OrderedDict()
         self._turns = UserTurns()
 
-        self._sound = SoundInput(self._codec.sample_rate)
-        self._kept = KeptSound(options.kept_sound * 1000)
-        self._uncommitted_ms = 0.0
-        self._uplink_at = -math.inf
-        self._speaking = False
+        self._uplink = Uplink(
+            self._traits, lambda: self._connections.link, kept_sound=options.kept_sound
+        )
 
         self._over: RealtimeError | None = None
         self._connections = Connections(
@@ -210,28 +204,17 @@ class WireSession(RealtimeSession[TEvent]):
             ConfigurationError: the frame has another form than the service takes and ``soxr`` is
                 not installed.
         """
-        piece = self._sound.feed(frame)
-        if piece is not None:
-            self._append(piece)
+        self._uplink.push(frame)
 
     def push_video(self, frame: Any) -> None:
         self._send(m.SendImage(_stamps.new_id("video_"), frame_url(frame)))
 
     def commit_audio(self) -> None:
         """Make what was pushed a message of the user; less than 100 ms of sound is left as it is."""
-        self._flush()
-        if self._uncommitted_ms > _MIN_COMMIT_MS:
-            self._uncommitted_ms = 0.0
-            frames = self._codec.send(m.CommitAudio(_stamps.new_id("commit_")))
-            self._kept.add_commit(frames)
-            link = self._connections.link
-            if link is not None:
-                link.send_frames(frames)
+        self._uplink.commit()
 
     def clear_audio(self) -> None:
-        for sound in (self._sound, self._kept):
-            sound.clear()
-        self._uncommitted_ms = 0.0
+        self._uplink.clear()
         self._send(m.ClearAudio(_stamps.new_id("clear_")))
 
     def generate_reply(
@@ -344,22 +327,6 @@ class WireSession(RealtimeSession[TEvent]):
             self._report(APIStatusError(str(error), retryable=False), recoverable=True)
             return False
 
-    def _append(self, piece: bytes | bytearray | memoryview) -> None:
-        frames = self._codec.send(m.AppendAudio(piece))
-        size = piece.nbytes if isinstance(piece, memoryview) else len(piece)
-        ms = size * 500.0 / self._codec.sample_rate
-        link = self._connections.link
-        self._kept.add(ms, frames, wanted=self._speaking or link is None)
-        self._uncommitted_ms += ms
-        if link is not None:
-            self._uplink_at = self._loop.time()
-            link.send_frames(frames)
-
-    def _flush(self) -> None:
-        rest = self._sound.flush()
-        if rest is not None:
-            self._append(rest)
-
     # -- what the connections ask for ------------------------------------------------------------
 
     def settings_now(self) -> tuple[int, m.UpdateSession]:
@@ -377,21 +344,14 @@ class WireSession(RealtimeSession[TEvent]):
         """A frame, for subclasses that show them."""
 
     def may_swap(self) -> bool:
-        return self._replies.between_turns and not self._speaking
+        return self._replies.between_turns and self._uplink.quiet
 
     def installed(self, link: Link, *, again: bool) -> None:
         if link.version != self._version:
             link.version, settings = self.settings_now()
             self._send(settings)
         self._conversation.give_history(link)
-        kept = self._kept.frames()
-        if kept:
-            link.send_frames(kept)
-            self._uplink_at = self._loop.time()
-        if self._kept.dropped_ms:
-            lost = round(self._kept.dropped_ms / 1000, 1)
-            logger.warning("%g s of sound were dropped while there was no connection", lost)
-            self._kept.dropped_ms = 0.0
+        self._uplink.replay(link)
         model = self._realtime_model
         self.emit(
             "metrics_collected",
@@ -421,14 +381,19 @@ class WireSession(RealtimeSession[TEvent]):
     # -- time ------------------------------------------------------------------------------------
 
     def _due(self) -> float:
-        return min(self._replies.deadline(), self._connections.due(self._uplink_at))
+        return min(
+            self._replies.deadline(),
+            self._uplink.due(),
+            self._connections.due(self._uplink.sent_at),
+        )
 
     def _tick(self) -> None:
         if self._over is not None:
             return
         now = self._loop.time()
         self._apply(self._replies.tick(now))
-        self._connections.tick(now, self._uplink_at)
+        self._uplink.tick(now)
+        self._connections.tick(now, self._uplink.sent_at)
         self._timer.arm()
 
     # -- effects ---------------------------------------------------------------------------------
@@ -460,7 +425,7 @@ class WireSession(RealtimeSession[TEvent]):
             self._apply(self._replies.refused(request.ref, refused, self._loop.time()))
 
     def _announce(self, reply_id: str, refs: tuple[str, ...]) -> None:
-        reply = Reply(reply_id, asked=bool(refs), sample_rate=self._codec.sample_rate)
+        reply = Reply(reply_id, asked=bool(refs), sample_rate=self._traits.output_rate)
         self._live[reply_id] = reply
         for ref in refs:
             future = self._requests.pop(ref, None)
@@ -532,19 +497,17 @@ class WireSession(RealtimeSession[TEvent]):
                 self._conversation.confirm(link, item_id, created=False, in_use=True)
                 self._conversation.drop(item_id)
             case m.SpeechStarted(item_id):
-                self._speaking = True
+                self._uplink.speaking = True
                 if item_id is not None:
                     self._turns.began(item_id)
                 self.emit("input_speech_started", InputSpeechStartedEvent())
             case m.SpeechStopped():
-                self._speaking = False
-                self._uncommitted_ms = 0.0  # the service commits it
+                self._uplink.stopped()
                 transcribed = self.capabilities.user_transcription
                 self.emit("input_speech_stopped", InputSpeechStoppedEvent(transcribed))
                 self._connections.swap_if_due()
             case m.AudioCommitted(item_id, previous_id):
-                self._kept.committed()
-                self._speaking = False
+                self._uplink.committed()
                 link.known.add(item_id)
                 self._turns.began(item_id)
                 message = ChatMessage(id=item_id, role="user", content=[])

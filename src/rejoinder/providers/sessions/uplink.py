@@ -1,0 +1,154 @@
+"""The user's sound on its way up: sent at once, kept for a next connection, and silence where none comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+from rejoinder import _stamps
+from rejoinder._core.realtime import messages as m
+from rejoinder.media import AudioFrame
+from rejoinder.providers.sessions.link import Link
+from rejoinder.providers.sessions.sound import KeptSound, SoundInput, is_loud
+
+__all__ = ["Uplink"]
+
+logger = logging.getLogger("rejoinder")
+
+_MIN_COMMIT_MS: Final = 100
+"""Milliseconds of sound below which services refuse a commit."""
+_SETTLING: Final = 1.0
+"""Seconds after the beginning of a connection before it is given silence: settings and history that
+are set at once still come first."""
+_GAP: Final = 0.25
+"""Seconds without sound of the application after which silence takes its place."""
+_SILENCE: Final = 0.1
+"""Seconds of silence that are sent at a time."""
+
+
+class Uplink:
+    """Sound on its way to the connection in use.
+
+    Args:
+        traits: what the service wants.
+        link: the connection in use; ``None`` while there is none.
+        kept_sound: seconds of sound kept for a next connection.
+
+    Attributes:
+        speaking: the service hears the user.
+        sent_at: loop time at which sound was sent last.
+    """
+
+    def __init__(
+        self, traits: m.Traits, link: Callable[[], Link | None], *, kept_sound: float
+    ) -> None:
+        self._traits = traits
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._input = SoundInput(traits.input_rate)
+        self._kept = KeptSound(kept_sound * 1000)
+        self._uncommitted_ms = 0.0
+        self._covered = math.inf
+        self.speaking = False
+        self.sent_at = -math.inf
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the user says nothing that a next connection would have to hear again."""
+        return not self.speaking and not self._kept.loud
+
+    def push(self, frame: AudioFrame) -> None:
+        """Send a frame, or collect it until it is long enough; keep it where no connection is there.
+
+        Raises:
+            ConfigurationError: it has another form than the service takes and ``soxr`` is missing.
+        """
+        piece = self._input.feed(frame)
+        if piece is not None:
+            self._send(piece)
+
+    def commit(self) -> None:
+        """Make what was pushed a message of the user; less than 100 ms of sound is left as it is."""
+        self._flush()
+        if self._uncommitted_ms > _MIN_COMMIT_MS:
+            self._uncommitted_ms = 0.0
+            command = m.CommitAudio(_stamps.new_id("commit_"))
+            self._kept.add_commit(command)
+            link = self._link()
+            if link is not None:
+                link.send(command)
+
+    def clear(self) -> None:
+        """Forget what was pushed and not committed."""
+        self._input.clear()
+        self._kept.clear()
+        self._uncommitted_ms = 0.0
+
+    def committed(self) -> None:
+        """The service made a message of what it heard."""
+        self._kept.committed()
+        self.speaking = False
+
+    def stopped(self) -> None:
+        """The service heard the user stop; it commits the sound itself."""
+        self.speaking = False
+        self._uncommitted_ms = 0.0
+
+    def replay(self, link: Link) -> None:
+        """Give `link`, which is in use from now on, what was pushed and is not part of a message."""
+        now = self._loop.time()
+        kept = self._kept.commands()
+        for command in kept:
+            link.send(command)
+        if kept:
+            self.sent_at = now
+        if self._kept.dropped_ms:
+            lost = round(self._kept.dropped_ms / 1000, 1)
+            logger.warning("%g s of sound were dropped while there was no connection", lost)
+            self._kept.dropped_ms = 0.0
+        if self._traits.paced_silence:
+            self._covered = now + _SETTLING
+
+    # -- silence -----------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """When `tick` has something to do."""
+        return math.inf if self._link() is None else self._covered + _GAP
+
+    def tick(self, now: float) -> None:
+        """Send silence, as long as the application has sent nothing."""
+        link = self._link()
+        if link is None or now < self._covered + _GAP:
+            return
+        self._flush()
+        # After a stop of the loop, what was missed is not made up: it would be heard as a pause.
+        self._covered = max(self._covered, now - _GAP)
+        size = round(self._traits.input_rate * _SILENCE) * 2
+        while self._covered + _GAP <= now:
+            self._covered += _SILENCE
+            link.send(m.AppendAudio(bytes(size)))
+        self.sent_at = now
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _send(self, piece: bytes | bytearray | memoryview) -> None:
+        size = piece.nbytes if isinstance(piece, memoryview) else len(piece)
+        ms = size * 500.0 / self._traits.input_rate
+        command = m.AppendAudio(piece)
+        link = self._link()
+        loud = not self._traits.tells_speech and is_loud(piece)
+        self._kept.add(ms, command, wanted=self.speaking or link is None, loud=loud)
+        self._uncommitted_ms += ms
+        if link is not None:
+            self.sent_at = now = self._loop.time()
+            if self._covered < math.inf:
+                self._covered = max(self._covered, now) + ms / 1000
+            link.send(command)
+
+    def _flush(self) -> None:
+        rest = self._input.flush()
+        if rest is not None:
+            self._send(rest)
