@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import PrivateAttr, ValidationError
 
-from rejoinder._core.images import serialize_image, type_of_address
+from rejoinder._core.images import serialize_image
 from rejoinder._core.items import (
     AgentHandoff,
     ChatMessage,
@@ -22,6 +22,7 @@ from rejoinder._core.items import (
     load_items,
     with_fields,
 )
+from rejoinder._core.pictures import type_of_address
 from rejoinder.llm.chat_context import ChatContext
 
 

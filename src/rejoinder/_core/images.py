@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
 from rejoinder._core.items import ChatItem, ImageContent
+from rejoinder._core.pictures import shown_type
 from rejoinder.media import VideoBufferType, VideoFrameLike, to_video_frame
 
 if TYPE_CHECKING:
@@ -35,13 +36,10 @@ __all__ = [
     "ResizeOptions",
     "SerializedImage",
     "data_of",
-    "data_url",
-    "data_url_of_picture",
     "encode",
     "needs_preparing",
     "prepare",
     "serialize_image",
-    "type_of_address",
 ]
 
 logger = logging.getLogger("rejoinder")
@@ -123,64 +121,7 @@ def data_of(image: ImageContent) -> tuple[bytes, str, bool]:
     except ValueError:
         # The type that it names may be the only thing that is wrong with it.
         _, data, whole = _decode_data_url(str(image.image), image.id)
-    return data, _shown_type(data), whole
-
-
-_BY_ENDING = {
-    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
-    **{ending: f"image/{ending}" for ending in ("png", "webp", "gif", "heic", "heif", "bmp")},
-    "tif": "image/tiff",
-    "tiff": "image/tiff",
-    "svg": "image/svg+xml",
-    "pdf": "application/pdf",
-}
-
-
-def type_of_address(url: str) -> str | None:
-    """The type that the path of an address ends in, if it tells one."""
-    path = url.partition("#")[0].partition("?")[0]
-    _, dot, ending = path.rpartition("/")[2].rpartition(".")
-    return _BY_ENDING.get(ending.lower()) if dot else None
-
-
-def data_url(data: bytes | bytearray, mime_type: str | None = None) -> str:
-    """A ``data:`` URL of the bytes of a file.
-
-    Args:
-        mime_type: default what the first bytes show.
-
-    Raises:
-        ValueError: no type is given, and the bytes show none that is known.
-    """
-    raw = bytes(data)
-    kind = mime_type or _shown_type(raw) or ("application/pdf" if raw[:5] == b"%PDF-" else "")
-    if not kind:
-        raise ValueError(
-            f"image: expected the bytes of a JPEG, PNG, GIF or WebP, got {raw[:12]!r}...; name "
-            "another type with mime_type="
-        )
-    return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}"
-
-
-def data_url_of_picture(picture: Any) -> str:
-    """A ``data:`` URL of an image of Pillow: a JPEG, or a PNG where it is transparent."""
-    out = io.BytesIO()
-    if picture.mode in ("RGB", "L"):
-        picture.save(out, "JPEG", quality=90)
-    elif picture.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
-        picture.convert("RGB").save(out, "JPEG", quality=90)
-    else:
-        picture.convert("RGBA").save(out, "PNG")
-    return data_url(out.getvalue())
-
-
-def _shown_type(data: bytes) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((mime_type for start, mime_type in _STARTS.items() if data.startswith(start)), "")
-
-
-_STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"GIF8": "image/gif"}
+    return data, shown_type(data), whole
 
 
 def _remembered(image: ImageContent) -> _Read:

@@ -134,14 +134,14 @@ class ImageContent(BaseModel):
     def _as_url(cls, value: Any) -> Any:
         if isinstance(value, str):
             return value
-        from rejoinder._core import images
+        from rejoinder._core import pictures
 
         if isinstance(value, bytes | bytearray):
-            return images.data_url(value)
+            return pictures.data_url(value)
         if isinstance(value, os.PathLike):
             return _url_of_file(cast("os.PathLike[str]", value))
         if type(value).__module__.startswith("PIL."):
-            return images.data_url_of_picture(value)
+            return pictures.data_url_of_picture(value)
         return value
 
     @classmethod
@@ -156,9 +156,9 @@ class ImageContent(BaseModel):
         Raises:
             ValueError: the bytes show no type that is known, and none is given.
         """
-        from rejoinder._core import images
+        from rejoinder._core import pictures
 
-        return cls(image=images.data_url(data, mime_type), **options)
+        return cls(image=pictures.data_url(data, mime_type), **options)
 
     @classmethod
     def from_file(
@@ -175,9 +175,9 @@ class ImageContent(BaseModel):
     @classmethod
     def from_pil(cls, picture: PILImage, **options: Any) -> Self:
         """An image of Pillow: sent as a JPEG, or as a PNG where it may be transparent."""
-        from rejoinder._core import images
+        from rejoinder._core import pictures
 
-        return cls(image=images.data_url_of_picture(picture), **options)
+        return cls(image=pictures.data_url_of_picture(picture), **options)
 
     def __eq__(self, other: object) -> bool:
         # The cache of encoded bytes says nothing about what the image is, and frames of other
@@ -199,10 +199,10 @@ class ImageContent(BaseModel):
 
 
 def _url_of_file(path: str | os.PathLike[str], mime_type: str | None = None) -> str:
-    from rejoinder._core import images
+    from rejoinder._core import pictures
 
     with open(path, "rb") as file:
-        return images.data_url(file.read(), mime_type)
+        return pictures.data_url(file.read(), mime_type)
 
 
 class AudioContent(BaseModel):

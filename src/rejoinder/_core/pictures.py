@@ -1,19 +1,79 @@
-"""What the bytes of a picture tell without decoding it: its size, and whether they were cut.
+"""What the bytes or the address of a picture tell, and the ``data:`` URLs that carry pictures.
 
-Law: pure, and quick: a few bytes at the start and the end are looked at.
+Law: pure, and quick: of bytes a few at the start and the end are looked at. Nothing is decoded, and
+nothing here knows a conversation.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import struct
+from typing import Any
 
-__all__ = ["is_cut", "size_of"]
+__all__ = ["data_url", "data_url_of_picture", "is_cut", "shown_type", "size_of", "type_of_address"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Markers of JPEG that carry the size: start of frame, but not those of tables between them.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TAIL = 1_024
 """Bytes at the end in which the end mark of a JPEG is looked for: cameras write behind it."""
+_BY_ENDING = {
+    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
+    **{ending: f"image/{ending}" for ending in ("png", "webp", "gif", "heic", "heif", "bmp")},
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "svg": "image/svg+xml",
+    "pdf": "application/pdf",
+}
+
+
+def type_of_address(url: str) -> str | None:
+    """The type that the path of an address ends in, if it tells one."""
+    path = url.partition("#")[0].partition("?")[0]
+    _, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return _BY_ENDING.get(ending.lower()) if dot else None
+
+
+def data_url(data: bytes | bytearray, mime_type: str | None = None) -> str:
+    """A ``data:`` URL of the bytes of a file.
+
+    Args:
+        mime_type: default what the first bytes show.
+
+    Raises:
+        ValueError: no type is given, and the bytes show none that is known.
+    """
+    raw = bytes(data)
+    kind = mime_type or shown_type(raw) or ("application/pdf" if raw[:5] == b"%PDF-" else "")
+    if not kind:
+        raise ValueError(
+            f"image: expected the bytes of a JPEG, PNG, GIF or WebP, got {raw[:12]!r}...; name "
+            "another type with mime_type="
+        )
+    return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}"
+
+
+def data_url_of_picture(picture: Any) -> str:
+    """A ``data:`` URL of an image of Pillow: a JPEG, or a PNG where it is transparent."""
+    out = io.BytesIO()
+    if picture.mode in ("RGB", "L"):
+        picture.save(out, "JPEG", quality=90)
+    elif picture.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
+        picture.convert("RGB").save(out, "JPEG", quality=90)
+    else:
+        picture.convert("RGBA").save(out, "PNG")
+    return data_url(out.getvalue())
+
+
+def shown_type(data: bytes) -> str:
+    """The type that the first bytes show; empty if it is unknown."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((mime_type for start, mime_type in _STARTS.items() if data.startswith(start)), "")
+
+
+_STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"GIF8": "image/gif"}
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:

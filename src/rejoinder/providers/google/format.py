@@ -132,7 +132,8 @@ def _result(output: FunctionCallOutput) -> Block:
 
 
 def _image(content: ImageContent) -> Block:
-    from rejoinder._core.images import serialize_image, type_of_address
+    from rejoinder._core.images import serialize_image
+    from rejoinder._core.pictures import type_of_address
 
     image = serialize_image(content)
     if image.external_url is not None:
