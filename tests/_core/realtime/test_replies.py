@@ -229,6 +229,10 @@ def test_every_request_ends_once_and_nothing_is_heard_after_its_end(
                 look(replies.lost(now))
             case "connected", _:
                 look(replies.connected(now))
+            case "pause", _:
+                replies.pause()
+            case "forgive", _:
+                replies.forgive()
             case _:
                 look(replies.tick(now))
     for _ in range(400):
@@ -249,3 +253,22 @@ def test_a_deadline_and_a_beginning_at_the_same_moment(order: tuple[str, str]) -
     for kind in order:
         effects += replies.tick(10) if kind == "tick" else replies.started("r", "a", 10)
     assert len([e for e in effects if isinstance(e, Announce | Fail)]) == 1
+
+
+def test_a_paused_request_waits_for_the_next_connection_and_for_no_reply_that_runs() -> None:
+    replies = connected()
+    replies.started("own", None, 0)
+    replies.pause()
+    assert replies.request(A, 1) == []
+    assert replies.deadline() == 20  # the silence of the running one, not the time of the request
+    assert replies.ended("own", "completed", None, 15) == [Finish("own", "completed")]
+    assert replies.deadline() == 25
+    assert replies.connected(16) == [Send(A)]
+
+
+def test_a_debt_can_be_forgiven() -> None:
+    replies = connected()
+    replies.request(A, 0)
+    replies.tick(10)
+    replies.forgive()
+    assert replies.started("r", "a", 11) == [Announce("r", ())]

@@ -32,6 +32,7 @@ __all__ = [
     "ItemAdded",
     "ItemDeleted",
     "MessageEnded",
+    "MessageHeard",
     "MessageStarted",
     "ModalityKnown",
     "RealtimeProtocol",
@@ -52,6 +53,7 @@ __all__ = [
     "TruncateItem",
     "UpdateSession",
     "Usage",
+    "UsageReported",
 ]
 
 Frame: TypeAlias = str | bytes
@@ -128,12 +130,16 @@ class SendImage:
 
 @dataclass(frozen=True, slots=True)
 class CreateReply:
-    """Ask for a reply. `instructions` are added to those of the session."""
+    """Ask for a reply. `instructions` are added to those of the session.
+
+    `context`: items that the connection has not been told, because it takes none at other times.
+    """
 
     ref: str
     instructions: str | None = None
     tool_choice: Any = None
     tools: Sequence[Mapping[str, Any]] | None = None
+    context: Sequence[ChatItem] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +278,16 @@ class MessageEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageHeard:
+    """What the service spoke of a message, where it tells. May come after the end of the reply;
+    counts more than what was sent, and than what this side believes to have played."""
+
+    item_id: str
+    text: str
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCalled:
     """The model asks for a tool to run; the call is whole."""
 
@@ -299,6 +315,14 @@ class Usage:
     output_details: RealtimeModelMetrics.OutputTokenDetails = field(
         default_factory=RealtimeModelMetrics.OutputTokenDetails
     )
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """Tokens apart from the end of a reply, for example those of listening. Several add up."""
+
+    reply_id: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,8 +379,10 @@ Event: TypeAlias = (
     | TextDelta
     | AudioDelta
     | MessageEnded
+    | MessageHeard
     | ToolCalled
     | CallsCancelled
+    | UsageReported
     | ReplyEnded
     | Refused
     | ServiceFailed
@@ -371,9 +397,14 @@ class Traits:
     """Samples a second of the user's sound, one channel."""
     output_rate: int
     """Samples a second of the model's sound, one channel."""
-    confirms_items: bool = True
+    confirms: bool = True
     """The service announces each item that it was given. Otherwise an item counts as given when it
     was sent."""
+    names_replies: bool = True
+    """The beginning of a reply names the request that it answers. Otherwise it is taken for the
+    answer to the last one."""
+    answers_move: bool = True
+    """A call may be answered on a later connection than that on which it was made."""
     tells_speech: bool = True
     """The service tells at once when the user begins to speak. Otherwise the loudness of the sound
     decides what a next connection is given, and when it may take over."""
@@ -412,6 +443,14 @@ class RealtimeProtocol(Protocol):
         """
         ...
 
+    def takes(self, command: Command) -> bool:
+        """Whether this connection can carry out `command` now.
+
+        A change of the session, or the removal of an item, that it does not take needs another
+        connection. An item that it does not take goes with the next request for a reply.
+        """
+        ...
+
     def receive(self, frame: Frame) -> Sequence[Event]:
         """What a frame means. Broken and unknown frames are counted in `skipped`; nothing is raised."""
         ...
@@ -421,5 +460,15 @@ class RealtimeProtocol(Protocol):
         ...
 
     def probe(self) -> Sequence[Frame]:
-        """Frames that a service which still listens answers at once, and that change nothing."""
+        """Frames that a service which still listens answers at once, and that change nothing; none
+        where a ping of the transport has to do."""
+        ...
+
+    def farewell(self) -> Sequence[Frame]:
+        """The last frames of a connection that this side ends."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is outstanding that a service tells after the end of a reply."""
         ...

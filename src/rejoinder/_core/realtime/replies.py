@@ -222,6 +222,15 @@ class Replies:
         self._requests.append(_Request(command, [command.ref], now, for_tools))
         return self._pump(now)
 
+    def pause(self) -> None:
+        """What waits is sent over the next connection, not over this one."""
+        self._open = False
+
+    def forgive(self) -> None:
+        """Replies that are owed are not waited for any more: what begins next is another one. For
+        services that do not name the request they answer."""
+        self._owed.clear()
+
     def give_up(self, ref: str, now: float) -> list[Effect]:
         """The caller no longer wants the reply it asked for."""
         for request in list(self._requests):
@@ -430,13 +439,13 @@ class Replies:
 
     def _due(self, request: _Request) -> float:
         """When a request has waited too long; infinite while a reply runs, whose silence is watched."""
+        if self._running is not None:
+            return math.inf
         if not self._open:
             return request.since + self._timeout
         asked = request.state is RequestState.ASKED
         held = request.for_tools and bool(self._unanswered)
-        if self._running is None and (asked or held):
-            return request.since + self._timeout
-        return math.inf
+        return request.since + self._timeout if asked or held else math.inf
 
     def _move(self, request: _Request, event: str) -> None:
         request.state = TRANSITIONS[request.state].get(event, request.state)

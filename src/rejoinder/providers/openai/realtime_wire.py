@@ -186,6 +186,9 @@ class OpenAIRealtimeProtocol:
                     },
                 )
 
+    def takes(self, command: m.Command) -> bool:
+        return True
+
     def _create_reply(self, command: m.CreateReply) -> Sequence[m.Frame]:
         response: dict[str, Any] = {"metadata": {"client_event_id": command.ref}}
         if command.instructions is not None:
@@ -223,6 +226,13 @@ class OpenAIRealtimeProtocol:
         self._probes += 1
         session = {} if self._dialect.session == "flat" else {"type": "realtime"}
         return _frame("session.update", f"probe_{self._probes}", session=session)
+
+    def farewell(self) -> Sequence[m.Frame]:
+        return ()
+
+    @property
+    def settled(self) -> bool:
+        return True
 
     # -- events ------------------------------------------------------------------------------
 

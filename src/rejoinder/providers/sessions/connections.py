@@ -85,6 +85,7 @@ class Connections:
         options: how patient connecting is, and how often it is tried again.
         max_duration: age in seconds at which a connection is replaced.
         silence: seconds after which a service from which nothing comes is taken for dead.
+        standby: seconds that a connection may wait to be used; then it is made anew.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Connections:
         options: APIConnectOptions,
         max_duration: float | None,
         silence: float,
+        standby: float | None,
     ) -> None:
         self._owner = owner
         self._dial = dial
@@ -103,6 +105,7 @@ class Connections:
         self._options = options
         self._max_duration = math.inf if max_duration is None else max_duration
         self._silence = silence
+        self._standby = math.inf if standby is None else standby
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._next: Link | None = None
@@ -124,6 +127,8 @@ class Connections:
     def due(self, uplink_at: float) -> float:
         """When `tick` has something to do."""
         due = min(self._swap_at, self._force_at)
+        if self._next is not None:
+            due = min(due, self._next.opened_at + self._standby)
         link = self.link
         if link is not None and self._loop.time() - uplink_at < self._silence:
             last = max(link.heard_at, link.opened_at, link.probed_at)
@@ -137,6 +142,11 @@ class Connections:
         if now >= self._swap_at:
             self._swap_at = math.inf
             self._start_swap()
+        following = self._next
+        if following is not None and now >= following.opened_at + self._standby:
+            self._next = None
+            self._close_soon(following)
+            self._start_swap()
         self.swap_if_due()
         link = self.link
         if link is None or now - uplink_at >= self._silence:
@@ -147,7 +157,11 @@ class Connections:
             link.abort(f"nothing came for {quiet:.0f} s, although it was asked for a sign of life")
         elif quiet >= self._silence / 2 and not asked:
             link.probed_at = now
-            link.send_frames(link.protocol.probe())
+            link.probe()
+
+    def renew(self) -> None:
+        """Replace the connection in use between two turns."""
+        self._start_swap()
 
     def ending_in(self, seconds: float) -> None:
         """The service will end the connection in use."""

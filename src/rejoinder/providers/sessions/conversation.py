@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from rejoinder import _stamps
@@ -37,11 +38,15 @@ def keep(entries: OrderedDict[str, _V], key: str, value: _V) -> None:
 class Conversation:
     """The items, in the service's order.
 
+    Args:
+        confirmed: the service announces each item that it was given.
+
     Attributes:
         spoken: the text and sound of the last messages of the model, by id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, confirmed: bool = True) -> None:
+        self._confirmed = confirmed
         self._remote = RemoteChatContext()
         self._early: OrderedDict[str, str] = OrderedDict()
         self.spoken: OrderedDict[str, SpokenMessage] = OrderedDict()
@@ -114,11 +119,20 @@ class Conversation:
             return []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ref = _stamps.new_id("chat_ctx_create_")
+        command = m.CreateItem(ref, item, self._anchor(link, previous_id))
+        if not link.protocol.takes(command):
+            self.insert(previous_id, item)
+            link.untold.append(item.id)
+            return []
         try:
-            sent = link.send(m.CreateItem(ref, item, self._anchor(link, previous_id)))
+            sent = link.send(command)
         except ConfigurationError as error:
             done.set_exception(RealtimeError(f"item {item.id!r}: {error}", code="refused"))
             return [done]
+        if not self._confirmed:
+            self.insert(previous_id, item)
+            link.known.add(item.id)
+            return []
         if not sent:  # nothing that this service could hold
             self.insert(previous_id, item)
             return []
@@ -133,10 +147,24 @@ class Conversation:
             return []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ref = _stamps.new_id("chat_ctx_delete_")
-        link.send(m.DeleteItem(ref, item_id))
+        command = m.DeleteItem(ref, item_id)
         link.known.discard(item_id)
+        if link.protocol.takes(command):
+            link.send(command)
+        else:
+            link.stale = True
+        if link.stale or not self._confirmed:
+            self.drop(item_id)
+            return []
         link.pending[ref] = PendingItem(done, item_id, None)
         return [done]
+
+    def with_untold(self, link: Link, request: m.CreateReply) -> m.CreateReply:
+        """`request` with the items that `link` takes at no other time; it counts as told of them."""
+        found = [node.item for item_id in link.untold if (node := self._remote.get(item_id))]
+        link.known.update(item.id for item in found)
+        link.untold.clear()
+        return replace(request, context=found) if found else request
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
         """Send to `link` what it lacks of the copy, and remove there what the copy has no more.

@@ -21,6 +21,8 @@ logger = logging.getLogger("rejoinder")
 
 _FRAMES_BETWEEN_TURNS: Final = 64
 """Frames that are handled before the event loop gets a turn: a burst must not hold it."""
+_FAREWELL_TIMEOUT: Final = 0.3
+"""Seconds that the last frames of a connection may take to be sent."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Link:
         closed: done when the connection has ended, with how.
         version: which version of the settings the service has been told.
         served: a reply came over it.
+        stale: it holds an item that the conversation has no more, and cannot be rid of it.
+        untold: ids of items that it takes with the next request for a reply.
         early: events that came before it was in use; ``None`` afterwards.
     """
 
@@ -71,13 +75,17 @@ class Link:
         self.version = -1
         self.probed_at = 0.0
         self.served = False
+        self.stale = False
+        self.untold: list[str] = []
         self.early: list[Event] | None = []
         self._socket = socket
         self._on_event = on_event
         self._on_frame = on_frame
         self._outbox: deque[Frame] = deque()
         self._urgent: deque[Frame] = deque()
+        self._ping = False
         self._wake: asyncio.Future[None] | None = None
+        self._drained = asyncio.Event()
         self._tasks = (
             loop.create_task(self._read(), name="realtime reader"),
             loop.create_task(self._write(), name="realtime writer"),
@@ -110,13 +118,22 @@ class Link:
         if not frames or self.closed.done():
             return
         (self._urgent if urgent else self._outbox).extend(frames)
+        self._rouse()
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life."""
+        frames = self.protocol.probe()
+        if frames:
+            self.send_frames(frames)
+        elif not self.closed.done():
+            self._ping = True
+            self._rouse()
+
+    def _rouse(self) -> None:
+        self._drained.clear()
         wake = self._wake
         if wake is not None and not wake.done():
             wake.set_result(None)
-
-    async def ping(self) -> None:
-        """Ask the peer for a sign of life."""
-        await self._socket.ping()
 
     def abort(self, reason: str) -> None:
         """Take the connection for dead."""
@@ -124,6 +141,14 @@ class Link:
 
     async def aclose(self) -> None:
         """Close the connection and end its tasks, within about a second. Never raises."""
+        farewell = () if self.closed.done() else self.protocol.farewell()
+        if farewell:
+            self.send_frames(farewell)
+            try:
+                async with asyncio.timeout(_FAREWELL_TIMEOUT):
+                    await self._drained.wait()
+            except TimeoutError:
+                pass  # a peer that does not read does not hear it
         self._ended(Closed(1000, "closed by this side"))
         await self._socket.aclose()
         await _aio.end(*self._tasks, within=0.5, name="realtime connection")
@@ -158,6 +183,11 @@ class Link:
             while True:
                 while urgent or outbox:
                     await send(urgent.popleft() if urgent else outbox.popleft())
+                if self._ping:
+                    self._ping = False
+                    await self._socket.ping()
+                    continue
+                self._drained.set()
                 self._wake = loop.create_future()
                 await self._wake
         except APIConnectionError as error:
@@ -169,6 +199,7 @@ class Link:
         self.closed.set_result(how)
         self._outbox.clear()
         self._urgent.clear()
+        self._drained.set()
         if not self.ready.done():
             self.ready.set_exception(
                 APIConnectionError(f"the connection ended before the session was ready{_told(how)}")

@@ -43,7 +43,7 @@ from rejoinder.providers.sessions.connections import Connections
 from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep
 from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.options import SessionOptions, code_of
-from rejoinder.providers.sessions.streams import Reply, connection_metrics
+from rejoinder.providers.sessions.streams import Reply, connection_metrics, usage_metrics
 from rejoinder.providers.sessions.turns import UserTurns
 from rejoinder.providers.sessions.uplink import Uplink
 from rejoinder.providers.sessions.video import frame_url
@@ -102,7 +102,7 @@ class WireSession(RealtimeSession[TEvent]):
         self._tool_specs: Sequence[dict[str, Any]] | None = None
         self._version = 0
 
-        self._conversation = Conversation()
+        self._conversation = Conversation(confirmed=self._traits.confirms)
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
         self._requests: dict[str, asyncio.Future[GenerationCreatedEvent]] = {}
         self._live: dict[str, Reply] = {}
@@ -121,6 +121,7 @@ class WireSession(RealtimeSession[TEvent]):
             options=options.conn_options,
             max_duration=options.max_duration,
             silence=options.silence,
+            standby=self._traits.standby,
         )
         self._timer = _aio.Alarm(self._due, self._tick, interval=max(0.05, options.silence / 4))
         self._timer.arm()
@@ -182,6 +183,9 @@ class WireSession(RealtimeSession[TEvent]):
             waiting += self._conversation.create(self._connections.link, previous_id, item)
         for call_id in answered:
             self._apply(self._replies.answered(call_id, self._loop.time()))
+        link = self._connections.link
+        if link is not None and link.stale:
+            self._renew()
         if not waiting:
             return
         _, late = await asyncio.wait(waiting, timeout=self._options.update_timeout)
@@ -259,14 +263,16 @@ class WireSession(RealtimeSession[TEvent]):
         audio_transcript: NotGivenOr[str] = NOT_GIVEN,
     ) -> None:
         """Cut off what the user did not hear, here and at the service. Legal in every state: the time
-        is clamped to the sound that came, and a message of which nothing was heard is removed."""
+        is clamped to the sound that came, and a message of which nothing was heard is removed. Where the
+        service takes no truncation, only the copy here is cut."""
         spoken = self._conversation.spoken.get(message_id)
         if spoken is None:
             return
         until: int | str = audio_transcript if is_given(audio_transcript) else audio_end_ms
         text = heard(spoken, until)
         end = min(audio_end_ms, spoken.received_ms)
-        if "audio" in modalities and spoken.received_ms > 0:
+        told = self._realtime_model.capabilities.message_truncation
+        if told and "audio" in modalities and spoken.received_ms > 0:
             if end <= 0:
                 self._conversation.remove(self._connections.link, message_id)
                 return
@@ -305,15 +311,22 @@ class WireSession(RealtimeSession[TEvent]):
         self._version += 1
         link = self._connections.link
         if link is not None:
-            link.version = self._version
-            self._send(
-                m.UpdateSession(
-                    _stamps.new_id("session_update_"),
-                    instructions=instructions,
-                    tools=tools,
-                    options=options,
-                )
+            command = m.UpdateSession(
+                _stamps.new_id("session_update_"),
+                instructions=instructions,
+                tools=tools,
+                options=options,
             )
+            if link.protocol.takes(command):
+                link.version = self._version
+                self._send(command)
+            else:
+                self._renew()
+
+    def _renew(self) -> None:
+        """Get a connection that carries out what was asked for; requests for replies wait for it."""
+        self._replies.pause()
+        self._connections.renew()
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -344,7 +357,13 @@ class WireSession(RealtimeSession[TEvent]):
         """A frame, for subclasses that show them."""
 
     def may_swap(self) -> bool:
-        return self._replies.between_turns and self._uplink.quiet
+        link = self._connections.link
+        return (
+            self._replies.between_turns
+            and self._uplink.quiet
+            and (link is None or link.protocol.settled)
+            and (self._traits.answers_move or "open" not in self._calls.values())
+        )
 
     def installed(self, link: Link, *, again: bool) -> None:
         if link.version != self._version:
@@ -418,8 +437,10 @@ class WireSession(RealtimeSession[TEvent]):
         link = self._connections.link
         if link is None:
             return
+        if not self._traits.names_replies:
+            self._replies.forgive()
         try:
-            link.send(request)
+            link.send(self._conversation.with_untold(link, request))
         except ConfigurationError as error:
             refused = APIStatusError(str(error), retryable=False)
             self._apply(self._replies.refused(request.ref, refused, self._loop.time()))
@@ -483,6 +504,11 @@ class WireSession(RealtimeSession[TEvent]):
             case m.MessageEnded(reply_id, item_id, text):
                 if self._replies.progressed(reply_id, self._loop.time()):
                     self._live[reply_id].message(item_id).end(text)
+            case m.MessageHeard(item_id, text, interrupted):
+                self._conversation.set_text(item_id, text, interrupted=interrupted)
+                self._connections.swap_if_due()
+            case m.UsageReported():
+                self._counted(event)
             case m.ToolCalled(reply_id, call):
                 self._called(reply_id, call)
             case m.ReplyStarted(reply_id, ref):
@@ -498,6 +524,8 @@ class WireSession(RealtimeSession[TEvent]):
                 self._conversation.drop(item_id)
             case m.SpeechStarted(item_id):
                 self._uplink.speaking = True
+                if not self._traits.names_replies:
+                    self._replies.forgive()
                 if item_id is not None:
                     self._turns.began(item_id)
                 self.emit("input_speech_started", InputSpeechStartedEvent())
@@ -541,6 +569,10 @@ class WireSession(RealtimeSession[TEvent]):
                 if not harmless:
                     logger.warning("an item of the history was refused: %s", error.message)
                 self._conversation.refuse(link, ref, error, None, harmless=True)
+            case m.MessageHeard(item_id, text, interrupted):
+                self._conversation.set_text(item_id, text, interrupted=interrupted)
+            case m.UsageReported():
+                self._counted(event)
             case m.ServiceFailed(error, True, _):
                 link.abort(error.message)
             case _:
@@ -603,6 +635,10 @@ class WireSession(RealtimeSession[TEvent]):
                 self.failed(error)
             else:
                 self._report(error, recoverable=True)
+
+    def _counted(self, event: m.UsageReported) -> None:
+        label = self._realtime_model.label
+        self.emit("metrics_collected", usage_metrics(label, self._metadata(), event))
 
     def _transcribed(self, event: m.Transcript) -> None:
         told = self._turns.transcribed(event)

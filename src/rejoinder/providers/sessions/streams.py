@@ -9,12 +9,12 @@ from rejoinder import _stamps
 from rejoinder._aio import Chan
 from rejoinder._core.items import FunctionCall
 from rejoinder._core.realtime.heard import SpokenMessage
-from rejoinder._core.realtime.messages import ReplyStatus, Usage
+from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
 from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata, RealtimeModelMetrics
 
-__all__ = ["Message", "Reply", "connection_metrics"]
+__all__ = ["Message", "Reply", "connection_metrics", "usage_metrics"]
 
 
 class Message:
@@ -162,4 +162,20 @@ def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> R
         output_token_details=RealtimeModelMetrics.OutputTokenDetails(),
         metadata=metadata,
         acquire_time=acquire_time,
+    )
+
+
+def usage_metrics(label: str, metadata: Metadata, event: UsageReported) -> RealtimeModelMetrics:
+    """Tokens outside of a reply."""
+    usage = event.usage
+    return RealtimeModelMetrics(
+        label=label,
+        request_id=event.reply_id,
+        timestamp=_stamps.wall_now(),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.total_tokens,
+        input_token_details=usage.input_details,
+        output_token_details=usage.output_details,
+        metadata=metadata,
     )
