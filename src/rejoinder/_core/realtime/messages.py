@@ -16,6 +16,7 @@ from rejoinder.errors import APIError
 from rejoinder.metrics import RealtimeModelMetrics
 
 __all__ = [
+    "AbandonCall",
     "AppendAudio",
     "AudioCommitted",
     "AudioDelta",
@@ -29,6 +30,7 @@ __all__ = [
     "DeleteItem",
     "Event",
     "Frame",
+    "GiveHistory",
     "ItemAdded",
     "ItemDeleted",
     "MessageEnded",
@@ -40,12 +42,15 @@ __all__ = [
     "ReplyEnded",
     "ReplyStarted",
     "ReplyStatus",
+    "Resumable",
     "SendImage",
     "ServiceFailed",
     "SessionEnding",
     "SessionReady",
+    "SoundPaused",
     "SpeechStarted",
     "SpeechStopped",
+    "StartActivity",
     "TextDelta",
     "ToolCalled",
     "Traits",
@@ -77,6 +82,18 @@ class UpdateSession:
     instructions: str | None = None
     tools: Sequence[Mapping[str, Any]] | None = None
     options: Mapping[str, Any] | None = None
+    resume: str | None = None
+    """At the beginning: continue from this handle; see `Resumable`."""
+    history: bool = False
+    """At the beginning: a history will follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveHistory:
+    """The conversation so far, or what of it is newer than the handle that was resumed."""
+
+    ref: str
+    items: Sequence[ChatItem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,20 @@ class ClearAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class StartActivity:
+    """The user begins a turn, where this side decides about turns."""
+
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class SoundPaused:
+    """No sound comes from the user for now, not even silence."""
+
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
 class SendImage:
     """A picture from the user's video, as a ``data:`` URL."""
 
@@ -148,17 +179,29 @@ class CancelReply:
     reply_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class AbandonCall:
+    """Answer a call of an earlier connection, so that a service that remembers it does not wait."""
+
+    ref: str
+    call: FunctionCall
+
+
 Command: TypeAlias = (
     UpdateSession
+    | GiveHistory
     | CreateItem
     | DeleteItem
     | TruncateItem
     | AppendAudio
     | CommitAudio
     | ClearAudio
+    | StartActivity
+    | SoundPaused
     | SendImage
     | CreateReply
     | CancelReply
+    | AbandonCall
 )
 
 
@@ -175,6 +218,13 @@ class SessionEnding:
     """The service will end the session in `seconds`."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumable:
+    """Another connection can continue the session from `handle`, as it is now; ``None``: not now."""
+
+    handle: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +388,8 @@ class ReplyEnded:
     usage: Usage | None = None
     fatal: bool = False
     """The error ends the session too."""
+    usage_follows: bool = False
+    """Its tokens are told later, by `UsageReported`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +419,7 @@ class ServiceFailed:
 Event: TypeAlias = (
     SessionReady
     | SessionEnding
+    | Resumable
     | SpeechStarted
     | SpeechStopped
     | AudioCommitted
@@ -403,6 +456,8 @@ class Traits:
     names_replies: bool = True
     """The beginning of a reply names the request that it answers. Otherwise it is taken for the
     answer to the last one."""
+    history_at_once: bool = False
+    """A new connection is given its history in one `GiveHistory`, not item by item."""
     answers_move: bool = True
     """A call may be answered on a later connection than that on which it was made."""
     tells_speech: bool = True

@@ -173,6 +173,8 @@ class OpenAIRealtimeProtocol:
                 return _frame("response.cancel", ref, **fields)
             case m.CreateReply():
                 return self._create_reply(command)
+            case m.GiveHistory() | m.StartActivity() | m.SoundPaused() | m.AbandonCall():
+                return ()  # items go one by one, and sound as it comes
             case m.SendImage(ref, url):
                 if not self._dialect.takes_images:
                     return ()

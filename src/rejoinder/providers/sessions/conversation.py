@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -21,7 +22,7 @@ from rejoinder.llm.realtime import RealtimeError
 from rejoinder.llm.remote_chat_context import RemoteChatContext
 from rejoinder.providers.sessions.link import Link, PendingItem
 
-__all__ = ["Conversation", "keep"]
+__all__ = ["Conversation", "keep", "outcome"]
 
 REMEMBERED: Final = 256
 
@@ -33,6 +34,27 @@ def keep(entries: OrderedDict[str, _V], key: str, value: _V) -> None:
     entries[key] = value
     if len(entries) > REMEMBERED:
         entries.popitem(last=False)
+
+
+async def outcome(changes: Sequence[asyncio.Future[None]], *, within: float) -> None:
+    """Wait for the service to confirm changes of the conversation.
+
+    Raises:
+        RealtimeError: it refused one, or did not confirm in time. All others are in place.
+    """
+    if not changes:
+        return
+    _, late = await asyncio.wait(changes, timeout=within)
+    refused = [
+        str(change.exception())
+        for change in changes
+        if change.done() and not change.cancelled() and change.exception() is not None
+    ]
+    if late:
+        what = f"{len(late)} of {len(changes)} changes were not confirmed within {within:g} s"
+        raise RealtimeError(f"update_chat_ctx: {what}", code="timeout")
+    if refused:
+        raise RealtimeError(f"update_chat_ctx: {'; '.join(refused)}", code="refused")
 
 
 class Conversation:
@@ -54,6 +76,11 @@ class Conversation:
     def to_chat_ctx(self) -> ChatContext:
         """A copy."""
         return self._remote.to_chat_ctx()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no item."""
+        return self._remote.last_id is None
 
     def has(self, item_id: str) -> bool:
         """Whether the item is in the copy."""
@@ -131,7 +158,7 @@ class Conversation:
             return [done]
         if not self._confirmed:
             self.insert(previous_id, item)
-            link.known.add(item.id)
+            link.told([item.id])
             return []
         if not sent:  # nothing that this service could hold
             self.insert(previous_id, item)
@@ -162,7 +189,7 @@ class Conversation:
     def with_untold(self, link: Link, request: m.CreateReply) -> m.CreateReply:
         """`request` with the items that `link` takes at no other time; it counts as told of them."""
         found = [node.item for item_id in link.untold if (node := self._remote.get(item_id))]
-        link.known.update(item.id for item in found)
+        link.told(item.id for item in found)
         link.untold.clear()
         return replace(request, context=found) if found else request
 
@@ -172,6 +199,9 @@ class Conversation:
         Returns:
             What to wait for.
         """
+        if link.protocol.traits.history_at_once:
+            self._give_at_once(link)
+            return []
         waiting: list[asyncio.Future[None]] = []
         previous_id: str | None = None
         wanted: set[str] = set()
@@ -186,6 +216,16 @@ class Conversation:
             link.send(m.DeleteItem(_stamps.new_id("chat_ctx_delete_"), item_id))
             link.known.discard(item_id)
         return [future for future in waiting if not future.done()]
+
+    def _give_at_once(self, link: Link) -> None:
+        items = self._remote.to_chat_ctx().items
+        missing = [item for item in items if item.id not in link.known]
+        command = m.GiveHistory(_stamps.new_id("history_"), missing)
+        if missing and link.protocol.takes(command):
+            link.send(command)
+            link.told(item.id for item in missing)
+        else:
+            link.untold = [item.id for item in missing]
 
     def confirm(self, link: Link, item_id: str, *, created: bool, in_use: bool) -> None:
         """The service has carried out a change. `in_use`: `link` is the one that the copy follows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,7 +53,8 @@ class Link:
         version: which version of the settings the service has been told.
         served: a reply came over it.
         stale: it holds an item that the conversation has no more, and cannot be rid of it.
-        untold: ids of items that it takes with the next request for a reply.
+        untold: ids of items that it takes with the next request for a reply, or after it.
+        unsure: items that were sent, and when; nothing shows yet that the service has read them.
         early: events that came before it was in use; ``None`` afterwards.
     """
 
@@ -77,6 +78,7 @@ class Link:
         self.served = False
         self.stale = False
         self.untold: list[str] = []
+        self.unsure: dict[str, float] = {}
         self.early: list[Event] | None = []
         self._socket = socket
         self._on_event = on_event
@@ -100,6 +102,13 @@ class Link:
     def backlog(self) -> int:
         """Frames that wait to be sent."""
         return len(self._outbox) + len(self._urgent)
+
+    def told(self, item_ids: Iterable[str]) -> None:
+        """Items were sent to a service that confirms none."""
+        now = asyncio.get_running_loop().time()
+        for item_id in item_ids:
+            self.known.add(item_id)
+            self.unsure[item_id] = now
 
     def send(self, command: Command, *, urgent: bool = False) -> bool:
         """Send a command. Return whether the protocol has frames for it.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -39,8 +38,10 @@ from rejoinder.llm.tool_context import ToolContext
 from rejoinder.llm.utils import compute_chat_ctx_diff
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata
+from rejoinder.providers.sessions.bills import Bills
+from rejoinder.providers.sessions.calls import Calls
 from rejoinder.providers.sessions.connections import Connections
-from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep
+from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep, outcome
 from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.options import SessionOptions, code_of
 from rejoinder.providers.sessions.streams import Reply, connection_metrics, usage_metrics
@@ -106,7 +107,8 @@ class WireSession(RealtimeSession[TEvent]):
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
         self._requests: dict[str, asyncio.Future[GenerationCreatedEvent]] = {}
         self._live: dict[str, Reply] = {}
-        self._calls: OrderedDict[str, Literal["open", "answered", "cancelled"]] = OrderedDict()
+        self._calls = Calls()
+        self._bills = Bills(lambda metrics: self.emit("metrics_collected", metrics))
         self._turns = UserTurns()
 
         self._uplink = Uplink(
@@ -175,10 +177,9 @@ class WireSession(RealtimeSession[TEvent]):
             if item is None:
                 continue
             if isinstance(item, FunctionCallOutput):
-                if self._calls.get(item.call_id) in ("answered", "cancelled"):
+                if not self._calls.answer(item.call_id):
                     self._conversation.insert(previous_id, item)
                     continue
-                self._calls[item.call_id] = "answered"
                 answered.append(item.call_id)
             waiting += self._conversation.create(self._connections.link, previous_id, item)
         for call_id in answered:
@@ -186,20 +187,7 @@ class WireSession(RealtimeSession[TEvent]):
         link = self._connections.link
         if link is not None and link.stale:
             self._renew()
-        if not waiting:
-            return
-        _, late = await asyncio.wait(waiting, timeout=self._options.update_timeout)
-        refused = [
-            str(future.exception())
-            for future in waiting
-            if future.done() and not future.cancelled() and future.exception() is not None
-        ]
-        if late:
-            limit = f"{self._options.update_timeout:g} s"
-            what = f"{len(late)} of {len(waiting)} changes were not confirmed within {limit}"
-            raise RealtimeError(f"update_chat_ctx: {what}", code="timeout")
-        if refused:
-            raise RealtimeError(f"update_chat_ctx: {'; '.join(refused)}", code="refused")
+        await outcome(waiting, within=self._options.update_timeout)
 
     def push_audio(self, frame: AudioFrame) -> None:
         """Send sound of the user; while no connection is there, keep it for the next one.
@@ -348,6 +336,7 @@ class WireSession(RealtimeSession[TEvent]):
             instructions=self._instructions,
             tools=self._tool_specs,
             options=dict(self._settings),
+            history=not self._conversation.empty,
         )
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
@@ -362,13 +351,17 @@ class WireSession(RealtimeSession[TEvent]):
             self._replies.between_turns
             and self._uplink.quiet
             and (link is None or link.protocol.settled)
-            and (self._traits.answers_move or "open" not in self._calls.values())
+            and (self._traits.answers_move or not self._calls.open)
         )
 
     def installed(self, link: Link, *, again: bool) -> None:
         if link.version != self._version:
-            link.version, settings = self.settings_now()
-            self._send(settings)
+            version, settings = self.settings_now()
+            if link.protocol.takes(settings):
+                link.version = version
+                self._send(settings)
+            else:
+                self._renew()
         self._conversation.give_history(link)
         self._uplink.replay(link)
         model = self._realtime_model
@@ -384,6 +377,7 @@ class WireSession(RealtimeSession[TEvent]):
             self.received(link, event)
 
     def lost(self, link: Link) -> None:
+        self._bills.flush()
         self._conversation.settle(link)
         self._apply(self._replies.lost(self._loop.time()))
 
@@ -544,7 +538,7 @@ class WireSession(RealtimeSession[TEvent]):
                 self._transcribed(event)
             case m.CallsCancelled(call_ids):
                 for call_id in call_ids:
-                    keep(self._calls, call_id, "cancelled")
+                    self._calls.settle(call_id, "cancelled")
                     self._apply(self._replies.answered(call_id, self._loop.time()))
             case m.Refused(ref, error, code, busy, harmless):
                 self._refused(link, ref, error, code, busy, harmless)
@@ -556,7 +550,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.SessionEnding(seconds):
                 self._connections.ending_in(seconds)
                 self._timer.arm()
-            case m.SessionReady():
+            case m.Resumable() | m.SessionReady():
                 return
 
     def _received_beside(self, link: Link, event: m.Event) -> None:
@@ -589,11 +583,11 @@ class WireSession(RealtimeSession[TEvent]):
 
     def _called(self, reply_id: str, call: FunctionCall) -> None:
         announced = self._conversation.complete_call(call)
-        if call.call_id in self._calls:
+        if self._calls.knows(call.call_id):
             return  # told twice; it runs once
         if not self._replies.progressed(reply_id, self._loop.time()):
             # Nobody will run it. Some services fall silent while a call has no answer.
-            keep(self._calls, call.call_id, "answered")
+            self._calls.settle(call.call_id, "answered")
             self._conversation.create(
                 self._connections.link,
                 call.id if announced else None,
@@ -605,7 +599,7 @@ class WireSession(RealtimeSession[TEvent]):
                 ),
             )
             return
-        keep(self._calls, call.call_id, "open")
+        self._calls.hand_out(call)
         self._replies.called(call.call_id)
         self._live[reply_id].call(call)
 
@@ -626,10 +620,13 @@ class WireSession(RealtimeSession[TEvent]):
         if reply is not None:
             status = reply.outcome.result() if reply.outcome.done() else event.status
             reply.end(event.status)
-            self.emit(
-                "metrics_collected",
+            self._bills.ended(
                 reply.metrics(self._realtime_model.label, self._metadata(), status, event.usage),
+                usage_follows=event.usage_follows,
             )
+        link = self._connections.link
+        if link is not None and link.untold:
+            self._conversation.give_history(link)
         if error is not None:
             if event.fatal:
                 self.failed(error)
@@ -637,6 +634,8 @@ class WireSession(RealtimeSession[TEvent]):
                 self._report(error, recoverable=True)
 
     def _counted(self, event: m.UsageReported) -> None:
+        if self._bills.reported(event.reply_id, event.usage):
+            return
         label = self._realtime_model.label
         self.emit("metrics_collected", usage_metrics(label, self._metadata(), event))
 
@@ -644,7 +643,7 @@ class WireSession(RealtimeSession[TEvent]):
         told = self._turns.transcribed(event)
         if told is None:
             return
-        if event.final and event.text:
+        if event.text:  # also what can still change: the connection may end before
             self._conversation.set_transcript(event.item_id, event.text, event.confidence)
         self.emit("input_audio_transcription_completed", told)
 
@@ -684,6 +683,7 @@ class WireSession(RealtimeSession[TEvent]):
 
     def _finish(self, why: RealtimeError) -> None:
         self._over = self._over or why
+        self._bills.flush()
         self._timer.stop()
         for effect in self._replies.fail_all(str(why), why.code):
             if isinstance(effect, Fail):

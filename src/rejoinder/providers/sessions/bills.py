@@ -1,0 +1,88 @@
+"""The metrics of replies: one for each, when its tokens are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from rejoinder._core.realtime.messages import Usage
+from rejoinder.metrics import RealtimeModelMetrics
+
+__all__ = ["Bills", "added", "with_usage"]
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def with_usage(metrics: RealtimeModelMetrics, usage: Usage) -> RealtimeModelMetrics:
+    """`metrics` with these tokens."""
+    duration = metrics.duration
+    update: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "tokens_per_second": usage.output_tokens / duration if duration > 0 else 0.0,
+        "input_token_details": usage.input_details,
+        "output_token_details": usage.output_details,
+    }
+    return metrics.model_copy(update=update)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """The tokens of both."""
+    given, made = RealtimeModelMetrics.InputTokenDetails, RealtimeModelMetrics.OutputTokenDetails
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        total_tokens=one.total_tokens + other.total_tokens,
+        input_details=_sum(given, one.input_details, other.input_details),
+        output_details=_sum(made, one.output_details, other.output_details),
+    )
+
+
+def _sum(kind: type[T], one: T, other: T) -> T:
+    counts = {
+        name: value + getattr(other, name)
+        for name, value in one.model_dump().items()
+        if isinstance(value, int)
+    }
+    return kind.model_validate(counts)
+
+
+class Bills:
+    """Some services tell the tokens of a reply after its end.
+
+    Args:
+        emit: called with each metrics object.
+    """
+
+    def __init__(self, emit: Callable[[RealtimeModelMetrics], None]) -> None:
+        self._emit = emit
+        self._last: RealtimeModelMetrics | None = None
+        self._waits = False
+
+    def ended(self, metrics: RealtimeModelMetrics, *, usage_follows: bool) -> None:
+        """A reply is over. `usage_follows`: its tokens are not in `metrics`."""
+        self.flush()
+        self._last = metrics
+        self._waits = usage_follows
+        if not usage_follows:
+            self._emit(metrics)
+
+    def reported(self, reply_id: str, usage: Usage) -> bool:
+        """Tokens were told. Return whether the last reply waited for them."""
+        last = self._last
+        if last is None or last.request_id != reply_id:
+            return False
+        if not self._waits:
+            return False
+        self._waits = False
+        self._emit(with_usage(last, usage))
+        return True
+
+    def flush(self) -> None:
+        """No more tokens will be told: what waits for them goes without."""
+        if self._waits and self._last is not None:
+            self._emit(self._last)
+        self._waits = False

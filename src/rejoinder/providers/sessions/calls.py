@@ -1,0 +1,47 @@
+"""The calls of a session: each is handed out once, and answered once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal, TypeAlias
+
+from rejoinder._core.items import FunctionCall
+from rejoinder.providers.sessions.conversation import keep
+
+__all__ = ["Calls"]
+
+State: TypeAlias = Literal["open", "answered", "cancelled"]
+
+
+class Calls:
+    """Bounded; the oldest calls are forgotten."""
+
+    def __init__(self) -> None:
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._open: OrderedDict[str, FunctionCall] = OrderedDict()
+
+    def knows(self, call_id: str) -> bool:
+        """Whether the service has made this call before."""
+        return call_id in self._states
+
+    @property
+    def open(self) -> list[FunctionCall]:
+        """The calls that were handed out and have no answer."""
+        return list(self._open.values())
+
+    def hand_out(self, call: FunctionCall) -> None:
+        """The application runs it."""
+        keep(self._states, call.call_id, "open")
+        keep(self._open, call.call_id, call)
+
+    def answer(self, call_id: str) -> bool:
+        """The call gets its answer now. Return whether the service still wants one."""
+        wanted = self._states.get(call_id) not in ("answered", "cancelled")
+        if wanted:
+            self.settle(call_id, "answered")
+        return wanted
+
+    def settle(self, call_id: str, state: State) -> None:
+        """The call needs no answer any more."""
+        keep(self._states, call_id, state)
+        self._open.pop(call_id, None)
