@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from rejoinder._core.chunks import CompletionUsage
 
-__all__ = ["Buckets", "count"]
+__all__ = ["Buckets", "added", "count"]
 
 
 _MOST: Final = 1 << 53
@@ -121,6 +121,14 @@ class Buckets:
             prompt_audio_tokens=self.input_audio,
             completion_audio_tokens=self.output_audio,
         )
+
+
+def added(first: CompletionUsage, second: CompletionUsage | None) -> CompletionUsage:
+    """The usage of two requests that make one reply."""
+    if second is None:
+        return first
+    tier = second.service_tier or first.service_tier
+    return (Buckets.of(first) + Buckets.of(second)).usage(service_tier=tier)
 
 
 def count(usage: Mapping[str, Any], key: str, /) -> int:

@@ -586,6 +586,7 @@ def test_compaction_and_citations_are_kept() -> None:
     assert found.state == [
         {"anthropic": {"thinking": [{"type": "compaction", "content": "So far."}]}},
         {"anthropic": {"citations": [cited]}},
+        {"anthropic": {"thinking": [{"type": "text", "text": "x", "citations": [cited]}]}},
     ]
 
 

@@ -15,6 +15,7 @@ from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
+from rejoinder._core.usage import added
 from rejoinder.errors import APIError, EmptyResponseError, WireError
 from rejoinder.providers.answering.repeats import TRACKED, SentText
 
@@ -61,6 +62,9 @@ class Reply:
         skipped: events that meant nothing to the reader.
         step: what the last event did to the reply, until the decoder has taken note of it.
         failure: why the reply failed.
+        may_pause: a reply that pauses is sent back, and goes on.
+        paused: what is to be sent back.
+        spent: the usage of the parts before a pause.
         unreadable: the failure is an event that could not be read; where the bytes end with it, it
             was cut.
         sent: the text made so far, where the reader asks for it by `track_text`.
@@ -79,9 +83,12 @@ class Reply:
         "finish_reason",
         "has_output",
         "id",
+        "may_pause",
         "output_count",
+        "paused",
         "sent",
         "skipped",
+        "spent",
         "step",
         "tool_names",
         "unreadable",
@@ -95,6 +102,9 @@ class Reply:
         self.finish_reason: str | None = None
         self.skipped = 0
         self.step: Step | None = None
+        self.may_pause = False
+        self.paused: dict[str, Any] | None = None
+        self.spent: CompletionUsage | None = None
         self.failure: APIError | None = None
         self.unreadable = False
         self.sent: SentText | None = None
@@ -212,8 +222,13 @@ class Reply:
 
     def usage(self, usage: CompletionUsage | None) -> None:
         """Add a chunk with the token counts, if there are any."""
+        usage = self.with_spent(usage)
         if usage is not None:
             self.chunks.append(ChatChunk(id=self.id, usage=usage))
+
+    def with_spent(self, usage: CompletionUsage | None) -> CompletionUsage | None:
+        """`usage` and that of the parts before a pause."""
+        return usage if self.spent is None else added(self.spent, usage)
 
     def flush(self) -> None:
         """At the end: halves that never met their other half become U+FFFD."""
@@ -235,6 +250,11 @@ class Reply:
         """Nothing of interest follows."""
         if self.step is not Step.FAIL:
             self.step = Step.END
+
+    def pause(self, part: dict[str, Any]) -> None:
+        """The reply goes on when `part`, what there is of it, is sent back."""
+        self.paused = part
+        self.end()
 
     def fail(self, error: APIError) -> None:
         """The reply failed, after the chunks made so far. The first failure stands."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
@@ -214,7 +214,20 @@ class ReplyDecoder:
     @property
     def usage_so_far(self) -> CompletionUsage | None:
         """What the provider has counted so far, also in a reply that is cut."""
-        return self._reader.usage()
+        return self._reply.with_spent(self._reader.usage())
+
+    @property
+    def paused(self) -> dict[str, Any] | None:
+        """What to send back for the reply to go on, or ``None``: it has ended."""
+        return self._reply.paused
+
+    def may_pause(self) -> None:
+        """A reply that pauses is sent back; else a pause is its end."""
+        self._reply.may_pause = True
+
+    def go_on(self, spent: CompletionUsage | None) -> None:
+        """This is a later part of a reply that has used `spent` so far."""
+        self._reply.spent = spent
 
     def know_tools(self, names: Callable[[], Collection[str]]) -> None:
         """Name the declared tools: a name with leaked marks is mended to one of them."""

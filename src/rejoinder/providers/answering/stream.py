@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._core.changes import Change
+from rejoinder._core.chunks import CompletionUsage
 from rejoinder._core.families import retirement
 from rejoinder._core.hosts import refuses_state
 from rejoinder._core.retry import retry_after_seconds
@@ -54,6 +55,9 @@ _REMEDIES = {
 }
 """What to do about errors whose own words rarely say it."""
 
+_MAX_PAUSES: Final = 8
+"""How often one reply may pause and go on."""
+
 _ERROR_BODY_LIMIT = 1 << 16
 """Bytes of an error answer that are read; what follows says nothing more."""
 
@@ -69,6 +73,8 @@ class WireStream(LLMStream):
         transport: sends the request.
         drop_state: leaves opaque state of providers out of what `build` makes from now on; returns
             whether there was any. Called once, when the server refuses that state.
+        go_on: makes `build` send a part of a reply that paused along from now on, so that the
+            model goes on with it; ``None``: a pause is the end.
         changes: what was done to make the request acceptable; `build` may add to it.
     """
 
@@ -84,10 +90,14 @@ class WireStream(LLMStream):
         decode_error: DecodeError,
         transport: HttpTransport,
         drop_state: Callable[[], bool] | None = None,
+        go_on: Callable[[dict[str, Any]], None] | None = None,
         changes: Sequence[Change] = (),
     ) -> None:
         self._build = build
         self._drop_state = drop_state
+        self._go_on = go_on
+        self._pauses = 0
+        self._spent: CompletionUsage | None = None  # before the last pause
         self._changes = changes
         self._make_decoder = decoder
         self._decode_error = decode_error
@@ -109,7 +119,8 @@ class WireStream(LLMStream):
 
     async def _run(self) -> bool | None:
         try:
-            await self._exchange()
+            while await self._exchange():
+                pass
         except APIError as error:
             if not self._may_do_without_state(error):
                 raise
@@ -127,7 +138,8 @@ class WireStream(LLMStream):
             and self._drop_state()
         )
 
-    async def _exchange(self) -> None:
+    async def _exchange(self) -> bool:
+        """Ask, and read the answer. Returns whether the reply has paused and goes on."""
         self._decoder = None  # that of the attempt before
         request = await self._build()
         async with await self._transport.send(request) as response:
@@ -135,6 +147,13 @@ class WireStream(LLMStream):
             if failure is not None:
                 # Not from within `except`: the error as it was would be reachable as its context.
                 raise self._presentable(failure, request, response)
+        decoder: ReplyDecoder | None = self._decoder
+        if self._go_on is None or decoder is None or decoder.paused is None:
+            return False
+        self._pauses += 1
+        self._spent = decoder.usage_so_far
+        self._go_on(decoder.paused)
+        return True
 
     async def _read_response(self, response: HttpResponse) -> APIError | None:
         """Read the reply into the channel. Returns why it failed."""
@@ -143,6 +162,9 @@ class WireStream(LLMStream):
             if response.status >= 300 or (_is_media(response) and not decoder.checksums):
                 return await self._read_error(response)
             self._decoder = decoder
+            decoder.go_on(self._spent)
+            if self._go_on is not None and self._pauses < _MAX_PAUSES:
+                decoder.may_pause()
             await self._read(response, decoder)
         except asyncio.CancelledError:
             self._count_the_rest()

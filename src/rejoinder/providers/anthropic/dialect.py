@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.dialects import Dialect
-from rejoinder._core.rules import BLOCKS, State, is_text
+from rejoinder._core.rules import BLOCKS, State
 from rejoinder.providers.anthropic.format import to_chat_ctx
+from rejoinder.providers.anthropic.state import STATE, is_state
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
 
 if TYPE_CHECKING:
     from rejoinder._core.tool_forms import ToolForm
 
 __all__ = ["DIALECT", "tool_spec"]
-
-
-def _is_thinking(block: object) -> bool:
-    if not isinstance(block, dict):
-        return False
-    held = cast("dict[str, Any]", block)
-    if held.get("type") == "redacted_thinking":
-        return is_text(held.get("data"))
-    return (
-        held.get("type") == "thinking"
-        and isinstance(held.get("thinking"), str)
-        and is_text(held.get("signature"))
-    )
 
 
 def tool_spec(tool: ToolForm, *, strict: bool = True) -> dict[str, Any]:
@@ -50,7 +38,7 @@ DIALECT: Final = Dialect(
         image_bytes=5 * 1024 * 1024,
         crowd=(20, 2_000),
         image_schemes=("https://",),  # "Only HTTPS URLs are supported" (BrokkAi/brokk-app #2269)
-        state=State("anthropic", part="thinking", is_whole=_is_thinking, entries=True),
+        state=State("anthropic", part=STATE, is_whole=is_state, entries=True),
     ),
     tool_spec=tool_spec,
     read_usage=usage_from_anthropic,

@@ -1,8 +1,8 @@
 """Anthropic Messages: the history as alternating turns, and the body of a request.
 
 Pure: no loop, no clock, no socket; the items are not changed. Consecutive turns of one role
-are one message, tool results stand under the user. Thinking that a message or a call carries in
-``extra["anthropic"]["thinking"]`` goes back, signature and all, before what it led to.
+are one message, tool results stand under the user. Thinking and other state that a message or a call
+carries goes back unchanged and in its place; see `rejoinder.providers.anthropic.state`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
+from rejoinder.providers.anthropic.state import FIELDS, STATE, THINKING, accepted, in_order
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.fields import tool_choice_name
 
-__all__ = ["AnthropicFormatData", "attachment_block", "request_body", "to_chat_ctx"]
+__all__ = ["AnthropicFormatData", "attachment_block", "go_on", "request_body", "to_chat_ctx"]
 
 # A tool result may be a list of these; any other list is a value, and travels as text.
 
@@ -54,6 +55,7 @@ def to_chat_ctx(
         ValueError: an image cannot be read.
     """
     messages, system = to_turns(items, _DIALECT)
+    messages = accepted(messages)
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)", "type": "text"}]})
     if inject_trailing_user_message and messages and messages[-1]["role"] == "assistant":
@@ -101,18 +103,23 @@ def _result(output: FunctionCallOutput) -> Block:
     }
 
 
-def _with_thinking(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
+def _with_state(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     state = extra.get("anthropic")
-    thinking = cast("dict[str, Any]", state).get("thinking") if isinstance(state, dict) else None
-    return [*cast("list[Block]", thinking), *blocks] if isinstance(thinking, list) else blocks
+    if not isinstance(state, dict):
+        return blocks
+    held = cast("dict[str, Any]", state)
+    fields = held.get(FIELDS)
+    if isinstance(fields, dict) and blocks and blocks[-1].get("type") == "tool_use":
+        blocks[-1] = {**cast("Block", fields), **blocks[-1]}
+    entries = held.get(STATE)
+    return in_order(blocks, cast("list[Block]", entries)) if isinstance(entries, list) else blocks
 
 
-_DIALECT = BlockFormat(
-    text=_text, image=_image, call=_call, result=_result, with_state=_with_thinking
-)
+_DIALECT = BlockFormat(text=_text, image=_image, call=_call, result=_result, with_state=_with_state)
 
 _CACHE = {"type": "ephemeral"}
-_UNCACHEABLE = frozenset({"thinking", "redacted_thinking"})
+_CACHEABLE = frozenset({"document", "image", "text", "tool_result", "tool_use"})
+"""Blocks that may be marked; others go back as they came."""
 _VERSIONS = {"bedrock": "bedrock-2023-05-31", "vertex": "vertex-2023-10-16"}
 
 
@@ -202,7 +209,7 @@ def _must_not_think(thinking: object, messages: list[dict[str, Any]]) -> bool:
         if message["role"] == "user":
             if any(block.get("type") != "tool_result" for block in blocks):
                 return False
-        elif blocks and blocks[0].get("type") not in _UNCACHEABLE:
+        elif blocks and blocks[0].get("type") not in THINKING:
             return True
     return False
 
@@ -286,10 +293,27 @@ def _set_breakpoints(body: dict[str, Any], cache: dict[str, Any]) -> None:
 def _marked(message: dict[str, Any], cache: dict[str, Any]) -> dict[str, Any] | None:
     blocks: list[dict[str, Any]] = list(message["content"])
     for index in range(len(blocks) - 1, -1, -1):
-        if blocks[index].get("type") not in _UNCACHEABLE:
+        if blocks[index].get("type") in _CACHEABLE:
             blocks[index] = {**blocks[index], "cache_control": cache}
             return {**message, "content": blocks}
     return None
+
+
+def go_on(body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
+    """Send the begun reply back, at the end of `body`, so that the model goes on with it.
+
+    Args:
+        parts: what came before each pause: ``content``, and the id of the ``container`` in which
+            Anthropic's tools work (enricoros/big-AGI #1010).
+    """
+    message = {
+        "role": "assistant",
+        "content": [block for part in parts for block in part["content"]],
+    }
+    body["messages"] = [*body["messages"], _without_trailing_space(message)]
+    for part in parts:
+        if "container" in part:
+            body["container"] = part["container"]
 
 
 def attachment_block(attachment: Attachment) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+from rejoinder.providers.anthropic.state import FIELDS, OWN_FIELDS, STATE, is_state
 
 __all__ = ["from_messages"]
 
@@ -63,29 +64,57 @@ def _result(place: str, content: object) -> tuple[str, list[Any]]:
 def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:
     reader.turn()
     said: list[Any] = []
-    before: list[Mapping[str, Any]] = []
-    thinking: list[Mapping[str, Any]] = []
+    before: list[dict[str, Any]] = []  # goes with the message, in order
+    texts: list[dict[str, Any]] = []  # behind it, if anything follows that has to be in order
+    state: list[dict[str, Any]] = []  # goes with what follows
     calls: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
     for place, block in blocks:
         match block.get("type"):
-            case "thinking" | "redacted_thinking":
-                thinking.append(dict(block))
+            case "text":
+                before += _ordered(texts, state)
+                texts.append({"type": "text", "text": as_text(block.get("text", ""))})
+                if block.get("citations"):
+                    texts[-1]["citations"] = block["citations"]
+                    before += _ordered(texts, [])
+                said.append(_part(place, block))
             case "tool_use":
-                calls.append((block, _state(thinking)))
-                thinking = []
+                fields = {
+                    name: value
+                    for name, value in block.items()
+                    if name not in OWN_FIELDS and value is not None
+                }
+                calls.append((block, _state(state, fields)))
+                state = []
+            case "image" | "document":
+                before += _ordered([], state)
+                said.append(_part(place, block))
+            case _ if is_state(block):
+                state.append(dict(block))
             case _:
                 said.append(_part(place, block))
-                before += thinking
-                thinking = []
-    before += thinking
+    if state:
+        before += _ordered(texts, state)
     if said or before or not calls:
-        reader.message("assistant", said, _state(before))
+        reader.message("assistant", said, _state(before, {}))
     for call, extra in calls:
         reader.call(call.get("id"), call.get("name"), call.get("input"), extra)
 
 
-def _state(thinking: list[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"anthropic": {"thinking": thinking}} if thinking else {}
+def _ordered(texts: list[dict[str, Any]], state: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`state` and the texts before it, which are empty then."""
+    if not state and not (texts and "citations" in texts[-1]):
+        return []
+    found = [*texts, *state]
+    texts.clear()
+    state.clear()
+    return found
+
+
+def _state(state: list[dict[str, Any]], fields: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {STATE: state} if state else {}
+    if fields:
+        kept[FIELDS] = fields
+    return {"anthropic": kept} if kept else {}
 
 
 def _part(place: str, block: Mapping[str, Any]) -> Any:

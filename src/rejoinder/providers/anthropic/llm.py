@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.anthropic.dialect import DIALECT
-from rejoinder.providers.anthropic.format import attachment_block, request_body
+from rejoinder.providers.anthropic.format import attachment_block, go_on, request_body
 from rejoinder.providers.anthropic.hosts import (
     BedrockHost,
     DirectHost,
@@ -342,6 +342,7 @@ class LLM(HttpLLM):
 @dataclass(frozen=True, kw_only=True)
 class _Question(Question):
     provider = "anthropic"
+    may_pause = True
 
     host: Host
     options: Options
@@ -354,6 +355,9 @@ class _Question(Question):
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return request_body(messages, data, self.specs, self.choice, self.options)
+
+    def go_on(self, body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
+        go_on(body, parts)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         return await self.host.request(self.options.model, self.extras, body, connect_timeout)

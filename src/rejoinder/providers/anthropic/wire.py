@@ -4,8 +4,10 @@ A reply ends with ``message_stop``; bytes that end before it are an error. An er
 after the chunks before it, with the status that its type stands for. Thinking never becomes content:
 it leaves as ``delta.thinking``. Signed thinking and the blocks of tools that run on Anthropic's side
 have to go back untouched and in their place, so they leave with what follows them: in the `extra` of a
-call, or in ``delta.extra["anthropic"]["thinking"]`` before a text. Usage is cumulative: the last count
-wins. The same events come as SSE or, from Bedrock, in event-stream frames.
+call, or in ``delta.extra["anthropic"]["thinking"]`` before a text; see
+`rejoinder.providers.anthropic.state`. A reply that pauses (``pause_turn``) while such a tool works goes
+on when its blocks are sent back. Usage is cumulative: the last count wins. The same events come as SSE
+or, from Bedrock, in event-stream frames.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from rejoinder.providers.answering.errors import retry_after, unexpected_body
 from rejoinder.providers.answering.framings import FrameEvents, sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
+from rejoinder.providers.anthropic.state import FIELDS, OWN_FIELDS, SERVER_CALLS, STATE, is_result
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
 
 __all__ = ["MessagesReader", "decode_error", "make_decoder"]
@@ -64,8 +67,15 @@ _COUNTS: Final = frozenset(
         "service_tier",
     }
 )
-_SERVER_CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
-_SILENT: Final = frozenset({"fallback"})
+_DIRECT: Final = {"type": "direct"}
+"""The usual `caller` of a call: the model itself."""
+_SILENT: Final = frozenset({"redacted_thinking", "compaction", "fallback"})
+"""Blocks that go back as they came and tell the user nothing. Where another model took over
+(``fallback``), the API refuses thinking around it without it (code-yeongyu/senpi PR#99)."""
+_LOST: Final[dict[str, Any]] = {}
+"""In the record of a reply: a block that cannot be sent back as it came."""
+_PAUSED: Final = "pause_turn"
+"""Why a reply stops that goes on when it is sent back (Anthropic's guide to stop reasons)."""
 _MAX_BLOCKS: Final = 10_000
 
 
@@ -78,6 +88,7 @@ class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     citation: dict[str, Any] | None = None
     stop_reason: str | None = None
+    container: dict[str, Any] | None = None
     stop_details: Any = None
 
 
@@ -91,6 +102,7 @@ class _Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
+_OBJECTS: Final = frozenset({"citation", "container"})
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
@@ -115,16 +127,23 @@ class _Call:
 class _State:
     """A block that goes back as it came: thinking, or what Anthropic's own tools found."""
 
-    __slots__ = ("raw", "signature", "text")
+    __slots__ = ("partial", "raw", "signature", "text")
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
+        self.partial = False  # more of it came, in a form that is not known
         self.text = [jsontext.as_text(raw.get("thinking"))]
         self.signature = jsontext.as_text(raw.get("signature"))
 
 
-_TEXT: Final = "text"
-"""Stands for an open text block."""
+class _Text:
+    """An open text block: where it begins in the text of the reply, and what it quotes."""
+
+    __slots__ = ("begin", "citations")
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+        self.citations: list[Any] = []
 
 
 def make_decoder(
@@ -142,7 +161,9 @@ def make_decoder(
     """
     frames: Framing = sse_events() if framing == "sse" else FrameEvents(wrapped=True)
     reader = MessagesReader(allow_empty=allow_empty, family=family)
-    return ReplyDecoder(frames, reader, prefix="msg_", checksums=framing == "eventstream")
+    return ReplyDecoder(
+        frames, reader, prefix="msg_", track_text=True, checksums=framing == "eventstream"
+    )
 
 
 class MessagesReader:
@@ -151,10 +172,13 @@ class MessagesReader:
     __slots__ = (
         "_allow_empty",
         "_blocks",
+        "_container",
         "_held_calls",
         "_marks",
         "_pending",
+        "_record",
         "_stop_details",
+        "_texts",
         "_usage",
     )
 
@@ -164,9 +188,14 @@ class MessagesReader:
         self._allow_empty = allow_empty
         # Claude 3 writes its thoughts between tags before a tool call.
         self._marks = ReplyMarks(family, think=False)
-        self._blocks: dict[int, _Call | _State | str | None] = {}
+        self._blocks: dict[int, _Call | _State | _Text | None] = {}
         self._held_calls: list[tuple[_Call, list[dict[str, Any]]]] = []
         self._pending: list[dict[str, Any]] = []  # state that goes with what follows
+        self._texts: list[
+            dict[str, Any]
+        ] = []  # before it, if anything of theirs has to be in order
+        self._record: list[dict[str, Any]] = []  # all blocks, as they are sent back after a pause
+        self._container: Mapping[str, Any] | None = None  # where Anthropic's tools work
         self._usage: dict[str, Any] = {}
         self._stop_details: Any = None
 
@@ -212,11 +241,13 @@ class MessagesReader:
         elif kind == "message_start":
             message = event.message or {}
             reply.id = jsontext.heal(jsontext.as_text(message.get("id"))) or reply.id
+            self._container = jsontext.as_mapping(message.get("container"))
             self._merge_usage(message.get("usage"))
         elif kind == "message_delta":
             if event.delta is not None and event.delta.stop_reason is not None:
                 reply.finish_reason = event.delta.stop_reason
                 self._stop_details = event.delta.stop_details
+                self._container = event.delta.container or self._container
             self._merge_usage(event.usage)
         elif kind == "message_stop":
             self._stop(reply)
@@ -239,6 +270,7 @@ class MessagesReader:
         self._merge_usage(message.get("usage"))
         reply.finish_reason = jsontext.as_text(message.get("stop_reason")) or None
         self._stop_details = message.get("stop_details")
+        self._container = jsontext.as_mapping(message.get("container"))
         if reply.finish_reason is None:
             reply.fail(WireError("a whole message without a stop_reason"))
         else:
@@ -275,12 +307,16 @@ class MessagesReader:
                 block.signature = delta.signature
         elif delta.type == "citations_delta":
             if delta.citation and reply.keep_value(delta.citation):
+                if type(block) is _Text:
+                    block.citations.append(delta.citation)
                 reply.provider_state({"anthropic": {"citations": [delta.citation]}})
         elif delta.type == "compaction_delta":
             if type(block) is _State and reply.keep_text(delta.content or ""):
                 block.raw = {**block.raw, "content": delta.content}
         else:
             reply.skipped += 1
+            if type(block) is _State:
+                block.partial = True
 
     # -- blocks ------------------------------------------------------------------------------
 
@@ -291,43 +327,62 @@ class MessagesReader:
             reply.fail(WireError(f"more than {_MAX_BLOCKS} blocks are open in one reply"))
             return
         kind = jsontext.as_text(raw.get("type"))
-        block: _Call | _State | str | None = None
+        block: _Call | _State | _Text | None = None
         if kind == "text":
-            block = _TEXT
             self._release(reply)
+            block = _Text(0 if reply.sent is None else len(reply.sent.pieces))
             text = jsontext.as_text(raw.get("text"))
             if text:
                 self._marks.split(text, reply, loose)
             citations = jsontext.as_list(raw.get("citations"))
             if citations and reply.keep_value(citations):
+                block.citations += citations
                 reply.provider_state({"anthropic": {"citations": citations}})
-        elif kind == "tool_use" or kind in _SERVER_CALLS:
+        elif kind == "tool_use" or kind in SERVER_CALLS:
             block = _Call(raw)
             reply.keep_value(raw)
         elif kind == "thinking":
             block = _State(raw)
             reply.thinking(block.text[0], loose)
-        elif kind in ("redacted_thinking", "compaction") or kind.endswith("_tool_result"):
+        elif kind:
             block = _State(raw)
             reply.keep_value(raw)
-        elif kind not in _SILENT:
+            if kind not in _SILENT and not is_result(kind):
+                reply.skipped += 1
+        else:
             reply.skipped += 1
         self._blocks[index] = block
 
     def _block_stop(self, index: int, reply: Reply) -> None:
         block = self._blocks.pop(index, None)
-        if block == _TEXT:
+        if type(block) is _Text:
             self._marks.finish(reply)
+            self._end_text(block, reply)
         elif type(block) is _Call:
             self._end_call(block, reply)
         elif type(block) is _State:
             self._end_state(block, reply)
 
+    def _end_text(self, block: _Text, reply: Reply) -> None:
+        if reply.sent is None:  # too long to be kept
+            self._record.append(_LOST)
+            return
+        text = "".join(reply.sent.pieces[block.begin :])
+        if not text.strip():
+            return
+        entry: dict[str, Any] = {"type": "text", "text": text}
+        if block.citations:
+            entry["citations"] = block.citations
+        self._record.append(entry)
+        self._texts.append(entry)
+        if block.citations:
+            self._put_in_order([], reply)
+
     def _end_call(self, call: _Call, reply: Reply) -> None:
-        if call.raw.get("type") in _SERVER_CALLS:
+        if call.raw.get("type") in SERVER_CALLS:
             text = call.text()
             given: Any = jsontext.decode(text) if is_object(text) else {}
-            self._keep({**call.raw, "input": given}, reply)
+            self._keep({**call.raw, "input": given or {}}, reply)
         elif is_object(call.text()) and not self._held_calls:
             self._hand_out(call, self._pending, reply)
             self._pending = []
@@ -338,42 +393,53 @@ class MessagesReader:
             self._pending = []
 
     def _end_state(self, block: _State, reply: Reply) -> None:
-        kind = block.raw.get("type")
-        if kind != "thinking":
-            data = {name: value for name, value in block.raw.items() if value is not None}
-            if kind == "redacted_thinking":
-                if not jsontext.as_text(data.get("data")):
-                    return
-                data = {"type": kind, "data": data["data"]}
-            self._keep(data, reply)
-        elif block.signature:
-            self._keep(
-                {
-                    "type": "thinking",
-                    "thinking": jsontext.heal("".join(block.text)),
-                    "signature": jsontext.heal(block.signature),
-                },
-                reply,
-            )
+        if block.raw.get("type") == "thinking":
+            if block.signature:
+                thought = jsontext.heal("".join(block.text))
+                signature = jsontext.heal(block.signature)
+                kept = {**block.raw, "thinking": thought, "signature": signature}
+                self._keep(kept, reply)
+        elif not block.partial and (
+            block.raw.get("type") != "redacted_thinking" or jsontext.as_text(block.raw.get("data"))
+        ):
+            self._keep({**block.raw}, reply)
+        else:
+            self._record.append(_LOST)
 
     def _keep(self, block: dict[str, Any], reply: Reply) -> None:
         reply.output_count += 1
         self._pending.append(block)
+        self._record.append(block)
 
     def _release(self, reply: Reply) -> None:
         """State before a text goes with the message."""
-        for block in self._pending:
-            reply.provider_state({"anthropic": {"thinking": [block]}})
-        self._pending = []
+        if self._pending:
+            self._put_in_order(self._pending, reply)
+            self._pending = []
+
+    def _put_in_order(self, state: list[dict[str, Any]], reply: Reply) -> None:
+        """Keep `state`, and before it the texts that stand there."""
+        for block in (*self._texts, *state):
+            reply.provider_state({"anthropic": {STATE: [block]}})
+        self._texts = []
 
     def _hand_out(self, call: _Call, state: list[dict[str, Any]], reply: Reply) -> None:
         self._marks.after_call()
+        kept: dict[str, Any] = {STATE: state} if state else {}
+        fields = {
+            name: value
+            for name, value in call.raw.items()
+            if name not in OWN_FIELDS and value is not None and value != _DIRECT
+        }
+        if fields:
+            kept[FIELDS] = fields
         reply.call(
             jsontext.as_text(call.raw.get("id")),
             jsontext.as_text(call.raw.get("name")),
             call.text(),
-            {"anthropic": {"thinking": state}} if state else None,
+            {"anthropic": kept} if kept else None,
         )
+        self._record.append(_LOST)  # such a reply goes on with the results, not by itself
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -398,6 +464,13 @@ class MessagesReader:
         self._held_calls.clear()
         self._release(reply)
         reply.flush()
+        if reason == _PAUSED and reply.may_pause and self._record and _LOST not in self._record:
+            self._put_in_order([], reply)
+            container = jsontext.as_text((self._container or {}).get("id"))
+            reply.pause(
+                {"content": self._record, **({"container": container} if container else {})}
+            )
+            return
         reply.usage(self.usage())
         if reason == "refusal":
             reply.fail(
@@ -503,7 +576,7 @@ def _loose_event(value: object) -> _Event | None:
                 name: delta[name]
                 for name in _Delta.__struct_fields__
                 if name == "stop_details"
-                or isinstance(delta.get(name), dict if name == "citation" else str)
+                or isinstance(delta.get(name), dict if name in _OBJECTS else str)
                 if name in delta
             }
         ),

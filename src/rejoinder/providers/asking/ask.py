@@ -107,6 +107,8 @@ class Question(ABC):
 
     provider: ClassVar[str]
     """The provider's package, as the table of capabilities names it."""
+    may_pause: ClassVar[bool] = False
+    """Replies pause and go on when they are sent back."""
     files: ClassVar[str | None] = None
     """The prefix of names of files that the provider keeps."""
 
@@ -170,6 +172,14 @@ class Question(ABC):
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         """The body of the request. Pure."""
 
+    def go_on(self, body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
+        """Add a reply that paused to a body, so that the model goes on with it; for `may_pause`.
+
+        Args:
+            parts: of the reply, from `ReplyDecoder.paused`: one for each pause.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         """The request of one attempt, with fresh credentials."""
@@ -209,7 +219,9 @@ def ask(
         takes_audio=question.takes_audio,
         takes_images=None if served is None else served.takes("image"),
     )
-    body = Body(items, partial(_encode, question, media.any), media, llm._refused)
+    body = Body(
+        items, partial(_encode, question, media.any), media, llm._refused, go_on=question.go_on
+    )
     if conn_options == DEFAULT_API_CONNECT_OPTIONS:
         conn_options = llm._conn_options
     return stream(
@@ -222,6 +234,7 @@ def ask(
         decode_error=question.decode_error,
         transport=llm._transport,
         drop_state=body.drop_state,
+        go_on=body.go_on if question.may_pause else None,
         changes=question.changes,
     )
 

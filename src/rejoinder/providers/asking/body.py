@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from rejoinder._aio import in_thread
+from rejoinder._core import jsontext
 from rejoinder._core.images import needs_preparing
 from rejoinder._core.items import (
     AudioContent,
@@ -150,12 +151,13 @@ class Body:
         make: items to bytes; pure, may run in a thread.
         media: what the conversation holds; where it has to be encoded, that is done in a thread.
         refused: the state that is not sent again.
+        go_on: adds a begun reply to a body; see `rejoinder.providers.asking.ask.Question.go_on`.
 
     Raises:
         ConfigurationError: an element of `items` is not an item; or what `make` raises.
     """
 
-    __slots__ = ("_bytes", "_make", "_refused", "_snapshot", "_stateless")
+    __slots__ = ("_begun", "_bytes", "_go_on", "_make", "_refused", "_snapshot", "_stateless")
 
     def __init__(
         self,
@@ -163,7 +165,10 @@ class Body:
         make: Callable[[Sequence[ChatItem]], bytes],
         media: Media,
         refused: RefusedState,
+        go_on: Callable[[dict[str, Any], Sequence[dict[str, Any]]], None] | None = None,
     ) -> None:
+        self._go_on = go_on
+        self._begun: list[dict[str, Any]] = []
         self._make = make
         self._refused = refused
         self._snapshot: list[tuple[ChatItem, dict[str, Any]]] = []
@@ -191,7 +196,19 @@ class Body:
         if self._bytes is None:
             self._bytes = await in_thread(self._made, name="rejoinder-body")
             self._snapshot = []
-        return self._bytes
+        if not self._begun or self._go_on is None:
+            return self._bytes
+        body = jsontext.decode(self._bytes)
+        self._go_on(body, self._begun)
+        return jsontext.encode(body)
+
+    def go_on(self, part: dict[str, Any]) -> None:
+        """Send what the model has begun along from now on, so that it goes on with it.
+
+        Args:
+            part: of the reply, since the last time.
+        """
+        self._begun.append(part)
 
     def drop_state(self) -> bool:
         """Send the conversation without opaque state from now on, and remember that for the next

@@ -70,7 +70,9 @@ class Blocks(HistoryCheck):
         if seen and not self.has_tools:
             self.add(self.tools_key, "missing, though there are calls in the history")
         if before == "assistant":
-            if not self.prefill:
+            if self.paused(turns[-1][2]):
+                pass
+            elif not self.prefill:
                 self.add("messages", "the last message must be the user's")
             elif (text := get(turns[-1][2][-1] if turns[-1][2] else None, "text")) and (
                 text != text.rstrip()
@@ -92,6 +94,10 @@ class Blocks(HistoryCheck):
     def reply(self, path: str, blocks: list[dict[str, Any]]) -> None:
         if blocks and self.is_thinking(blocks[-1]):
             self.add(path, "the last block may not be thinking")
+
+    def paused(self, blocks: list[dict[str, Any]]) -> bool:
+        """Whether a last turn that ends so is one that paused, and goes on."""
+        return False
 
     def text(self, path: str, text: Any) -> None:
         if not isinstance(text, str) or is_blank(text):
@@ -117,6 +123,10 @@ class Anthropic(Blocks):
     tools_key = "tools"
     results = ("document", "image", "search_result", "text", "tool_reference")
 
+    def run(self, messages: list[Any]) -> None:
+        self.asked: set[str] = set()
+        super().run(messages)
+
     def blocks(self, path: str, content: Any) -> list[dict[str, Any]]:
         if isinstance(content, str):
             return [{"type": "text", "text": content}]
@@ -130,6 +140,21 @@ class Anthropic(Blocks):
 
     def is_thinking(self, block: dict[str, Any]) -> bool:
         return block.get("type") in ("thinking", "redacted_thinking")
+
+    def paused(self, blocks: list[dict[str, Any]]) -> bool:
+        return bool(blocks) and blocks[-1].get("type") in _SERVER_CALLS
+
+    def reply(self, path: str, blocks: list[dict[str, Any]]) -> None:
+        super().reply(path, blocks)
+        self.asked |= {
+            str(block.get("id")) for block in blocks if block.get("type") in _SERVER_CALLS
+        }
+        for block in blocks:
+            found = block.get("tool_use_id")
+            if str(block.get("type")).endswith("_tool_result") and found not in self.asked:
+                self.add(
+                    path, f"a result for {shown(found)}, which no tool of the server was asked"
+                )
 
     def block(self, path: str, role: str, block: dict[str, Any]) -> None:
         kind = block.get("type")
@@ -188,6 +213,7 @@ class Anthropic(Blocks):
 
 
 _ANTHROPIC_ID = re.compile(r"[a-zA-Z0-9_-]+")
+_SERVER_CALLS = frozenset({"mcp_tool_use", "server_tool_use"})
 _ANTHROPIC_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 

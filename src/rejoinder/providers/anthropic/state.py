@@ -1,0 +1,166 @@
+"""The blocks of a reply that go back as they came, and where they stand among its texts. Pure.
+
+Thinking, what Anthropic's own tools were asked and found, compactions, and blocks that are not known
+yet are kept in ``extra["anthropic"]["thinking"]`` of the message or the call that they stand before.
+Where texts stand between them, or quote what was found, the list holds these texts too, because the
+content of a message is one text. A text that was changed or cut since (only its beginning was heard)
+has the say: what stood behind the cut stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from rejoinder._core.rules import is_text
+from rejoinder.providers.asking.alternating import Block
+
+__all__ = [
+    "FIELDS",
+    "OWN_FIELDS",
+    "SERVER_CALLS",
+    "STATE",
+    "THINKING",
+    "accepted",
+    "in_order",
+    "is_result",
+    "is_state",
+]
+
+STATE: Final = "thinking"
+"""The member of ``extra["anthropic"]`` that holds the blocks."""
+FIELDS: Final = "fields"
+"""The member that holds the further fields of a call, such as its ``caller``."""
+OWN_FIELDS: Final = frozenset({"type", "id", "name", "input", "cache_control"})
+"""Fields of a call that the format writes itself, and the mark of a cache, which is for one request."""
+THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+SERVER_CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
+"""Blocks by which the model calls a tool that runs on Anthropic's side."""
+
+
+def is_result(kind: str) -> bool:
+    """Whether blocks of this type hold what a tool on Anthropic's side found."""
+    return kind.endswith("_tool_result")
+
+
+def is_state(block: object) -> bool:
+    """Whether `block` may be sent back."""
+    if not isinstance(block, dict):
+        return False
+    held = cast("dict[str, Any]", block)
+    kind = held.get("type")
+    if not is_text(kind):
+        return False
+    match kind:
+        case "thinking":
+            return isinstance(held.get("thinking"), str) and is_text(held.get("signature"))
+        case "redacted_thinking":
+            return is_text(held.get("data"))
+        case "text":
+            return isinstance(held.get("text"), str)
+        case "server_tool_use" | "mcp_tool_use":
+            return is_text(held.get("id")) and isinstance(held.get("input"), dict)
+        case _:
+            return not is_result(str(kind)) or is_text(held.get("tool_use_id"))
+
+
+def in_order(blocks: list[Block], entries: Sequence[Block]) -> list[Block]:
+    """`entries`, with the texts of `blocks` in their places.
+
+    Args:
+        blocks: the content of the message, or a call.
+        entries: state, and the texts between it.
+    """
+    state = [entry for entry in entries if entry.get("type") != "text"]
+    if len(state) == len(entries) or any(block.get("type") != "text" for block in blocks):
+        return [*state, *blocks]
+    rest = "".join(block["text"] for block in blocks)
+    out: list[Block] = []
+    for entry in entries:
+        if entry.get("type") != "text":
+            out.append(entry)
+            continue
+        wanted = entry["text"].strip()
+        if not wanted:
+            continue
+        rest = rest.lstrip()
+        if rest.startswith(wanted):
+            rest = rest[len(wanted) :]
+            out.append(entry)
+        elif wanted.startswith(rest.rstrip()):
+            if rest:  # cut here: what follows was not heard
+                out.append({"type": "text", "text": rest.rstrip()})
+            return out
+        else:  # the message says something else now
+            return [*state, *blocks]
+    if rest.strip():
+        out.append({"type": "text", "text": rest})
+    return out
+
+
+def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`messages` without the state that the API refuses where it stands now: thinking at the end of a
+    turn, calls of Anthropic's tools without a result, and results without a call. A call whose result
+    is still to come, because it waits for a tool of ours, stays."""
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant" and message["content"][-1].get("type") in THINKING:
+            content = message["content"]
+            while content and content[-1].get("type") in THINKING:
+                content = content[:-1]
+            messages[index] = {**message, "content": content}
+    messages = _only_pairs(messages)
+    if all(message["content"] for message in messages):
+        return messages
+    out: list[dict[str, Any]] = []
+    for message in messages:
+        if out and out[-1]["role"] == message["role"]:
+            out[-1] = {**out[-1], "content": [*out[-1]["content"], *message["content"]]}
+        elif message["content"]:
+            out.append(message)
+    return out
+
+
+def _only_pairs(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    called: set[object] = set()
+    found: set[object] = set()
+    for block in _server_blocks(messages):
+        (called if block["type"] in SERVER_CALLS else found).add(_id_of(block))
+    if called == found:
+        return messages
+    out: list[dict[str, Any]] = []
+    for message in messages:
+        content = message["content"]
+        if message["role"] == "assistant":
+            waits = {
+                _id_of(block)
+                for place, block in enumerate(content)
+                if block.get("type") in SERVER_CALLS
+                and any(later.get("type") == "tool_use" for later in content[place + 1 :])
+            }
+            content = [
+                block
+                for block in content
+                if not _is_server_block(block)
+                or _id_of(block) in (found | waits if block["type"] in SERVER_CALLS else called)
+            ]
+        out.append({**message, "content": content})
+    return out
+
+
+def _server_blocks(messages: Sequence[Mapping[str, Any]]) -> list[Block]:
+    return [
+        block
+        for message in messages
+        if message["role"] == "assistant"
+        for block in message["content"]
+        if _is_server_block(block)
+    ]
+
+
+def _is_server_block(block: Mapping[str, Any]) -> bool:
+    kind = str(block.get("type"))
+    return kind in SERVER_CALLS or is_result(kind)
+
+
+def _id_of(block: Mapping[str, Any]) -> object:
+    return block.get("id") if block.get("type") in SERVER_CALLS else block.get("tool_use_id")
