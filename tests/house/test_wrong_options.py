@@ -125,9 +125,25 @@ class Model(ScriptedLLM):
         return ("hello",)
 
 
+class Spoken(llm_api.RealtimeModel):
+    def __init__(self) -> None:
+        super().__init__(
+            capabilities=llm_api.RealtimeCapabilities(True, True, True, False, True, True)
+        )
+
+    def session(self, *, turn_detection_disabled: bool = False) -> Any:
+        raise AssertionError(turn_detection_disabled)
+
+    async def aclose(self) -> None: ...
+
+
 @functools.cache
 def openai() -> Any:
     return importlib.import_module("rejoinder.providers.openai")
+
+
+def a_second(_: Any) -> float:
+    return 1.0
 
 
 KEY = {"api_key": "k" * 20}
@@ -153,6 +169,7 @@ BASE: dict[str, dict[str, Any]] = {
     "ChatContext.truncate": {"max_items": 3},
     "FallbackAdapter": {"llm": [Model(), Model()]},
     "FallbackAdapter.chat": {"chat_ctx": chat_ctx()},
+    "llm.RealtimeModelFallbackAdapter": {"models": [Spoken(), Spoken()]},
     "run_turn": {"llm": Model(), "chat_ctx": "hi"},
     "llm.ProviderTool": {"id": "x"},
     "llm.Toolset": {"id": "x"},
@@ -231,7 +248,7 @@ BASE: dict[str, dict[str, Any]] = {
     "testing.ReplayTransport": {"source": []},
     "testing.replay": {"source": []},
     "testing.record": {"path": "/tmp/never"},
-    "testing.SimulatedModel": {"latency": lambda _: 1.0},
+    "testing.SimulatedModel": {"latency": a_second},
     "testing.check_history": {"provider": "openai", "history": []},
     "testing.check_llm": {"make": Model},
     "testing.check_decoder": {"make": lambda: None, "bodies": []},
@@ -290,6 +307,9 @@ def instances() -> dict[str, Callable[[], Any]]:
     return makers | {
         "ChatContext": chat_ctx,
         "FallbackAdapter": lambda: llm_api.FallbackAdapter([Model(), Model()]),
+        "llm.RealtimeModelFallbackAdapter": lambda: llm_api.RealtimeModelFallbackAdapter(
+            [Spoken()]
+        ),
         "llm.ToolContext": lambda: ToolContext([tool]),
         "llm.mcp.MCPServerHTTP": lambda: mcp.MCPServerHTTP("http://127.0.0.1:9/mcp"),
         "llm.remote_chat_context.RemoteChatContext": filled,
@@ -314,7 +334,8 @@ NOT_CALLED: dict[str, str] = {
             "NotGiven", "llm.AvailabilityChangedEvent", "llm.FunctionCallResult",
             "llm.GenerationCreatedEvent", "llm.InputSpeechStartedEvent",
             "llm.InputSpeechStoppedEvent", "llm.InputTranscriptionCompleted",
-            "llm.MessageGeneration", "llm.RealtimeCapabilities",
+            "llm.MessageGeneration", "llm.RealtimeAvailabilityChangedEvent",
+            "llm.RealtimeCapabilities",
             "llm.RealtimeSessionReconnectedEvent", "llm.RemoteItemAddedEvent",
             "llm.formats.Change", "llm.mcp.Elicitation", "llm.mcp.MCPEvent",
             "llm.mcp.MCPToolOutput", "llm.mcp.MCPToolResultContext", "llm.mcp.Prompt",
@@ -513,9 +534,10 @@ async def attempt(subject: Subject, name: str, value: Any) -> BaseException | No
     except (Exception, asyncio.CancelledError) as error:
         return error
     finally:
-        if hasattr(result, "aclose"):
+        close: Any = getattr(result, "aclose", None)
+        if close is not None:
             with contextlib.suppress(Exception):
-                await result.aclose()
+                await close()
     return None
 
 

@@ -51,7 +51,13 @@ from rejoinder.llm.tool_context import (
 )
 
 if TYPE_CHECKING:
-    from rejoinder.llm import fallback_adapter, realtime, remote_chat_context, utils
+    from rejoinder.llm import (
+        fallback_adapter,
+        realtime,
+        realtime_fallback_adapter,
+        remote_chat_context,
+        utils,
+    )
     from rejoinder.llm.fallback_adapter import (
         AvailabilityChangedEvent,
         FallbackAdapter,
@@ -71,6 +77,10 @@ if TYPE_CHECKING:
         RealtimeSession,
         RealtimeSessionReconnectedEvent,
         RemoteItemAddedEvent,
+    )
+    from rejoinder.llm.realtime_fallback_adapter import (
+        RealtimeAvailabilityChangedEvent,
+        RealtimeModelFallbackAdapter,
     )
     from rejoinder.llm.utils import FunctionCallResult, execute_function_call
 
@@ -106,10 +116,12 @@ __all__ = [
     "MessageGeneration",
     "ProviderTool",
     "RawFunctionTool",
+    "RealtimeAvailabilityChangedEvent",
     "RealtimeCapabilities",
     "RealtimeError",
     "RealtimeModel",
     "RealtimeModelError",
+    "RealtimeModelFallbackAdapter",
     "RealtimeSession",
     "RealtimeSessionReconnectedEvent",
     "RemoteItemAddedEvent",
@@ -129,12 +141,21 @@ __all__ = [
     "is_function_tool",
     "is_raw_function_tool",
     "realtime",
+    "realtime_fallback_adapter",
     "remote_chat_context",
     "utils",
 ]
 
 _SUBMODULES = frozenset(
-    {"fallback_adapter", "formats", "mcp", "realtime", "remote_chat_context", "utils"}
+    {
+        "fallback_adapter",
+        "formats",
+        "mcp",
+        "realtime",
+        "realtime_fallback_adapter",
+        "remote_chat_context",
+        "utils",
+    }
 )
 _LATER = {
     "AvailabilityChangedEvent": "fallback_adapter",
@@ -146,10 +167,12 @@ _LATER = {
     "InputSpeechStoppedEvent": "realtime",
     "InputTranscriptionCompleted": "realtime",
     "MessageGeneration": "realtime",
+    "RealtimeAvailabilityChangedEvent": "realtime_fallback_adapter",
     "RealtimeCapabilities": "realtime",
     "RealtimeError": "realtime",
     "RealtimeModel": "realtime",
     "RealtimeModelError": "realtime",
+    "RealtimeModelFallbackAdapter": "realtime_fallback_adapter",
     "RealtimeSession": "realtime",
     "RealtimeSessionReconnectedEvent": "realtime",
     "RemoteItemAddedEvent": "realtime",

@@ -266,6 +266,15 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
     def tools(self) -> ToolContext:
         """The tools the model may call."""
 
+    async def connected(self) -> None:
+        """Wait until the session can be used: it has a connection, and the provider accepted it.
+
+        Sessions that cannot tell return at once.
+
+        Raises:
+            RealtimeError: the session ended before.
+        """
+
     @abstractmethod
     async def update_instructions(self, instructions: str) -> None:
         """Replace the instructions.

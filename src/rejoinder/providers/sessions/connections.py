@@ -112,6 +112,7 @@ class Connections:
         self._swap_at = math.inf
         self._force_at = math.inf
         self._over = False
+        self._waiting: list[asyncio.Future[None]] = []
         self._swapping: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
         self._main = self._loop.create_task(self._supervise(), name="realtime session")
@@ -121,6 +122,19 @@ class Connections:
         """The connection in use, if it is open."""
         link = self._link
         return None if link is None or link.closed.done() else link
+
+    async def connected(self) -> None:
+        """Wait until a connection is in use, or none will be opened any more."""
+        while self.link is None and not self._over:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # -- time --------------------------------------------------------------------------------
 
@@ -285,6 +299,7 @@ class Connections:
             self._owner.lost(previous)
             self._close_soon(previous)
         self._owner.installed(link, again=again)
+        self._tell_waiting()
 
     # -- the next one ------------------------------------------------------------------------
 
@@ -324,6 +339,7 @@ class Connections:
     def stop(self) -> None:
         """Open no more connections and close those that are there, in the background."""
         self._over = True
+        self._tell_waiting()
         for link in (self._link, self._next):
             if link is not None:
                 self._close_soon(link)

@@ -139,6 +139,17 @@ class WireSession(RealtimeSession[TEvent]):
     def tools(self) -> ToolContext:
         return self._tool_ctx
 
+    async def connected(self) -> None:
+        """Wait until a connection is in use.
+
+        Raises:
+            RealtimeError: the session is over.
+        """
+        if self._over is None:
+            await self._connections.connected()
+        if self._over is not None:
+            raise RealtimeError(str(self._over), code=self._over.code)
+
     async def update_instructions(self, instructions: str) -> None:
         self._instructions = instructions
         self._change(instructions=instructions)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import math
-from collections import deque
 from typing import Any, Final
 
-from rejoinder._core.realtime.messages import Command
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame
 
-__all__ = ["KeptSound", "SoundInput", "is_loud"]
+__all__ = ["SoundInput", "is_loud"]
 
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
-_COMMIT: Final = -1.0
-"""Stands in the place of a length where a commit is kept."""
 _LOUD: Final = 328
 """A hundredth of the full scale."""
-_UNHEARD_MS: Final = 6000.0
-"""Milliseconds of quiet after which a service has made up its mind about what it heard."""
 
 
 class SoundInput:
@@ -92,73 +85,3 @@ def is_loud(piece: bytes | bytearray | memoryview) -> bool:
     eighth is looked at."""
     samples = memoryview(piece).cast("B").cast("h")[::8]
     return bool(samples) and (max(samples) > _LOUD or min(samples) < -_LOUD)
-
-
-class KeptSound:
-    """The user's sound that a next connection needs: that of the turn that is not over.
-
-    Args:
-        longest: milliseconds kept while the user speaks or no connection is there.
-        pause: milliseconds kept while the user is silent, for a word that has just begun.
-    """
-
-    def __init__(self, longest: float, pause: float = 1000.0) -> None:
-        self._longest = longest
-        self._pause = pause
-        self._kept: deque[tuple[float, Command]] = deque()
-        self._length = 0.0
-        self._commits = 0
-        self._quiet_for = math.inf
-        self.dropped_ms = 0.0
-        """Milliseconds that no longer fitted while they were wanted."""
-
-    @property
-    def loud(self) -> bool:
-        """Whether what is kept holds words that the service has not told yet. A noise that it made
-        nothing of is forgotten after some seconds of quiet."""
-        return self._quiet_for < _UNHEARD_MS
-
-    def add(self, ms: float, command: Command, *, wanted: bool, loud: bool = False) -> None:
-        """Keep sound. `wanted`: the user speaks, or no connection is there. `loud`: it may hold
-        speech of which a service that tells late has not told."""
-        self._quiet_for = 0.0 if loud else self._quiet_for + ms
-        wanted = wanted or self.loud
-        self._kept.append((ms, command))
-        self._length += ms
-        limit = self._longest if wanted else self._pause
-        while self._length > limit and len(self._kept) > 1:
-            old, _ = self._kept.popleft()
-            if old == _COMMIT:
-                self._commits -= 1
-                continue
-            self._length -= old
-            if wanted:
-                self.dropped_ms += old
-
-    def add_commit(self, command: Command) -> None:
-        """Keep a commit of what was pushed before it."""
-        self._kept.append((_COMMIT, command))
-        self._commits += 1
-
-    def committed(self) -> None:
-        """The service confirmed a commit, the oldest of those that are kept or one of its own."""
-        if not self._commits:
-            self.clear()
-            return
-        while self._kept:
-            ms, _ = self._kept.popleft()
-            if ms == _COMMIT:
-                self._commits -= 1
-                return
-            self._length -= ms
-
-    def clear(self) -> None:
-        """Nothing of what was pushed is wanted any more."""
-        self._kept.clear()
-        self._length = 0.0
-        self._commits = 0
-        self._quiet_for = math.inf
-
-    def commands(self) -> list[Command]:
-        """All that is kept, oldest first."""
-        return [command for _, command in self._kept]

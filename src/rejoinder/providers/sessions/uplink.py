@@ -10,9 +10,10 @@ from typing import Final
 
 from rejoinder import _stamps
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.kept import KeptSound
 from rejoinder.media import AudioFrame
 from rejoinder.providers.sessions.link import Link
-from rejoinder.providers.sessions.sound import KeptSound, SoundInput, is_loud
+from rejoinder.providers.sessions.sound import SoundInput, is_loud
 
 __all__ = ["Uplink"]
 
@@ -49,7 +50,7 @@ class Uplink:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._input = SoundInput(traits.input_rate)
-        self._kept = KeptSound(kept_sound * 1000)
+        self._kept: KeptSound[m.Command] = KeptSound(kept_sound * 1000)
         self._uncommitted_ms = 0.0
         self._covered = math.inf
         self.speaking = False
@@ -100,7 +101,7 @@ class Uplink:
     def replay(self, link: Link) -> None:
         """Give `link`, which is in use from now on, what was pushed and is not part of a message."""
         now = self._loop.time()
-        kept = self._kept.commands()
+        kept = self._kept.entries()
         for command in kept:
             link.send(command)
         if kept:

@@ -1,0 +1,241 @@
+"""What a `FallbackSession` is made of: the team of models, requests, and the sound that is owed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.realtime.kept import KeptSound
+from rejoinder.llm.llm import LLM
+from rejoinder.llm.realtime import (
+    GenerationCreatedEvent,
+    RealtimeError,
+    RealtimeModel,
+    RealtimeSession,
+)
+from rejoinder.media import AudioFrame
+
+__all__ = [
+    "Child",
+    "Mark",
+    "OwedSound",
+    "Requests",
+    "Team",
+    "replaced",
+    "unanswered",
+    "worth_carrying",
+]
+
+
+class Mark(Enum):
+    """Stands in the row of kept frames."""
+
+    COMMIT = "commit"
+    """The application made what was before it a message."""
+    TURN = "turn"
+    """The service heard the user stop."""
+
+
+@dataclass
+class Team:
+    """What all sessions of an adapter share: the models, and which of them rest."""
+
+    models: Sequence[RealtimeModel]
+    text: LLM[Any] | None
+    cooldown: float
+    regenerate: bool
+    attempt_timeout: float
+    kept_sound: float
+    announce: Callable[[int, bool], None]
+    available: list[bool] = field(default_factory=list[bool])
+    rests_until: list[float] = field(default_factory=list[float])
+
+    def __post_init__(self) -> None:
+        self.available = [True] * len(self.models)
+        self.rests_until = [-math.inf] * len(self.models)
+
+    def failed(self, index: int, now: float) -> None:
+        self.rests_until[index] = now + self.cooldown
+        self._set(index, False)
+
+    def reached(self, index: int) -> None:
+        self.rests_until[index] = -math.inf
+        self._set(index, True)
+
+    def usable(self, now: float) -> list[int]:
+        """Which models may be tried, in their order."""
+        return [index for index, until in enumerate(self.rests_until) if until <= now]
+
+    def _set(self, index: int, available: bool) -> None:
+        if self.available[index] != available:
+            self.available[index] = available
+            self.announce(index, available)
+
+
+@dataclass(eq=False)
+class Child:
+    """The session of one model."""
+
+    session: RealtimeSession[Any]
+    index: int | None
+    """Which model; ``None``: the text model."""
+    error: Exception | None = None
+    """Why it ended."""
+
+
+@dataclass(eq=False)
+class Request:
+    """A reply that was asked for here."""
+
+    options: dict[str, Any]
+    asked: asyncio.Future[GenerationCreatedEvent]
+    inner: asyncio.Future[GenerationCreatedEvent] | None = None
+    child: Child | None = None
+
+
+class Requests:
+    """Replies that were asked for, of whichever session. A request that no reply has answered when a
+    session fails goes to the next one.
+
+    Args:
+        stir: called when one has ended.
+    """
+
+    def __init__(self, stir: Callable[[], None]) -> None:
+        self._open: list[Request] = []
+        self._stir = stir
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a session works at one."""
+        return any(request.inner is not None for request in self._open)
+
+    def add(
+        self, options: dict[str, Any], child: Child | None
+    ) -> asyncio.Future[GenerationCreatedEvent]:
+        """Ask `child` for a reply; without one, the next session that `ask` names."""
+        request = Request(options, asyncio.get_running_loop().create_future())
+        self._open.append(request)
+        request.asked.add_done_callback(lambda _: self._forget(request))
+        if child is not None:
+            self._ask(request, child)
+        return request.asked
+
+    def ask(self, child: Child) -> None:
+        """Ask `child` for what no session works at."""
+        for request in list(self._open):
+            if request.inner is None:
+                self._ask(request, child)
+
+    def give_up(self, child: Child) -> None:
+        """`child` has failed: what it was asked for waits for the next session."""
+        for request in self._open:
+            if request.child is child:
+                request.inner = request.child = None
+
+    def fail(self, why: str, code: str | None) -> None:
+        """All of them have failed."""
+        for request in list(self._open):
+            request.inner = None
+            if not request.asked.done():
+                request.asked.set_exception(RealtimeError(why, code=code))
+                request.asked.exception()
+
+    def _ask(self, request: Request, child: Child) -> None:
+        try:
+            inner = child.session.generate_reply(**request.options)
+        except Exception as error:
+            request.asked.set_exception(error)
+            return
+        request.inner, request.child = inner, child
+        inner.add_done_callback(lambda _: self._answered(request, inner))
+
+    def _answered(self, request: Request, inner: asyncio.Future[GenerationCreatedEvent]) -> None:
+        if inner.cancelled():
+            error: BaseException | None = RealtimeError("the request was cancelled", code="closed")
+        else:
+            error = inner.exception()
+        if request.inner is not inner or request.asked.done():
+            return  # the next session answers it
+        if error is None:
+            request.asked.set_result(inner.result())
+        else:
+            request.asked.set_exception(error)
+            request.asked.exception()  # a caller that does not look must not make asyncio complain
+
+    def _forget(self, request: Request) -> None:
+        self._open.remove(request)
+        inner, request.inner = request.inner, None
+        if request.asked.cancelled() and inner is not None:
+            inner.cancel()
+        self._stir()
+
+
+class OwedSound:
+    """Which of the user's turns still need their sound: those of which no words are known, and that
+    no reply has answered."""
+
+    def __init__(self, kept: KeptSound[AudioFrame | Mark]) -> None:
+        self._kept = kept
+        self.number = 0
+        """How many have ended."""
+        self._transcribed = 0
+        self._settled = 0
+
+    @property
+    def open(self) -> bool:
+        return self._settled < self.number
+
+    def ended(self, mark: Mark) -> None:
+        self._kept.add_commit(mark)
+        self.number += 1
+
+    def transcribed(self) -> None:
+        self._transcribed += 1
+        self._settle(self._transcribed)
+
+    def answered(self, number: int) -> None:
+        self._settle(number)
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._settled = self._transcribed = self.number
+
+    def begin_anew(self) -> None:
+        """Another service hears the sound that is kept, and tells anew when turns end. Commits of the
+        caller stay."""
+        self._settled = self._transcribed = self.number - self._kept.forget(Mark.TURN)
+
+    def _settle(self, number: int) -> None:
+        while self._settled < min(number, self.number):
+            self._settled += 1
+            self._kept.committed()
+
+
+def worth_carrying(items: Sequence[ChatItem]) -> list[ChatItem]:
+    """Without messages of which no words are known: their sound is kept, or is lost."""
+    return [item for item in items if not isinstance(item, ChatMessage) or item.content]
+
+
+def unanswered(items: Sequence[ChatItem]) -> bool:
+    """Whether a tool was called whose result is not there."""
+    answered = {item.call_id for item in items if isinstance(item, FunctionCallOutput)}
+    return any(isinstance(item, FunctionCall) and item.call_id not in answered for item in items)
+
+
+def replaced(items: Sequence[ChatItem], item_id: str, by: ChatItem | None) -> list[ChatItem]:
+    found: list[ChatItem] = []
+    for item in items:
+        if item.id != item_id:
+            found.append(item)
+        elif by is not None:
+            found.append(by)
+    return found
