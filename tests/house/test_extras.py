@@ -40,6 +40,14 @@ CASES = {
         ),
         ["PIL"],
     ),
+    "speech": (
+        "from rejoinder.speech import speakable; speakable(type('S', (), {'__aiter__': id})())",
+        ["sentencex"],
+    ),
+    "speech-numbers": (
+        "from rejoinder.speech import numbers_as_words; numbers_as_words()",
+        ["unicode_rbnf"],
+    ),
 }
 
 ASK = """

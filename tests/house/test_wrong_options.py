@@ -52,6 +52,7 @@ ROOMS = [
     "rejoinder.catalog",
     "rejoinder.media",
     "rejoinder.metrics",
+    "rejoinder.speech",
     "rejoinder.telemetry",
     "rejoinder.testing",
     "rejoinder.transport",
@@ -108,6 +109,11 @@ class Shape(pydantic.BaseModel):
 
 FRAME = media.AudioFrame(b"\0\0", 8000, 1, 1)
 PICTURE = media.VideoFrame(1, 1, media.VideoBufferType.RGBA, b"\0\0\0\0")
+
+
+async def nothing() -> Any:
+    return
+    yield
 
 
 def filled() -> Any:
@@ -218,6 +224,9 @@ BASE: dict[str, dict[str, Any]] = {
     "media.audio_bytes": {"frame": FRAME},
     "media.to_audio_frame": {"value": FRAME},
     "media.to_video_frame": {"value": PICTURE},
+    "speech.addresses_as_hosts": {"text": "x"},
+    "speech.speakable": {"stream": nothing()},
+    "speech.without_emoji": {"text": "x"},
     "telemetry.set_tracer_provider": {"provider": None},
     "testing.assert_legal": {"provider": "openai", "history": []},
     "testing.byte_by_byte": {"data": b"abc"},
@@ -347,6 +356,7 @@ NOT_CALLED: dict[str, str] = {
             "testing.PolicyReport", "turn.Done", "turn.Partial", "turn.Restarted", "turn.Text",
             "turn.Thinking", "turn.ToolFinished", "turn.ToolPaused", "turn.ToolStarted",
             "turn.Turn", "turn.Usage", "providers.local.ModelFile",
+            "speech.Piece", "speech.Speech",
         ),
         HANDED_OUT,
     ),

@@ -1,0 +1,337 @@
+"""Cuts the text of a model into pieces for a speech engine, while it streams.
+
+Where a piece ends depends on the text alone, never on the chunks it came in: a mark that may end a
+sentence is judged when the word behind it is whole, no matter what else has come by then. So a test
+with one chunk proves what a stream of tokens does. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from rejoinder._core.speech.plain import SPECIAL, Plain, Run
+
+__all__ = ["Cut", "Cutter", "Segment"]
+
+Segment = Callable[[str], Sequence[str]]
+"""Cuts a text into sentences, which together are the text."""
+
+_CLOSERS: Final = "\"'”’»›)\\]）」』】》〉］"
+_WIDE_ENDS: Final = "。！？｡．।॥۔؟"
+_WIDE_CLAUSES: Final = "、，；：،؛—"
+_MARK: Final = re.compile(
+    rf"(?P<end>[.!?…{_WIDE_ENDS}]+[{_CLOSERS}]*)|(?P<line>\n)|(?P<clause>[,;:{_WIDE_CLAUSES}]+[{_CLOSERS}]*)"
+)
+_ENDS_ONLY: Final = re.compile(rf"(?P<end>[.!?…{_WIDE_ENDS}]+[{_CLOSERS}]*)|(?P<line>\n)")
+_QUICK: Final = {
+    # Whether a piece may end at a comma, and whether Markdown is taken out.
+    (True, True): re.compile(rf"[.?…,;:{_WIDE_ENDS}{_WIDE_CLAUSES}{SPECIAL}]").search,
+    (False, True): re.compile(rf"[.?…{_WIDE_ENDS}{SPECIAL}]").search,
+    (True, False): re.compile(rf"[.!?…,;:\n{_WIDE_ENDS}{_WIDE_CLAUSES}]").search,
+    (False, False): re.compile(rf"[.!?…\n{_WIDE_ENDS}]").search,
+}
+_BLANK: Final = re.compile(r"\s*")
+_WORD: Final = re.compile(r"\S{0,16}")
+_SOUND: Final = re.compile(r"[^\W_]")
+# Scripts that write a word, or a syllable, as one character, and put no spaces between words.
+_WIDE: Final = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+)
+_WIDE_WEIGHT: Final = 3
+_JOINER: Final = "\u200d"
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """One piece: what is spoken, and the part of the source it stands for."""
+
+    spoken: str
+    source: str
+
+
+class Cutter:
+    """Cuts one message.
+
+    A character of a script without spaces counts as three letters of another one.
+
+    Args:
+        segment: tells the sentences of a text.
+        plain: takes out what is not spoken; ``None``: everything is.
+        first_length: letters after which the first piece may end at a comma; ``None``: it ends
+            with its sentence, as all others do.
+        min_length: letters of the shortest piece; shorter sentences go with the next one.
+        max_length: characters of the longest piece.
+    """
+
+    __slots__ = (
+        "_at",
+        "_first",
+        "_first_length",
+        "_free",
+        "_limit",
+        "_mark",
+        "_max",
+        "_min",
+        "_parts",
+        "_plain",
+        "_quick",
+        "_quiet",
+        "_runs",
+        "_same",
+        "_segment",
+        "_size",
+        "_source",
+        "_spoken",
+    )
+
+    def __init__(
+        self,
+        segment: Segment,
+        *,
+        plain: Plain | None,
+        first_length: int | None,
+        min_length: int,
+        max_length: int,
+    ) -> None:
+        self._segment = segment
+        self._plain = plain
+        self._quick = _QUICK[first_length is not None, plain is not None]
+        self._mark = _MARK if first_length is not None else _ENDS_ONLY
+        self._free = plain is None
+        """Whether text without special characters needs no look by `plain`."""
+        self._first_length = first_length
+        self._min = min_length
+        self._max = max_length
+        self._first = True
+        self._source: list[str] = []
+        self._spoken = ""
+        self._parts: list[str] = []
+        self._quiet: list[str] = []
+        """Chunks behind them that hold no mark, neither spoken nor source yet."""
+        self._size = 0
+        """Characters of `_spoken`, `_parts` and `_quiet` together."""
+        self._runs: list[tuple[int, int]] = []
+        """Spoken and source lengths. Where they are equal, each character stands for itself."""
+        self._same = 0
+        """Characters behind the runs that stand for themselves."""
+        self._at = 0
+        """Where the next mark is searched from."""
+        self._limit = max_length
+        """The size above which quiet chunks are looked at: at once where a mark waits for them."""
+
+    def feed(self, text: str) -> Sequence[Cut]:
+        """The pieces that are certain now."""
+        if self._free and self._quick(text) is None:
+            # Nothing that could end a piece: by far the most chunks.
+            self._quiet.append(text)
+            self._size += len(text)
+            if self._size <= self._limit:
+                return ()
+            self._settle()
+            return self._scan()
+        self._settle()
+        self._source.append(text)
+        plain = self._plain
+        if plain is None:
+            self._extend(text, len(text))
+        else:
+            self._add(plain.feed(text))
+            self._free = plain.free
+        return self._scan()
+
+    def flush(self) -> tuple[list[Cut], str]:
+        """All that is left, and the source of what is not spoken behind it. The cutter is used up."""
+        self._settle()
+        if self._plain is not None:
+            self._add(self._plain.feed("", final=True))
+        cuts = self._scan(final=True)
+        text = self._spoken
+        source = "".join(self._source)
+        if _SOUND.search(text):
+            cuts.append(Cut(text, source))
+            return cuts, ""
+        return cuts, source
+
+    # -- where the text is kept --------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Count the chunks that were only put aside."""
+        if not self._quiet:
+            return
+        text = "".join(self._quiet)
+        self._quiet.clear()
+        self._source.append(text)
+        self._parts.append(text)
+        self._same += len(text)
+        if self._plain is not None and text:
+            self._plain.before = text[-1]
+
+    def _add(self, runs: Sequence[Run]) -> None:
+        for spoken, source in runs:
+            self._extend(spoken, source)
+
+    def _extend(self, spoken: str, source: int) -> None:
+        if spoken:
+            self._parts.append(spoken)
+        size = len(spoken)
+        self._size += size
+        if size == source:
+            self._same += size
+            return
+        if self._same:
+            self._runs.append((self._same, self._same))
+            self._same = 0
+        self._runs.append((size, source))
+
+    def _take(self, spoken: int) -> str:
+        """Remove what stands for the first `spoken` characters, and return it."""
+        source = "".join(self._source)
+        taken, left, done = 0, spoken, 0
+        for said, meant in self._runs:
+            if left == 0:
+                break
+            if said > left:
+                part = left if said == meant else meant
+                self._runs[done] = (said - left, meant - part)
+                taken += part
+                left = 0
+                break
+            taken += meant
+            left -= said
+            done += 1
+        del self._runs[:done]
+        self._same -= left
+        taken += left
+        self._source = [source[taken:]]
+        self._spoken = self._spoken[spoken:]
+        self._size -= spoken
+        return source[:taken]
+
+    # -- where it is cut ---------------------------------------------------------------------------
+
+    def _scan(self, *, final: bool = False) -> list[Cut]:
+        if self._parts:
+            self._spoken = "".join((self._spoken, *self._parts))
+            self._parts.clear()
+        cuts: list[Cut] = []
+        while True:
+            end = self._next_end(final)
+            if end is None:
+                return cuts
+            text = self._spoken[:end]
+            cuts.append(Cut(text, self._take(end)))
+            self._at = 0
+            if self._first:
+                self._first = False
+                self._quick = _QUICK[False, self._plain is not None]
+                self._mark = _ENDS_ONLY
+
+    def _next_end(self, final: bool) -> int | None:
+        """Where the piece at the beginning of the text ends, if that is certain."""
+        text = self._spoken
+        size = len(text)
+        self._limit = self._max
+        while True:
+            found = self._mark.search(text, self._at)
+            if found is None:
+                # White space, and letters that are not marks, need no second look.
+                self._at = size
+                return self._forced(text) if size > self._max else None
+            end = found.end()
+            judged = self._judge(found, text, final)
+            if judged is None or abs(judged) > self._max + 1:
+                if size > self._max:
+                    return self._forced(text)
+                if judged is None:
+                    self._limit = -1
+                    self._at = found.start()
+                    return None
+            elif judged > 0:
+                kind = found.lastgroup
+                start = found.start() if kind == "line" else end
+                if self._long_enough(text[:start], clause=kind == "clause"):
+                    return start
+            self._at = end
+
+    def _judge(self, found: re.Match[str], text: str, final: bool) -> int | None:
+        """How much of the text it took to judge a mark: positive if it may end a piece, negative if
+        not, ``None`` if more text is needed."""
+        end = found.end()
+        size = len(text)
+        kind = found.lastgroup
+        if kind == "line":
+            return end
+        if end >= size:
+            return -end if final else None
+        after = text[end]
+        if kind == "clause":
+            return (
+                end + 1 if after.isspace() or text[found.start()] in _WIDE_CLAUSES else -(end + 1)
+            )
+        mark = text[found.start()]
+        if mark in _WIDE_ENDS:
+            return end + 1
+        if not after.isspace():
+            return -(end + 1)
+        blank = _BLANK.match(text, end)
+        word = end if blank is None else blank.end()
+        if "\n" in text[end:word]:
+            return -(text.index("\n", end) + 1)  # the line ends the piece
+        if word >= size:
+            return -word if final else None
+        stop = word + 1
+        if mark == ".":  # an abbreviation, or the number of an item: the next word tells
+            match = _WORD.match(text, word)
+            stop = word if match is None else match.end()
+            if stop >= size and stop - word < 16 and not final:
+                return None
+        total = 0
+        for sentence in self._segment(text[:stop]):
+            total += len(sentence)
+            if end <= total <= word:
+                return stop
+            if total > word:
+                break
+        return -stop
+
+    def _long_enough(self, text: str, *, clause: bool) -> bool:
+        least = self._min
+        if self._first and self._first_length is not None:
+            least = self._first_length
+        text = text.strip()
+        length = len(text)
+        if length < least and not text.isascii():
+            length += (_WIDE_WEIGHT - 1) * len(_WIDE.findall(text))
+        if length < least or not _SOUND.search(text):
+            return False
+        return clause or not text.rstrip(".)").isdigit()  # the number of an item
+
+    def _forced(self, text: str) -> int:
+        """The end of a piece that has become too long: after a mark, between words, or anywhere."""
+        limit = self._max
+        end = 0
+        for found in _MARK.finditer(text, limit // 4, limit):
+            if text[found.end()].isspace() or found[0][0] in _WIDE_ENDS + _WIDE_CLAUSES:
+                end = found.end()
+        if end:
+            return end
+        for place in range(limit, limit // 4, -1):
+            if text[place].isspace():
+                return place
+        while limit > 1 and _joins(text, limit):
+            limit -= 1
+        return limit
+
+
+def _joins(text: str, place: int) -> bool:
+    """Whether the characters around a place belong together."""
+    after = text[place]
+    return (
+        unicodedata.category(after) in ("Mn", "Mc", "Me", "Cf", "Sk")
+        or text[place - 1] == _JOINER
+        or after == _JOINER
+    )
