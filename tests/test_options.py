@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,3 +247,44 @@ def test_fields_of_a_dataclass() -> None:
         Options(1, 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"^More\.share: expected a number from 0 to 1"):
         More(share=2)
+
+
+# what errors show ------------------------------------------------------------------------------
+
+
+@checked()
+def signed_in(user: int, api_key: str = "") -> None:
+    inner_secret = api_key
+    if user == 1:
+        raise ConfigurationError("user 1 is closed") from LookupError(user)
+    if user == 2:
+        raise TypeError("a mistake", len(inner_secret))
+
+
+def frames(error: BaseException) -> list[str]:
+    return [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"user": "x"}, "user: expected"),
+        ({"user": 1}, "user 1 is closed"),
+        ({"user": 3, "colour": "red"}, "unexpected keyword argument 'colour'"),
+        ({}, "missing 1 required positional argument: 'user'"),
+    ],
+)
+def test_an_error_of_a_call_with_a_credential_shows_no_frame_that_holds_it(
+    arguments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        signed_in(**arguments, api_key="canary-1234567")
+    assert frames(caught.value) == ["call_discreetly"]
+    frame = list(traceback.walk_tb(caught.value.__traceback__))[-1][0]
+    assert "canary" not in repr(frame.f_locals)
+
+
+def test_a_mistake_inside_of_such_a_call_keeps_its_frames() -> None:
+    with pytest.raises(TypeError, match="a mistake") as caught:
+        signed_in(2, api_key="canary-1234567")
+    assert frames(caught.value)[-1] == "signed_in"

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, ca
 
 import typing_extensions
 
-from rejoinder._secrets import is_secret_name
+from rejoinder._secrets import forget_frames, is_secret_name
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import APIConnectOptions, NotGiven
 
@@ -59,6 +59,10 @@ Test: TypeAlias = Callable[[Any], bool]
 
 _ABSENT: Final = (types.NoneType, NotGiven)
 
+_MAY_HOLD_KEYS: Final = frozenset(
+    {"args", "base_url", "env", "extra_kwargs", "headers", "options", "proxy", "spec", "url"}
+)
+"""Names of options, beside those of credentials, whose values may hold some."""
 _MAX_SHOWN: Final = 24
 """Characters of a wrong string that are shown: keys are longer."""
 _MAX_MEMBERS: Final = 100
@@ -135,7 +139,7 @@ def check(where: str, /, **options: tuple[object, Rule]) -> None:
 def _shown(option: str, value: Any) -> str:
     kind = type(value).__name__
     name = option.rpartition(".")[2]
-    if is_secret_name(name) and not name.startswith("max_"):  # `max_tokens` counts
+    if name in _MAY_HOLD_KEYS or (is_secret_name(name) and not name.startswith("max_")):
         return f"a value of type {kind}"
     if value is None or isinstance(value, bool | int | float | NotGiven):
         return repr(value)
@@ -386,6 +390,10 @@ def checked(**rules: Rule) -> Callable[[F], F]:
     takes ``None`` or ``NOT_GIVEN``, so does the rule. Names that exist for
     type checkers only (``if TYPE_CHECKING``) exclude nothing: give a rule for them. Defaults are
     not checked.
+
+    A `ConfigurationError` of a call that takes credentials leaves without the frames below the
+    caller's: error reporters print their local variables. An argument too many, or of an
+    unknown name, is a `WrongTypeError` of such a call.
     """
     return functools.partial(_wrap, rules=rules)
 
@@ -399,11 +407,36 @@ def _wrap(function: F, rules: dict[str, Rule]) -> F:
         return function(*args, **kwargs)
 
     @functools.wraps(function)
+    def call_discreetly(*args: Any, **kwargs: Any) -> Any:
+        try:
+            plan.check(args, kwargs)
+            return function(*args, **kwargs)
+        except ConfigurationError as caught:
+            error = forget_frames(caught)
+        except TypeError as caught:
+            if caught.__traceback__ is not None and caught.__traceback__.tb_next is not None:
+                raise  # from inside of the call
+            error = WrongTypeError(str(caught))
+        del args, kwargs  # local variables of a frame that the error shows
+        raise error
+
+    @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         plan.check(args, kwargs)
         return await function(*args, **kwargs)
 
-    return cast("F", call_async if inspect.iscoroutinefunction(function) else call)
+    if inspect.iscoroutinefunction(function):
+        return cast("F", call_async)
+    return cast("F", call_discreetly if _takes_credentials(function) else call)
+
+
+def _takes_credentials(function: Callable[..., Any]) -> bool:
+    """Whether an argument may hold a credential."""
+    code = inspect.unwrap(function).__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    names = code.co_varnames[:count]
+    return any(name in _MAY_HOLD_KEYS or is_secret_name(name) for name in names)
 
 
 class _Plan:

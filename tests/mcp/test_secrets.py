@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import pickle
 import socket
 import struct
 import sys
-import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import canaries
 import mcp_raw as raw
+from canaries import Records, all_records
 from rejoinder._core.items import FunctionCall
 from rejoinder._secrets import Hidden, secrets_in_command
 from rejoinder.llm import mcp
@@ -40,90 +39,14 @@ ENVIRONMENT = {"SOME_API_KEY": KEY, "HARMLESS": f"{KEY}-3"}
 # the search ----------------------------------------------------------------------------------
 
 
-def inside(value: Any, depth: int = 5) -> Iterator[str]:
-    """What an error reporter prints of a value: its `repr`, and the members of containers."""
-    yield repr(value)
-    if depth == 0:
-        return
-    if isinstance(value, Mapping):
-        for key, member in list(value.items()):
-            yield from inside(key, depth - 1)
-            yield from inside(member, depth - 1)
-    elif isinstance(value, bytes | bytearray):
-        yield value.decode("latin-1")
-    elif isinstance(value, Sequence | AbstractSet) and not isinstance(value, str):
-        for member in list(value):
-            yield from inside(member, depth - 1)
-
-
-def behind(error: BaseException | None) -> Iterator[BaseException]:
-    pending = [error]
-    seen: set[int] = set()
-    while pending:
-        one = pending.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        pending += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            pending += one.exceptions
-
-
-def shown(error: BaseException | None) -> Iterator[tuple[str, str]]:
-    """Everything that can be seen of an error, with the place."""
-    for one in behind(error):
-        name = type(one).__name__
-        yield f"str of {name}", str(one)
-        yield f"repr of {name}", repr(one)
-        yield f"notes of {name}", repr(getattr(one, "__notes__", ""))
-        yield f"members of {name}", repr(vars(one))
-        yield f"lines of {name}", "".join(traceback.format_exception(one))
-        with contextlib.suppress(Exception):
-            yield f"pickle of {name}", pickle.dumps(one).decode("latin-1")
-        for frame, _ in traceback.walk_tb(one.__traceback__):
-            if frame.f_code.co_filename == __file__ or "pytest" in frame.f_code.co_filename:
-                continue
-            where = f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"
-            for variable, value in list(frame.f_locals.items()):
-                for text in inside(value):
-                    yield f"{where} {variable}", text
+@pytest.fixture
+def records() -> Iterator[Records]:
+    with all_records(KEY) as found:
+        yield found
 
 
 def leaks(error: BaseException | None) -> list[str]:
-    return sorted({where for where, text in shown(error) if KEY in text})
-
-
-class Records(logging.Handler):
-    """All log records, of every logger and level, with what they say and carry."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.leaks: set[str] = set()
-        self.count = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.count += 1
-        name = f"log of {record.name} ({record.levelname})"
-        text = record.getMessage() + repr(record.args)
-        if KEY in text:
-            self.leaks.add(f"{name}: {record.msg}")
-        if record.exc_info:
-            self.leaks.update(f"{name}: {where}" for where in leaks(record.exc_info[1]))
-
-
-@pytest.fixture
-def records() -> Iterator[Records]:
-    handler = Records()
-    root = logging.getLogger()
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(1)
-    try:
-        yield handler
-    finally:
-        root.setLevel(before)
-        root.removeHandler(handler)
+    return canaries.leaks(error, [KEY])
 
 
 async def searched(server: mcp.MCPServer, records: Records, events: list[mcp.MCPEvent]) -> None:

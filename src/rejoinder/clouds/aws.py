@@ -10,15 +10,17 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._aio import in_thread
+from rejoinder._secrets import Hidden, one_line, redact, secrets_in_command, shorten
 from rejoinder.clouds.aws_errors import STALE_CREDENTIALS
 from rejoinder.clouds.sigv4 import Credentials, sign
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
+from rejoinder.transport.http import Request
 
 __all__ = [
     "REGIONS",
@@ -177,28 +179,30 @@ class AWSCredentials:
             return await self._ask(get)
         return await asyncio.to_thread(self._load)
 
-    async def signed(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, region: str
-    ) -> dict[str, str]:
-        """`headers` with the signature of a POST to Bedrock.
+    async def sign_request(self, request: Request, *, region: str) -> Request:
+        """`request` to Bedrock with its signature.
 
         Raises:
             ConfigurationError: as `get`.
             APIConnectionError: as `get`.
         """
+        credentials = await self.get()
+        body = request.body or b""
         make = partial(
             sign,
-            "POST",
-            url,
-            headers,
+            request.method,
+            request.url,
+            request.headers,
             body,
-            credentials=await self.get(),
+            credentials=credentials,
             region=region,
             service="bedrock",
             wall_now=_stamps.wall_now(),
         )
         # Pictures make bodies of megabytes, and those take milliseconds to hash.
-        return await in_thread(make, name="rejoinder-sign") if len(body) > _LARGE else make()
+        large = len(body) > _LARGE
+        headers = await in_thread(make, name="rejoinder-sign") if large else make()
+        return replace(request, headers=headers, signed_with=Hidden((credentials.secret_key,)))
 
     async def region(self) -> str | None:
         """The region that the session, or the user's AWS configuration, names."""
@@ -206,11 +210,6 @@ class AWSCredentials:
         if isinstance(name, str) and name:
             return name
         return await asyncio.to_thread(self._configured_region)
-
-    @property
-    def secret(self) -> str | None:
-        """The secret of credentials that were given."""
-        return None if self._static is None else self._static.secret_key
 
     def renew(self) -> bool:
         """Forget what is cached; returns whether anything else can come."""
@@ -301,7 +300,9 @@ def _translated(error: Exception) -> Exception:
     while cause is not None and len(names) < 100:
         names.update(cls.__name__ for cls in type(cause).__mro__)
         cause = cause.__cause__ or cause.__context__
-    text = f"AWS credentials cannot be read: {error}"
+    # botocore quotes what a program that gives credentials has printed.
+    known = secrets_in_command([], os.environ)
+    text = f"AWS credentials cannot be read: {shorten(redact(one_line(str(error)), known))}"
     if names & _TRANSIENT:
         return APIConnectionError(text)
     return ConfigurationError(text)

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict, Unpack
 
 from rejoinder._core.items import ChatContent, ChatMessage
 from rejoinder._core.tools import ToolError, ToolOptions
-from rejoinder._options import AMOUNT, checked
+from rejoinder._options import AMOUNT, WrongTypeError, checked
 from rejoinder.errors import APIError
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 from rejoinder.mcp import results
@@ -160,7 +160,9 @@ class MCPServer(ABC):
     ) -> None:
         unknown = set(options) - set(MCPOptions.__annotations__)
         if unknown:
-            raise TypeError(f"{type(self).__name__}: unknown options: {', '.join(sorted(unknown))}")
+            raise WrongTypeError(
+                f"{type(self).__name__}: unknown options: {', '.join(sorted(unknown))}"
+            )
         self.client_session_timeout_seconds = client_session_timeout_seconds
         allowed = options.get("allowed_tools")
         self._allowed: frozenset[str] | None = None if allowed is None else frozenset(allowed)

@@ -23,7 +23,7 @@ from typing import Any, Final, Self, cast
 from zlib import crc32
 
 from rejoinder._options import checked
-from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name, secrets_of
+from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name
 from rejoinder.errors import APIError
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
 
@@ -403,7 +403,7 @@ class _Cleaner:
     """Removes from anything what the request and the answer showed to be secret."""
 
     def __init__(self, request: Request, answer: Mapping[str, str], secrets: Sequence[str]) -> None:
-        found = {*secrets, *secrets_of(request.url, request.headers)}
+        found = {*secrets, *request.secrets().reveal()}
         for name, value in answer.items():
             if is_secret_name(name) and not name.lower().startswith("x-ratelimit"):
                 found |= credentials(value)

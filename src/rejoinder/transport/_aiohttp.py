@@ -19,7 +19,8 @@ What is decided here:
   user's own brings aiohttp's pool, which does not look.)
 - A connection whose body was left unread is thrown away, not drained, unless its end follows
   within a moment (servers send the last few bytes of a stream separately).
-- Neither messages nor causes hold header values or the query of a URL.
+- Neither messages nor causes hold header values or the query of a URL, and no error leaves this file
+  with a frame in which they are local variables: error reporters print those.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from yarl import URL
 from rejoinder.__about__ import __version__
 from rejoinder._aio import within
 from rejoinder._options import AMOUNT, WHOLE, checked
-from rejoinder._secrets import one_line, redact, secrets_of, shorten
+from rejoinder._secrets import forget_frames, one_line, redact, shorten
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -145,6 +146,14 @@ class AiohttpTransport:
             WireError: the answer is not HTTP.
             ConfigurationError: the request cannot be sent (bad URL, bad header value).
         """
+        try:
+            return await self._send(request)
+        except BaseException as error:
+            forget_frames(error)
+            raise
+
+    async def _send(self, request: Request) -> _Response:
+        """Send `request`. The frames below hold header fields and URLs: no error shows them."""
         check_headers(request.headers)
         url = parse_url(request.url)
         headers: Mapping[str, str] = request.headers
@@ -722,8 +731,7 @@ def _discreet(
     """`error`, without credentials that a server repeated in what was no answer."""
     if isinstance(error, APIError):
         # Redacted before it is cut: half of a key is no longer known as one.
-        secrets = secrets_of(request.url, request.headers)
-        return error.but(message=shorten(redact(error.message, secrets)))
+        return error.but(message=shorten(redact(error.message, request.secrets().reveal())))
     return error
 
 
@@ -732,7 +740,7 @@ def _clean(error: Exception, request: Request) -> BaseException | None:
     cause = _plain(error)
     if cause is not None:
         shown = f"{cause} {cause!r}"
-        if any(secret in shown for secret in secrets_of(request.url, request.headers)):
+        if any(secret in shown for secret in request.secrets().reveal()):
             return None  # a server repeated them in bytes that aiohttp quotes
     return cause
 

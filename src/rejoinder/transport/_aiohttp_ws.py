@@ -7,6 +7,8 @@ from typing import Final
 
 import aiohttp
 
+from rejoinder._aio import within
+from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIStatusError
 from rejoinder.transport._addresses import check_headers, parse_url
 from rejoinder.transport._aiohttp import FOREIGN, AiohttpTransport, translate
@@ -27,13 +29,21 @@ class AiohttpWebSocketTransport:
 
     async def connect(self, request: SocketRequest) -> _Socket:
         """See `WebSocketTransport.connect`."""
+        try:
+            return await self._connect(request)
+        except BaseException as error:
+            forget_frames(error)
+            raise
+
+    async def _connect(self, request: SocketRequest) -> _Socket:
+        """As `AiohttpTransport._send`: no error shows the frames below."""
         check_headers(request.headers)
         url = parse_url(_as_http(request.url))
         asked = Request("GET", str(url), request.headers, connect_timeout=request.connect_timeout)
         pool, proxy = await self._http.borrow(url)
-        error: Exception
+        failure: Exception
         try:
-            async with asyncio.timeout(request.connect_timeout):
+            async with within(request.connect_timeout):
                 return _Socket(
                     await pool.session.ws_connect(
                         url,
@@ -50,14 +60,14 @@ class AiohttpWebSocketTransport:
                 )
         except aiohttp.WSServerHandshakeError as caught:
             status = caught.status
-            refusal = APIStatusError(
+            failure = APIStatusError(
                 f"{asked!r}: the server refused the WebSocket with status {status}",
                 status_code=status,
             )
-            raise refusal from None
         except FOREIGN as caught:
-            error = caught
-        raise translate(error, asked, url, pool, proxy)
+            failure = translate(caught, asked, url, pool, proxy)
+        # Outside the handler, so that no __context__ leads to what holds keys.
+        raise failure
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
-from rejoinder._secrets import redacted_url
+from rejoinder._secrets import Hidden, redacted_url, secrets_of
 
 __all__ = ["HttpResponse", "HttpTransport", "Request", "read_up_to", "request_id"]
 
@@ -34,6 +34,15 @@ class Request:
     body: bytes | None = None
     connect_timeout: float | None = None
     """Seconds for name look-up, TCP and TLS. ``None``: no limit of its own."""
+    signed_with: Hidden[tuple[str, ...]] | None = None
+    """Keys that made a signature in `headers`: they are not sent, and must not be shown."""
+
+    def secrets(self) -> Hidden[list[str]]:
+        """What nobody must see of this request, longest first."""
+        found = secrets_of(self.url, self.headers)
+        if self.signed_with is not None:
+            found = sorted([*found, *self.signed_with.reveal()], key=len, reverse=True)
+        return Hidden(found)
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {redacted_url(self.url)!r})"

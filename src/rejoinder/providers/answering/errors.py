@@ -22,7 +22,6 @@ __all__ = [
     "retry_after",
     "unexpected_body",
     "with_second_chance",
-    "without_secrets",
 ]
 
 DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
@@ -134,20 +133,5 @@ def with_second_chance(
             used = True
             return error.but(retryable=True)
         return error
-
-    return decode_error
-
-
-def without_secrets(decode: DecodeError, *secrets: str | None) -> DecodeError:
-    """`decode`, but the errors never show these texts.
-
-    For secrets that only sign: they are in no header field, so nobody else knows what to hide.
-    """
-    kept = [secret for secret in secrets if secret is not None]
-    if not kept:
-        return decode
-
-    def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-        return redact_error(decode(status, headers, body), kept)
 
     return decode_error

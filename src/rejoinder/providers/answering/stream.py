@@ -18,8 +18,8 @@ from rejoinder._core.chunks import CompletionUsage
 from rejoinder._core.families import retirement
 from rejoinder._core.hosts import refuses_state
 from rejoinder._core.retry import retry_after_seconds
-from rejoinder._secrets import secrets_of, shorten
-from rejoinder.errors import APIConnectionError, APIError, APIStatusError
+from rejoinder._secrets import forget_frames, shorten
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.answering.decoder import ReplyDecoder, State
@@ -141,12 +141,13 @@ class WireStream(LLMStream):
     async def _exchange(self) -> bool:
         """Ask, and read the answer. Returns whether the reply has paused and goes on."""
         self._decoder = None  # that of the attempt before
-        request = await self._build()
+        request = await self._request()
         async with await self._transport.send(request) as response:
             failure = await self._read_response(response)
             if failure is not None:
                 # Not from within `except`: the error as it was would be reachable as its context.
-                raise self._presentable(failure, request, response)
+                failure = self._presentable(failure, request, response)
+                raise failure
         decoder: ReplyDecoder | None = self._decoder
         if self._go_on is None or decoder is None or decoder.paused is None:
             return False
@@ -154,6 +155,15 @@ class WireStream(LLMStream):
         self._spent = decoder.usage_so_far
         self._go_on(decoder.paused)
         return True
+
+    async def _request(self) -> Request:
+        """The request of this attempt. Header fields and tokens are local variables where it is
+        made, so our own errors leave without those frames; others belong to code of the caller's."""
+        try:
+            return await self._build()
+        except (APIError, ConfigurationError, asyncio.CancelledError) as error:
+            forget_frames(error)
+            raise
 
     async def _read_response(self, response: HttpResponse) -> APIError | None:
         """Read the reply into the channel. Returns why it failed."""
@@ -184,12 +194,13 @@ class WireStream(LLMStream):
         if isinstance(error, APIStatusError) and error.request_id is None:
             changes["request_id"] = request_id(headers)
         # Redacted before it is cut: half of a key is no longer known as one.
-        error = redact_error(error.but(**changes), secrets_of(request.url, request.headers))
+        error = redact_error(error.but(**changes), request.secrets().reveal())
         message = shorten(error.message)
         remedy = _remedy(response.status, self._llm.model)
         if remedy is not None:
             message = f"{message.rstrip('. ')}; {remedy}"
-        return error.but(message=message)
+        # What the server said is in the local variables of the frames that read it.
+        return forget_frames(error.but(message=message))
 
     async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
         decoder.know_tools(self._tool_names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 from rejoinder.errors import ConfigurationError
-from rejoinder.providers.answering.errors import DecodeError, with_second_chance, without_secrets
+from rejoinder.providers.answering.errors import DecodeError, with_second_chance
 from rejoinder.providers.anthropic.options import Platform
 from rejoinder.providers.anthropic.wire import decode_error
 from rejoinder.providers.asking.checks import check_base_url, environment
@@ -141,17 +141,17 @@ class BedrockHost(Host):
         if self._bearer is not None:
             own["Authorization"] = f"Bearer {self._bearer}"
         headers = merge_headers(own, extras.headers)
-        if not has_header(headers, "Authorization"):
-            headers = await self._credentials.signed(url, headers, body, region=self._region)
-        return Request("POST", url, headers, body, connect_timeout)
+        request = Request("POST", url, headers, body, connect_timeout)
+        if has_header(headers, "Authorization"):
+            return request
+        return await self._credentials.sign_request(request, region=self._region)
 
     def errors(self) -> DecodeError:
         from rejoinder.clouds.aws import is_stale
 
         if self._bearer is not None:
             return decode_error
-        decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
-        return without_secrets(decode, self._credentials.secret)
+        return with_second_chance(decode_error, is_stale, self._credentials.renew)
 
     async def warm(self) -> None:
         if self._bearer is None:

@@ -16,7 +16,7 @@ from rejoinder.clouds.aws import (
 )
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
-from rejoinder.providers.answering.errors import with_second_chance, without_secrets
+from rejoinder.providers.answering.errors import with_second_chance
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
@@ -196,7 +196,6 @@ class LLM(HttpLLM):
         decode = decode_error
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
-            decode = without_secrets(decode, self._credentials.secret)
         reasoned: dict[str, Any] = {"additionalModelRequestFields": self._additional or {}}
         asked = self._served.reason(reasoned)
         question = _Question(
@@ -238,9 +237,10 @@ class LLM(HttpLLM):
         if self._bearer is not None:
             own["Authorization"] = f"Bearer {self._bearer}"
         headers = merge_headers(own, extras.headers)
-        if not has_header(headers, "Authorization"):
-            headers = await self._credentials.signed(url, headers, body, region=region)
-        return Request("POST", url, headers, body, connect_timeout)
+        request = Request("POST", url, headers, body, connect_timeout)
+        if has_header(headers, "Authorization"):
+            return request
+        return await self._credentials.sign_request(request, region=region)
 
     async def _resolved_region(self) -> str:
         if self._region is None:

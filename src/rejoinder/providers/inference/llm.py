@@ -10,9 +10,9 @@ from rejoinder import _stamps
 from rejoinder._core.hosts import HOSTS
 from rejoinder._core.items import ChatItem
 from rejoinder._core.rules import FOREIGN_STATE
+from rejoinder._secrets import Hidden
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
-from rejoinder.providers.answering.errors import without_secrets
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
@@ -195,7 +195,7 @@ class LLM(HttpLLM):
             headers["X-LiveKit-Inference-Priority"] = self._inference_class
         question = _Question(
             dialect=DIALECT,
-            decode_error=without_secrets(decode_error, self._api_secret, self._api_key),
+            decode_error=decode_error,
             extras=extras,
             specs=tool_specs(tools, DIALECT, schema=schema),
             choice=choice,
@@ -237,7 +237,8 @@ class _Question(Question):
         token = mint(self.api_key, self.api_secret, _stamps.wall_now())
         own = {**self.headers, "Authorization": f"Bearer {token}"}
         headers = merge_headers(own, self.extras.headers)
-        return Request("POST", self.url, headers, body, connect_timeout)
+        keys = Hidden((self.api_key, self.api_secret))
+        return Request("POST", self.url, headers, body, connect_timeout, keys)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         return make_decoder(allow_empty=allow_empty, family=self.family)

@@ -14,7 +14,7 @@ from rejoinder._core.changes import Change
 from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.items import ChatItem
 from rejoinder._core.rules import FOREIGN_STATE
-from rejoinder._options import mapping, one_of
+from rejoinder._options import WrongTypeError, mapping, one_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.tool_context import ToolChoice
 from rejoinder.providers.answering.decoder import ReplyDecoder
@@ -88,6 +88,7 @@ class Preset:
             "`LLM`.\n\nRaises:\n    ConfigurationError: the API key is missing."
         )
 
+    @checked_options
     def __call__(
         self,
         *,
@@ -537,6 +538,7 @@ class LLM(HttpLLM):
         **options: Unpack[MoreOptions],
     ) -> LLM:
         """Ollama on this machine; no key is needed. `options` are those of `LLM`."""
+        _refuse_options("with_ollama", options, "api_key")
         return LLM.with_host("ollama", model=model, api_key="ollama", base_url=base_url, **options)
 
     @staticmethod
@@ -558,6 +560,7 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: no key, or `base_url` is not an http address.
         """
+        _refuse_options("with_letta", options, "model")
         return LLM.with_host(
             "letta",
             model=HOSTS["letta"].model,
@@ -565,6 +568,12 @@ class LLM(HttpLLM):
             base_url=f"{base_url.rstrip('/')}/{quote(agent_id, safe='')}",
             **options,
         )
+
+
+def _refuse_options(where: str, options: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if name in options:
+            raise WrongTypeError(f"LLM.{where}.{name}: is fixed here; leave it out")
 
 
 LLM.__module__ = LLMStream.__module__ = "rejoinder.providers.openai"

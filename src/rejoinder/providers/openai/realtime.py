@@ -43,6 +43,7 @@ from rejoinder.providers.openai.realtime_dialects import (
     facts_of,
 )
 from rejoinder.providers.openai.realtime_wire import OpenAIRealtimeProtocol
+from rejoinder.providers.sessions.options import checked_session_options
 from rejoinder.providers.sessions.session import SessionOptions, WireSession
 from rejoinder.transport.ws import SocketRequest, WebSocket, WebSocketTransport
 from rejoinder.types import (
@@ -139,6 +140,7 @@ class RealtimeModel(_BaseModel):
         ConfigurationError: the key is missing, the address is none, or the model speaks another API.
     """
 
+    @checked_session_options
     def __init__(
         self,
         *,
@@ -173,7 +175,7 @@ class RealtimeModel(_BaseModel):
             warnings.warn(
                 "temperature has no effect on realtime models of the current API",
                 DeprecationWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         facts = facts_of(model)
         if not facts.realtime:
@@ -264,6 +266,7 @@ class RealtimeModel(_BaseModel):
         self._sessions: weakref.WeakSet[RealtimeSession] = weakref.WeakSet()
 
     @classmethod
+    @checked_session_options
     def with_azure(
         cls,
         *,
@@ -385,6 +388,7 @@ class RealtimeModel(_BaseModel):
 class RealtimeModelBeta(RealtimeModel):
     """As `RealtimeModel` with the beta form of the protocol, which Azure's preview versions keep."""
 
+    @checked_session_options
     def __init__(
         self,
         *,
@@ -445,6 +449,7 @@ class RealtimeModelBeta(RealtimeModel):
         )
 
     @classmethod
+    @checked_session_options
     def with_azure(
         cls,
         *,

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from rejoinder import _aio
 from rejoinder._core import retry
 from rejoinder._core.realtime import messages as m
+from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.providers.sessions.link import Link, describe_end
 from rejoinder.transport.ws import Closed, WebSocket
@@ -245,7 +246,7 @@ class Connections:
         """
         began = self._loop.time()
         protocol = self._make_protocol()
-        link = Link(await self._dial(), protocol, self._received, self._owner.saw)
+        link = Link(await self._socket(), protocol, self._received, self._owner.saw)
         try:
             link.version, settings = self._owner.settings_now()
             link.send_frames(protocol.open(settings))
@@ -277,6 +278,15 @@ class Connections:
             raise
         link.acquire_time = self._loop.time() - began
         return link
+
+    async def _socket(self) -> WebSocket:
+        """A fresh socket. Where it is made, keys are local variables: our own errors leave without
+        those frames, others belong to code of the caller's."""
+        try:
+            return await self._dial()
+        except (APIError, ConfigurationError, asyncio.CancelledError) as error:
+            forget_frames(error)
+            raise
 
     def _received(self, link: Link, event: m.Event) -> None:
         if isinstance(event, m.SessionReady):

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from rejoinder._options import NUMBER, SECONDS, Rule, checked
 from rejoinder.errors import APIError
+from rejoinder.providers.asking.checks import OPTION_RULES
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
-__all__ = ["SessionOptions", "code_of"]
+__all__ = ["SessionOptions", "checked_session_options", "code_of"]
+
+
+def _opens_sockets(value: object) -> bool:
+    return callable(getattr(value, "connect", None)) and callable(getattr(value, "aclose", None))
+
+
+checked_session_options: Final = checked(
+    **OPTION_RULES
+    | {
+        "transport": Rule("a WebSocketTransport", _opens_sockets).optional,
+        "speed": NUMBER.optional,
+        "reply_timeout": SECONDS,
+        "silence_timeout": SECONDS,
+        "max_session_duration": SECONDS.optional,
+    }
+)
+"""Checks the arguments of a constructor of realtime models."""
 
 
 @dataclass(frozen=True, kw_only=True)
