@@ -1,0 +1,567 @@
+"""Streams over HTTP/2: one request whose body and whose answer run at the same time.
+
+A stream has the methods of a `rejoinder.transport.ws.WebSocket`; its frames are the bytes of the
+answer as they come, cut anywhere. Each stream has a TCP connection of its own: ``https`` URLs use
+TLS and agree on HTTP/2 by ALPN, ``http`` URLs use HTTP/2 by prior knowledge (RFC 9113 section 3.3).
+
+Flow control works in both directions: `send` waits for the windows of the peer, and what nobody has
+received yet is not acknowledged, so that memory is bounded by the window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+import struct
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+from yarl import URL
+
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    ConfigurationError,
+)
+from rejoinder.transport._addresses import (
+    Proxy,
+    check_headers,
+    origin_of,
+    parse_url,
+    proxy_from_environment,
+    tls_of,
+)
+from rejoinder.transport.http import CLOSED
+from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
+
+try:
+    import h2.config
+    import h2.connection
+    import h2.errors
+    import h2.events
+    import h2.exceptions
+    import h2.settings
+except ImportError as error:
+    raise ConfigurationError("HTTP/2 needs the package h2; pip install 'rejoinder[aws]'") from error
+
+__all__ = ["H2Stream", "H2Transport"]
+
+_WINDOW: Final = 1 << 20
+"""Bytes that the peer may send ahead of what was received from the stream."""
+_CLOSE_TIMEOUT: Final = 0.4
+"""Seconds that each half of a close may take: the peer's end of the stream, and that of TCP."""
+_FRAME_HEAD: Final = 9
+_PROXY_HEAD: Final = 1 << 14
+_MAX_UNREAD: Final = 1 << 22
+"""Bytes of answers to pings and settings that a peer may leave unread."""
+_GOAWAY: Final = 7
+_NO_LONGER_SENT: Final = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "te"})
+
+
+class H2Transport:
+    """Opens streams, each over a connection of its own.
+
+    Args:
+        ssl: ``True``, a context (ALPN is set on it), the path of a PEM file with authorities, or
+            ``False`` for no verification.
+        trust_env: use the proxy that the environment names.
+    """
+
+    def __init__(
+        self, *, ssl: ssl_module.SSLContext | bool | str = True, trust_env: bool = True
+    ) -> None:
+        self._ssl = ssl
+        self._context: ssl_module.SSLContext | None = None
+        self._trust_env = trust_env
+        self._streams: set[H2Stream] = set()
+        self._closed = False
+
+    async def connect(self, request: SocketRequest) -> H2Stream:
+        """Open a stream: a POST whose body is what is sent. The answer need not have begun.
+
+        Raises:
+            APIConnectionError: no connection, or the server does not speak HTTP/2.
+            APITimeoutError: no connection within `SocketRequest.connect_timeout`.
+            ConfigurationError: the request cannot be sent (bad URL, bad header value).
+        """
+        if self._closed:
+            raise APIConnectionError(CLOSED, retryable=False)
+        check_headers(request.headers)
+        url = parse_url(request.url)
+        place = f"POST {origin_of(url)}"
+        error: APIError
+        try:
+            async with asyncio.timeout(request.connect_timeout):
+                stream = await self._open(url, request, place)
+        except TimeoutError:
+            limit = request.connect_timeout
+            within = "" if limit is None else f" within {limit:g} s"
+            error = APITimeoutError(f"{place}: no connection{within}")
+        except ssl_module.SSLCertVerificationError as caught:
+            error = APIConnectionError(
+                f"{place}: the server's certificate is not trusted: {caught.verify_message}",
+                retryable=False,
+            )
+        except ssl_module.SSLError as caught:
+            error = APIConnectionError(
+                f"{place}: no TLS connection ({caught.reason or 'no reason'})"
+            )
+        except OSError as caught:
+            what = caught.strerror or type(caught).__name__
+            error = APIConnectionError(f"{place}: cannot connect ({what})")
+        else:
+            self._streams.add(stream)
+            stream.on_end = self._streams.discard
+            return stream
+        raise error from None
+
+    async def aclose(self) -> None:
+        """Close the streams. Idempotent, never raises."""
+        self._closed = True
+        for stream in list(self._streams):
+            await stream.aclose()
+
+    async def _open(self, url: URL, request: SocketRequest, place: str) -> H2Stream:
+        loop = asyncio.get_running_loop()
+        host, port = url.raw_host or "", url.port or 443
+        context = await self._tls() if url.scheme == "https" else None
+        proxy = proxy_from_environment(url) if self._trust_env else None
+        if proxy is None:
+            transport, stream = await loop.create_connection(
+                lambda: H2Stream(place),
+                host,
+                port,
+                ssl=context,
+                server_hostname=host if context is not None else None,
+            )
+        else:
+            transport, stream = await _through(proxy, host, port, context, place)
+        try:
+            if context is not None:
+                _check_alpn(transport, place)
+            stream.begin(_fields(url, request.headers))
+        except BaseException:
+            transport.abort()
+            raise
+        return stream
+
+    async def _tls(self) -> ssl_module.SSLContext:
+        if self._context is None:
+            # Reading the authorities takes milliseconds.
+            self._context = await asyncio.to_thread(_make_context, self._ssl)
+        return self._context
+
+
+class H2Stream(asyncio.Protocol):
+    """One stream, as a `rejoinder.transport.ws.WebSocket`. Made by `H2Transport`.
+
+    Attributes:
+        heard_at: loop time of the last bytes that arrived, pings and their answers included.
+        going_away: the server will open no more streams on this connection (GOAWAY), and lets this
+            one run to its end.
+        on_going_away: called when the server says so.
+        on_end: called once, when the connection has ended.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._place = place
+        config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1")
+        self._h2 = h2.connection.H2Connection(config)
+        self._transport: asyncio.Transport | None = None
+        self._stream = 1
+        self._rest = b""
+        self._chunks: deque[tuple[bytes, int]] = deque()
+        self._end: Closed | None = None
+        """How the answer ended; what came before is handed out first."""
+        self._arrived: asyncio.Future[None] | None = None
+        self._sending = asyncio.Lock()
+        self._torn = False
+        self._ended_sending = False
+        self._may_send: asyncio.Future[None] | None = None
+        self._paused = False
+        self._told_settings = False
+        """The peer's window is known; servers that allow less than the default exist."""
+        self._head: asyncio.Future[tuple[int, dict[str, str]]] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self.heard_at = self._loop.time()
+        self.going_away = False
+        self.on_going_away: Callable[[], None] | None = None
+        self.on_end: Callable[[H2Stream], None] | None = None
+
+    # -- the seam ----------------------------------------------------------------------------
+
+    async def head(self) -> tuple[int, Mapping[str, str]]:
+        """The status and the header fields of the answer, once they have come.
+
+        Raises:
+            APIConnectionError: the stream ended before.
+        """
+        return await asyncio.shield(self._head)
+
+    async def send(self, frame: WireFrame) -> None:
+        """Send bytes; waits for the windows of the peer.
+
+        A call that is cancelled before everything was sent tears the stream: it is reset.
+
+        Raises:
+            APIConnectionError: the stream has ended.
+        """
+        data = memoryview(frame.encode() if isinstance(frame, str) else frame)
+        async with self._sending:
+            sent = 0
+            try:
+                while sent < len(data):
+                    size = min(len(data) - sent, self._room())
+                    if size > 0:
+                        self._h2.send_data(self._stream, data[sent : sent + size])
+                        self._flush()
+                        sent += size
+                    else:
+                        await self._wait_for_room()
+            except asyncio.CancelledError:
+                if sent:
+                    self._torn = True
+                    self._reset("a write was cancelled")
+                raise
+
+    async def receive(self) -> bytes | Closed:
+        """The next bytes of the answer, or its end. Never raises for an end, however it came."""
+        while not self._chunks:
+            if self._end is not None:
+                return self._end
+            self._arrived = self._loop.create_future()
+            await self._arrived
+        data, size = self._chunks.popleft()
+        if self._end is None:
+            try:
+                self._h2.acknowledge_received_data(size, self._stream)
+                self._flush()
+            except h2.exceptions.ProtocolError:
+                pass  # the end is on its way
+        return data
+
+    async def ping(self) -> None:
+        """Send a PING; its answer counts as a sign of life."""
+        if self._end is None:
+            self._h2.ping(b"rejoindr")
+            self._flush()
+
+    async def aclose(self, code: int = 1000) -> None:
+        """End the stream and the connection, within about a second. Idempotent, never raises.
+
+        A body that was sent as far as `send` returned is ended; the answer has a moment to end too.
+        """
+        transport = self._transport
+        if transport is None or self._gone.done():
+            return
+        if self._end is None:
+            if self._sending.locked() or self._torn:
+                self._reset("closed by this side")
+            elif not self._ended_sending:
+                self._ended_sending = True
+                self._guarded(lambda: self._h2.end_stream(self._stream))
+                await asyncio.wait([self._ended], timeout=_CLOSE_TIMEOUT)
+                if self._end is None:
+                    self._reset("closed by this side")
+        self._guarded(self._h2.close_connection)
+        transport.close()
+        await asyncio.wait([self._gone], timeout=_CLOSE_TIMEOUT)
+        if not self._gone.done():
+            transport.abort()
+
+    # -- the request -------------------------------------------------------------------------
+
+    def begin(self, fields: list[tuple[str, str]]) -> None:
+        """Send the head of the request."""
+        codes = h2.settings.SettingCodes
+        self._h2.local_settings = h2.settings.Settings(
+            client=True,
+            initial_values={codes.INITIAL_WINDOW_SIZE: _WINDOW, codes.ENABLE_PUSH: 0},
+        )
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_WINDOW)
+        self._h2.send_headers(self._stream, fields)
+        self._flush()
+
+    # -- asyncio.Protocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
+        try:
+            events = self._h2.receive_data(self._without_goaway(data))
+        except h2.exceptions.ProtocolError as error:
+            self._flush()
+            self._unreadable(data, str(error))
+            return
+        for event in events:
+            self._handle(event)
+        self._flush()
+        self._wake_sender()
+        transport = self._transport
+        if transport is not None and transport.get_write_buffer_size() > _MAX_UNREAD:
+            self._finish(Closed(None, "the server reads nothing of what it asks for"))
+            transport.abort()
+
+    def eof_received(self) -> None:
+        self._finish(Closed(None, "the server closed the connection"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        told = f"the connection broke ({type(exc).__name__})" if exc else "the connection ended"
+        self._finish(Closed(None, told))
+        if not self._gone.done():
+            self._gone.set_result(None)
+        if self.on_end is not None:
+            self.on_end(self)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake_sender()
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _handle(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.DataReceived():
+                self._chunks.append((event.data or b"", event.flow_controlled_length or 0))
+                self._wake_receiver()
+            case h2.events.ResponseReceived():
+                fields = {str(name): str(value) for name, value in event.headers or ()}
+                status = fields.pop(":status", "")
+                if not self._head.done():
+                    self._head.set_result((int(status) if status.isdigit() else 0, fields))
+            case h2.events.RemoteSettingsChanged():
+                self._told_settings = True
+            case h2.events.StreamEnded():
+                self._finish(Closed(1000, "the server ended the stream"))
+            case h2.events.StreamReset():
+                name = _error_name(event.error_code)
+                self._finish(Closed(None, f"the server reset the stream (RST_STREAM {name})"))
+            case h2.events.ConnectionTerminated():
+                self._finish(Closed(None, "the server ended the connection (GOAWAY)"))
+            case _:
+                return
+
+    def _without_goaway(self, data: bytes) -> bytes:
+        """`data` without GOAWAY frames, which are dealt with here: h2 ends a connection at the first
+        one, and RFC 9113 section 6.8 lets the streams that the server knows run to their end."""
+        data = self._rest + data
+        kept: list[bytes] = []
+        start = position = 0
+        while len(data) - position >= _FRAME_HEAD:
+            length = int.from_bytes(data[position : position + 3])
+            if length > self._h2.max_inbound_frame_size:
+                self._unreadable(data[position:], f"a frame of {length} bytes")
+                self._rest = b""
+                return b""
+            size = _FRAME_HEAD + length
+            if len(data) - position < size:
+                break
+            if data[position + 3] == _GOAWAY:
+                kept.append(data[start:position])
+                self._goaway(data[position + _FRAME_HEAD : position + size])
+                start = position + size
+            position += size
+        kept.append(data[start:position])
+        self._rest = data[position:]
+        return b"".join(kept)
+
+    def _unreadable(self, data: bytes, what: str) -> None:
+        http1 = data.startswith(b"HTTP/1")
+        told = "the server speaks HTTP/1" if http1 else f"it is no HTTP/2 ({what})"
+        self._finish(Closed(None, f"{self._place}: the answer cannot be read: {told}"))
+
+    def _goaway(self, payload: bytes) -> None:
+        if len(payload) < 8:
+            return
+        last, code = struct.unpack_from("!II", payload)
+        if last & 0x7FFFFFFF >= self._stream and code == 0:
+            if not self.going_away:
+                self.going_away = True
+                if self.on_going_away is not None:
+                    self.on_going_away()
+            return
+        debug = payload[8:208].decode("utf-8", "replace").strip()
+        told = f": {debug}" if debug.isprintable() and debug else ""
+        self._finish(
+            Closed(None, f"the server ended the connection (GOAWAY {_error_name(code)}{told})")
+        )
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """Bytes that may be sent now.
+
+        Raises:
+            APIConnectionError: the stream has ended.
+        """
+        if self._end is not None or self._ended_sending:
+            told = self._end.reason if self._end is not None else "closed by this side"
+            raise APIConnectionError(f"the stream has ended; nothing can be sent ({told})")
+        if self._paused or not self._told_settings:
+            return 0
+        window = self._h2.local_flow_control_window(self._stream)
+        return max(0, min(window, self._h2.max_outbound_frame_size))
+
+    async def _wait_for_room(self) -> None:
+        self._may_send = self._loop.create_future()
+        try:
+            await self._may_send
+        finally:
+            self._may_send = None
+
+    def _wake_sender(self) -> None:
+        if self._may_send is not None and not self._may_send.done():
+            self._may_send.set_result(None)
+
+    def _wake_receiver(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def _flush(self) -> None:
+        data = self._h2.data_to_send()
+        transport = self._transport
+        if data and transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except h2.exceptions.ProtocolError:
+            return  # it has ended already
+        self._flush()
+
+    def _reset(self, why: str) -> None:
+        code = h2.errors.ErrorCodes.CANCEL
+        self._guarded(lambda: self._h2.reset_stream(self._stream, code))
+        self._finish(Closed(None, why))
+
+    def _finish(self, how: Closed) -> None:
+        if self._end is None:
+            self._end = how
+            self._ended.set_result(None)
+        if not self._head.done():
+            self._head.set_exception(
+                APIConnectionError(f"{self._place}: no answer: {self._end.reason}")
+            )
+            self._head.exception()  # nobody may be waiting for it
+        self._wake_receiver()
+        self._wake_sender()
+
+
+def _fields(url: URL, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    fields = [
+        (":method", "POST"),
+        (":scheme", url.scheme),
+        (":authority", url.raw_authority.rpartition("@")[2]),
+        (":path", url.raw_path_qs or "/"),
+    ]
+    for name, value in headers.items():
+        if (lower := name.lower()) not in _NO_LONGER_SENT:
+            fields.append((lower, value))
+    return fields
+
+
+def _make_context(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext:
+    found = tls_of(option)
+    if found is True:
+        found = ssl_module.create_default_context()
+    elif found is False:
+        found = ssl_module.SSLContext(ssl_module.PROTOCOL_TLS_CLIENT)
+        found.check_hostname = False
+        found.verify_mode = ssl_module.CERT_NONE
+    found.set_alpn_protocols(["h2"])
+    return found
+
+
+def _check_alpn(transport: asyncio.BaseTransport, place: str) -> None:
+    tls = cast("ssl_module.SSLObject | None", transport.get_extra_info("ssl_object"))
+    chosen = None if tls is None else tls.selected_alpn_protocol()
+    if chosen != "h2":
+        raise APIConnectionError(
+            f"{place}: the server does not offer HTTP/2 (ALPN chose {chosen or 'nothing'}); check "
+            "`base_url`",
+            retryable=False,
+        )
+
+
+async def _through(
+    proxy: Proxy, host: str, port: int, context: ssl_module.SSLContext | None, place: str
+) -> tuple[asyncio.Transport, H2Stream]:
+    """A connection through the tunnel of a proxy (CONNECT)."""
+    loop = asyncio.get_running_loop()
+    where = proxy.url
+    transport, tunnel = await loop.create_connection(
+        _Tunnel,
+        where.raw_host or "",
+        where.port or 80,
+        ssl=True if where.scheme == "https" else None,
+    )
+    name = f"[{host}]" if ":" in host else host
+    lines = [f"CONNECT {name}:{port} HTTP/1.1", f"Host: {name}:{port}"]
+    lines += [f"{field}: {value}" for field, value in proxy.headers.items()]
+    try:
+        transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        status, rest = await tunnel.answer
+        if status != "200":
+            told = f"answered {status} instead of opening" if status else "did not open"
+            raise APIConnectionError(
+                f"{place}: the proxy {origin_of(where)} {told} a tunnel",
+                retryable=not status or status.startswith("5"),
+            )
+        stream = H2Stream(place)
+        transport.set_protocol(stream)
+        found: asyncio.Transport = transport
+        if context is not None:
+            secure = await loop.start_tls(transport, stream, context, server_hostname=host)
+            if secure is None:
+                raise APIConnectionError(f"{place}: the proxy {origin_of(where)} closed the tunnel")
+            found = secure
+        # Neither `set_protocol` nor `start_tls` announces the transport to the protocol.
+        stream.connection_made(found)
+        if rest:
+            stream.data_received(rest)
+    except BaseException:
+        transport.abort()
+        raise
+    return found, stream
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for a proxy's answer to CONNECT: its status, and what came behind it."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
+        self._data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, mark, rest = self._data.partition(b"\r\n\r\n")
+        if not mark and len(head) < _PROXY_HEAD:
+            return
+        words = head.split(b" ", 2)
+        status = words[1].decode("latin-1") if mark and len(words) > 1 else ""
+        if not self.answer.done():
+            self.answer.set_result((status, rest))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(("", b""))
+
+
+def _error_name(code: int | None) -> str:
+    if code is None:
+        return "without a code"
+    try:
+        return h2.errors.ErrorCodes(code).name
+    except ValueError:
+        return str(int(code))

@@ -1,0 +1,539 @@
+"""Streams over HTTP/2: both ways at once, flow control, and every way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rejoinder.errors import APIConnectionError, APITimeoutError, ConfigurationError
+from rejoinder.testing import no_leaks
+from rejoinder.testing.h2_server import H2Handler, H2Server, H2ServerStream
+from rejoinder.transport._h2 import H2Stream, H2Transport
+from rejoinder.transport.ws import Closed, SocketRequest
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@asynccontextmanager
+async def opened(
+    handler: H2Handler, *, window: int | None = None
+) -> AsyncGenerator[tuple[H2Server, H2Stream]]:
+    async with no_leaks(), H2Server(handler, window=window) as server:
+        transport = H2Transport()
+        try:
+            yield server, await transport.connect(SocketRequest(server.url + "/a"))
+        finally:
+            await transport.aclose()
+
+
+async def everything(stream: H2Stream) -> tuple[bytes, Closed]:
+    parts: list[bytes] = []
+    while not isinstance(found := await stream.receive(), Closed):
+        parts.append(found)
+    return b"".join(parts), found
+
+
+async def echo(stream: H2ServerStream) -> None:
+    stream.respond(200, content_type="text/plain")
+    while data := await stream.receive():
+        await stream.send(data)
+    stream.end()
+
+
+async def test_both_ways_at_once() -> None:
+    async with opened(echo) as (_, stream):
+        await stream.send(b"one")
+        assert await stream.head() == (200, {"content-type": "text/plain"})
+        assert await stream.receive() == b"one"
+        await stream.send("zwölf")
+        assert await stream.receive() == "zwölf".encode()
+
+
+async def test_the_request_is_as_it_was_given() -> None:
+    async with H2Server(echo) as server:
+        transport = H2Transport()
+        request = SocketRequest(
+            server.url + "/model/a%3A0/x?y=%20", {"X-Some": "v", "Connection": "close"}
+        )
+        stream = await transport.connect(request)
+        await stream.head()
+        fields = server.streams[0].fields
+        assert fields[":method"] == "POST"
+        assert fields[":path"] == "/model/a%3A0/x?y=%20"
+        assert fields[":authority"] == server.url.removeprefix("http://")
+        assert fields["x-some"] == "v"
+        assert "connection" not in fields
+        await transport.aclose()
+
+
+async def test_over_tls_the_protocol_is_agreed_on(certificate: Path) -> None:
+    async with no_leaks(), H2Server(echo, tls=server_context(certificate)) as server:
+        transport = H2Transport(ssl=str(certificate))
+        stream = await transport.connect(SocketRequest(server.url))
+        await stream.send(b"hello")
+        assert await stream.receive() == b"hello"
+        await transport.aclose()
+
+
+async def test_a_server_without_http2_is_told(certificate: Path) -> None:
+    context = server_context(certificate)
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    transport = H2Transport(ssl=str(certificate))
+    with pytest.raises(APIConnectionError, match="does not offer HTTP/2") as caught:
+        await transport.connect(SocketRequest(f"https://localhost:{port}"))
+    assert not caught.value.retryable
+    server.close()
+
+
+async def test_an_unknown_authority_is_not_trusted(certificate: Path) -> None:
+    async with H2Server(echo, tls=server_context(certificate)) as server:
+        with pytest.raises(APIConnectionError, match="not trusted") as caught:
+            await H2Transport().connect(SocketRequest(server.url))
+        assert not caught.value.retryable
+
+
+async def test_without_verification_it_is(certificate: Path) -> None:
+    async with H2Server(echo, tls=server_context(certificate)) as server:
+        transport = H2Transport(ssl=False)
+        stream = await transport.connect(SocketRequest(server.url))
+        await stream.send(b"x")
+        assert await stream.receive() == b"x"
+        await transport.aclose()
+
+
+async def test_http1_is_told() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(3)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = H2Transport()
+    stream = await transport.connect(SocketRequest(f"http://127.0.0.1:{port}"))
+    ended = await stream.receive()
+    assert isinstance(ended, Closed)
+    assert "HTTP/1" in ended.reason
+    with pytest.raises(APIConnectionError, match="no answer"):
+        await stream.head()
+    await transport.aclose()
+    server.close()
+
+
+# -- flow control --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [1, 100, 65_535])
+async def test_what_does_not_fit_waits_for_the_window(window: int) -> None:
+    data = bytes(range(256)) * (4 if window == 1 else 600)
+
+    async def take(stream: H2ServerStream) -> None:
+        stream.respond()
+        got = b""
+        while len(got) < len(data):
+            got += await stream.receive()
+        await stream.send(got)
+        stream.end()
+
+    async with opened(take, window=window) as (server, stream):
+        await stream.send(data)
+        found, end = await everything(stream)
+        assert found == data
+        assert end.code == 1000
+        assert not server.errors
+
+
+async def test_a_peer_that_does_not_read_stops_the_sender() -> None:
+    release = asyncio.Event()
+
+    async def slow(stream: H2ServerStream) -> None:
+        stream.respond()
+        await release.wait()
+        size = 0
+        while data := await stream.receive():
+            size += len(data)
+        await stream.send(str(size).encode())
+        stream.end()
+
+    async with opened(slow, window=1000) as (_, stream):
+        writing = asyncio.create_task(stream.send(bytes(5000)))
+        await stream.head()
+        await asyncio.sleep(0.02)
+        assert not writing.done()
+        release.set()
+        await writing
+        await stream.aclose()
+
+
+async def test_what_is_not_received_stops_the_server() -> None:
+    sent = 0
+
+    async def flood(stream: H2ServerStream) -> None:
+        nonlocal sent
+        stream.respond()
+        while sent < 4 << 20:
+            await stream.send(bytes(1 << 14))
+            sent += 1 << 14
+        stream.end()
+
+    async with opened(flood) as (_, stream):
+        await stream.head()
+        for _ in range(50):
+            await asyncio.sleep(0.005)
+        assert sent <= 1 << 20
+        found, _ = await everything(stream)
+        assert len(found) == 4 << 20
+
+
+async def test_a_cancelled_write_resets_the_stream() -> None:
+    async def stuck(stream: H2ServerStream) -> None:
+        stream.respond()
+        await asyncio.Event().wait()
+
+    async with opened(stuck, window=10) as (server, stream):
+        writing = asyncio.create_task(stream.send(bytes(100)))
+        await stream.head()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        with pytest.raises(APIConnectionError, match="has ended"):
+            await stream.send(b"more")
+        assert isinstance(await stream.receive(), Closed)
+        while server.streams[0].reset_by_client is None:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_write_that_waits_ends_with_the_stream() -> None:
+    async def reset(stream: H2ServerStream) -> None:
+        stream.respond()
+        await stream.receive()
+        stream.reset(8)
+
+    async with opened(reset, window=10) as (_, stream):
+        with pytest.raises(APIConnectionError, match="RST_STREAM CANCEL"):
+            await stream.send(bytes(100))
+
+
+# -- ends ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "name"), [(0, "NO_ERROR"), (7, "REFUSED_STREAM"), (999, "999")])
+async def test_a_reset_is_the_end_after_what_came(code: int, name: str) -> None:
+    async def reset(stream: H2ServerStream) -> None:
+        stream.respond()
+        await stream.send(b"first")
+        stream.reset(code)
+
+    async with opened(reset) as (_, stream):
+        found, end = await everything(stream)
+        assert found == b"first"
+        assert end.code is None
+        assert f"RST_STREAM {name}" in end.reason
+        assert await stream.receive() == end
+
+
+async def test_a_graceful_goaway_lets_the_stream_run() -> None:
+    async def leaving(stream: H2ServerStream) -> None:
+        stream.respond()
+        stream.goaway(0, last=2**31 - 1)
+        stream.goaway(0)
+        while data := await stream.receive():
+            await stream.send(data)
+        stream.end()
+
+    async with opened(leaving) as (_, stream):
+        told: list[bool] = []
+        stream.on_going_away = lambda: told.append(True)
+        await stream.head()
+        for word in (b"a", b"b"):
+            await stream.send(word)
+            assert await stream.receive() == word
+        assert stream.going_away
+        assert told == [True]
+
+
+@pytest.mark.parametrize(("code", "last"), [(11, None), (0, 0)])
+async def test_a_goaway_that_is_about_this_stream_ends_it(code: int, last: int | None) -> None:
+    async def leaving(stream: H2ServerStream) -> None:
+        stream.respond()
+        await stream.send(b"x")
+        stream.goaway(code, last=last, debug=b"too calm")
+        await asyncio.Event().wait()
+
+    async with opened(leaving) as (_, stream):
+        found, end = await everything(stream)
+        assert found == b"x"
+        assert "GOAWAY" in end.reason
+        assert "too calm" in end.reason
+
+
+async def test_a_broken_connection_is_an_end() -> None:
+    async def dropping(stream: H2ServerStream) -> None:
+        stream.drop()
+
+    async with opened(dropping) as (_, stream):
+        end = await stream.receive()
+        assert isinstance(end, Closed)
+        assert end.code is None
+        with pytest.raises(APIConnectionError):
+            await stream.send(b"x")
+
+
+async def test_closing_ends_the_body_before_the_connection() -> None:
+    ended: list[bool] = []
+
+    async def last_words(stream: H2ServerStream) -> None:
+        stream.respond()
+        while await stream.receive():
+            pass
+        ended.append(stream.ended)
+        stream.end()
+
+    async with opened(last_words) as (_, stream):
+        await stream.send(b"bye")
+        await stream.head()
+        await stream.aclose()
+        await stream.aclose()
+        assert ended == [True]
+        assert isinstance(await everything(stream), tuple)
+
+
+async def test_closing_does_not_wait_for_a_server_that_hears_nothing() -> None:
+    async def deaf(stream: H2ServerStream) -> None:
+        stream.respond()
+        await stream.receive()
+        stream.go_deaf()
+        await asyncio.Event().wait()
+
+    async with opened(deaf) as (_, stream):
+        await stream.send(b"x")
+        await stream.head()
+        async with asyncio.timeout(5):
+            await stream.aclose()
+        assert isinstance(await stream.receive(), Closed)
+
+
+async def test_a_ping_is_a_sign_of_life() -> None:
+    async with opened(echo) as (_, stream):
+        await stream.head()
+        before = stream.heard_at
+        await stream.ping()
+        async with asyncio.timeout(5):
+            while stream.heard_at == before:
+                await asyncio.sleep(0.001)
+
+
+# -- connecting ----------------------------------------------------------------------------------
+
+
+async def test_nobody_listens() -> None:
+    with pytest.raises(APIConnectionError, match="cannot connect") as caught:
+        await H2Transport().connect(SocketRequest("http://127.0.0.1:9/secret?key=K"))
+    assert "secret" not in str(caught.value)
+    assert caught.value.retryable
+
+
+async def test_the_deadline_counts_for_tls_too() -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(APITimeoutError, match=r"within 0\.05 s"):
+        await H2Transport().connect(
+            SocketRequest(f"https://127.0.0.1:{port}", connect_timeout=0.05)
+        )
+    server.close()
+
+
+async def test_a_header_that_cannot_be_sent_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="x-key"):
+        await H2Transport().connect(SocketRequest("http://127.0.0.1:9", {"x-key": "a\nb"}))
+
+
+async def test_a_closed_transport_opens_nothing() -> None:
+    transport = H2Transport()
+    await transport.aclose()
+    with pytest.raises(APIConnectionError, match="closed"):
+        await transport.connect(SocketRequest("http://127.0.0.1:9"))
+
+
+@asynccontextmanager
+async def proxy(answer: bytes) -> AsyncGenerator[tuple[str, list[bytes]]]:
+    """A proxy that opens every tunnel, if its answer says so."""
+    asked: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 14):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head)
+        writers.append(writer)
+        writer.write(answer)
+        if b" 200 " not in answer:
+            writer.close()
+            return
+        host, _, port = head.split()[1].decode().rpartition(":")
+        there = await asyncio.open_connection(host, int(port))
+        writers.append(there[1])
+        for pair in ((reader, there[1]), (there[0], writer)):
+            task = asyncio.ensure_future(pump(*pair))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://me:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    server.close()
+    for task in list(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_the_proxy_of_the_environment_is_used(
+    tls: bool, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    context = server_context(certificate) if tls else None
+    async with (
+        proxy(b"HTTP/1.1 200 OK\r\n\r\n") as (address, asked),
+        H2Server(echo, tls=context) as server,
+    ):
+        monkeypatch.setenv("https_proxy" if tls else "http_proxy", address)
+        transport = H2Transport(ssl=str(certificate))
+        stream = await transport.connect(SocketRequest(server.url))
+        await stream.send(b"through")
+        assert await stream.receive() == b"through"
+        assert asked[0].startswith(b"CONNECT ")
+        assert b"Proxy-Authorization: Basic" in asked[0]
+        await transport.aclose()
+
+
+async def test_a_proxy_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with proxy(b"HTTP/1.1 407 Who are you\r\n\r\n") as (address, _):
+        monkeypatch.setenv("https_proxy", address)
+        with pytest.raises(APIConnectionError, match="407") as caught:
+            await H2Transport().connect(SocketRequest("https://example.com"))
+        assert "secret" not in str(caught.value)
+        assert not caught.value.retryable
+
+
+# -- hostile bytes -------------------------------------------------------------------------------
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=60),
+            st.builds(
+                frame,
+                st.integers(0, 12),
+                st.integers(0, 255),
+                st.sampled_from([0, 1, 2, 3, 2**31 - 1]),
+                st.binary(max_size=40),
+            ),
+        ),
+        max_size=8,
+    )
+)
+def test_no_bytes_raise(pieces: list[bytes]) -> None:
+    async def main() -> None:
+        stream = H2Stream("POST test")
+        stream.begin(
+            [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
+        )
+        for piece in pieces:
+            stream.data_received(piece)
+        stream.connection_lost(None)
+        async with asyncio.timeout(5):
+            _, end = await everything(stream)
+        assert end.reason
+
+    asyncio.run(main())
+
+
+async def test_every_cut_of_a_dialogue_means_the_same() -> None:
+    async def talk(stream: H2ServerStream) -> None:
+        stream.respond()
+        stream.goaway(0)
+        await stream.send(b"words")
+        stream.goaway(2, debug=b"end")
+
+    seen: list[bytes] = []
+    async with opened(talk) as (_, stream):
+        take = stream.data_received
+        stream.data_received = lambda data: (seen.append(data), take(data))[1]  # type: ignore[method-assign]
+        await everything(stream)
+    data = b"".join(seen)
+    for cut in range(1, len(data)):
+        again = H2Stream("POST test")
+        again.begin([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")])
+        again.data_received(data[:cut])
+        again.data_received(data[cut:])
+        found, end = await everything(again)
+        assert (found, "PROTOCOL_ERROR" not in end.reason) == (b"words", True) or (
+            found == b"words" and "INTERNAL_ERROR" in end.reason
+        )
+        assert again.going_away
