@@ -11,16 +11,15 @@ A history that is already legal is recognised in one quick pass and returned as 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from rejoinder import _stamps
 from rejoinder._core import dialects, jsontext
+from rejoinder._core.call_ids import fresh_ids
 from rejoinder._core.changes import Change, ChangeKind
 from rejoinder._core.dialects import Dialect
-from rejoinder._core.groups import group_key, instructions_block, refuse_item, reject_non_items
+from rejoinder._core.groups import group_key, instructions_block, reject_non_items
 from rejoinder._core.items import (
     ChatContent,
     ChatItem,
@@ -43,7 +42,8 @@ from rejoinder._core.legality import (
     sound_value,
 )
 from rejoinder._core.names import portable_name
-from rejoinder._core.rules import STATEFUL, Rules, numbered_id
+from rejoinder._core.pairing import Grouping, Pair, Turn, user_message
+from rejoinder._core.rules import STATEFUL, Rules
 
 __all__ = ["Change", "ChangeKind", "repair"]
 
@@ -115,30 +115,6 @@ def repair(
         raise
 
 
-class _Pair:
-    """A call with what came of it."""
-
-    __slots__ = ("call", "more", "output", "position")
-
-    def __init__(self, call: FunctionCall) -> None:
-        self.call = call
-        self.output: FunctionCallOutput | None = None
-        self.position = -1  # where the output stood, for the order among the outputs of a turn
-        self.more: list[FunctionCallOutput] | None = None
-
-
-class _Turn:
-    """An assistant turn with calls that is being put together."""
-
-    __slots__ = ("epoch", "key", "message", "pairs")
-
-    def __init__(self, key: str, epoch: int, message: ChatMessage | None = None) -> None:
-        self.key = key
-        self.epoch = epoch
-        self.message = message
-        self.pairs: list[_Pair] = []
-
-
 @dataclass(slots=True)
 class _Unit:
     """Repaired items that stay together, and the roles with which they begin and end; both are
@@ -147,45 +123,6 @@ class _Unit:
     start: str
     end: str
     items: list[ChatItem]
-
-
-class _Matcher:
-    """Finds the call of each output; several may have the same id."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, list[tuple[int, deque[_Pair]]]] = {}
-        self._early: dict[str, deque[tuple[int, FunctionCallOutput]]] = {}
-        self._latest: dict[str, _Pair] = {}
-
-    def called(self, pair: _Pair, epoch: int) -> tuple[int, FunctionCallOutput] | None:
-        """A new call; the answer is the output that came before it, with its place."""
-        call_id = pair.call.call_id
-        self._latest[call_id] = pair
-        if early := self._early.get(call_id):
-            return early.popleft()
-        steps = self._open.setdefault(call_id, [])
-        if not steps or steps[-1][0] != epoch:
-            steps.append((epoch, deque()))
-        steps[-1][1].append(pair)
-        return None
-
-    def answered(self, call_id: str) -> tuple[_Pair, int] | None:
-        """The call that an output with this id means: of those without output, the first of the
-        newest step. With it the epoch in which it was made."""
-        steps = self._open.get(call_id)
-        if not steps:
-            return None
-        epoch, pairs = steps[-1]
-        pair = pairs.popleft()
-        if not pairs:
-            steps.pop()
-        return pair, epoch
-
-    def latest(self, call_id: str) -> _Pair | None:
-        return self._latest.get(call_id)
-
-    def came_early(self, output: FunctionCallOutput, place: int) -> None:
-        self._early.setdefault(output.call_id, deque()).append((place, output))
 
 
 class _Repair:
@@ -202,7 +139,7 @@ class _Repair:
         self.changes.append(Change(kind, item_id, detail))
 
     def run(self, items: Sequence[ChatItem]) -> list[ChatItem]:
-        turns = self.turns(items)
+        turns = Grouping(self.rules, self.note).turns(items)
         if (crowd := self.rules.crowd) is not None:
             images = sum(images_in(item) for item in items if item.type == "message")
             if images > crowd[0]:
@@ -213,7 +150,7 @@ class _Repair:
         units: list[_Unit] = []
         instructed = False
         for turn in turns:
-            if isinstance(turn, _Turn):
+            if isinstance(turn, Turn):
                 self.assistant(turn, new_ids, units)
             elif turn.role == "user":
                 self.user(turn, units)
@@ -221,7 +158,7 @@ class _Repair:
                 if _is_plain(turn):
                     units.append(_Unit("assistant", "assistant", [turn]))
                 else:
-                    self.assistant(_Turn(group_key(turn), 0, turn), new_ids, units)
+                    self.assistant(Turn(group_key(turn), 0, turn), new_ids, units)
             elif turn.role in ("developer", "system"):
                 instructed = self.instructions(turn, instructed, units)
             else:
@@ -235,181 +172,19 @@ class _Repair:
             units = self.alternated(units)
         return [item for unit in units for item in unit.items]
 
-    # -- what belongs together, in the order that the formats give it
-
-    def turns(self, items: Sequence[ChatItem]) -> list[ChatMessage | _Turn]:
-        turns: list[ChatMessage | _Turn | FunctionCallOutput | None] = []
-        # The newest turn of each key. Most messages never get a call, and need no more than their
-        # place and epoch.
-        newest: dict[str, _Turn | tuple[int, int]] = {}
-        calls = _Matcher()
-        epoch = 0  # grows with each message; what lies between two messages is one step
-        current: _Turn | None = None
-        for position, item in enumerate(items):
-            match item.type:
-                case "message":
-                    epoch += 1
-                    if isinstance(cast("object", item.content), str):
-                        self.note("text", item.id, "its content was a text and no list")
-                        item = with_fields(item, content=[item.content])
-                    if item.role != "assistant":
-                        turns.append(item)
-                        current = None
-                        continue
-                    key = group_key(item)
-                    turn = newest.get(key)
-                    if isinstance(turn, _Turn) and turn.message is None:
-                        self.note("moved", item.id, "before the calls of its turn")
-                        turn.message = item
-                        current = turn
-                    else:
-                        newest[key] = (len(turns), epoch)
-                        turns.append(item)
-                        current = None
-                case "function_call":
-                    key = group_key(item)
-                    turn = newest.get(key)
-                    if isinstance(turn, tuple):
-                        place, said_in = turn
-                        message = cast("ChatMessage", turns[place])
-                        turn = turns[place] = newest[key] = _Turn(key, said_in, message)
-                    if turn is None:
-                        if current is not None and self.belongs(current, item):
-                            self.note("id", item.id, "grouped with the calls before it")
-                            turn = current
-                        else:
-                            turn = _Turn(key, epoch)
-                            turns.append(turn)
-                        newest[key] = turn
-                    elif turn is not current and turn.epoch != epoch:
-                        self.note("moved", item.id, "to the rest of its turn")
-                    current = turn
-                    pair = _Pair(item)
-                    turn.pairs.append(pair)
-                    if (early := calls.called(pair, epoch)) is not None:
-                        place, pair.output = early
-                        turns[place] = None
-                        self.note("moved", pair.output.id, "behind its call")
-                case "function_call_output":
-                    meant = calls.answered(item.call_id)
-                    if meant is not None:
-                        pair, called_in = meant
-                        pair.output, pair.position = item, position
-                        if called_in != epoch:
-                            self.note("moved", item.id, "behind its call")
-                    elif (answered := calls.latest(item.call_id)) is not None:
-                        if answered.more is None:
-                            answered.more = []
-                        answered.more.append(item)
-                    else:
-                        calls.came_early(item, len(turns))
-                        turns.append(item)
-                case "agent_handoff" | "agent_config_update":
-                    pass
-                case _:
-                    refuse_item(item, getattr(item, "type", None))
-        return self.distinct(turns)
-
-    def belongs(self, turn: _Turn, call: FunctionCall) -> bool:
-        """Whether `call` is a parallel call of the turn before it, though it does not say so.
-
-        Only the first call of a turn carries the turn's state; on its own, another would stand
-        without any.
-        """
-        state = self.rules.state.key
-        return (
-            self.rules.blocks
-            and bool(turn.pairs)
-            and turn.pairs[0].output is turn.pairs[-1].output is None
-            and state in turn.pairs[0].call.extra
-            and state not in call.extra
-        )
-
-    def distinct(
-        self, turns: list[ChatMessage | _Turn | FunctionCallOutput | None]
-    ) -> list[ChatMessage | _Turn]:
-        """Give turns that share a key new ones, and outputs without a call a message."""
-        keys: set[str] = set()
-        found: list[ChatMessage | _Turn] = []
-        for turn in turns:
-            if isinstance(turn, _Turn):
-                # Without a key of its own, a call that was grouped here could not name its turn.
-                nameless = not turn.key and any(group_key(pair.call) for pair in turn.pairs)
-                if turn.key in keys or nameless:
-                    first = turn.message or turn.pairs[0].call
-                    self.note("id", first.id, f"its turn had the key {turn.key[:80]!r} of another")
-                    turn.key = _stamps.new_id("item_")
-                keys.add(turn.key)
-                found.append(turn)
-            elif turn is None:
-                continue
-            elif turn.type == "message":
-                if turn.role == "assistant":
-                    key = group_key(turn)
-                    if key in keys:
-                        self.note("id", turn.id, f"its turn had the key {key[:80]!r} of another")
-                        key = _stamps.new_id("item_")
-                        found.append(_Turn(key, 0, turn))
-                        keys.add(key)
-                        continue
-                    keys.add(key)
-                found.append(turn)
-            elif not turn.output or turn.output.isspace():
-                self.note("dropped", turn.id, "an output without text, and its call is not here")
-            else:
-                self.note("to_text", turn.id, f"its call {turn.call_id[:80]!r} is not here")
-                tool = f"tool {turn.name}" if turn.name else "a tool"
-                found.append(_user(f"Result of {tool}: {turn.output}", turn))
-        return found
-
-    def call_ids(self, turns: list[ChatMessage | _Turn]) -> dict[int, str]:
+    def call_ids(self, turns: list[ChatMessage | Turn]) -> dict[int, str]:
         """New call ids by the identity of the pair, for calls whose own cannot be sent."""
-        pairs = [pair for turn in turns if isinstance(turn, _Turn) for pair in turn.pairs]
-        fresh = self.fresh_ids([pair.call for pair in pairs])
+        pairs = [pair for turn in turns if isinstance(turn, Turn) for pair in turn.pairs]
+        fresh = fresh_ids([pair.call for pair in pairs], self.rules, self.note)
         return {id(pairs[at]): call_id for at, call_id in fresh.items()}
-
-    def fresh_ids(self, calls: Sequence[FunctionCall]) -> dict[int, str]:
-        """New call ids by position. They depend on the old ones alone."""
-        if self.rules.numbered_ids:
-            return self.numbered_ids(calls)
-        is_accepted = self.rules.call_id.fullmatch
-        taken = {call.call_id for call in calls}
-        used: set[str] = set()
-        again: dict[str, int] = {}
-        fresh: dict[int, str] = {}
-        for at, call in enumerate(calls):
-            old = call.call_id
-            if old not in used:
-                used.add(old)
-                if is_accepted(old):
-                    continue
-                reason = "not of the form that is accepted"
-            else:
-                reason = "used twice"
-            while True:
-                count = again[old] = again.get(old, 0) + 1
-                new = self.rules.new_call_id(f"{old}\n{count}")
-                if new not in taken and new not in used:
-                    break
-            used.add(new)
-            fresh[at] = new
-            self.note("id", call.id, f"call id {old[:80]!r}: {reason}; now {new!r}")
-        return fresh
-
-    def numbered_ids(self, calls: Sequence[FunctionCall]) -> dict[int, str]:
-        fresh: dict[int, str] = {}
-        for at, call in enumerate(calls):
-            new = numbered_id(call.name, at)
-            if call.call_id != new:
-                fresh[at] = new
-                self.note("id", call.id, f"call id {call.call_id[:80]!r}: now {new!r}")
-        return fresh
 
     def rename(self, items: Sequence[ChatItem]) -> list[ChatItem]:
         """The same history with call ids of the right form; each is used once, and nothing else
         needs to be done."""
         calls = [item for item in items if item.type == "function_call"]
-        fresh = {calls[at].call_id: new for at, new in self.fresh_ids(calls).items()}
+        fresh = {
+            calls[at].call_id: new for at, new in fresh_ids(calls, self.rules, self.note).items()
+        }
         found: list[ChatItem] = []
         for item in items:
             if item.type == "function_call" or item.type == "function_call_output":
@@ -419,12 +194,12 @@ class _Repair:
                 found.append(item)
         return found
 
-    def join_instructions(self, turns: list[ChatMessage | _Turn]) -> list[ChatMessage | _Turn]:
-        found: list[ChatMessage | _Turn] = []
+    def join_instructions(self, turns: list[ChatMessage | Turn]) -> list[ChatMessage | Turn]:
+        found: list[ChatMessage | Turn] = []
         texts: list[str] = []
         at = -1
         for turn in turns:
-            if isinstance(turn, _Turn) or turn.role not in ("system", "developer"):
+            if isinstance(turn, Turn) or turn.role not in ("system", "developer"):
                 found.append(turn)
                 continue
             text = turn.text_content
@@ -438,7 +213,7 @@ class _Repair:
             images = [part for part in turn.content if not isinstance(part, str)]
             if images:
                 self.note("role", turn.id, "its images are shown by the user")
-                found.append(_user(images, turn))
+                found.append(user_message(images, turn))
             elif not text or text.isspace():
                 self.note("dropped", turn.id, "a message without text or image")
         if texts:
@@ -490,10 +265,10 @@ class _Repair:
             self.note("dropped", message.id, "a message without text or image")
         if images:
             self.note("image", message.id, f"only the user may show images, not {message.role}")
-            units.append(_Unit("user", "user", [_user(images, message)]))
+            units.append(_Unit("user", "user", [user_message(images, message)]))
         return instructed
 
-    def assistant(self, turn: _Turn, new_ids: dict[int, str], units: list[_Unit]) -> None:
+    def assistant(self, turn: Turn, new_ids: dict[int, str], units: list[_Unit]) -> None:
         message = turn.message
         items: list[ChatItem] = []
         images: list[ImageContent] = []
@@ -525,7 +300,7 @@ class _Repair:
             units.append(_Unit("assistant", "tool" if pairs else "assistant", items))
         if images and message is not None:
             self.note("image", message.id, "only the user may show images, not assistant")
-            units.append(_Unit("user", "user", [_user(images, message)]))
+            units.append(_Unit("user", "user", [user_message(images, message)]))
 
     def carries(self, message: ChatMessage) -> bool:
         """Whether a message without text is still wanted, for the state that precedes its calls."""
@@ -557,7 +332,7 @@ class _Repair:
         self.note("name", call.id, f"{call.name[:80]!r} is not accepted; now {name!r}")
         return name
 
-    def output(self, pair: _Pair, call: FunctionCall) -> FunctionCallOutput:
+    def output(self, pair: Pair, call: FunctionCall) -> FunctionCallOutput:
         output = pair.output
         if output is None:
             self.note("added", call.id, "there was no output for it")
@@ -735,14 +510,16 @@ class _Repair:
                     found[-1] = _Unit(before.start, unit.end, [*before.items[:-1], joined])
                     continue
                 self.note("added", second.id, "the user speaks between two turns of the assistant")
-                found.append(_Unit("user", "user", [_user(".", second)]))
+                found.append(_Unit("user", "user", [user_message(".", second)]))
             found.append(unit)
         return found
 
     def add_user(self, units: list[_Unit], at: int, text: str, why: str) -> None:
         beside = units[min(at, len(units) - 1)].items[0] if units else None
         message = (
-            ChatMessage(role="user", content=[text]) if beside is None else _user(text, beside)
+            ChatMessage(role="user", content=[text])
+            if beside is None
+            else user_message(text, beside)
         )
         self.note("added", message.id, why)
         units.insert(at, _Unit("user", "user", [message]))
@@ -758,11 +535,6 @@ class _Repair:
             content = [*last.content[:at], text.rstrip()]
             unit.items[-1] = with_fields(last, content=content)
             self.note("text", last.id, "white space at the end was left out")
-
-
-def _user(content: str | Sequence[ChatContent], beside: ChatItem) -> ChatMessage:
-    parts: list[ChatContent] = [content] if isinstance(content, str) else list(content)
-    return ChatMessage(role="user", content=parts, created_at=beside.created_at)
 
 
 def _is_plain(message: ChatMessage) -> bool:
