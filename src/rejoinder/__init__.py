@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rejoinder import llm
     from rejoinder.catalog import create
+    from rejoinder.conversation import Conversation
     from rejoinder.errors import (
         APIConnectionError,
         APIError,
@@ -64,6 +65,7 @@ __all__ = [
     "ChatItem",
     "ChatMessage",
     "ChatRole",
+    "Conversation",
     "FallbackAdapter",
     "FunctionCall",
     "FunctionCallOutput",
@@ -97,6 +99,7 @@ _HOMES = {
     "ChatItem": "llm",
     "ChatMessage": "llm",
     "ChatRole": "llm",
+    "Conversation": "conversation",
     "FallbackAdapter": "llm",
     "FunctionCall": "llm",
     "FunctionCallOutput": "llm",

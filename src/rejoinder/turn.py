@@ -16,16 +16,24 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
-
-from typing_extensions import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._aio import end
-from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
+from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall, sum_usage
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, ToolChoice
+from rejoinder._core.turn_events import (
+    Done,
+    OutputT,
+    Partial,
+    Reason,
+    Restarted,
+    Text,
+    Thinking,
+    Usage,
+)
 from rejoinder._options import (
     CONNECT,
     COUNT,
@@ -39,6 +47,7 @@ from rejoinder._options import (
     mapping,
 )
 from rejoinder.errors import OutputMismatchError
+from rejoinder.llm._journal import NO_JOURNAL, Journal
 from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
 from rejoinder.llm._tool_runs import (
     CLOSE_TIMEOUT,
@@ -70,6 +79,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Done",
+    "Journal",
     "Partial",
     "Restarted",
     "Text",
@@ -86,82 +96,10 @@ __all__ = [
 
 logger = logging.getLogger("rejoinder")
 
-for _public in (ToolStarted, ToolFinished, ToolPaused):
+for _public in (
+    Done, Journal, Partial, Restarted, Text, Thinking, ToolFinished, ToolPaused, ToolStarted, Usage,
+):  # fmt: skip
     _public.__module__ = __name__
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A piece of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """A piece of the reasoning that the model shows. Not part of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """The output so far, while its text streams (with `response_format`).
-
-    Attributes:
-        value: plain JSON data, not validated: parts may be missing, and the last text may go on.
-    """
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The answer begins again: discard the text of this request. A `FallbackAdapter` with
-    ``on_cut="restart"`` went on to another model, or the answer did not fit `response_format`."""
-
-    discard: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one request of the turn."""
-
-    usage: CompletionUsage
-
-
-OutputT = TypeVar("OutputT", default=Any)
-
-Reason: TypeAlias = Literal["complete", "stop_response", "max_steps", "paused", "interrupted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Generic[OutputT]):
-    """The last event.
-
-    Attributes:
-        reason: ``"complete"``: the model has answered. ``"stop_response"``: a tool wanted no
-            answer. ``"max_steps"``: the model was made to answer without tools, because it had
-            reached the limit or kept repeating itself. ``"paused"``: `approve` left a decision
-            open, and a later turn on the same context goes on there. ``"interrupted"``: the turn
-            was cut.
-        message: the last message of the assistant, as it is in the context, if there is one.
-        steps: how many requests were made.
-        usage: their tokens together; ``None`` if the provider told none.
-        output: the answer as an instance of `response_format`, or its JSON value if that is a
-            schema; ``None`` without `response_format` and for a turn without an answer.
-    """
-
-    reason: Reason
-    message: ChatMessage | None
-    steps: int
-    usage: CompletionUsage | None
-    output: OutputT | None = None
-
-    @property
-    def text(self) -> str:
-        """The last answer."""
-        return (self.message.text_content or "") if self.message is not None else ""
 
 
 TurnEvent: TypeAlias = (
@@ -177,6 +115,7 @@ TurnEvent: TypeAlias = (
 )
 
 _LLM = instance(LLM, expected='an LLM, such as `rejoinder.create("openai/gpt-4.1")`')
+_JOURNAL = instance(Journal, expected="a Journal, such as a `Conversation`")
 _CHAT_CTX = instance(ChatContext, str, expected="a ChatContext or the user's text")
 
 
@@ -195,6 +134,7 @@ _CHAT_CTX = instance(ChatContext, str, expected="a ChatContext or the user's tex
     extra_kwargs=mapping().optional,
     make_context=FUNCTION.optional,
     approve=FUNCTION.optional,
+    journal=_JOURNAL.optional,
 )
 def run_turn(
     llm: LLM[Any],
@@ -214,6 +154,7 @@ def run_turn(
     max_concurrency: int | None = None,
     max_repeats: int = 3,
     approve: Approve | None = None,
+    journal: Journal | None = None,
     **chat_options: Any,
 ) -> Turn[OutputT]:
     """Let the model answer, with as many tool calls as it needs. Iterate over the result.
@@ -254,12 +195,15 @@ def run_turn(
             ``Done("paused")``, the context can be stored, and the next turn on it asks `approve`
             about these calls first (see `pending_approvals`). If `approve` fails, the call is
             refused.
+        journal: records the turn while it runs, such as a `Conversation`: after a crash at any
+            moment the conversation goes on where it was, and no call is run twice.
         chat_options: further arguments of ``llm.chat``, which only some providers have.
 
     Raises:
         ConfigurationError: an option has a wrong type or value (wrong types are `TypeError`s too),
             or `llm` does not know it.
         ValueError: two tools have one name, or `chat_ctx` is read-only.
+        StoreError: (while iterating) `journal` cannot record the turn.
         APIError: (while iterating) a request failed, or the answers did not fit `response_format`
             (`OutputMismatchError`); the context is legal nevertheless.
     """
@@ -297,7 +241,9 @@ def run_turn(
             max_concurrency=max_concurrency,
             max_repeats=max_repeats,
             approve=approve,
+            journal=journal,
         ),
+        journal=journal,
         resume=waiting_calls(chat_ctx.items) if approve is not None else [],
     )
 
@@ -346,6 +292,7 @@ class Turn(Generic[OutputT]):
         request: dict[str, Any],
         answer: TypedAnswer | None,
         tool_runs: Callable[..., ToolRuns],
+        journal: Journal | None,
         resume: list[tuple[FunctionCall, FunctionCallOutput]],
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None  # first: `__del__` reads it
@@ -359,6 +306,8 @@ class Turn(Generic[OutputT]):
         self._answer = answer
         # Weakly: a turn that is dropped ends at once, without waiting for the garbage collector.
         self._runs = tool_runs(on_event=_weakly(self._saw))
+        self._journal = NO_JOURNAL  # until the turn has begun, and for good if it may not begin
+        self._unbegun: Journal | None = journal or NO_JOURNAL
         self._resume = resume
 
         self._events: deque[TurnEvent[OutputT]] = deque()
@@ -397,6 +346,8 @@ class Turn(Generic[OutputT]):
                 if self._ended:
                     raise StopAsyncIteration
                 await self._advance()
+            if isinstance(self._events[0], Done):
+                await self._journal.flush()
             return self._events.popleft()
         except StopAsyncIteration:
             raise
@@ -433,6 +384,10 @@ class Turn(Generic[OutputT]):
         await asyncio.gather(
             end(*self._closing, within=CLOSE_TIMEOUT, cancelled=True), self._runs.aclose()
         )
+        try:
+            await self._journal.flush()
+        except Exception as error:
+            logger.warning("the end of a turn could not be recorded: %s", error)
 
     @property
     def running(self) -> list[FunctionCall]:
@@ -486,25 +441,32 @@ class Turn(Generic[OutputT]):
                 await stream.aclose()
 
     async def _between_replies(self) -> None:
-        if self._runs.pending:
+        if (journal := self._unbegun) is not None:
+            self._loop = asyncio.get_running_loop()
+            self._unbegun = None
+            await journal.begin(self._chat_ctx)
+            self._journal = journal
+            if self._ended:
+                journal.end("interrupted")
+        elif self._runs.pending:
             self._wake.clear()
             await self._wake.wait()
         elif self._resume:
-            self._loop = asyncio.get_running_loop()
             waiting, self._resume = self._resume, []
             if self._tool_choice not in ("auto", "none"):
                 self._tool_choice = NOT_GIVEN  # a forced choice was for the reply that called
             self._runs.resume(waiting, self._tool_ctx)
             self._runs.start()
         else:
-            self._ask()
+            await self._journal.flush()
+            if not self._ended:
+                self._ask()
 
     def _read_tools(self) -> ToolContext:
         tools = self._tools
         return tools if isinstance(tools, ToolContext) else ToolContext(list(tools or ()))
 
     def _ask(self) -> None:
-        self._loop = asyncio.get_running_loop()
         if self._steps > 0:
             self._tool_ctx = self._read_tools()
         flat = self._tool_ctx.flatten()
@@ -532,6 +494,7 @@ class Turn(Generic[OutputT]):
 
     def _begin_reply(self) -> None:
         self._reply = _Reply()
+        self._journal.said(None)
         if self._answer is not None:
             self._answer.begin()
 
@@ -547,6 +510,7 @@ class Turn(Generic[OutputT]):
             if delta.content:
                 self._reply.text.append(delta.content)
                 self._events.append(Text(delta.content))
+                self._journal.said(delta.content)
                 if self._answer is not None:
                     value = self._answer.feed(delta.content)
                     if value is not None:
@@ -561,8 +525,9 @@ class Turn(Generic[OutputT]):
 
     def _count(self, reply: _Reply) -> None:
         if reply.usage is not None:
-            self._usage = _sum(self._usage, reply.usage)
+            self._usage = sum_usage(self._usage, reply.usage)
             self._events.append(Usage(reply.usage))
+            self._journal.used(self._llm.model, reply.usage)
 
     def _reply_ended(self) -> None:
         reply = self._reply
@@ -596,12 +561,14 @@ class Turn(Generic[OutputT]):
             extra=reply.extra if keep_state else {},
         )
         self._chat_ctx.items.append(message)
+        self._journal.write(message)
         return message
 
     def _finish(self, reason: Reason) -> None:
         self._ended = True
         output = None if self._answer is None else self._answer.value
         self._events.append(Done(reason, self._message, self._steps, self._usage, output))
+        self._journal.end(reason)
         self._wake.set()
 
     # -- running tools -----------------------------------------------------------------------
@@ -617,6 +584,7 @@ class Turn(Generic[OutputT]):
             merge_extra(items[0].extra, self._reply.extra)
         outputs = self._runs.plan(items, self._tool_ctx)
         self._chat_ctx.items.extend([*items, *outputs])
+        self._journal.write(*items, *outputs, planned=True)
         self._runs.start()
 
     def _saw(self, event: ToolEvent) -> None:
@@ -668,14 +636,3 @@ def _weakly(method: Callable[[ToolEvent], None]) -> Callable[[ToolEvent], None]:
             target(event)
 
     return call
-
-
-def _sum(a: CompletionUsage | None, b: CompletionUsage) -> CompletionUsage:
-    if a is None:
-        return b.model_copy()
-    total = {
-        name: getattr(a, name) + getattr(b, name)
-        for name in CompletionUsage.model_fields
-        if name != "service_tier"
-    }
-    return CompletionUsage(**total, service_tier=b.service_tier or a.service_tier)

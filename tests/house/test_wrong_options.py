@@ -31,11 +31,13 @@ from pydantic_core import SchemaError
 
 from rejoinder import llm as llm_api
 from rejoinder import media, testing
+from rejoinder.conversation import Conversation
 from rejoinder.errors import APIError
 from rejoinder.llm import mcp
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLMStream
 from rejoinder.llm.tool_context import ToolContext, function_tool
+from rejoinder.store import SqliteStore
 from rejoinder.testing import ScriptedLLM
 from rejoinder.types import NotGiven
 
@@ -50,9 +52,11 @@ ROOMS = [
     "rejoinder.llm.tool_context",
     "rejoinder.llm.utils",
     "rejoinder.catalog",
+    "rejoinder.conversation",
     "rejoinder.media",
     "rejoinder.metrics",
     "rejoinder.speech",
+    "rejoinder.store",
     "rejoinder.telemetry",
     "rejoinder.testing",
     "rejoinder.transport",
@@ -273,6 +277,17 @@ BASE: dict[str, dict[str, Any]] = {
     "transport.AiohttpTransport.prewarm": {"url": "http://127.0.0.1:9"},
     "transport.Request": {"method": "POST", "url": "http://127.0.0.1:9"},
     "turn.pending_approvals": {"chat_ctx": ChatContext.empty()},
+    "Conversation": {"store": SqliteStore("never.sqlite")},
+    "Conversation.branch": {"item": "x"},
+    "Conversation.heard": {"item": "x", "text": "x"},
+    "Conversation.rewind": {"item": "x"},
+    "Conversation.search": {"text": "x"},
+    "store.SqliteStore": {"path": "never.sqlite"},
+    "store.SqliteStore.append": {"conversation": "x", "records": [], "after": 0},
+    "store.SqliteStore.media": {"names": []},
+    "store.SqliteStore.read": {"conversation": "x"},
+    "store.SqliteStore.remove": {"conversation": "x"},
+    "store.SqliteStore.search": {"text": "x"},
     "providers.openai.LLM": {**KEY, **AT},
     "providers.openai.LLM.with_azure": {"azure_endpoint": "https://x.example", "api_version": "v", "model": "m", **KEY},
     "providers.openai.LLM.with_letta": {"agent_id": "a", **KEY},
@@ -315,6 +330,7 @@ def instances() -> dict[str, Callable[[], Any]]:
     transport = importlib.import_module("rejoinder.transport")
     return makers | {
         "ChatContext": chat_ctx,
+        "Conversation": lambda: Conversation(SqliteStore("never.sqlite")),
         "FallbackAdapter": lambda: llm_api.FallbackAdapter([Model(), Model()]),
         "llm.RealtimeModelFallbackAdapter": lambda: llm_api.RealtimeModelFallbackAdapter(
             [Spoken()]
@@ -322,6 +338,7 @@ def instances() -> dict[str, Callable[[], Any]]:
         "llm.ToolContext": lambda: ToolContext([tool]),
         "llm.mcp.MCPServerHTTP": lambda: mcp.MCPServerHTTP("http://127.0.0.1:9/mcp"),
         "llm.remote_chat_context.RemoteChatContext": filled,
+        "store.SqliteStore": lambda: SqliteStore("never.sqlite"),
         "testing.ScriptedLLM": Model,
         "testing.FaultServer": testing.FaultServer,
         "transport.AiohttpTransport": transport.AiohttpTransport,
@@ -353,7 +370,8 @@ NOT_CALLED: dict[str, str] = {
             "llm.mcp.ServerInfo", "llm.mcp.ToolsChange", "llm.utils.DiffOps",
             "llm.utils.SerializedImage", "metrics.UsageSummary", "telemetry.AttemptSpan",
             "telemetry.RequestSpan", "telemetry.ToolSpan", "testing.Exchange", "testing.Outcome",
-            "testing.PolicyReport", "turn.Done", "turn.Partial", "turn.Restarted", "turn.Text",
+            "store.Found", "store.Record",
+            "store.Summary", "testing.PolicyReport", "turn.Done", "turn.Partial", "turn.Restarted", "turn.Text",
             "turn.Thinking", "turn.ToolFinished", "turn.ToolPaused", "turn.ToolStarted",
             "turn.Turn", "turn.Usage", "providers.local.ModelFile",
             "speech.Piece", "speech.Speech",
@@ -376,6 +394,13 @@ NOT_CALLED: dict[str, str] = {
          "transport.AiohttpTransport.send", "transport.AiohttpTransport.borrow", "testing.ReplayTransport.prewarm"),
         "made and called by providers",
     ),
+    **dict.fromkeys(
+        ("Conversation.begin", "Conversation.end", "Conversation.said", "Conversation.start",
+         "Conversation.used", "Conversation.write"),
+        "called by turns",
+    ),
+    "Conversation.append": "appends to the context, which takes any item",
+    "Conversation.describe": ANYTHING,
     "telemetry.tracer": "takes nothing",
     "llm.mcp.MCPServerHTTP.make_tool": "takes what a server has listed",
     "ChatContext.insert.item": "an empty string is an empty sequence",

@@ -20,7 +20,8 @@ from llm.fallback_models import DOWN, Model, said
 from rejoinder._core.breaker import HEALTHY, Health
 from rejoinder.llm import FallbackAdapter
 from rejoinder.llm._breakers import Breakers
-from rejoinder.store._sqlite import SqliteStore, StoreError
+from rejoinder.store import StoreError
+from rejoinder.store._sqlite import SqliteTexts
 
 # A store is read and written where it is asked for. Measured with 8 processes that write a hundred
 # times a second each on 2 busy cores: 99 of 100 reads take less than 0.6 ms, 99 of 100 writes less
@@ -229,7 +230,7 @@ def test_what_could_not_be_written_is_not_forgotten_at_the_next_read(
     assert breakers.read() == [back, HEALTHY]
 
 
-class Counting(SqliteStore):
+class Counting(SqliteTexts):
     """Counts how often it waited for the lock in vain."""
 
     waited = 0

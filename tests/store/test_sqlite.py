@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from rejoinder.store._sqlite import SqliteStore, StoreError
+from rejoinder.store import StoreError
+from rejoinder.store._sqlite import SqliteTexts
 
 pytestmark = pytest.mark.may_block
 
 
 def test_what_one_process_writes_the_other_reads(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    a, b = SqliteStore(path), SqliteStore(path)
+    a, b = SqliteTexts(path), SqliteTexts(path)
     assert a.read(["x", "y"]) == [None, None]
     a.update("x", lambda old: f"{old}1")
     assert b.read(["y", "x"]) == [None, "None1"]
@@ -34,7 +35,7 @@ def test_what_one_process_writes_the_other_reads(tmp_path: Path) -> None:
 
 
 def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.sqlite")
+    store = SqliteTexts(tmp_path / "state.sqlite")
     store.update("x", lambda _: "1")
     with pytest.raises(ZeroDivisionError):
         store.update("x", lambda _: str(1 // 0))
@@ -44,7 +45,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_locked_file_fails_and_a_missing_folder_says_so(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    store = SqliteStore(path, patience=0.02)
+    store = SqliteTexts(path, patience=0.02)
     store.update("x", lambda _: "1")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -55,21 +56,21 @@ def test_a_locked_file_fails_and_a_missing_folder_says_so(tmp_path: Path) -> Non
     other.close()
     store.close()
     with pytest.raises(StoreError, match="folder that exists"):
-        SqliteStore(tmp_path / "no" / "state.sqlite").read(["x"])
+        SqliteTexts(tmp_path / "no" / "state.sqlite").read(["x"])
     (tmp_path / "text").write_text("not a database, but a text of some length\n" * 100)
     with pytest.raises(StoreError):
-        SqliteStore(tmp_path / "text").read(["x"])
+        SqliteTexts(tmp_path / "text").read(["x"])
 
 
 def test_a_file_that_is_removed_or_replaced_is_opened_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.sqlite"
-    store = SqliteStore(path)
+    store = SqliteTexts(path)
     store.update("x", lambda _: "old")
     for file in tmp_path.iterdir():
         file.unlink()
-    other = SqliteStore(path)
+    other = SqliteTexts(path)
     other.update("x", lambda _: "new")
     before = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: before() + 5)
@@ -81,7 +82,7 @@ def test_a_file_that_is_removed_or_replaced_is_opened_anew(
 
 
 def test_threads_take_turns(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.sqlite", patience=5.0)
+    store = SqliteTexts(tmp_path / "state.sqlite", patience=5.0)
     store.update("x", lambda _: "0")
 
     def count() -> None:
@@ -99,8 +100,8 @@ def test_threads_take_turns(tmp_path: Path) -> None:
 
 COUNTER = """
 import sys
-from rejoinder.store._sqlite import SqliteStore
-store = SqliteStore(sys.argv[1], patience=10)
+from rejoinder.store._sqlite import SqliteTexts
+store = SqliteTexts(sys.argv[1], patience=10)
 assert store.read(["x"]) is not None
 print("open", flush=True)
 sys.stdin.readline()
@@ -129,7 +130,7 @@ async def test_processes_that_start_together_and_die_while_they_write(tmp_path: 
         for worker in workers:
             assert worker.stdin is not None
             worker.stdin.write(b"go\n")
-        store = SqliteStore(path, patience=10)
+        store = SqliteTexts(path, patience=10)
         reached = 0
         for worker in workers:
             seen = reached
@@ -154,7 +155,7 @@ async def test_processes_that_start_together_and_die_while_they_write(tmp_path: 
 
 
 def test_a_forked_child_opens_the_file_for_itself(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.sqlite")
+    store = SqliteTexts(tmp_path / "state.sqlite")
     store.update("x", lambda _: "parent")
     child = os.fork()
     if child == 0:

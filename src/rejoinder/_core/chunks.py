@@ -18,6 +18,7 @@ __all__ = [
     "CollectedResponse",
     "CompletionUsage",
     "FunctionToolCall",
+    "sum_usage",
 ]
 
 
@@ -42,6 +43,18 @@ class CompletionUsage(BaseModel):
     reasoning_tokens: int = 0
     prompt_audio_tokens: int = 0
     completion_audio_tokens: int = 0
+
+
+def sum_usage(a: CompletionUsage | None, b: CompletionUsage) -> CompletionUsage:
+    """The tokens of two requests together."""
+    if a is None:
+        return b.model_copy()
+    total = {
+        name: getattr(a, name) + getattr(b, name)
+        for name in CompletionUsage.model_fields
+        if name != "service_tier"
+    }
+    return CompletionUsage(**total, service_tier=b.service_tier or a.service_tier)
 
 
 class FunctionToolCall(BaseModel):

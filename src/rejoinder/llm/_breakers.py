@@ -54,9 +54,9 @@ class Breakers:
         self._lock = threading.RLock()
         self._store: HealthStore | None
         if isinstance(shared, str | os.PathLike):
-            from rejoinder.store._sqlite import SqliteStore
+            from rejoinder.store._sqlite import SqliteTexts
 
-            self._store = SqliteStore(shared)
+            self._store = SqliteTexts(shared)
             self.read()  # opens the file here rather than in the first turn
         else:
             self._store = shared

@@ -28,6 +28,7 @@ from rejoinder.llm._execution import (
     runs_in_thread,
     to_function_call,
 )
+from rejoinder.llm._journal import NO_JOURNAL, Journal
 from rejoinder.llm.tool_context import ToolContext, get_tool_options
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ToolStarted",
     "call_items",
     "detach",
+    "unmark",
     "waiting_calls",
 ]
 
@@ -120,7 +122,7 @@ def _mark(call: FunctionCall) -> None:
     call.extra = {**call.extra, "rejoinder": {**_own_extra(call), _MARK: True}}
 
 
-def _unmark(call: FunctionCall) -> None:
+def unmark(call: FunctionCall) -> None:
     if _MARK in _own_extra(call):
         own = {key: value for key, value in _own_extra(call).items() if key != _MARK}
         extra = {key: value for key, value in call.extra.items() if key != "rejoinder"}
@@ -155,6 +157,7 @@ class _Run:
     tools: ToolContext
     context: Any
     interruptible: bool
+    journal: Journal
     started_at: float | None = None
     answered: bool = False
     reported: bool = False
@@ -177,10 +180,11 @@ class _Run:
     def answer(self, text: str, *, is_error: bool, reply_required: bool = True) -> None:
         self.answered = True
         if not self.paused:
-            _unmark(self.call)
+            unmark(self.call)
         self.output.output = text
         self.output.is_error = is_error
         self.output.reply_required = reply_required
+        self.journal.write(self.call, self.output)
 
     def pause(self) -> None:
         self.paused = True
@@ -222,6 +226,7 @@ class ToolRuns:
         max_concurrency: how many tools may run at once; default no limit.
         max_repeats: how often the same call may give the same output before it is refused.
         approve: asked before each tool that is not declared ``effects=False``.
+        journal: told before each tool with effects runs, and of every output.
     """
 
     def __init__(
@@ -233,6 +238,7 @@ class ToolRuns:
         max_concurrency: int | None = None,
         max_repeats: int = 3,
         approve: Approve | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._on_event = on_event
         self._make_context = make_context
@@ -240,6 +246,7 @@ class ToolRuns:
         self._slots = asyncio.Semaphore(max_concurrency) if max_concurrency is not None else None
         self._repeats = _Repeats(max_repeats)
         self._approve = approve
+        self._journal = journal or NO_JOURNAL
         self._runs: list[_Run] = []
         self._stop_requested = False
 
@@ -295,7 +302,7 @@ class ToolRuns:
         interruptible = tool is None or (
             get_tool_options(tool).interruptible and not runs_in_thread(tool)
         )
-        return _Run(call, output, tools, self._make_context(call), interruptible)
+        return _Run(call, output, tools, self._make_context(call), interruptible, self._journal)
 
     def start(self) -> None:
         """Start every planned call, each in a task of its own."""
@@ -346,12 +353,12 @@ class ToolRuns:
             if decision is not True:
                 self._repeats.note(run.call, decision.fnc_call_out.output)
                 return decision
-            _unmark(run.call)
+            unmark(run.call)
             run.output.output = STILL_RUNNING
         if self._slots is None:
-            return await self._execute(run)
+            return await self._start(run)
         async with self._slots:
-            return await self._execute(run)
+            return await self._start(run)
 
     def _needs_approval(self, run: _Run) -> bool:
         # Calls that cannot run are answered without asking a person about them.
@@ -390,11 +397,27 @@ class ToolRuns:
             return decision
         return _not_approved(call, decision or "it was not approved")
 
+    async def _start(self, run: _Run) -> FunctionCallResult | None:
+        call = run.call
+        refusal = self._repeats.refuse(call) or await self._forbidden(run)
+        if run.answered:  # cut while it was recorded
+            return None
+        return refusal or await self._execute(run)
+
+    async def _forbidden(self, run: _Run) -> FunctionCallResult | None:
+        """Why the journal does not let the tool of `run` have its effect, as a refusal."""
+        tool = run.tools.get_function_tool(run.call.name)
+        if tool is None or not get_tool_options(tool).effects:
+            return None
+        try:
+            reason = await self._journal.start(run.call)
+        except Exception as error:
+            logger.warning("a call of the tool %r was not recorded: %s", run.call.name, error)
+            return _not_approved(run.call, "it could not be recorded", error)
+        return None if reason is None else _not_approved(run.call, reason)
+
     async def _execute(self, run: _Run) -> FunctionCallResult:
         call = run.call
-        refusal = self._repeats.refuse(call)
-        if refusal is not None:
-            return refusal
         run.started_at = asyncio.get_running_loop().time()
         self._on_event(ToolStarted(call))
         result = await execute_function_call(

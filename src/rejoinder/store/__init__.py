@@ -1,1 +1,38 @@
-"""Data that outlives a process. SQLite has one importer here, `_sqlite`, loaded when a path is given."""
+"""Conversations that outlive a process: a log that is only appended to, and who keeps it.
+
+`SqliteStore` keeps it in a file. `rejoinder.Conversation` loads a conversation, continues it and lets
+`run_turn` write to it as things happen.
+"""
+
+from __future__ import annotations
+
+from rejoinder._late import late_names
+from rejoinder.store.records import (
+    ConflictError,
+    Found,
+    Kind,
+    Record,
+    Store,
+    StoreError,
+    Summary,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rejoinder.store._sqlite import SqliteStore
+
+__all__ = [
+    "ConflictError",
+    "Found",
+    "Kind",
+    "Record",
+    "SqliteStore",
+    "Store",
+    "StoreError",
+    "Summary",
+]
+
+for _public in (ConflictError, Found, Record, Store, StoreError, Summary):
+    _public.__module__ = __name__
+
+__getattr__, __dir__ = late_names(__name__, {"SqliteStore": "_sqlite"})

@@ -1,0 +1,65 @@
+"""Pictures and sounds by reference: large parts of messages leave the log and come back. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, cast
+
+__all__ = ["LARGE", "lift", "lower", "names_in"]
+
+LARGE: Final = 8192
+"""Bytes of JSON from which on a part is kept apart."""
+_MARK: Final = "kept_as"
+
+
+def lift(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, bytes]]:
+    """`data` of an item with references in the place of large parts, and these by name. A name is
+    the SHA-256 of the content, so the same picture is kept once."""
+    content = data.get("content")
+    if not isinstance(content, list):
+        return data, {}
+    kept: dict[str, bytes] = {}
+    parts: list[Any] = []
+    for part in cast("list[Any]", content):
+        if isinstance(part, dict):
+            text = json.dumps(part, separators=(",", ":")).encode()
+            if len(text) > LARGE:
+                name = hashlib.sha256(text).hexdigest()
+                kept[name] = text
+                kind = cast("dict[str, Any]", part).get("type")
+                parts.append({"type": kind, _MARK: name, "size": len(text)})
+                continue
+        parts.append(part)
+    return ({**data, "content": parts}, kept) if kept else (data, kept)
+
+
+def names_in(datas: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The names of all references in the data of items."""
+    return {name for data in datas for _, name in _references(data)}
+
+
+def lower(data: Mapping[str, Any], kept: Mapping[str, bytes]) -> Mapping[str, Any]:
+    """`data` with its parts in the place of the references. A part that is not there any more
+    becomes a sentence."""
+    references = list(_references(data))
+    if not references:
+        return data
+    parts = list(cast("list[Any]", data["content"]))
+    for place, name in references:
+        found = kept.get(name)
+        kind = str(parts[place].get("type") or "part").removesuffix("_content")
+        parts[place] = f"({kind} that is no longer kept)" if found is None else json.loads(found)
+    return {**data, "content": parts}
+
+
+def _references(data: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    content = data.get("content")
+    if not isinstance(content, list):
+        return
+    for place, part in enumerate(cast("list[Any]", content)):
+        if isinstance(part, dict):
+            name: Any = cast("dict[str, Any]", part).get(_MARK)
+            if isinstance(name, str):
+                yield place, name

@@ -1,0 +1,141 @@
+"""What a store of conversations holds, and what it can do. Values and one Protocol; no IO."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from rejoinder import _stamps
+
+__all__ = ["ConflictError", "Found", "Kind", "Record", "Store", "StoreError", "Summary"]
+
+Kind: TypeAlias = Literal[
+    "item", "change", "place", "head", "turn", "text", "start", "usage", "end", "heard", "about"
+]
+
+
+class StoreError(Exception):
+    """The store cannot be read or written at the moment."""
+
+
+class ConflictError(StoreError):
+    """Another process or object continues the same conversation."""
+
+
+def _now() -> float:
+    return _stamps.wall_now()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the log of a conversation. Lines are only ever appended.
+
+    Attributes:
+        kind: ``"item"``: a new item. ``"change"``: the item has this content now. ``"place"``: the
+            item has this parent now. ``"head"``: the conversation goes on behind this item.
+            ``"turn"``: a turn begins. ``"text"``: a piece of a reply that is not an item yet.
+            ``"start"``: a tool is about to run. ``"usage"``: what a request took. ``"end"``: the
+            turn is over. ``"heard"``: how much of a spoken message was heard. ``"about"``: title
+            and other facts about the conversation.
+        item: id of the item.
+        parent: id of the item before it; ``None`` for the first one.
+        turn: the turn in which it happened.
+        key: the idempotency key of a call (`RunContext.idempotency_key`).
+        planned: the output of a call whose tool has not finished.
+        usage: tokens of a request, by the names of `CompletionUsage`, and the ``model``.
+        cost: what the request cost, in the currency of the caller; ``None`` if that is not known.
+        data: the item, or other facts, as plain data. Large pictures and sounds are references.
+        at: wall time, in seconds.
+    """
+
+    kind: Kind
+    item: str | None = None
+    parent: str | None = None
+    turn: str | None = None
+    key: str | None = None
+    planned: bool = False
+    usage: Mapping[str, Any] | None = None
+    cost: float | None = None
+    data: Mapping[str, Any] | None = None
+    at: float = field(default_factory=_now)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A conversation in a list.
+
+    Attributes:
+        id: its id.
+        title: given with `Conversation.describe`, or how the first message of the user begins.
+        items: how many items its log holds, on all branches.
+        created: wall time of its first record.
+        updated: wall time of its last record.
+        about: further facts, given with `Conversation.describe`.
+    """
+
+    id: str
+    title: str
+    items: int
+    created: float
+    updated: float
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An item that holds what was searched for."""
+
+    conversation: str
+    item: str
+    excerpt: str
+    at: float
+
+
+@runtime_checkable
+class Store(Protocol):
+    """A log for each conversation. `SqliteStore` is one; implement these methods for another one.
+
+    No method blocks the event loop. Each raises `StoreError` if the store cannot be used.
+    """
+
+    async def read(self, conversation: str, *, after: int = 0) -> Sequence[Record]:
+        """The records of a conversation behind the first `after`; none for one that is not known."""
+        ...
+
+    async def append(
+        self,
+        conversation: str,
+        records: Sequence[Record],
+        *,
+        after: int,
+        media: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Append all `records`, or none, and keep `media` under their names.
+
+        Raises:
+            ConflictError: the conversation has not exactly `after` records: somebody else appended.
+        """
+        ...
+
+    async def media(self, names: Collection[str]) -> Mapping[str, bytes]:
+        """What was kept under these names; those that are not there are missing."""
+        ...
+
+    async def conversations(self, *, limit: int | None = None) -> Sequence[Summary]:
+        """The conversations, the one that was written last first."""
+        ...
+
+    async def search(
+        self, text: str, *, conversation: str | None = None, limit: int = 20
+    ) -> Sequence[Found]:
+        """Items that hold all words of `text`, or parts of words, in any case; the newest first."""
+        ...
+
+    async def remove(self, conversation: str) -> bool:
+        """Erase a conversation, with media that no other one uses. Returns whether it was there."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what is under way, and close."""
+        ...
