@@ -16,7 +16,7 @@ from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-__all__ = ["Credentials", "sign"]
+__all__ = ["Credentials", "derived_key", "sign"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ def sign(
     region: str,
     service: str,
     wall_now: float,
+    payload_hash: str | None = None,
 ) -> dict[str, str]:
     """`headers` and the fields of the signature: ``Authorization``, ``X-Amz-Date``, and
     ``X-Amz-Security-Token`` where the credentials have a token.
@@ -48,6 +49,7 @@ def sign(
     Args:
         url: absolute; path and query percent-encoded.
         wall_now: seconds since the epoch. Servers accept a difference of five minutes.
+        payload_hash: stands in the place of the hash of `body`, for bodies that are signed in pieces.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_now))
     day = stamp[:8]
@@ -72,14 +74,14 @@ def sign(
             *(f"{name}:{fields[name]}" for name in sorted(fields)),
             "",
             names,
-            sha256(body).hexdigest(),
+            sha256(body).hexdigest() if payload_hash is None else payload_hash,
         )
     )
     scope = f"{day}/{region}/{service}/aws4_request"
     text = "\n".join(
         ("AWS4-HMAC-SHA256", stamp, scope, sha256(canonical.encode("utf-8")).hexdigest())
     )
-    key = _key(credentials.secret_key, day, region, service)
+    key = derived_key(credentials.secret_key, day, region, service)
     signature = hmac.new(key, text.encode("utf-8"), sha256).hexdigest()
     signed["Authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
@@ -111,7 +113,8 @@ _UNSIGNED = frozenset(
 
 
 @lru_cache(maxsize=16)
-def _key(secret: str, day: str, region: str, service: str) -> bytes:
+def derived_key(secret: str, day: str, region: str, service: str) -> bytes:
+    """The key that signs for one day (``YYYYMMDD``), region and service."""
     key = ("AWS4" + secret).encode("utf-8")
     for word in (day, region, service, "aws4_request"):
         key = hmac.new(key, word.encode("utf-8"), sha256).digest()

@@ -20,10 +20,24 @@ from zlib import crc32
 
 from rejoinder.errors import APIError, WireError
 
-__all__ = ["EventStreamDecoder", "HeaderValue", "Message", "encode_message"]
+__all__ = [
+    "EventStreamDecoder",
+    "HeaderValue",
+    "Message",
+    "Timestamp",
+    "encode_headers",
+    "encode_message",
+]
 
 HeaderValue: TypeAlias = bool | int | bytes | str | uuid.UUID
-"""What a header can hold. Timestamps are integers: milliseconds since the epoch."""
+"""What a header can hold. Timestamps that were read are plain integers."""
+
+
+class Timestamp(int):
+    """Milliseconds since the epoch, to be written as a timestamp."""
+
+    __slots__ = ()
+
 
 _PRELUDE: Final = struct.Struct("!III")
 _U16: Final = struct.Struct("!H")
@@ -160,6 +174,20 @@ def encode_message(headers: Mapping[str, HeaderValue], payload: bytes) -> bytes:
     Raises:
         ValueError: a header name is empty or longer than 255 bytes, or a value is out of range.
     """
+    block = encode_headers(headers)
+    if len(block) > _MAX_HEADERS:
+        raise ValueError(f"event stream: headers of {len(block)} bytes; at most {_MAX_HEADERS} fit")
+    lengths = _PRELUDE.pack(len(block) + len(payload) + _OVERHEAD, len(block), 0)[:8]
+    frame = lengths + _U32.pack(crc32(lengths)) + block + payload
+    return frame + _U32.pack(crc32(frame))
+
+
+def encode_headers(headers: Mapping[str, HeaderValue]) -> bytes:
+    """The headers of a frame, one behind the other.
+
+    Raises:
+        ValueError: as `encode_message`.
+    """
     block = bytearray()
     for name, value in headers.items():
         encoded = name.encode()
@@ -171,7 +199,7 @@ def encode_message(headers: Mapping[str, HeaderValue], payload: bytes) -> bytes:
             case bool():
                 block.append(0 if value else 1)
             case int():
-                block.append(5)
+                block.append(8 if isinstance(value, Timestamp) else 5)
                 try:
                     block += _INTEGERS[5].pack(value)
                 except struct.error:
@@ -190,11 +218,7 @@ def encode_message(headers: Mapping[str, HeaderValue], payload: bytes) -> bytes:
                 block.append(6 if isinstance(value, bytes) else 7)
                 block += _U16.pack(len(raw))
                 block += raw
-    if len(block) > _MAX_HEADERS:
-        raise ValueError(f"event stream: headers of {len(block)} bytes; at most {_MAX_HEADERS} fit")
-    lengths = _PRELUDE.pack(len(block) + len(payload) + _OVERHEAD, len(block), 0)[:8]
-    frame = lengths + _U32.pack(crc32(lengths)) + bytes(block) + payload
-    return frame + _U32.pack(crc32(frame))
+    return bytes(block)
 
 
 def _describe(block: bytes) -> tuple[str, str, Mapping[str, HeaderValue]]:
