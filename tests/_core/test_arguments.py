@@ -40,9 +40,21 @@ BROKEN = repair_json("no JSON")
         ("{'a':1}", {"a": 1}),
         ('"{\\"a\\":1}"', {"a": 1}),
         ("null", {}),
-        ('{"a":"<|\\"|>hi<|\\"|>"}', {"a": '<|"|>hi<|"|>'}),
         # LiveKit Agents 1.7.0 takes this mark out of the text, too
         ('{"a":"<|im_end|>hi"', {"a": "<|im_end|>hi"}),
+        # quoted twice, by Gemma's quote too; the first as captured of a deployment
+        ('{"order_id": ["<|\\"|\\"O_WAAB70<|\\"|\\"]}', {"order_id": ["O_WAAB70"]}),
+        ('{"a": "<|\\"|>x, y<|\\"|>, "b": 2}', {"a": "x, y", "b": 2}),
+        ('{"a": "<|\\"x<|\\" more"', None),
+        ('{"a": "<|\\"x', None),
+        ('{"order_id": ["<|\\"|\\"O_WAAB70<|\\"|\\""]}', {"order_id": ["O_WAAB70"]}),
+        ('{"a":"<|\\"|>hi<|\\"|>"}', {"a": "hi"}),
+        ('{"a":"<|\\"|it is \\"so\\"<|\\"|"}', {"a": 'it is "so"'}),
+        ('{"<|\\"|>a<|\\"|>":{"b":["<|\\"x<|\\""]}}', {"a": {"b": ["x"]}}),
+        ('{"a":"<|\\"|><|\\"|>"}', {"a": ""}),
+        ('{"a":"the quote <|\\"|> of <|\\"|> Gemma"}', {"a": 'the quote <|"|> of <|"|> Gemma'}),
+        ('{"a":"<|\\"|>"}', {"a": '<|"|>'}),
+        ('{"a":"<|\\"|>half"}', {"a": '<|"|>half'}),
         # strict JSON is never touched
         ('{"a":"it\'s {1,}"}', {"a": "it's {1,}"}),
         ('{"a":1,"a":2}', {"a": 2}),

@@ -15,6 +15,27 @@ from rejoinder._core.families import (
 )
 from rejoinder.errors import ConfigurationError
 
+OPEN = {
+    "ai21",
+    "alibaba",
+    "cohere",
+    "deepseek",
+    "ibm",
+    "meta",
+    "minimax",
+    "mistral",
+    "moonshot",
+    "zai",
+}
+"""Makers whose models others serve: their templates can leak."""
+
+
+def test_models_that_others_serve_have_the_marks_of_their_templates() -> None:
+    for family in FAMILIES:
+        if family.maker in OPEN or family.name.startswith(("gemma", "gpt-oss", "phi")):
+            assert family.marks, family.name
+        assert len(set(family.marks)) == len(family.marks), family.name
+
 
 @pytest.mark.parametrize(
     ("name", "family"),

@@ -86,6 +86,9 @@ def _openai(model: str, host: str, api: str, body: Body) -> Iterator[str]:
             yield "Function tools with reasoning_effort are not supported"
     if chat and host in ("openai", "azure") and _is(model, r"gpt-5(\.\d)?-pro|o[13]-pro"):
         yield "This model is only supported in v1/responses"
+    schema = body.get("response_format") or _get(body, "text", "format")
+    if _get(schema, "type") == "json_schema" and _is(model, r"gpt-4(-turbo|-0|-1|-3|$)|gpt-3"):
+        yield "'response_format' of type 'json_schema' is not supported with this model"
     if _is(model, "o1-mini"):
         if tools:
             yield "'tools' is not supported with this model"
@@ -141,6 +144,9 @@ def _claude(model: str, thinking: Any, fields: Mapping[str, Any], *, forced: boo
         yield "tool_choice forces tool use is not compatible with this model"
     if forced and kind == "adaptive" and _is(model, r"claude-(opus|sonnet|haiku)-5-5"):
         yield "Thinking may not be enabled when tool_choice forces tool use"
+    old = _is(model, r"claude-(3|(opus|sonnet|haiku)-4(-0|@|-\d{8}|-v\d|$))")
+    if old and (fields.get("schema") or fields.get("strict")):
+        yield "does not support output format"
 
 
 def _messages(model: str, host: str, api: str, body: Body) -> Iterator[str]:
@@ -151,6 +157,10 @@ def _messages(model: str, host: str, api: str, body: Body) -> Iterator[str]:
             name: body[name]
             for name in ("temperature", "top_p", "top_k", "max_tokens")
             if name in body
+        }
+        | {
+            "schema": _get(body, "output_config", "format"),
+            "strict": any("strict" in tool for tool in body.get("tools", ())),
         },
         forced=_is_forced(body),
     )
@@ -175,6 +185,7 @@ def _converse(model: str, host: str, api: str, body: Body) -> Iterator[str]:
     if _is(model, "claude"):
         if "top_k" in more:
             fields["top_k"] = more["top_k"]
+        fields["schema"] = _get(body, "outputConfig", "textFormat")
         yield from _claude(model, more.get("thinking"), fields, forced=forced)
     elif (
         forced
@@ -200,7 +211,22 @@ def _gemini(model: str, host: str, api: str, body: Body) -> Iterator[str]:
         yield "Penalty is not enabled for this model"
     if "thinkingBudget" in thinking and "thinkingLevel" in thinking:
         yield "You can only set one of thinking budget and thinking level"
-    if "thinkingLevel" in thinking and not three:
+    gemma = _is(model, "gemma-4")
+    if _is(model, "gemma-[23]"):
+        if "systemInstruction" in body:
+            yield "Developer instruction is not enabled for this model"
+        if body.get("tools"):
+            yield "Function calling is not enabled for this model"
+        if "responseSchema" in config or "responseJsonSchema" in config:
+            yield "JSON mode is not enabled for this model"
+        if thinking:
+            yield "Thinking is not enabled for this model"
+    if gemma and (
+        "thinkingBudget" in thinking
+        or thinking.get("thinkingLevel") not in (None, "minimal", "high")
+    ):
+        yield "Thinking budget is not supported for this model"
+    if "thinkingLevel" in thinking and not three and not gemma:
         yield "Thinking level is not supported for this model"
     if thinking.get("thinkingLevel") == "minimal" and _is(model, "gemini-3[^ ]*pro"):
         yield "Thinking level MINIMAL is not supported for this model"
@@ -211,7 +237,11 @@ def _gemini(model: str, host: str, api: str, body: Body) -> Iterator[str]:
     if thinking.get("thinkingBudget") == 0 and _is(model, "gemini-2.5-pro"):
         yield "Budget 0 is invalid. This model only works in thinking mode"
     functions = any("functionDeclarations" in tool for tool in body.get("tools", ()))
-    if functions and ("responseSchema" in config or "responseJsonSchema" in config) and not three:
+    if (
+        functions
+        and ("responseSchema" in config or "responseJsonSchema" in config)
+        and not (three or gemma)
+    ):
         yield "Function calling with a response mime type: 'application/json' is unsupported"
     if functions and _is(model, "gemini-2.5-flash-image"):
         yield "Function calling is not enabled for this model"

@@ -117,7 +117,9 @@ def ways(family: Family) -> Iterator[tuple[Host, API]]:
             continue
         # By Converse, Messages and generateContent a host serves what it is known to serve.
         for api in host.apis:
-            if api == "gemini" and not family.name.startswith("gemini"):
+            if api == "gemini" and not family.name.startswith(
+                "gemini" if host.key == "vertex" else ("gemini", "gemma")
+            ):
                 continue
             if api == "messages" and family.maker != "anthropic":
                 continue

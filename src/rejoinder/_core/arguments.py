@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 
 from rejoinder._core.feedback import complaints, cut, kind_of, path_of, shown, unknown_names
 from rejoinder._core.fitting import Fitter
-from rejoinder._core.mending import BROKEN, repair_json, unwrapped
+from rejoinder._core.mending import BROKEN, QUOTED, repair_json, unquoted, unwrapped
 from rejoinder._core.schema import Plan
 from rejoinder._core.tools import RunContext, ToolError
 
@@ -38,7 +38,7 @@ def parse_arguments(text: str | bytes, *, tool: str = "") -> dict[str, Any]:
     """The arguments as an object.
 
     A JSON ``null`` is an empty object; an object inside a JSON string is unwrapped; broken JSON is
-    repaired where that is unambiguous.
+    repaired where that is unambiguous; Gemma's quotes around texts are taken off.
 
     Raises:
         ToolError: the text is no JSON object.
@@ -55,6 +55,8 @@ def parse_arguments(text: str | bytes, *, tool: str = "") -> dict[str, Any]:
             f'The arguments{_of(tool)} must be a JSON object like {{"name": value}}, '
             f"got {kind_of(value)}: {shown(value)}"
         )
+    if QUOTED in text if isinstance(text, str) else QUOTED.encode() in text:
+        value = unquoted(value)
     return cast("dict[str, Any]", value)
 
 
@@ -106,6 +108,7 @@ def _validate(plan: Plan, text: str | bytes, tool: str) -> Mapping[str, Any]:
         isinstance(as_text, str)
         and as_text[:1] == "{"
         and "null" not in as_text
+        and QUOTED not in as_text
         and not plan.renames
     ):
         # The usual case: one pass, parsing and validating together.

@@ -43,6 +43,8 @@ def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Di
         return dialect
     if family.inputs is not None and "image" not in family.inputs:
         rules = replace(rules, images=False)
+    if api == "gemini" and family.system == "user":
+        rules = replace(rules, instructions="user", folds_instructions=False)
     if api not in ("chat", "responses"):
         return dialect if rules is dialect.rules else replace(dialect, rules=rules)
     limit = host.call_id_limit

@@ -77,6 +77,12 @@ class Host:
     """It takes a JSON schema as response format."""
     refuses: frozenset[str] = frozenset()
     """Fields of a request that it refuses."""
+    differs: tuple[tuple[str, frozenset[tuple[str, Any]]], ...] = ()
+    """Families by name, and what is otherwise with them here than where else they are served."""
+
+
+def _here(family: str, **fields: Any) -> tuple[str, frozenset[tuple[str, Any]]]:
+    return family, frozenset(fields.items())
 
 
 def _host(key: str, name: str, **fields: Any) -> tuple[str, Host]:
@@ -363,6 +369,20 @@ HOSTS: Final[dict[str, Host]] = dict(
             at=("generativelanguage.googleapis.com",),
             makers=frozenset({"google"}),
             reasoning="maker",
+            differs=(
+                # "Developer instruction is not enabled", "Function calling is not enabled" and "JSON
+                # mode is not enabled for models/gemma-3-27b-it" (CherryHQ/cherry-studio #3242,
+                # BerriAI/litellm #10313, truefoundry/models PR#608).
+                _here("gemma-2", tools=False, schemas=False),
+                _here("gemma-3", system="user", tools=False, schemas=False),
+                # A budget is refused, and so is every other level (earendil-works/pi #2812).
+                _here(
+                    "gemma",
+                    thinks="always",
+                    words="thinking_level",
+                    efforts=("minimal", "high"),
+                ),
+            ),
         ),
         _host(
             "vertex",

@@ -1,18 +1,26 @@
 """JSON that is not quite JSON: read where it can mean one thing only.
 
 Pure. Only what is broken is touched: no character inside a text value is changed or removed, also
-where it looks like a mark of a chat template, a code fence or a tag. The work is linear in the
-length of the text.
+where it looks like a mark of a chat template, a code fence or a tag. The one exception is a text that
+Gemma's own quotes surround: it was quoted twice. The work is linear in the length of the text.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic_core import from_json
 
-__all__ = ["BROKEN", "MAX_ENCODINGS", "read_json", "repair_json", "unwrapped"]
+__all__ = [
+    "BROKEN",
+    "MAX_ENCODINGS",
+    "QUOTED",
+    "read_json",
+    "repair_json",
+    "unquoted",
+    "unwrapped",
+]
 
 BROKEN: Final = object()
 """Returned in place of a value by `repair_json` and `read_json`."""
@@ -25,6 +33,15 @@ _MARK: Final = r"<\|[A-Za-z_][\w.:/-]{0,40}\|?>"
 _GAP: Final = re.compile(rf"(?:\s|{_MARK})*")
 _QUOTE_MARK: Final = '<|"|>'
 """How Gemma quotes a text."""
+QUOTED: Final = '<|\\"'
+"""How such a quote begins in a JSON text."""
+# Parsers on servers leave it whole, or without its end, and with the quote of JSON that it stood for
+# (vllm-project/vllm #44522, NousResearch/hermes-agent PR#7449).
+_QUOTES: Final = re.compile(r'<\|"(?:\|[>"]?)?(.*?)<\|"(?:\|[>"]?)?', re.DOTALL)
+# The same in a JSON text, where the quote at the end may have been taken for part of the mark.
+_QUOTED_TEXT: Final = re.compile(
+    r'"<\|\\"(?:\|(?:>|\\")?)?((?:[^"\\]|\\.)*?)<\|\\"(?:\|(?:>|\\")?)?"?', re.DOTALL
+)
 _AROUND: Final = (
     *(f"<{name}>" for name in ("tool_call", "tool", "function_call", "s", "bos", "eos")),
     *(f"</{name}>" for name in ("tool_call", "tool", "function_call", "s", "bos", "eos")),
@@ -44,6 +61,19 @@ def read_json(text: str | bytes | bytearray) -> Any:
         if isinstance(text, bytes | bytearray):
             text = text.decode("utf-8", "replace")
         return repair_json(text)
+
+
+def unquoted(value: Any) -> Any:
+    """`value` without the quotes of Gemma around texts and names, at any depth."""
+    if isinstance(value, str):
+        inner = _QUOTES.fullmatch(value)
+        return value if inner is None else inner[1]
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        return {unquoted(name): unquoted(member) for name, member in members.items()}
+    if isinstance(value, list):
+        return [unquoted(entry) for entry in cast("list[Any]", value)]
+    return value
 
 
 def unwrapped(value: Any) -> Any:
@@ -245,6 +275,9 @@ class _Reader:
             if end < 0:
                 raise _Unclear
             return self._ended(text[start:end], end + len(_QUOTE_MARK))
+        marked = _QUOTED_TEXT.match(text, self._at)
+        if marked is not None:
+            return self._ended(from_json(f'"{marked[1]}"'), marked.end())
         quote = text[self._at]
         plain = _PLAIN[quote]
         at = self._at + 1

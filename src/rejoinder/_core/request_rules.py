@@ -453,8 +453,12 @@ class _Fitting:
                 return "responseSchema" in config or "responseJsonSchema" in config
             case "chat" | "mistral":
                 return _get(self.body, ("response_format", "type")) == "json_schema"
-            case _:
-                return False
+            case "responses":
+                return _get(self.body, ("text", "format", "type")) == "json_schema"
+            case "messages":
+                return _get(self.body, ("output_config", "format")) is not None
+            case "converse":
+                return _get(self.body, ("outputConfig", "textFormat")) is not None
 
     def options(self) -> None:
         family = self.family
@@ -479,6 +483,13 @@ class _Fitting:
             raise self.refuse(
                 f"{self.host.name} takes no JSON schema as response format; pass "
                 "{'type': 'json_object'} and describe the answer in the instructions"
+            )
+        # Gateways act for models that take none, by a tool.
+        gateway = self.api == "chat" and family.maker != "openai"
+        if not family.schemas and not gateway and self.has_schema():
+            raise self.refuse(
+                "this model takes no JSON schema as response format; leave response_format out and "
+                "describe the answer in the instructions, or use a later model"
             )
 
     def limit(self) -> None:

@@ -140,8 +140,10 @@ class Family:
     # -- schemas
     schema: Literal["openai", "anthropic", "gemini", "kimi", "mistral", "plain"] = "plain"
     """The dialect of JSON schema in which the model's maker takes tools."""
-    strict: bool = False
-    """The maker can hold the model to the schema of a tool."""
+    strict: bool = True
+    """Tools may be strict; elsewhere the field ends a request."""
+    schemas: bool = True
+    """It takes a JSON schema as response format."""
 
     # -- sizes in tokens, and inputs; ``None``: not known
     context: int | None = None
@@ -155,7 +157,8 @@ class Family:
     opens_inside: bool = False
     """The template opens the thought: the text begins inside and holds only the closing mark."""
     marks: tuple[str, ...] = ()
-    """Other marks of the template that were seen in texts and names."""
+    """Other marks of the template: they were seen in texts and names, and are no part of a text that
+    they end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ _PLAIN: Final = Family(
     name="claude",
     maker="anthropic",
     schema="anthropic",
+    # Structured outputs and strict tools began with Opus 4.1 and the models 4.5 (Anthropic's guide).
+    schemas=False,
+    strict=False,
     prefill=True,
     context=200_000,
     output=4_096,
@@ -50,6 +53,7 @@ _ADAPTIVE: Final = replace(
     efforts=("low", "medium", "high", "max"),
     prefill=False,
     ends_with_user=True,
+    schemas=True,
     strict=True,
     one_of=frozenset({"temperature", "top_p"}),
     context=1_000_000,
@@ -140,6 +144,7 @@ FAMILIES: Final = (
         match=("claude-opus-4-5", "claude-4-5-opus"),
         efforts=("low", "medium", "high"),
         one_of=frozenset({"temperature", "top_p"}),
+        schemas=True,
         strict=True,
     ),
     replace(
@@ -152,6 +157,7 @@ FAMILIES: Final = (
             "claude-4-5-haiku",
         ),
         one_of=frozenset({"temperature", "top_p"}),
+        schemas=True,
         strict=True,
     ),
     replace(
@@ -159,6 +165,7 @@ FAMILIES: Final = (
         name="claude-opus-4.1",
         match=("claude-opus-4-1", "claude-4-1-opus"),
         one_of=frozenset({"temperature", "top_p"}),
+        schemas=True,
         strict=True,
         output=32_000,
     ),

@@ -50,6 +50,9 @@ _LEVELLED: Final = replace(
     built_in_with_tools=True,
 )
 
+# Of the tokenizers (vllm-project/vllm #49955, PR#48522).
+_GEMMA_MARKS: Final = ("<end_of_turn>", "<start_of_turn>", "<eos>", "<bos>")
+
 FAMILIES: Final = (
     # "Function calling is not enabled for this model".
     replace(
@@ -97,6 +100,7 @@ FAMILIES: Final = (
         system="user",
         alternates=True,
         context=8_192,
+        marks=_GEMMA_MARKS,
     ),
     Family(
         name="gemma-3",
@@ -105,16 +109,30 @@ FAMILIES: Final = (
         alternates=True,
         context=131_072,
         inputs=frozenset({"image"}),
+        marks=_GEMMA_MARKS,
     ),
-    # Its thoughts stand between these where the server does not parse them.
+    # Its template has a switch for thinking; its thoughts stand between these where the server does
+    # not parse them.
     Family(
         name="gemma",
         maker="google",
         match=("gemma*",),
+        thinks="asked",
+        words="enable_thinking",
         context=262_144,
         inputs=frozenset({"image"}),
         think_tags=(("<|channel>thought", "<channel|>"),),
-        marks=("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>"),
+        marks=(
+            "<turn|>",
+            "<|turn>",
+            "<|channel>",
+            "<channel|>",
+            "<|tool_call>",
+            "<tool_call|>",
+            "<|tool_response>",
+            "<tool_response|>",
+            *_GEMMA_MARKS,
+        ),
     ),
 )
 

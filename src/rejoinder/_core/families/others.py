@@ -22,7 +22,6 @@ _GROK: Final = Family(
     name="grok",
     maker="xai",
     schema="openai",
-    strict=True,
     refuses=frozenset({"reasoning_effort"}),
     context=131_072,
     inputs=_IMAGE,
@@ -69,6 +68,31 @@ _XAI: Final = (
     replace(_GROK, name="grok-3", match=("grok*",)),
 )
 
+# Marks that templates end a turn or write a call with, from the tokenizers of the models. Servers
+# strip them as a rule, and leak them where a parser meets its own mark in another way than it expects
+# (vllm-project/vllm #46224, #49955; BerriAI/litellm #391).
+_DEEPSEEK_MARKS: Final = (
+    "<｜end▁of▁sentence｜>",
+    "<｜Assistant｜>",
+    "<｜User｜>",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁sep｜>",
+    "<｜DSML｜",
+    "</｜DSML｜function_calls>",
+)
+_CHATML: Final = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
+_TOOL_TAGS: Final = ("<tool_call>", "</tool_call>")
+_LLAMA: Final = (
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|python_tag|>",
+    "<|start_header_id|>",
+)
+
 # -- DeepSeek: "Thinking mode does not support this tool_choice" (deepseek-ai/DeepSeek-V3 #1376);
 # "The `reasoning_content` in the thinking mode must be passed back to the API": after a turn with
 # calls all assistant messages need theirs (its guide to the thinking mode; MoonshotAI/kimi-cli
@@ -87,7 +111,7 @@ _DEEPSEEK: Final = Family(
     context=1_048_565,
     output=262_144,
     think_tags=_THINK,
-    marks=("<｜DSML｜",),
+    marks=_DEEPSEEK_MARKS,
 )
 _DEEPSEEKS: Final = (
     replace(
@@ -124,6 +148,7 @@ _DEEPSEEKS: Final = (
             "deepseek-vl*",
         ),
         context=131_072,
+        marks=(*_DEEPSEEK_MARKS, "<|EOT|>"),
     ),
     replace(_DEEPSEEK, name="deepseek", match=("deepseek*",)),
 )
@@ -139,7 +164,14 @@ _KIMI: Final = Family(
     schema="kimi",
     ids="kimi",
     context=262_144,
-    marks=("<|tool_calls_section_begin|>", "<|tool_call_begin|>", "<|tool_call_end|>"),
+    marks=(
+        "<|im_end|>",
+        "<|tool_calls_section_begin|>",
+        "<|tool_calls_section_end|>",
+        "<|tool_call_begin|>",
+        "<|tool_call_argument_begin|>",
+        "<|tool_call_end|>",
+    ),
 )
 _KIMI_THINKS: Final = replace(
     _KIMI,
@@ -186,7 +218,7 @@ _QWEN: Final = Family(
     match=("qwen*",),
     context=131_072,
     think_tags=_THINK,
-    marks=("<tool_call>", "</tool_call>", "<|im_end|>"),
+    marks=(*_CHATML, *_TOOL_TAGS),
 )
 _QWEN_HYBRID: Final = replace(
     _QWEN,
@@ -245,6 +277,15 @@ _GLM: Final = Family(
     context=200_000,
     output=128_000,
     think_tags=_THINK,
+    marks=(
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+        "<|endoftext|>",
+        "<|begin_of_box|>",
+        "<|end_of_box|>",
+        *_TOOL_TAGS,
+    ),
 )
 
 # -- Mistral: its templates and its API demand ids of nine letters or digits, a reply after a tool's
@@ -263,12 +304,12 @@ _MISTRAL: Final = Family(
         "leanstral*",
     ),
     schema="mistral",
-    strict=True,
     ids="nine",
     reply_after_tools=True,
     ends_with_user=True,
     context=131_072,
     inputs=frozenset({"document", "image"}),
+    marks=("</s>", "[TOOL_CALLS]", "[/INST]"),
 )
 _MISTRALS: Final = (
     replace(
@@ -351,6 +392,7 @@ _MORE: Final = (
         reasoning_back="calls",
         context=204_800,
         think_tags=_THINK,
+        marks=("[e~[", "<minimax:tool_call>", "</minimax:tool_call>"),
     ),
     Family(
         name="sonar-reasoning",
@@ -373,14 +415,14 @@ _MORE: Final = (
         match=("llama-4*", "llama4*"),
         context=1_048_576,
         inputs=_IMAGE,
-        marks=("<|python_tag|>", "<|eom_id|>", "<|eot_id|>"),
+        marks=(*_LLAMA, "<|eot|>", "<|eom|>", "<|python_start|>", "<|python_end|>"),
     ),
     Family(
         name="llama",
         maker="meta",
         match=("llama*", "meta-llama*"),
         context=131_072,
-        marks=("<|python_tag|>", "<|eom_id|>", "<|eot_id|>"),
+        marks=(*_LLAMA, "</s>", "[/INST]"),
     ),
     # Recorded at Azure, 422: "Input should be a valid string" for a choice that names a function.
     Family(
@@ -391,11 +433,45 @@ _MORE: Final = (
         named=False,
         context=128_000,
         think_tags=_THINK,
+        marks=_DEEPSEEK_MARKS,
     ),
-    Family(name="command", maker="cohere", match=("command*", "c4ai*"), context=256_000),
-    Family(name="jamba", maker="ai21", match=("jamba*",), context=256_000),
-    Family(name="phi", maker="microsoft", match=("phi-*",), context=131_072),
-    Family(name="granite", maker="ibm", match=("granite*",), context=131_072),
+    Family(
+        name="command",
+        maker="cohere",
+        match=("command*", "c4ai*"),
+        context=256_000,
+        think_tags=(("<|START_THINKING|>", "<|END_THINKING|>"),),
+        marks=(
+            "<|END_OF_TURN_TOKEN|>",
+            "<|START_RESPONSE|>",
+            "<|END_RESPONSE|>",
+            "<|START_TEXT|>",
+            "<|END_TEXT|>",
+            "<|START_ACTION|>",
+            "<|END_ACTION|>",
+        ),
+    ),
+    Family(
+        name="jamba",
+        maker="ai21",
+        match=("jamba*",),
+        context=256_000,
+        marks=("<|eom|>", "<|endoftext|>"),
+    ),
+    Family(
+        name="phi",
+        maker="microsoft",
+        match=("phi-*",),
+        context=131_072,
+        marks=("<|end|>", "<|tool_call|>", "<|/tool_call|>", *_CHATML),
+    ),
+    Family(
+        name="granite",
+        maker="ibm",
+        match=("granite*",),
+        context=131_072,
+        marks=("<|end_of_text|>", "<|start_of_role|>", "<|tool_call|>", *_TOOL_TAGS),
+    ),
 )
 
 # Distilled models are named after both parents; the thinking one counts.
@@ -409,6 +485,7 @@ _DISTILLED: Final = (
         context=131_072,
         inputs=frozenset(),
         think_tags=_THINK,
+        marks=(*_DEEPSEEK_MARKS, *_CHATML, *_LLAMA),
     ),
 )
 

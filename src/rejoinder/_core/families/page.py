@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rejoinder._core.families import FAMILIES, RETIRED, Family
 from rejoinder._core.hosts import HOSTS, Host
@@ -61,6 +62,8 @@ def _tools(family: Family) -> str:
         found.append("Chat Completions: only without reasoning")
     if not family.schema_with_tools:
         found.append("not beside a response format")
+    if not family.strict:
+        found.append("not strict")
     return "; ".join(note for note in found if note) or "yes"
 
 
@@ -70,6 +73,8 @@ def _refused(family: Family) -> str:
         found.append(f"while it thinks {_code(*sorted(family.refuses_thinking))}")
     if family.one_of:
         found.append(f"more than one of {_code(*sorted(family.one_of))}")
+    if not family.schemas:
+        found.append("a JSON schema as response format")
     if family.thinking_temperature is not None:
         found.append(f"while it thinks a `temperature` other than {family.thinking_temperature:g}")
     return "; ".join(found)
@@ -141,9 +146,20 @@ def _notes(host: Host) -> str:
         found.append(f"a forced tool for models of {', '.join(sorted(host.forces))}")
     if host.refuses:
         found.append(f"no {_code(*sorted(host.refuses))}")
+    found += [f"`{name}`: {_differences(dict(fields))}" for name, fields in host.differs]
     if host.reasoning_details:
         found.append("`reasoning_details` go back")
     return "; ".join(found)
+
+
+def _differences(fields: Mapping[str, Any]) -> str:
+    words = {
+        "tools": "no tools",
+        "schemas": "no JSON schema as response format",
+        "system": "no system role",
+        "efforts": f"reasons: {_code(*fields.get('efforts', ()))}",
+    }
+    return ", ".join(text for name, text in words.items() if name in fields)
 
 
 def render_hosts() -> str:

@@ -309,7 +309,11 @@ class LLM(HttpLLM):
             dialect=DIALECT,
             decode_error=self._host.errors(),
             extras=extras,
-            specs=tool_specs(tools, DIALECT, strict=self._strict_tools),
+            specs=tool_specs(
+                tools,
+                DIALECT,
+                strict=self._strict_tools and self._served.family.strict,
+            ),
             choice=tool_choice if is_given(tool_choice) else self._tool_choice,
             served=self._served,
             asked=asked,

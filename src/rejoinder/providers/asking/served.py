@@ -7,7 +7,7 @@ is brought to bear on one request.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rejoinder._core.changes import Change
@@ -43,7 +43,9 @@ class Served:
         """The same for another model, which a call may name."""
         if model == self.model:
             return self
-        return Served(model, self.api, find_family(model), self.host, self.reasoning)
+        return Served(
+            model, self.api, _at(find_family(model), self.host), self.host, self.reasoning
+        )
 
     def takes(self, kind: str) -> bool | None:
         """Whether the model takes ``"image"`` or ``"audio"``; ``None``: not known."""
@@ -124,4 +126,12 @@ def served(
     if given is not None:
         check_reasoning(given)
     named = None if isinstance(family, NotGiven) else family
-    return Served(model, api, choose_family(named, model, *hints), host, given)
+    return Served(model, api, _at(choose_family(named, model, *hints), host), host, given)
+
+
+def _at(family: Family, host: Host) -> Family:
+    """`family` as it is at `host`."""
+    for name, fields in host.differs:
+        if name == family.name:
+            return replace(family, **dict(fields))
+    return family

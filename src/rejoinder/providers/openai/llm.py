@@ -318,7 +318,8 @@ class LLM(HttpLLM):
         )
 
     def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
-        strict, schema = self._strict_tool_schema, self._served.family.schema
+        family = self._served.family
+        strict, schema = self._strict_tool_schema and family.strict, family.schema
         if not self._responses:
             return tool_specs(tools, DIALECT, strict=strict, schema=schema)
         specs = tool_specs(tools, RESPONSES, strict=strict, schema=schema)
