@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from rejoinder._late import late_names
 
 if TYPE_CHECKING:
+    from rejoinder.testing._realtime_google import GeminiConnection
     from rejoinder.testing.chunking import (
         Outcome,
         byte_by_byte,
@@ -81,6 +82,7 @@ _PLACES = {
     "leaks": ("LeakError", "measure_memory", "no_leaks"),
     "network": ("NetworkForbiddenError", "forbid_network"),
     "policy": ("PolicyReport", "SimulatedModel", "log_normal", "simulate_policy"),
+    "_realtime_google": ("GeminiConnection",),
     "realtime_server": ("RealtimeConnection", "RealtimeServer", "ServerCall", "ServerReply"),
     "recording": (
         "Exchange",
@@ -102,6 +104,7 @@ __all__ = [
     "Exchange",
     "Fault",
     "FaultServer",
+    "GeminiConnection",
     "IllegalHistoryError",
     "LeakError",
     "NetworkForbiddenError",

@@ -4,7 +4,8 @@
         server.say("Hello there.")
         model = openai.realtime.RealtimeModel(base_url=server.url, api_key="any")
 
-It speaks OpenAI's protocol, in the generally available or the beta words. Each connection keeps a
+It speaks OpenAI's protocol, in the generally available or the beta words, or Google's (see
+`rejoinder.testing.GeminiConnection`). Each connection keeps a
 conversation of its own, and refuses what the real service refuses: an unknown anchor, a second reply
 beside a running one, a truncation beyond the sound that was sent.
 """
@@ -91,7 +92,7 @@ class RealtimeConnection:
         number: int,
         transport: asyncio.BaseTransport | None,
     ) -> None:
-        self._server = server
+        self.server = server
         self._socket = socket
         self._transport = transport
         self.number = number
@@ -108,7 +109,7 @@ class RealtimeConnection:
 
     async def send(self, kind: str, **fields: Any) -> None:
         """Send one event, in the words of the server's dialect."""
-        if self._server.beta:
+        if self.server.beta:
             kind = _BETA.get(kind, kind)
         await self.send_raw(json.dumps({"type": kind, "event_id": self._id("event"), **fields}))
 
@@ -116,6 +117,17 @@ class RealtimeConnection:
         """Send one frame as it is."""
         if not self._socket.closed:
             await self._socket.send_str(text)
+
+    async def greet(self) -> None:
+        """The first event of a connection."""
+        await self.send("session.created", session={})
+
+    def note(self, event: dict[str, Any]) -> None:
+        """An event of the client came."""
+        if event.get("type") == "input_audio_buffer.append":
+            self.heard(base64.b64decode(event["audio"]))
+        else:
+            self.events.append(event)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection."""
@@ -298,7 +310,7 @@ class RealtimeConnection:
             return
         response: dict[str, Any] = event.get("response") or {}
         metadata = cast("dict[str, Any]", response.get("metadata") or {})
-        await self.begin_reply(self._server.next_reply(), ref=metadata.get("client_event_id"))
+        await self.begin_reply(self.server.next_reply(), ref=metadata.get("client_event_id"))
 
     async def _cancel(self, event: dict[str, Any]) -> None:
         running = self.running
@@ -429,6 +441,8 @@ class RealtimeServer:
         on_connect: called when a connection is open; by default it is greeted by
             ``session.created``.
         refuse: an HTTP status with which connections are refused.
+        connection: what speaks over each connection, by default OpenAI's protocol;
+            `rejoinder.testing.GeminiConnection` speaks Google's.
     """
 
     def __init__(
@@ -438,12 +452,15 @@ class RealtimeServer:
         on_event: Handler | None = None,
         on_connect: Callable[[RealtimeConnection], Awaitable[None]] | None = None,
         refuse: int | None = None,
+        connection: type[RealtimeConnection] = RealtimeConnection,
     ) -> None:
+        self._make = connection
         self.beta = beta
         self.on_event = on_event
         self.on_connect = on_connect
         self.refuse = refuse
         self.connections: list[RealtimeConnection] = []
+        self.handles: dict[str, Any] = {}
         self.requests: list[web.Request] = []
         self._replies: deque[ServerReply] = deque()
         self._runner: web.AppRunner | None = None
@@ -501,18 +518,15 @@ class RealtimeServer:
             return web.json_response({"error": {"message": "no"}}, status=self.refuse)
         socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
         await socket.prepare(request)
-        connection = RealtimeConnection(self, socket, len(self.connections) + 1, request.transport)
+        connection = self._make(self, socket, len(self.connections) + 1, request.transport)
         self.connections.append(connection)
         if self.on_connect is not None:
             await self.on_connect(connection)
         else:
-            await connection.send("session.created", session={})
+            await connection.greet()
         self._changed.set()
         async for event in _events(socket):
-            if event.get("type") == "input_audio_buffer.append":
-                connection.heard(base64.b64decode(event["audio"]))
-            else:
-                connection.events.append(event)
+            connection.note(event)
             if not await self._intercepted(connection, event):
                 await connection.handle(event)
             self._changed.set()

@@ -1,0 +1,300 @@
+"""Items of a conversation, tools and settings as the Live API writes them. Pure."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from rejoinder._core import jsontext
+from rejoinder._core.items import (
+    AudioContent,
+    ChatItem,
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+    parts_of,
+)
+from rejoinder.errors import ConfigurationError
+from rejoinder.providers.google.realtime_rules import LiveRules
+
+__all__ = [
+    "INPUT_RATE",
+    "OUTPUT_RATE",
+    "function_response",
+    "instructions_block",
+    "plain_text",
+    "setup",
+    "turns",
+]
+
+logger = logging.getLogger("rejoinder")
+
+INPUT_RATE: Final = 16000
+OUTPUT_RATE: Final = 24000
+
+_IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
+
+
+# -- items -----------------------------------------------------------------------------------------
+
+
+def turns(
+    items: Iterable[ChatItem], rules: LiveRules, *, calls: Mapping[str, FunctionCall]
+) -> list[dict[str, Any]]:
+    """`items` as turns of user and model; neighbours of one role are one turn.
+
+    Instructions become text of the user in an ``<instructions>`` block: the API knows no other place
+    for them behind the beginning. Calls and results are parts where the model takes them, else text.
+
+    Args:
+        items: oldest first.
+        rules: of the model.
+        calls: calls by id, for results whose call is not among `items`.
+
+    Raises:
+        ConfigurationError: a picture cannot be sent.
+    """
+    found: list[dict[str, Any]] = []
+    known = dict(calls)
+    for item in items:
+        if isinstance(item, FunctionCall):
+            known[item.call_id] = item
+        role, parts = _parts(item, rules, known)
+        if not parts:
+            continue
+        if found and found[-1]["role"] == role:
+            found[-1]["parts"] += parts
+        else:
+            found.append({"role": role, "parts": parts})
+    return found
+
+
+def plain_text(items: Iterable[ChatItem], *, calls: Mapping[str, FunctionCall]) -> str:
+    """`items` as text of the user, for a model that takes nothing else between turns."""
+    lines: list[str] = []
+    for item in items:
+        if isinstance(item, ChatMessage):
+            text = item.text_content or ""
+            if not text:
+                continue
+            if item.role == "assistant":
+                text = f"(You said: {text})"
+            elif item.role != "user":
+                text = instructions_block(text)
+            lines.append(text)
+        elif isinstance(item, FunctionCallOutput):
+            lines.append(_result_text(item, calls))
+    return "\n".join(lines)
+
+
+def _parts(
+    item: ChatItem, rules: LiveRules, calls: Mapping[str, FunctionCall]
+) -> tuple[str, list[dict[str, Any]]]:
+    if isinstance(item, FunctionCall):
+        if not rules.call_parts:
+            return "user", []  # told with its result
+        return "model", [
+            {
+                "functionCall": {
+                    "id": item.call_id,
+                    "name": item.name,
+                    "args": arguments(item.arguments),
+                }
+            }
+        ]
+    if isinstance(item, FunctionCallOutput):
+        if not rules.call_parts:
+            return "user", [{"text": _result_text(item, calls)}]
+        return "user", [{"functionResponse": function_response(item, name=_name(item, calls))}]
+    if not isinstance(item, ChatMessage):
+        return "user", []
+    if item.role in ("system", "developer"):
+        text = item.text_content
+        return "user", [{"text": instructions_block(text)}] if text else []
+    parts: list[dict[str, Any]] = []
+    for part in parts_of(item):
+        if isinstance(part, str):
+            if part:
+                parts.append({"text": part})
+        elif isinstance(part, ImageContent):
+            parts.append({"inlineData": image_blob(part)})
+        else:
+            parts += _sound(part, rules)
+    return "model" if item.role == "assistant" else "user", parts
+
+
+def instructions_block(text: str) -> str:
+    return f"<instructions>\n{text}\n</instructions>"
+
+
+def _name(item: FunctionCallOutput, calls: Mapping[str, FunctionCall]) -> str:
+    call = calls.get(item.call_id)
+    return item.name or (call.name if call is not None else "")
+
+
+def _result_text(item: FunctionCallOutput, calls: Mapping[str, FunctionCall]) -> str:
+    call = calls.get(item.call_id)
+    what = f"The tool {_name(item, calls) or item.call_id}"
+    if call is not None and call.arguments:
+        what += f", called with {call.arguments},"
+    return f"{what} {'failed' if item.is_error else 'returned'}: {item.output}"
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call as an object; an empty one where they are none."""
+    try:
+        value: object = jsontext.decode(text) if text else {}
+    except ValueError:
+        value = None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def image_blob(part: ImageContent) -> dict[str, str]:
+    """A picture as ``inlineData``.
+
+    Raises:
+        ConfigurationError: it is an address, or of a type that the API does not take.
+    """
+    from rejoinder._core.images import serialize_image
+
+    encoded = serialize_image(part)
+    if encoded.data_bytes is None:
+        raise ConfigurationError(
+            "a picture: the Live API takes no addresses; pass its bytes, or a data: URL"
+        )
+    if encoded.mime_type not in _IMAGE_TYPES:
+        raise ConfigurationError(
+            f"a picture: expected one of {', '.join(sorted(_IMAGE_TYPES))}, got "
+            f"{encoded.mime_type}; convert it"
+        )
+    data = base64.b64encode(encoded.data_bytes).decode("ascii")
+    return {"mimeType": encoded.mime_type, "data": data}
+
+
+def _sound(part: AudioContent, rules: LiveRules) -> list[dict[str, Any]]:
+    if part.transcript:
+        return [{"text": part.transcript}]
+    frames = part.frame
+    fits = all(f.sample_rate == INPUT_RATE and f.num_channels == 1 for f in frames)
+    if not (rules.given_sound and frames and fits):
+        logger.warning(
+            "sound of a given history is left out: it has no transcript, and this model takes "
+            "sound of %d Hz and one channel there, or none",
+            INPUT_RATE,
+        )
+        return []
+    data = base64.b64encode(b"".join(bytes(frame.data) for frame in frames)).decode("ascii")
+    return [{"inlineData": {"mimeType": f"audio/pcm;rate={INPUT_RATE}", "data": data}}]
+
+
+def function_response(
+    item: FunctionCallOutput,
+    *,
+    name: str,
+    call_id: str | None = None,
+    scheduling: str | None = None,
+) -> dict[str, Any]:
+    """The answer to a call. An empty one says so: some models call again when they get nothing.
+
+    Args:
+        item: the result.
+        name: of the function.
+        call_id: the id that the service gave; ``None`` where it gave none.
+        scheduling: when the model should speak about it.
+    """
+    response: dict[str, Any]
+    if item.is_error:
+        response = {"error": item.output or "The tool failed."}
+    elif item.output:
+        response = {"output": item.output}
+    else:
+        response = {"status": "succeeded", "result": None, "retryable": False}
+    made: dict[str, Any] = {"name": name, "response": response}
+    if call_id is not None:
+        made["id"] = call_id
+    if scheduling is not None:
+        made["scheduling"] = scheduling
+    return made
+
+
+# -- the setup -------------------------------------------------------------------------------------
+
+_GENERATION: Final = (
+    "candidateCount",
+    "temperature",
+    "maxOutputTokens",
+    "topP",
+    "topK",
+    "presencePenalty",
+    "frequencyPenalty",
+    "thinkingConfig",
+    "mediaResolution",
+    "enableAffectiveDialog",
+    "responseModalities",
+)
+_BESIDE: Final = (
+    "inputAudioTranscription",
+    "outputAudioTranscription",
+    "realtimeInputConfig",
+    "contextWindowCompression",
+    "proactivity",
+    "explicitVadSignal",
+    "avatarConfig",
+    "safetySettings",
+    "labels",
+)
+
+
+def setup(
+    model: str,
+    rules: LiveRules,
+    options: Mapping[str, Any],
+    *,
+    instructions: str | None,
+    tools: Sequence[Mapping[str, Any]] | None,
+    resume: str | None,
+    history: bool,
+) -> dict[str, Any]:
+    """The object of the first message.
+
+    Args:
+        model: full name, as the server takes it.
+        rules: of the model.
+        options: settings by their names in the API; further `voice`, `language`, `builtInTools`,
+            `toolBehavior` and `sessionResumption`.
+        instructions: of the session.
+        tools: function declarations.
+        resume: handle of a session to continue.
+        history: whether a history follows.
+    """
+    generation = {name: options[name] for name in _GENERATION if options.get(name) is not None}
+    speech: dict[str, Any] = {}
+    if options.get("voice"):
+        speech["voiceConfig"] = {"prebuiltVoiceConfig": {"voiceName": options["voice"]}}
+    if options.get("language"):
+        speech["languageCode"] = options["language"]
+    if speech:
+        generation["speechConfig"] = speech
+    made: dict[str, Any] = {"model": model, "generationConfig": generation}
+    made |= {name: options[name] for name in _BESIDE if options.get(name) is not None}
+    if instructions:
+        made["systemInstruction"] = {"parts": [{"text": instructions}]}
+    declared: list[dict[str, Any]] = [dict(tool) for tool in options.get("builtInTools") or ()]
+    if tools:
+        behavior = options.get("toolBehavior")
+        more = {"behavior": behavior} if behavior and rules.tools != "blocking" else {}
+        declared.append({"functionDeclarations": [{**tool, **more} for tool in tools]})
+    if declared:
+        made["tools"] = declared
+    resumption: dict[str, Any] = dict(options.get("sessionResumption") or {})
+    resumption.pop("handle", None)
+    if resume is not None:
+        # An explicit null has been answered with 1008: the key is left out instead.
+        resumption["handle"] = resume
+    made["sessionResumption"] = resumption
+    if history and rules.context == "initial":
+        made["historyConfig"] = {"initialHistoryInClientContent": True}
+    return made
