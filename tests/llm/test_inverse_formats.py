@@ -378,3 +378,44 @@ def test_objects_of_the_vendors_packages() -> None:
     assert isinstance(said, ChatMessage)
     assert isinstance(call, FunctionCall)
     assert (said.content, call.name) == (["hi"], "f")
+
+
+PDF = "data:application/pdf;base64,JVBERi0xLjQK"
+
+
+@pytest.mark.parametrize(
+    ("format", "part", "url", "mime_type"),
+    [
+        ("openai", {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}}, PDF, None),
+        ("openai.responses", {"type": "input_file", "file_data": PDF}, PDF, None),
+        (
+            "openai.responses",
+            {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+            "https://example.com/a.pdf",
+            "application/pdf",
+        ),
+    ],
+)
+def test_documents_of_openai_are_read(
+    format: str, part: dict[str, Any], url: str, mime_type: str | None
+) -> None:
+    context = ChatContext.from_provider_format(
+        format, [{"role": "user", "content": ["See:", part]}]
+    )
+    (message,) = context.items
+    assert message.type == "message"
+    text, document = message.content
+    assert text == "See:"
+    assert isinstance(document, ImageContent)
+    assert (document.image, document.mime_type) == (url, mime_type)
+
+
+@pytest.mark.parametrize("part", [{"file_id": "file-1"}, {"file": "x"}])
+def test_a_document_that_lies_with_openai_stays_as_it_is(part: dict[str, Any]) -> None:
+    part = {"type": "input_file", **part}
+    context = ChatContext.from_provider_format(
+        "openai.responses", [{"role": "user", "content": [part]}]
+    )
+    (message,) = context.items
+    assert message.type == "message"
+    assert message.extra == {"rejoinder": {"content": [[0, part]]}}

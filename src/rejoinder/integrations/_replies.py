@@ -8,13 +8,18 @@ puts it back when the same reply returns in a later request.
 from __future__ import annotations
 
 import importlib.metadata
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from rejoinder._core.chunks import ChoiceDelta
+from pydantic_core import from_json, to_json
+
+from rejoinder._core.arguments import parse_arguments
+from rejoinder._core.chunks import ChoiceDelta, FunctionToolCall
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
+from rejoinder._core.tools import ToolError
+from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 
@@ -25,6 +30,9 @@ __all__ = [
     "check_llm",
     "declare_tool",
     "framework_version",
+    "refuse_unknown_parts",
+    "speaker",
+    "whole_arguments",
 ]
 
 RESTART_BREAK = "\n"
@@ -32,6 +40,8 @@ RESTART_BREAK = "\n"
 the words before the break stay; the break keeps the last word and the first from being glued."""
 
 _REMEMBERED = 512
+_REPEATED = 32
+"""States that are kept of one text; more replies with the same words lose the oldest."""
 
 
 class ReplyState:
@@ -81,46 +91,102 @@ class StateMemory:
     """Keeps the provider state of the last replies of one model, for frameworks that drop it.
 
     A reply is found again by the ids of its tool calls, or by its exact text where it has none.
-    Bounded: the oldest entries are dropped first.
+    Where one text was said several times, each of its messages gets the state of its own reply: a
+    provider refuses the same reasoning item twice. Bounded: the oldest entries are dropped first.
     """
 
     def __init__(self) -> None:
         self._by_call: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._by_text: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._by_text: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
 
     def remember_call(self, call_id: str, extra: dict[str, Any] | None) -> None:
         """Keep the state of one tool call."""
         if extra:
-            _put(self._by_call, call_id, extra)
+            self._put_call(call_id, extra)
 
     def remember(self, state: ReplyState) -> None:
         """Keep the state of a whole reply."""
         if not state.extra:
             return
         if state.text:
-            _put(self._by_text, state.text, state.extra)
+            said = self._by_text.setdefault(state.text, [])
+            said.append(state.extra)
+            del said[:-_REPEATED]
+            _bound(self._by_text, state.text)
         elif state.first_call:
-            _put(self._by_call, state.first_call, state.extra)
+            self._put_call(state.first_call, state.extra)
 
-    def restore(self, items: Iterable[ChatItem]) -> None:
+    def restore(self, items: Sequence[ChatItem]) -> None:
         """Put remembered state into the `extra` of items that lack it, in place."""
         if not self._by_call and not self._by_text:
             return
-        for item in items:
+        given: Counter[str] = Counter()
+        for item in reversed(items):  # of equal texts, the last was said last
             if isinstance(item, FunctionCall):
                 known = self._by_call.get(item.call_id)
+                if known is not None:
+                    item.extra = {**known, **item.extra}
             elif isinstance(item, ChatMessage) and item.role == "assistant":
-                known = self._by_text.get(item.text_content or "")
-            else:
-                continue
-            if known is not None:
-                item.extra = {**known, **item.extra}
+                text = item.text_content or ""
+                states = self._by_text.get(text)
+                if states is not None and given[text] < len(states):
+                    given[text] += 1
+                    item.extra = {**states[-given[text]], **item.extra}
+
+    def _put_call(self, call_id: str, extra: dict[str, Any]) -> None:
+        self._by_call[call_id] = {**self._by_call.get(call_id, {}), **extra}
+        _bound(self._by_call, call_id)
 
 
-def _put(entries: OrderedDict[str, dict[str, Any]], key: str, extra: dict[str, Any]) -> None:
-    entries[key] = {**entries.pop(key, {}), **extra}
+def _bound(entries: OrderedDict[str, Any], newest: str) -> None:
+    entries.move_to_end(newest)
     if len(entries) > _REMEMBERED:
         entries.popitem(last=False)
+
+
+def refuse_unknown_parts(items: Iterable[ChatItem], adapter: str) -> None:
+    """Refuse content of instructions and of the user that no model of this package is sent.
+
+    Raises:
+        ConfigurationError: a message holds such a part. It names the part's type.
+    """
+    for item in items:
+        if not isinstance(item, ChatMessage) or item.role == "assistant":
+            continue  # what a provider's own tools did stands in its messages alone
+        if (kind := _foreign_part(item)) is not None:
+            raise ConfigurationError(
+                f"{adapter}: a message holds content of the type {kind!r}, which cannot be passed "
+                "on; expected text, pictures, or documents with their data or address"
+            )
+
+
+def _foreign_part(message: ChatMessage) -> str | None:
+    own: Any = message.extra.get("rejoinder")
+    if not isinstance(own, dict):
+        return None
+    held = cast("dict[str, Any]", own)
+    parts: list[tuple[int, dict[str, Any]]] = held.get("content", [])
+    return str(parts[0][1].get("type")) if parts else None
+
+
+def whole_arguments(call: FunctionToolCall) -> str:
+    """The arguments of a call as the JSON text of an object.
+
+    Broken JSON is repaired where it can mean one thing only. What stays broken is returned as it
+    was written: the framework tells the model.
+    """
+    text = call.arguments
+    if not text.strip():
+        return "{}"
+    try:
+        if isinstance(from_json(text), dict):
+            return text
+    except ValueError:
+        pass
+    try:
+        return to_json(parse_arguments(text, tool=call.name)).decode()
+    except ToolError:
+        return text
 
 
 def declare_tool(
@@ -153,6 +219,12 @@ def check_llm(llm: object, adapter: str) -> LLM[Any]:
             f"got {type(llm).__name__}"
         )
     return cast("LLM[Any]", llm)
+
+
+def speaker(llm: LLM[Any]) -> tuple[str, str]:
+    """The names of the model and the provider that speak: of a fallback, those of the last reply."""
+    names = llm.metrics_metadata
+    return names.get("model_name", llm.model), names.get("model_provider", llm.provider)
 
 
 def framework_version(

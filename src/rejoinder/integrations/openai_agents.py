@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in the OpenAI Agents SDK, 0.24 or newer.
 
     from rejoinder.integrations.openai_agents import Model
@@ -15,9 +14,10 @@ Raises:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from rejoinder import _stamps, errors
 from rejoinder.integrations._replies import (
@@ -26,24 +26,34 @@ from rejoinder.integrations._replies import (
     check_llm,
     declare_tool,
     framework_version,
+    refuse_unknown_parts,
+    speaker,
+    whole_arguments,
 )
 
 framework_version("openai-agents", at_least=(0, 24, 0), extra="openai-agents")
 
 import agents  # noqa: E402
-from agents.items import ModelResponse  # noqa: E402
+from agents.items import ModelResponse, TResponseOutputItem  # noqa: E402
 from agents.models.interface import Model as _Model  # noqa: E402
 from agents.models.interface import ModelProvider as _ModelProvider  # noqa: E402
 from agents.models.interface import ModelTracing  # noqa: E402
+from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest  # noqa: E402
 from agents.usage import Usage  # noqa: E402
 from openai.types import responses as r  # noqa: E402
 from openai.types.responses.response_reasoning_item import Summary  # noqa: E402
+from openai.types.responses.response_reasoning_summary_part_added_event import (  # noqa: E402
+    Part as AddedPart,
+)
+from openai.types.responses.response_reasoning_summary_part_done_event import (  # noqa: E402
+    Part as DonePart,
+)
 from openai.types.responses.response_usage import (  # noqa: E402
     InputTokensDetails,
     OutputTokensDetails,
 )
 
-from rejoinder.llm.chat_context import ChatContext  # noqa: E402
+from rejoinder.llm.chat_context import ChatContext, ChatMessage  # noqa: E402
 from rejoinder.llm.llm import (  # noqa: E402
     LLM,
     ChatChunk,
@@ -54,6 +64,9 @@ from rejoinder.llm.llm import (  # noqa: E402
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # noqa: E402
 
 __all__ = ["Model", "ModelProvider"]
+
+_OUR_REASONING = "rs_rejoinder_"
+"""How the ids of reasoning items begin that show a model's thinking."""
 
 
 class Model(_Model):
@@ -102,7 +115,7 @@ class Model(_Model):
             previous_response_id or conversation_id,
             prompt,
         )
-        reply = _Reply(self._llm.model, self._memory)
+        reply = _Reply(speaker(self._llm)[0], self._memory)
         async for _ in self._events(reply, stream, tracing):
             pass
         return ModelResponse(output=reply.output, usage=reply.usage, response_id=None)
@@ -131,24 +144,41 @@ class Model(_Model):
             previous_response_id or conversation_id,
             prompt,
         )
-        reply = _Reply(self._llm.model, self._memory)
-        async for event in self._events(reply, stream, tracing):
-            yield event
+        reply = _Reply(speaker(self._llm)[0], self._memory)
+        async with aclosing(self._events(reply, stream, tracing)) as events:
+            async for event in events:
+                yield event
 
     async def close(self) -> None:
         await self._llm.aclose()
 
+    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
+        """Advise against more retries: what fails here has been retried by the model's own stream."""
+        if not isinstance(request.error, errors.APIError):
+            return None
+        return ModelRetryAdvice(suggested=False, reason="rejoinder has retried already")
+
     async def _events(
         self, reply: _Reply, stream: LLMStream, tracing: ModelTracing
-    ) -> AsyncIterator[Any]:
-        """The events of one reply, inside the span that the SDK records for it."""
-        with agents.generation_span(model=self._llm.model, disabled=tracing.is_disabled()) as span:
+    ) -> AsyncGenerator[Any]:
+        """The events of one reply, with the span that the SDK records for it."""
+        span = agents.generation_span(model=speaker(self._llm)[0], disabled=tracing.is_disabled())
+        # Not the current span: a generator may be closed in another context than it was begun in.
+        span.start(mark_as_current=False)
+        try:
             async for event in reply.read(stream):
                 yield event
             span.span_data.usage = {
                 "input_tokens": reply.usage.input_tokens,
                 "output_tokens": reply.usage.output_tokens,
             }
+        except Exception as error:
+            told = str(error) if tracing.include_data() else ""
+            span.set_error({"message": type(error).__name__, "data": {"message": told}})
+            raise
+        finally:
+            await stream.aclose()
+            span.finish(reset_current=False)
 
     def _ask(
         self,
@@ -166,12 +196,9 @@ class Model(_Model):
                 "integrations.openai_agents.Model: `previous_response_id`, `conversation_id` and "
                 "`prompt` name what OpenAI stores; pass the conversation itself"
             )
-        messages = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
-        chat_ctx = ChatContext.from_provider_format("openai.responses", messages)
+        chat_ctx = _context(given)
         self._memory.restore(chat_ctx.items)
         if system_instructions:
-            from rejoinder.llm.chat_context import ChatMessage
-
             chat_ctx.items.insert(0, ChatMessage(role="system", content=[system_instructions]))
         arguments: dict[str, Any] = {}
         extra: dict[str, Any] = {
@@ -188,8 +215,9 @@ class Model(_Model):
         }
         if settings.extra_headers:
             extra["extra_headers"] = dict(settings.extra_headers)
-        if isinstance(settings.extra_body, Mapping):
-            extra.update(settings.extra_body)
+        body: Any = settings.extra_body
+        if isinstance(body, Mapping):
+            extra.update(cast("Mapping[str, Any]", body))
         extra.update(settings.extra_args or {})
         if extra:
             arguments["extra_kwargs"] = extra
@@ -222,7 +250,7 @@ class Model(_Model):
                 **arguments,
             )
         except errors.ConfigurationError as error:
-            raise agents.UserError(str(error)) from error
+            raise _sdk_error(error) from error
 
 
 class ModelProvider(_ModelProvider):
@@ -266,6 +294,40 @@ class ModelProvider(_ModelProvider):
             await model.close()
 
 
+def _context(given: Any) -> ChatContext:
+    """The conversation in the SDK's items.
+
+    Raises:
+        agents.UserError: an item or a part of one cannot be passed on.
+    """
+    if isinstance(given, str):
+        return ChatContext([ChatMessage(role="user", content=[given])])
+    entries: list[Any] = []
+    returned: list[Any] = []  # what tools return beside text stands after the last output
+    for entry in given:
+        kind = entry.get("type")
+        if kind == "reasoning" and str(entry.get("id", "")).startswith(_OUR_REASONING):
+            continue  # shown by us; no provider knows this id
+        output: Any = entry.get("output") if kind == "function_call_output" else None
+        if kind != "function_call_output" and returned:
+            entries.append({"role": "user", "content": returned})
+            returned = []
+        if isinstance(output, list):
+            parts = cast("list[Any]", output)
+            texts = [part["text"] for part in parts if part.get("type") == "input_text"]
+            returned += [part for part in parts if part.get("type") != "input_text"]
+            entry = {**entry, "output": "\n".join(texts)}
+        entries.append(entry)
+    if returned:
+        entries.append({"role": "user", "content": returned})
+    try:
+        chat_ctx = ChatContext.from_provider_format("openai.responses", entries)
+        refuse_unknown_parts(chat_ctx.items, "integrations.openai_agents.Model")
+    except (ValueError, errors.ConfigurationError) as error:
+        raise agents.UserError(str(error)) from error
+    return chat_ctx
+
+
 def _declared(tool: Any) -> Any:
     if isinstance(tool, agents.FunctionTool):
         return declare_tool(tool.name, tool.description, tool.params_json_schema)
@@ -283,7 +345,11 @@ def _handed_off(handoff: Any) -> Any:
 
 
 class _Reply:
-    """One reply as events of the Responses API, which the runner reads."""
+    """One reply as events of the Responses API, which the runner reads.
+
+    They come in the order in which OpenAI sends them: each item is opened, filled and closed before
+    the next one.
+    """
 
     def __init__(self, model: str, memory: StateMemory) -> None:
         self._model = model
@@ -292,10 +358,12 @@ class _Reply:
         self._state = ReplyState()
         self._number = 0
         self._message: r.ResponseOutputMessage | None = None
-        self._thinking: list[str] = []
-        self.output: list[Any] = []
-        self.usage = Usage(requests=1)
+        self._reasoning: r.ResponseReasoningItem | None = None
+        self._written: list[str] = []
+        """The text of the open item."""
         self._counted: CompletionUsage | None = None
+        self.output: list[TResponseOutputItem] = []
+        self.usage = Usage(requests=1)
 
     async def read(self, stream: LLMStream) -> AsyncIterator[Any]:
         yield r.ResponseCreatedEvent(
@@ -303,14 +371,18 @@ class _Reply:
             type="response.created",
             sequence_number=self._next(),
         )
+        yield r.ResponseInProgressEvent(
+            response=self._response("in_progress"),
+            type="response.in_progress",
+            sequence_number=self._next(),
+        )
         try:
-            async with stream:
-                async for chunk in stream:
-                    for event in self._events(chunk):
-                        yield event
-        except errors.APIError as error:
+            async for chunk in stream:
+                for event in self._events(chunk):
+                    yield event
+        except (errors.APIError, errors.ConfigurationError) as error:
             raise _sdk_error(error) from error
-        for event in self._end_message():
+        for event in self._close():
             yield event
         self._memory.remember(self._state)
         yield r.ResponseCompletedEvent(
@@ -324,7 +396,7 @@ class _Reply:
         if delta is not None:
             text = self._state.add(delta)
             if delta.thinking:
-                self._thinking.append(delta.thinking)
+                yield from self._think(delta.thinking)
             if text:
                 yield from self._say(text)
             for call in delta.tool_calls:
@@ -335,7 +407,8 @@ class _Reply:
     def _say(self, text: str) -> Iterator[Any]:
         message = self._message
         if message is None:
-            part = r.ResponseOutputText(text="", type="output_text", annotations=[])
+            yield from self._close()
+            part = r.ResponseOutputText(text="", type="output_text", annotations=[], logprobs=[])
             message = self._message = r.ResponseOutputMessage(
                 id=_stamps.new_id("msg_"),
                 content=[part],
@@ -343,23 +416,18 @@ class _Reply:
                 status="in_progress",
                 type="message",
             )
-            self.output.append(message)
-            yield r.ResponseOutputItemAddedEvent(
-                item=message.model_copy(update={"content": []}),
-                output_index=len(self.output) - 1,
-                type="response.output_item.added",
-                sequence_number=self._next(),
-            )
+            yield self._added(message, message.model_copy(update={"content": []}))
             yield r.ResponseContentPartAddedEvent(
                 item_id=message.id,
                 output_index=len(self.output) - 1,
                 content_index=0,
-                part=r.ResponseOutputText(text="", type="output_text", annotations=[]),
+                part=part.model_copy(),
                 type="response.content_part.added",
                 sequence_number=self._next(),
             )
-        message.content[0].text += text  # type: ignore[union-attr]
-        yield r.ResponseTextDeltaEvent.model_construct(
+        self._written.append(text)
+        # Validated: that takes a tenth of the time of `model_construct`.
+        yield r.ResponseTextDeltaEvent(
             item_id=message.id,
             output_index=len(self.output) - 1,
             content_index=0,
@@ -369,41 +437,94 @@ class _Reply:
             sequence_number=self._next(),
         )
 
-    def _end_message(self) -> Iterator[Any]:
-        message, self._message = self._message, None
-        if message is None:
-            return
-        message.status = "completed"
-        index = self.output.index(message)
-        yield r.ResponseContentPartDoneEvent(
-            item_id=message.id,
-            output_index=index,
-            content_index=0,
-            part=message.content[0],
-            type="response.content_part.done",
+    def _think(self, text: str) -> Iterator[Any]:
+        item = self._reasoning
+        if item is None:
+            yield from self._close()
+            item = self._reasoning = r.ResponseReasoningItem(
+                id=_stamps.new_id(_OUR_REASONING), summary=[], type="reasoning"
+            )
+            yield self._added(item, item.model_copy())
+            yield r.ResponseReasoningSummaryPartAddedEvent(
+                item_id=item.id,
+                output_index=len(self.output) - 1,
+                summary_index=0,
+                part=AddedPart(text="", type="summary_text"),
+                type="response.reasoning_summary_part.added",
+                sequence_number=self._next(),
+            )
+        self._written.append(text)
+        yield r.ResponseReasoningSummaryTextDeltaEvent(
+            item_id=item.id,
+            output_index=len(self.output) - 1,
+            summary_index=0,
+            delta=text,
+            type="response.reasoning_summary_text.delta",
             sequence_number=self._next(),
         )
-        yield self._done(message, index)
+
+    def _close(self) -> Iterator[Any]:
+        """End the open item, if there is one."""
+        text = "".join(self._written)
+        self._written = []
+        index = len(self.output) - 1
+        message, self._message = self._message, None
+        if message is not None:
+            part = r.ResponseOutputText(text=text, type="output_text", annotations=[], logprobs=[])
+            message.content = [part]
+            message.status = "completed"
+            yield r.ResponseTextDoneEvent(
+                item_id=message.id,
+                output_index=index,
+                content_index=0,
+                text=text,
+                logprobs=[],
+                type="response.output_text.done",
+                sequence_number=self._next(),
+            )
+            yield r.ResponseContentPartDoneEvent(
+                item_id=message.id,
+                output_index=index,
+                content_index=0,
+                part=part,
+                type="response.content_part.done",
+                sequence_number=self._next(),
+            )
+            yield self._done(message, index)
+        item, self._reasoning = self._reasoning, None
+        if item is not None:
+            item.summary = [Summary(text=text, type="summary_text")]
+            yield r.ResponseReasoningSummaryTextDoneEvent(
+                item_id=item.id,
+                output_index=index,
+                summary_index=0,
+                text=text,
+                type="response.reasoning_summary_text.done",
+                sequence_number=self._next(),
+            )
+            yield r.ResponseReasoningSummaryPartDoneEvent(
+                item_id=item.id,
+                output_index=index,
+                summary_index=0,
+                part=DonePart(text=text, type="summary_text"),
+                type="response.reasoning_summary_part.done",
+                sequence_number=self._next(),
+            )
+            yield self._done(item, index)
 
     def _call(self, call: FunctionToolCall) -> Iterator[Any]:
-        yield from self._end_message()
+        yield from self._close()
         self._memory.remember_call(call.call_id, call.extra)
         item = r.ResponseFunctionToolCall(
             id=_stamps.new_id("fc_"),
             call_id=call.call_id,
             name=call.name,
-            arguments=call.arguments or "{}",
+            arguments=whole_arguments(call),
             type="function_call",
             status="completed",
         )
-        self.output.append(item)
+        yield self._added(item, item.model_copy(update={"arguments": "", "status": "in_progress"}))
         index = len(self.output) - 1
-        yield r.ResponseOutputItemAddedEvent(
-            item=item.model_copy(update={"arguments": ""}),
-            output_index=index,
-            type="response.output_item.added",
-            sequence_number=self._next(),
-        )
         yield r.ResponseFunctionCallArgumentsDeltaEvent(
             item_id=item.id or "",
             output_index=index,
@@ -411,9 +532,25 @@ class _Reply:
             type="response.function_call_arguments.delta",
             sequence_number=self._next(),
         )
+        yield r.ResponseFunctionCallArgumentsDoneEvent(
+            item_id=item.id or "",
+            output_index=index,
+            arguments=item.arguments,
+            type="response.function_call_arguments.done",
+            sequence_number=self._next(),
+        )
         yield self._done(item, index)
 
-    def _done(self, item: Any, index: int) -> Any:
+    def _added(self, item: TResponseOutputItem, shown: TResponseOutputItem) -> Any:
+        self.output.append(item)
+        return r.ResponseOutputItemAddedEvent(
+            item=shown,
+            output_index=len(self.output) - 1,
+            type="response.output_item.added",
+            sequence_number=self._next(),
+        )
+
+    def _done(self, item: TResponseOutputItem, index: int) -> Any:
         return r.ResponseOutputItemDoneEvent(
             item=item,
             output_index=index,
@@ -433,22 +570,13 @@ class _Reply:
         )
 
     def _response(self, status: Any) -> r.Response:
-        output = list(self.output)
-        if self._thinking and status == "completed":
-            summary = Summary(text="".join(self._thinking), type="summary_text")
-            output.insert(
-                0,
-                r.ResponseReasoningItem(
-                    id=_stamps.new_id("rs_"), summary=[summary], type="reasoning"
-                ),
-            )
         counted = self._counted
         return r.Response(
             id=self._id,
             created_at=time.time(),
             model=self._model,
             object="response",
-            output=output,
+            output=list(self.output) if status == "completed" else [],
             tool_choice="auto",
             tools=[],
             parallel_tool_calls=False,
@@ -480,7 +608,9 @@ def _input_details(counted: CompletionUsage) -> InputTokensDetails:
     )
 
 
-def _sdk_error(error: errors.APIError) -> Exception:
+def _sdk_error(error: errors.APIError | errors.ConfigurationError) -> Exception:
+    if isinstance(error, errors.ConfigurationError):
+        return agents.UserError(str(error))
     if isinstance(error, errors.RefusalError):
         return agents.ModelBehaviorError(error.message)
     return error

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in Pipecat pipelines, 1.14 or newer.
 
     from rejoinder.integrations.pipecat import LLMService
@@ -11,22 +10,27 @@ Raises:
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, cast
 
 from rejoinder import errors
+from rejoinder._core.arguments import parse_arguments
+from rejoinder._core.tools import ToolError
 from rejoinder.integrations._replies import (
     ReplyState,
     StateMemory,
     check_llm,
     declare_tool,
     framework_version,
+    refuse_unknown_parts,
 )
 
 framework_version("pipecat-ai", at_least=(1, 14, 0), extra="pipecat")
 
+from pipecat.adapters.llm.base_llm_adapter import LLMContextConversionError  # noqa: E402
+from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMAdapter  # noqa: E402
 from pipecat.frames.frames import (  # noqa: E402
     Frame,
+    FunctionCallFromLLM,
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
@@ -36,9 +40,10 @@ from pipecat.frames.frames import (  # noqa: E402
 )
 from pipecat.metrics.metrics import LLMTokenUsage  # noqa: E402
 from pipecat.processors.frame_processor import FrameDirection  # noqa: E402
-from pipecat.services.llm_service import FunctionCallFromLLM  # noqa: E402
 from pipecat.services.llm_service import LLMService as _LLMService  # noqa: E402
 from pipecat.services.settings import LLMSettings  # noqa: E402
+from pipecat.utils.errors import ErrorCategory  # noqa: E402
+from pipecat.utils.tracing import service_decorators  # noqa: E402
 from pipecat.utils.types import is_given  # noqa: E402
 
 from rejoinder.llm.chat_context import ChatContext  # noqa: E402
@@ -46,6 +51,8 @@ from rejoinder.llm.llm import LLM, CompletionUsage, FunctionToolCall, LLMStream 
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # noqa: E402
 
 __all__ = ["LLMService"]
+
+_traced = cast("Any", service_decorators).traced_llm  # it is not typed
 
 _SETTINGS = (
     "temperature",
@@ -58,7 +65,7 @@ _SETTINGS = (
 )
 
 
-class LLMService(_LLMService):
+class LLMService(_LLMService[OpenAILLMAdapter]):
     """Any `rejoinder` model as an LLM service of Pipecat.
 
     Takes context frames, pushes text, thoughts and function calls, and works with registered
@@ -103,7 +110,7 @@ class LLMService(_LLMService):
         )
         if settings is not None:
             merged.apply_update(settings)
-        super().__init__(settings=merged, **kwargs)
+        cast("Any", super()).__init__(settings=merged, **kwargs)  # theirs is not typed
         self._conn_options = conn_options
         self._memory = StateMemory()
 
@@ -125,13 +132,30 @@ class LLMService(_LLMService):
             await self.start_processing_metrics()
             await self._process_context(frame.context)
         except errors.APITimeoutError as error:
-            await self._call_event_handler("on_completion_timeout")
+            await cast("Any", self)._call_event_handler("on_completion_timeout")
             await self.push_error(error_msg=f"LLM completion timeout: {error}", exception=error)
-        except (errors.APIError, errors.ConfigurationError) as error:
-            await self.push_error(error_msg=f"Error during completion: {error}", exception=error)
+        except errors.APIStatusError as error:
+            # As Pipecat's own services: what the application put into the conversation and the
+            # provider refuses is taken out, and no fault of the service.
+            refused = error.status_code in (400, 413, 422)
+            removed = refused and frame.context.remove_invalid_file_message()
+            await self._push_failure(error, ErrorCategory.APPLICATION if removed else None)
+        except errors.APIError as error:
+            await self._push_failure(error, None)
+        except (errors.ConfigurationError, LLMContextConversionError) as error:
+            # Nothing was sent: the context, the tools or the settings cannot be passed on.
+            frame.context.remove_invalid_file_message()
+            await self._push_failure(error, ErrorCategory.APPLICATION)
+        except Exception as error:
+            await self._push_failure(error, ErrorCategory.UNKNOWN)
         finally:
             await self.stop_processing_metrics()
             await self.push_frame(LLMFullResponseEndFrame())
+
+    async def _push_failure(self, error: Exception, category: ErrorCategory | None) -> None:
+        await self.push_error(
+            error_msg=f"Error during completion: {error}", exception=error, category=category
+        )
 
     async def run_inference(
         self,
@@ -151,6 +175,7 @@ class LLMService(_LLMService):
         stream = await self._ask(context, system_instruction, max_tokens, arguments)
         return (await stream.collect()).text or None
 
+    @_traced
     async def _process_context(self, context: Any) -> None:
         await self.start_ttfb_metrics()
         self._log_llm_response(context)
@@ -188,20 +213,23 @@ class LLMService(_LLMService):
             self._memory.remember(state)
             if counted is not None:
                 await self.start_llm_usage_metrics(_usage(counted))
-        if calls:
-            await self.run_function_calls([self._call(call, context) for call in calls])
+        made = [call for call in [await self._call(call, context) for call in calls] if call]
+        if made:
+            await self.run_function_calls(made)
 
-    def _call(self, call: FunctionToolCall, context: Any) -> FunctionCallFromLLM:
+    async def _call(self, call: FunctionToolCall, context: Any) -> FunctionCallFromLLM | None:
         self._memory.remember_call(call.call_id, call.extra)
         try:
-            arguments = json.loads(call.arguments or "{}")
-        except ValueError:
-            arguments = {}
+            arguments = parse_arguments(call.arguments or "{}", tool=call.name)
+        except ToolError as error:
+            # As Pipecat's own services: the function is not run with arguments that nobody wrote.
+            await self._push_failure(error, None)
+            return None
         return FunctionCallFromLLM(
             context=context,
             tool_call_id=call.call_id,
             function_name=call.name,
-            arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
+            arguments=arguments,
         )
 
     async def _ask(
@@ -218,7 +246,11 @@ class LLMService(_LLMService):
         params = await self.get_llm_adapter().get_llm_invocation_params(
             context, system_instruction=instruction, convert_developer_to_user=False
         )
-        chat_ctx = ChatContext.from_provider_format("openai", params["messages"])
+        try:
+            chat_ctx = ChatContext.from_provider_format("openai", params["messages"])
+        except ValueError as error:
+            raise errors.ConfigurationError(f"integrations.pipecat.LLMService: {error}") from error
+        refuse_unknown_parts(chat_ctx.items, "integrations.pipecat.LLMService")
         self._memory.restore(chat_ctx.items)
         extra: dict[str, Any] = {}
         for name in _SETTINGS:
@@ -231,26 +263,31 @@ class LLMService(_LLMService):
             extra["max_tokens"] = max_tokens
         if extra:
             arguments["extra_kwargs"] = extra
-        choice = params.get("tool_choice")
-        if choice is not None and isinstance(choice, str | dict):
+        choice: Any = params["tool_choice"]
+        if isinstance(choice, str | dict):
             arguments["tool_choice"] = choice
-        tools = params.get("tools")
+        tools: Any = params["tools"]
         return self._llm.chat(
             chat_ctx=chat_ctx,
-            tools=[_declared(tool) for tool in tools] if isinstance(tools, list) else None,
+            tools=[_declared(tool) for tool in _listed(tools)],
             conn_options=self._conn_options,
             **arguments,
         )
 
 
+def _listed(tools: Any) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", tools) if isinstance(tools, list) else []
+
+
 def _declared(tool: dict[str, Any]) -> Any:
-    function = tool.get("function")
+    function: Any = tool.get("function")
     if not isinstance(function, dict):
         raise errors.ConfigurationError(
             f"integrations.pipecat.LLMService: a tool of the type {tool.get('type')!r} cannot be "
             "passed on; use function schemas or direct functions"
         )
-    return declare_tool(function["name"], function.get("description"), function.get("parameters"))
+    held = cast("dict[str, Any]", function)
+    return declare_tool(held["name"], held.get("description"), held.get("parameters"))
 
 
 def _usage(counted: CompletionUsage) -> LLMTokenUsage:

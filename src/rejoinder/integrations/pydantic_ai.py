@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in Pydantic AI, 2.68 or newer.
 
     from rejoinder.integrations.pydantic_ai import Model
@@ -15,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, cast
 
 from rejoinder import errors
 from rejoinder.integrations._replies import (
@@ -23,6 +22,8 @@ from rejoinder.integrations._replies import (
     check_llm,
     declare_tool,
     framework_version,
+    speaker,
+    whole_arguments,
 )
 
 framework_version("pydantic-ai-slim", at_least=(2, 68, 0), extra="pydantic-ai")
@@ -68,7 +69,7 @@ _SETTINGS = {
 }
 
 
-class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
+class Model(models.Model):
     """Any `rejoinder` model as a model of Pydantic AI.
 
     Retries, deadlines, hedging and fallback are those of `llm`. A fallback that restarts a broken
@@ -107,11 +108,13 @@ class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
 
     @property
     def model_name(self) -> str:
-        return self._llm.model
+        """The name of `llm`; of a fallback, that of the model that spoke last."""
+        return speaker(self._llm)[0]
 
     @property
     def system(self) -> str:
-        return self._llm.provider
+        """The provider of `llm`; of a fallback, that of the model that spoke last."""
+        return speaker(self._llm)[1]
 
     async def request(
         self,
@@ -170,7 +173,7 @@ class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
         }
         extra_body = given.get("extra_body")
         if isinstance(extra_body, dict):
-            extra.update(extra_body)
+            extra.update(cast("dict[str, Any]", extra_body))
         if extra:
             arguments["extra_kwargs"] = extra
         if given.get("parallel_tool_calls") is not None:
@@ -216,7 +219,7 @@ class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
         messages: Sequence[their.ModelMessage],
         parameters: models.ModelRequestParameters,
     ) -> ChatContext:
-        messages = self.prepare_messages(list(messages))
+        messages = self.prepare_messages(list(messages), parameters)
         items: list[Any] = []
         instructions = self._get_instruction_parts(list(messages), parameters)
         if instructions:
@@ -224,33 +227,10 @@ class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
             items.append(ChatMessage(role="system", content=[text]))
         for message in messages:
             if isinstance(message, their.ModelRequest):
-                for part in message.parts:
-                    items += _items_of_request(part)
+                items += _items_of_request(message.parts)
             else:
-                items += self._items_of_response(message)
+                items += _items_of_response(message)
         return ChatContext(items)
-
-    def _items_of_response(self, message: their.ModelResponse) -> list[Any]:
-        items: list[Any] = []
-        mine = message.provider_name == self.system
-        state = _state(message.provider_details) if mine else {}
-        for part in message.parts:
-            if isinstance(part, their.TextPart):
-                if part.content:
-                    items.append(ChatMessage(role="assistant", content=[part.content], extra=state))
-                    state = {}
-            elif isinstance(part, their.ToolCallPart):
-                extra = _state(part.provider_details) if mine else {}
-                items.append(
-                    FunctionCall(
-                        call_id=part.tool_call_id,
-                        name=part.tool_name,
-                        arguments=part.args_as_json_str(),
-                        extra={**state, **extra},
-                    )
-                )
-                state = {}
-        return items
 
     # -- errors ------------------------------------------------------------------------------
 
@@ -266,68 +246,97 @@ class Model(models.Model):  # pyright: ignore[reportGeneralTypeIssues]
 
 def _state(details: dict[str, Any] | None) -> dict[str, Any]:
     found = (details or {}).get(_STATE)
-    return dict(found) if isinstance(found, dict) else {}
+    return dict(cast("dict[str, Any]", found)) if isinstance(found, dict) else {}
 
 
-def _items_of_request(part: Any) -> list[Any]:
-    if isinstance(part, their.SystemPromptPart):
-        return [ChatMessage(role="system", content=[part.content])]
-    if isinstance(part, their.UserPromptPart):
-        content = part.content
-        parts = [content] if isinstance(content, str) else [_content_of(item) for item in content]
-        return [ChatMessage(role="user", content=[item for item in parts if item is not None])]
-    if isinstance(part, their.ToolReturnPart):
-        text, files = part.model_response_str_and_user_content()
-        items: list[Any] = [
-            FunctionCallOutput(
-                call_id=part.tool_call_id,
-                name=part.tool_name,
-                output=text,
-                is_error=part.outcome not in ("success",),
+def _items_of_response(message: their.ModelResponse) -> list[Any]:
+    items: list[Any] = []
+    state = _state(message.provider_details)
+    for part in message.parts:
+        if isinstance(part, their.TextPart):
+            if part.content:
+                items.append(ChatMessage(role="assistant", content=[part.content], extra=state))
+                state = {}
+        elif isinstance(part, their.ToolCallPart):
+            items.append(
+                FunctionCall(
+                    call_id=part.tool_call_id,
+                    name=part.tool_name,
+                    arguments=part.args_as_json_str(),
+                    extra={**state, **_state(part.provider_details)},
+                )
             )
-        ]
-        if files:
-            content = [item for item in map(_content_of, files) if item is not None]
-            items.append(ChatMessage(role="user", content=content))
-        return items
-    if isinstance(part, their.RetryPromptPart) and part.tool_name is not None:
-        return [
-            FunctionCallOutput(
-                call_id=part.tool_call_id,
-                name=part.tool_name,
-                output=part.model_response(),
-                is_error=True,
+            state = {}
+    return items
+
+
+def _items_of_request(parts: Sequence[their.ModelRequestPart]) -> list[Any]:
+    items: list[Any] = []
+    returned: list[Any] = []  # what tools return beside text stands after the last output
+    for part in parts:
+        if isinstance(part, their.SystemPromptPart):
+            items.append(ChatMessage(role="system", content=[part.content]))
+        elif isinstance(part, their.UserPromptPart):
+            given = [part.content] if isinstance(part.content, str) else part.content
+            items.append(ChatMessage(role="user", content=_contents(given)))
+        elif isinstance(part, their.ToolReturnPart):
+            text, files = part.model_response_str_and_user_content()
+            items.append(
+                FunctionCallOutput(
+                    call_id=part.tool_call_id,
+                    name=part.tool_name,
+                    output=text,
+                    is_error=part.outcome != "success",
+                )
             )
-        ]
-    respond = getattr(part, "model_response", None)
-    if callable(respond):
-        return [ChatMessage(role="user", content=[str(respond())])]
-    raise exceptions.UserError(
-        f"integrations.pydantic_ai.Model: a request holds a {type(part).__name__}, which cannot be "
-        "passed on"
-    )
+            returned += _contents(files)
+        else:
+            raise exceptions.UserError(
+                f"integrations.pydantic_ai.Model: a request holds a {type(part).__name__}, which "
+                "cannot be passed on"
+            )
+    if returned:
+        items.append(ChatMessage(role="user", content=returned))
+    return items
 
 
-def _content_of(item: Any) -> Any:
+def _contents(given: Sequence[their.UserContent]) -> list[Any]:
+    return [part for part in map(_content_of, given) if part is not None]
+
+
+def _content_of(item: their.UserContent) -> Any:
     if isinstance(item, str):
         return item
     if isinstance(item, their.TextContent):
         return item.content
     if isinstance(item, their.ImageUrl):
-        return ImageContent(image=item.url)
+        return ImageContent(image=item.url, inference_detail=_detail(item.vendor_metadata))
+    if isinstance(item, their.DocumentUrl):
+        return ImageContent(image=item.url, mime_type=item.media_type)
     if isinstance(item, their.BinaryContent):
         if item.is_image:
-            return ImageContent(image=item.data_uri, mime_type=item.media_type)
+            return ImageContent(
+                image=item.data_uri,
+                mime_type=item.media_type,
+                inference_detail=_detail(item.vendor_metadata),
+            )
         if item.media_type.startswith("text/"):
             return item.data.decode("utf-8", "replace")
+        if item.is_document:
+            return ImageContent(image=item.data_uri, mime_type=item.media_type)
         if item.is_audio:
             return _audio(item)
     if isinstance(item, their.CachePoint):
         return None
     raise exceptions.UserError(
         f"integrations.pydantic_ai.Model: a prompt holds {_name_of(item)}, which cannot be passed on; "
-        "pass its text, or a picture"
+        "pass its text, a picture, a document, or sound as WAV"
     )
+
+
+def _detail(metadata: dict[str, Any] | None) -> Literal["auto", "high", "low"]:
+    detail = (metadata or {}).get("detail")
+    return detail if detail in ("high", "low") else "auto"
 
 
 def _audio(item: their.BinaryContent) -> AudioContent:
@@ -409,6 +418,10 @@ class _Reply(models.StreamedResponse):
             self.provider_details = {**(self.provider_details or {}), _STATE: state.extra}
         self.finish_reason = "tool_call" if state.first_call else "stop"
 
+    async def close_stream(self) -> None:
+        """End the request now, as `cancel` asks for."""
+        await self._stream.aclose()
+
     def _events(
         self, chunk: ChatChunk, state: ReplyState
     ) -> Iterator[their.ModelResponseStreamEvent]:
@@ -431,7 +444,7 @@ class _Reply(models.StreamedResponse):
         return self._parts_manager.handle_tool_call_part(
             vendor_part_id=call.call_id,
             tool_name=call.name,
-            args=call.arguments or "{}",
+            args=whole_arguments(call),
             tool_call_id=call.call_id,
             provider_name=self._model.system if call.extra else None,
             provider_details={_STATE: call.extra} if call.extra else None,

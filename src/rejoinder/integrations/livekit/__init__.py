@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """`rejoinder` models in LiveKit Agents, 1.2.17 or newer, and LiveKit's models in `rejoinder`.
 
     from rejoinder.integrations.livekit import LLM

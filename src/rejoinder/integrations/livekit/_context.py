@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """Contexts, tools and errors between this package and ``livekit.agents``, in both directions.
 
 LiveKit Agents 1.2.17 lacks fields and item kinds that later versions have: what a version cannot
@@ -8,7 +7,7 @@ hold is left out on the way to it, and nothing else is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from livekit.agents import APIConnectionError as TheirConnectionError
@@ -18,6 +17,7 @@ from livekit.agents import APITimeoutError as TheirTimeoutError
 from livekit.agents import llm as lk
 
 from rejoinder import errors
+from rejoinder._core.items import parts_of
 from rejoinder.integrations._replies import declare_tool
 from rejoinder.llm.chat_context import (
     AgentConfigUpdate,
@@ -62,14 +62,16 @@ for _type, _name in (
     if _class is not None:
         _THEIR_ITEMS[_type] = _class
 
+_CacheBreakpoint: Any = getattr(lk.chat_context, "CacheBreakpoint", None)  # 1.8 has it
+
 _THEIR_FIELDS = {kind: tuple(made.model_fields) for kind, made in _THEIR_ITEMS.items()}
 
 
 def context_from_livekit(chat_ctx: lk.ChatContext) -> ChatContext:
     """The same conversation as a context of this package.
 
-    Frames are passed on as the objects they are. Cache breakpoints are left out: they mark no
-    content.
+    Frames are passed on as the objects they are. Cache breakpoints are not sent to models; they are
+    kept in the message's ``extra["rejoinder"]``, and come back with `context_to_livekit`.
 
     Raises:
         TypeError: an item or a part of a message is of a kind that this package does not know.
@@ -84,28 +86,40 @@ def context_from_livekit(chat_ctx: lk.ChatContext) -> ChatContext:
             )
         known = ours.model_fields
         fields = {key: value for key, value in item.__dict__.items() if key in known}
-        if item.type == "message":
-            fields["content"] = [
-                part for part in map(_part_from_livekit, item.content) if part is not None
-            ]
-            fields["metrics"] = dict(fields.get("metrics") or {})
         if "extra" in fields:
             fields["extra"] = dict(fields["extra"])
+        if item.type == "message":
+            fields["content"], marks = _content_from_livekit(item.content)
+            fields["metrics"] = dict(fields.get("metrics") or {})
+            if marks:
+                held = fields.get("extra", {})
+                own = {**held.get("rejoinder", {}), "content": marks}
+                fields["extra"] = {**held, "rejoinder": own}
         items.append(ours(**fields))
     return ChatContext(items)
 
 
-def _part_from_livekit(part: Any) -> Any:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, lk.ImageContent):
-        return ImageContent(**_fields_of(part, ImageContent))
-    if isinstance(part, lk.AudioContent):
-        return AudioContent(frame=list(part.frame), transcript=part.transcript)
-    kind = getattr(part, "type", None)
-    if kind == "cache_breakpoint":
-        return None
-    raise TypeError(f"chat_ctx: a message holds the unknown content {kind or type(part).__name__}")
+def _content_from_livekit(content: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
+    """The parts of a message, and the marks between them with their places.
+
+    Marks lie where `ChatContext.from_dict` puts the ones of saved contexts.
+    """
+    parts: list[Any] = []
+    marks: list[list[Any]] = []
+    for place, part in enumerate(content):
+        if isinstance(part, str):
+            parts.append(part)
+        elif isinstance(part, lk.ImageContent):
+            parts.append(ImageContent(**_fields_of(part, ImageContent)))
+        elif isinstance(part, lk.AudioContent):
+            frames: list[Any] = list(part.frame)
+            parts.append(AudioContent(frame=frames, transcript=part.transcript))
+        elif _CacheBreakpoint is not None and isinstance(part, _CacheBreakpoint):
+            marks.append([place, part.model_dump()])
+        else:
+            kind = getattr(part, "type", None) or type(part).__name__
+            raise TypeError(f"chat_ctx: a message holds the unknown content {kind}")
+    return parts, marks
 
 
 def context_to_livekit(chat_ctx: ChatContext) -> lk.ChatContext:
@@ -119,20 +133,41 @@ def context_to_livekit(chat_ctx: ChatContext) -> lk.ChatContext:
         fields = {
             key: value for key, value in item.__dict__.items() if key in known and value is not None
         }
-        if item.type == "message":
-            fields["content"] = [_part_to_livekit(part) for part in item.content]
         for name in ("extra", "metrics"):
             if name in fields:
                 fields[name] = dict(fields[name])
+        if item.type == "message":
+            content = [_part_to_livekit(part) for part in parts_of(item)]
+            _put_marks_back(content, item, fields)
+            fields["content"] = content
         items.append(theirs(**fields))
     return lk.ChatContext(items)
+
+
+def _put_marks_back(content: list[Any], item: ChatMessage, fields: dict[str, Any]) -> None:
+    own: Any = item.extra.get("rejoinder")
+    if _CacheBreakpoint is None or not isinstance(own, dict) or "content" not in own:
+        return
+    rest = dict(cast("dict[str, Any]", own))
+    unknown: list[list[Any]] = []
+    for place, part in rest.pop("content"):
+        if part.get("type") == "cache_breakpoint":
+            content.insert(place, _CacheBreakpoint())
+        else:
+            unknown.append([place, part])
+    if unknown:
+        rest["content"] = unknown
+    fields["extra"] = {key: value for key, value in item.extra.items() if key != "rejoinder"}
+    if rest:
+        fields["extra"]["rejoinder"] = rest
 
 
 def _part_to_livekit(part: Any) -> Any:
     if isinstance(part, ImageContent):
         return lk.ImageContent(**_fields_of(part, lk.ImageContent))
     if isinstance(part, AudioContent):
-        return lk.AudioContent(frame=list(part.frame), transcript=part.transcript)
+        frames: list[Any] = list(part.frame)
+        return lk.AudioContent(frame=frames, transcript=part.transcript)
     return part
 
 
@@ -156,11 +191,16 @@ def tools_from_livekit(tools: Sequence[Any]) -> list[Any]:
     for tool in tools:
         if hasattr(tool, "tools"):  # a toolset
             found.extend(tools_from_livekit(tool.tools))
-        elif lk.is_raw_function_tool(tool) or lk.is_function_tool(tool):
+        elif _is_function(tool):
             found.append(_declaration_of(tool))
         else:
             found.append(_provider_tool(tool))
     return found
+
+
+def _is_function(tool: Any) -> bool:
+    theirs: Any = lk
+    return bool(theirs.is_raw_function_tool(tool) or theirs.is_function_tool(tool))
 
 
 def _declaration_of(tool: Any) -> RawFunctionTool[Any, Any]:
@@ -170,10 +210,13 @@ def _declaration_of(tool: Any) -> RawFunctionTool[Any, Any]:
         known = None
     if known is not None:
         return known
-    if lk.is_raw_function_tool(tool):
-        schema = dict(lk.tool_context.get_raw_function_info(tool).raw_schema)
+    # Typed by hand: 1.2.17 and later versions describe tools with different classes.
+    theirs: Any = lk
+    schema: dict[str, Any]
+    if theirs.is_raw_function_tool(tool):
+        schema = dict(theirs.tool_context.get_raw_function_info(tool).raw_schema)
     else:
-        schema = lk.utils.build_legacy_openai_schema(tool, internally_tagged=True)
+        schema = theirs.utils.build_legacy_openai_schema(tool, internally_tagged=True)
     made = declare_tool(schema["name"], schema.get("description"), schema.get("parameters"))
     try:
         _declared[tool] = made
@@ -183,7 +226,7 @@ def _declaration_of(tool: Any) -> RawFunctionTool[Any, Any]:
 
 
 def _provider_tool(tool: Any) -> ProviderTool:
-    spec = tool.to_dict() if hasattr(tool, "to_dict") and hasattr(tool, "id") else None
+    spec: Any = tool.to_dict() if hasattr(tool, "to_dict") and hasattr(tool, "id") else None
     if not isinstance(spec, dict):
         raise TypeError(
             f"tools: expected function tools, toolsets or provider tools with `to_dict()`, got "
@@ -191,7 +234,7 @@ def _provider_tool(tool: Any) -> ProviderTool:
         )
     module = type(tool).__module__
     plugin = module.split(".")[2] if module.startswith("livekit.plugins.") else None
-    return ProviderTool(id=tool.id, provider=plugin, spec=spec)
+    return ProviderTool(id=tool.id, provider=plugin, spec=cast("dict[str, Any]", spec))
 
 
 def tools_to_livekit(tools: Sequence[Any]) -> list[Any]:

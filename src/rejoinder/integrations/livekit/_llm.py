@@ -1,11 +1,10 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """A `rejoinder` model as a LiveKit model, and a LiveKit model as one of ours."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from livekit.agents import APIError as TheirError
 from livekit.agents import llm as lk
@@ -19,6 +18,8 @@ from rejoinder.integrations._replies import (
     ReplyState,
     StateMemory,
     check_llm,
+    speaker,
+    whole_arguments,
 )
 from rejoinder.integrations.livekit._context import (
     context_from_livekit,
@@ -39,13 +40,15 @@ from rejoinder.types import (
 
 __all__ = ["LLM", "FromLiveKit", "LLMStream", "from_livekit"]
 
+TheirLLM: TypeAlias = "lk.LLM[Any]"
+
 _CARRIES_EXTRA = "extra" in lk.ChoiceDelta.model_fields
 _CALL_FIELDS = frozenset(lk.FunctionToolCall.model_fields)
 _USAGE_FIELDS = frozenset(lk.CompletionUsage.model_fields)
 _METRIC_FIELDS = frozenset(their_metrics.LLMMetrics.model_fields)
 
 
-class LLM(lk.LLM):
+class LLM(lk.LLM[Literal["llm_availability_changed"]]):
     """Any `rejoinder` model, usable wherever LiveKit takes an ``LLM``.
 
     Retries, deadlines, hedging and fallback are those of `llm`; LiveKit does not retry again. The
@@ -85,11 +88,11 @@ class LLM(lk.LLM):
 
     @property
     def model(self) -> str:
-        return self._inner.model
+        return speaker(self._inner)[0]
 
     @property
     def provider(self) -> str:
-        return self._inner.provider
+        return speaker(self._inner)[1]
 
     def chat(
         self,
@@ -200,8 +203,9 @@ class LLMStream(lk.LLMStream):
         self._arguments = arguments
         self._inner_options = llm._deadlines(conn_options)
         # No second layer of retries: what fails here has been retried by the model's own stream.
-        super().__init__(
-            llm, chat_ctx=chat_ctx, tools=tools, conn_options=replace(conn_options, max_retry=0)
+        single = replace(conn_options, max_retry=0)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # their LLM names no events
+            llm, chat_ctx=chat_ctx, tools=tools, conn_options=single
         )
 
     async def _run(self) -> None:
@@ -254,18 +258,19 @@ class LLMStream(lk.LLMStream):
     def _call(self, call: ours.FunctionToolCall) -> lk.FunctionToolCall:
         self._adapter._memory.remember_call(call.call_id, call.extra)
         fields = {name: value for name, value in call.__dict__.items() if name in _CALL_FIELDS}
+        fields["arguments"] = whole_arguments(call)
         return lk.FunctionToolCall(**fields)
 
 
 class FromLiveKit(ours.LLM[Any]):
     """A LiveKit model as a `rejoinder` model; see `from_livekit`."""
 
-    def __init__(self, llm: lk.LLM) -> None:
+    def __init__(self, llm: TheirLLM) -> None:
         super().__init__()
         self._theirs = llm
 
     @property
-    def livekit_llm(self) -> lk.LLM:
+    def livekit_llm(self) -> TheirLLM:
         """The LiveKit model."""
         return self._theirs
 
@@ -346,7 +351,7 @@ def _our_chunk(chunk: lk.ChatChunk) -> ours.ChatChunk:
             role=delta.role,
             content=delta.content,
             tool_calls=[ours.FunctionToolCall(**call.model_dump()) for call in delta.tool_calls],
-            extra=delta.extra if _CARRIES_EXTRA else None,
+            extra=getattr(delta, "extra", None),  # 1.2.17 has none
         ),
         usage=None
         if chunk.usage is None
@@ -360,7 +365,7 @@ def _our_chunk(chunk: lk.ChatChunk) -> ours.ChatChunk:
     )
 
 
-def from_livekit(llm: lk.LLM) -> FromLiveKit:
+def from_livekit(llm: TheirLLM) -> FromLiveKit:
     """Any LiveKit model as a `rejoinder` model, for example as a member of a `FallbackAdapter`.
 
     Deadlines, retries and closing are this package's; LiveKit's own retries are off.

@@ -111,6 +111,21 @@ def _part(place: str, part: Mapping[str, Any]) -> Any:
             url, detail = image.get("url"), image.get("detail")
         record = {"type": "image_content", "image": url}
         return {**record, "inference_detail": detail} if detail in ("low", "high") else record
+    if kind in ("file", "input_file"):
+        return _document(part) or dict(part)
     if not isinstance(kind, str) or not kind:
         raise ValueError(f"{place}: expected a part with a `type`, got the keys {list(part)}")
     return dict(part)
+
+
+def _document(part: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A document that stands in the message, or at an address; ``None``: it lies with the provider."""
+    held: Any = part.get("file", part)
+    if not isinstance(held, Mapping):
+        return None
+    file = cast("Mapping[str, Any]", held)
+    url = file.get("file_data") or file.get("file_url")
+    if not isinstance(url, str) or not url.startswith(("data:", "https:", "http:")):
+        return None
+    record = {"type": "image_content", "image": url}
+    return record if url.startswith("data:") else {**record, "mime_type": "application/pdf"}
