@@ -23,6 +23,7 @@ from rejoinder._aio import end
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall, sum_usage
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.realtime.commit import SOUND, commit_heard
 from rejoinder._core.tools import RunContext, ToolChoice
 from rejoinder._core.turn_events import (
     Done,
@@ -75,6 +76,7 @@ from rejoinder.types import (
 if TYPE_CHECKING:
     from typing import Self
 
+    from rejoinder._core.realtime.heard import SoundMap
     from rejoinder.llm._typed_answer import TypedAnswer
 
 __all__ = [
@@ -316,6 +318,7 @@ class Turn(Generic[OutputT]):
         self._reply = _Reply()
         self._closing: list[asyncio.Task[None]] = []
         self._message: ChatMessage | None = None
+        self._said: list[str] = []
         self._usage: CompletionUsage | None = None
         self._steps = 0
         self._last_step = False
@@ -374,6 +377,16 @@ class Turn(Generic[OutputT]):
         """Cut the turn now: keep what was said, stop what may be stopped. The iteration ends with a
         `Done`. Returns at once; the context is whole when it returns. Idempotent."""
         self._cut()
+
+    @checked(sound=SOUND)
+    def commit_heard(self, until: float | str, *, sound: SoundMap | float | None = None) -> str:
+        """Cut the turn, and keep in the context only what was heard of it; see
+        `ChatContext.commit_heard`. May be called after the end, too, and again with less."""
+        self._cut()
+        items = self._chat_ctx.items
+        told = commit_heard(items, self._said, until, sound)
+        self._journal.write(*(item for item in items if item.id in self._said))
+        return told
 
     async def aclose(self) -> None:
         """Cut the turn if it is not over, and wait, for a second at most, for what was stopped.
@@ -562,6 +575,7 @@ class Turn(Generic[OutputT]):
         )
         self._chat_ctx.items.append(message)
         self._journal.write(message)
+        self._said.append(message.id)
         return message
 
     def _finish(self, reason: Reason) -> None:

@@ -165,6 +165,7 @@ BASE: dict[str, dict[str, Any]] = {
     "create": {"name": "openai/gpt-4.1", **KEY},
     "create_api_error_from_http": {"message": "m", "status": 500},
     "ChatContext.add_message": {"role": "user", "content": "hi"},
+    "ChatContext.commit_heard": {"until": "hi"},
     "ChatContext.find_insertion_index": {"created_at": 1.0},
     "ChatContext.from_dict": {"data": {"items": []}},
     "ChatContext.from_provider_format": {"format": "openai", "messages": []},

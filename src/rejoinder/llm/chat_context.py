@@ -42,6 +42,7 @@ from rejoinder._core.items import (
     load_items,
     same_payload,
 )
+from rejoinder._core.realtime.commit import SOUND, commit_heard, last_answer
 from rejoinder._core.trimming import (
     keep_last_items,
     keep_last_tokens,
@@ -60,6 +61,7 @@ from rejoinder.types import (
 
 if TYPE_CHECKING:
     from rejoinder._core.chunks import CollectedResponse
+    from rejoinder._core.realtime.heard import SoundMap
     from rejoinder.types import APIConnectOptions
 
 __all__ = [
@@ -408,6 +410,35 @@ class ChatContext:
         head = [item for item in self._items[:last] if id(item) not in gone]
         self._items[:] = [*head, summary, *self._items[last + 1 :]]
         return self
+
+    @checked(sound=SOUND)
+    def commit_heard(
+        self,
+        until: float | str,
+        *,
+        message_id: str | None = None,
+        sound: SoundMap | float | None = None,
+    ) -> str:
+        """Keep of the last answer only what was heard: of one message, or of all that the assistant
+        said since the user's last one. Calls and results stay.
+
+        Args:
+            until: the text that was heard, or the milliseconds that were played.
+            message_id: cuts this message alone.
+            sound: for milliseconds: an object with ``heard(ms) -> str``, such as
+                `rejoinder.speech.speakable` returns, or how many milliseconds the whole text takes.
+
+        Returns:
+            The text that was heard.
+
+        Raises:
+            ValueError: no such message, or milliseconds without `sound`.
+        """
+        self._check_mutable()
+        if message_id is not None and not isinstance(self.get_by_id(message_id), ChatMessage):
+            raise ValueError(f"commit_heard: there is no message {message_id!r}")
+        ids = last_answer(self._items) if message_id is None else [message_id]
+        return commit_heard(self._items, ids, until, sound)
 
     @checked(other_chat_ctx=ANYTHING)
     def merge(

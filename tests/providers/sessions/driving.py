@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,7 +35,7 @@ class Seen(list[tuple[str, Any]]):
 @asynccontextmanager
 async def talking(
     server: RealtimeServer, **options: Any
-) -> AsyncIterator[tuple[RealtimeSession, Seen]]:
+) -> AsyncGenerator[tuple[RealtimeSession, Seen], None]:
     options.setdefault("conn_options", APIConnectOptions(max_retry=2, retry_interval=0.01))
     model = RealtimeModel(base_url=server.url, api_key="any", **options)
     session = model.session()

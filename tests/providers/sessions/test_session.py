@@ -447,7 +447,10 @@ async def test_a_refused_upgrade_is_told() -> None:
 
 
 async def test_closing_ends_what_waits(server: RealtimeServer) -> None:
-    server.on_event = lambda connection, event: event["type"] == "response.create"
+    def ignore(_: RealtimeConnection, event: dict[str, Any]) -> bool:
+        return event["type"] == "response.create"
+
+    server.on_event = ignore
     async with no_leaks(), talking(server) as (session, _):
         future = session.generate_reply()
         await server.until(lambda: server.connections and sent(first(server), "response.create"))

@@ -6,11 +6,20 @@ Pure.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
-__all__ = ["SpokenMessage", "heard"]
+__all__ = ["SoundMap", "SpokenMessage", "heard", "heard_of_text", "spread"]
 
 _BYTES_PER_SAMPLE: Final = 2
+
+
+class SoundMap(Protocol):
+    """Knows when the words of a message sound, as `rejoinder.speech.Speech` does."""
+
+    def heard(self, ms: float) -> str:
+        """The text that was heard when `ms` milliseconds had been played."""
+        ...
 
 
 class SpokenMessage:
@@ -20,16 +29,20 @@ class SpokenMessage:
         sample_rate: samples a second of its sound, one channel of 16 bits.
     """
 
-    __slots__ = ("_bytes", "_pieces", "_rate", "_timed")
+    __slots__ = ("_bytes", "_pieces", "_rate", "_timed", "is_cut")
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
         self._pieces: list[tuple[str, float]] = []
         self._bytes = 0
         self._timed = False
+        self.is_cut = False
+        """Playback was stopped: what comes later was not heard, and changes nothing."""
 
     def add_text(self, text: str, start_time: float | None = None) -> None:
         """Record a piece of text. `start_time`: seconds from the beginning of the sound, if known."""
+        if self.is_cut:
+            return
         if start_time is None:
             self._pieces.append((text, self.received_ms))
         else:
@@ -38,13 +51,30 @@ class SpokenMessage:
 
     def add_audio(self, size: int) -> None:
         """Record `size` bytes of sound."""
-        self._bytes += size
+        if not self.is_cut:
+            self._bytes += size
 
     def replace_text(self, text: str) -> None:
         """Set the whole text, where a service repeats it at the end. Pieces that agree are kept."""
-        if text != self.text:
+        if text != self.text and not self.is_cut:
             self._pieces = [(text, 0.0)]
             self._timed = False
+
+    def cut(self, text: str, ms: int) -> None:
+        """Playback was stopped: `text` was heard, in `ms` milliseconds."""
+        self.is_cut = True
+        self._bytes = min(self._bytes, max(0, ms) * self._rate * _BYTES_PER_SAMPLE // 1000)
+        if not self.text.startswith(text):
+            self._pieces = [(text, 0.0)]
+            return
+        left: list[tuple[str, float]] = []
+        length = len(text)
+        for piece, at in self._pieces:
+            if length <= 0:
+                break
+            left.append((piece[:length], at))
+            length -= len(piece)
+        self._pieces = left
 
     @property
     def text(self) -> str:
@@ -115,3 +145,57 @@ def _prefix_of(whole: str, told: str) -> str:
             return told
         position = found + len(word)
     return whole[:position]
+
+
+def heard_of_text(text: str, until: float | str, sound: SoundMap | float | None) -> str:
+    """The part of `text` that was heard, where the sound was made by the application.
+
+    Args:
+        text: the whole text.
+        until: milliseconds that were played, or the text that was heard.
+        sound: knows when words sound; or how many milliseconds the whole text takes.
+
+    Raises:
+        ValueError: milliseconds, and nothing to compare them with.
+    """
+    if isinstance(until, str):
+        return _prefix_of(text, until)
+    if until <= 0:
+        return ""
+    if sound is None:
+        raise ValueError(
+            "milliseconds say nothing without the sound: pass `sound`, the milliseconds that the "
+            "whole text takes or an object with `heard(ms)` (`rejoinder.speech.speakable` gives one), "
+            "or pass the text that was heard"
+        )
+    if not isinstance(sound, int | float):
+        return _prefix_of(text, sound.heard(until))
+    if until >= sound:
+        return text
+    return _cut_at_word(text, int(len(text) * until / sound))
+
+
+def spread(texts: Sequence[str], told: str) -> list[str]:
+    """What is left of each of `texts`, which were spoken one after another, when `told` was heard of
+    all of them together."""
+    left: list[str] = []
+    for number, text in enumerate(texts):
+        rest = _behind(told, text)
+        if rest is None or number == len(texts) - 1:
+            left.append(_prefix_of(text, told) if told.strip() else "")
+            told = ""
+        else:
+            left.append(text)
+            told = rest
+    return left
+
+
+def _behind(told: str, text: str) -> str | None:
+    """What follows in `told` on all words of `text`; ``None`` where it does not begin with them."""
+    position = 0
+    for word in text.split():
+        found = told.find(word, position)
+        if found < 0 or told[position:found].strip():
+            return None
+        position = found + len(word)
+    return told[position:]

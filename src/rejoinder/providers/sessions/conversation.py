@@ -10,12 +10,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 from rejoinder import _stamps
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
-from rejoinder._core.realtime.heard import SpokenMessage
+from rejoinder._core.realtime.heard import SpokenMessage, heard
 from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.realtime import RealtimeError
@@ -165,6 +165,8 @@ class Conversation:
             return []
         link.pending[ref] = PendingItem(done, item.id, item, previous_id)
         link.known.add(item.id)
+        if isinstance(item, ChatMessage):
+            link.given[item.id] = item.text_content or ""
         return [done]
 
     def remove(self, link: Link | None, item_id: str) -> list[asyncio.Future[None]]:
@@ -209,6 +211,8 @@ class Conversation:
             wanted.add(item.id)
             if item.id not in link.known:
                 waiting += self.create(link, previous_id, item)
+            elif _changed(item, link):
+                waiting += self._rewrite(link, previous_id, item)
             if item.id in link.known:
                 previous_id = item.id
         under_way = {entry.item_id for entry in link.pending.values()}
@@ -216,6 +220,82 @@ class Conversation:
             link.send(m.DeleteItem(_stamps.new_id("chat_ctx_delete_"), item_id))
             link.known.discard(item_id)
         return [future for future in waiting if not future.done()]
+
+    def _rewrite(
+        self, link: Link, previous_id: str | None, item: ChatMessage
+    ) -> list[asyncio.Future[None]]:
+        """Replace a message that `link` was given by what it says now."""
+        command = m.DeleteItem(_stamps.new_id("chat_ctx_delete_"), item.id)
+        if not link.protocol.takes(command):
+            link.stale = True
+            return []
+        link.send(command)
+        link.known.discard(item.id)
+        link.given.pop(item.id, None)
+        link.rewritten.add(item.id)
+        return self.create(link, previous_id, item) if item.content else []
+
+    def cut(
+        self,
+        link: Link | None,
+        message_id: str,
+        end_ms: int,
+        transcript: str | None,
+        *,
+        audio: bool,
+        told: bool,
+    ) -> None:
+        """Keep what was heard of a message of the model, here and, if `told`, at the service.
+
+        Args:
+            link: the connection in use.
+            message_id: the message; nothing happens where it is none of the model.
+            end_ms: milliseconds that were played; clamped to the sound that came.
+            transcript: the text that was heard, where it is known.
+            audio: the message has sound.
+            told: the service wants to know.
+        """
+        node = self._remote.get(message_id)
+        item = node.item if node is not None else None
+        spoken = self.spoken.get(message_id)
+        if spoken is None:  # made by the application, or by another session
+            if not isinstance(item, ChatMessage) or item.role != "assistant":
+                return
+            spoken = SpokenMessage(1)
+            spoken.add_text(item.text_content or "")
+        received, before = spoken.received_ms, spoken.text
+        end = min(end_ms, received)
+        text = heard(spoken, end_ms if transcript is None else transcript)
+        spoken.cut(text, end if audio else received)
+        if (audio and received > 0 and end <= 0) or not text.strip():
+            self.remove(link if told else None, message_id)
+            return
+        self.set_text(message_id, text, interrupted=True)
+        if not told or link is None or link.closed.done():
+            return
+        if message_id in link.spoken and audio and received > 0:
+            if end < received:
+                ref = _stamps.new_id("truncate_")
+                link.send(m.TruncateItem(ref, message_id, end), urgent=True)
+        elif isinstance(item, ChatMessage) and message_id in link.known and text != before:
+            self._rewrite(link, self._before(message_id), item)
+
+    def _before(self, item_id: str) -> str | None:
+        previous: str | None = None
+        for item in self._remote.to_chat_ctx().items:
+            if item.id == item_id:
+                break
+            previous = item.id
+        return previous
+
+    def deleted(self, link: Link, item_id: str) -> None:
+        """The service of the connection in use took an item out."""
+        self.confirm(link, item_id, created=False, in_use=True)
+        if item_id in link.rewritten:
+            link.rewritten.discard(item_id)
+            return
+        link.known.discard(item_id)
+        self.drop(item_id)
 
     def _give_at_once(self, link: Link) -> None:
         items = self._remote.to_chat_ctx().items
@@ -283,3 +363,11 @@ class Conversation:
             if item.id == previous_id:
                 break
         return anchor
+
+
+def _changed(item: ChatItem, link: Link) -> TypeGuard[ChatMessage]:
+    """Whether a message says something else than when it was created on `link`."""
+    given = link.given.get(item.id)
+    return (
+        given is not None and isinstance(item, ChatMessage) and (item.text_content or "") != given
+    )

@@ -47,6 +47,9 @@ class Link:
 
     Attributes:
         known: ids of the items that the service holds.
+        given: what messages said when they were created on it, by id.
+        spoken: ids of the messages that the model made on it.
+        rewritten: ids of messages whose old form the service is about to take out.
         pending: what is not confirmed yet, by the reference of its command.
         ready: done when the service has accepted the session.
         closed: done when the connection has ended, with how.
@@ -68,6 +71,9 @@ class Link:
         loop = asyncio.get_running_loop()
         self.protocol = protocol
         self.known: set[str] = set()
+        self.given: dict[str, str] = {}
+        self.spoken: set[str] = set()
+        self.rewritten: set[str] = set()
         self.pending: dict[str, PendingItem] = {}
         self.ready: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[Closed] = loop.create_future()

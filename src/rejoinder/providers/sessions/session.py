@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeVar
 from rejoinder import _aio, _stamps
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
-from rejoinder._core.realtime.heard import heard
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
 from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
@@ -264,22 +263,14 @@ class WireSession(RealtimeSession[TEvent]):
         """Cut off what the user did not hear, here and at the service. Legal in every state: the time
         is clamped to the sound that came, and a message of which nothing was heard is removed. Where the
         service takes no truncation, only the copy here is cut."""
-        spoken = self._conversation.spoken.get(message_id)
-        if spoken is None:
-            return
-        until: int | str = audio_transcript if is_given(audio_transcript) else audio_end_ms
-        text = heard(spoken, until)
-        end = min(audio_end_ms, spoken.received_ms)
-        told = self._realtime_model.capabilities.message_truncation
-        if told and "audio" in modalities and spoken.received_ms > 0:
-            if end <= 0:
-                self._conversation.remove(self._connections.link, message_id)
-                return
-            if end < spoken.received_ms:
-                self._send(
-                    m.TruncateItem(_stamps.new_id("truncate_"), message_id, end), urgent=True
-                )
-        self._conversation.set_text(message_id, text, interrupted=True)
+        self._conversation.cut(
+            self._connections.link,
+            message_id,
+            audio_end_ms,
+            audio_transcript if is_given(audio_transcript) else None,
+            audio="audio" in modalities,
+            told=self._realtime_model.capabilities.message_truncation,
+        )
 
     async def aclose(self) -> None:
         """End the session and its connections, within about a second. Never raises. Futures that wait
@@ -502,6 +493,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.MessageStarted(reply_id, item_id):
                 if self._replies.progressed(reply_id, self._loop.time()):
                     message = self._live[reply_id].message(item_id)
+                    link.spoken.add(item_id)
                     keep(self._conversation.spoken, item_id, message.spoken)
             case m.ModalityKnown(reply_id, item_id, audio):
                 if self._replies.progressed(reply_id, self._loop.time()):
@@ -524,9 +516,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.ItemAdded(item, previous_id, at_tail):
                 self._item_added(link, item, previous_id, at_tail)
             case m.ItemDeleted(item_id):
-                link.known.discard(item_id)
-                self._conversation.confirm(link, item_id, created=False, in_use=True)
-                self._conversation.drop(item_id)
+                self._conversation.deleted(link, item_id)
             case m.SpeechStarted(item_id):
                 self._uplink.speaking = True
                 if not self._traits.names_replies:

@@ -58,7 +58,7 @@ class Message:
 
     def end(self, text: str | None = None) -> None:
         """No more parts come. `text`: the whole text, as the service repeats it."""
-        if text is not None and text != self.spoken.text:
+        if text is not None and text != self.spoken.text and not self.spoken.is_cut:
             rest = text.removeprefix(self.spoken.text)
             if rest != text or not self.spoken.text:
                 self.add_text(rest, None)

@@ -1,0 +1,70 @@
+"""Writes down in a history what was heard of its last answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from rejoinder._core.items import ChatItem, ChatMessage
+from rejoinder._core.realtime.heard import SoundMap, heard_of_text, spread
+from rejoinder._options import Rule
+
+__all__ = ["SOUND", "commit_heard", "last_answer"]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+SOUND: Final = Rule(
+    "milliseconds greater than 0, or an object with heard(ms)",
+    lambda value: _is_number(value) or callable(getattr(value, "heard", None)),
+    lambda value: not _is_number(value) or value > 0,
+).optional
+
+
+def last_answer(items: list[ChatItem]) -> list[str]:
+    """Ids of the assistant's messages behind the last one of the user."""
+    found: list[str] = []
+    for item in reversed(items):
+        if not isinstance(item, ChatMessage):
+            continue
+        if item.role == "user":
+            break
+        if item.role == "assistant":
+            found.append(item.id)
+    return found[::-1]
+
+
+def commit_heard(
+    items: list[ChatItem],
+    message_ids: Collection[str],
+    until: float | str,
+    sound: SoundMap | float | None,
+) -> str:
+    """Cut the messages, which were spoken one after another, to what was heard of them.
+
+    A message of which nothing was heard is taken out; calls and results stay, since they happened.
+    A message that is cut loses the provider's state, which belongs to the whole of it.
+
+    Returns:
+        The text that was heard.
+
+    Raises:
+        ValueError: see `heard_of_text`.
+    """
+    messages = [item for item in items if isinstance(item, ChatMessage) and item.id in message_ids]
+    texts = [message.text_content or "" for message in messages]
+    told = heard_of_text("".join(texts), until, sound)
+    kept = spread(texts, told)
+    gone: set[int] = set()
+    for message, before, text in zip(messages, texts, kept, strict=True):
+        if text == before:
+            continue
+        if text.strip():
+            message.content, message.interrupted, message.extra = [text], True, {}
+        else:
+            gone.add(id(message))
+    if gone:
+        items[:] = [item for item in items if id(item) not in gone]
+    return told
