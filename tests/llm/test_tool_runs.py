@@ -10,6 +10,7 @@ import pytest
 
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
+from rejoinder.llm._execution import execute_function_call
 from rejoinder.llm._tool_runs import (
     CUT_OFF,
     NOT_STARTED,
@@ -20,7 +21,13 @@ from rejoinder.llm._tool_runs import (
     ToolStarted,
     call_items,
 )
-from rejoinder.llm.tool_context import RunContext, StopResponse, ToolContext, function_tool
+from rejoinder.llm.tool_context import (
+    RunContext,
+    StopResponse,
+    ToolContext,
+    ToolError,
+    function_tool,
+)
 
 
 @function_tool
@@ -205,3 +212,21 @@ def test_items_of_calls() -> None:
     assert not {"", "7"} & set(ids)
     assert {item.group_id for item in items} == {"g"}
     assert items[-1].arguments == "{}"
+
+
+async def test_a_tool_error_whose_message_is_no_text() -> None:
+    class Unspeakable:
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    @function_tool
+    async def fail() -> str:
+        """Fail."""
+        raise ToolError(Unspeakable())  # type: ignore[arg-type]
+
+    call = FunctionCall(call_id="c", name="fail", arguments="{}")
+    result = await execute_function_call(call, ToolContext([fail]))
+    assert result.fnc_call_out is not None
+    assert result.fnc_call_out.is_error
+    assert result.fnc_call_out.output == "`fail` failed, and its message cannot be shown as text"
+    assert isinstance(result.raw_exception, ToolError)

@@ -120,6 +120,12 @@ class GoogleCredentials:
     """
 
     def __init__(self, credentials: Any = None, *, token: str | None = None) -> None:
+        if credentials is not None and not callable(getattr(credentials, "refresh", None)):
+            raise ConfigurationError(
+                "credentials: expected an object of google-auth, got "
+                f"{type(credentials).__name__}; of the contents of a key file, "
+                "google.oauth2.service_account.Credentials.from_service_account_info makes one"
+            )
         self._given = credentials
         self._static = token
         self._credentials: Any = credentials

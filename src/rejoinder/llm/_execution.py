@@ -251,6 +251,15 @@ def _canonicalise(call: FunctionCall) -> None:
     call.arguments = canonical_arguments(call.arguments)
 
 
+def _message_of(name: str, error: ToolError) -> str:
+    """What the model reads of `error`. Anything may have been put in the place of the text."""
+    try:
+        return str(error.message)
+    except Exception:
+        logger.exception("the message of the ToolError of %r cannot be shown as text", name)
+        return f"`{name}` failed, and its message cannot be shown as text"
+
+
 @checked()
 def make_function_call_output(
     *,
@@ -273,7 +282,7 @@ def make_function_call_output(
     if exception is not None:
         match exception:
             case ToolError():
-                text, is_error = str(exception.message), True
+                text, is_error = _message_of(fnc_call.name, exception), True
             case StopResponse():
                 reply_required = False
             case _:

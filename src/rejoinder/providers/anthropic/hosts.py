@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.errors import DecodeError, with_second_chance
 from rejoinder.providers.anthropic.options import Platform
 from rejoinder.providers.anthropic.wire import decode_error
 from rejoinder.providers.asking.checks import check_base_url, environment
-from rejoinder.providers.asking.fields import HttpExtras, build_url, has_header, merge_headers
+from rejoinder.providers.asking.fields import (
+    HttpExtras,
+    build_url,
+    has_header,
+    merge_headers,
+    path_part,
+)
 from rejoinder.transport.http import Request
 
 if TYPE_CHECKING:
@@ -134,7 +140,7 @@ class BedrockHost(Host):
     ) -> Request:
         url = build_url(
             self.base_url,
-            f"model/{quote(model, safe='')}/invoke-with-response-stream",
+            f"model/{path_part('model', model)}/invoke-with-response-stream",
             extras.query,
         )
         own = {**_JSON, "Accept": _FRAMES}
@@ -209,8 +215,8 @@ class VertexHost(Host):
                 "GOOGLE_CLOUD_PROJECT"
             )
         url = (
-            f"{self.base_url}/projects/{quote(project, safe='')}/locations/{self._location}"
-            f"/publishers/anthropic/models/{quote(model, safe='@')}:streamRawPredict"
+            f"{self.base_url}/projects/{path_part('project', project)}/locations/{self._location}"
+            f"/publishers/anthropic/models/{path_part('model', model, safe='@')}:streamRawPredict"
         )
         own = {**_JSON, "Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
         if (payer := self._credentials.quota_project) is not None:

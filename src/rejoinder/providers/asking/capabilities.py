@@ -13,6 +13,7 @@ from typing import Final, Never
 
 from rejoinder._core.groups import reject_non_items
 from rejoinder._core.items import ChatItem, ImageContent
+from rejoinder._secrets import redacted_url
 from rejoinder.errors import ConfigurationError
 
 __all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
@@ -188,18 +189,18 @@ def _refuse_last_turn(
                 if not _ADDRESS.match(part.image):
                     raise ConfigurationError(
                         f"image {part.id!r}: expected an address like 'https://host/a.png', a data: "
-                        f"URL or a frame, got {part.image[:200]!r}; of a file pass "
+                        f"URL or a frame, got {redacted_url(part.image)[:200]!r}; of a file pass "
                         "'data:image/png;base64,' and its bytes in Base64"
                     )
                 if not able.http_images and part.image.startswith("http://"):
                     raise ConfigurationError(
                         f"image {part.id!r}: {provider} takes addresses that begin with https:// "
-                        f"alone, got {part.image[:200]!r}; pass one, or a data: URL"
+                        f"alone, got {redacted_url(part.image)[:200]!r}; pass one, or a data: URL"
                     )
                 if not able.image_urls and (part.mime_type or "image/").startswith("image/"):
                     raise ConfigurationError(
                         f"image {part.id!r}: {provider} takes the image itself, got the address "
-                        f"{part.image[:200]!r}; pass a data: URL or a frame"
+                        f"{redacted_url(part.image)[:200]!r}; pass a data: URL or a frame"
                     )
 
 

@@ -49,8 +49,13 @@ def _is_session(value: object) -> bool:
     )
 
 
+def _names_a_model(text: str) -> bool:
+    """Names of models become parts of addresses, where two dots lead elsewhere."""
+    return bool(text.strip()) and not {".", ".."}.intersection(text.split("/"))
+
+
 OPTION_RULES: Final = dict[str, Rule](
-    model=replace(NAME, expected="the name of a model"),
+    model=replace(NAME, expected="the name of a model", value_fits=_names_a_model),
     base_url=replace(STRING, expected="an absolute URL like 'https://host/path'"),
     chat_ctx=CHAT_CTX,
     tools=TOOLS.optional,

@@ -23,6 +23,7 @@ __all__ = [
     "checked_extras",
     "has_header",
     "merge_headers",
+    "path_part",
     "string_fields",
     "tool_choice_name",
     "tool_specs",
@@ -74,8 +75,8 @@ class HttpExtras:
         if extra_kwargs is None or isinstance(extra_kwargs, NotGiven):
             return
         self.fields = checked_extras(extra_kwargs)
-        self.headers = string_fields(self.fields.pop("extra_headers", None))
-        self.query = string_fields(self.fields.pop("extra_query", None))
+        self.headers = string_fields("extra_headers", self.fields.pop("extra_headers", None))
+        self.query = string_fields("extra_query", self.fields.pop("extra_query", None))
         extra_body = self.fields.pop("extra_body", None)
         if isinstance(extra_body, Mapping):
             self.extra_body = dict(cast("Mapping[str, Any]", extra_body))
@@ -86,15 +87,41 @@ class HttpExtras:
         return {**self.fields, **self.extra_body}
 
 
-def string_fields(value: object) -> dict[str, str]:
-    """Names and values of header fields or of a query; ``None`` is left out."""
+def string_fields(option: str, value: object) -> dict[str, str]:
+    """Names and values of header fields or of a query; ``None`` is left out.
+
+    Raises:
+        ConfigurationError: a value is neither a string nor a number.
+    """
     if not isinstance(value, Mapping):
         return {}
-    return {
-        str(name): str(entry)
-        for name, entry in cast("Mapping[object, object]", value).items()
-        if entry is not None
-    }
+    fields: dict[str, str] = {}
+    for name, entry in cast("Mapping[object, object]", value).items():
+        if isinstance(entry, str | int | float):
+            fields[str(name)] = str(entry)
+        elif entry is not None and not isinstance(entry, NotGiven):
+            raise ConfigurationError(
+                f"{option}[{name!r}]: expected a string, got {type(entry).__name__}"
+            )
+    return fields
+
+
+def path_part(option: str, text: str, *, safe: str = "") -> str:
+    """`text` as a part of the path of a URL, in which it can lead nowhere else.
+
+    Args:
+        option: names what `text` is.
+        safe: characters that stay as they are; with ``/`` in it, `text` may be several parts.
+
+    Raises:
+        ConfigurationError: a part is empty, ``.`` or ``..``.
+    """
+    for part in text.split("/") if "/" in safe else [text]:
+        if part in ("", ".", ".."):
+            raise ConfigurationError(
+                f"{option}: {text[:100]!r} cannot be part of an address: {part!r} is no name"
+            )
+    return quote(text, safe=safe)
 
 
 def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
+from rejoinder._secrets import redacted_url
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
@@ -88,7 +89,7 @@ def _image(content: ImageContent) -> Block:
     if image.external_url is not None:
         raise ValueError(
             f"image {content.id!r}: Bedrock takes the image itself, got the address "
-            f"{image.external_url!r}; pass a data: URL or a frame"
+            f"{redacted_url(image.external_url)[:200]!r}; pass a data: URL or a frame"
         )
     image_format = _IMAGE_FORMATS.get(image.mime_type)
     if image_format is None:
@@ -312,7 +313,7 @@ def attachment_block(attachment: Attachment) -> dict[str, Any]:
     elif attachment.url:
         raise ConfigurationError(
             f"document {attachment.id!r}: Bedrock takes the document itself or an s3:// address, "
-            f"got {attachment.url[:200]!r}"
+            f"got {redacted_url(attachment.url)[:200]!r}"
         )
     if kind == "audio/wav":
         return {"audio": {"format": "wav", "source": source}}

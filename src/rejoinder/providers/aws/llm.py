@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from rejoinder._core.hosts import HOSTS
 from rejoinder.clouds.aws import (
@@ -31,6 +31,7 @@ from rejoinder.providers.asking.fields import (
     build_url,
     has_header,
     merge_headers,
+    path_part,
     tool_specs,
 )
 from rejoinder.providers.asking.replies import reply_schema
@@ -230,7 +231,7 @@ class LLM(HttpLLM):
         region = await self._resolved_region()
         url = build_url(
             self._address(region),
-            f"model/{quote(self._model, safe='')}/converse-stream",
+            f"model/{path_part('model', self._model)}/converse-stream",
             extras.query,
         )
         own = {"Accept": _CONTENT_TYPE, "Content-Type": "application/json"}

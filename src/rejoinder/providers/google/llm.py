@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
 
 from rejoinder._core.hosts import HOSTS
 from rejoinder._core.items import ChatItem
@@ -34,6 +33,7 @@ from rejoinder.providers.asking.fields import (
     HttpExtras,
     build_url,
     merge_headers,
+    path_part,
     tool_specs,
 )
 from rejoinder.providers.asking.replies import reply_type, tell
@@ -324,7 +324,7 @@ class LLM(HttpLLM):
 
     async def _address(self) -> tuple[str, dict[str, str]]:
         """The URL of the model, and the header fields with the credentials."""
-        name = quote(self._model, safe="/@")
+        name = path_part("model", self._model, safe="/@")
         if self._credentials is None:
             auth = {} if self._api_key is None else {"x-goog-api-key": self._api_key}
             if self._vertexai:
@@ -345,7 +345,7 @@ class LLM(HttpLLM):
                 "GOOGLE_CLOUD_PROJECT"
             )
         path = name if "/" in name else f"publishers/google/models/{name}"
-        where = f"projects/{quote(project, safe='')}/locations/{self._location}"
+        where = f"projects/{path_part('project', project)}/locations/{self._location}"
         return f"{self._base_url}/{where}/{path}", auth
 
     async def _ready(self) -> str:

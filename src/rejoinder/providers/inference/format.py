@@ -7,6 +7,7 @@ from typing import Any
 
 from rejoinder._core.families import ReasoningBack
 from rejoinder._core.items import ChatItem
+from rejoinder._secrets import redacted_url
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.completions.format import to_messages
@@ -44,7 +45,7 @@ def attachment_part(attachment: Attachment) -> dict[str, Any]:
     if attachment.url:
         raise ConfigurationError(
             f"document {attachment.id!r}: the gateway takes the document itself, got the address "
-            f"{attachment.url[:200]!r}; pass a data: URL"
+            f"{redacted_url(attachment.url)[:200]!r}; pass a data: URL"
         )
     if kind.startswith("audio/"):
         sound = {"data": attachment.data, "format": kind.rpartition("/")[2]}

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from rejoinder.errors import ConfigurationError
+from rejoinder.providers.local.marks import Marks
 from rejoinder.providers.local.models import ModelError
 
 __all__ = ["Engine", "EngineSettings", "Lease", "acquire", "default_threads", "require_engine"]
@@ -104,6 +105,7 @@ class Engine:
         context: tokens of one conversation, as the engine granted them.
         tools: whether the model's chat template has a place for tools.
         system: whether it has one for system messages.
+        marks: what is structure to the model.
     """
 
     def __init__(self, settings: EngineSettings, key: str, about: dict[str, Any]) -> None:
@@ -113,6 +115,7 @@ class Engine:
         self.context: int = about["context"]
         self.tools: bool = about["tools"]
         self.system: bool = about["system"]
+        self.marks = Marks(about["control_tokens"], about["template"])
         self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._server: Any = None

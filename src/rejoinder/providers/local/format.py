@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from rejoinder._core.items import ChatContent, ChatItem, ChatMessage
 from rejoinder.providers.completions.format import to_messages
+from rejoinder.providers.local.marks import Marks
 from rejoinder.providers.local.tools import (
     Call,
     call_schema,
@@ -99,6 +100,7 @@ def request_body(
     tell: bool = False,
     knows_tools: bool = True,
     knows_system: bool = True,
+    marks: Marks | None = None,
 ) -> dict[str, Any]:
     """The body of a request.
 
@@ -114,7 +116,11 @@ def request_body(
             before.
         knows_tools: the model's template has a place for tools.
         knows_system: it has one for system messages.
+        marks: what is structure to the model. In messages and tools it is text.
     """
+    if marks is not None:
+        messages = marks.in_value(list(messages))
+        tools = marks.in_value(list(tools))
     specs = specs_of(tools)
     offers = mode in ("auto", "forced")
     if tell:

@@ -354,6 +354,7 @@ class _Question(Question):
             tell=self.llm._one_call,
             knows_tools=engine.tools,
             knows_system=engine.system,
+            marks=engine.marks,
         )
         own = {
             "Authorization": f"Bearer {engine.key}",

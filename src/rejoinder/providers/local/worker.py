@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import select
+import struct
 import sys
 import urllib.request
 from typing import Any
@@ -58,7 +59,62 @@ def load(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         "context": props["default_generation_settings"]["n_ctx"],
         "tools": bool(capabilities.get("supports_tools")),
         "system": bool(capabilities.get("supports_system_role", True)),
+        "template": props.get("chat_template") or "",
+        "control_tokens": control_tokens(settings["path"]),
     }
+
+
+_NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+_TEXT, _LIST = 8, 9
+_UNKNOWN_TOKEN, _CONTROL_TOKEN = 2, 3
+
+
+def control_tokens(path: str) -> list[str]:
+    """The texts that the engine takes for control tokens, from the head of a GGUF file (its format:
+    https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). None if the head is not understood."""
+    found: dict[str, Any] = {}
+    try:
+        with open(path, "rb") as file:
+
+            def number(kind: str) -> Any:
+                return struct.unpack("<" + kind, file.read(struct.calcsize("<" + kind)))[0]
+
+            def value(kind: int) -> Any:
+                if kind == _TEXT:
+                    return file.read(number("Q"))
+                if kind != _LIST:
+                    return number(_NUMBERS[kind])
+                kind, count = number("I"), number("Q")
+                if kind in (_TEXT, _LIST):
+                    return [value(kind) for _ in range(count)]
+                size = struct.calcsize("<" + _NUMBERS[kind])
+                return struct.unpack(f"<{count}{_NUMBERS[kind]}", file.read(size * count))
+
+            _, _, _, entries = struct.unpack("<IIQQ", file.read(24))
+            for _ in range(entries):
+                name = value(_TEXT)
+                found[name.decode()] = value(number("I"))
+    except (OSError, struct.error, KeyError, ValueError, MemoryError, OverflowError):
+        return []
+    tokens: list[bytes] = found.get("tokenizer.ggml.tokens") or []
+    kinds: list[int] = found.get("tokenizer.ggml.token_type") or []
+    return [
+        token.decode("utf-8", "replace")
+        for token, kind in zip(tokens, kinds, strict=False)
+        if kind in (_UNKNOWN_TOKEN, _CONTROL_TOKEN)
+    ]
 
 
 def main() -> None:

@@ -10,11 +10,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rejoinder._core.hosts import HOSTS, Host
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url, environment
+from rejoinder.providers.asking.fields import path_part
 from rejoinder.types import NotGivenOr, is_given
 
 __all__ = [
@@ -189,7 +190,9 @@ def access_of_azure(
                 "or set AZURE_OPENAI_ENDPOINT"
             )
         base_url = endpoint.rstrip("/") + "/openai"
-        base_url += "/v1" if responses else f"/deployments/{quote(deployment, safe='')}"
+        base_url += (
+            "/v1" if responses else f"/deployments/{path_part('azure_deployment', deployment)}"
+        )
     if not version and not responses:
         raise ConfigurationError(
             "Azure OpenAI: no version; pass api_version= or set OPENAI_API_VERSION"

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Unpack
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from rejoinder._core import dialects
 from rejoinder._core.changes import Change
@@ -22,7 +22,13 @@ from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach_joined
 from rejoinder.providers.asking.checks import check_base_url, checked_options
-from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
+from rejoinder.providers.asking.fields import (
+    HttpExtras,
+    build_url,
+    merge_headers,
+    path_part,
+    tool_specs,
+)
 from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import Served, served
@@ -566,7 +572,7 @@ class LLM(HttpLLM):
             "letta",
             model=HOSTS["letta"].model,
             api_key=api_key,
-            base_url=f"{base_url.rstrip('/')}/{quote(agent_id, safe='')}",
+            base_url=f"{base_url.rstrip('/')}/{path_part('agent_id', agent_id)}",
             **options,
         )
 
