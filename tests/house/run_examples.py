@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import os
 import re
 import runpy
@@ -72,8 +73,10 @@ def main(path: str) -> int:
 
     serve()
     count = 0
-    with tempfile.TemporaryDirectory() as folder, forbid_network():
-        for line, code, why in examples(Path(path).read_text(encoding="utf-8")):
+    page = Path(path).read_text(encoding="utf-8")
+    # An example may write files where it runs.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), forbid_network():
+        for line, code, why in examples(page):
             if why is not None:
                 ast.parse(code)
                 continue

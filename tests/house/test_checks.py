@@ -42,8 +42,9 @@ def test_warnings_are_errors() -> None:
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 
 
-def test_each_test_has_its_time(request: pytest.FixtureRequest) -> None:
-    assert 0 < float(request.config.getini("timeout")) <= 60
+def test_a_test_that_hangs_is_ended(request: pytest.FixtureRequest) -> None:
+    """The limit finds tests that never end. It is far above what a busy machine needs."""
+    assert 60 < float(request.config.getini("timeout")) <= 300
 
 
 CLOCKS = re.compile(r"assert .*\b(?:monotonic|perf_counter|process_time|thread_time)\(\).*<")

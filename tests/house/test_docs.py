@@ -24,7 +24,7 @@ def test_examples_run(page: Path) -> None:
         [sys.executable, "-W", "error", str(runner), str(page)],
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=200,
         cwd=ROOT,
     )
     assert result.returncode == 0, result.stderr

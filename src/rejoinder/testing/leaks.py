@@ -88,6 +88,11 @@ class MemoryUse:
     def see(self, peak: int) -> None:
         self.peak = max(self.peak, peak - self._start)
 
+    def so_far(self) -> int:
+        """The peak until now, in bytes; for use inside the block."""
+        self.see(tracemalloc.get_traced_memory()[1])
+        return self.peak
+
 
 _measuring: list[MemoryUse] = []
 
