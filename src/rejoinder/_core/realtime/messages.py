@@ -181,10 +181,12 @@ class CancelReply:
 
 @dataclass(frozen=True, slots=True)
 class AbandonCall:
-    """Answer a call of an earlier connection, so that a service that remembers it does not wait."""
+    """Answer a call without its result, so that the service does not wait for it. The result may
+    still follow, as an item."""
 
     ref: str
     call: FunctionCall
+    why: str
 
 
 Command: TypeAlias = (
@@ -465,6 +467,8 @@ class Traits:
     decides what a next connection is given, and when it may take over."""
     paced_silence: bool = False
     """The service wants sound in real time without a pause; silence is sent where there is none."""
+    pong: float = 0.0
+    """Seconds that a healthy service may take to answer a ping, where it has no other sign of life."""
     standby: float | None = None
     """Seconds that a connection may wait to be used; then it is dead to the service and made anew."""
 

@@ -427,6 +427,7 @@ _TRAITS: Final = Traits(
     history_at_once=True,
     names_replies=False,
     answers_move=False,
+    pong=40.0,
 )
 
 
@@ -443,8 +444,14 @@ class RealtimeSession(WireSession[_Events]):
             describe_tools=describe_tools,
             options=model._options,
             settings=settings,
+            resume=_given_handle(settings),
         )
         self._instructions = model._instructions
+
+    @property
+    def session_resumption_handle(self) -> str | None:
+        """What another session can be continued from; valid for two hours."""
+        return self._connections.handle
 
     @_checked
     def update_options(
@@ -513,6 +520,11 @@ def _modalities(given: Sequence[Any] | None) -> list[str]:
             "transcript of sound comes with it"
         )
     return found
+
+
+def _given_handle(settings: Mapping[str, Any]) -> str | None:
+    resumption: Mapping[str, Any] = settings.get("sessionResumption") or {}
+    return resumption.get("handle")
 
 
 def _is_manual(settings: Mapping[str, Any]) -> bool:

@@ -47,7 +47,8 @@ def turns(
     """`items` as turns of user and model; neighbours of one role are one turn.
 
     Instructions become text of the user in an ``<instructions>`` block: the API knows no other place
-    for them behind the beginning. Calls and results are parts where the model takes them, else text.
+    for them behind the beginning. Calls with their results are parts where the model takes them; else
+    the result is text that names its call.
 
     Args:
         items: oldest first.
@@ -59,10 +60,17 @@ def turns(
     """
     found: list[dict[str, Any]] = []
     known = dict(calls)
+    items = list(items)
+    made = {item.call_id for item in items if isinstance(item, FunctionCall)}
+    answered = {item.call_id for item in items if isinstance(item, FunctionCallOutput)}
+    paired = made & answered
     for item in items:
         if isinstance(item, FunctionCall):
             known[item.call_id] = item
-        role, parts = _parts(item, rules, known)
+        if isinstance(item, FunctionCall | FunctionCallOutput):
+            role, parts = _call_parts(item, rules.call_parts and item.call_id in paired, known)
+        else:
+            role, parts = _parts(item, rules)
         if not parts:
             continue
         if found and found[-1]["role"] == role:
@@ -90,25 +98,21 @@ def plain_text(items: Iterable[ChatItem], *, calls: Mapping[str, FunctionCall]) 
     return "\n".join(lines)
 
 
-def _parts(
-    item: ChatItem, rules: LiveRules, calls: Mapping[str, FunctionCall]
+def _call_parts(
+    item: FunctionCall | FunctionCallOutput, as_parts: bool, calls: Mapping[str, FunctionCall]
 ) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(item, FunctionCall):
-        if not rules.call_parts:
+        if not as_parts:
             return "user", []  # told with its result
-        return "model", [
-            {
-                "functionCall": {
-                    "id": item.call_id,
-                    "name": item.name,
-                    "args": arguments(item.arguments),
-                }
-            }
-        ]
-    if isinstance(item, FunctionCallOutput):
-        if not rules.call_parts:
-            return "user", [{"text": _result_text(item, calls)}]
-        return "user", [{"functionResponse": function_response(item, name=_name(item, calls))}]
+        part = {"id": item.call_id, "name": item.name, "args": arguments(item.arguments)}
+        return "model", [{"functionCall": part}]
+    if not as_parts:
+        return "user", [{"text": _result_text(item, calls)}]
+    part = function_response(item, name=_name(item, calls), call_id=item.call_id)
+    return "user", [{"functionResponse": part}]
+
+
+def _parts(item: ChatItem, rules: LiveRules) -> tuple[str, list[dict[str, Any]]]:
     if not isinstance(item, ChatMessage):
         return "user", []
     if item.role in ("system", "developer"):

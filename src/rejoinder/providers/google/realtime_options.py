@@ -38,7 +38,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "explicit_vad_signal": "explicitVadSignal",
     "avatar_config": "avatarConfig",
     "labels": "labels",
-    "tool_choice": "toolChoice",
+    "tool_choice": "tool_choice",
 }
 """Options -> names in the settings of a session: those of the API, where it has one."""
 

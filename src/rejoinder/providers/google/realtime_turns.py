@@ -304,6 +304,8 @@ class LiveTurns:
         elif reason not in _GOOD_ENDS:
             status = "incomplete"
         events = self._end_reply(status, reason or None, error)
+        if not self._turn:
+            self.due = None
         if not self._turn and self.asked is not None:
             # A turn without a word: the request gets no other answer.
             error = error or APIError(f"the service said nothing ({reason or 'no reason given'})")

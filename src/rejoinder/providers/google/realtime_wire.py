@@ -30,7 +30,7 @@ from rejoinder.providers.google.realtime_usage import usage_of
 __all__ = ["GeminiLiveProtocol"]
 
 _SETUP_CODES: Final = frozenset({1003, 1007, 1008})
-_LOCAL: Final = frozenset({"toolResponseScheduling", "toolChoice"})
+_LOCAL: Final = frozenset({"toolResponseScheduling", "tool_choice"})
 """Settings that are no part of the setup."""
 
 
@@ -87,7 +87,7 @@ class GeminiLiveProtocol:
 
     @property
     def settled(self) -> bool:
-        return True
+        return self._turns.due is None
 
     def farewell(self) -> Sequence[m.Frame]:
         return ()
@@ -144,6 +144,8 @@ class GeminiLiveProtocol:
                 return first or (self._rules.context == "any" and not self._would_cut)
             case m.CreateItem(_, FunctionCallOutput() as output, _):
                 return self._is_owed(output.call_id) or not self._would_cut
+            case m.AbandonCall(_, call, _):
+                return self._resumed or (self._turns.waits and self._is_owed(call.call_id))
             case m.CreateItem():
                 return self._rules.context == "any" and not self._would_cut
             case _:
@@ -208,8 +210,8 @@ class GeminiLiveProtocol:
             case m.CancelReply():
                 # A reply cannot be stopped while the service listens by itself: its end is awaited.
                 return self._start_activity()
-            case m.AbandonCall(_, call):
-                return self._abandon(call)
+            case m.AbandonCall(_, call, why):
+                return self._abandon(call, why)
             case m.UpdateSession():
                 return self._update(command)
             case m.DeleteItem() | m.TruncateItem() | m.ClearAudio():
@@ -322,10 +324,11 @@ class GeminiLiveProtocol:
         self._turns.answered(reply=reply)
         return _frame("toolResponse", {"functionResponses": made})
 
-    def _abandon(self, call: FunctionCall) -> Sequence[m.Frame]:
+    def _abandon(self, call: FunctionCall, why: str) -> Sequence[m.Frame]:
+        output = FunctionCallOutput(call_id=call.call_id, output=why, is_error=True)
+        if self._is_owed(call.call_id):
+            return self._answer(output)
         self._turns.know(call)
-        error = "The connection was replaced; the result follows as text."
-        output = FunctionCallOutput(call_id=call.call_id, output=error, is_error=True)
         silent = not self._turns.waits and not self._vertex and self._rules.scheduling == "taken"
         response = function_response(
             output,

@@ -3,6 +3,11 @@
 A connection that fails is replaced, with pauses and a bound. One that grows old, or whose end the
 service announces, is replaced before: the next one is opened beside it, given what a connection
 needs, and used from the next moment on at which no turn would be torn apart.
+
+Where the service has given a handle, the next connection continues the session instead. Services
+refuse that while the older connection is open, so that one is ended first, at such a moment; the
+user's sound is kept meanwhile. A handle that is refused is forgotten: the next connection begins a
+session and is given the history.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from rejoinder import _aio
@@ -19,7 +25,7 @@ from rejoinder._core import retry
 from rejoinder._core.realtime import messages as m
 from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
-from rejoinder.providers.sessions.link import Link, describe_end
+from rejoinder.providers.sessions.link import Handle, Link, describe_end
 from rejoinder.transport.ws import Closed, WebSocket
 from rejoinder.types import APIConnectOptions
 
@@ -36,6 +42,8 @@ _FORCE_AFTER: Final = 60.0
 """Seconds that a replacement by age waits for the end of a turn."""
 _RETRY_SWAP: Final = 5.0
 """Seconds after which a replacement that failed is tried again."""
+_HANG_UP: Final = 0.3
+"""Seconds that the end of a connection may take before its session is continued elsewhere."""
 _MARGIN: Final = 2.0
 """Seconds before an announced end at which a replacement no longer waits."""
 
@@ -84,9 +92,11 @@ class Connections:
         dial: opens a socket.
         make_protocol: makes the protocol object of one connection.
         options: how patient connecting is, and how often it is tried again.
-        max_duration: age in seconds at which a connection is replaced.
+        max_duration: age in seconds at which a session is begun anew.
         silence: seconds after which a service from which nothing comes is taken for dead.
         standby: seconds that a connection may wait to be used; then it is made anew.
+        pong: seconds that a healthy service may take for a sign of life that it was asked for.
+        resume: handle of a session to continue.
     """
 
     def __init__(
@@ -99,6 +109,8 @@ class Connections:
         max_duration: float | None,
         silence: float,
         standby: float | None,
+        pong: float = 0.0,
+        resume: str | None = None,
     ) -> None:
         self._owner = owner
         self._dial = dial
@@ -107,7 +119,13 @@ class Connections:
         self._max_duration = math.inf if max_duration is None else max_duration
         self._silence = silence
         self._standby = math.inf if standby is None else standby
+        self._limit = max(silence, silence / 2 + pong)
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._handle = None if resume is None else Handle(resume, frozenset())
+        self._reached = False
+        self._retiring = False
+        self._anew = False
         self._link: Link | None = None
         self._next: Link | None = None
         self._swap_at = math.inf
@@ -156,7 +174,7 @@ class Connections:
             return
         if now >= self._swap_at:
             self._swap_at = math.inf
-            self._start_swap()
+            self.renew(anew=True)
         following = self._next
         if following is not None and now >= following.opened_at + self._standby:
             self._next = None
@@ -168,15 +186,28 @@ class Connections:
             return
         quiet = now - max(link.heard_at, link.opened_at)
         asked = link.probed_at > link.heard_at
-        if quiet >= self._silence and asked:
+        if quiet >= self._limit and asked:
             link.abort(f"nothing came for {quiet:.0f} s, although it was asked for a sign of life")
         elif quiet >= self._silence / 2 and not asked:
             link.probed_at = now
             link.probe()
 
-    def renew(self) -> None:
-        """Replace the connection in use between two turns."""
+    def renew(self, *, anew: bool = False) -> None:
+        """Replace the connection in use between two turns. `anew`: its session must not go on."""
+        if anew:
+            self._anew = True
+            self._handle = None
         self._start_swap()
+
+    def resumable(self, handle: Handle | None) -> None:
+        """From where another connection can continue the session, as the service told last."""
+        if not self._anew:
+            self._handle = handle
+
+    @property
+    def handle(self) -> str | None:
+        """The handle that would be used now."""
+        return None if self._handle is None else self._handle.token
 
     def ending_in(self, seconds: float) -> None:
         """The service will end the connection in use."""
@@ -190,8 +221,12 @@ class Connections:
         failures = 0
         while not self._over:
             try:
-                link = self._next or await self._open()
+                link = self._next or await self._open(self._handle)
             except APIError as error:
+                if self._handle is not None and self._reached:
+                    logger.info("the session cannot be continued, and is begun anew: %s", error)
+                    self._handle = None
+                    continue
                 decision = retry.after(
                     failures,
                     error,
@@ -215,11 +250,14 @@ class Connections:
             lost, how = await self._watch()
             if self._over:
                 return
-            good = lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
+            good = lost.retired or lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
             failures = 0 if good else failures + 1
             verdict = lost.protocol.closed(how.code, how.reason)
             self._owner.lost(lost)
-            self._close_soon(lost)
+            closing = self._close_soon(lost)
+            if lost.retired:
+                await asyncio.wait([closing], timeout=_HANG_UP)
+                continue
             if verdict is not None and verdict.fatal:
                 self._owner.failed(verdict.error)
                 return
@@ -238,17 +276,21 @@ class Connections:
             if self._link is link:
                 return link, how
 
-    async def _open(self) -> Link:
-        """A connection that has been given settings and history.
+    async def _open(self, handle: Handle | None = None) -> Link:
+        """A connection that has been given settings and history. With `handle` it continues a session.
 
         Raises:
             APIError: it could not be had.
         """
         began = self._loop.time()
+        self._reached = False
         protocol = self._make_protocol()
         link = Link(await self._socket(), protocol, self._received, self._owner.saw)
+        self._reached = True
         try:
             link.version, settings = self._owner.settings_now()
+            if handle is not None:
+                settings = replace(settings, resume=handle.token)
             link.send_frames(protocol.open(settings))
             timeout = self._options.connect_timeout or 10.0
             try:
@@ -264,6 +306,9 @@ class Connections:
                 if verdict is not None and verdict.fatal:
                     raise verdict.error from None
                 raise
+            if handle is not None:
+                link.resumed = True
+                link.known |= handle.known
             while missing := self._owner.give_history(link):
                 _, late = await asyncio.wait(missing, timeout=_FURNISH_TIMEOUT)
                 if link.closed.done():
@@ -273,6 +318,10 @@ class Connections:
                         f"the service did not confirm {len(late)} items of the history within "
                         f"{_FURNISH_TIMEOUT:g} s"
                     )
+            if handle is not None and link.untold:
+                raise APIConnectionError(
+                    f"the session lacks {len(link.untold)} items, and takes none in its middle"
+                )
         except BaseException:
             self._close_soon(link)
             raise
@@ -304,7 +353,12 @@ class Connections:
         again = self._link is not None
         self._link, self._next = link, None
         self._force_at = math.inf
-        self._swap_at = self._loop.time() + self._max_duration
+        self._retiring = False
+        if not link.resumed:
+            self._began = self._loop.time()
+            self._anew = False
+            self._handle = None
+        self._swap_at = self._began + self._max_duration
         if previous is not None:
             self._owner.lost(previous)
             self._close_soon(previous)
@@ -315,7 +369,13 @@ class Connections:
 
     def _start_swap(self) -> None:
         running = self._swapping is not None and not self._swapping.done()
-        if not running and self._next is None and not self._over:
+        if running or self._next is not None or self._over:
+            return
+        if self._handle is not None and self.link is not None:
+            self._retiring = True
+            self._force_at = min(self._force_at, self._loop.time() + _FORCE_AFTER)
+            self.swap_if_due()
+        else:
             self._swapping = self._loop.create_task(self._swap(), name="realtime swap")
 
     async def _swap(self) -> None:
@@ -335,9 +395,19 @@ class Connections:
 
     def swap_if_due(self) -> None:
         """Use the next connection, if it is there and no turn would be torn apart."""
-        following = self._next
-        if following is None or self.link is None:
+        following, link = self._next, self.link
+        if link is None:
             return  # where the one in use has ended, the supervisor takes the next one
+        if self._retiring and following is None:
+            if self._loop.time() >= self._force_at or self._owner.may_swap():
+                self._retiring = False
+                if self._handle is None:
+                    self._start_swap()
+                else:
+                    link.retire()
+            return
+        if following is None:
+            return
         if following.closed.done():
             self._next = None
             self._swap_at = self._loop.time()
@@ -369,7 +439,8 @@ class Connections:
             return_exceptions=True,
         )
 
-    def _close_soon(self, link: Link) -> None:
+    def _close_soon(self, link: Link) -> asyncio.Task[None]:
         task = self._loop.create_task(link.aclose(), name="realtime close")
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
+        return task

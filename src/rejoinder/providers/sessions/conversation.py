@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeGuard, TypeVar
 
 from rejoinder import _stamps
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.heard import SpokenMessage, heard
 from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.llm.remote_chat_context import RemoteChatContext
+from rejoinder.llm.utils import compute_chat_ctx_diff
 from rejoinder.providers.sessions.link import Link, PendingItem
 
 __all__ = ["Conversation", "keep", "outcome"]
@@ -71,6 +72,7 @@ class Conversation:
         self._confirmed = confirmed
         self._remote = RemoteChatContext()
         self._early: OrderedDict[str, str] = OrderedDict()
+        self._partial: OrderedDict[str, str] = OrderedDict()
         self.spoken: OrderedDict[str, SpokenMessage] = OrderedDict()
 
     def to_chat_ctx(self) -> ChatContext:
@@ -121,8 +123,13 @@ class Conversation:
             node.item.content = [text] if text else []
             node.item.interrupted = node.item.interrupted or interrupted
 
+    def set_partial(self, item_id: str, text: str) -> None:
+        """What the user said so far; it counts where the connection ends before the rest comes."""
+        keep(self._partial, item_id, text)
+
     def set_transcript(self, item_id: str, text: str, confidence: float | None) -> None:
         """Set what the user said, also where the message is not announced yet."""
+        self._partial.pop(item_id, None)
         node = self._remote.get(item_id)
         if node is None:
             keep(self._early, item_id, text)
@@ -131,6 +138,36 @@ class Conversation:
             node.item.transcript_confidence = confidence
 
     # -- what is under way on a connection ---------------------------------------------------
+
+    def change(
+        self, link: Link | None, chat_ctx: ChatContext, answer: Callable[[str], bool]
+    ) -> tuple[list[asyncio.Future[None]], list[str]]:
+        """Make the conversation equal to `chat_ctx`.
+
+        Args:
+            link: the connection in use.
+            chat_ctx: what it shall be.
+            answer: notes that a call gets its result; false where the service wants none any more.
+
+        Returns:
+            What to wait for, and the ids of the calls that were answered.
+        """
+        diff = compute_chat_ctx_diff(self.to_chat_ctx(), chat_ctx)
+        waiting: list[asyncio.Future[None]] = []
+        for item_id in diff.to_remove:
+            waiting += self.remove(link, item_id)
+        answered: list[str] = []
+        for previous_id, item_id in diff.to_create:
+            item = chat_ctx.get_by_id(item_id)
+            if item is None:
+                continue
+            if isinstance(item, FunctionCallOutput):
+                if not answer(item.call_id):
+                    self.insert(previous_id, item)
+                    continue
+                answered.append(item.call_id)
+            waiting += self.create(link, previous_id, item)
+        return waiting, answered
 
     def create(
         self, link: Link | None, previous_id: str | None, item: ChatItem
@@ -299,7 +336,13 @@ class Conversation:
 
     def _give_at_once(self, link: Link) -> None:
         items = self._remote.to_chat_ctx().items
-        missing = [item for item in items if item.id not in link.known]
+        # A message without content is still being spoken.
+        missing = [
+            item
+            for item in items
+            if item.id not in link.known
+            and not (isinstance(item, ChatMessage) and not item.content)
+        ]
         command = m.GiveHistory(_stamps.new_id("history_"), missing)
         if missing and link.protocol.takes(command):
             link.send(command)
@@ -345,6 +388,8 @@ class Conversation:
             if not entry.done.done():
                 entry.done.set_result(None)
         link.pending.clear()
+        for item_id, text in list(self._partial.items()):
+            self.set_transcript(item_id, text, None)
 
     def _carry_out(self, entry: PendingItem) -> None:
         if entry.item is None:

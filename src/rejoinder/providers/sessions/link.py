@@ -15,14 +15,29 @@ from rejoinder._core.realtime.messages import Command, Event, Frame, RealtimePro
 from rejoinder.errors import APIConnectionError
 from rejoinder.transport.ws import Closed, WebSocket
 
-__all__ = ["Link", "PendingItem", "describe_end"]
+__all__ = ["Handle", "Link", "PendingItem", "describe_end"]
 
 logger = logging.getLogger("rejoinder")
 
 _FRAMES_BETWEEN_TURNS: Final = 64
 """Frames that are handled before the event loop gets a turn: a burst must not hold it."""
+_READ_AFTER: Final = 1.0
+"""Seconds after which an item that was sent counts as read by a service that tells nothing of it."""
 _FAREWELL_TIMEOUT: Final = 0.3
 """Seconds that the last frames of a connection may take to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """From where another connection can continue a session.
+
+    Attributes:
+        token: what the service wants to be told.
+        known: ids of the items that are part of it.
+    """
+
+    token: str
+    known: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -58,6 +73,8 @@ class Link:
         stale: it holds an item that the conversation has no more, and cannot be rid of it.
         untold: ids of items that it takes with the next request for a reply, or after it.
         unsure: items that were sent, and when; nothing shows yet that the service has read them.
+        resumed: it continues the session of an earlier connection.
+        retired: this side ended it, to continue its session on another one.
         early: events that came before it was in use; ``None`` afterwards.
     """
 
@@ -85,6 +102,8 @@ class Link:
         self.stale = False
         self.untold: list[str] = []
         self.unsure: dict[str, float] = {}
+        self.resumed = False
+        self.retired = False
         self.early: list[Event] | None = []
         self._socket = socket
         self._on_event = on_event
@@ -149,6 +168,18 @@ class Link:
         wake = self._wake
         if wake is not None and not wake.done():
             wake.set_result(None)
+
+    def handle(self, token: str) -> Handle:
+        """A handle that came just now. Items that were sent a moment ago, and that nothing has
+        answered, may not be part of it."""
+        now = asyncio.get_running_loop().time()
+        self.unsure = {i: at for i, at in self.unsure.items() if now - at < _READ_AFTER}
+        return Handle(token, frozenset(self.known - self.unsure.keys()))
+
+    def retire(self) -> None:
+        """End it, because its session goes on elsewhere."""
+        self.retired = True
+        self._ended(Closed(1000, "another connection continues the session"))
 
     def abort(self, reason: str) -> None:
         """Take the connection for dead."""

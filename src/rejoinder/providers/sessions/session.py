@@ -34,7 +34,6 @@ from rejoinder.llm.realtime import (
     RemoteItemAddedEvent,
 )
 from rejoinder.llm.tool_context import ToolContext
-from rejoinder.llm.utils import compute_chat_ctx_diff
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata
 from rejoinder.providers.sessions.bills import Bills
@@ -43,7 +42,7 @@ from rejoinder.providers.sessions.connections import Connections
 from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep, outcome
 from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.options import SessionOptions, code_of
-from rejoinder.providers.sessions.streams import Reply, connection_metrics, usage_metrics
+from rejoinder.providers.sessions.streams import Reply, Requests, connection_metrics, usage_metrics
 from rejoinder.providers.sessions.turns import UserTurns
 from rejoinder.providers.sessions.uplink import Uplink
 from rejoinder.providers.sessions.video import frame_url
@@ -71,6 +70,7 @@ class WireSession(RealtimeSession[TEvent]):
         describe_tools: writes tools in the vendor's form.
         options: deadlines and bounds.
         settings: the vendor's options at the beginning.
+        resume: handle of an earlier session to continue.
 
     Raises:
         RuntimeError: no event loop is running.
@@ -85,6 +85,7 @@ class WireSession(RealtimeSession[TEvent]):
         describe_tools: Callable[[ToolContext], Sequence[dict[str, Any]]],
         options: SessionOptions,
         settings: dict[str, Any],
+        resume: str | None = None,
     ) -> None:
         super().__init__(model)
         try:
@@ -104,7 +105,7 @@ class WireSession(RealtimeSession[TEvent]):
 
         self._conversation = Conversation(confirmed=self._traits.confirms)
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
-        self._requests: dict[str, asyncio.Future[GenerationCreatedEvent]] = {}
+        self._requests = Requests()
         self._live: dict[str, Reply] = {}
         self._calls = Calls()
         self._bills = Bills(lambda metrics: self.emit("metrics_collected", metrics))
@@ -123,8 +124,11 @@ class WireSession(RealtimeSession[TEvent]):
             max_duration=options.max_duration,
             silence=options.silence,
             standby=self._traits.standby,
+            pong=self._traits.pong,
+            resume=resume,
         )
-        self._timer = _aio.Alarm(self._due, self._tick, interval=max(0.05, options.silence / 4))
+        look = max(0.05, min(1.0, options.silence / 4))
+        self._timer = _aio.Alarm(self._due, self._tick, interval=look)
         self._timer.arm()
 
     # -- what the base class asks for ----------------------------------------------------------
@@ -150,8 +154,9 @@ class WireSession(RealtimeSession[TEvent]):
             raise RealtimeError(str(self._over), code=self._over.code)
 
     async def update_instructions(self, instructions: str) -> None:
-        self._instructions = instructions
-        self._change(instructions=instructions)
+        if instructions != self._instructions:
+            self._instructions = instructions
+            self._change(instructions=instructions)
 
     async def update_tools(self, tools: list[Any]) -> None:
         """Replace the tools.
@@ -161,8 +166,10 @@ class WireSession(RealtimeSession[TEvent]):
         """
         tool_ctx = ToolContext(tools)
         specs = self._describe_tools(tool_ctx)
+        changed = specs != self._tool_specs
         self._tool_ctx, self._tool_specs = tool_ctx, specs
-        self._change(tools=specs)
+        if changed:
+            self._change(tools=specs)
 
     def update_options(self, *, tool_choice: NotGivenOr[Any] = NOT_GIVEN) -> None:
         self._change_settings({"tool_choice": tool_choice} if is_given(tool_choice) else {})
@@ -177,26 +184,12 @@ class WireSession(RealtimeSession[TEvent]):
             RealtimeError: the service refused an item, or did not confirm in time. All others are
                 in place.
         """
-        diff = compute_chat_ctx_diff(self._conversation.to_chat_ctx(), chat_ctx)
-        waiting: list[asyncio.Future[None]] = []
-        for item_id in diff.to_remove:
-            waiting += self._conversation.remove(self._connections.link, item_id)
-        answered: list[str] = []
-        for previous_id, item_id in diff.to_create:
-            item = chat_ctx.get_by_id(item_id)
-            if item is None:
-                continue
-            if isinstance(item, FunctionCallOutput):
-                if not self._calls.answer(item.call_id):
-                    self._conversation.insert(previous_id, item)
-                    continue
-                answered.append(item.call_id)
-            waiting += self._conversation.create(self._connections.link, previous_id, item)
+        link = self._connections.link
+        waiting, answered = self._conversation.change(link, chat_ctx, self._calls.answer)
         for call_id in answered:
             self._apply(self._replies.answered(call_id, self._loop.time()))
-        link = self._connections.link
         if link is not None and link.stale:
-            self._renew()
+            self._renew(anew=True)
         await outcome(waiting, within=self._options.update_timeout)
 
     def push_audio(self, frame: AudioFrame) -> None:
@@ -249,8 +242,16 @@ class WireSession(RealtimeSession[TEvent]):
         return future
 
     def interrupt(self) -> None:
-        """Stop the reply that runs and those that were asked for; without any, nothing is sent."""
+        """Stop the reply that runs and those that were asked for; without any, nothing is sent.
+
+        A service that waits for the result of a call is told not to: it would stay silent until the
+        result came, and perhaps for ever.
+        """
         self._apply(self._replies.interrupt(self._loop.time()))
+        self._abandon_calls("The user interrupted. A result may follow as text.")
+
+    def start_user_activity(self) -> None:
+        self._send(m.StartActivity(_stamps.new_id("activity_")))
 
     def truncate(
         self,
@@ -313,10 +314,17 @@ class WireSession(RealtimeSession[TEvent]):
             else:
                 self._renew()
 
-    def _renew(self) -> None:
+    def _renew(self, *, anew: bool = False) -> None:
         """Get a connection that carries out what was asked for; requests for replies wait for it."""
         self._replies.pause()
-        self._connections.renew()
+        self._connections.renew(anew=anew)
+
+    def _abandon_calls(self, why: str) -> None:
+        link = self._connections.link
+        for call in self._calls.open:
+            command = m.AbandonCall(_stamps.new_id("abandon_"), call, why)
+            if link is not None and link.protocol.takes(command):
+                self._send(command)
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -365,6 +373,8 @@ class WireSession(RealtimeSession[TEvent]):
             else:
                 self._renew()
         self._conversation.give_history(link)
+        if link.resumed:
+            self._abandon_calls("The connection was replaced. The result follows as text.")
         self._uplink.replay(link)
         model = self._realtime_model
         self.emit(
@@ -425,7 +435,7 @@ class WireSession(RealtimeSession[TEvent]):
                 case Finish(reply_id, status):
                     self._end_streams(reply_id, status)
                 case Fail(refs, message, code):
-                    self._fail_requests(refs, message, code)
+                    self._requests.fail(refs, message, code)
         self._connections.swap_if_due()
         self._timer.arm()
 
@@ -444,10 +454,7 @@ class WireSession(RealtimeSession[TEvent]):
     def _announce(self, reply_id: str, refs: tuple[str, ...]) -> None:
         reply = Reply(reply_id, asked=bool(refs), sample_rate=self._traits.output_rate)
         self._live[reply_id] = reply
-        for ref in refs:
-            future = self._requests.pop(ref, None)
-            if future is not None and not future.done():
-                future.set_result(reply.event)
+        self._requests.answer(refs, reply.event)
         self.emit("generation_created", reply.event)
 
     def _end_streams(self, reply_id: str, status: m.ReplyStatus) -> None:
@@ -461,13 +468,6 @@ class WireSession(RealtimeSession[TEvent]):
         if len(self._live) > REMEMBERED:
             self._live.pop(next(iter(self._live)))
 
-    def _fail_requests(self, refs: tuple[str, ...], message: str, code: str | None) -> None:
-        for ref in refs:
-            future = self._requests.pop(ref, None)
-            if future is not None and not future.done():
-                future.set_exception(RealtimeError(message, code=code))
-                future.exception()  # a caller that does not look must not make asyncio complain
-
     def _forget_request(self, ref: str, future: asyncio.Future[Any]) -> None:
         if self._requests.pop(ref, None) is not None and future.cancelled():
             self._apply(self._replies.give_up(ref, self._loop.time()))
@@ -480,27 +480,17 @@ class WireSession(RealtimeSession[TEvent]):
             self._received_beside(link, event)
             return
         match event:
-            case m.AudioDelta(reply_id, item_id, data):
-                if self._replies.progressed(reply_id, self._loop.time()):
-                    reply = self._live[reply_id]
-                    reply.produced()
-                    reply.message(item_id).add_audio(data)
-            case m.TextDelta(reply_id, item_id, text, start_time):
-                if self._replies.progressed(reply_id, self._loop.time()):
-                    reply = self._live[reply_id]
-                    reply.produced()
-                    reply.message(item_id).add_text(text, start_time)
-            case m.MessageStarted(reply_id, item_id):
-                if self._replies.progressed(reply_id, self._loop.time()):
-                    message = self._live[reply_id].message(item_id)
-                    link.spoken.add(item_id)
-                    keep(self._conversation.spoken, item_id, message.spoken)
-            case m.ModalityKnown(reply_id, item_id, audio):
-                if self._replies.progressed(reply_id, self._loop.time()):
-                    self._live[reply_id].message(item_id).know_modality(audio)
-            case m.MessageEnded(reply_id, item_id, text):
-                if self._replies.progressed(reply_id, self._loop.time()):
-                    self._live[reply_id].message(item_id).end(text)
+            case (
+                m.AudioDelta()
+                | m.TextDelta()
+                | m.MessageStarted()
+                | m.ModalityKnown()
+                | m.MessageEnded()
+            ):
+                if self._replies.progressed(event.reply_id, self._loop.time()):
+                    message = self._live[event.reply_id].take(event)
+                    link.spoken.add(event.item_id)
+                    keep(self._conversation.spoken, event.item_id, message.spoken)
             case m.MessageHeard(item_id, text, interrupted):
                 self._conversation.set_text(item_id, text, interrupted=interrupted)
                 self._connections.swap_if_due()
@@ -509,6 +499,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.ToolCalled(reply_id, call):
                 self._called(reply_id, call)
             case m.ReplyStarted(reply_id, ref):
+                link.unsure.clear()
                 self._apply(self._replies.started(reply_id, ref, self._loop.time()))
             case m.ReplyEnded():
                 link.served = link.served or event.status != "failed"
@@ -551,7 +542,9 @@ class WireSession(RealtimeSession[TEvent]):
             case m.SessionEnding(seconds):
                 self._connections.ending_in(seconds)
                 self._timer.arm()
-            case m.Resumable() | m.SessionReady():
+            case m.Resumable(token):
+                self._connections.resumable(None if token is None else link.handle(token))
+            case m.SessionReady():
                 return
 
     def _received_beside(self, link: Link, event: m.Event) -> None:
@@ -586,7 +579,8 @@ class WireSession(RealtimeSession[TEvent]):
         announced = self._conversation.complete_call(call)
         if self._calls.knows(call.call_id):
             return  # told twice; it runs once
-        if not self._replies.progressed(reply_id, self._loop.time()):
+        unwanted = self._settings.get("tool_choice") == "none"
+        if not self._replies.progressed(reply_id, self._loop.time()) or unwanted:
             # Nobody will run it. Some services fall silent while a call has no answer.
             self._calls.settle(call.call_id, "answered")
             self._conversation.create(
@@ -595,7 +589,9 @@ class WireSession(RealtimeSession[TEvent]):
                 FunctionCallOutput(
                     call_id=call.call_id,
                     name=call.name,
-                    output="The call was interrupted before it ran.",
+                    output="No tools may be used now."
+                    if unwanted
+                    else "The call was interrupted before it ran.",
                     is_error=True,
                 ),
             )
@@ -644,8 +640,10 @@ class WireSession(RealtimeSession[TEvent]):
         told = self._turns.transcribed(event)
         if told is None:
             return
-        if event.text:  # also what can still change: the connection may end before
+        if event.text and event.final:
             self._conversation.set_transcript(event.item_id, event.text, event.confidence)
+        elif event.text:
+            self._conversation.set_partial(event.item_id, event.text)
         self.emit("input_audio_transcription_completed", told)
 
     def _refused(
@@ -688,7 +686,7 @@ class WireSession(RealtimeSession[TEvent]):
         self._timer.stop()
         for effect in self._replies.fail_all(str(why), why.code):
             if isinstance(effect, Fail):
-                self._fail_requests(effect.refs, effect.message, effect.code)
+                self._requests.fail(effect.refs, effect.message, effect.code)
             elif isinstance(effect, Finish):
                 self._end_streams(effect.reply_id, effect.status)
         link = self._connections.link
@@ -696,5 +694,4 @@ class WireSession(RealtimeSession[TEvent]):
             self._conversation.settle(link)
         for reply in self._live.values():
             reply.end("failed")
-        for ref in list(self._requests):
-            self._fail_requests((ref,), str(why), why.code)
+        self._requests.fail(list(self._requests), str(why), why.code)

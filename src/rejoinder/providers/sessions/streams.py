@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._aio import Chan
 from rejoinder._core.items import FunctionCall
+from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.heard import SpokenMessage
 from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
-from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
+from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration, RealtimeError
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata, RealtimeModelMetrics
 
-__all__ = ["Message", "Reply", "connection_metrics", "usage_metrics"]
+__all__ = ["Message", "Reply", "Requests", "connection_metrics", "usage_metrics"]
+
+Part: TypeAlias = m.AudioDelta | m.TextDelta | m.MessageStarted | m.ModalityKnown | m.MessageEnded
+"""What a message is made of."""
 
 
 class Message:
@@ -111,6 +116,24 @@ class Reply:
             )
         return known
 
+    def take(self, part: Part) -> Message:
+        """Add a part. Return its message."""
+        message = self.message(part.item_id)
+        match part:
+            case m.AudioDelta():
+                self.produced()
+                message.add_audio(part.data)
+            case m.TextDelta():
+                self.produced()
+                message.add_text(part.text, part.start_time)
+            case m.ModalityKnown():
+                message.know_modality(part.audio)
+            case m.MessageEnded():
+                message.end(part.text)
+            case m.MessageStarted():
+                pass
+        return message
+
     def produced(self) -> None:
         """Output came: the first one is what the user waited for."""
         if self._ttft < 0:
@@ -150,6 +173,25 @@ class Reply:
             output_token_details=usage.output_details,
             metadata=metadata,
         )
+
+
+class Requests(dict[str, "asyncio.Future[GenerationCreatedEvent]"]):
+    """The futures of those who asked for a reply, by the references of their requests."""
+
+    def answer(self, refs: Iterable[str], event: GenerationCreatedEvent) -> None:
+        """The reply to these requests began."""
+        for ref in refs:
+            future = self.pop(ref, None)
+            if future is not None and not future.done():
+                future.set_result(event)
+
+    def fail(self, refs: Iterable[str], message: str, code: str | None) -> None:
+        """These requests get no reply."""
+        for ref in refs:
+            future = self.pop(ref, None)
+            if future is not None and not future.done():
+                future.set_exception(RealtimeError(message, code=code))
+                future.exception()  # a caller that does not look must not make asyncio complain
 
 
 def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> RealtimeModelMetrics:

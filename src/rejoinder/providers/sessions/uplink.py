@@ -26,6 +26,8 @@ _SETTLING: Final = 1.0
 are set at once still come first."""
 _GAP: Final = 0.25
 """Seconds without sound of the application after which silence takes its place."""
+_PAUSE: Final = 1.5
+"""Seconds without sound after which the service is told that none comes."""
 _SILENCE: Final = 0.1
 """Seconds of silence that are sent at a time."""
 
@@ -55,6 +57,7 @@ class Uplink:
         self._covered = math.inf
         self.speaking = False
         self.sent_at = -math.inf
+        self._paused = True
 
     @property
     def quiet(self) -> bool:
@@ -117,11 +120,16 @@ class Uplink:
 
     def due(self) -> float:
         """When `tick` has something to do."""
-        return math.inf if self._link() is None else self._covered + _GAP
+        if self._link() is None:
+            return math.inf
+        return min(self._covered + _GAP, math.inf if self._paused else self.sent_at + _PAUSE)
 
     def tick(self, now: float) -> None:
-        """Send silence, as long as the application has sent nothing."""
+        """Send silence, as long as the application has sent nothing, or tell that it sends nothing."""
         link = self._link()
+        if link is not None and not self._paused and now >= self.sent_at + _PAUSE:
+            self._paused = True
+            link.send(m.SoundPaused(_stamps.new_id("pause_")))
         if link is None or now < self._covered + _GAP:
             return
         self._flush()
@@ -145,6 +153,7 @@ class Uplink:
         self._uncommitted_ms += ms
         if link is not None:
             self.sent_at = now = self._loop.time()
+            self._paused = self._traits.paced_silence
             if self._covered < math.inf:
                 self._covered = max(self._covered, now) + ms / 1000
             link.send(command)
