@@ -148,5 +148,5 @@ async def test_a_message_of_which_nothing_was_heard_is_gone(
             audio_end_ms=30,
             audio_transcript=told,
         )
-        await until(lambda: not server.connections[0].items)
-        assert texts(session) == []
+        await until(lambda: not texts(session))
+        assert server.connections[0].items == []
