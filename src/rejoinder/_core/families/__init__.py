@@ -67,11 +67,23 @@ RETIRED: Final = {
 """Models that are gone, by their name at their maker."""
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
+# How people name deployments, and what they mean: each is rewritten in the words of the tables.
+_RUN_TOGETHER: Final = (
+    (re.compile(r"(?<![a-z0-9])(?:gpt|phi|glm)(?=\d)"), r"\g<0>-"),
+    (re.compile(r"(gpt-\d|(?:sonnet|opus|haiku)-\d)([1-9])(?!\d)"), r"\1-\2"),
+    (re.compile(r"(gpt-\d(?:-\d)?o?|(?<![a-z0-9])o[134])(mini|nano|pro|turbo)(?![a-z])"), r"\1-\2"),
+)
+_CLAUDE: Final = re.compile(r"(?<![a-z0-9])(?:sonnet|opus|haiku)-\d")
 
 
 def _words(text: str) -> str:
-    """``-gpt-5-6-terra-`` for ``openai/gpt-5.6-Terra``."""
-    return f"-{_SEPARATORS.sub('-', text.lower()).strip('-')}-"
+    """``-gpt-5-6-terra-`` for ``openai/gpt-5.6-Terra``, ``-prod-gpt-4o-mini-`` for ``prod_gpt4omini``."""
+    words = f"-{_SEPARATORS.sub('-', text.lower()).strip('-')}-"
+    for found, meant in _RUN_TOGETHER:
+        words = found.sub(meant, words)
+    if "claude" not in words:
+        words = _CLAUDE.sub(r"claude-\g<0>", words)
+    return words
 
 
 def _compiled(pattern: str) -> tuple[str, ...]:

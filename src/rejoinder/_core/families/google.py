@@ -70,7 +70,7 @@ FAMILIES: Final = (
     replace(
         _LEVELLED,
         name="gemini-3.x-pro",
-        match=("gemini-3.1 pro", "gemini-3.5 pro", "gemini-3.8 pro"),
+        match=("gemini-3.1 pro", "gemini-3.5 pro", "gemini-3.8 pro", "gemini-pro-latest"),
         efforts=("low", "medium", "high"),
     ),
     replace(_LEVELLED, name="gemini-3", match=("gemini-3*", "gemini-flash-latest")),
@@ -88,7 +88,7 @@ FAMILIES: Final = (
         thinks="asked",
         budget=(0, 24_576),
     ),
-    replace(_BUDGETED, name="gemini-2.5-flash", match=("gemini-2.5*",)),
+    replace(_BUDGETED, name="gemini-2.5-flash", match=("gemini-2.5*", "gemini-live-2.5*")),
     _OLD,
     # Every other Gemini is taken for a newer one.
     replace(_LEVELLED, name="gemini", match=("gemini*",)),

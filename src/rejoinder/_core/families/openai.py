@@ -132,7 +132,7 @@ FAMILIES: Final = (
     replace(
         _THINKER,
         name="gpt-5-codex",
-        match=("gpt-5-codex", "gpt-5.1-codex", "codex-mini-latest"),
+        match=("gpt-5-codex", "gpt-5.1-codex", "codex-mini"),
         efforts=_LEVELS,
         responses_only=True,
     ),

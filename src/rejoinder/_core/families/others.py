@@ -129,7 +129,10 @@ _DEEPSEEKS: Final = (
     replace(
         _DEEPSEEK,
         name="deepseek-v3",
-        match=("deepseek-v3*", "deepseek.v3*", "deepseek-ai-deepseek-v3*"),
+        match=(
+            "deepseek-v3*",
+            "deepseek-chat-v3*",  # OpenRouter
+        ),
         thinks="asked",
         efforts=(),
         reasoning_back="calls",
@@ -324,6 +327,7 @@ _MISTRALS: Final = (
         name="mistral-reasoning",
         match=(
             "mistral-small-4*",
+            "mistral-small-2603",
             "mistral-small-latest",
             "mistral-medium-3-5*",
             "mistral-medium-latest",
