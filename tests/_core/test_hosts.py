@@ -70,6 +70,25 @@ def test_every_host_is_found_by_each_of_its_addresses() -> None:
             "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false",
             None,
         ),
+        (
+            (
+                "Item 'fc_07b27acff2b3b348' of type 'function_call' was provided without its required "
+                "'reasoning' item: 'rs_07b27acff2b3b34800697bc10b5660'."
+            ),
+            None,
+        ),
+        ("Item 'msg_0ce2' was provided without its required 'reasoning' item: 'rs_1'.", None),
+        ("Item with id 'msg_1' not found.", None),
+        (
+            "400",
+            {
+                "code": "invalid-argument",
+                "error": "Could not decrypt the provided encrypted_content. Ensure",
+            },
+        ),
+        ("Could not decode the compaction blob. Ensure it is unmodified", None),
+        ("encrypted_content was not issued to this caller", None),
+        ("messages.3.content.1: Invalid `encrypted_content` in `search_result` block", None),
         # Recorded.
         (
             (
@@ -91,6 +110,9 @@ def test_a_refusal_of_state_is_known_by_code_and_by_words(message: str, body: ob
         ("messages.0: all messages must have non-empty content", None),
         ("Function call is missing a thought_signature", None),
         ("rate limit", "signature"),
+        ("Item 'x' was provided without its required field", None),
+        ("could not decode the image", None),
+        ("Invalid `data` in `image`", None),
         ("", None),
         ("x", ["invalid_encrypted_content"]),
     ],

@@ -431,11 +431,14 @@ _STATE_TEXTS: Final = re.compile(
     r"encrypted content .{0,400}could not be (?:verified|decrypted)"
     # The same API: an item that was not stored, or that another resource has
     # (jrkropp/open-webui-developer-toolkit #715).
-    r"|item with id '?rs_\S+ not found"
-    r"|item '?rs_\S+ of type 'reasoning' was provided without its required following item"
+    r"|item with id '?[a-z]{2,6}_\S+ not found"
+    # Reasoning without what it led to, and the other way round (continuedev/continue #8933, #10018).
+    r"|item '?[a-z]{2,6}_\S+ (?:of type '\w+' )?was provided without its required"
+    # xAI (Wei-Shaw/sub2api #4535, chenyme/grok2api #688, Gentleman-Programming/gentle-ai #4595).
+    r"|could not (?:decrypt|decode) the (?:provided )?(?:encrypted_content|compaction)"
+    r"|encrypted_content was not issued to this caller"
     # Claude, at Anthropic and wherever it is hosted.
-    r"|invalid `?signature`? in `?thinking`? block"
-    r"|invalid `?data`? in `?redacted_thinking`? block"
+    r"|invalid `?(?:signature|data|encrypted_content|encrypted_index)`? in `?\w{1,40}`? block"
     r"|`?thinking`? (?:or `?redacted_thinking`? )?blocks in the latest assistant message cannot be"
     # A server that refuses the fields which it gave (Groq, pydantic readers of requests).
     r"|extra inputs are not permitted|property '\S+' is unsupported|unrecognized field"

@@ -889,10 +889,23 @@ def test_short_words_may_be_said_twice() -> None:
     "reason",
     ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "model_context_window_exceeded", "content_filter", "abort"],
 )  # fmt: skip
-@pytest.mark.parametrize("arguments", ["", " ", '{"amount": 1'])
+@pytest.mark.parametrize("arguments", ["", " ", '{"amount": 1', "{}", "{} "])
 def test_a_cut_call_is_dropped_whatever_the_limit_is_called(reason: str, arguments: str) -> None:
     heard = hear(body(said({"content": "x"}), part(0, id="2", name="pay", arguments=arguments), said({}, reason)))  # fmt: skip
     assert heard.calls == []
+
+
+def test_a_call_without_arguments_stands_where_another_follows() -> None:
+    """An empty object opens the arguments of the last call alone."""
+    heard = hear(
+        body(
+            part(0, id="1", name="stop", arguments="{}"),
+            part(1, id="2", name="pay", arguments='{"am'),
+            said({}, "length"),
+        )
+    )
+    assert [call[1] for call in heard.calls] == ["stop"]
+    assert hear(body(part(0, id="1", name="stop", arguments="{}"), said({}, "tool_calls"))).calls
 
 
 @pytest.mark.parametrize(

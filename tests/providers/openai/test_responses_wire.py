@@ -284,6 +284,16 @@ REASONING = {
 KEPT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "AAAA"}
 
 
+def test_an_empty_object_may_be_the_opening_of_a_cut_call() -> None:
+    opened = item(call(arguments="", status="in_progress"), what="added")
+    delta = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": "{}"}
+    details = {"reason": "max_output_tokens"}
+    heard = hear(body(text("Hi", 1), opened, delta, end("incomplete", incomplete_details=details)))
+    assert heard.calls == []
+    done = item(call(arguments="{}"))
+    assert hear(body(opened, delta, done, end("incomplete", incomplete_details=details))).calls
+
+
 def test_reasoning_is_kept_with_what_it_led_to() -> None:
     heard = hear(body(item(REASONING), item(call(), 1), end(output=[REASONING, call()])))
     assert heard.extra == [{"openai": {"reasoning_items": [KEPT], "item_id": "fc_1"}}]

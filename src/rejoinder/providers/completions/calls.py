@@ -169,11 +169,16 @@ class Calls:
             arguments = call.arguments.text()
             if not call.name and not arguments.strip():
                 self._reply.skipped += 1
-            elif is_cut(reason) and not is_object(arguments):
+            elif is_cut(reason) and (not is_object(arguments) or self._may_be_opening(arguments)):
                 self.were_cut = True
                 warn_cut_call(call.name, reason)
             else:
                 self._hand_out(call, arguments)
+
+    def _may_be_opening(self, arguments: str) -> bool:
+        """Whether the last call of a reply that was cut may have lacked its arguments: servers that
+        stream decoded objects open with an empty one."""
+        return not self._open and arguments.strip() == "{}"
 
     def _forget(self, call: _OpenCall) -> None:
         if call.index is not None and self._by_index.get(call.index) is call:

@@ -522,7 +522,11 @@ class ResponsesReader:
         for item in self._custom:
             self._call({**item, **cut}, -1, reply, final=True)
         for place, begun in list(self._begun.items()):
-            # Begun and never ended, and not in the final response either.
+            # Begun and never ended, and not in the final response either. An empty object may have
+            # been the opening of one.
+            if begun.arguments and begun.arguments.text().strip() == "{}" and not begun.done:
+                self._drop(begun.item)
+                continue
             self._call({**begun.item, "status": "incomplete"}, place, reply, final=True)
         self._begun.clear()
 
