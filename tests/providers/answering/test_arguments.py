@@ -35,6 +35,9 @@ def made(*pieces: str) -> Arguments:
         (('{"a"', ":1}", '{"a":1}'), '{"a":1}'),
         (('{"a":1}', '{"a":1}'), '{"a":1}'),
         (('{"a":1}', '{"a":1}', '{"a":1}'), '{"a":1}'),
+        (("null", '{"a"', ":1}"), '{"a":1}'),
+        (('""', '{"a":1}'), '{"a":1}'),
+        (("null", "{}", ' {"a":1}'), '{"a":1}'),
         (('"{\\"a\\":1}"',), '"{\\"a\\":1}"'),
         (("null",), "null"),
         (("[1]",), None),
@@ -52,6 +55,22 @@ def test_deltas_snapshots_repeats_and_placeholders(
     assert found.text() == ("".join(pieces) if text is None else text)
     if text not in (None, "null"):  # a bare word has no bracket that tells its end
         assert found.whole() == text
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (("{}", '{"a":"x"}', '{"a":"xy"}', '{"a":"xy","b":[1]}'), '{"a":"xy","b":[1]}'),
+        (('{"a":{"b":1}}', '{"a":{"b":1,"c":2}}'), '{"a":{"b":1,"c":2}}'),
+        (("null", '{"a":[1]}', '{"a":[1,2]}'), '{"a":[1,2]}'),
+        (('{"a":"xy"}', '{"a":"x"}'), '{"a":"xy"}{"a":"x"}'),
+        (('{"a":1}', '{"a":1} x'), '{"a":1}{"a":1} x'),
+    ],
+    ids=repr,
+)
+def test_objects_that_grow_are_known_at_the_end(pieces: tuple[str, ...], text: str) -> None:
+    """Decoded objects, each grown out of the one before: the last one may not be the last."""
+    assert made(*pieces).text() == text
 
 
 def test_whole_is_known_at_the_piece_that_ends_the_object() -> None:

@@ -7,9 +7,11 @@ The work is linear in what arrived: a text is parsed only where its brackets say
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from rejoinder._core import jsontext
@@ -20,6 +22,8 @@ logger = logging.getLogger("rejoinder")
 
 _OUTSIDE: Final = re.compile(r'["{}\[\]]')
 _INSIDE: Final = re.compile(r'["\\]')
+_PLACEHOLDERS: Final = re.compile(r'(?:\s*(?:\{\}|null|""))+\s*')
+"""What stands for arguments that are still to come."""
 _MAX_ENCODINGS: Final = 4
 _MAX_DEPTH: Final = 64
 _MAX_PLACEHOLDER: Final = 64
@@ -37,6 +41,14 @@ def is_object(text: str) -> bool:
         if not isinstance(value, str):
             return value is None or isinstance(value, dict)
     return False
+
+
+def _are_snapshots(pieces: Sequence[str]) -> bool:
+    """Whether each piece is a whole object that holds all of the one before."""
+    return all(map(is_object, pieces)) and all(
+        _PLACEHOLDERS.fullmatch(before) or extends(after, before)
+        for before, after in itertools.pairwise(pieces)
+    )
 
 
 def canonical(text: str) -> str:
@@ -170,14 +182,15 @@ class Arguments:
         last = pieces[-1] if pieces else ""
         if len(pieces) > 1 and (self._growing or self._repeated) and is_object(last):
             return last
-        # Servers that stream decoded objects open with an empty one.
-        rest = joined.lstrip()
-        opened = rest.startswith("{}")
-        while rest.startswith("{}"):
-            rest = rest[2:].lstrip()
-        if opened and not rest:
-            return "{}"
-        return rest if opened and is_object(rest) else None
+        # Servers that stream decoded objects open with an empty one, or with none.
+        opening = _PLACEHOLDERS.match(joined)
+        if opening is not None:
+            rest = joined[opening.end() :]
+            if not rest:
+                return "{}"
+            if is_object(rest):
+                return rest
+        return last if len(pieces) > 1 and _are_snapshots(pieces) else None
 
     def _scan(self) -> None:
         """Follow the brackets through the pieces that came since the last time."""
@@ -201,7 +214,7 @@ class Arguments:
         """Whether the first pieces are only an empty object, which may stand for what follows."""
         if count > _MAX_PLACEHOLDER:
             return False
-        return not "".join(self.pieces[:count]).replace("{}", "").strip()
+        return _PLACEHOLDERS.fullmatch("".join(self.pieces[:count])) is not None
 
     def _scan_piece(self, piece: str) -> None:
         position = 0
