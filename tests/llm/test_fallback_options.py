@@ -16,6 +16,8 @@ from llm.fallback_models import DOWN, FOREVER, Model, question, said
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import LLM, LLMStream
 from rejoinder.llm.fallback_adapter import BreakerOptions, FallbackAdapter, Hedge, TurnBudget
+from rejoinder.providers.langchain import as_langchain
+from rejoinder.turn import run_turn
 from rejoinder.types import NOT_GIVEN, APIConnectOptions
 
 WRONG: list[Any] = [5, -1, math.nan, True, "text", b"x", [1], {"a": 1}, object(), int, print, 1j]
@@ -197,8 +199,9 @@ async def test_an_option_that_one_model_does_not_know_is_refused_before_any_outa
     assert await said(mixed, response_format=NOT_GIVEN) == (["a"], None)
 
 
-async def test_the_options_of_every_provider_are_options_of_the_adapter() -> None:
-    """Found by signature: what a provider's `chat` takes passes through an adapter of two of them."""
+async def test_the_options_of_every_provider_are_options_of_what_composes_it() -> None:
+    """Found by signature: what a provider's `chat` takes passes through an adapter of two of them,
+    through a turn, and through LangChain."""
     base = set(inspect.signature(LLM.chat).parameters)
     for row in ROWS:
         llm = row.make("http://127.0.0.1:9")
@@ -206,6 +209,13 @@ async def test_the_options_of_every_provider_are_options_of_the_adapter() -> Non
         fallback = FallbackAdapter([llm, llm])
         assert all(fallback.takes_option(option) for option in own), row.name
         assert not fallback.takes_option("no_such_option"), row.name
+        for model in (llm, fallback):
+            for option in own:
+                run_turn(model, "hello", **{option: NOT_GIVEN})
+            with pytest.raises(ConfigurationError, match="no_such_option"):
+                run_turn(model, "hello", no_such_option=1)
+            asked = as_langchain(model)._arguments([], dict.fromkeys(own, NOT_GIVEN))
+            assert own <= asked.keys(), row.name
         await llm.aclose()
     own_chat = inspect.signature(FallbackAdapter.chat).parameters
     assert base <= set(own_chat)

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from rejoinder._core.items import AudioContent, ImageContent
 from rejoinder.errors import APIStatusError
+from rejoinder.llm import FallbackAdapter
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
 from rejoinder.llm.tool_context import ToolContext
@@ -147,6 +148,35 @@ async def test_options_reach_the_model() -> None:
     assert llm.calls[0].extra_kwargs == {"temperature": 0.5, "max_tokens": 9}
     assert llm.calls[0].conn_options.timeout == 3
     assert llm.calls[0].conn_options.max_retry == 1
+
+
+async def test_options_of_the_models_chat_are_not_parameters_of_the_api() -> None:
+    """What an agent binds for a structured answer reaches the model, through a fallback too."""
+
+    class City(BaseModel):
+        name: str
+
+    schema = {
+        "type": "json_schema",
+        "json_schema": {"name": "City", "schema": City.model_json_schema()},
+    }
+    async with FaultServer(default=Answer('{"name": "Oslo"}')) as server:
+        models: list[Any] = [
+            openai.LLM(model="gpt-4.1", api_key="k", base_url=f"{server.url}/v1"),
+            anthropic.LLM(model="claude-sonnet-4-5", api_key="k", base_url=server.url),
+            google.LLM(api_key="k", base_url=server.url),
+        ]
+        for asked in (City, schema):
+            for model in [*models, FallbackAdapter(models[:2])]:
+                bound = as_langchain(model, max_retries=0).bind(
+                    response_format=asked, extra_kwargs={"top_p": 1.0}
+                )
+                assert (await bound.ainvoke("hi")).text == '{"name": "Oslo"}'
+                sent = server.requests[-1].body.decode()
+                assert '"name":{"' in sent.replace(" ", ""), (model.label, sent)
+                assert "extra_kwargs" not in sent
+        for model in models:
+            await model.aclose()
 
 
 def test_messages_become_items() -> None:

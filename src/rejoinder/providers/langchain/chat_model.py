@@ -213,6 +213,8 @@ class ChatRejoinder(BaseChatModel):
             asked["conn_options"] = APIConnectOptions(**options)
         for name in ("tool_choice", "ls_structured_output_format", "stream", "strict"):
             kwargs.pop(name, None)
+        kwargs |= kwargs.pop("extra_kwargs", None) or {}
+        asked |= _options_of_chat(self.llm, kwargs)
         for name in ("temperature", "max_tokens"):
             value = kwargs.pop(name, None)
             value = getattr(self, name) if value is None else value
@@ -221,6 +223,14 @@ class ChatRejoinder(BaseChatModel):
         if kwargs:
             asked["extra_kwargs"] = kwargs
         return asked
+
+
+def _options_of_chat(llm: LLM[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take out of `kwargs` what is an option of ``llm.chat``, such as ``response_format``. A model
+    that takes any name gets all of them in its `extra_kwargs`."""
+    if llm.takes_option("an option that nobody has"):
+        return {}
+    return {name: kwargs.pop(name) for name in list(kwargs) if llm.takes_option(name)}
 
 
 @checked(llm=instance(LLM))
