@@ -193,6 +193,35 @@ async def test_a_call_ends_a_reply_that_pauses() -> None:
     assert len(server.bodies) == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "before", "goes"),
+    [
+        ("claude-sonnet-4-5", {}, True),
+        ("claude-sonnet-4-5", {"host": "other.example"}, False),
+        ("kimi-k2-thinking", {}, False),
+        ("kimi-k2-thinking", {"host": "other.example"}, False),
+        ("kimi-k2-thinking", {"host": "{here}"}, True),
+    ],
+)
+async def test_state_goes_back_to_those_who_can_read_it(
+    model: str, before: dict[str, str], goes: bool
+) -> None:
+    server = Served(reply("end_turn", THOUGHT, said("Hi")))
+    listener = await asyncio.start_server(server.answer, "127.0.0.1", 0)
+    here = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    mark = {name: value.format(here=here) for name, value in before.items()}
+    context = question()
+    extra = {"anthropic": {"thinking": [THOUGHT], **mark}, "mine": 1}
+    context.add_message(role="assistant", content="Hello", extra=extra)
+    context.add_message(role="user", content="?")
+    async with anthropic.LLM(model=model, api_key="k", base_url=f"http://{here}") as llm:
+        answer = await llm.chat(chat_ctx=context, conn_options=ONCE).collect()
+    listener.close()
+    assert (THOUGHT in server.bodies[0]["messages"][1]["content"]) is goes
+    told = answer.extra["anthropic"]
+    assert told == {"thinking": [THOUGHT], **({} if model.startswith("claude") else {"host": here})}
+
+
 # -- what goes back, and where ------------------------------------------------------------------
 
 

@@ -39,6 +39,9 @@ _VERTEX_HOST: Final = re.compile(
 class Host:
     """Where the model is: how a request is addressed and signed."""
 
+    hosts_claude = True
+    """It hosts models of Claude alone, whose state each other host of Claude can read."""
+
     platform: Platform
     framing: Literal["sse", "eventstream"] = "sse"
     base_url: str
@@ -67,6 +70,7 @@ class DirectHost(Host):
     ) -> None:
         self.platform = platform
         self.base_url = check_base_url(base_url, endpoints=("/v1/messages", "/v1"))
+        self.hosts_claude = platform == "azure" or self.base_url.startswith(_BASE_URL)
         self._url = build_url(self.base_url, "v1/messages")
         self._api_key = api_key
         self._auth_token = auth_token

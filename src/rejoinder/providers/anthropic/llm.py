@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
+from rejoinder._core.families import UNKNOWN
 from rejoinder._core.hosts import HOSTS
+from rejoinder._core.items import ChatItem
 from rejoinder._options import COUNT, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
@@ -22,6 +24,7 @@ from rejoinder.providers.anthropic.hosts import (
     find_host,
 )
 from rejoinder.providers.anthropic.options import Options
+from rejoinder.providers.anthropic.state import of_host
 from rejoinder.providers.anthropic.wire import make_decoder
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
@@ -357,6 +360,16 @@ class _Question(Question):
     def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
         attach(messages, found, key="content")
 
+    @property
+    def mark(self) -> str:
+        """The server that alone can read the state of this model; empty for Claude."""
+        portable = self.host.hosts_claude or self.family.maker == "anthropic"
+        return "" if portable else urlsplit(self.host.base_url).netloc
+
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        mark = self.mark
+        return super().convert(of_host(items, mark, unmarked=not mark or self.family is UNKNOWN))
+
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return request_body(messages, data, self.specs, self.choice, self.options)
 
@@ -367,7 +380,12 @@ class _Question(Question):
         return await self.host.request(self.options.model, self.extras, body, connect_timeout)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
-        return make_decoder(allow_empty=allow_empty, framing=self.host.framing, family=self.family)
+        return make_decoder(
+            allow_empty=allow_empty,
+            framing=self.host.framing,
+            host=self.mark,
+            family=self.family,
+        )
 
 
 def _forbids_prefill(extra: Mapping[str, Any]) -> bool:

@@ -5,6 +5,9 @@ yet are kept in ``extra["anthropic"]["thinking"]`` of the message or the call th
 Where texts stand between them, or quote what was found, the list holds these texts too, because the
 content of a message is one text. A text that was changed or cut since (only its beginning was heard)
 has the say: what stood behind the cut stays behind.
+
+State of Claude is valid wherever Claude is hosted. Other models that are asked by this API have state
+of their own; ``extra["anthropic"]["host"]`` tells to which server it goes back, and to that one alone.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
+from rejoinder._core.items import ChatItem, with_fields
 from rejoinder._core.rules import is_text
 from rejoinder.providers.asking.alternating import Block
 
 __all__ = [
     "FIELDS",
+    "HOST",
     "OWN_FIELDS",
     "SERVER_CALLS",
     "STATE",
@@ -25,12 +30,15 @@ __all__ = [
     "in_order",
     "is_result",
     "is_state",
+    "of_host",
 ]
 
 STATE: Final = "thinking"
 """The member of ``extra["anthropic"]`` that holds the blocks."""
 FIELDS: Final = "fields"
 """The member that holds the further fields of a call, such as its ``caller``."""
+HOST: Final = "host"
+"""The member that names the server whose state it is; missing: it is Claude's, or not known."""
 OWN_FIELDS: Final = frozenset({"type", "id", "name", "input", "cache_control"})
 """Fields of a call that the format writes itself, and the mark of a cache, which is for one request."""
 THINKING: Final = frozenset({"thinking", "redacted_thinking"})
@@ -96,6 +104,35 @@ def in_order(blocks: list[Block], entries: Sequence[Block]) -> list[Block]:
     if rest.strip():
         out.append({"type": "text", "text": rest})
     return out
+
+
+def of_host(items: Sequence[ChatItem], host: str, *, unmarked: bool) -> Sequence[ChatItem]:
+    """`items` without the state that a server cannot read.
+
+    Args:
+        host: its mark; empty: it hosts Claude.
+        unmarked: state without a mark may be sent to it.
+    """
+    marked = None if unmarked else ""
+    return [_without_state(item) if _is_elsewheres(item, host, marked) else item for item in items]
+
+
+def _is_elsewheres(item: ChatItem, host: str, marked: str | None) -> bool:
+    if item.type != "message" and item.type != "function_call":
+        return False
+    state = item.extra.get("anthropic") if item.extra else None
+    if not isinstance(state, dict):
+        return False
+    mark = cast("dict[str, Any]", state).get(HOST, marked)
+    return mark is not None and mark != host
+
+
+def _without_state(item: ChatItem) -> ChatItem:
+    """A copy of a message or a call without the state of this API."""
+    if item.type != "message" and item.type != "function_call":
+        return item
+    kept = {key: value for key, value in item.extra.items() if key != "anthropic"}
+    return with_fields(item, extra=kept)
 
 
 def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -36,7 +36,14 @@ from rejoinder.providers.answering.errors import retry_after, unexpected_body
 from rejoinder.providers.answering.framings import FrameEvents, sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
-from rejoinder.providers.anthropic.state import FIELDS, OWN_FIELDS, SERVER_CALLS, STATE, is_result
+from rejoinder.providers.anthropic.state import (
+    FIELDS,
+    HOST,
+    OWN_FIELDS,
+    SERVER_CALLS,
+    STATE,
+    is_result,
+)
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
 
 __all__ = ["MessagesReader", "decode_error", "make_decoder"]
@@ -150,17 +157,19 @@ def make_decoder(
     *,
     allow_empty: bool = False,
     framing: Literal["sse", "eventstream"] = "sse",
+    host: str = "",
     family: Family = UNKNOWN,
 ) -> ReplyDecoder:
     """A decoder for the stream of one message.
 
     Args:
         allow_empty: an answer that says nothing is fine, as it is after a tool output.
+        host: the server to which state goes back, where that is no host of Claude.
         framing: ``"sse"``, or ``"eventstream"`` for Bedrock's invoke-with-response-stream.
         family: of the model; tells which marks it leaves in the text.
     """
     frames: Framing = sse_events() if framing == "sse" else FrameEvents(wrapped=True)
-    reader = MessagesReader(allow_empty=allow_empty, family=family)
+    reader = MessagesReader(allow_empty=allow_empty, host=host, family=family)
     return ReplyDecoder(
         frames, reader, prefix="msg_", track_text=True, checksums=framing == "eventstream"
     )
@@ -173,6 +182,7 @@ class MessagesReader:
         "_allow_empty",
         "_blocks",
         "_container",
+        "_from",
         "_held_calls",
         "_marks",
         "_pending",
@@ -184,8 +194,11 @@ class MessagesReader:
 
     expected = "a stream of events"
 
-    def __init__(self, *, allow_empty: bool = False, family: Family = UNKNOWN) -> None:
+    def __init__(
+        self, *, allow_empty: bool = False, host: str = "", family: Family = UNKNOWN
+    ) -> None:
         self._allow_empty = allow_empty
+        self._from = {HOST: host} if host else {}
         # Claude 3 writes its thoughts between tags before a tool call.
         self._marks = ReplyMarks(family, think=False)
         self._blocks: dict[int, _Call | _State | _Text | None] = {}
@@ -420,7 +433,7 @@ class MessagesReader:
     def _put_in_order(self, state: list[dict[str, Any]], reply: Reply) -> None:
         """Keep `state`, and before it the texts that stand there."""
         for block in (*self._texts, *state):
-            reply.provider_state({"anthropic": {STATE: [block]}})
+            reply.provider_state({"anthropic": {STATE: [block], **self._from}})
         self._texts = []
 
     def _hand_out(self, call: _Call, state: list[dict[str, Any]], reply: Reply) -> None:
@@ -437,7 +450,7 @@ class MessagesReader:
             jsontext.as_text(call.raw.get("id")),
             jsontext.as_text(call.raw.get("name")),
             call.text(),
-            {"anthropic": kept} if kept else None,
+            {"anthropic": {**kept, **self._from}} if kept else None,
         )
         self._record.append(_LOST)  # such a reply goes on with the results, not by itself
 
