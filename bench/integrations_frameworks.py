@@ -23,6 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from rejoinder.llm import LLM, ChatChunk, ChoiceDelta, FallbackAdapter, LLMStream
@@ -258,14 +259,35 @@ class Pipecat(Framework):
 
 class PydanticAI(Framework):
     def floor(self, count: int) -> Any:
-        from pydantic_ai.models.function import FunctionModel
+        from pydantic_ai.models import Model, StreamedResponse
 
-        async def words(messages, info):
-            for index in range(count):
-                yield WORDS[index % 100]
-                await asyncio.sleep(0)
+        class Reply(StreamedResponse):
+            async def _get_event_iterator(self):
+                for index in range(count):
+                    for event in self._parts_manager.handle_text_delta(
+                        vendor_part_id=None, content=WORDS[index % 100]
+                    ):
+                        yield event
+                    await asyncio.sleep(0)
 
-        return FunctionModel(stream_function=words)
+            model_name = "floor"
+            provider_name = "floor"
+            provider_url = None
+            timestamp = datetime.now(UTC)
+
+        class Floor(Model):
+            model_name = "floor"
+            system = "floor"
+
+            async def request(self, *_):
+                raise NotImplementedError
+
+            @contextlib.asynccontextmanager
+            async def request_stream(self, messages, settings, parameters, run_context=None):
+                settings, parameters = self.prepare_request(settings, parameters)
+                yield Reply(model_request_parameters=parameters)
+
+        return Floor()
 
     def plugin(self, url: str, model: str, timeout: float | None = None) -> Any:
         from pydantic_ai.models.openai import OpenAIChatModel
@@ -429,18 +451,19 @@ async def first_word(framework: Framework, model: Any, patience: float) -> float
 
 
 async def ttft(framework: Framework, side: str, url: str) -> dict[str, float]:
-    """Milliseconds to the first text over a connection that is open."""
-    took = []
+    """Milliseconds to the first text over a connection that is open, and of CPU for it."""
+    # A service of Pipecat belongs to one pipeline, and so does its connection.
     shared = None if isinstance(framework, Pipecat) else make(framework, side, url, 2)
-    if isinstance(framework, Pipecat):
-        # A service belongs to one pipeline; so does its connection. All pay for opening it.
-        for _ in range(15):
-            took.append(await first_word(framework, make(framework, side, url, 2), PATIENCE))
-    else:
-        for _ in range(45):
-            took.append(await first_word(framework, shared, PATIENCE))
-    took = sorted(1e3 * value for value in took[5:])
-    return {"p50": statistics.median(took), "p95": took[int(0.95 * len(took))]}
+    took: list[float] = []
+    begin = 0.0
+    for number in range(15 if shared is None else 45):
+        if number == 5:
+            took, begin = [], time.process_time()
+        model = make(framework, side, url, 2) if shared is None else shared
+        took.append(1e3 * await first_word(framework, model, PATIENCE))
+    spent = 1e3 * (time.process_time() - begin) / len(took)
+    took.sort()
+    return {"p10": took[len(took) // 10], "p50": statistics.median(took), "cpu": spent}
 
 
 async def silence(framework: Framework, side: str, fault: str) -> list[Any]:

@@ -19,7 +19,7 @@ from rejoinder._core.chunks import ChoiceDelta, FunctionToolCall
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.tools import ToolError
-from rejoinder.errors import ConfigurationError
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 
@@ -30,6 +30,7 @@ __all__ = [
     "check_llm",
     "declare_tool",
     "framework_version",
+    "last_failure",
     "refuse_unknown_parts",
     "speaker",
     "whole_arguments",
@@ -225,6 +226,16 @@ def speaker(llm: LLM[Any]) -> tuple[str, str]:
     """The names of the model and the provider that speak: of a fallback, those of the last reply."""
     names = llm.metrics_metadata
     return names.get("model_name", llm.model), names.get("model_provider", llm.provider)
+
+
+def last_failure(error: APIError) -> APIError:
+    """What the provider answered to the last of several attempts, where it answered at all.
+
+    After the last attempt a stream raises `APIConnectionError`; frameworks decide by the status.
+    """
+    cause = error.__cause__
+    answered = isinstance(error, APIConnectionError) and isinstance(cause, APIStatusError)
+    return cast("APIStatusError", cause) if answered else error
 
 
 def framework_version(

@@ -21,6 +21,7 @@ from rejoinder.integrations._replies import (
     check_llm,
     declare_tool,
     framework_version,
+    last_failure,
     refuse_unknown_parts,
 )
 
@@ -71,7 +72,8 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
     Takes context frames, pushes text, thoughts and function calls, and works with registered
     functions, direct functions and Pipecat's context aggregators. An interruption closes the reply
     at once. Retries, deadlines, hedging and fallback are those of `llm`. Where a fallback restarts a
-    broken reply, the words before the break have been spoken and stay.
+    broken reply, the words before the break have been spoken and stay. `llm` stays open when the
+    pipeline ends, so that many pipelines can share it and its connections; close it where it was made.
 
     Args:
         llm: the model.
@@ -117,11 +119,6 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
     def can_generate_metrics(self) -> bool:
         return True
 
-    async def cleanup(self) -> None:
-        """Close the model with the pipeline."""
-        await super().cleanup()
-        await self._llm.aclose()
-
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if not isinstance(frame, LLMContextFrame):
@@ -134,14 +131,8 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         except errors.APITimeoutError as error:
             await cast("Any", self)._call_event_handler("on_completion_timeout")
             await self.push_error(error_msg=f"LLM completion timeout: {error}", exception=error)
-        except errors.APIStatusError as error:
-            # As Pipecat's own services: what the application put into the conversation and the
-            # provider refuses is taken out, and no fault of the service.
-            refused = error.status_code in (400, 413, 422)
-            removed = refused and frame.context.remove_invalid_file_message()
-            await self._push_failure(error, ErrorCategory.APPLICATION if removed else None)
         except errors.APIError as error:
-            await self._push_failure(error, None)
+            await self._push_failure(*self._judged(last_failure(error), frame))
         except (errors.ConfigurationError, LLMContextConversionError) as error:
             # Nothing was sent: the context, the tools or the settings cannot be passed on.
             frame.context.remove_invalid_file_message()
@@ -151,6 +142,20 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         finally:
             await self.stop_processing_metrics()
             await self.push_frame(LLMFullResponseEndFrame())
+
+    def _judged(
+        self, error: errors.APIError, frame: LLMContextFrame
+    ) -> tuple[Exception, ErrorCategory | None]:
+        """A failure, and its category where Pipecat cannot find it by the status.
+
+        As with Pipecat's own services, a picture or file that a provider refuses is taken out of the
+        conversation, and is no fault of the service.
+        """
+        if not isinstance(error, errors.APIStatusError):
+            return error, None
+        if error.status_code in (400, 413, 422) and frame.context.remove_invalid_file_message():
+            return error, ErrorCategory.APPLICATION
+        return error, None
 
     async def _push_failure(self, error: Exception, category: ErrorCategory | None) -> None:
         await self.push_error(

@@ -22,6 +22,7 @@ from rejoinder.integrations._replies import (
     check_llm,
     declare_tool,
     framework_version,
+    last_failure,
     speaker,
     whole_arguments,
 )
@@ -151,7 +152,7 @@ class Model(models.Model):
     async def _first(self, stream: LLMStream) -> ChatChunk | None:
         try:
             return await anext(aiter(stream), None)
-        except errors.APIError as error:
+        except (errors.APIError, errors.ConfigurationError) as error:
             raise self._error(error) from error
 
     def _ask(
@@ -210,7 +211,7 @@ class Model(models.Model):
                 **arguments,
             )
         except errors.ConfigurationError as error:
-            raise exceptions.UserError(str(error)) from error
+            raise self._error(error) from error
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -234,12 +235,16 @@ class Model(models.Model):
 
     # -- errors ------------------------------------------------------------------------------
 
-    def _error(self, error: errors.APIError) -> Exception:
+    def _error(self, error: errors.APIError | errors.ConfigurationError) -> Exception:
+        if isinstance(error, errors.ConfigurationError):
+            return exceptions.UserError(str(error))
         if isinstance(error, errors.RefusalError):
             return exceptions.ContentFilterError(error.message)
-        if isinstance(error, errors.APIStatusError) and error.status_code >= 400:
+        failure = last_failure(error)
+        if isinstance(failure, errors.APIStatusError) and failure.status_code >= 400:
+            body = failure.message if failure.body is None else failure.body
             return exceptions.ModelHTTPError(
-                status_code=error.status_code, model_name=self.model_name, body=error.body
+                status_code=failure.status_code, model_name=self.model_name, body=body
             )
         return exceptions.ModelAPIError(model_name=self.model_name, message=str(error))
 
@@ -412,7 +417,7 @@ class _Reply(models.StreamedResponse):
             async for chunk in self._stream:
                 for event in self._events(chunk, state):
                     yield event
-        except errors.APIError as error:
+        except (errors.APIError, errors.ConfigurationError) as error:
             raise self._model._error(error) from error
         if state.extra:
             self.provider_details = {**(self.provider_details or {}), _STATE: state.extra}

@@ -21,6 +21,15 @@ from rejoinder.integrations.livekit import (
     from_livekit,
 )
 from rejoinder.llm import ChatContext, FallbackAdapter, FunctionToolCall
+from rejoinder.llm.chat_context import (
+    AgentConfigUpdate,
+    AgentHandoff,
+    AudioContent,
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+    ImageContent,
+)
 from rejoinder.providers import openai
 from rejoinder.testing import Answer, Fault, FaultServer, ScriptedLLM
 from rejoinder.types import APIConnectOptions
@@ -55,8 +64,8 @@ def hello() -> lk.ChatContext:
     return ctx
 
 
-async def drain(model: LLM) -> None:
-    async with model.chat(chat_ctx=hello()) as stream:
+async def drain(model: LLM, **options: Any) -> None:
+    async with model.chat(chat_ctx=hello(), **options) as stream:
         async for _ in stream:
             pass
 
@@ -273,6 +282,48 @@ def test_a_context_comes_back_as_it_was(items: list[Any]) -> None:
                     }
                     assert getattr(a, "frame", None) == getattr(b, "frame", None)
         assert mine == other
+
+
+our_messages = st.builds(
+    lambda role, content, interrupted, at, extra: ChatMessage(
+        role=role,
+        content=content,
+        interrupted=interrupted,
+        created_at=at,
+        extra=extra if NEW else {},
+    ),
+    st.sampled_from(["system", "developer", "user", "assistant"]),
+    st.lists(
+        texts
+        | st.builds(ImageContent, image=st.just("https://example.com/a.png"))
+        | st.builds(
+            AudioContent,
+            frame=st.just([rtc.AudioFrame(bytes(480), 24000, 1, 240)]),
+            transcript=st.none() | texts,
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+    st.floats(0, 2e9),
+    st.dictionaries(texts, st.integers() | texts, max_size=2),
+)
+our_calls = st.builds(FunctionCall, call_id=ids, name=ids, arguments=texts)
+our_outputs = st.builds(
+    FunctionCallOutput, call_id=ids, name=ids, output=texts, is_error=st.booleans()
+)
+our_kinds = [our_messages, our_calls, our_outputs]
+if NEW:
+    our_kinds += [
+        st.builds(AgentHandoff, old_agent_id=st.none() | ids, new_agent_id=ids),
+        st.builds(AgentConfigUpdate, instructions=texts, tools_added=st.none() | st.lists(ids)),
+        st.builds(FunctionCall, call_id=ids, name=ids, arguments=texts, group_id=ids),
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(*our_kinds), max_size=8))
+def test_a_context_of_ours_comes_back_as_it_was(items: list[Any]) -> None:
+    assert context_from_livekit(context_to_livekit(ChatContext(items))).items == items
 
 
 async def test_the_program_of_the_documentation_runs(tmp_path: Path) -> None:

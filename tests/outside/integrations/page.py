@@ -35,4 +35,6 @@ async def run_program(heading: str, folder: Path) -> str:
         )
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
+    for leak in ("Unclosed", "never awaited", "was destroyed"):
+        assert leak not in err.decode()
     return out.decode()
