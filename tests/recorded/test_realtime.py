@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recorded.reading_realtime import RENAMED, Reading, read
+from recorded.reading_realtime import Reading, read
 from rejoinder.llm import ChatContext, ChatMessage, FunctionCallOutput
 from rejoinder.llm.realtime import GenerationCreatedEvent
 from rejoinder.providers.openai.realtime import RealtimeModel, RealtimeSession
-from rejoinder.testing import RealtimeConnection, RealtimeServer
+from rejoinder.testing import RealtimeServer, SessionEvent, load_session
 
 FOLDER = os.environ.get("REJOINDER_RECORDINGS")
 DIALECTS = {"openai": "ga", "azure": "ga", "azure-voice-live": "voice-live", "xai": "xai"}
@@ -28,98 +28,6 @@ LOGS = (
     if FOLDER
     else []
 )
-
-
-def with_early_answers(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The log with the confirmation of each item right behind its creation: the recorded client did
-    not wait for it, and a session does."""
-    log = list(log)
-    made = {
-        entry["event"]["item"]["id"]
-        for entry in log
-        if entry.get("event", {}).get("type") == "response.output_item.added"
-    } | {
-        entry["event"]["item_id"]
-        for entry in log
-        if entry.get("event", {}).get("type") == "input_audio_buffer.committed"
-    }
-    place = 0
-    while place < len(log):
-        if log[place].get("event", {}).get("type") == "conversation.item.create":
-            for later in range(place + 1, len(log)):
-                event = log[later].get("event", {})
-                kind = RENAMED.get(event.get("type"), event.get("type"))
-                if kind == "conversation.item.added" and event["item"]["id"] not in made:
-                    made.add(event["item"]["id"])
-                    log.insert(place + 1, log.pop(later))
-                    break
-        place += 1
-    return log
-
-
-class Player:
-    """Plays the server's side of a log: waits where the client spoke, and sends the rest."""
-
-    def __init__(self, log: list[dict[str, Any]]) -> None:
-        self._log = with_early_answers(log)
-        self._seen: set[str] = set()
-        self._names: dict[str, str] = {}
-        self._created: deque[str] = deque()
-        self._asked: deque[str] = deque()
-        self._refs: dict[str, str] = {}
-        self._spoke: deque[str] = deque()
-        self._heard = asyncio.Event()
-
-    def hear(self, _: RealtimeConnection, event: dict[str, Any]) -> bool:
-        kind = event["type"]
-        if kind == "conversation.item.create":
-            self._created.append(event["item"]["id"])
-        elif kind == "response.create":
-            self._asked.append(event["response"]["metadata"]["client_event_id"])
-        if kind != "input_audio_buffer.append":
-            self._spoke.append(kind)
-            self._heard.set()
-        return True
-
-    async def play(self, connection: RealtimeConnection) -> None:
-        for entry in self._log:
-            event = entry.get("event")
-            if event is None:
-                continue
-            if entry["direction"] == "client":
-                await self._wait_for(event["type"])
-            else:
-                await connection.send_raw(self._written(event))
-        await connection.send_raw(json.dumps({"type": "rate_limits.updated", "event_id": "last"}))
-
-    async def _wait_for(self, kind: str) -> None:
-        if kind == "input_audio_buffer.append":
-            return
-        while kind not in self._spoke:
-            self._heard.clear()
-            await self._heard.wait()
-        self._spoke.remove(kind)
-
-    def _written(self, event: dict[str, Any]) -> str:
-        kind = RENAMED.get(event["type"], event["type"])
-        item = event.get("item")
-        if kind == "response.output_item.added":
-            self._seen.add(item["id"])
-        elif kind == "input_audio_buffer.committed":
-            self._seen.add(event["item_id"])
-        elif kind == "conversation.item.added" and item["id"] not in self._seen and self._created:
-            self._seen.add(item["id"])
-            self._names[item["id"]] = self._created.popleft()
-        response = event.get("response")
-        if kind == "response.created" and self._asked:
-            self._refs[response["id"]] = self._asked.popleft()
-        if response is not None and response["id"] in self._refs:
-            metadata = {"client_event_id": self._refs[response["id"]]}
-            event = {**event, "response": {**response, "metadata": metadata}}
-        text = json.dumps(event)
-        for recorded, actual in self._names.items():
-            text = text.replace(recorded, actual)
-        return text
 
 
 class Listener:
@@ -217,13 +125,15 @@ async def _add(session: RealtimeSession, item: dict[str, Any]) -> None:
 @pytest.mark.skipif(not LOGS, reason="REJOINDER_RECORDINGS names no folder of recorded traffic")
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
 async def test_a_recorded_session_gives_what_it_holds(path: Path) -> None:
-    record = json.loads(path.read_text())
-    log = record["events"]
-    player = Player(log)
-    async with RealtimeServer(on_event=player.hear) as server:
-        server.on_connect = lambda connection: _background(player.play(connection))
+    log = json.loads(path.read_text())["events"]
+    recording = load_session(path)
+    last = SessionEvent("server", '{"type": "rate_limits.updated", "event_id": "last"}')
+    async with RealtimeServer() as server:
+        # Some logs hold two connections; here one goes on.
+        frames = [event for event in recording.events if event.closed is None]
+        server.play(replace(recording, events=(*frames, last)))
         model = RealtimeModel(
-            base_url=server.url, api_key="any", dialect=DIALECTS[record["provider"]]
+            base_url=server.url, api_key="any", dialect=DIALECTS[recording.provider]
         )
         session = model.session()
         listener = Listener(session)
@@ -242,12 +152,3 @@ async def test_a_recorded_session_gives_what_it_holds(path: Path) -> None:
     assert found.statuses == expected.statuses
     assert found.tokens == expected.tokens
     assert found.transcripts == expected.transcripts
-
-
-RUNNING: set[asyncio.Task[None]] = set()
-
-
-async def _background(work: Any) -> None:
-    task = asyncio.create_task(work)
-    RUNNING.add(task)
-    task.add_done_callback(RUNNING.discard)

@@ -1,20 +1,23 @@
-"""``docs/testing.md``: its table is that of the code. (tests/house runs its examples.)"""
+"""``docs/testing.md``: its tables are those of the code. (tests/house runs its examples.)"""
 
 from __future__ import annotations
 
 import ast
 import inspect
+from enum import Enum
 from pathlib import Path
 
+from rejoinder.testing import REALTIME_OUTCOMES, RealtimeFault
 from rejoinder.testing.faults import OUTCOMES, Fault, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
-def meanings() -> dict[str, str]:
-    """The sentence under each member of `Fault`."""
-    tree = ast.parse(inspect.getsource(Fault))
-    body = tree.body[0].body  # type: ignore[attr-defined]
+def meanings(faults: type[Enum]) -> dict[str, str]:
+    """The sentence under each member of an enumeration of faults."""
+    tree = ast.parse(inspect.getsource(faults))
+    [enumeration] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    body = enumeration.body
     found: dict[str, str] = {}
     name = ""
     for node in body:
@@ -42,7 +45,7 @@ def words(outcome: Outcome) -> str:
 
 def table() -> str:
     """The table of faults, as it stands in the page."""
-    notes = meanings()
+    notes = meanings(Fault)
     lines = ["| fault | what the server does | what comes of it |", "|---|---|---|"]
     for fault, outcome in OUTCOMES.items():
         status = f"Status {fault.value[7:]} with an error object."
@@ -53,3 +56,21 @@ def table() -> str:
 
 def test_the_table_is_up_to_date() -> None:
     assert table() in PAGE.read_text("utf-8"), f"docs/testing.md should hold:\n{table()}"
+
+
+def realtime_table() -> str:
+    notes = meanings(RealtimeFault)
+    lines = ["| fault | what the service does | what comes of it |", "|---|---|---|"]
+    for fault, outcome in REALTIME_OUTCOMES.items():
+        if outcome.reply is None:
+            ends = "`RealtimeError`" + (f" (`{outcome.code}`)" if outcome.code else "")
+        else:
+            ends = f"the reply ends: {outcome.reply}"
+        ends += "; the session is over" if outcome.fatal else ""
+        lines.append(f"| `{fault.value}` | {notes[fault.value].replace('``', '`')} | {ends} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_realtime_faults_is_up_to_date() -> None:
+    table = realtime_table()
+    assert table in PAGE.read_text("utf-8"), f"docs/testing.md should hold:\n{table}"

@@ -1,12 +1,15 @@
 """What tests of code that talks to models need, shipped for users too.
 
 - `ScriptedLLM`: a model that says what the test wrote down.
+- `ScriptedRealtimeModel`: the same for speech, in real sessions without a network.
 - `RealtimeServer`: a speech-to-speech service that holds a conversation, or misbehaves on command.
 - `FaultServer`: a provider on the loopback interface that misbehaves on command, to the byte.
 - `record`, `replay` (behind them `RecordingTransport`, `ReplayTransport`): real exchanges kept on
   disk, without secrets, and played back with their timing.
+- `record_sessions`, `replay_sessions`: the same for realtime sessions.
 - `every_cut`, `outcome`: prove that a decoder does not care where reads end.
-- `check_llm`, `check_decoder`: the contract of a model and of a decoder, for authors of providers.
+- `check_llm`, `check_decoder`, `check_realtime`: the contract of a model, of a decoder and of a
+  realtime model, for authors of providers.
 - `check_history`, `assert_legal`: would this provider accept this conversation?
 - `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
 - `simulate_policy`: how long people would wait under a fallback policy.
@@ -50,12 +53,29 @@ if TYPE_CHECKING:
         log_normal,
         simulate_policy,
     )
-    from rejoinder.testing.realtime_server import (
-        RealtimeConnection,
-        RealtimeServer,
-        ServerCall,
-        ServerReply,
+    from rejoinder.testing.realtime_connection import RealtimeConnection, ServerCall, ServerReply
+    from rejoinder.testing.realtime_contract import check_realtime
+    from rejoinder.testing.realtime_faults import (
+        REALTIME_OUTCOMES,
+        RealtimeFault,
+        RealtimeOutcome,
     )
+    from rejoinder.testing.realtime_playing import (
+        ReplaySocketTransport,
+        SessionPlayer,
+        replay_sessions,
+    )
+    from rejoinder.testing.realtime_recording import (
+        RecordingSocketTransport,
+        SessionEvent,
+        SessionRecording,
+        load_session,
+        load_sessions,
+        record_sessions,
+        save_session,
+    )
+    from rejoinder.testing.realtime_server import RealtimeServer
+    from rejoinder.testing.realtime_service import RealtimeService
     from rejoinder.testing.recording import (
         Exchange,
         RecordingTransport,
@@ -66,6 +86,7 @@ if TYPE_CHECKING:
     )
     from rejoinder.testing.replaying import ReplayMismatchError, ReplayTransport, replay
     from rejoinder.testing.scripted import ScriptedLLM, ScriptExhaustedError
+    from rejoinder.testing.scripted_realtime import ScriptedRealtimeModel, ScriptedRequest
 
 _PLACES = {
     "chunking": (
@@ -83,7 +104,21 @@ _PLACES = {
     "network": ("NetworkForbiddenError", "forbid_network"),
     "policy": ("PolicyReport", "SimulatedModel", "log_normal", "simulate_policy"),
     "_realtime_google": ("GeminiConnection",),
-    "realtime_server": ("RealtimeConnection", "RealtimeServer", "ServerCall", "ServerReply"),
+    "realtime_connection": ("RealtimeConnection", "ServerCall", "ServerReply"),
+    "realtime_contract": ("check_realtime",),
+    "realtime_faults": ("REALTIME_OUTCOMES", "RealtimeFault", "RealtimeOutcome"),
+    "realtime_playing": ("ReplaySocketTransport", "SessionPlayer", "replay_sessions"),
+    "realtime_recording": (
+        "RecordingSocketTransport",
+        "SessionEvent",
+        "SessionRecording",
+        "load_session",
+        "load_sessions",
+        "record_sessions",
+        "save_session",
+    ),
+    "realtime_server": ("RealtimeServer",),
+    "realtime_service": ("RealtimeService",),
     "recording": (
         "Exchange",
         "RecordingTransport",
@@ -94,11 +129,13 @@ _PLACES = {
     ),
     "replaying": ("ReplayMismatchError", "ReplayTransport", "replay"),
     "scripted": ("ScriptExhaustedError", "ScriptedLLM"),
+    "scripted_realtime": ("ScriptedRealtimeModel", "ScriptedRequest"),
 }
 _HOMES = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
     "OUTCOMES",
+    "REALTIME_OUTCOMES",
     "Answer",
     "Call",
     "Exchange",
@@ -111,14 +148,24 @@ __all__ = [
     "Outcome",
     "PolicyReport",
     "RealtimeConnection",
+    "RealtimeFault",
+    "RealtimeOutcome",
     "RealtimeServer",
+    "RealtimeService",
+    "RecordingSocketTransport",
     "RecordingTransport",
     "ReplayMismatchError",
+    "ReplaySocketTransport",
     "ReplayTransport",
     "ScriptExhaustedError",
     "ScriptedLLM",
+    "ScriptedRealtimeModel",
+    "ScriptedRequest",
     "ServerCall",
     "ServerReply",
+    "SessionEvent",
+    "SessionPlayer",
+    "SessionRecording",
     "SimulatedModel",
     "Usage",
     "assert_legal",
@@ -126,10 +173,13 @@ __all__ = [
     "check_decoder",
     "check_history",
     "check_llm",
+    "check_realtime",
     "every_cut",
     "forbid_network",
     "load_exchange",
     "load_exchanges",
+    "load_session",
+    "load_sessions",
     "log_normal",
     "measure_memory",
     "no_leaks",
@@ -137,8 +187,11 @@ __all__ = [
     "outcome_of",
     "random_cuts",
     "record",
+    "record_sessions",
     "replay",
+    "replay_sessions",
     "save_exchange",
+    "save_session",
     "simulate_policy",
     "sized_cuts",
 ]

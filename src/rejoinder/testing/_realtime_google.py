@@ -1,4 +1,4 @@
-"""Google's Live API on the loopback interface: one connection of a `RealtimeServer`.
+"""Google's Live API in a `RealtimeService`: one connection of a `RealtimeServer`.
 
 It closes the connection where the real service does: for options that the model does not take, text
 where it takes none, a handle whose session still has an open connection, a handle that it does not
@@ -13,10 +13,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from aiohttp import web
-
 from rejoinder.providers.google.realtime_rules import LiveRules, rules_of
-from rejoinder.testing.realtime_server import RealtimeConnection, RealtimeServer, ServerReply
+from rejoinder.testing.memory_socket import Peer
+from rejoinder.testing.realtime_connection import RealtimeConnection, ServerReply
+from rejoinder.testing.realtime_service import RealtimeService
+from rejoinder.transport.ws import WireFrame
 
 __all__ = ["GeminiConnection"]
 
@@ -44,12 +45,11 @@ class GeminiConnection(RealtimeConnection):
 
     def __init__(
         self,
-        server: RealtimeServer,
-        socket: web.WebSocketResponse,
+        server: RealtimeService,
+        peer: Peer,
         number: int,
-        transport: asyncio.BaseTransport | None,
     ) -> None:
-        super().__init__(server, socket, number, transport)
+        super().__init__(server, peer, number)
         self.setup: dict[str, Any] = {}
         self.said: list[tuple[str, str]] = []
         self.owed: list[str] = []
@@ -67,9 +67,8 @@ class GeminiConnection(RealtimeConnection):
         """Send one message, as the service does: JSON in a binary frame."""
         await self.send_raw(json.dumps(fields))
 
-    async def send_raw(self, text: str) -> None:
-        if not self._socket.closed:
-            await self._socket.send_bytes(text.encode())
+    async def send_raw(self, frame: WireFrame) -> None:
+        await super().send_raw(frame.encode() if isinstance(frame, str) else frame)
 
     async def greet(self) -> None:
         return
@@ -175,7 +174,7 @@ class GeminiConnection(RealtimeConnection):
         ]
 
     def _is_open_in(self, session: str) -> bool:
-        return self._session == session and not self._socket.closed
+        return self._session == session and not self._peer.closed
 
     def _refusal(self, setup: dict[str, Any]) -> str:
         generation = _object(setup.get("generationConfig"))
@@ -343,7 +342,7 @@ class GeminiConnection(RealtimeConnection):
 
     async def snapshot(self) -> None:
         """Give the client a handle for the conversation as it is, unless a call is open."""
-        if "sessionResumption" not in self.setup or self._socket.closed:
+        if "sessionResumption" not in self.setup or self._peer.closed:
             return
         if self.owed:
             update: dict[str, Any] = {"resumable": False}

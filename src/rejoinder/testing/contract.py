@@ -32,7 +32,7 @@ from rejoinder.testing.chunking import byte_by_byte, every_cut, random_cuts
 from rejoinder.testing.leaks import measure_memory, no_leaks
 from rejoinder.wire.decoder import Decoder
 
-__all__ = ["check_decoder", "check_llm"]
+__all__ = ["check_decoder", "check_llm", "get_weather", "promise"]
 
 _PATIENCE: Final = 10.0
 """Seconds after which something counts as hung; nothing here takes long."""
@@ -73,12 +73,12 @@ async def check_llm(make: Callable[[], LLM[Any]]) -> None:
         _check_closing,
         _check_cancelling,
     ):
-        async with _promise(check.__doc__ or ""), no_leaks(), make() as llm:
+        async with promise(check.__doc__ or ""), no_leaks(), make() as llm:
             await check(llm)
 
 
 @asynccontextmanager
-async def _promise(words: str) -> AsyncGenerator[None, None]:
+async def promise(words: str) -> AsyncGenerator[None, None]:
     """Name the promise in an error."""
     try:
         async with asyncio.timeout(_PATIENCE):

@@ -1,448 +1,59 @@
-"""A realtime service on the loopback interface: holds a conversation, or misbehaves on command.
+"""A realtime service on the loopback interface.
 
     async with RealtimeServer() as server:
         server.say("Hello there.")
         model = openai.realtime.RealtimeModel(base_url=server.url, api_key="any")
 
-It speaks OpenAI's protocol, in the generally available or the beta words, or Google's (see
-`rejoinder.testing.GeminiConnection`). Each connection keeps a
-conversation of its own, and refuses what the real service refuses: an unknown anchor, a second reply
-beside a running one, a truncation beyond the sound that was sent.
+See `RealtimeService` for what it says, and how it misbehaves.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Self
 
 from aiohttp import WSMsgType, web
 
-__all__ = ["RealtimeConnection", "RealtimeServer", "ServerCall", "ServerReply"]
+from rejoinder.testing.realtime_connection import Handler, RealtimeConnection
+from rejoinder.testing.realtime_service import RealtimeService
+from rejoinder.transport.ws import WireFrame
 
-_BETA: Final = {
-    "conversation.item.added": "conversation.item.created",
-    "response.output_text.delta": "response.text.delta",
-    "response.output_audio.delta": "response.audio.delta",
-    "response.output_audio_transcript.delta": "response.audio_transcript.delta",
-}
-_BYTES_PER_MS: Final = 48
+__all__ = ["RealtimeServer"]
 
 
-@dataclass(frozen=True)
-class ServerCall:
-    """A call that the model makes."""
-
-    name: str
-    arguments: str = "{}"
-    call_id: str = "call_1"
-
-
-@dataclass(frozen=True)
-class ServerReply:
-    """One reply of the model.
-
-    `words` are spoken one after another, each with `ms` milliseconds of sound (silence); without
-    sound where the session asks for text. `hold`: the reply waits, after its words, until
-    `RealtimeConnection.release`, or until it is cancelled.
-    """
-
-    words: Sequence[str] = ()
-    ms: int = 100
-    calls: Sequence[ServerCall] = ()
-    status: str = "completed"
-    details: dict[str, Any] | None = None
-    hold: bool = False
-
-
-Handler: TypeAlias = Callable[["RealtimeConnection", dict[str, Any]], Awaitable[bool] | bool]
-"""Sees each event of a client first; true: the event is dealt with."""
-
-
-@dataclass
-class _Running:
-    reply_id: str
-    message_id: str
-    ref: str | None
-    task: asyncio.Task[None]
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: bool = False
-
-
-class RealtimeConnection:
-    """One connection, as the server sees it.
-
-    Attributes:
-        number: 1 for the first connection of the server.
-        events: all that the client sent, sound apart.
-        audio: all sound that the client sent.
-        items: ids of the conversation, in order.
-        contents: the items by id.
-    """
-
+class _AiohttpPeer:
     def __init__(
-        self,
-        server: RealtimeServer,
-        socket: web.WebSocketResponse,
-        number: int,
-        transport: asyncio.BaseTransport | None,
+        self, socket: web.WebSocketResponse, transport: asyncio.BaseTransport | None
     ) -> None:
-        self.server = server
         self._socket = socket
         self._transport = transport
-        self.number = number
-        self.events: list[dict[str, Any]] = []
-        self.audio = bytearray()
-        self.appends = 0
-        self.items: list[str] = []
-        self.contents: dict[str, dict[str, Any]] = {}
-        self.sent_ms: dict[str, int] = {}
-        self.session: dict[str, Any] = {}
-        self.running: _Running | None = None
-        self._count = 0
-        self._uncommitted = 0
 
-    async def send(self, kind: str, **fields: Any) -> None:
-        """Send one event, in the words of the server's dialect."""
-        if self.server.beta:
-            kind = _BETA.get(kind, kind)
-        await self.send_raw(json.dumps({"type": kind, "event_id": self._id("event"), **fields}))
+    @property
+    def closed(self) -> bool:
+        return self._socket.closed
 
-    async def send_raw(self, text: str) -> None:
-        """Send one frame as it is."""
-        if not self._socket.closed:
-            await self._socket.send_str(text)
-
-    async def greet(self) -> None:
-        """The first event of a connection."""
-        await self.send("session.created", session={})
-
-    def note(self, event: dict[str, Any]) -> None:
-        """An event of the client came."""
-        if event.get("type") == "input_audio_buffer.append":
-            self.heard(base64.b64decode(event["audio"]))
+    async def send(self, frame: WireFrame) -> None:
+        if isinstance(frame, str):
+            await self._socket.send_str(frame)
         else:
-            self.events.append(event)
+            await self._socket.send_bytes(frame)
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection."""
+    async def close(self, code: int, reason: str) -> None:
         await self._socket.close(code=code, message=reason.encode())
 
     def drop(self) -> None:
-        """Break the connection without a close frame."""
         if isinstance(self._transport, asyncio.Transport):
             self._transport.abort()
 
-    async def error(
-        self, message: str, *, code: str | None = None, ref: str | None = None, kind: str = ""
-    ) -> None:
-        """Report an error."""
-        await self.send(
-            "error",
-            error={
-                "type": kind or "invalid_request_error",
-                "code": code,
-                "message": message,
-                "param": None,
-                "event_id": ref,
-            },
-        )
 
-    async def speech(self, transcript: str | None = None, *, item_id: str | None = None) -> str:
-        """The user speaks a turn: started, stopped, committed; with its transcript. Return its id."""
-        item_id = item_id or self._id("item")
-        await self.send("input_audio_buffer.speech_started", audio_start_ms=0, item_id=item_id)
-        await self.send("input_audio_buffer.speech_stopped", audio_end_ms=1, item_id=item_id)
-        await self._commit(item_id)
-        if transcript is not None:
-            await self.send(
-                "conversation.item.input_audio_transcription.completed",
-                item_id=item_id,
-                content_index=0,
-                transcript=transcript,
-            )
-        return item_id
+class RealtimeServer(RealtimeService):
+    """A `RealtimeService` that any client can connect to. Use it by ``async with``.
 
-    async def begin_reply(self, reply: ServerReply, *, ref: str | None = None) -> str:
-        """Begin a reply, as the service does by itself after a turn. Return its id."""
-        reply_id, message_id = self._id("resp"), self._id("item")
-        started = asyncio.Event()
-        task = asyncio.create_task(self._reply(reply, reply_id, message_id, ref, started))
-        self.running = _Running(reply_id, message_id, ref, task)
-        started.set()
-        return reply_id
-
-    def release(self) -> None:
-        """Let a reply end that holds."""
-        if self.running is not None:
-            self.running.done.set()
-
-    # -- the conversation --------------------------------------------------------------------
-
-    async def handle(self, event: dict[str, Any]) -> None:
-        """Do what the service does with an event of the client."""
-        match event.get("type"):
-            case "session.update":
-                self.session.update(event.get("session") or {})
-                await self.send("session.updated", session=self.session)
-            case "input_audio_buffer.append":
-                return
-            case "input_audio_buffer.commit":
-                if self._uncommitted < 100 * _BYTES_PER_MS:
-                    await self.error(
-                        "Error committing input audio buffer: buffer too small.",
-                        code="input_audio_buffer_commit_empty",
-                        ref=event.get("event_id"),
-                    )
-                else:
-                    await self._commit(self._id("item"))
-            case "input_audio_buffer.clear":
-                self._uncommitted = 0
-                await self.send("input_audio_buffer.cleared")
-            case "conversation.item.create":
-                await self._create(event)
-            case "conversation.item.delete":
-                await self._delete(event)
-            case "conversation.item.truncate":
-                await self._truncate(event)
-            case "response.create":
-                await self._answer(event)
-            case "response.cancel":
-                await self._cancel(event)
-            case kind:
-                await self.error(f"Unknown event {kind!r}", ref=event.get("event_id"))
-
-    def heard(self, data: bytes) -> None:
-        """Sound of the client."""
-        self.audio += data
-        self.appends += 1
-        self._uncommitted += len(data)
-
-    async def _commit(self, item_id: str) -> None:
-        self._uncommitted = 0
-        previous = self.items[-1] if self.items else None
-        await self.send("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
-        item = {
-            "id": item_id,
-            "type": "message",
-            "role": "user",
-            "status": "completed",
-            "content": [{"type": "input_audio", "transcript": None}],
-        }
-        await self._add(item, previous)
-
-    async def _add(self, item: dict[str, Any], previous: str | None) -> None:
-        place = self.items.index(previous) + 1 if previous in self.items else len(self.items)
-        if previous is None:
-            place = 0
-        self.items.insert(place, item["id"])
-        self.contents[item["id"]] = item
-        await self.send("conversation.item.added", previous_item_id=previous, item=item)
-
-    async def _create(self, event: dict[str, Any]) -> None:
-        item: dict[str, Any] = dict(event["item"])
-        item.setdefault("id", self._id("item"))
-        ref = event.get("event_id")
-        if item["id"] in self.items:
-            await self.error(
-                f"Item with id '{item['id']}' already exists.",
-                code="item_create_duplicate_item_id",
-                ref=ref,
-            )
-            return
-        previous = event.get("previous_item_id")
-        if previous == "root":
-            previous = None
-        elif previous is None:
-            previous = self.items[-1] if self.items else None
-        elif previous not in self.items:
-            await self.error(
-                f"Previous item with id '{previous}' not found.", code="item_not_found", ref=ref
-            )
-            return
-        await self._add(item, previous)
-
-    async def _delete(self, event: dict[str, Any]) -> None:
-        item_id = event["item_id"]
-        if item_id not in self.items:
-            await self.error(
-                f"Item with id '{item_id}' not found.",
-                code="item_delete_invalid_item_id",
-                ref=event.get("event_id"),
-            )
-            return
-        self.items.remove(item_id)
-        del self.contents[item_id]
-        await self.send("conversation.item.deleted", item_id=item_id)
-
-    async def _truncate(self, event: dict[str, Any]) -> None:
-        item_id, end = event["item_id"], event["audio_end_ms"]
-        sent = self.sent_ms.get(item_id, 0)
-        ref = event.get("event_id")
-        if not sent or end <= 0:
-            await self.error(
-                "Only model output audio messages can be truncated",
-                code="unsupported_content_type",
-                ref=ref,
-            )
-        elif end > sent:
-            await self.error(f"Audio content of {sent}ms is already shorter than {end}ms", ref=ref)
-        else:
-            self.sent_ms[item_id] = end
-            await self.send(
-                "conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=end
-            )
-
-    async def _answer(self, event: dict[str, Any]) -> None:
-        running = self.running
-        ref = event.get("event_id")
-        if running is not None:
-            await self.error(
-                f"Conversation already has an active response: {running.reply_id}.",
-                code="conversation_already_has_active_response",
-                ref=ref,
-            )
-            return
-        response: dict[str, Any] = event.get("response") or {}
-        metadata = cast("dict[str, Any]", response.get("metadata") or {})
-        await self.begin_reply(self.server.next_reply(), ref=metadata.get("client_event_id"))
-
-    async def _cancel(self, event: dict[str, Any]) -> None:
-        running = self.running
-        wanted = event.get("response_id")
-        if running is None or (wanted and wanted != running.reply_id):
-            await self.error(
-                "Cancellation failed: no active response found",
-                code="response_cancel_not_active",
-                ref=event.get("event_id"),
-            )
-            return
-        running.cancelled = True
-        running.done.set()
-
-    async def _reply(
-        self,
-        reply: ServerReply,
-        reply_id: str,
-        message_id: str,
-        ref: str | None,
-        started: asyncio.Event,
-    ) -> None:
-        await started.wait()
-        running = self.running
-        if running is None:
-            return
-        metadata = {"client_event_id": ref} if ref is not None else None
-        base: dict[str, Any] = {"id": reply_id, "object": "realtime.response", "metadata": metadata}
-        await self.send("response.created", response={**base, "status": "in_progress"})
-        output: list[dict[str, Any]] = []
-        if reply.words:
-            output.append(await self._speak(reply, reply_id, message_id, running))
-        if reply.hold:
-            await running.done.wait()
-        if not running.cancelled:
-            output += [await self._call(call, reply_id) for call in reply.calls]
-        status = "cancelled" if running.cancelled else reply.status
-        details = reply.details
-        if running.cancelled:
-            details = {"type": "cancelled", "reason": "client_cancelled"}
-        if self.running is running:
-            self.running = None
-        await self.send(
-            "response.done",
-            response={
-                **base,
-                "status": status,
-                "status_details": details,
-                "output": output,
-                "usage": {
-                    "total_tokens": 30,
-                    "input_tokens": 20,
-                    "output_tokens": 10,
-                    "input_token_details": {"text_tokens": 5, "audio_tokens": 15},
-                    "output_token_details": {"text_tokens": 3, "audio_tokens": 7},
-                },
-            },
-        )
-
-    async def _speak(
-        self, reply: ServerReply, reply_id: str, message_id: str, running: _Running
-    ) -> dict[str, Any]:
-        where: dict[str, Any] = {"response_id": reply_id, "output_index": 0}
-        part: dict[str, Any] = {**where, "item_id": message_id, "content_index": 0}
-        spoken = self._spoken()
-        item: dict[str, Any] = {
-            "id": message_id,
-            "type": "message",
-            "role": "assistant",
-            "status": "in_progress",
-            "content": [],
-        }
-        await self.send("response.output_item.added", **where, item=item)
-        await self._add(item, self.items[-1] if self.items else None)
-        kind = "audio" if spoken else "text"
-        await self.send("response.content_part.added", **part, part={"type": kind})
-        said = ""
-        for word in reply.words:
-            if running.cancelled:
-                break
-            said += word
-            name = "audio_transcript" if spoken else "text"
-            await self.send(f"response.output_{name}.delta", **part, delta=word)
-            if spoken:
-                sound = base64.b64encode(bytes(reply.ms * _BYTES_PER_MS)).decode()
-                self.sent_ms[message_id] = self.sent_ms.get(message_id, 0) + reply.ms
-                await self.send("response.output_audio.delta", **part, delta=sound)
-            await asyncio.sleep(0)
-        key = "transcript" if spoken else "text"
-        kind = "output_audio" if spoken else "output_text"
-        done = {**item, "status": "completed", "content": [{"type": kind, key: said}]}
-        self.contents[message_id] = done
-        await self.send("response.output_item.done", **where, item=done)
-        return done
-
-    async def _call(self, call: ServerCall, reply_id: str) -> dict[str, Any]:
-        item = {
-            "id": self._id("item"),
-            "type": "function_call",
-            "call_id": call.call_id,
-            "name": call.name,
-            "arguments": "",
-            "status": "in_progress",
-        }
-        where: dict[str, Any] = {"response_id": reply_id, "output_index": 1}
-        await self.send("response.output_item.added", **where, item=item)
-        await self._add(item, self.items[-1] if self.items else None)
-        done = {**item, "arguments": call.arguments, "status": "completed"}
-        self.contents[item["id"]] = done
-        await self.send("response.output_item.done", **where, item=done)
-        return done
-
-    def _spoken(self) -> bool:
-        wanted = self.session.get("output_modalities") or self.session.get("modalities")
-        return wanted is None or "audio" in wanted
-
-    def _id(self, prefix: str) -> str:
-        self._count += 1
-        return f"{prefix}_{self.number}_{self._count}"
-
-
-class RealtimeServer:
-    """Serves any number of connections.
-
-    Args:
-        beta: speak the beta words.
-        on_event: sees each event of a client before it is dealt with.
-        on_connect: called when a connection is open; by default it is greeted by
-            ``session.created``.
-        refuse: an HTTP status with which connections are refused.
-        connection: what speaks over each connection, by default OpenAI's protocol;
-            `rejoinder.testing.GeminiConnection` speaks Google's.
+    Attributes:
+        url: its address, for ``base_url``.
+        requests: the upgrade requests.
     """
 
     def __init__(
@@ -454,38 +65,16 @@ class RealtimeServer:
         refuse: int | None = None,
         connection: type[RealtimeConnection] = RealtimeConnection,
     ) -> None:
-        self._make = connection
-        self.beta = beta
-        self.on_event = on_event
-        self.on_connect = on_connect
-        self.refuse = refuse
-        self.connections: list[RealtimeConnection] = []
-        self.handles: dict[str, Any] = {}
+        super().__init__(
+            beta=beta,
+            on_event=on_event,
+            on_connect=on_connect,
+            refuse=refuse,
+            connection=connection,
+        )
         self.requests: list[web.Request] = []
-        self._replies: deque[ServerReply] = deque()
         self._runner: web.AppRunner | None = None
-        self._changed = asyncio.Event()
         self.url = ""
-
-    def say(self, text: str, **options: Any) -> None:
-        """The next reply speaks `text`, word by word."""
-        words = text.split(" ")
-        pieces = [word + " " for word in words[:-1]] + words[-1:]
-        self.reply(ServerReply(pieces, **options))
-
-    def reply(self, *replies: ServerReply) -> None:
-        """The next replies."""
-        self._replies.extend(replies)
-
-    def next_reply(self) -> ServerReply:
-        """The reply that comes next; ``Hello.`` where none was written down."""
-        return self._replies.popleft() if self._replies else ServerReply(["Hello."])
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until `condition` holds; it is looked at whenever a client has sent something."""
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
 
     async def __aenter__(self) -> Self:
         app = web.Application()
@@ -504,43 +93,22 @@ class RealtimeServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for connection in self.connections:
-            running = connection.running
-            if running is not None:
-                running.task.cancel()
-            await connection.close()
+        await self.aclose()
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)
-        if self.refuse is not None:
-            return web.json_response({"error": {"message": "no"}}, status=self.refuse)
-        socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
+        status = self.status()
+        if status is not None:
+            return web.json_response({"error": {"message": "no"}}, status=status)
+        socket = web.WebSocketResponse(compress=False, timeout=0.5, max_msg_size=1 << 24)
         await socket.prepare(request)
-        connection = self._make(self, socket, len(self.connections) + 1, request.transport)
-        self.connections.append(connection)
-        if self.on_connect is not None:
-            await self.on_connect(connection)
-        else:
-            await connection.greet()
-        self._changed.set()
-        async for event in _events(socket):
-            connection.note(event)
-            if not await self._intercepted(connection, event):
-                await connection.handle(event)
-            self._changed.set()
-        self._changed.set()
+        connection = await self.open(_AiohttpPeer(socket, request.transport))
+        async for message in socket:
+            if connection.asleep:
+                await asyncio.get_running_loop().create_future()
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                await self.receive(connection, message.data)
+        self.end(connection)
         return socket
-
-    async def _intercepted(self, connection: RealtimeConnection, event: dict[str, Any]) -> bool:
-        if self.on_event is None:
-            return False
-        handled = self.on_event(connection, event)
-        return handled if isinstance(handled, bool) else await handled
-
-
-async def _events(socket: web.WebSocketResponse) -> AsyncIterator[dict[str, Any]]:
-    async for message in socket:
-        if message.type is WSMsgType.TEXT:
-            yield json.loads(message.data)

@@ -28,6 +28,7 @@ from rejoinder.errors import APIError
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
 
 __all__ = [
+    "Cleaner",
     "Exchange",
     "RecordedError",
     "RecordingTransport",
@@ -325,7 +326,7 @@ class _Recorder:
 
     def exchange(self, name: str) -> Exchange:
         request = self.request
-        cleaner = _Cleaner(request, self.headers, self.owner._secrets)
+        cleaner = Cleaner(request, self.headers, self.owner._secrets)
         error = self.error
         return Exchange(
             id=name,
@@ -348,7 +349,7 @@ class _Recorder:
 
 def recorded_body(request: Request) -> Any:
     """The body of `request` as a recording of it would hold it, without secrets."""
-    return _Cleaner(request, {}, ()).request_body(request)
+    return Cleaner(request, {}, ()).request_body(request)
 
 
 class _RecordedResponse:
@@ -399,7 +400,7 @@ class _RecordedResponse:
             await self._recorder.finish()
 
 
-class _Cleaner:
+class Cleaner:
     """Removes from anything what the request and the answer showed to be secret."""
 
     def __init__(self, request: Request, answer: Mapping[str, str], secrets: Sequence[str]) -> None:

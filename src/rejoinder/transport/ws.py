@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from rejoinder._secrets import redacted_url
 
@@ -72,6 +72,7 @@ class WebSocket(Protocol):
         ...
 
 
+@runtime_checkable
 class WebSocketTransport(Protocol):
     """Opens connections."""
 

@@ -33,6 +33,8 @@ __all__ = ["Connections", "Owner"]
 
 logger = logging.getLogger("rejoinder")
 
+_DOUBT: Final = 5.0
+"""Seconds within which a service that did not begin a reply has to give a sign of life."""
 _GOOD_LIFE: Final = 10.0
 """Seconds after which a connection counts as good, also if no reply came over it: the next failure
 starts the count of retries anew."""
@@ -166,6 +168,8 @@ class Connections:
         if link is not None and self._loop.time() - uplink_at < self._silence:
             last = max(link.heard_at, link.opened_at, link.probed_at)
             due = min(due, last + self._silence / 2)
+        if link is not None and link.doubted:
+            due = min(due, link.probed_at + _DOUBT)
         return due
 
     def tick(self, now: float, uplink_at: float) -> None:
@@ -182,14 +186,29 @@ class Connections:
             self._start_swap()
         self.swap_if_due()
         link = self.link
-        if link is None or now - uplink_at >= self._silence:
+        if link is None:
             return
-        quiet = now - max(link.heard_at, link.opened_at)
         asked = link.probed_at > link.heard_at
+        link.doubted = link.doubted and asked
+        quiet = now - max(link.heard_at, link.opened_at)
+        if link.doubted and now >= link.probed_at + _DOUBT:
+            link.abort(f"nothing came for {quiet:.0f} s, although a reply was asked for")
+            return
+        if now - uplink_at >= self._silence:
+            return
         if quiet >= self._limit and asked:
             link.abort(f"nothing came for {quiet:.0f} s, although it was asked for a sign of life")
         elif quiet >= self._silence / 2 and not asked:
             link.probed_at = now
+            link.probe()
+
+    def doubt(self, since: float) -> None:
+        """A reply was asked for at `since` and did not begin, and nothing else came: ask for a sign of
+        life, and allow the service less time for it. What is asked for next must not die there too."""
+        link = self.link
+        if link is not None and link.heard_at <= since and not link.doubted:
+            link.doubted = True
+            link.probed_at = self._loop.time()
             link.probe()
 
     def renew(self, *, anew: bool = False) -> None:
@@ -245,6 +264,11 @@ class Connections:
                 continue
             except ConfigurationError as error:
                 self._owner.failed(APIStatusError(str(error), retryable=False))
+                return
+            except Exception as error:  # of a transport, or of a function that gives the key
+                logger.exception("no connection can be made")
+                told = f"no connection can be made: {type(error).__name__}: {error}"
+                self._owner.failed(APIError(told, retryable=False))
                 return
             self._install(link)
             lost, how = await self._watch()

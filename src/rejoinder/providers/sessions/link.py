@@ -70,6 +70,7 @@ class Link:
         closed: done when the connection has ended, with how.
         version: which version of the settings the service has been told.
         served: a reply came over it.
+        doubted: a reply did not begin, and nothing has come since.
         stale: it holds an item that the conversation has no more, and cannot be rid of it.
         untold: ids of items that it takes with the next request for a reply, or after it.
         unsure: items that were sent, and when; nothing shows yet that the service has read them.
@@ -98,6 +99,7 @@ class Link:
         self.acquire_time = 0.0
         self.version = -1
         self.probed_at = 0.0
+        self.doubted = False
         self.served = False
         self.stale = False
         self.untold: list[str] = []

@@ -416,7 +416,10 @@ class WireSession(RealtimeSession[TEvent]):
         if self._over is not None:
             return
         now = self._loop.time()
-        self._apply(self._replies.tick(now))
+        effects = self._replies.tick(now)
+        if any(isinstance(effect, Fail) for effect in effects):
+            self._connections.doubt(now - self._options.reply_timeout)
+        self._apply(effects)
         self._uplink.tick(now)
         self._connections.tick(now, self._uplink.sent_at)
         self._timer.arm()

@@ -1,0 +1,96 @@
+"""`check_realtime` passes a model that keeps the contract, and names what another one breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rejoinder.llm.realtime import GenerationCreatedEvent
+from rejoinder.providers.openai.realtime import RealtimeModel, RealtimeSession
+from rejoinder.testing import RealtimeServer, ScriptedRealtimeModel, check_realtime
+
+
+def scripted(**options: Any) -> ScriptedRealtimeModel:
+    return ScriptedRealtimeModel(*(["Hello there."] * 30), **options)
+
+
+@pytest.mark.looptime
+async def test_the_scripted_model() -> None:
+    await check_realtime(scripted)
+
+
+@pytest.mark.looptime
+async def test_text_alone() -> None:
+    await check_realtime(lambda: scripted(modalities=["text"]))
+
+
+@pytest.mark.parametrize("beta", [False, True])
+async def test_a_model_over_a_network(beta: bool) -> None:
+    async with RealtimeServer(beta=beta) as server:
+        await check_realtime(
+            lambda: RealtimeModel(
+                base_url=server.url, api_key="any", dialect="beta" if beta else "ga"
+            )
+        )
+
+
+class Broken(RealtimeSession):
+    """A session that breaks one promise."""
+
+    broken = ""
+
+    def interrupt(self) -> None:
+        if self.broken == "interrupt":
+            raise RuntimeError("nothing to interrupt")
+        super().interrupt()
+
+    def truncate(self, **options: Any) -> None:
+        if self.broken == "truncate" and options["audio_end_ms"] < 0:
+            raise ValueError("negative")
+        super().truncate(**options)
+
+    async def aclose(self) -> None:
+        if self.broken == "closing":
+            for future in self._requests.values():
+                future.cancel()
+        await super().aclose()
+
+    def generate_reply(self, **options: Any) -> asyncio.Future[GenerationCreatedEvent]:
+        if self.broken == "twice" and not options:
+            super().generate_reply(instructions="Again.")
+        return super().generate_reply(**options)
+
+    @property
+    def chat_ctx(self) -> Any:
+        found = super().chat_ctx
+        if self.broken == "history":
+            found.items.reverse()
+        return found
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("broken", "promise"),
+    [
+        ("interrupt", "An interrupt is always allowed"),
+        ("truncate", "Truncating raises for no time"),
+        ("closing", "`aclose` ends pending futures"),
+        ("history", "A history that is given"),
+        ("twice", "A reply is announced once"),
+    ],
+)
+async def test_a_broken_promise_is_named(broken: str, promise: str) -> None:
+    class Session(Broken):
+        pass
+
+    Session.broken = broken
+
+    class Model(ScriptedRealtimeModel):
+        @property
+        def _session_class(self) -> type[RealtimeSession]:
+            return Session
+
+    with pytest.raises(AssertionError, match=promise):
+        await check_realtime(lambda: Model(*(["Hello there."] * 30)))
