@@ -6,12 +6,15 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from published import client_faults
 from recorded.corpus import required_root
+from rejoinder.testing import RealtimeConnection, RealtimeService
 
 pytest_plugins = ["skips", "recorded.summary"]
 
@@ -93,3 +96,23 @@ def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def recordings() -> Path:
     """The folder of recorded provider traffic."""
     return required_root()
+
+
+@pytest.fixture(autouse=True)
+def published_types(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every event that a test's realtime session sends in OpenAI's current words is held against the
+    types that OpenAI publishes; see `published`. The marker ``dialect`` excepts a test of other words."""
+    if request.node.get_closest_marker("dialect") is not None:
+        yield
+        return
+    faults: list[str] = []
+
+    def look(connection: RealtimeConnection, event: dict[str, Any]) -> None:
+        session = connection.session or event.get("session") or {}
+        if session.get("type") == "realtime":  # the beta form has no type
+            faults.extend(client_faults(event))
+
+    RealtimeService.observers.append(look)
+    yield
+    RealtimeService.observers.remove(look)
+    assert faults == []

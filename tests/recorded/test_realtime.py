@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from published import client_faults, server_faults
 from recorded.reading_realtime import Reading, read
 from rejoinder.llm import ChatContext, ChatMessage, FunctionCallOutput
 from rejoinder.llm.realtime import GenerationCreatedEvent
@@ -122,8 +123,13 @@ async def _add(session: RealtimeSession, item: dict[str, Any]) -> None:
     await session.update_chat_ctx(chat_ctx)
 
 
+def of_dialect(path: Path) -> Any:
+    marks = () if DIALECTS[path.parts[-3]] == "ga" else (pytest.mark.dialect,)
+    return pytest.param(path, marks=marks, id=path.stem)
+
+
 @pytest.mark.skipif(not LOGS, reason="REJOINDER_RECORDINGS names no folder of recorded traffic")
-@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [of_dialect(path) for path in LOGS])
 async def test_a_recorded_session_gives_what_it_holds(path: Path) -> None:
     log = json.loads(path.read_text())["events"]
     recording = load_session(path)
@@ -152,3 +158,24 @@ async def test_a_recorded_session_gives_what_it_holds(path: Path) -> None:
     assert found.statuses == expected.statuses
     assert found.tokens == expected.tokens
     assert found.transcripts == expected.transcripts
+
+
+@pytest.mark.skipif(not LOGS, reason="REJOINDER_RECORDINGS names no folder of recorded traffic")
+def test_the_published_types_are_those_of_real_traffic() -> None:
+    """The checker of what we send accepts what other clients really sent, and OpenAI answered."""
+    faults: list[str] = []
+    counted = 0
+    for path in LOGS:
+        if DIALECTS[path.parts[-3]] != "ga":
+            continue
+        for entry in json.loads(path.read_text())["events"]:
+            event = entry.get("event")
+            if event is None:
+                continue
+            counted += 1
+            if entry["direction"] == "client":
+                faults += client_faults(event)
+            else:  # the service sends more than it publishes
+                faults += [fault for fault in server_faults(event) if "no such field" not in fault]
+    assert counted > 500
+    assert faults == []

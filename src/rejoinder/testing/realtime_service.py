@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from rejoinder._options import SECONDS, check, instance
 from rejoinder.errors import APIStatusError
@@ -45,7 +45,12 @@ class RealtimeService:
 
     Attributes:
         connections: all connections, in their order.
+        players: the recordings that were begun.
     """
+
+    observers: ClassVar[list[Callable[[RealtimeConnection, dict[str, Any]], None]]] = []
+    """Called with each event that a client sends, before it is dealt with: for checks that a whole
+    test run shares."""
 
     def __init__(
         self,
@@ -214,6 +219,8 @@ class RealtimeService:
             await connection.error("The frame is not an object.")
             return
         fields = cast("dict[str, Any]", event)
+        for observer in self.observers:
+            observer(connection, fields)
         connection.note(fields)
         if not await self._intercepted(connection, fields):
             await connection.handle(fields)

@@ -176,6 +176,7 @@ async def test_only_options_that_change_are_sent() -> None:
         await model.aclose()
 
 
+@pytest.mark.dialect
 async def test_xai_has_voice_and_turn_detection_at_the_top() -> None:
     async with RealtimeServer() as server:
         model = RealtimeModel(base_url=server.url, api_key="k", dialect="xai", model="grok-voice")
