@@ -305,6 +305,8 @@ def _completions(model: str, host: str, api: str, body: Body) -> Iterator[str]:
         or (thinks and not _is(model, "glm") and not _is_off(body))
     ):
         yield "Thinking mode does not support this tool_choice"
+    if host == "groq" and _is(model, "qwen") and _effort(body) not in (None, "none", "default"):
+        yield "`reasoning_effort` must be one of `none` or `default`"
     if host == "zai" and body.get("tool_choice") not in (None, "auto"):
         yield "tool_choice: only 'auto' is supported"
     if host in ("deepseek", "zai") and _get(body, "response_format", "type") == "json_schema":

@@ -22,6 +22,7 @@ __all__ = [
     "Said",
     "check_reasoning",
     "nearest_effort",
+    "only_switches",
     "read_reasoning",
     "reasoning_fields",
     "resolve_reasoning",
@@ -226,10 +227,20 @@ def _effort(
         return {"reasoning_effort": "none"}, []
     if "reasoning_effort" in family.refuses or (family.thinks == "always" and not family.words):
         return {}, [_told(f"the reasoning of {family.name} cannot be measured")]
+    if host is not None and only_switches(family, host):
+        measured = bool(wanted.effort) or wanted.budget is not None
+        told = [_told(f"{host.name} takes no measure for {family.name}; reasoning is on")]
+        return {"reasoning_effort": host.effort_on}, told if measured else []
     level = wanted.effort or (
         _level(wanted.budget) if wanted.budget is not None else host.effort_on if host else "high"
     )
     return {"reasoning_effort": level}, []
+
+
+def only_switches(family: Family, host: Host) -> bool:
+    """Whether the host turns the reasoning of this model on and off, and takes no level: Groq,
+    "`reasoning_effort` must be one of `none` or `default`" (mnfst/modelparams.dev PR#114)."""
+    return host.effort_on not in LEVELS and not family.efforts and family.words != ""
 
 
 def _of_openrouter(wanted: Reasoning) -> dict[str, Any]:
@@ -297,7 +308,11 @@ def _of_maker(wanted: Reasoning, family: Family, host: Host) -> tuple[dict[str, 
             return fields, []
         case "enable_thinking":
             if template:
-                return {"chat_template_kwargs": {"enable_thinking": wanted.on}}, []
+                fields = {"chat_template_kwargs": {"enable_thinking": wanted.on}}
+                if not wanted.on or wanted.budget is None:
+                    return fields, []
+                told = f"the template of {family.name} takes no number of tokens; reasoning is on"
+                return fields, [_told(told)]
             fields = {"enable_thinking": wanted.on}
             if wanted.on and wanted.budget is not None:
                 fields["thinking_budget"] = wanted.budget

@@ -19,6 +19,7 @@ from rejoinder._core.reasoning import (
     Reasoning,
     Said,
     nearest_effort,
+    only_switches,
     read_reasoning,
     reasoning_fields,
 )
@@ -237,6 +238,12 @@ class _Fitting:
             and said.effort not in family.efforts
         ):
             self.effort(said)
+        elif (
+            said.effort not in ("", "none", self.host.effort_on)
+            and self.api == "chat"
+            and only_switches(family, self.host)
+        ):
+            self.say(Reasoning(True, said.effort))
         elif (
             said.on is None
             and family.default_effort
