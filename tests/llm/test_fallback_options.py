@@ -17,6 +17,7 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.llm import LLM, LLMStream
 from rejoinder.llm.fallback_adapter import BreakerOptions, FallbackAdapter, Hedge, TurnBudget
 from rejoinder.providers.langchain import as_langchain
+from rejoinder.testing.scripted import ScriptedLLM
 from rejoinder.turn import run_turn
 from rejoinder.types import NOT_GIVEN, APIConnectOptions
 
@@ -239,6 +240,15 @@ async def test_what_one_model_takes_out_of_an_option_the_next_one_still_gets() -
     await stream.collect()
     assert given == {"extra_kwargs": {"k": 1}, "seed": [1, 2]}
     assert len(b.given) == 1
+
+
+async def test_what_is_no_tool_is_refused_at_once_and_no_failure_of_a_model() -> None:
+    fallback = FallbackAdapter([ScriptedLLM("a"), ScriptedLLM("b")])
+    with pytest.raises(ValueError, match=r"expected a tool .*, got <function said"):
+        fallback.chat(chat_ctx=question(), tools=[said])
+    with pytest.raises(ValueError, match="expected a tool"):
+        ScriptedLLM("a").chat(chat_ctx=question(), tools=[{"type": "function"}])
+    assert fallback.availability() == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from rejoinder.llm._fallback_stream import FallbackLLMStream
 from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, LLMStream
+from rejoinder.llm.tool_context import ToolContext
 from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr, is_given
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ class FallbackAdapter(TeamLLM):
         Raises:
             ConfigurationError: an argument has a wrong type or value (wrong types are `TypeError`s
                 too), or a model does not know one of `options`.
+            ValueError: one of the tools is none, or two have one name.
         """
         check(
             "FallbackAdapter.chat",
@@ -242,6 +244,8 @@ class FallbackAdapter(TeamLLM):
             parallel_tool_calls=(parallel_tool_calls, FLAG.optional),
             extra_kwargs=(extra_kwargs, _EXTRA),
         )
+        if tools:
+            ToolContext.of(tools)  # a fault of the caller is no failure of the models
         given = {option: value for option, value in options.items() if is_given(value)}
         for option in given:
             strangers = [

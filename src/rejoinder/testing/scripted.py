@@ -30,6 +30,7 @@ from rejoinder.llm.llm import (
     FunctionToolCall,
     LLMStream,
 )
+from rejoinder.llm.tool_context import ToolContext
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
 __all__ = ["Reply", "ScriptExhaustedError", "ScriptedCall", "ScriptedLLM", "Step"]
@@ -136,6 +137,8 @@ class ScriptedLLM(LLM[Any]):
         The error of a model that was asked too often, `ScriptExhaustedError`, is raised by the
         stream.
         """
+        if tools:
+            ToolContext.of(tools)  # as every provider checks them
         call = ScriptedCall(
             chat_ctx=chat_ctx.copy(),
             tools=list(tools or []),
