@@ -161,7 +161,6 @@ class H2Stream(asyncio.Protocol):
         heard_at: loop time of the last bytes that arrived, pings and their answers included.
         going_away: the server will open no more streams on this connection (GOAWAY), and lets this
             one run to its end.
-        on_going_away: called when the server says so.
         on_end: called once, when the connection has ended.
     """
 
@@ -188,8 +187,8 @@ class H2Stream(asyncio.Protocol):
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self.heard_at = self._loop.time()
+        self._nudged = False
         self.going_away = False
-        self.on_going_away: Callable[[], None] | None = None
         self.on_end: Callable[[H2Stream], None] | None = None
 
     # -- the seam ----------------------------------------------------------------------------
@@ -229,8 +228,12 @@ class H2Stream(asyncio.Protocol):
                 raise
 
     async def receive(self) -> bytes | Closed:
-        """The next bytes of the answer, or its end. Never raises for an end, however it came."""
+        """The next bytes of the answer, or its end; ``b""`` once, when `going_away` has become true.
+        Never raises for an end, however it came."""
         while not self._chunks:
+            if self._nudged:
+                self._nudged = False
+                return b""
             if self._end is not None:
                 return self._end
             self._arrived = self._loop.create_future()
@@ -254,12 +257,13 @@ class H2Stream(asyncio.Protocol):
         """End the stream and the connection, within about a second. Idempotent, never raises.
 
         A body that was sent as far as `send` returned is ended; the answer has a moment to end too.
+        With another code than 1000 the stream is reset.
         """
         transport = self._transport
         if transport is None or self._gone.done():
             return
         if self._end is None:
-            if self._sending.locked() or self._torn:
+            if self._sending.locked() or self._torn or code != 1000:
                 self._reset("closed by this side")
             elif not self._ended_sending:
                 self._ended_sending = True
@@ -387,8 +391,8 @@ class H2Stream(asyncio.Protocol):
         if last & 0x7FFFFFFF >= self._stream and code == 0:
             if not self.going_away:
                 self.going_away = True
-                if self.on_going_away is not None:
-                    self.on_going_away()
+                self._nudged = True
+                self._wake_receiver()
             return
         debug = payload[8:208].decode("utf-8", "replace").strip()
         told = f": {debug}" if debug.isprintable() and debug else ""

@@ -189,7 +189,8 @@ class Link:
 
     async def aclose(self) -> None:
         """Close the connection and end its tasks, within about a second. Never raises."""
-        farewell = () if self.closed.done() else self.protocol.farewell()
+        whole = not self.closed.done()
+        farewell = self.protocol.farewell() if whole else ()
         if farewell:
             self.send_frames(farewell)
             try:
@@ -198,7 +199,7 @@ class Link:
             except TimeoutError:
                 pass  # a peer that does not read does not hear it
         self._ended(Closed(1000, "closed by this side"))
-        await self._socket.aclose()
+        await self._socket.aclose(1000 if whole else 1001)
         await _aio.end(*self._tasks, within=0.5, name="realtime connection")
 
     # -- tasks -------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ checked_session_options: Final = checked(
         "transport": Rule("a WebSocketTransport", _opens_sockets).optional,
         "speed": NUMBER.optional,
         "reply_timeout": SECONDS,
+        "generate_reply_timeout": SECONDS,
         "silence_timeout": SECONDS,
         "max_session_duration": SECONDS.optional,
     }
