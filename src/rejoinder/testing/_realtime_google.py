@@ -40,7 +40,6 @@ class GeminiConnection(RealtimeConnection):
         said: the conversation as the model knows it: role and text of each turn.
         owed: ids of the calls that have no result yet.
         results: the results that came, in order.
-        speaks_itself: the model answers what the user says.
     """
 
     def __init__(

@@ -121,6 +121,7 @@ class Connections:
         self._max_duration = math.inf if max_duration is None else max_duration
         self._silence = silence
         self._standby = math.inf if standby is None else standby
+        self._pong = pong
         self._limit = max(silence, silence / 2 + pong)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -161,15 +162,14 @@ class Connections:
 
     def due(self, uplink_at: float) -> float:
         """When `tick` has something to do."""
-        due = min(self._swap_at, self._force_at)
+        due = self._swap_at
+        if self._next is not None or self._retiring:
+            due = min(due, self._force_at)
         if self._next is not None:
             due = min(due, self._next.opened_at + self._standby)
         link = self.link
-        if link is not None and self._loop.time() - uplink_at < self._silence:
-            last = max(link.heard_at, link.opened_at, link.probed_at)
-            due = min(due, last + self._silence / 2)
-        if link is not None and link.doubted:
-            due = min(due, link.probed_at + _DOUBT)
+        if link is not None:
+            due = min(due, self._look_at(link, uplink_at))
         return due
 
     def tick(self, now: float, uplink_at: float) -> None:
@@ -190,17 +190,25 @@ class Connections:
             return
         asked = link.probed_at > link.heard_at
         link.doubted = link.doubted and asked
-        quiet = now - max(link.heard_at, link.opened_at)
-        if link.doubted and now >= link.probed_at + _DOUBT:
-            link.abort(f"nothing came for {quiet:.0f} s, although a reply was asked for")
+        if now < self._look_at(link, uplink_at):
             return
-        if now - uplink_at >= self._silence:
-            return
-        if quiet >= self._limit and asked:
+        if asked:
+            quiet = now - max(link.heard_at, link.opened_at)
             link.abort(f"nothing came for {quiet:.0f} s, although it was asked for a sign of life")
-        elif quiet >= self._silence / 2 and not asked:
+        else:
             link.probed_at = now
             link.probe()
+
+    def _look_at(self, link: Link, uplink_at: float) -> float:
+        """When a service that gives no sign is asked for one, or taken for dead."""
+        heard = max(link.heard_at, link.opened_at)
+        asked = link.probed_at > link.heard_at
+        due = heard + (self._limit if asked else self._silence / 2)
+        if due - uplink_at >= self._silence:
+            due = math.inf  # no sound goes up: it has nothing to answer
+        if asked and link.doubted:
+            due = min(due, link.probed_at + _DOUBT + self._pong)
+        return due
 
     def doubt(self, since: float) -> None:
         """A reply was asked for at `since` and did not begin, and nothing else came: ask for a sign of
