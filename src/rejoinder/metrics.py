@@ -17,6 +17,7 @@ __all__ = [
     "LLMMetrics",
     "Metadata",
     "RealtimeModelMetrics",
+    "STTMetrics",
     "UsageCollector",
     "UsageSummary",
     "log_metrics",
@@ -124,7 +125,29 @@ class RealtimeModelMetrics(BaseModel):
     """The connection was there already."""
 
 
-AgentMetrics: TypeAlias = LLMMetrics | RealtimeModelMetrics
+class STTMetrics(BaseModel):
+    """What it took to write down what the user said, which is billed apart from the reply.
+
+    Times in seconds, counts in tokens. A provider tells seconds of sound or tokens.
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+    type: Literal["stt_metrics"] = "stt_metrics"
+    label: str
+    request_id: str
+    """Id of the user's message."""
+    timestamp: float
+    """Seconds since the epoch."""
+    duration: float = 0.0
+    audio_duration: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    streamed: bool = True
+    metadata: Metadata | None = None
+
+
+AgentMetrics: TypeAlias = LLMMetrics | RealtimeModelMetrics | STTMetrics
 
 
 def log_metrics(metrics: AgentMetrics, *, logger: logging.Logger | None = None) -> None:
@@ -164,6 +187,13 @@ def log_metrics(metrics: AgentMetrics, *, logger: logging.Logger | None = None) 
                 "total_tokens": metrics.total_tokens,
                 "tokens_per_second": round(metrics.tokens_per_second, 2),
             }
+        case STTMetrics():
+            title = "STT metrics"
+            numbers = {
+                "audio_duration": round(metrics.audio_duration, 3),
+                "input_tokens": metrics.input_tokens,
+                "output_tokens": metrics.output_tokens,
+            }
         case _:
             return
     model = {"model_name": names.model_name, "model_provider": names.model_provider}
@@ -190,6 +220,10 @@ class UsageSummary:
     llm_cache_creation_tokens: int = 0
     llm_reasoning_tokens: int = 0
     llm_requests: int = 0
+    stt_audio_duration: float = 0.0
+    """Seconds of the user's sound that were written down."""
+    stt_input_tokens: int = 0
+    stt_output_tokens: int = 0
     estimated: bool = False
     """Some of the counts are estimates, because a reply was cut before its usage came."""
 
@@ -207,10 +241,10 @@ class UsageCollector:
         self._all = UsageSummary()
         self._models: dict[tuple[str | None, str | None], UsageSummary] = {}
 
-    def collect(self, metrics: LLMMetrics | RealtimeModelMetrics) -> None:
+    def collect(self, metrics: AgentMetrics) -> None:
         """Count one reply. Metrics of any other kind are ignored, so that one handler can receive
         everything that an agent reports."""
-        if not isinstance(metrics, LLMMetrics | RealtimeModelMetrics):
+        if not isinstance(metrics, LLMMetrics | RealtimeModelMetrics | STTMetrics):
             return
         names = metrics.metadata or Metadata()
         model = self._models.setdefault((names.model_provider, names.model_name), UsageSummary())
@@ -226,7 +260,12 @@ class UsageCollector:
         return {names: replace(summary) for names, summary in self._models.items()}
 
 
-def _add(summary: UsageSummary, metrics: LLMMetrics | RealtimeModelMetrics) -> None:
+def _add(summary: UsageSummary, metrics: AgentMetrics) -> None:
+    if isinstance(metrics, STTMetrics):
+        summary.stt_audio_duration += metrics.audio_duration
+        summary.stt_input_tokens += metrics.input_tokens
+        summary.stt_output_tokens += metrics.output_tokens
+        return
     if isinstance(metrics, LLMMetrics):
         summary.llm_prompt_tokens += metrics.prompt_tokens
         summary.llm_prompt_cached_tokens += metrics.prompt_cached_tokens

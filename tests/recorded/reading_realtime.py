@@ -22,6 +22,8 @@ class Reading:
     sounds: dict[str, int] = field(default_factory=dict)
     calls: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     tokens: dict[str, tuple[int, int]] = field(default_factory=dict)
+    heard: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Seconds or tokens of each transcript of the user, by item."""
     statuses: dict[str, str] = field(default_factory=dict)
     transcripts: list[str] = field(default_factory=list)
 
@@ -61,6 +63,10 @@ def read(log: list[dict[str, Any]]) -> Reading:
             and event.get("status") != "in_progress"
         ):
             reading.transcripts.append(event["transcript"])
+            usage = event.get("usage")
+            if usage is not None:
+                bill = (usage.get("seconds", 0), usage.get("input_tokens", 0))
+                reading.heard[event["item_id"]] = bill
         elif kind == "conversation.item.input_audio_transcription.failed":
             reading.transcripts.append("")  # the turn is over; nothing was understood
     return reading

@@ -15,6 +15,7 @@ from published import client_faults, server_faults
 from recorded.reading_realtime import Reading, read
 from rejoinder.llm import ChatContext, ChatMessage, FunctionCallOutput
 from rejoinder.llm.realtime import GenerationCreatedEvent
+from rejoinder.metrics import STTMetrics
 from rejoinder.providers.openai.realtime import RealtimeModel, RealtimeSession
 from rejoinder.testing import RealtimeServer, SessionEvent, load_session
 
@@ -75,7 +76,9 @@ class Listener:
         self.found.statuses[name] = await event.outcome
 
     def _metrics(self, metrics: Any) -> None:
-        if metrics.request_id:
+        if isinstance(metrics, STTMetrics):
+            self.found.heard[metrics.request_id] = (metrics.audio_duration, metrics.input_tokens)
+        elif metrics.request_id:
             self.found.tokens[metrics.request_id] = (metrics.input_tokens, metrics.output_tokens)
         else:
             self.connected.set()
@@ -157,6 +160,7 @@ async def test_a_recorded_session_gives_what_it_holds(path: Path) -> None:
     assert found.calls == expected.calls
     assert found.statuses == expected.statuses
     assert found.tokens == expected.tokens
+    assert found.heard == expected.heard
     assert found.transcripts == expected.transcripts
 
 

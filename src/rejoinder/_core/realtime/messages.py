@@ -7,6 +7,7 @@ knows of a vendor. Everything here is a value. Times are seconds of the event lo
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -47,6 +48,7 @@ __all__ = [
     "ServiceFailed",
     "SessionEnding",
     "SessionReady",
+    "SettingsApplied",
     "SoundPaused",
     "SpeechStarted",
     "SpeechStopped",
@@ -125,6 +127,16 @@ class AppendAudio:
     """Sound of the user, in the rate and channels of the protocol."""
 
     data: bytes | bytearray | memoryview
+    _encoded: list[str] = field(default_factory=list[str], init=False, repr=False, compare=False)
+
+    @property
+    def base64(self) -> str:
+        """The sound in base64. Encoded once, however many connections it is sent over; `data` is
+        empty from then on."""
+        if not self._encoded:
+            self._encoded.append(base64.b64encode(self.data).decode("ascii"))
+            object.__setattr__(self, "data", b"")  # held in one form
+        return self._encoded[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +225,13 @@ Command: TypeAlias = (
 @dataclass(frozen=True, slots=True)
 class SessionReady:
     """The service accepted the session and its settings; items and sound may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsApplied:
+    """The service carried out the change `ref`."""
+
+    ref: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +439,7 @@ class ServiceFailed:
 
 Event: TypeAlias = (
     SessionReady
+    | SettingsApplied
     | SessionEnding
     | Resumable
     | SpeechStarted
@@ -455,6 +475,9 @@ class Traits:
     confirms: bool = True
     """The service announces each item that it was given. Otherwise an item counts as given when it
     was sent."""
+    confirms_settings: bool = False
+    """The service tells of each change of the session, by `SettingsApplied`. Otherwise a change
+    counts as carried out when it was sent."""
     names_replies: bool = True
     """The beginning of a reply names the request that it answers. Otherwise it is taken for the
     answer to the last one."""

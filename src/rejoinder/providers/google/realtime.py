@@ -445,8 +445,8 @@ class RealtimeSession(WireSession[_Events]):
             options=model._options,
             settings=settings,
             resume=_given_handle(settings),
+            instructions=model._instructions,
         )
-        self._instructions = model._instructions
 
     @property
     def session_resumption_handle(self) -> str | None:
@@ -471,7 +471,7 @@ class RealtimeSession(WireSession[_Events]):
         """
         found = changes(locals(), is_given)
         model = self._gemini_model
-        check(model.model, model.rules, {**self._settings, **found})
+        check(model.model, model.rules, {**self._settings.options, **found})
         self._change_settings(found)
 
     def push_video(self, frame: Any) -> None:

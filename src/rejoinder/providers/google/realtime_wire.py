@@ -6,7 +6,6 @@ One object serves one connection. What a reply is, and what it answers, is decid
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -174,8 +173,8 @@ class GeminiLiveProtocol:
 
     def send(self, command: m.Command) -> Sequence[m.Frame]:
         match command:
-            case m.AppendAudio(data):
-                encoded = base64.b64encode(data).decode("ascii")
+            case m.AppendAudio():
+                encoded = command.base64
                 sound = (
                     f'{{"realtimeInput":{{"audio":{{"mimeType":"audio/pcm;rate={INPUT_RATE}",'
                     f'"data":"{encoded}"}}}}}}'

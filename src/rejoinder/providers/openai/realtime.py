@@ -15,12 +15,11 @@ import logging
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import msgspec
 
-from rejoinder._core.hosts import HOSTS
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.realtime import RealtimeModel as _BaseModel
@@ -29,17 +28,13 @@ from rejoinder.llm.utils import build_legacy_openai_schema
 from rejoinder.providers.asking.checks import environment
 from rejoinder.providers.asking.fields import build_url
 from rejoinder.providers.openai.access import (
-    Access,
-    Secret,
-    access_of_key,
     checked_url,
     resolve_secret,
     with_key,
 )
+from rejoinder.providers.openai.realtime_address import Server, azure_server, plain_server
 from rejoinder.providers.openai.realtime_dialects import (
     DIALECTS,
-    Dialect,
-    dialect_of_host,
     facts_of,
 )
 from rejoinder.providers.openai.realtime_wire import OpenAIRealtimeProtocol
@@ -94,17 +89,6 @@ _OPTIONS: Final = (
     "parallel_tool_calls",
     "prompt",
 )
-
-
-@dataclass(frozen=True)
-class _Server:
-    """Where sessions connect to."""
-
-    access: Access
-    query: Mapping[str, str]
-    dialect: Dialect
-    path: str = "realtime"
-    beta_header: bool = False
 
 
 class RealtimeModel(_BaseModel):
@@ -195,9 +179,9 @@ class RealtimeModel(_BaseModel):
             )
         azure = bool(azure_deployment or entra_token or api_version)
         self._server = (
-            _azure_server(azure_deployment or model, base_url, api_key, entra_token, api_version)
+            azure_server(azure_deployment or model, base_url, api_key, entra_token, api_version)
             if azure
-            else _plain_server(model, base_url, api_key, dialect)
+            else plain_server(model, base_url, api_key, dialect)
         )
         given: dict[str, Any] = {
             "voice": voice,
@@ -414,13 +398,13 @@ class RealtimeModelBeta(RealtimeModel):
     ) -> None:
         azure = bool(azure_deployment or entra_token or api_version)
         if azure:
-            server = _azure_server(
+            server = azure_server(
                 azure_deployment or model, base_url, api_key, entra_token, api_version
             )
-            self._server = _Server(server.access, server.query, DIALECTS["beta"], server.path)
+            self._server = Server(server.access, server.query, DIALECTS["beta"], server.path)
         else:
-            server = _plain_server(model, base_url, api_key, "beta")
-            self._server = _Server(
+            server = plain_server(model, base_url, api_key, "beta")
+            self._server = Server(
                 server.access, server.query, server.dialect, server.path, beta_header=True
             )
         settings: dict[str, Any] = {
@@ -531,6 +515,16 @@ class RealtimeSession(WireSession[_ExtraEvents]):
             settings=settings,
         )
 
+    @property
+    def capabilities(self) -> RealtimeCapabilities:
+        """What this session can do, with the options that it has now."""
+        options = self._settings.options
+        return replace(
+            super().capabilities,
+            turn_detection=options["turn_detection"] is not None,
+            user_transcription=options["input_audio_transcription"] is not None,
+        )
+
     def update_options(
         self,
         *,
@@ -570,75 +564,6 @@ class RealtimeSession(WireSession[_ExtraEvents]):
 
 class RealtimeSessionBeta(RealtimeSession):
     """As `RealtimeSession`, in the beta form of the protocol."""
-
-
-# -- addresses -----------------------------------------------------------------------------------
-
-
-def _plain_server(
-    model: str, base_url: NotGivenOr[str], api_key: str | None, dialect: str | None
-) -> _Server:
-    url = _http(base_url) if is_given(base_url) and base_url else NOT_GIVEN
-    key: NotGivenOr[Secret] = api_key if api_key is not None else NOT_GIVEN
-    access = access_of_key(HOSTS["openai"], key, url)
-    name = dialect or dialect_of_host(access.base_url)
-    if name not in DIALECTS:
-        raise ConfigurationError(f"dialect: expected one of {', '.join(DIALECTS)}, got {dialect!r}")
-    return _Server(_at_root(access), {"model": model}, DIALECTS[name])
-
-
-def _azure_server(
-    deployment: str,
-    base_url: NotGivenOr[str],
-    api_key: str | None,
-    entra_token: str | None,
-    api_version: str | None,
-) -> _Server:
-    url = base_url if is_given(base_url) and base_url else None
-    if url is None:
-        endpoint = environment("AZURE_OPENAI_ENDPOINT")
-        if not endpoint:
-            raise ConfigurationError(
-                "RealtimeModel: no Azure endpoint; pass base_url= or set AZURE_OPENAI_ENDPOINT"
-            )
-        url = f"{endpoint.rstrip('/')}/openai"
-    key = api_key or environment("AZURE_OPENAI_API_KEY")
-    if not (key or entra_token):
-        raise ConfigurationError(
-            "RealtimeModel: no Azure credentials; pass api_key= or entra_token=, or set "
-            "AZURE_OPENAI_API_KEY"
-        )
-    version = api_version or environment("OPENAI_API_VERSION")
-    access = Access(
-        _http(url),
-        key=entra_token or key,
-        key_header="Authorization" if entra_token else "api-key",
-    )
-    if version:
-        return _Server(access, {"api-version": version, "deployment": deployment}, DIALECTS["beta"])
-    parts = checked_url(access.base_url)
-    path = "realtime" if parts.path.rstrip("/").endswith("/v1") else "v1/realtime"
-    return _Server(access, {"model": deployment}, DIALECTS["ga"], path)
-
-
-def _http(url: str) -> str:
-    scheme, mark, rest = url.partition("://")
-    return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme.lower(), scheme) }{mark}{rest}"
-
-
-def _at_root(access: Access) -> Access:
-    """``/realtime`` is appended to an address that ends at its version, and not twice."""
-    url = access.base_url
-    parts = checked_url(url)
-    if parts.path.rstrip("/").endswith("/realtime"):
-        url = url.replace("/realtime", "", 1)
-    return Access(
-        url,
-        key=access.key,
-        key_header=access.key_header,
-        headers=access.headers,
-        query=access.query,
-    )
 
 
 # -- options -------------------------------------------------------------------------------------

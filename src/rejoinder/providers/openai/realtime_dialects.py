@@ -52,11 +52,13 @@ _NO_FACTS: Final = Facts()
 def facts_of(model: str) -> Facts:
     """What is known of `model`; of unknown models nothing is refused."""
     found = ""
-    for prefix in MODELS:
+    for prefix, facts in MODELS.items():
+        # A realtime model of a newer version may differ; a text model stays one.
+        ends = ("", "-", "@", ":") if facts.realtime else ("", "-", "@", ":", ".")
         if (
             model.startswith(prefix)
             and len(prefix) > len(found)
-            and model[len(prefix) :][:1] in ("", "-", "@", ":")
+            and model[len(prefix) :][:1] in ends
         ):
             found = prefix
     return MODELS.get(found, _NO_FACTS)

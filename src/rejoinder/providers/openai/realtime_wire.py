@@ -6,7 +6,6 @@ One object serves one connection. It keeps what only the wire needs: which reque
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from rejoinder.providers.openai.realtime_format import (
 __all__ = ["SAMPLE_RATE", "OpenAIRealtimeProtocol"]
 
 SAMPLE_RATE: Final = 24000
-_TRAITS: Final = m.Traits(input_rate=SAMPLE_RATE, output_rate=SAMPLE_RATE)
+_TRAITS: Final = m.Traits(input_rate=SAMPLE_RATE, output_rate=SAMPLE_RATE, confirms_settings=True)
 
 _REMEMBERED: Final = 256
 
@@ -117,6 +116,8 @@ class OpenAIRealtimeProtocol:
         self._open_ref = ""
         self._ready = False
         self._asked: deque[str] = deque()
+        self._updates: deque[str] = deque()
+        """Changes of the session without a ``session.updated``, which names none of them."""
         self._partial: OrderedDict[str, str] = OrderedDict()
         self._calls: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
@@ -137,12 +138,12 @@ class OpenAIRealtimeProtocol:
 
     def send(self, command: m.Command) -> Sequence[m.Frame]:
         match command:
-            case m.AppendAudio(data):
-                encoded = base64.b64encode(data).decode("ascii")
-                return (f'{{"type":"input_audio_buffer.append","audio":"{encoded}"}}',)
+            case m.AppendAudio():
+                return (f'{{"type":"input_audio_buffer.append","audio":"{command.base64}"}}',)
             case m.UpdateSession():
                 if command.instructions is not None:
                     self._instructions = command.instructions
+                self._updates.append(command.ref)
                 return self._session_update(command, None)
             case m.CreateItem(ref, item, previous_id):
                 made = item_to_wire(item, self._dialect)
@@ -226,6 +227,7 @@ class OpenAIRealtimeProtocol:
         if not self._dialect.probe:
             return ()
         self._probes += 1
+        self._updates.append(f"probe_{self._probes}")
         session = {} if self._dialect.session == "flat" else {"type": "realtime"}
         return _frame("session.update", f"probe_{self._probes}", session=session)
 
@@ -288,7 +290,7 @@ class OpenAIRealtimeProtocol:
         match kind:
             case "session.updated":
                 if self._ready:
-                    return ()
+                    return self._updated()
                 self._ready = True
                 return (m.SessionReady(),)
             case "input_audio_buffer.speech_started":
@@ -308,6 +310,12 @@ class OpenAIRealtimeProtocol:
                 if kind not in _KNOWN:
                     self.skipped += 1
                 return ()
+
+    def _updated(self) -> Sequence[m.Event]:
+        if not self._updates:
+            return ()
+        ref = self._updates.popleft()
+        return () if ref.startswith("probe_") else (m.SettingsApplied(ref),)
 
     def _reply_event(self, kind: str, event: dict[str, Any]) -> Sequence[m.Event]:
         match kind:
@@ -461,8 +469,9 @@ class OpenAIRealtimeProtocol:
             error.message = f"the service refused the session: {error.message}"
             error.args = (error.message,)
             return (m.ServiceFailed(error, fatal=True, code=code),)
-        if ref in self._asked:
-            self._asked.remove(ref)
+        for waiting in (self._asked, self._updates):
+            if ref in waiting:
+                waiting.remove(ref)
         harmless = (
             code in _HARMLESS
             or ref.startswith(("truncate_", "cancel_", "probe_", "clear_"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from rejoinder import _stamps
 from rejoinder._core.realtime.messages import Usage
-from rejoinder.metrics import RealtimeModelMetrics
+from rejoinder.metrics import Metadata, RealtimeModelMetrics, STTMetrics
 
 __all__ = ["Bills", "added", "with_usage"]
 
@@ -54,10 +55,14 @@ class Bills:
     """Some services tell the tokens of a reply after its end.
 
     Args:
+        label: names the model.
         emit: called with each metrics object.
     """
 
-    def __init__(self, emit: Callable[[RealtimeModelMetrics], None]) -> None:
+    def __init__(
+        self, label: str, emit: Callable[[RealtimeModelMetrics | STTMetrics], None]
+    ) -> None:
+        self._label = label
         self._emit = emit
         self._last: RealtimeModelMetrics | None = None
         self._waits = False
@@ -81,8 +86,28 @@ class Bills:
         self._emit(with_usage(last, usage))
         return True
 
+    def transcribed(self, names: Metadata, item_id: str, usage: Mapping[str, Any]) -> None:
+        """Writing down what the user said has a bill of its own, in tokens or in seconds of sound."""
+        self._emit(
+            STTMetrics(
+                label=self._label,
+                request_id=item_id,
+                timestamp=_stamps.wall_now(),
+                audio_duration=_number(usage, "seconds"),
+                input_tokens=int(_number(usage, "input_tokens")),
+                output_tokens=int(_number(usage, "output_tokens")),
+                streamed=True,
+                metadata=names,
+            )
+        )
+
     def flush(self) -> None:
         """No more tokens will be told: what waits for them goes without."""
         if self._waits and self._last is not None:
             self._emit(self._last)
         self._waits = False
+
+
+def _number(usage: Mapping[str, Any], name: str) -> float:
+    value = usage.get(name)
+    return value if isinstance(value, int | float) and value > 0 else 0

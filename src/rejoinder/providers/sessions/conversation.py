@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, TypeGuard, TypeVar
 
@@ -88,6 +88,14 @@ class Conversation:
         """Whether the item is in the copy."""
         return self._remote.get(item_id) is not None
 
+    def unwritten(self, item_id: str) -> bool:
+        """Whether the service has announced the item, and not told what it says."""
+        node = self._remote.get(item_id)
+        item = node.item if node is not None else None
+        return (isinstance(item, ChatMessage) and not item.content) or (
+            isinstance(item, FunctionCall) and not item.arguments
+        )
+
     # -- the copy ----------------------------------------------------------------------------
 
     def insert(self, previous_id: str | None, item: ChatItem, *, at_tail: bool = False) -> bool:
@@ -140,7 +148,12 @@ class Conversation:
     # -- what is under way on a connection ---------------------------------------------------
 
     def change(
-        self, link: Link | None, chat_ctx: ChatContext, answer: Callable[[str], bool]
+        self,
+        link: Link | None,
+        chat_ctx: ChatContext,
+        answer: Callable[[str], bool],
+        *,
+        under_way: Collection[str] = (),
     ) -> tuple[list[asyncio.Future[None]], list[str]]:
         """Make the conversation equal to `chat_ctx`.
 
@@ -148,6 +161,7 @@ class Conversation:
             link: the connection in use.
             chat_ctx: what it shall be.
             answer: notes that a call gets its result; false where the service wants none any more.
+            under_way: ids of messages that are being made.
 
         Returns:
             What to wait for, and the ids of the calls that were answered.
@@ -155,7 +169,9 @@ class Conversation:
         diff = compute_chat_ctx_diff(self.to_chat_ctx(), chat_ctx)
         waiting: list[asyncio.Future[None]] = []
         for item_id in diff.to_remove:
-            waiting += self.remove(link, item_id)
+            # What comes in now is not in the caller's copy, and stays.
+            if item_id not in under_way and not self.unwritten(item_id):
+                waiting += self.remove(link, item_id)
         answered: list[str] = []
         for previous_id, item_id in diff.to_create:
             item = chat_ctx.get_by_id(item_id)

@@ -39,10 +39,12 @@ from rejoinder.metrics import Metadata
 from rejoinder.providers.sessions.bills import Bills
 from rejoinder.providers.sessions.calls import Calls
 from rejoinder.providers.sessions.connections import Connections
-from rejoinder.providers.sessions.conversation import REMEMBERED, Conversation, keep, outcome
+from rejoinder.providers.sessions.conversation import Conversation, keep, outcome
 from rejoinder.providers.sessions.link import Link
+from rejoinder.providers.sessions.open_replies import OpenReplies
 from rejoinder.providers.sessions.options import SessionOptions, code_of
-from rejoinder.providers.sessions.streams import Reply, Requests, connection_metrics, usage_metrics
+from rejoinder.providers.sessions.settings import Settings
+from rejoinder.providers.sessions.streams import connection_metrics, usage_metrics
 from rejoinder.providers.sessions.turns import UserTurns
 from rejoinder.providers.sessions.uplink import Uplink
 from rejoinder.providers.sessions.video import frame_url
@@ -71,6 +73,7 @@ class WireSession(RealtimeSession[TEvent]):
         options: deadlines and bounds.
         settings: the vendor's options at the beginning.
         resume: handle of an earlier session to continue.
+        instructions: those at the beginning.
 
     Raises:
         RuntimeError: no event loop is running.
@@ -86,6 +89,7 @@ class WireSession(RealtimeSession[TEvent]):
         options: SessionOptions,
         settings: dict[str, Any],
         resume: str | None = None,
+        instructions: str | None = None,
     ) -> None:
         super().__init__(model)
         try:
@@ -97,22 +101,22 @@ class WireSession(RealtimeSession[TEvent]):
         self._describe_tools = describe_tools
         self._options = options
         self._traits = make_protocol().traits
-        self._instructions: str | None = None
-        self._settings = dict(settings)
-        self._tool_ctx = ToolContext.empty()
-        self._tool_specs: Sequence[dict[str, Any]] | None = None
-        self._version = 0
+        self._settings = Settings(settings, instructions)
 
         self._conversation = Conversation(confirmed=self._traits.confirms)
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
-        self._requests = Requests()
-        self._live: dict[str, Reply] = {}
+        self._open = OpenReplies(
+            self._conversation, rate=self._traits.output_rate, names=self._metadata
+        )
         self._calls = Calls()
-        self._bills = Bills(lambda metrics: self.emit("metrics_collected", metrics))
+        self._bills = Bills(model.label, lambda bill: self.emit("metrics_collected", bill))
         self._turns = UserTurns()
 
         self._uplink = Uplink(
-            self._traits, lambda: self._connections.link, kept_sound=options.kept_sound
+            self._traits,
+            lambda: self._connections.link,
+            kept_sound=options.kept_sound,
+            finds_turns=lambda: self.capabilities.turn_detection,
         )
 
         self._over: RealtimeError | None = None
@@ -140,7 +144,7 @@ class WireSession(RealtimeSession[TEvent]):
 
     @property
     def tools(self) -> ToolContext:
-        return self._tool_ctx
+        return self._settings.tool_ctx
 
     async def connected(self) -> None:
         """Wait until a connection is in use.
@@ -154,22 +158,28 @@ class WireSession(RealtimeSession[TEvent]):
             raise RealtimeError(str(self._over), code=self._over.code)
 
     async def update_instructions(self, instructions: str) -> None:
-        if instructions != self._instructions:
-            self._instructions = instructions
-            self._change(instructions=instructions)
+        """Replace the instructions.
+
+        Raises:
+            RealtimeError: the service refused them, or did not confirm in time.
+        """
+        if instructions != self._settings.instructions:
+            await self._changed(self._settings.change(instructions=instructions))
 
     async def update_tools(self, tools: list[Any]) -> None:
         """Replace the tools.
 
         Raises:
             ConfigurationError: a tool cannot be described to this service.
+            RealtimeError: the service refused them (then the old ones stay), or did not confirm in
+                time.
         """
         tool_ctx = ToolContext(tools)
         specs = self._describe_tools(tool_ctx)
-        changed = specs != self._tool_specs
-        self._tool_ctx, self._tool_specs = tool_ctx, specs
-        if changed:
-            self._change(tools=specs)
+        if specs == self._settings.tools:
+            self._settings.tool_ctx = tool_ctx  # the same to the service; other functions to run
+        else:
+            await self._changed(self._settings.change(tools=(tool_ctx, specs)))
 
     def update_options(self, *, tool_choice: NotGivenOr[Any] = NOT_GIVEN) -> None:
         self._change_settings({"tool_choice": tool_choice} if is_given(tool_choice) else {})
@@ -178,14 +188,17 @@ class WireSession(RealtimeSession[TEvent]):
         """Make the service's conversation equal to `chat_ctx`.
 
         Results of tools that are new in it are sent once each; a call that was answered or
-        cancelled gets no second answer.
+        cancelled gets no second answer. What the service is adding meanwhile (the reply that runs,
+        words of the user that are not written down yet) stays, whether `chat_ctx` has it or not.
 
         Raises:
             RealtimeError: the service refused an item, or did not confirm in time. All others are
                 in place.
         """
         link = self._connections.link
-        waiting, answered = self._conversation.change(link, chat_ctx, self._calls.answer)
+        waiting, answered = self._conversation.change(
+            link, chat_ctx, self._calls.answer, under_way=self._open.message_ids
+        )
         for call_id in answered:
             self._apply(self._replies.answered(call_id, self._loop.time()))
         if link is not None and link.stale:
@@ -225,10 +238,6 @@ class WireSession(RealtimeSession[TEvent]):
         (``code="superseded"``), not begun in time (``code="timeout"``), or the session ended.
         Cancelling it cancels the reply.
         """
-        future: asyncio.Future[GenerationCreatedEvent] = self._loop.create_future()
-        if self._over is not None:
-            future.set_exception(RealtimeError(str(self._over), code=self._over.code))
-            return future
         ref = _stamps.new_id("response_create_")
         command = m.CreateReply(
             ref,
@@ -236,10 +245,15 @@ class WireSession(RealtimeSession[TEvent]):
             tool_choice=tool_choice if is_given(tool_choice) else None,
             tools=self._describe_tools(ToolContext(tools)) if is_given(tools) else None,
         )
-        self._requests[ref] = future
-        future.add_done_callback(lambda done: self._forget_request(ref, done))
-        self._apply(self._replies.request(command, self._loop.time()))
+        future = self._open.ask(ref, self._given_up)
+        if self._over is not None:
+            self._open.fail([ref], str(self._over), self._over.code)
+        else:
+            self._apply(self._replies.request(command, self._loop.time()))
         return future
+
+    def _given_up(self, ref: str) -> None:
+        self._apply(self._replies.give_up(ref, self._loop.time()))
 
     def interrupt(self) -> None:
         """Stop the reply that runs and those that were asked for; without any, nothing is sent.
@@ -283,36 +297,30 @@ class WireSession(RealtimeSession[TEvent]):
 
     def _change_settings(self, changes: dict[str, Any]) -> None:
         """Change options of the vendor; only what changes is sent."""
+        known = self._settings.options
         changes = {
             name: value
             for name, value in changes.items()
-            if name not in self._settings or self._settings[name] != value
+            if name not in known or known[name] != value
         }
         if changes:
-            self._settings.update(changes)
-            self._change(options=changes)
+            self._tell(self._settings.change(options=changes))
 
-    def _change(
-        self,
-        *,
-        instructions: str | None = None,
-        tools: Sequence[dict[str, Any]] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        self._version += 1
+    async def _changed(self, command: m.UpdateSession) -> None:
+        self._tell(command)
+        await self._settings.confirmed(command, within=self._options.update_timeout)
+
+    def _tell(self, command: m.UpdateSession) -> None:
+        """Tell the connection in use of a change; the next one begins with it."""
         link = self._connections.link
-        if link is not None:
-            command = m.UpdateSession(
-                _stamps.new_id("session_update_"),
-                instructions=instructions,
-                tools=tools,
-                options=options,
-            )
-            if link.protocol.takes(command):
-                link.version = self._version
-                self._send(command)
-            else:
-                self._renew()
+        waits = False
+        if link is not None and link.protocol.takes(command):
+            link.version = self._settings.version
+            waits = self._send(command) and self._traits.confirms_settings
+        elif link is not None:
+            self._renew()
+        if not waits:
+            self._settings.applied(command.ref)
 
     def _renew(self, *, anew: bool = False) -> None:
         """Get a connection that carries out what was asked for; requests for replies wait for it."""
@@ -341,13 +349,8 @@ class WireSession(RealtimeSession[TEvent]):
     # -- what the connections ask for ------------------------------------------------------------
 
     def settings_now(self) -> tuple[int, m.UpdateSession]:
-        return self._version, m.UpdateSession(
-            _stamps.new_id("session_update_"),
-            instructions=self._instructions,
-            tools=self._tool_specs,
-            options=dict(self._settings),
-            history=not self._conversation.empty,
-        )
+        settings = self._settings.now(history=not self._conversation.empty)
+        return self._settings.version, settings
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
         return self._conversation.give_history(link)
@@ -360,12 +363,13 @@ class WireSession(RealtimeSession[TEvent]):
         return (
             self._replies.between_turns
             and self._uplink.quiet
+            and not (self.capabilities.user_transcription and self._turns.unwritten)
             and (link is None or link.protocol.settled)
             and (self._traits.answers_move or not self._calls.open)
         )
 
     def installed(self, link: Link, *, again: bool) -> None:
-        if link.version != self._version:
+        if link.version != self._settings.version:
             version, settings = self.settings_now()
             if link.protocol.takes(settings):
                 link.version = version
@@ -391,6 +395,7 @@ class WireSession(RealtimeSession[TEvent]):
     def lost(self, link: Link) -> None:
         self._bills.flush()
         self._conversation.settle(link)
+        self._settings.settle()
         self._apply(self._replies.lost(self._loop.time()))
 
     def report(self, error: APIError) -> None:
@@ -432,13 +437,13 @@ class WireSession(RealtimeSession[TEvent]):
                 case Send(request):
                     self._ask(request)
                 case Announce(reply_id, refs):
-                    self._announce(reply_id, refs)
+                    self.emit("generation_created", self._open.announce(reply_id, refs))
                 case Cancel(reply_id):
                     self._send(m.CancelReply(_stamps.new_id("cancel_"), reply_id), urgent=True)
                 case Finish(reply_id, status):
-                    self._end_streams(reply_id, status)
+                    self._open.end(reply_id, status)
                 case Fail(refs, message, code):
-                    self._requests.fail(refs, message, code)
+                    self._open.fail(refs, message, code)
         self._connections.swap_if_due()
         self._timer.arm()
 
@@ -453,27 +458,6 @@ class WireSession(RealtimeSession[TEvent]):
         except ConfigurationError as error:
             refused = APIStatusError(str(error), retryable=False)
             self._apply(self._replies.refused(request.ref, refused, self._loop.time()))
-
-    def _announce(self, reply_id: str, refs: tuple[str, ...]) -> None:
-        reply = Reply(reply_id, asked=bool(refs), sample_rate=self._traits.output_rate)
-        self._live[reply_id] = reply
-        self._requests.answer(refs, reply.event)
-        self.emit("generation_created", reply.event)
-
-    def _end_streams(self, reply_id: str, status: m.ReplyStatus) -> None:
-        reply = self._live.get(reply_id)
-        if reply is None:
-            return
-        reply.end(status)
-        for message in reply.messages:
-            text = message.spoken.text
-            self._conversation.set_text(message.item_id, text, interrupted=status != "completed")
-        if len(self._live) > REMEMBERED:
-            self._live.pop(next(iter(self._live)))
-
-    def _forget_request(self, ref: str, future: asyncio.Future[Any]) -> None:
-        if self._requests.pop(ref, None) is not None and future.cancelled():
-            self._apply(self._replies.give_up(ref, self._loop.time()))
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -491,12 +475,14 @@ class WireSession(RealtimeSession[TEvent]):
                 | m.MessageEnded()
             ):
                 if self._replies.progressed(event.reply_id, self._loop.time()):
-                    message = self._live[event.reply_id].take(event)
+                    message = self._open[event.reply_id].take(event)
                     link.spoken.add(event.item_id)
                     keep(self._conversation.spoken, event.item_id, message.spoken)
             case m.MessageHeard(item_id, text, interrupted):
                 self._conversation.set_text(item_id, text, interrupted=interrupted)
                 self._connections.swap_if_due()
+            case m.SettingsApplied(ref):
+                self._settings.applied(ref)
             case m.UsageReported():
                 self._counted(event)
             case m.ToolCalled(reply_id, call):
@@ -526,7 +512,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.AudioCommitted(item_id, previous_id):
                 self._uplink.committed()
                 link.known.add(item_id)
-                self._turns.began(item_id)
+                self._turns.committed(item_id)
                 message = ChatMessage(id=item_id, role="user", content=[])
                 self._conversation.insert(previous_id, message)
             case m.Transcript():
@@ -582,7 +568,7 @@ class WireSession(RealtimeSession[TEvent]):
         announced = self._conversation.complete_call(call)
         if self._calls.knows(call.call_id):
             return  # told twice; it runs once
-        unwanted = self._settings.get("tool_choice") == "none"
+        unwanted = self._settings.options.get("tool_choice") == "none"
         if not self._replies.progressed(reply_id, self._loop.time()) or unwanted:
             # Nobody will run it. Some services fall silent while a call has no answer.
             self._calls.settle(call.call_id, "answered")
@@ -601,11 +587,14 @@ class WireSession(RealtimeSession[TEvent]):
             return
         self._calls.hand_out(call)
         self._replies.called(call.call_id)
-        self._live[reply_id].call(call)
+        self._open[reply_id].call(call)
 
     def _reply_ended(self, event: m.ReplyEnded) -> None:
         now = self._loop.time()
         error = event.error
+        reply = self._open.get(event.reply_id)
+        if reply is not None:
+            reply.usage = event.usage
         self._apply(
             self._replies.ended(
                 event.reply_id,
@@ -616,12 +605,11 @@ class WireSession(RealtimeSession[TEvent]):
                 code=event.reason,
             )
         )
-        reply = self._live.pop(event.reply_id, None)
-        if reply is not None:
+        if self._open.take(event.reply_id) is not None and reply is not None:
             status = reply.outcome.result() if reply.outcome.done() else event.status
             reply.end(event.status)
             self._bills.ended(
-                reply.metrics(self._realtime_model.label, self._metadata(), status, event.usage),
+                reply.metrics(self._realtime_model.label, self._metadata(), status),
                 usage_follows=event.usage_follows,
             )
         link = self._connections.link
@@ -643,19 +631,26 @@ class WireSession(RealtimeSession[TEvent]):
         told = self._turns.transcribed(event)
         if told is None:
             return
+        if event.usage is not None:
+            self._bills.transcribed(self._metadata(), event.item_id, event.usage)
         if event.text and event.final:
             self._conversation.set_transcript(event.item_id, event.text, event.confidence)
         elif event.text:
             self._conversation.set_partial(event.item_id, event.text)
         self.emit("input_audio_transcription_completed", told)
+        self._connections.swap_if_due()
 
     def _refused(
         self, link: Link, ref: str, error: APIError, code: str | None, busy: bool, harmless: bool
     ) -> None:
         if self._conversation.refuse(link, ref, error, code, harmless=harmless):
             return
+        if self._settings.refused(ref, error, code):
+            link.version = self._settings.version
+            self._report(error, recoverable=True)
+            return
         effects = self._replies.refused(ref, error, self._loop.time(), code=code, busy=busy)
-        if ref in self._requests or effects:
+        if self._open.is_asked(ref) or effects:
             self._apply(effects)
         elif not harmless:
             self._report(error, recoverable=True)
@@ -686,15 +681,14 @@ class WireSession(RealtimeSession[TEvent]):
     def _finish(self, why: RealtimeError) -> None:
         self._over = self._over or why
         self._bills.flush()
+        self._settings.settle()
         self._timer.stop()
         for effect in self._replies.fail_all(str(why), why.code):
             if isinstance(effect, Fail):
-                self._requests.fail(effect.refs, effect.message, effect.code)
+                self._open.fail(effect.refs, effect.message, effect.code)
             elif isinstance(effect, Finish):
-                self._end_streams(effect.reply_id, effect.status)
+                self._open.end(effect.reply_id, effect.status)
         link = self._connections.link
         if link is not None:
             self._conversation.settle(link)
-        for reply in self._live.values():
-            reply.end("failed")
-        self._requests.fail(list(self._requests), str(why), why.code)
+        self._open.finish(why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from rejoinder import _stamps
@@ -12,11 +11,12 @@ from rejoinder._core.items import FunctionCall
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.heard import SpokenMessage
 from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
-from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration, RealtimeError
+from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata, RealtimeModelMetrics
+from rejoinder.providers.sessions.spans import ReplySpan
 
-__all__ = ["Message", "Reply", "Requests", "connection_metrics", "usage_metrics"]
+__all__ = ["Message", "Reply", "connection_metrics", "usage_metrics"]
 
 Part: TypeAlias = m.AudioDelta | m.TextDelta | m.MessageStarted | m.ModalityKnown | m.MessageEnded
 """What a message is made of."""
@@ -77,7 +77,7 @@ class Message:
 class Reply:
     """One reply, from its beginning to its end."""
 
-    def __init__(self, reply_id: str, *, asked: bool, sample_rate: int) -> None:
+    def __init__(self, reply_id: str, *, asked: bool, sample_rate: int, span: ReplySpan) -> None:
         loop = asyncio.get_running_loop()
         self.reply_id = reply_id
         self._rate = sample_rate
@@ -87,6 +87,9 @@ class Reply:
         self._began = loop.time()
         self._created_at = _stamps.wall_now()
         self._ttft = -1.0
+        self._span = span
+        self.usage: Usage | None = None
+        """Its tokens, where they are known at its end."""
         self.outcome: asyncio.Future[ReplyStatus] = loop.create_future()
         self.event = GenerationCreatedEvent(
             message_stream=self._messages,
@@ -151,13 +154,12 @@ class Reply:
             message.end()
         self._messages.close()
         self._calls.close()
+        self._span.end(status, self.usage)
         self.outcome.set_result(status)
 
-    def metrics(
-        self, label: str, metadata: Metadata, status: ReplyStatus, usage: Usage | None
-    ) -> RealtimeModelMetrics:
+    def metrics(self, label: str, metadata: Metadata, status: ReplyStatus) -> RealtimeModelMetrics:
         duration = asyncio.get_running_loop().time() - self._began
-        usage = usage or Usage()
+        usage = self.usage or Usage()
         return RealtimeModelMetrics(
             label=label,
             request_id=self.reply_id,
@@ -173,25 +175,6 @@ class Reply:
             output_token_details=usage.output_details,
             metadata=metadata,
         )
-
-
-class Requests(dict[str, "asyncio.Future[GenerationCreatedEvent]"]):
-    """The futures of those who asked for a reply, by the references of their requests."""
-
-    def answer(self, refs: Iterable[str], event: GenerationCreatedEvent) -> None:
-        """The reply to these requests began."""
-        for ref in refs:
-            future = self.pop(ref, None)
-            if future is not None and not future.done():
-                future.set_result(event)
-
-    def fail(self, refs: Iterable[str], message: str, code: str | None) -> None:
-        """These requests get no reply."""
-        for ref in refs:
-            future = self.pop(ref, None)
-            if future is not None and not future.done():
-                future.set_exception(RealtimeError(message, code=code))
-                future.exception()  # a caller that does not look must not make asyncio complain
 
 
 def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> RealtimeModelMetrics:

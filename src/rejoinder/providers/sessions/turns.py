@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
+from typing import Final
 
 from rejoinder import _stamps
 from rejoinder._core.realtime.messages import Transcript
@@ -11,6 +13,9 @@ from rejoinder.llm.realtime import InputTranscriptionCompleted
 from rejoinder.providers.sessions.conversation import keep
 
 __all__ = ["UserTurns"]
+
+_LATE_WORDS: Final = 5.0
+"""Seconds that a change of connections waits for the transcript of a turn."""
 
 logger = logging.getLogger("rejoinder")
 
@@ -21,11 +26,25 @@ class UserTurns:
     def __init__(self) -> None:
         self._began: OrderedDict[str, float] = OrderedDict()
         self._final: OrderedDict[str, None] = OrderedDict()
+        self._open: dict[str, float] = {}
 
     def began(self, item_id: str) -> None:
         """The turn of this item began now, unless it has before."""
         if item_id not in self._began:
             keep(self._began, item_id, _stamps.wall_now())
+
+    def committed(self, item_id: str) -> None:
+        """The turn is over, and its words are to come."""
+        self.began(item_id)
+        if item_id not in self._final:
+            self._open[item_id] = asyncio.get_running_loop().time()
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether words of the user are still to come; given up after some seconds."""
+        now = asyncio.get_running_loop().time()
+        self._open = {item_id: at for item_id, at in self._open.items() if now - at < _LATE_WORDS}
+        return bool(self._open)
 
     def transcribed(self, event: Transcript) -> InputTranscriptionCompleted | None:
         """The event to emit; ``None`` after a final transcript. A transcript that failed is final
@@ -33,6 +52,7 @@ class UserTurns:
         if event.item_id in self._final:
             return None
         if event.final:
+            self._open.pop(event.item_id, None)
             keep(self._final, event.item_id, None)
         if event.failed:
             logger.warning("the user's words of item %s could not be transcribed", event.item_id)

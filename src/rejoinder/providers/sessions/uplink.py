@@ -39,6 +39,8 @@ class Uplink:
         traits: what the service wants.
         link: the connection in use; ``None`` while there is none.
         kept_sound: seconds of sound kept for a next connection.
+        finds_turns: whether the service decides when a turn is over. Otherwise all sound is kept
+            until it is committed.
 
     Attributes:
         speaking: the service hears the user.
@@ -46,8 +48,14 @@ class Uplink:
     """
 
     def __init__(
-        self, traits: m.Traits, link: Callable[[], Link | None], *, kept_sound: float
+        self,
+        traits: m.Traits,
+        link: Callable[[], Link | None],
+        *,
+        kept_sound: float,
+        finds_turns: Callable[[], bool],
     ) -> None:
+        self._finds_turns = finds_turns
         self._traits = traits
         self._link = link
         self._loop = asyncio.get_running_loop()
@@ -149,7 +157,8 @@ class Uplink:
         command = m.AppendAudio(piece)
         link = self._link()
         loud = not self._traits.tells_speech and is_loud(piece)
-        self._kept.add(ms, command, wanted=self.speaking or link is None, loud=loud)
+        wanted = self.speaking or link is None or not self._finds_turns()
+        self._kept.add(ms, command, wanted=wanted, loud=loud)
         self._uncommitted_ms += ms
         if link is not None:
             self.sent_at = now = self._loop.time()

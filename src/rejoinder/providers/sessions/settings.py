@@ -1,0 +1,162 @@
+"""What a session wants of its service: instructions, tools and options; and what of it is confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rejoinder import _stamps
+from rejoinder._core.realtime import messages as m
+from rejoinder.errors import APIError
+from rejoinder.llm.realtime import RealtimeError
+from rejoinder.llm.tool_context import ToolContext
+
+__all__ = ["Settings"]
+
+
+@dataclass(slots=True)
+class _State:
+    instructions: str | None
+    tool_ctx: ToolContext
+    tools: Sequence[dict[str, Any]] | None
+
+
+@dataclass(slots=True)
+class _Update:
+    """A change that the service has not confirmed."""
+
+    command: m.UpdateSession
+    before: _State
+    options_before: dict[str, Any]
+    done: asyncio.Future[None]
+
+
+class Settings:
+    """The settings in force, for this connection and every later one.
+
+    Args:
+        options: the vendor's own, at the beginning.
+        instructions: those of the model, if it has some.
+
+    Attributes:
+        version: grows with each change.
+    """
+
+    def __init__(self, options: Mapping[str, Any], instructions: str | None = None) -> None:
+        self.options = dict(options)
+        self.version = 0
+        self._state = _State(instructions, ToolContext.empty(), None)
+        self._open: dict[str, _Update] = {}
+
+    @property
+    def instructions(self) -> str | None:
+        return self._state.instructions
+
+    @property
+    def tools(self) -> Sequence[dict[str, Any]] | None:
+        """As they were described to the service."""
+        return self._state.tools
+
+    @property
+    def tool_ctx(self) -> ToolContext:
+        return self._state.tool_ctx
+
+    @tool_ctx.setter
+    def tool_ctx(self, tool_ctx: ToolContext) -> None:
+        self._state.tool_ctx = tool_ctx
+
+    def now(self, *, history: bool) -> m.UpdateSession:
+        """All of them, for a connection that knows none. `history`: one will follow."""
+        return m.UpdateSession(
+            _stamps.new_id("session_update_"),
+            instructions=self._state.instructions,
+            tools=self._state.tools,
+            options=dict(self.options),
+            history=history,
+        )
+
+    def change(
+        self,
+        *,
+        instructions: str | None = None,
+        tools: tuple[ToolContext, Sequence[dict[str, Any]]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> m.UpdateSession:
+        """Change what is given. Return the command that tells the service, which `refused` undoes."""
+        before = self._state
+        changed = dict(options or {})
+        known = {name: self.options[name] for name in changed if name in self.options}
+        tool_ctx, specs = tools or (before.tool_ctx, before.tools)
+        self._state = _State(
+            before.instructions if instructions is None else instructions, tool_ctx, specs
+        )
+        self.options.update(changed)
+        self.version += 1
+        command = m.UpdateSession(
+            _stamps.new_id("session_update_"),
+            instructions=instructions,
+            tools=None if tools is None else specs,
+            options=changed or None,
+        )
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open[command.ref] = _Update(command, before, known, done)
+        return command
+
+    # -- what the service makes of it ------------------------------------------------------------
+
+    async def confirmed(self, command: m.UpdateSession, *, within: float) -> None:
+        """Wait until the service has confirmed a change.
+
+        Raises:
+            RealtimeError: it refused the change, which is undone, or did not confirm in time.
+        """
+        update = self._open.get(command.ref)
+        if update is None:
+            return
+        try:
+            async with asyncio.timeout(within):
+                await asyncio.shield(update.done)
+        except TimeoutError:
+            raise RealtimeError(
+                f"the service did not confirm the change of the session within {within:g} s",
+                code="timeout",
+            ) from None
+
+    def applied(self, ref: str) -> None:
+        """The service confirmed a change; or the next connection begins with it."""
+        update = self._open.pop(ref, None)
+        if update is not None and not update.done.done():
+            update.done.set_result(None)
+
+    def refused(self, ref: str, error: APIError, code: str | None) -> bool:
+        """The service refused a change: it is undone, or no later connection would be accepted.
+        Return whether `ref` was one."""
+        update = self._open.pop(ref, None)
+        if update is None:
+            return False
+        command, state = update.command, self._state
+        if command.instructions is not None and state.instructions == command.instructions:
+            state.instructions = update.before.instructions
+        if command.tools is not None and state.tools is command.tools:
+            state.tool_ctx, state.tools = update.before.tool_ctx, update.before.tools
+        for name, value in (command.options or {}).items():
+            if self.options.get(name) is not value:
+                continue  # changed again since
+            if name in update.options_before:
+                self.options[name] = update.options_before[name]
+            else:
+                del self.options[name]
+        self.version += 1
+        if not update.done.done():
+            update.done.set_exception(
+                RealtimeError(f"the service refused the change: {error.message}", code=code)
+            )
+            update.done.exception()  # a caller that does not wait must not make asyncio complain
+        return True
+
+    def settle(self) -> None:
+        """No connection will confirm anything any more: the next one begins with all of it."""
+        for ref in list(self._open):
+            self.applied(ref)
