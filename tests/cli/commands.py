@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -56,6 +59,11 @@ class Terminal:
         if self.pid == 0:
             os.execve(sys.executable, [*COMMAND, *arguments], environment(**more))
         self.code: int | None = None
+        self.resize(80, 24)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the window another size."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +100,7 @@ class Terminal:
         self.seen += data.decode("utf-8", "replace")
         return bool(data)
 
-    def wait_for(self, pattern: str, timeout: float = 60) -> str:
+    def wait_for(self, pattern: str, timeout: float = 15) -> str:
         """Read until `pattern` comes, after what was waited for before."""
         deadline = time.monotonic() + timeout
         while True:

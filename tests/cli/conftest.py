@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,21 @@ class Provider:
         self.loop = loop
         self.server = server
         self.options = ["--model", "openai/any", "--base-url", f"{server.url}/v1"]
-        self.key = {"OPENAI_API_KEY": "sk-test"}
+        self.key: dict[str, Any] = {"OPENAI_API_KEY": "sk-test"}
 
 
 @pytest.fixture(autouse=True)
 def measured(measured_processes: None) -> None:
     """The command runs as its users run it, in processes of its own, and is measured there."""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command keeps things in a test."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("REJOINDER_HOME", str(folder))
+    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")  # nobody answers where the cursor is
+    return folder
 
 
 @pytest.fixture

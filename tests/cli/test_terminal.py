@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-PROMPT = "> "
+PROMPT = r">(?: |\x08?\x1b\[2?C)"  # `prompt_toolkit` moves the cursor instead of writing a blank
 
 
 def plain(text: str) -> str:

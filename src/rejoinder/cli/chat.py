@@ -10,15 +10,28 @@ import os
 import select
 import stat
 import sys
-from typing import Final
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
-from rejoinder.cli.llms import find_tools, make_llm, tool_choice_of
+from rejoinder.cli.inputs import attached_files, pictures, read_schema
+from rejoinder.cli.kept import keeps, open_store
+from rejoinder.cli.llms import Model, find_tools, make_llms, tool_choice_of
+from rejoinder.cli.log import find_id
 from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.models import fetch_notice
 from rejoinder.cli.outcome import CommandError, Exit
-from rejoinder.cli.prompt import converse
+from rejoinder.cli.prompt import Prompt
+from rejoinder.cli.render import printable, render_call
 from rejoinder.cli.screen import Screen
-from rejoinder.cli.session import SILENCE, Conversation
+from rejoinder.cli.session import SILENCE, Talk
+from rejoinder.cli.shown import JsonShown, TextShown
 from rejoinder.errors import APIError
+
+if TYPE_CHECKING:
+    from rejoinder.llm.chat_context import FunctionCall, ImageContent
+    from rejoinder.store import SqliteStore
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["add_options", "run"]
 
@@ -35,8 +48,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", metavar="NAME",
         help="a local model (see `rejoinder models`), the path of a GGUF file, or provider/model",
     )  # fmt: skip
+    parser.add_argument(
+        "--fallback", metavar="NAME", action="append", default=[],
+        help="go on with this model where the one before fails; may be given often",
+    )  # fmt: skip
     parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
-    parser.add_argument("-s", "--system", metavar="TEXT", default=_SYSTEM, help="instructions")
+    parser.add_argument("-s", "--system", metavar="TEXT", help="instructions")
     parser.add_argument(
         "--tool", metavar="MODULE:FUNCTION", action="append", default=[],
         help="offer this function to the model; may be given often; `demo` are the demo tools, the "
@@ -46,6 +63,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--mcp", metavar="SERVER", action="append", default=[],
         help="offer the tools of an MCP server: its URL, or the command that starts it",
     )  # fmt: skip
+    parser.add_argument(
+        "--approve", action="store_true", help="ask before each tool that may change something"
+    )
     parser.add_argument("--no-tools", action="store_true", help="offer no tools")
     parser.add_argument(
         "--tool-choice", metavar="CHOICE",
@@ -73,6 +93,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="ask this, print the reply, and leave; text that is piped in follows it, or is asked alone",
     )
+    parser.add_argument(
+        "--image", metavar="FILE", action="append", default=[],
+        help="send this picture with the first question; may be given often",
+    )  # fmt: skip
+    parser.add_argument(
+        "--file", metavar="FILE", action="append", default=[],
+        help="send this text or PDF with the first question; may be given often",
+    )  # fmt: skip
+    parser.add_argument(
+        "--schema", metavar="SCHEMA",
+        help="answer with JSON that fits this JSON schema: a file, or the schema itself",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true", help="print what happens as JSON, one event a line"
+    )
+    parser.add_argument(
+        "-c", "--continue", dest="go_on", nargs="?", const="", metavar="ID",
+        help="go on with the last conversation, or with this one (see `rejoinder log`)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-keep", action="store_true", help="do not keep the conversation (or: REJOINDER_KEEP=0)"
+    )
+    parser.add_argument(
+        "--record", metavar="FOLDER",
+        help="record what is exchanged with the provider into this folder, without keys",
+    )  # fmt: skip
+    parser.add_argument("--plain", action="store_true", help="show replies as they are, not drawn")
     parser.add_argument("-q", "--quiet", action="store_true", help="no numbers, no tool lines")
 
 
@@ -104,46 +151,181 @@ def run(args: argparse.Namespace) -> Exit:
         CommandError: the options or the input cannot be used.
         KeyboardInterrupt: Ctrl-C.
     """
-    system = _utf8(args.system, "--system")
-    screen = Screen(quiet=args.quiet)
+    if args.system is not None:
+        args.system = _utf8(args.system, "--system")
+    screen = Screen(quiet=args.quiet or args.json)
     text = _question(args, screen)
+    if args.json and text is None:
+        raise CommandError("--json needs a question: ask with --once TEXT, or pipe it in")
+    if args.approve and not sys.stdin.isatty():
+        raise CommandError("--approve asks at the keyboard, and standard input is not one")
+    if args.go_on is not None and args.no_keep:
+        raise CommandError("-c goes on with a conversation that is kept; leave --no-keep out")
+    extras = _extras(args)
+    schema = None if args.schema is None else read_schema(args.schema)
     with screen.alone():
-        return _talk(args, screen, system, text)
+        return _talk(args, screen, text, extras, schema)
 
 
-def _talk(args: argparse.Namespace, screen: Screen, system: str, text: str | None) -> Exit:
+@dataclass(slots=True)
+class _Extras:
+    """What goes along with the first question."""
+
+    text: str = ""
+    images: list[ImageContent] = field(default_factory=list["ImageContent"])
+
+
+def _extras(args: argparse.Namespace) -> _Extras:
+    text, documents = attached_files(args.file)
+    return _Extras(text, [*pictures(args.image), *documents])
+
+
+def _talk(
+    args: argparse.Namespace,
+    screen: Screen,
+    text: str | None,
+    extras: _Extras,
+    schema: dict[str, Any] | None,
+) -> Exit:
     demo = text is None and not args.mcp
     chosen = args.tool or (["demo"] if demo else [])
     tools = [] if args.no_tools else find_tools(chosen)
-    model = make_llm(
-        args.model,
-        base_url=args.base_url,
-        report=screen.fetching,
-        max_tokens=args.max_tokens,
-        context=args.context,
-        temperature=args.temperature,
-    )
+    recorder = _recorder(args.record)
+
+    def make(name: str | None) -> Model:
+        same = (name or "").partition("/")[0] == (args.model or "").partition("/")[0]
+        return make_llms(
+            name,
+            args.fallback,
+            base_url=args.base_url if same else None,
+            report=screen.fetching,
+            max_tokens=args.max_tokens,
+            context=args.context,
+            temperature=args.temperature,
+            transport=recorder,
+        )
+
+    store = _place(args, screen)
     with LoopThread() as loop:
-        talk = Conversation(
-            model.llm,
+        id: str | None = None
+        if store is not None:
+            id = loop.run(_choose(store, args))
+        model = make(args.model)
+        if model.load is not None and (notice := fetch_notice(args.model)) is not None:
+            screen.note(notice)
+        if args.json:
+            shown = JsonShown(screen, conversation=id)
+        else:
+            shown = TextShown(screen, whole=schema is not None)
+            if not args.plain:
+                screen.draw_markdown()
+        talk = Talk(
+            model,
             screen,
-            load=model.load,
-            system=system,
+            shown=shown,
+            system=_SYSTEM if args.system is None else args.system,
             tools=tools,
             tool_choice=tool_choice_of(args.tool_choice),
             tool_timeout=args.tool_timeout,
             timeout=args.timeout,
+            schema=schema,
+            approve=_approver(loop, screen) if args.approve else None,
         )
         try:
+            if store is not None:
+                loop.run(_keep(talk, store, id, args))
             loop.run(talk.open([] if args.no_tools else args.mcp))
             if text is not None:
-                return _once(loop, talk, text)
-            return converse(loop, talk, screen)
+                return _once(loop, talk, text, extras)
+            prompt = Prompt(loop, talk, screen, make=make, store=store)
+            return prompt.converse(extras.text, extras.images)
         finally:
             screen.clear()
             with contextlib.suppress(KeyboardInterrupt, APIError, RuntimeError, TimeoutError):
                 if loop.responds():
-                    loop.run(talk.aclose(), timeout=_CLOSE_TIMEOUT)
+                    loop.run(_end(talk, store, recorder), timeout=_CLOSE_TIMEOUT)
+
+
+def _recorder(folder: str | None) -> Any:
+    if folder is None:
+        return None
+    from rejoinder.testing import record
+
+    return record(folder)
+
+
+async def _end(talk: Talk, store: SqliteStore | None, recorder: HttpTransport | None) -> None:
+    await talk.aclose()
+    if recorder is not None:
+        await recorder.aclose()
+    if store is not None:
+        await store.aclose()
+
+
+def _place(args: argparse.Namespace, screen: Screen) -> SqliteStore | None:
+    """Where the conversation is kept, if it is."""
+    if args.no_keep or (not keeps() and args.go_on is None):
+        return None
+    try:
+        return open_store()
+    except CommandError as error:
+        if args.go_on is not None:
+            raise
+        screen.note(f"The conversation is not kept: {error}")
+        return None
+
+
+async def _choose(store: SqliteStore, args: argparse.Namespace) -> str:
+    """The id of the conversation. One that goes on has its model, unless another one is named."""
+    from rejoinder import _stamps
+    from rejoinder.store import StoreError
+
+    if args.go_on is None:
+        return _stamps.new_id("conv_")
+    try:
+        id = await find_id(store, args.go_on)
+        (about,) = (each.about for each in await store.conversations() if each.id == id)
+    except StoreError as error:
+        raise CommandError(str(error), Exit.SETUP) from error
+    if args.model is None and args.base_url is None:
+        args.model = about.get("model")
+        args.base_url = about.get("base_url")
+    return id
+
+
+async def _keep(talk: Talk, store: SqliteStore, id: str | None, args: argparse.Namespace) -> None:
+    from rejoinder.conversation import Conversation
+    from rejoinder.store import StoreError
+
+    try:
+        await talk.keep(Conversation(store, id))
+    except StoreError as error:
+        if args.go_on is not None:
+            raise CommandError(str(error), Exit.SETUP) from error
+        talk.not_kept(error)
+        return
+    if args.go_on is not None and args.system is not None:
+        talk.instruct(args.system)
+
+
+def _approver(loop: LoopThread, screen: Screen) -> Callable[[FunctionCall], Awaitable[bool]]:
+    always: set[str] = set()
+
+    def question(call: FunctionCall) -> bool:
+        shown = render_call(call.name, call.arguments)
+        try:
+            answer = input(f"Run {printable(shown)}? [y]es, [n]o, [a]lways: ").strip().lower()
+        except (EOFError, UnicodeError):
+            screen.break_line()
+            return False
+        if answer in ("a", "always"):
+            always.add(call.name)
+        return answer in ("y", "yes", "a", "always")
+
+    async def approve(call: FunctionCall) -> bool:
+        return call.name in always or await loop.ask(lambda: question(call))
+
+    return approve
 
 
 def _question(args: argparse.Namespace, screen: Screen) -> str | None:
@@ -200,8 +382,10 @@ def _utf8(text: str, option: str) -> str:
         return text  # not from a command line
 
 
-def _once(loop: LoopThread, talk: Conversation, text: str) -> Exit:
-    loop.run(talk.say(text), interrupt=talk.interrupt, stuck=talk.stuck)
+def _once(loop: LoopThread, talk: Talk, text: str, extras: _Extras) -> Exit:
+    text = "\n\n".join(part for part in (text, extras.text) if part)
+    loop.run(talk.note_facts())
+    loop.run(talk.say(text, images=extras.images), interrupt=talk.interrupt, stuck=talk.stuck)
     if talk.interrupted:
         loop.run(talk.settle())
         raise KeyboardInterrupt

@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
-__all__ = ["leave", "run"]
+__all__ = ["COMMANDS", "leave", "make_parser", "run"]
 
 _PATIENCE = 0.5
 """Seconds that threads have to end."""
@@ -64,8 +64,14 @@ def run(argv: Sequence[str] | None = None) -> int:
     if not _open_streams():
         _complain("standard output is closed: there is no place to write to")
         return Exit.FAILED
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["__complete"]:
+        from rejoinder.cli.completion import candidates
+
+        print("\n".join(candidates(make_parser(), words[1:])))
+        return Exit.OK
     try:
-        args, rest = _parser().parse_known_args(argv)
+        args, rest = make_parser().parse_known_args(words)
         if rest:
             args.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     except SystemExit as error:
@@ -220,26 +226,35 @@ class _Parser(argparse.ArgumentParser):
                 for choice in action.choices
             ]
         elif message.endswith("required: COMMAND"):
-            return "a COMMAND is missing: chat, models or doctor"
+            return f"a COMMAND is missing: {', '.join(COMMANDS)}"
         else:
             return message
         close = get_close_matches(word.partition("=")[0], known, 1)
         return f"{message}; did you mean {close[0]!r}?" if close else message
 
 
-def _parser() -> argparse.ArgumentParser:
+COMMANDS = {
+    "chat": "talk to a model",
+    "log": "find, show, export and remove the conversations that were kept",
+    "models": "list, fetch, verify and remove the models that run on this machine",
+    "keys": "keep the keys of providers",
+    "doctor": "look at what this machine has and what is missing, and try a model",
+    "completion": "print a script that completes commands in your shell",
+}
+"""The commands, and what each does. The module of a command has its name."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    import importlib
+
     from rejoinder.__about__ import __version__
 
     parser = _Parser(prog="rejoinder", description="Talk to language models.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rejoinder {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    from rejoinder.cli import chat, doctor, models
-
-    for name, module, told in (
-        ("chat", chat, "talk to a model"),
-        ("models", models, "list, fetch and remove the models that run on this machine"),
-        ("doctor", doctor, "look at what this machine has and what is missing"),
-    ):
+    for name, told in COMMANDS.items():
+        module: Any = importlib.import_module(f"rejoinder.cli.{name}")
         description = (module.__doc__ or "").replace(f"``rejoinder {name}``: ", "").strip()
         command = commands.add_parser(
             name,

@@ -1,4 +1,5 @@
-"""``rejoinder doctor``: what this machine has, and what is missing. Asks no network and no model."""
+"""``rejoinder doctor``: what this machine has, and what is missing. With the name of a model it asks
+that one for a token; without, it asks no network and no model."""
 
 from __future__ import annotations
 
@@ -9,10 +10,17 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from rejoinder.cli.outcome import Exit
-from rejoinder.cli.render import Style, size
+from rejoinder.cli.keys import kept_names, variables
+from rejoinder.cli.llms import Model, is_local, make_llm
+from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.outcome import CommandError, Exit
+from rejoinder.cli.render import Style, one_line, sentence, size
 from rejoinder.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from rejoinder.transport.http import HttpTransport
 
 __all__ = ["add_options", "run"]
 
@@ -22,22 +30,24 @@ _EXTRAS = (
     ("google", "google.auth", "Vertex AI"),
     ("aws", "botocore", "Bedrock's credential chain"),
     ("images", "PIL", "pictures from video frames"),
-    ("cli", "tzdata", "time zones for the demo tool, where the system has none"),
+    ("cli", "prompt_toolkit", "line editing, drawn replies, windows of models, time zones"),
+    ("keyring", "keyring", "keys in the system's keyring"),
     ("langchain", "langchain_core", "LangChain and LangGraph"),
 )
-_KEYS = (
-    "OPENAI_API_KEY",
-    "ANTHROPIC_API_KEY",
-    "GOOGLE_API_KEY",
-    "GEMINI_API_KEY",
-    "MISTRAL_API_KEY",
-    "AWS_ACCESS_KEY_ID",
-    "LIVEKIT_API_KEY",
-)
+_VERSIONS = ("aiohttp", "pydantic", "msgspec", "opentelemetry-api")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command has none."""
+    """The options of the command."""
+    parser.add_argument(
+        "model", nargs="?",
+        help="try this model: ask it for a token, and tell where the time goes",
+    )  # fmt: skip
+    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=float, default=30.0,
+        help="how long the model may be silent (default: %(default)g)",
+    )  # fmt: skip
     parser.set_defaults(quiet=False)
 
 
@@ -45,18 +55,61 @@ def run(args: argparse.Namespace) -> Exit:
     """Look, and tell. The exit code says whether a local chat can work."""
     from rejoinder.__about__ import __version__
 
-    style = Screen(quiet=args.quiet).out_style
+    screen = Screen(quiet=args.quiet)
+    style = screen.out_style
+    if args.model is not None:
+        return _try(args, screen)
+    if args.base_url is not None:
+        raise CommandError("--base-url: name the model to try there, such as openai/any")
     print(f"rejoinder {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
+    print(f"with {', '.join(versions)}")
     sound = _engine(style)
     sound = _folder(style) and sound
     for extra, module, use in _EXTRAS[1:]:
         if _there(module):
-            _line(style, True, f"{extra}: {use}")
+            _line(style, True, f"{extra}: {use} ({_version(module)})")
         else:
             _line(style, None, f"{extra}: {use}: pip install 'rejoinder[{extra}]'")
-    keys = [name for name in _KEYS if os.environ.get(name)]
+    known = sorted({name for names in variables().values() for name in names})
+    keys = [name for name in known if os.environ.get(name)]
     _line(style, bool(keys) or None, f"keys in the environment: {', '.join(keys) or 'none'}")
+    kept = kept_names()
+    _line(style, bool(kept) or None, f"keys that are kept: {', '.join(kept) or 'none'}")
     return Exit.OK if sound else Exit.SETUP
+
+
+def _try(args: argparse.Namespace, screen: Screen) -> Exit:
+    """Ask the model for a token."""
+    from rejoinder.cli.reach import reach
+
+    local = args.base_url is None and is_local(args.model)
+
+    def make(transport: object) -> Model:
+        return make_llm(
+            args.model, base_url=args.base_url, report=screen.fetching,
+            max_tokens=1 if local else None, context=None, temperature=None,
+            transport=cast("HttpTransport | None", transport),
+        )  # fmt: skip
+
+    if not 0 < args.timeout < float("inf"):
+        raise CommandError(f"--timeout: expected seconds greater than 0, got {args.timeout:g}")
+    with LoopThread() as loop:
+        found = loop.run(reach(make, local=local, timeout=args.timeout))
+    screen.clear()
+    for what, seconds in found.steps:
+        _line(screen.out_style, True, f"{seconds * 1000:7.1f} ms  {what}")
+    if found.error is None:
+        _line(screen.out_style, True, f"{args.model} answers: {one_line(found.text, 60)!r}")
+        return Exit.OK
+    print(f"{screen.out_style.red('failed ')} {sentence(found.error)}")
+    print(f"        {sentence(found.advice or '')}")
+    return Exit.FAILED
+
+
+def _version(module: str) -> str:
+    names = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
+    return importlib.metadata.version(names[0]) if names else "installed"
 
 
 def _line(style: Style, sound: bool | None, text: str) -> None:

@@ -9,12 +9,14 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from rejoinder._secrets import redacted_url
+from rejoinder.cli.keys import lent_keys
 from rejoinder.cli.outcome import CommandError, Ended, Exit
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url
@@ -22,8 +24,9 @@ from rejoinder.providers.asking.checks import check_base_url
 if TYPE_CHECKING:
     from rejoinder.llm.llm import LLM
     from rejoinder.providers.local.fetch import Report
+    from rejoinder.transport.http import HttpTransport
 
-__all__ = ["Model", "find_tools", "make_llm", "tool_choice_of"]
+__all__ = ["Model", "find_tools", "is_local", "make_llm", "make_llms", "tool_choice_of"]
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers take
 
@@ -34,15 +37,54 @@ class Model:
 
     Attributes:
         llm: the model.
+        name: how it is called on the command line.
         load: fetches and loads it, if it runs on this machine.
+        base_url: of another server than the provider's, without credentials.
     """
 
     llm: LLM[Any]
+    name: str
     load: Callable[[], Awaitable[None]] | None = None
+    base_url: str | None = None
+
+
+def make_llms(name: str | None, fallbacks: Sequence[str], *, base_url: str | None, report: Report,
+              max_tokens: int | None, context: int | None, temperature: float | None,
+              transport: HttpTransport | None = None) -> Model:  # fmt: skip
+    """The model called `name`, or a `FallbackAdapter` that goes on to `fallbacks` where it fails.
+
+    Raises:
+        CommandError: there is no such model, or it cannot be made.
+    """
+    first = make_llm(
+        name, base_url=base_url, report=report, max_tokens=max_tokens, context=context,
+        temperature=temperature, transport=transport,
+    )  # fmt: skip
+    if not fallbacks:
+        return first
+    from rejoinder.llm.fallback_adapter import FallbackAdapter
+
+    others = [
+        make_llm(
+            other, base_url=None, report=report,
+            max_tokens=max_tokens if is_local(other) else None,
+            context=context if is_local(other) else None,
+            temperature=temperature, transport=None if is_local(other) else transport,
+        )
+        for other in fallbacks
+    ]  # fmt: skip
+    return replace(first, llm=FallbackAdapter([first.llm, *(other.llm for other in others)]))
+
+
+def is_local(name: str | None) -> bool:
+    """Whether a model of this name runs on this machine."""
+    provider, slash, _ = (name or "").partition("/")
+    return not slash or provider == "local" or _is_path(name or "")
 
 
 def make_llm(name: str | None, *, base_url: str | None, report: Report, max_tokens: int | None,
-             context: int | None, temperature: float | None) -> Model:  # fmt: skip
+             context: int | None, temperature: float | None,
+             transport: HttpTransport | None = None) -> Model:  # fmt: skip
     """The model called `name`: a local one, a GGUF file, or ``provider/model``.
 
     Raises:
@@ -61,6 +103,10 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
     if provider == "local" and slash:
         name, slash = rest, ""
     if base_url is None and (not slash or _is_path(name or "")):
+        if transport is not None:
+            raise CommandError(
+                "--record: a model on this machine sends nothing that could be recorded"
+            )
         return _local(name, report, max_tokens, context, temperature)
     if max_tokens is not None or context is not None:
         raise CommandError("--max-tokens and --context are for local models")
@@ -75,10 +121,14 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
     except ConfigurationError as error:
         raise CommandError(f"no such model: {error}") from error
     options: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
+    if transport is not None:
+        options["transport"] = transport
     try:
-        return Model(catalog.create(name, base_url=base_url, **options))
+        with lent_keys(name.partition("/")[0]):
+            llm = catalog.create(name, base_url=base_url, **options)
     except (ImportError, ValueError, TypeError) as error:
         raise CommandError(str(error), Exit.SETUP) from error
+    return Model(llm, name, base_url=None if base_url is None else redacted_url(base_url))
 
 
 def _is_path(name: str) -> bool:
@@ -110,7 +160,7 @@ def _local(name: str | None, report: Report, max_tokens: int | None, context: in
         )
     except ConfigurationError as error:
         raise CommandError(str(error), Exit.SETUP) from error
-    return Model(llm, llm.load)
+    return Model(llm, name or DEFAULT_MODEL, llm.load)
 
 
 def tool_choice_of(text: str | None) -> Any:

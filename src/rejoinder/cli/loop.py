@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import queue
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
@@ -31,6 +33,9 @@ class LoopThread:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _loop, _context: None)
         self._stopped = False
+        self._questions: queue.SimpleQueue[
+            tuple[Callable[[], Any], concurrent.futures.Future[Any]] | None
+        ] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rejoinder", daemon=True)
 
     def _run(self) -> None:
@@ -73,9 +78,11 @@ class LoopThread:
             TimeoutError: it took longer than `timeout` seconds.
         """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future.add_done_callback(lambda _: self._questions.put(None))
         try:
             try:
-                return future.result(timeout)
+                self._answer_until(future, timeout)
+                return future.result(0)
             except KeyboardInterrupt:
                 if interrupt is None:
                     raise
@@ -89,6 +96,40 @@ class LoopThread:
             if self.responds():
                 self._settle(future)
             raise
+
+    def _answer_until(self, future: concurrent.futures.Future[Any], timeout: float | None) -> None:
+        """Answer what the loop asks, until `future` is done."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not future.done():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                asked = self._questions.get(timeout=left)
+            except queue.Empty:
+                raise TimeoutError from None
+            if asked is None:
+                continue
+            question, answer = asked
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(asyncio.CancelledError())
+                if not isinstance(error, Exception):
+                    raise
+        while not self._questions.empty():
+            self._questions.get()
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """What `question` returns, called in the thread that waits in `run`: the one that may read
+        the keyboard.
+
+        Raises:
+            asyncio.CancelledError: the person interrupted instead of answering.
+        """
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._questions.put((question, answer))
+        return await asyncio.wrap_future(answer)
 
     def responds(self, timeout: float = 0.5) -> bool:
         """Whether the loop runs; false while something blocks it."""

@@ -1,8 +1,10 @@
-"""``rejoinder models``: the models that run on this machine."""
+"""``rejoinder models``: the models that run on this machine, and what is known about others."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.outcome import CommandError, Exit
@@ -10,14 +12,20 @@ from rejoinder.cli.render import size, table
 from rejoinder.cli.screen import Screen
 from rejoinder.errors import ConfigurationError
 
-__all__ = ["add_options", "run"]
+if TYPE_CHECKING:
+    from rejoinder.providers.local.models import ModelFile
+
+__all__ = ["add_options", "fetch_notice", "run"]
+
+_ACTIONS: Final = ("list", "show", "fetch", "verify", "remove", "path")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
-        "action", nargs="?", choices=("list", "fetch", "remove", "path"), default="list",
-        help="list them all (default); fetch, remove, or print the path of one",
+        "action", nargs="?", choices=_ACTIONS, default="list",
+        help="list the local ones (default); show what is known about a model, also about "
+        "provider/model; fetch a local one, verify its bytes, remove it, or print its path",
     )  # fmt: skip
     parser.add_argument("name", nargs="?", help="which one; default: the default model")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -27,27 +35,16 @@ def run(args: argparse.Namespace) -> Exit:
     """Do it.
 
     Raises:
-        CommandError: there is no such model.
+        CommandError: there is no such model, or its bytes are wrong.
         ModelError: it cannot be fetched.
     """
-    from rejoinder.providers.local.fetch import cache_folder, ready
-    from rejoinder.providers.local.models import DEFAULT_MODEL, MODELS, ModelFile, find_model
+    from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
 
     screen = Screen(quiet=args.quiet)
     if args.action == "list":
-        rows = [
-            (
-                model.name,
-                size(model.size),
-                model.licence,
-                "here" if ready(model) else "not fetched",
-                model.note + (" (the default)" if model.name == DEFAULT_MODEL else ""),
-            )
-            for model in MODELS
-        ]
-        print(table(rows))
-        screen.note(f"They are kept in {cache_folder()}.")
-        return Exit.OK
+        return _list(screen)
+    if args.action == "show" and "/" in (args.name or "") and not Path(args.name).exists():
+        return _show_remote(args.name)
     try:
         model = find_model(args.name or DEFAULT_MODEL)
     except ConfigurationError as error:
@@ -55,25 +52,171 @@ def run(args: argparse.Namespace) -> Exit:
     if not isinstance(model, ModelFile):
         raise CommandError(f"{args.name!r} is a file already; name a model from `rejoinder models`")
     match args.action:
+        case "show":
+            print(_facts(model))
         case "fetch":
-            from rejoinder.providers.local.fetch import fetch
-
-            with LoopThread() as loop:
-                path = loop.run(fetch(model, report=screen.fetching))
-            screen.clear()
-            print(path)
+            _fetch(model, screen)
+        case "verify":
+            _verify(model, screen)
         case "path":
-            found = ready(model)
-            if found is None:
-                raise CommandError(
-                    f"{model.name} is not here (rejoinder models fetch {model.name})", Exit.MODEL
-                )
-            print(found)
+            print(_here(model))
         case _:
-            removed = 0
-            for path in sorted(cache_folder().glob(f"{model.file_name}*")):
-                if path.is_file():
-                    removed += path.stat().st_size
-                    path.unlink()
-            screen.note(f"Removed {size(removed)}." if removed else f"{model.name} is not here.")
+            _remove(model, screen)
     return Exit.OK
+
+
+def _list(screen: Screen) -> Exit:
+    from rejoinder.providers.local.fetch import cache_folder, ready
+    from rejoinder.providers.local.models import DEFAULT_MODEL, MODELS
+
+    print(table([
+        (
+            model.name,
+            size(model.size),
+            model.licence,
+            "here" if ready(model) else "not fetched",
+            model.note + (" (the default)" if model.name == DEFAULT_MODEL else ""),
+        )
+        for model in MODELS
+    ]))  # fmt: skip
+    screen.note(f"They are kept in {cache_folder()}.")
+    return Exit.OK
+
+
+def _sources(model: ModelFile) -> list[str]:
+    from rejoinder.providers.local.models import Hub
+
+    told: list[str] = []
+    for source in model.sources:
+        if isinstance(source, Hub):
+            told.append(f"huggingface.co, {source.repository}")
+        else:
+            parts = source.parts
+            names = parts[0].requirement.partition("==")[0]
+            more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+            told.append(f"the Python package index, {names}{more} (bytes inside of packages)")
+    return told
+
+
+def _facts(model: ModelFile) -> str:
+    from rejoinder.providers.local.fetch import cache_folder, ready
+
+    here = ready(model)
+    first, *others = _sources(model)
+    rows = [
+        ("name", f"{model.name} ({model.title})"),
+        ("licence", model.licence),
+        ("size", size(model.size)),
+        ("source", first),
+        *(("or", other) for other in others),
+        ("SHA-256", model.sha256),
+        ("file", str(here or f"not fetched; goes to {cache_folder() / model.file_name}")),
+    ]
+    return table(rows)
+
+
+def fetch_notice(name: str | None) -> str | None:
+    """What a person should read before a model of this name is fetched; ``None`` if none will be."""
+    from rejoinder.providers.local.fetch import ready
+    from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
+
+    try:
+        model = find_model((name or DEFAULT_MODEL).removeprefix("local/"))
+    except ConfigurationError:
+        return None
+    if not isinstance(model, ModelFile) or ready(model) is not None:
+        return None
+    return (
+        f"{model.title}, {model.licence}, {size(model.size)}, is fetched once, from "
+        f"{' or '.join(_sources(model))}."
+    )
+
+
+def _fetch(model: ModelFile, screen: Screen) -> None:
+    from rejoinder.providers.local.fetch import fetch, ready
+
+    if ready(model) is None:
+        screen.note(_facts(model))
+    with LoopThread() as loop:
+        path = loop.run(fetch(model, report=screen.fetching))
+    screen.clear()
+    print(path)
+
+
+def _here(model: ModelFile) -> Path:
+    from rejoinder.providers.local.fetch import ready
+
+    found = ready(model)
+    if found is None:
+        raise CommandError(
+            f"{model.name} is not here (rejoinder models fetch {model.name})", Exit.MODEL
+        )
+    return found
+
+
+def _verify(model: ModelFile, screen: Screen) -> None:
+    from rejoinder.providers.local.fetch import cache_folder, verify
+
+    path = cache_folder() / model.file_name
+    if not path.exists():
+        _here(model)
+    with LoopThread() as loop:
+        right = loop.run(verify(model, report=screen.fetching))
+    screen.clear()
+    if not right:
+        raise CommandError(
+            f"{path} is damaged: its SHA-256 is not that of {model.name}; "
+            f"rejoinder models fetch {model.name} gets it again",
+            Exit.MODEL,
+        )
+    print(f"{model.name} is whole: {size(model.size)}, SHA-256 {model.sha256}")
+
+
+def _remove(model: ModelFile, screen: Screen) -> None:
+    from rejoinder.providers.local.fetch import cache_folder
+
+    removed = 0
+    for path in sorted(cache_folder().glob(f"{model.file_name}*")):
+        try:
+            if path.is_file():
+                removed += path.stat().st_size
+                path.unlink()
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror or error}", Exit.MODEL) from error
+    screen.note(f"Removed {size(removed)}." if removed else f"{model.name} is not here.")
+
+
+def _show_remote(name: str) -> Exit:
+    """What is known about ``provider/model``, without asking anybody."""
+    from rejoinder import catalog
+
+    provider, _, model = name.partition("/")
+    try:
+        catalog.check_provider(provider)
+    except ConfigurationError as error:
+        raise CommandError(f"no such model: {error}") from error
+    window, output = _limits(provider, model)
+    print(table([
+        ("name", name),
+        ("window", "unknown" if window is None else f"{window:,} tokens"),
+        ("longest reply", "unknown" if output is None else f"{output:,} tokens"),
+    ]))  # fmt: skip
+    return Exit.OK
+
+
+_ELSEWHERE: Final = {"google": "gemini", "aws": "bedrock", "mistralai": "mistral", "x_ai": "xai"}
+"""What the tables of `ctxlen` call a provider."""
+
+
+def _limits(provider: str, model: str) -> tuple[int | None, int | None]:
+    try:
+        import ctxlen
+    except ImportError as error:
+        raise CommandError(
+            "the windows of models come with: pip install 'rejoinder[cli]'", Exit.SETUP
+        ) from error
+    for name in (f"{_ELSEWHERE.get(provider, provider)}/{model}", model):
+        window = ctxlen.ctxlen(name, live=False)
+        if window is not None:
+            return window, ctxlen.max_output(name, live=False)
+    return None, None

@@ -2,117 +2,245 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
-import sys
-from typing import TYPE_CHECKING, Final
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from rejoinder.cli.outcome import Exit
+from rejoinder.cli.kept import data_folder
+from rejoinder.cli.lines import find_lines
+from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import one_line, render_error
 from rejoinder.errors import APIError, ConfigurationError
 
 if TYPE_CHECKING:
+    from rejoinder.cli.llms import Model
     from rejoinder.cli.loop import LoopThread
     from rejoinder.cli.screen import Screen
-    from rejoinder.cli.session import Conversation
+    from rejoinder.cli.session import Talk
+    from rejoinder.llm.chat_context import ImageContent
+    from rejoinder.store import SqliteStore
 
-__all__ = ["converse"]
+__all__ = ["COMMANDS", "Prompt"]
 
-_HELP: Final = """\
-/tools   what the model may call
-/clear   forget the conversation
-/quit    leave (also Ctrl-D, or Ctrl-C twice)
-A line that ends in \\ goes on in the next one."""
+COMMANDS: Final = {
+    "/tools": "what the model may call",
+    "/system [TEXT]": "show or replace the instructions",
+    "/model [NAME]": "show the model, or go on with another one",
+    "/retry": "ask for another answer to your last message",
+    "/branch": "go on in a copy; the conversation so far stays as it is",
+    "/save [FILE]": "write the conversation to a file; alone: say where it is kept",
+    "/load FILE or ID": "go on with a conversation from a file, or one that is kept",
+    "/reset": "begin anew (also /clear)",
+    "/help": "this list",
+    "/quit": "leave (also Ctrl-D, or Ctrl-C twice)",
+}
+_MORE: Final = "A line that ends in \\ goes on in the next one."
 
 
-def converse(loop: LoopThread, talk: Conversation, screen: Screen) -> Exit:
-    """Talk until the person leaves."""
-    screen.note(f"{talk.llm.model}. /help shows the commands, Ctrl-D leaves.")
-    loop.run(talk.warm_up())
-    presses = 0
-    while True:
-        try:
-            line = _read_line(screen)
-        except EOFError:
-            screen.break_line()
-            loop.run(talk.settle())
-            return Exit.OK
-        except KeyboardInterrupt:
-            presses += 1
-            screen.break_line()
-            if presses > 1:
-                raise
-            screen.note("Ctrl-C again leaves.")
-            continue
-        except UnicodeError:
-            screen.error("that line is not UTF-8, and was not sent")
-            continue
-        line = line.strip()
-        if not line:
-            continue
+class _Leave(Exception):
+    pass
+
+
+class Prompt:
+    """One conversation at the keyboard.
+
+    Args:
+        make: makes the model of a name.
+        store: where conversations are kept, if they are.
+    """
+
+    def __init__(
+        self,
+        loop: LoopThread,
+        talk: Talk,
+        screen: Screen,
+        *,
+        make: Callable[[str | None], Model],
+        store: SqliteStore | None,
+    ) -> None:
+        self._loop = loop
+        self._talk = talk
+        self._screen = screen
+        self._make = make
+        self._store = store
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/help": self._help, "/?": self._help,
+            "/tools": lambda _: screen.note(talk.describe_tools()),
+            "/system": self._system, "/model": self._model, "/retry": self._retry,
+            "/branch": self._branch, "/save": self._save, "/load": self._load,
+            "/reset": self._reset, "/clear": self._reset,
+            "/quit": self._quit, "/exit": self._quit, "/q": self._quit,
+        }  # fmt: skip
+
+    def converse(self, text: str = "", images: Sequence[ImageContent] = ()) -> Exit:
+        """Talk until the person leaves.
+
+        Args:
+            text, images: go along with the first message.
+        """
+        talk, screen, loop = self._talk, self._screen, self._loop
+        history = data_folder() / "history" if self._store is not None else None
+        lines = find_lines(screen, commands=[line.split()[0] for line in COMMANDS], history=history)
+        screen.note(f"{talk.llm.model}. /help shows the commands, Ctrl-D leaves.")
+        if spoken := sum(item.type == "message" and item.role == "user" for item in talk.items):
+            screen.note(
+                f"[goes on after {spoken} {'message' if spoken == 1 else 'messages'} of yours]"
+            )
+        loop.run(talk.warm_up())
         presses = 0
-        if line.startswith("/") and "\n" not in line:
-            if _command(line, talk, screen):
+        while True:
+            try:
+                line = lines.read("> ", ". ").strip()
+            except EOFError:
+                screen.break_line()
                 loop.run(talk.settle())
                 return Exit.OK
-            continue
-        try:
-            loop.run(talk.say(line), interrupt=talk.interrupt, stuck=talk.stuck)
-        except APIError as error:
-            screen.error(render_error(error))
-        except ConfigurationError as error:
-            screen.error(str(error))
-        if talk.interrupted:
-            presses = 1
-
-
-def _read_line(screen: Screen) -> str:
-    """A line from the terminal; a line that ends in a backslash goes on in the next one.
-
-    Raises:
-        EOFError: Ctrl-D.
-        KeyboardInterrupt: Ctrl-C.
-        UnicodeError: what was typed is not UTF-8.
-    """
-    lines: list[str] = []
-    while True:
-        prompt = "> " if not lines else ". "
-        if screen.out_is_terminal:
-            _use_line_editor()
-            line = input(prompt)
-        else:
-            screen.say(prompt)
-            line = sys.stdin.readline()
+            except KeyboardInterrupt:
+                presses += 1
+                screen.break_line()
+                if presses > 1:
+                    raise
+                screen.note("Ctrl-C again leaves.")
+                continue
+            except UnicodeError:
+                screen.error("that line is not UTF-8, and was not sent")
+                continue
             if not line:
-                raise EOFError
-            line = line.rstrip("\n")
-        line.encode()  # readline marks bytes that are not UTF-8 and lets them pass
-        if not line.endswith("\\"):
-            return "\n".join([*lines, line])
-        lines.append(line[:-1])
+                continue
+            presses = 0
+            try:
+                if line.startswith("/") and "\n" not in line:
+                    self._obey(line)
+                else:
+                    message = f"{line}\n\n{text}" if text else line
+                    self._say(message, images)
+                    text, images = "", ()
+            except _Leave:
+                loop.run(talk.settle())
+                return Exit.OK
+            except APIError as error:
+                screen.error(render_error(error))
+            except (ConfigurationError, CommandError) as error:
+                screen.error(str(error))
+            if talk.interrupted:
+                presses = 1
 
+    def _say(self, text: str, images: Sequence[ImageContent] = ()) -> None:
+        talk = self._talk
+        self._loop.run(talk.note_facts())
+        self._loop.run(talk.say(text, images=images), interrupt=talk.interrupt, stuck=talk.stuck)
 
-def _use_line_editor() -> None:
-    """Use the line editor, if there is one: editing, a history, pasted text as one line."""
-    with contextlib.suppress(ImportError):
-        readline = importlib.import_module("readline")
-        if "libedit" not in (readline.__doc__ or "") and os.environ.get("TERM") != "dumb":
-            readline.parse_and_bind("set enable-bracketed-paste on")
+    # -- commands ----------------------------------------------------------------------------
 
+    def _obey(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        command = self._commands.get(name)
+        self._talk.interrupted = False
+        if command is None:
+            self._screen.note(f"There is no {one_line(name, 40)}; /help shows what there is.")
+        else:
+            command(rest.strip())
 
-def _command(line: str, talk: Conversation, screen: Screen) -> bool:
-    """Obey a line that begins with a slash. Returns whether to leave."""
-    match line.split()[0]:
-        case "/quit" | "/exit" | "/q":
-            return True
-        case "/help" | "/?":
-            screen.note(_HELP)
-        case "/tools":
-            screen.note(talk.describe_tools())
-        case "/clear":
-            talk.clear()
-            screen.note("The conversation begins anew.")
-        case other:
-            screen.note(f"There is no {one_line(other, 40)}; /help shows what there is.")
-    return False
+    def _help(self, _: str) -> None:
+        width = max(map(len, COMMANDS))
+        lines = [f"{name.ljust(width)}  {told}" for name, told in COMMANDS.items()]
+        self._screen.note("\n".join([*lines, _MORE]))
+
+    def _quit(self, _: str) -> None:
+        raise _Leave
+
+    def _system(self, text: str) -> None:
+        if text:
+            self._talk.instruct(text)
+            self._screen.note("The instructions hold from the next message on.")
+        else:
+            self._screen.note(self._talk.system or "There are no instructions.")
+
+    def _model(self, name: str) -> None:
+        talk = self._talk
+        if not name:
+            self._screen.note(f"{talk.llm.provider}/{talk.llm.model}")
+            return
+        model = self._make(name)
+        self._loop.run(talk.change_model(model))
+        self._screen.note(f"{talk.llm.model} answers from here on.")
+
+    def _retry(self, _: str) -> None:
+        talk = self._talk
+        if not talk.forget_last_reply():
+            self._screen.note("There is nothing to answer yet.")
+            return
+        self._loop.run(talk.reply(), interrupt=talk.interrupt, stuck=talk.stuck)
+
+    def _branch(self, _: str) -> None:
+        talk = self._talk
+        if talk.kept is None:
+            raise CommandError("the conversation is not kept, so there is nothing to branch from")
+        before = talk.kept.id
+        other = self._loop.run(talk.kept.branch())
+        self._loop.run(talk.keep(other))
+        self._screen.note(f"This is {other.id} now; /load {before} goes back.")
+
+    def _reset(self, _: str) -> None:
+        self._talk.clear()
+        self._fresh()
+        self._screen.note("The conversation begins anew.")
+
+    def _fresh(self) -> None:
+        if self._store is not None and self._talk.kept is not None:
+            from rejoinder.conversation import Conversation
+
+            self._loop.run(self._talk.keep(Conversation(self._store)))
+
+    def _save(self, path: str) -> None:
+        talk = self._talk
+        if not path:
+            kept = "is not kept" if talk.kept is None else f"is kept as {talk.kept.id}"
+            self._screen.note(f"The conversation {kept}; /save FILE writes it to a file.")
+            return
+        from rejoinder.llm.chat_context import ChatContext
+
+        data = ChatContext(talk.items).to_dict(
+            exclude_image=False, exclude_audio=False, exclude_timestamp=False
+        )
+        file = Path(path).expanduser()
+        try:
+            file.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror or error}") from error
+        self._screen.note(f"Saved {len(talk.items)} items to {file}.")
+
+    def _load(self, wanted: str) -> None:
+        if not wanted:
+            raise CommandError("name a file, or a conversation that is kept: /load FILE")
+        if Path(wanted).expanduser().is_file():
+            self._load_file(wanted)
+        else:
+            self._load_kept(wanted)
+        self._screen.note(f"Goes on after {len(self._talk.items)} items.")
+
+    def _load_file(self, path: str) -> None:
+        from rejoinder.cli.inputs import read_text
+        from rejoinder.llm.chat_context import ChatContext
+
+        text = read_text(path, "/load")
+        try:
+            data: Any = json.loads(text)
+            chat_ctx = ChatContext.from_dict(data)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CommandError(
+                f"{path} holds no conversation that /save has written: {one_line(str(error), 200)}"
+            ) from error
+        self._talk.clear()
+        self._fresh()
+        self._talk.use_context(chat_ctx)
+
+    def _load_kept(self, wanted: str) -> None:
+        if self._store is None:
+            raise CommandError(f"there is no file {wanted}, and conversations are not kept")
+        from rejoinder.cli.log import find_id
+        from rejoinder.conversation import Conversation
+
+        id = self._loop.run(find_id(self._store, wanted))
+        self._loop.run(self._talk.keep(Conversation(self._store, id)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from rejoinder.cli.render import Style, fitting_bar, printable, sentence, size
 
 if TYPE_CHECKING:
+    from rejoinder.cli.markdown import MarkdownReply
     from rejoinder.providers.local.fetch import Progress
 
 __all__ = ["Screen"]
@@ -60,6 +61,7 @@ class Screen:
             if reconfigure is not None:
                 reconfigure(errors="replace")  # a narrow terminal encoding must not end a reply
         self.quiet = quiet
+        self._markdown: MarkdownReply | None = None
         self.out_style = _style(self.out)
         self.err_style = _style(self.err)
         self.out_is_terminal = _is_terminal(self.out)
@@ -93,11 +95,27 @@ class Screen:
                 self.out.close()
             self.out = shown
 
+    def draw_markdown(self) -> None:
+        """Draw replies as Markdown from here on, where that is possible."""
+        from rejoinder.cli.markdown import find_markdown
+
+        self._markdown = find_markdown(self.out, colour=self.out_style.colour)
+
+    def data(self, line: str) -> None:
+        """A line for a program, on standard output."""
+        self.clear()
+        self.out.write(line + "\n")
+        self.out.flush()
+
     def reply(self, text: str) -> None:
         """A piece of the reply, at once."""
         self.clear()
         text = printable(text) if self.out_is_terminal else text
         if not text:
+            return
+        if self._markdown is not None:
+            self._markdown.write(text)
+            self._line_open = True
             return
         self.out.write(text)
         self.out.flush()
@@ -106,7 +124,10 @@ class Screen:
     def end_line(self) -> None:
         """What comes next begins a line."""
         self.clear()
-        if self._line_open:
+        if self._line_open and self._markdown is not None:
+            self._markdown.end()
+            self._line_open = False
+        elif self._line_open:
             self.out.write("\n")
             self.out.flush()
             self._line_open = False

@@ -7,33 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import sys
 import time
-import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import (
     Stats,
     one_line,
-    render_call,
     render_error,
-    render_result,
     render_stats,
 )
+from rejoinder.cli.shown import Shown, TextShown
 from rejoinder.errors import APIError, ConfigurationError
 
 if TYPE_CHECKING:
+    from rejoinder.cli.llms import Model
     from rejoinder.cli.screen import Screen
-    from rejoinder.llm.llm import LLM, LLMError
+    from rejoinder.conversation import Conversation
+    from rejoinder.llm.chat_context import ChatContext, FunctionCall, ImageContent
+    from rejoinder.llm.llm import LLMError
     from rejoinder.llm.mcp import MCPToolset
     from rejoinder.metrics import LLMMetrics
+    from rejoinder.store import StoreError
     from rejoinder.turn import Turn
 
-__all__ = ["SILENCE", "Conversation"]
+__all__ = ["SILENCE", "Talk"]
 
 SILENCE: Final = 60.0
 """Seconds that a provider may be silent: models that think first need more than a voice agent
@@ -44,71 +45,86 @@ _SERVER_START: Final = 60.0
 """Seconds: npx and uvx may have to fetch the server first."""
 _MEASURABLE: Final = 0.02
 """Seconds below which a speed means nothing."""
-_WAITING: Final = "waiting for the model"
 _TELL_AFTER: Final = 1.0
 """Seconds of silence after which the screen shows what is being waited for."""
 
 
-class Conversation:
+class Talk:
     """One model and one history. Everything but the constructor, `interrupt`, `clear` and
     `describe_tools` runs on the loop.
 
     Args:
-        llm: the model.
-        screen: where the reply and the notes go.
-        load: loads a model that runs on this machine; ``None`` for a provider's.
+        model: the model.
+        screen: where the notes go.
+        shown: where the reply goes; default the screen.
         system: instructions; empty for none.
         tools: what the model may call.
         tool_choice: as in `LLM.chat`; ``None`` omits it.
         tool_timeout: seconds a tool may run.
         timeout: seconds the model may be silent; default `SILENCE`, and no limit for a model that
             runs on this machine.
+        schema: a JSON schema that replies have to fit.
+        approve: asked before a tool runs; ``None``: nobody is asked.
 
     Attributes:
+        llm: the model.
+        kept: the conversation in its store; ``None`` where it is not kept.
         interrupted: whether the last reply was stopped.
     """
 
     def __init__(
         self,
-        llm: LLM[Any],
+        model: Model,
         screen: Screen,
         *,
-        load: Callable[[], Awaitable[None]] | None = None,
+        shown: Shown | None = None,
         system: str,
         tools: list[Any],
         tool_choice: Any,
         tool_timeout: float,
         timeout: float | None = None,
+        schema: dict[str, Any] | None = None,
+        approve: Callable[[FunctionCall], Awaitable[bool]] | None = None,
     ) -> None:
         from rejoinder.llm.chat_context import ChatContext
-        from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
-        self.llm = llm
         self.interrupted = False
+        self.kept: Conversation | None = None
         self._screen = screen
-        self._load = load
+        self._shown = shown or TextShown(screen)
+        self._schema = schema
+        self._approve = approve
+        self._asking = False
+        self._timeout = timeout
         self._system = system
         self._tools = tools
         self._choice = tool_choice
         self._tool_timeout = tool_timeout
-        self._patience = DEFAULT_API_CONNECT_OPTIONS  # a local model has longer limits of its own
-        if timeout is not None or load is None:
-            silence = SILENCE if timeout is None else timeout
-            self._patience = APIConnectOptions(
-                max_retry=_RETRIES, timeout=silence, connect=min(_CONNECT, silence)
-            )
         self._ctx = ChatContext.empty()
         self._metrics: list[LLMMetrics] = []
         self._turn: Turn | None = None
         self._left: list[Turn] = []
         self._stopping = asyncio.Event()
-        self._doing = ""
         self._quiet_since = 0.0
         self._warming: asyncio.Task[None] | None = None
         self._open: list[Any] = []
         self.clear()
-        llm.on("metrics_collected", self._metrics.append)
-        llm.on("error", self._failed)
+        self._use(model)
+
+    def _use(self, model: Model) -> None:
+        from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+
+        self._model = model
+        self.llm = model.llm
+        self._load = model.load
+        self._patience = DEFAULT_API_CONNECT_OPTIONS  # a local model has longer limits of its own
+        if self._timeout is not None or model.load is None:
+            silence = SILENCE if self._timeout is None else self._timeout
+            self._patience = APIConnectOptions(
+                max_retry=_RETRIES, timeout=silence, connect=min(_CONNECT, silence)
+            )
+        self.llm.on("metrics_collected", self._metrics.append)
+        self.llm.on("error", self._failed)
 
     # -- beginning and end -------------------------------------------------------------------
 
@@ -122,10 +138,36 @@ class Conversation:
         for number, server in enumerate(servers):
             self._tools = [*self._tools, await self._connect(server, number)]
         self._check_tools()
+        await self._loaded()
+
+    async def _loaded(self) -> None:
         if self._load is not None:
             self._screen.passing("loading the model")
             await self._load()
             self._screen.clear()
+
+    async def change_model(self, model: Model) -> None:
+        """Go on with another model.
+
+        Raises:
+            APIError: it cannot be had; the present one stays.
+        """
+        before = self.llm
+        try:
+            if model.load is not None:
+                self._screen.passing("loading the model")
+                await model.load()
+        except BaseException:
+            await model.llm.aclose()
+            raise
+        finally:
+            self._screen.clear()
+        if self._warming is not None:
+            self._warming.cancel()
+            self._warming = None
+        self._use(model)
+        await before.aclose()
+        await self.note_facts()
 
     async def _connect(self, server: str, number: int) -> Any:
         try:
@@ -204,6 +246,25 @@ class Conversation:
         for connection in self._open:
             await connection.aclose()
 
+    # -- the history -------------------------------------------------------------------------
+
+    @property
+    def items(self) -> list[Any]:
+        """The history."""
+        return self._ctx.items
+
+    @property
+    def system(self) -> str:
+        """The instructions."""
+        found = self._instructions()
+        return "" if found is None else found.text_content or ""
+
+    def _instructions(self) -> Any:
+        for item in self._ctx.items:
+            if item.type == "message" and item.role in ("system", "developer"):
+                return item
+        return None
+
     def clear(self) -> None:
         """Forget the conversation."""
         from rejoinder.llm.chat_context import ChatContext
@@ -211,6 +272,66 @@ class Conversation:
         self._ctx = ChatContext.empty()
         if self._system:
             self._ctx.add_message(role="system", content=self._system)
+
+    def instruct(self, text: str) -> None:
+        """Replace the instructions from here on; empty for none."""
+        from rejoinder.llm.chat_context import ChatMessage
+
+        self._system = text
+        before = self._instructions()
+        items = [item for item in self._ctx.items if item is not before]
+        if text:
+            items.insert(0, ChatMessage(role="system", content=[text]))
+        self._ctx.items = items
+
+    def use_context(self, chat_ctx: ChatContext) -> None:
+        """Go on with the history of `chat_ctx`; it keeps its own instructions, if it has some."""
+        self._ctx = chat_ctx
+        if self._instructions() is None and self._system:
+            self.instruct(self._system)
+
+    async def keep(self, conversation: Conversation) -> None:
+        """Go on with a conversation of a store, and keep there what is said.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        chat_ctx = await conversation.load()
+        self.kept = conversation
+        if chat_ctx.items:
+            self.use_context(chat_ctx)
+        else:
+            chat_ctx.items = self._ctx.items[:]
+            self._ctx = chat_ctx
+
+    async def note_facts(self) -> None:
+        """Note in the store which model talks."""
+        facts = {"model": self._model.name, "base_url": self._model.base_url}
+        if self.kept is not None and not facts.items() <= self.kept.about.items():
+            await self._kept_or_told(self.kept.describe(**facts))
+
+    async def _kept_or_told(self, work: Awaitable[Any]) -> None:
+        from rejoinder.store import StoreError
+
+        try:
+            await work
+        except StoreError as error:
+            self.not_kept(error)
+
+    def not_kept(self, error: StoreError) -> None:
+        """The store cannot be used: go on without it."""
+        self.kept = None
+        self._screen.error(f"from here on the conversation is not kept: {error}")
+
+    def forget_last_reply(self) -> bool:
+        """Take back everything behind the last message of the user. Returns whether there is one."""
+        items = self._ctx.items
+        for place in range(len(items) - 1, -1, -1):
+            item = items[place]
+            if item.type == "message" and item.role == "user":
+                del items[place + 1 :]
+                return True
+        return False
 
     def describe_tools(self) -> str:
         """The tools, one a line."""
@@ -232,23 +353,38 @@ class Conversation:
 
     # -- a turn ------------------------------------------------------------------------------
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: str, *, images: Sequence[ImageContent] = ()) -> None:
         """Send `text`, and write the reply as it comes.
 
         Raises:
             APIError: the model failed; if nothing of a reply came, `text` leaves the history again.
             ConfigurationError: the request is not possible with these options.
         """
-        from rejoinder.turn import Done, Text, Thinking, ToolFinished, ToolStarted, run_turn
+        before = len(self._ctx.items)
+        self._ctx.add_message(role="user", content=[text, *images])
+        try:
+            await self.reply()
+        except (APIError, ConfigurationError):
+            if self._shown.first is None:
+                del self._ctx.items[before:]
+                if self.kept is not None:
+                    await self._kept_or_told(self.kept.sync())
+            raise
+
+    async def reply(self) -> None:
+        """Answer what was said last.
+
+        Raises:
+            APIError: the model failed.
+            ConfigurationError: the request is not possible with these options.
+        """
+        from rejoinder.store import ConflictError, StoreError
+        from rejoinder.turn import Done, Thinking, run_turn
         from rejoinder.types import NOT_GIVEN
 
-        screen = self._screen
-        before = len(self._ctx.items)
-        self._ctx.add_message(role="user", content=text)
         self.interrupted = False
-        began = time.monotonic()
-        first: float | None = None
-        said = False
+        screen, shown = self._screen, self._shown
+        shown.begin()
         telling = asyncio.create_task(self._tell_waiting(), name="tell waiting")
         try:
             await self._warmed()
@@ -260,6 +396,9 @@ class Conversation:
                 tool_choice=NOT_GIVEN if self._choice is None else self._choice,
                 tool_timeout=self._tool_timeout,
                 conn_options=self._patience,
+                response_format=NOT_GIVEN if self._schema is None else self._schema,
+                approve=None if self._approve is None else self._ask,
+                journal=self.kept,
             )
             async with turn:
                 self._turn = turn
@@ -268,48 +407,34 @@ class Conversation:
                 async for event in turn:
                     if not isinstance(event, Thinking):
                         self._quiet_since = time.monotonic()
-                    match event:
-                        case Text(text=piece):
-                            if first is None:
-                                first = time.monotonic() - began
-                            if not said:
-                                piece = piece.lstrip("\n")
-                            said = said or bool(piece)
-                            screen.reply(piece)
-                        case Thinking():
-                            self._doing = "thinking"
-                        case ToolStarted(call=call):
-                            screen.end_line()
-                            said = False
-                            screen.note(f"-> {render_call(call.name, call.arguments)}")
-                            self._doing = f"{one_line(call.name, 40)} is running"
-                        case ToolFinished(output=output, duration=seconds, exception=error):
-                            told = render_result(
-                                _reason(error, output.output),
-                                is_error=output.is_error,
-                                seconds=seconds,
-                            )
-                            screen.note(f"<- {told}")
-                            self._doing = _WAITING
-                        case Done(reason=reason):
-                            self.interrupted = reason == "interrupted"
-                        case _:
-                            pass
+                    shown.take(event)
+                    if isinstance(event, Done):
+                        self.interrupted = event.reason == "interrupted"
             if turn.running:
                 self._left.append(turn)
-        except (APIError, ConfigurationError):
-            if first is None:
-                del self._ctx.items[before:]
-            raise
+        except ConflictError as error:
+            raise CommandError(f"{error} (rejoinder chat -c goes on there)", Exit.FAILED) from error
+        except StoreError as error:
+            self.not_kept(error)
         finally:
             telling.cancel()
             self._turn = None
             self._stopping.clear()
-            screen.end_line()
+            shown.end()
         if self.interrupted:
             screen.note("[interrupted]")
         if self._metrics:
-            screen.note(f"[{render_stats(self._stats(first))}]")
+            screen.note(f"[{render_stats(self._stats(shown.first))}]")
+
+    async def _ask(self, call: FunctionCall) -> bool:
+        assert self._approve is not None  # noqa: S101
+        self._asking = True
+        self._screen.clear()
+        try:
+            return await self._approve(call)
+        finally:
+            self._asking = False
+            self._quiet_since = time.monotonic()
 
     async def _warmed(self) -> None:
         """Wait until the model has read ahead, or until the reply is interrupted."""
@@ -323,13 +448,12 @@ class Conversation:
 
     async def _tell_waiting(self) -> None:
         """Show what the conversation waits for, after a second of silence."""
-        self._doing = _WAITING
         began = self._quiet_since = time.monotonic()
         while True:
             await asyncio.sleep(_TELL_AFTER)
             now = time.monotonic()
-            if now - self._quiet_since >= _TELL_AFTER:
-                self._screen.passing(f"{self._doing} ({now - began:.0f} s; Ctrl-C stops it)")
+            if now - self._quiet_since >= _TELL_AFTER and not self._asking:
+                self._screen.passing(f"{self._shown.doing} ({now - began:.0f} s; Ctrl-C stops it)")
 
     async def settle(self) -> None:
         """Wait for tools that could not be stopped: they may be in the middle of something."""
@@ -369,19 +493,6 @@ class Conversation:
             told = error.error
             text = render_error(told) if isinstance(told, APIError) else str(told)
             self._screen.note(f"trying again: {one_line(text)}")
-
-
-def _reason(error: BaseException | None, told: str) -> str:
-    """The output of a tool, or why it failed: its author needs more than the model may read."""
-    from rejoinder.llm.tool_context import ToolError
-
-    if error is None or isinstance(error, ToolError) or str(error) in told:
-        return told
-    if type(error).__name__.startswith("_") or error.__traceback__ is None:
-        return told  # raised by this package; the output explains it
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
-    return f"{type(error).__name__}: {error} ({where})"
 
 
 def _origin(tool: Any) -> str:

@@ -35,7 +35,7 @@ from rejoinder.providers.local.sources import (
 )
 from rejoinder.transport.http import HttpTransport
 
-__all__ = ["Progress", "cache_folder", "fetch", "ready"]
+__all__ = ["Progress", "cache_folder", "fetch", "ready", "verify"]
 
 logger = logging.getLogger("rejoinder")
 
@@ -110,6 +110,24 @@ async def fetch(
         if not await stoppable(lambda stop: _matches(path, model, tell, stop)):
             raise _disk_error(error, folder, model) from error
     return path
+
+
+async def verify(
+    model: ModelFile, *, folder: Path | None = None, report: Report | None = None
+) -> bool:
+    """Whether the file of `model` is here and has the right SHA-256; reads all of it.
+
+    Args:
+        model: which one.
+        folder: where it is kept; `cache_folder()` by default.
+        report: called with the `Progress` some times a second.
+    """
+    path = (folder or cache_folder()) / model.file_name
+    right = await stoppable(lambda stop: _matches(path, model, report or _silent, stop))
+    if not right:
+        # Nobody shall trust what an earlier check has found.
+        await asyncio.to_thread(_stamp_of(path).unlink, missing_ok=True)
+    return right
 
 
 def _silent(_: Progress) -> None:

@@ -1,0 +1,95 @@
+"""What goes along with a question: pictures, files, a schema for the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rejoinder.cli.outcome import CommandError
+
+if TYPE_CHECKING:
+    from rejoinder.llm.chat_context import ImageContent
+
+__all__ = ["attached_files", "pictures", "read_schema", "read_text"]
+
+_LARGEST: Final = 32 << 20
+"""Bytes of one file."""
+
+
+def _read(path: str, option: str) -> bytes:
+    file = Path(path).expanduser()
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise CommandError(f"{option}: {path} is larger than {_LARGEST >> 20} MB")
+        return file.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{option}: {path}: {error.strerror or error}") from error
+
+
+def read_text(path: str, option: str) -> str:
+    """The text of a file.
+
+    Raises:
+        CommandError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return _read(path, option).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CommandError(
+            f"{option}: {path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at position "
+            f"{error.start})"
+        ) from error
+
+
+def pictures(paths: Sequence[str]) -> list[ImageContent]:
+    """The pictures of ``--image``.
+
+    Raises:
+        CommandError: one cannot be read, or is none.
+    """
+    return [_picture(_read(path, "--image"), path, "--image") for path in paths]
+
+
+def _picture(data: bytes, path: str, option: str) -> ImageContent:
+    from rejoinder.llm.chat_context import ImageContent
+
+    try:
+        return ImageContent.from_bytes(data)
+    except ValueError as error:
+        raise CommandError(f"{option}: {path}: {error}") from error
+
+
+def attached_files(paths: Sequence[str]) -> tuple[str, list[ImageContent]]:
+    """The files of ``--file``: their texts, each under its name, and the PDFs among them.
+
+    Raises:
+        CommandError: one cannot be read, or is neither UTF-8 text nor a PDF.
+    """
+    texts: list[str] = []
+    documents: list[ImageContent] = []
+    for path in paths:
+        data = _read(path, "--file")
+        if data.startswith(b"%PDF"):
+            documents.append(_picture(data, path, "--file"))
+            continue
+        text = read_text(path, "--file")
+        texts.append(f"{Path(path).name}:\n```\n{text.rstrip()}\n```")
+    return "\n\n".join(texts), documents
+
+
+def read_schema(given: str) -> dict[str, Any]:
+    """The JSON schema of ``--schema``: JSON, or a file that holds it.
+
+    Raises:
+        CommandError: it is neither, or no object.
+    """
+    text = given if given.lstrip().startswith("{") else read_text(given, "--schema")
+    try:
+        schema: Any = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"--schema: expected JSON, got a text that is none: {error}") from error
+    if not isinstance(schema, dict):
+        raise CommandError('--schema: expected a JSON object, such as {"type": "object", ...}')
+    return cast("dict[str, Any]", schema)

@@ -1,0 +1,71 @@
+"""What the command line keeps on disk, and where: conversations, the lines that were typed, keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rejoinder.cli.outcome import CommandError, Exit
+
+if TYPE_CHECKING:
+    from rejoinder.store import SqliteStore
+
+__all__ = ["data_folder", "keeps", "open_store", "private_folder"]
+
+
+def keeps() -> bool:
+    """Whether conversations are kept, as ``REJOINDER_KEEP`` has it."""
+    return os.environ.get("REJOINDER_KEEP", "").strip().lower() not in ("0", "no", "off", "false")
+
+
+def data_folder() -> Path:
+    """``REJOINDER_HOME``, or the platform's folder for data.
+
+    Raises:
+        CommandError: nothing is set, and this user has no home folder.
+    """
+    try:
+        chosen = os.environ.get("REJOINDER_HOME")
+        if chosen:
+            return Path(chosen).expanduser()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Application Support" / "rejoinder"
+        base = os.environ.get("XDG_DATA_HOME")
+        known = Path(base) if base and os.path.isabs(base) else Path.home() / ".local" / "share"
+        return known / "rejoinder"
+    except RuntimeError:
+        raise CommandError(
+            "there is no home folder to keep anything in; set REJOINDER_HOME to a folder",
+            Exit.SETUP,
+        ) from None
+
+
+def private_folder() -> Path:
+    """The folder, made if need be, for its owner alone.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+    folder = data_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"cannot make the folder {folder}: {error.strerror or error}; set REJOINDER_HOME to "
+            "another one",
+            Exit.SETUP,
+        ) from error
+    return folder
+
+
+def open_store() -> SqliteStore:
+    """The store of the command line.
+
+    Raises:
+        CommandError: there is no place for it.
+    """
+    from rejoinder.store import SqliteStore
+
+    return SqliteStore(private_folder() / "conversations.sqlite")

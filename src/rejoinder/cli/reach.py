@@ -1,0 +1,179 @@
+"""Whether a model answers, and where the time goes: its name, TCP, TLS, the first byte, a token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from rejoinder.cli.render import render_error
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
+if TYPE_CHECKING:
+    from rejoinder.transport.http import HttpResponse, HttpTransport, Request
+
+__all__ = ["Reach", "advice", "reach"]
+
+_STEP: Final = 10.0
+"""Seconds that one step may take."""
+
+
+@dataclass(slots=True)
+class Reach:
+    """What came of it.
+
+    Attributes:
+        steps: what was done, with the seconds it took.
+        error: why it went no further; ``None`` if the model has answered.
+        advice: what to do about that.
+        text: what the model said.
+    """
+
+    steps: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    error: str | None = None
+    advice: str | None = None
+    text: str = ""
+
+
+class Watched:
+    """Hands requests to a transport, and notes where they go and when their answers begin."""
+
+    def __init__(self, inner: HttpTransport, reach: Reach) -> None:
+        self._inner = inner
+        self._reach = reach
+        self._looked = False
+
+    async def send(self, request: Request) -> HttpResponse:
+        if not self._looked:
+            self._looked = True
+            await _look(request.url, self._reach)
+        began = time.monotonic()
+        response = await self._inner.send(request)
+        self._reach.steps.append(("first byte of the answer", time.monotonic() - began))
+        return response
+
+    async def prewarm(self, url: str, *, timeout: float = _STEP) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _look(url: str, reach: Reach) -> None:
+    """Time the way to `url` on a connection of its own. What fails here fails again, and is
+    explained, when the request is sent."""
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError, ValueError, TimeoutError):
+        async with asyncio.timeout(_STEP):
+            began = time.monotonic()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            address = str(found[0][4][0])
+            reach.steps.append((f"name: {address}", time.monotonic() - began))
+            began = time.monotonic()
+            reader, writer = await asyncio.open_connection(address, port)
+            try:
+                reach.steps.append((f"TCP: port {port}", time.monotonic() - began))
+                if secure:
+                    began = time.monotonic()
+                    await writer.start_tls(ssl.create_default_context(), server_hostname=host)
+                    secured: Any = writer.get_extra_info("ssl_object")
+                    reach.steps.append((f"TLS: {secured.version()}", time.monotonic() - began))
+            finally:
+                writer.close()
+                del reader
+
+
+async def reach(make: Any, *, local: bool, timeout: float) -> Reach:
+    """Ask a model for one token.
+
+    Args:
+        make: makes the model with a transport; ``None`` for one on this machine.
+        local: whether it runs on this machine.
+        timeout: seconds that it may take.
+    """
+    from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.types import APIConnectOptions
+
+    found = Reach()
+    transport: Any = None
+    if not local:
+        from rejoinder.transport._aiohttp import AiohttpTransport
+
+        transport = Watched(AiohttpTransport(), found)
+    model = make(transport)
+    try:
+        if model.load is not None:
+            began = time.monotonic()
+            await model.load()
+            found.steps.append(("loaded", time.monotonic() - began))
+        chat_ctx = ChatContext.empty()
+        chat_ctx.add_message(role="user", content="Say OK.")
+        began = time.monotonic()
+        options = APIConnectOptions(max_retry=0, timeout=timeout)
+        async with model.llm.chat(chat_ctx=chat_ctx, conn_options=options) as stream:
+            async for chunk in stream:
+                delta = chunk.delta
+                if delta is not None and (delta.content or delta.thinking):
+                    found.text = delta.content or delta.thinking or ""
+                    found.steps.append(("first token", time.monotonic() - began))
+                    break
+    except APIError as error:
+        found.error = render_error(error)
+        found.advice = advice(error)
+    finally:
+        await model.llm.aclose()
+        if transport is not None:
+            await transport.aclose()
+    return found
+
+
+_BY_STATUS: Final = {
+    400: "the server does not take this request: the name of the model or the kind of API may be "
+    "wrong",
+    401: "the key is wrong or has expired: rejoinder keys set PROVIDER, or look at the variable",
+    402: "the account has no credit left",
+    403: "the key may not use this model, or not from this country",
+    404: "there is no such model at this address: look at the name, and at --base-url",
+    429: "too many requests, or no credit left: wait, or look at the limits of the account",
+}
+
+
+def advice(error: APIError) -> str:
+    """What a person can do about `error`."""
+    if isinstance(error, APIStatusError) and error.status_code > 0:
+        if error.status_code >= 500:
+            return "the provider has trouble: try again later, or give --fallback another model"
+        return _BY_STATUS.get(error.status_code, "look at what the server says")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "the name is not known here: look at --base-url, the network and its DNS"
+        if isinstance(cause, ssl.SSLError):
+            return (
+                "the certificate is not trusted: behind a proxy that reads along, set SSL_CERT_FILE "
+                "to its certificate"
+            )
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens there: start the server, or look at --base-url"
+        cause = cause.__cause__ or cause.__context__
+    told = str(error)
+    if "resolved" in told:
+        return "the name is not known here: look at --base-url, the network and its DNS"
+    if "certificate" in told.lower():
+        return (
+            "the certificate is not trusted: behind a proxy that reads along, set SSL_CERT_FILE to "
+            "its certificate"
+        )
+    if isinstance(error, APITimeoutError):
+        return "no answer in time: a firewall may drop it, or HTTPS_PROXY is needed here"
+    if isinstance(error, APIConnectionError):
+        return "the connection failed: look at the network, HTTPS_PROXY and --base-url"
+    return "REJOINDER_DEBUG=1 shows more"
