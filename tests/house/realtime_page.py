@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rejoinder.llm.realtime import RealtimeModel
+from rejoinder.providers.aws import realtime as aws
+from rejoinder.providers.aws.realtime_models import MODELS as SONIC
 from rejoinder.providers.google import realtime as google
 from rejoinder.providers.google.realtime_rules import MODELS as GOOGLE
 from rejoinder.providers.google.realtime_rules import LiveRules
@@ -76,6 +78,17 @@ def google_rows() -> Iterator[tuple[str, ...]]:
                truncation, one_reply, yes(rules.tells_speech), lasts, _notes(rules))  # fmt: skip
 
 
+def sonic_rows() -> Iterator[tuple[str, ...]]:
+    for name, facts in SONIC.items():
+        truncation, one_reply = common(aws.RealtimeModel(model=name, api_key="x", api_secret="x"))
+        history = "with a request" if facts.text_input else "on the next stream"
+        notes = [] if facts.text_input else ["answers speech alone"]
+        if facts.shut_down is not None:
+            notes.append(f"off on {facts.shut_down}: use `{facts.successor}`")
+        yield (f"aws `{name}`", "sound", "no", "never" if facts.async_tools else "always", history,
+               truncation, one_reply, "no", "8 min", ", ".join(notes))  # fmt: skip
+
+
 def _notes(rules: LiveRules) -> str:
     notes: list[str] = []
     if rules.proactive == "always":
@@ -90,7 +103,7 @@ def _notes(rules: LiveRules) -> str:
 
 
 def table() -> str:
-    rows = [HEAD, tuple("---" for _ in HEAD), *openai_rows(), *google_rows()]
+    rows = [HEAD, tuple("---" for _ in HEAD), *openai_rows(), *google_rows(), *sonic_rows()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -17,7 +17,7 @@ from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.providers.aws.experimental import realtime as experimental
 from rejoinder.providers.aws.realtime import RealtimeModel
-from rejoinder.testing import ServerCall, no_leaks
+from rejoinder.testing import ServerCall, check_realtime, no_leaks
 from rejoinder.testing.sonic_server import SonicConnection, SonicReply, SonicServer
 from rejoinder.transport._h2 import H2Transport
 
@@ -804,3 +804,13 @@ async def test_what_has_no_effect_is_said_once(
             session.clear_audio()
             session.push_video(None)
     assert len([r for r in caplog.records if "no effect on Nova Sonic" in r.message]) == 3
+
+
+async def test_the_contract_of_realtime_models_is_kept(server: SonicServer) -> None:
+    await check_realtime(
+        lambda: RealtimeModel(
+            base_url=server.url, api_key=KEYS.access_key, api_secret=KEYS.secret_key
+        )
+    )
+    assert not server.illegal
+    assert not server.protocol_errors

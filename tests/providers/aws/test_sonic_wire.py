@@ -637,6 +637,12 @@ def test_tokens_are_differences() -> None:
     (end,) = only(client.sound(), m.ReplyEnded)
     assert end.usage.input_tokens == 15
     assert tokens(0, 0, total=160) == []
+    (behind,) = tokens(0, 7, total=160)
+    assert isinstance(behind, m.UsageReported)
+    assert (behind.reply_id, behind.usage.input_tokens) == (end.reply_id, 22)
+    (listening,) = tokens(9, 0, total=169)
+    assert isinstance(listening, m.UsageReported)
+    assert (listening.reply_id, listening.usage.input_tokens) == ("", 9)
 
 
 def test_tokens_without_a_difference_are_one() -> None:
@@ -775,3 +781,30 @@ def test_a_result_is_written_for_people_who_read_errors() -> None:
     output = FunctionCallOutput(call_id="c9", output="data:image/bmp;base64,AA", is_error=False)
     with pytest.raises(ConfigurationError, match=r"'c9' is media \(image/bmp\)"):
         result_text(output)
+
+
+def test_the_table_of_the_docs_is_that_of_the_models() -> None:
+    page = (Path(__file__).parents[3] / "docs/realtime.md").read_text()
+    facts = list(MODELS.values())
+
+    def row(name: str, cells: list[str]) -> str:
+        return f"| {' | '.join([name, *cells])} |".replace("|  |", "| |").replace("|  |", "| |")
+
+    def yes(answers: list[bool]) -> list[str]:
+        return ["yes" if answer else "no" for answer in answers]
+
+    for wanted in (
+        row("", [f.name for f in facts]).replace("|  |", "| |"),
+        row("`generate_reply`, typed turns", yes([f.text_input for f in facts])),
+        row("`turn_detection`", yes([f.turn_detection for f in facts])),
+        row("speaks while tools run", yes([f.async_tools for f in facts])),
+        row("history: messages", [str(f.history_messages or "any number") for f in facts]),
+        row(
+            "history: bytes of a message, of all",
+            [f"{f.message_bytes:,}, {f.history_bytes:,}" for f in facts],
+        ),
+        row("voices", [str(len(f.voices)) for f in facts]),
+        row("regions", [", ".join(sorted(f.regions or ())) or "not known" for f in facts]),
+        row("switched off", [f.shut_down or "" for f in facts]),
+    ):
+        assert wanted in page, wanted

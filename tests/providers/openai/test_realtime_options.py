@@ -267,7 +267,7 @@ async def test_tools_of_every_kind_are_described() -> None:
         await model.aclose()
 
 
-async def test_sound_of_another_form_needs_soxr(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sound_of_another_form_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "soxr", None)
@@ -276,6 +276,11 @@ async def test_sound_of_another_form_needs_soxr(monkeypatch: pytest.MonkeyPatch)
             base_url=server.url, api_key="k", conn_options=APIConnectOptions(max_retry=0)
         )
         session = model.session()
-        with pytest.raises(ConfigurationError, match="24000 Hz and 1 channel, got 16000 Hz and 2"):
-            session.push_audio(AudioFrame(bytes(640), 16000, 2, 160))
+        for _ in range(10):
+            level = (1000).to_bytes(2, "little") + (3000).to_bytes(2, "little")
+            session.push_audio(AudioFrame(level * 160, 16000, 2, 160))
+        await server.until(lambda: server.connections and server.connections[0].audio)
+        heard = memoryview(bytes(server.connections[0].audio)).cast("h")
+        assert all(abs(sample - 2000) < 3 for sample in heard[60:])
+        assert len(heard) >= 1200
         await model.aclose()

@@ -390,7 +390,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class UsageReported:
-    """Tokens apart from the end of a reply, for example those of listening. Several add up."""
+    """Tokens apart from the end of a reply; with an empty id those of listening. Several add up."""
 
     reply_id: str
     usage: Usage

@@ -59,6 +59,8 @@ class _Reply:
     ended: bool = False
     interrupted: bool = False
     usage: m.Usage | None = None
+    billed: bool = False
+    """Its tokens were told, those that came behind its end too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,6 @@ class Turns:
     def __init__(self, name: str) -> None:
         self._name = name
         self._count = 0
-        self._completion = name
         self._blocks: dict[str, _Block] = {}
         self._user: _User | None = None
         self._reply: _Reply | None = None
@@ -104,10 +105,6 @@ class Turns:
         return last is None or last.interrupted or last.truths >= last.plans
 
     # -- events ------------------------------------------------------------------------------
-
-    def completion_start(self, fields: dict[str, Any]) -> Sequence[m.Event]:
-        self._completion = str(fields.get("completionId") or self._completion)
-        return ()
 
     def completion_end(self, fields: dict[str, Any]) -> Sequence[m.Event]:
         """The end of the session, in practice: whatever runs is over."""
@@ -222,11 +219,14 @@ class Turns:
         usage = self._delta(fields)
         if not usage.total_tokens:
             return ()
-        if self._reply is None:
-            where = self._last.reply_id if self._last is not None else self._completion
-            return (m.UsageReported(where, usage),)
-        self._reply.usage = _sum(self._reply.usage, usage)
-        return ()
+        if self._reply is not None:
+            self._reply.usage = _sum(self._reply.usage, usage)
+            return ()
+        last = self._last
+        if last is None or last.billed:
+            return (m.UsageReported("", usage),)  # those of listening
+        last.billed = True
+        return (m.UsageReported(last.reply_id, _sum(last.usage, usage)),)
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -293,6 +293,7 @@ class Turns:
                 "cancelled" if interrupted else "completed",
                 reason="interrupted" if interrupted else None,
                 usage=reply.usage,
+                usage_follows=True,
             )
         )
         return events + self._told_truth(reply)

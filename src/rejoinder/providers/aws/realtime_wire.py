@@ -98,7 +98,7 @@ class NovaSonicProtocol:
             "audioOutput": self._audio_output,
             "toolUse": self._turns.tool_use,
             "contentEnd": self._turns.content_end,
-            "completionStart": self._turns.completion_start,
+            "completionStart": _nothing,
             "completionEnd": self._turns.completion_end,
             "usageEvent": self._turns.usage,
         }
@@ -350,6 +350,10 @@ class NovaSonicProtocol:
             retryable=False,
         )
         return m.ServiceFailed(error, fatal=True)
+
+
+def _nothing(fields: dict[str, Any]) -> Sequence[m.Event]:
+    return ()
 
 
 def _is_of_user(item: ChatItem) -> bool:

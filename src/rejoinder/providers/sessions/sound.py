@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Final
+from array import array
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
-from rejoinder.errors import ConfigurationError
+from rejoinder._core.realtime.resampling import Resampler, mono
 from rejoinder.media import AudioFrame
 
 __all__ = ["SoundInput", "is_loud"]
+
+Converter: TypeAlias = Callable[[memoryview], bytes]
 
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
@@ -20,7 +24,7 @@ class SoundInput:
     """Turns frames of any rate and number of channels into pieces for a service.
 
     Frames of at least 50 ms in the right form pass as they are, without a copy; shorter ones are
-    collected up to that length.
+    collected up to that length. Other rates and channels are converted.
 
     Args:
         sample_rate: samples a second that the service takes, of one channel.
@@ -30,14 +34,10 @@ class SoundInput:
         self._rate = sample_rate
         self._piece = sample_rate * _SAMPLE_BYTES * _PIECE_MS // 1000
         self._rest = bytearray()
-        self._resampler: tuple[int, int, Any] | None = None
+        self._converter: tuple[tuple[int, int], Converter] | None = None
 
     def feed(self, frame: AudioFrame) -> bytes | bytearray | memoryview | None:
-        """The next piece, or ``None`` while too little has come.
-
-        Raises:
-            ConfigurationError: the frame has another form and ``soxr`` is not installed.
-        """
+        """The next piece, or ``None`` while too little has come."""
         data: bytes | bytearray | memoryview = frame.data
         if frame.sample_rate != self._rate or frame.num_channels != 1:
             data = self._converted(frame)
@@ -61,23 +61,39 @@ class SoundInput:
         self._rest.clear()
 
     def _converted(self, frame: AudioFrame) -> bytes:
-        try:
-            numpy = importlib.import_module("numpy")
-            soxr = importlib.import_module("soxr")
-        except ImportError:
-            raise ConfigurationError(
-                f"push_audio: expected {self._rate} Hz and 1 channel, got {frame.sample_rate} Hz and "
-                f"{frame.num_channels}; push frames in that form, or pip install 'rejoinder[audio]' "
-                "to have them converted"
-            ) from None
         form = (frame.sample_rate, frame.num_channels)
-        if self._resampler is None or self._resampler[:2] != form:
-            stream = soxr.ResampleStream(frame.sample_rate, self._rate, 1, dtype="int16")
-            self._resampler = (*form, stream)
-        samples = numpy.frombuffer(frame.data, dtype=numpy.int16)
-        if frame.num_channels > 1:
-            samples = samples.reshape(-1, frame.num_channels).mean(axis=1).astype(numpy.int16)
-        return self._resampler[2].resample_chunk(samples).tobytes()
+        if self._converter is None or self._converter[0] != form:
+            self._converter = (form, _fast(*form, self._rate) or _plain(*form, self._rate))
+        return self._converter[1](frame.data)
+
+
+def _fast(source: int, channels: int, target: int) -> Converter | None:
+    """A conversion in C, where numpy and soxr are installed."""
+    try:
+        numpy = importlib.import_module("numpy")
+        soxr = importlib.import_module("soxr")
+    except ImportError:
+        return None
+    stream = soxr.ResampleStream(source, target, 1, dtype="int16")
+
+    def convert(data: memoryview) -> bytes:
+        samples = numpy.frombuffer(data, dtype=numpy.int16)
+        if channels > 1:
+            samples = samples.reshape(-1, channels).mean(axis=1).astype(numpy.int16)
+        return stream.resample_chunk(samples).tobytes()
+
+    return convert
+
+
+def _plain(source: int, channels: int, target: int) -> Converter:
+    """A conversion in Python."""
+    resampler = None if source == target else Resampler(source, target)
+
+    def convert(data: memoryview) -> bytes:
+        samples = mono(data, channels)
+        return array("h", samples).tobytes() if resampler is None else resampler.feed(samples)
+
+    return convert
 
 
 def is_loud(piece: bytes | bytearray | memoryview) -> bool:

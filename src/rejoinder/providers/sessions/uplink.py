@@ -73,11 +73,7 @@ class Uplink:
         return not self.speaking and not self._kept.loud
 
     def push(self, frame: AudioFrame) -> None:
-        """Send a frame, or collect it until it is long enough; keep it where no connection is there.
-
-        Raises:
-            ConfigurationError: it has another form than the service takes and ``soxr`` is missing.
-        """
+        """Send a frame, or collect it until it is long enough; keep it where no connection is there."""
         piece = self._input.feed(frame)
         if piece is not None:
             self._send(piece)
