@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rejoinder._core.collecting import Collector
 from rejoinder.errors import APIConnectionError, EmptyResponseError
 from rejoinder.llm import ChatContext
+from rejoinder.llm.chat_context import FunctionCall, FunctionCallOutput
+from rejoinder.llm.formats import repair
 from rejoinder.metrics import LLMMetrics
 from rejoinder.providers import anthropic
 from rejoinder.providers.anthropic.format import to_chat_ctx
 from rejoinder.providers.anthropic.inverse import from_messages
 from rejoinder.providers.anthropic.state import in_order, is_state
+from rejoinder.providers.anthropic.wire import make_decoder
 from rejoinder.testing.history import assert_legal
 from rejoinder.turn import Done, run_turn
 from rejoinder.types import APIConnectOptions
@@ -131,6 +135,19 @@ async def test_a_paused_reply_goes_on_in_the_same_stream() -> None:
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 8)
     assert [told.total_tokens for told in metrics] == [28, 14]
+
+
+async def test_a_reply_that_stops_to_compact_goes_on() -> None:
+    """As ``pause_after_compaction`` asks for it; nobody is there to add anything."""
+    compaction = {"type": "compaction", "content": "So far."}
+    async with serving(reply("compaction", compaction), reply("end_turn", said("Hi"))) as (
+        server,
+        llm,
+    ):
+        answer = await llm.chat(chat_ctx=question(), conn_options=ONCE).collect()
+    assert answer.text == "Hi"
+    assert server.bodies[1]["messages"][-1] == {"role": "assistant", "content": [compaction]}
+    assert answer.extra["anthropic"]["thinking"] == [compaction]
 
 
 async def test_a_reply_may_pause_before_it_says_anything() -> None:
@@ -262,6 +279,47 @@ def test_every_block_comes_back_in_its_place(groups: list[tuple[dict[str, Any], 
         blocks.append(said("a"))  # the API refuses thinking at the end
     again = sent(assistant(*blocks))
     assert together(again[0]["content"]) == together(blocks)
+
+
+@given(st.lists(groups), st.lists(st.sampled_from(KEPT[:2]) | st.integers(0, 10**9), max_size=4))
+def test_what_was_read_is_what_goes_back(
+    told: list[tuple[dict[str, Any], ...]], then: list[dict[str, Any] | int]
+) -> None:
+    """From the bytes of a reply through the items of a turn to the next request."""
+    blocks = [block for group in told for block in group]
+    for number, entry in enumerate(then):
+        call = {"type": "tool_use", "id": f"toolu_{number}", "name": "f", "input": {"a": number}}
+        blocks.append(call if isinstance(entry, int) else entry)
+    spoken = any(block["type"] in ("text", "tool_use") for block in blocks)
+    if not spoken or blocks[-1]["type"] in ("thinking", "redacted_thinking"):
+        blocks.append({"type": "tool_use", "id": "toolu_last", "name": "f", "input": {}})
+    decoder = make_decoder(allow_empty=True)
+    collector = Collector()
+    for chunk in [*decoder.feed(reply("tool_use", *blocks)), *decoder.close()]:
+        collector.feed(chunk)
+    heard = collector.whole()
+    context = question()
+    message = context.add_message(role="assistant", content=heard.text, extra=heard.extra)
+    for call in heard.tool_calls:
+        made = FunctionCall(
+            call_id=call.call_id,
+            name=call.name,
+            arguments=call.arguments,
+            extra=call.extra or {},
+            group_id=message.id,
+        )
+        context.items += [
+            made,
+            FunctionCallOutput(call_id=call.call_id, name="f", output="1", is_error=False),
+        ]
+    items, _ = repair(context.items, "anthropic")
+    again = [
+        block
+        for sent_message in to_chat_ctx(items)[0]
+        if sent_message["role"] == "assistant"
+        for block in sent_message["content"]
+    ]
+    assert together(again) == together(blocks)
 
 
 def together(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -81,8 +81,9 @@ _SILENT: Final = frozenset({"redacted_thinking", "compaction", "fallback"})
 (``fallback``), the API refuses thinking around it without it (code-yeongyu/senpi PR#99)."""
 _LOST: Final[dict[str, Any]] = {}
 """In the record of a reply: a block that cannot be sent back as it came."""
-_PAUSED: Final = "pause_turn"
-"""Why a reply stops that goes on when it is sent back (Anthropic's guide to stop reasons)."""
+_PAUSED: Final = frozenset({"compaction", "pause_turn"})
+"""Why a reply stops that goes on when it is sent back (Anthropic's guides to stop reasons and to
+compaction)."""
 _MAX_BLOCKS: Final = 10_000
 
 
@@ -477,7 +478,7 @@ class MessagesReader:
         self._held_calls.clear()
         self._release(reply)
         reply.flush()
-        if reason == _PAUSED and reply.may_pause and self._record and _LOST not in self._record:
+        if reason in _PAUSED and reply.may_pause and self._record and _LOST not in self._record:
             self._put_in_order([], reply)
             container = jsontext.as_text((self._container or {}).get("id"))
             reply.pause(
