@@ -559,6 +559,15 @@ def test_thinking_goes_with_what_it_led_to() -> None:
     ]
 
 
+def test_thinking_behind_the_calls_led_to_nothing() -> None:
+    """Before the message it would stand where it was not, and at the end of a turn it is refused."""
+    found = said(start() + thought(0, "A") + call(1, "{}") + thought(2, "B") + end("tool_use"))
+    assert found.thinking == "AB"
+    assert found.state == []
+    alone = said(start() + thought(0, "A") + text("Hi", index=1) + thought(2, "B") + end())
+    assert len(alone.state) == 3
+
+
 def test_what_the_tools_of_the_provider_did_is_kept_in_its_place() -> None:
     used = {"type": "server_tool_use", "id": "s", "name": "web_search"}
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"url": "u"}]}

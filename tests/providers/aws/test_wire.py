@@ -452,3 +452,18 @@ def test_citations_are_kept() -> None:
     cited = {"title": "t", "source": "u"}
     delta = event("contentBlockDelta", contentBlockIndex=0, delta={"citation": cited})
     assert said(START + text("x") + delta + end()).state == [{"aws": {"citations": [cited]}}]
+
+
+def test_reasoning_behind_the_calls_led_to_nothing() -> None:
+    """Before the message it would stand where it was not, and at the end of a turn it is refused."""
+
+    def thought(index: int) -> bytes:
+        parts = [{"text": "hm"}, {"signature": "c2ln"}]
+        return b"".join(
+            event("contentBlockDelta", contentBlockIndex=index, delta={"reasoningContent": part})
+            for part in parts
+        ) + event("contentBlockStop", contentBlockIndex=index)
+
+    found = said(START + call(0, "{}") + thought(1) + end("tool_use"))
+    assert (found.thinking, found.state) == ("hm", [])
+    assert said(START + thought(0) + text("x", index=1) + thought(2) + end()).state

@@ -56,6 +56,7 @@ class Reply:
     Attributes:
         id: what the chunks are marked with.
         chunks: made and not yet taken away.
+        has_calls: whether a tool call has been made.
         has_output: whether text or a tool call has been made.
         output_count: grows with every piece of text, thinking or tool arguments.
         finish_reason: why the model stopped, in the provider's own word.
@@ -81,6 +82,7 @@ class Reply:
         "chunks",
         "failure",
         "finish_reason",
+        "has_calls",
         "has_output",
         "id",
         "may_pause",
@@ -97,6 +99,7 @@ class Reply:
     def __init__(self, prefix: str) -> None:
         self.id = _stamps.new_id(prefix)
         self.chunks: list[ChatChunk] = []
+        self.has_calls = False
         self.has_output = False
         self.output_count = 0
         self.finish_reason: str | None = None
@@ -197,7 +200,7 @@ class Reply:
         self, call_id: str, name: str, arguments: str, extra: dict[str, Any] | None = None
     ) -> FunctionToolCall:
         """Add a chunk with one complete tool call. No arguments at all are the empty object."""
-        self.has_output = True
+        self.has_calls = self.has_output = True
         call = FunctionToolCall(
             name=self._tool_name(jsontext.heal(name)),
             arguments=jsontext.heal(arguments) if arguments.strip() else "{}",

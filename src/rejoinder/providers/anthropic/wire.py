@@ -42,6 +42,7 @@ from rejoinder.providers.anthropic.state import (
     OWN_FIELDS,
     SERVER_CALLS,
     STATE,
+    THINKING,
     is_result,
 )
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
@@ -476,6 +477,9 @@ class MessagesReader:
             else:
                 self._hand_out(call, state, reply)
         self._held_calls.clear()
+        if reply.has_calls:
+            # Behind the calls: it led to nothing, and no turn may end with it.
+            self._pending = [block for block in self._pending if block["type"] not in THINKING]
         self._release(reply)
         reply.flush()
         if reason in _PAUSED and reply.may_pause and self._record and _LOST not in self._record:

@@ -369,6 +369,8 @@ class ConverseReader:
             else:
                 self._hand_out(call, state, reply)
         self._held_calls.clear()
+        if reply.has_calls:
+            self._pending = []  # behind the calls: it led to nothing, and no turn may end with it
         self._release(reply)
         reply.flush()
 
