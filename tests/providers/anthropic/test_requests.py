@@ -243,6 +243,28 @@ class Person(pydantic.BaseModel):
     minimum: list[int] = pydantic.Field(max_length=3)
 
 
+@pytest.mark.parametrize(
+    ("model", "strict"),
+    [
+        ("claude-sonnet-4-5", True),
+        ("claude-opus-4-1", True),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", True),
+        ("claude-sonnet-4-20250514", False),
+        ("claude-3-5-haiku-20241022", False),
+        ("a-deployment", True),
+    ],
+)
+async def test_schemas_hold_models_that_can_be_held(model: str, strict: bool) -> None:
+    body = (await sent(claude(model=model, strict_tools=True), conversation(), tools=TOOLS)).json()
+    assert any(tool.get("strict") for tool in body["tools"]) is strict
+    schema = {"title": "A", "type": "object", "properties": {"a": {"type": "string"}}}
+    if strict:
+        await sent(claude(model=model), conversation(), response_format=schema)
+    else:
+        with pytest.raises(ConfigurationError, match="no JSON schema as response format; leave"):
+            await sent(claude(model=model), conversation(), response_format=schema)
+
+
 async def test_a_schema_for_the_answer() -> None:
     body = fits((await sent(claude(), tools=TOOLS, response_format=Person)).json())
     config = body["output_config"]["format"]
