@@ -11,10 +11,11 @@ from contract.rows import ROWS, Row
 from rejoinder.errors import APIError
 from rejoinder.llm.chat_context import ChatContext, FunctionCall, FunctionCallOutput
 from rejoinder.llm.tool_context import function_tool
-from rejoinder.providers import openai
+from rejoinder.providers import anthropic, aws, google, openai
 from rejoinder.testing.faults import Answer, Fault, FaultServer
 from rejoinder.transport.http import Request
 from rejoinder.types import APIConnectOptions
+from rejoinder.wire.eventstream import encode_message
 
 ONCE = APIConnectOptions(max_retry=0, timeout=5)
 REFUSALS = {
@@ -138,6 +139,102 @@ async def test_a_refusal_in_the_stream_counts_too() -> None:
     assert reply.text == "Sunny."
     assert [has_state(body) for body in replies.requests] == [True, False]
     assert "fc_1" not in replies.requests[1].decode(), "nor the id of the call that it led to"
+    await llm.aclose()
+
+
+def frames(*values: tuple[str, str, dict[str, Any]]) -> bytes:
+    """Of AWS: the kind of each message, its name, and what it holds."""
+    return b"".join(
+        encode_message(
+            {f":{kind}-type": name, ":content-type": "application/json", ":message-type": kind},
+            json.dumps(value).encode(),
+        )
+        for kind, name, value in values
+    )
+
+
+SIGNATURE = "messages.1.content.0: Invalid `signature` in `thinking` block"
+IN_THE_STREAM: dict[str, tuple[Any, bytes, bytes]] = {
+    "anthropic": (
+        lambda transport: anthropic.LLM(
+            model="claude-sonnet-4-5", api_key="k", transport=transport
+        ),
+        events(
+            {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3}}},
+            {"type": "error", "error": {"type": "invalid_request_error", "message": SIGNATURE}},
+        ),
+        events(
+            {"type": "message_start", "message": {"id": "m"}},
+            {
+                "type": "content_block_start",
+                "index": 0,
+                "content_block": {"type": "text", "text": "Sunny."},
+            },
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+            {"type": "message_stop"},
+        ),
+    ),
+    "bedrock": (
+        lambda transport: aws.LLM(
+            model="us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            bearer_token="k",
+            region="us-east-1",
+            transport=transport,
+        ),
+        frames(
+            ("event", "messageStart", {"role": "assistant"}),
+            ("exception", "validationException", {"message": SIGNATURE}),
+        ),
+        frames(
+            ("event", "messageStart", {"role": "assistant"}),
+            (
+                "event",
+                "contentBlockDelta",
+                {"contentBlockIndex": 0, "delta": {"text": "Sunny."}},
+            ),
+            ("event", "messageStop", {"stopReason": "end_turn"}),
+        ),
+    ),
+    "gemini": (
+        lambda transport: google.LLM(model="gemini-2.5-flash", api_key="k", transport=transport),
+        events({"error": {"code": 400, "message": "Thought signature is not valid."}}),
+        events(
+            {"candidates": [{"content": {"parts": [{"text": "Sunny."}]}, "finishReason": "STOP"}]}
+        ),
+    ),
+    "xai": (
+        lambda transport: openai.LLM(
+            model="grok-4.3",
+            api="responses",
+            base_url="https://api.x.ai/v1",
+            api_key="k",
+            transport=transport,
+        ),
+        events(
+            {
+                "type": "response.failed",
+                "response": {
+                    "status": "failed",
+                    "error": {"message": "Could not decrypt the provided encrypted_content."},
+                },
+            }
+        ),
+        events(
+            {"type": "response.output_text.delta", "delta": "Sunny.", "output_index": 0},
+            {"type": "response.completed", "response": {"status": "completed", "output": []}},
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("where", IN_THE_STREAM)
+async def test_a_refusal_in_the_stream_is_known_in_the_words_of_each_server(where: str) -> None:
+    make, refusal, answer = IN_THE_STREAM[where]
+    replies = Replies(refusal, answer)
+    llm = make(replies)
+    reply = await llm.chat(chat_ctx=conversation(), tools=[get], conn_options=ONCE).collect()
+    assert reply.text == "Sunny."
+    assert [has_state(body) for body in replies.requests] == [True, False]
     await llm.aclose()
 
 
