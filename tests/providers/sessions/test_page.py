@@ -1,0 +1,46 @@
+"""``docs/realtime.md`` tells every deadline as it is in the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rejoinder._core.realtime import replies
+from rejoinder.providers.openai import realtime
+from rejoinder.providers.sessions import connections, link
+from rejoinder.providers.sessions.options import SessionOptions
+from rejoinder.transport import _aiohttp_ws
+
+PAGE = (Path(__file__).parents[3] / "docs" / "realtime.md").read_text("utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]
+OPTIONS = SessionOptions()
+
+DEADLINES = {
+    "opening a connection": OPTIONS.conn_options.connect_timeout,
+    "the service confirming the history": connections._FURNISH_TIMEOUT,
+    "from the sending of a request": OPTIONS.reply_timeout,
+    "a reply, or a service, from which nothing comes": OPTIONS.silence,
+    "a sign of life": connections._DOUBT,
+    "the confirmation of a change": OPTIONS.update_timeout,
+    "the end of a reply that was cancelled": replies._STOP_TIMEOUT,
+    "the age at which": realtime._MAX_DURATION,
+    "how long that waits": connections._FORCE_AFTER,
+    "trying a replacement again": connections._RETRY_SWAP,
+    "before an end that the service announced": connections._MARGIN,
+    "a continued session": connections._HANG_UP,
+    "sound kept": OPTIONS.kept_sound,
+    "`aclose()`": link._FAREWELL_TIMEOUT,
+}
+
+
+@pytest.mark.parametrize("what", DEADLINES)
+def test_a_deadline_is_told_as_it_is(what: str) -> None:
+    [row] = [row for row in ROWS if row.startswith(f"| {what}")]
+    assert f"{DEADLINES[what]:g} s" in row
+
+
+def test_the_other_figures() -> None:
+    assert f"does not live for {connections._GOOD_LIFE:g} s" in PAGE
+    assert f"| {OPTIONS.conn_options.max_retry} | `conn_options.max_retry` |" in PAGE
+    assert f"{_aiohttp_ws._CLOSE_TIMEOUT:g} s |" in PAGE
