@@ -1,0 +1,440 @@
+"""Realtime sessions beside a loop written by hand and beside LiveKit Agents: CPU, delay, memory.
+
+A server on the loopback interface speaks to every session: 20 pieces of sound a second, while the
+client sends 100 ms of sound ten times a second. All sessions of a client run in one process on one
+core, the server on the other. The delay of a piece is the time from the server's writing it to the
+consumer's having it; the moment stands in its first bytes.
+
+    python bench/realtime.py                      # 200 sessions, 60 s
+    python bench/realtime.py --sessions 50 --seconds 10 --only bare,rejoinder
+    python bench/realtime.py --hour               # memory of one session over a simulated hour
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import gc
+import json
+import os
+import resource
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+UP_MS = 100
+DOWN_MS = 50
+WORDS_EVERY = 5
+"""Pieces of sound for one piece of transcript."""
+SOUND = bytes(48 * UP_MS)
+STAMP = struct.Struct("<q")
+CLIENTS = ("bare", "rejoinder", "livekit-1.2.17", "livekit")
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+async def serve() -> None:
+    """Answer sessions until the process is ended; prints the port."""
+    from aiohttp import WSMsgType, web
+
+    part = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+    rest = base64.b64encode(bytes(48 * DOWN_MS - 12)).decode()
+    begin, end = json.dumps(
+        {"type": "response.output_audio.delta", "event_id": "event_1", **part, "delta": "@"}
+    ).split("@")
+    word = json.dumps(
+        {
+            "type": "response.output_audio_transcript.delta",
+            "event_id": "event_2",
+            **part,
+            "delta": " word",
+        }
+    )
+    item = {"id": "item_1", "type": "message", "role": "assistant", "content": []}
+    opening = [
+        {"type": "response.output_item.added", **part, "item": {**item, "status": "in_progress"}},
+        {"type": "conversation.item.added", "previous_item_id": None, "item": item},
+        {"type": "response.content_part.added", **part, "part": {"type": "audio"}},
+    ]
+
+    async def speak(socket: web.WebSocketResponse, asked: dict[str, Any]) -> None:
+        response: dict[str, Any] = {"id": "resp_1", "object": "realtime.response", "output": []}
+        response["metadata"] = (asked.get("response") or {}).get("metadata")
+        for event in ({"type": "response.created", "response": response}, *opening):
+            await socket.send_str(json.dumps({"event_id": "event_0", **event}))
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        count = 0
+        while not socket.closed:
+            stamp = base64.b64encode(STAMP.pack(time.monotonic_ns()) + bytes(4)).decode()
+            await socket.send_str(f"{begin}{stamp}{rest}{end}")
+            count += 1
+            if count % WORDS_EVERY == 0:
+                await socket.send_str(word)
+            due += DOWN_MS / 1000
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def session(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
+        await socket.prepare(request)
+        await socket.send_str('{"type":"session.created","event_id":"e","session":{}}')
+        speaking: asyncio.Task[None] | None = None
+        async for message in socket:
+            if message.type is not WSMsgType.TEXT or message.data.startswith(
+                ('{"type":"input_audio_buffer.append"', '{"type": "input_audio_buffer.append"')
+            ):
+                continue
+            event = json.loads(message.data)
+            if event["type"] == "session.update":
+                told = {"type": "session.updated", "event_id": "e", "session": event["session"]}
+                await socket.send_str(json.dumps(told))
+            elif event["type"] == "response.create":
+                speaking = asyncio.create_task(speak(socket, event))
+        if speaking is not None:
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", session)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+    await site.start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+# -- the clients -----------------------------------------------------------------------------------
+
+Lag = Callable[[bytes], None]
+Session = Callable[[Lag], Awaitable[Callable[[], Awaitable[None]]]]
+"""Opens a session, reports the first bytes of each piece of sound, and gives what pushes 100 ms."""
+
+
+@contextlib.asynccontextmanager
+async def bare(url: str) -> Any:
+    """The loop one writes by hand with aiohttp and json."""
+    import aiohttp
+
+    http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    tasks: list[asyncio.Task[None]] = []
+
+    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
+        socket = await http.ws_connect(f"{url}/v1/realtime?model=m", compress=0)
+        await socket.send_str(json.dumps({"type": "session.update", "session": {}}))
+        await socket.send_str(json.dumps({"type": "response.create", "response": {}}))
+
+        async def read() -> None:
+            text = ""
+            async for message in socket:
+                event = json.loads(message.data)
+                if event["type"] == "response.output_audio.delta":
+                    lag(base64.b64decode(event["delta"]))
+                elif event["type"] == "response.output_audio_transcript.delta":
+                    text = event["delta"]
+            assert text
+
+        async def push() -> None:
+            sound = base64.b64encode(SOUND).decode()
+            await socket.send_str(json.dumps({"type": "input_audio_buffer.append", "audio": sound}))
+
+        tasks.append(asyncio.create_task(read()))
+        return push
+
+    yield session
+    for task in tasks:
+        task.cancel()
+    await http.close()
+
+
+async def consume(reply: Any, lag: Lag) -> None:
+    """Read a reply as both frameworks give it."""
+
+    async def text(message: Any) -> None:
+        async for _ in message.text_stream:
+            pass
+
+    async for message in reply.message_stream:
+        reading = asyncio.create_task(text(message))
+        async for frame in message.audio_stream:
+            lag(bytes(memoryview(frame.data).cast("B")[:8]))
+        await reading
+
+
+@contextlib.asynccontextmanager
+async def rejoinder(url: str) -> Any:
+    from rejoinder.media import AudioFrame
+    from rejoinder.providers.openai.realtime import RealtimeModel
+
+    model = RealtimeModel(base_url=f"{url}/v1", api_key="key", dialect="ga")
+    tasks: list[asyncio.Task[None]] = []
+
+    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
+        session = model.session()
+        reply = await session.generate_reply()
+        tasks.append(asyncio.create_task(consume(reply, lag)))
+
+        async def push() -> None:
+            session.push_audio(AudioFrame(SOUND, 24000, 1, len(SOUND) // 2))
+
+        return push
+
+    yield session
+    for task in tasks:
+        task.cancel()
+    await model.aclose()
+
+
+@contextlib.asynccontextmanager
+async def livekit(url: str) -> Any:
+    import aiohttp
+    from livekit import rtc
+    from livekit.plugins.openai import realtime
+
+    http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    model = realtime.RealtimeModel(base_url=f"{url}/v1", api_key="key", http_session=http)
+    sessions: list[Any] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
+        session = model.session()
+        sessions.append(session)
+        reply = await session.generate_reply()
+        tasks.append(asyncio.create_task(consume(reply, lag)))
+
+        async def push() -> None:
+            session.push_audio(rtc.AudioFrame(SOUND, 24000, 1, len(SOUND) // 2))
+
+        return push
+
+    yield session
+    for task in tasks:
+        task.cancel()
+    for session in sessions:
+        with contextlib.suppress(Exception):
+            await session.aclose()
+    await http.close()
+
+
+async def patiently(open_session: Session, lag: Lag) -> Callable[[], Awaitable[None]]:
+    """Open a session; on a busy machine some clients need several tries."""
+    for _ in range(3):
+        try:
+            return await open_session(lag)
+        except Exception as error:
+            print(f"not opened: {error}", file=sys.stderr)
+    return await open_session(lag)
+
+
+async def child(name: str, url: str, sessions: int, seconds: float) -> None:
+    """Hold `sessions` for `seconds`; prints a line of JSON."""
+    make = {"bare": bare, "rejoinder": rejoinder}.get(name, livekit)
+    lags = array("q")
+    measuring = False
+
+    def lag(data: bytes) -> None:
+        if measuring:
+            lags.append(time.monotonic_ns() - STAMP.unpack_from(data)[0])
+
+    async def hold(push: Callable[[], Awaitable[None]], number: int) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + UP_MS / 1000 * number / sessions
+        while True:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            await push()
+            due += UP_MS / 1000
+
+    async with make(url) as open_session:
+        pushes: list[Callable[[], Awaitable[None]]] = []
+        for _ in range(sessions):
+            pushes.append(await patiently(open_session, lag))
+        pushing = [asyncio.create_task(hold(push, number)) for number, push in enumerate(pushes)]
+        await asyncio.sleep(1.0)
+        gc.collect()
+        measuring = True
+        began, spent = time.monotonic(), time.process_time()
+        await asyncio.sleep(seconds)
+        took, spent = time.monotonic() - began, time.process_time() - spent
+        measuring = False
+        memory = resident()
+        for task in pushing:
+            task.cancel()
+        ordered = sorted(lags)
+        print(
+            json.dumps(
+                {
+                    "cpu": spent * 1000 / sessions / took,
+                    "p50": ordered[len(ordered) // 2] / 1e6,
+                    "p99": ordered[int(len(ordered) * 0.99)] / 1e6,
+                    "pieces": len(ordered) / sessions / took * DOWN_MS / 1000,
+                    "memory": memory,
+                }
+            ),
+            flush=True,
+        )
+        os._exit(0)  # how long closing takes is not measured here
+
+
+def resident() -> float:
+    """Megabytes of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+# -- a simulated hour ------------------------------------------------------------------------------
+
+
+def traced(model: Any) -> tuple[float, float]:
+    """Megabytes that are held, and those that were not allocated by the double of the service."""
+    import tracemalloc
+
+    for connection in model.service.connections:
+        connection.audio.clear()
+        connection.events.clear()
+    model.service.requests.clear()
+    gc.collect()
+    taken = tracemalloc.take_snapshot().filter_traces(
+        [
+            tracemalloc.Filter(False, "*/rejoinder/testing/*"),
+            tracemalloc.Filter(False, "*/looptime/*"),
+            tracemalloc.Filter(False, tracemalloc.__file__),
+        ]
+    )
+    held, _ = tracemalloc.get_traced_memory()
+    return held / 1e6, sum(trace.size for trace in taken.traces) / 1e6
+
+
+def hour(minutes: int) -> None:
+    """One session, sound up all the time and a reply a minute, on a clock that jumps."""
+    import tracemalloc
+
+    import looptime
+
+    from rejoinder.media import AudioFrame
+    from rejoinder.testing import ScriptedRealtimeModel, ServerReply
+
+    frame = AudioFrame(SOUND, 24000, 1, len(SOUND) // 2)
+
+    async def main() -> None:
+        replies = [ServerReply([f"word{n} " for n in range(20)]) for _ in range(minutes)]
+        model = ScriptedRealtimeModel(*replies, max_session_duration=1200.0)
+        session = model.session()
+        for minute in range(minutes):
+            if minute % 10 == 0:
+                held, ours = traced(model)
+                print(f"{minute:4} min  all {held:7.3f} MB  the session {ours:7.3f} MB", flush=True)
+            for _ in range(60_000 // UP_MS):
+                session.push_audio(frame)
+                await asyncio.sleep(UP_MS / 1000)
+            await model.service.connections[-1].speech(f"Question {minute}?")
+            reply = await session.generate_reply()
+            await consume(reply, lambda _: None)
+        await model.aclose()
+
+    loop = looptime.patch_event_loop(asyncio.new_event_loop())
+    asyncio.set_event_loop(loop)
+    tracemalloc.start()
+    loop.run_until_complete(main())
+
+
+# -- the comparison --------------------------------------------------------------------------------
+
+
+def compare(names: list[str], sessions: int, seconds: float, rounds: int) -> dict[str, Any]:
+    from environments import OURS, Environment, python
+
+    environments = {
+        "bare": OURS,
+        "rejoinder": OURS,
+        "livekit-1.2.17": Environment("livekit-plugins-openai==1.2.17", "outside/livekit-1.2.17"),
+        "livekit": Environment("livekit-plugins-openai", "outside/livekit"),
+    }
+    cores = sorted(os.sched_getaffinity(0))
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            server = subprocess.Popen(
+                [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
+            )
+            os.sched_setaffinity(server.pid, {cores[-1]})
+            try:
+                assert server.stdout is not None
+                url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+                result = subprocess.run(
+                    [
+                        *("taskset", "-c", str(cores[0])),
+                        *(python(environments[name]), __file__, "--child", name, url),
+                        *("--sessions", str(sessions), "--seconds", str(seconds)),
+                    ],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    timeout=seconds + 120,
+                    check=True,
+                    env={
+                        key: value
+                        for key, value in os.environ.items()
+                        if not key.startswith("PYTHON")
+                    }
+                    | (
+                        {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+                        if environments[name] is OURS
+                        else {}
+                    ),
+                )
+            finally:
+                server.kill()
+                server.wait()
+            found[name].append(json.loads(result.stdout))
+    return {
+        name: {key: statistics.median([run[key] for run in runs]) for key in runs[0]}
+        for name, runs in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", default=",".join(CLIENTS))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--hour", type=int, nargs="?", const=60, metavar="MINUTES")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve())
+        return
+    if options.child:
+        asyncio.run(child(*options.child, options.sessions, options.seconds))
+        return
+    if options.hour:
+        hour(options.hour)
+        return
+    rows = compare(options.only.split(","), options.sessions, options.seconds, options.rounds)
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'':16}{'CPU ms/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'MB':>8}{'arrived':>10}")
+    for name, row in rows.items():
+        print(
+            f"{name:16}{row['cpu']:10.2f}{row['p50']:10.2f}{row['p99']:10.2f}"
+            f"{row['memory']:8.0f}{row['pieces']:10.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
