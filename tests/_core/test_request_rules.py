@@ -329,3 +329,51 @@ def test_nothing_is_done_to_what_is_not_known() -> None:
     sent = dict(body)
     assert fit_request("chat", sent, UNKNOWN, HOSTS["compatible"]) == []
     assert sent == body
+
+
+EVERYWHERE: dict[str, Any] = {
+    "stop": "END", "seed": 3, "top_k": 4, "presence_penalty": 0.1, "frequency_penalty": 0.2,
+    "logit_bias": {"1": 1},
+}  # fmt: skip
+PENALTIES = {"presence_penalty": 0.1, "frequency_penalty": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("model", "host", "api", "left"),
+    [
+        ("gpt-4.1", "openai", "chat", EVERYWHERE),
+        ("gpt-4.1", "openai", "responses", {}),
+        ("anything", "compatible", "responses", EVERYWHERE),
+        ("claude-haiku-4-5", "anthropic", "messages", {"stop_sequences": ["END"], "top_k": 4}),
+        ("mistral-small-latest", "mistral", "mistral", {"stop": "END", "random_seed": 3, **PENALTIES}),
+    ],
+)  # fmt: skip
+def test_parameters_of_chat_completions_under_the_names_of_other_apis(
+    model: str, host: str, api: Any, left: dict[str, Any]
+) -> None:
+    body, _ = fitted(model, host, api, {"model": model, **EVERYWHERE})
+    expected = {"model": model, **left}
+    if host == "openai":
+        expected.pop("top_k", None)
+    assert body == expected
+
+
+def test_the_callers_own_word_wins_over_the_common_one() -> None:
+    given = {"stop_sequences": ["A"], "stop": ["B"]}
+    body, _ = fitted("claude-haiku-4-5", "anthropic", "messages", given)
+    assert body == {"stop_sequences": ["A"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "host", "name"),
+    [
+        ("gpt-5-mini", "openai", "max_completion_tokens"),
+        ("o3", "azure", "max_completion_tokens"),
+        ("gpt-4.1", "openai", "max_tokens"),
+        ("gpt-5-mini", "compatible", "max_tokens"),
+    ],
+)
+def test_the_limit_of_models_that_reason_has_another_name(model: str, host: str, name: str) -> None:
+    body, _ = fitted(model, host, "chat", {"model": model, "max_tokens": 50})
+    assert body[name] == 50
+    assert len(body.keys() & {"max_tokens", "max_completion_tokens"}) == 1

@@ -102,6 +102,8 @@ HOSTS: Final[dict[str, Host]] = dict(
             at=("api.openai.com",),
             makers=frozenset({"openai"}),
             developer=True,
+            # "Unrecognized request argument supplied: top_k"
+            refuses=frozenset({"top_k"}),
             # "string too long. Expected a string with maximum length 40" (Chat Completions).
             call_id_limit=40,
         ),
@@ -113,6 +115,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             apis=("chat", "responses"),
             at=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
             developer=True,
+            refuses=frozenset({"top_k"}),
             call_id_limit=40,
         ),
         # Any other server that speaks the dialect: vLLM, SGLang, LiteLLM, a gateway.

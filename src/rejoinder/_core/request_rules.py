@@ -77,6 +77,25 @@ _PLACES: Final[dict[API, dict[str, _Path]]] = {
         "frequency_penalty": ("generationConfig", "frequencyPenalty"),
     },
 }
+# Parameters of chat completions that an API has under another name, for callers who set them for
+# several models at once, and those that it does not have and refuses.
+_NAMES: Final[dict[API, dict[str, _Path]]] = {
+    "chat": {},
+    "mistral": {"seed": ("random_seed",)},
+    "responses": {},
+    "messages": {"stop": ("stop_sequences",)},
+    "converse": {"top_k": ("additionalModelRequestFields", "top_k")},
+    "gemini": {"stop": ("generationConfig", "stopSequences")},
+}
+_PENALTIES: Final = frozenset({"frequency_penalty", "presence_penalty"})
+_LACKS: Final[dict[API, frozenset[str]]] = {
+    "chat": frozenset(),
+    "mistral": frozenset({"logit_bias", "top_k"}),
+    "responses": _PENALTIES | {"logit_bias", "seed", "stop", "top_k"},
+    "messages": _PENALTIES | {"logit_bias", "seed"},
+    "converse": _PENALTIES | {"logit_bias", "seed"},
+    "gemini": frozenset({"logit_bias"}),
+}
 # Members that hold more than the measure of reasoning, and the keys that are its words.
 _KEYS_IN_SHARED: Final = {
     ("chat", "chat_template_kwargs"): frozenset({"enable_thinking", "thinking"}),
@@ -179,6 +198,31 @@ class _Fitting:
         if _holds(self.body, path):
             _pop(self.body, path)
             self.tell("option", f"{name} was left out: {why}")
+
+    # -- names
+
+    def names(self) -> None:
+        """Bring parameters under the names that the API has for them."""
+        for name, path in _NAMES[self.api].items():
+            if name not in self.body:
+                continue
+            value = self.body.pop(name)
+            if not _holds(self.body, path):
+                inner = _inner(self.body, path[:-1])
+                listed = name == "stop" and isinstance(value, str)
+                inner[path[-1]] = [value] if listed else value
+        if self.host.key in ("openai", "azure") and self.api == "chat":
+            # "Unsupported parameter: 'max_tokens' is not supported with this model."
+            limit = self.body.get("max_tokens")
+            if limit is not None and self.family.thinks != "never":
+                del self.body["max_tokens"]
+                self.body.setdefault("max_completion_tokens", limit)
+        if self.host.key == "compatible":
+            return  # it may know more than the API
+        for name in sorted(_LACKS[self.api]):
+            if name in self.body:
+                del self.body[name]
+                self.tell("option", f"{name} was left out: the API has no such parameter")
 
     # -- reasoning
 
@@ -533,6 +577,7 @@ def fit_request(api: API, body: dict[str, Any], family: Family, host: Host) -> l
         ConfigurationError: the request cannot work; the text names the way out.
     """
     work = _Fitting(api, body, family, host)
+    work.names()
     work.reasoning()
     work.tools()
     work.options()
