@@ -10,6 +10,7 @@ Raises:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from rejoinder import errors
@@ -45,7 +46,7 @@ from pipecat.services.llm_service import LLMService as _LLMService  # noqa: E402
 from pipecat.services.settings import LLMSettings  # noqa: E402
 from pipecat.utils.errors import ErrorCategory  # noqa: E402
 from pipecat.utils.tracing import service_decorators  # noqa: E402
-from pipecat.utils.types import is_given  # noqa: E402
+from pipecat.utils.types import NOT_GIVEN, is_given  # noqa: E402
 
 from rejoinder.llm.chat_context import ChatContext  # noqa: E402
 from rejoinder.llm.llm import LLM, CompletionUsage, FunctionToolCall, LLMStream  # noqa: E402
@@ -77,12 +78,13 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
 
     Args:
         llm: the model.
-        settings: Pipecat's settings; `model` is the name of `llm`.
+        settings: Pipecat's settings; `model`, if it is given, has to be the name of `llm`.
         conn_options: deadlines and retries of requests.
         kwargs: for Pipecat's ``LLMService``.
 
     Raises:
         TypeError: `llm` is not a `rejoinder` model.
+        ValueError: `settings` names another model.
     """
 
     supports_response_schema = True
@@ -111,6 +113,8 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
             extra={},
         )
         if settings is not None:
+            if (other := self._other_model(settings)) is not None:
+                raise ValueError(other)
             merged.apply_update(settings)
         cast("Any", super()).__init__(settings=merged, **kwargs)  # theirs is not typed
         self._conn_options = conn_options
@@ -118,6 +122,22 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
 
     def can_generate_metrics(self) -> bool:
         return True
+
+    def _other_model(self, settings: LLMSettings) -> str | None:
+        """What is wrong where `settings` name another model."""
+        name = settings.model
+        if not is_given(name) or name in (None, self._llm.model):
+            return None
+        return (
+            f"integrations.pipecat.LLMService: settings.model is {name!r}, but the model of this "
+            f"service is {self._llm.model!r}; make a service of the other model"
+        )
+
+    async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
+        if (other := self._other_model(delta)) is not None:
+            await self.push_error(error_msg=other, category=ErrorCategory.APPLICATION)
+            delta = replace(delta, model=NOT_GIVEN)
+        return await super()._update_settings(delta)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)

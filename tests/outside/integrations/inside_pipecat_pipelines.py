@@ -221,6 +221,28 @@ async def test_settings_reach_the_model_and_can_be_changed() -> None:
     assert second == {"temperature": 0.9, "max_tokens": 5}
 
 
+async def test_the_name_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"settings\.model is 'other'.*is 'scripted'"):
+        LLMService(ScriptedLLM("x"), settings=LLMSettings(model="other"))
+    model = ScriptedLLM("Hello.")
+    service = LLMService(model, settings=LLMSettings(model="scripted"))
+    change = LLMSettings(model="other", temperature=0.9)
+    down, up = await run_test(
+        service,
+        frames_to_send=[
+            LLMUpdateSettingsFrame(delta=change),
+            SleepFrame(sleep=0.1),
+            LLMContextFrame(context()),
+            SleepFrame(sleep=0.3),
+        ],
+    )
+    (error,) = errors_of(up)
+    assert "settings.model is 'other'" in error.error
+    assert words(down) == "Hello."
+    assert model.calls[0].extra_kwargs == {"temperature": 0.9}
+    assert service.settings.model == "scripted"
+
+
 async def test_pictures_and_documents_reach_the_model() -> None:
     model = ScriptedLLM("I see.")
     content: Any = [
