@@ -258,8 +258,9 @@ async def child(name: str, url: str, sessions: int, seconds: float) -> None:
 
     async with make(url) as open_session:
         pushes: list[Callable[[], Awaitable[None]]] = []
-        for _ in range(sessions):
-            pushes.append(await patiently(open_session, lag))
+        for start in range(0, sessions, 5):
+            batch = range(start, min(start + 5, sessions))
+            pushes += await asyncio.gather(*(patiently(open_session, lag) for _ in batch))
         pushing = [asyncio.create_task(hold(push, number)) for number, push in enumerate(pushes)]
         await asyncio.sleep(1.0)
         gc.collect()
@@ -325,7 +326,7 @@ def hour(minutes: int) -> None:
     from rejoinder.media import AudioFrame
     from rejoinder.testing import ScriptedRealtimeModel, ServerReply
 
-    frame = AudioFrame(SOUND, 24000, 1, len(SOUND) // 2)
+    frame = AudioFrame(bytes(48000), 24000, 1, 24000)
 
     async def main() -> None:
         replies = [ServerReply([f"word{n} " for n in range(20)]) for _ in range(minutes)]
@@ -335,9 +336,9 @@ def hour(minutes: int) -> None:
             if minute % 10 == 0:
                 held, ours = traced(model)
                 print(f"{minute:4} min  all {held:7.3f} MB  the session {ours:7.3f} MB", flush=True)
-            for _ in range(60_000 // UP_MS):
+            for _ in range(60):
                 session.push_audio(frame)
-                await asyncio.sleep(UP_MS / 1000)
+                await asyncio.sleep(1.0)
             await model.service.connections[-1].speech(f"Question {minute}?")
             reply = await session.generate_reply()
             await consume(reply, lambda _: None)
@@ -404,6 +405,35 @@ def compare(names: list[str], sessions: int, seconds: float, rounds: int) -> dic
     }
 
 
+def chart(rows: dict[str, Any]) -> str:
+    """CPU and memory as bars, in SVG."""
+    lines: list[str] = []
+    for place, (title, key, unit) in enumerate(
+        (("CPU of a session", "cpu", "ms/s"), ("memory of the process", "memory", "MB"))
+    ):
+        left = 150 + 340 * place
+        most = max(row[key] for row in rows.values())
+        lines.append(f'<text x="{left}" y="20" font-weight="bold">{title}, {unit}</text>')
+        for number, (name, row) in enumerate(rows.items()):
+            y = 34 + 26 * number
+            width = 220 * row[key] / most
+            colour = "#3a7d44" if name == "rejoinder" else "#9ab"
+            value = f"{row[key]:.2f}" if key == "cpu" else f"{row[key]:.0f}"
+            lines.append(
+                f'<rect x="{left}" y="{y}" width="{width:.0f}" height="18" fill="{colour}"/>'
+            )
+            lines.append(f'<text x="{left + width + 6:.0f}" y="{y + 13}">{value}</text>')
+            if not place:
+                lines.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{name}</text>')
+    height = 40 + 26 * len(rows)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 790 {height}" '
+        'font-family="sans-serif" font-size="12" role="img" aria-label="Realtime sessions">'
+        f'<rect width="790" height="{height}" fill="#fff"/>'
+    )
+    return "\n".join([head, *lines, "</svg>", ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=200)
@@ -411,6 +441,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default=",".join(CLIENTS))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--chart", type=Path, help="write the bars of the table to this SVG file")
     parser.add_argument("--hour", type=int, nargs="?", const=60, metavar="MINUTES")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -425,6 +456,8 @@ def main() -> None:
         hour(options.hour)
         return
     rows = compare(options.only.split(","), options.sessions, options.seconds, options.rounds)
+    if options.chart:
+        options.chart.write_text(chart(rows), "utf-8")
     if options.json:
         print(json.dumps(rows, indent=1))
         return
