@@ -168,6 +168,14 @@ async def test_what_has_nothing_to_say_is_no_piece() -> None:
     assert speech.rest == "```py\nx = 1\n```\n👍 ..."
 
 
+async def test_half_a_character_harms_nothing() -> None:
+    text = "One two \ud83d three. Four five six seven \udc00. Eight."
+    speech = speakable(stream(text))
+    pieces = [piece async for piece in speech]
+    assert len(pieces) > 1
+    assert "".join(piece.source for piece in pieces) == text
+
+
 async def test_code_can_be_announced() -> None:
     speech = speakable(stream("Run this now:\n```\nx\n```\n"), code="I show you the code.")
     assert await texts(speech) == ["Run this now:", "I show you the code."]

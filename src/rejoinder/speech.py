@@ -527,6 +527,9 @@ def _sentencex(language: str) -> Segment:
     library = _extra("sentencex", "speakable")
 
     def sentences(text: str) -> Sequence[str]:
-        return library.segment(language, text)
+        try:
+            return library.segment(language, text)
+        except UnicodeEncodeError:  # half a character, as some models write; lengths must stay
+            return library.segment(language, text.encode("utf-8", "replace").decode())
 
     return sentences
