@@ -179,11 +179,18 @@ class Conversation:
                 continue
             if isinstance(item, FunctionCallOutput):
                 if not answer(item.call_id):
-                    self.insert(previous_id, item)
-                    continue
+                    if not self._has_result(item.call_id):
+                        self.insert(previous_id, item)
+                    continue  # a second one would be told to the next connection
                 answered.append(item.call_id)
             waiting += self.create(link, previous_id, item)
         return waiting, answered
+
+    def _has_result(self, call_id: str) -> bool:
+        return any(
+            isinstance(item, FunctionCallOutput) and item.call_id == call_id
+            for item in self._remote.to_chat_ctx().items
+        )
 
     def create(
         self, link: Link | None, previous_id: str | None, item: ChatItem
