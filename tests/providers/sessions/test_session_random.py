@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import Counter
 from typing import Any
@@ -131,8 +132,8 @@ class Play:
                 await self._quietly(session.update_instructions(f"Rule {number}."))
             case "write":
                 chat_ctx = session.chat_ctx
-                chat_ctx.add_message(role="user", content=f"n{self.words}")
                 self.words += 1
+                chat_ctx.add_message(role="user", content=f"n{self.words}")
                 await self._quietly(session.update_chat_ctx(chat_ctx))
             case "own reply" | "own call" if connection and not connection.running:
                 await connection.begin_reply(self.call() if kind == "own call" else self.reply())
@@ -182,7 +183,8 @@ async def play(steps: list[Step]) -> None:
         game = Play(server, session)
         await session.connected()
         for kind, number in steps:
-            await game.step(kind, number)
+            with contextlib.suppress(ConnectionError):  # of the server, over a broken connection
+                await game.step(kind, number)
             for _ in range(number * 5):
                 await asyncio.sleep(0)
         await game.drain()
