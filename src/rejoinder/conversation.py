@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,7 +121,7 @@ class Conversation:
         self._failure: StoreError | None = None
         self._pieces: list[str] = []
         self._begins = True
-        self._said_at = 0.0
+        self._saving: asyncio.TimerHandle | None = None
         _living[self._token] = self
 
     def __repr__(self) -> str:
@@ -399,8 +398,7 @@ class Conversation:
             self._unsure = set()
         state.owner = None
         self._compare(chat_ctx.items)
-        self._pieces.clear()
-        self._begins = True
+        self._forget_pieces()
         self._note(Record("turn", turn=state.turn, data=owner))
         try:
             await self.flush()
@@ -411,21 +409,29 @@ class Conversation:
     def said(self, text: str | None) -> None:
         """See `rejoinder.turn.Journal`."""
         if text is None:
-            self._begins = True
-            self._pieces.clear()
-            self._said_at = time.monotonic()
+            self._forget_pieces()
             return
         self._pieces.append(text)
-        now = time.monotonic()
-        if now - self._said_at < _TEXT_EVERY:
-            return
-        self._said_at = now
+        if self._saving is None:
+            loop = asyncio.get_running_loop()
+            self._saving = loop.call_later(_TEXT_EVERY, self._save_pieces)
+
+    def _save_pieces(self) -> None:
+        self._saving = None
         data: dict[str, Any] = {"text": "".join(self._pieces)}
         if self._begins:
             data["begins"] = True
         self._begins = False
         self._pieces.clear()
         self._note(Record("text", turn=self._state.turn, data=data))
+
+    def _forget_pieces(self) -> None:
+        """A reply begins, or its text is an item now."""
+        self._begins = True
+        self._pieces.clear()
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
 
     def write(self, *items: ChatItem, planned: bool = False) -> None:
         """See `rejoinder.turn.Journal`."""
@@ -461,7 +467,7 @@ class Conversation:
         """See `rejoinder.turn.Journal`."""
         if self._running:
             self._running = False
-            self._pieces.clear()
+            self._forget_pieces()
             self._note(Record("end", turn=self._state.turn, data={"reason": reason}))
 
     async def flush(self) -> None:
@@ -538,8 +544,7 @@ class Conversation:
         state.head = item.id
         state.data[item.id] = {}
         self._ranks[item.id] = len(self._ranks)
-        self._pieces.clear()
-        self._begins = True
+        self._forget_pieces()
         record = Record("item", item=item.id, parent=parent, turn=state.turn, planned=planned)
         self._note(record, copy)
 

@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import termios
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,13 @@ def test_events_as_json(provider: Provider, tools: Path) -> None:
     assert events[-1]["conversation"] in run("log").out
     assert ran.err == ""
     assert run("chat", *provider.options, "--json", "--once", " ", **provider.key).code == 2
+    provider.server.always(Answer(status=401, message="no, sk-canary-0123456789"))
+    ran = run(
+        "chat", *provider.options, "--json", "--once", "x", OPENAI_API_KEY="sk-canary-0123456789"
+    )
+    assert ran.code == 1
+    assert json.loads(ran.out)["event"] == "error"
+    assert "canary" not in ran.out + ran.err
 
 
 def test_a_schema(provider: Provider, tmp_path: Path) -> None:
@@ -294,6 +302,33 @@ def test_what_is_kept_and_what_is_not(provider: Provider, home: Path) -> None:
     assert "not kept" in ran.err
     ran = run(*ask, "-c", REJOINDER_HOME=str(blocked), **provider.key)
     assert ran.code == 3
+
+
+def test_two_terminals_on_one_conversation_and_a_kill(provider: Provider) -> None:
+    options = ["chat", *provider.options]
+    with Terminal(*options, **provider.key) as first:
+        first.wait_for(PROMPT)
+        first.type("one\n")
+        first.wait_for(r"tokens \(")
+        first.wait_for(PROMPT)
+        assert run(*options, "-c", "--once", "two", **provider.key).code == 0
+        first.type("three\n")
+        first.wait_for("continued elsewhere")
+        load = re.search(r"/load conv_\w+", first.seen)
+        assert load is not None
+        first.wait_for(PROMPT)
+        first.type(f"{load[0]}\n")
+        first.wait_for("Goes on after 5 items")
+        first.wait_for(PROMPT)
+        provider.server.script(Answer(fault=Fault.STALL_MID_STREAM, after=1))
+        first.type("four\n")
+        first.wait_for("Hello")
+        time.sleep(1.5)  # what was heard is written every half second
+        os.kill(first.pid, signal.SIGKILL)
+        assert first.leave() == -signal.SIGKILL
+    shown = run("log", "show").out
+    assert "user: four\nassistant: Hello [interrupted]\n" in shown
+    assert "three" not in shown
 
 
 def test_the_history_of_lines_is_private(provider: Provider, home: Path) -> None:

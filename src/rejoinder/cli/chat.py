@@ -19,14 +19,13 @@ from rejoinder.cli.kept import keeps, open_store
 from rejoinder.cli.llms import Model, find_tools, make_llms, tool_choice_of
 from rejoinder.cli.log import find_id
 from rejoinder.cli.loop import LoopThread
-from rejoinder.cli.models import fetch_notice
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.prompt import Prompt
-from rejoinder.cli.render import printable, render_call
+from rejoinder.cli.render import printable, render_call, render_error
 from rejoinder.cli.screen import Screen
 from rejoinder.cli.session import SILENCE, Talk
-from rejoinder.cli.shown import JsonShown, TextShown
-from rejoinder.errors import APIError
+from rejoinder.cli.shown import JsonShown, Shown, TextShown
+from rejoinder.errors import APIError, ConfigurationError
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import FunctionCall, ImageContent
@@ -211,8 +210,6 @@ def _talk(
         if store is not None:
             id = loop.run(_choose(store, args))
         model = make(args.model)
-        if model.load is not None and (notice := fetch_notice(args.model)) is not None:
-            screen.note(notice)
         if args.json:
             shown = JsonShown(screen, conversation=id)
         else:
@@ -236,7 +233,7 @@ def _talk(
                 loop.run(_keep(talk, store, id, args))
             loop.run(talk.open([] if args.no_tools else args.mcp))
             if text is not None:
-                return _once(loop, talk, text, extras)
+                return _once(loop, talk, shown, text, extras)
             prompt = Prompt(loop, talk, screen, make=make, store=store)
             return prompt.converse(extras.text, extras.images)
         finally:
@@ -382,10 +379,15 @@ def _utf8(text: str, option: str) -> str:
         return text  # not from a command line
 
 
-def _once(loop: LoopThread, talk: Talk, text: str, extras: _Extras) -> Exit:
+def _once(loop: LoopThread, talk: Talk, shown: Shown, text: str, extras: _Extras) -> Exit:
     text = "\n\n".join(part for part in (text, extras.text) if part)
     loop.run(talk.note_facts())
-    loop.run(talk.say(text, images=extras.images), interrupt=talk.interrupt, stuck=talk.stuck)
+    try:
+        loop.run(talk.say(text, images=extras.images), interrupt=talk.interrupt, stuck=talk.stuck)
+    except (APIError, ConfigurationError, CommandError) as error:
+        if isinstance(shown, JsonShown):
+            shown.fail(render_error(error) if isinstance(error, APIError) else str(error))
+        raise
     if talk.interrupted:
         loop.run(talk.settle())
         raise KeyboardInterrupt

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from rejoinder.cli.models import fetch_notice
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import (
     Stats,
@@ -138,13 +139,18 @@ class Talk:
         for number, server in enumerate(servers):
             self._tools = [*self._tools, await self._connect(server, number)]
         self._check_tools()
-        await self._loaded()
+        await self._ready(self._model)
 
-    async def _loaded(self) -> None:
-        if self._load is not None:
-            self._screen.passing("loading the model")
-            await self._load()
-            self._screen.clear()
+    async def _ready(self, model: Model) -> None:
+        """Load a model of this machine; tell first what will be fetched."""
+        if model.load is None:
+            return
+        notice = fetch_notice(model.name)
+        if notice is not None:
+            self._screen.note(notice)
+        self._screen.passing("loading the model")
+        await model.load()
+        self._screen.clear()
 
     async def change_model(self, model: Model) -> None:
         """Go on with another model.
@@ -154,9 +160,7 @@ class Talk:
         """
         before = self.llm
         try:
-            if model.load is not None:
-                self._screen.passing("loading the model")
-                await model.load()
+            await self._ready(model)
         except BaseException:
             await model.llm.aclose()
             raise
@@ -413,7 +417,8 @@ class Talk:
             if turn.running:
                 self._left.append(turn)
         except ConflictError as error:
-            raise CommandError(f"{error} (rejoinder chat -c goes on there)", Exit.FAILED) from error
+            where = "" if self.kept is None else f" (in a chat: /load {self.kept.id})"
+            raise CommandError(f"{error}{where}", Exit.FAILED) from error
         except StoreError as error:
             self.not_kept(error)
         finally:

@@ -8,7 +8,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rejoinder.cli.render import one_line, render_call, render_result
+from rejoinder.cli.render import one_line, render_call, render_result, sentence
 
 if TYPE_CHECKING:
     from rejoinder.cli.screen import Screen
@@ -133,6 +133,11 @@ class JsonShown:
 
     def end(self) -> None:
         pass
+
+    def fail(self, message: str) -> None:
+        """The last event, where there is no answer."""
+        told = {"event": "error", "message": sentence(message)}
+        self._screen.data(json.dumps(told))
 
 
 def _output(done: Any) -> Any:
