@@ -12,6 +12,13 @@ CASES = {
     "local": ("from rejoinder.providers import local; local.LLM()", ["xllamacpp"]),
     "mcp": ("from rejoinder.llm.mcp import MCPServerStdio; MCPServerStdio('x', [])", ["mcp"]),
     "aws": ("from rejoinder.providers import aws; ask(aws.LLM(region='us-east-1'))", ["botocore"]),
+    "aws-for-speech": (
+        (
+            "from rejoinder.providers.aws.realtime import RealtimeModel; "
+            "speak(RealtimeModel(api_key='k', api_secret='s'))"
+        ),
+        ["h2"],
+    ),
     "google": (
         (
             "from rejoinder.providers import google; "
@@ -67,6 +74,12 @@ def ask(llm, *content):
         context.add_message(role="user", content=["hi", *content])
         options = APIConnectOptions(max_retry=0)
         await llm.chat(chat_ctx=context, conn_options=options).collect()
+
+    asyncio.run(main())
+
+def speak(model):
+    async def main():
+        await model.session().generate_reply()
 
     asyncio.run(main())
 

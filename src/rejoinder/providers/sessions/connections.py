@@ -128,6 +128,7 @@ class Connections:
         self._handle = None if resume is None else Handle(resume, frozenset())
         self._reached = False
         self._retiring = False
+        self._deciding = False
         self._anew = False
         self._link: Link | None = None
         self._next: Link | None = None
@@ -298,6 +299,9 @@ class Connections:
                 self._owner.failed(error)
                 return
             self._owner.report(error)
+            if failures:
+                # A service that takes connections and ends them at once is not asked at that pace.
+                await asyncio.sleep(self._options._interval_for_retry(failures - 1))
 
     async def _watch(self) -> tuple[Link, Closed]:
         """The connection in use that ended, and how; those that were replaced do not count."""
@@ -426,9 +430,16 @@ class Connections:
         self.swap_if_due()
 
     def swap_if_due(self) -> None:
-        """Use the next connection, if it is there and no turn would be torn apart."""
+        """Use the next connection, if it is there and no turn would be torn apart. Decided when all
+        that one frame of the service means has been taken in: it may end one turn and begin another."""
+        if (self._next is not None or self._retiring) and not self._deciding:
+            self._deciding = True
+            self._loop.call_soon(self._decide_swap)
+
+    def _decide_swap(self) -> None:
+        self._deciding = False
         following, link = self._next, self.link
-        if link is None:
+        if self._over or link is None:
             return  # where the one in use has ended, the supervisor takes the next one
         if self._retiring and following is None:
             if self._loop.time() >= self._force_at or self._owner.may_swap():
