@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rejoinder._core.items import load_items
-from rejoinder.errors import ConfigurationError
+from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 from rejoinder.integrations._replies import (
     ReplyState,
     StateMemory,
     check_llm,
     declare_tool,
     framework_version,
+    last_failure,
     refuse_unknown_parts,
     speaker,
     whole_arguments,
@@ -152,6 +153,17 @@ async def test_a_declared_tool_cannot_be_run() -> None:
     }
     with pytest.raises(RuntimeError, match="the framework runs its tools itself"):
         tool({})
+
+
+def test_the_answer_behind_the_last_attempt_is_found() -> None:
+    answered = APIStatusError("busy", status_code=429)
+    given_up = APIConnectionError("no reply after 4 attempts")
+    assert last_failure(answered) is answered
+    assert last_failure(given_up) is given_up
+    given_up.__cause__ = APIConnectionError("refused")
+    assert last_failure(given_up) is given_up
+    given_up.__cause__ = answered
+    assert last_failure(given_up) is answered
 
 
 # -- versions ------------------------------------------------------------------------------------
