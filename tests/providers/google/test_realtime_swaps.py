@@ -12,7 +12,7 @@ from providers.google.test_realtime import sound, weather
 from providers.sessions.driving import read, texts
 from rejoinder.llm import FunctionCallOutput
 from rejoinder.providers.google.realtime import RealtimeSession
-from rejoinder.testing import RealtimeServer, ServerCall, ServerReply
+from rejoinder.testing import GeminiConnection, RealtimeServer, ServerCall, ServerReply
 
 
 async def turn(server: RealtimeServer, session: RealtimeSession, number: int) -> None:
@@ -149,12 +149,15 @@ async def test_a_handle_that_is_stale_is_replaced_by_the_history() -> None:
         assert known(server) == conversation(2)
 
 
+class Forgetful(GeminiConnection):
+    async def snapshot(self) -> None:
+        await self.send_message(sessionResumptionUpdate={"resumable": False})
+
+
 async def test_without_a_handle_the_next_session_is_made_beside_the_old_one() -> None:
-    async with gemini_server() as server, talking(server) as (session, seen):
+    async with RealtimeServer(connection=Forgetful) as server, talking(server) as (session, seen):
         await turn(server, session, 0)
-        await until(lambda: session.session_resumption_handle)
         first = connection(server)
-        await first.send_message(sessionResumptionUpdate={"resumable": False})
         server.reply(ServerReply(["One ", "two."], hold=True))
         event = await session.generate_reply()
         await first.go_away(50)
@@ -255,3 +258,90 @@ async def test_a_hundred_ends_lose_and_repeat_nothing() -> None:
         assert flat(known(server)) == flat(conversation(101))
         wanted = [(role.replace("model", "assistant"), text) for role, text in conversation(101)]
         assert texts(session) == wanted
+
+
+async def test_words_that_a_lost_connection_heard_are_heard_again_and_stand_once() -> None:
+    async with gemini_server() as server, talking(server) as (session, seen):
+        await turn(server, session, 0)
+        await until(lambda: session.session_resumption_handle)
+        first = connection(server)
+        await first.send_message(voiceActivity={"voiceActivityType": "ACTIVITY_START"})
+        await until(lambda: seen.named("input_speech_started"))
+        for value in range(1, 31):
+            session.push_audio(sound(100, value))
+        await until(lambda: first.audio)
+        await first.send_message(serverContent={"inputTranscription": {"text": " Who are"}})
+        await until(lambda: seen.named("input_audio_transcription_completed"))
+        first.drop()
+        await until(lambda: seen.named("session_reconnected"))
+        await until(lambda: len(connection(server).audio) >= 30 * 3200)
+        assert set(connection(server).audio) == set(range(1, 31))
+        await connection(server).speech("Who are you?")
+        await connection(server).begin_reply(ServerReply(["Nobody."]))
+        await until(lambda: len(seen.named("generation_created")) == 2)
+        await read(seen.named("generation_created")[1])
+        assert texts(session)[2:] == [("user", "Who are you?"), ("assistant", "Nobody.")]
+
+
+async def test_words_whose_sound_is_not_there_any_more_are_kept() -> None:
+    async with gemini_server() as server, talking(server) as (session, seen):
+        await turn(server, session, 0)
+        await connection(server).send_message(
+            serverContent={"inputTranscription": {"text": " Who are"}}
+        )
+        await until(lambda: seen.named("input_audio_transcription_completed"))
+        connection(server).drop()
+        await until(lambda: seen.named("session_reconnected"))
+        assert texts(session)[2:] == [("user", "Who are")]
+
+
+async def test_a_result_that_comes_between_two_connections_is_answered() -> None:
+    for handle in (True, False):
+        async with gemini_server() as server, talking(server) as (session, seen):
+            await session.update_tools([weather])
+            await turn(server, session, 0)
+            await until(lambda: session.session_resumption_handle)
+            server.reply(ServerReply(calls=[ServerCall("weather")]))
+            await read(await session.generate_reply())
+            if not handle:
+                server.handles.clear()
+            server.say("It is warm.")
+            connection(server).drop()
+            await until(lambda: seen.named("error"))
+            chat_ctx = session.chat_ctx
+            chat_ctx.items.append(
+                FunctionCallOutput(call_id="call_1", output="warm", is_error=False)
+            )
+            await session.update_chat_ctx(chat_ctx)
+            await until(lambda: len(seen.named("generation_created")) == 3)
+            assert (await read(seen.named("generation_created")[2]))[0] == "It is warm."
+            told = [str(content) for content in sent(connection(server), "clientContent")]
+            assert sum("warm" in content for content in told) == 1
+            assert len(connection(server).results) == handle
+
+
+async def test_a_manual_turn_survives_the_end_of_a_connection() -> None:
+    manual = {"automatic_activity_detection": {"disabled": True}}
+    async with (
+        gemini_server() as server,
+        talking(server, realtime_input_config=manual) as (
+            session,
+            seen,
+        ),
+    ):
+        await turn(server, session, 0)
+        await until(lambda: session.session_resumption_handle)
+        for value in range(1, 31):
+            session.push_audio(sound(100, value))
+        await until(lambda: len(connection(server).audio) >= 30 * 3200)
+        await connection(server).go_away(50)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(server.connections) == 1  # it waits for the end of the turn
+        connection(server).drop()
+        await until(lambda: seen.named("session_reconnected"))
+        server.say("I heard it.")
+        session.commit_audio()
+        assert (await read(await session.generate_reply()))[0] == "I heard it."
+        heard = connection(server).audio
+        assert [heard[at] for at in range(0, len(heard), 3200)] == list(range(1, 31))

@@ -40,6 +40,9 @@ class KeptSound(Generic[T]):
         nothing of is forgotten after some seconds of quiet."""
         return self._quiet_for < _UNHEARD_MS
 
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
     def add(self, ms: float, piece: T, *, wanted: bool, loud: bool = False) -> None:
         """Keep sound. `wanted`: the user speaks, or no connection is there. `loud`: it may hold
         speech of which a service that tells late has not told."""

@@ -243,9 +243,10 @@ class SessionEnding:
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """Another connection can continue the session from `handle`, as it is now; ``None``: not now."""
+    """Another connection can continue the session from `handle`, as it is now. The last one counts,
+    also where the service could not continue from what came after it."""
 
-    handle: str | None
+    handle: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import base64
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
@@ -416,7 +417,10 @@ class RealtimeModel(_BaseModel):
 
     def _protocol(self) -> GeminiLiveProtocol:
         return GeminiLiveProtocol(
-            lambda: self._full_name, self._rules, _TRAITS, vertex=self._vertex
+            lambda: self._full_name,
+            self._rules,
+            replace(_TRAITS, tells_speech=self._rules.tells_speech),
+            vertex=self._vertex,
         )
 
 
@@ -447,6 +451,11 @@ class RealtimeSession(WireSession[_Events]):
             resume=_given_handle(settings),
             instructions=model._instructions,
         )
+
+    @property
+    def capabilities(self) -> RealtimeCapabilities:
+        """What this session can do."""
+        return replace(super().capabilities, turn_detection=not _is_manual(self._settings.options))
 
     @property
     def session_resumption_handle(self) -> str | None:

@@ -381,10 +381,11 @@ class GeminiLiveProtocol:
 
     def _resumption(self, fields: dict[str, Any]) -> list[m.Event]:
         handle = jsontext.as_text(fields.get("newHandle"))
-        if fields.get("resumable") is not True or not handle:
-            return [m.Resumable(None)]
-        # A handle does not cover a call that has no answer: the one before it is kept.
-        return [] if self._turns.open_calls else [m.Resumable(handle)]
+        # While it speaks, or a call has no result, the service gives no handle. The one before stays
+        # in use: what came after it is told.
+        if fields.get("resumable") is not True or not handle or self._turns.open_calls:
+            return []
+        return [m.Resumable(handle)]
 
     def _error(self, fields: dict[str, Any]) -> list[m.Event]:
         status = fields.get("code")

@@ -227,7 +227,7 @@ class Connections:
             self._handle = None
         self._start_swap()
 
-    def resumable(self, handle: Handle | None) -> None:
+    def resumable(self, handle: Handle) -> None:
         """From where another connection can continue the session, as the service told last."""
         if not self._anew:
             self._handle = handle
@@ -285,6 +285,8 @@ class Connections:
                 return
             good = lost.retired or lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
             failures = 0 if good else failures + 1
+            if lost.resumed and not good:
+                self._handle = None  # it may be what the service does not bear
             verdict = lost.protocol.closed(how.code, how.reason)
             self._owner.lost(lost)
             closing = self._close_soon(lost)

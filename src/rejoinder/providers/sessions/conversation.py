@@ -73,6 +73,7 @@ class Conversation:
         self._remote = RemoteChatContext()
         self._early: OrderedDict[str, str] = OrderedDict()
         self._partial: OrderedDict[str, str] = OrderedDict()
+        self._late: list[FunctionCallOutput] = []
         self.spoken: OrderedDict[str, SpokenMessage] = OrderedDict()
 
     def to_chat_ctx(self) -> ChatContext:
@@ -183,6 +184,8 @@ class Conversation:
                         self.insert(previous_id, item)
                     continue  # a second one would be told to the next connection
                 answered.append(item.call_id)
+                if link is None or link.closed.done():
+                    self._late.append(item)
             waiting += self.create(link, previous_id, item)
         return waiting, answered
 
@@ -404,8 +407,29 @@ class Conversation:
                 entry.done.exception()  # callers that do not wait must not make asyncio complain
         return True
 
-    def settle(self, link: Link) -> None:
-        """Carry out in the copy what `link` will not confirm any more; the next one is given it."""
+    def settle_late(self, link: Link) -> bool:
+        """`link`, where calls of earlier connections get no answers, has the results that came while
+        there was none, as a part of its history. Return whether one of them wants a reply."""
+        late, self._late = self._late, []
+        if link.protocol.traits.answers_move:
+            return False
+        ids = {output.call_id for output in late}
+        for item in self._remote.to_chat_ctx().items if link.resumed and ids else ():
+            if isinstance(item, FunctionCall) and item.call_id in ids:
+                why = "The connection was replaced. The result follows as text."
+                link.send(m.AbandonCall(_stamps.new_id("abandon_"), item, why))
+        return any(output.reply_required for output in late)
+
+    def settle(self, link: Link, *, unheard: str | None = None) -> None:
+        """Carry out in the copy what `link` will not confirm any more; the next one is given it.
+
+        Args:
+            link: the connection that is in use no more.
+            unheard: an item of the user whose sound the next connection hears again.
+        """
+        if unheard is not None:
+            self._partial.pop(unheard, None)
+            self.drop(unheard)
         for entry in link.pending.values():
             self._carry_out(entry)
             if not entry.done.done():

@@ -382,6 +382,8 @@ class WireSession(RealtimeSession[TEvent]):
         )
         if again:
             self.emit("session_reconnected", RealtimeSessionReconnectedEvent())
+        if self._conversation.settle_late(link) and self._replies.idle:
+            self._ask(m.CreateReply(_stamps.new_id("late_")))
         self._apply(self._replies.connected(self._loop.time()))
         early, link.early = link.early or (), None
         for event in early:
@@ -389,7 +391,7 @@ class WireSession(RealtimeSession[TEvent]):
 
     def lost(self, link: Link) -> None:
         self._bills.flush()
-        self._conversation.settle(link)
+        self._conversation.settle(link, unheard=self._turns.hearing if self._uplink.keeps else None)
         self._settings.settle()
         self._apply(self._replies.lost(self._loop.time()))
 
@@ -527,7 +529,7 @@ class WireSession(RealtimeSession[TEvent]):
                 self._connections.ending_in(seconds)
                 self._timer.arm()
             case m.Resumable(token):
-                self._connections.resumable(None if token is None else link.handle(token))
+                self._connections.resumable(link.handle(token))
             case m.SessionReady():
                 return
 

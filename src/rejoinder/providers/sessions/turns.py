@@ -21,21 +21,28 @@ logger = logging.getLogger("rejoinder")
 
 
 class UserTurns:
-    """Bounded; the oldest turns are forgotten."""
+    """Bounded; the oldest turns are forgotten.
+
+    Attributes:
+        hearing: the item of the turn that the service has not made a message of, if it has one.
+    """
 
     def __init__(self) -> None:
         self._began: OrderedDict[str, float] = OrderedDict()
         self._final: OrderedDict[str, None] = OrderedDict()
         self._open: dict[str, float] = {}
+        self.hearing: str | None = None
 
     def began(self, item_id: str) -> None:
         """The turn of this item began now, unless it has before."""
+        self.hearing = item_id
         if item_id not in self._began:
             keep(self._began, item_id, _stamps.wall_now())
 
     def committed(self, item_id: str) -> None:
         """The turn is over, and its words are to come."""
         self.began(item_id)
+        self.hearing = None
         if item_id not in self._final:
             self._open[item_id] = asyncio.get_running_loop().time()
 

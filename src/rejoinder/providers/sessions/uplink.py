@@ -70,7 +70,13 @@ class Uplink:
     @property
     def quiet(self) -> bool:
         """Whether the user says nothing that a next connection would have to hear again."""
-        return not self.speaking and not self._kept.loud
+        open_turn = self._uncommitted_ms > 0 and not self._finds_turns()
+        return not self.speaking and not self._kept.loud and not open_turn
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a next connection will hear the turn that is not over."""
+        return bool(self._kept)
 
     def push(self, frame: AudioFrame) -> None:
         """Send a frame, or collect it until it is long enough; keep it where no connection is there."""
