@@ -87,7 +87,6 @@ def test_what_is_known_about_models(tmp_path: Path) -> None:
     assert "damaged" in ran.err
     assert run("models", "remove", "smol", **own).code == 0
     assert not list(tmp_path.glob("*.gguf"))
-    pytest.importorskip("ctxlen", reason="the extra `cli` is not installed")
     assert "1,047,576 tokens" in run("models", "show", "openai/gpt-4.1").out
     assert "unknown" in run("models", "show", "openai/nobody-knows").out
     assert run("models", "show", "nonsense/x").code == 2

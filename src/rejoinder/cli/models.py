@@ -187,36 +187,24 @@ def _remove(model: ModelFile, screen: Screen) -> None:
 
 
 def _show_remote(name: str) -> Exit:
-    """What is known about ``provider/model``, without asking anybody."""
+    """Print what the table of model families holds about ``provider/model``; no request is made."""
     from rejoinder import catalog
+    from rejoinder._core.families import find_family
 
     provider, _, model = name.partition("/")
     try:
         catalog.check_provider(provider)
     except ConfigurationError as error:
         raise CommandError(f"no such model: {error}") from error
-    window, output = _limits(provider, model)
+    family = find_family(model)
     print(table([
         ("name", name),
-        ("window", "unknown" if window is None else f"{window:,} tokens"),
-        ("longest reply", "unknown" if output is None else f"{output:,} tokens"),
+        ("family", family.name),
+        ("window", _tokens(family.context)),
+        ("longest reply", _tokens(family.output)),
     ]))  # fmt: skip
     return Exit.OK
 
 
-_ELSEWHERE: Final = {"google": "gemini", "aws": "bedrock", "mistralai": "mistral", "x_ai": "xai"}
-"""What the tables of `ctxlen` call a provider."""
-
-
-def _limits(provider: str, model: str) -> tuple[int | None, int | None]:
-    try:
-        import ctxlen
-    except ImportError as error:
-        raise CommandError(
-            "the windows of models come with: pip install 'rejoinder[cli]'", Exit.SETUP
-        ) from error
-    for name in (f"{_ELSEWHERE.get(provider, provider)}/{model}", model):
-        window = ctxlen.ctxlen(name, live=False)
-        if window is not None:
-            return window, ctxlen.max_output(name, live=False)
-    return None, None
+def _tokens(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,} tokens"

@@ -15,6 +15,7 @@ from rejoinder.providers.openai.realtime import (
     RealtimeModelBeta,
     RealtimeSessionBeta,
 )
+from rejoinder.providers.sessions.sound import SoundInput
 from rejoinder.testing import RealtimeServer
 from rejoinder.types import APIConnectOptions
 
@@ -267,7 +268,7 @@ async def test_tools_of_every_kind_are_described() -> None:
         await model.aclose()
 
 
-async def test_sound_of_another_form_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sound_of_another_form_needs_soxr(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "soxr", None)
@@ -276,11 +277,32 @@ async def test_sound_of_another_form_is_converted(monkeypatch: pytest.MonkeyPatc
             base_url=server.url, api_key="k", conn_options=APIConnectOptions(max_retry=0)
         )
         session = model.session()
-        for _ in range(10):
-            level = (1000).to_bytes(2, "little") + (3000).to_bytes(2, "little")
-            session.push_audio(AudioFrame(level * 160, 16000, 2, 160))
-        await server.until(lambda: server.connections and server.connections[0].audio)
-        heard = memoryview(bytes(server.connections[0].audio)).cast("h")
-        assert all(abs(sample - 2000) < 3 for sample in heard[60:])
-        assert len(heard) >= 1200
+        with pytest.raises(
+            ConfigurationError,
+            match=r"24000 Hz and 1 channel, got 16000 Hz and 2.*rejoinder\[audio\]",
+        ):
+            session.push_audio(AudioFrame(bytes(640), 16000, 2, 160))
         await model.aclose()
+
+
+@pytest.mark.may_block  # the first conversion imports numpy
+async def test_sound_of_another_form_is_converted() -> None:
+    async with RealtimeServer() as server:
+        model = RealtimeModel(
+            base_url=server.url, api_key="k", conn_options=APIConnectOptions(max_retry=0)
+        )
+        session = model.session()
+        level = (1000).to_bytes(2, "little") + (3000).to_bytes(2, "little")
+        for _ in range(40):
+            session.push_audio(AudioFrame(level * 160, 16000, 2, 160))
+        await server.until(lambda: server.connections and len(server.connections[0].audio) > 9_600)
+        heard = memoryview(bytes(server.connections[0].audio)).cast("h")
+        assert all(abs(sample - 2000) < 3 for sample in heard[1_200:])
+        await model.aclose()
+
+
+async def test_two_channels_of_the_right_rate_become_one() -> None:
+    sound = SoundInput(24000)
+    level = (1000).to_bytes(2, "little") + (3000).to_bytes(2, "little")
+    piece = sound.feed(AudioFrame(level * 2400, 24000, 2, 2400))
+    assert piece == (2000).to_bytes(2, "little") * 2400

@@ -206,7 +206,12 @@ class WireSession(RealtimeSession[TEvent]):
         await outcome(waiting, within=self._options.update_timeout)
 
     def push_audio(self, frame: AudioFrame) -> None:
-        """Send sound of the user; while no connection is there, keep it for the next one."""
+        """Send sound of the user; while no connection is there, keep it for the next one.
+
+        Raises:
+            ConfigurationError: the frame has another form than the service takes and ``soxr`` is
+                not installed.
+        """
         self._uplink.push(frame)
 
     def push_video(self, frame: Any) -> None:

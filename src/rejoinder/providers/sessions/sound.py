@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from array import array
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from rejoinder._core.realtime.resampling import Resampler, mono
+from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame
 
 __all__ = ["SoundInput", "is_loud"]
@@ -24,7 +23,7 @@ class SoundInput:
     """Turns frames of any rate and number of channels into pieces for a service.
 
     Frames of at least 50 ms in the right form pass as they are, without a copy; shorter ones are
-    collected up to that length. Other rates and channels are converted.
+    collected up to that length. Other rates and channels are converted by ``soxr``.
 
     Args:
         sample_rate: samples a second that the service takes, of one channel.
@@ -37,7 +36,11 @@ class SoundInput:
         self._converter: tuple[tuple[int, int], Converter] | None = None
 
     def feed(self, frame: AudioFrame) -> bytes | bytearray | memoryview | None:
-        """The next piece, or ``None`` while too little has come."""
+        """The next piece, or ``None`` while too little has come.
+
+        Raises:
+            ConfigurationError: the frame has another form and ``soxr`` is not installed.
+        """
         data: bytes | bytearray | memoryview = frame.data
         if frame.sample_rate != self._rate or frame.num_channels != 1:
             data = self._converted(frame)
@@ -63,35 +66,32 @@ class SoundInput:
     def _converted(self, frame: AudioFrame) -> bytes:
         form = (frame.sample_rate, frame.num_channels)
         if self._converter is None or self._converter[0] != form:
-            self._converter = (form, _fast(*form, self._rate) or _plain(*form, self._rate))
+            self._converter = (form, _converter(*form, self._rate))
         return self._converter[1](frame.data)
 
 
-def _fast(source: int, channels: int, target: int) -> Converter | None:
-    """A conversion in C, where numpy and soxr are installed."""
+def _converter(source: int, channels: int, target: int) -> Converter:
+    """A conversion to `target` samples a second of one channel.
+
+    Raises:
+        ConfigurationError: the packages that convert are not installed.
+    """
     try:
         numpy = importlib.import_module("numpy")
         soxr = importlib.import_module("soxr")
     except ImportError:
-        return None
-    stream = soxr.ResampleStream(source, target, 1, dtype="int16")
+        raise ConfigurationError(
+            f"push_audio: expected {target} Hz and 1 channel, got {source} Hz and {channels}; push "
+            "frames in that form, or install soxr to have them converted: "
+            "pip install 'rejoinder[audio]'"
+        ) from None
+    stream = None if source == target else soxr.ResampleStream(source, target, 1, dtype="int16")
 
     def convert(data: memoryview) -> bytes:
         samples = numpy.frombuffer(data, dtype=numpy.int16)
         if channels > 1:
             samples = samples.reshape(-1, channels).mean(axis=1).astype(numpy.int16)
-        return stream.resample_chunk(samples).tobytes()
-
-    return convert
-
-
-def _plain(source: int, channels: int, target: int) -> Converter:
-    """A conversion in Python."""
-    resampler = None if source == target else Resampler(source, target)
-
-    def convert(data: memoryview) -> bytes:
-        samples = mono(data, channels)
-        return array("h", samples).tobytes() if resampler is None else resampler.feed(samples)
+        return (samples if stream is None else stream.resample_chunk(samples)).tobytes()
 
     return convert
 

@@ -79,7 +79,11 @@ class Uplink:
         return bool(self._kept)
 
     def push(self, frame: AudioFrame) -> None:
-        """Send a frame, or collect it until it is long enough; keep it where no connection is there."""
+        """Send a frame, or collect it until it is long enough; keep it where no connection is there.
+
+        Raises:
+            ConfigurationError: it has another form than the service takes and ``soxr`` is missing.
+        """
         piece = self._input.feed(frame)
         if piece is not None:
             self._send(piece)
