@@ -18,6 +18,7 @@ from llm.fallback_models import (
     said,
     wall_clock,
 )
+from rejoinder._core.budget import OnCut
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError, EmptyResponseError
 from rejoinder.llm import LLM
 from rejoinder.llm.fallback_adapter import BreakerOptions, FallbackAdapter, Hedge, TurnBudget
@@ -178,6 +179,46 @@ async def test_a_model_that_was_cut_and_came_back_continues_its_reply() -> None:
         assert adapter.availability() == [False, True]
         adapter._team.board.succeeded(0, started=2e9, probe=True)
         assert await turn == (["one ", "two ", "three"], None)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("on_cut", "rest_of_b", "heard", "asked"),
+    [
+        ("restart", 2.0, ["one ", "whole"], (2, 1)),
+        ("resume", 2.0, ["one ", "whole"], (2, 1)),
+        ("restart", 0.1, ["one "], (1, 1)),  # A still rests
+        ("stop", 2.0, ["one "], (1, 1)),
+    ],
+)
+async def test_a_model_that_failed_and_had_its_rest_goes_on_with_a_reply_that_was_cut(
+    on_cut: OnCut, rest_of_b: float, heard: list[str], asked: tuple[int, int]
+) -> None:
+    a = Model("A", [DOWN], ["whole"], prefill=True)
+    b = Model("B", ["one ", rest_of_b, DOWN], prefill=True)
+    with wall_clock():
+        adapter = FallbackAdapter(
+            [a, b], on_cut=on_cut, breaker=BreakerOptions(cooldown=1, jitter=0)
+        )
+        got, error = await said(adapter)
+    assert (got, error is None) == (heard, len(heard) == 2)
+    assert (len(a.asked), len(b.asked)) == asked
+    await adapter.aclose()
+
+
+@pytest.mark.looptime
+async def test_with_its_rest_over_a_model_is_asked_once_more_and_not_for_ever() -> None:
+    a = Model("A", [DOWN], ["x ", 2.0, DOWN], [FOREVER])
+    b = Model("B", ["one ", 2.0, DOWN], ["y ", 2.0, DOWN], [FOREVER])
+    with wall_clock():
+        adapter = FallbackAdapter(
+            [a, b], on_cut="resume", breaker=BreakerOptions(cooldown=1, jitter=0)
+        )
+        got, error = await said(adapter)
+    assert got == ["one ", "x ", "y "]
+    assert isinstance(error, APIConnectionError)
+    assert (len(a.asked), len(b.asked)) == (2, 2)
+    await adapter.aclose()
 
 
 @pytest.mark.looptime

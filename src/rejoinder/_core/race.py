@@ -183,7 +183,8 @@ class Race:
     _left: set[int] = field(default_factory=set[int])
     """Who can still be asked."""
     _again: set[int] = field(default_factory=set[int])
-    """Who came back after it had failed in this turn, and so can be asked a second time."""
+    """Who came back, or had its rest, after it had failed in this turn: it can be asked a second time,
+    and no more."""
     _healths: Sequence[Health] = ()
     _to_wall: float = 0.0
     _probed: dict[int, Health] = field(default_factory=dict[int, Health])
@@ -286,6 +287,8 @@ class Race:
             return [Tell("cut_after_tool_call", error), *self._conclude()]
         if self.when_cut == "stop" or self.called or final:
             return self._conclude(error)
+        if not self._left:
+            self._left = self._rested(now)
         if not self._left:
             return self._conclude(why="all failed")
         if not self.affordable:
@@ -391,6 +394,8 @@ class Race:
         return [*actions, *self._conclude(why="no first token")]
 
     def _ask_next(self, now: float, *, hedge: bool = False) -> list[Action]:
+        if not self._left and self._cut_by is not None:
+            self._left = self._rested(now)
         candidate = self._next()
         if candidate is None:
             return self._exhausted()
@@ -453,6 +458,20 @@ class Race:
                 rest = max(health.until - wall, _SHORTEST_WAIT)
                 self._probe_at = min(self._probe_at, now + rest)
         return probes
+
+    def _rested(self, now: float) -> set[int]:
+        """Models that failed in this turn and whose rest is over: a reply that was cut would end
+        here, so they are asked once more, and asking is the probe."""
+        wall = now + self._to_wall
+        rested = {
+            failure.candidate
+            for failure in self.failures
+            if failure.candidate not in self._again
+            and judge(failure.error).trips
+            and may_probe(self._healths[failure.candidate], wall)
+        }
+        self._again |= rested
+        return rested
 
     def _rest(self, candidate: int, now: float, words: str) -> str:
         health = self._healths[candidate]
