@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 from rejoinder._core.items import ChatItem, with_fields
 from rejoinder._core.rules import is_text
+from rejoinder.providers.asking import in_order as places
 from rejoinder.providers.asking.alternating import Block
 
 __all__ = [
@@ -79,31 +80,7 @@ def in_order(blocks: list[Block], entries: Sequence[Block]) -> list[Block]:
         blocks: the content of the message, or a call.
         entries: state, and the texts between it.
     """
-    state = [entry for entry in entries if entry.get("type") != "text"]
-    if len(state) == len(entries) or any(block.get("type") != "text" for block in blocks):
-        return [*state, *blocks]
-    rest = "".join(block["text"] for block in blocks)
-    out: list[Block] = []
-    for entry in entries:
-        if entry.get("type") != "text":
-            out.append(entry)
-            continue
-        wanted = entry["text"].strip()
-        if not wanted:
-            continue
-        rest = rest.lstrip()
-        if rest.startswith(wanted):
-            rest = rest[len(wanted) :]
-            out.append(entry)
-        elif wanted.startswith(rest.rstrip()):
-            if rest:  # cut here: what follows was not heard
-                out.append({"type": "text", "text": rest.rstrip()})
-            return out
-        else:  # the message says something else now
-            return [*state, *blocks]
-    if rest.strip():
-        out.append({"type": "text", "text": rest})
-    return out
+    return places.in_order(blocks, entries, lambda text: {"type": "text", "text": text})
 
 
 def of_host(items: Sequence[ChatItem], host: str, *, unmarked: bool) -> Sequence[ChatItem]:

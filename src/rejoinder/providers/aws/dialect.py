@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64, is_text
+from rejoinder.providers.asking.in_order import is_text_entry
 from rejoinder.providers.aws.format import to_chat_ctx
 from rejoinder.providers.aws.usage import usage_from_bedrock
 
@@ -24,6 +25,8 @@ def _is_reasoning(entry: object) -> bool:
     if not isinstance(held, dict):
         return False
     block = cast("dict[str, Any]", held)
+    if is_text_entry(block):
+        return isinstance(block["text"], str)
     if "redactedContent" in block:
         return is_base64(block["redactedContent"])
     text = block.get("reasoningText")

@@ -2,7 +2,8 @@
 
 Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images, of redacted
 reasoning) stay bytes here and become base64 text in the body. Reasoning that a message or a call
-carries in ``extra["aws"]["reasoning"]`` goes back, signature and all, before what it led to.
+carries in ``extra["aws"]["reasoning"]`` goes back, signature and all, before what it led to; where
+it stood between texts, the list holds these too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.fields import tool_choice_name
+from rejoinder.providers.asking.in_order import in_order, is_text_entry
 from rejoinder.providers.aws.options import Options
 
 __all__ = ["BedrockFormatData", "attachment_block", "request_body", "to_chat_ctx"]
@@ -108,6 +110,9 @@ def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     for entry in cast("list[Any]", reasoning):
         if isinstance(entry, dict):
             block = cast("dict[str, Any]", entry)
+            if is_text_entry(block):
+                told.append(block)
+                continue
             block = cast("dict[str, Any]", block.get("reasoningContent", block))
             redacted = block.get("redactedContent")
             if isinstance(redacted, str):
@@ -116,7 +121,11 @@ def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
                 except binascii.Error:
                     continue
             told.append({"reasoningContent": block})
-    return [*told, *blocks]
+    ordered = in_order(blocks, told, _text)
+    spoken = any("reasoningContent" not in block for block in ordered)
+    while spoken and "reasoningContent" in ordered[-1]:
+        ordered.pop()  # it led to nothing, and no turn may end with it
+    return ordered
 
 
 _DIALECT = BlockFormat(

@@ -64,6 +64,7 @@ def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) 
     before: list[Any] = []
     reasoning: list[Any] = []
     calls: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    told = 0  # how much of `said` stands before the reasoning that is kept
     for place, block in blocks:
         use: Any = block.get("toolUse")
         if "reasoningContent" in block:
@@ -72,10 +73,14 @@ def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) 
             calls.append((cast("Mapping[str, Any]", use), _state(reasoning)))
             reasoning = []
         else:
-            said.append(_part(place, block))
-            before += reasoning
-            reasoning = []
-    before += reasoning
+            part = _part(place, block)
+            if reasoning:
+                texts = "".join(text for text in said[told:] if isinstance(text, str))
+                before += [*([{"text": texts}] if texts else []), *reasoning]
+                told, reasoning = len(said), []
+            said.append(part)
+    if not said and not calls:
+        before += reasoning
     if said or before or not calls:
         reader.message("assistant", said, _state(before))
     for call, extra in calls:

@@ -95,7 +95,7 @@ def make_decoder(*, allow_empty: bool = False, family: Family = UNKNOWN) -> Repl
         family: of the model; tells which marks it leaves in the text.
     """
     reader = ConverseReader(allow_empty=allow_empty, family=family)
-    return ReplyDecoder(FrameEvents(), reader, prefix="bedrock_", checksums=True)
+    return ReplyDecoder(FrameEvents(), reader, prefix="bedrock_", checksums=True, track_text=True)
 
 
 class ConverseReader:
@@ -110,6 +110,7 @@ class ConverseReader:
         "_masked",
         "_pending",
         "_tier",
+        "_told",
         "_usage",
     )
 
@@ -122,6 +123,7 @@ class ConverseReader:
         self._blocks: dict[int, _Call | _Thought | None] = {}
         self._held_calls: list[tuple[_Call, list[dict[str, Any]]]] = []
         self._pending: list[dict[str, Any]] = []  # reasoning that goes with what follows
+        self._told = 0  # pieces of text that stand before reasoning which was released
         self._answered = False
         self._masked = False
         self._usage: Any = None
@@ -351,9 +353,14 @@ class ConverseReader:
             self._pending.append({"reasoningText": text})
 
     def _release(self, reply: Reply) -> None:
-        """Reasoning before a text goes with the message."""
+        """Reasoning before a text goes with the message, and the text before it goes along."""
         if self._pending:
-            reply.provider_state({"aws": {"reasoning": self._pending}})
+            text = ""
+            if reply.sent is not None:  # else it is too long to be kept
+                text = "".join(reply.sent.pieces[self._told :])
+                self._told = len(reply.sent.pieces)
+            entries = [{"text": text}, *self._pending] if text.strip() else self._pending
+            reply.provider_state({"aws": {"reasoning": entries}})
             self._pending = []
 
     def _flush(self, reply: Reply) -> None:
