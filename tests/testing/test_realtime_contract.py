@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ class Broken(RealtimeSession):
     """A session that breaks one promise."""
 
     broken = ""
+    asked: Sequence[asyncio.Future[GenerationCreatedEvent]] = ()
 
     def interrupt(self) -> None:
         if self.broken == "interrupt":
@@ -53,14 +55,16 @@ class Broken(RealtimeSession):
 
     async def aclose(self) -> None:
         if self.broken == "closing":
-            for future in self._requests.values():
+            for future in self.asked:
                 future.cancel()
         await super().aclose()
 
     def generate_reply(self, **options: Any) -> asyncio.Future[GenerationCreatedEvent]:
         if self.broken == "twice" and not options:
             super().generate_reply(instructions="Again.")
-        return super().generate_reply(**options)
+        future = super().generate_reply(**options)
+        self.asked = [*self.asked, future]
+        return future
 
     @property
     def chat_ctx(self) -> Any:

@@ -10,11 +10,9 @@ import base64
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 from rejoinder._core.chunks import CompletionUsage
-from rejoinder._options import WHOLE, check_fields
 from rejoinder.providers.completions.serve import (
     CONTENT_TYPE,
     DONE,
@@ -22,112 +20,12 @@ from rejoinder.providers.completions.serve import (
     CompletionWriter,
     tokens,
 )
+from rejoinder.testing._rendering import Call, Dialect, Format, Rendered, Usage
 from rejoinder.wire.eventstream import encode_message
 
 __all__ = ["DIALECTS", "Call", "Dialect", "Format", "Rendered", "Usage", "format_of"]
 
 _U32: Final = struct.Struct("!I")
-
-Format = Literal[
-    "openai",
-    "responses",
-    "anthropic",
-    "google",
-    "google-array",
-    "bedrock",
-    "bedrock-anthropic",
-    "mistral",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A tool call the model makes: `arguments` is JSON text."""
-
-    name: str
-    arguments: str = "{}"
-    call_id: str = "call_1"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens the server reports."""
-
-    prompt: int = 11
-    completion: int = 7
-
-    def __post_init__(self) -> None:
-        check_fields(self, prompt=WHOLE, completion=WHOLE)
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A streamed answer in its parts, each a whole event."""
-
-    opening: list[bytes]
-    """Events before the first output: they carry nothing a user could read."""
-    outputs: list[bytes]
-    """One event for each piece of text, then those of the tool calls."""
-    closing: list[bytes]
-    """Finish, usage and end mark."""
-    usage_only: list[bytes] = field(default_factory=list[bytes])
-    """A closing that reports usage and says that nothing was generated."""
-
-
-class Dialect(Protocol):
-    """One wire format."""
-
-    @property
-    def frame(self) -> tuple[bytes, bytes, bytes]:
-        """What stands before the first event, between two, and after the last."""
-        ...
-
-    @property
-    def content_type(self) -> str: ...
-
-    @property
-    def keep_alive(self) -> bytes:
-        """What the server sends to keep a connection open."""
-        ...
-
-    @property
-    def nothing(self) -> bytes:
-        """An event that announces an output and has none."""
-        ...
-
-    def counting(self, usage: Usage) -> bytes:
-        """An event that counts tokens while the answer goes on, and holds no output."""
-        ...
-
-    @property
-    def unknown(self) -> bytes:
-        """An event of a kind no client knows."""
-        ...
-
-    @property
-    def endless(self) -> tuple[bytes, bytes]:
-        """The start of an event without end, and what to repeat."""
-        ...
-
-    @property
-    def broken(self) -> bytes:
-        """A whole event whose payload is not JSON."""
-        ...
-
-    def render(
-        self, text: tuple[str, ...], calls: tuple[Call, ...], thinking: str, usage: Usage
-    ) -> Rendered: ...
-
-    def error_event(self) -> bytes:
-        """The server fails in mid-stream: a failure that may pass."""
-        ...
-
-    def error_body(self, status: int, message: str) -> tuple[bytes, dict[str, str]]:
-        """Body and further header fields of an answer with an error status."""
-        ...
 
 
 def _json(value: object) -> bytes:
