@@ -63,8 +63,11 @@ outside: $(VENV)/.dev ## tests with real servers and frameworks, in environments
 lock: $(VENV)/.dev ## record the newest versions of everything foreign, and print what became newer
 	$(BIN)/python requirements/lock.py --newest
 
-soak: $(VENV)/.dev ## thousands of turns with random faults and consumers:  make soak ARGS="--turns 20000 --kind plain"
-	@$(BIN)/python -m rejoinder.testing.soak $(or $(ARGS),--turns 6000)
+soak: $(VENV)/.dev ## tens of thousands of turns with random faults and consumers:  make soak ARGS="--turns 500 --kind plain"
+	@eager=$$($(BIN)/python -c 'import sys; print("--eager" if sys.version_info >= (3, 12) else "")'); \
+	for how in "--loop asyncio" "--loop uvloop" "$${eager:+--loop asyncio --eager}"; do \
+	  [ -z "$$how" ] || { echo "== $$how"; $(BIN)/python -m rejoinder.testing.soak $$how $(or $(ARGS),--full) || exit 1; }; \
+	done
 
 relock: $(VENV)/.dev ## record what pyproject.toml or a requirements/*/*.in added; all other versions stay
 	$(BIN)/python requirements/lock.py

@@ -221,6 +221,10 @@ class FaultServer:
             pass  # the server is closing, which is a good end for this task
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             self.aborted += 1
+        except RuntimeError:
+            if not writer.is_closing():
+                raise
+            self.aborted += 1  # uvloop's transports refuse a write after the end
         finally:
             writer.transport.abort()
             self._handlers.discard(task)

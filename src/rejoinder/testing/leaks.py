@@ -54,7 +54,10 @@ class Holdings:
                 name = f"fd {fd} {os.readlink(f'/proc/self/fd/{fd}')}"
             except OSError:
                 name = f"fd {fd}"
-            (sockets if stat.S_ISSOCK(mode) else files).add(name)
+            if stat.S_ISSOCK(mode):
+                sockets.add(name)
+            elif not name.endswith(" /dev/null"):  # uvloop keeps one for each loop that listens
+                files.add(name)
         return cls(frozenset(asyncio.all_tasks()), frozenset(sockets), frozenset(files))
 
     def since(self, before: Holdings) -> list[str]:

@@ -6,17 +6,16 @@ found::
     report = await soak(lambda urls: openai.LLM(model="m", api_key="k", base_url=urls[0] + "/v1"))
     assert report.clean, report
 
-``python -m rejoinder.testing.soak --help`` runs it for a provider, and for a `FallbackAdapter` over
-several. The servers behind it are `FaultServer`s that know every `Fault`.
+``python -m rejoinder.testing.soak --help`` runs it for each provider, for a `FallbackAdapter` over
+several, for turns with tools, and for several processes some of which are killed. The servers behind
+it are `FaultServer`s that know every `Fault`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import itertools
-import logging
 import os
 import random
 import re
@@ -26,12 +25,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.llm.fallback_adapter import BreakerOptions, FallbackAdapter, Hedge, TurnBudget
+from rejoinder.llm.fallback_adapter import FallbackAdapter
 from rejoinder.llm.llm import LLM, ChatChunk, LLMStream
 from rejoinder.llm.tool_context import function_tool
 from rejoinder.testing.faults import Answer, Call, Fault, FaultServer, ReceivedRequest
@@ -46,6 +44,8 @@ HABITS: Final[tuple[Habit, ...]] = ("collect", "read", "slow", "text", "leave", 
 """What consumers do; the last three go away before the end."""
 
 _MARK: Final = re.compile(rb"turn-(\d+)-words-(\d+)(-pay)?")
+_COUNTED: Final = re.compile(rb"count-the-requests-of-(\d+)")
+"""How another process asks for what a server has counted."""
 _WORD: Final = re.compile(r"t(\d+)w(\d+)")
 _CONTINUE: Final = b"Continue it from exactly where it stops"
 """How a `FallbackAdapter` asks for the rest of a reply; the last words of it follow."""
@@ -74,7 +74,11 @@ class SoakReport:
         hung: turns that did not end within a minute.
         unasked: turns that failed without any output, and without a request to every server.
         leaks: tasks, sockets and files that were left behind.
-        memory_slope: growth of resident memory in bytes per turn, over the second half.
+        memory_slope: growth of resident memory in bytes per turn, over the second half. Short runs
+            warm up, and faults that send without end make it jump.
+        objects_slope: growth of the number of objects that Python holds per turn, over the second
+            half. This one is steady: what is kept for each turn shows as 1 or more.
+        killed: processes that were killed, where several ran.
         examples: the first findings, in words.
     """
 
@@ -94,12 +98,14 @@ class SoakReport:
     unasked: int = 0
     leaks: list[str] = field(default_factory=list[str])
     memory_slope: float = 0.0
+    objects_slope: float = 0.0
+    killed: int = 0
     seconds: float = 0.0
     examples: list[str] = field(default_factory=list[str])
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was wrong. The memory slope is not judged: short runs warm up."""
+        """Whether nothing was wrong. The slopes are not judged: short runs warm up."""
         return not (
             self.lost
             or self.doubled
@@ -116,6 +122,16 @@ class SoakReport:
         if len(self.examples) < _SHOWN:
             self.examples.append(what)
 
+    def add(self, other: SoakReport) -> None:
+        """Count what another report of the same time has found."""
+        for name, value in vars(other).items():
+            if name == "examples":
+                self.examples = (self.examples + value)[:_SHOWN]
+            elif name == "seconds" or name.endswith("_slope"):
+                setattr(self, name, max(getattr(self, name), value))
+            else:
+                setattr(self, name, getattr(self, name) + value)
+
     def __str__(self) -> str:
         failed = ", ".join(f"{name} {count}" for name, count in self.failed.most_common())
         text = (
@@ -126,7 +142,9 @@ class SoakReport:
             f"tools: run twice {self.repeated_effects}, not run {self.missing_effects}\n"
             f"turns: hung {self.hung}, failed before all were asked {self.unasked}, untyped errors "
             f"{dict(self.untyped) or 0}\n"
-            f"left behind: {len(self.leaks)}, memory {self.memory_slope:+.0f} bytes a turn"
+            f"left behind: {len(self.leaks)}, memory {self.memory_slope:+.0f} bytes and "
+            f"{self.objects_slope:+.2f} objects a turn"
+            + (f", processes killed: {self.killed}" if self.killed else "")
         )
         return "\n".join([text, *(f"  {example}" for example in self.examples)])
 
@@ -157,14 +175,23 @@ class SoakServer(FaultServer):
         """Let the target of redirects answer as this server does, without faults."""
         self.elsewhere.always(lambda request: self._reply(request, Fault.NONE))
 
+    def count(self, number: int) -> tuple[int, int]:
+        """The requests for a turn, and those that were answered with nothing; asked once."""
+        return self.asked.pop(number, 0), self.empty.pop(number, 0)
+
     def _answer(self, request: ReceivedRequest) -> Answer:
         self.requests.clear()  # nobody reads them, and there are many
+        if _COUNTED.search(request.body):
+            return self._reply(request, Fault.NONE)
         faulty = self._faults and self._dice.random() < self._share
         return self._reply(request, self._dice.choice(self._faults) if faulty else Fault.NONE)
 
     def _reply(self, request: ReceivedRequest, fault: Fault) -> Answer:
         marks = _MARK.findall(request.body)
         if not marks:
+            counted = _COUNTED.search(request.body)
+            if counted is not None:
+                return Answer(text="{} {}".format(*self.count(int(counted[1]))))
             return Answer(text=("ok",), fault=fault)  # a probe
         number, count, pays = int(marks[-1][0]), int(marks[-1][1]), bool(marks[-1][2])
         self.asked[number] += 1
@@ -256,20 +283,8 @@ async def soak(
             server.serve_elsewhere()
         llm = make([server.url for server in behind])
         stack.push_async_callback(llm.aclose)
-        run = _Run(llm, behind, report, tools, every_server, conn_options)
-        numbers = iter(range(turns))
-        memory: list[tuple[int, int]] = []
-        every = max(50, turns // 40)
-
-        async def work() -> None:
-            for number in numbers:
-                await run.turn(number, random.Random(f"{seed} turn {number}"))  # noqa: S311
-                if number % every == 0:
-                    gc.collect()
-                    memory.append((number, _resident()))
-
-        await asyncio.gather(*(work() for _ in range(concurrency)))
-        report.memory_slope = _slope(memory[len(memory) // 2 :])
+        run = Turns(llm, behind, report, tools, every_server, conn_options)
+        await run.all(range(turns), concurrency, seed)
         for model in llm.llms if isinstance(llm, FallbackAdapter) else ():
             stack.push_async_callback(model.aclose)
     try:
@@ -281,24 +296,57 @@ async def soak(
     return report
 
 
-class _Run:
-    """The turns of one soak."""
+class CountsRequests(Protocol):
+    """A server, here or in another process."""
+
+    def count(self, number: int) -> tuple[int, int] | Awaitable[tuple[int, int]]:
+        """See `SoakServer.count`."""
+        ...
+
+
+class Turns:
+    """The turns of one soak; for the arguments see `soak`.
+
+    Args:
+        told: called after each turn.
+    """
 
     def __init__(
         self,
         llm: LLM[Any],
-        servers: Sequence[SoakServer],
+        servers: Sequence[CountsRequests],
         report: SoakReport,
         tools: bool,
         every_server: bool,
         conn_options: APIConnectOptions | None,
+        told: Callable[[], object] = lambda: None,
     ) -> None:
         self.llm = llm
         self.servers = servers
         self.report = report
         self.tools = tools
         self.every_server = every_server
+        self.told = told
         self.how: dict[str, Any] = {} if conn_options is None else {"conn_options": conn_options}
+
+    async def all(self, turns: range, concurrency: int, seed: int) -> None:
+        """Make `turns`, and measure what they leave."""
+        numbers = iter(turns)
+        held: list[tuple[int, int, int]] = []
+        every = max(50, len(turns) // 40)
+
+        async def work() -> None:
+            for number in numbers:
+                await self.turn(number, random.Random(f"{seed} turn {number}"))  # noqa: S311
+                self.told()
+                if number % every == 0:
+                    gc.collect()
+                    held.append((number, _resident(), sys.getallocatedblocks()))
+
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+        later = held[len(held) // 2 :]
+        self.report.memory_slope = _slope([(number, size) for number, size, _ in later])
+        self.report.objects_slope = _slope([(number, blocks) for number, _, blocks in later])
 
     async def turn(self, number: int, dice: random.Random) -> None:
         report = self.report
@@ -331,10 +379,11 @@ class _Run:
             report.untyped[type(caught).__name__] += 1
             report.found(f"turn {number} ({habit}): {type(caught).__name__}: {caught}")
         report.turns += 1
-        self._judge(number, count, habit, heard, effects, error)
+        counts: list[tuple[int, int]] = []
         for server in self.servers:
-            server.asked.pop(number, None)
-            server.empty.pop(number, None)
+            found = server.count(number)
+            counts.append(found if isinstance(found, tuple) else await found)
+        self._judge(number, count, habit, heard, effects, error, counts)
 
     def _judge(
         self,
@@ -344,6 +393,7 @@ class _Run:
         heard: _Heard,
         effects: Counter[str],
         error: BaseException | None,
+        counts: Sequence[tuple[int, int]],
     ) -> None:
         report = self.report
         words = heard.numbers()
@@ -360,8 +410,8 @@ class _Run:
             max(0, later - earlier - 1) for earlier, later in itertools.pairwise([-1, *own])
         )
         whole = heard.over and error is None
-        asked = [server.asked[number] for server in self.servers]
-        empty = [server.empty[number] for server in self.servers]
+        asked = [asked for asked, _ in counts]
+        empty = [empty for _, empty in counts]
         if whole and self.tools and any(empty):
             # After a tool output, and after a cut, an empty answer can be the end of the reply.
             heard.early = True
@@ -478,107 +528,7 @@ def _slope(points: Sequence[tuple[int, int]]) -> float:
     return sum((a - x) * (b - y) for a, b in points) / spread if spread else 0.0
 
 
-# -- the command line ----------------------------------------------------------------------------
-
-_QUICK: Final = APIConnectOptions(max_retry=1, retry_interval=0.01, timeout=0.3)
-
-
-def _openai(url: str) -> LLM[Any]:
-    from rejoinder.providers import openai
-
-    return openai.LLM(model="m", api_key="k", base_url=f"{url}/v1")
-
-
-def _responses(url: str) -> LLM[Any]:
-    from rejoinder.providers import openai
-
-    return openai.LLM(model="m", api_key="k", base_url=f"{url}/v1", api="responses")
-
-
-def _anthropic(url: str) -> LLM[Any]:
-    from rejoinder.providers import anthropic
-
-    return anthropic.LLM(model="claude-sonnet-4-5", api_key="k", base_url=url)
-
-
-def _google(url: str) -> LLM[Any]:
-    from rejoinder.providers import google
-
-    return google.LLM(model="m", api_key="k", base_url=url)
-
-
-def _mistral(url: str) -> LLM[Any]:
-    from rejoinder.providers import mistralai
-
-    return mistralai.LLM(model="m", api_key="k", base_url=f"{url}/v1")
-
-
-def _aws(url: str) -> LLM[Any]:
-    from rejoinder.providers import aws
-
-    return aws.LLM(model="m", api_key="k", api_secret="s", base_url=url)  # noqa: S106  no secret
-
-
-_KINDS: Final[Sequence[Callable[[str], LLM[Any]]]] = (
-    _openai,
-    _anthropic,
-    _google,
-    _responses,
-    _mistral,
-    _aws,
-)
-
-
-def _fallback(urls: Sequence[str]) -> LLM[Any]:
-    return FallbackAdapter(
-        [_KINDS[index % len(_KINDS)](url) for index, url in enumerate(urls)],
-        attempt_timeout=0.3,
-        budget=TurnBudget(next_token_within=0.3),
-        hedge=Hedge(delay=0.15, max_share=0.3),
-        on_cut="resume",
-        breaker=BreakerOptions(cooldown=0.2, max_cooldown=2.0, probe_timeout=0.5),
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soaks, print what they found, and return 1 if it was not clean."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rejoinder.testing.soak", description="Random faults and consumers."
-    )
-    parser.add_argument("--turns", type=int, default=1000, help="of each kind")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--kind", choices=("plain", "fallback", "tools", "all"), default="all")
-    options = parser.parse_args(arguments)
-    logging.getLogger("rejoinder").setLevel(logging.CRITICAL)
-    runs: list[tuple[str, Make, dict[str, Any]]] = []
-    if options.kind in ("plain", "all"):
-        turns = -(-options.turns // len(_KINDS))
-        runs += [
-            (
-                f"plain {kind.__name__[1:]}",
-                partial(_only, kind),
-                {"turns": turns, "conn_options": _QUICK},
-            )
-            for kind in _KINDS
-        ]
-    if options.kind in ("fallback", "all"):
-        runs.append(("fallback", _fallback, {"servers": 3, "every_server": True}))
-    if options.kind in ("tools", "all"):
-        runs.append(("tools", _fallback, {"servers": 3, "tools": True}))
-    clean = True
-    for name, make, how in runs:
-        common = {name: getattr(options, name) for name in ("turns", "concurrency", "seed")}
-        report = asyncio.run(soak(make, **common | how))
-        sys.stdout.write(f"-- {name}\n{report}\n")
-        sys.stdout.flush()
-        clean = clean and report.clean
-    return 0 if clean else 1
-
-
-def _only(kind: Callable[[str], LLM[Any]], urls: Sequence[str]) -> LLM[Any]:
-    return kind(urls[0])
-
-
 if __name__ == "__main__":
+    from rejoinder.testing._soak_command import main
+
     sys.exit(main())
