@@ -1,17 +1,21 @@
-"""How long the event loop stands still, and how much memory is held, while a hostile body is decoded.
+"""How long the event loop stands still for what others send: bodies, arguments, outputs, results and
+lists of MCP servers, histories, answers.
 
 A table of bodies (`tests/contract/hostile.py`) times sizes from 10 kB to 10 MB, for each dialect. A
-body is fed as `WireStream` feeds it: in pieces, between which the loop may turn. Printed are the CPU
-time of the whole body and of its worst piece (time of the thread, so that a busy machine does not
-count), and every row whose worst piece takes longer than 50 ms.
+body is fed as `WireStream` feeds it: in pieces, between which the loop may turn. A second table
+(`tests/stretches.py`) is run on a loop, whose longest stretch of work counts. Printed are the CPU time of
+a whole body and of the worst stretch (time of the thread, so that a busy machine does not count), and a
+mark where that takes longer than 50 ms.
 
-    python bench/hostile.py [--rows openai aws] [--only NAME] [--sizes 10000 1000000]
+    python bench/hostile.py [--rows openai aws] [--only NAME] [--sizes 10000 1000000] [--part bodies]
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
+import logging
 import sys
 import time
 from pathlib import Path
@@ -21,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from contract.hostile import GENERATORS, pieces
 from contract.rows import ROWS, Row
 from rejoinder.errors import APIError
+from stretches import SCENARIOS, measured
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 LIMIT = 0.05
@@ -54,8 +59,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="*")
     parser.add_argument("--only")
+    parser.add_argument("--part", choices=("bodies", "work", "all"), default="all")
     parser.add_argument("--sizes", nargs="*", type=int, default=SIZES)
     arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    worst_of_all = 0.0
+    if arguments.part in ("bodies", "all"):
+        worst_of_all = bodies(arguments)
+    if arguments.part in ("work", "all"):
+        worst_of_all = max(worst_of_all, asyncio.run(work(arguments)))
+    print(f"worst stretch of all: {worst_of_all * 1e3:.1f} ms")
+
+
+async def work(arguments: argparse.Namespace) -> float:
+    """The table of work on a loop. Returns the worst stretch."""
+    worst_of_all = 0.0
+    for name, make in SCENARIOS.items():
+        if arguments.only and arguments.only not in name:
+            continue
+        await measured(make(1000), time.thread_time)  # imports, caches
+        for size in arguments.sizes:
+            worst = await measured(make(size), time.thread_time)
+            worst_of_all = max(worst_of_all, worst)
+            mark = "  <-- too long" if worst > LIMIT else ""
+            print(f"{name:<51} {size:>9} B  worst {worst * 1e3:6.1f} ms{mark}", flush=True)
+    return worst_of_all
+
+
+def bodies(arguments: argparse.Namespace) -> float:
+    """The table of bodies. Returns the worst stretch."""
     rows = {row.format: row for row in reversed(ROWS)}.values()
     worst_of_all = 0.0
     for row in rows:
@@ -73,7 +105,7 @@ def main() -> None:
                     f"  worst {worst * 1e3:6.1f} ms{mark}",
                     flush=True,
                 )
-    print(f"worst stretch of all: {worst_of_all * 1e3:.1f} ms")
+    return worst_of_all
 
 
 if __name__ == "__main__":

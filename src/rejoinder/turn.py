@@ -449,7 +449,7 @@ class Turn(Generic[OutputT]):
         else:
             self._stream = None
             try:
-                self._reply_ended()
+                await self._reply_ended()
             finally:
                 await stream.aclose()
 
@@ -542,7 +542,7 @@ class Turn(Generic[OutputT]):
             self._events.append(Usage(reply.usage))
             self._journal.used(self._llm.model, reply.usage)
 
-    def _reply_ended(self) -> None:
+    async def _reply_ended(self) -> None:
         reply = self._reply
         self._count(reply)
         must_answer = self._last_step or bool(self._corrections)
@@ -551,7 +551,7 @@ class Turn(Generic[OutputT]):
             return
         text = "".join(reply.text)
         try:
-            fits = self._answer is None or self._answer.read(text)
+            fits = self._answer is None or await self._answer.read(text)
         except OutputMismatchError:
             self._say(reply, interrupted=False, keep_state=not reply.calls)
             raise

@@ -30,7 +30,7 @@ def frame(row: Row, payload: bytes, name: str = "") -> bytes:
     return head + b"data: " + payload + b"\n\n"
 
 
-def pieces(body: bytes, size: int = 1 << 15) -> Iterator[bytes]:
+def pieces(body: bytes, size: int = 1 << 14) -> Iterator[bytes]:
     """`body` as `WireStream` gives it to a decoder."""
     for start in range(0, len(body), size):
         yield body[start : start + size]

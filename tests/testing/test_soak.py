@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, FallbackAdapter, LLMStream
 from rejoinder.providers import openai
+from rejoinder.testing._soak_command import main, soak_processes
 from rejoinder.testing.faults import Answer, Fault, FaultServer
-from rejoinder.testing.soak import SoakReport, main, soak
+from rejoinder.testing.soak import SoakReport, soak
 from rejoinder.types import APIConnectOptions
 
 # The first model of a process is made in a coroutine here, and imports what replies need.
@@ -136,12 +138,40 @@ async def test_a_turn_that_fails_before_all_were_asked_is_found() -> None:
 def test_the_command_runs_all_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("rejoinder")
     try:
-        assert main(["--turns", "12", "--seed", "3"]) == 0
+        assert main(["--turns", "12", "--seed", "3", "--processes", "2", "--kills", "1"]) == 0
     finally:
         logger.setLevel(logging.NOTSET)
     printed = capsys.readouterr().out
-    for kind in ("plain openai", "plain aws", "fallback", "tools"):
+    for kind in ("plain openai", "plain aws", "fallback", "tools", "processes"):
         assert f"-- {kind}\n" in printed
+
+
+def test_it_runs_on_another_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("uvloop", reason="the extra `fast` is not installed")
+    logger = logging.getLogger("rejoinder")
+    how = ["--turns", "40", "--kind", "fallback", "--loop", "uvloop"]
+    if sys.version_info >= (3, 12):
+        how.append("--eager")
+    try:
+        assert main(how) == 0
+    finally:
+        logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python has eager tasks")
+def test_an_old_python_has_no_eager_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--eager"])
+    assert "Python 3.12 or newer" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+async def test_processes_that_are_killed_lose_nothing_of_the_others() -> None:
+    report = await soak_processes(processes=2, turns=60, kills=2)
+    assert report.clean, str(report)
+    assert report.turns >= 60
+    assert report.killed == 2
+    assert "processes killed: 2" in str(report)
 
 
 def test_a_report_tells_all() -> None:

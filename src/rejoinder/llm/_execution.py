@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
@@ -138,7 +139,34 @@ async def _execute(
         raise
     except BaseException as error:
         return _failed(call, error)
-    return make_function_call_output(fnc_call=call, output=output, exception=None)
+    answer = partial(make_function_call_output, fnc_call=call, output=output, exception=None)
+    if _holds_many(output):
+        with contextlib.suppress(RuntimeError):  # something changes it meanwhile
+            return await in_thread(answer, name="rejoinder-output")
+    return answer()
+
+
+def _holds_many(value: Any) -> bool:
+    """Whether it takes long to write `value` as text."""
+    pending: list[Any] = [value]
+    count = 1
+    while pending:
+        one = pending.pop()
+        if one is None or isinstance(one, str | bytes | int | float):
+            continue
+        if isinstance(one, dict):
+            members: Any = cast("dict[Any, Any]", one).values()
+        elif isinstance(one, list | tuple | set | frozenset):
+            members = cast("Any", one)
+        elif hasattr(one, "__dict__"):
+            members = cast("dict[str, Any]", vars(one)).values()
+        else:
+            continue
+        count += len(members)
+        if count > _MANY:
+            return True
+        pending += members
+    return False
 
 
 def can_run(tool: FunctionTool | RawFunctionTool, call: FunctionCall, call_ctx: object) -> bool:
@@ -152,9 +180,11 @@ def can_run(tool: FunctionTool | RawFunctionTool, call: FunctionCall, call_ctx: 
     return True
 
 
-_LARGE = 32_768
-"""Characters of arguments that are read in a thread: where all of them are wrong, they cost 5
-microseconds each."""
+_LARGE = 8_192
+"""Characters of arguments that are read in a thread: where all of them have to be mended, they cost
+5 microseconds each."""
+_MANY = 2_000
+"""Values in an output that is written in a thread: they cost up to 5 microseconds each."""
 
 
 def _prepared_arguments(

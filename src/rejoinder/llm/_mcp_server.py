@@ -310,9 +310,12 @@ class MCPServer(ABC):
 
     def _take(self, specs: list[ToolSpec]) -> list[MCPTool]:
         chosen: dict[str, ToolSpec] = {}
+        if self._allowed is not None:
+            specs = [spec for spec in specs if spec.name in self._allowed]
+        specs, flaws = results.bounded(specs)
+        for flaw in flaws:
+            self._tell("bad_tool", f"{self!r}: the {flaw}")
         for spec in specs:
-            if self._allowed is not None and spec.name not in self._allowed:
-                continue
             if spec.name in chosen:
                 self._tell("collision", f"{self!r} lists two tools named `{spec.name}`")
                 continue

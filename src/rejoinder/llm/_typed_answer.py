@@ -5,13 +5,18 @@ Imported when a turn has a `response_format`: reading types costs imports that o
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
+from rejoinder._aio import in_thread
 from rejoinder._core.items import ChatMessage
 from rejoinder._core.output import OutputError, PartialOutput, output_type
 from rejoinder.errors import OutputMismatchError
 
 __all__ = ["TypedAnswer"]
+
+_LONG: Final = 8_192
+"""Characters of an answer that is read in a thread; they cost up to 5 microseconds each."""
 
 
 class TypedAnswer:
@@ -45,7 +50,7 @@ class TypedAnswer:
         """The value as far as it has come, if `piece` may have changed it."""
         return None if self._partial is None else self._partial.feed(piece)
 
-    def read(self, text: str) -> bool:
+    async def read(self, text: str) -> bool:
         """Take `text` as the answer. Returns False if the model has to be asked again.
 
         Raises:
@@ -53,8 +58,10 @@ class TypedAnswer:
         """
         if self._spec is None:
             return True
+        read = partial(self._spec.parse, text)
         try:
-            self.value = self._spec.parse(text)
+            long = len(text) > _LONG
+            self.value = await in_thread(read, name="rejoinder-answer") if long else read()
         except OutputError as error:
             if self._retries == 0:
                 raise OutputMismatchError(

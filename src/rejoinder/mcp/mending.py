@@ -19,6 +19,8 @@ __all__ = [
     "mend_list",
     "mend_response",
     "shallow_mismatch",
+    "values_in",
+    "without_schemas",
 ]
 
 LISTS: Final = {
@@ -79,14 +81,12 @@ def mend_list(method: str, result: Json, check: Check) -> tuple[Json, tuple[str,
         return result, ()
     flaws: list[str] = []
     result = dict(result)
-    if method == "tools/list":
-        entries = [_without_output_schema(entry) for entry in cast("list[Any]", entries)]
-        result[field] = entries
+    entries = result[field] = _bounded(method, cast("list[Any]", entries), flaws)
     if _passes(check, result):
-        return result, ()
+        return result, tuple(flaws)
     result = _mend_envelope(result, field, check)
     kept: list[Any] = []
-    for number, entry in enumerate(cast("list[Any]", entries)):
+    for number, entry in enumerate(entries):
         mended, told = _mend_entry({**result, field: [entry]}, field, check)
         name = _name_of(entry) or f"number {number + 1}"
         if mended is not None:
@@ -116,11 +116,53 @@ def _passes(check: Check, result: Json) -> bool:
     return True
 
 
-def _without_output_schema(entry: Any) -> Any:
-    # The SDK would turn a result that does not fit into a failure, although the tool has run.
-    if not isinstance(entry, dict):
-        return entry
-    return {name: value for name, value in cast("Json", entry).items() if name != "outputSchema"}
+_ENTRIES: Final = 1_000
+"""Entries of one page of a listing that are read."""
+SCHEMA: Final = 4_000
+"""Values in the schema of a tool that is read."""
+_SCHEMAS: Final = 20_000
+"""Values in the schemas of one page that are read."""
+
+
+def _bounded(method: str, entries: list[Any], flaws: list[str]) -> list[Any]:
+    """`entries` as far as they are read. Each costs time of the event loop, and a server must not
+    decide how much. Of tools without their output schema: the SDK would turn a result that does not
+    fit into a failure, although the tool has run."""
+    if len(entries) > _ENTRIES:
+        flaws.append(
+            f"list of {len(entries):,} entries is too long: those after the first {_ENTRIES:,} of a "
+            "page are left out"
+        )
+        entries = entries[:_ENTRIES]
+    if method != "tools/list":
+        return entries
+    left = _SCHEMAS
+    kept: list[Any] = []
+    bare: list[str] = []
+    for entry in entries:
+        if isinstance(entry, dict):
+            tool = cast("Json", entry)
+            entry = {name: value for name, value in tool.items() if name != "outputSchema"}
+            most = min(SCHEMA, left)
+            size = values_in(entry.get("inputSchema"), most)
+            if size > most:
+                entry["inputSchema"] = {"type": "object"}
+                bare.append(str(entry.get("name"))[:_SHOWN])
+            else:
+                left -= size
+        kept.append(entry)
+    if bare:
+        flaws.append(without_schemas(bare, f"{SCHEMA:,} values a tool, {_SCHEMAS:,} a page"))
+    return kept
+
+
+def without_schemas(names: list[str], limit: str) -> str:
+    """What to tell of tools whose schemas are too long."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return (
+        f"schemas of {', '.join(names[:5])}{more} are too long ({limit}): the model is not told what "
+        "arguments they take; `allowed_tools` chooses tools"
+    )
 
 
 def _mend_envelope(result: Json, field: str, check: Check) -> Json:
@@ -249,7 +291,7 @@ def mend_call(
         whole["isError"] = bool(whole["isError"])
         flaws.append("isError is not a boolean")
     view: Json = {**whole, "content": parts[:PARTS]} if len(parts) > PARTS else dict(whole)
-    if not _is_small(view.get("structuredContent")):
+    if values_in(view.get("structuredContent"), PARTS) > PARTS:
         # The SDK would validate each value in it, all in one go; its reader puts it back.
         del view["structuredContent"]
     if not (usual and isinstance(view.get("structuredContent", {}), dict)):
@@ -257,8 +299,8 @@ def mend_call(
     return view, whole, tuple(flaws)
 
 
-def _is_small(value: Any) -> bool:
-    """Whether `value` holds no more than `PARTS` values."""
+def values_in(value: Any, limit: int) -> int:
+    """How many values `value` holds; a number above `limit` if they are more."""
     pending, count = [value], 0
     while pending:
         one = pending.pop()
@@ -267,9 +309,9 @@ def _is_small(value: Any) -> bool:
         elif isinstance(one, list):
             pending += cast("list[Any]", one)
         count += 1
-        if count + len(pending) > PARTS:
-            return False
-    return True
+        if count + len(pending) > limit:
+            return count + len(pending)
+    return count
 
 
 def _mend_view(view: Json, check: Check) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, cast
 
 from rejoinder._core.items import ChatContent, ImageContent
-from rejoinder.mcp.mending import PARTS
+from rejoinder.mcp.mending import PARTS, values_in, without_schemas
 
 __all__ = [
     "CallResult",
@@ -24,6 +24,7 @@ __all__ = [
     "ServerInfo",
     "ToolSpec",
     "ToolsChange",
+    "bounded",
     "content_of",
     "cut",
     "error_text",
@@ -91,6 +92,42 @@ class ToolsChange:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
+
+
+_TOOLS: Final = 300
+_SCHEMAS: Final = 8_000
+
+
+def bounded(specs: Iterable[ToolSpec]) -> tuple[list[ToolSpec], list[str]]:
+    """The tools of a server as far as they can be offered, and what is wrong with the others.
+
+    Schemas are read, compared and written for a provider on the event loop, so a server must not
+    decide how long they are.
+    """
+    kept: list[ToolSpec] = []
+    flaws: list[str] = []
+    left = _SCHEMAS
+    missing = 0
+    bare: list[str] = []
+    for spec in specs:
+        if len(kept) >= _TOOLS:
+            missing += 1
+            continue
+        size = values_in(spec.parameters, left)
+        if size > left:
+            bare.append(spec.name[:100])
+            spec = replace(spec, parameters={"type": "object"})
+        else:
+            left -= size
+        kept.append(spec)
+    if bare:
+        flaws.append(without_schemas(bare, f"{_SCHEMAS:,} values in all"))
+    if missing:
+        flaws.append(
+            f"list of its tools is too long: the first {_TOOLS} are offered, {missing:,} are left "
+            "out; name those you need in `allowed_tools`"
+        )
+    return kept, flaws
 
 
 def tools_change(old: Sequence[ToolSpec], new: Sequence[ToolSpec]) -> ToolsChange:

@@ -338,6 +338,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--eager", action="store_true", help="eager tasks, from Python 3.12 on")
     options = parser.parse_args(arguments)
+    try:
+        factory = _loop_factory(options.loop, options.eager)
+    except ConfigurationError as error:
+        parser.error(str(error))
     logging.getLogger("rejoinder").setLevel(logging.CRITICAL)
     runs: list[tuple[str, Make, dict[str, Any]]] = []
     counts = {
@@ -359,10 +363,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.kind in ("tools", "all"):
         how = {"servers": 3, "tools": True, "turns": counts["tools"]}
         runs.append(("tools", _fallback, how))
-    try:
-        factory = _loop_factory(options.loop, options.eager)
-    except ConfigurationError as error:
-        parser.error(str(error))
     clean = True
     with asyncio.Runner(loop_factory=factory) as runner:
         for name, make, how in runs:
@@ -370,7 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clean = _show(name, runner.run(soak(make, **common | how))) and clean
     if options.kind in ("processes", "all"):
         names = ("processes", "kills", "seed", "loop", "eager")
-        how = {name: getattr(options, name) for name in names} | {"turns": counts["processes"]}
+        how = {name: getattr(options, name) for name in names}
+        how["turns"] = counts["processes"]
         clean = _show("processes", asyncio.run(soak_processes(**how))) and clean
     return 0 if clean else 1
 

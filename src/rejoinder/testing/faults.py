@@ -562,7 +562,9 @@ class _Exchange:
         """Whether the next request waits to be read: then what is sent would answer it."""
         read: bytearray = getattr(self.reader, "_buffer", bytearray())  # asyncio reads ahead
         raw = self.writer.get_extra_info("socket")
-        return bool(read) or raw.fileno() < 0 or bool(select.select([raw], [], [], 0)[0])
+        if raw is None or raw.fileno() < 0:  # closed
+            return True
+        return bool(read) or bool(select.select([raw], [], [], 0)[0])
 
     async def _stall(self) -> bool:
         """Say nothing until the client goes away."""

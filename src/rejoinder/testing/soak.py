@@ -73,6 +73,8 @@ class SoakReport:
         untyped: errors that are neither an `APIError` nor a `ConfigurationError`.
         hung: turns that did not end within a minute.
         unasked: turns that failed without any output, and without a request to every server.
+        unheard: turns that failed so, although a `FallbackAdapter` tells that it asked every model:
+            connections that broke, and time that was up, before a server had read the request.
         leaks: tasks, sockets and files that were left behind.
         memory_slope: growth of resident memory in bytes per turn, over the second half. Short runs
             warm up, and faults that send without end make it jump.
@@ -96,6 +98,7 @@ class SoakReport:
     untyped: Counter[str] = field(default_factory=Counter[str])
     hung: int = 0
     unasked: int = 0
+    unheard: int = 0
     leaks: list[str] = field(default_factory=list[str])
     memory_slope: float = 0.0
     objects_slope: float = 0.0
@@ -140,8 +143,8 @@ class SoakReport:
             f"{failed or 'none'}\n"
             f"words: lost {self.lost}, doubled {self.doubled}, foreign {self.foreign}\n"
             f"tools: run twice {self.repeated_effects}, not run {self.missing_effects}\n"
-            f"turns: hung {self.hung}, failed before all were asked {self.unasked}, untyped errors "
-            f"{dict(self.untyped) or 0}\n"
+            f"turns: hung {self.hung}, failed before all were asked {self.unasked} (asked, but not "
+            f"heard: {self.unheard}), untyped errors {dict(self.untyped) or 0}\n"
             f"left behind: {len(self.leaks)}, memory {self.memory_slope:+.0f} bytes and "
             f"{self.objects_slope:+.2f} objects a turn"
             + (f", processes killed: {self.killed}" if self.killed else "")
@@ -432,8 +435,13 @@ class Turns:
             report.missing_effects += 1
             report.found(f"{where}: the tool did not run")
         if self.every_server and isinstance(error, APIError) and not own and not all(asked):
-            report.unasked += 1
-            report.found(f"{where}: requests {asked}: {error}")
+            if isinstance(self.llm, FallbackAdapter) and ": not asked" not in str(error):
+                report.unheard += (
+                    1  # a connection can break, or time can be up, before a request is read
+                )
+            else:
+                report.unasked += 1
+                report.found(f"{where}: requests {asked}: {error}")
 
     async def _plain_turn(
         self, context: ChatContext, heard: _Heard, dice: random.Random, habit: Habit

@@ -1,4 +1,4 @@
-"""HTTP by aiohttp. The only file that knows aiohttp, and the seam where its errors become ours.
+"""HTTP by aiohttp; its errors become ours in `rejoinder.transport._aiohttp_errors`.
 
 What is decided here:
 
@@ -13,7 +13,7 @@ What is decided here:
 - A request is sent once. When a pooled connection turns out to be dead, the request may have been
   read (and billed) before it died, so sending it again is left to the caller's visible retry, whose
   first pause is 0.1 s. Connections that the server closed in order are noticed at once and are
-  never picked.
+  never picked; one that is noticed after it was picked, and before the first byte, is replaced.
 - A pooled connection on which anything has arrived since its last answer ended is thrown away: an
   answer that was sent unasked must not become the answer to the next request. (A session of the
   user's own brings aiohttp's pool, which does not look.)
@@ -44,20 +44,18 @@ from aiohttp import ClientSession
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from rejoinder.__about__ import __version__
 from rejoinder._aio import within
 from rejoinder._options import AMOUNT, WHOLE, checked
-from rejoinder._secrets import forget_frames, one_line, redact, shorten
+from rejoinder._secrets import forget_frames
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
     APIStatusError,
     APITimeoutError,
     ConfigurationError,
-    WireError,
 )
 from rejoinder.transport._addresses import (
     FOR_STRANGERS,
@@ -71,9 +69,10 @@ from rejoinder.transport._addresses import (
     redirect_target,
     tls_of,
 )
+from rejoinder.transport._aiohttp_errors import FOREIGN, clean, translate
 from rejoinder.transport.http import CLOSED, HttpResponse, Request, read_up_to, request_id
 
-__all__ = ["FOREIGN", "AiohttpTransport", "ClientSession", "translate"]
+__all__ = ["AiohttpTransport", "ClientSession"]
 
 USER_AGENT: Final = f"rejoinder/{__version__}"
 
@@ -82,9 +81,7 @@ _LARGE_BODY: Final = 1 << 20  # beyond it aiohttp wants a file, so as not to wri
 _KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a pause in a talk
 _LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
 _MAX_REDIRECTS: Final = 5
-_MAX_CAUSES: Final = 5
-FOREIGN: Final = (aiohttp.ClientError, OSError, EOFError, HttpProcessingError, ValueError)
-"""What aiohttp raises. `OSError` holds `TimeoutError` and `ssl.SSLError`."""
+_MAX_REPLACED: Final = 3  # connections of the pool that were no longer good
 
 
 class AiohttpTransport:
@@ -167,7 +164,7 @@ class AiohttpTransport:
             await pool.watch(self)
         redirects = 0
         while True:
-            raw = await self._exchange(pool, request, url, headers)
+            raw = await self._exchanged(pool, request, url, headers)
             location = raw.headers.get("Location") if raw.status in REDIRECTS else None
             if not location:
                 return _Response(raw, pool, url, request)
@@ -224,6 +221,17 @@ class AiohttpTransport:
 
     # -- one exchange ------------------------------------------------------------------------
 
+    async def _exchanged(
+        self, pool: _Pool, request: Request, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        for _ in range(_MAX_REPLACED):
+            try:
+                return await self._exchange(pool, request, url, headers)
+            except APIConnectionError as error:
+                if not isinstance(error.__cause__, _NotSentError):
+                    raise
+        return await self._exchange(pool, request, url, headers)
+
     async def _exchange(
         self, pool: _Pool, request: Request, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
@@ -263,7 +271,7 @@ class AiohttpTransport:
                 raise
             error = caught
         # Outside the handler, so that no __context__ leads to what may hold keys.
-        raise translate(error, request, url, pool, proxy)
+        raise translate(error, request, url, pool.owned, proxy)
 
     async def borrow(self, url: URL) -> tuple[_Pool, Proxy | None]:
         """The connections of this loop and the proxy for `url`, for another protocol of this room."""
@@ -390,6 +398,10 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
+class _NotSentError(aiohttp.ServerDisconnectedError):
+    """The connection from the pool was no longer good, and nothing was written to it."""
+
+
 class _Request(aiohttp.ClientRequest):
     """Looks once more before the first byte is written: on Python 3.11 that takes a turn of the loop,
     in which an answer can arrive that was not asked for."""
@@ -401,7 +413,7 @@ class _Request(aiohttp.ClientRequest):
         if isinstance(connector, _Connector) and conn in connector.reused:
             connector.reused.discard(conn)
             if _was_disturbed(conn) and conn.protocol is not None:
-                conn.protocol.set_exception(aiohttp.ServerDisconnectedError())
+                conn.protocol.set_exception(_NotSentError())
                 return
         await super().write_bytes(writer, conn, content_length)
 
@@ -414,7 +426,8 @@ def _was_disturbed(connection: Connection) -> bool:
 
 def _has_unread(transport: asyncio.Transport | None) -> bool:
     """Whether bytes, or the end of the connection, wait in its socket and were not read yet."""
-    number = -1 if transport is None else transport.get_extra_info("socket").fileno()
+    socket = None if transport is None else transport.get_extra_info("socket")
+    number = -1 if socket is None else socket.fileno()  # uvloop has no socket after the end
     if number < 0:
         return True
     if sys.platform == "win32":  # has no poll
@@ -551,7 +564,7 @@ class _Response:
             if rest:
                 return rest  # what came before the error; the error comes again
             error = caught
-        raise self._broken(error) from _clean(error, self._request)
+        raise self._broken(error) from clean(error, self._request)
 
     async def read_all(self, limit: int = 1 << 20) -> bytes:
         return await read_up_to(limit, self.read_some)
@@ -627,140 +640,3 @@ def _adds_fields(session: aiohttp.ClientSession) -> bool:
     if getattr(session, "auth", None) is not None:
         return True
     return any(name.lower() not in FOR_STRANGERS for name in session.headers)
-
-
-# -- errors --------------------------------------------------------------------------------------
-
-
-def translate(
-    error: Exception, request: Request, url: URL, pool: _Pool, proxy: Proxy | None
-) -> APIError | ConfigurationError:
-    """An error of aiohttp as one of ours, with a cause that can be shown."""
-    told = _discreet(_translate(error, request, url, pool, proxy), request)
-    told.__cause__ = _clean(error, request)
-    return told
-
-
-def _translate(
-    error: Exception, request: Request, url: URL, pool: _Pool, proxy: Proxy | None
-) -> APIError | ConfigurationError:
-    place = f"{request.method} {origin_of(url)}"
-    if isinstance(error, TimeoutError):
-        limit = request.connect_timeout
-        within = "" if limit is None else f" within {limit:g} s"
-        return APITimeoutError(f"{place}: no connection{within}")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        via = "the proxy" if proxy is None else f"the proxy {origin_of(proxy.url)}"
-        return APIConnectionError(
-            f"{place}: {via} answered {error.status} instead of opening a tunnel",
-            retryable=error.status >= 500,
-        )
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        via = "the proxy" if proxy is None else f"the proxy {origin_of(proxy.url)}"
-        return APIConnectionError(f"{place}: cannot connect to {via}")
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl_module.CertificateError):
-        return APIConnectionError(
-            f"{place}: the server's certificate is not trusted: {_certificate_problem(error)}",
-            retryable=False,
-        )
-    if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        return APIConnectionError(
-            f"{place}: the server's certificate is not the one whose fingerprint was expected",
-            retryable=False,
-        )
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return APIConnectionError(f"{place}: the host name cannot be resolved")
-    if isinstance(error, aiohttp.ClientSSLError):
-        return APIConnectionError(f"{place}: no TLS connection")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return APIConnectionError(f"{place}: cannot connect")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return APIConnectionError(f"{place}: the server closed the connection without an answer")
-    if _is_by(error, ContentEncodingError):
-        # The whole body came with its head, so the problem is found before the head is handed out.
-        return APIConnectionError(
-            f"{place}: the body cannot be decompressed, or was cut short ({_parse_problem(error)})"
-        )
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
-        return WireError(f"{place}: the answer is not valid HTTP ({_parse_problem(error)})")
-    if isinstance(error, RuntimeError):
-        if not pool.owned:
-            return ConfigurationError("the given aiohttp.ClientSession is closed")
-        return APIConnectionError(CLOSED, retryable=False)
-    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | OSError):
-        if "Cannot combine" in str(error):
-            return ConfigurationError(
-                f"{place}: the given aiohttp.ClientSession adds credentials of its own (`auth`, or "
-                "netrc because of `trust_env=True`) to a request that has an Authorization header"
-            )
-        return ConfigurationError(f"{place}: the request cannot be sent ({type(error).__name__})")
-    if isinstance(error, aiohttp.InvalidURL):
-        return ConfigurationError(f"{place}: not a URL that can be requested")
-    return APIConnectionError(f"{place}: the connection broke before an answer")
-
-
-_OF_THE_SERVER: Final = frozenset({9, 10, 62, 64})
-"""OpenSSL's numbers for what only the server can mend: dates, and names or addresses that differ."""
-
-
-def _certificate_problem(error: Exception) -> str:
-    reason = getattr(error, "certificate_error", error)
-    problem = str(getattr(reason, "verify_message", "") or reason).rstrip(".")
-    if getattr(reason, "verify_code", 0) in _OF_THE_SERVER:
-        return problem
-    return f"{problem}; the `ssl` argument of AiohttpTransport takes authorities of your own"
-
-
-def _is_by(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether `error`, or one of its causes, is of `kind`."""
-    for _ in range(_MAX_CAUSES):
-        if error is None or isinstance(error, kind):
-            return error is not None
-        error = error.__cause__
-    return False
-
-
-def _parse_problem(error: Exception) -> str:
-    message = getattr(error, "message", "") or type(error).__name__
-    return one_line(str(message))
-
-
-def _discreet(
-    error: APIError | ConfigurationError, request: Request
-) -> APIError | ConfigurationError:
-    """`error`, without credentials that a server repeated in what was no answer."""
-    if isinstance(error, APIError):
-        # Redacted before it is cut: half of a key is no longer known as one.
-        return error.but(message=shorten(redact(error.message, request.secrets().reveal())))
-    return error
-
-
-def _clean(error: Exception, request: Request) -> BaseException | None:
-    """`error` as a cause that can be shown: those that hold a request or a URL are replaced."""
-    cause = _plain(error)
-    if cause is not None:
-        shown = f"{cause} {cause!r}"
-        if any(secret in shown for secret in request.secrets().reveal()):
-            return None  # a server repeated them in bytes that aiohttp quotes
-    return cause
-
-
-def _plain(error: Exception) -> BaseException | None:
-    if isinstance(error, aiohttp.ClientResponseError):
-        # Its arguments hold the request with all header fields. What it says is in our message.
-        return error.__cause__
-    if isinstance(error, aiohttp.InvalidURL):
-        return None
-    if type(error) is aiohttp.ClientOSError and "write request body" in str(error):
-        plain = OSError(error.errno, "cannot write the request body")
-        plain.__cause__ = error.__cause__
-        return plain
-    if isinstance(error, ValueError | aiohttp.ConnectionTimeoutError) and not isinstance(
-        error, ssl_module.SSLError
-    ):
-        return (
-            type(error)("the connection was not made in time")
-            if isinstance(error, aiohttp.ConnectionTimeoutError)
-            else None
-        )
-    return error

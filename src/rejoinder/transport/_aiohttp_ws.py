@@ -11,7 +11,8 @@ from rejoinder._aio import within
 from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIStatusError
 from rejoinder.transport._addresses import check_headers, parse_url
-from rejoinder.transport._aiohttp import FOREIGN, AiohttpTransport, translate
+from rejoinder.transport._aiohttp import AiohttpTransport
+from rejoinder.transport._aiohttp_errors import FOREIGN, translate
 from rejoinder.transport.http import Request
 from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
 
@@ -65,7 +66,7 @@ class AiohttpWebSocketTransport:
                 status_code=status,
             )
         except FOREIGN as caught:
-            failure = translate(caught, asked, url, pool, proxy)
+            failure = translate(caught, asked, url, pool.owned, proxy)
         # Outside the handler, so that no __context__ leads to what holds keys.
         raise failure
 

@@ -40,9 +40,9 @@ Build: TypeAlias = Callable[[], Awaitable[Request]]
 _GRACE = 0.5
 """Seconds that the usage may follow a whole answer."""
 
-_PIECE: Final = 1 << 15
+_PIECE: Final = 1 << 14
 """Bytes that are decoded at once."""
-_BEFORE_YIELD: Final = 1 << 16
+_BEFORE_YIELD: Final = 1 << 15
 """Bytes that are decoded before the loop may turn."""
 _OVER: Final = frozenset({State.ENDED, State.BROKEN})
 _MEDIA: Final = ("image/", "audio/", "video/", "font/")
