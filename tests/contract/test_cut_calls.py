@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoinder.errors import RefusalError
+from rejoinder.errors import EmptyResponseError, RefusalError, WireError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.anthropic import wire as anthropic
 from rejoinder.providers.aws import wire as aws
 from rejoinder.providers.completions import wire as completions
+from rejoinder.providers.google import wire as google
 from rejoinder.providers.openai import responses_wire as responses
 from rejoinder.wire.eventstream import encode_message
 
@@ -136,3 +137,55 @@ def test_no_part_of_a_call_is_handed_out(
     whole = heard(*make(way(text), reason))
     calls = [call.arguments for delta in whole for call in delta.tool_calls]
     assert calls == [text], "what is whole is no part"
+
+
+def by_gemini(parts: list[dict[str, Any]], reason: str, *, apart: bool) -> list[str]:
+    """The arguments of the calls that leave the decoder.
+
+    Args:
+        parts: function calls, each in an event of its own.
+        apart: the reason comes in an event of its own.
+    """
+    answers: list[dict[str, Any]] = [
+        {"content": {"parts": [{"functionCall": part}]}} for part in parts
+    ]
+    if apart or not answers:
+        answers.append({})
+    answers[-1]["finishReason"] = reason
+    decoder = google.make_decoder(allow_empty=True)
+    chunks = [*decoder.feed(events(*({"candidates": [answer]} for answer in answers)))]
+    with contextlib.suppress(WireError, EmptyResponseError):
+        chunks += decoder.close()
+    made = [chunk.delta.tool_calls for chunk in chunks if chunk.delta is not None]
+    return [call.arguments for calls in made for call in calls]
+
+
+GEMINI_CALL: list[dict[str, Any]] = [
+    {"name": "f", "willContinue": True},
+    {
+        "partialArgs": [{"jsonPath": "$.city", "stringValue": "Ro", "willContinue": True}],
+        "willContinue": True,
+    },
+    {"partialArgs": [{"jsonPath": "$.city", "stringValue": "me"}], "willContinue": True},
+    {"partialArgs": [{"jsonPath": "$.n", "numberValue": 123}], "willContinue": True},
+    {},
+]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("reason", ["MAX_TOKENS", "MALFORMED_FUNCTION_CALL"])
+@pytest.mark.parametrize("size", range(1, len(GEMINI_CALL)))
+def test_no_part_of_a_call_of_gemini_is_handed_out(size: int, reason: str, apart: bool) -> None:
+    assert by_gemini(GEMINI_CALL[:size], reason, apart=apart) == []
+    whole = by_gemini(GEMINI_CALL, "MAX_TOKENS", apart=apart)
+    assert [json.loads(arguments) for arguments in whole] == [{"city": "Rome", "n": 123}]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("bare", [{"name": "f", "args": {}}, {"name": "f"}], ids=repr)
+def test_a_call_without_arguments_may_be_a_cut_one(bare: dict[str, Any], apart: bool) -> None:
+    before = {"name": "f", "args": {"n": 1}}
+    assert by_gemini([bare], "STOP", apart=apart) == ["{}"]
+    assert by_gemini([before, bare], "MAX_TOKENS", apart=apart) == ['{"n":1}']
+    assert by_gemini([before, bare], "MALFORMED_FUNCTION_CALL", apart=apart) == ['{"n":1}']
+    assert by_gemini([bare, before], "MAX_TOKENS", apart=apart) == ["{}", '{"n":1}']

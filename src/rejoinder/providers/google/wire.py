@@ -341,13 +341,15 @@ class GeminiReader:
             if call is not None:
                 self._emit(call, reply)
                 self._call = None
-            if not more and "partialArgs" not in raw:
-                args = raw.get("args")
-                text = "{}" if args is None else jsontext.encode(args).decode()
+            # One without arguments is told from one that was cut by why the reply stopped.
+            if not more and "partialArgs" not in raw and raw.get("args"):
+                text = jsontext.encode(raw["args"]).decode()
                 name = jsontext.as_text(raw.get("name"))
                 self._hand_out(jsontext.as_text(raw.get("id")), name, text, signature, reply)
                 return
             call = self._call = _Call(raw, signature)
+            if not more and "partialArgs" not in raw:
+                return
         if call is None:
             return  # the end of a call that was complete before
         if signature and call.signature is None:
