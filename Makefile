@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test near check tests newest tests-newer outside soak lock relock clean
+.PHONY: help chat test near check tests newest tests-newer outside soak release lock relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ soak: $(VENV)/.dev ## tens of thousands of turns with random faults and consumer
 	for how in "--loop asyncio" "--loop uvloop" "$${eager:+--loop asyncio --eager}"; do \
 	  [ -z "$$how" ] || { echo "== $$how"; $(BIN)/python -m rejoinder.testing.soak $$how $(or $(ARGS),--full) || exit 1; }; \
 	done
+
+release: $(VENV)/.dev ## the files of a release in dist/: wheel, sdist, bill of materials, checksums
+	@$(BIN)/python scripts/release.py $(ARGS)
 
 relock: $(VENV)/.dev ## record what pyproject.toml or a requirements/*/*.in added; all other versions stay
 	$(BIN)/python requirements/lock.py
