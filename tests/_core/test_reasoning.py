@@ -20,7 +20,8 @@ from rejoinder._core.reasoning import (
 )
 from rejoinder.errors import ConfigurationError
 
-_OPTIONS: tuple[Option, ...] = ("off", "low", "medium", "high", 0, 1, 1500, 10_000, 100_000)
+_LEVELS: tuple[Option, ...] = ("off", "minimal", "low", "medium", "high", "xhigh", "max")
+_OPTIONS: tuple[Option, ...] = (*_LEVELS, 0, 1, 1500, 10_000, 100_000)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,9 @@ _OPTIONS: tuple[Option, ...] = ("off", "low", "medium", "high", 0, 1, 1500, 10_0
         ("gpt-5", "openai", "chat", "off", {"reasoning_effort": "minimal"}),
         ("gpt-5-pro", "openai", "responses", "low", {"reasoning_effort": "high"}),
         ("gpt-5", "openai", "responses", 5_000, {"reasoning_effort": "medium"}),
+        ("gpt-5", "openai", "chat", "minimal", {"reasoning_effort": "minimal"}),
+        ("gpt-5.2", "openai", "responses", "xhigh", {"reasoning_effort": "xhigh"}),
+        ("gpt-5", "openai", "chat", "max", {"reasoning_effort": "high"}),
         ("gpt-4.1", "openai", "chat", "off", {}),
         ("gpt-4.1", "openai", "chat", "high", {}),
         ("o3", "openai", "chat", "off", {"reasoning_effort": "low"}),
@@ -136,7 +140,7 @@ def test_the_nearest_effort_is_the_next_higher_one() -> None:
 
 @pytest.mark.parametrize("option", ["none", "", "LOW", True, -1, 1.5, None, "auto"])
 def test_a_value_that_means_nothing_is_refused(option: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"reasoning: expected .*'off', 'low'"):
+    with pytest.raises(ConfigurationError, match=r"reasoning: expected .*'off', 'minimal', 'low'"):
         check_reasoning(option)
 
 

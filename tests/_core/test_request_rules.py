@@ -358,6 +358,28 @@ def test_parameters_of_chat_completions_under_the_names_of_other_apis(
     assert body == expected
 
 
+@pytest.mark.parametrize(
+    ("model", "host", "api", "left"),
+    [
+        ("gpt-5", "openai", "chat", {"verbosity"}),
+        ("openai/gpt-5", "openrouter", "chat", {"verbosity"}),
+        ("anything", "compatible", "chat", {"verbosity", "truncation"}),
+        ("llama-3.3-70b", "groq", "chat", set()),
+        ("gpt-5", "openai", "responses", {"verbosity", "truncation"}),
+        ("claude-haiku-4-5", "anthropic", "messages", set()),
+        ("gemini-2.5-flash", "gemini", "gemini", set()),
+        ("mistral-small-latest", "mistral", "mistral", set()),
+    ],
+)
+def test_parameters_of_openai_stay_where_they_are_known(
+    model: str, host: str, api: Any, left: set[str]
+) -> None:
+    given = {"verbosity": "low", "truncation": "auto"}
+    body, changes = fitted(model, host, api, {"model": model, **given})
+    assert body.keys() & given.keys() == left
+    assert changes.count("option") == 2 - len(left)
+
+
 def test_the_callers_own_word_wins_over_the_common_one() -> None:
     given = {"stop_sequences": ["A"], "stop": ["B"]}
     body, _ = fitted("claude-haiku-4-5", "anthropic", "messages", given)

@@ -77,6 +77,8 @@ class Host:
     """It takes a JSON schema as response format."""
     refuses: frozenset[str] = frozenset()
     """Fields of a request that it refuses."""
+    takes: frozenset[str] = frozenset()
+    """Parameters that it takes, and other hosts of the same API do not."""
     differs: tuple[tuple[str, frozenset[tuple[str, Any]]], ...] = ()
     """Families by name, and what is otherwise with them here than where else they are served."""
 
@@ -94,6 +96,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "openai",
             "OpenAI",
+            takes=frozenset({"verbosity"}),
             base_url="https://api.openai.com/v1",
             model="gpt-4.1",
             key_env="OPENAI_API_KEY",
@@ -110,6 +113,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "azure",
             "Azure OpenAI",
+            takes=frozenset({"verbosity"}),
             model="gpt-4o",
             tool_choice=None,
             apis=("chat", "responses"),
@@ -166,6 +170,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "openrouter",
             "OpenRouter",
+            takes=frozenset({"verbosity"}),
             base_url="https://openrouter.ai/api/v1",
             model="auto",
             key_env="OPENROUTER_API_KEY",
@@ -336,6 +341,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "inference",
             "LiveKit inference",
+            takes=frozenset({"verbosity"}),
             developer=None,
             base_url="https://agent-gateway.livekit.cloud/v1",
             tool_choice=None,

@@ -28,10 +28,12 @@ __all__ = [
     "resolve_reasoning",
 ]
 
-Option: TypeAlias = Literal["off", "low", "medium", "high"] | int
+Option: TypeAlias = Literal["off", "minimal", "low", "medium", "high", "xhigh", "max"] | int
 
 LEVELS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """All levels of effort that are known, from least to most."""
+
+_OPTIONS: Final = ("off", *LEVELS[1:])
 
 # Tokens for a level, where a model counts its thoughts; and the most that a level stands for.
 _BUDGETS: Final = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384}
@@ -82,12 +84,12 @@ def check_reasoning(option: object) -> None:
     Raises:
         ConfigurationError: it is neither a level nor a number of tokens.
     """
-    if isinstance(option, str) and option in ("off", "low", "medium", "high"):
+    if isinstance(option, str) and option in _OPTIONS:
         return
     if isinstance(option, int) and not isinstance(option, bool) and option >= 0:
         return
     raise ConfigurationError(
-        f"reasoning: expected 'off', 'low', 'medium', 'high' or a number of tokens, got {option!r}"
+        f"reasoning: expected {', '.join(map(repr, _OPTIONS))} or a number of tokens, got {option!r}"
     )
 
 
@@ -262,7 +264,7 @@ def _of_claude(wanted: Reasoning, family: Family) -> dict[str, Any]:
             {} if family.thinks == "always" else {"thinking": {"type": "adaptive"}}
         )
         return {**fields, **({"output_config": {"effort": wanted.effort}} if wanted.effort else {})}
-    budget = wanted.budget or _BUDGETS[_level(cast("Option", wanted.effort or "medium"))]
+    budget = wanted.budget or _BUDGETS.get(wanted.effort or "medium", _MOST)
     thinking = {"thinking": {"type": "enabled", "budget_tokens": budget}}
     if wanted.effort and family.words == "budget":
         return {**thinking, "output_config": {"effort": wanted.effort}}

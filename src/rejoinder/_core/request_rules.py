@@ -88,13 +88,14 @@ _NAMES: Final[dict[API, dict[str, _Path]]] = {
     "gemini": {"stop": ("generationConfig", "stopSequences")},
 }
 _PENALTIES: Final = frozenset({"frequency_penalty", "presence_penalty"})
+_OPENAIS: Final = frozenset({"truncation", "verbosity"})
 _LACKS: Final[dict[API, frozenset[str]]] = {
-    "chat": frozenset(),
-    "mistral": frozenset({"logit_bias", "top_k"}),
+    "chat": _OPENAIS,
+    "mistral": _OPENAIS | {"logit_bias", "top_k"},
     "responses": _PENALTIES | {"logit_bias", "seed", "stop", "top_k"},
-    "messages": _PENALTIES | {"logit_bias", "seed"},
-    "converse": _PENALTIES | {"logit_bias", "seed"},
-    "gemini": frozenset({"logit_bias"}),
+    "messages": _OPENAIS | _PENALTIES | {"logit_bias", "seed"},
+    "converse": _OPENAIS | _PENALTIES | {"logit_bias", "seed"},
+    "gemini": _OPENAIS | {"logit_bias"},
 }
 # Members that hold more than the measure of reasoning, and the keys that are its words.
 _KEYS_IN_SHARED: Final = {
@@ -219,7 +220,7 @@ class _Fitting:
                 self.body.setdefault("max_completion_tokens", limit)
         if self.host.key == "compatible":
             return  # it may know more than the API
-        for name in sorted(_LACKS[self.api]):
+        for name in sorted(_LACKS[self.api] - self.host.takes):
             if name in self.body:
                 del self.body[name]
                 self.tell("option", f"{name} was left out: the API has no such parameter")

@@ -8,6 +8,7 @@ puts it back when the same reply returns in a later request.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -22,17 +23,24 @@ from rejoinder._core.tools import ToolError
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
+from rejoinder.providers.answering.reasons import FinishReason, portable_reason
+
+logger = logging.getLogger("rejoinder")
 
 __all__ = [
     "RESTART_BREAK",
+    "FinishReason",
     "ReplyState",
     "StateMemory",
     "check_llm",
     "declare_tool",
     "framework_version",
     "last_failure",
+    "portable_reason",
+    "portable_reasoning",
     "refuse_unknown_parts",
     "speaker",
+    "tell_ignored",
     "whole_arguments",
 ]
 
@@ -226,6 +234,35 @@ def speaker(llm: LLM[Any]) -> tuple[str, str]:
     """The names of the model and the provider that speak: of a fallback, those of the last reply."""
     names = llm.metrics_metadata
     return names.get("model_name", llm.model), names.get("model_provider", llm.provider)
+
+
+def portable_reasoning(wanted: str | bool) -> str:
+    """A framework's measure of reasoning as our option ``reasoning``.
+
+    Args:
+        wanted: a level of effort. True stands for a model's own measure, which no common option
+            names: it becomes ``"medium"``. False and ``"none"`` turn reasoning off.
+    """
+    if wanted is True:
+        return "medium"
+    return "off" if wanted is False or wanted == "none" else wanted
+
+
+def tell_ignored(adapter: str, names: Iterable[str], told: set[str]) -> None:
+    """Log the settings that an adapter does not pass on, each once for a model.
+
+    Args:
+        told: names that have been logged; new ones are added.
+    """
+    new = sorted(set(names) - told)
+    if new:
+        told.update(new)
+        logger.warning(
+            "%s: these settings are not passed on: %s; set what the provider has for them on the "
+            "rejoinder model",
+            adapter,
+            ", ".join(new),
+        )
 
 
 def last_failure(error: APIError) -> APIError:

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 from rejoinder import _stamps, errors
@@ -26,8 +27,10 @@ from rejoinder.integrations._replies import (
     check_llm,
     declare_tool,
     framework_version,
+    portable_reasoning,
     refuse_unknown_parts,
     speaker,
+    tell_ignored,
     whole_arguments,
 )
 
@@ -57,6 +60,7 @@ from rejoinder.llm.chat_context import ChatContext, ChatMessage  # noqa: E402
 from rejoinder.llm.llm import (  # noqa: E402
     LLM,
     ChatChunk,
+    ChoiceDelta,
     CompletionUsage,
     FunctionToolCall,
     LLMStream,
@@ -67,6 +71,23 @@ __all__ = ["Model", "ModelProvider"]
 
 _OUR_REASONING = "rs_rejoinder_"
 """How the ids of reasoning items begin that show a model's thinking."""
+
+_PASSED = frozenset(
+    {
+        *("temperature", "top_p", "frequency_penalty", "presence_penalty", "max_tokens"),
+        *("metadata", "verbosity", "truncation"),
+    }
+)
+"""Settings that are passed on under their own names."""
+
+_SEEN_TO = frozenset(
+    {
+        *("extra_args", "extra_body", "extra_headers", "extra_query", "parallel_tool_calls"),
+        *("reasoning", "timeout", "tool_choice"),
+        # The runner's own business, and what happens here anyway.
+        *("include_usage", "retry"),
+    }
+)
 
 
 class Model(_Model):
@@ -90,6 +111,8 @@ class Model(_Model):
         self._llm = check_llm(llm, "integrations.openai_agents.Model")
         self._options = conn_options
         self._memory = StateMemory()
+        self._told: set[str] = set()
+        _warm_up()
 
     async def get_response(
         self,
@@ -201,20 +224,22 @@ class Model(_Model):
         if system_instructions:
             chat_ctx.items.insert(0, ChatMessage(role="system", content=[system_instructions]))
         arguments: dict[str, Any] = {}
-        extra: dict[str, Any] = {
-            name: value
-            for name in (
-                "temperature",
-                "top_p",
-                "frequency_penalty",
-                "presence_penalty",
-                "max_tokens",
-                "metadata",
-            )
-            if (value := getattr(settings, name)) is not None
+        given_settings: dict[str, Any] = {
+            name: value for name, value in vars(settings).items() if value is not None
         }
+        extra = {name: value for name, value in given_settings.items() if name in _PASSED}
+        ignored = given_settings.keys() - _PASSED - _SEEN_TO
+        if settings.reasoning is not None:
+            # The object may hold an effort and members that only OpenAI has words for.
+            said = settings.reasoning.model_dump(exclude_none=True)
+            if (effort := said.pop("effort", None)) is not None:
+                extra["reasoning"] = portable_reasoning(effort)
+            ignored |= {f"reasoning.{name}" for name in said}
+        tell_ignored("integrations.openai_agents.Model", ignored, self._told)
         if settings.extra_headers:
             extra["extra_headers"] = dict(settings.extra_headers)
+        if settings.extra_query:
+            extra["extra_query"] = dict(settings.extra_query)
         body: Any = settings.extra_body
         if isinstance(body, Mapping):
             extra.update(cast("Mapping[str, Any]", body))
@@ -251,6 +276,25 @@ class Model(_Model):
             )
         except errors.ConfigurationError as error:
             raise _sdk_error(error) from error
+
+
+@cache
+def _warm_up() -> None:
+    """Do once what would make the first turn of the process late by a fifth of a second: import
+    what reads the SDK's items, and build the schemas of the events, which `openai` puts off."""
+    _context([])
+    reply = _Reply("", StateMemory())
+    call = FunctionToolCall(name="a", arguments="{}", call_id="a")
+    counted = CompletionUsage(completion_tokens=0, prompt_tokens=0, total_tokens=0)
+    for delta in (
+        ChoiceDelta(thinking="a"),
+        ChoiceDelta(content="a"),
+        ChoiceDelta(tool_calls=[call]),
+    ):
+        for _ in reply.take(ChatChunk(id="a", delta=delta, usage=counted)):
+            pass
+    for _ in (*reply.begin(), *reply.end()):
+        pass
 
 
 class ModelProvider(_ModelProvider):
@@ -366,6 +410,18 @@ class _Reply:
         self.usage = Usage(requests=1)
 
     async def read(self, stream: LLMStream) -> AsyncIterator[Any]:
+        for event in self.begin():
+            yield event
+        try:
+            async for chunk in stream:
+                for event in self.take(chunk):
+                    yield event
+        except (errors.APIError, errors.ConfigurationError) as error:
+            raise _sdk_error(error) from error
+        for event in self.end():
+            yield event
+
+    def begin(self) -> Iterator[Any]:
         yield r.ResponseCreatedEvent(
             response=self._response("in_progress"),
             type="response.created",
@@ -376,14 +432,9 @@ class _Reply:
             type="response.in_progress",
             sequence_number=self._next(),
         )
-        try:
-            async for chunk in stream:
-                for event in self._events(chunk):
-                    yield event
-        except (errors.APIError, errors.ConfigurationError) as error:
-            raise _sdk_error(error) from error
-        for event in self._close():
-            yield event
+
+    def end(self) -> Iterator[Any]:
+        yield from self._close()
         self._memory.remember(self._state)
         yield r.ResponseCompletedEvent(
             response=self._response("completed"),
@@ -391,7 +442,7 @@ class _Reply:
             sequence_number=self._next(),
         )
 
-    def _events(self, chunk: ChatChunk) -> Iterator[Any]:
+    def take(self, chunk: ChatChunk) -> Iterator[Any]:
         delta = chunk.delta
         if delta is not None:
             text = self._state.add(delta)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
@@ -23,7 +23,10 @@ from rejoinder.integrations._replies import (
     declare_tool,
     framework_version,
     last_failure,
+    portable_reason,
+    portable_reasoning,
     speaker,
+    tell_ignored,
     whole_arguments,
 )
 
@@ -68,6 +71,14 @@ _SETTINGS = {
     "stop_sequences": "stop",
     "extra_headers": "extra_headers",
 }
+_HANDLED = frozenset(
+    {
+        *_SETTINGS,
+        *("extra_body", "max_retries", "parallel_tool_calls", "thinking", "timeout", "tool_choice"),
+        # Pydantic AI's own business, with every model.
+        *("first_event_timeout", "framing_announcement", "request_timeout"),
+    }
+)
 
 
 class Model(models.Model):
@@ -97,12 +108,14 @@ class Model(models.Model):
     ) -> None:
         self._llm = check_llm(llm, "integrations.pydantic_ai.Model")
         self._options = conn_options
+        self._told: set[str] = set()
         if profile is None:
             profile = ModelProfile(
                 supports_tools=True,
                 supports_json_schema_output=True,
                 supports_json_object_output=True,
                 supports_image_input=True,
+                supports_thinking=True,
                 default_structured_output_mode="tool",
             )
         super().__init__(settings=settings, profile=profile)
@@ -165,13 +178,19 @@ class Model(models.Model):
         options = self._options
         timeout = given.get("timeout")
         if isinstance(timeout, int | float):
-            from dataclasses import replace
-
             options = replace(options, timeout=float(timeout))
+        if given.get("max_retries") is not None:
+            options = replace(options, max_retry=given["max_retries"])
         arguments: dict[str, Any] = {}
         extra = {
             ours: given[name] for name, ours in _SETTINGS.items() if given.get(name) is not None
         }
+        if parameters.thinking is not None:
+            extra["reasoning"] = portable_reasoning(parameters.thinking)
+        ignored = [name for name, value in given.items() if value is not None]
+        tell_ignored(
+            "integrations.pydantic_ai.Model", set(ignored).difference(_HANDLED), self._told
+        )
         extra_body = given.get("extra_body")
         if isinstance(extra_body, dict):
             extra.update(cast("dict[str, Any]", extra_body))
@@ -418,10 +437,14 @@ class _Reply(models.StreamedResponse):
                 for event in self._events(chunk, state):
                     yield event
         except (errors.APIError, errors.ConfigurationError) as error:
+            refused = isinstance(error, errors.RefusalError)
+            self.finish_reason = "content_filter" if refused else "error"
             raise self._model._error(error) from error
         if state.extra:
             self.provider_details = {**(self.provider_details or {}), _STATE: state.extra}
-        self.finish_reason = "tool_call" if state.first_call else "stop"
+        self.finish_reason = portable_reason(
+            self._stream.finish_reason, called=bool(state.first_call)
+        )
 
     async def close_stream(self) -> None:
         """End the request now, as `cancel` asks for."""

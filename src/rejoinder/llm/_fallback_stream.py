@@ -98,6 +98,13 @@ class FallbackLLMStream(LLMStream):
             return self._tools
         return child.stream.tools
 
+    @property
+    def finish_reason(self) -> str | None:
+        """The stop reason of the model that spoke last."""
+        winner = self._winner
+        heard = None if winner is None else winner.stream
+        return heard.finish_reason if isinstance(heard, LLMStream) else None
+
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
         """The models report what they cost; the adapter adds nothing to it."""
 

@@ -295,6 +295,11 @@ class LLMStream(ABC):
         """
 
     @property
+    def finish_reason(self) -> str | None:
+        """The provider's stop reason, or ``None`` until it arrives and where it is not known."""
+        return None
+
+    @property
     def pulse(self) -> Pulse:
         """A snapshot of the running reply: its last output, whether it is paused, its usage so far."""
         meter = self._meter

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import Any
 
 import agents
 import pytest
 from agents import ModelRetrySettings, retry_policies, testing
 from inside_openai_agents import City, call, weather
+from openai.types import responses
 from openai.types.responses import ResponseReasoningItem
 from running import running, serving
 
@@ -17,7 +20,7 @@ from rejoinder.errors import APIConnectionError, APIStatusError
 from rejoinder.integrations.openai_agents import Model, ModelProvider
 from rejoinder.llm import FallbackAdapter
 from rejoinder.llm.llm import ChoiceDelta, CompletionUsage
-from rejoinder.providers import openai
+from rejoinder.providers import anthropic, openai
 from rejoinder.testing import Answer, Fault, FaultServer, ScriptedLLM, no_leaks
 from rejoinder.types import APIConnectOptions
 
@@ -158,6 +161,10 @@ async def test_settings_reach_the_model() -> None:
         parallel_tool_calls=False,
         tool_choice="weather",
         timeout=3.0,
+        reasoning={"effort": "none"},
+        verbosity="low",
+        truncation="auto",
+        extra_query={"q": "1"},
         extra_headers={"x-a": "b"},
         extra_body={"user": "u"},
         extra_args={"seed": 7},
@@ -169,6 +176,10 @@ async def test_settings_reach_the_model() -> None:
         "temperature": 0.1,
         "max_tokens": 5,
         "top_p": 0.9,
+        "reasoning": "off",
+        "verbosity": "low",
+        "truncation": "auto",
+        "extra_query": {"q": "1"},
         "extra_headers": {"x-a": "b"},
         "user": "u",
         "seed": 7,
@@ -179,6 +190,62 @@ async def test_settings_reach_the_model() -> None:
     form: Any = asked.response_format
     assert form["json_schema"]["strict"] is True
     assert form["json_schema"]["schema"]["required"] == ["name", "people"]
+
+
+async def test_settings_of_openai_reach_the_providers_that_have_them() -> None:
+    settings = agents.ModelSettings(
+        reasoning={"effort": "high"}, verbosity="low", truncation="auto"
+    )
+    async with FaultServer() as server:
+        server.always(Answer(text="Hi."))
+        chat = at(server)
+        responses = at(server, api="responses")
+        claude = anthropic.LLM(model="claude-opus-4-7", api_key="k", base_url=server.url)
+        for llm in (chat, responses, claude):
+            async with llm:
+                await agents.Runner.run(agent_of(Model(llm), model_settings=settings), "x")
+        of_chat, of_responses, of_claude = (request.json() for request in server.requests)
+    assert (of_chat["reasoning_effort"], of_chat["verbosity"]) == ("high", "low")
+    assert of_responses["reasoning"] == {"effort": "high"}
+    assert of_responses["text"] == {"verbosity": "low"}
+    assert of_responses["truncation"] == "auto"
+    assert of_claude["output_config"] == {"effort": "high"}
+    assert not {"verbosity", "truncation"} & of_claude.keys()
+
+
+async def test_settings_without_a_counterpart_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = agents.ModelSettings(
+        reasoning={"summary": "auto"}, store=False, top_logprobs=2, include_usage=True
+    )
+    agent = agent_of(Model(ScriptedLLM("x", "y")), model_settings=settings)
+    for _ in range(2):
+        await agents.Runner.run(agent, "x")
+    (line,) = (record.message for record in caplog.records if record.name == "rejoinder")
+    assert "not passed on: reasoning.summary, store, top_logprobs" in line
+
+
+def test_the_first_turn_finds_everything_made() -> None:
+    """What is built or imported late would make the first turn of a process late."""
+    Model(ScriptedLLM("x"))
+    late = (
+        responses.ResponseCreatedEvent,
+        responses.ResponseOutputItemAddedEvent,
+        responses.ResponseTextDeltaEvent,
+        responses.ResponseReasoningSummaryTextDeltaEvent,
+        responses.ResponseFunctionCallArgumentsDoneEvent,
+        responses.ResponseCompletedEvent,
+    )
+    program = (
+        "import sys; from openai.types import responses as r;"
+        "from rejoinder.integrations.openai_agents import Model;"
+        "from rejoinder.testing import ScriptedLLM; Model(ScriptedLLM('x'));"
+        f"print(all(getattr(r, n).__pydantic_complete__ for n in {[c.__name__ for c in late]}),"
+        "'rejoinder.providers.openai.inverse' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert told.stdout.split() == ["True", "True"], told.stderr
 
 
 async def test_usage_has_its_details() -> None:

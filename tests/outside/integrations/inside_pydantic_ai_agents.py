@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ from pydantic_ai import (
     ToolReturn,
     capture_run_messages,
 )
-from pydantic_ai.direct import model_request
+from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.exceptions import (
     ContentFilterError,
     FallbackExceptionGroup,
+    ModelAPIError,
     ModelHTTPError,
     UserError,
 )
@@ -41,11 +43,11 @@ from pydantic_ai.models.instrumented import InstrumentedModel
 from pydantic_ai.native_tools import WebSearchTool
 from running import running, serving
 
-from rejoinder.errors import RefusalError
+from rejoinder.errors import APIConnectionError, RefusalError
 from rejoinder.integrations.pydantic_ai import Model
 from rejoinder.llm import FallbackAdapter
 from rejoinder.llm.llm import ChoiceDelta, CompletionUsage
-from rejoinder.providers import openai
+from rejoinder.providers import anthropic, openai
 from rejoinder.testing import Answer, Fault, FaultServer, ScriptedLLM, no_leaks
 from rejoinder.types import APIConnectOptions
 
@@ -171,6 +173,8 @@ async def test_settings_are_mapped() -> None:
         "max_tokens": 5,
         "top_p": 0.9,
         "seed": 7,
+        "thinking": "xhigh",
+        "max_retries": 1,
         "stop_sequences": ["END"],
         "parallel_tool_calls": False,
         "timeout": 3.0,
@@ -186,11 +190,98 @@ async def test_settings_are_mapped() -> None:
         "top_k": 3,
         "seed": 7,
         "stop": ["END"],
+        "reasoning": "xhigh",
         "extra_headers": {"x-a": "b"},
         "user": "u",
     }
     assert asked.parallel_tool_calls is False
     assert asked.conn_options.timeout == 3.0
+    assert asked.conn_options.max_retry == 1
+
+
+@pytest.mark.parametrize(("thinking", "option"), [(True, "medium"), (False, "off"), ("low", "low")])
+async def test_thinking_is_the_portable_option(thinking: Any, option: str) -> None:
+    model = ScriptedLLM("x")
+    await Agent(Model(model), model_settings={"thinking": thinking}).run("x")
+    assert model.calls[0].extra_kwargs == {"reasoning": option}
+
+
+async def test_thinking_reaches_each_provider_in_its_own_words() -> None:
+    async with FaultServer() as server:
+        claude = anthropic.LLM(model="claude-opus-4-7", api_key="k", base_url=server.url)
+        async with (
+            claude,
+            openai.LLM(
+                model="gpt-5", api_key="k", base_url=f"{server.url}/v1", api="responses"
+            ) as gpt,
+        ):
+            server.script(Answer(status=503), Answer(text="Hi."))
+            team = FallbackAdapter([gpt, claude], max_retry_per_llm=0)
+            agent = Agent(Model(team), model_settings={"thinking": "high"})
+            assert (await agent.run("x")).output == "Hi."
+            first, second = (request.json() for request in server.requests)
+            assert first["reasoning"] == {"effort": "high"}
+            assert second["output_config"] == {"effort": "high"}
+            await team.aclose()
+
+
+async def test_settings_without_a_counterpart_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings: Any = {"service_tier": "flex", "openai_user": "u"}
+    agent = Agent(Model(ScriptedLLM("x", "y")), model_settings=settings)
+    for _ in range(2):
+        await agent.run("x")
+    (line,) = (record.message for record in caplog.records if record.name == "rejoinder")
+    assert "not passed on: openai_user, service_tier;" in line
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"), [("length", "length"), ("stop", "stop"), ("end_turn", "stop")]
+)
+async def test_why_a_reply_ended(reason: str, found: str) -> None:
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    choice = {"index": 0, "delta": {"content": "Hello"}, "finish_reason": reason}
+    body = f"data: {json.dumps({'id': 'a', 'choices': [choice]})}\n\ndata: [DONE]\n\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write((head + body).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with openai.LLM(
+            model="a", api_key="k", base_url=f"http://127.0.0.1:{port}/v1"
+        ) as llm:
+            for model in (llm, FallbackAdapter([llm])):
+                result = await Agent(Model(model)).run("x")
+                assert result.response.finish_reason == found
+
+
+async def test_a_call_an_error_and_a_refusal_as_reasons() -> None:
+    llm = ScriptedLLM([call("weather", "{}")], "Rain.")
+    agent = Agent(Model(llm))
+
+    @agent.tool_plain
+    def weather() -> str:
+        return "rain"
+
+    messages = (await agent.run("x")).all_messages()
+    found = [message.finish_reason for message in messages if message.kind == "response"]
+    assert found == ["tool_call", "stop"]
+    for failure, reason in (
+        (RefusalError("no"), "content_filter"),
+        (APIConnectionError("gone", retryable=False), "error"),
+    ):
+        model = Model(ScriptedLLM(["Hello", failure]))
+        request: Any = [ModelRequest.user_text_prompt("x")]
+        async with model_request_stream(model, request) as stream:
+            with pytest.raises((ContentFilterError, ModelAPIError)):
+                async for _ in stream:
+                    pass
+            assert stream.get().finish_reason == reason
 
 
 async def test_instrumentation_keeps_working() -> None:

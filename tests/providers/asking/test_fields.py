@@ -15,6 +15,17 @@ def test_queries() -> None:
     assert build_url("http://x/y?a=1", query={"b": "c d&e"}) == "http://x/y?a=1&b=c%20d%26e"
 
 
+def test_reasoning_in_portable_words_is_told_from_a_member_of_the_body() -> None:
+    extras = HttpExtras({"reasoning": "low", "user": "u"})
+    assert (extras.reasoning, extras.body) == ("low", {"user": "u"})
+    assert HttpExtras({"reasoning": 2_000}).reasoning == 2_000
+    for own in ({"effort": "low"}, True):
+        extras = HttpExtras({"reasoning": own})
+        assert (extras.reasoning, extras.body) == (None, {"reasoning": own})
+    with pytest.raises(ConfigurationError, match=r"reasoning: expected .* got 'much'"):
+        HttpExtras({"reasoning": "much"})
+
+
 @pytest.mark.parametrize("choice", [{}, {"type": "function"}, {"function": {"name": ""}}])
 def test_choices_that_name_nothing(choice: Any) -> None:
     with pytest.raises(ConfigurationError, match="tool_choice"):

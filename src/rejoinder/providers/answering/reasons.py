@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["is_broken_off", "is_cut"]
+__all__ = ["FinishReason", "is_broken_off", "is_cut", "portable_reason"]
+
+FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_call", "error"]
+"""Why a reply ended, in the words of OpenTelemetry's conventions for generative AI."""
 
 _BROKEN_OFF: Final = frozenset(
     {
@@ -35,6 +38,42 @@ _CUT: Final = frozenset(
         "content_filter",
     }
 )
+_BLOCKED: Final = frozenset(
+    {
+        "blocklist",
+        "content_filter",
+        "content_filtered",  # Bedrock
+        "guardrail_intervened",
+        "image_prohibited_content",
+        "image_recitation",
+        "image_safety",
+        "language",
+        "prohibited_content",
+        "recitation",
+        "refusal",
+        "safety",
+        "spii",
+    }
+)
+_ERRORS: Final = ("failed", "malformed", "missing_", "too_many_", "unexpected_")
+"""How the reasons of replies begin that went wrong: Gemini, Bedrock, the Responses API."""
+
+
+def portable_reason(reason: str | None, *, called: bool) -> FinishReason:
+    """Why a reply ended, in the same words for every provider.
+
+    Args:
+        reason: the provider's own word; ``None``: there was none.
+        called: the reply holds a tool call.
+    """
+    word = (reason or "").lower()
+    if word in _BLOCKED:
+        return "content_filter"
+    if is_broken_off(reason) or word.startswith(_ERRORS):
+        return "error"
+    if is_cut(reason) or word == "incomplete":  # the Responses API
+        return "length"
+    return "tool_call" if called else "stop"
 
 
 def is_broken_off(reason: str | None) -> bool:

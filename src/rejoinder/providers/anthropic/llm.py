@@ -306,7 +306,7 @@ class LLM(HttpLLM):
         elif betas and not has_header(extras.headers, "anthropic-beta"):
             extras.headers["anthropic-beta"] = ",".join(betas)
         _, schema = reply_schema(response_format, "anthropic")
-        asked = self._served.reason(members)
+        asked = self._served.reason(members, extras.reasoning)
         prefill = self._served.family.prefill and schema is None and not _forbids_prefill(members)
         question = _Question(
             dialect=DIALECT,

@@ -262,8 +262,14 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
             question.attach(messages, found)
         body = question.compose(messages, data)
         if (served := question.served) is not None:
-            asked = served.reason(body) if question.asked is None else question.asked
+            asked = question.asked
+            if asked is None:
+                asked = served.reason(body, question.extras.reasoning)
             changes = [*asked, *changes, *served.fit(body)]
+        elif question.extras.reasoning is not None:
+            told = f"reasoning={question.extras.reasoning!r}: this model takes no such option"
+            logger.warning("%s: %s", question.provider, told)
+            changes = [Change("reasoning", "", told), *changes]
         question.changes[:] = changes
         return jsontext.encode(body)
     except ConfigurationError:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.names import portable_name
+from rejoinder._core.reasoning import Option, check_reasoning
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGiven
@@ -59,24 +60,32 @@ class HttpExtras:
         headers: ``extra_headers``.
         query: ``extra_query``.
         extra_body: ``extra_body``.
+        reasoning: ``reasoning`` in portable words, as the option of an LLM; a mapping is a member of
+            the body.
         fields: all other entries.
 
     Raises:
-        ConfigurationError: see `checked_extras`.
+        ConfigurationError: see `checked_extras`; `reasoning` means nothing.
     """
 
-    __slots__ = ("extra_body", "fields", "headers", "query")
+    __slots__ = ("extra_body", "fields", "headers", "query", "reasoning")
 
     def __init__(self, extra_kwargs: object = None) -> None:
         self.fields: dict[str, Any] = {}
         self.extra_body: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
         self.query: dict[str, str] = {}
+        self.reasoning: Option | None = None
         if extra_kwargs is None or isinstance(extra_kwargs, NotGiven):
             return
         self.fields = checked_extras(extra_kwargs)
         self.headers = string_fields("extra_headers", self.fields.pop("extra_headers", None))
         self.query = string_fields("extra_query", self.fields.pop("extra_query", None))
+        option = self.fields.get("reasoning")
+        if isinstance(option, str | int) and not isinstance(option, bool):
+            del self.fields["reasoning"]
+            check_reasoning(option)
+            self.reasoning = cast("Option", option)
         extra_body = self.fields.pop("extra_body", None)
         if isinstance(extra_body, Mapping):
             self.extra_body = dict(cast("Mapping[str, Any]", extra_body))

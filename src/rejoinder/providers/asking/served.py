@@ -60,18 +60,20 @@ class Served:
             fitted = self._fitted[dialect.name] = (dialect, made)
         return fitted[1]
 
-    def reason(self, body: dict[str, Any]) -> list[Change]:
+    def reason(self, body: dict[str, Any], option: Option | None = None) -> list[Change]:
         """Ask for the reasoning that the caller wants, in a body that does not speak of it yet.
 
         Args:
             body: at least the members of it that hold options; changed in place.
+            option: what this call asks for; by default what the LLM was made with.
 
         Returns:
             What could not be had as it was asked for.
         """
-        if self.reasoning is None:
+        asked = self.reasoning if option is None else option
+        if asked is None:
             return []
-        wanted, changes = resolve_reasoning(self.reasoning, self.family)
+        wanted, changes = resolve_reasoning(asked, self.family)
         changes += with_reasoning(self.api, body, wanted, self.family, self.host)
         self.tell(changes)
         return changes

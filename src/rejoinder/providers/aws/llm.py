@@ -198,7 +198,7 @@ class LLM(HttpLLM):
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
         reasoned: dict[str, Any] = {"additionalModelRequestFields": self._additional or {}}
-        asked = self._served.reason(reasoned)
+        asked = self._served.reason(reasoned, extras.reasoning)
         question = _Question(
             dialect=DIALECT,
             decode_error=decode,
