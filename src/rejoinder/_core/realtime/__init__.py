@@ -1,1 +1,2 @@
-"""Realtime sessions without a socket: what is said between a session and a service, and what follows."""
+"""Realtime sessions without a socket: the vocabulary between session and service, and the rules of
+replies."""

@@ -1,4 +1,4 @@
-"""Writes down in a history what was heard of its last answer. Pure."""
+"""Cuts the last answer of a history down to its heard text. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOUND: Final = Rule(
 
 
 def last_answer(items: list[ChatItem]) -> list[str]:
-    """Ids of the assistant's messages behind the last one of the user."""
+    """Ids of the assistant messages after the last user message."""
     found: list[str] = []
     for item in reversed(items):
         if not isinstance(item, ChatMessage):
@@ -42,10 +42,10 @@ def commit_heard(
     until: float | str,
     sound: SoundMap | float | None,
 ) -> str:
-    """Cut the messages, which were spoken one after another, to what was heard of them.
+    """Cut messages that were spoken one after another down to their heard text.
 
-    A message of which nothing was heard is taken out; calls and results stay, since they happened.
-    A message that is cut loses the provider's state, which belongs to the whole of it.
+    A message without heard text is removed. Calls and results stay, because the tools did run.
+    A message that is cut loses its provider state, which is valid for the whole message only.
 
     Returns:
         The text that was heard.

@@ -1,4 +1,4 @@
-"""What of a spoken message was heard, when playback stopped early.
+"""Computes the heard text of a spoken message whose playback stopped early.
 
 A service generates faster than sound is played, so the text it sent is more than the user heard.
 Pure.
@@ -37,7 +37,7 @@ class SpokenMessage:
         self._bytes = 0
         self._timed = False
         self.is_cut = False
-        """Playback was stopped: what comes later was not heard, and changes nothing."""
+        """Playback was stopped: ignore text and sound that arrive later."""
 
     def add_text(self, text: str, start_time: float | None = None) -> None:
         """Record a piece of text. `start_time`: seconds from the beginning of the sound, if known."""
@@ -83,7 +83,7 @@ class SpokenMessage:
 
     @property
     def received_ms(self) -> int:
-        """Milliseconds of sound that came."""
+        """Milliseconds of sound received."""
         return self._bytes * 1000 // (self._rate * _BYTES_PER_SAMPLE)
 
     @property
@@ -95,13 +95,13 @@ class SpokenMessage:
 def heard(message: SpokenMessage, until: int | str) -> str:
     """The text of `message` that was heard.
 
-    By the times of the words where the service sends them, else by how much sound had come before
-    each piece of text, else in proportion to the length of the sound.
+    Uses the word times if the service sends them, else the amount of sound that preceded each piece
+    of text, else the share of the sound that was played.
 
     Args:
         message: the message.
-        until: milliseconds that were played, or the text that was heard. A text that is no
-            beginning of the message is returned as it is.
+        until: milliseconds that were played, or the text that was heard. A text that the message
+            does not begin with is returned unchanged.
     """
     if isinstance(until, str):
         return _prefix_of(message.text, until)
@@ -113,7 +113,7 @@ def heard(message: SpokenMessage, until: int | str) -> str:
         return message.text
     marks = {at for _, at in pieces}
     if len(marks) > 1:
-        # A piece counts as heard where half of its sound was: words are not torn apart.
+        # A piece counts as heard if half of its sound was played, so no word is split.
         ends = [at for _, at in pieces[1:]] + [float(max(received, int(pieces[-1][1])))]
         whole = [
             text
@@ -132,12 +132,13 @@ def _cut_at_word(text: str, length: int) -> str:
     end = length
     while end > 0 and not text[end].isspace() and not text[end - 1].isspace():
         end -= 1
-    # Scripts without spaces are cut where the sound was.
+    # Scripts without spaces are cut at the exact position of the sound.
     return text[: end or length].rstrip()
 
 
 def _prefix_of(whole: str, told: str) -> str:
-    """The beginning of `whole` that `told` repeats, white space aside; else `told`."""
+    """The prefix of `whole` that equals `told` apart from white space; `told` if there is no such
+    prefix."""
     position = 0
     for word in told.split():
         found = whole.find(word, position)
@@ -148,15 +149,15 @@ def _prefix_of(whole: str, told: str) -> str:
 
 
 def heard_of_text(text: str, until: float | str, sound: SoundMap | float | None) -> str:
-    """The part of `text` that was heard, where the sound was made by the application.
+    """The heard part of `text` when the application made the sound.
 
     Args:
         text: the whole text.
         until: milliseconds that were played, or the text that was heard.
-        sound: knows when words sound; or how many milliseconds the whole text takes.
+        sound: maps milliseconds to text; or the duration of the whole text in milliseconds.
 
     Raises:
-        ValueError: milliseconds, and nothing to compare them with.
+        ValueError: `until` is in milliseconds and `sound` is missing.
     """
     if isinstance(until, str):
         return _prefix_of(text, until)
@@ -176,8 +177,8 @@ def heard_of_text(text: str, until: float | str, sound: SoundMap | float | None)
 
 
 def spread(texts: Sequence[str], told: str) -> list[str]:
-    """What is left of each of `texts`, which were spoken one after another, when `told` was heard of
-    all of them together."""
+    """The heard part of each of `texts`, which were spoken one after another, if `told` is their
+    heard text as a whole."""
     left: list[str] = []
     for number, text in enumerate(texts):
         rest = _behind(told, text)
@@ -191,7 +192,7 @@ def spread(texts: Sequence[str], told: str) -> list[str]:
 
 
 def _behind(told: str, text: str) -> str | None:
-    """What follows in `told` on all words of `text`; ``None`` where it does not begin with them."""
+    """The rest of `told` after all words of `text`; ``None`` if `told` does not begin with them."""
     position = 0
     for word in text.split():
         found = told.find(word, position)

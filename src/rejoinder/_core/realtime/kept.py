@@ -1,4 +1,4 @@
-"""The user's sound that a next connection, or a next model, needs. Pure."""
+"""Keeps the user's sound that the next connection, or the next model, needs. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["KeptSound"]
 T = TypeVar("T")
 
 _COMMIT: Final = -1.0
-"""Stands in the place of a length where a commit is kept."""
+"""Marks a commit; stored where other entries have a length."""
 _UNHEARD_MS: Final = 6000.0
-"""Milliseconds of quiet after which a service has made up its mind about what it heard."""
+"""Milliseconds of quiet after which a service has reported any speech that it recognised."""
 
 
 class KeptSound(Generic[T]):
-    """Pieces of the user's sound: those of the turn that is not over, and some of the pause before.
+    """A buffer of the user's sound: the current turn, and part of the pause before it.
 
     Args:
-        longest: milliseconds kept while the user speaks or no connection is there.
+        longest: milliseconds kept while the user speaks or while there is no connection.
         pause: milliseconds kept while the user is silent, for a word that has just begun.
     """
 
@@ -32,20 +32,20 @@ class KeptSound(Generic[T]):
         self._commits = 0
         self._quiet_for = math.inf
         self.dropped_ms = 0.0
-        """Milliseconds that no longer fitted while they were wanted."""
+        """Milliseconds dropped for lack of space although they were wanted."""
 
     @property
     def loud(self) -> bool:
-        """Whether what is kept holds words that the service has not told yet. A noise that it made
-        nothing of is forgotten after some seconds of quiet."""
+        """Whether the buffer may hold words that the service has not reported yet. A noise that the
+        service does not report is forgotten after some seconds of quiet."""
         return self._quiet_for < _UNHEARD_MS
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
     def add(self, ms: float, piece: T, *, wanted: bool, loud: bool = False) -> None:
-        """Keep sound. `wanted`: the user speaks, or no connection is there. `loud`: it may hold
-        speech of which a service that tells late has not told."""
+        """Keep sound. `wanted`: the user speaks, or there is no connection. `loud`: it may hold
+        speech that a slow service has not reported yet."""
         self._quiet_for = 0.0 if loud else self._quiet_for + ms
         wanted = wanted or self.loud
         self._kept.append((ms, piece))
@@ -61,7 +61,7 @@ class KeptSound(Generic[T]):
                 self.dropped_ms += old
 
     def add_commit(self, piece: T) -> None:
-        """Keep a commit of what was pushed before it."""
+        """Keep a commit of the sound pushed before it."""
         self._kept.append((_COMMIT, piece))
         self._commits += 1
 
@@ -78,14 +78,14 @@ class KeptSound(Generic[T]):
             self._length -= ms
 
     def clear(self) -> None:
-        """Nothing of what was pushed is wanted any more."""
+        """Forget all sound pushed so far."""
         self._kept.clear()
         self._length = 0.0
         self._commits = 0
         self._quiet_for = math.inf
 
     def forget(self, mark: T) -> int:
-        """Take out the commits that `mark` stands for. Return how many others there are."""
+        """Remove the commits that `mark` stands for. Return the number of other commits."""
         self._kept = deque(
             (ms, piece) for ms, piece in self._kept if ms != _COMMIT or piece is not mark
         )
@@ -93,5 +93,5 @@ class KeptSound(Generic[T]):
         return self._commits
 
     def entries(self) -> list[T]:
-        """All that is kept, oldest first."""
+        """The whole buffer, oldest first."""
         return [piece for _, piece in self._kept]

@@ -1,7 +1,8 @@
 """The vocabulary between a realtime session and a service: commands out, events in.
 
-A `RealtimeProtocol` turns commands into frames and frames into events; it is all that an engine
-knows of a vendor. Everything here is a value. Times are seconds of the event loop's clock, sound is
+A `RealtimeProtocol` turns commands into frames and frames into events. It is the only
+vendor-specific part that the session engine sees. Everything here is a value. Times are seconds of
+the event loop's clock, sound is
 16-bit PCM.
 """
 
@@ -68,9 +69,10 @@ Frame: TypeAlias = str | bytes
 ReplyStatus: TypeAlias = Literal[
     "completed", "interrupted", "cancelled", "incomplete", "failed", "superseded"
 ]
-"""How a reply ended. ``interrupted``: this side stopped it. ``cancelled``: the service did, usually
+"""How a reply ended. ``interrupted``: the client stopped it. ``cancelled``: the service stopped it,
+usually
 because the user began to speak. ``incomplete``: a token limit or a content filter cut it.
-``superseded``: a swap of sessions or an interrupt came before it began."""
+``superseded``: a swap or an interrupt came before it began."""
 
 
 # -- commands ------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ class UpdateSession:
 
 @dataclass(frozen=True, slots=True)
 class GiveHistory:
-    """The conversation so far, or what of it is newer than the handle that was resumed."""
+    """The conversation so far, or only the items newer than the resumed handle."""
 
     ref: str
     items: Sequence[ChatItem]
@@ -131,11 +133,11 @@ class AppendAudio:
 
     @property
     def base64(self) -> str:
-        """The sound in base64. Encoded once, however many connections it is sent over; `data` is
-        empty from then on."""
+        """The sound in base64. It is encoded once and reused for every connection; `data` is empty
+        afterwards."""
         if not self._encoded:
             self._encoded.append(base64.b64encode(self.data).decode("ascii"))
-            object.__setattr__(self, "data", b"")  # held in one form
+            object.__setattr__(self, "data", b"")  # keep only one form in memory
         return self._encoded[0]
 
 
@@ -151,7 +153,7 @@ class ClearAudio:
 
 @dataclass(frozen=True, slots=True)
 class StartActivity:
-    """The user begins a turn, where this side decides about turns."""
+    """The user begins a turn. Used when the client decides about turns."""
 
     ref: str
 
@@ -175,7 +177,7 @@ class SendImage:
 class CreateReply:
     """Ask for a reply. `instructions` are added to those of the session.
 
-    `context`: items that the connection has not been told, because it takes none at other times.
+    `context`: items not sent yet, because this connection accepts them only with a request.
     """
 
     ref: str
@@ -243,15 +245,15 @@ class SessionEnding:
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """Another connection can continue the session from `handle`, as it is now. The last one counts,
-    also where the service could not continue from what came after it."""
+    """Another connection can continue the session from `handle`, as it is now. The last handle
+    stays valid, even while the service cannot offer a newer one."""
 
     handle: str
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The service hears the user. `item_id` names the user's message, where it is known yet."""
+    """The service hears the user. `item_id` names the user's message, if it is known already."""
 
     item_id: str | None = None
 
@@ -273,7 +275,7 @@ class AudioCommitted:
 class Transcript:
     """What the user said. `text` is the whole text so far, also where the service sends pieces.
 
-    `failed`: the service could not transcribe it; `text` is what there was of it.
+    `failed`: the service could not transcribe it; `text` is the partial transcript.
     """
 
     item_id: str
@@ -291,7 +293,7 @@ class ItemAdded:
     item: ChatItem
     previous_id: str | None
     at_tail: bool = False
-    """The service did not tell where; it is the newest."""
+    """The service did not specify a position; the item is the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +317,7 @@ class MessageStarted:
 
 @dataclass(frozen=True, slots=True)
 class ModalityKnown:
-    """Whether the message has sound, or text alone."""
+    """Whether the message has sound; otherwise it is text only."""
 
     reply_id: str
     item_id: str
@@ -330,7 +332,7 @@ class TextDelta:
     item_id: str
     text: str
     start_time: float | None = None
-    """Seconds from the beginning of the message's sound, where the service tells."""
+    """Seconds from the beginning of the message's sound, if the service reports them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +353,9 @@ class MessageEnded:
 
 @dataclass(frozen=True, slots=True)
 class MessageHeard:
-    """What the service spoke of a message, where it tells. May come after the end of the reply;
-    counts more than what was sent, and than what this side believes to have played."""
+    """The part of a message that the service reports as spoken. It may arrive after the end of the
+    reply, and it overrides both the text sent before and the client's estimate of what was
+    played."""
 
     item_id: str
     text: str
@@ -391,7 +394,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class UsageReported:
-    """Tokens apart from the end of a reply; with an empty id those of listening. Several add up."""
+    """Tokens reported separately from the end of a reply. An empty id means tokens for listening.
+    Several reports add up."""
 
     reply_id: str
     usage: Usage
@@ -405,21 +409,21 @@ class ReplyEnded:
     status: ReplyStatus
     ref: str | None = None
     reason: str | None = None
-    """The service's own word, for example ``turn_detected`` or ``content_filter``."""
+    """The service's own reason, for example ``turn_detected`` or ``content_filter``."""
     error: APIError | None = None
     usage: Usage | None = None
     fatal: bool = False
     """The error ends the session too."""
     usage_follows: bool = False
-    """Its tokens are told later, by `UsageReported`."""
+    """Its tokens follow later, in `UsageReported`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The service refused the command `ref`.
 
-    `busy`: it refused a reply because another one is running. `harmless`: what the command wanted
-    holds already, or was too late; nothing is wrong.
+    `busy`: it refused a reply because another one is running. `harmless`: the command was redundant
+    or too late; nothing is wrong.
     """
 
     ref: str
@@ -467,38 +471,40 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What holds for every connection to a service, whatever is said over it."""
+    """Properties that every connection to a service shares."""
 
     input_rate: int
     """Samples a second of the user's sound, one channel."""
     output_rate: int
     """Samples a second of the model's sound, one channel."""
     confirms: bool = True
-    """The service announces each item that it was given. Otherwise an item counts as given when it
-    was sent."""
+    """The service acknowledges each item it receives. Otherwise an item counts as received once it
+    is sent."""
     confirms_settings: bool = False
-    """The service tells of each change of the session, by `SettingsApplied`. Otherwise a change
-    counts as carried out when it was sent."""
+    """The service confirms each change of the session, as `SettingsApplied`. Otherwise a change
+    counts as applied once it is sent."""
     names_replies: bool = True
-    """The beginning of a reply names the request that it answers. Otherwise it is taken for the
-    answer to the last one."""
+    """The beginning of a reply names the request that it answers. Otherwise the reply is matched to
+    the last request."""
     history_at_once: bool = False
     """A new connection is given its history in one `GiveHistory`, not item by item."""
     answers_move: bool = True
-    """A call may be answered on a later connection than that on which it was made."""
+    """A call may be answered on a later connection than the one it arrived on."""
     tells_speech: bool = True
-    """The service tells at once when the user begins to speak. Otherwise the loudness of the sound
-    decides what a next connection is given, and when it may take over."""
+    """The service reports at once when the user begins to speak. Otherwise the loudness of the
+    sound decides which sound the next connection receives, and when it may take over."""
     paced_silence: bool = False
-    """The service wants sound in real time without a pause; silence is sent where there is none."""
+    """The service requires continuous sound in real time; silence fills the gaps."""
     pong: float = 0.0
-    """Seconds that a healthy service may take to answer a ping, where it has no other sign of life."""
+    """Seconds that a healthy service may take to answer a ping, if a ping is its only sign of
+    life."""
     standby: float | None = None
-    """Seconds that a connection may wait to be used; then it is dead to the service and made anew."""
+    """Seconds that a connection may stay unused. After that the service drops it, and it is
+    replaced."""
 
 
 class RealtimeProtocol(Protocol):
-    """One connection to a service, without the connection: frames in and out, no clock of its own.
+    """The protocol of one connection, without the socket: frames in and out, no clock of its own.
 
     A protocol object serves one connection. It keeps the wire's own state (which items the service
     has announced, which frame names are in use); settings come with `open`.
@@ -519,7 +525,7 @@ class RealtimeProtocol(Protocol):
         ...
 
     def send(self, command: Command) -> Sequence[Frame]:
-        """The frames of a command; none where the service has no such thing.
+        """The frames of a command; empty if the service has no equivalent.
 
         Raises:
             ConfigurationError: the service cannot take what the command holds.
@@ -529,29 +535,30 @@ class RealtimeProtocol(Protocol):
     def takes(self, command: Command) -> bool:
         """Whether this connection can carry out `command` now.
 
-        A change of the session, or the removal of an item, that it does not take needs another
-        connection. An item that it does not take goes with the next request for a reply.
+        If it cannot change the session or remove an item, another connection is needed. If it
+        cannot add an item now, the item goes with the next request for a reply.
         """
         ...
 
     def receive(self, frame: Frame) -> Sequence[Event]:
-        """What a frame means. Broken and unknown frames are counted in `skipped`; nothing is raised."""
+        """Decode a frame into events. Broken and unknown frames are counted in `skipped`. Never
+        raises."""
         ...
 
     def closed(self, code: int | None, reason: str) -> ServiceFailed | None:
-        """What the end of the connection means; ``None`` for one that another connection mends."""
+        """The event for the end of the connection; ``None`` if a new connection repairs it."""
         ...
 
     def probe(self) -> Sequence[Frame]:
-        """Frames that a service which still listens answers at once, and that change nothing; none
-        where a ping of the transport has to do."""
+        """Frames that a live service answers at once and that change nothing; empty if a ping of
+        the transport has to suffice."""
         ...
 
     def farewell(self) -> Sequence[Frame]:
-        """The last frames of a connection that this side ends."""
+        """The last frames of a connection that the client ends."""
         ...
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is outstanding that a service tells after the end of a reply."""
+        """Whether the service owes no report that follows the end of a reply."""
         ...

@@ -1,4 +1,4 @@
-"""Draws the states of a request for a reply from the table that decides about them.
+"""Draws the states of a reply request from the transition table.
 
 python -m rejoinder._core.realtime.picture docs/realtime-states.svg
 """
@@ -33,7 +33,7 @@ _NOTES: Final = {
     RequestState.FAILED: "told as failed",
 }
 _APART: Final = 9.0
-"""How far the two directions between the same states lie apart."""
+"""Distance between the two arrows that connect the same states."""
 
 
 def draw() -> str:
@@ -65,7 +65,7 @@ def draw() -> str:
 
 
 def _arrows() -> Iterator[tuple[RequestState, RequestState, list[str]]]:
-    """From where to where, and the events that lead there."""
+    """The transitions between states, with the events that cause them."""
     for start, row in TRANSITIONS.items():
         ends: dict[RequestState, list[str]] = {}
         for event, end in row.items():

@@ -1,9 +1,9 @@
-"""Which reply runs, which is asked for, which is owed: the state machine of replies.
+"""The state machine of replies: which one runs, which are requested, which are owed.
 
-A service makes one reply at a time, its own or one that was asked for. A request made meanwhile
-waits here for the end of the running reply, and is sent then. Each request ends exactly once: in a
-reply, or in an error. What comes for a request that has ended already is cancelled by its id and
-never heard.
+A service makes one reply at a time, on its own initiative or on request. A request made meanwhile
+waits here and is sent when the running reply has ended. Each request ends exactly once: in a
+reply, or in an error. A reply to a request that has ended already is cancelled by its id and never
+played.
 
 ::
 
@@ -41,20 +41,20 @@ __all__ = [
 ]
 
 _REMEMBERED: Final = 64
-"""Replies and requests that have ended, kept to recognise what comes late for them."""
+"""Number of ended replies and requests to remember, so that late events for them are recognised."""
 _STOP_TIMEOUT: Final = 5.0
-"""Seconds that a reply may take to end after it was cancelled; then the next one is asked for."""
+"""Seconds that a cancelled reply may take to end. After that the next one is requested."""
 
 
 class RequestState(Enum):
-    """Where a request for a reply stands."""
+    """The state of a request for a reply."""
 
     WAITING = "waiting"
     """Another reply runs, or results of tools are missing."""
     ASKED = "asked"
     """Sent; the service has not begun."""
     OWED = "owed"
-    """Its caller has been told that it failed; the service may still begin."""
+    """Its caller has received a failure, but the service may still begin."""
     STARTED = "started"
     FAILED = "failed"
 
@@ -62,7 +62,7 @@ class RequestState(Enum):
 TRANSITIONS: Final[dict[RequestState, dict[str, RequestState]]] = {
     RequestState.WAITING: {
         "send": RequestState.ASKED,
-        "started": RequestState.STARTED,  # refused as busy, and begun all the same
+        "started": RequestState.STARTED,  # refused as busy, but begun anyway
         "refused": RequestState.FAILED,
         "interrupt": RequestState.FAILED,
         "deadline": RequestState.FAILED,
@@ -84,7 +84,7 @@ TRANSITIONS: Final[dict[RequestState, dict[str, RequestState]]] = {
     RequestState.STARTED: {},
     RequestState.FAILED: {},
 }
-"""What each event makes of a request. Events that are missing change nothing."""
+"""The next state of a request for each event. An event that is not listed changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """A reply began; `refs` are the requests it answers, none if the service began by itself."""
+    """A reply began; `refs` are the requests it answers, empty if the service began by itself."""
 
     reply_id: str
     refs: tuple[str, ...]
@@ -111,7 +111,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The streams of this reply end now, with this status."""
+    """End the streams of this reply now, with this status."""
 
     reply_id: str
     status: ReplyStatus
@@ -133,10 +133,10 @@ Effect: TypeAlias = Send | Announce | Cancel | Finish | Fail
 class _Request:
     command: CreateReply
     refs: list[str]
-    """The callers that this request answers: several where each asked for the reply to one batch of
-    tool results."""
+    """The callers that this request answers: several if each asked for the reply to the same batch
+    of tool results."""
     since: float
-    """When it was asked for, sent, or lost its connection."""
+    """When it was requested, was sent, or lost its connection."""
     for_tools: bool
     """It waits for the other results of its batch."""
     state: RequestState = RequestState.WAITING
@@ -154,7 +154,7 @@ class Replies:
 
     Args:
         timeout: seconds from the sending of a request to the beginning of its reply.
-        silence: seconds that a running reply may be without any sign; then it has failed.
+        silence: seconds without any event after which a running reply has failed.
     """
 
     def __init__(self, *, timeout: float = 10.0, silence: float = 20.0) -> None:
@@ -172,13 +172,13 @@ class Replies:
 
     @property
     def running(self) -> str | None:
-        """Id of the reply that is heard; ``None`` also while a cancelled one is ending."""
+        """Id of the audible reply; also ``None`` while a cancelled one is ending."""
         running = self._running
         return None if running is None or running.stopping_since < math.inf else running.reply_id
 
     @property
     def idle(self) -> bool:
-        """Whether no reply runs and none was asked for."""
+        """Whether no reply runs and none is requested."""
         return self._running is None and not self._requests
 
     @property
@@ -193,7 +193,7 @@ class Replies:
         return self._running is not None and self.running == reply_id
 
     def deadline(self) -> float:
-        """When `tick` has something to do; infinite if never."""
+        """When `tick` is due; infinite if never."""
         due = math.inf
         for request in self._requests:
             due = min(due, self._due(request))
@@ -207,7 +207,7 @@ class Replies:
     # -- what this side does -----------------------------------------------------------------
 
     def connected(self, now: float) -> list[Effect]:
-        """The session is ready: what waits can be sent."""
+        """The session is ready: send the waiting requests."""
         self._open = True
         return self._pump(now)
 
@@ -223,11 +223,11 @@ class Replies:
         return self._pump(now)
 
     def pause(self) -> None:
-        """What waits is sent over the next connection, not over this one."""
+        """Hold waiting requests for the next connection; send none over this one."""
         self._open = False
 
     def forgive(self) -> None:
-        """Replies that are owed are not waited for any more: what begins next is another one. For
+        """Stop waiting for owed replies: the next reply that begins is a different one. For
         services that do not name the request they answer."""
         self._owed.clear()
 
@@ -241,7 +241,7 @@ class Replies:
         return self._pump(now)
 
     def interrupt(self, now: float) -> list[Effect]:
-        """Stop what runs and what was asked for. Does nothing where nothing is."""
+        """Stop the running reply and all requests. Does nothing if there are none."""
         effects: list[Effect] = []
         for request in list(self._requests):
             effects.append(
@@ -262,7 +262,7 @@ class Replies:
         self._unanswered.add(call_id)
 
     def answered(self, call_id: str, now: float) -> list[Effect]:
-        """The result of a call was sent, or is not wanted any more."""
+        """The result of a call was sent, or is no longer needed."""
         if call_id in self._unanswered:
             self._unanswered.discard(call_id)
             self._answered_some = bool(self._unanswered)
@@ -279,14 +279,14 @@ class Replies:
             del self._owed[ref]
             self._remember(reply_id)
             effects.append(Cancel(reply_id))
-            # It occupies the service until it has ended, unless another one is known to.
+            # It occupies the service until it ends, unless another reply is known to occupy it.
             if self._running is None:
                 self._running = _Running(reply_id, now, stopping_since=now)
             return effects
         request = self._find(ref)
         previous = self._running
         if previous is not None and previous.reply_id != reply_id:
-            # The end of the previous one was lost: no service makes two replies at once.
+            # The end event of the previous reply was lost: no service makes two replies at once.
             self._remember(previous.reply_id)
             if previous.stopping_since == math.inf:
                 effects.append(Finish(previous.reply_id, "cancelled"))
@@ -326,7 +326,7 @@ class Replies:
             if running.stopping_since == math.inf:
                 effects.append(Finish(reply_id, status))
             for request in self._requests:
-                request.since = now  # the service may have kept it until now
+                request.since = now  # the service may have held it back until now
         elif ref is not None:
             self._owed.pop(ref, None)
             request = self._find(ref)
@@ -354,14 +354,15 @@ class Replies:
         if busy:
             self._move(request, "busy")
             if self._running is None:
-                # A reply that was not announced yet. Its beginning or the deadline replaces this.
+                # A reply that is not announced yet. Its beginning or the deadline replaces this
+                # entry.
                 self._running = _Running("", now, stopping_since=now)
             return []
         self._move(request, "refused")
         return [_failure(request, error.message, code), *self._pump(now)]
 
     def lost(self, now: float) -> list[Effect]:
-        """The connection is gone: what runs has ended, what was asked for is asked for again."""
+        """The connection is gone: running replies have ended, and requests are sent again."""
         self._open = False
         effects: list[Effect] = []
         running = self._running
@@ -388,13 +389,13 @@ class Replies:
         return effects
 
     def tick(self, now: float) -> list[Effect]:
-        """What has become due."""
+        """Handle what is due."""
         effects: list[Effect] = []
         for request in list(self._requests):
             if self._due(request) > now:
                 continue
             if request.for_tools and self._open and request.state is RequestState.WAITING:
-                # The results that are missing may take long; the reply to the others must not.
+                # Missing results may take long, but they must not delay the reply to the others.
                 request.for_tools = False
                 continue
             effects.append(
@@ -438,7 +439,8 @@ class Replies:
         return []
 
     def _due(self, request: _Request) -> float:
-        """When a request has waited too long; infinite while a reply runs, whose silence is watched."""
+        """The deadline of the oldest request; infinite while a reply runs, because then its silence
+        is watched instead."""
         if self._running is not None:
             return math.inf
         if not self._open:
@@ -457,7 +459,7 @@ class Replies:
                 self._owed.popitem(last=False)
 
     def _drop(self, request: _Request) -> None:
-        """Its callers have been told; the service may still begin."""
+        """Its callers have received the failure, but the service may still begin."""
         self._move(request, "deadline")
 
     def _find(self, ref: str | None) -> _Request | None:

@@ -1,1 +1,2 @@
-"""The shell of every realtime session: a socket, timers, streams and futures around a pure protocol."""
+"""The shell of all realtime sessions: sockets, timers, streams and futures around a pure
+protocol."""

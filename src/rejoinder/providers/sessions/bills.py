@@ -1,4 +1,4 @@
-"""The metrics of replies: one for each, when its tokens are known."""
+"""Emits the metrics of each reply once its token counts are known."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def _sum(kind: type[T], one: T, other: T) -> T:
 
 
 class Bills:
-    """Some services tell the tokens of a reply after its end.
+    """Holds the metrics of a reply until its tokens arrive: some services report them after its
+    end.
 
     Args:
         label: names the model.
@@ -76,7 +77,7 @@ class Bills:
             self._emit(metrics)
 
     def reported(self, reply_id: str, usage: Usage) -> bool:
-        """Tokens were told. Return whether the last reply waited for them."""
+        """Tokens were reported. Return whether the last reply waited for them."""
         last = self._last
         if last is None or last.request_id != reply_id:
             return False
@@ -87,7 +88,8 @@ class Bills:
         return True
 
     def transcribed(self, names: Metadata, item_id: str, usage: Mapping[str, Any]) -> None:
-        """Writing down what the user said has a bill of its own, in tokens or in seconds of sound."""
+        """Emit the metrics of a transcription, which is billed separately, in tokens or in seconds
+        of sound."""
         self._emit(
             STTMetrics(
                 label=self._label,
@@ -102,7 +104,7 @@ class Bills:
         )
 
     def flush(self) -> None:
-        """No more tokens will be told: what waits for them goes without."""
+        """No more tokens will be reported: emit the waiting metrics without them."""
         if self._waits and self._last is not None:
             self._emit(self._last)
         self._waits = False

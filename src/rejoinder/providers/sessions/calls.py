@@ -1,4 +1,4 @@
-"""The calls of a session: each is handed out once, and answered once."""
+"""The calls of a session: each is passed to the application once and answered once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Calls:
 
     @property
     def open(self) -> list[FunctionCall]:
-        """The calls that were handed out and have no answer."""
+        """The calls that the application received and has not answered."""
         return list(self._open.values())
 
     def hand_out(self, call: FunctionCall) -> None:
-        """The application runs it."""
+        """The application received the call."""
         keep(self._states, call.call_id, "open")
         keep(self._open, call.call_id, call)
 

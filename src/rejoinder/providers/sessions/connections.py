@@ -1,13 +1,13 @@
-"""The connections of one session: the one in use, the next one, and when they change places.
+"""The connections of one session: the current one, the next one, and the time of the swap.
 
-A connection that fails is replaced, with pauses and a bound. One that grows old, or whose end the
-service announces, is replaced before: the next one is opened beside it, given what a connection
-needs, and used from the next moment on at which no turn would be torn apart.
+A failed connection is replaced, with back-off and a limit on retries. A connection that grows old,
+or whose end the service announces, is replaced in advance: the next one is opened beside it,
+receives settings and history, and takes over as soon as no turn would be interrupted.
 
-Where the service has given a handle, the next connection continues the session instead. Services
-refuse that while the older connection is open, so that one is ended first, at such a moment; the
-user's sound is kept meanwhile. A handle that is refused is forgotten: the next connection begins a
-session and is given the history.
+If the service has issued a handle, the next connection resumes the session instead. Services refuse
+to resume while the older connection is open, so the older one is closed first, also between turns,
+and the user's sound is buffered meanwhile. A refused handle is discarded: the next connection
+begins a new session and receives the history.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ __all__ = ["Connections", "Owner"]
 logger = logging.getLogger("rejoinder")
 
 _DOUBT: Final = 5.0
-"""Seconds within which a service that did not begin a reply has to give a sign of life."""
+"""Seconds within which a service that did not begin a reply must show a sign of life."""
 _GOOD_LIFE: Final = 10.0
-"""Seconds after which a connection counts as good, also if no reply came over it: the next failure
-starts the count of retries anew."""
+"""Seconds after which a connection counts as good, even if it carried no reply. The next failure
+then starts a new count of retries."""
 _FURNISH_TIMEOUT: Final = 10.0
 """Seconds that a service may take to confirm the history of a new connection."""
 _FORCE_AFTER: Final = 60.0
-"""Seconds that a replacement by age waits for the end of a turn."""
+"""Seconds that a replacement because of age waits for the end of a turn."""
 _RETRY_SWAP: Final = 5.0
-"""Seconds after which a replacement that failed is tried again."""
+"""Seconds before a failed replacement is retried."""
 _HANG_UP: Final = 0.3
-"""Seconds that the end of a connection may take before its session is continued elsewhere."""
+"""Seconds to wait for a connection to close before its session is resumed on another one."""
 _MARGIN: Final = 2.0
-"""Seconds before an announced end at which a replacement no longer waits."""
+"""Seconds before an announced end at which a replacement stops waiting for the turn."""
 
 
 class Owner(Protocol):
@@ -66,7 +66,7 @@ class Owner(Protocol):
         ...
 
     def may_swap(self) -> bool:
-        """Whether no turn would be torn apart now."""
+        """Whether a swap now would interrupt no turn."""
         ...
 
     def installed(self, link: Link, *, again: bool) -> None:
@@ -74,7 +74,7 @@ class Owner(Protocol):
         ...
 
     def lost(self, link: Link) -> None:
-        """`link` is in use no more."""
+        """`link` is no longer in use."""
         ...
 
     def report(self, error: APIError) -> None:
@@ -93,11 +93,11 @@ class Connections:
         owner: the session.
         dial: opens a socket.
         make_protocol: makes the protocol object of one connection.
-        options: how patient connecting is, and how often it is tried again.
+        options: timeout and retries of connecting.
         max_duration: age in seconds at which a session is begun anew.
-        silence: seconds after which a service from which nothing comes is taken for dead.
-        standby: seconds that a connection may wait to be used; then it is made anew.
-        pong: seconds that a healthy service may take for a sign of life that it was asked for.
+        silence: seconds without any event after which a service counts as dead.
+        standby: seconds that a connection may stay unused before it is replaced.
+        pong: seconds that a healthy service may take to answer a probe.
         resume: handle of a session to continue.
     """
 
@@ -147,7 +147,7 @@ class Connections:
         return None if link is None or link.closed.done() else link
 
     async def connected(self) -> None:
-        """Wait until a connection is in use, or none will be opened any more."""
+        """Wait until a connection is in use, or until no more will be opened."""
         while self.link is None and not self._over:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append(waiter)
@@ -162,7 +162,7 @@ class Connections:
     # -- time --------------------------------------------------------------------------------
 
     def due(self, uplink_at: float) -> float:
-        """When `tick` has something to do."""
+        """When `tick` is due."""
         due = self._swap_at
         if self._next is not None or self._retiring:
             due = min(due, self._force_at)
@@ -174,7 +174,7 @@ class Connections:
         return due
 
     def tick(self, now: float, uplink_at: float) -> None:
-        """What has become due. `uplink_at`: when sound was sent last."""
+        """Handle what is due. `uplink_at`: when sound was sent last."""
         if self._over:
             return
         if now >= self._swap_at:
@@ -201,19 +201,20 @@ class Connections:
             link.probe()
 
     def _look_at(self, link: Link, uplink_at: float) -> float:
-        """When a service that gives no sign is asked for one, or taken for dead."""
+        """When a silent service is probed, or declared dead."""
         heard = max(link.heard_at, link.opened_at)
         asked = link.probed_at > link.heard_at
         due = heard + (self._limit if asked else self._silence / 2)
         if due - uplink_at >= self._silence:
-            due = math.inf  # no sound goes up: it has nothing to answer
+            due = math.inf  # no sound is sent, so the service has nothing to answer
         if asked and link.doubted:
             due = min(due, link.probed_at + _DOUBT + self._pong)
         return due
 
     def doubt(self, since: float) -> None:
-        """A reply was asked for at `since` and did not begin, and nothing else came: ask for a sign of
-        life, and allow the service less time for it. What is asked for next must not die there too."""
+        """The reply requested at `since` did not begin, and nothing else arrived: probe the service
+        with a shorter deadline, so that the next request does not get lost on a dead connection
+        too."""
         link = self.link
         if link is not None and link.heard_at <= since and not link.doubted:
             link.doubted = True
@@ -221,14 +222,16 @@ class Connections:
             link.probe()
 
     def renew(self, *, anew: bool = False) -> None:
-        """Replace the connection in use between two turns. `anew`: its session must not go on."""
+        """Replace the connection in use between two turns. `anew`: begin a new session instead of
+        resuming this one."""
         if anew:
             self._anew = True
             self._handle = None
         self._start_swap()
 
     def resumable(self, handle: Handle) -> None:
-        """From where another connection can continue the session, as the service told last."""
+        """The newest handle from the service, with which another connection can resume the
+        session."""
         if not self._anew:
             self._handle = handle
 
@@ -262,7 +265,7 @@ class Connections:
                     options=self._options,
                     now=self._loop.time(),
                     deadline=None,
-                    jitter=random.random(),  # noqa: S311  spreads retries, hides nothing
+                    jitter=random.random(),  # noqa: S311  jitter for retries, not a secret
                 )
                 if isinstance(decision, retry.GiveUp):
                     self._owner.failed(error)
@@ -274,7 +277,7 @@ class Connections:
             except ConfigurationError as error:
                 self._owner.failed(APIStatusError(str(error), retryable=False))
                 return
-            except Exception as error:  # of a transport, or of a function that gives the key
+            except Exception as error:  # from a transport, or from a function that returns the key
                 logger.exception("no connection can be made")
                 told = f"no connection can be made: {type(error).__name__}: {error}"
                 self._owner.failed(APIError(told, retryable=False))
@@ -286,7 +289,7 @@ class Connections:
             good = lost.retired or lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
             failures = 0 if good else failures + 1
             if lost.resumed and not good:
-                self._handle = None  # it may be what the service does not bear
+                self._handle = None  # the handle may be the cause
             verdict = lost.protocol.closed(how.code, how.reason)
             self._owner.lost(lost)
             closing = self._close_soon(lost)
@@ -302,11 +305,11 @@ class Connections:
                 return
             self._owner.report(error)
             if failures:
-                # A service that takes connections and ends them at once is not asked at that pace.
+                # Back off if the service accepts connections and closes them at once.
                 await asyncio.sleep(self._options._interval_for_retry(failures - 1))
 
     async def _watch(self) -> tuple[Link, Closed]:
-        """The connection in use that ended, and how; those that were replaced do not count."""
+        """The current connection and how it ended. Connections that were replaced do not count."""
         while True:
             link = self._link
             assert link is not None  # noqa: S101  installed before, and never taken out
@@ -315,10 +318,10 @@ class Connections:
                 return link, how
 
     async def _open(self, handle: Handle | None = None) -> Link:
-        """A connection that has been given settings and history. With `handle` it continues a session.
+        """Open a connection and send it settings and history. With `handle` it resumes a session.
 
         Raises:
-            APIError: it could not be had.
+            APIError: the connection failed.
         """
         began = self._loop.time()
         self._reached = False
@@ -367,8 +370,8 @@ class Connections:
         return link
 
     async def _socket(self) -> WebSocket:
-        """A fresh socket. Where it is made, keys are local variables: our own errors leave without
-        those frames, others belong to code of the caller's."""
+        """Open a socket. Frames of the dialling code hold keys as local variables, so our own
+        errors are raised without those frames. Other errors come from the caller's code."""
         try:
             return await self._dial()
         except (APIError, ConfigurationError, asyncio.CancelledError) as error:
@@ -432,8 +435,9 @@ class Connections:
         self.swap_if_due()
 
     def swap_if_due(self) -> None:
-        """Use the next connection, if it is there and no turn would be torn apart. Decided when all
-        that one frame of the service means has been taken in: it may end one turn and begin another."""
+        """Switch to the next connection if it is ready and no turn would be interrupted. Called
+        after all events of a frame have been handled, because one frame may end a turn and begin
+        another."""
         if (self._next is not None or self._retiring) and not self._deciding:
             self._deciding = True
             self._loop.call_soon(self._decide_swap)
@@ -442,7 +446,7 @@ class Connections:
         self._deciding = False
         following, link = self._next, self.link
         if self._over or link is None:
-            return  # where the one in use has ended, the supervisor takes the next one
+            return  # if the current one has ended, the supervisor takes the next one
         if self._retiring and following is None:
             if self._loop.time() >= self._force_at or self._owner.may_swap():
                 self._retiring = False
@@ -462,7 +466,7 @@ class Connections:
     # -- the end -----------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Open no more connections and close those that are there, in the background."""
+        """Open no more connections and close the existing ones, in the background."""
         self._over = True
         self._tell_waiting()
         for link in (self._link, self._next):

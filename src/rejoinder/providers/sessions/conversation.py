@@ -1,7 +1,7 @@
-"""Our copy of the conversation that a service holds, and what of it is under way.
+"""The local copy of the conversation that a service holds, and the changes in progress.
 
-The copy is what a next connection is given. A change that a service has not confirmed when its
-connection ends is carried out here, so that no item is lost; one that it has is never sent twice.
+The next connection receives this copy. If a connection ends before the service has confirmed a
+change, the change is applied here, so that no item is lost. A confirmed change is never sent again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ async def outcome(changes: Sequence[asyncio.Future[None]], *, within: float) -> 
     """Wait for the service to confirm changes of the conversation.
 
     Raises:
-        RealtimeError: it refused one, or did not confirm in time. All others are in place.
+        RealtimeError: it refused a change, or did not confirm in time. All other changes are in
+        place.
     """
     if not changes:
         return
@@ -62,7 +63,7 @@ class Conversation:
     """The items, in the service's order.
 
     Args:
-        confirmed: the service announces each item that it was given.
+        confirmed: the service acknowledges each item it receives.
 
     Attributes:
         spoken: the text and sound of the last messages of the model, by id.
@@ -90,7 +91,7 @@ class Conversation:
         return self._remote.get(item_id) is not None
 
     def unwritten(self, item_id: str) -> bool:
-        """Whether the service has announced the item, and not told what it says."""
+        """Whether the service has announced the item without its content."""
         node = self._remote.get(item_id)
         item = node.item if node is not None else None
         return (isinstance(item, ChatMessage) and not item.content) or (
@@ -100,7 +101,7 @@ class Conversation:
     # -- the copy ----------------------------------------------------------------------------
 
     def insert(self, previous_id: str | None, item: ChatItem, *, at_tail: bool = False) -> bool:
-        """Put an item behind another one; at the tail where that one is unknown. Return whether it
+        """Insert an item after another one, or at the end if that one is unknown. Return whether it
         is new."""
         if self._remote.get(item.id) is not None:
             return False
@@ -113,12 +114,13 @@ class Conversation:
         return True
 
     def drop(self, item_id: str) -> None:
-        """Take an item out, if it is there."""
+        """Remove an item if it exists."""
         if self._remote.get(item_id) is not None:
             self._remote.delete(item_id)
 
     def complete_call(self, call: FunctionCall) -> bool:
-        """Replace a call that was announced before its arguments were there. Return whether it was."""
+        """Complete a call that was announced without its arguments. Return whether there was
+        one."""
         node = self._remote.get(call.id)
         if node is None:
             return False
@@ -126,18 +128,19 @@ class Conversation:
         return True
 
     def set_text(self, item_id: str, text: str, *, interrupted: bool) -> None:
-        """Set what a message of the model says; one that was interrupted stays so."""
+        """Set the text of a model's message. An interrupted message stays interrupted."""
         node = self._remote.get(item_id)
         if node is not None and isinstance(node.item, ChatMessage):
             node.item.content = [text] if text else []
             node.item.interrupted = node.item.interrupted or interrupted
 
     def set_partial(self, item_id: str, text: str) -> None:
-        """What the user said so far; it counts where the connection ends before the rest comes."""
+        """Set the partial transcript of the user. It is final if the connection ends before the
+        rest arrives."""
         keep(self._partial, item_id, text)
 
     def set_transcript(self, item_id: str, text: str, confidence: float | None) -> None:
-        """Set what the user said, also where the message is not announced yet."""
+        """Set the user's transcript, even if the message is not announced yet."""
         self._partial.pop(item_id, None)
         node = self._remote.get(item_id)
         if node is None:
@@ -160,17 +163,17 @@ class Conversation:
 
         Args:
             link: the connection in use.
-            chat_ctx: what it shall be.
-            answer: notes that a call gets its result; false where the service wants none any more.
-            under_way: ids of messages that are being made.
+            chat_ctx: the target.
+            answer: records that a call gets its result; false if the service no longer wants one.
+            under_way: ids of messages in progress.
 
         Returns:
-            What to wait for, and the ids of the calls that were answered.
+            The futures to wait for, and the ids of the answered calls.
         """
         diff = compute_chat_ctx_diff(self.to_chat_ctx(), chat_ctx)
         waiting: list[asyncio.Future[None]] = []
         for item_id in diff.to_remove:
-            # What comes in now is not in the caller's copy, and stays.
+            # Items that arrive now are not in the caller's copy. Keep them.
             if item_id not in under_way and not self.unwritten(item_id):
                 waiting += self.remove(link, item_id)
         answered: list[str] = []
@@ -182,7 +185,7 @@ class Conversation:
                 if not answer(item.call_id):
                     if not self._has_result(item.call_id):
                         self.insert(previous_id, item)
-                    continue  # a second one would be told to the next connection
+                    continue  # otherwise the next connection would receive a second one
                 answered.append(item.call_id)
                 if link is None or link.closed.done():
                     self._late.append(item)
@@ -198,11 +201,11 @@ class Conversation:
     def create(
         self, link: Link | None, previous_id: str | None, item: ChatItem
     ) -> list[asyncio.Future[None]]:
-        """Create an item at the service; without a connection in the copy alone.
+        """Create an item at the service; without a connection, in the copy only.
 
         Returns:
-            What to wait for: nothing, or a future that fails with a `RealtimeError` where the
-            service refuses the item.
+            Nothing, or a future to wait for; it fails with a `RealtimeError` if the service refuses
+            the item.
         """
         if link is None or link.closed.done():
             self.insert(previous_id, item)
@@ -223,7 +226,7 @@ class Conversation:
             self.insert(previous_id, item)
             link.told([item.id])
             return []
-        if not sent:  # nothing that this service could hold
+        if not sent:  # this service cannot hold such an item
             self.insert(previous_id, item)
             return []
         link.pending[ref] = PendingItem(done, item.id, item, previous_id)
@@ -252,14 +255,14 @@ class Conversation:
         return [done]
 
     def with_untold(self, link: Link, request: m.CreateReply) -> m.CreateReply:
-        """`request` with the items that `link` takes at no other time; it counts as told of them."""
+        """`request` with the items that `link` accepts at no other time. They count as sent."""
         found = [node.item for item_id in link.untold if (node := self._remote.get(item_id))]
         link.told(item.id for item in found)
         link.untold.clear()
         return replace(request, context=found) if found else request
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
-        """Send to `link` what it lacks of the copy, and remove there what the copy has no more.
+        """Send `link` the items that it lacks, and remove those that the copy no longer has.
 
         Returns:
             What to wait for.
@@ -287,7 +290,7 @@ class Conversation:
     def _rewrite(
         self, link: Link, previous_id: str | None, item: ChatMessage
     ) -> list[asyncio.Future[None]]:
-        """Replace a message that `link` was given by what it says now."""
+        """Replace a message at `link` with its current text."""
         command = m.DeleteItem(_stamps.new_id("chat_ctx_delete_"), item.id)
         if not link.protocol.takes(command):
             link.stale = True
@@ -308,20 +311,20 @@ class Conversation:
         audio: bool,
         told: bool,
     ) -> None:
-        """Keep what was heard of a message of the model, here and, if `told`, at the service.
+        """Cut a model's message down to its heard text, here and, if `told`, at the service.
 
         Args:
             link: the connection in use.
-            message_id: the message; nothing happens where it is none of the model.
-            end_ms: milliseconds that were played; clamped to the sound that came.
-            transcript: the text that was heard, where it is known.
+            message_id: the message; ignored if it is not a message of the model.
+            end_ms: milliseconds played; clamped to the sound received.
+            transcript: the heard text, if known.
             audio: the message has sound.
-            told: the service wants to know.
+            told: send the truncation to the service.
         """
         node = self._remote.get(message_id)
         item = node.item if node is not None else None
         spoken = self.spoken.get(message_id)
-        if spoken is None:  # made by the application, or by another session
+        if spoken is None:  # created by the application, or by another session
             if not isinstance(item, ChatMessage) or item.role != "assistant":
                 return
             spoken = SpokenMessage(1)
@@ -352,7 +355,7 @@ class Conversation:
         return previous
 
     def deleted(self, link: Link, item_id: str) -> None:
-        """The service of the connection in use took an item out."""
+        """The service of the current connection removed an item."""
         self.confirm(link, item_id, created=False, in_use=True)
         if item_id in link.rewritten:
             link.rewritten.discard(item_id)
@@ -377,7 +380,7 @@ class Conversation:
             link.untold = [item.id for item in missing]
 
     def confirm(self, link: Link, item_id: str, *, created: bool, in_use: bool) -> None:
-        """The service has carried out a change. `in_use`: `link` is the one that the copy follows."""
+        """The service has confirmed a change. `in_use`: the copy follows `link`."""
         for ref, entry in list(link.pending.items()):
             if entry.item_id == item_id and (entry.item is not None) is created:
                 del link.pending[ref]
@@ -389,7 +392,8 @@ class Conversation:
     def refuse(
         self, link: Link, ref: str, error: APIError, code: str | None, *, harmless: bool
     ) -> bool:
-        """The service has refused a change. `harmless`: it holds already. Return whether `ref` was one."""
+        """The service has refused a change. `harmless`: it was redundant. Return whether `ref`
+        names a change."""
         entry = link.pending.pop(ref, None)
         if entry is None:
             return False
@@ -408,8 +412,9 @@ class Conversation:
         return True
 
     def settle_late(self, link: Link) -> bool:
-        """`link`, where calls of earlier connections get no answers, has the results that came while
-        there was none, as a part of its history. Return whether one of them wants a reply."""
+        """Account for results that arrived without a connection. `link` cannot answer calls of
+        earlier connections, so it received these results as part of its history. Return whether one
+        of them needs a reply."""
         late, self._late = self._late, []
         if link.protocol.traits.answers_move:
             return False
@@ -421,11 +426,12 @@ class Conversation:
         return any(output.reply_required for output in late)
 
     def settle(self, link: Link, *, unheard: str | None = None) -> None:
-        """Carry out in the copy what `link` will not confirm any more; the next one is given it.
+        """Apply to the copy the changes that `link` can no longer confirm. The next connection
+        receives them.
 
         Args:
-            link: the connection that is in use no more.
-            unheard: an item of the user whose sound the next connection hears again.
+            link: the connection that is no longer in use.
+            unheard: a user item whose sound is sent again to the next connection.
         """
         if unheard is not None:
             self._partial.pop(unheard, None)
@@ -458,7 +464,7 @@ class Conversation:
 
 
 def _changed(item: ChatItem, link: Link) -> TypeGuard[ChatMessage]:
-    """Whether a message says something else than when it was created on `link`."""
+    """Whether a message has changed since it was created on `link`."""
     given = link.given.get(item.id)
     return (
         given is not None and isinstance(item, ChatMessage) and (item.text_content or "") != given

@@ -1,4 +1,4 @@
-"""One connection of a session: a socket, the protocol that speaks over it, and what is under way on it."""
+"""One connection of a session: its socket, its protocol and its unconfirmed changes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["Handle", "Link", "PendingItem", "describe_end"]
 logger = logging.getLogger("rejoinder")
 
 _FRAMES_BETWEEN_TURNS: Final = 64
-"""Frames that are handled before the event loop gets a turn: a burst must not hold it."""
+"""Frames handled before yielding to the event loop, so that a burst does not block it."""
 _READ_AFTER: Final = 1.0
-"""Seconds after which an item that was sent counts as read by a service that tells nothing of it."""
+"""Seconds after which a sent item counts as read, for services that do not acknowledge items."""
 _FAREWELL_TIMEOUT: Final = 0.3
-"""Seconds that the last frames of a connection may take to be sent."""
+"""Seconds allowed for sending the last frames of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """From where another connection can continue a session.
+    """A point from which another connection can resume a session.
 
     Attributes:
-        token: what the service wants to be told.
+        token: the value to send to the service.
         known: ids of the items that are part of it.
     """
 
@@ -42,7 +42,7 @@ class Handle:
 
 @dataclass(slots=True)
 class PendingItem:
-    """An item whose creation, or whose removal, the service has not confirmed."""
+    """An item whose creation or removal the service has not confirmed."""
 
     done: asyncio.Future[None]
     item_id: str
@@ -56,27 +56,27 @@ class Link:
 
     Args:
         socket: the connection.
-        protocol: what is spoken over it; used by nothing else.
+        protocol: its protocol object, used by no other connection.
         on_event: called with each event of the service.
         on_frame: called with each frame, before its events.
 
     Attributes:
         known: ids of the items that the service holds.
-        given: what messages said when they were created on it, by id.
+        given: the text of messages when they were created on it, by id.
         spoken: ids of the messages that the model made on it.
-        rewritten: ids of messages whose old form the service is about to take out.
-        pending: what is not confirmed yet, by the reference of its command.
+        rewritten: ids of messages whose old form the service is about to remove.
+        pending: unconfirmed changes, by the reference of their command.
         ready: done when the service has accepted the session.
-        closed: done when the connection has ended, with how.
-        version: which version of the settings the service has been told.
-        served: a reply came over it.
-        doubted: a reply did not begin, and nothing has come since.
-        stale: it holds an item that the conversation has no more, and cannot be rid of it.
-        untold: ids of items that it takes with the next request for a reply, or after it.
-        unsure: items that were sent, and when; nothing shows yet that the service has read them.
-        resumed: it continues the session of an earlier connection.
-        retired: this side ended it, to continue its session on another one.
-        early: events that came before it was in use; ``None`` afterwards.
+        closed: done when the connection has ended; its result is the reason.
+        version: version of the settings that the service has received.
+        served: it has carried a reply.
+        doubted: a reply did not begin, and nothing has arrived since.
+        stale: it holds an item that the conversation no longer has, and cannot remove it.
+        untold: ids of items that it accepts only with or after the next request for a reply.
+        unsure: sent items and their times, without proof yet that the service has read them.
+        resumed: it resumed the session of an earlier connection.
+        retired: closed by the client in order to resume its session on another connection.
+        early: events that arrived before it was in use; ``None`` afterwards.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Link:
         return len(self._outbox) + len(self._urgent)
 
     def told(self, item_ids: Iterable[str]) -> None:
-        """Items were sent to a service that confirms none."""
+        """Items were sent to a service that does not acknowledge them."""
         now = asyncio.get_running_loop().time()
         for item_id in item_ids:
             self.known.add(item_id)
@@ -140,7 +140,7 @@ class Link:
     def send(self, command: Command, *, urgent: bool = False) -> bool:
         """Send a command. Return whether the protocol has frames for it.
 
-        `urgent` ones overtake sound that waits: a word that must stop cannot wait behind it.
+        `urgent` commands overtake queued sound: an interrupt must not wait behind it.
 
         Raises:
             ConfigurationError: the service cannot take it.
@@ -172,19 +172,19 @@ class Link:
             wake.set_result(None)
 
     def handle(self, token: str) -> Handle:
-        """A handle that came just now. Items that were sent a moment ago, and that nothing has
-        answered, may not be part of it."""
+        """A handle that has just arrived. It may not cover items sent a moment ago that the service
+        has not answered."""
         now = asyncio.get_running_loop().time()
         self.unsure = {i: at for i, at in self.unsure.items() if now - at < _READ_AFTER}
         return Handle(token, frozenset(self.known - self.unsure.keys()))
 
     def retire(self) -> None:
-        """End it, because its session goes on elsewhere."""
+        """Close it, because its session is resumed on another connection."""
         self.retired = True
         self._ended(Closed(1000, "another connection continues the session"))
 
     def abort(self, reason: str) -> None:
-        """Take the connection for dead."""
+        """Declare the connection dead."""
         self._ended(Closed(None, reason))
 
     async def aclose(self) -> None:
@@ -197,7 +197,7 @@ class Link:
                 async with asyncio.timeout(_FAREWELL_TIMEOUT):
                     await self._drained.wait()
             except TimeoutError:
-                pass  # a peer that does not read does not hear it
+                pass  # a peer that does not read cannot receive it
         self._ended(Closed(1000, "closed by this side"))
         await self._socket.aclose(1000 if whole else 1001)
         await _aio.end(*self._tasks, within=0.5, name="realtime connection")
@@ -253,7 +253,7 @@ class Link:
             self.ready.set_exception(
                 APIConnectionError(f"the connection ended before the session was ready{_told(how)}")
             )
-            self.ready.exception()  # it may be nobody's any more
+            self.ready.exception()  # it may have been abandoned
 
 
 def _told(how: Closed) -> str:

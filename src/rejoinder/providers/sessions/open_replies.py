@@ -1,4 +1,4 @@
-"""The requests and replies that the application holds on to: futures and streams that must end."""
+"""The open requests and replies of a session: futures and streams that must end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OpenReplies:
     """Futures by the reference of their request, streams by the id of their reply.
 
     Args:
-        conversation: is told what replies have said.
+        conversation: receives the text of replies.
         rate: samples a second of the model's sound.
         names: name the model in spans.
     """
@@ -38,20 +38,20 @@ class OpenReplies:
         return self._live[reply_id]
 
     def get(self, reply_id: str) -> Reply | None:
-        """The reply, unless the service has told its end."""
+        """The reply, unless it has ended."""
         return self._live.get(reply_id)
 
     def take(self, reply_id: str) -> Reply | None:
-        """As `get`; it is forgotten here."""
+        """Like `get`, and remove the reply."""
         return self._live.pop(reply_id, None)
 
     @property
     def message_ids(self) -> set[str]:
-        """Of the messages that are being made."""
+        """Ids of the messages in progress."""
         return {msg.item_id for reply in self._live.values() for msg in reply.messages}
 
     def is_asked(self, ref: str) -> bool:
-        """Whether somebody waits for this request."""
+        """Whether this request has an open future."""
         return ref in self._asked
 
     def ask(
@@ -81,7 +81,7 @@ class OpenReplies:
         return reply.event
 
     def end(self, reply_id: str, status: ReplyStatus) -> None:
-        """The streams of a reply end; the conversation keeps what it said."""
+        """End the streams of a reply. The conversation keeps its text."""
         reply = self._live.get(reply_id)
         if reply is None:
             return
@@ -98,7 +98,7 @@ class OpenReplies:
             future = self._asked.pop(ref, None)
             if future is not None and not future.done():
                 future.set_exception(RealtimeError(message, code=code))
-                future.exception()  # a caller that does not look must not make asyncio complain
+                future.exception()  # mark as retrieved, or asyncio warns
 
     def finish(self, why: RealtimeError) -> None:
         """The session is over: everything ends."""

@@ -37,20 +37,20 @@ class SessionOptions:
 
     conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
     reply_timeout: float = 10.0
-    """From the sending of a request for a reply to its beginning."""
+    """From sending a request for a reply to its beginning."""
     update_timeout: float = 5.0
-    """For the service to confirm a change of the conversation."""
+    """Time for the service to confirm a change of the conversation."""
     silence: float = 20.0
-    """A service from which nothing comes for so long, although sound goes up and it was asked for a
-    sign, is taken for dead; so is a reply that stands still."""
+    """A service counts as dead if it sends nothing for this long although it receives sound and was
+    probed. A reply without progress for this long has failed."""
     max_duration: float | None = None
     """Age at which a connection is replaced between two turns. ``None``: never."""
     kept_sound: float = 30.0
-    """Sound of the user that is kept for a next connection while none is there."""
+    """Maximum amount of the user's sound kept for the next connection while there is none."""
 
 
 def code_of(error: APIError) -> str | None:
-    """The service's own name of an error, if it gave one."""
+    """The service's own error code, if it sent one."""
     body: object = error.body
     code: object = cast("dict[str, Any]", body).get("code") if isinstance(body, dict) else None
     return code if isinstance(code, str) else None

@@ -1,12 +1,13 @@
 """WireSession: a realtime session over any protocol.
 
-What it does is the same for every vendor: connect and reconnect, hand on events, keep the copy of
-the conversation, end every future by its deadline. What a vendor says, and how, is the protocol's.
+It does what all vendors have in common: it connects and reconnects, passes on events, keeps a copy
+of the conversation, and ends every future by its deadline. The protocol holds everything specific
+to a vendor.
 
-A reply is decided about in `rejoinder._core.realtime.replies`; the shell carries out what that
-says. Connections are replaced before they are missed: at the age `max_duration`, or when the
-service announces an end, the next one is opened beside the old one, given instructions, tools and
-history, and put in its place between two turns.
+`rejoinder._core.realtime.replies` decides about replies; this shell carries its decisions out.
+Connections are replaced before they end: at the age `max_duration`, or when the service announces
+an end, the next one is opened beside the old one, receives instructions, tools and history, and
+takes over between two turns.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class WireSession(RealtimeSession[TEvent]):
         tool_ctx = ToolContext(tools)
         specs = self._describe_tools(tool_ctx)
         if specs == self._settings.tools:
-            self._settings.tool_ctx = tool_ctx  # the same to the service; other functions to run
+            self._settings.tool_ctx = tool_ctx  # same schema, other functions
         else:
             await self._changed(self._settings.change(tools=(tool_ctx, specs)))
 
@@ -188,8 +189,8 @@ class WireSession(RealtimeSession[TEvent]):
         """Make the service's conversation equal to `chat_ctx`.
 
         Results of tools that are new in it are sent once each; a call that was answered or
-        cancelled gets no second answer. What the service is adding meanwhile (the reply that runs,
-        words of the user that are not written down yet) stays, whether `chat_ctx` has it or not.
+        cancelled gets no second answer. Items that the service is still adding (the running reply,
+        a user message without transcript) stay, whether `chat_ctx` has them or not.
 
         Raises:
             RealtimeError: the service refused an item, or did not confirm in time. All others are
@@ -206,7 +207,7 @@ class WireSession(RealtimeSession[TEvent]):
         await outcome(waiting, within=self._options.update_timeout)
 
     def push_audio(self, frame: AudioFrame) -> None:
-        """Send sound of the user; while no connection is there, keep it for the next one.
+        """Send sound of the user. Without a connection, keep it for the next one.
 
         Raises:
             ConfigurationError: the frame has another form than the service takes and ``soxr`` is
@@ -218,7 +219,7 @@ class WireSession(RealtimeSession[TEvent]):
         self._send(m.SendImage(_stamps.new_id("video_"), frame_url(frame)))
 
     def commit_audio(self) -> None:
-        """Make what was pushed a message of the user; less than 100 ms of sound is left as it is."""
+        """Turn the pushed sound into a user message. Does nothing for less than 100 ms of sound."""
         self._uplink.commit()
 
     def clear_audio(self) -> None:
@@ -256,10 +257,10 @@ class WireSession(RealtimeSession[TEvent]):
         self._apply(self._replies.give_up(ref, self._loop.time()))
 
     def interrupt(self) -> None:
-        """Stop the reply that runs and those that were asked for; without any, nothing is sent.
+        """Stop the running reply and all requested ones. Sends nothing if there are none.
 
-        A service that waits for the result of a call is told not to: it would stay silent until the
-        result came, and perhaps for ever.
+        Open calls are answered with a placeholder: a service that waits for a result would stay
+        silent until it arrives, perhaps for ever.
         """
         self._apply(self._replies.interrupt(self._loop.time()))
         self._abandon_calls("The user interrupted. A result may follow as text.")
@@ -275,9 +276,9 @@ class WireSession(RealtimeSession[TEvent]):
         audio_end_ms: int,
         audio_transcript: NotGivenOr[str] = NOT_GIVEN,
     ) -> None:
-        """Cut off what the user did not hear, here and at the service. Legal in every state: the time
-        is clamped to the sound that came, and a message of which nothing was heard is removed. Where the
-        service takes no truncation, only the copy here is cut."""
+        """Cut off what the user did not hear, here and at the service. Legal in every state: the
+        time is clamped to the sound received, and a message without heard text is removed. If the
+        service supports no truncation, only the local copy is cut."""
         self._conversation.cut(
             self._connections.link,
             message_id,
@@ -311,7 +312,7 @@ class WireSession(RealtimeSession[TEvent]):
         await self._settings.confirmed(command, within=self._options.update_timeout)
 
     def _tell(self, command: m.UpdateSession) -> None:
-        """Tell the connection in use of a change; the next one begins with it."""
+        """Send a change to the current connection. The next one begins with it."""
         link = self._connections.link
         waits = False
         if link is not None and link.protocol.takes(command):
@@ -323,7 +324,7 @@ class WireSession(RealtimeSession[TEvent]):
             self._settings.applied(command.ref)
 
     def _renew(self, *, anew: bool = False) -> None:
-        """Get a connection that carries out what was asked for; requests for replies wait for it."""
+        """Open a connection that can carry out a change; requests for replies wait for it."""
         self._replies.pause()
         self._connections.renew(anew=anew)
 
@@ -569,10 +570,10 @@ class WireSession(RealtimeSession[TEvent]):
     def _called(self, reply_id: str, call: FunctionCall) -> None:
         announced = self._conversation.complete_call(call)
         if self._calls.knows(call.call_id):
-            return  # told twice; it runs once
+            return  # reported twice; it runs once
         unwanted = self._settings.options.get("tool_choice") == "none"
         if not self._replies.progressed(reply_id, self._loop.time()) or unwanted:
-            # Nobody will run it. Some services fall silent while a call has no answer.
+            # The application will not run it. Some services fall silent while a call has no answer.
             self._calls.settle(call.call_id, "answered")
             self._conversation.create(
                 self._connections.link,

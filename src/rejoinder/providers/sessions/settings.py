@@ -1,4 +1,4 @@
-"""What a session wants of its service: instructions, tools and options; and what of it is confirmed."""
+"""The settings of a session (instructions, tools, options) and which of them are confirmed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Settings:
 
     @property
     def tools(self) -> Sequence[dict[str, Any]] | None:
-        """As they were described to the service."""
+        """The tools as the service received them."""
         return self._state.tools
 
     @property
@@ -68,7 +68,7 @@ class Settings:
         self._state.tool_ctx = tool_ctx
 
     def now(self, *, history: bool) -> m.UpdateSession:
-        """All of them, for a connection that knows none. `history`: one will follow."""
+        """All settings, for a new connection. `history`: a history will follow."""
         return m.UpdateSession(
             _stamps.new_id("session_update_"),
             instructions=self._state.instructions,
@@ -84,7 +84,8 @@ class Settings:
         tools: tuple[ToolContext, Sequence[dict[str, Any]]] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> m.UpdateSession:
-        """Change what is given. Return the command that tells the service, which `refused` undoes."""
+        """Change the given settings. Return the command for the service. `refused` undoes the
+        change."""
         before = self._state
         changed = dict(options or {})
         known = {name: self.options[name] for name in changed if name in self.options}
@@ -131,8 +132,8 @@ class Settings:
             update.done.set_result(None)
 
     def refused(self, ref: str, error: APIError, code: str | None) -> bool:
-        """The service refused a change: it is undone, or no later connection would be accepted.
-        Return whether `ref` was one."""
+        """The service refused a change. Undo it, or no later connection would be accepted. Return
+        whether `ref` names a change."""
         update = self._open.pop(ref, None)
         if update is None:
             return False
@@ -153,10 +154,11 @@ class Settings:
             update.done.set_exception(
                 RealtimeError(f"the service refused the change: {error.message}", code=code)
             )
-            update.done.exception()  # a caller that does not wait must not make asyncio complain
+            update.done.exception()  # mark as retrieved, or asyncio warns
         return True
 
     def settle(self) -> None:
-        """No connection will confirm anything any more: the next one begins with all of it."""
+        """Confirm all pending changes: the connection is gone, and the next one begins with
+        them."""
         for ref in list(self._open):
             self.applied(ref)

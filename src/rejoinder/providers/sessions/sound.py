@@ -16,13 +16,13 @@ Converter: TypeAlias = Callable[[memoryview], bytes]
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
 _LOUD: Final = 328
-"""A hundredth of the full scale."""
+"""One hundredth of full scale."""
 
 
 class SoundInput:
     """Turns frames of any rate and number of channels into pieces for a service.
 
-    Frames of at least 50 ms in the right form pass as they are, without a copy; shorter ones are
+    Frames of at least 50 ms in the right form pass through without a copy. Shorter ones are
     collected up to that length. Other rates and channels are converted by ``soxr``.
 
     Args:
@@ -36,7 +36,7 @@ class SoundInput:
         self._converter: tuple[tuple[int, int], Converter] | None = None
 
     def feed(self, frame: AudioFrame) -> bytes | bytearray | memoryview | None:
-        """The next piece, or ``None`` while too little has come.
+        """The next piece, or ``None`` while there is too little sound.
 
         Raises:
             ConfigurationError: the frame has another form and ``soxr`` is not installed.
@@ -53,14 +53,14 @@ class SoundInput:
         return self.flush()
 
     def flush(self) -> bytearray | None:
-        """What has been collected and not handed out."""
+        """The remaining sound that was collected but not returned."""
         if not self._rest:
             return None
         rest, self._rest = self._rest, bytearray()
         return rest
 
     def clear(self) -> None:
-        """Forget what has been collected."""
+        """Discard the collected sound."""
         self._rest.clear()
 
     def _converted(self, frame: AudioFrame) -> bytes:
@@ -97,7 +97,7 @@ def _converter(source: int, channels: int, target: int) -> Converter:
 
 
 def is_loud(piece: bytes | bytearray | memoryview) -> bool:
-    """Whether a piece of 16-bit sound may hold speech: one of its samples is above -40 dB. Every
-    eighth is looked at."""
+    """Whether a piece of 16-bit sound may hold speech: a sample exceeds -40 dB. Checks every eighth
+    sample."""
     samples = memoryview(piece).cast("B").cast("h")[::8]
     return bool(samples) and (max(samples) > _LOUD or min(samples) < -_LOUD)

@@ -19,10 +19,10 @@ ATTR_ASKED = "rejoinder.realtime.asked_for"
 
 
 class ReplySpan:
-    """The span ``realtime_reply``: from the first word of the service about a reply to its end. It is
-    nobody's current span, because a session speaks beside what its application does.
+    """The span ``realtime_reply``, from the first event of a reply to its end. It is never the
+    current span, because a session runs concurrently with the application's own work.
 
-    Faults of a tracer cost the span, and not the reply.
+    An error in the tracer loses the span, never the reply.
     """
 
     def __init__(self, names: Metadata, reply_id: str, *, asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""A reply as its consumer sees it: channels of messages, text, sound and calls."""
+"""A reply as its consumer sees it: streams of messages, text, sound and calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rejoinder.providers.sessions.spans import ReplySpan
 __all__ = ["Message", "Reply", "connection_metrics", "usage_metrics"]
 
 Part: TypeAlias = m.AudioDelta | m.TextDelta | m.MessageStarted | m.ModalityKnown | m.MessageEnded
-"""What a message is made of."""
+"""The modalities of a message."""
 
 
 class Message:
@@ -51,7 +51,7 @@ class Message:
 
     def add_audio(self, data: bytes) -> None:
         self.know_modality(audio=True)
-        if self._odd or len(data) % 2:  # half a sample waits for its other half
+        if self._odd or len(data) % 2:  # an incomplete sample waits for its second byte
             data = self._odd + data
             whole = len(data) & ~1
             data, self._odd = data[:whole], data[whole:]
@@ -89,7 +89,7 @@ class Reply:
         self._ttft = -1.0
         self._span = span
         self.usage: Usage | None = None
-        """Its tokens, where they are known at its end."""
+        """Its tokens, if they are known at its end."""
         self.outcome: asyncio.Future[ReplyStatus] = loop.create_future()
         self.event = GenerationCreatedEvent(
             message_stream=self._messages,
@@ -138,7 +138,7 @@ class Reply:
         return message
 
     def produced(self) -> None:
-        """Output came: the first one is what the user waited for."""
+        """Output arrived; the first one determines the latency."""
         if self._ttft < 0:
             self._ttft = asyncio.get_running_loop().time() - self._began
 
@@ -178,7 +178,7 @@ class Reply:
 
 
 def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> RealtimeModelMetrics:
-    """What it took to get a connection; it costs no tokens."""
+    """The metrics of opening a connection, which costs no tokens."""
     return RealtimeModelMetrics(
         label=label,
         request_id="",
@@ -191,7 +191,7 @@ def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> R
 
 
 def usage_metrics(label: str, metadata: Metadata, event: UsageReported) -> RealtimeModelMetrics:
-    """Tokens outside of a reply."""
+    """The metrics of tokens used outside a reply."""
     usage = event.usage
     return RealtimeModelMetrics(
         label=label,

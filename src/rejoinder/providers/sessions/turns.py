@@ -24,7 +24,7 @@ class UserTurns:
     """Bounded; the oldest turns are forgotten.
 
     Attributes:
-        hearing: the item of the turn that the service has not made a message of, if it has one.
+        hearing: the item of the current turn, if it has one and is not a message yet.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class UserTurns:
             keep(self._began, item_id, _stamps.wall_now())
 
     def committed(self, item_id: str) -> None:
-        """The turn is over, and its words are to come."""
+        """The turn is over; its transcript follows."""
         self.began(item_id)
         self.hearing = None
         if item_id not in self._final:
@@ -48,14 +48,14 @@ class UserTurns:
 
     @property
     def unwritten(self) -> bool:
-        """Whether words of the user are still to come; given up after some seconds."""
+        """Whether a transcript of the user is still expected. Gives up after some seconds."""
         now = asyncio.get_running_loop().time()
         self._open = {item_id: at for item_id, at in self._open.items() if now - at < _LATE_WORDS}
         return bool(self._open)
 
     def transcribed(self, event: Transcript) -> InputTranscriptionCompleted | None:
-        """The event to emit; ``None`` after a final transcript. A transcript that failed is final
-        too, with the text that there was."""
+        """The event to emit; ``None`` after a final transcript. A failed transcript is final too,
+        with its partial text."""
         if event.item_id in self._final:
             return None
         if event.final:

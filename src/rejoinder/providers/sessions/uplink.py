@@ -1,4 +1,5 @@
-"""The user's sound on its way up: sent at once, kept for a next connection, and silence where none comes."""
+"""The user's sound on its way to the service: sent at once, kept for the next connection, and
+padded with silence."""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ logger = logging.getLogger("rejoinder")
 _MIN_COMMIT_MS: Final = 100
 """Milliseconds of sound below which services refuse a commit."""
 _SETTLING: Final = 1.0
-"""Seconds after the beginning of a connection before it is given silence: settings and history that
-are set at once still come first."""
+"""Seconds before a new connection receives silence, so that settings and history set right away
+come first."""
 _GAP: Final = 0.25
 """Seconds without sound of the application after which silence takes its place."""
 _PAUSE: Final = 1.5
-"""Seconds without sound after which the service is told that none comes."""
+"""Seconds without sound after which the service is notified of the pause."""
 _SILENCE: Final = 0.1
 """Seconds of silence that are sent at a time."""
 
@@ -36,7 +37,7 @@ class Uplink:
     """Sound on its way to the connection in use.
 
     Args:
-        traits: what the service wants.
+        traits: properties of the service.
         link: the connection in use; ``None`` while there is none.
         kept_sound: seconds of sound kept for a next connection.
         finds_turns: whether the service decides when a turn is over. Otherwise all sound is kept
@@ -69,17 +70,18 @@ class Uplink:
 
     @property
     def quiet(self) -> bool:
-        """Whether the user says nothing that a next connection would have to hear again."""
+        """Whether there is no speech that the next connection would have to receive again."""
         open_turn = self._uncommitted_ms > 0 and not self._finds_turns()
         return not self.speaking and not self._kept.loud and not open_turn
 
     @property
     def keeps(self) -> bool:
-        """Whether a next connection will hear the turn that is not over."""
+        """Whether the next connection will receive the current turn."""
         return bool(self._kept)
 
     def push(self, frame: AudioFrame) -> None:
-        """Send a frame, or collect it until it is long enough; keep it where no connection is there.
+        """Send a frame, or collect frames until they are long enough. Keep them if there is no
+        connection.
 
         Raises:
             ConfigurationError: it has another form than the service takes and ``soxr`` is missing.
@@ -89,7 +91,7 @@ class Uplink:
             self._send(piece)
 
     def commit(self) -> None:
-        """Make what was pushed a message of the user; less than 100 ms of sound is left as it is."""
+        """Turn the pushed sound into a user message. Does nothing for less than 100 ms of sound."""
         self._flush()
         if self._uncommitted_ms > _MIN_COMMIT_MS:
             self._uncommitted_ms = 0.0
@@ -100,13 +102,13 @@ class Uplink:
                 link.send(command)
 
     def clear(self) -> None:
-        """Forget what was pushed and not committed."""
+        """Discard the sound that was pushed but not committed."""
         self._input.clear()
         self._kept.clear()
         self._uncommitted_ms = 0.0
 
     def committed(self) -> None:
-        """The service made a message of what it heard."""
+        """The service turned the sound it heard into a message."""
         self._kept.committed()
         self.speaking = False
 
@@ -116,7 +118,8 @@ class Uplink:
         self._uncommitted_ms = 0.0
 
     def replay(self, link: Link) -> None:
-        """Give `link`, which is in use from now on, what was pushed and is not part of a message."""
+        """Send `link`, the new current connection, the pushed sound that is not part of a
+        message."""
         now = self._loop.time()
         kept = self._kept.entries()
         for command in kept:
@@ -133,13 +136,13 @@ class Uplink:
     # -- silence -----------------------------------------------------------------------------
 
     def due(self) -> float:
-        """When `tick` has something to do."""
+        """When `tick` is due."""
         if self._link() is None:
             return math.inf
         return min(self._covered + _GAP, math.inf if self._paused else self.sent_at + _PAUSE)
 
     def tick(self, now: float) -> None:
-        """Send silence, as long as the application has sent nothing, or tell that it sends nothing."""
+        """Send silence while the application sends no sound, or notify the service of the pause."""
         link = self._link()
         if link is not None and not self._paused and now >= self.sent_at + _PAUSE:
             self._paused = True
@@ -147,7 +150,7 @@ class Uplink:
         if link is None or now < self._covered + _GAP:
             return
         self._flush()
-        # After a stop of the loop, what was missed is not made up: it would be heard as a pause.
+        # If the loop was blocked, skip the missed silence: the service would hear it as a pause.
         self._covered = max(self._covered, now - _GAP)
         size = round(self._traits.input_rate * _SILENCE) * 2
         while self._covered + _GAP <= now:
