@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import State, is_text
+from rejoinder.providers.asking.in_order import is_text_entry
 from rejoinder.providers.completions.dialect import RULES, function, tool_spec
 from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.openai import format as chat_format
@@ -24,6 +25,8 @@ def _is_reasoning_item(entry: object) -> bool:
     if not isinstance(entry, dict):
         return False
     held = cast("dict[str, Any]", entry)
+    if is_text_entry(held):
+        return isinstance(held["text"], str)
     return (
         held.get("type") == "reasoning"
         and isinstance(held.get("summary"), list)

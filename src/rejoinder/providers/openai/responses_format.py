@@ -2,7 +2,8 @@
 
 Law: pure; no loop, no clock, no socket. What goes in is not changed. Reasoning items that a
 message or a call carries in ``extra["openai"]["reasoning_items"]`` go back before it, because the
-API wants each followed by the item it led to; ``"host"`` beside them says to which server.
+API wants each followed by the item it led to; ``"host"`` beside them says to which server. Where
+a reply had several messages, the list holds those before the last one, in their places.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rejoinder._core.items import (
     ImageContent,
     with_fields,
 )
+from rejoinder.providers.asking.in_order import in_order, is_text_entry
 from rejoinder.providers.completions.format import image_url, ordered_content, read_image
 from rejoinder.providers.completions.request import named_choice
 
@@ -74,7 +76,10 @@ def _unstored(item: ChatItem) -> ChatItem:
 
 
 def _is_encrypted(entry: object) -> bool:
-    return isinstance(entry, dict) and bool(cast("dict[str, Any]", entry).get("encrypted_content"))
+    if not isinstance(entry, dict):
+        return False
+    held = cast("dict[str, Any]", entry)
+    return is_text_entry(held) or bool(held.get("encrypted_content"))
 
 
 def to_chat_ctx(
@@ -167,24 +172,64 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
         return
     entries.extend(_compactions(message.extra))
     identity = _identity(message.extra, "message_id")
-    reasoning = _reasoning(message.extra, identity)
-    entries.extend(reasoning)
     entry = _message(message)
-    if identity is not None and isinstance(entry["content"], str):
-        part: dict[str, Any] = {
-            "type": "output_text",
-            "text": entry["content"],
-            "annotations": [],
-        }
-        entry = {
-            **entry,
-            "type": "message",
-            "id": identity,
-            "status": "incomplete" if message.interrupted else "completed",
-            "content": [part],
-        }
-        entry = _with_fields(entry, message.extra)
-    entries.append(entry)
+    text = entry["content"]
+    found = _reasoning_items(message.extra)
+    placed = _in_place(text, found) if isinstance(text, str) else None
+    if placed is None:
+        entries.extend(_reasoning(message.extra, identity))
+        entries.append(_as_output(entry, identity, message))
+        return
+    for place, piece in enumerate(placed):
+        follows = placed[place + 1] if place + 1 < len(placed) else None
+        if not is_text_entry(piece):
+            if follows is not None and is_text_entry(follows):  # what it led to
+                entries.append(piece)
+            continue
+        told = {"role": "assistant", "content": piece["text"]}
+        led_to = place > 0 and not is_text_entry(placed[place - 1])
+        if place == len(found):  # the last message, whose id and phase are those of ours
+            entries.append(_as_output({**entry, **told}, identity if led_to else None, message))
+            continue
+        source = found[place]
+        if "phase" in source:
+            told["phase"] = source["phase"]
+        cut = piece["text"] != source["text"]
+        entries.append(_output(told, source.get("id") if led_to else None, cut=cut))
+
+
+def _in_place(text: str, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """`found` with the parts of `text` in the places of the messages of which it was made; ``None``
+    if it was one message, or says something else now."""
+    if not any(is_text_entry(entry) for entry in found):
+        return None
+    placed = in_order([_part(text)], found, _part)
+    known = [is_text_entry(entry) for entry in found[: len(placed)]]
+    return placed if [is_text_entry(entry) for entry in placed[: len(found)]] == known else None
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _as_output(entry: dict[str, Any], identity: str | None, message: ChatMessage) -> dict[str, Any]:
+    """`entry` as the message of the server that reasoning led to, if it has an `identity`."""
+    if identity is None or not isinstance(entry["content"], str):
+        return entry
+    return _with_fields(_output(entry, identity, cut=message.interrupted), message.extra)
+
+
+def _output(entry: dict[str, Any], identity: str | None, *, cut: bool) -> dict[str, Any]:
+    if identity is None:
+        return entry
+    part: dict[str, Any] = {"type": "output_text", "text": entry["content"], "annotations": []}
+    return {
+        **entry,
+        "type": "message",
+        "id": identity,
+        "status": "incomplete" if cut else "completed",
+        "content": [part],
+    }
 
 
 def _state(extra: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -241,11 +286,14 @@ def _reasoning(extra: Mapping[str, Any], identity: str | None) -> list[dict[str,
     others led to messages that are one with it now. Without an `identity` nothing is known, and
     they are sent as they were kept.
     """
-    found = _state(extra).get("reasoning_items")
-    if not isinstance(found, list):
-        return []
-    items = cast("list[dict[str, Any]]", found)
+    items = [entry for entry in _reasoning_items(extra) if not is_text_entry(entry)]
     return items if identity is None else items[-1:]
+
+
+def _reasoning_items(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those that were kept, and the messages between them."""
+    found = _state(extra).get("reasoning_items")
+    return cast("list[dict[str, Any]]", found) if isinstance(found, list) else []
 
 
 def request_body(

@@ -110,6 +110,7 @@ class ResponsesReader:
         "_other",
         "_pending",
         "_refusal",
+        "_said",
         "_streamed",
         "_thoughts",
         "_tier",
@@ -129,6 +130,7 @@ class ResponsesReader:
         self._custom: list[dict[str, Any]] = []  # custom calls that nothing has followed yet
         self._given: set[int] = set()  # what was handed out already: hashes of items
         self._pending: list[dict[str, Any]] = []  # reasoning items that led to nothing yet
+        self._said: list[dict[str, Any]] = []  # messages that no reasoning has followed yet
         self._streamed: set[tuple[str, str]] = set()  # ids and names of calls before the end
         self._thoughts: tuple[int, int] | None = None
         self._refusal: list[str] = []
@@ -366,11 +368,22 @@ class ResponsesReader:
         if not self._is_new(reply, "message", item.get("id") or place):
             return
         state = self._led_to("message_id", item)
+        if "reasoning_items" in state:
+            state["reasoning_items"], self._said = [*self._said, *state["reasoning_items"]], []
         if isinstance(item.get("phase"), str):
             state["phase"] = item["phase"]
+        self._keep_text(item, reply)
         self._unknown_fields(item, _MESSAGE_FIELDS, state, reply)
         if state:
             reply.provider_state({"openai": self._with_host(state)})
+
+    def _keep_text(self, item: dict[str, Any], reply: Reply) -> None:
+        """Remember a message for its place: reasoning may follow, and lead to a further one."""
+        text = jsontext.heal("".join(_texts(item.get("content"))))
+        entry: dict[str, Any] = {"type": "text", "text": text}
+        entry |= {name: item[name] for name in ("id", "phase") if isinstance(item.get(name), str)}
+        if text.strip() and reply.keep_value(entry):
+            self._said.append(entry)
 
     def _is_new(self, reply: Reply, *what: object) -> bool:
         """Whether it was not handed out before; from now on it was."""
