@@ -168,6 +168,18 @@ async def test_usage_only_for_ever(name: str) -> None:
     await listener.wait_closed()
 
 
+async def test_the_stop_reason_is_that_of_the_model_that_spoke() -> None:
+    async with FaultServer() as server:
+        server.script(Fault.STATUS_401, Answer(text="Hi."))
+        first = openai.LLM(model="a", api_key="k", base_url=f"{server.url}/v1")
+        second = anthropic.LLM(model="claude-haiku-4-5", api_key="k", base_url=server.url)
+        async with first, second, FallbackAdapter([first, second]) as team:
+            stream = team.chat(chat_ctx=question())
+            assert stream.finish_reason is None
+            await stream.collect()
+            assert stream.finish_reason == "end_turn"
+
+
 async def test_nobody_listens_at_the_address() -> None:
     async with two(ROWS[0]) as (_, _, second):
         first = openai.LLM(model="any", api_key="any", base_url="http://127.0.0.1:9/v1")
