@@ -71,7 +71,8 @@ def repair(
       names of tools. New ids depend only on the old ones, so that prompts stay cacheable.
     * Arguments that are not a JSON object become one, and a content that is one text and no list
       a list of it.
-    * Messages without text or image are left out; blank text is, where blocks may not be blank.
+    * Messages without text or image are left out, but for state that the provider accepts alone
+      (a compaction); blank text is, where blocks may not be blank.
     * Images go to the user where only the user may show them, are given the type that their bytes
       show, and become text where they cannot be read or sent.
     * Opaque state stays for its own provider only, and only when it is whole.
@@ -276,8 +277,9 @@ class _Repair:
             content, images = self.content(message, shows_images=self.rules.assistant_images)
             if _holds_something(content):
                 items.append(self.updated(message, content, "assistant", key=turn.key))
-            elif turn.pairs and self.carries(
-                carrier := self.updated(message, content, "assistant", key=turn.key)
+            elif message.extra and self.carries(
+                carrier := self.updated(message, content, "assistant", key=turn.key),
+                before_calls=bool(turn.pairs),
             ):
                 items.append(carrier)
             elif not images:
@@ -302,11 +304,15 @@ class _Repair:
             self.note("image", message.id, "only the user may show images, not assistant")
             units.append(_Unit("user", "user", [user_message(images, message)]))
 
-    def carries(self, message: ChatMessage) -> bool:
-        """Whether a message without text is still wanted, for the state that precedes its calls."""
+    def carries(self, message: ChatMessage, *, before_calls: bool) -> bool:
+        """Whether a message without text is still wanted, for its state: because that precedes its
+        calls, or because it is accepted alone."""
         own = self.rules.state
         state = message.extra.get(own.key)
-        return own.entries and isinstance(state, dict) and own.part in state
+        if not isinstance(state, dict):
+            return False
+        held = cast("dict[str, Any]", state)
+        return (before_calls and own.entries and own.part in held) or own.stands_alone(held)
 
     def call(self, call: FunctionCall, new_id: str | None, key: str) -> FunctionCall:
         update: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
@@ -42,6 +42,10 @@ def _is_anything(value: object) -> bool:
     return True
 
 
+def _is_never_enough(state: Mapping[str, Any]) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The opaque state of one provider, which travels in the `extra` of messages and calls."""
@@ -56,6 +60,8 @@ class State:
     """The member is a list of entries."""
     linked: bool = False
     """Entries have ids, and are valid only before the very item that they led to."""
+    stands_alone: Callable[[Mapping[str, Any]], bool] = _is_never_enough
+    """Whether the API accepts an assistant's message that holds nothing but this state."""
 
     def is_carried_by(self, call: FunctionCall) -> bool:
         """Whether `call` carries this state, and whole."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State
 from rejoinder.providers.anthropic.format import to_chat_ctx
-from rejoinder.providers.anthropic.state import STATE, is_state
+from rejoinder.providers.anthropic.state import STATE, is_state, stands_alone
 from rejoinder.providers.anthropic.usage import usage_from_anthropic
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ DIALECT: Final = Dialect(
         image_bytes=5 * 1024 * 1024,
         crowd=(20, 2_000),
         image_schemes=("https://",),  # "Only HTTPS URLs are supported" (BrokkAi/brokk-app #2269)
-        state=State("anthropic", part=STATE, is_whole=is_state, entries=True),
+        state=State(
+            "anthropic", part=STATE, is_whole=is_state, entries=True, stands_alone=stands_alone
+        ),
     ),
     tool_spec=tool_spec,
     read_usage=usage_from_anthropic,

@@ -32,6 +32,7 @@ __all__ = [
     "is_result",
     "is_state",
     "of_host",
+    "stands_alone",
 ]
 
 STATE: Final = "thinking"
@@ -71,6 +72,16 @@ def is_state(block: object) -> bool:
             return is_text(held.get("id")) and isinstance(held.get("input"), dict)
         case _:
             return not is_result(str(kind)) or is_text(held.get("tool_use_id"))
+
+
+def stands_alone(state: Mapping[str, Any]) -> bool:
+    """Whether a message may hold nothing but `state`: a compaction, or what Anthropic's own tools
+    were asked and found. Thinking alone is refused."""
+    blocks: Any = state.get(STATE)
+    return isinstance(blocks, list) and any(
+        is_state(block) and block["type"] not in (*THINKING, "text")
+        for block in cast("list[Any]", blocks)
+    )
 
 
 def in_order(blocks: list[Block], entries: Sequence[Block]) -> list[Block]:

@@ -64,6 +64,7 @@ RESPONSES: Final = Dialect(
             is_whole=_is_reasoning_item,
             entries=True,
             linked=True,
+            stands_alone=responses_format.stands_alone,
         ),
     ),
     tool_spec=responses_tool_spec,

@@ -26,6 +26,7 @@ from rejoinder.providers.completions.request import named_choice
 
 __all__ = [
     "request_body",
+    "stands_alone",
     "to_chat_ctx",
     "without_foreign_state",
     "without_stored_state",
@@ -170,7 +171,10 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
     if not message.extra or message.role != "assistant":
         entries.append(_message(message))
         return
-    entries.extend(_compactions(message.extra))
+    compactions = _compactions(message.extra)
+    entries.extend(compactions)
+    if compactions and not any(message.content):
+        return
     identity = _identity(message.extra, "message_id")
     entry = _message(message)
     text = entry["content"]
@@ -258,6 +262,11 @@ def _compactions(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(found, list):
         return []
     return [item for item in cast("list[Any]", found) if _is_compaction(item)]
+
+
+def stands_alone(state: Mapping[str, Any]) -> bool:
+    """Whether a message may hold nothing but `state`: a compaction needs no item after it."""
+    return bool(_compactions({"openai": state}))
 
 
 def _is_compaction(item: object) -> bool:
