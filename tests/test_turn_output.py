@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
@@ -60,6 +60,11 @@ GOOD = '{"title": "Fire", "urgent": true}'
         (Ticket, f"```json\n{GOOD}\n```", Ticket(title="Fire", urgent=True)),
         (Spot, '{"x": 3}', {"x": 3}),
         (Pair, '{"a": 1, "b": ["c"]}', Pair(1, ["c"])),
+        (list[int], "[1, 2]", [1, 2]),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+        (int | str, '"x"', "x"),
+        (Literal["a", "b"], '{"value": "a"}', "a"),
+        (Ticket | None, "null", None),
         ({"type": "object", "properties": {"x": {"type": "integer"}}}, '{"x": 1}', {"x": 1}),
         ({"type": "json_object"}, '{"any": 1}', {"any": 1}),
         ({"type": "text"}, "not JSON", None),

@@ -36,6 +36,7 @@ from rejoinder._core.turn_events import (
     Usage,
 )
 from rejoinder._options import (
+    ANYTHING,
     CONNECT,
     COUNT,
     FLAG,
@@ -130,6 +131,7 @@ _CHAT_CTX = instance(ChatContext, str, expected="a ChatContext or the user's tex
     max_repeats=COUNT,
     max_concurrency=COUNT.optional,
     max_output_retries=WHOLE,
+    response_format=ANYTHING,  # `output_type` knows what describes something
     tool_timeout=SECONDS.optional,
     parallel_tool_calls=FLAG.optional,
     conn_options=CONNECT,

@@ -23,6 +23,7 @@ from rejoinder._core.fillable import fillable
 from rejoinder._core.fitting import Fitter
 from rejoinder._core.mending import BROKEN, read_json
 from rejoinder._core.schema import model_of_typed_dict
+from rejoinder._options import WrongTypeError
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGiven
 
@@ -198,7 +199,7 @@ def output_type(response_format: object) -> OutputSpec | None:
         NameError,
         TypeError,
     ) as error:
-        raise ConfigurationError(
+        raise WrongTypeError(
             "response_format: expected a type (a pydantic model, a TypedDict, a dataclass, "
             f"list[int], ...) or a JSON schema, got {response_format!r}: "
             f"{str(error).partition(chr(10))[0]}"
