@@ -1,4 +1,4 @@
-"""``docs/realtime.md`` tells every deadline as it is in the code."""
+"""``docs/realtime.md`` lists every deadline with the value in the code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ OPTIONS = SessionOptions()
 DEADLINES = {
     "opening a connection": OPTIONS.conn_options.connect_timeout,
     "the service confirming the history": connections._FURNISH_TIMEOUT,
-    "from the sending of a request": OPTIONS.reply_timeout,
-    "a reply, or a service, from which nothing comes": OPTIONS.silence,
+    "from sending a request": OPTIONS.reply_timeout,
+    "silence of a reply or of the service": OPTIONS.silence,
     "a sign of life": connections._DOUBT,
     "the confirmation of a change": OPTIONS.update_timeout,
     "the end of a reply that was cancelled": replies._STOP_TIMEOUT,
     "the age at which": realtime._MAX_DURATION,
-    "how long that waits": connections._FORCE_AFTER,
-    "trying a replacement again": connections._RETRY_SWAP,
-    "before an end that the service announced": connections._MARGIN,
+    "how long the replacement waits": connections._FORCE_AFTER,
+    "retrying a replacement": connections._RETRY_SWAP,
+    "before an announced end of a connection": connections._MARGIN,
     "a continued session": connections._HANG_UP,
     "sound kept": OPTIONS.kept_sound,
     "`aclose()`": link._FAREWELL_TIMEOUT,
