@@ -36,9 +36,9 @@ __all__ = ["Conversation"]
 logger = logging.getLogger("rejoinder")
 
 _TEXT_EVERY: Final = 0.5
-"""Seconds of a streamed reply that a crash may lose."""
+"""Maximum number of seconds of a streamed reply that a crash may lose."""
 _MANY: Final = 200
-"""Items from which on they are encoded in a thread."""
+"""Number of items above which they are encoded in a thread."""
 _LONGEST_ID: Final = 200
 _FORGOTTEN: Final = 300.0
 """Seconds after its last record that a turn on another host counts as running."""
@@ -63,7 +63,7 @@ _STORE = instance(Store, expected='a Store, such as `SqliteStore("conversations.
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A record whose item is still to be encoded: a copy, because items change."""
+    """A record whose item is not encoded yet. Holds a copy, because items change."""
 
     record: Record
     item: ChatItem | None = None
@@ -84,8 +84,8 @@ class Conversation:
     legal context: a reply that broke off is an interrupted message, and the output of a call says
     whether the tool may have had its effect. A call that was started is never run again.
 
-    Changes of `chat_ctx` outside a turn are written when the next turn begins, or by `sync`. What is
-    removed from the end of the context, or replaced in it, stays in the log as another branch.
+    Changes of `chat_ctx` outside a turn are written when the next turn begins, or by `sync`. Items
+    removed from the end of the context, or replaced in it, stay in the log as another branch.
 
     Args:
         store: where it is kept.
@@ -134,12 +134,12 @@ class Conversation:
 
     @property
     def store(self) -> Store:
-        """Where it is kept."""
+        """The store."""
         return self._store
 
     @property
     def chat_ctx(self) -> ChatContext:
-        """The conversation as it was loaded and has gone on since.
+        """The context: the loaded conversation and everything added since.
 
         Raises:
             RuntimeError: it has not been loaded.
@@ -160,7 +160,7 @@ class Conversation:
         """Read the conversation; an empty context for one that is not in the store yet.
 
         Args:
-            take_over: continue it although another process is in the middle of a turn. That one
+            take_over: continue it although another process is in the middle of a turn. That process
                 fails at its next write.
 
         Raises:
@@ -201,8 +201,8 @@ class Conversation:
             ) from error
 
     def _mended(self, items: list[ChatItem]) -> list[ChatItem]:
-        """`items` with final outputs for the calls that a crash has cut, and with what was said of
-        a reply."""
+        """`items` with final outputs for the calls that a crash interrupted, and with the received
+        part of a reply."""
         calls = {item.id: item for item in items if isinstance(item, FunctionCall)}
         for item in items:
             if isinstance(item, FunctionCallOutput) and item.id in self._open:
@@ -232,7 +232,7 @@ class Conversation:
         await self.sync()
 
     async def sync(self) -> None:
-        """Write what is new or different in the context.
+        """Write new and changed items of the context.
 
         Raises:
             ConflictError: the conversation is continued elsewhere.
@@ -246,7 +246,8 @@ class Conversation:
 
     @checked()
     async def rewind(self, item: ChatItem | str | None) -> ChatContext:
-        """Go back to right behind `item` (or its id): what is said next begins another branch.
+        """Go back to the point right after `item` (or its id). The next message begins another
+        branch.
         ``None`` goes back to the beginning. Items of other branches can be named too.
 
         Raises:
@@ -292,8 +293,8 @@ class Conversation:
 
     @checked()
     async def heard(self, item: ChatItem | str, text: str) -> None:
-        """Note how much of a spoken message was heard: it counts as interrupted there. The log
-        keeps all of it.
+        """Record how much of a spoken message was heard. The message counts as interrupted at that
+        point; the log keeps the whole text.
 
         Raises:
             ValueError: the context has no such message of the assistant.
@@ -312,8 +313,8 @@ class Conversation:
 
     @checked()
     async def describe(self, **about: Any) -> None:
-        """Note facts about the conversation, such as ``title="..."``. `Store.conversations` shows
-        them; ``None`` takes one away."""
+        """Record facts about the conversation, such as ``title="..."``. `Store.conversations`
+        returns them. ``None`` removes a fact."""
         if not self._loaded:
             await self.load()
         self._note(Record("about", data=about))
@@ -393,7 +394,7 @@ class Conversation:
             item.type == "message" and item.role == "user" and item.id not in self._known
             for item in chat_ctx.items
         ):
-            # A turn is all that is done for what a user said, in however many attempts.
+            # A turn is everything done for one user message, however many attempts it takes.
             state.turn = _stamps.new_id("turn_")
             self._unsure = set()
         state.owner = None
@@ -426,7 +427,7 @@ class Conversation:
         self._note(Record("text", turn=self._state.turn, data=data))
 
     def _forget_pieces(self) -> None:
-        """A reply begins, or its text is an item now."""
+        """A reply begins, or its text has become an item."""
         self._begins = True
         self._pieces.clear()
         if self._saving is not None:
@@ -471,7 +472,7 @@ class Conversation:
             self._note(Record("end", turn=self._state.turn, data={"reason": reason}))
 
     async def flush(self) -> None:
-        """See `rejoinder.turn.Journal`. What could not be written is tried again by the next call.
+        """See `rejoinder.turn.Journal`. The next call retries records that could not be written.
 
         Raises:
             ConflictError: the conversation is continued elsewhere; `load` it again.
@@ -488,7 +489,7 @@ class Conversation:
     # -- writing -------------------------------------------------------------------------------
 
     def _compare(self, items: Sequence[ChatItem]) -> None:
-        """Note how `items` differ from the log."""
+        """Record the differences between `items` and the log."""
         placed = self._in_order(items)
         moved = not placed
         behind_new = False
@@ -519,7 +520,7 @@ class Conversation:
             self._place(self._state.path())
 
     def _in_order(self, items: Sequence[ChatItem]) -> bool:
-        """Whether all items that the log has are on the present branch, in their order."""
+        """Whether the logged ones of `items` are on the current branch, in the same order."""
         before = -1
         for item in items:
             if item.id in self._known:
@@ -530,7 +531,7 @@ class Conversation:
         return True
 
     def _is_open(self, item: ChatItem) -> bool:
-        """Whether `item` is an output that nobody has completed yet."""
+        """Whether `item` is an output that is not complete yet."""
         return (
             item.id in self._open
             and isinstance(item, FunctionCallOutput)
@@ -586,7 +587,7 @@ class Conversation:
             else:
                 encoded = _encoded(drafts)
             records, media = encoded
-            # To its end: half a write is none, and whether it happened has to be known.
+            # Finish the write even if cancelled: the caller must know whether it happened.
             writing = asyncio.ensure_future(
                 self._store.append(self._id, records, after=self._state.count, media=media)
             )
@@ -654,7 +655,7 @@ _living: weakref.WeakValueDictionary[str, Conversation] = weakref.WeakValueDicti
 
 
 _us: dict[int, str | None] = {}
-"""When this process began, by its number: a child after a fork has another one."""
+"""Start time of this process, keyed by process id, because a forked child has another id."""
 
 
 async def _owner(token: str) -> dict[str, Any]:
@@ -665,7 +666,7 @@ async def _owner(token: str) -> dict[str, Any]:
 
 
 def _is_alive(told: Mapping[str, Any], seen: float) -> bool:
-    """Whether somebody else, who has begun a turn, can still be at it."""
+    """Whether another owner of a turn may still be running it."""
     if told.get("host") != socket.gethostname():
         return _stamps.wall_now() - seen < _FORGOTTEN
     pid = told.get("pid")
@@ -681,12 +682,12 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # of another user
+        return True  # owned by another user
     return True
 
 
 def _started_at(pid: int) -> str | None:
-    """When a process began, as Linux has it: another process may have the same number later."""
+    """Start time of a process, as Linux reports it. It tells processes with a reused id apart."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()

@@ -1,8 +1,9 @@
-"""From any model to any speech engine: text in speakable pieces, and from sound back to text.
+"""Text of any model for any speech engine, in speakable pieces; and heard text from played sound.
 
-`speakable` takes a stream of text and gives the first clause early, so that the voice begins soon,
-then whole sentences, so that it sounds well. Markdown, code and emoji are not spoken. `Speech.heard`
-tells the text that was heard when playback stopped.
+`speakable` takes a stream of text. It returns the first clause early, so that the voice begins
+soon, and then whole sentences, so that it sounds natural. Markdown, code and emoji are not spoken.
+`Speech.heard`
+returns the text that was heard when playback stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _WORD_END: Final = re.compile(
     re.DOTALL,
 )
 _MAX_WORD: Final = 200
-# Emoji and what joins them. Digits, # and * are emoji only with a keycap, which goes alone.
+# Emoji and their joiners. Digits, # and * are emoji only with a keycap; only the keycap is removed.
 _EMOJI_SET: Final = (
     r"(?:[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u231a\u231b\u2328\u23cf\u23e9-\u23f3\u23f8-\u23fa"
     r"\u25aa\u25ab\u25b6\u25c0\u25fb-\u25fe\u2934\u2935\u3030\u303d\u3297\u3299]"
@@ -69,10 +70,10 @@ class Piece(msgspec.Struct, frozen=True):
 
     Attributes:
         number: 0 for the first piece of the stream.
-        text: what is to be spoken.
+        text: the text to speak.
         source: the part of the model's text that it stands for. The sources of all pieces together,
             and `Speech.rest`, are that text.
-        restart: the model began its answer again: stop speaking what came before.
+        restart: the model began its answer again: stop speaking the earlier pieces.
     """
 
     number: int
@@ -90,7 +91,7 @@ class Speech(AsyncIterator[Piece]):
     """The pieces of a stream; made by `speakable`. Iterate over it in one task, preferably inside
     ``async with``, which closes the stream too.
 
-    An error of the stream is raised when the text before it has been handed out.
+    An error of the stream is raised after the text before it has been returned.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Speech(AsyncIterator[Piece]):
         self._begun_again = False
         self._pieces: list[Piece] = []
         self._first = 0
-        """Number of the first piece since the model began, or began again."""
+        """Number of the first piece since the model last began its answer."""
         self._over = False
         self._error: Exception | None = None
         self._map = SoundMap()
@@ -122,8 +123,8 @@ class Speech(AsyncIterator[Piece]):
 
     @property
     def rest(self) -> str:
-        """The source behind the last piece, where there is nothing to speak: a block of code, an
-        emoji, white space. Complete when the stream has ended."""
+        """The source after the last piece, which holds nothing to speak: a block of code, an emoji,
+        white space. Complete when the stream has ended."""
         return self._silent
 
     def __aiter__(self) -> Self:
@@ -155,7 +156,7 @@ class Speech(AsyncIterator[Piece]):
         return ready.popleft()
 
     async def aclose(self) -> None:
-        """Close the stream, where it can be closed. Pieces that were not taken are dropped."""
+        """Close the stream, if it can be closed. Unread pieces are dropped."""
         self._over = True
         self._ready.clear()
         for stream in (self._items, self._stream):
@@ -178,7 +179,7 @@ class Speech(AsyncIterator[Piece]):
 
     @checked()
     def add_audio(self, piece: Piece, sound: AudioFrame | float) -> None:
-        """Tell how long a piece sounds, for `heard`; call it for each frame that the engine makes.
+        """Report sound of a piece, for `heard`. Call it for each frame that the engine makes.
 
         Args:
             piece: a piece of this stream.
@@ -191,21 +192,22 @@ class Speech(AsyncIterator[Piece]):
 
     @checked()
     def add_words(self, piece: Piece, words: Sequence[tuple[str, float]]) -> None:
-        """Tell when words of a piece sound, where the engine knows. `words`: each with the seconds
-        from the beginning of the piece's sound."""
+        """Report the times of words of a piece, if the engine provides them. `words`: each with the
+        seconds from the beginning of the piece's sound."""
         self._sounds().add_words(self._number(piece), [(word, at * 1000) for word, at in words])
 
     @checked()
     def end_audio(self, piece: Piece) -> None:
-        """A piece has all of its sound. Sound of a later piece tells the same."""
+        """Mark a piece as complete. Sound of a later piece does the same."""
         self._sounds().end(self._number(piece))
 
     @checked()
     def heard(self, ms: float) -> str:
-        """The model's text that was heard when `ms` milliseconds of this message had been played.
+        """The part of the model's text that was heard when `ms` milliseconds of this message had
+        been played.
 
-        By the times of words where `add_words` gave them, else in proportion to the length of each
-        piece's sound; words are not torn apart. After a restart, time and text begin anew.
+        Uses the word times from `add_words`, else the played share of each piece's sound. Words are
+        never split. After a restart, time and text start from the beginning.
         """
         return self._sounds().heard(ms)
 
@@ -216,7 +218,7 @@ class Speech(AsyncIterator[Piece]):
         return sounds
 
     def _number(self, piece: Piece) -> int:
-        """Its place in the map; pieces from before a restart have none any more."""
+        """Its number in the map; pieces from before a restart no longer have one."""
         number = piece.number - self._first
         if not 0 <= number < len(self._pieces) or self._pieces[number] is not piece:
             raise ConfigurationError(
@@ -263,7 +265,7 @@ class Speech(AsyncIterator[Piece]):
             self._hand_out(self._word.take(whole_words=bool(self._transforms)))
 
     def _flush(self) -> None:
-        """Hand out what there is: silence follows, or the end."""
+        """Return the available pieces: silence or the end follows."""
         if self._cutter is not None and self._make_cutter is not None:
             cuts, rest = self._cutter.flush()
             for cut in cuts:
@@ -314,7 +316,7 @@ _NOTHING: Final = Cut("", "")
 
 
 class _Held:
-    """Text for engines that cut it themselves: handed on as it comes, or word by word."""
+    """Text for engines that cut it themselves: passed on as it arrives, or word by word."""
 
     __slots__ = ("_source", "_spoken")
 
@@ -327,7 +329,8 @@ class _Held:
         self._spoken += spoken
 
     def take(self, *, whole_words: bool) -> Cut:
-        """What is complete. The source goes with the text that comes next, so it may be ahead."""
+        """The complete text. Unspoken source is added to the next text, so the source may be
+        ahead."""
         end = len(self._spoken)
         if whole_words and end <= _MAX_WORD:
             found = _WORD_END.match(self._spoken)
@@ -340,7 +343,7 @@ class _Held:
 
 
 def _one_line(text: str) -> str:
-    """The lines of a list as one text: with commas where they have no marks of their own."""
+    """The lines of a list as one text, joined by commas unless they end in punctuation."""
     if "\n" not in text:
         return text
     joined = ""
@@ -356,7 +359,7 @@ def _one_line(text: str) -> str:
 
 @checked()
 def without_emoji(text: str) -> str:
-    """The text without emoji, and without the marks that join and colour them."""
+    """The text without emoji and their joiners and modifiers."""
     if text.isascii():
         return text
     return _EMOJI.sub("", _SPACED_EMOJI.sub("", text))
@@ -383,7 +386,7 @@ def numbers_as_words(language: str = "en") -> TextTransform:
     percent" (in English), ``21st`` "twenty-first".
 
     Numbers of more than nine digits, or with a zero before them, are read digit by digit. Dates,
-    times, prices, versions and what contains letters stay as they are. The words are those of
+    times, prices, versions and words with letters stay unchanged. The words are those of
     Unicode's CLDR; they are read from a file, so make the transform before the event loop is busy.
 
     Raises:
@@ -423,7 +426,7 @@ def numbers_as_words(language: str = "en") -> TextTransform:
 
 
 def _decimal_point(language: str) -> str:
-    """What stands before the decimals in a language; CLDR's rules do not tell."""
+    """The word for the decimal mark in a language, which CLDR's rules do not provide."""
     points = ("en", "zh", "ja", "ko", "th", "he", "hi", "ms", "fil", "ta", "sw", "cy", "ga")
     return "." if language.split("_")[0] in points else ","
 
@@ -480,23 +483,23 @@ def speakable(
 ) -> Speech:
     """The text of a stream in pieces that a speech engine can speak.
 
-    A piece ends where the text says so, however it was cut into chunks. Text before a tool call is
-    handed out when the call comes. Lengths are in characters; one of a script without spaces counts
+    The end of a piece depends on the text, not on its chunks. Text before a tool call is returned
+    when the call arrives. Lengths are in characters; a character of a script without spaces counts
     as three.
 
     Args:
         stream: an `LLMStream`, a `Turn` of `run_turn`, a ``text_stream`` of a realtime reply, or any
             asynchronous iterator of strings. Thinking is not spoken.
         language: ISO 639 code of the language, for its abbreviations.
-        cut: ``"none"`` for engines that cut text themselves: pieces are handed on as they come, word
-            by word where there are transforms.
+        cut: ``"none"`` for engines that cut text themselves: text is passed on as it arrives, or
+            word by word if there are transforms.
         first_length: characters after which the first piece may end at a comma; ``None``: it is a
             whole sentence.
         min_length: shorter sentences are spoken with the next one.
         max_length: longer sentences are cut, after a comma if there is one.
-        strip_markdown: take out Markdown: its marks are not spoken, the words of links and the rows
-            of tables are, blocks of code are not.
-        code: what is spoken in the place of a block of code.
+        strip_markdown: remove Markdown: marks and blocks of code are not spoken; the words of links
+            and the rows of tables are.
+        code: text spoken instead of a block of code.
         transforms: further changes, applied to each piece in this order.
         segment: cuts a text into sentences, instead of ``sentencex``.
 
@@ -529,7 +532,7 @@ def _sentencex(language: str) -> Segment:
     def sentences(text: str) -> Sequence[str]:
         try:
             return library.segment(language, text)
-        except UnicodeEncodeError:  # half a character, as some models write; lengths must stay
+        except UnicodeEncodeError:  # a lone surrogate, as some models send; keep the lengths
             return library.segment(language, text.encode("utf-8", "replace").decode())
 
     return sentences

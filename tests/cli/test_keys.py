@@ -78,7 +78,7 @@ def test_a_tool_and_its_children_do_not_see_it(
         (("set", "opnai"), b"x\n", "did you mean 'openai'"),
         (("set",), b"x\n", "name a provider"),
         (("set", "openai"), b"\n", "no key was given"),
-        (("set", "openai"), b"two words\n", "no spaces"),
+        (("set", "openai"), b"two words\n", "without spaces"),
     ],
 )
 def test_what_is_refused(

@@ -116,7 +116,7 @@ def test_ctrl_c_stops_the_reply_and_again_leaves(provider: Provider) -> None:
         terminal.wait_for(r"Well\.")
         terminal.wait_for(PROMPT)
         terminal.press("c")
-        terminal.wait_for("Ctrl-C again leaves")
+        terminal.wait_for("Ctrl-C again to leave")
         terminal.wait_for(PROMPT)
         terminal.press("c")
         assert terminal.leave() == 130
@@ -175,7 +175,7 @@ def test_ctrl_c_while_a_tool_hangs(provider: Provider, tools: Path, tool: str) -
         terminal.press("c")
         if tool == "block":
             # It holds the loop itself: only leaving helps.
-            terminal.wait_for("Ctrl-C again leaves")
+            terminal.wait_for("Ctrl-C again to leave")
         else:
             terminal.wait_for(r"\[interrupted\]")
             terminal.wait_for(PROMPT)

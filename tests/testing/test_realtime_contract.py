@@ -79,9 +79,9 @@ class Broken(RealtimeSession):
     ("broken", "promise"),
     [
         ("interrupt", "An interrupt is always allowed"),
-        ("truncate", "Truncating raises for no time"),
+        ("truncate", "If the model supports truncation, it never raises"),
         ("closing", "`aclose` ends pending futures"),
-        ("history", "A history that is given"),
+        ("history", "A given history appears"),
         ("twice", "A reply is announced once"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The command `rejoinder`, where it begins.
+"""The entry point of the command `rejoinder`.
 
-This file imports next to nothing: Ctrl-C while Python imports the rest should end the command in
-silence, and can only do so after `main` has begun.
+This file imports almost nothing. Ctrl-C during the other imports should end the command silently,
+and that works only after `main` has begun.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and leave the process."""
-    # What `signal` is made of: built in, where `signal` itself takes some time to import.
+    """Run the command and exit the process."""
+    # The built-in core of `signal`, which imports faster than `signal` itself.
     signal = __import__("_signal")
     try:
-        # Until there is something to tidy up, Ctrl-C ends the process as the shell expects it.
+        # Until there is something to clean up, Ctrl-C ends the process as the shell expects.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     except ValueError:
         pass  # not in the main thread

@@ -38,7 +38,7 @@ _SYSTEM: Final = "You are a helpful assistant. Answer briefly."
 _TOOL_TIMEOUT: Final = 60.0
 _CLOSE_TIMEOUT: Final = 3.0
 _TELL_AFTER: Final = 1.0
-"""Seconds of silence on standard input after which the person is told that it is being read."""
+"""Seconds without data on standard input before a note that it is being read."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +168,7 @@ def run(args: argparse.Namespace) -> Exit:
 
 @dataclass(slots=True)
 class _Extras:
-    """What goes along with the first question."""
+    """The attachments of the first question."""
 
     text: str = ""
     images: list[ImageContent] = field(default_factory=list["ImageContent"])
@@ -260,7 +260,7 @@ async def _end(talk: Talk, store: SqliteStore | None, recorder: HttpTransport | 
 
 
 def _place(args: argparse.Namespace, screen: Screen) -> SqliteStore | None:
-    """Where the conversation is kept, if it is."""
+    """The store of the conversation, if it is kept."""
     if args.no_keep or (not keeps() and args.go_on is None):
         return None
     try:
@@ -273,7 +273,8 @@ def _place(args: argparse.Namespace, screen: Screen) -> SqliteStore | None:
 
 
 async def _choose(store: SqliteStore, args: argparse.Namespace) -> str:
-    """The id of the conversation. One that goes on has its model, unless another one is named."""
+    """The id of the conversation. A resumed one uses its earlier model, unless another one is
+    named."""
     from rejoinder import _stamps
     from rejoinder.store import StoreError
 
@@ -326,8 +327,7 @@ def _approver(loop: LoopThread, screen: Screen) -> Callable[[FunctionCall], Awai
 
 
 def _question(args: argparse.Namespace, screen: Screen) -> str | None:
-    """The question to ask once, with the text that was piped in behind it; ``None`` for a
-    conversation."""
+    """The question to ask once, followed by the piped text; ``None`` for a conversation."""
     parts = [] if args.once is None else [_utf8(args.once, "--once")]
     if sys.stdin is None or sys.stdin.closed:
         if not parts:
@@ -370,7 +370,7 @@ def _piped(screen: Screen) -> str:
 
 
 def _utf8(text: str, option: str) -> str:
-    """An argument as UTF-8, also where the locale has decoded it as something else."""
+    """An argument as UTF-8, even if the locale decoded it with another encoding."""
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeDecodeError:

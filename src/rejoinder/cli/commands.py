@@ -1,7 +1,7 @@
-"""Which command is meant, and how it ends.
+"""Dispatches to a command and turns its outcome into an exit code.
 
-Whatever happens, the person at the keyboard gets one sentence and the shell a number (see
-`rejoinder.cli.outcome`), never a traceback. ``REJOINDER_DEBUG=1`` shows where a fault lies.
+On any failure the user gets one sentence and the shell an exit code (see `rejoinder.cli.outcome`),
+never a traceback. ``REJOINDER_DEBUG=1`` shows the traceback.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, NoReturn, TextIO
 __all__ = ["COMMANDS", "leave", "make_parser", "run"]
 
 _PATIENCE = 0.5
-"""Seconds that threads have to end."""
+"""Seconds allowed for threads to end."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with `code`, also when a thread does not end."""
+    """Exit the process with `code`, even if a thread does not end."""
     from rejoinder.cli.outcome import Exit
 
     if threading.current_thread() is threading.main_thread():
@@ -42,12 +42,12 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     if _somebody_hangs():
-        os._exit(code)  # a tool that never returns must not keep the program
+        os._exit(code)  # a tool that never returns must not keep the process alive
     sys.exit(code)
 
 
 def _somebody_hangs() -> bool:
-    """Whether a thread is still at work, some moments after everything was told to end."""
+    """Whether a thread is still running shortly after everything was stopped."""
     me = threading.current_thread()
     deadline = time.monotonic() + _PATIENCE
     while others := [thread for thread in threading.enumerate() if thread is not me]:
@@ -96,14 +96,14 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> bool:
-    """Fill the places of standard streams that are closed, which the next file or socket would take.
-    Returns whether there is a standard output."""
+    """Reopen closed standard streams on the null device; otherwise the next file or socket would
+    get their descriptors. Returns whether there is a standard output."""
     there = sys.stdout is not None
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free place: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  lives as long as the process
     if sys.stderr is None:
@@ -134,7 +134,7 @@ def _explain(error: Exception) -> int:
         _complain(f"something is not installed: {error}")
         return Exit.SETUP
     if isinstance(error, OSError):
-        # We open no files: one without a name is a standard stream.
+        # This package opens no unnamed files, so an error without a name is from a standard stream.
         where = error.filename or "the output cannot be written"
         _complain(f"{where}: {error.strerror or error}")
         return Exit.FAILED
@@ -159,8 +159,8 @@ def _complain(text: str) -> None:
 
 @contextlib.contextmanager
 def _interrupts():
-    """For as long as there is something to tidy up: Ctrl-C as `KeyboardInterrupt`, and `Ended` when
-    the process is told to end."""
+    """While there is something to clean up: raise `KeyboardInterrupt` on Ctrl-C, and `Ended` on a
+    termination signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -183,7 +183,7 @@ def _interrupts():
 
 
 def _let_go(stream: TextIO) -> None:
-    """Nobody takes what we write: let what is still buffered go nowhere, in silence."""
+    """The reader of the output is gone: discard buffered output silently."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -192,7 +192,7 @@ def _let_go(stream: TextIO) -> None:
 
 
 def _hush(*, debug: bool) -> None:
-    """What libraries say in log lines, warnings and tracebacks of threads is for developers."""
+    """Hide log lines, warnings and thread tracebacks of libraries, which are for developers."""
     import logging
     import warnings
 
@@ -210,7 +210,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"rejoinder: {self._hint(message)} (see {self.prog} --help).\n")
 
     def _hint(self, message: str) -> str:
-        """`message`, and what was probably meant."""
+        """`message` with a suggestion."""
         _, unknown, rest = message.partition("unrecognized arguments: ")
         if unknown:
             word = rest.split()[0]

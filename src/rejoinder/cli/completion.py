@@ -11,7 +11,7 @@ from rejoinder.cli.outcome import Exit
 __all__ = ["add_options", "candidates", "run"]
 
 ASK: Final = "__complete"
-"""The first word of the command by which the scripts ask for candidates."""
+"""The hidden command that the scripts call for candidates."""
 
 _BASH: Final = """\
 _rejoinder() {
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """What the last of `words` can become; nothing where a file name or free text is due."""
+    """Completions of the last of `words`; empty if a file name or free text is expected."""
     *before, word = words or [""]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -1,4 +1,4 @@
-"""The two tools that come along, so that there is something to call: a clock and a calculator."""
+"""The two demo tools: a clock and a calculator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rejoinder.llm.tool_context import ToolError, function_tool
 
 __all__ = ["DEMO_TOOLS", "calculate", "evaluate", "find_zone", "time_in"]
 
-# Places that are not the name of a time zone, and are asked for all the same.
+# Common places whose names are not time zone names.
 _PLACES: Final[dict[str, str]] = {
     "bangalore": "Asia/Kolkata", "barcelona": "Europe/Madrid", "beijing": "Asia/Shanghai",
     "boston": "America/New_York", "brazil": "America/Sao_Paulo", "california": "America/Los_Angeles",
@@ -116,10 +116,10 @@ _CONSTANTS: Final = {"pi": math.pi, "e": math.e}
 
 def evaluate(expression: str) -> int | float:
     """The value of an arithmetic expression: numbers, ``+ - * / // % **``, brackets and a few
-    functions. Nothing else is understood, and nothing is executed.
+    functions. Nothing else is accepted, and no code is executed.
 
     Raises:
-        ValueError: it is something else, or its value is no number or too large.
+        ValueError: it is not such an expression, or its value is not a number or too large.
     """
     if len(expression) > _MAX_LENGTH:
         raise ValueError(f"longer than {_MAX_LENGTH} characters")

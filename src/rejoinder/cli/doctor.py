@@ -1,5 +1,6 @@
-"""``rejoinder doctor``: what this machine has, and what is missing. With the name of a model it asks
-that one for a token; without, it asks no network and no model."""
+"""``rejoinder doctor``: reports what this machine has and lacks. With the name of a model it
+requests
+one token from it; without a name it uses no network and no model."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Exit:
-    """Look, and tell. The exit code says whether a local chat can work."""
+    """Print the report. The exit code shows whether a local chat can work."""
     from rejoinder.__about__ import __version__
 
     screen = Screen(quiet=args.quiet)

@@ -1,4 +1,4 @@
-"""What goes along with a question: pictures, files, a schema for the answer."""
+"""Attachments of a question: pictures, files, a schema for the answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["attached_files", "pictures", "read_schema", "read_text"]
 
 _LARGEST: Final = 32 << 20
-"""Bytes of one file."""
+"""Maximum bytes of one file."""
 
 
 def _read(path: str, option: str) -> bytes:
@@ -47,7 +47,7 @@ def pictures(paths: Sequence[str]) -> list[ImageContent]:
     """The pictures of ``--image``.
 
     Raises:
-        CommandError: one cannot be read, or is none.
+        CommandError: one cannot be read, or is not a picture.
     """
     return [_picture(_read(path, "--image"), path, "--image") for path in paths]
 
@@ -83,13 +83,15 @@ def read_schema(given: str) -> dict[str, Any]:
     """The JSON schema of ``--schema``: JSON, or a file that holds it.
 
     Raises:
-        CommandError: it is neither, or no object.
+        CommandError: it is neither, or not a JSON object.
     """
     text = given if given.lstrip().startswith("{") else read_text(given, "--schema")
     try:
         schema: Any = json.loads(text)
     except ValueError as error:
-        raise CommandError(f"--schema: expected JSON, got a text that is none: {error}") from error
+        raise CommandError(
+            f"--schema: expected JSON, got a text that is not JSON: {error}"
+        ) from error
     if not isinstance(schema, dict):
         raise CommandError('--schema: expected a JSON object, such as {"type": "object", ...}')
     return cast("dict[str, Any]", schema)

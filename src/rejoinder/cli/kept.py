@@ -1,4 +1,4 @@
-"""What the command line keeps on disk, and where: conversations, the lines that were typed, keys."""
+"""Files of the command line: conversations, the history of typed lines, keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["data_folder", "keeps", "open_store", "private_folder"]
 
 
 def keeps() -> bool:
-    """Whether conversations are kept, as ``REJOINDER_KEEP`` has it."""
+    """Whether ``REJOINDER_KEEP`` lets conversations be kept."""
     return os.environ.get("REJOINDER_KEEP", "").strip().lower() not in ("0", "no", "off", "false")
 
 
@@ -43,7 +43,7 @@ def data_folder() -> Path:
 
 
 def private_folder() -> Path:
-    """The folder, made if need be, for its owner alone.
+    """The folder, created if needed, accessible to its owner only.
 
     Raises:
         CommandError: it cannot be made.
@@ -64,7 +64,7 @@ def open_store() -> SqliteStore:
     """The store of the command line.
 
     Raises:
-        CommandError: there is no place for it.
+        CommandError: its folder cannot be created.
     """
     from rejoinder.store import SqliteStore
 

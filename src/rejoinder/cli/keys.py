@@ -50,7 +50,7 @@ def variables() -> dict[str, tuple[str, ...]]:
 
 
 def _variables_of(name: str) -> tuple[str, ...]:
-    """Those of a provider, by its name or the name of a variable.
+    """The variables of a provider, by its name or the name of a variable.
 
     Raises:
         CommandError: no provider has this name.
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> Exit:
     if not sys.stdin.isatty():
         names = names[:1]
     if len(names) > 1 and args.provider not in ("inference", "livekit"):
-        names = names[:1]  # the others are further names of the same key
+        names = names[:1]  # the others are alternative names of the same key
     for name in names:
         place = _set(name, _ask(name))
         screen.note(f"{name} is kept in {place}.")
@@ -122,7 +122,7 @@ def _ask(name: str) -> str:
         raise CommandError("no key was given, and nothing was changed")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise CommandError(
-            "a key has no spaces and none but ASCII characters; copy it again, and nothing else"
+            "a key consists of ASCII characters without spaces; copy only the key, and try again"
         )
     return key
 
@@ -154,8 +154,8 @@ def kept_names() -> list[str]:
 
 @contextlib.contextmanager
 def lent_keys(provider: str) -> Generator[None]:
-    """While an LLM of `provider` is made, its kept keys stand in the environment, where the LLM
-    reads them. No child process inherits them."""
+    """Put the kept keys of `provider` into the environment while its LLM is made, which reads them
+    there. Child processes do not inherit them."""
     names = variables().get(_OTHER_NAMES.get(provider, provider), ())
     lent: list[str] = []
     if not any(os.environ.get(name, "").strip() for name in names):
@@ -178,7 +178,7 @@ def _path() -> Path:
 
 
 def _read() -> dict[str, str | None]:
-    """The keys in the file; ``None`` for one that is in the keyring."""
+    """The keys in the file; ``None`` for a key that is in the keyring."""
     path = _path()
     try:
         mode = path.stat().st_mode
@@ -219,7 +219,7 @@ def _set(name: str, key: str) -> str:
         try:
             keyring.set_password(_SERVICE, name, key)
         except Exception:
-            keyring = None  # locked, or without a session: the file does it
+            keyring = None  # locked, or without a session: use the file
     keys[name] = key if keyring is None else None
     _write(keys)
     return f"{_path()}, readable by you alone" if keyring is None else "the system's keyring"

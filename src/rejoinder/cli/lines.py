@@ -1,8 +1,8 @@
-"""Where the lines of a conversation come from: a line editor in a terminal, else standard input.
+"""Reads the lines of a conversation: from a line editor in a terminal, else from standard input.
 
-With `prompt_toolkit` (extra ``cli``) the line can be edited over several rows, has a history that is
-kept, and completes commands. Without it, or in a terminal that cannot move its cursor, `readline`
-does what it can.
+With `prompt_toolkit` (extra ``cli``) a line can be edited over several rows, has a persistent
+history, and completes commands. Without it, or in a terminal that cannot move its cursor,
+`readline` is the fallback.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ __all__ = ["Lines", "find_lines"]
 
 
 class Lines(Protocol):
-    """Reads what a person types."""
+    """Reads typed lines."""
 
     def read(self, prompt: str, more: str) -> str:
-        """The next input, which may have several lines. A line that ends in a backslash goes on in
-        the next one, behind the prompt `more`.
+        """The next input, which may have several lines. A line that ends in a backslash continues
+        on the next one, after the prompt `more`.
 
         Raises:
             EOFError: Ctrl-D, or the end of the input.
             KeyboardInterrupt: Ctrl-C.
-            UnicodeError: what was typed is not UTF-8.
+            UnicodeError: the input is not UTF-8.
         """
         ...
 
 
 def find_lines(screen: Screen, *, commands: Sequence[str], history: Path | None) -> Lines:
-    """The best there is here.
+    """The best available reader.
 
     Args:
-        commands: what a line that begins with a slash is completed to.
+        commands: completions for a line that begins with a slash.
         history: the file in which the lines are kept; ``None`` keeps them in memory.
     """
     terminal = screen.out_is_terminal and sys.stdin is not None and sys.stdin.isatty()

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "find_tools", "is_local", "make_llm", "make_llms", "tool_choice_of"]
 
-_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what all providers take
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # options that all providers accept
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to talk to.
+    """A model for a conversation.
 
     Attributes:
         llm: the model.
-        name: how it is called on the command line.
+        name: its name on the command line.
         load: fetches and loads it, if it runs on this machine.
         base_url: of another server than the provider's, without credentials.
     """
@@ -51,7 +51,7 @@ class Model:
 def make_llms(name: str | None, fallbacks: Sequence[str], *, base_url: str | None, report: Report,
               max_tokens: int | None, context: int | None, temperature: float | None,
               transport: HttpTransport | None = None) -> Model:  # fmt: skip
-    """The model called `name`, or a `FallbackAdapter` that goes on to `fallbacks` where it fails.
+    """The model called `name`, or a `FallbackAdapter` that continues with `fallbacks` if it fails.
 
     Raises:
         CommandError: there is no such model, or it cannot be made.
@@ -111,7 +111,7 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
     if max_tokens is not None or context is not None:
         raise CommandError("--max-tokens and --context are for local models")
     if base_url is not None and not slash:
-        name = f"openai/{name}" if name else None  # what most servers imitate
+        name = f"openai/{name}" if name else None  # the API that most servers imitate
     if name is None:
         raise CommandError("--base-url needs --model with the name the server knows")
     from rejoinder import catalog
@@ -164,7 +164,8 @@ def _local(name: str | None, report: Report, max_tokens: int | None, context: in
 
 
 def tool_choice_of(text: str | None) -> Any:
-    """What `LLM.chat` takes, from ``auto``, ``required``, ``none`` or the name of a tool."""
+    """The `tool_choice` of `LLM.chat`, from ``auto``, ``required``, ``none`` or the name of a
+    tool."""
     if text is None or text in ("auto", "required", "none"):
         return text
     return {"type": "function", "function": {"name": text}}
@@ -203,7 +204,7 @@ def _module(where: str, spec: str) -> ModuleType:
     try:
         if where.endswith(".py"):
             return _from_file(Path(where).expanduser(), spec)
-        with contextlib.suppress(OSError):  # the folder is gone
+        with contextlib.suppress(OSError):  # the working directory was deleted
             here = os.getcwd()
             if here not in sys.path:
                 sys.path.insert(0, here)
@@ -212,7 +213,7 @@ def _module(where: str, spec: str) -> ModuleType:
         raise
     except (KeyboardInterrupt, Ended):
         raise
-    except BaseException as error:  # whatever somebody's module does when it is imported
+    except BaseException as error:  # importing the user's module may raise anything
         raise CommandError(
             f"--tool {spec!r}: cannot import {where}: {type(error).__name__}: {error}"
         ) from error
@@ -250,7 +251,7 @@ def _as_tools(found: Any, spec: str) -> list[Any]:
         decorate: Callable[[Any], Any] = function_tool(threaded=True)
         try:
             tool = decorate(found)
-            ToolContext([tool]).parse_function_tools("openai")  # its types are looked up now
+            ToolContext([tool]).parse_function_tools("openai")  # type hints are resolved now
         except Exception as error:
             raise CommandError(f"--tool {spec!r}: it cannot be a tool: {error}") from error
         name = get_function_info(tool).name

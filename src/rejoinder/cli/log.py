@@ -1,4 +1,4 @@
-"""``rejoinder log``: the conversations that were kept: find, show, export and remove them."""
+"""``rejoinder log``: finds, shows, exports and removes kept conversations."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def _show(store: SqliteStore, args: argparse.Namespace, screen: Screen) ->
 async def _search(store: SqliteStore, args: argparse.Namespace, screen: Screen) -> Exit:
     text = " ".join(args.what)
     if not text.strip():
-        raise CommandError("what is to be searched for? rejoinder log search WORDS")
+        raise CommandError("name the words to search for: rejoinder log search WORDS")
     found = await store.search(text, limit=args.limit)
     if args.json:
         for hit in found:

@@ -1,8 +1,8 @@
 """An event loop in a thread of its own, so that the main thread can wait at the keyboard.
 
-Ctrl-C reaches the main thread only: it interrupts waiting for a line and waiting for a reply alike,
-and never lands in the middle of somebody's coroutine. Connections stay served while a person
-thinks. A tool that blocks the loop cannot keep the program from ending either.
+Ctrl-C reaches the main thread only. It interrupts waiting for a line or a reply, and never strikes
+in the middle of a coroutine. Connections are served while the user thinks, and a tool that blocks
+the loop cannot prevent the program from ending.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["LoopThread"]
 T = TypeVar("T")
 
 _PATIENCE = 2.0
-"""Seconds in which a reply that was interrupted should have ended."""
+"""Seconds within which an interrupted reply should end."""
 
 
 class LoopThread:
@@ -42,7 +42,7 @@ class LoopThread:
         asyncio.set_event_loop(self._loop)
         try:
             while not self._stopped:
-                with contextlib.suppress(KeyboardInterrupt, SystemExit):  # a tool that raised one
+                with contextlib.suppress(KeyboardInterrupt, SystemExit):  # a tool raised one
                     self._loop.run_forever()
         finally:
             self._loop.close()
@@ -69,12 +69,12 @@ class LoopThread:
         """Run `work` on the loop and wait for it.
 
         At Ctrl-C `interrupt` is called on the loop (default: `work` is cancelled), and the waiting
-        goes on until `work` has ended. When that takes long, something blocks the loop: `stuck` is
-        called, here.
+        goes on until `work` has ended. If that takes long, something blocks the loop, and `stuck`
+        is called in this thread.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, where `interrupt` was not given; or a second one.
-            Ended: the process was told to end; `work` is cancelled.
+            Ended: the process received a termination signal; `work` is cancelled.
             TimeoutError: it took longer than `timeout` seconds.
         """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -98,7 +98,7 @@ class LoopThread:
             raise
 
     def _answer_until(self, future: concurrent.futures.Future[Any], timeout: float | None) -> None:
-        """Answer what the loop asks, until `future` is done."""
+        """Answer questions from the loop until `future` is done."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not future.done():
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -121,11 +121,11 @@ class LoopThread:
             self._questions.get()
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """What `question` returns, called in the thread that waits in `run`: the one that may read
-        the keyboard.
+        """Call `question` in the thread that waits in `run`, which may read the keyboard, and
+        return its result.
 
         Raises:
-            asyncio.CancelledError: the person interrupted instead of answering.
+            asyncio.CancelledError: the user pressed Ctrl-C instead of answering.
         """
         answer: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._questions.put((question, answer))
@@ -139,11 +139,11 @@ class LoopThread:
 
     @staticmethod
     def _settle(future: concurrent.futures.Future[Any], timeout: float = 2.0) -> None:
-        # `cancel` marks this future at once; give the coroutine a moment to tidy up.
+        # `cancel` marks this future at once; give the coroutine a moment to clean up.
         concurrent.futures.wait((future,), timeout)
 
     def stop(self, timeout: float = 2.0) -> bool:
-        """End the loop. Returns whether it did within `timeout` (something may block it)."""
+        """Stop the loop. Returns whether it ended within `timeout` (something may block it)."""
         if not self._thread.is_alive():
             return True
         if not self.responds():

@@ -1,8 +1,8 @@
-"""A reply as a terminal shows it best: words as they come, and each finished block (paragraph, list,
-table, code) drawn once more, as Markdown. Needs `rich` (extra ``cli``).
+"""Draws replies in a terminal: words as they arrive, then each finished block (paragraph, list,
+table, code) again as Markdown. Needs `rich` (extra ``cli``).
 
-A block is drawn over its own raw text. Where that cannot be taken away any more, because it has
-scrolled off or the window was resized, it stays as it is.
+A block is drawn over its own raw text. If that text can no longer be erased, because it scrolled
+off or the window was resized, it stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["MarkdownReply", "find_markdown"]
 
 
 def find_markdown(stream: TextIO, *, colour: bool) -> MarkdownReply | None:
-    """What draws replies on `stream`, if it is a terminal that can and `rich` is installed."""
+    """The drawer for `stream`, if it is a capable terminal and `rich` is installed."""
     if not colour:
         return None
     try:
@@ -44,7 +44,7 @@ class MarkdownReply:
         self._drawn = False
 
     def write(self, text: str) -> None:
-        """A piece of the reply."""
+        """Write a piece of the reply."""
         for line in text.splitlines(keepends=True):
             self._line(line)
         self._stream.flush()
@@ -62,7 +62,7 @@ class MarkdownReply:
             self._draw()
 
     def end(self) -> None:
-        """The reply, or this part of it, is over; what comes next begins a line."""
+        """End the reply, or this part of it. The next output begins a new line."""
         if self._block:
             self._draw()
         self._drawn = False
@@ -92,7 +92,7 @@ class MarkdownReply:
 
 
 def _in_code(block: str) -> bool:
-    """Whether `block` ends inside of a fence."""
+    """Whether `block` ends inside a code fence."""
     fence = ""
     for line in block.splitlines():
         mark = line.strip()
@@ -105,7 +105,7 @@ def _in_code(block: str) -> bool:
 
 
 def rows_of(text: str, columns: int) -> int:
-    """How many rows `text` takes in a terminal."""
+    """Number of terminal rows that `text` occupies."""
     from rich.cells import cell_len
 
     lines = text.split("\n")

@@ -1,4 +1,4 @@
-"""``rejoinder models``: the models that run on this machine, and what is known about others."""
+"""``rejoinder models``: lists and manages local models, and shows facts about others."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ def _facts(model: ModelFile) -> str:
 
 
 def fetch_notice(name: str | None) -> str | None:
-    """What a person should read before a model of this name is fetched; ``None`` if none will be."""
+    """The notice to show before a model of this name is fetched; ``None`` if nothing will be
+    fetched."""
     from rejoinder.providers.local.fetch import ready
     from rejoinder.providers.local.models import DEFAULT_MODEL, ModelFile, find_model
 
@@ -187,7 +188,8 @@ def _remove(model: ModelFile, screen: Screen) -> None:
 
 
 def _show_remote(name: str) -> Exit:
-    """Print what the table of model families holds about ``provider/model``; no request is made."""
+    """Print the facts about ``provider/model`` from the table of model families. Sends no
+    request."""
     from rejoinder import catalog
     from rejoinder._core.families import find_family
 

@@ -1,4 +1,5 @@
-"""How a command can end. The numbers are part of the interface: scripts look at them (docs/cli.md)."""
+"""Exit codes of the commands. The numbers are part of the interface: scripts check them
+(docs/cli.md)."""
 
 from __future__ import annotations
 
@@ -8,27 +9,27 @@ __all__ = ["CommandError", "Ended", "Exit"]
 
 
 class Exit(IntEnum):
-    """What a command leaves behind."""
+    """The exit code of a command."""
 
     OK = 0
     FAILED = 1
     """The model did not answer: refused, cut off, out of context, provider down."""
     USAGE = 2
-    """The command was written wrongly: an unknown option, model, tool or file; no UTF-8."""
+    """Wrong usage: an unknown option, model, tool or file; input that is not UTF-8."""
     SETUP = 3
     """Something is missing on this machine: a key, an extra, a tool server."""
     MODEL = 4
     """The embedded model cannot be fetched or loaded."""
     FAULT = 70
-    """A fault of this program."""
+    """A bug in this program."""
     INTERRUPTED = 130
     """Ctrl-C."""
     PIPE = 141
-    """Whoever read our output went away."""
+    """The reader of the output closed its pipe."""
 
 
 class CommandError(Exception):
-    """Ends the command. The text is one sentence for the person at the keyboard."""
+    """Ends the command. The text is one sentence for the user."""
 
     def __init__(self, message: str, code: Exit = Exit.USAGE) -> None:
         super().__init__(message)
@@ -36,7 +37,8 @@ class CommandError(Exception):
 
 
 class Ended(BaseException):
-    """The process was told to end, by `signal`: tidy up and go, without asking anybody."""
+    """The process received the termination signal `signal`: clean up and exit without any
+    prompt."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)

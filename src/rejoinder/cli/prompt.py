@@ -1,4 +1,4 @@
-"""The prompt of ``rejoinder chat``: reads lines from a person and obeys the slash commands."""
+"""The prompt of ``rejoinder chat``: reads lines from the user and runs the slash commands."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Prompt:
     """One conversation at the keyboard.
 
     Args:
-        make: makes the model of a name.
-        store: where conversations are kept, if they are.
+        make: makes a model by name.
+        store: the store of conversations; ``None`` keeps none.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Prompt:
         }  # fmt: skip
 
     def converse(self, text: str = "", images: Sequence[ImageContent] = ()) -> Exit:
-        """Talk until the person leaves.
+        """Talk until the user leaves.
 
         Args:
-            text, images: go along with the first message.
+            text, images: sent with the first message.
         """
         talk, screen, loop = self._talk, self._screen, self._loop
         history = data_folder() / "history" if self._store is not None else None

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["Reach", "advice", "reach"]
 
 _STEP: Final = 10.0
-"""Seconds that one step may take."""
+"""Maximum seconds of one step."""
 
 
 @dataclass(slots=True)
 class Reach:
-    """What came of it.
+    """The result of a check.
 
     Attributes:
-        steps: what was done, with the seconds it took.
-        error: why it went no further; ``None`` if the model has answered.
-        advice: what to do about that.
-        text: what the model said.
+        steps: the steps, with their duration in seconds.
+        error: why it stopped; ``None`` if the model answered.
+        advice: how to fix the error.
+        text: the model's answer.
     """
 
     steps: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
@@ -41,7 +41,7 @@ class Reach:
 
 
 class Watched:
-    """Hands requests to a transport, and notes where they go and when their answers begin."""
+    """Passes requests to a transport, and records their address and the time of the first byte."""
 
     def __init__(self, inner: HttpTransport, reach: Reach) -> None:
         self._inner = inner
@@ -65,8 +65,8 @@ class Watched:
 
 
 async def _look(url: str, reach: Reach) -> None:
-    """Time the way to `url` on a connection of its own. What fails here fails again, and is
-    explained, when the request is sent."""
+    """Time the way to `url` on a connection of its own. Errors are ignored here: they occur again,
+    with an explanation, when the request is sent."""
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
@@ -97,7 +97,7 @@ async def reach(make: Any, *, local: bool, timeout: float) -> Reach:
     Args:
         make: makes the model with a transport; ``None`` for one on this machine.
         local: whether it runs on this machine.
-        timeout: seconds that it may take.
+        timeout: maximum seconds of the whole check.
     """
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.types import APIConnectOptions
@@ -147,7 +147,7 @@ _BY_STATUS: Final = {
 
 
 def advice(error: APIError) -> str:
-    """What a person can do about `error`."""
+    """How the user can fix `error`."""
     if isinstance(error, APIStatusError) and error.status_code > 0:
         if error.status_code >= 500:
             return "the provider has trouble: try again later, or give --fallback another model"

@@ -1,7 +1,7 @@
-"""What the command line writes: values in, text out.
+"""Formats the output of the command line: values in, text out.
 
-Law of this file: pure; no stream, no terminal, no clock. Whatever a model or a tool wrote passes
-through `printable` first: a terminal obeys control characters, and neither may give it orders.
+This module is pure: no stream, no terminal, no clock. All text of models and tools passes through
+`printable` first, because a terminal executes control characters and this text is not trusted.
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ __all__ = [
 ]
 
 _CONTROLS: Final = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # a whole order to the terminal: leave nothing of it
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # a complete escape sequence: remove it
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
     r"|\r(?=\n)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-    "|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # changes of direction can hide what is written
+    "|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # changes of writing direction can hide text
 )
 _SHOWN: Final = 200
-_LABEL: Final = re.compile(r"^[a-z_]+(\.\w+)*\.LLM: ")  # whose failure: there is one model here
+_LABEL: Final = re.compile(
+    r"^[a-z_]+(\.\w+)*\.LLM: "
+)  # drop the model's label: there is only one model
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Colours, or none."""
+    """Colours, if enabled."""
 
     colour: bool
 
@@ -65,7 +67,7 @@ PLAIN: Final = Style(colour=False)
 
 
 def printable(text: str) -> str:
-    """`text` without anything but line breaks and tabs that a terminal would act upon."""
+    """`text` without control characters, except line breaks and tabs."""
     if text.isprintable():
         return text
     return _CONTROLS.sub("", text).encode("utf-8", "replace").decode("utf-8")
@@ -98,7 +100,7 @@ def render_call(name: str, arguments: str) -> str:
 
 
 def render_result(output: str, *, is_error: bool, seconds: float) -> str:
-    """What came of a tool call."""
+    """The result of a tool call."""
     shown = one_line(output) or "(nothing)"
     return f"{'failed: ' if is_error else ''}{shown}  [{seconds:.1f} s]"
 
@@ -136,7 +138,7 @@ def render_stats(stats: Stats) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes in readable form."""
     if count < 1 << 20:
         return f"{count / 1024:.0f} KB"
     if count < 1 << 30:
@@ -155,7 +157,7 @@ def bar(done: int, total: int, *, width: int = 30, rate: float | None = None) ->
 def fitting_bar(
     what: str, done: int, total: int, *, rate: float | None = None, columns: int = 80
 ) -> str:
-    """`what` and its progress bar, with less where `columns` are few."""
+    """`what` and its progress bar, shortened if `columns` are few."""
     full = f"{what} {bar(done, total, rate=rate)}"
     if len(full) <= columns:
         return full
@@ -166,7 +168,7 @@ def fitting_bar(
 
 
 def render_error(error: APIError) -> str:
-    """What went wrong with a model, without the names of our classes."""
+    """The error of a model, without names of our classes."""
     from rejoinder.providers.local.wire import ContextOverflowError
 
     if isinstance(error, ContextOverflowError):
@@ -177,13 +179,13 @@ def render_error(error: APIError) -> str:
     message = _LABEL.sub("", error.message)
     cause = error.__cause__
     if isinstance(error, APIConnectionError):
-        if isinstance(cause, APIError):  # all attempts failed, the last one of this
+        if isinstance(cause, APIError):  # all attempts failed; this is the last error
             return f"{render_error(cause)}; {message}"
         while cause is not None and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, OSError):
             home = type(cause).__module__
-            if home == "socket":  # the name look-up, which speaks in numbers of its own
+            if home == "socket":  # name resolution, which has its own error numbers
                 return message
             if home == "builtins" and cause.errno:
                 why = os.strerror(cause.errno).lower()

@@ -1,4 +1,5 @@
-"""Where the command line writes: the reply and nothing else to standard output, the rest to standard
+"""Writes the output of the command line: only the reply to standard output, everything else to
+standard
 error."""
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Screen:
         for stream in (self.out, self.err):
             reconfigure = getattr(stream, "reconfigure", None)
             if reconfigure is not None:
-                reconfigure(errors="replace")  # a narrow terminal encoding must not end a reply
+                reconfigure(
+                    errors="replace"
+                )  # characters outside the terminal's encoding must not end a reply
         self.quiet = quiet
         self._markdown: MarkdownReply | None = None
         self.out_style = _style(self.out)
@@ -75,8 +78,8 @@ class Screen:
 
     @contextlib.contextmanager
     def alone(self) -> Generator[None]:
-        """Keep standard output, where it is no terminal, for the reply: what tools and the programs
-        that they start write there goes to standard error."""
+        """Reserve standard output for the reply, unless it is a terminal: output of tools and of
+        the programs that they start goes to standard error."""
         if self.out_is_terminal:
             yield
             return
@@ -96,19 +99,19 @@ class Screen:
             self.out = shown
 
     def draw_markdown(self) -> None:
-        """Draw replies as Markdown from here on, where that is possible."""
+        """Draw replies as Markdown from now on, if possible."""
         from rejoinder.cli.markdown import find_markdown
 
         self._markdown = find_markdown(self.out, colour=self.out_style.colour)
 
     def data(self, line: str) -> None:
-        """A line for a program, on standard output."""
+        """Write a line for a program to standard output."""
         self.clear()
         self.out.write(line + "\n")
         self.out.flush()
 
     def reply(self, text: str) -> None:
-        """A piece of the reply, at once."""
+        """Write a piece of the reply at once."""
         self.clear()
         text = printable(text) if self.out_is_terminal else text
         if not text:
@@ -122,7 +125,7 @@ class Screen:
         self._line_open = not text.endswith("\n")
 
     def end_line(self) -> None:
-        """What comes next begins a line."""
+        """Begin a new line for the next output."""
         self.clear()
         if self._line_open and self._markdown is not None:
             self._markdown.end()
@@ -133,7 +136,7 @@ class Screen:
             self._line_open = False
 
     def note(self, text: str) -> None:
-        """Something beside the reply."""
+        """Write a note beside the reply."""
         if self.quiet:
             return
         self._aside(self.err_style.dim(text))
@@ -143,7 +146,7 @@ class Screen:
         self._aside(self.err_style.dim(text))
 
     def error(self, text: str) -> None:
-        """Something that went wrong, as one sentence."""
+        """Write an error as one sentence."""
         self._aside(self.err_style.red(f"rejoinder: {sentence(text)}"))
 
     def _aside(self, text: str) -> None:
@@ -153,13 +156,13 @@ class Screen:
         self.say(text + "\n")
 
     def say(self, text: str) -> None:
-        """`text` as it is, to standard error."""
+        """Write `text` unchanged to standard error."""
         with contextlib.suppress(OSError, ValueError):
             self.err.write(text)
             self.err.flush()
 
     def break_line(self) -> None:
-        """End the line on which the person was asked."""
+        """End the line of a prompt."""
         if self.out_is_terminal:
             self.out.write("\n")
             self.out.flush()
@@ -167,21 +170,21 @@ class Screen:
             self.say("\n")
 
     def passing(self, text: str) -> None:
-        """A line that the next one replaces; only on a terminal that can take a line away."""
+        """Show a line that the next one replaces; only on a terminal that can erase a line."""
         if self.quiet or not self._erases or (self._line_open and self.out_is_terminal):
             return
-        text = printable(text)[: _columns(self.err) - 1]  # only one line can be taken away again
+        text = printable(text)[: _columns(self.err) - 1]  # only one line can be erased
         self.say("\r\x1b[K" + self.err_style.dim(text))
         self._passing = True
 
     def clear(self) -> None:
-        """Take the passing line away."""
+        """Erase the temporary line."""
         if self._passing:
             self._passing = False
             self.say("\r\x1b[K")
 
     def fetching(self, progress: Progress) -> None:
-        """How far the fetch of a model has come."""
+        """Show the progress of fetching a model."""
         match progress.stage:
             case "waiting":
                 self.passing("another rejoinder is fetching the model; waiting for it")
@@ -191,9 +194,11 @@ class Screen:
                 self.passing("checking the model")
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """How far something has come: a bar on a terminal, now and then a line elsewhere."""
+        """Show progress: a bar on a terminal, an occasional line elsewhere."""
         now = time.monotonic()
-        if self._began is None or done < self._began[1]:  # the latter: it has started again
+        if (
+            self._began is None or done < self._began[1]
+        ):  # the second condition: it has started again
             self._began = (now, done)
         if not self._erases:
             quarter = 4 * done // total if total else 0

@@ -1,6 +1,6 @@
 """One conversation of ``rejoinder chat``: a model, its tools, its history and its numbers.
 
-Runs on the event loop; what the person sees goes through a `Screen`.
+Runs on the event loop. All output to the user goes through a `Screen`.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 __all__ = ["SILENCE", "Talk"]
 
 SILENCE: Final = 60.0
-"""Seconds that a provider may be silent: models that think first need more than a voice agent
-would grant."""
+"""Seconds that a provider may be silent. Models that think first need more than a voice agent
+allows."""
 _CONNECT: Final = 10.0
 _RETRIES: Final = 2
 _SERVER_START: Final = 60.0
 """Seconds: npx and uvx may have to fetch the server first."""
 _MEASURABLE: Final = 0.02
-"""Seconds below which a speed means nothing."""
+"""Shortest duration in seconds for which a speed is meaningful."""
 _TELL_AFTER: Final = 1.0
-"""Seconds of silence after which the screen shows what is being waited for."""
+"""Seconds of silence before the screen shows what the session is waiting for."""
 
 
 class Talk:
@@ -65,7 +65,7 @@ class Talk:
         timeout: seconds the model may be silent; default `SILENCE`, and no limit for a model that
             runs on this machine.
         schema: a JSON schema that replies have to fit.
-        approve: asked before a tool runs; ``None``: nobody is asked.
+        approve: called for approval before a tool runs; ``None``: tools run without approval.
 
     Attributes:
         llm: the model.
@@ -134,7 +134,7 @@ class Talk:
 
         Raises:
             CommandError: a tool server does not come up, or a tool cannot be used.
-            APIError: the model cannot be had.
+            APIError: the model is not available.
         """
         for number, server in enumerate(servers):
             self._tools = [*self._tools, await self._connect(server, number)]
@@ -142,7 +142,7 @@ class Talk:
         await self._ready(self._model)
 
     async def _ready(self, model: Model) -> None:
-        """Load a model of this machine; tell first what will be fetched."""
+        """Load a local model. First print a notice of the files to fetch."""
         if model.load is None:
             return
         notice = fetch_notice(model.name)
@@ -153,10 +153,10 @@ class Talk:
         self._screen.clear()
 
     async def change_model(self, model: Model) -> None:
-        """Go on with another model.
+        """Continue with another model.
 
         Raises:
-            APIError: it cannot be had; the present one stays.
+            APIError: it is not available; the current one stays.
         """
         before = self.llm
         try:
@@ -191,13 +191,13 @@ class Talk:
             await self._prefix(toolset, number)
         except Exception as error:
             raise CommandError(
-                f"the MCP server {one_line(server, 80)!r} does not come up: {error}", Exit.SETUP
+                f"the MCP server {one_line(server, 80)!r} does not start: {error}", Exit.SETUP
             ) from error
         self._screen.clear()
         return toolset
 
     async def _prefix(self, toolset: MCPToolset, number: int) -> None:
-        """Where a tool has the name of another one, this server's tools get a prefix."""
+        """Give this server's tools a prefix if one has the name of an existing tool."""
         from rejoinder.llm.mcp import name_collisions
         from rejoinder.llm.tool_context import ToolContext
 
@@ -231,8 +231,8 @@ class Talk:
             raise CommandError("--tool-choice: there are no tools to choose from")
 
     async def warm_up(self) -> None:
-        """Let a model on this machine read instructions and tools while the person types. Returns
-        at once."""
+        """Let a local model process instructions and tools while the user types. Returns at
+        once."""
         if self._load is not None:
             self._warming = asyncio.create_task(self._read_ahead(), name="read ahead")
 
@@ -278,7 +278,7 @@ class Talk:
             self._ctx.add_message(role="system", content=self._system)
 
     def instruct(self, text: str) -> None:
-        """Replace the instructions from here on; empty for none."""
+        """Replace the instructions from now on; empty for none."""
         from rejoinder.llm.chat_context import ChatMessage
 
         self._system = text
@@ -289,13 +289,13 @@ class Talk:
         self._ctx.items = items
 
     def use_context(self, chat_ctx: ChatContext) -> None:
-        """Go on with the history of `chat_ctx`; it keeps its own instructions, if it has some."""
+        """Continue with the history of `chat_ctx`, including its own instructions if it has any."""
         self._ctx = chat_ctx
         if self._instructions() is None and self._system:
             self.instruct(self._system)
 
     async def keep(self, conversation: Conversation) -> None:
-        """Go on with a conversation of a store, and keep there what is said.
+        """Continue a conversation of a store, and keep its new messages there.
 
         Raises:
             StoreError: the store cannot be used.
@@ -309,7 +309,7 @@ class Talk:
             self._ctx = chat_ctx
 
     async def note_facts(self) -> None:
-        """Note in the store which model talks."""
+        """Record the model in the store."""
         facts = {"model": self._model.name, "base_url": self._model.base_url}
         if self.kept is not None and not facts.items() <= self.kept.about.items():
             await self._kept_or_told(self.kept.describe(**facts))
@@ -323,12 +323,12 @@ class Talk:
             self.not_kept(error)
 
     def not_kept(self, error: StoreError) -> None:
-        """The store cannot be used: go on without it."""
+        """The store cannot be used: continue without it."""
         self.kept = None
-        self._screen.error(f"from here on the conversation is not kept: {error}")
+        self._screen.error(f"from now on the conversation is not kept: {error}")
 
     def forget_last_reply(self) -> bool:
-        """Take back everything behind the last message of the user. Returns whether there is one."""
+        """Remove everything after the last user message. Returns whether there is one."""
         items = self._ctx.items
         for place in range(len(items) - 1, -1, -1):
             item = items[place]
@@ -358,10 +358,11 @@ class Talk:
     # -- a turn ------------------------------------------------------------------------------
 
     async def say(self, text: str, *, images: Sequence[ImageContent] = ()) -> None:
-        """Send `text`, and write the reply as it comes.
+        """Send `text`, and write the reply as it arrives.
 
         Raises:
-            APIError: the model failed; if nothing of a reply came, `text` leaves the history again.
+            APIError: the model failed; if no part of a reply arrived, `text` is removed from the
+                history.
             ConfigurationError: the request is not possible with these options.
         """
         before = len(self._ctx.items)
@@ -376,7 +377,7 @@ class Talk:
             raise
 
     async def reply(self) -> None:
-        """Answer what was said last.
+        """Answer the last message.
 
         Raises:
             APIError: the model failed.
@@ -442,7 +443,7 @@ class Talk:
             self._quiet_since = time.monotonic()
 
     async def _warmed(self) -> None:
-        """Wait until the model has read ahead, or until the reply is interrupted."""
+        """Wait until the model has processed the prompt, or until the reply is interrupted."""
         if self._warming is None:
             return
         stopped = asyncio.create_task(self._stopping.wait(), name="stopped")
@@ -452,7 +453,7 @@ class Talk:
             self._warming = None
 
     async def _tell_waiting(self) -> None:
-        """Show what the conversation waits for, after a second of silence."""
+        """After a second of silence, show what the session is waiting for."""
         began = self._quiet_since = time.monotonic()
         while True:
             await asyncio.sleep(_TELL_AFTER)
@@ -461,7 +462,7 @@ class Talk:
                 self._screen.passing(f"{self._shown.doing} ({now - began:.0f} s; Ctrl-C stops it)")
 
     async def settle(self) -> None:
-        """Wait for tools that could not be stopped: they may be in the middle of something."""
+        """Wait for tools that could not be stopped: they may be in the middle of an operation."""
         running = [call.name for turn in self._left for call in turn.running]
         if not running:
             return
@@ -480,7 +481,7 @@ class Talk:
 
     def stuck(self) -> None:
         """The reply does not stop."""
-        self._screen.notice("A tool does not let itself be stopped. Ctrl-C again leaves.")
+        self._screen.notice("A tool cannot be stopped. Press Ctrl-C again to leave.")
 
     def _stats(self, first: float | None) -> Stats:
         metrics = self._metrics
@@ -501,15 +502,15 @@ class Talk:
 
 
 def _origin(tool: Any) -> str:
-    """Where a tool comes from: its MCP server, or its module."""
+    """The origin of a tool: its MCP server, or its module."""
     mcp = sys.modules.get("rejoinder.llm.mcp")
     told = mcp.tool_origin(tool) if mcp is not None else None
     return one_line(told or str(getattr(tool, "__module__", "this program")), 100)
 
 
 def _speed(metrics: LLMMetrics) -> float | None:
-    """Tokens per second of the last request, which was answered in words. Tokens of reasoning come
-    before the first word and do not count."""
+    """Tokens per second of the last request, which has a text answer. Reasoning tokens come before
+    the first text and do not count."""
     seconds = metrics.duration - metrics.ttft
     tokens = metrics.completion_tokens - metrics.reasoning_tokens
     if metrics.ttft < 0 or seconds < _MEASURABLE or tokens < 2:

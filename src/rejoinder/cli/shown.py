@@ -1,4 +1,4 @@
-"""What a turn looks like: to a person, or as one JSON object a line for a program."""
+"""Shows a turn: as text for the user, or as one JSON object per line for a program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAITING = "waiting for the model"
 
 
 class Shown(Protocol):
-    """Takes the events of turns.
+    """Receives the events of turns.
 
     Attributes:
         doing: what the turn is waiting for.
@@ -38,15 +38,15 @@ class Shown(Protocol):
         ...
 
     def end(self) -> None:
-        """The turn is over; what comes next begins a line."""
+        """The turn is over; the next output begins a new line."""
         ...
 
 
 class TextShown:
-    """The reply on standard output, what happens beside it on standard error.
+    """Writes the reply to standard output, and notes to standard error.
 
     Args:
-        whole: write the finished output, as JSON, instead of its text while it comes.
+        whole: write the finished output as JSON, instead of the text as it arrives.
     """
 
     def __init__(self, screen: Screen, *, whole: bool = False) -> None:
@@ -105,7 +105,7 @@ class TextShown:
 
 
 class JsonShown:
-    """One JSON object a line, on standard output."""
+    """Writes one JSON object per line to standard output."""
 
     def __init__(self, screen: Screen, *, conversation: str | None) -> None:
         self._screen = screen
@@ -135,7 +135,7 @@ class JsonShown:
         pass
 
     def fail(self, message: str) -> None:
-        """The last event, where there is no answer."""
+        """The last event if there is no answer."""
         told = {"event": "error", "message": sentence(message)}
         self._screen.data(json.dumps(told))
 
@@ -189,7 +189,8 @@ def _as_json(event: Any) -> dict[str, Any] | None:
 
 
 def _reason(error: BaseException | None, told: str) -> str:
-    """The output of a tool, or why it failed: its author needs more than the model may read."""
+    """The output of a tool, or the reason of its failure: its author needs more detail than the
+    model may see."""
     from rejoinder.llm.tool_context import ToolError
 
     if error is None or isinstance(error, ToolError) or str(error) in told:

@@ -1,8 +1,8 @@
 """One conversation over several realtime models; see `RealtimeModelFallbackAdapter`.
 
-At any time one session of one model is active, and all that is called here goes to it. When it has
-failed, the next one is made and furnished; what is called meanwhile waits. The text model is one
-more session in the row, beside which a speech model is sought.
+At any time one session of one model is active, and all calls go to it. When it fails, the next one
+is made and set up; calls wait meanwhile. The text model is the last session in the order. While it
+is active, the adapter keeps trying to reach a speech model.
 """
 
 from __future__ import annotations
@@ -58,15 +58,16 @@ _FORWARDED: Final = (
     "session_reconnected",
 )
 _PATIENCE: Final = 30.0
-"""Seconds that a change of models which is not urgent waits for tools that run."""
+"""Seconds that a non-urgent change of models waits for running tools."""
 _RETIRED: Final = 4
-"""Sessions that have ended, kept because the end of their last words may still be cut."""
+"""Number of ended sessions to keep, because their last messages may still be truncated."""
 
 
 class FallbackSession(RealtimeSession[Any]):
-    """One conversation. All events of the models' sessions are emitted again, also a vendor's own.
+    """One conversation over several models. Re-emits all events of the models' sessions, including
+    vendor-specific ones.
 
-    `capabilities` are those of the model that is active.
+    `capabilities` are those of the active model.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class FallbackSession(RealtimeSession[Any]):
 
     @property
     def capabilities(self) -> RealtimeCapabilities:
-        """What the model that is active can do."""
+        """The capabilities of the active model."""
         return self._active.session.capabilities
 
     @property
@@ -150,7 +151,7 @@ class FallbackSession(RealtimeSession[Any]):
         await self._on_active(lambda session: session.update_instructions(instructions))
 
     async def update_tools(self, tools: list[Any]) -> None:
-        ToolContext(tools)  # refused here if two have one name
+        ToolContext(tools)  # raises here if two tools share a name
         before, self._tools = self._tools, list(tools)
         self._version += 1
         try:
@@ -171,7 +172,8 @@ class FallbackSession(RealtimeSession[Any]):
                 self._active.session.update_options(tool_choice=tool_choice)
 
     def push_audio(self, frame: AudioFrame) -> None:
-        """Send sound of the user; what a failed model may not have heard is kept for the next one."""
+        """Send sound of the user. Sound that a failed model may have missed is kept for the next
+        one."""
         ms = frame.samples_per_channel * 1000 / frame.sample_rate
         child = self._active
         finds_turns = child.session.capabilities.turn_detection
@@ -191,7 +193,7 @@ class FallbackSession(RealtimeSession[Any]):
         tool_choice: NotGivenOr[Any] = NOT_GIVEN,
         tools: NotGivenOr[list[Any]] = NOT_GIVEN,
     ) -> asyncio.Future[GenerationCreatedEvent]:
-        """Ask for a reply. A request that no model has answered when one fails goes to the next."""
+        """Ask for a reply. If a model fails, its unanswered requests go to the next one."""
         given = {"instructions": instructions, "tool_choice": tool_choice, "tools": tools}
         return self._request({name: value for name, value in given.items() if is_given(value)})
 
@@ -235,7 +237,8 @@ class FallbackSession(RealtimeSession[Any]):
         audio_end_ms: int,
         audio_transcript: NotGivenOr[str] = NOT_GIVEN,
     ) -> None:
-        """Cut off what the user did not hear of a message, also of one that an earlier model spoke."""
+        """Cut off the part of a message that the user did not hear, even if an earlier model spoke
+        it."""
         spoke = self._moved.get(message_id, self._active.session)
         spoke.truncate(
             message_id=message_id,
@@ -253,7 +256,8 @@ class FallbackSession(RealtimeSession[Any]):
             self._spawn(self._give(items), "cut what was not heard")
 
     async def restart(self, *, switch_model: bool = False) -> None:
-        """Go on over a new session, between two turns; with `switch_model`, of the next model.
+        """Continue on a new session, between two turns; with `switch_model`, on a session of the
+        next model.
 
         Raises:
             RealtimeError: no model could be reached. The session goes on as it was.
@@ -287,12 +291,12 @@ class FallbackSession(RealtimeSession[Any]):
     def _register(self, event: Any, callback: Any, *, once: bool) -> Any:
         found = super()._register(event, callback, once=once)
         if event not in self._names:
-            # An event of a vendor: of whichever session is active.
+            # A vendor-specific event, from the active session.
             self._names.add(event)
             self._forward(self._active, event)
         return found
 
-    # -- calls that must reach whoever is active -------------------------------------------------
+    # -- calls that must reach the active session ------------------------------------------------
 
     async def _settled(self) -> None:
         """Wait until no change of models is under way.
@@ -306,7 +310,8 @@ class FallbackSession(RealtimeSession[Any]):
             raise RealtimeError(str(self._over), code=self._over.code)
 
     async def _on_active(self, call: Callable[[RealtimeSession[Any]], Any]) -> None:
-        """Do `call` with the active session, and again where that one fails meanwhile."""
+        """Do `call` with the active session. Repeat it on the next one if the session fails
+        meanwhile."""
         while True:
             await self._settled()
             child = self._active
@@ -372,7 +377,7 @@ class FallbackSession(RealtimeSession[Any]):
             self._reply_over(event, until, status)
 
         if outcome is None:
-            self._running = None  # nobody will know when it ends
+            self._running = None  # its end cannot be observed
         elif isinstance(outcome, asyncio.Future):
             cast("asyncio.Future[Any]", outcome).add_done_callback(over)
         else:
@@ -395,7 +400,7 @@ class FallbackSession(RealtimeSession[Any]):
     # -- from one session to the next ----------------------------------------------------------
 
     def _make(self, index: int) -> Child | None:
-        """A session of this model; ``None`` if it cannot even be made."""
+        """A session of this model; ``None`` if making it fails."""
         model = self._team.models[index]
         try:
             if self._turn_detection_disabled:
@@ -409,7 +414,7 @@ class FallbackSession(RealtimeSession[Any]):
         return self._bound(Child(session, index))
 
     def _make_next(self) -> Child | None:
-        """A session of the next model that was not tried since one was reached; else of the text model."""
+        """A session of the next model not tried since the last success; else of the text model."""
         for index in self._team.usable(self._loop.time()):
             if index not in self._tried:
                 self._tried.add(index)
@@ -426,7 +431,7 @@ class FallbackSession(RealtimeSession[Any]):
         return self._bound(Child(session, None))
 
     async def _watch(self, child: Child) -> None:
-        """Wait until a session has a connection; one that gets none in time has failed."""
+        """Wait until a session has a connection. Without one in time, the session has failed."""
         seconds = self._team.attempt_timeout
         error: Exception
         try:
@@ -474,7 +479,7 @@ class FallbackSession(RealtimeSession[Any]):
         self._spawn(self._go_on(following, regenerate=cut), "next realtime model")
 
     async def _go_on(self, child: Child | None, *, regenerate: bool) -> None:
-        """Furnish the next session and use it; where that fails, the one after it."""
+        """Set up the next session and use it; if that fails, try the one after it."""
         error: Exception | None = None
         while child is not None and self._over is None:
             try:
@@ -523,7 +528,7 @@ class FallbackSession(RealtimeSession[Any]):
                 return
 
     def _carry(self, child: Child) -> None:
-        """From now on the history is here, and calls wait."""
+        """Detach the active session: keep the history here, and let calls wait."""
         self._items = worth_carrying(child.session.chat_ctx.items)
         self._changed = self._changed or self._loop.create_future()
 
@@ -584,7 +589,8 @@ class FallbackSession(RealtimeSession[Any]):
     # -- changes that are not urgent -------------------------------------------------------------
 
     async def _seek_speech(self) -> None:
-        """While the text model answers: try the models that have rested, and go back to speech."""
+        """While the text model answers, try the models whose cooldown is over, and return to
+        speech."""
         while self._active.index is None and self._over is None:
             now = self._loop.time()
             usable = self._team.usable(now)
@@ -595,8 +601,8 @@ class FallbackSession(RealtimeSession[Any]):
                 await asyncio.sleep(0.1)  # a cool-down of 0 must not become a busy loop
 
     async def _go_over_to(self, index: int) -> bool:
-        """Make a session of this model beside the active one, and use it between two turns. Return
-        whether that was possible."""
+        """Make a session of this model beside the active one, and switch to it between two turns.
+        Return whether that succeeded."""
         child = self._make(index)
         if child is None:
             return False
@@ -617,7 +623,7 @@ class FallbackSession(RealtimeSession[Any]):
             except (ConfigurationError, RealtimeError) as error:
                 child.error = child.error or error
             if self._active is not old or old.error is not None:
-                break  # it has failed meanwhile, and another one was taken
+                break  # the active session failed meanwhile and was replaced
             if child.error is None and self._calm:
                 self._retire(old)
                 self._tried.clear()
@@ -634,14 +640,15 @@ class FallbackSession(RealtimeSession[Any]):
 
     @property
     def _calm(self) -> bool:
-        """Whether no reply runs, none was asked of the active session, and nobody speaks."""
+        """Whether no reply runs, none is requested from the active session, and the user is
+        silent."""
         return self._running is None and not self._requests.asked and not self._speaking
 
     def _stir(self) -> None:
         self._stirred.set()
 
     async def _between_turns(self, child: Child) -> None:
-        """Wait until no reply runs or was asked for, nobody speaks, and no tool runs."""
+        """Wait until no reply runs or is requested, the user is silent, and no tool runs."""
         patient_until = self._loop.time() + _PATIENCE
         while child.error is None and self._over is None and self._changed is None:
             waits = unanswered(self.chat_ctx.items) and self._loop.time() < patient_until

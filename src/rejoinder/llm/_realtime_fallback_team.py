@@ -1,4 +1,4 @@
-"""What a `FallbackSession` is made of: the team of models, requests, and the sound that is owed."""
+"""Parts of a `FallbackSession`: the team of models, the open requests, and the unanswered sound."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = [
 
 
 class Mark(Enum):
-    """Stands in the row of kept frames."""
+    """A mark in the list of kept frames."""
 
     COMMIT = "commit"
-    """The application made what was before it a message."""
+    """The application committed the sound before it."""
     TURN = "turn"
     """The service heard the user stop."""
 
 
 @dataclass
 class Team:
-    """What all sessions of an adapter share: the models, and which of them rest."""
+    """State shared by all sessions of an adapter: the models and their cooldowns."""
 
     models: Sequence[RealtimeModel]
     text: LLM[Any] | None
@@ -68,7 +68,7 @@ class Team:
         self._set(index, True)
 
     def usable(self, now: float) -> list[int]:
-        """Which models may be tried, in their order."""
+        """The models that may be tried, in their order."""
         return [index for index, until in enumerate(self.rests_until) if until <= now]
 
     def _set(self, index: int, available: bool) -> None:
@@ -99,11 +99,11 @@ class Request:
 
 
 class Requests:
-    """Replies that were asked for, of whichever session. A request that no reply has answered when a
-    session fails goes to the next one.
+    """Requested replies of all sessions. If a session fails, its unanswered requests go to the next
+    one.
 
     Args:
-        stir: called when one has ended.
+        stir: called when a request has ended.
     """
 
     def __init__(self, stir: Callable[[], None]) -> None:
@@ -115,7 +115,7 @@ class Requests:
 
     @property
     def asked(self) -> bool:
-        """Whether a session works at one."""
+        """Whether a session is working on a request."""
         return any(request.inner is not None for request in self._open)
 
     def add(
@@ -130,13 +130,13 @@ class Requests:
         return request.asked
 
     def ask(self, child: Child) -> None:
-        """Ask `child` for what no session works at."""
+        """Send `child` the requests that no session is working on."""
         for request in list(self._open):
             if request.inner is None:
                 self._ask(request, child)
 
     def give_up(self, child: Child) -> None:
-        """`child` has failed: what it was asked for waits for the next session."""
+        """`child` has failed: its requests wait for the next session."""
         for request in self._open:
             if request.child is child:
                 request.inner = request.child = None
@@ -164,12 +164,12 @@ class Requests:
         else:
             error = inner.exception()
         if request.inner is not inner or request.asked.done():
-            return  # the next session answers it
+            return  # the next session will answer it
         if error is None:
             request.asked.set_result(inner.result())
         else:
             request.asked.set_exception(error)
-            request.asked.exception()  # a caller that does not look must not make asyncio complain
+            request.asked.exception()  # mark as retrieved, or asyncio warns
 
     def _forget(self, request: Request) -> None:
         self._open.remove(request)
@@ -180,8 +180,8 @@ class Requests:
 
 
 class OwedSound:
-    """Which of the user's turns still need their sound: those of which no words are known, and that
-    no reply has answered."""
+    """Tracks the user's turns that still need their sound: those without a transcript and without a
+    reply."""
 
     def __init__(self, kept: KeptSound[AudioFrame | Mark]) -> None:
         self._kept = kept
@@ -210,8 +210,8 @@ class OwedSound:
         self._settled = self._transcribed = self.number
 
     def begin_anew(self) -> None:
-        """Another service hears the sound that is kept, and tells anew when turns end. Commits of the
-        caller stay."""
+        """Prepare the kept sound for another service, which detects the ends of turns again.
+        Commits by the caller stay."""
         self._settled = self._transcribed = self.number - self._kept.forget(Mark.TURN)
 
     def _settle(self, number: int) -> None:
@@ -221,12 +221,12 @@ class OwedSound:
 
 
 def worth_carrying(items: Sequence[ChatItem]) -> list[ChatItem]:
-    """Without messages of which no words are known: their sound is kept, or is lost."""
+    """The context without messages that have no transcript: their sound is kept, or is lost."""
     return [item for item in items if not isinstance(item, ChatMessage) or item.content]
 
 
 def unanswered(items: Sequence[ChatItem]) -> bool:
-    """Whether a tool was called whose result is not there."""
+    """Whether a tool call has no result."""
     answered = {item.call_id for item in items if isinstance(item, FunctionCallOutput)}
     return any(isinstance(item, FunctionCall) and item.call_id not in answered for item in items)
 

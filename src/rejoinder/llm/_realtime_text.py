@@ -1,6 +1,6 @@
-"""A realtime session that a text model holds: what is left when no speech-to-speech model answers.
+"""A realtime session on a text model, used when no speech-to-speech model answers.
 
-It has no ears and no voice. History, tools and replies are those of any other session, and messages
+It takes no sound and makes none. History, tools and replies work as in any other session; messages
 consist of text alone.
 """
 
@@ -41,7 +41,7 @@ logger = logging.getLogger("rejoinder")
 
 
 def text_capabilities(*, replies_to_tools: bool) -> RealtimeCapabilities:
-    """What a session on a text model can do."""
+    """The capabilities of a session on a text model."""
     return RealtimeCapabilities(
         message_truncation=True,
         turn_detection=False,
@@ -118,7 +118,7 @@ class TextSession(RealtimeSession[Any]):
     Args:
         model: makes the session.
         llm: answers; it is not closed here.
-        replies_to_tools: whether a result of a tool is answered without being asked for.
+        replies_to_tools: whether a tool result is answered without a request.
     """
 
     def __init__(self, model: RealtimeModel, llm: LLM[Any], *, replies_to_tools: bool) -> None:
@@ -162,10 +162,10 @@ class TextSession(RealtimeSession[Any]):
     async def update_chat_ctx(self, chat_ctx: ChatContext) -> None:
         known = {item.id for item in self._items}
         open_message = self._open
-        # An item that is shared with the caller must not change under its hands, or ours.
+        # Copy the items, so that neither side changes those of the other.
         items = [item.model_copy() for item in chat_ctx.items]
         if open_message is not None:
-            # The reply goes on, whatever the caller knows of it.
+            # Keep the message in progress, which the caller may not have.
             items = [open_message if item.id == open_message.id else item for item in items]
             if open_message not in items:
                 items.append(open_message)
@@ -177,10 +177,10 @@ class TextSession(RealtimeSession[Any]):
             self._pump()
 
     def push_audio(self, frame: AudioFrame) -> None:
-        """A text model does not hear; nothing happens."""
+        """Has no effect: a text model takes no sound."""
 
     def push_video(self, frame: Any) -> None:
-        """A text model does not see the user; nothing happens."""
+        """Has no effect: a text model takes no video."""
 
     def commit_audio(self) -> None:
         """Nothing happens."""
@@ -222,7 +222,7 @@ class TextSession(RealtimeSession[Any]):
         audio_end_ms: int,
         audio_transcript: NotGivenOr[str] = NOT_GIVEN,
     ) -> None:
-        """Keep what was heard of a message: `audio_transcript`. Times mean nothing here, but that of 0:
+        """Cut a message down to its heard text, `audio_transcript`. Times are ignored, except 0:
         nothing was heard, and the message is removed."""
         for index, item in enumerate(self._items):
             if item.id != message_id or not isinstance(item, ChatMessage):
@@ -233,7 +233,7 @@ class TextSession(RealtimeSession[Any]):
             elif text is not None:
                 item.content, item.interrupted = [text], True
             if item is self._open:
-                self._open = None  # what comes later of it changes nothing
+                self._open = None  # later parts of it change nothing
             return
 
     async def aclose(self) -> None:
@@ -320,7 +320,7 @@ class TextSession(RealtimeSession[Any]):
         self.emit("generation_created", reply.event)
 
     def _replace(self, message: ChatMessage, text: str, *, interrupted: bool) -> None:
-        """Write down what a message says, unless somebody has cut it."""
+        """Record the text of a message, unless it was truncated."""
         if self._open is not message:
             return
         self._open = None
@@ -331,7 +331,7 @@ class TextSession(RealtimeSession[Any]):
 
 
 class _Run:
-    """One reply as it comes: chunks in, streams and items out."""
+    """One reply in progress: chunks in, streams and items out."""
 
     def __init__(self, session: TextSession, reply: _Reply, request: _Request) -> None:
         self._session = session
@@ -366,7 +366,7 @@ class _Run:
         self._called.extend(delta.tool_calls)
 
     def end(self, status: ReplyStatus) -> None:
-        """End the streams. Calls of a reply that is not whole are not run."""
+        """End the streams. Calls of an incomplete reply are not run."""
         self._end_message(interrupted=status != "completed", discard=False)
         if self._called and status == "completed":
             taken = [item.call_id for item in self._session._items if item.type == "function_call"]
@@ -387,4 +387,4 @@ def _fail(request: _Request, why: str, code: str | None) -> None:
     future = request.asked
     if future is not None and not future.done():
         future.set_exception(RealtimeError(why, code=code))
-        future.exception()  # a caller that does not look must not make asyncio complain
+        future.exception()  # mark as retrieved, or asyncio warns

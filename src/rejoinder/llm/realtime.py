@@ -1,7 +1,7 @@
-"""Speech-to-speech models: what every one of them offers, and the events it sends.
+"""The interface of speech-to-speech models, and the events they emit.
 
 A `RealtimeModel` makes sessions; a `RealtimeSession` is one live conversation. Both are abstract
-classes: a subclass that leaves something out cannot be made.
+classes: an incomplete subclass cannot be instantiated.
 """
 
 from __future__ import annotations
@@ -66,19 +66,19 @@ class InputSpeechStoppedEvent:
     """``"input_speech_stopped"``: the provider heard the user stop."""
 
     user_transcription_enabled: bool
-    """Whether a transcript of what was said will follow."""
+    """Whether a transcript of the user's words will follow."""
 
 
 @dataclass
 class MessageGeneration:
-    """One message the model is making; its parts arrive while it speaks."""
+    """One message in progress; its parts arrive while the model speaks."""
 
     message_id: str
     text_stream: AsyncIterable[str]
     """The text, or the transcript of the sound."""
     audio_stream: AsyncIterable[AudioFrame]
     modalities: Awaitable[list[Literal["text", "audio"]]]
-    """What the message consists of; known once its first part is there."""
+    """The modalities of the message; known once its first part has arrived."""
 
 
 @dataclass
@@ -88,16 +88,18 @@ class GenerationCreatedEvent:
     message_stream: AsyncIterable[MessageGeneration]
     function_stream: AsyncIterable[FunctionCall]
     user_initiated: bool
-    """The answer was asked for by `RealtimeSession.generate_reply`, not begun by the model."""
+    """`RealtimeSession.generate_reply` requested the answer; otherwise the model began by
+    itself."""
     response_id: str | None = None
     """The provider's own id of the answer."""
     outcome: Awaitable[ReplyStatus] | None = None
-    """How the answer ended; known when its streams have ended. ``None`` where a model does not tell."""
+    """How the answer ended; known when its streams have ended. ``None`` if the model does not
+    report it."""
 
 
 @dataclass
 class InputTranscriptionCompleted:
-    """``"input_audio_transcription_completed"``: what the user said, as text."""
+    """``"input_audio_transcription_completed"``: the transcript of the user's words."""
 
     item_id: str
     """Id of the user's message in the conversation."""
@@ -105,7 +107,7 @@ class InputTranscriptionCompleted:
     is_final: bool
     """False while the text can still change."""
     confidence: float | None = None
-    """0 to 1, where the provider says it."""
+    """0 to 1, if the provider reports it."""
     turn_started_at: float | None = None
     """When the user began to speak, seconds since the epoch."""
 
@@ -129,11 +131,11 @@ class RealtimeCapabilities:
     """What a model can do."""
 
     message_truncation: bool
-    """What the user did not hear can be cut off a message."""
+    """The unheard part of a message can be cut off."""
     turn_detection: bool
     """The provider decides when the user has finished."""
     user_transcription: bool
-    """The provider writes down what the user says."""
+    """The provider transcribes the user's speech."""
     auto_tool_reply_generation: bool
     """The model goes on by itself after a tool output."""
     audio_output: bool
@@ -150,14 +152,14 @@ class RealtimeCapabilities:
     supports_say: bool = False
     """`RealtimeSession.say` works."""
     supports_overlapping_speech: bool = False
-    """The model listens while it speaks, and decides itself who has the floor."""
+    """The model listens while it speaks, and decides itself when to speak."""
 
 
 class RealtimeError(Exception):
-    """A session could not do what it was asked to, e.g. in time.
+    """An operation of a session failed, for example because of a timeout.
 
     Attributes:
-        code: the provider's own name of the error, if it gave one.
+        code: the provider's own error code, if it sent one.
     """
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
@@ -180,7 +182,7 @@ class RealtimeModelError(BaseModel):
 
 
 class RealtimeModel(ABC):
-    """A speech-to-speech model, of which sessions are made."""
+    """A speech-to-speech model. Makes sessions."""
 
     def __init__(self, *, capabilities: RealtimeCapabilities) -> None:
         self._capabilities = capabilities
@@ -188,7 +190,7 @@ class RealtimeModel(ABC):
 
     @property
     def capabilities(self) -> RealtimeCapabilities:
-        """What the model can do."""
+        """The capabilities of the model."""
         return self._capabilities
 
     @property
@@ -198,17 +200,17 @@ class RealtimeModel(ABC):
 
     @property
     def model(self) -> str:
-        """Name of the model, as the provider calls it."""
+        """The provider's name of the model."""
         return "unknown"
 
     @property
     def provider(self) -> str:
-        """Name of who serves the model."""
+        """Name of the service that runs the model."""
         return "unknown"
 
     @property
     def metrics_metadata(self) -> dict[str, str]:
-        """What metrics say of their origin."""
+        """The origin that metrics report."""
         return {"model_name": self.model, "model_provider": self.provider}
 
     @abstractmethod
@@ -222,7 +224,7 @@ class RealtimeModel(ABC):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Release what the model holds. Sessions are closed by who made them."""
+        """Release the resources of the model. Callers close the sessions that they made."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,12 +250,12 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
 
     @property
     def realtime_model(self) -> RealtimeModel:
-        """The model this session was made by."""
+        """The model that made this session."""
         return self._realtime_model
 
     @property
     def capabilities(self) -> RealtimeCapabilities:
-        """What this session can do."""
+        """The capabilities of this session."""
         return self._realtime_model.capabilities
 
     @property
@@ -269,10 +271,10 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
     async def connected(self) -> None:
         """Wait until the session can be used: it has a connection, and the provider accepted it.
 
-        Sessions that cannot tell return at once.
+        Sessions that cannot determine this return at once.
 
         Raises:
-            RealtimeError: the session ended before.
+            RealtimeError: the session ended first.
         """
 
     @abstractmethod
@@ -324,22 +326,22 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
         The future fails with a `RealtimeError` when the provider does not begin in time.
 
         Args:
-            instructions: for this answer, beside those of the session.
+            instructions: for this answer, in addition to those of the session.
             tool_choice: for this answer, where ``capabilities.per_response_tool_choice``.
             tools: for this answer, likewise.
         """
 
     @abstractmethod
     def commit_audio(self) -> None:
-        """Make what was pushed a message of the user."""
+        """Turn the pushed sound into a user message."""
 
     @abstractmethod
     def clear_audio(self) -> None:
-        """Forget what was pushed and not committed."""
+        """Discard the sound that was pushed but not committed."""
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Stop the answer that is being made; without one, nothing happens."""
+        """Stop the answer in progress, if there is one."""
 
     @abstractmethod
     def truncate(
@@ -350,11 +352,11 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
         audio_end_ms: int,
         audio_transcript: NotGivenOr[str] = NOT_GIVEN,
     ) -> None:
-        """Cut off what the user did not hear of a message.
+        """Cut off the part of a message that the user did not hear.
 
         Args:
             message_id: the message.
-            modalities: what it consists of.
+            modalities: its modalities.
             audio_end_ms: how much was heard, in milliseconds.
             audio_transcript: the text that was heard.
         """
@@ -364,7 +366,7 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
         """End the session and its connection."""
 
     def start_user_activity(self) -> None:
-        """Tell the provider that the user is doing something, where it wants to know."""
+        """Report user activity to the provider, if the provider supports it."""
 
     def say(self, text: str | AsyncIterable[str]) -> asyncio.Future[GenerationCreatedEvent]:
         """Speak exactly this text, where ``capabilities.supports_say``.

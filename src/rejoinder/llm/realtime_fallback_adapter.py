@@ -39,7 +39,7 @@ _MODELS: Final = Rule(
 )
 _TEXT: Final = instance(LLM, expected="an LLM").optional
 _MUST_AGREE: Final = ("audio_output", "turn_detection", "supports_overlapping_speech")
-"""What an application is built around: it cannot change in mid-call."""
+"""Capabilities that an application is built around, so they must not change during a call."""
 
 
 @dataclass
@@ -53,20 +53,21 @@ class RealtimeAvailabilityChangedEvent:
 class RealtimeModelFallbackAdapter(
     RealtimeModel, EventEmitter[Literal["realtime_availability_changed"]]
 ):
-    """Speech-to-speech models, of which the next one goes on when one fails.
+    """Speech-to-speech models with fallback: when one fails, the next one continues the
+    conversation.
 
-    The next session is given instructions, tools and history, sound of the turn that is not over,
-    and the requests for replies that have no answer yet. Handlers stay. When no model is left, the
-    text model `text` answers in text, and the conversation goes back to speech between two turns
-    once a model can be reached again.
+    The next session receives instructions, tools, history, the sound of the current turn, and the
+    unanswered requests for replies. Event handlers stay attached. When all models have failed, the
+    text model `text` answers in text. The conversation returns to speech between two turns once a
+    model can be reached again.
 
     Args:
         models: the models, the preferred one first. `aclose` of the adapter does not close them.
-        text: answers when all of `models` have failed; it is not closed either. Without it the
-            session ends then.
+        text: answers when all of `models` have failed; it is not closed either. Without it, the
+            session ends in that case.
         cooldown: seconds for which a model that failed is not tried again.
-        regenerate_on_swap: ask the next model for the reply that the failed one was making, unless
-            a tool that it called has no result yet.
+        regenerate_on_swap: request the unfinished reply of the failed model from the next one,
+            unless a tool call has no result yet.
         attempt_timeout: seconds in which a model must have a connection, at the beginning and
             after one was lost; then the next one is tried.
         kept_sound: seconds of the user's sound that are kept for the next model.
@@ -75,8 +76,8 @@ class RealtimeModelFallbackAdapter(
 
     Raises:
         ConfigurationError: no models, an option of a wrong type or value (wrong types are
-            `TypeError`s too), or models that differ in what an application is built around: whether
-            they speak, whether they find the end of the user's turn, whether they listen meanwhile.
+            `TypeError`s too), or models that differ in a capability that must not change during a
+            call: speech output, turn detection, or full-duplex listening.
     """
 
     def __init__(
@@ -106,7 +107,9 @@ class RealtimeModelFallbackAdapter(
                     f"got {kind}"
                 )
         RealtimeModel.__init__(self, capabilities=_merged(models))
-        super(RealtimeModel, self).__init__()  # the emitter: RealtimeModel ends its own chain
+        super(
+            RealtimeModel, self
+        ).__init__()  # the emitter's __init__: RealtimeModel does not call super().__init__()
         self._models = list(models)
         self._team = Team(
             models=self._models,
@@ -133,7 +136,7 @@ class RealtimeModelFallbackAdapter(
         return "livekit"
 
     def availability(self) -> list[bool]:
-        """For each model, in their order, whether it was reached when it was last tried."""
+        """Whether each model could be reached when it was last tried, in the order of `models`."""
         return list(self._team.available)
 
     @checked()
@@ -167,7 +170,7 @@ class RealtimeModelFallbackAdapter(
 
 
 def _merged(models: Sequence[RealtimeModel]) -> RealtimeCapabilities:
-    """What all of them can do."""
+    """The capabilities that all models share."""
     first = models[0].capabilities
     for model in models[1:]:
         for name in _MUST_AGREE:

@@ -1,6 +1,7 @@
-"""Conversations that outlive a process: a log that is only appended to, and who keeps it.
+"""Stores for conversations that outlive a process: append-only logs.
 
-`SqliteStore` keeps it in a file. `rejoinder.Conversation` loads a conversation, continues it and lets
+`SqliteStore` keeps the logs in a file. `rejoinder.Conversation` loads a conversation, continues it
+and lets
 `run_turn` write to it as things happen.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures and sounds by reference: large parts of messages leave the log and come back. Pure."""
+"""Moves large pictures and sounds of messages out of the log, and back in. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, Final, cast
 __all__ = ["LARGE", "lift", "lower", "names_in"]
 
 LARGE: Final = 8192
-"""Bytes of JSON from which on a part is kept apart."""
+"""Bytes of JSON above which a part is stored separately."""
 _MARK: Final = "kept_as"
 
 
 def lift(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, bytes]]:
-    """`data` of an item with references in the place of large parts, and these by name. A name is
+    """The `data` of an item with references instead of large parts, and these parts by name. A name
+    is
     the SHA-256 of the content, so the same picture is kept once."""
     content = data.get("content")
     if not isinstance(content, list):
@@ -41,8 +42,8 @@ def names_in(datas: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def lower(data: Mapping[str, Any], kept: Mapping[str, bytes]) -> Mapping[str, Any]:
-    """`data` with its parts in the place of the references. A part that is not there any more
-    becomes a sentence."""
+    """`data` with the parts instead of the references. A part that no longer exists becomes a
+    sentence."""
     references = list(_references(data))
     if not references:
         return data

@@ -1,4 +1,4 @@
-"""From the log of a conversation to its present state. Pure.
+"""Computes the current state of a conversation from its log. Pure.
 
 The log is a tree: each item names its parent, and the conversation is the path from its head to the
 root. Everything is derived from the records, in their order; nothing else is kept.
@@ -16,7 +16,7 @@ from rejoinder.store.records import Record
 __all__ = ["Asked", "State", "replay", "same_call"]
 
 Asked: TypeAlias = tuple[str, str]
-"""Name and arguments of a call, comparable."""
+"""Name and arguments of a call, in a comparable form."""
 
 
 def same_call(name: str, arguments: str) -> Asked:
@@ -30,19 +30,19 @@ def same_call(name: str, arguments: str) -> Asked:
 
 @dataclass(slots=True)
 class State:
-    """A conversation as its log has it.
+    """The state of a conversation, as derived from its log.
 
     Attributes:
         count: how many records there are.
-        head: the item behind which it goes on.
+        head: the item after which the conversation continues.
         parents: of each item, on all branches.
         data: the newest content of each item.
         heard: for spoken messages, the text that was heard.
         turn: the last turn.
         owner: who runs the last turn; ``None`` when it is over.
-        planned: outputs whose tools have not finished.
+        planned: outputs of tools that have not finished.
         started: keys of the calls that were started.
-        partial: what arrived of a reply that is not an item yet.
+        partial: the received part of a reply that is not an item yet.
         about: facts about the conversation.
         seen: wall time of the last record.
     """
@@ -101,7 +101,7 @@ class State:
         return found
 
     def unsure(self) -> set[Asked]:
-        """What calls asked for that were started in the last turn and have no final output."""
+        """The calls that were started in the last turn and have no final output."""
         asked: set[Asked] = set()
         for call, started in self.open_calls().values():
             if started and self._starts[call][1] == self.turn:
@@ -110,7 +110,7 @@ class State:
         return asked
 
     def add(self, record: Record) -> None:
-        """Take the next record."""
+        """Apply the next record."""
         self.count += 1
         self.seen = record.at
         item = record.item

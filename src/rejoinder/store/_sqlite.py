@@ -70,7 +70,7 @@ class _File:
 
     @contextmanager
     def use(self, verb: str) -> Generator[sqlite3.Connection, None, None]:
-        # Threads of this process wait as long as other processes do.
+        # Wait for threads of this process as long as for other processes.
         if not self._lock.acquire(timeout=self._patience):
             raise self._error(verb, TimeoutError("another thread is using it"))
         try:
@@ -92,7 +92,7 @@ class _File:
         # When several processes start at once, creating the file takes longer than using it.
         patience, self._opening = self._opening, self._patience
         if self._private and not self._path.exists():
-            self._path.touch(mode=0o600)  # the files beside it get the same mode
+            self._path.touch(mode=0o600)  # SQLite gives its -wal and -shm files the same mode
         connection = sqlite3.connect(
             self._path, timeout=patience, isolation_level=None, check_same_thread=False
         )
@@ -138,13 +138,13 @@ _OF_PARENTS: list[sqlite3.Connection] = []
 
 @contextmanager
 def _changing(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    """All changes inside happen, or none."""
+    """A transaction: all changes inside are applied, or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk has ended it already
+        if connection.in_transaction:  # SQLite rolls back itself on a full disk
             connection.execute("ROLLBACK")
         raise
 
@@ -198,7 +198,7 @@ def _prepare_texts(connection: sqlite3.Connection) -> None:
 # -- conversations -----------------------------------------------------------------------------
 
 _FORMAT: Final = 1
-"""Of the tables, in the file's `user_version`."""
+"""Version of the tables, stored in the file's `user_version`."""
 _SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS log (
         id INTEGER PRIMARY KEY, conversation TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL,
@@ -220,7 +220,7 @@ _SCHEMA: Final = (
 _TITLE: Final = 80
 """Characters of a title that was made from the first message."""
 _AROUND: Final = 60
-"""Characters on both sides of what was found."""
+"""Characters of context on both sides of a match."""
 _TRIGRAM: Final = 3
 
 
@@ -233,9 +233,9 @@ class SqliteStore:
     Args:
         path: path of the file.
         patience: seconds to wait for another process that is writing.
-        wait_for_disk: whether a write returns only when it is on the disk, and so survives a power
-            failure. Without it a write survives the end of the process, and takes a tenth of the
-            time.
+        wait_for_disk: return from a write only when it is on the disk, so that it survives a power
+            failure. Otherwise a write survives the end of the process only, but takes a tenth of
+            the time.
 
     Raises:
         ConfigurationError: an option has a wrong type or value.
@@ -324,8 +324,8 @@ class SqliteStore:
         worker.shutdown(wait=False)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        # A thread of its own, for all calls: they are done in their order, and never wait behind
-        # somebody's slow work. A call that was cancelled is finished all the same.
+        # One dedicated thread for all calls: they run in order, and never wait behind slow
+        # work of other code. A cancelled call still runs to its end.
         if self._worker is None or self._worker_pid != os.getpid():
             self._worker = concurrent.futures.ThreadPoolExecutor(1, "rejoinder-store")
             self._worker_pid = os.getpid()
@@ -440,7 +440,7 @@ class SqliteStore:
     def _search(self, words: list[str], conversation: str | None, limit: int) -> list[Found]:
         if not words:
             return []
-        # The index knows pieces of three characters; shorter words are looked for in each text.
+        # The index holds trigrams. Shorter words are searched in each text.
         long = [_clean(word) for word in words if len(word) >= _TRIGRAM]
         conditions = [
             *(["words MATCH ?"] if long else []),
@@ -473,9 +473,9 @@ class SqliteStore:
                 connection.execute(
                     "DELETE FROM media WHERE name NOT IN (SELECT name FROM media_uses)"
                 )
-                if there:  # the words of what was removed leave the index only now
+                if there:  # only this removes the words of the deleted items from the index
                     connection.execute("INSERT INTO words (words) VALUES ('optimize')")
-            with contextlib.suppress(sqlite3.OperationalError):  # somebody reads
+            with contextlib.suppress(sqlite3.OperationalError):  # another connection is reading
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return there > 0
 
@@ -496,7 +496,7 @@ def _loaded(text: str | None) -> Any:
 
 
 def _text_of(data: Mapping[str, Any]) -> str:
-    """What a person may search for in an item."""
+    """The searchable text of an item."""
     match data.get("type"):
         case "message":
             content: Any = data.get("content")

@@ -1,4 +1,4 @@
-"""What a store of conversations holds, and what it can do. Values and one Protocol; no IO."""
+"""The records of a store of conversations, and the `Store` protocol. No I/O."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A conversation in a list.
+    """Summary of a conversation.
 
     Attributes:
         id: its id.
-        title: given with `Conversation.describe`, or how the first message of the user begins.
+        title: set by `Conversation.describe`, or the beginning of the first user message.
         items: how many items its log holds, on all branches.
         created: wall time of its first record.
         updated: wall time of its last record.
-        about: further facts, given with `Conversation.describe`.
+        about: further facts, set by `Conversation.describe`.
     """
 
     id: str
@@ -84,7 +84,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An item that holds what was searched for."""
+    """An item that matches a search."""
 
     conversation: str
     item: str
@@ -94,13 +94,15 @@ class Found:
 
 @runtime_checkable
 class Store(Protocol):
-    """A log for each conversation. `SqliteStore` is one; implement these methods for another one.
+    """Keeps a log for each conversation. `SqliteStore` is one; implement these methods for another
+    one.
 
     No method blocks the event loop. Each raises `StoreError` if the store cannot be used.
     """
 
     async def read(self, conversation: str, *, after: int = 0) -> Sequence[Record]:
-        """The records of a conversation behind the first `after`; none for one that is not known."""
+        """The records of a conversation after the first `after`; empty for an unknown
+        conversation."""
         ...
 
     async def append(
@@ -114,22 +116,24 @@ class Store(Protocol):
         """Append all `records`, or none, and keep `media` under their names.
 
         Raises:
-            ConflictError: the conversation has not exactly `after` records: somebody else appended.
+            ConflictError: the conversation does not have exactly `after` records, because another
+                writer has appended some.
         """
         ...
 
     async def media(self, names: Collection[str]) -> Mapping[str, bytes]:
-        """What was kept under these names; those that are not there are missing."""
+        """The media with these names. Unknown names are omitted."""
         ...
 
     async def conversations(self, *, limit: int | None = None) -> Sequence[Summary]:
-        """The conversations, the one that was written last first."""
+        """The conversations, most recently written first."""
         ...
 
     async def search(
         self, text: str, *, conversation: str | None = None, limit: int = 20
     ) -> Sequence[Found]:
-        """Items that hold all words of `text`, or parts of words, in any case; the newest first."""
+        """Items that contain all words of `text`, also as parts of words and in any case; newest
+        first."""
         ...
 
     async def remove(self, conversation: str) -> bool:
@@ -137,5 +141,5 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Finish what is under way, and close."""
+        """Finish pending calls, and close."""
         ...

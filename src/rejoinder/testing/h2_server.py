@@ -1,4 +1,4 @@
-"""An HTTP/2 server on the loopback interface that says what it is told to say, frame by frame.
+"""A scripted HTTP/2 server on the loopback interface, controlled frame by frame.
 
     async def echo(stream: H2ServerStream) -> None:
         stream.respond(200)
@@ -31,7 +31,7 @@ __all__ = ["H2Handler", "H2Server", "H2ServerStream"]
 
 
 class H2ServerStream:
-    """One request, as the server sees it.
+    """One request, seen from the server.
 
     Attributes:
         fields: the header fields of the request, pseudo fields included.
@@ -56,8 +56,8 @@ class H2ServerStream:
         self._connection.flush()
 
     async def receive(self) -> bytes:
-        """The next bytes of the request; ``b""`` at its end, or after a reset. What is not received
-        is not acknowledged to the client."""
+        """The next bytes of the request; ``b""`` at its end, or after a reset. Bytes are
+        acknowledged to the client only when they are received here."""
         while not self._chunks:
             if self.ended or self.reset_by_client is not None or self._connection.over:
                 return b""
@@ -73,7 +73,7 @@ class H2ServerStream:
         """Send bytes in DATA frames of at most `piece` bytes, as the client's windows permit.
 
         Raises:
-            ConnectionError: the client is gone, or has reset the stream.
+            ConnectionError: the client has disconnected, or has reset the stream.
         """
         connection = self._connection
         while data:
@@ -97,14 +97,14 @@ class H2ServerStream:
         self._connection.attempt(lambda: self._connection.h2.reset_stream(self._id, code))
 
     def goaway(self, code: int = 0, *, last: int | None = None, debug: bytes = b"") -> None:
-        """Send GOAWAY by hand: the streams up to `last`, by default this one, go on."""
+        """Send GOAWAY. Streams up to `last`, by default this one, continue."""
         number = self._id if last is None else last
         payload = number.to_bytes(4) + code.to_bytes(4) + debug
         head = len(payload).to_bytes(3) + b"\x07\x00" + bytes(4)
         self._connection.write(head + payload)
 
     def write_raw(self, data: bytes) -> None:
-        """Put bytes on the connection, whatever they are."""
+        """Send arbitrary bytes on the connection."""
         self._connection.write(data)
 
     def drop(self) -> None:
@@ -112,7 +112,7 @@ class H2ServerStream:
         self._connection.abort()
 
     def go_deaf(self) -> None:
-        """Neither read nor write any more, and keep the connection open: a half-open one."""
+        """Stop reading and writing, but keep the connection open, like a half-open one."""
         self._connection.go_deaf()
 
     # -- for the connection ------------------------------------------------------------------
@@ -243,7 +243,7 @@ class H2Server:
 
     Attributes:
         streams: all streams so far.
-        errors: what the clients did that HTTP/2 forbids.
+        errors: HTTP/2 violations of the clients.
     """
 
     def __init__(

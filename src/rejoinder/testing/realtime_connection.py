@@ -1,4 +1,4 @@
-"""One connection of a `RealtimeService`: a conversation, as the service keeps it."""
+"""One connection of a `RealtimeService`: the service's side of a conversation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BETA: Final = {
 }
 _BYTES_PER_MS: Final = 48
 _LATE: Final = 15.0
-"""Seconds after which a late reply begins: beyond the deadline that sessions have by default."""
+"""Seconds after which a late reply begins: more than the default deadline of sessions."""
 _ENDS: Final[dict[RealtimeFault | None, tuple[int, str] | None]] = {
     RealtimeFault.DROP_MID_REPLY: None,
     RealtimeFault.CAP: (1001, "Your session hit the maximum duration of 60 minutes."),
@@ -67,7 +67,7 @@ class ServerReply:
     """One reply of the model.
 
     `words` are spoken one after another, each with `ms` milliseconds of sound (silence); without
-    sound where the session asks for text. `hold`: the reply waits, after its words, until
+    sound where the session asks for text. `hold`: after its words, the reply stays open until
     `RealtimeConnection.release`, or until it is cancelled.
     """
 
@@ -80,7 +80,7 @@ class ServerReply:
 
 
 Handler: TypeAlias = Callable[["RealtimeConnection", dict[str, Any]], Awaitable[bool] | bool]
-"""Sees each event of a client first; true: the event is dealt with."""
+"""Receives each event of a client first. Returning true marks the event as handled."""
 
 
 @dataclass
@@ -94,12 +94,12 @@ class _Running:
 
 
 class RealtimeConnection:
-    """One connection, as the server sees it.
+    """One connection, seen from the server.
 
     Attributes:
         number: 1 for the first connection of the server.
-        events: all that the client sent, sound apart.
-        audio: all sound that the client sent.
+        events: all events of the client, except sound.
+        audio: all sound from the client.
         items: ids of the conversation, in order.
         contents: the items by id.
     """
@@ -129,7 +129,7 @@ class RealtimeConnection:
         self._uncommitted = 0
 
     async def send(self, kind: str, **fields: Any) -> None:
-        """Send one event, in the words of the server's dialect."""
+        """Send one event in the server's dialect."""
         if self.server.beta:
             kind = _BETA.get(kind, kind)
         text = json.dumps({"type": kind, "event_id": self._id("event"), **fields})
@@ -142,16 +142,16 @@ class RealtimeConnection:
             await self.send_raw(text)
 
     async def send_raw(self, frame: WireFrame) -> None:
-        """Send one frame as it is."""
+        """Send one frame unchanged."""
         if not self._peer.closed and not self._asleep:
             await self._peer.send(frame)
 
     async def greet(self) -> None:
-        """The first event of a connection."""
+        """Send the first event of a connection."""
         await self.send("session.created", session={})
 
     def note(self, event: dict[str, Any]) -> None:
-        """An event of the client came."""
+        """Handle an event of the client."""
         if event.get("type") == "input_audio_buffer.append":
             self.heard(base64.b64decode(event["audio"]))
         else:
@@ -166,7 +166,7 @@ class RealtimeConnection:
         self._peer.drop()
 
     def fall_asleep(self) -> None:
-        """Neither read nor write any more, and leave the connection open."""
+        """Stop reading and writing, but leave the connection open."""
         self._asleep = True
 
     @property
@@ -189,7 +189,7 @@ class RealtimeConnection:
         )
 
     async def speech(self, transcript: str | None = None, *, item_id: str | None = None) -> str:
-        """The user speaks a turn: started, stopped, committed; with its transcript. Return its id."""
+        """Simulate a turn of the user: started, stopped, committed, transcribed. Return its id."""
         item_id = item_id or self._id("item")
         await self.send("input_audio_buffer.speech_started", audio_start_ms=0, item_id=item_id)
         await self.send("input_audio_buffer.speech_stopped", audio_end_ms=1, item_id=item_id)
@@ -213,14 +213,14 @@ class RealtimeConnection:
         return reply_id
 
     def release(self) -> None:
-        """Let a reply end that holds."""
+        """Let a held reply end."""
         if self.running is not None:
             self.running.done.set()
 
     # -- the conversation --------------------------------------------------------------------
 
     async def handle(self, event: dict[str, Any]) -> None:
-        """Do what the service does with an event of the client."""
+        """Process an event of the client as the service does."""
         match event.get("type"):
             case "session.update":
                 self.session.update(event.get("session") or {})
@@ -354,7 +354,7 @@ class RealtimeConnection:
             await self._misbehave(fault, asked, ref)
 
     async def _misbehave(self, fault: RealtimeFault, asked: str | None, ref: str | None) -> None:
-        """Do to the request what the fault tells."""
+        """Apply the fault to the request."""
         match fault:
             case RealtimeFault.NEVER_ANSWERS:
                 return
@@ -532,7 +532,7 @@ class RealtimeConnection:
 
 
 def _changed(fault: RealtimeFault, reply: ServerReply) -> ServerReply:
-    """A reply that ends otherwise."""
+    """Send a reply with an abnormal end."""
     match fault:
         case RealtimeFault.FAILED:
             error = {"type": "server_error", "code": "server_error", "message": "It broke."}

@@ -6,8 +6,8 @@
         async with RealtimeServer() as server:
             await check_realtime(lambda: acme.RealtimeModel(api_key="any", base_url=server.url))
 
-What it checks is what agents rely on, whatever the vendor: every future ends, streams end with their
-reply, nothing raises at the wrong moment, and nothing is left behind.
+It checks promises that agents rely on with every vendor: every future ends, streams end with their
+reply, no call raises at the wrong moment, and no task or connection is left behind.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _sound(ms: int = 100, rate: int = _RATE) -> AudioFrame:
 
 
 async def _check_names(model: RealtimeModel) -> None:
-    """`label`, `model` and `provider` are names, and a session knows its model."""
+    """`label`, `model` and `provider` are names, and a session refers to its model."""
     for name, value in (
         ("label", model.label),
         ("model", model.model),
@@ -164,7 +164,7 @@ async def _check_settings(model: RealtimeModel) -> None:
 
 
 async def _check_history(model: RealtimeModel) -> None:
-    """A history that is given is in `chat_ctx`, in its order; changing the copy changes nothing."""
+    """A given history appears in `chat_ctx`, in its order; changing the copy has no effect."""
     async with _session(model) as session:
         given = ChatContext.empty()
         given.add_message(role="user", content="My name is Ada.", id="check_1")
@@ -178,7 +178,7 @@ async def _check_history(model: RealtimeModel) -> None:
 
 
 async def _check_interrupting(model: RealtimeModel) -> None:
-    """An interrupt is always allowed, ends what was asked for, and the next reply comes."""
+    """An interrupt is always allowed and ends pending requests, and the next reply arrives."""
     async with _session(model) as session:
         session.interrupt()
         future = session.generate_reply()
@@ -195,7 +195,7 @@ async def _check_interrupting(model: RealtimeModel) -> None:
 
 
 async def _check_truncating(model: RealtimeModel) -> None:
-    """Truncating raises for no time and for no message, where the model can do it."""
+    """If the model supports truncation, it never raises, whatever the time and the message."""
     if not model.capabilities.message_truncation:
         return
     async with _session(model) as session:
@@ -225,7 +225,7 @@ async def _check_sound(model: RealtimeModel) -> None:
 
 
 async def _check_cancelling(model: RealtimeModel) -> None:
-    """A caller may cancel its future, and the next reply comes."""
+    """A caller may cancel its future, and the next reply arrives."""
     async with _session(model) as session:
         future = session.generate_reply()
         future.cancel()
@@ -262,7 +262,7 @@ async def _check_closing(model: RealtimeModel) -> None:
 
 
 async def _check_closed(model: RealtimeModel) -> None:
-    """After `aclose` nothing raises but what was asked for."""
+    """After `aclose`, no call raises; only the future of `generate_reply` may fail."""
     session = model.session()
     await session.aclose()
     session.interrupt()
@@ -273,4 +273,4 @@ async def _check_closed(model: RealtimeModel) -> None:
         await session.generate_reply()
     except RealtimeError:
         return
-    raise AssertionError("a closed session promises a reply")
+    raise AssertionError("a closed session returned a reply")

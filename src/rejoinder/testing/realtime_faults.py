@@ -1,4 +1,4 @@
-"""What a realtime service can do wrong, and what comes of it."""
+"""Faults of a realtime service, and their expected outcomes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Stage(StrEnum):
     """When a fault happens."""
 
     CONNECT = "connect"
-    """To the next connection."""
+    """On the next connection."""
     REPLY = "reply"
-    """To the next request for a reply."""
+    """On the next request for a reply."""
 
 
 class RealtimeFault(StrEnum):
-    """What `RealtimeService` does to a connection or to a request. The value is the name in test ids
-    and in the docs."""
+    """A fault that `RealtimeService` applies to a connection or a request. The value is its name in
+    test ids and in the docs."""
 
     # to a connection
     REFUSE_401 = "refuse_401"
@@ -33,13 +33,13 @@ class RealtimeFault(StrEnum):
     REFUSE_503 = "refuse_503"
     """The upgrade is refused with status 503."""
     NEVER_READY = "never_ready"
-    """The connection opens, and nothing is ever said."""
+    """The connection opens, and the service never sends anything."""
     CLOSE_AT_ONCE = "close_at_once"
     """The connection opens and is closed with code 1011."""
     WRONG_MODEL = "wrong_model"
-    """The connection opens and is closed with code 1008 and the vendor's sentence."""
+    """The connection opens and is closed with code 1008 and the vendor's reason text."""
     NO_CREDIT = "no_credit"
-    """The connection opens; the first thing said is that there is no credit."""
+    """The connection opens; the first event reports that there is no credit."""
 
     # to a reply
     NEVER_ANSWERS = "never_answers"
@@ -55,17 +55,17 @@ class RealtimeFault(StrEnum):
     NO_END = "no_end"
     """The reply is spoken, and its end is never sent."""
     UNKNOWN_EVENTS = "unknown_events"
-    """A proper reply, with events of unknown kinds between its own."""
+    """A correct reply, mixed with events of unknown types."""
     GARBAGE = "garbage"
-    """A proper reply, with frames that are no JSON, or no event, between its own."""
+    """A correct reply, mixed with frames that are not JSON or not an event."""
     ODD_TYPES = "odd_types"
-    """A proper reply, with events between its own whose fields have other types."""
+    """A correct reply, mixed with events whose fields have wrong types."""
     REFUSED = "refused"
     """An error event names the request."""
     RATE_LIMIT = "rate_limit"
-    """An error event tells of a rate limit."""
+    """An error event reports a rate limit."""
     BUSY = "busy"
-    """A reply of the service's own is in the way, and ends later."""
+    """The service's own reply occupies the session, and ends later."""
     FAILED = "failed"
     """The reply ends with the status ``failed``."""
     FILTERED = "filtered"
@@ -83,9 +83,9 @@ class RealtimeFault(StrEnum):
     CLOSE_1011 = "close_1011"
     """The connection is closed with code 1011 after the first word."""
     CLOSE_4000 = "close_4000"
-    """The connection is closed with code 4000, which no standard knows, after the first word."""
+    """The connection is closed after the first word with code 4000, which no standard defines."""
     HALF_OPEN = "half_open"
-    """From the request on, the service neither reads nor writes; the connection stays."""
+    """After the request, the service stops reading and writing; the connection stays open."""
 
     @property
     def stage(self) -> Stage:
@@ -109,11 +109,11 @@ _AT_CONNECT: Final = frozenset(
 
 @dataclass(frozen=True)
 class RealtimeOutcome:
-    """What a session makes of a fault.
+    """The expected outcome of a fault.
 
     Attributes:
         reply: how the reply of the request ends, by its `ReplyStatus`; ``None``: the request fails.
-        code: the code of the `RealtimeError` with which the request fails, where it is certain.
+        code: the code of the `RealtimeError` with which the request fails, if it is certain.
         fatal: the session is over; otherwise the next request gets a reply.
     """
 
@@ -156,4 +156,4 @@ REALTIME_OUTCOMES: Final[Mapping[RealtimeFault, RealtimeOutcome]] = {
     RealtimeFault.CLOSE_4000: RealtimeOutcome(reply="failed"),
     RealtimeFault.HALF_OPEN: RealtimeOutcome(reply=None, code="timeout"),
 }
-"""What a session of this package makes of each fault, with the deadlines at their defaults."""
+"""The outcome of each fault in sessions of this package, with default deadlines."""

@@ -1,8 +1,9 @@
-"""Plays the service's side of a recorded session: waits where the client spoke, and sends the rest.
+"""Plays the service's side of a recorded session: waits for the client's frames, and sends the
+service's.
 
-Ids differ from one session to the next. Those that the client made are taken from what it sends now,
-and put into what the service says; a client that gave no ids (other libraries leave that to the
-service) gets those that the service gave.
+Ids differ between sessions. Ids that the client makes are taken from its current frames and
+inserted into the service's frames. If a client sends no ids (some libraries leave that to the
+service), it receives the recorded ids of the service.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rejoinder.transport.ws import SocketRequest, WireFrame
 __all__ = ["ReplaySocketTransport", "SessionPlayer", "replay_sessions"]
 
 _FLOWING: Final = frozenset({"input_audio_buffer.append", "realtimeInput", "realtime_input"})
-"""Sound and pictures: how they are cut into frames is not waited for."""
+"""Sound and pictures: the player does not wait for these frames, because their sizes vary."""
 _ADDED: Final = frozenset({"conversation.item.added", "conversation.item.created"})
 _SOURCE: Final = Rule(
     "the path of recordings, or a list of SessionRecording",
@@ -44,7 +45,7 @@ _CLIENTS_IDS: Final = frozenset({"id", "event_id", "client_event_id"})
 class _Entry:
     event: SessionEvent
     value: Any
-    """The frame as JSON; ``None`` where it is none."""
+    """The frame as a JSON object; ``None`` if it is not one."""
 
     @property
     def kind(self) -> str:
@@ -55,8 +56,8 @@ class SessionPlayer:
     """One connection of a recording.
 
     Args:
-        recording: what is played.
-        speed: 1.0 keeps the recorded timing; by default as fast as the client goes along.
+        recording: the recording to play.
+        speed: 1.0 keeps the recorded timing; by default as fast as the client responds.
 
     Attributes:
         unexpected: kinds of frames that the client sent and the recorded one did not.
@@ -190,7 +191,7 @@ class ReplaySocketTransport:
 
     Args:
         source: recordings, or a file or folder of them.
-        speed: 1.0 keeps the recorded timing; by default as fast as the client goes along.
+        speed: 1.0 keeps the recorded timing; by default as fast as the client responds.
     """
 
     def __init__(
@@ -264,8 +265,8 @@ def replay_sessions(
 
     Args:
         source: recordings, or a file or folder of them.
-        speed: 1.0 keeps the recorded timing, 2.0 halves it; by default as fast as the client goes
-            along.
+        speed: 1.0 keeps the recorded timing, 2.0 halves it; by default as fast as the client
+            responds.
     """
     return ReplaySocketTransport(source, speed=speed)
 

@@ -1,7 +1,8 @@
 """Recordings of realtime sessions: one JSON file for each connection, with timing, without secrets.
 
-The law of `rejoinder.testing.recording` holds here too: what is secret is removed before a
-`SessionRecording` exists. The format is that of the recorded traffic this package is tested with,
+The rule of `rejoinder.testing.recording` holds here too: secrets are removed before a
+`SessionRecording` is created. The format is that of the recorded traffic this package is tested
+with,
 plus the time of each frame.
 """
 
@@ -39,10 +40,10 @@ class SessionEvent:
     """A frame, or the end of the connection.
 
     Attributes:
-        direction: who sent it.
+        direction: ``"client"`` or ``"server"``: the sender.
         frame: text or bytes; ``None`` for an end.
         closed: how the connection ended.
-        at: seconds since the connection was asked for; ``None`` where it is not known.
+        at: seconds since the connection was requested; ``None`` if unknown.
     """
 
     direction: Literal["client", "server"]
@@ -66,7 +67,7 @@ class SessionEvent:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises:
-        ValueError: `data` is no event of a recorded session.
+        ValueError: `data` is not an event of a recorded session.
         """
         try:
             direction, at = data["direction"], data.get("at")
@@ -91,7 +92,7 @@ class SessionRecording:
     """One connection, as it was on the wire, without secrets.
 
     Attributes:
-        url: where it went; ``None`` where that was not recorded.
+        url: its address; ``None`` if that was not recorded.
         events: frames of both sides in their order, and the end.
         error: how the connection was refused, if it was.
     """
@@ -122,7 +123,7 @@ class SessionRecording:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises:
-        ValueError: `data` is no recording of a session.
+        ValueError: `data` is not a recording of a session.
         """
         try:
             error: dict[str, Any] | None = data.get("error")
@@ -144,7 +145,7 @@ def load_session(path: str | Path) -> SessionRecording:
     """Read one file.
 
     Raises:
-        ValueError: it is no recording of a session.
+        ValueError: it is not a recording of a session.
     """
     return SessionRecording.from_json(json.loads(Path(path).read_text("utf-8")))
 
@@ -157,14 +158,14 @@ def load_sessions(path: str | Path) -> list[SessionRecording]:
 
 
 def save_session(recording: SessionRecording, path: str | Path) -> None:
-    """Write one file, making its folder if need be."""
+    """Write one file. Creates its folder if needed."""
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(recording.to_json(), ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
 class RecordingSocketTransport:
-    """Connects through another transport, and writes each connection into a folder.
+    """A transport that connects through another one and writes each connection into a folder.
 
     A file is written when its connection has ended, or was refused. Headers are not recorded; what
     is removed from frames and the URL is what `record` removes.
@@ -267,7 +268,7 @@ def record_sessions(
 
 
 class _RecordedSocket:
-    """Hands frames through, and notes them without secrets."""
+    """Passes frames through, and records them without secrets."""
 
     def __init__(
         self,
@@ -331,7 +332,7 @@ class _RecordedSocket:
 
 
 def _parsed(text: str) -> object:
-    """The object that a frame holds as JSON; else ``None``."""
+    """The JSON object in a frame; else ``None``."""
     try:
         value: object = json.loads(text)
     except ValueError:

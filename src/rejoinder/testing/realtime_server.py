@@ -4,7 +4,7 @@
         server.say("Hello there.")
         model = openai.realtime.RealtimeModel(base_url=server.url, api_key="any")
 
-See `RealtimeService` for what it says, and how it misbehaves.
+See `RealtimeService` for its replies and its faults.
 """
 
 from __future__ import annotations

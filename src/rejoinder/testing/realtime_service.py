@@ -1,6 +1,6 @@
-"""A realtime service: holds a conversation, or misbehaves on command. Knows no network.
+"""A simulated realtime service: holds conversations, and misbehaves on command. Uses no network.
 
-It speaks OpenAI's protocol, in the generally available or the beta words, or Google's (see
+It implements OpenAI's protocol, in the generally available or the beta form, or Google's (see
 `rejoinder.testing.GeminiConnection`). Each connection keeps a
 conversation of its own, and refuses what the real service refuses: an unknown anchor, a second reply
 beside a running one, a truncation beyond the sound that was sent.
@@ -35,12 +35,12 @@ class RealtimeService:
     """Holds the conversations of any number of connections.
 
     Args:
-        beta: speak the beta words.
-        on_event: sees each event of a client before it is dealt with.
+        beta: use the beta form of the protocol.
+        on_event: called with each event of a client before it is handled.
         on_connect: called when a connection is open; by default it is greeted by
             ``session.created``.
         refuse: an HTTP status with which connections are refused.
-        connection: what speaks over each connection, by default OpenAI's protocol;
+        connection: the protocol of each connection, by default OpenAI's;
             `rejoinder.testing.GeminiConnection` speaks Google's.
 
     Attributes:
@@ -49,8 +49,8 @@ class RealtimeService:
     """
 
     observers: ClassVar[list[Callable[[RealtimeConnection, dict[str, Any]], None]]] = []
-    """Called with each event that a client sends, before it is dealt with: for checks that a whole
-    test run shares."""
+    """Called with each event of a client before it is handled: for checks that a whole test run
+    shares."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class RealtimeService:
         self._script.extend(replies)
 
     def fault(self, *faults: RealtimeFault) -> None:
-        """What goes wrong next, after the replies written down so far: each fault befalls the next
-        connection, or the next request, that comes when it is its turn."""
+        """Queue faults behind the replies queued so far. Each fault applies to the next connection,
+        or to the next request, once it is first in the queue."""
         for fault in faults:
             _FAULT.check("faults", fault)
         self._script.extend(faults)
@@ -99,13 +99,13 @@ class RealtimeService:
         """The next connection plays a recording.
 
         Args:
-            speed: 1.0 keeps the recorded timing; by default as fast as the client goes along.
+            speed: 1.0 keeps the recorded timing; by default as fast as the client responds.
         """
         check("play", recording=(recording, _RECORDING), speed=(speed, SECONDS))
         self._recordings.append((recording, speed))
 
     def next_reply(self) -> ServerReply:
-        """The reply that comes next; ``Hello.`` where none was written down."""
+        """The next reply; ``Hello.`` if none is queued."""
         for step in self._script:
             if isinstance(step, ServerReply):
                 self._script.remove(step)
@@ -113,7 +113,7 @@ class RealtimeService:
         return ServerReply(["Hello."])
 
     def next_fault(self, stage: Stage) -> RealtimeFault | None:
-        """What goes wrong now."""
+        """The current fault."""
         for place, step in enumerate(self._script):
             if isinstance(step, RealtimeFault) and step.stage is stage:
                 return cast("RealtimeFault", self._script.pop(place))
@@ -123,14 +123,14 @@ class RealtimeService:
 
     @property
     def unused(self) -> int:
-        """Replies, faults and recordings that were not asked for yet."""
+        """The unused replies, faults and recordings."""
         return len(self._script) + len(self._recordings)
 
     def asked(self, connection: RealtimeConnection, response: dict[str, Any]) -> None:
-        """A reply is asked for; for subclasses that note it."""
+        """Called for each request for a reply; a hook for subclasses."""
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until `condition` holds; it is looked at whenever a client has sent something."""
+        """Wait until `condition` holds. It is checked whenever a client has sent something."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
@@ -139,7 +139,7 @@ class RealtimeService:
 
     def transport(self) -> MemoryTransport:
         """Connections to this service without a network, for the keyword ``transport`` of a model.
-        Deadlines then pass on the loop's clock, which tests can let jump."""
+        Deadlines then use the loop's clock, which tests can advance."""
         return MemoryTransport(self._serve_memory, self._admit)
 
     def status(self) -> int | None:
@@ -234,12 +234,12 @@ class RealtimeService:
         self._changed.set()
 
     def keep(self, task: asyncio.Task[None]) -> None:
-        """Own a task until it ends."""
+        """Keep a reference to a task until it ends."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
-        """End all connections and what goes on."""
+        """End all connections and tasks."""
         for connection in self.connections:
             self.end(connection)
             await connection.close()

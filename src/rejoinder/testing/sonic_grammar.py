@@ -1,4 +1,4 @@
-"""The order in which Nova Sonic wants the events of a client, as a checker.
+"""Checks that the events of a client follow the order that Nova Sonic requires.
 
     grammar = SonicGrammar()
     for event in events:
@@ -6,8 +6,8 @@
     grammar.close()
 
 Sources: AWS's user guides of Nova Sonic and Nova 2 Sonic (input events, chat history), read in
-November 2026, and what the service was reported to answer. Written from these, not from what this
-package sends. Pure.
+November 2026, and reported answers of the service. Written from these sources, independently of the
+events that this package sends. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class IllegalEventError(Exception):
 
 
 class SonicState(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     NEW = "new"
     SESSION = "sessionStart was sent"
@@ -54,11 +54,11 @@ NEXT: Final[Mapping[tuple[SonicState, str], SonicState]] = {
     (SonicState.SOUND_ENDED, "promptEnd"): SonicState.PROMPT_ENDED,
     (SonicState.PROMPT_ENDED, "sessionEnd"): SonicState.OVER,
 }
-"""What may come, and what follows. Blocks are named by what they hold; a ``typed`` one is text of the
-user that is answered."""
+"""The allowed events of each state, and the next states. Blocks are named by their content; a
+``typed`` block is a user text that expects an answer."""
 
 _TEXT_BYTES: Final = 1024
-"""Bytes of one ``textInput``, as AWS's guide has it."""
+"""Maximum bytes of one ``textInput``, according to AWS's guide."""
 
 
 class SonicGrammar:
@@ -66,15 +66,15 @@ class SonicGrammar:
 
     Args:
         typed: text of the user may be sent while sound runs (Nova 2).
-        history_bytes: what a history may hold.
-        history_messages: how many messages; ``None``: any number.
+        history_bytes: maximum bytes of a history.
+        history_messages: maximum number of its messages; ``None``: any number.
 
     Attributes:
-        state: where the session stands.
+        state: the state of the session.
         calls: ids of the calls that were made and have no result; a result for another is illegal.
         history: the messages of the history, in order.
         system: the system prompt.
-        typed_texts: what was typed.
+        typed_texts: the typed texts.
         audio: the user's sound.
         results: results by the id of their call.
         prompt: ``promptStart``.
@@ -107,10 +107,10 @@ class SonicGrammar:
         self._text = ""
 
     def check(self, whole: object) -> None:
-        """One more event, as it was decoded.
+        """Check one more decoded event.
 
         Raises:
-            IllegalEventError: it may not come now, or not like this.
+            IllegalEventError: it is not allowed now, or its content is wrong.
         """
         kind, fields = _unwrapped(whole)
         if kind not in ("sessionStart", "sessionEnd", "promptStart"):
@@ -175,7 +175,7 @@ class SonicGrammar:
             and fields.get("interactive") is True
             and self.state is SonicState.TALKING
         ):
-            self._want(self._typed, "text of the user, which this model does not take")
+            self._want(self._typed, "text of the user, which this model does not accept")
             self._want(role == "USER", f"typed text of {role}")
         elif kind == "TEXT":
             self._want(role in ("SYSTEM", "USER", "ASSISTANT"), f"role {role!r}")
@@ -244,7 +244,7 @@ class SonicGrammar:
     def _move(self, what: str) -> None:
         following = NEXT.get((self.state, what))
         if following is None:
-            raise IllegalEventError(f"{what} may not come now ({self.state.value})")
+            raise IllegalEventError(f"{what} is not allowed now ({self.state.value})")
         self.state = following
 
     def _want(self, holds: bool, otherwise: str) -> None:
@@ -259,4 +259,4 @@ def _unwrapped(whole: object) -> tuple[str, dict[str, Any]]:
             ((kind, fields),) = cast("dict[str, Any]", event).items()
             if isinstance(fields, dict):
                 return kind, cast("dict[str, Any]", fields)
-    raise IllegalEventError(f"no event: {repr(cast('object', whole))[:80]}")
+    raise IllegalEventError(f"not an event: {repr(cast('object', whole))[:80]}")

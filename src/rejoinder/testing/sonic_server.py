@@ -6,8 +6,8 @@
             base_url=server.url, api_key="AKIDEXAMPLE", api_secret="any", region="us-east-1"
         )
 
-It answers what the user types, and results of tools; what it hears is told by
-`SonicConnection.speech`. It refuses what the real service refuses: events in another order
+It answers typed text and tool results. `SonicConnection.speech` sets the speech that it hears. It
+refuses what the real service refuses: events in another order
 (`rejoinder.testing.sonic_grammar`), a broken chain of signatures, sound that stops for longer than
 `idle`. `SonicConnection.stream` misbehaves at the level of HTTP/2: GOAWAY, RST_STREAM, windows.
 Needs the package ``h2`` (``rejoinder[aws]``).
@@ -43,7 +43,7 @@ class SonicReply:
     """One reply of the model: calls first, then sentences, each with `ms` milliseconds of sound.
 
     `hold`: the last sound stays open until `SonicConnection.release` or an interruption.
-    `truth`: tell after each sentence that it was spoken.
+    `truth`: report the spoken text after each sentence.
     """
 
     sentences: Sequence[str] = ()
@@ -54,17 +54,18 @@ class SonicReply:
 
 
 SonicHandler: TypeAlias = Callable[["SonicConnection", str, dict[str, Any]], Awaitable[bool] | bool]
-"""Sees each event of a client first, by its kind; true: the event is dealt with."""
+"""Receives each event of a client first, with its kind. Returning true marks the event as
+handled."""
 
 
 class SonicConnection:
-    """One session, as the service sees it.
+    """One session, seen from the service.
 
     Attributes:
         number: 1 for the first session of the server.
         stream: the HTTP/2 stream.
-        grammar: what the client has said so far, in order.
-        events: all events of the client, sound apart.
+        grammar: checks and records the events of the client.
+        events: all events of the client, except sound.
         last_frame: the empty frame that ends a signed stream has come.
     """
 
@@ -102,17 +103,18 @@ class SonicConnection:
         self.stream.end()
 
     async def speech(self, *texts: str) -> None:
-        """The user was heard to say this, in one or several pieces."""
+        """Simulate speech of the user, transcribed in one or several pieces."""
         for text in texts:
             await self._text("USER", "FINAL", text, "PARTIAL_TURN")
 
     async def speak(self, reply: SonicReply) -> None:
-        """Say a reply, after the one that is being said."""
+        """Speak a reply after the current one."""
         async with self._speaking:
             await self._speak(reply)
 
     async def interrupt(self, *, control: bool = True) -> None:
-        """The user cuts the model short. `control`: tell it by a text for programs as well."""
+        """Simulate an interruption by the user. `control`: also report it in a text for
+        programs."""
         self._interrupted = True
         self._release.set()
         if self._open_sound is not None:
@@ -122,7 +124,7 @@ class SonicConnection:
             await self._text("ASSISTANT", "FINAL", '{ "interrupted" : true }', "INTERRUPTED")
 
     def release(self) -> None:
-        """Let a reply end that holds."""
+        """Let a held reply end."""
         self._release.set()
 
     def later(self, work: Any) -> None:
@@ -171,13 +173,13 @@ class SonicConnection:
         await self._content_end(name, "TOOL", "TOOL_USE")
 
     async def truth(self, sentence: str, stop: str = "END_TURN") -> None:
-        """Tell what was spoken of a sentence."""
+        """Report the spoken text of a sentence."""
         await self._text("ASSISTANT", "FINAL", sentence, stop)
 
     async def tokens(
         self, *, speech_in: int = 0, text_in: int = 0, speech_out: int = 0, text_out: int = 0
     ) -> None:
-        """Tell tokens, as a difference."""
+        """Report token counts, as a difference."""
         delta = {
             "input": {"speechTokens": speech_in, "textTokens": text_in},
             "output": {"speechTokens": speech_out, "textTokens": text_out},
@@ -212,7 +214,7 @@ class SonicConnection:
     # -- hearing -----------------------------------------------------------------------------
 
     async def handle(self, kind: str, fields: dict[str, Any]) -> None:
-        """Do what the service does with an event of the client, which is legal."""
+        """Process a legal event of the client as the service does."""
         if kind != "contentEnd":
             return
         grammar = self.grammar
@@ -233,20 +235,20 @@ class SonicServer:
     """Serves any number of sessions.
 
     Args:
-        credentials: with which clients sign; their signatures are checked. ``None``: any.
+        credentials: the credentials of the clients, to check their signatures. ``None``: any.
         tls: a context for the server's side; without one HTTP/2 is spoken by prior knowledge.
         window: bytes that a client may send ahead.
         piece: bytes of one DATA frame.
-        typed: text of the user is taken, as Nova 2 does.
+        typed: accept text of the user, as Nova 2 does.
         idle: seconds without sound after which a session is ended.
         cap: seconds after which each session is ended.
-        on_event: sees each event of a client before it is dealt with.
+        on_event: called with each event of a client before it is handled.
         on_connect: called when a session is accepted.
-        refuse: called with each request; a status, and the name and words of an error, refuse it.
+        refuse: called with each request; returns the status, error name and message of a refusal.
 
     Attributes:
         connections: all sessions so far.
-        illegal: what clients sent that the service would refuse.
+        illegal: events of clients that the service would refuse.
         requests: the header fields of all requests.
     """
 
@@ -287,7 +289,7 @@ class SonicServer:
 
     @property
     def protocol_errors(self) -> list[Exception]:
-        """What clients did that HTTP/2 forbids."""
+        """HTTP/2 violations of the clients."""
         return self._http.errors
 
     def say(self, *sentences: str, **options: Any) -> None:
@@ -299,11 +301,11 @@ class SonicServer:
         self._replies.extend(replies)
 
     def next_reply(self) -> SonicReply:
-        """The reply that comes next; ``Hello.`` where none was written down."""
+        """The next reply; ``Hello.`` if none is queued."""
         return self._replies.popleft() if self._replies else SonicReply(["Hello."])
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until `condition` holds; it is looked at whenever a client has sent something."""
+        """Wait until `condition` holds. It is checked whenever a client has sent something."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()

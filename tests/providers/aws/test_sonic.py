@@ -742,7 +742,7 @@ async def test_without_credentials_nothing_is_sent(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"model": "gpt-realtime"}, "no Nova Sonic model"),
+        ({"model": "gpt-realtime"}, "not a Nova Sonic model"),
         ({"voice": "greta"}, "belongs to amazon.nova-sonic"),
         ({"voice": "olivia", "model": "amazon.nova-sonic-v1:0"}, "belongs to amazon.nova-2-sonic"),
         ({"voice": "tifany"}, "did you mean 'tiffany'"),

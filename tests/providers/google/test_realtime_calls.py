@@ -204,7 +204,7 @@ async def test_pictures_in_the_conversation() -> None:
         assert turn["parts"][1]["inlineData"]["mimeType"] == "image/png"
         chat_ctx = session.chat_ctx
         chat_ctx.add_message(role="user", content=[ImageContent(image="https://x.example/a.png")])
-        with pytest.raises(RealtimeError, match="takes no addresses"):
+        with pytest.raises(RealtimeError, match="does not accept URLs"):
             await session.update_chat_ctx(chat_ctx)
         await read(await session.generate_reply())
 

@@ -165,7 +165,7 @@ def heard_of_text(text: str, until: float | str, sound: SoundMap | float | None)
         return ""
     if sound is None:
         raise ValueError(
-            "milliseconds say nothing without the sound: pass `sound`, the milliseconds that the "
+            "milliseconds need the sound: pass `sound`, the milliseconds that the "
             "whole text takes or an object with `heard(ms)` (`rejoinder.speech.speakable` gives one), "
             "or pass the text that was heard"
         )

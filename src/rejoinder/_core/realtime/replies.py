@@ -401,7 +401,7 @@ class Replies:
             effects.append(
                 _failure(
                     request,
-                    f"no reply began within {self._timeout:g} s of being asked for",
+                    f"no reply began within {self._timeout:g} s of the request",
                     "timeout",
                 )
             )

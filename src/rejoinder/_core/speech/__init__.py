@@ -1,1 +1,2 @@
-"""From the text of a model to text for a speech engine, and back from sound to text. Pure."""
+"""Converts the text of a model to text for a speech engine, and played sound back to heard text.
+Pure."""

@@ -1,8 +1,8 @@
 """Cuts the text of a model into pieces for a speech engine, while it streams.
 
-Where a piece ends depends on the text alone, never on the chunks it came in: a mark that may end a
-sentence is judged when the word behind it is whole, no matter what else has come by then. So a test
-with one chunk proves what a stream of tokens does. Pure.
+The end of a piece depends on the text alone, never on its chunks: a mark that may end a sentence is
+judged when the next word is complete, whatever else has arrived. So a test with one chunk covers
+streams of tokens too. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rejoinder._core.speech.plain import SPECIAL, Plain, Run
 __all__ = ["Cut", "Cutter", "Segment"]
 
 Segment = Callable[[str], Sequence[str]]
-"""Cuts a text into sentences, which together are the text."""
+"""Cuts a text into sentences; joined, they equal the text."""
 
 _CLOSERS: Final = "\"'”’»›)\\]）」』】》〉］"
 _WIDE_ENDS: Final = "。！？｡．।॥۔؟"
@@ -47,7 +47,7 @@ _JOINER: Final = "\u200d"
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """One piece: what is spoken, and the part of the source it stands for."""
+    """One piece: the spoken text, and the part of the source it stands for."""
 
     spoken: str
     source: str
@@ -56,14 +56,14 @@ class Cut(msgspec.Struct, frozen=True):
 class Cutter:
     """Cuts one message.
 
-    A character of a script without spaces counts as three letters of another one.
+    A character of a script without spaces counts as three letters.
 
     Args:
-        segment: tells the sentences of a text.
-        plain: takes out what is not spoken; ``None``: everything is.
+        segment: cuts a text into sentences.
+        plain: removes text that is not spoken; ``None`` keeps everything.
         first_length: letters after which the first piece may end at a comma; ``None``: it ends
             with its sentence, as all others do.
-        min_length: letters of the shortest piece; shorter sentences go with the next one.
+        min_length: letters of the shortest piece; shorter sentences are joined with the next one.
         max_length: characters of the longest piece.
     """
 
@@ -102,7 +102,7 @@ class Cutter:
         self._quick = _QUICK[first_length is not None, plain is not None]
         self._mark = _MARK if first_length is not None else _ENDS_ONLY
         self._free = plain is None
-        """Whether text without special characters needs no look by `plain`."""
+        """Whether text without special characters can bypass `plain`."""
         self._first_length = first_length
         self._min = min_length
         self._max = max_length
@@ -111,22 +111,23 @@ class Cutter:
         self._spoken = ""
         self._parts: list[str] = []
         self._quiet: list[str] = []
-        """Chunks behind them that hold no mark, neither spoken nor source yet."""
+        """Later chunks without marks, not yet added to the spoken text or the source."""
         self._size = 0
         """Characters of `_spoken`, `_parts` and `_quiet` together."""
         self._runs: list[tuple[int, int]] = []
-        """Spoken and source lengths. Where they are equal, each character stands for itself."""
+        """Lengths of spoken text and source. If they are equal, each character stands for
+        itself."""
         self._same = 0
-        """Characters behind the runs that stand for themselves."""
+        """Characters after the runs that stand for themselves."""
         self._at = 0
-        """Where the next mark is searched from."""
+        """Position from which the next mark is searched."""
         self._limit = max_length
-        """The size above which quiet chunks are looked at: at once where a mark waits for them."""
+        """The size above which quiet chunks are examined; 0 while a mark waits for them."""
 
     def feed(self, text: str) -> Sequence[Cut]:
-        """The pieces that are certain now."""
+        """Add text. Return the pieces that are final now."""
         if self._free and self._quick(text) is None:
-            # Nothing that could end a piece: by far the most chunks.
+            # Nothing that could end a piece. This is by far the most common kind of chunk.
             self._quiet.append(text)
             self._size += len(text)
             if self._size <= self._limit:
@@ -144,7 +145,8 @@ class Cutter:
         return self._scan()
 
     def flush(self) -> tuple[list[Cut], str]:
-        """All that is left, and the source of what is not spoken behind it. The cutter is used up."""
+        """The remaining pieces, and the source of the unspoken text after them. The cutter cannot
+        be used again."""
         self._settle()
         if self._plain is not None:
             self._add(self._plain.feed("", final=True))
@@ -159,7 +161,7 @@ class Cutter:
     # -- where the text is kept --------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Count the chunks that were only put aside."""
+        """Process the chunks that were set aside."""
         if not self._quiet:
             return
         text = "".join(self._quiet)
@@ -188,7 +190,7 @@ class Cutter:
         self._runs.append((size, source))
 
     def _take(self, spoken: int) -> str:
-        """Remove what stands for the first `spoken` characters, and return it."""
+        """Remove and return the source of the first `spoken` characters."""
         source = "".join(self._source)
         taken, left, done = 0, spoken, 0
         for said, meant in self._runs:
@@ -231,14 +233,14 @@ class Cutter:
                 self._mark = _ENDS_ONLY
 
     def _next_end(self, final: bool) -> int | None:
-        """Where the piece at the beginning of the text ends, if that is certain."""
+        """The end of the first piece of the text; ``None`` if it is not final yet."""
         text = self._spoken
         size = len(text)
         self._limit = self._max
         while True:
             found = self._mark.search(text, self._at)
             if found is None:
-                # White space, and letters that are not marks, need no second look.
+                # Skip white space and letters that are not marks.
                 self._at = size
                 return self._forced(text) if size > self._max else None
             end = found.end()
@@ -258,8 +260,8 @@ class Cutter:
             self._at = end
 
     def _judge(self, found: re.Match[str], text: str, final: bool) -> int | None:
-        """How much of the text it took to judge a mark: positive if it may end a piece, negative if
-        not, ``None`` if more text is needed."""
+        """The amount of text that was needed to judge a mark: positive if it may end a piece,
+        negative if not, ``None`` if more text is needed."""
         end = found.end()
         size = len(text)
         kind = found.lastgroup
@@ -284,7 +286,7 @@ class Cutter:
         if word >= size:
             return -word if final else None
         stop = word + 1
-        if mark == ".":  # an abbreviation, or the number of an item: the next word tells
+        if mark == ".":  # an abbreviation, or the number of an item: the next word decides
             match = _WORD.match(text, word)
             stop = word if match is None else match.end()
             if stop >= size and stop - word < 16 and not final:
@@ -311,7 +313,7 @@ class Cutter:
         return clause or not text.rstrip(".)").isdigit()  # the number of an item
 
     def _forced(self, text: str) -> int:
-        """The end of a piece that has become too long: after a mark, between words, or anywhere."""
+        """The end of a piece that is too long: after a mark, else between words, else anywhere."""
         limit = self._max
         end = 0
         for found in _MARK.finditer(text, limit // 4, limit):

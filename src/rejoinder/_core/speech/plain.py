@@ -1,8 +1,8 @@
-"""Markdown to the text that is spoken, while it streams.
+"""Converts streamed Markdown to spoken text.
 
-The result depends on the text alone, never on where it was cut into chunks: a mark whose meaning
-needs more text waits for it, and every such wait has a bound in characters. Nothing is lost: each
-run tells how many characters of the source it stands for. Pure.
+The result depends on the text alone, never on its chunks: a mark whose meaning needs more text
+waits for it, for a limited number of characters. Nothing is lost: each run carries the number of
+source characters that it stands for. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 __all__ = ["SPECIAL", "Plain", "Run"]
 
 Run: TypeAlias = tuple[str, int]
-"""What is spoken, and how many characters of the source it stands for."""
+"""Spoken text, and the number of source characters that it stands for."""
 
 SPECIAL: Final = r"*_~`\[\]\\<&\n!"
 """Characters that may mean something within a line, for a regular expression's set."""
@@ -35,7 +35,7 @@ _ADDRESS: Final = re.compile(r"<((?:https?://|mailto:)[^<>\s]+)>", re.IGNORECASE
 _ENTITY: Final = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _ENTITY_SO_FAR: Final = re.compile(r"&(?:#?[A-Za-z0-9]{0,31})\Z")
 
-# Characters that a mark waits for its other end, at most.
+# Maximum number of characters that a mark waits for its closing mark.
 _MAX_CODE: Final = 200
 _MAX_LABEL: Final = 300
 _MAX_TARGET: Final = 2000
@@ -48,16 +48,16 @@ _WAIT: Final = -1
 
 
 class Plain:
-    """Takes the marks out of streamed Markdown.
+    """Removes the marks from streamed Markdown.
 
-    Emphasis, headings, quotes, bullets, rules and tags go; the words of links, pictures and inline
-    code stay; rows of a table become lists with commas; code blocks go.
+    Removes the marks of emphasis, headings, quotes, bullets, rules and tags, and whole code blocks.
+    Keeps the words of links, pictures and inline code. Table rows become lists with commas.
 
     Args:
-        code: what is spoken in the place of a code block.
+        code: text spoken instead of a code block.
 
     Attributes:
-        before: the character that was spoken last; marks are judged by what stands around them.
+        before: the last spoken character; the meaning of a mark depends on its neighbours.
     """
 
     __slots__ = (
@@ -83,11 +83,12 @@ class Plain:
 
     @property
     def free(self) -> bool:
-        """Whether text without special characters may pass by it; then its end is set as `before`."""
+        """Whether text without special characters may bypass this; the caller then sets `before` to
+        its last character."""
         return not (self._buffer or self._at_line_start or self._fence)
 
     def feed(self, text: str, *, final: bool = False) -> list[Run]:
-        """The runs that are certain now. `final`: nothing follows, so everything is."""
+        """The runs that are final now. `final`: no more text follows, so all runs are."""
         if not (self._buffer or self._at_line_start or self._fence) and not _MAYBE(text):
             if text:
                 self.before = text[-1]
@@ -123,12 +124,12 @@ class Plain:
             if taken:
                 return taken
         self._at_line_start = False
-        if char in "#>-+|":  # of no meaning within a line
+        if char in "#>-+|":  # without meaning within a line
             return self._say(char, 1)
         return self._inline(text, at, final)
 
     def _block_mark(self, char: str, text: str, at: int, final: bool) -> int:
-        """The length of a mark that stands at the start of a line; 0 if there is none."""
+        """The length of a mark at the start of a line; 0 if there is none."""
         if char == ">":
             return self._drop(1, text)
         if char == "|":
@@ -275,7 +276,7 @@ class Plain:
             literal = True  # 2*3
         if literal:
             return self._say(run, len(run))
-        # What stands before the mark decides about the next one too: "**_x_**".
+        # The text before this mark also decides about the next one: "**_x_**".
         self._runs.append(("", len(run)))
         return len(run)
 
@@ -319,7 +320,8 @@ class Plain:
             return self._say(text[at : bracket + 1], bracket + 1 - at)
         if text[end] == "\n":
             return self._say(text[at : bracket + 1], bracket + 1 - at)
-        # The label is read like other text; what follows it goes when the reading is there.
+        # Read the label like other text. The rest of the link is removed when the reader gets
+        # there.
         self._link_ends[self._position + label_end - at] = end + 1 - label_end
         return self._drop(bracket + 1 - at, text)
 
@@ -359,7 +361,7 @@ class Plain:
 
 
 def _words(text: str) -> list[Run]:
-    """The runs of a text that stands within a line."""
+    """The runs of a text within a line."""
     plain = Plain()
     plain._at_line_start = False
     return plain.feed(text, final=True)

@@ -1,7 +1,7 @@
-"""From sound played back to the text that was heard. Pure.
+"""Maps played sound to heard text. Pure.
 
-Speech engines make sound piece by piece, some with times of words. What the user heard when playback
-stopped is told in the words of the source, as `heard` does for realtime models.
+Speech engines make sound piece by piece, some with word times. When playback stops, the heard text
+is given in the words of the source, as `heard` does for realtime models.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["SoundMap"]
 _RATE: Final = 8000
 _BYTES_PER_MS: Final = _RATE * 2 // 1000
 _MS_PER_CHARACTER: Final = 65.0
-"""How long a character takes to say, before anything is known of the voice."""
+"""Milliseconds assumed for a character, before the speed of the voice is known."""
 _WORD: Final = re.compile(
     r"\s*(?:[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
     r"|[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+)"
 )
 _EDGE: Final = re.compile(r"^\W+|\W+$")
 _NEAR: Final = 60
-"""Characters within which a word of the source is searched in what was spoken."""
+"""Number of spoken characters in which a word of the source is searched."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Sounded:
     source: str
     ms: float = 0.0
     words: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    """Places in `spoken`, and the millisecond at which their sound begins."""
+    """Positions in `spoken`, and the millisecond at which their sound begins."""
     found_to: int = 0
     whole: bool = False
 
@@ -52,18 +52,18 @@ class SoundMap:
         return len(self._pieces)
 
     def add_piece(self, spoken: str, source: str) -> None:
-        """The next piece. The first one has the number 0."""
+        """Add the next piece. The first one has the number 0."""
         self._pieces.append(_Sounded(spoken, source))
 
     def add_sound(self, number: int, ms: float) -> None:
-        """More sound of a piece. The pieces before it have all of theirs."""
+        """Add sound of a piece. Earlier pieces are then complete."""
         self._pieces[number].ms += ms
         for piece in self._pieces[self._latest : number]:
             piece.whole = True
         self._latest = max(self._latest, number)
 
     def add_words(self, number: int, words: Iterable[tuple[str, float]]) -> None:
-        """Words of a piece as they were spoken, each with its millisecond in the piece's sound."""
+        """Add spoken words of a piece, each with its millisecond in the piece's sound."""
         piece = self._pieces[number]
         for word, at in words:
             core = _EDGE.sub("", word) or word.strip()
@@ -73,21 +73,21 @@ class SoundMap:
                 piece.found_to = place + len(core)
 
     def end(self, number: int) -> None:
-        """A piece has all of its sound."""
+        """Mark a piece as complete: no more sound follows."""
         self._pieces[number].whole = True
 
     def heard(self, ms: float) -> str:
-        """The text of the source that was heard when `ms` milliseconds had been played.
+        """The source text that was heard when `ms` milliseconds had been played.
 
-        By the times of words where they are known, else in proportion to the length of a piece's
-        sound. Text without sound, such as a block of code, counts as heard with the words behind it.
+        Uses word times if they are known, else the played share of a piece's sound. Text without
+        sound, such as a block of code, counts as heard with the words behind it.
         """
         message = SpokenMessage(_RATE)
         begin = 0.0
         pace = self._pace()
         for piece in self._pieces:
             if piece.ms <= 0:
-                if piece.whole:  # the engine had nothing to say
+                if piece.whole:  # the engine made no sound
                     message.add_text(piece.source, begin / 1000)
                     continue
                 break
@@ -99,14 +99,14 @@ class SoundMap:
         return heard(message, int(ms))
 
     def _pace(self) -> float:
-        """Milliseconds a character, by the pieces whose sound is whole."""
+        """Milliseconds per character, measured on the complete pieces."""
         ms = sum(piece.ms for piece in self._pieces if piece.whole)
         size = sum(len(piece.spoken) for piece in self._pieces if piece.whole and piece.ms)
         return ms / size if size else _MS_PER_CHARACTER
 
 
 def _timed(piece: _Sounded, length: float) -> list[tuple[str, float]]:
-    """The source of a piece, in words with the millisecond at which each begins."""
+    """The source of a piece as words, each with the millisecond at which it begins."""
     spoken, source = piece.spoken, piece.source
     timed: list[tuple[str, float]] = []
     silent = ""
@@ -130,7 +130,8 @@ def _timed(piece: _Sounded, length: float) -> list[tuple[str, float]]:
 
 
 def _moment(piece: _Sounded, place: int, length: float) -> float:
-    """When the character at `place` is said: at the time of its word, or between two that are known."""
+    """The time of the character at `place`: the time of its word, or interpolated between known
+    times."""
     before, after = (0, 0.0), (max(1, len(piece.spoken)), length)
     for known in piece.words:
         if known[0] <= place:

@@ -71,14 +71,14 @@ class RealtimeModel(_BaseModel):
     Args:
         model: its id, an inference profile or its ARN.
         voice: name of the voice; which ones there are depends on the model.
-        temperature, top_p: 0 to 1; default 0.7 and 0.9, and 1.0 for both where there are tools: to
-            this service that means greedy.
-        max_tokens: of one reply, at most 10,000.
+        temperature, top_p: 0 to 1; default 0.7 and 0.9. With tools both default to 1.0, which this
+            service treats as greedy sampling.
+        max_tokens: maximum tokens of one reply, at most 10,000.
         tool_choice: ``"auto"``, ``"required"``, ``"none"`` or the name of a function, for the session.
         region: when it is `NOT_GIVEN`: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else that of the AWS
             configuration. A `base_url` that names a region decides.
-        modalities: ``"mixed"``: the model can be asked in text too, where it takes any; ``"audio"``:
-            it only answers speech. Answers are always speech with a transcript.
+        modalities: ``"mixed"``: accept text input too, if the model supports it; ``"audio"``: it
+            only answers speech. Answers are always speech with a transcript.
         turn_detection: ``"HIGH"``, ``"MEDIUM"`` or ``"LOW"``: how soon a pause ends the user's turn.
         generate_reply_timeout: seconds from the request for a reply to its beginning.
         api_key, api_secret: access key id and secret access key; else the environment and the chain
@@ -90,12 +90,12 @@ class RealtimeModel(_BaseModel):
         max_session_duration: age in seconds at which a connection is replaced, between two turns;
             the service allows 480. ``None``: never.
         conn_options: connecting and reconnecting.
-        silence_timeout: seconds after which a service from which nothing comes is taken for dead.
+        silence_timeout: seconds without any event after which a service counts as dead.
         transport: opens the streams; for tests.
 
     Raises:
-        ConfigurationError: no Nova Sonic model, a voice of another model, a region without it, half
-            of a pair of keys, or an option out of range.
+        ConfigurationError: not a Nova Sonic model, a voice of another model, a region without the
+            model, half of a pair of keys, or an option out of range.
     """
 
     @checked_session_options
@@ -176,7 +176,7 @@ class RealtimeModel(_BaseModel):
 
     @classmethod
     def with_nova_sonic_1(cls, **options: Any) -> RealtimeModel:
-        """Nova Sonic 1, which answers speech alone; switched off in September 2026."""
+        """Nova Sonic 1, which answers only speech; switched off in September 2026."""
         options.setdefault("model", "amazon.nova-sonic-v1:0")
         return cls(**options)
 
@@ -251,8 +251,8 @@ class RealtimeModel(_BaseModel):
             found = await self._credentials.region()
             if found is None:
                 raise ConfigurationError(
-                    "region: none was given, and neither AWS_REGION nor the AWS configuration "
-                    "names one; pass region='us-east-1' or another"
+                    "region: no region was given, and neither AWS_REGION nor the AWS configuration "
+                    "specifies one; pass region='us-east-1' or another"
                 )
             if self._address is None:
                 check_region(found)
@@ -289,11 +289,11 @@ class RealtimeSession(WireSession[_ExtraEvents]):
         self._warn_once("commit_audio", "the service decides when a turn of the user is over")
 
     def clear_audio(self) -> None:
-        """Has no effect: what was pushed has been heard."""
+        """Has no effect: the service has already heard the pushed sound."""
         self._warn_once("clear_audio", "sound that was sent cannot be taken back")
 
     def push_video(self, frame: Any) -> None:
-        """Has no effect: the model sees nothing."""
+        """Has no effect: the model does not accept pictures."""
         self._warn_once("push_video", "the model takes no pictures")
 
     def saw(self, frame: str | bytes) -> None:
@@ -313,7 +313,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
 
 
 def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
-    """Tools in the form of Converse; the protocol writes their schemas as text.
+    """Tools in the format of the Converse API. The protocol encodes their schemas as text.
 
     Raises:
         ConfigurationError: a tool cannot be described.
@@ -325,7 +325,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
 
 
 def _place(model: str, region: str | None, base_url: str | None) -> tuple[str | None, str | None]:
-    """Address and region of the service, checked as far as they are known."""
+    """Address and region of the service, validated as far as possible."""
     address = base_url or environment("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL")
     where = region or environment("AWS_REGION", "AWS_DEFAULT_REGION")
     if address is not None:
@@ -342,7 +342,7 @@ def _takes_text(modalities: object) -> bool:
     """Whether text may be sent.
 
     Raises:
-        ConfigurationError: answers in text alone, or no known modality.
+        ConfigurationError: text-only answers, or an unknown modality.
     """
     if modalities in ("mixed", "audio"):
         return modalities == "mixed"

@@ -1,4 +1,4 @@
-"""What goes up to Nova Sonic: events, tools, results, and a history within its rules. Pure."""
+"""Encodes events, tools, results and histories for Nova Sonic. Pure."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ Role: TypeAlias = Literal["USER", "ASSISTANT"]
 DEFAULT_INSTRUCTIONS: Final = (
     "You are a friendly assistant in a spoken conversation. Answer in one to three short sentences."
 )
-"""Sent where the application gives none: the service wants some."""
+"""Default instructions, because the service requires some."""
 
 INPUT_RATE: Final = 16_000
 OUTPUT_RATE: Final = 24_000
 
 _TEXT_BYTES: Final = 1000
-"""Bytes of one ``textInput``; a longer text takes several of them in one block."""
+"""Maximum bytes of one ``textInput``. A longer text takes several of them in one block."""
 _PLAIN: Final = {"mediaType": "text/plain"}
 
 
 def event(kind: str, /, **fields: Any) -> str:
-    """One event, as it is sent."""
+    """Encode one event."""
     return jsontext.encode({"event": {kind: fields}}).decode()
 
 
@@ -58,7 +58,8 @@ def event(kind: str, /, **fields: Any) -> str:
 
 
 def session_start(options: Mapping[str, Any], facts: SonicFacts, *, has_tools: bool) -> str:
-    """``sessionStart``. With tools, sampling that was not chosen is greedy, which 1.0 means here."""
+    """``sessionStart``. With tools, sampling defaults to greedy, which this service expresses as
+    1.0."""
     sampling: dict[str, Any] = {"maxTokens": options.get("max_tokens", 1024)}
     for name, key, default in (("top_p", "topP", 0.9), ("temperature", "temperature", 0.7)):
         value = options.get(name)
@@ -73,7 +74,7 @@ def session_start(options: Mapping[str, Any], facts: SonicFacts, *, has_tools: b
 def prompt_start(
     prompt: str, options: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None
 ) -> str:
-    """``promptStart``: what comes back, and the tools."""
+    """``promptStart``: the output formats and the tools."""
     fields: dict[str, Any] = {
         "promptName": prompt,
         "textOutputConfiguration": _PLAIN,
@@ -99,7 +100,7 @@ def prompt_start(
 
 
 def _sonic_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool of Converse, with its schema as a JSON text."""
+    """A tool in Converse format, with its schema as JSON text."""
     spec = dict(cast("Mapping[str, Any]", tool["toolSpec"]))
     schema = spec["inputSchema"]["json"]
     spec.setdefault("description", spec["name"])
@@ -108,10 +109,10 @@ def _sonic_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tool_choice(choice: Any) -> dict[str, Any] | None:
-    """A choice of tools in the words of Bedrock; ``None`` where none was made.
+    """A tool choice in Bedrock's format; ``None`` if there is none.
 
     Raises:
-        ConfigurationError: it is no choice.
+        ConfigurationError: the value is not a tool choice.
     """
     if choice is None or choice == "none":
         return None
@@ -153,7 +154,8 @@ def audio_start(prompt: str, name: str) -> str:
 def text_block(
     prompt: str, name: str, role: str, text: str, *, interactive: bool = False
 ) -> list[str]:
-    """A whole block of text: its beginning, its pieces and its end, which nothing may come between."""
+    """A whole block of text: its beginning, its pieces and its end. No other event may come between
+    them."""
     names = {"promptName": prompt, "contentName": name}
     return [
         event(
@@ -213,7 +215,7 @@ def _pieces(text: str, size: int) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """`text` in words, each with the blank behind it."""
+    """`text` in words, each with the space after it."""
     words = [word + " " for word in text.split(" ")]
     words[-1] = words[-1][:-1]
     return [word for word in words if word]
@@ -223,10 +225,10 @@ def _words(text: str) -> list[str]:
 
 
 def result_text(output: FunctionCallOutput) -> str:
-    """A result as the service takes it: a JSON object, in a text.
+    """A result as the service expects it: a JSON object, encoded as text.
 
     Raises:
-        ConfigurationError: it is a picture or a document, which the service cannot take.
+        ConfigurationError: it is a picture or a document, which the service does not support.
     """
     text = output.output
     kind = _media(text)
@@ -256,13 +258,13 @@ def _media(text: str) -> str | None:
 
 
 def told_result(call: FunctionCall, output: FunctionCallOutput) -> str:
-    """A call and its result as a sentence, where the service can take neither."""
+    """A call and its result as a sentence, for use where the service accepts neither."""
     how = "failed with" if output.is_error else "returned"
     return f"(The tool {call.name} was called with {call.arguments or '{}'} and {how}: {output.output})"
 
 
 def whole_arguments(raw: object) -> str:
-    """The arguments of a call as one JSON text, also where the service encoded them twice."""
+    """The arguments of a call as one JSON text, even if the service encoded them twice."""
     if isinstance(raw, dict):
         return jsontext.encode(cast("dict[str, Any]", raw)).decode()
     if not isinstance(raw, str) or not raw.strip():
@@ -286,9 +288,9 @@ class History:
     """A history within the rules of a model.
 
     Attributes:
-        instructions: texts for the system prompt: those of the conversation, and what the model said
-            first, since a history begins with the user.
-        messages: role and text, the user's and the model's in turns.
+        instructions: texts for the system prompt: those of the conversation, and a first message of
+            the model, because a history must begin with the user.
+        messages: role and text, user and model alternating.
         unanswered: calls that have no result yet, by id.
     """
 
@@ -299,10 +301,11 @@ class History:
 
 
 def history_of(items: Sequence[ChatItem], facts: SonicFacts) -> History:
-    """`items` as a history: users and model in turns, beginning with the user, the newest that fit.
+    """`items` as a history: user and model alternate, the user comes first, and the newest messages
+    that fit are kept.
 
-    System messages and a first message of the model go into the instructions; calls are told with
-    their results as text of the model.
+    System messages and a first message of the model go into the instructions. Calls and their
+    results become text of the model.
     """
     found = History()
     told: list[tuple[Role, str]] = []
@@ -350,7 +353,7 @@ def _within(messages: list[tuple[Role, str]], facts: SonicFacts) -> list[tuple[R
         kept = kept[1:]
     if len(kept) < len(messages):
         logger.info(
-            "%d of %d messages of the history do not fit and are left out; the newest are kept",
+            "omitted %d of %d messages of the history, which do not fit; kept the newest",
             len(messages) - len(kept),
             len(messages),
         )
@@ -367,7 +370,7 @@ def _cut(text: str, size: int) -> str:
 
 
 def _text_of(message: ChatMessage) -> str:
-    """The words of a message; the transcript of its sound counts, pictures are left out."""
+    """The text of a message, including the transcript of its sound. Pictures are omitted."""
     parts: list[str] = []
     for part in parts_of(message):
         if isinstance(part, str):
@@ -375,5 +378,5 @@ def _text_of(message: ChatMessage) -> str:
         elif isinstance(part, AudioContent):
             parts.append(part.transcript or "")
         else:
-            logger.warning("a picture is left out: Nova Sonic takes none")
+            logger.warning("omitted a picture: Nova Sonic does not accept pictures")
     return jsontext.heal("\n".join(part for part in parts if part.strip()))

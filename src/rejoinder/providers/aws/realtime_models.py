@@ -1,4 +1,4 @@
-"""What each Nova Sonic model takes. Pure data; nothing else compares names of models.
+"""Capabilities of each Nova Sonic model. Pure data; no other module compares model names.
 
 Sources: AWS's user guides of Nova Sonic and Nova 2 Sonic and its model cards, read in November 2026,
 and what AWS's own samples do.
@@ -27,7 +27,7 @@ __all__ = [
 DEFAULT_MODEL: Final = "amazon.nova-2-sonic-v1:0"
 
 Sensitivity: TypeAlias = Literal["HIGH", "MEDIUM", "LOW"]
-"""How soon a pause ends the user's turn; HIGH is the soonest."""
+"""How soon a pause ends the user's turn; HIGH ends it soonest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +35,24 @@ class SonicFacts:
     """One model."""
 
     name: str
-    """What people call it."""
+    """Common name."""
     text_input: bool
-    """Takes text of the user while it runs, and answers it aloud."""
+    """Accepts text of the user during a session, and answers it aloud."""
     turn_detection: bool
     """Takes ``turnDetectionConfiguration``."""
     async_tools: bool
-    """Goes on speaking and listening while tools run."""
+    """Continues to speak and listen while tools run."""
     voices: frozenset[str]
     regions: frozenset[str] | None
     """``None``: not known."""
     history_messages: int | None
-    """Messages of a history; ``None``: as many as fit."""
+    """Maximum number of messages of a history; ``None``: as many as fit."""
     message_bytes: int
-    """Bytes of one message of a history."""
+    """Maximum bytes of one message of a history."""
     history_bytes: int
-    """Bytes of a whole history."""
+    """Maximum bytes of a whole history."""
     shut_down: str | None = None
-    """Day on which it was switched off, or will be."""
+    """Day of its shutdown, past or announced."""
     successor: str | None = None
 
 
@@ -120,17 +120,17 @@ MODELS: Final[Mapping[str, SonicFacts]] = {
     "amazon.nova-2-sonic": _SONIC_2,
     "amazon.nova-2-5-sonic": replace(_SONIC_2, name="Nova 2.5 Sonic", regions=None),
 }
-"""By the beginning of the model id."""
+"""Facts by prefix of the model id."""
 
 _PREFIX: Final = re.compile(r"^(?:arn:[^/]*/)?(?:(?:us|eu|apac|jp|au|global)\.)?")
 
 
 def facts_of(model: str) -> SonicFacts:
-    """The facts about `model`, an id, an inference profile or its ARN. Ids of Sonic models that are
-    not known here count as the newest.
+    """The facts about `model`, an id, an inference profile or its ARN. An unknown Sonic model gets
+    the facts of the newest one.
 
     Raises:
-        ConfigurationError: it is no Nova Sonic model.
+        ConfigurationError: `model` is not a Nova Sonic model.
     """
     bare = _PREFIX.sub("", model)
     for prefix, facts in MODELS.items():
@@ -139,13 +139,13 @@ def facts_of(model: str) -> SonicFacts:
     if "sonic" in bare or model.startswith("arn:"):
         return MODELS["amazon.nova-2-5-sonic"]
     raise ConfigurationError(
-        f"model: {model!r} is no Nova Sonic model; expected {DEFAULT_MODEL!r} or another id that "
+        f"model: {model!r} is not a Nova Sonic model; expected {DEFAULT_MODEL!r} or another id that "
         "begins with " + ", ".join(MODELS)
     )
 
 
 def check_voice(voice: str, model: str, facts: SonicFacts) -> bool:
-    """Whether `voice` is known to the model; ``False`` for one that no model is known to have.
+    """Whether the model is known to have `voice`; ``False`` for a voice that no known model has.
 
     Raises:
         ConfigurationError: it is a voice of other models.
@@ -167,13 +167,13 @@ def check_voice(voice: str, model: str, facts: SonicFacts) -> bool:
 
 
 def check_region_of(region: str, model: str, facts: SonicFacts) -> None:
-    """Refuse a region in which the model is not.
+    """Refuse a region that does not offer the model.
 
     Raises:
-        ConfigurationError: it is known that the region does not have it.
+        ConfigurationError: the region is known not to offer the model.
     """
     if facts.regions is not None and region not in facts.regions:
         raise ConfigurationError(
             f"region: {region!r} does not have {model!r}; {facts.name} is in "
-            f"{', '.join(sorted(facts.regions))}. Where that is out of date, pass base_url as well."
+            f"{', '.join(sorted(facts.regions))}. If this list is out of date, pass base_url as well."
         )

@@ -1,10 +1,10 @@
-"""What Nova Sonic says, as turns of the user and replies of the model. Pure.
+"""Turns the events of Nova Sonic into turns of the user and replies of the model. Pure.
 
-The service sends blocks of content: what it heard (USER, FINAL), a call (TOOL), the plan of the next
-sentence (ASSISTANT, SPECULATIVE), its sound (AUDIO), and what it really spoke of it (ASSISTANT,
-FINAL). A reply is a chain of plans and sounds, and ends with the sound whose end says END_TURN, or
-with an interruption; what it spoke may be told later. A call that comes outside of a chain is a reply
-of its own, since the model goes on by itself when it has the result.
+The service sends blocks of content: a transcript of the user (USER, FINAL), a call (TOOL), the
+planned text of the next sentence (ASSISTANT, SPECULATIVE), its sound (AUDIO), and the text really
+spoken (ASSISTANT, FINAL). A reply is a chain of plans and sounds. It ends with a sound whose end
+carries END_TURN, or with an interruption; the spoken text may arrive later. A call outside such a
+chain is a reply of its own, because the model continues by itself when it has the result.
 
 ::
 
@@ -32,7 +32,7 @@ from rejoinder.providers.aws.realtime_format import whole_arguments
 __all__ = ["Turns"]
 
 _CONTROL: Final = re.compile(r'\s*\{\s*"interrupted"\s*:\s*(true|false)\s*\}\s*')
-"""Text that is meant for programs."""
+"""Text meant for programs, not for speech."""
 _REMEMBERED: Final = 256
 _TYPED: Final = 16
 
@@ -42,7 +42,7 @@ class _User:
     item_id: str
     text: str = ""
     told: bool = False
-    """Its transcript was told, though it may still change."""
+    """Its transcript was reported, but may still change."""
 
 
 @dataclass(slots=True)
@@ -53,14 +53,14 @@ class _Reply:
     spoken: list[str] = field(default_factory=list[str])
     plans: int = 0
     truths: int = 0
-    """How many of the plans it has told what it spoke of."""
+    """Number of plans whose spoken text was reported."""
     in_chain: bool = False
     """More sentences will follow."""
     ended: bool = False
     interrupted: bool = False
     usage: m.Usage | None = None
     billed: bool = False
-    """Its tokens were told, those that came behind its end too."""
+    """All its tokens were reported, including those after its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ class Turns:
     """The state of one stream.
 
     Args:
-        name: begins the ids of what the service names not at all.
+        name: prefix of generated ids, for objects to which the service assigns none.
 
     Attributes:
         tail: id of the last item of the conversation.
         asked: the request for a reply that was sent last, until a reply begins.
-        typed: texts that were sent and may be told back.
+        typed: texts that were sent and that the service may echo.
         open_calls: ids of calls that this stream made and that have no result.
     """
 
@@ -100,14 +100,14 @@ class Turns:
 
     @property
     def settled(self) -> bool:
-        """Whether the service has told what it spoke of all that it planned."""
+        """Whether the service has reported the spoken text of all plans."""
         last = self._last
         return last is None or last.interrupted or last.truths >= last.plans
 
     # -- events ------------------------------------------------------------------------------
 
     def completion_end(self, fields: dict[str, Any]) -> Sequence[m.Event]:
-        """The end of the session, in practice: whatever runs is over."""
+        """The end of the session, in practice: running turns and replies are over."""
         events = self._end_user()
         if self._reply is not None:
             events += self._end_reply(self._reply, interrupted=False)
@@ -121,7 +121,7 @@ class Turns:
         if role == "ASSISTANT" and stage != "FINAL":
             last = self._last
             if kind == "AUDIO" and self._reply is None and last is not None and last.interrupted:
-                reply = last  # its sound is not wanted any more
+                reply = last  # drop its remaining sound
             if reply is None:
                 events += self._end_user()
                 reply, begun = self._running()
@@ -130,7 +130,7 @@ class Turns:
                     reply.plans += 1
                     reply.in_chain = True
         elif role == "ASSISTANT":
-            # What is outstanding comes first.
+            # Outstanding reports come first.
             reply = self._reply if self.settled else self._last
             reply = reply or self._last
         self._blocks[str(fields["contentId"])] = _Block(kind, role, stage, reply)
@@ -160,7 +160,7 @@ class Turns:
         if reply is None or reply.ended:
             return ()
         events = self._message(reply)
-        # Sentences come without the blank between them.
+        # Sentences arrive without the space between them.
         joint = " " if reply.planned and not reply.planned[-1][-1:].isspace() else ""
         reply.planned.append(text)
         return [*events, m.TextDelta(reply.reply_id, reply.item_id or "", joint + text)]
@@ -178,7 +178,7 @@ class Turns:
         if not isinstance(call_id, str) or not isinstance(name, str) or not name:
             raise TypeError("a call without an id or a name")
         if call_id in self._called:
-            return ()  # told twice
+            return ()  # reported twice
         self._called[call_id] = None
         if len(self._called) > _REMEMBERED:
             self._called.popitem(last=False)
@@ -232,7 +232,7 @@ class Turns:
 
     def _heard(self, text: str) -> list[m.Event]:
         if text in self.typed:
-            self.typed.remove(text)  # what was typed is not what the user said
+            self.typed.remove(text)  # typed text is not a transcript
             return []
         events = self._begin_user()
         user = self._user
@@ -299,7 +299,7 @@ class Turns:
         return events + self._told_truth(reply)
 
     def _told_truth(self, reply: _Reply) -> list[m.Event]:
-        """What was spoken, where that is known and not simply all that was planned."""
+        """The spoken text, if it is known and differs from the plan."""
         if reply.item_id is None or not reply.spoken:
             return []
         spoken = " ".join(text.strip() for text in reply.spoken)
@@ -308,7 +308,7 @@ class Turns:
         return [m.MessageHeard(reply.item_id, spoken, reply.interrupted)]
 
     def _interrupted(self) -> list[m.Event]:
-        """The user cut the model short, during a reply or while it was still being spoken."""
+        """The user interrupted the model, during a reply or during its remaining playback."""
         reply = self._reply
         if reply is not None:
             return [*self._end_reply(reply, interrupted=True), *self._begin_user()]

@@ -1,8 +1,8 @@
 """The stream of one Nova Sonic session: JSON texts both ways, over signed event frames and HTTP/2.
 
-It has the methods of a WebSocket. Its first text is ``{"opened": true}``, when the service has
-accepted the request; a graceful end of the connection is told by ``{"leaving": seconds}``. A refusal
-and an exception are ends, whose code is the HTTP status that the exception stands for.
+It has the methods of a WebSocket. Its first text is ``{"opened": true}``, sent when the service has
+accepted the request. ``{"leaving": seconds}`` announces a graceful end of the connection. Refusals
+and exceptions end the stream with a code: the HTTP status that the exception stands for.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _INNER: Final = {
 }
 _MAX_REFUSAL: Final = 1 << 16
 _LAST_WORD: Final = 0.2
-"""Seconds that the last frame may take."""
+"""Seconds allowed for sending the last frame."""
 _LEAVING: Final = 30.0
-"""Seconds until the end that a server announces without saying when."""
+"""Seconds assumed until an announced end without a time."""
 
 
 async def open_stream(
@@ -90,8 +90,9 @@ class EventStream:
     Args:
         stream: the bytes.
         signer: signs what is sent.
-        renew: forgets credentials that the service no longer takes; returns whether others can come.
-        secrets: what no error may show.
+        renew: discards credentials that the service rejected; returns whether new ones can be
+            obtained.
+        secrets: strings to redact in errors.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class EventStream:
         await self._stream.send(self._signer.frame(payload, wall_now=_stamps.wall_now()))
 
     async def receive(self) -> WireFrame | Closed:
-        """The next text, or the end. Never raises for an end, however it came."""
+        """The next text, or the end. Never raises, whatever ended the stream."""
         if not self._opened:
             self._opened = True
             refused = await self._refusal()
@@ -168,14 +169,14 @@ class EventStream:
                 async with asyncio.timeout(_LAST_WORD), self._sending:
                     await self._send(b"")
             except (APIError, TimeoutError):
-                pass  # who does not read does not miss it
+                pass  # a peer that does not read does not need it
         self._over = True
         await self._stream.aclose(1000 if whole else 1001)
 
     # -- inside ------------------------------------------------------------------------------
 
     async def _refusal(self) -> Closed | None:
-        """What the head of the answer says, if it is no consent."""
+        """The refusal in the response head; ``None`` if the service accepted."""
         try:
             status, headers = await self._stream.head()
         except APIConnectionError:
@@ -215,14 +216,15 @@ class EventStream:
 
     def _failed(self, error: APIStatusError) -> Closed:
         text = shorten(one_line(redact(error.message, self._secrets)))
-        # Credentials that have just expired are no fault of the caller; another stream gets new ones.
+        # Credentials may expire at any time. Another stream gets new ones, so this can be retried.
         if is_stale(error) and self._renew():
             return Closed(None, text)
         return Closed(error.status_code, text)
 
 
 def _text_of(message: Message) -> str:
-    """The JSON text in a chunk; what cannot be read is handed on for the protocol to count."""
+    """The JSON text in a chunk. Unreadable chunks are passed on, so that the protocol counts
+    them."""
     fields = jsontext.as_mapping(_decoded(message.payload)) or {}
     encoded = fields.get("bytes")
     if not isinstance(encoded, str):

@@ -4,8 +4,9 @@ One object serves one stream. Until the first sound, or the first request for a 
 ``sessionStart`` is sent: settings and history may still change, and are sent once, in the order that
 the service wants. Afterwards they are fixed, and a change of them needs another stream.
 
-Two kinds of frames are not the service's own: ``{"opened": true}`` when it has accepted the request,
-and ``{"leaving": seconds}`` when it will end the connection. `rejoinder.providers.aws.realtime_stream`
+Two kinds of frames do not come from the service: ``{"opened": true}`` when it has accepted the
+request, and ``{"leaving": seconds}`` when it will end the connection.
+`rejoinder.providers.aws.realtime_stream`
 writes them.
 """
 
@@ -52,18 +53,18 @@ _TRAITS: Final = m.Traits(
     standby=25.0,
 )
 _FRAME: Final = 4096
-"""Bytes of sound in one ``audioInput``, at most: 128 ms."""
+"""Maximum bytes of sound in one ``audioInput``: 128 ms."""
 _LEAD: Final = 1024
-"""Bytes of silence before text that comes first: 32 ms."""
+"""Bytes of silence sent before a first text: 32 ms."""
 _FATAL: Final = frozenset({400, 401, 403, 404})
 _PASSING: Final = re.compile(
     r"RST_STREAM|NO_ERROR|System instability|Timed out waiting for input|prompts were not closed"
     r"|Invalid input request, please fix your input and try again",
     re.IGNORECASE,
 )
-"""Refusals with status 400 that another stream mends."""
+"""Refusals with status 400 that do not recur on another stream."""
 _NUDGE: Final = "Please go on."
-"""Sent where a reply is asked for, and nothing was said that it could answer."""
+"""Sent when a reply is requested and there is nothing to answer."""
 
 
 class NovaSonicProtocol:
@@ -71,7 +72,7 @@ class NovaSonicProtocol:
 
     Args:
         model: its id, for errors.
-        facts: what it takes.
+        facts: its capabilities.
         name: a name that no other stream of the session has.
         takes_text: text of the user may be sent.
     """
@@ -152,7 +153,7 @@ class NovaSonicProtocol:
             case m.CreateReply():
                 return self._create_reply(command)
             case _:
-                return ()  # nothing that this service has
+                return ()  # no equivalent at this service
 
     def probe(self) -> Sequence[m.Frame]:
         return ()
@@ -169,7 +170,7 @@ class NovaSonicProtocol:
         return frames
 
     def _samples_otherwise(self, command: m.UpdateSession) -> bool:
-        """Whether `command` changes what was said in ``sessionStart``."""
+        """Whether `command` changes a setting of ``sessionStart``."""
         given = command.options or {}
         if any(
             name in given and given[name] != self._options.get(name)
@@ -221,7 +222,7 @@ class NovaSonicProtocol:
             )
         said: list[ChatItem] = []
         if not self._begun:
-            # What waits for an answer is no history: it is said now.
+            # An unanswered message is not history: send it as input.
             while self._items and _is_of_user(self._items[-1]):
                 said.insert(0, self._items.pop())
         said += command.context
@@ -233,7 +234,7 @@ class NovaSonicProtocol:
         if said:
             self._turns.tail = said[-1].id
         frames = list(self._begin())
-        if frames:  # text needs sound that runs
+        if frames:  # text requires a running sound stream
             frames += self._sound(bytes(_LEAD))
         return frames + list(self._say(text))
 
@@ -254,7 +255,7 @@ class NovaSonicProtocol:
         return text_block(self._name, self._next("text"), "USER", text, interactive=True)
 
     def _begin(self) -> Sequence[m.Frame]:
-        """What comes before the first sound; nothing afterwards."""
+        """The frames before the first sound; empty afterwards."""
         if self._begun:
             return ()
         self._begun = True
@@ -322,7 +323,7 @@ class NovaSonicProtocol:
         try:
             return handler(cast("dict[str, Any]", fields))
         except (TypeError, KeyError, AttributeError, ValueError):
-            # A field of another type than the protocol's; the event is lost, the session is not.
+            # A field has an unexpected type: drop the event, keep the session.
             self.skipped += 1
             return ()
 

@@ -5,8 +5,9 @@
     model = realtime.RealtimeModel(voice="Kore")
     session = model.session()
 
-Names and options are those of LiveKit Agents 1.2.17, but for the model, whose default of that time
-has been switched off. Also importable as ``rejoinder.providers.google.beta.realtime``.
+Names and options are those of LiveKit Agents 1.2.17, except the default model, because Google has
+switched off the one of that version. Also importable as
+``rejoinder.providers.google.beta.realtime``.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ _checked = _options.checked(**_RULES)
 class RealtimeModel(_BaseModel):
     """A Gemini model that hears and speaks.
 
-    Options that the model does not take are refused here; `rejoinder` knows them by the table of
-    models in its documentation of realtime sessions.
+    Options that the model does not support are refused at once. The documentation of realtime
+    sessions lists them for each model.
 
     Args:
         instructions: of every session; `RealtimeSession.update_instructions` changes those of one.
@@ -111,13 +112,13 @@ class RealtimeModel(_BaseModel):
             for none.
         image_encode_options: how frames of `push_video` are encoded; by default a JPEG of at most
             1024 by 1024 pixels.
-        enable_affective_dialog: the model hears the mood of the user.
+        enable_affective_dialog: the model responds to the mood of the user.
         proactivity: the model may stay silent; a flag, a mapping or an object of google-genai.
-        realtime_input_config: detection of speech, who cuts whom, what belongs to a turn.
-        context_window_compression: compress the conversation where it grows too long. Without it a
+        realtime_input_config: speech detection, interruptions, and what belongs to a turn.
+        context_window_compression: compress the conversation when it grows too long. Without it a
             session is begun anew, with its history as text, before Google ends it at 15 minutes.
         tool_behavior: ``"BLOCKING"`` or ``"NON_BLOCKING"``; the default depends on the model.
-        tool_response_scheduling: when the model speaks about a result that it did not wait for:
+        tool_response_scheduling: when the model speaks about a result of a non-blocking call:
             ``"SILENT"``, ``"WHEN_IDLE"`` or ``"INTERRUPT"``.
         session_resumption: a mapping or an object of google-genai; its `handle` continues an
             earlier session.
@@ -133,14 +134,14 @@ class RealtimeModel(_BaseModel):
             its history; by default before the service ends it. ``None``: never. The connections of
             a session, of about ten minutes each, are replaced when the service asks for it.
         reply_timeout: seconds from the request for a reply to its beginning.
-        silence_timeout: seconds after which a reply that stands still has failed, and a service from
-            which nothing comes is asked for a sign; by default 30, more for models that think long.
+        silence_timeout: seconds without progress after which a reply has failed and a silent
+            service is probed; by default 30, more for models that think long.
         http_session: your own ``aiohttp.ClientSession``; it is not closed here.
         transport: opens the sockets; for tests.
 
     Raises:
-        ConfigurationError: the key is missing, the address is none, the model speaks no Live API, or
-            does not take an option.
+        ConfigurationError: the key is missing, the address is not a valid URL, or the model does
+            not support the Live API or an option.
     """
 
     @_checked
@@ -335,7 +336,7 @@ class RealtimeModel(_BaseModel):
 
     @property
     def rules(self) -> LiveRules:
-        """What this model takes."""
+        """The rules of this model."""
         return self._rules
 
     @_checked
@@ -347,8 +348,8 @@ class RealtimeModel(_BaseModel):
         tool_behavior: NotGivenOr[Any] = NOT_GIVEN,
         tool_response_scheduling: NotGivenOr[Any] = NOT_GIVEN,
     ) -> None:
-        """Change options of this model and of its live sessions, which get a new connection for it,
-        between two turns.
+        """Change options of this model and of its live sessions. Each session changes to a new
+        connection between two turns.
 
         Raises:
             ConfigurationError: the model does not take one.
@@ -408,7 +409,7 @@ class RealtimeModel(_BaseModel):
             project = self._project or await self._credentials.project()
             if not project:
                 raise ConfigurationError(
-                    "Vertex AI: the credentials name no project; pass project, or set "
+                    "Vertex AI: the credentials do not include a project; pass project, or set "
                     "GOOGLE_CLOUD_PROJECT"
                 )
             where = f"projects/{quote(project, safe='')}/locations/{self._location}"
@@ -459,7 +460,7 @@ class RealtimeSession(WireSession[_Events]):
 
     @property
     def session_resumption_handle(self) -> str | None:
-        """What another session can be continued from; valid for two hours."""
+        """The handle with which another session can be resumed; valid for two hours."""
         return self._connections.handle
 
     @_checked
@@ -472,8 +473,8 @@ class RealtimeSession(WireSession[_Events]):
         tool_behavior: NotGivenOr[Any] = NOT_GIVEN,
         tool_response_scheduling: NotGivenOr[Any] = NOT_GIVEN,
     ) -> None:
-        """Change options of this session alone; all but the scheduling of results take a new
-        connection, between two turns.
+        """Change options of this session alone. All but the scheduling of results need a new
+        connection, opened between two turns.
 
         Raises:
             ConfigurationError: the model does not take one.
@@ -506,8 +507,8 @@ class RealtimeSession(WireSession[_Events]):
 
 
 def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
-    """Tools as the Live API takes them: arguments in Google's own words, no JSON schema, which it
-    ignores without a word.
+    """Tools as the Live API expects them: parameters in Google's own schema format, because it
+    silently ignores JSON Schema.
 
     Raises:
         ConfigurationError: a provider tool without a description.
@@ -516,7 +517,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
     for spec in specs:
         if "name" not in spec:
             raise ConfigurationError(
-                f"tools: {spec!r} is no function; pass Google's own tools as gemini_tools="
+                f"tools: {spec!r} is not a function; pass Google's own tools as gemini_tools="
             )
     return specs
 

@@ -1,4 +1,4 @@
-"""Items of a conversation, tools and settings as the Live API writes them. Pure."""
+"""Encodes items, tools and settings for the Live API. Pure."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def turns(
 ) -> list[dict[str, Any]]:
     """`items` as turns of user and model; neighbours of one role are one turn.
 
-    Instructions become text of the user in an ``<instructions>`` block: the API knows no other place
-    for them behind the beginning. Calls with their results are parts where the model takes them; else
-    the result is text that names its call.
+    Instructions become text of the user in an ``<instructions>`` block: the API has no other place
+    for them after the beginning. Calls and their results become parts if the model accepts them;
+    else a result becomes text that names its call.
 
     Args:
         items: oldest first.
@@ -81,7 +81,7 @@ def turns(
 
 
 def plain_text(items: Iterable[ChatItem], *, calls: Mapping[str, FunctionCall]) -> str:
-    """`items` as text of the user, for a model that takes nothing else between turns."""
+    """`items` as text of the user, for a model that accepts nothing else between turns."""
     lines: list[str] = []
     for item in items:
         if isinstance(item, ChatMessage):
@@ -103,7 +103,7 @@ def _call_parts(
 ) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(item, FunctionCall):
         if not as_parts:
-            return "user", []  # told with its result
+            return "user", []  # written together with its result
         part = {"id": item.call_id, "name": item.name, "args": arguments(item.arguments)}
         return "model", [{"functionCall": part}]
     if not as_parts:
@@ -148,7 +148,7 @@ def _result_text(item: FunctionCallOutput, calls: Mapping[str, FunctionCall]) ->
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """The arguments of a call as an object; an empty one where they are none."""
+    """The arguments of a call as an object; empty if they are not an object."""
     try:
         value: object = jsontext.decode(text) if text else {}
     except ValueError:
@@ -167,7 +167,7 @@ def image_blob(part: ImageContent) -> dict[str, str]:
     encoded = serialize_image(part)
     if encoded.data_bytes is None:
         raise ConfigurationError(
-            "a picture: the Live API takes no addresses; pass its bytes, or a data: URL"
+            "a picture: the Live API does not accept URLs of pictures; pass its bytes, or a data: URL"
         )
     if encoded.mime_type not in _IMAGE_TYPES:
         raise ConfigurationError(
@@ -185,8 +185,8 @@ def _sound(part: AudioContent, rules: LiveRules) -> list[dict[str, Any]]:
     fits = all(f.sample_rate == INPUT_RATE and f.num_channels == 1 for f in frames)
     if not (rules.given_sound and frames and fits):
         logger.warning(
-            "sound of a given history is left out: it has no transcript, and this model takes "
-            "sound of %d Hz and one channel there, or none",
+            "omitted sound from the history: it has no transcript, and this model accepts "
+            "only mono sound of %d Hz in a history, or none at all",
             INPUT_RATE,
         )
         return []
@@ -201,7 +201,8 @@ def function_response(
     call_id: str | None = None,
     scheduling: str | None = None,
 ) -> dict[str, Any]:
-    """The answer to a call. An empty one says so: some models call again when they get nothing.
+    """The answer to a call. An empty result is spelled out, because some models repeat the call
+    when they receive nothing.
 
     Args:
         item: the result.
@@ -296,7 +297,7 @@ def setup(
     resumption: dict[str, Any] = dict(options.get("sessionResumption") or {})
     resumption.pop("handle", None)
     if resume is not None:
-        # An explicit null has been answered with 1008: the key is left out instead.
+        # The service closes with 1008 on an explicit null, so omit the key.
         resumption["handle"] = resume
     made["sessionResumption"] = resumption
     if history and rules.context == "initial":

@@ -1,5 +1,6 @@
-"""The options of a realtime model in the words of the Live API, checked against what the model takes.
-Pure: what a model refuses is refused here, before anything is sent."""
+"""Converts the options of a realtime model to the Live API's settings and checks them against its
+rules.
+Pure. Options that the model would refuse are refused here, before anything is sent."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "labels": "labels",
     "tool_choice": "tool_choice",
 }
-"""Options -> names in the settings of a session: those of the API, where it has one."""
+"""Options -> names in the settings of a session: the API's own names where they exist."""
 
 _OBJECTS: Final = frozenset(
     {
@@ -55,13 +56,13 @@ _OBJECTS: Final = frozenset(
     }
 )
 _MARGIN: Final = 120.0
-"""Seconds before the end of a session at which a next one is begun: time to wait for a pause."""
+"""Seconds before the end of a session at which the next one begins: time to wait for a pause."""
 _UNCOMPRESSED: Final = 900.0
-"""Seconds that Google lets a session of sound last without compression."""
+"""Maximum duration in seconds of an audio session without compression."""
 
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options, those that were given, as settings of a session.
+    """The given options as settings of a session.
 
     Raises:
         ConfigurationError: one has a wrong form.
@@ -84,12 +85,12 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(given: Mapping[str, Any], given_test: Any) -> dict[str, Any]:
-    """The settings that the arguments of a call change."""
+    """The settings that the given arguments change."""
     return settings_of({n: v for n, v in given.items() if n in SETTINGS and given_test(v)})
 
 
 def built_in(tools: Sequence[object]) -> list[dict[str, Any]]:
-    """Google's own tools, of which the Live API takes the search alone.
+    """Google's own tools. The Live API accepts only the search.
 
     Raises:
         ConfigurationError: another tool.
@@ -98,14 +99,15 @@ def built_in(tools: Sequence[object]) -> list[dict[str, Any]]:
     for tool in found:
         if "codeExecution" in tool:
             raise ConfigurationError(
-                "RealtimeModel.gemini_tools: the Live API closes the connection when it is given "
+                "RealtimeModel.gemini_tools: the Live API closes the connection if a session uses "
                 "code execution; use a function tool, or google_search"
             )
     return found
 
 
 def check(model: str, rules: LiveRules, settings: Mapping[str, Any]) -> None:
-    """Refuse what the model would refuse, mostly by closing the connection without a word.
+    """Refuse options that the model would refuse, mostly by closing the connection without a
+    reason.
 
     Raises:
         ConfigurationError: names the option and what to give instead.
@@ -119,9 +121,9 @@ def check(model: str, rules: LiveRules, settings: Mapping[str, Any]) -> None:
     if behavior not in (None, "BLOCKING", "NON_BLOCKING"):
         raise _refused("tool_behavior", f"expected 'BLOCKING' or 'NON_BLOCKING', got {behavior!r}")
     if behavior == "BLOCKING" and rules.tools == "always":
-        raise _refused("tool_behavior", f"{model!r} never waits for results; leave it out")
+        raise _refused("tool_behavior", f"{model!r} never waits for results; omit it")
     if behavior == "NON_BLOCKING" and rules.tools == "blocking":
-        raise _refused("tool_behavior", f"{model!r} always waits for results; leave it out")
+        raise _refused("tool_behavior", f"{model!r} always waits for results; omit it")
     scheduling = settings.get("toolResponseScheduling")
     if scheduling not in (None, "SILENT", "WHEN_IDLE", "INTERRUPT"):
         raise _refused(
@@ -141,7 +143,7 @@ def check(model: str, rules: LiveRules, settings: Mapping[str, Any]) -> None:
         and rules.proactive == "always"
         and cast("Mapping[str, Any]", proactivity).get("proactiveAudio") is False
     ):
-        raise _refused("proactivity", f"it cannot be turned off on {model!r}; leave it out")
+        raise _refused("proactivity", f"it cannot be turned off on {model!r}; omit it")
 
 
 def _check_thinking(model: str, rules: LiveRules, thinking: Any) -> None:
@@ -151,13 +153,17 @@ def _check_thinking(model: str, rules: LiveRules, thinking: Any) -> None:
         case "none" if level is not None or budget is not None:
             raise _refused("thinking_config", f"{model!r} does not think; leave it out")
         case "level" if budget is not None:
-            raise _refused("thinking_config", f"{model!r} takes thinking_level, no thinking_budget")
+            raise _refused(
+                "thinking_config", f"{model!r} takes thinking_level, not thinking_budget"
+            )
         case "level_required" if level is None:
             raise _refused(
                 "thinking_config", f"{model!r} needs a level, e.g. {{'thinking_level': 'low'}}"
             )
         case "budget" if level is not None:
-            raise _refused("thinking_config", f"{model!r} takes thinking_budget, no thinking_level")
+            raise _refused(
+                "thinking_config", f"{model!r} takes thinking_budget, not thinking_level"
+            )
         case _:
             return
 

@@ -1,7 +1,8 @@
-"""What each model of the Live API does and takes. Pure data; nothing else compares names of models.
+"""Behaviour and accepted options of each Live API model. Pure data; no other module compares model
+names.
 
-Sources: Google's documentation of the Live API, and what peers' tests saw of the live service from
-July to October 2026. A field says what a model does, not what it is called.
+Sources: Google's documentation of the Live API, and results that other projects' tests had with the
+live service from July to October 2026. A field describes a behaviour, not a model name.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class LiveRules:
     """Speaks the Live API at all."""
     hint: str = ""
     text_output: bool = False
-    """Answers in text alone. Others close the connection with 1007 when they are asked to."""
+    """Can answer in text alone. Other models close the connection with 1007 when asked to."""
     tools: Literal["blocking", "optional", "non_blocking", "always"] = "optional"
-    """``blocking``: calls are answered before the model goes on, and `behavior` is not taken.
+    """``blocking``: calls are answered before the model goes on, and `behavior` is not accepted.
     ``optional``: blocking, unless a declaration says NON_BLOCKING. ``non_blocking``: the other way
     round. ``always``: non-blocking; BLOCKING closes the connection with 1007."""
     scheduling: Literal["taken", "dropped", "refused"] = "taken"
@@ -42,12 +43,13 @@ class LiveRules:
     alpha: bool = True
     """`enableAffectiveDialog` and `proactivity` are known to ``v1alpha`` only."""
     context: Literal["any", "initial"] = "any"
-    """When `clientContent` is taken: at any time, or as the first history alone; then text of the
-    user goes as `realtimeInput`."""
+    """When `clientContent` is accepted: at any time, or only as the first history. In the latter
+    case, text of the user is sent as `realtimeInput`."""
     trigger: Literal["dot", "bare"] = "dot"
     """What makes it speak: the user's turn ``.``, or `turnComplete` alone."""
     cut_off: bool = True
-    """Text and results that come during a reply cut it off. Otherwise it is finished first."""
+    """Text and results sent during a reply cut it off. Otherwise the model finishes the reply
+    first."""
     tells_speech: bool = True
     """Reports `voiceActivity`."""
     call_parts: bool = False
@@ -59,9 +61,9 @@ class LiveRules:
     result_media: bool = False
     """Results may hold pictures (PNG, JPEG, WebP)."""
     session_limit: float | None = None
-    """Seconds after which the service ends a session, also one that was resumed, with 1011."""
+    """Seconds after which the service ends a session with 1011, even a resumed one."""
     patience: float = 30.0
-    """Seconds that a reply may stand still."""
+    """Seconds that a reply may pause without progress."""
 
 
 _NATIVE_25: Final = LiveRules(cut_off=False, tells_speech=False)
@@ -118,13 +120,14 @@ MODELS: Final[Mapping[str, LiveRules]] = {
         live=False, hint="it is no model of the Live API; use rejoinder.providers.google.LLM"
     ),
 }
-"""By the beginning of the name; the longest one counts."""
+"""Rules by prefix of the model name; the longest prefix wins."""
 
 _UNKNOWN: Final = replace(_LIVE_38, session_limit=3480.0)
 
 
 def rules_of(model: str) -> LiveRules:
-    """The rules of `model`, which may be a path. One that is not known is taken for the newest kind.
+    """The rules of `model`, which may be a path. An unknown model gets the rules of the newest
+    kind.
 
     Raises:
         ConfigurationError: it does not speak the Live API.

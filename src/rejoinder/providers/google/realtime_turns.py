@@ -1,8 +1,8 @@
-"""The turns of a conversation over the Live API: whose turn it is, and which reply the parts belong to.
+"""Tracks the turns of a Live API conversation: whose turn it is, and which reply a part belongs to.
 Pure.
 
-The API names no replies and no messages, so this end does, and decides what each reply answers: the
-request that is open, the result of a call, or what the user said.
+The API assigns no ids to replies and messages, so this module does. It also decides what each reply
+answers: the open request, the result of a call, or the user's words.
 
 States of the model's turn::
 
@@ -11,7 +11,7 @@ States of the model's turn::
     SPEAKING, ENDING --turnComplete--> IDLE
     ENDING --result of the call, then words--> SPEAKING (the next reply)
 
-In ENDING, what still comes of the old reply is dropped. On models whose turns pause
+In ENDING, late parts of the old reply are dropped. On models whose turns pause
 (`LiveRules.long_turns`), `generationComplete` changes nothing, and `turnComplete` only with IDLE.
 """
 
@@ -32,13 +32,14 @@ __all__ = ["LiveTurns", "wire_id"]
 
 _REMEMBERED: Final = 256
 _STRAYS: Final = 50
-"""Parts that are dropped behind the end of a reply, at most: then a new one must have begun."""
+"""Maximum number of parts dropped after the end of a reply. More parts than that belong to a new
+one."""
 _BAD_ENDS: Final = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER"})
 _GOOD_ENDS: Final = frozenset({"NEED_MORE_INPUT", "TURN_COMPLETE_REASON_UNSPECIFIED", ""})
 
 
 def wire_id(call: FunctionCall) -> str | None:
-    """The id that the service gave a call; ``None`` where it was made here."""
+    """The id that the service assigned to a call; ``None`` if it was generated here."""
     state = jsontext.as_mapping(call.extra.get("google")) or {}
     return None if state.get("unnamed") is True else call.call_id
 
@@ -54,14 +55,15 @@ class LiveTurns:
         sounds: the model answers with sound.
         waits: the model waits for the results of its calls.
         asked: reference of the request that has no reply yet.
-        due: why the service is about to speak by itself: a result, or speech whose end was told.
-        typed: the newest item is a text of the user that nothing has answered.
-        active: this side has told that the user is active.
+        due: why the service is about to speak by itself: a result, or speech whose end was
+            reported.
+        typed: the newest item is a user text without an answer.
+        active: the client has reported that the user is active.
         reply: id of the reply that runs.
-        bill: id of the reply that tokens are told for.
+        bill: id of the reply to which reported tokens belong.
         calls: the calls that are known, by id.
-        open_calls: calls that the service wants a result for.
-        batch: results that wait for those of the other calls of the turn.
+        open_calls: calls for which the service expects a result.
+        batch: results held until the other calls of the turn have theirs.
         skipped: parts that were broken or of unknown type.
     """
 
@@ -160,7 +162,7 @@ class LiveTurns:
         return self._user or ""
 
     def _user_begins(self, *, anew: bool) -> list[m.Event]:
-        """`anew`: what has been answered belongs to an earlier turn."""
+        """`anew`: words that were answered already belong to an earlier turn."""
         events: list[m.Event] = []
         if anew and self._replied:
             events += self._transcript_ends()
@@ -182,7 +184,7 @@ class LiveTurns:
         return [m.SpeechStopped(self._user)]
 
     def _transcript_ends(self) -> list[m.Event]:
-        """The user's turn is over, and its words are complete."""
+        """End the user's turn; its transcript is complete."""
         events = self._user_stops()
         if self._user is not None:
             if self._words:
@@ -196,7 +198,7 @@ class LiveTurns:
 
     def _part(self, part: dict[str, Any]) -> list[m.Event]:
         if part.get("thought") is True:
-            return self._begin_reply()  # a sign of life, and nothing to be heard
+            return self._begin_reply()  # a sign of life without content
         call = jsontext.as_mapping(part.get("functionCall"))
         if call is not None:
             return self._called([call])
@@ -216,7 +218,7 @@ class LiveTurns:
                 events.append(m.AudioDelta(self._reply_id, self._message, data))
             return events
         text = jsontext.as_text(part.get("text"))
-        # Beside sound, text is not what is spoken: that is the transcript.
+        # If the model sends sound, the transcript holds the spoken words, and text does not.
         return self._text(text) if text and not self.sounds else []
 
     def _text(self, text: str) -> list[m.Event]:
@@ -240,7 +242,7 @@ class LiveTurns:
             self.asked is None and self.due is None and not self._turn
         )
         if spoken and self._user is None:
-            events += self._user_begins(anew=False)  # its words may still come
+            events += self._user_begins(anew=False)  # its transcript may still arrive
         events += self._user_stops()
         if self._user is not None:
             self._replied = True
@@ -285,7 +287,7 @@ class LiveTurns:
         return events
 
     def _interrupted(self) -> list[m.Event]:
-        """Somebody cut the reply off: the user, or a text of this side."""
+        """The reply was cut off, by the user or by a text from the client."""
         by_user = self.asked is None and not self.active
         events = self._end_reply("cancelled", "interrupted")
         if by_user and not self._hears:
@@ -307,8 +309,10 @@ class LiveTurns:
         if not self._turn:
             self.due = None
         if not self._turn and self.asked is not None:
-            # A turn without a word: the request gets no other answer.
-            error = error or APIError(f"the service said nothing ({reason or 'no reason given'})")
+            # An empty turn: the request gets no other answer.
+            error = error or APIError(
+                f"the service sent an empty reply ({reason or 'no reason given'})"
+            )
             ref, self.asked = self.asked, None
             status = "incomplete" if status == "completed" else status
             reply = self._new_id("GR_")
@@ -350,7 +354,8 @@ class LiveTurns:
         return events
 
     def _told(self, name: str, text: str, call_id: str) -> bool:
-        """Whether a call without an id is one that is open: some come twice, as a part and apart."""
+        """Whether a call without an id is open already: some arrive twice, once as a part and once
+        separately."""
         return any(
             self.calls[known].name == name and self.calls[known].arguments == text
             for known in self.open_calls
@@ -365,7 +370,7 @@ class LiveTurns:
         return self._called([call for call in calls if call is not None])
 
     def cancelled_calls(self, fields: dict[str, Any]) -> list[m.Event]:
-        """Results that are not wanted any more."""
+        """Results that the service no longer expects."""
         ids = tuple(call for call in jsontext.as_list(fields.get("ids")) if isinstance(call, str))
         for call_id in ids:
             self.open_calls.pop(call_id, None)

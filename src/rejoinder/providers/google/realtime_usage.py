@@ -12,7 +12,7 @@ __all__ = ["usage_of"]
 
 def usage_of(raw: object) -> Usage | None:
     """From ``usageMetadata``. The Developer API counts the reply as ``responseTokenCount``, Vertex AI
-    as ``candidatesTokenCount``; thoughts are counted beside it, and some totals leave them out."""
+    as ``candidatesTokenCount``; thoughts are counted separately, and some totals omit them."""
     fields = jsontext.as_mapping(raw)
     if not fields:
         return None

@@ -1,7 +1,7 @@
 """The protocol of the Live API: commands to frames, frames to events. Pure.
 
-One object serves one connection. What a reply is, and what it answers, is decided in
-`rejoinder.providers.google.realtime_turns`.
+One object serves one connection. `rejoinder.providers.google.realtime_turns` decides which parts
+make a reply and what it answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["GeminiLiveProtocol"]
 
 _SETUP_CODES: Final = frozenset({1003, 1007, 1008})
 _LOCAL: Final = frozenset({"toolResponseScheduling", "tool_choice"})
-"""Settings that are no part of the setup."""
+"""Settings that are not part of the setup."""
 
 
 class GeminiLiveProtocol:
@@ -58,7 +58,7 @@ class GeminiLiveProtocol:
         self._traits = traits
         self._vertex = vertex
         self._turns = LiveTurns(rules, new_id)
-        # In this order: what a message holds comes before what it ends.
+        # In this order: content comes before the ends that the same message reports.
         self._readers: Mapping[str, Callable[[dict[str, Any]], list[m.Event]]] = {
             "setupComplete": self._setup_complete,
             "voiceActivity": self._turns.activity,
@@ -155,8 +155,8 @@ class GeminiLiveProtocol:
             return False
         if command.instructions is None:
             return True
-        # On Vertex AI a turn of the role `system` replaces the instructions; the Developer API has
-        # nothing of the kind.
+        # On Vertex AI a turn of the role `system` replaces the instructions. The Developer API has
+        # no equivalent.
         return self._vertex and self._rules.context == "any" and not self._would_cut
 
     def _update(self, command: m.UpdateSession) -> Sequence[m.Frame]:
@@ -207,7 +207,8 @@ class GeminiLiveProtocol:
             case m.CreateReply():
                 return self._ask(command)
             case m.CancelReply():
-                # A reply cannot be stopped while the service listens by itself: its end is awaited.
+                # A reply cannot be stopped while the service detects speech itself: wait for its
+                # end.
                 return self._start_activity()
             case m.AbandonCall(_, call, why):
                 return self._abandon(call, why)
@@ -226,7 +227,7 @@ class GeminiLiveProtocol:
         if not found and not (first and self._rules.context == "initial"):
             return ()
         self._turns.typed = bool(found) and found[-1]["role"] == "user"
-        # As the first history, `turnComplete` ends it, and starts nothing.
+        # After the first history, `turnComplete` ends the history and starts no reply.
         done = first and self._rules.context == "initial"
         return _frame("clientContent", {"turns": found, "turnComplete": done})
 
@@ -315,7 +316,7 @@ class GeminiLiveProtocol:
         )
         self._turns.batch.append(made)
         if self._turns.waits and self._turns.open_calls:
-            return ()  # the model waits for all of them
+            return ()  # the model waits for all results
         return self._results(output.reply_required or self._turns.waits)
 
     def _results(self, reply: bool) -> Sequence[m.Frame]:
@@ -360,7 +361,7 @@ class GeminiLiveProtocol:
             try:
                 events += read(fields)
             except (TypeError, KeyError, AttributeError, ValueError):
-                # A field of another type than the protocol's; the part is lost, the session is not.
+                # A field has an unexpected type: drop the part, keep the session.
                 self._skipped += 1
         if not _KNOWN & message.keys():
             self._skipped += 1
@@ -381,8 +382,9 @@ class GeminiLiveProtocol:
 
     def _resumption(self, fields: dict[str, Any]) -> list[m.Event]:
         handle = jsontext.as_text(fields.get("newHandle"))
-        # While it speaks, or a call has no result, the service gives no handle. The one before stays
-        # in use: what came after it is told.
+        # While it speaks or a call has no result, the service offers no handle. The previous one
+        # stays
+        # valid, and newer items are sent as history.
         if fields.get("resumable") is not True or not handle or self._turns.open_calls:
             return []
         return [m.Resumable(handle)]
@@ -400,7 +402,7 @@ class GeminiLiveProtocol:
     def closed(self, code: int | None, reason: str) -> m.ServiceFailed | None:
         told = reason or "no reason given"
         if code is None or (self._resumed and not self._turns.bill):
-            return None  # without the handle, another connection may fare better
+            return None  # another connection may succeed without the handle
         if not self._ready:
             if code not in _SETUP_CODES and code < 3000:
                 return None
@@ -410,8 +412,8 @@ class GeminiLiveProtocol:
             )
         elif code == 1007 or (code == 1008 and "not found" not in reason):
             text = (
-                f"the service closed the session with code {code}: {told}; it takes something that "
-                f"it was sent for no {self._model()!r}, or the conversation has grown too long "
+                f"the service closed the session with code {code}: {told}; {self._model()!r} did not accept "
+                "something it was sent, or the conversation is too long "
                 "(see `context_window_compression`)"
             )
         else:

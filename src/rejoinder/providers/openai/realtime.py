@@ -5,8 +5,8 @@
     model = realtime.RealtimeModel(voice="marin")
     session = model.session()
 
-Names, options and defaults are those of LiveKit Agents 1.2.17, but for the model and the
-transcriber, whose defaults of that time are switched off in January and February 2027.
+Names, options and defaults are those of LiveKit Agents 1.2.17, except the default model and
+transcriber: OpenAI switches those of that version off in January and February 2027.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class RealtimeModel(_BaseModel):
     Args:
         model: name of the model.
         voice: name of the voice, or ``{"id": ...}``.
-        modalities: what it answers with; ``["text"]`` for text alone.
+        modalities: output modalities; ``["text"]`` for text alone.
         tool_choice: as in `generate_reply`, for the whole session.
         base_url: address of another server; ``http`` and ``ws`` mean a socket without TLS. Default:
             ``OPENAI_BASE_URL``, else OpenAI's.
@@ -116,12 +116,14 @@ class RealtimeModel(_BaseModel):
         temperature: ignored; the API no longer takes it.
         truncation, reasoning, parallel_tool_calls, prompt: the API's values.
         reply_timeout: seconds from the request for a reply to its beginning.
-        silence_timeout: seconds after which a service from which nothing comes is taken for dead.
-        dialect: ``"ga"``, ``"beta"``, ``"voice-live"`` or ``"xai"``; by default found by the address.
+        silence_timeout: seconds without any event after which a service counts as dead.
+        dialect: ``"ga"``, ``"beta"``, ``"voice-live"`` or ``"xai"``; by default derived from the
+            address.
         transport: opens the sockets; for tests.
 
     Raises:
-        ConfigurationError: the key is missing, the address is none, or the model speaks another API.
+        ConfigurationError: the key is missing, the address is not a valid URL, or the model uses
+            another API.
     """
 
     @checked_session_options
@@ -370,7 +372,8 @@ class RealtimeModel(_BaseModel):
 
 
 class RealtimeModelBeta(RealtimeModel):
-    """As `RealtimeModel` with the beta form of the protocol, which Azure's preview versions keep."""
+    """Like `RealtimeModel`, with the beta form of the protocol, which Azure's preview versions
+    use."""
 
     @checked_session_options
     def __init__(
@@ -517,7 +520,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
 
     @property
     def capabilities(self) -> RealtimeCapabilities:
-        """What this session can do, with the options that it has now."""
+        """The capabilities of this session with its current options."""
         options = self._settings.options
         return replace(
             super().capabilities,
@@ -563,14 +566,14 @@ class RealtimeSession(WireSession[_ExtraEvents]):
 
 
 class RealtimeSessionBeta(RealtimeSession):
-    """As `RealtimeSession`, in the beta form of the protocol."""
+    """Like `RealtimeSession`, in the beta form of the protocol."""
 
 
 # -- options -------------------------------------------------------------------------------------
 
 
 def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
-    """Tools as the API takes them.
+    """Tools in the format of the API.
 
     Raises:
         ConfigurationError: a provider tool without a description.
@@ -610,7 +613,7 @@ def _noise(given: Any) -> Any:
 
 
 def _changes(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Which options were given, of the arguments of a call."""
+    """The arguments of a call that were given."""
     found: dict[str, Any] = {}
     for name in _OPTIONS:
         value = given.get(name, NOT_GIVEN)

@@ -1,4 +1,4 @@
-"""Where realtime sessions connect to: OpenAI, Azure, and other servers of the protocol. Pure."""
+"""Addresses of realtime sessions: OpenAI, Azure, and other servers of the protocol. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Server", "azure_server", "plain_server"]
 
 @dataclass(frozen=True)
 class Server:
-    """Where sessions connect to."""
+    """The address of realtime sessions."""
 
     access: Access
     query: Mapping[str, str]
@@ -78,7 +78,7 @@ def _http(url: str) -> str:
 
 
 def _at_root(access: Access) -> Access:
-    """``/realtime`` is appended to an address that ends at its version, and not twice."""
+    """The address without a final ``/realtime``, which is appended when a session connects."""
     url = access.base_url
     parts = checked_url(url)
     if parts.path.rstrip("/").endswith("/realtime"):

@@ -1,6 +1,7 @@
-"""Facts about realtime models, and how the servers that speak OpenAI's realtime protocol differ.
+"""Facts about realtime models, and about the servers that speak OpenAI's realtime protocol.
 
-Pure data. A server is a row of `DIALECTS`, a model a row of `MODELS`; nothing else compares names.
+Pure data. A server is a row of `DIALECTS`, a model a row of `MODELS`; no other module compares
+names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Facts:
     """Day on which it is switched off."""
     successor: str | None = None
     realtime: bool = True
-    """Speaks this API at all."""
+    """Supports this API."""
     hint: str = ""
 
 
@@ -50,10 +51,10 @@ _NO_FACTS: Final = Facts()
 
 
 def facts_of(model: str) -> Facts:
-    """What is known of `model`; of unknown models nothing is refused."""
+    """The facts about `model`. Nothing is refused for an unknown model."""
     found = ""
     for prefix, facts in MODELS.items():
-        # A realtime model of a newer version may differ; a text model stays one.
+        # A newer version of a realtime model may differ; a text model remains a text model.
         ends = ("", "-", "@", ":") if facts.realtime else ("", "-", "@", ":", ".")
         if (
             model.startswith(prefix)
@@ -66,7 +67,7 @@ def facts_of(model: str) -> Facts:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a server wants the session written, and what it calls its events."""
+    """How a server encodes the session, and how it names its events."""
 
     name: str
     session: Literal["nested", "flat", "xai"] = "nested"
@@ -82,7 +83,7 @@ class Dialect:
     """``response.created`` repeats the metadata of ``response.create``."""
     takes_images: bool = True
     probe: bool = True
-    """An empty ``session.update`` is answered and changes nothing."""
+    """The server answers an empty ``session.update``, which changes nothing."""
 
 
 _BETA_NAMES: Final = {

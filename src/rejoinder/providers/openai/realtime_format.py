@@ -1,4 +1,4 @@
-"""Items of a conversation as OpenAI's realtime API writes them, both ways. Pure."""
+"""Encodes and decodes conversation items of OpenAI's realtime API. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def wire_id(item_id: str) -> str:
 
 
 def item_to_wire(item: ChatItem, dialect: Dialect) -> dict[str, Any] | None:
-    """`item` for ``conversation.item.create``; ``None`` for what has no content the API could hold."""
+    """`item` for ``conversation.item.create``; ``None`` if it has no content that the API
+    supports."""
     if isinstance(item, FunctionCall):
         return {
             "id": wire_id(item.id),
@@ -70,7 +71,7 @@ def item_to_wire(item: ChatItem, dialect: Dialect) -> dict[str, Any] | None:
 
 def _image(part: ImageContent, dialect: Dialect) -> list[dict[str, Any]]:
     if not dialect.takes_images:
-        logger.warning("a picture is left out: this realtime API takes none")
+        logger.warning("omitted a picture: this realtime API does not accept pictures")
         return []
     image = part.image
     if not isinstance(image, str):
@@ -83,7 +84,7 @@ def _image(part: ImageContent, dialect: Dialect) -> list[dict[str, Any]]:
         image = f"data:{encoded.mime_type};base64,{data}"
     if not image.startswith("data:"):
         logger.warning(
-            "a picture is left out: the realtime API takes data: URLs only; pass its bytes"
+            "omitted a picture: the realtime API accepts only data: URLs; pass its bytes"
         )
         return []
     return [{"type": "input_image", "image_url": image}]
@@ -91,7 +92,7 @@ def _image(part: ImageContent, dialect: Dialect) -> list[dict[str, Any]]:
 
 def _audio(part: AudioContent, role: str, dialect: Dialect) -> list[dict[str, Any]]:
     if role != "user":
-        # Sound of the assistant cannot be created; its words can.
+        # The API accepts only the text of assistant messages, not their sound.
         return (
             [{"type": dialect.assistant_text, "text": part.transcript}] if part.transcript else []
         )
@@ -103,7 +104,7 @@ def _audio(part: AudioContent, role: str, dialect: Dialect) -> list[dict[str, An
 
 
 def item_from_wire(item: Mapping[str, Any]) -> ChatItem | None:
-    """An item that the service announces; ``None`` for kinds that are no part of a conversation here
+    """An item that the service announces; ``None`` for kinds that have no place in a `ChatContext`
     (hosted MCP calls and lists)."""
     kind = item.get("type")
     item_id = _text(item.get("id"))
@@ -166,7 +167,8 @@ def session_object(
     tools: Sequence[Mapping[str, Any]] | None,
     model: str | None,
 ) -> dict[str, Any]:
-    """The object of ``session.update``: only what is given. `model` at the beginning only."""
+    """The object of ``session.update``, with the given fields only. `model` is allowed at the
+    beginning only."""
     if dialect.session == "flat":
         session = _flat(options, first=model is not None)
     else:

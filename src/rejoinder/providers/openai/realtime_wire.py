@@ -1,7 +1,7 @@
 """OpenAI's realtime protocol and its dialects: commands to frames, frames to events. Pure.
 
-One object serves one connection. It keeps what only the wire needs: which requests wait for their
-``response.created``, what was transcribed so far, which ids had to be shortened.
+One object serves one connection. It keeps the state of the wire: requests that wait for their
+``response.created``, partial transcripts, and shortened ids.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _TRAITS: Final = m.Traits(input_rate=SAMPLE_RATE, output_rate=SAMPLE_RATE, confi
 
 _REMEMBERED: Final = 256
 
-# Words of `error.code` and `error.type`; OpenAI has changed the code of a fault and kept its type.
+# Values of `error.code` and `error.type`. OpenAI has changed the code of an error and kept its
+# type.
 _FATAL: Final = frozenset(
     {
         "insufficient_quota",
@@ -90,7 +91,7 @@ _KNOWN: Final = frozenset(
         "ping",
     }
 )
-"""Events of which a session needs to know nothing."""
+"""Events that a session ignores."""
 
 _STATUS: Final[Mapping[str, m.ReplyStatus]] = {
     "completed": "completed",
@@ -105,7 +106,7 @@ class OpenAIRealtimeProtocol:
 
     Args:
         model: name of the model.
-        dialect: how the server writes.
+        dialect: the variant of the protocol.
     """
 
     def __init__(self, model: str, dialect: Dialect) -> None:
@@ -117,7 +118,8 @@ class OpenAIRealtimeProtocol:
         self._ready = False
         self._asked: deque[str] = deque()
         self._updates: deque[str] = deque()
-        """Changes of the session without a ``session.updated``, which names none of them."""
+        """Unconfirmed changes of the session, in order: ``session.updated`` does not name its
+        change."""
         self._partial: OrderedDict[str, str] = OrderedDict()
         self._calls: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}
@@ -175,7 +177,7 @@ class OpenAIRealtimeProtocol:
             case m.CreateReply():
                 return self._create_reply(command)
             case m.GiveHistory() | m.StartActivity() | m.SoundPaused() | m.AbandonCall():
-                return ()  # items go one by one, and sound as it comes
+                return ()  # items are sent one by one, and sound as it arrives
             case m.SendImage(ref, url):
                 if not self._dialect.takes_images:
                     return ()
@@ -195,7 +197,7 @@ class OpenAIRealtimeProtocol:
     def _create_reply(self, command: m.CreateReply) -> Sequence[m.Frame]:
         response: dict[str, Any] = {"metadata": {"client_event_id": command.ref}}
         if command.instructions is not None:
-            # They replace those of the session, so these are repeated.
+            # They replace the session's instructions, so repeat those.
             parts = [part for part in (self._instructions, command.instructions) if part]
             response["instructions"] = "\n".join(parts)
         if command.tool_choice is not None:
@@ -258,7 +260,7 @@ class OpenAIRealtimeProtocol:
         try:
             return self._event(kind, fields)
         except (TypeError, KeyError, AttributeError, ValueError):
-            # A field of another type than the protocol's; the frame is lost, the session is not.
+            # A field has an unexpected type: drop the frame, keep the session.
             self.skipped += 1
             return ()
 
@@ -330,7 +332,7 @@ class OpenAIRealtimeProtocol:
                     self._calls[item["id"]] = item
                 return ()
             case "response.function_call_arguments.done":
-                # The call is whole here; its item ends a moment later.
+                # The call is complete here; its item ends a moment later.
                 begun = self._calls.pop(event["item_id"], None)
                 if begun is None:
                     return ()
@@ -368,7 +370,7 @@ class OpenAIRealtimeProtocol:
         reply_id = str(response["id"])
         events: list[m.Event] = []
         for item in response.get("output") or ():
-            # Where an event was lost; a session hands out each call once.
+            # In case an event was lost; the session passes each call on only once.
             if isinstance(item, dict) and item.get("type") == "function_call":  # pyright: ignore[reportUnknownMemberType]
                 events += self._item_done(reply_id, cast("dict[str, Any]", item))
         status = _STATUS.get(str(response.get("status")), "completed")
@@ -419,7 +421,7 @@ class OpenAIRealtimeProtocol:
                 item_id = self._in(event["item_id"])
                 text = event.get("transcript")
                 text = text if isinstance(text, str) else self._partial.get(item_id, "")
-                # xAI sends the text so far under this name, until its status is "completed".
+                # xAI sends the partial text in this event, until its status is "completed".
                 final = event.get("status") != "in_progress"
                 if final:
                     self._partial.pop(item_id, None)
@@ -458,7 +460,7 @@ class OpenAIRealtimeProtocol:
         ref = fields.get("event_id")
         busy = code == _BUSY
         if not isinstance(ref, str) or not ref:
-            # Without the name of the event: a refusal for being busy can only be about the request
+            # The error lacks an event id. A "busy" refusal can only concern the request
             # that waits.
             ref = self._asked[0] if busy and self._asked else None
         if ref is None or fatal:

@@ -195,7 +195,7 @@ class Connections:
             return
         if asked:
             quiet = now - max(link.heard_at, link.opened_at)
-            link.abort(f"nothing came for {quiet:.0f} s, although it was asked for a sign of life")
+            link.abort(f"the service sent nothing for {quiet:.0f} s and did not answer a probe")
         else:
             link.probed_at = now
             link.probe()
@@ -255,7 +255,7 @@ class Connections:
                 link = self._next or await self._open(self._handle)
             except APIError as error:
                 if self._handle is not None and self._reached:
-                    logger.info("the session cannot be continued, and is begun anew: %s", error)
+                    logger.info("the session cannot be resumed; starting a new one: %s", error)
                     self._handle = None
                     continue
                 decision = retry.after(
@@ -361,7 +361,7 @@ class Connections:
                     )
             if handle is not None and link.untold:
                 raise APIConnectionError(
-                    f"the session lacks {len(link.untold)} items, and takes none in its middle"
+                    f"the session lacks {len(link.untold)} items of the history and accepts none now"
                 )
         except BaseException:
             self._close_soon(link)

@@ -42,7 +42,7 @@ async def outcome(changes: Sequence[asyncio.Future[None]], *, within: float) -> 
 
     Raises:
         RealtimeError: it refused a change, or did not confirm in time. All other changes are in
-        place.
+            place.
     """
     if not changes:
         return

@@ -128,7 +128,7 @@ class Uplink:
             self.sent_at = now
         if self._kept.dropped_ms:
             lost = round(self._kept.dropped_ms / 1000, 1)
-            logger.warning("%g s of sound were dropped while there was no connection", lost)
+            logger.warning("dropped %g s of sound while there was no connection", lost)
             self._kept.dropped_ms = 0.0
         if self._traits.paced_silence:
             self._covered = now + _SETTLING
