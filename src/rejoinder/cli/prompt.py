@@ -101,7 +101,7 @@ class Prompt:
                 screen.break_line()
                 if presses > 1:
                     raise
-                screen.note("Ctrl-C again leaves.")
+                screen.note("Press Ctrl-C again to leave.")
                 continue
             except UnicodeError:
                 screen.error("that line is not UTF-8, and was not sent")
