@@ -202,7 +202,7 @@ def test_numbers_that_are_none(make: Make, option: str) -> None:
             {"tool_choice": {"type": "function"}},
             r"\btool_choice: expected 'auto', .* got a value of type dict$",
         ),
-        ({"extra_kwargs": 5}, r"\bextra_kwargs: expected a dict .*, got 5$"),
+        ({"extra_kwargs": 5}, r"\bextra_kwargs: expected a dict .*, got a value of type int$"),
         ({"extra_kwargs": {"extra_headers": 5}}, r"\bextra_headers: expected a mapping, got int$"),
         ({"extra_kwargs": {"extra_body": 5}}, r"\bextra_body: expected a mapping, got int$"),
         ({"extra_kwargs": {"extra_query": []}}, r"\bextra_query: expected a mapping, got list$"),
