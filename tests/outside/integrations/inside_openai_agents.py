@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import agents
 import pytest
+from contexts import contexts, known
+from hypothesis import given, settings
 from page import run_program
 from pydantic import BaseModel
 
 from rejoinder.integrations.openai_agents import Model, ModelProvider
-from rejoinder.llm import FallbackAdapter, FunctionToolCall
+from rejoinder.llm import ChatContext, FallbackAdapter, FunctionToolCall
 from rejoinder.providers import openai
 from rejoinder.testing import Fault, FaultServer, ScriptedLLM
 
@@ -116,6 +118,15 @@ async def test_what_cannot_be_passed_on_is_told() -> None:
     agent = agents.Agent(name="a", model=Model(ScriptedLLM("x")))
     with pytest.raises(agents.UserError, match="previous_response_id"):
         await agents.Runner.run(agent, "x", previous_response_id="resp_1")
+
+
+@settings(max_examples=100, deadline=None)
+@given(contexts("system", "developer"))
+def test_a_context_comes_back_as_it_was(chat_ctx: ChatContext) -> None:
+    llm = ScriptedLLM("Yes.")
+    items, _ = chat_ctx.to_provider_format("openai.responses")
+    asyncio.run(agents.Runner.run(agents.Agent(name="a", model=Model(llm)), cast("Any", items)))
+    assert known(llm.calls[0].chat_ctx, errors=False) == known(chat_ctx, errors=False)
 
 
 async def test_the_program_of_the_documentation_runs(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from contexts import contexts, known
+from hypothesis import given, settings
 from page import run_program
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -23,7 +25,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.tests.utils import SleepFrame, run_test
 
 from rejoinder.integrations.pipecat import LLMService
-from rejoinder.llm import FallbackAdapter, FunctionToolCall
+from rejoinder.llm import ChatContext, FallbackAdapter, FunctionToolCall
 from rejoinder.providers import openai
 from rejoinder.testing import Fault, FaultServer, ScriptedLLM
 from rejoinder.types import APIConnectOptions
@@ -113,6 +115,15 @@ async def test_one_reply_outside_the_pipeline() -> None:
 def test_what_is_no_model_is_told() -> None:
     with pytest.raises(TypeError, match="expected a rejoinder LLM"):
         LLMService("gpt")  # type: ignore[arg-type]
+
+
+@settings(max_examples=100, deadline=None)
+@given(contexts("system", "developer"))
+def test_a_context_comes_back_as_it_was(chat_ctx: ChatContext) -> None:
+    llm = ScriptedLLM("Yes.")
+    messages, _ = chat_ctx.to_provider_format("openai")
+    asyncio.run(LLMService(llm).run_inference(LLMContext(cast("Any", messages))))
+    assert known(llm.calls[0].chat_ctx, errors=False) == known(chat_ctx, errors=False)
 
 
 async def test_the_program_of_the_documentation_runs(tmp_path: Path) -> None:
