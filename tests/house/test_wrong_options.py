@@ -66,6 +66,7 @@ ROOMS = [
         f"rejoinder.providers.{name}"
         for name in (
             "openai", "anthropic", "google", "aws", "mistralai", "inference", "langchain", "local",
+            "openai.realtime", "google.realtime", "aws.realtime",
         )
     ),
 ]  # fmt: skip
@@ -260,10 +261,12 @@ BASE: dict[str, dict[str, Any]] = {
         "path": "/tmp/never",
     },
     "testing.ReplaySocketTransport": {"source": []},
-    "testing.RealtimeService.fault": {},
-    "testing.RealtimeService.play": {"recording": testing.SessionRecording()},
-    "testing.RealtimeService.reply": {},
-    "testing.RealtimeService.say": {"text": "x"},
+    "testing.RealtimeServer.fault": {},
+    "testing.RealtimeServer.play": {"recording": testing.SessionRecording()},
+    "testing.RealtimeServer.reply": {},
+    "testing.RealtimeServer.say": {"text": "x"},
+    "testing.RealtimeServer.until": {"condition": lambda: True},
+    "testing.ServerCall": {"name": "x"},
     "testing.check_realtime": {"make": testing.ScriptedRealtimeModel},
     "testing.record_sessions": {"path": "/tmp/never"},
     "testing.replay_sessions": {"source": []},
@@ -302,6 +305,16 @@ BASE: dict[str, dict[str, Any]] = {
     "store.SqliteStore.remove": {"conversation": "x"},
     "store.SqliteStore.search": {"text": "x"},
     "providers.openai.LLM": {**KEY, **AT},
+    "providers.openai.realtime.RealtimeModel": {**KEY, **AT},
+    "providers.openai.realtime.RealtimeModelBeta": {**KEY, **AT},
+    **{
+        f"providers.openai.realtime.{name}.with_azure": {
+            "azure_deployment": "d", "azure_endpoint": "https://x.example", "api_version": "v", **KEY,
+        }
+        for name in ("RealtimeModel", "RealtimeModelBeta")
+    },
+    "providers.google.realtime.RealtimeModel": {**KEY, **AT},
+    "providers.aws.realtime.RealtimeModel": {**AWS, **AT},
     "providers.openai.LLM.with_azure": {"azure_endpoint": "https://x.example", "api_version": "v", "model": "m", **KEY},
     "providers.openai.LLM.with_letta": {"agent_id": "a", **KEY},
     "providers.openai.LLM.with_ollama": {"model": "m"},
@@ -328,6 +341,9 @@ PRESETS = (
 for preset in PRESETS:
     BASE[f"providers.openai.LLM.with_{preset}"] = {"model": "m", **KEY}
 
+SPOKEN = [f"providers.{name}.realtime.RealtimeModel" for name in ("openai", "google", "aws")]
+"""The realtime models of providers."""
+
 
 @functools.cache
 def instances() -> dict[str, Callable[[], Any]]:
@@ -341,6 +357,10 @@ def instances() -> dict[str, Callable[[], Any]]:
         for name, cls in providers.items()
     }
     transport = importlib.import_module("rejoinder.transport")
+    spoken = {
+        name: importlib.import_module(f"rejoinder.{name.rpartition('.')[0]}").RealtimeModel
+        for name in SPOKEN
+    }
     return makers | {
         "ChatContext": chat_ctx,
         "Conversation": lambda: Conversation(SqliteStore("never.sqlite")),
@@ -351,9 +371,12 @@ def instances() -> dict[str, Callable[[], Any]]:
         "llm.ToolContext": lambda: ToolContext([tool]),
         "llm.mcp.MCPServerHTTP": lambda: mcp.MCPServerHTTP("http://127.0.0.1:9/mcp"),
         "llm.remote_chat_context.RemoteChatContext": filled,
+        **{name: functools.partial(made, cls, name) for name, cls in spoken.items()},
         "store.SqliteStore": lambda: SqliteStore("never.sqlite"),
         "testing.ScriptedLLM": Model,
         "testing.FaultServer": testing.FaultServer,
+        "testing.RealtimeServer": testing.RealtimeServer,
+        "testing.ScriptedRealtimeModel": testing.ScriptedRealtimeModel,
         "transport.AiohttpTransport": transport.AiohttpTransport,
     }
 
@@ -417,6 +440,12 @@ NOT_CALLED: dict[str, str] = {
          "Conversation.used", "Conversation.write"),
         "called by turns",
     ),
+    **dict.fromkeys(
+        ("testing.RealtimeServer.asked", "testing.RealtimeServer.end",
+         "testing.RealtimeServer.keep", "testing.RealtimeServer.next_fault",
+         "testing.RealtimeServer.open", "testing.RealtimeServer.receive"),
+        "called by connections",
+    ),
     "Conversation.append": "appends to the context, which takes any item",
     "Conversation.describe": ANYTHING,
     "telemetry.tracer": "takes nothing",
@@ -463,6 +492,8 @@ def why_not(name: str, thing: Any) -> str | None:
             return "a protocol"
         if issubclass(thing, LLMStream):
             return "made by `chat`"
+        if issubclass(thing, llm_api.RealtimeSession):
+            return "made by `session`, see `session_subjects`"
         if inspect.isabstract(thing):
             return "abstract"
     return NOT_CALLED.get(name)
@@ -489,6 +520,49 @@ def subjects() -> Iterator[Subject]:
                 base = BASE.get(full, {"chat_ctx": chat_ctx()} if method == "chat" else {})
                 if method not in ("emit", "on", "off", "once"):  # events of any kind
                     yield Subject(full, getattr(instances()[name](), method), base)
+
+
+NOT_IN_SESSIONS = {
+    **dict.fromkeys(
+        ("failed", "give_history", "installed", "lost", "received", "report", "saw"),
+        "called by connections",
+    ),
+    "push_video": "lists in its error what it takes",
+    "say": "no model of a provider speaks a given text",
+}
+SESSION_BASE: dict[str, dict[str, Any]] = {
+    "truncate": {"message_id": "x", "modalities": ["audio"], "audio_end_ms": 0},
+}
+
+
+def session_subjects() -> Iterator[Subject]:
+    """The calls of sessions. A session needs a running loop, so each call makes its own."""
+    for name in SPOKEN:
+        module, _, kind = name.rpartition(".")
+        model = getattr(importlib.import_module(f"rejoinder.{module}"), kind)
+        session = importlib.import_module(f"rejoinder.{module}").RealtimeSession
+        for method, function in inspect.getmembers(session, inspect.isfunction):
+            if method.startswith("_") or method in ("emit", "on", "off", "once"):
+                continue
+            if method in NOT_IN_SESSIONS or len(inspect.signature(function).parameters) < 2:
+                continue
+            full = f"{name}.session().{method}"
+            yield Subject(full, in_session(model, name, function), SESSION_BASE.get(method, {}))
+
+
+def in_session(model: Any, name: str, function: Any) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def call(**arguments: Any) -> Any:
+        async with made(model, name) as speaker, contextlib.aclosing(speaker.session()) as session:
+            result = function(session, **arguments)
+            if inspect.iscoroutine(result):
+                await result
+
+    signature = inspect.signature(function)
+    call.__dict__["__signature__"] = signature.replace(
+        parameters=list(signature.parameters.values())[1:]
+    )
+    return call
 
 
 # -- what is wrong ----------------------------------------------------------------------------------
@@ -627,10 +701,7 @@ async def faults(subject: Subject) -> list[str]:
     return found
 
 
-NOT_YET = ("testing.Realtime", "testing.Server")
-"""Not covered yet, by the beginning of their names."""
-
-ALL = [subject for subject in subjects() if not subject.name.startswith(NOT_YET)]
+ALL = [*subjects(), *session_subjects()]
 
 
 def test_every_public_name_is_called_or_has_a_reason() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from rejoinder._options import WHOLE, check_fields
 from rejoinder.testing.memory_socket import Peer
 from rejoinder.testing.realtime_faults import RealtimeFault, Stage
 from rejoinder.testing.realtime_playing import SessionPlayer
@@ -61,6 +62,9 @@ class ServerCall:
     arguments: str = "{}"
     call_id: str = "call_1"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class ServerReply:
@@ -77,6 +81,9 @@ class ServerReply:
     status: str = "completed"
     details: dict[str, Any] | None = None
     hold: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, ms=WHOLE)
 
 
 Handler: TypeAlias = Callable[["RealtimeConnection", dict[str, Any]], Awaitable[bool] | bool]

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
-from rejoinder._options import SECONDS, check, instance
+from rejoinder._options import FUNCTION, SECONDS, Rule, check, checked, instance
 from rejoinder.errors import APIStatusError
 from rejoinder.testing.memory_socket import MemorySocket, MemoryTransport, Peer
 from rejoinder.testing.realtime_connection import Handler, RealtimeConnection, ServerReply
@@ -29,6 +29,16 @@ from rejoinder.testing.realtime_recording import SessionRecording
 from rejoinder.transport.ws import SocketRequest, WireFrame
 
 __all__ = ["RealtimeService"]
+
+_STATUS: Final = Rule(
+    "an HTTP status from 300 to 599",
+    lambda value: isinstance(value, int) and not isinstance(value, bool),
+    lambda status: 300 <= status < 600,
+)
+_CONNECTION: Final = Rule(
+    "RealtimeConnection or a subclass of it",
+    lambda value: isinstance(value, type) and issubclass(value, RealtimeConnection),
+)
 
 
 class RealtimeService:
@@ -52,6 +62,12 @@ class RealtimeService:
     """Called with each event of a client before it is handled: for checks that a whole test run
     shares."""
 
+    @checked(
+        refuse=_STATUS.optional,
+        connection=_CONNECTION,
+        on_event=FUNCTION.optional,
+        on_connect=FUNCTION.optional,
+    )
     def __init__(
         self,
         *,
@@ -76,6 +92,7 @@ class RealtimeService:
 
     # -- what will be said -------------------------------------------------------------------------
 
+    @checked()
     def say(self, text: str, **options: Any) -> None:
         """The next reply speaks `text`, word by word. `options`: fields of a `ServerReply`."""
         words = text.split(" ")
@@ -129,6 +146,7 @@ class RealtimeService:
     def asked(self, connection: RealtimeConnection, response: dict[str, Any]) -> None:
         """Called for each request for a reply; a hook for subclasses."""
 
+    @checked()
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until `condition` holds. It is checked whenever a client has sent something."""
         while not condition():

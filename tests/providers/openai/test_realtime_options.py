@@ -123,6 +123,38 @@ def test_what_azure_lacks(
         RealtimeModel.with_azure(azure_deployment="d", **options)
 
 
+@pytest.mark.parametrize(
+    ("option", "wrong", "expected"),
+    [
+        ("voice", 7, "a string or a dict"),
+        ("voice", " ", "a string or a dict"),
+        ("modalities", [], "a list of 'text' and 'audio'"),
+        ("modalities", ["video"], "a list of 'text' and 'audio'"),
+        ("input_audio_transcription", "whisper-1", "a dict"),
+        ("input_audio_noise_reduction", 1, "a string or a dict"),
+        ("turn_detection", "server_vad", "a dict"),
+        ("tracing", True, "a string or a dict"),
+        ("truncation", 0.8, "a string or a dict"),
+        ("reasoning", "low", "a dict"),
+        ("prompt", "pmpt_1", "a dict"),
+    ],
+)
+def test_options_that_the_service_would_refuse_are_refused_at_once(
+    option: str, wrong: object, expected: str
+) -> None:
+    options: dict[str, Any] = {"api_key": "k", option: wrong}
+    with pytest.raises(ConfigurationError, match=rf"RealtimeModel\.{option}: expected {expected}"):
+        RealtimeModel(**options)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "many", 1.5, True])
+def test_the_limit_of_a_reply_is_a_number_or_inf(wrong: Any) -> None:
+    model = RealtimeModel(api_key="k")
+    with pytest.raises(ConfigurationError, match="max_response_output_tokens: expected a whole"):
+        model.update_options(max_response_output_tokens=wrong)
+    model.update_options(max_response_output_tokens="inf")
+
+
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)

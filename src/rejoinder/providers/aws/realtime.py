@@ -200,6 +200,7 @@ class RealtimeModel(_BaseModel):
     def provider(self) -> str:
         return "Amazon"
 
+    @checked_session_options
     def update_options(self, *, tool_choice: NotGivenOr[Any] = NOT_GIVEN) -> None:
         """Change options of this model and of its live sessions."""
         if is_given(tool_choice):
@@ -208,6 +209,7 @@ class RealtimeModel(_BaseModel):
             for session in list(self._sessions):
                 session.update_options(tool_choice=tool_choice)
 
+    @checked_session_options
     def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
         """A new session, which connects by itself. Needs a running event loop."""
         if turn_detection_disabled:
@@ -278,6 +280,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
             settings=settings,
         )
 
+    @checked_session_options
     def update_options(self, *, tool_choice: NotGivenOr[Any] = NOT_GIVEN) -> None:
         """Change options of this session; they take effect between two turns, on a new connection."""
         if is_given(tool_choice):

@@ -24,7 +24,7 @@ import msgspec
 
 from rejoinder import _options, _stamps
 from rejoinder._core.realtime.messages import SendImage, Traits
-from rejoinder._options import FLAG, SECONDS, STRING, Rule, mapping
+from rejoinder._options import COUNT, FLAG, SECONDS, STRING, Rule, mapping
 from rejoinder.clouds.google import GoogleCredentials, check_location, vertex_host
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm._tool_specs import tool_specs
@@ -76,13 +76,20 @@ _GEMINI_URL: Final = "https://generativelanguage.googleapis.com"
 
 _Events = Literal["gemini_server_event_received"]
 
+
+def _encodes(value: object) -> bool:
+    return all(hasattr(value, name) for name in ("format", "quality", "resize_options"))
+
+
 _RULES: Final[Mapping[str, Rule]] = {
     **{name: rule for name, rule in OPTION_RULES.items() if name not in ("transport", "model")},
     "voice": STRING,
+    "top_k": COUNT.optional,
     "max_session_duration": SECONDS.optional,
     "reply_timeout": SECONDS,
     "silence_timeout": SECONDS.optional,
     "enable_affective_dialog": FLAG.optional,
+    "image_encode_options": Rule("EncodeOptions", _encodes).optional,
     "labels": mapping().optional,
 }
 _checked = _options.checked(**_RULES)
@@ -360,6 +367,7 @@ class RealtimeModel(_BaseModel):
         for session in list(self._sessions):
             session._change_settings(found)
 
+    @_checked
     def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
         """A new session, which connects by itself. Needs a running event loop."""
         settings = dict(self._settings)

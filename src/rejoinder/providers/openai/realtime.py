@@ -20,12 +20,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from rejoinder._options import COUNT, NAME, NUMBER, Rule, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.realtime import RealtimeModel as _BaseModel
 from rejoinder.llm.tool_context import ProviderTool, ToolContext, is_raw_function_tool
 from rejoinder.llm.utils import build_legacy_openai_schema
-from rejoinder.providers.asking.checks import environment
+from rejoinder.providers.asking.checks import environment, or_none
 from rejoinder.providers.asking.fields import build_url
 from rejoinder.providers.openai.access import (
     checked_url,
@@ -38,7 +39,7 @@ from rejoinder.providers.openai.realtime_dialects import (
     facts_of,
 )
 from rejoinder.providers.openai.realtime_wire import OpenAIRealtimeProtocol
-from rejoinder.providers.sessions.options import checked_session_options
+from rejoinder.providers.sessions.options import SESSION_RULES
 from rejoinder.providers.sessions.session import SessionOptions, WireSession
 from rejoinder.transport.ws import SocketRequest, WebSocket, WebSocketTransport
 from rejoinder.types import (
@@ -91,6 +92,58 @@ _OPTIONS: Final = (
 )
 
 
+def _is_object(value: object) -> bool:
+    return isinstance(value, Mapping) or callable(getattr(value, "model_dump", None))
+
+
+def _is_object_or_name(value: object) -> bool:
+    return isinstance(value, str) or _is_object(value)
+
+
+def _is_filled(value: object) -> bool:
+    return not isinstance(value, str) or bool(value.strip())
+
+
+def _is_limit(value: object) -> bool:
+    return COUNT.type_fits(value) or isinstance(value, str)
+
+
+def _is_in_range(value: object) -> bool:
+    return value == "inf" if isinstance(value, str) else COUNT.value_fits(value)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _are_modalities(value: Sequence[object]) -> bool:
+    return len(value) > 0 and all(entry in ("text", "audio") for entry in value)
+
+
+_OBJECT: Final = Rule("a dict or an object of the `openai` package", _is_object)
+_OBJECT_OR_NAME: Final = Rule(
+    "a string or a dict or an object of the `openai` package", _is_object_or_name, _is_filled
+)
+_RULES: Final[Mapping[str, Rule]] = {
+    **SESSION_RULES,
+    "event": _OBJECT,
+    "input_audio_noise_reduction": _OBJECT_OR_NAME.optional,
+    "input_audio_transcription": _OBJECT.optional,
+    "max_response_output_tokens": Rule(
+        "a whole number of at least 1 or 'inf'", _is_limit, _is_in_range
+    ).optional,
+    "modalities": Rule("a list of 'text' and 'audio'", _is_list, _are_modalities).optional,
+    "prompt": _OBJECT.optional,
+    "reasoning": _OBJECT.optional,
+    "tracing": _OBJECT_OR_NAME.optional,
+    "truncation": _OBJECT_OR_NAME.optional,
+    "turn_detection": _OBJECT.optional,
+    "voice": _OBJECT_OR_NAME,
+}
+_checked: Final = checked(**_RULES)
+_checked_azure: Final = checked(**_RULES | {"voice": NAME, "temperature": NUMBER})
+
+
 class RealtimeModel(_BaseModel):
     """A speech-to-speech model of OpenAI or of a server that speaks its protocol.
 
@@ -126,7 +179,7 @@ class RealtimeModel(_BaseModel):
             another API.
     """
 
-    @checked_session_options
+    @_checked
     def __init__(
         self,
         *,
@@ -187,7 +240,7 @@ class RealtimeModel(_BaseModel):
         )
         given: dict[str, Any] = {
             "voice": voice,
-            "modalities": list(modalities) if is_given(modalities) else ["text", "audio"],
+            "modalities": list(or_none(modalities) or ("text", "audio")),
             "input_audio_transcription": _value(input_audio_transcription, DEFAULT_TRANSCRIPTION),
             "input_audio_noise_reduction": _noise(input_audio_noise_reduction),
             "turn_detection": _value(turn_detection, DEFAULT_TURN_DETECTION),
@@ -252,7 +305,7 @@ class RealtimeModel(_BaseModel):
         self._sessions: weakref.WeakSet[RealtimeSession] = weakref.WeakSet()
 
     @classmethod
-    @checked_session_options
+    @_checked_azure
     def with_azure(
         cls,
         *,
@@ -304,6 +357,7 @@ class RealtimeModel(_BaseModel):
     def provider(self) -> str:
         return checked_url(self._server.access.base_url).netloc
 
+    @_checked
     def update_options(
         self,
         *,
@@ -325,6 +379,7 @@ class RealtimeModel(_BaseModel):
         for session in list(self._sessions):
             session._change_settings(changes)
 
+    @_checked
     def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
         """A new session, which connects by itself. Needs a running event loop."""
         settings = dict(self._settings)
@@ -375,7 +430,7 @@ class RealtimeModelBeta(RealtimeModel):
     """Like `RealtimeModel`, with the beta form of the protocol, which Azure's preview versions
     use."""
 
-    @checked_session_options
+    @_checked
     def __init__(
         self,
         *,
@@ -412,7 +467,7 @@ class RealtimeModelBeta(RealtimeModel):
             )
         settings: dict[str, Any] = {
             "voice": voice,
-            "modalities": list(modalities) if is_given(modalities) else ["text", "audio"],
+            "modalities": list(or_none(modalities) or ("text", "audio")),
             "input_audio_transcription": _value(input_audio_transcription, DEFAULT_TRANSCRIPTION),
             "input_audio_noise_reduction": _noise(input_audio_noise_reduction),
             "turn_detection": _value(turn_detection, BETA_TURN_DETECTION),
@@ -436,7 +491,7 @@ class RealtimeModelBeta(RealtimeModel):
         )
 
     @classmethod
-    @checked_session_options
+    @_checked_azure
     def with_azure(
         cls,
         *,
@@ -528,6 +583,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
             user_transcription=options["input_audio_transcription"] is not None,
         )
 
+    @_checked
     def update_options(
         self,
         *,
@@ -554,6 +610,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
             return
         self.emit("openai_server_event_received", event)
 
+    @_checked
     def send_event(self, event: Any) -> None:
         """Send an event of your own, a dict or a model of the ``openai`` package."""
         from rejoinder._core import jsontext

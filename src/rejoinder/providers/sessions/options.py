@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from rejoinder._options import NUMBER, SECONDS, Rule, checked
 from rejoinder.errors import APIError
+from rejoinder.media import AudioFrame
 from rejoinder.providers.asking.checks import OPTION_RULES
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
-__all__ = ["SessionOptions", "checked_session_options", "code_of"]
+__all__ = ["SESSION_RULES", "SessionOptions", "checked_session_options", "code_of"]
 
 
 def _opens_sockets(value: object) -> bool:
     return callable(getattr(value, "connect", None)) and callable(getattr(value, "aclose", None))
 
 
-checked_session_options: Final = checked(
-    **OPTION_RULES
-    | {
-        "transport": Rule("a WebSocketTransport", _opens_sockets).optional,
-        "speed": NUMBER.optional,
-        "reply_timeout": SECONDS,
-        "generate_reply_timeout": SECONDS,
-        "silence_timeout": SECONDS,
-        "max_session_duration": SECONDS.optional,
-    }
-)
-"""Checks the arguments of a constructor of realtime models."""
+def _is_sound(value: object) -> bool:
+    names = ("data", "sample_rate", "num_channels", "samples_per_channel")
+    return all(hasattr(value, name) for name in names)
+
+
+SESSION_RULES: Final[Mapping[str, Rule]] = OPTION_RULES | {
+    "transport": Rule("a WebSocketTransport", _opens_sockets).optional,
+    "frame": Rule("an AudioFrame", _is_sound, exact=frozenset({AudioFrame})),
+    "speed": NUMBER.optional,
+    "reply_timeout": SECONDS,
+    "generate_reply_timeout": SECONDS,
+    "silence_timeout": SECONDS,
+    "max_session_duration": SECONDS.optional,
+}
+"""What the options of realtime models and their sessions may be."""
+
+checked_session_options: Final = checked(**SESSION_RULES)
+"""Checks the arguments of a constructor or a call of realtime models and their sessions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,18 +43,14 @@ from rejoinder.providers.sessions.connections import Connections
 from rejoinder.providers.sessions.conversation import Conversation, keep, outcome
 from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.open_replies import OpenReplies
-from rejoinder.providers.sessions.options import SessionOptions, code_of
+from rejoinder.providers.sessions.options import SessionOptions, checked_session_options, code_of
 from rejoinder.providers.sessions.settings import Settings
 from rejoinder.providers.sessions.streams import connection_metrics, usage_metrics
 from rejoinder.providers.sessions.turns import UserTurns
 from rejoinder.providers.sessions.uplink import Uplink
 from rejoinder.providers.sessions.video import frame_url
 from rejoinder.transport.ws import WebSocket
-from rejoinder.types import (
-    NOT_GIVEN,
-    NotGivenOr,
-    is_given,
-)
+from rejoinder.types import NOT_GIVEN, NotGivenOr, is_given
 
 __all__ = ["SessionOptions", "WireSession"]
 
@@ -158,6 +154,7 @@ class WireSession(RealtimeSession[TEvent]):
         if self._over is not None:
             raise RealtimeError(str(self._over), code=self._over.code)
 
+    @checked_session_options
     async def update_instructions(self, instructions: str) -> None:
         """Replace the instructions.
 
@@ -167,6 +164,7 @@ class WireSession(RealtimeSession[TEvent]):
         if instructions != self._settings.instructions:
             await self._changed(self._settings.change(instructions=instructions))
 
+    @checked_session_options
     async def update_tools(self, tools: list[Any]) -> None:
         """Replace the tools.
 
@@ -182,9 +180,11 @@ class WireSession(RealtimeSession[TEvent]):
         else:
             await self._changed(self._settings.change(tools=(tool_ctx, specs)))
 
+    @checked_session_options
     def update_options(self, *, tool_choice: NotGivenOr[Any] = NOT_GIVEN) -> None:
         self._change_settings({"tool_choice": tool_choice} if is_given(tool_choice) else {})
 
+    @checked_session_options
     async def update_chat_ctx(self, chat_ctx: ChatContext) -> None:
         """Make the service's conversation equal to `chat_ctx`.
 
@@ -206,6 +206,7 @@ class WireSession(RealtimeSession[TEvent]):
             self._renew(anew=True)
         await outcome(waiting, within=self._options.update_timeout)
 
+    @checked_session_options
     def push_audio(self, frame: AudioFrame) -> None:
         """Send sound of the user. Without a connection, keep it for the next one.
 
@@ -226,6 +227,7 @@ class WireSession(RealtimeSession[TEvent]):
         self._uplink.clear()
         self._send(m.ClearAudio(_stamps.new_id("clear_")))
 
+    @checked_session_options
     def generate_reply(
         self,
         *,
@@ -268,6 +270,7 @@ class WireSession(RealtimeSession[TEvent]):
     def start_user_activity(self) -> None:
         self._send(m.StartActivity(_stamps.new_id("activity_")))
 
+    @checked_session_options
     def truncate(
         self,
         *,
