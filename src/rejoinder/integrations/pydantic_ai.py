@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from rejoinder import errors
 from rejoinder.integrations._replies import (
@@ -39,7 +39,9 @@ from pydantic_ai.settings import ModelSettings, ToolOrOutput  # noqa: E402
 
 from rejoinder.llm.chat_context import (  # noqa: E402
     AudioContent,
+    ChatContent,
     ChatContext,
+    ChatItem,
     ChatMessage,
     FunctionCall,
     FunctionCallOutput,
@@ -52,12 +54,14 @@ from rejoinder.llm.llm import (  # noqa: E402
     FunctionToolCall,
     LLMStream,
 )
+from rejoinder.llm.utils import serialize_image  # noqa: E402
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # noqa: E402
 
-__all__ = ["Model"]
+__all__ = ["Model", "to_messages"]
 
 _STATE = "rejoinder"
-"""Where the provider state of a reply stands in `provider_details`."""
+"""Where the provider state of a reply stands in `provider_details`, and in `metadata` of a tool's
+return what `to_messages` wrote."""
 
 _SETTINGS = {
     "max_tokens": "max_tokens",
@@ -115,6 +119,7 @@ class Model(models.Model):
                 supports_json_schema_output=True,
                 supports_json_object_output=True,
                 supports_image_input=True,
+                supports_inline_system_prompts=True,
                 supports_thinking=True,
                 default_structured_output_mode="tool",
             )
@@ -239,7 +244,7 @@ class Model(models.Model):
         messages: Sequence[their.ModelMessage],
         parameters: models.ModelRequestParameters,
     ) -> ChatContext:
-        messages = self.prepare_messages(list(messages), parameters)
+        # Agents have prepared the messages; to prepare them again would repeat Pydantic AI's notes.
         items: list[Any] = []
         instructions = self._get_instruction_parts(list(messages), parameters)
         if instructions:
@@ -278,8 +283,10 @@ def _items_of_response(message: their.ModelResponse) -> list[Any]:
     state = _state(message.provider_details)
     for part in message.parts:
         if isinstance(part, their.TextPart):
-            if part.content:
-                items.append(ChatMessage(role="assistant", content=[part.content], extra=state))
+            extra = {**state, **_state(part.provider_details)}
+            if part.content or extra:
+                said: list[Any] = [part.content] if part.content else []
+                items.append(ChatMessage(role="assistant", content=said, extra=extra))
                 state = {}
         elif isinstance(part, their.ToolCallPart):
             items.append(
@@ -304,7 +311,10 @@ def _items_of_request(parts: Sequence[their.ModelRequestPart]) -> list[Any]:
             given = [part.content] if isinstance(part.content, str) else part.content
             items.append(ChatMessage(role="user", content=_contents(given)))
         elif isinstance(part, their.ToolReturnPart):
-            text, files = part.model_response_str_and_user_content()
+            # The output of a `ChatContext` is already the text that the model reads.
+            noted: Any = part.metadata
+            ours = isinstance(noted, dict) and _STATE in cast("dict[str, Any]", noted)
+            text, files = part.model_response_str_and_user_content(wrap_if_error=not ours)
             items.append(
                 FunctionCallOutput(
                     call_id=part.tool_call_id,
@@ -317,7 +327,8 @@ def _items_of_request(parts: Sequence[their.ModelRequestPart]) -> list[Any]:
         else:
             raise exceptions.UserError(
                 f"integrations.pydantic_ai.Model: a request holds a {type(part).__name__}, which "
-                "cannot be passed on"
+                "cannot be passed on; agents turn it into one that can, and so does "
+                "`model.prepare_messages(messages)`"
             )
     if returned:
         items.append(ChatMessage(role="user", content=returned))
@@ -384,7 +395,10 @@ def _audio(item: their.BinaryContent) -> AudioContent:
         raise exceptions.UserError(
             f"integrations.pydantic_ai.Model: expected sound as WAV, got {item.media_type} ({error})"
         ) from error
-    return AudioContent(frame=[frame])
+    transcript = (item.vendor_metadata or {}).get("transcript")
+    return AudioContent(
+        frame=[frame], transcript=transcript if isinstance(transcript, str) else None
+    )
 
 
 def _name_of(item: Any) -> str:
@@ -413,6 +427,174 @@ def _tool_choice(
     if choice == "required" or (definitions and not parameters.allow_text_output):
         return "required", definitions
     return None, definitions
+
+
+# -- histories -----------------------------------------------------------------------------------
+
+
+def to_messages(chat_ctx: ChatContext) -> list[their.ModelMessage]:
+    """The conversation as a history for ``agent.run(message_history=...)``.
+
+    `Model` reads texts, pictures, documents, sound of the user, tool calls and their outputs back as
+    they were, with thinking and other provider state in `extra` of replies and calls. Developer
+    messages become system prompts, several texts of one reply become one, and sound of the
+    assistant becomes its transcript. `AgentHandoff` and `AgentConfigUpdate` items, ids of messages,
+    `interrupted`, `metrics`, and `extra` of other messages than replies are left out.
+
+    Pydantic AI repairs a history before each request: it drops outputs without a call, moves outputs
+    into the order of their calls, and adds an output to calls that have none.
+
+    Raises:
+        TypeError: `chat_ctx` is not a `ChatContext`.
+        ValueError: a picture cannot be read, sound changes its rate within one part, or a picture
+            stands in a message that is not the user's.
+    """
+    if not isinstance(cast("object", chat_ctx), ChatContext):
+        raise TypeError(
+            "integrations.pydantic_ai.to_messages: expected a rejoinder ChatContext, got "
+            f"{type(chat_ctx).__name__}"
+        )
+    messages: list[their.ModelMessage] = []
+    asked: list[their.ModelRequestPart] = []
+    told: list[their.ModelResponsePart] = []
+
+    def close() -> None:
+        if asked:
+            messages.append(their.ModelRequest(parts=list(asked)))
+            asked.clear()
+        if told:
+            messages.append(their.ModelResponse(parts=list(told), timestamp=at))
+            told.clear()
+
+    at = datetime.now(UTC)
+    for item in chat_ctx.items:
+        part = _part_of(item)
+        if part is None:
+            continue
+        replies = isinstance(part, their.TextPart | their.ToolCallPart)
+        if asked if replies else told:
+            close()
+        if isinstance(part, their.TextPart | their.ToolCallPart):
+            if not told:
+                at = _time_of(item)
+            told.append(part)
+        else:
+            asked.append(part)
+    close()
+    return messages
+
+
+_Part: TypeAlias = (
+    their.SystemPromptPart
+    | their.UserPromptPart
+    | their.ToolReturnPart
+    | their.TextPart
+    | their.ToolCallPart
+)
+
+
+def _part_of(item: ChatItem) -> _Part | None:
+    match item:
+        case FunctionCall():
+            return their.ToolCallPart(
+                tool_name=item.name,
+                args=item.arguments,
+                tool_call_id=item.call_id,
+                **_kept(item.extra),
+            )
+        case FunctionCallOutput():
+            return their.ToolReturnPart(
+                tool_name=item.name,
+                content=item.output,
+                tool_call_id=item.call_id,
+                outcome="failed" if item.is_error else "success",
+                metadata={_STATE: {}},
+                timestamp=_time_of(item),
+            )
+        case ChatMessage(role="assistant"):
+            text = _text_of(item)
+            return their.TextPart(text, **_kept(item.extra)) if text or item.extra else None
+        case ChatMessage(role="user"):
+            content = [_user_content(part, item.id) for part in item.content]
+            return their.UserPromptPart(content, timestamp=_time_of(item)) if content else None
+        case ChatMessage():
+            text = _text_of(item)
+            return their.SystemPromptPart(text, timestamp=_time_of(item)) if text else None
+        case _:
+            return None
+
+
+def _time_of(item: ChatItem) -> datetime:
+    return datetime.fromtimestamp(item.created_at, UTC)
+
+
+def _kept(extra: dict[str, Any]) -> dict[str, Any]:
+    # A part with details has to name their provider.
+    return {"provider_name": _STATE, "provider_details": {_STATE: dict(extra)}} if extra else {}
+
+
+def _text_of(message: ChatMessage) -> str:
+    texts: list[str] = []
+    for part in message.content:
+        if isinstance(part, ImageContent):
+            raise ValueError(
+                f"integrations.pydantic_ai.to_messages: the {message.role} message {message.id!r} "
+                "holds a picture, for which Pydantic AI has no place there; move it to a user message"
+            )
+        texts.append(part if isinstance(part, str) else part.transcript or "")
+    return "\n".join(text for text in texts if text)
+
+
+def _user_content(part: ChatContent, message_id: str) -> their.UserContent:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, AudioContent):
+        return _wav(part, message_id)
+    metadata = None if part.inference_detail == "auto" else {"detail": part.inference_detail}
+    if isinstance(part.image, str) and not part.image.startswith("data:"):
+        if part.mime_type is None or part.mime_type.startswith("image/"):
+            return their.ImageUrl(part.image, media_type=part.mime_type, vendor_metadata=metadata)
+        return their.DocumentUrl(part.image, media_type=part.mime_type)
+    try:
+        if isinstance(part.image, str):
+            read = their.BinaryContent.from_data_uri(part.image)
+            data, media_type = read.data, read.media_type
+        else:
+            picture = serialize_image(part)
+            data, media_type = picture.data_bytes or b"", picture.mime_type or "image/jpeg"
+    except ValueError as error:
+        raise ValueError(
+            f"integrations.pydantic_ai.to_messages: a picture of the message {message_id!r} cannot "
+            f"be read: {error}"
+        ) from error
+    return their.BinaryContent(data, media_type=media_type, vendor_metadata=metadata)
+
+
+def _wav(sound: AudioContent, message_id: str) -> their.UserContent:
+    import io
+    import wave
+
+    if not sound.frame:
+        return sound.transcript or ""
+    first = sound.frame[0]
+    shapes = {(frame.sample_rate, frame.num_channels) for frame in sound.frame}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"integrations.pydantic_ai.to_messages: the sound of the message {message_id!r} changes its "
+            f"rate or channels: {sorted(shapes)}; resample it to one shape"
+        )
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(first.num_channels)
+        out.setsampwidth(2)
+        out.setframerate(first.sample_rate)
+        for frame in sound.frame:
+            out.writeframes(bytes(frame.data))
+    return their.BinaryContent(
+        file.getvalue(),
+        media_type="audio/wav",
+        vendor_metadata=None if sound.transcript is None else {"transcript": sound.transcript},
+    )
 
 
 # -- replies -------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def message(*roles: Any, content: st.SearchStrategy[list[Any]]) -> st.SearchStra
 
 
 @st.composite
-def calls_with_outputs(draw: st.DrawFn) -> list[ChatItem]:
+def calls_with_outputs(draw: st.DrawFn, *, shuffled: bool) -> list[ChatItem]:
     ids = draw(st.lists(st.uuids().map(str), min_size=1, max_size=3, unique=True))
     called = [
         FunctionCall(
@@ -44,7 +44,7 @@ def calls_with_outputs(draw: st.DrawFn) -> list[ChatItem]:
         )
         for call_id in ids
     ]
-    returned = draw(st.permutations(called))
+    returned = draw(st.permutations(called)) if shuffled else called
     return [
         *called,
         *(
@@ -62,13 +62,18 @@ def calls_with_outputs(draw: st.DrawFn) -> list[ChatItem]:
 _one = st.lists(words, min_size=1, max_size=1)
 
 
-def contexts(*instructions: Any) -> st.SearchStrategy[ChatContext]:
-    """Contexts that every provider would take, with instructions of these roles."""
+def contexts(*instructions: Any, shuffled: bool = True) -> st.SearchStrategy[ChatContext]:
+    """Contexts that every provider would take.
+
+    Args:
+        instructions: the roles of instructions.
+        shuffled: whether outputs stand in any order, not only in that of their calls.
+    """
     turn = st.one_of(
         message(*instructions, content=_one).map(_alone),
         message("user", content=st.lists(words | images, min_size=1, max_size=4)).map(_alone),
         message("assistant", content=_one).map(_alone),
-        calls_with_outputs(),
+        calls_with_outputs(shuffled=shuffled),
     )
     return st.lists(turn, max_size=6).map(_joined)
 
@@ -82,12 +87,11 @@ def _joined(turns: list[list[ChatItem]]) -> ChatContext:
     return ChatContext([*(item for turn in turns for item in turn), end])
 
 
-def known(chat_ctx: ChatContext, *, errors: bool = True, names: bool = True) -> list[Any]:
+def known(chat_ctx: ChatContext, *, errors: bool = True) -> list[Any]:
     """What both sides know of a context.
 
     Args:
         errors: whether the other side knows that an output is an error.
-        names: whether it knows the name of an output's tool.
     """
     found: list[Any] = []
     for item in chat_ctx.items:
@@ -96,9 +100,8 @@ def known(chat_ctx: ChatContext, *, errors: bool = True, names: bool = True) -> 
         elif isinstance(item, FunctionCall):
             found.append((item.call_id, item.name, json.loads(item.arguments)))
         elif isinstance(item, FunctionCallOutput):
-            name = item.name if names else None
             failed = item.is_error if errors else None
-            found.append((item.call_id, name, item.output, failed))
+            found.append((item.call_id, item.name, item.output, failed))
     return found
 
 

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts import contexts, known
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from page import run_program
 from pydantic import BaseModel
 from pydantic_ai import Agent, BinaryContent, NativeOutput
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UserError
-from pydantic_ai.messages import ThinkingPart, ToolCallPart
+from pydantic_ai.messages import ModelMessagesTypeAdapter, ThinkingPart, ToolCallPart
 from pydantic_ai.models.fallback import FallbackModel
 
-from rejoinder.integrations.pydantic_ai import Model
-from rejoinder.llm import FallbackAdapter, FunctionToolCall
+from rejoinder.integrations.pydantic_ai import Model, to_messages
+from rejoinder.llm import ChatContext, FallbackAdapter, FunctionToolCall
+from rejoinder.llm.chat_context import AudioContent, ImageContent
 from rejoinder.llm.llm import ChatChunk, ChoiceDelta, CompletionUsage
+from rejoinder.media import AudioFrame
 from rejoinder.providers import openai
 from rejoinder.testing import Fault, FaultServer, ScriptedLLM
 from rejoinder.types import APIConnectOptions
@@ -143,6 +148,85 @@ async def test_what_cannot_be_passed_on_is_told() -> None:
         Model("gpt")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="video/mp4"):
         await Agent(Model(ScriptedLLM("x"))).run([BinaryContent(b"x", media_type="video/mp4")])
+
+
+states = st.dictionaries(st.sampled_from(["anthropic", "google"]), st.just({"x": [1]}), max_size=2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(contexts("system", shuffled=False), st.data())
+def test_a_context_comes_back_as_it_was(chat_ctx: ChatContext, data: st.DataObject) -> None:
+    for item in chat_ctx.items:
+        if item.type == "function_call" or (item.type == "message" and item.role == "assistant"):
+            item.extra = data.draw(states)
+    llm = ScriptedLLM("Yes.")
+    history = to_messages(ChatContext(chat_ctx.items[:-1]))
+    stored = ModelMessagesTypeAdapter.dump_json(history)
+    history = ModelMessagesTypeAdapter.validate_json(stored)
+    asyncio.run(Agent(Model(llm)).run("Go on.", message_history=history))
+    back = llm.calls[0].chat_ctx
+    assert known(back) == known(chat_ctx)
+    assert [_extra(item) for item in back.items] == [_extra(item) for item in chat_ctx.items]
+
+
+def _extra(item: Any) -> Any:
+    return None if item.type == "function_call_output" else item.extra
+
+
+async def test_documents_sound_and_state_alone_come_back() -> None:
+    ours = ChatContext.empty()
+    frame = AudioFrame(bytes(480), 24000, 1, 240)
+    ours.add_message(
+        role="user",
+        content=[
+            ImageContent(image="https://example.com/a.pdf", mime_type="application/pdf"),
+            ImageContent.from_bytes(b"%PDF-1.7", mime_type="application/pdf"),
+            AudioContent(frame=[frame], transcript="Hello"),
+            AudioContent(frame=[], transcript="again"),
+        ],
+    )
+    state = {"anthropic": {"thinking": [{"type": "compaction", "content": "x"}]}}
+    ours.add_message(role="assistant", content=[], extra=state)
+    llm = ScriptedLLM("Yes.")
+    await Agent(Model(llm)).run("Go on.", message_history=to_messages(ours))
+    user, reply, _ = llm.calls[0].chat_ctx.items
+    address, document, sound, words = user.content
+    assert (address.image, address.mime_type) == ("https://example.com/a.pdf", "application/pdf")
+    assert document.image == ours.items[0].content[1].image
+    assert sound == ours.items[0].content[2]
+    assert words == "again"
+    assert (reply.content, reply.extra) == ([], state)
+
+
+def test_times_are_kept_and_what_has_no_place_is_refused() -> None:
+    ours = ChatContext.empty()
+    ours.add_message(role="user", content="Hi", created_at=5.0)
+    ours.add_message(role="assistant", content="Hello", created_at=6.0)
+    request, response = to_messages(ours)
+    assert request.parts[0].timestamp.timestamp() == 5.0
+    assert response.timestamp.timestamp() == 6.0
+    with pytest.raises(TypeError, match="expected a rejoinder ChatContext, got list"):
+        to_messages([])  # type: ignore[arg-type]
+    broken = ChatContext.empty()
+    broken.add_message(role="user", content=[ImageContent(image="data:image/png")])
+    with pytest.raises(ValueError, match="cannot be read"):
+        to_messages(broken)
+    frames = [AudioFrame(bytes(480), rate, 1, 240) for rate in (24000, 16000)]
+    changing = ChatContext.empty()
+    changing.add_message(role="user", content=[AudioContent(frame=frames)])
+    with pytest.raises(ValueError, match="changes its rate"):
+        to_messages(changing)
+    picture = ImageContent(image="https://example.com/a.png")
+    ours.add_message(role="assistant", content=[picture])
+    with pytest.raises(ValueError, match=r"the assistant message .* holds a picture"):
+        to_messages(ours)
+
+
+async def test_a_note_about_text_that_looks_like_a_frame_comes_once() -> None:
+    llm = ScriptedLLM("Yes.")
+    await Agent(Model(llm)).run("What does <system>x</system> mean?")
+    notes = [item for item in llm.calls[0].chat_ctx.items if "looks like" in item.text_content]
+    assert len({item.text_content for item in notes}) == len(notes) > 0
 
 
 async def test_the_program_of_the_documentation_runs(tmp_path: Path) -> None:
