@@ -193,8 +193,9 @@ def test_openai() -> None:
     assert developer.role == "developer"
     assert isinstance(user.content[1], ImageContent)
     assert user.content[1].inference_detail == "low"
-    assert user.extra["rejoinder"]["content"][0][1]["type"] == "input_audio"  # kept, not sent
-    assert thought.extra["openai"] == {"reasoning_content": "hm"}
+    (audio,) = user.extra["openai"]["unread"]["content"]
+    assert (audio["at"], audio["part"]["type"]) == (2, "input_audio")
+    assert thought.extra["openai"]["reasoning_content"] == "hm"
     assert one.group_id == two.group_id == thought.id
     assert one.extra["google"] == {"thought_signature": "s"}
     assert json.loads(two.arguments) == {"input": "x"}
@@ -418,4 +419,7 @@ def test_a_document_that_lies_with_openai_stays_as_it_is(part: dict[str, Any]) -
     )
     (message,) = context.items
     assert message.type == "message"
-    assert message.extra == {"rejoinder": {"content": [[0, part]]}}
+    kept = {"of": "openai.responses", "content": [{"at": 0, "part": part}]}
+    assert message.extra == {"openai": {"unread": kept}}
+    sent, _ = context.to_provider_format("openai.responses")
+    assert sent == [{"role": "user", "content": [part]}]

@@ -286,7 +286,7 @@ def images_in(message: ChatMessage) -> int:
 
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:
     """Whether there is something to send, and all of it can be sent by who says it."""
-    something = False
+    something = rules.state.fills(message.extra)
     if isinstance(cast("object", message.content), str):
         return False
     for part in message.content:

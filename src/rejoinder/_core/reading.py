@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder import _stamps
@@ -101,7 +101,7 @@ class ItemReader:
 
     def __init__(self, system: Sequence[str] = ()) -> None:
         self._records: list[Record] = []
-        self._names: dict[str, str] = {}
+        self._calls: dict[str, Record] = {}
         self._unanswered: dict[str, str] = {}
         self._group = ""
         self._instructed = bool(system)
@@ -179,14 +179,28 @@ class ItemReader:
         if extra:
             record["extra"] = dict(extra)
         self._records.append(record)
-        self._names[identity] = record["name"]
+        self._calls[identity] = record
         self._unanswered[identity] = record["name"]
 
     def output(
-        self, call_id: object, output: object, *, is_error: bool = False, name: object = None
+        self,
+        call_id: object,
+        output: object,
+        *,
+        is_error: bool = False,
+        name: object = None,
+        keep: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         """What came of a call; without an id it is that of the first call of this name that has
-        none yet."""
+        none yet.
+
+        Args:
+            call_id: of the call.
+            output: a text, or what becomes one.
+            is_error: the tool failed.
+            name: of the tool.
+            keep: adds state of the output to the `extra` of the call; outputs have none.
+        """
         identity = str(call_id) if call_id else ""
         if not identity:
             waiting = (
@@ -195,12 +209,15 @@ class ItemReader:
             identity = next(waiting, "") or _stamps.new_id("call_")
         self._unanswered.pop(identity, None)
         self._group = ""  # a call that follows is another turn's
+        call = self._calls.get(identity)
+        if call is not None and keep is not None and (extra := keep(call.get("extra", {}))):
+            call["extra"] = extra
         self._records.append(
             {
                 "id": _stamps.new_id("item_"),
                 "type": "function_call_output",
                 "call_id": identity,
-                "name": str(name or self._names.get(identity, "")),
+                "name": str(name or (call["name"] if call else "")),
                 "output": as_text(output),
                 "is_error": is_error,
             }

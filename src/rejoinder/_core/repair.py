@@ -230,7 +230,7 @@ class _Repair:
             units.append(_Unit("user", "user", [message]))
             return
         content, _ = self.content(message, shows_images=True)
-        if _holds_something(content):
+        if _holds_something(content) or self.rules.state.fills(message.extra):
             units.append(_Unit("user", "user", [self.updated(message, content, "user")]))
         else:
             self.note("dropped", message.id, "a message without text or image")
@@ -238,7 +238,7 @@ class _Repair:
     def instructions(self, message: ChatMessage, instructed: bool, units: list[_Unit]) -> bool:
         rules = self.rules
         content, images = self.content(message, shows_images=False)
-        if _holds_something(content):
+        if _holds_something(content) or rules.state.fills(message.extra):
             role: ChatRole = message.role
             start = "system"
             if rules.one_instruction:
@@ -275,7 +275,7 @@ class _Repair:
         images: list[ImageContent] = []
         if message is not None:
             content, images = self.content(message, shows_images=self.rules.assistant_images)
-            if _holds_something(content):
+            if _holds_something(content) or self.rules.state.fills(message.extra):
                 items.append(self.updated(message, content, "assistant", key=turn.key))
             elif message.extra and self.carries(
                 carrier := self.updated(message, content, "assistant", key=turn.key),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 from rejoinder._core.items import FunctionCall
+from rejoinder._core.unread import is_sent_alone
 
 __all__ = [
     "BLOCKS",
@@ -62,6 +63,12 @@ class State:
     """Entries have ids, and are valid only before the very item that they led to."""
     stands_alone: Callable[[Mapping[str, Any]], bool] = _is_never_enough
     """Whether the API accepts an assistant's message that holds nothing but this state."""
+    unread: str = ""
+    """The format whose unread parts are sent back, see `rejoinder._core.unread`."""
+
+    def fills(self, extra: Mapping[str, Any]) -> bool:
+        """Whether a message with this `extra` is sent though it has neither text nor image."""
+        return bool(self.unread and extra) and is_sent_alone(extra, self.key, self.unread)
 
     def is_carried_by(self, call: FunctionCall) -> bool:
         """Whether `call` carries this state, and whole."""

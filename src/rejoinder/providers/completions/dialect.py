@@ -15,7 +15,7 @@ __all__ = ["RULES", "function", "plain_tool_spec", "tool_spec"]
 RULES: Final = Rules(
     call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,40}"),
     lone_user="(empty)",
-    state=State("openai"),
+    state=State("openai", unread="openai"),
 )
 
 

@@ -8,20 +8,38 @@ their assistant message with their arguments as text, outputs follow as role ``t
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rejoinder._core.families import ReasoningBack
 from rejoinder._core.groups import Group, group_tool_calls
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, ImageContent, parts_of
+from rejoinder._core.items import (
+    ChatContent,
+    ChatItem,
+    ChatMessage,
+    FunctionCall,
+    ImageContent,
+    parts_of,
+    with_fields,
+)
+from rejoinder._core.unread import unread_in
 
 if TYPE_CHECKING:
     from rejoinder._core.images import SerializedImage
 
-__all__ = ["image_url", "ordered_content", "read_image", "to_messages"]
+__all__ = [
+    "image_url",
+    "ordered_content",
+    "read_image",
+    "to_messages",
+    "with_kept_output",
+    "with_kept_parts",
+]
 
 # What is sent where a model insists on its reasoning and none is known: calls of another model.
 _NO_THOUGHT = " "
+
+_REASONING = frozenset({"reasoning_content", "reasoning_details"})
 
 # State of these providers travels in `extra_content`, where their own and clone servers look.
 _EXTRA_CONTENT = ("google", "livekit", "xai")
@@ -30,9 +48,11 @@ _EXTRA_CONTENT = ("google", "livekit", "xai")
 def to_messages(
     items: Sequence[ChatItem],
     *,
-    reasoning_back: ReasoningBack = "never",
+    reasoning_back: ReasoningBack | None = None,
     reasoning_details: bool = False,
     host: str = "",
+    key: str = "openai",
+    form: str = "openai",
 ) -> list[dict[str, Any]]:
     """`items` as messages of the chat completions API.
 
@@ -40,10 +60,13 @@ def to_messages(
         items: a history.
         reasoning_back: which assistant messages get their ``reasoning_content`` back, for models
             that insist on it. Where nothing is known of it, an empty text is sent, which they
-            accept. Others refuse the field.
+            accept. Others refuse the field. ``None``: those that had it when they were read from
+            messages.
         reasoning_details: send ``reasoning_details`` back on the message that they came with, for
             hosts that want them.
         host: the server; the fields of its messages that no document names go back to it.
+        key: the key of `extra` under which is kept what we do not know.
+        form: the format whose unknown parts and fields are sent; empty: none is.
 
     Raises:
         ValueError: an image cannot be read.
@@ -52,10 +75,12 @@ def to_messages(
     append = messages.append
     thoughtful: list[tuple[dict[str, Any], str]] = []
     called = False
-    wants_state = reasoning_details or reasoning_back != "never" or bool(host)
+    gives_back = reasoning_back not in (None, "never")
+    wants_state = reasoning_details or gives_back or bool(host)
+    back = _Back(key, form, frozenset() if reasoning_back is None else _REASONING)
     for turn in group_tool_calls(items):
         if not isinstance(turn, Group):
-            entry = _message(turn)
+            entry = _message(turn, back)
             if turn.role == "assistant" and wants_state:
                 thought = _state_of(entry, (turn,), reasoning_details, host)
                 thoughtful.append((entry, thought))
@@ -64,20 +89,26 @@ def to_messages(
         message = turn.message
         if not turn.calls:
             if message is not None:
-                append(_message(message))
+                append(_message(message, back))
             continue
         called = True
-        entry: dict[str, Any] = {"role": "assistant"} if message is None else _message(message)
-        entry["tool_calls"] = [_call(call) for call in turn.calls]
+        entry: dict[str, Any] = (
+            {"role": "assistant"} if message is None else _message(message, back)
+        )
+        entry["tool_calls"] = [_call(call, back) for call in turn.calls]
         if wants_state:
             carriers = (message, *turn.calls)
             thoughtful.append((entry, _state_of(entry, carriers, reasoning_details, host)))
         append(entry)
         for output in turn.outputs:
-            append({"role": "tool", "tool_call_id": output.call_id, "content": output.output})
+            told = {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
+            for call in turn.calls:
+                if call.extra and call.call_id == output.call_id:
+                    told = with_kept_output(told, back.of(call.extra), "content")
+            append(told)
     for entry, thought in thoughtful:
         if "tool_calls" in entry:
-            if reasoning_back != "never":
+            if gives_back:
                 entry["reasoning_content"] = thought
         elif called and reasoning_back == "after_calls":
             entry["reasoning_content"] = thought
@@ -111,26 +142,115 @@ def _state_of(
     return thought or _NO_THOUGHT
 
 
-def _call(call: FunctionCall) -> dict[str, Any]:
+class _Back(NamedTuple):
+    """Which of the things that we do not know go back, see `rejoinder._core.unread`."""
+
+    key: str
+    form: str
+    without: frozenset[str]
+    """Fields of messages that stay here."""
+
+    def of(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        return unread_in(extra, self.key, self.form) if self.form else {}
+
+
+def _call(call: FunctionCall, back: _Back) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "id": call.call_id,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
-    if call.extra and (state := _extra_content(call.extra)):
-        spec["extra_content"] = state
+    if call.extra:
+        if kept := back.of(call.extra):
+            spec = _call_as_read(spec, call, kept)
+        if state := _extra_content(call.extra):
+            spec["extra_content"] = {**spec.get("extra_content", {}), **state}
     return spec
 
 
-def _message(message: ChatMessage) -> dict[str, Any]:
+def _call_as_read(
+    spec: dict[str, Any], call: FunctionCall, kept: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A call as it was written, unless it says something else now."""
+    from rejoinder._core.reading import as_text
+    from rejoinder.providers.completions.parts import arguments_of, kept_of
+
+    raw = kept_of(kept, "call")
+    called = raw.get("function") or raw.get("custom")
+    if not isinstance(called, dict):
+        return spec
+    inner = cast("dict[str, Any]", called)
+    if inner.get("name") != call.name or as_text(arguments_of(inner)) != call.arguments:
+        return spec
+    return {"id": call.call_id, **raw}
+
+
+def with_kept_output(told: dict[str, Any], kept: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The output of a call as it was written, unless it says something else now.
+
+    Args:
+        told: as this format writes it.
+        kept: what the call keeps, see `rejoinder._core.unread`.
+        name: the member that holds the text.
+    """
+    if not kept:
+        return told
+    from rejoinder.providers.completions.parts import kept_of
+
+    output = kept_of(kept, "output")
+    if "content" in output and output.get("text") == told[name]:
+        told = {**told, name: output["content"]}
+    return {**kept_of(output, "fields"), **told}
+
+
+def _message(message: ChatMessage, back: _Back) -> dict[str, Any]:
     content = message.content
-    if len(content) == 1 and isinstance(only := content[0], str):
-        entry: dict[str, Any] = {"role": message.role, "content": only}
+    if message.extra and (kept := back.of(message.extra)):
+        entry: dict[str, Any] = _as_read(message, kept, back.without)
+    elif len(content) == 1 and isinstance(only := content[0], str):
+        entry = {"role": message.role, "content": only}
     else:
         entry = {"role": message.role, "content": ordered_content(message, _text, _image)}
     if message.extra and (state := _extra_content(message.extra)):
-        entry["extra_content"] = state
+        entry["extra_content"] = {**entry.get("extra_content", {}), **state}
     return entry
+
+
+def _as_read(
+    message: ChatMessage, kept: Mapping[str, Any], without: frozenset[str]
+) -> dict[str, Any]:
+    refused: dict[str, Any] = {}
+    refusal: Any = kept.get("refusal")
+    if isinstance(refusal, str) and message.content and message.content[-1] == refusal:
+        message = with_fields(message, content=message.content[:-1])
+        refused["refusal"] = refusal
+    told = with_kept_parts(message, kept, _text, _image)
+    told = {name: value for name, value in told.items() if name not in without}
+    return {**told, "role": message.role, **refused}
+
+
+def with_kept_parts(
+    message: ChatMessage,
+    kept: Mapping[str, Any],
+    write_text: Callable[[str], dict[str, Any]],
+    write_image: Callable[[ImageContent], dict[str, Any]],
+) -> dict[str, Any]:
+    """The content of a message with the parts that we do not know in their places, and the fields
+    that we do not know beside it."""
+    from rejoinder.providers.completions.parts import kept_list, kept_of, place_kept
+
+    def write(part: ChatContent) -> dict[str, Any] | None:
+        if isinstance(part, str):
+            return write_text(part) if part else None
+        return write_image(part) if part.type == "image_content" else None
+
+    entries = kept_list(kept, "content")
+    content = (
+        place_kept(parts_of(message), entries, write)
+        if entries
+        else ordered_content(message, write_text, write_image)
+    )
+    return {**kept_of(kept, "fields"), "content": content}
 
 
 def _text(text: str) -> dict[str, Any]:

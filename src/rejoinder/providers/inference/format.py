@@ -20,7 +20,7 @@ def to_chat_ctx(
     items: Sequence[ChatItem],
     *,
     inject_dummy_user_message: bool = True,
-    reasoning_back: ReasoningBack = "never",
+    reasoning_back: ReasoningBack | None = None,
 ) -> tuple[list[dict[str, Any]], None]:
     """`items` as chat completions messages; there is no data beside them.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from rejoinder._core.dialects import Dialect
+from rejoinder._core.rules import State
 from rejoinder.providers.completions.dialect import RULES, tool_spec
 from rejoinder.providers.completions.usage import usage_from_openai
 from rejoinder.providers.local.format import to_chat_ctx
@@ -14,7 +16,7 @@ __all__ = ["DIALECT"]
 DIALECT: Final = Dialect(
     "local",
     to_chat_ctx=to_chat_ctx,
-    rules=RULES,
+    rules=replace(RULES, state=State("openai")),
     tool_spec=tool_spec,
     read_usage=usage_from_openai,
     llm="rejoinder.providers.local:LLM",

@@ -47,7 +47,7 @@ def to_chat_ctx(
             nothing).
     """
     messages: list[dict[str, Any]] = []
-    for message in to_messages([_without_pictures(item) for item in items]):
+    for message in to_messages([_without_pictures(item) for item in items], form=""):
         if message["role"] == "developer":
             message = {**message, "role": "system"}
         message.pop("extra_content", None)

@@ -28,13 +28,13 @@ _RULES: Final = Rules(
     developer=False,
     instructions="beside_user",
     reply_after_tools=True,
-    state=State("mistralai"),
+    state=State("mistralai", unread="mistralai"),
 )
 
 DIALECT: Final = Dialect(
     "mistralai",
     to_chat_ctx=to_chat_ctx,
-    from_messages="rejoinder.providers.completions.inverse:from_messages",
+    from_messages="rejoinder.providers.mistralai.inverse:from_messages",
     rules=_RULES,
     tool_spec=plain_tool_spec,
     read_usage=usage_from_openai,
@@ -44,5 +44,5 @@ DIALECT: Final = Dialect(
 CONVERSATIONS: Final = Dialect(
     "mistralai.conversations",
     to_chat_ctx=to_conversation,
-    rules=replace(_RULES, reply_after_tools=False, one_instruction=True),
+    rules=replace(_RULES, reply_after_tools=False, one_instruction=True, state=State("mistralai")),
 )

@@ -44,7 +44,7 @@ def to_chat_ctx(
     Raises:
         ValueError: an image cannot be read.
     """
-    messages = to_messages(items)
+    messages = to_messages(items, key="mistralai", form="mistralai")
     if inject_dummy_user_message and (not messages or messages[-1]["role"] not in ("user", "tool")):
         messages.append({"role": "user", "content": ""})
     return messages, None

@@ -65,6 +65,7 @@ RESPONSES: Final = Dialect(
             entries=True,
             linked=True,
             stands_alone=responses_format.stands_alone,
+            unread="openai.responses",
         ),
     ),
     tool_spec=responses_tool_spec,

@@ -20,7 +20,7 @@ def to_chat_ctx(
     items: Sequence[ChatItem],
     *,
     inject_dummy_user_message: bool = True,
-    reasoning_back: ReasoningBack = "never",
+    reasoning_back: ReasoningBack | None = None,
     reasoning_details: bool = False,
     host: str = "",
 ) -> tuple[list[dict[str, Any]], None]:

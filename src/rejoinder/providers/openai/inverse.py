@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, mappings, system_texts
-from rejoinder.providers.completions.inverse import content_of
+from rejoinder._core.unread import with_unread
+from rejoinder.providers.completions.parts import (
+    arguments_of,
+    content_of,
+    fields_of,
+    read_content,
+)
 
 __all__ = ["from_input"]
+
+# Ids and whether an item is complete are its server's; items of ours have their own.
+_OWN = frozenset({"type", "id", "status"})
+_MESSAGE = _OWN | {"role", "content", "phase"}
+_CALL = _OWN | {"call_id", "name", "arguments", "input"}
+_OUTPUT = _OWN | {"call_id", "output"}
 
 
 def from_input(messages: object, system: Any = None) -> list[ChatItem]:
@@ -36,24 +50,45 @@ def from_input(messages: object, system: Any = None) -> list[ChatItem]:
             state = _state(entry, "message_id", reasoning)
             if entry.get("phase") is not None:
                 state["phase"] = entry["phase"]
-            content = content_of(entry.get("content"), f"{place}.content")
-            reader.message(role, content, {"openai": state} if state else None)
+            content, parts = read_content(entry.get("content"), f"{place}.content")
+            kept = {"content": parts, "fields": fields_of(entry, _MESSAGE)}
+            reader.message(role, content, _extra(state, kept))
         elif kind in ("function_call", "custom_tool_call"):
             state = _state(entry, "item_id", reasoning)
-            arguments = entry.get("arguments", {"input": entry.get("input")})
-            extra = {"openai": state} if state else None
-            reader.call(entry.get("call_id"), entry.get("name"), arguments, extra)
+            if kind == "custom_tool_call":
+                state["type"] = kind
+            if fields := fields_of(entry, _CALL):
+                state["fields"] = fields
+            arguments = arguments_of(entry)
+            reader.call(entry.get("call_id"), entry.get("name"), arguments, _extra(state))
         elif kind in ("function_call_output", "custom_tool_call_output"):
-            output = content_of(entry.get("output"), f"{place}.output")
-            reader.output(entry.get("call_id"), "\n".join(map(as_text, output)))
+            given = entry.get("output")
+            texts = content_of(given, f"{place}.output")
+            text = "\n".join(map(as_text, texts))
+            output: dict[str, Any] = {}
+            if fields := fields_of(entry, _OUTPUT):
+                output["fields"] = fields
+            if read_content(given, f"{place}.output")[1]:
+                output |= {"content": deepcopy(given), "text": text}
+            reader.output(entry.get("call_id"), text, keep=partial(_with_output, output))
         elif isinstance(kind, str) and kind != "message":
-            reader.message("assistant", [dict(entry)])
+            state = {"reasoning_items": reasoning} if reasoning else {}
+            reader.message("assistant", [], _extra(state, {"item": deepcopy(dict(entry))}))
         else:
             raise ValueError(f"{place}: expected an item with a `type` or a `role`")
         reasoning = []
     if reasoning:
         reader.message("assistant", [], {"openai": {"reasoning_items": reasoning}})
     return reader.finish()
+
+
+def _extra(state: dict[str, Any], kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    extra = {"openai": state} if state else {}
+    return with_unread(extra, "openai", "openai.responses", kept or {})
+
+
+def _with_output(output: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    return with_unread(extra, "openai", "openai.responses", {"output": output})
 
 
 def _state(

@@ -9,6 +9,7 @@ a reply had several messages, the list holds those before the last one, in their
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, cast
 
 from rejoinder._core import jsontext
@@ -20,8 +21,15 @@ from rejoinder._core.items import (
     ImageContent,
     with_fields,
 )
+from rejoinder._core.unread import unread_in
 from rejoinder.providers.asking.in_order import in_order, is_text_entry
-from rejoinder.providers.completions.format import image_url, ordered_content, read_image
+from rejoinder.providers.completions.format import (
+    image_url,
+    ordered_content,
+    read_image,
+    with_kept_output,
+    with_kept_parts,
+)
 from rejoinder.providers.completions.request import named_choice
 
 __all__ = [
@@ -107,6 +115,7 @@ def to_chat_ctx(
             if turn.calls and not any(message.content):
                 entries.extend(_compactions(message.extra))
                 entries.extend(_reasoning(message.extra, None))
+                entries.extend(_whole_item(message.extra))
             else:
                 _append_message(entries, message)
         custom: set[str] = set()
@@ -130,21 +139,35 @@ def to_chat_ctx(
             append(entry)
         for output in turn.outputs:
             kind = "custom_tool_call" if output.call_id in custom else "function_call"
-            append(
-                {
-                    "type": f"{kind}_output",
-                    "call_id": output.call_id,
-                    "output": output.output,
-                }
-            )
+            told: dict[str, Any] = {
+                "type": f"{kind}_output",
+                "call_id": output.call_id,
+                "output": output.output,
+            }
+            for call in turn.calls:
+                if call.extra and call.call_id == output.call_id:
+                    told = with_kept_output(told, _unread(call.extra), "output")
+            append(told)
     return entries, None
 
 
+def _unread(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    return unread_in(extra, "openai", "openai.responses")
+
+
+def _whole_item(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """An item that we do not know."""
+    item: Any = _unread(extra).get("item")
+    return [deepcopy(cast("dict[str, Any]", item))] if isinstance(item, dict) else []
+
+
 def _message(message: ChatMessage) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "role": message.role,
-        "content": ordered_content(message, _text, _image),
-    }
+    entry: dict[str, Any] = {"role": message.role}
+    if message.extra and (kept := _unread(message.extra)):
+        write_text = _output_text if message.role == "assistant" else _text
+        entry |= with_kept_parts(message, kept, write_text, _image)
+    else:
+        entry["content"] = ordered_content(message, _text, _image)
     if message.extra and message.role == "assistant":
         state = message.extra.get("openai")
         if isinstance(state, dict):
@@ -156,6 +179,10 @@ def _message(message: ChatMessage) -> dict[str, Any]:
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "input_text", "text": text}
+
+
+def _output_text(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text}
 
 
 def _image(image: ImageContent) -> dict[str, Any]:
@@ -173,6 +200,9 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
         return
     compactions = _compactions(message.extra)
     entries.extend(compactions)
+    if (whole := _whole_item(message.extra)) and not any(message.content):
+        entries.extend([*_reasoning(message.extra, None), *whole])
+        return
     if compactions and not any(message.content):
         return
     identity = _identity(message.extra, "message_id")
@@ -218,8 +248,11 @@ def _part(text: str) -> dict[str, Any]:
 
 def _as_output(entry: dict[str, Any], identity: str | None, message: ChatMessage) -> dict[str, Any]:
     """`entry` as the message of the server that reasoning led to, if it has an `identity`."""
-    if identity is None or not isinstance(entry["content"], str):
+    if identity is None:
         return entry
+    if not isinstance(entry["content"], str):
+        # Parts that we do not know are among it.
+        return {**entry, "type": "message", "id": identity} if _unread(message.extra) else entry
     return _with_fields(_output(entry, identity, cut=message.interrupted), message.extra)
 
 

@@ -1,0 +1,62 @@
+"""What a provider's messages hold and we have no item for, kept to be sent back. Pure.
+
+It lies in the `extra` of its message or call, under the key of the provider:
+``extra["openai"]["unread"] = {"of": "openai", ...}``, with these members beside ``of``, the format:
+
+* ``content``: parts of the message, each ``{"at": place, "part": part}``. Where we can tell a part as
+  text or image, that is in the content too; it has the say if it was changed since.
+* ``fields``: members of the message.
+* ``refusal``: the last text of the content, which stood in that member.
+* ``item``: a whole item, of a message without content.
+* ``call``: a call as it was written.
+* ``output``: the same for the output of a call, because outputs have no `extra`.
+
+Another format leaves all of it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+__all__ = ["UNREAD", "is_sent_alone", "unread_in", "with_unread"]
+
+UNREAD = "unread"
+
+
+def unread_in(extra: Mapping[str, Any], key: str, form: str) -> Mapping[str, Any]:
+    """What `extra` keeps for a format; empty if there is nothing.
+
+    Args:
+        extra: of a message or a call.
+        key: the key of the provider.
+        form: the name of the format.
+    """
+    state: Any = extra.get(key)
+    if not isinstance(state, Mapping):
+        return {}
+    kept: Any = cast("Mapping[str, Any]", state).get(UNREAD)
+    if not isinstance(kept, Mapping):
+        return {}
+    found = cast("Mapping[str, Any]", kept)
+    return found if found.get("of") == form else {}
+
+
+def with_unread(
+    extra: Mapping[str, Any], key: str, form: str, kept: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`extra` that keeps the members of `kept` which are not empty."""
+    kept = {name: value for name, value in kept.items() if value}
+    if not kept:
+        return dict(extra)
+    before = unread_in(extra, key, form)
+    return {
+        **extra,
+        key: {**(extra.get(key) or {}), UNREAD: {"of": form, **before, **kept}},
+    }
+
+
+def is_sent_alone(extra: Mapping[str, Any], key: str, form: str) -> bool:
+    """Whether a message is worth sending for this alone."""
+    kept = unread_in(extra, key, form)
+    return bool(kept.get("content") or kept.get("item"))
