@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.conversation import sent
+from rejoinder._core.dialects import find
+from rejoinder._core.repair import repair
 from rejoinder.llm.chat_context import ChatContext, ChatItem, ChatMessage, FunctionCall
-from rejoinder.llm.formats import repair
 from rejoinder.providers import openai
 
 CHAT = ["openai", "inference", "mistralai"]
@@ -316,3 +318,23 @@ async def test_a_document_is_sent_once(beside: list[dict[str, Any]]) -> None:
     # Documents go in front of the text, as all that `chat()` attaches.
     assert kinds == ["file", "text", *("input_audio" for _ in beside)]
     assert message["content"][0]["file"]["file_data"] == PDF
+
+
+def test_messages_that_are_joined_keep_what_both_hold() -> None:
+    dialect = find("openai")
+    assert dialect.rules is not None
+    strict = replace(dialect, rules=replace(dialect.rules, alternates=True))
+    hologram = {"type": "hologram", "of": "x"}
+    text = {"type": "text", "text": "t"}
+    read = ChatContext.from_provider_format(
+        "openai",
+        [
+            {"role": "user", "content": [text, AUDIO], "hint": 1},
+            {"role": "user", "content": [hologram, text], "name": "n"},
+            {"role": "user", "content": [AUDIO]},
+        ],
+    )
+    mended, _ = repair(read.items, strict)  # type: ignore[arg-type]
+    (sent,), _ = ChatContext(mended).to_provider_format("openai")
+    content = [text, AUDIO, hologram, text, AUDIO]
+    assert sent == {"role": "user", "content": content, "hint": 1, "name": "n"}

@@ -44,6 +44,7 @@ from rejoinder._core.legality import (
 from rejoinder._core.names import portable_name
 from rejoinder._core.pairing import Grouping, Pair, Turn, user_message
 from rejoinder._core.rules import STATEFUL, Rules
+from rejoinder._core.unread import joined_unread
 
 __all__ = ["Change", "ChangeKind", "repair"]
 
@@ -512,7 +513,10 @@ class _Repair:
                 (*_, first), (second, *more) = before.items, unit.items
                 if isinstance(first, ChatMessage) and isinstance(second, ChatMessage) and not more:
                     self.note("merged", second.id, f"two messages of role {unit.start} in a row")
-                    joined = with_fields(first, content=[*first.content, *second.content])
+                    own = self.rules.state
+                    extra = joined_unread(first, second, own.key, own.unread)
+                    content = [*first.content, *second.content]
+                    joined = with_fields(first, content=content, extra=extra)
                     found[-1] = _Unit(before.start, unit.end, [*before.items[:-1], joined])
                     continue
                 self.note("added", second.id, "the user speaks between two turns of the assistant")

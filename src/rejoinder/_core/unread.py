@@ -4,7 +4,7 @@ It lies in the `extra` of its message or call, under the key of the provider:
 ``extra["openai"]["unread"] = {"of": "openai", ...}``, with these members beside ``of``, the format:
 
 * ``content``: parts of the message, each ``{"at": place, "part": part}``. Where we can tell a part as
-  text or image, that is in the content too; it has the say if it was changed since.
+  text or image (``"read": True``), that is in the content too; it has the say if it was changed since.
 * ``fields``: members of the message.
 * ``refusal``: the last text of the content, which stood in that member.
 * ``item``: a whole item, of a message without content.
@@ -17,9 +17,12 @@ Another format leaves all of it out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-__all__ = ["UNREAD", "is_sent_alone", "unread_in", "with_unread"]
+if TYPE_CHECKING:
+    from rejoinder._core.items import ChatMessage
+
+__all__ = ["UNREAD", "is_sent_alone", "joined_unread", "unread_in", "with_unread"]
 
 UNREAD = "unread"
 
@@ -60,3 +63,34 @@ def is_sent_alone(extra: Mapping[str, Any], key: str, form: str) -> bool:
     """Whether a message is worth sending for this alone."""
     kept = unread_in(extra, key, form)
     return bool(kept.get("content") or kept.get("item"))
+
+
+def joined_unread(first: ChatMessage, second: ChatMessage, key: str, form: str) -> dict[str, Any]:
+    """The `extra` of two messages that become one: that of the first, with what both keep.
+
+    Args:
+        first: the message whose content begins the joined one.
+        second: the message whose content follows.
+        key: the key of the provider.
+        form: the name of the format.
+    """
+    kept = unread_in(second.extra, key, form)
+    if not kept:
+        return first.extra
+    mine = unread_in(first.extra, key, form)
+    before = _entries(mine)
+    # Places count all parts; those that are read are in the content too.
+    offset = len(first.content) + sum(not entry.get("read") for entry in before)
+    moved = [{**entry, "at": entry["at"] + offset} for entry in _entries(kept)]
+    fields: dict[str, Any] = {**(kept.get("fields") or {}), **(mine.get("fields") or {})}
+    return with_unread(first.extra, key, form, {"content": [*before, *moved], "fields": fields})
+
+
+def _entries(kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: Any = kept.get("content")
+    entries = cast("list[Any]", found) if isinstance(found, list) else []
+    return [
+        cast("dict[str, Any]", entry)
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(cast("dict[str, Any]", entry).get("at"), int)
+    ]

@@ -53,7 +53,8 @@ def read_content(content: object, place: str) -> tuple[list[Any], list[Record]]:
         if known is not None:
             read.append(known)
         if known is None or not _is_whole(part):
-            kept.append({"at": at, "part": deepcopy(dict(part))})
+            entry: Record = {"at": at, "part": deepcopy(dict(part))}
+            kept.append(entry if known is None else {**entry, "read": True})
     return read, kept
 
 
