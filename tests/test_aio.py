@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from rejoinder._aio import Alarm, Deadline, end, within
+from rejoinder._aio import Alarm, Deadline, end, unfinished, within
 from stalls import Stalls
 
 pytestmark = pytest.mark.looptime
@@ -115,6 +115,32 @@ async def test_within_is_a_timeout_that_excuses_a_loop_that_stood_still() -> Non
     with pytest.raises(ValueError, match="mine"):
         async with within(1.0):
             raise ValueError("mine")
+
+
+async def test_a_time_limit_can_be_renewed() -> None:
+    async def body() -> None:
+        async with within(2.0) as limit:
+            await asyncio.sleep(1.5)
+            limit.renew(10.0)
+            await asyncio.sleep(100)
+
+    start = now()
+    with pytest.raises(TimeoutError):
+        await body()
+    assert now() - start == pytest.approx(11.5, abs=0.001)
+
+
+async def test_what_is_unfinished_after_a_time_limit() -> None:
+    stalls = Stalls()
+    soon, never = (
+        asyncio.ensure_future(asyncio.sleep(1.5)),
+        asyncio.get_running_loop().create_future(),
+    )
+    waiting = asyncio.ensure_future(unfinished([soon, never], 2.0))
+    await asyncio.sleep(0.5)
+    stalls.stand_still(30.0)
+    assert await waiting == [never]
+    assert not never.cancelled()
 
 
 async def test_a_cancellation_from_outside_is_no_timeout() -> None:

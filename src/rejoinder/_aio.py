@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 __all__ = [
     "Alarm",
@@ -20,6 +21,7 @@ __all__ = [
     "cancel_and_wait",
     "end",
     "in_thread",
+    "unfinished",
     "within",
 ]
 
@@ -386,10 +388,15 @@ class within:  # noqa: N801  used as `async with within(2.0):`
         self._at = math.inf
         self._deadline: Deadline | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         if self._seconds is not None and self._seconds < math.inf:
             self._at = asyncio.get_running_loop().time() + self._seconds
             self._deadline = Deadline(self._due, stalled=self._stand_still)
+        return self
+
+    def renew(self, seconds: float) -> None:
+        """From now on the body may take `seconds`; not less than it had left."""
+        self._at = asyncio.get_running_loop().time() + seconds
 
     async def __aexit__(
         self,
@@ -406,6 +413,16 @@ class within:  # noqa: N801  used as `async with within(2.0):`
 
     def _stand_still(self, seconds: float) -> None:
         self._at += seconds
+
+
+async def unfinished(futures: Iterable[asyncio.Future[Any]], seconds: float) -> list[Any]:
+    """Wait until all are done. Returns those that are not after `seconds`; the time during which the
+    event loop stood still does not count. Cancels nothing."""
+    waiting = list(futures)
+    with contextlib.suppress(TimeoutError):
+        async with within(seconds):
+            await asyncio.wait(waiting)
+    return [future for future in waiting if not future.done()]
 
 
 async def in_thread(

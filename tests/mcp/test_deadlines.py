@@ -14,6 +14,7 @@ from rejoinder.errors import APITimeoutError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolContext, ToolError
 from rejoinder.mcp import supervisor
+from stalls import Stalls
 
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("imported")]
 
@@ -223,6 +224,43 @@ async def test_start_and_lists_end_at_their_deadlines() -> None:
         await server.list_tools()
     assert loop.time() - began == pytest.approx(2, abs=0.1)
     await server.aclose()
+
+
+class Blocking(Memory):
+    """A server that answers `method` when the loop has stood still for half a minute."""
+
+    def __init__(self, method: str, call: Any = None, **options: Any) -> None:
+        super().__init__(call, **options)
+        self.stalls = Stalls()
+        self.method = method
+
+    async def answer(self, message: dict[str, Any], send: Send) -> None:
+        if message["method"] == self.method:
+            await asyncio.sleep(1)
+            self.stalls.stand_still(30)
+            await asyncio.sleep(0.5)
+        await super().answer(message, send)
+
+
+async def test_a_loop_that_stands_still_is_no_slow_start() -> None:
+    server = Blocking("initialize", startup_timeout=7)
+    await server.initialize()
+    assert server.connections == 1
+    await server.aclose()
+
+
+async def test_a_loop_that_stands_still_is_no_late_answer() -> None:
+    async with Blocking("tools/call") as server:
+        assert "fine" in await server.call_tool("t")
+
+
+async def test_a_loop_that_stands_still_is_no_unanswered_ping() -> None:
+    async with Blocking("ping", never) as server:
+        for _ in range(2):
+            assert isinstance((await elapsed(server.call_tool("t")))[0], ToolError)
+        await asyncio.sleep(60)
+        assert "ping" in [m.get("method") for m in server.seen]
+        assert server.connections == 1
 
 
 # questions of the server ---------------------------------------------------------------------

@@ -29,7 +29,7 @@ import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from rejoinder._aio import in_thread
+from rejoinder._aio import in_thread, within
 from rejoinder._secrets import Hidden, forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_notes
@@ -107,7 +107,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
         failure: Exception
         token = _sending.set(True)
         try:
-            async with asyncio.timeout(deadline):
+            async with within(deadline):
                 response = await self._send(request, content)
         except TimeoutError:
             failure = httpx2.ReadTimeout(
@@ -198,7 +198,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
     async def _beginning(self, stream: httpx2.AsyncByteStream) -> bytes:
         body = bytearray()
         try:
-            async with asyncio.timeout(self._patience):
+            async with within(self._patience):
                 async for chunk in stream:
                     body += chunk
                     if len(body) > _REFUSAL:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
+from rejoinder._aio import Alarm
+
 __all__ = ["Again", "Question"]
 
 T = TypeVar("T")
@@ -34,7 +36,12 @@ class Question(Generic[T]):
         self.timeout = timeout
         self.limit = limit
         self.progress = float("-inf")
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: Alarm | None = None
+
+    def stood_still(self, seconds: float) -> None:
+        """Give the time back during which the event loop stood still: nobody could answer."""
+        self.deadline += seconds
+        self.limit += seconds
 
     def fail(self, error: Exception) -> None:
         """End the wait with `error`, if it has not ended."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from rejoinder._aio import end, in_thread
+from rejoinder._aio import Alarm, end, in_thread, within
 from rejoinder._secrets import forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
@@ -291,7 +291,7 @@ class _Life:
         async with AsyncExitStack() as stack:
             handshake = current_call.set(notes.handshake)
             try:
-                async with asyncio.timeout(supervisor.patience.start):
+                async with within(supervisor.patience.start):
                     session = await module.Session.open(
                         stack,
                         supervisor.open_streams(),
@@ -336,7 +336,7 @@ class _Life:
     async def _know_why(self, notes: Notes) -> None:
         if notes.process:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_REASON):
+                async with within(_REASON):
                     await notes.exited.wait()
 
     async def _rest(self, failures: int) -> None:
@@ -417,7 +417,7 @@ class _Life:
         if session is None:
             return
         try:
-            async with asyncio.timeout(min(_PROBE, self._supervisor.patience.call)):
+            async with within(min(_PROBE, self._supervisor.patience.call)):
                 await session.ping()
         except Exception:
             if session is self.session:
@@ -433,7 +433,7 @@ class _Life:
         began = self._loop.time()
         self._postpone(open_now, patience)
         try:
-            async with asyncio.timeout(patience):
+            async with within(patience):
                 return await elicit(replace(question, server=self._label))
         except TimeoutError:
             return ElicitationAnswer("cancel")
@@ -468,17 +468,24 @@ class _Life:
                 waiter.set_result(True)
         self._waiters.clear()
 
-    async def _change(self, deadline: float) -> bool:
-        """Wait for the next state; False when `deadline` passed first."""
+    async def _change(self, deadline: float) -> float | None:
+        """Wait for the next state. Returns the deadline, moved by the time during which the loop
+        stood still; ``None`` when it passed first."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiters.add(waiter)
-        timer = self._loop.call_at(deadline, _release, waiter)
+
+        def stood_still(seconds: float) -> None:
+            nonlocal deadline
+            deadline += seconds
+
+        alarm = Alarm(lambda: deadline, partial(_release, waiter), stalled=stood_still)
+        alarm.arm()
         self.awaited += 1
         try:
-            return await waiter
+            return deadline if await waiter else None
         finally:
             self.awaited -= 1
-            timer.cancel()
+            alarm.stop()
             self._waiters.discard(waiter)
 
     async def first_connection(self) -> None:
@@ -486,10 +493,12 @@ class _Life:
         while not self.was_ready:
             if self.state == "ended":
                 raise self._unavailable()
-            if not await self._change(deadline):
+            moved = await self._change(deadline)
+            if moved is None:
                 raise APITimeoutError(
                     f"{self._label}: not connected within {self._supervisor.patience.start:g} s"
                 )
+            deadline = moved
 
     async def again(self, timeout: float) -> None:
         """Be connected: a supervisor that rests tries at once."""
@@ -528,7 +537,7 @@ class _Life:
             finally:
                 self._questions.discard(question)
                 if question.timer is not None:
-                    question.timer.cancel()
+                    question.timer.stop()
                 if not task.done():
                     task.cancel()  # it notifies the server, and ends by itself
             if last:
@@ -548,8 +557,10 @@ class _Life:
                 self._set("connecting")
                 self._wake.set()
             failed = self._reason
-            if not await self._change(deadline):
+            moved = await self._change(deadline)
+            if moved is None:
                 raise self._late(what, timeout)
+            deadline = moved
             if self.state in {"resting", "asleep"} and self._reason is not failed:
                 raise APIConnectionError(self._told())
 
@@ -600,9 +611,13 @@ class _Life:
                 self._arm(question)
 
     def _arm(self, question: Question[Any]) -> None:
-        if question.timer is not None:
-            question.timer.cancel()
-        question.timer = self._loop.call_at(question.deadline, self._expire, question)
+        if question.timer is None:
+            question.timer = Alarm(
+                lambda: question.deadline,
+                partial(self._expire, question),
+                stalled=question.stood_still,
+            )
+        question.timer.arm()
 
     def _expire(self, question: Question[Any]) -> None:
         if question.answer.done():

@@ -19,6 +19,7 @@ from typing import Final, cast
 
 from yarl import URL
 
+from rejoinder._aio import within
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -93,12 +94,12 @@ class H2Transport:
         place = f"POST {origin_of(url)}"
         error: APIError
         try:
-            async with asyncio.timeout(request.connect_timeout):
+            async with within(request.connect_timeout):
                 stream = await self._open(url, request, place)
         except TimeoutError:
             limit = request.connect_timeout
-            within = "" if limit is None else f" within {limit:g} s"
-            error = APITimeoutError(f"{place}: no connection{within}")
+            allowed = "" if limit is None else f" within {limit:g} s"
+            error = APITimeoutError(f"{place}: no connection{allowed}")
         except ssl_module.SSLCertVerificationError as caught:
             error = APIConnectionError(
                 f"{place}: the server's certificate is not trusted: {caught.verify_message}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import Any
 
@@ -16,7 +17,9 @@ from rejoinder.media import AudioFrame
 from rejoinder.metrics import STTMetrics, UsageCollector
 from rejoinder.providers.openai.realtime import RealtimeModel
 from rejoinder.providers.sessions.sound import SoundInput
-from rejoinder.testing import RealtimeConnection, RealtimeServer, ServerReply
+from rejoinder.testing import RealtimeConnection, RealtimeServer, ScriptedRealtimeModel, ServerReply
+from rejoinder.types import APIConnectOptions
+from stalls import Stalls
 
 
 @function_tool
@@ -32,6 +35,37 @@ def updates(connection: RealtimeConnection) -> list[dict[str, Any]]:
 async def until(condition: Any) -> None:
     while not condition():
         await asyncio.sleep(0.001)
+
+
+@pytest.mark.looptime
+async def test_a_loop_that_stands_still_is_no_silence_of_the_service() -> None:
+    stalls = Stalls()
+
+    async def blocked() -> None:
+        await asyncio.sleep(1)
+        stalls.stand_still(30)
+        await asyncio.sleep(0.5)
+
+    async def connect(connection: RealtimeConnection) -> None:
+        await blocked()
+        await connection.greet()
+
+    async def hear(_: RealtimeConnection, event: dict[str, Any]) -> bool:
+        if event["type"] in ("session.update", "conversation.item.create"):
+            await blocked()
+        return False
+
+    options = APIConnectOptions(max_retry=0, timeout=5)
+    model = ScriptedRealtimeModel(conn_options=options)
+    model.service.on_connect = connect
+    async with model, contextlib.aclosing(model.session()) as session:
+        await session.connected()
+        model.service.on_event = hear
+        await session.update_instructions("Be brief.")
+        chat_ctx = ChatContext.empty()
+        chat_ctx.add_message(role="user", content="Hi.")
+        await session.update_chat_ctx(chat_ctx)
+        assert len(model.service.connections) == 1
 
 
 @pytest.mark.parametrize("late", [0, 0.03, 0.1])

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar, assert_never
 
+from rejoinder._aio import within
 from rejoinder.errors import APIError
 from rejoinder.providers.local.models import Hub, ModelError, ModelFile, Packages, Part, Source
 from rejoinder.transport.http import HttpTransport, Request
@@ -206,6 +207,7 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
         began = alive = loop.time()
         words = seen = counted = 0
         while True:
+            asked = loop.time()
             try:
                 async with asyncio.timeout(POLL):
                     code = await process.wait()
@@ -213,6 +215,8 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
             except TimeoutError:
                 pass
             now = loop.time()
+            stood = max(0.0, now - asked - 2 * POLL)  # no silence: everything may have stood still
+            began, alive = began + stood, alive + stood
             said, size = await asyncio.to_thread(_weigh, scratch)
             if size > _TOO_MUCH * part.size + _BESIDE:
                 raise ModelError(
@@ -387,36 +391,34 @@ async def _read_url(
     headers = {"accept-encoding": "identity"}
     if have:
         headers["range"] = f"bytes={have}-"
-    loop = asyncio.get_running_loop()
     request = Request("GET", url, headers=headers, connect_timeout=_CONNECT)
-    async with asyncio.timeout(_ANSWER) as limit:
-        async with await transport.send(request) as response:
-            if response.status not in (200, 206):
-                raise ModelError(
-                    f"the model hub answered with status {response.status}", reason="unreachable"
-                )
-            if response.status == 200 and have:  # it does not know how to go on from the middle
-                await in_full(lambda: os.truncate(partial, 0))
-                have = 0
-            out = await in_full(lambda: partial.open("ab"), abandon=lambda file: file.close())
-            counted = have
-            limit.reschedule(loop.time() + _STALL)
-            try:
-                while have < model.size:
-                    if have - counted >= _TRICKLE:
-                        counted = have
-                        limit.reschedule(loop.time() + _STALL)
-                    try:
-                        data = await response.read_some()
-                    except APIError as error:
-                        raise _cut(have, error) from error
-                    if not data:
-                        raise _cut(have, "it ended too early")
-                    await in_full(lambda data=data: out.write(data))
-                    have += len(data)
-                    tell(Progress("fetching", min(have, model.size), model.size))
-            finally:
-                await in_full(out.close)
+    async with within(_ANSWER) as limit, await transport.send(request) as response:
+        if response.status not in (200, 206):
+            raise ModelError(
+                f"the model hub answered with status {response.status}", reason="unreachable"
+            )
+        if response.status == 200 and have:  # it does not know how to go on from the middle
+            await in_full(lambda: os.truncate(partial, 0))
+            have = 0
+        out = await in_full(lambda: partial.open("ab"), abandon=lambda file: file.close())
+        counted = have
+        limit.renew(_STALL)
+        try:
+            while have < model.size:
+                if have - counted >= _TRICKLE:
+                    counted = have
+                    limit.renew(_STALL)
+                try:
+                    data = await response.read_some()
+                except APIError as error:
+                    raise _cut(have, error) from error
+                if not data:
+                    raise _cut(have, "it ended too early")
+                await in_full(lambda data=data: out.write(data))
+                have += len(data)
+                tell(Progress("fetching", min(have, model.size), model.size))
+        finally:
+            await in_full(out.close)
 
 
 def _cut(have: int, why: object) -> ModelError:

@@ -335,7 +335,7 @@ class Connections:
             link.send_frames(protocol.open(settings))
             timeout = self._options.connect_timeout or 10.0
             try:
-                async with asyncio.timeout(timeout):
+                async with _aio.within(timeout):
                     await asyncio.shield(link.ready)
             except TimeoutError:
                 raise APIConnectionError(
@@ -351,7 +351,7 @@ class Connections:
                 link.resumed = True
                 link.known |= handle.known
             while missing := self._owner.give_history(link):
-                _, late = await asyncio.wait(missing, timeout=_FURNISH_TIMEOUT)
+                late = await _aio.unfinished(missing, _FURNISH_TIMEOUT)
                 if link.closed.done():
                     raise APIConnectionError(describe_end(link.closed.result()))
                 if late:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, TypeGuard, TypeVar
 
-from rejoinder import _stamps
+from rejoinder import _aio, _stamps
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.heard import SpokenMessage, heard
@@ -46,7 +46,7 @@ async def outcome(changes: Sequence[asyncio.Future[None]], *, within: float) -> 
     """
     if not changes:
         return
-    _, late = await asyncio.wait(changes, timeout=within)
+    late = await _aio.unfinished(changes, within)
     refused = [
         str(change.exception())
         for change in changes

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rejoinder import _stamps
+from rejoinder import _aio, _stamps
 from rejoinder._core.realtime import messages as m
 from rejoinder.errors import APIError
 from rejoinder.llm.realtime import RealtimeError
@@ -117,7 +117,7 @@ class Settings:
         if update is None:
             return
         try:
-            async with asyncio.timeout(within):
+            async with _aio.within(within):
                 await asyncio.shield(update.done)
         except TimeoutError:
             raise RealtimeError(
