@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import importlib
 import json
 import os
 import sys
@@ -244,9 +245,8 @@ def _remove(name: str) -> bool:
 def _keyring() -> Any:
     """The system's keyring, where the package `keyring` is installed and finds one."""
     try:
-        import keyring
-        from keyring.backends import fail
-
+        keyring: Any = importlib.import_module("keyring")
+        fail: Any = importlib.import_module("keyring.backends.fail")
         return None if isinstance(keyring.get_keyring(), fail.Keyring) else keyring
     except Exception:  # a backend that cannot be loaded
         return None
