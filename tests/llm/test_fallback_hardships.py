@@ -490,17 +490,21 @@ async def test_what_one_model_does_to_its_arguments_the_next_one_does_not_see() 
             return super().chat(chat_ctx=chat_ctx, tools=tools, **more)
 
     adapter = FallbackAdapter([Greedy("A", [1.0, DOWN]), Greedy("B", ["b"])])
-    context, tools, extra = question(), [object()], {"k": 1}
-    tool = tools[0]
+
+    @function_tool
+    async def look_up(word: str) -> str:
+        return word
+
+    context, tools, extra = question(), [look_up], {"k": 1}
     async with adapter.chat(chat_ctx=context, tools=tools, extra_kwargs=extra) as stream:
         await asyncio.sleep(0.5)
         context.add_message(role="user", content="said later")
-        tools.append(object())
+        tools.append(look_up)
         extra["l"] = 2
         assert stream.chat_ctx is context
         assert stream.tools is tools
         await stream.collect()
-    assert given == [(["Hello?"], [tool], {"k": 1})] * 2
+    assert given == [(["Hello?"], [look_up], {"k": 1})] * 2
     assert len(context.items) == 2
 
 

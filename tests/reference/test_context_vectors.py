@@ -15,7 +15,7 @@ from reference import oracle
 from rejoinder._core.diff import compute_chat_ctx_diff
 from rejoinder.llm.chat_context import ChatContext
 
-ORPHANS = "an output whose call was cut off by `truncate` goes with it"
+ORPHANS = "if `truncate` cuts off a call, its output is removed too"
 DIFFERENT = {f"truncate:{index}": ORPHANS for index in (11, 19, 42, 48)}
 COMPAT = Path(__file__).parents[2] / "docs" / "compat.md"
 

@@ -16,10 +16,12 @@ import pytest
 
 from reference import oracle
 
-MERGED = "turns of one role are one, also when a turn without content stood between them"
+MERGED = (
+    "consecutive turns of one role are merged, even if a turn without content stood between them"
+)
 STATUS = "an output that is an error has the status `error`"
-DUMMY = "whether a user message is added at the end is decided by the turn that is last there"
-FIRST = "a system or developer message without text is not the first one"
+DUMMY = "the last turn that is sent decides whether a user message is added at the end"
+FIRST = "a system or developer message without text does not count as the first one"
 
 # Cases by provider, and by what is different in them.
 CASES: dict[str, dict[str, tuple[int, ...]]] = {

@@ -182,8 +182,10 @@ def _server_blocks(messages: Sequence[Mapping[str, Any]]) -> list[Block]:
     ]
 
 
-def _is_server_block(block: Mapping[str, Any]) -> bool:
-    kind = str(block.get("type"))
+def _is_server_block(block: object) -> bool:
+    if not isinstance(block, Mapping):  # anything may be stored as state
+        return False
+    kind = str(cast("Mapping[str, Any]", block).get("type"))
     return kind in SERVER_CALLS or is_result(kind)
 
 

@@ -8,16 +8,19 @@ what stood behind the cut stays behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rejoinder.providers.asking.alternating import Block
 
 __all__ = ["in_order", "is_text_entry"]
 
 
-def is_text_entry(entry: Mapping[str, Any]) -> bool:
+def is_text_entry(entry: object) -> bool:
     """Whether `entry` is a text that stands between state, or a block of text."""
-    return "text" in entry and entry.get("type", "text") == "text"
+    if not isinstance(entry, Mapping):  # anything may be stored as state
+        return False
+    held = cast("Mapping[str, Any]", entry)
+    return isinstance(held.get("text"), str) and held.get("type", "text") == "text"
 
 
 def in_order(
