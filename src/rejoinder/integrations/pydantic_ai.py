@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any, Literal, TypeAlias, cast
 
 from rejoinder import errors
@@ -123,6 +124,7 @@ class Model(models.Model):
                 supports_thinking=True,
                 default_structured_output_mode="tool",
             )
+        import_module("anyio._backends._asyncio")  # otherwise loaded in the first run, which waits
         super().__init__(settings=settings, profile=profile)
 
     @property
