@@ -125,6 +125,10 @@ def test_content_that_no_model_is_sent_is_refused() -> None:
     foreign = load_items([{"type": "message", "role": "user", "content": ["hi", part]}])
     with pytest.raises(ConfigurationError, match=r"integrations\.x\.Model: .*'input_video'"):
         refuse_unknown_parts(foreign, "integrations.x.Model")
+    video = {"role": "user", "content": [{"type": "text", "text": "hi"}, part]}
+    kept = ChatContext.from_provider_format("openai", [video])
+    with pytest.raises(ConfigurationError, match="'input_video'"):
+        refuse_unknown_parts(kept.items, "integrations.x.Model")
     searched = [{"type": "message", "role": "assistant", "content": [{"type": "web_search_call"}]}]
     refuse_unknown_parts(load_items(searched), "integrations.x.Model")
 

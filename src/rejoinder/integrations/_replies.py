@@ -20,6 +20,7 @@ from rejoinder._core.chunks import ChoiceDelta, FunctionToolCall
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.tools import ToolError
+from rejoinder._core.unread import UNREAD
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
@@ -170,12 +171,17 @@ def refuse_unknown_parts(items: Iterable[ChatItem], adapter: str) -> None:
 
 
 def _foreign_part(message: ChatMessage) -> str | None:
-    own: Any = message.extra.get("rejoinder")
-    if not isinstance(own, dict):
-        return None
-    held = cast("dict[str, Any]", own)
-    parts: list[tuple[int, dict[str, Any]]] = held.get("content", [])
-    return str(parts[0][1].get("type")) if parts else None
+    parts: list[Any] = []
+    for key, state in message.extra.items():
+        if not isinstance(state, dict):
+            continue
+        held = cast("dict[str, Any]", state)
+        if key == "rejoinder":
+            parts += [part for _, part in held.get("content", [])]
+        else:
+            kept: dict[str, Any] = held.get(UNREAD) or {}
+            parts += [each["part"] for each in kept.get("content", []) if not each.get("read")]
+    return str(parts[0].get("type")) if parts else None
 
 
 def whole_arguments(call: FunctionToolCall) -> str:
