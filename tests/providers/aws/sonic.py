@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from providers.sessions.driving import read
 from rejoinder.clouds.sigv4 import Credentials
-from rejoinder.llm.realtime import GenerationCreatedEvent
 from rejoinder.media import AudioFrame
 from rejoinder.providers.aws.realtime import RealtimeModel, RealtimeSession
 from rejoinder.testing.sonic_server import SonicServer
@@ -69,23 +69,6 @@ async def talking(
             task.cancel()
         await asyncio.gather(*seen.replies, return_exceptions=True)
     assert not server.illegal, server.illegal
-
-
-async def read(event: GenerationCreatedEvent) -> tuple[str, int, list[str]]:
-    """The text of a reply, the milliseconds of its sound, and its calls by name."""
-    text, ms = "", 0
-
-    async def messages() -> None:
-        nonlocal text, ms
-        async for message in event.message_stream:
-            text += "".join([piece async for piece in message.text_stream])
-            ms += sum([f.samples_per_channel async for f in message.audio_stream]) // 24
-
-    async def calls() -> list[str]:
-        return [call.name async for call in event.function_stream]
-
-    _, names = await asyncio.gather(messages(), calls())
-    return text, ms, names
 
 
 async def when(condition: Callable[[], object]) -> None:

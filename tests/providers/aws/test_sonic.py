@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from providers.aws.sonic import KEYS, read, sound, talking, texts, when
+from providers.aws.sonic import KEYS, sound, talking, texts, when
+from providers.sessions.driving import read
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError

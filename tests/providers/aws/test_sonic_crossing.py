@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from providers.aws.sonic import KEYS, read
+from providers.aws.sonic import KEYS
+from providers.sessions.driving import read
 from rejoinder.llm import (
     ChatContext,
     FunctionCall,
