@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from listening import listening
 from rejoinder.llm import mcp
 
 INITIALIZED = {
@@ -126,32 +127,26 @@ class HTTP:
         return [request.rpc for request in self.requests if request.method == "POST"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            first, *rest = head.strip().split("\r\n")
-            headers = {
-                name.lower(): value.strip() for name, _, value in (r.partition(":") for r in rest)
-            }
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            method, target, _ = first.split(" ")
-            request = Request(method, target, headers, body)
-            self.requests.append(request)
-            status, fields, content = self.handler(request)
-            lines = [f"HTTP/1.1 {status} Because", "connection: close"]
-            lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
-            lines.append(f"content-length: {len(content)}")
-            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *rest = head.strip().split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (r.partition(":") for r in rest)
+        }
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        method, target, _ = first.split(" ")
+        request = Request(method, target, headers, body)
+        self.requests.append(request)
+        status, fields, content = self.handler(request)
+        lines = [f"HTTP/1.1 {status} Because", "connection: close"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+        lines.append(f"content-length: {len(content)}")
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+        await writer.drain()
 
 
 @asynccontextmanager
 async def http(handler: Callable[[Request], Answer]) -> AsyncIterator[HTTP]:
     server = HTTP(handler)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    async with listening:
+    async with listening(server.serve) as url:
+        server.port = int(url.rpartition(":")[2])
         yield server

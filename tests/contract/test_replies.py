@@ -11,6 +11,7 @@ import pytest
 
 from contract.rows import ROWS, Row
 from contract.test_faults import ask, conversation, settled
+from listening import listening
 from rejoinder._core.usage import Buckets
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.llm.chat_context import ChatContext, FunctionCall, FunctionCallOutput
@@ -430,9 +431,6 @@ async def test_a_server_that_talks_on_after_its_finish_reason_is_heard_out(
                 await asyncio.sleep(0.01)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with openai.LLM(model="any", base_url=url) as llm:
-            reply = await llm.chat(chat_ctx=conversation()).collect()
+    async with listening(serve) as url, openai.LLM(model="any", base_url=url) as llm:
+        reply = await llm.chat(chat_ctx=conversation()).collect()
     assert reply.text == "abc"

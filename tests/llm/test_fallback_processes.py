@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from listening import listening
 from llm.fallback_models import DOWN, Model, said
 from rejoinder._core.breaker import HEALTHY, Health
 from rejoinder.llm import FallbackAdapter
@@ -118,8 +119,11 @@ async def test_eight_processes_notice_one_outage_once_and_a_dead_prober_blocks_n
     tmp_path: Path,
 ) -> None:
     server = Server()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
+    async with listening(server.serve) as url:
+        await eight_processes(server, f"{url}/v1", tmp_path)
+
+
+async def eight_processes(server: Server, url: str, tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     workers: list[asyncio.subprocess.Process] = []
@@ -168,8 +172,6 @@ async def test_eight_processes_notice_one_outage_once_and_a_dead_prober_blocks_n
                 worker.kill()
         await asyncio.gather(*(worker.wait() for worker in workers), *readers)
         server.released.set()
-        listener.close()
-        await listener.wait_closed()
 
 
 # -- the breakers of one process ----------------------------------------------------------------

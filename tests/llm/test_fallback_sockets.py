@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from contract.rows import ROWS, Row
+from listening import listening
 from llm.fallback_models import DOWN, Model, listen, question
 from rejoinder.errors import APIError
 from rejoinder.llm import LLM, FallbackAdapter
@@ -156,16 +157,13 @@ async def test_usage_only_for_ever(name: str) -> None:
         finally:
             writer.close()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with two(row) as (_, _, second):
-        first = row.make(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    async with listening(serve) as url, two(row) as (_, _, second):
+        first = row.make(url)
         started = time.monotonic()
         word = await first_word(FallbackAdapter([first, second], attempt_timeout=WAIT))
         assert word == "second"
         assert time.monotonic() - started >= WAIT - 0.005
         await first.aclose()
-    listener.close()
-    await listener.wait_closed()
 
 
 async def test_the_stop_reason_is_that_of_the_model_that_spoke() -> None:

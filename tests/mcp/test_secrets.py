@@ -22,6 +22,7 @@ import pytest
 import canaries
 import mcp_raw as raw
 from canaries import Records, all_records
+from listening import listening
 from rejoinder._core.items import FunctionCall
 from rejoinder._secrets import Hidden, secrets_in_command
 from rejoinder.llm import mcp
@@ -103,55 +104,31 @@ ANSWERS = {
 async def failing(how: str, at: str) -> AsyncIterator[int]:
     """A server that works until the step `at`, and fails there."""
 
-    handlers: set[asyncio.Task[Any]] = set()
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
-        with (
-            closed(writer),
-            contextlib.suppress(
-                ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
-            ),
-        ):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                first, *rest = head.strip().split("\r\n")
-                fields = dict(line.lower().split(": ", 1) for line in rest)
-                body = await reader.readexactly(int(fields.get("content-length", "0")))
-                request = raw.Request(*first.split(" ")[:2], fields, body)
-                assert KEY in head  # the server itself does get the keys
-                if at in {request.rpc, "connect"} or (at == "stream" and request.method == "GET"):
-                    if how == "reset":
-                        reset(writer)
-                    elif how == "stall":
-                        await asyncio.Event().wait()
-                    else:
-                        writer.write(ANSWERS[how])
-                        await writer.drain()
-                    break
-                status, more, content = raw.usual(request, mcp_session_id="s")
-                lines = [f"HTTP/1.1 {status} X", f"content-length: {len(content)}"]
-                lines += [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
-                writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
-                await writer.drain()
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            first, *rest = head.strip().split("\r\n")
+            fields = dict(line.lower().split(": ", 1) for line in rest)
+            body = await reader.readexactly(int(fields.get("content-length", "0")))
+            request = raw.Request(*first.split(" ")[:2], fields, body)
+            assert KEY in head  # the server itself does get the keys
+            if at in {request.rpc, "connect"} or (at == "stream" and request.method == "GET"):
+                if how == "reset":
+                    reset(writer)
+                elif how == "stall":
+                    await asyncio.Event().wait()
+                else:
+                    writer.write(ANSWERS[how])
+                    await writer.drain()
+                break
+            status, more, content = raw.usual(request, mcp_session_id="s")
+            lines = [f"HTTP/1.1 {status} X", f"content-length: {len(content)}"]
+            lines += [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
+            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+            await writer.drain()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        yield listening.sockets[0].getsockname()[1]
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-        await asyncio.sleep(0)
-
-
-@contextlib.contextmanager
-def closed(writer: asyncio.StreamWriter) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        writer.close()
+    async with listening(serve) as url:
+        yield int(url.rpartition(":")[2])
 
 
 def over_http(port: int, path: str, **options: Any) -> mcp.MCPServerHTTP:
@@ -210,16 +187,13 @@ async def test_a_proxy_shows_no_key(
     seen: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closed(writer):
-            seen.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 407 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", f"{scheme}://user:{KEY}@127.0.0.1:{port}")
-    async with listening:
+    async with listening(serve) as url:
+        monkeypatch.setenv("http_proxy", url.replace("http://", f"{scheme}://user:{KEY}@"))
         server = mcp.MCPServerHTTP(f"http://example.org/mcp?api_key={KEY}", HEADERS)
         await searched(server, records, [])
     assert bool(seen) is (scheme == "http")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from listening import listening
 from mcp_memory import Memory
 from mcp_raw import FINE
 from rejoinder._core.tools import ToolOptions
@@ -397,14 +398,11 @@ async def test_an_error_status_is_told_with_the_server(lab: Any) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         await writer.drain()
-        writer.close()
 
-    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    async with listening:
+    async with listening(refuse) as url:
         for path in ("mcp", "sse"):
-            server = mcp.MCPServerHTTP(f"http://127.0.0.1:{port}/{path}")
-            with pytest.raises(APIStatusError, match=f"{port}/{path}") as caught:
+            server = mcp.MCPServerHTTP(f"{url}/{path}")
+            with pytest.raises(APIStatusError, match=f"{url.rpartition(':')[2]}/{path}") as caught:
                 await server.initialize()
             assert caught.value.status_code == 401
             assert not caught.value.retryable

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from listening import listening
 from recorded.corpus import Exchange, exchanges
 from recorded.reading import Reading
 from recorded.summary import COUNTS
@@ -102,13 +103,8 @@ def cut(body: bytes, dice: random.Random) -> list[bytes]:
 async def replay() -> AsyncIterator[Replay]:
     """A `Replay` on a port of its own."""
     server = Replay()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(server.serve) as server.url:
         yield server
-    finally:
-        listener.close()
-        await listener.wait_closed()
 
 
 @dataclass

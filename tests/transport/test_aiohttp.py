@@ -14,7 +14,7 @@ import textwrap
 import threading
 import warnings
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from listening import Handler, listening
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -48,8 +49,6 @@ from work import stopped_clock
 KEY = "sk-canary-4f1d8a7e9b2c"
 PATH = "/v1/chat/completions"
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 def post(url: str, body: bytes = b"{}", **headers: str) -> Request:
     fields = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
@@ -66,38 +65,6 @@ async def read(response: HttpResponse) -> bytes:
 async def fetch(transport: AiohttpTransport, request: Request) -> tuple[int, bytes]:
     async with await transport.send(request) as response:
         return response.status, await read(response)
-
-
-@asynccontextmanager
-async def raw_server(
-    handle: Handler, ssl_context: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    """A server of `handle`, which is called once for each connection."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await handle(reader, writer)
-        except (asyncio.CancelledError, OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort()
-            tasks.discard(task)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=ssl_context)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield f"{'http' if ssl_context is None else 'https'}://127.0.0.1:{port}"
-    finally:
-        server.close()
-        closed = asyncio.ensure_future(server.wait_closed())
-        while tasks or not closed.done():  # some connections may have been accepted this moment
-            for task in list(tasks):
-                task.cancel()
-            await asyncio.sleep(0)
 
 
 def answering(answer: bytes, *, close: bool = False) -> Handler:
@@ -230,7 +197,7 @@ async def test_header_names_of_the_answer_are_lower_case(
 async def test_repeated_header_fields_are_joined(transport: AiohttpTransport) -> None:
     answer = b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2\r\nContent-Length: 0\r\n\r\n"
     async with (
-        raw_server(answering(answer)) as url,
+        listening(answering(answer)) as url,
         await transport.send(post(url)) as response,
     ):
         assert response.headers["a"] == "1, 2"
@@ -258,7 +225,7 @@ async def test_deflate_with_and_without_its_header(transport: AiohttpTransport) 
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        async with raw_server(answering(head.encode() + body)) as url:
+        async with listening(answering(head.encode() + body)) as url:
             assert await fetch(transport, post(url)) == (200, b"data: x\n\n" * 50)
 
 
@@ -297,7 +264,7 @@ async def test_compressed_events_arrive_as_they_are_sent(
 
     async with (
         asyncio.timeout(20),
-        raw_server(handle) as url,
+        listening(handle) as url,
         await transport.send(post(url)) as response,
     ):
         for word in (b"one", b"two", b"three"):
@@ -319,7 +286,7 @@ async def test_a_compressed_body_that_ends_too_early_is_the_beginning_of_it(
     )
     got = b""
     told = "cut short"
-    async with raw_server(answering(answer.encode() + cut)) as url:
+    async with listening(answering(answer.encode() + cut)) as url:
         try:
             async with await transport.send(post(url)) as response:
                 while data := await response.read_some():
@@ -343,7 +310,7 @@ async def test_a_body_that_is_small_only_on_the_wire(
     )
     assert len(body) < 1 << 20
     size = 0
-    async with raw_server(answering(answer.encode() + body)) as url:
+    async with listening(answering(answer.encode() + body)) as url:
         with measure_memory() as use:
             async with await transport.send(post(url)) as response:
                 while data := await response.read_some():
@@ -408,7 +375,7 @@ async def test_prewarm_swallows_errors(transport: AiohttpTransport) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with raw_server(silent) as url:
+    async with listening(silent) as url:
         await transport.prewarm(url, timeout=0.02)
 
 
@@ -430,7 +397,7 @@ async def test_a_body_that_ends_a_moment_later_keeps_its_connection(
             seen.append(writer)
 
     seen: list[asyncio.StreamWriter] = []
-    async with raw_server(handle) as url:
+    async with listening(handle) as url:
         for _ in range(2):
             async with await transport.send(post(url)) as response:
                 assert await response.read_some() == b"done"
@@ -518,7 +485,7 @@ async def test_cancelling_while_the_server_does_not_take_the_request(
         asked.set()
         await over.wait()
 
-    async with raw_server(deaf, tls if secure else None) as url, no_leaks():
+    async with listening(deaf, tls if secure else None) as url, no_leaks():
         transport = AiohttpTransport(ssl=False)
         before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
         task = asyncio.create_task(fetch(transport, post(url, b"x" * (30 << 20))))
@@ -548,7 +515,7 @@ async def test_aclose_while_connecting(server: FaultServer) -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    async with no_leaks(), raw_server(mute) as url, asyncio.timeout(3):
+    async with no_leaks(), listening(mute) as url, asyncio.timeout(3):
         transport = AiohttpTransport()
         request = Request("POST", url.replace("http:", "https:"), {}, b"", connect_timeout=0.3)
         task = asyncio.create_task(transport.send(request))
@@ -568,7 +535,7 @@ async def test_different_connect_limits_are_kept_apart(
 
 
 async def test_a_connection_the_server_closed_is_not_picked(transport: AiohttpTransport) -> None:
-    async with raw_server(
+    async with listening(
         answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", close=True)
     ) as url:
         for _ in range(3):
@@ -587,7 +554,7 @@ async def test_a_request_is_not_sent_twice(transport: AiohttpTransport) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             arrived.append(await reader.readuntil(b"\r\n\r\n"))
 
-    async with raw_server(handle) as url:
+    async with listening(handle) as url:
         assert await fetch(transport, post(url)) == (200, b"ok")
         with pytest.raises(APIConnectionError) as caught:
             await fetch(transport, post(url))
@@ -1111,7 +1078,7 @@ async def test_every_error_of_aiohttp_becomes_ours(kind: type[Exception]) -> Non
 async def test_a_key_that_a_server_repeats_is_not_quoted(
     transport: AiohttpTransport, answer: bytes
 ) -> None:
-    async with raw_server(answering(answer.replace(b"%b", KEY.encode()))) as url:
+    async with listening(answering(answer.replace(b"%b", KEY.encode()))) as url:
         with pytest.raises((APIConnectionError, WireError)) as caught:
             await fetch(transport, post(url))
     assert_no_canary(caught.value)
@@ -1147,7 +1114,7 @@ async def test_a_redirect_to_the_same_origin_keeps_everything(
             else:
                 writer.write(redirecting(status, "/there"))
 
-    async with raw_server(handle) as url:
+    async with listening(handle) as url:
         assert await fetch(transport, post(url + "/here")) == (200, b"ok")
     assert KEY.encode() in seen[1]
     assert seen[1].endswith(b"{}")
@@ -1181,8 +1148,8 @@ async def test_a_key_does_not_come_back_after_a_detour(
     """There and back again: whoever is redirected to from elsewhere gets no key, not even we."""
 
     async with (
-        raw_server(answering(redirecting(307, server.url + PATH))) as detour,
-        raw_server(answering(redirecting(307, detour))) as start,
+        listening(answering(redirecting(307, server.url + PATH))) as detour,
+        listening(answering(redirecting(307, detour))) as start,
     ):
         status, _ = await fetch(transport, post(start))
     assert status == 200
@@ -1224,7 +1191,7 @@ async def test_a_given_session_that_adds_nothing_secret_is_led_on(server: FaultS
 
 @pytest.mark.parametrize("status", [301, 302, 303])
 async def test_redirects_that_would_lose_the_body(transport: AiohttpTransport, status: int) -> None:
-    async with raw_server(answering(redirecting(status, "https://elsewhere.test/x?key=1"))) as url:
+    async with listening(answering(redirecting(status, "https://elsewhere.test/x?key=1"))) as url:
         with pytest.raises(APIStatusError, match=r"https://elsewhere\.test, which") as caught:
             await transport.send(post(url))
     assert caught.value.status_code == status
@@ -1235,14 +1202,14 @@ async def test_redirects_that_would_lose_the_body(transport: AiohttpTransport, s
     "location", ["ftp://host/", "http://[", "http://user:pw@127.0.0.1/", "https://", "javascript:1"]
 )
 async def test_redirects_to_nowhere(transport: AiohttpTransport, location: str) -> None:
-    async with raw_server(answering(redirecting(307, location))) as url:
+    async with listening(answering(redirecting(307, location))) as url:
         with pytest.raises(APIStatusError, match="cannot be used"):
             await transport.send(post(url))
 
 
 async def test_a_redirect_from_https_to_http(tls: ssl.SSLContext, server: FaultServer) -> None:
     transport = AiohttpTransport(ssl=False)
-    async with raw_server(answering(redirecting(308, server.url)), tls) as url:
+    async with listening(answering(redirecting(308, server.url)), tls) as url:
         with pytest.raises(APIStatusError, match="not encrypted"):
             await transport.send(post(url))
         await transport.aclose()
@@ -1250,7 +1217,7 @@ async def test_a_redirect_from_https_to_http(tls: ssl.SSLContext, server: FaultS
 
 
 async def test_a_redirect_without_a_target_is_an_answer(transport: AiohttpTransport) -> None:
-    async with raw_server(answering(b"HTTP/1.1 307 X\r\nContent-Length: 2\r\n\r\nno")) as url:
+    async with listening(answering(b"HTTP/1.1 307 X\r\nContent-Length: 2\r\n\r\nno")) as url:
         assert await fetch(transport, post(url)) == (307, b"no")
 
 
@@ -1293,7 +1260,7 @@ async def proxy_server(
         finally:
             far_writer.transport.abort()
 
-    async with raw_server(handle) as url:
+    async with listening(handle) as url:
         yield url, heads
 
 
@@ -1479,7 +1446,7 @@ async def test_tls_spoken_to_a_plain_server(transport: AiohttpTransport) -> None
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
 
-    async with raw_server(handle) as url:
+    async with listening(handle) as url:
         with pytest.raises(APIConnectionError, match="no TLS connection") as caught:
             await transport.send(post(url.replace("http:", "https:")))
     assert isinstance(caught.value.__cause__, aiohttp.ClientError)
@@ -1529,7 +1496,7 @@ async def test_a_handshake_that_does_not_end_is_a_slow_connection(
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    async with raw_server(mute) as url:
+    async with listening(mute) as url:
         request = Request("POST", url.replace("http:", "https:"), {}, b"", connect_timeout=limit)
         with pytest.raises(APITimeoutError, match="no connection within"):
             await transport.send(request)
@@ -1555,7 +1522,7 @@ async def test_an_answer_that_was_sent_unasked_is_no_answer_to_the_next_request(
             else:
                 writer.write(answer(number) + answer(b"of another conversation"))
 
-    async with raw_server(handle) as url:
+    async with listening(handle) as url:
         for number in range(3):
             assert await fetch(transport, Request("POST", f"{url}/{number}", {}, b"")) == (
                 200,
@@ -1592,7 +1559,7 @@ async def test_an_answer_before_all_of_the_request_was_taken(transport: AiohttpT
         while await reader.read(1 << 20):
             pass
 
-    async with no_leaks(), raw_server(handle) as url:
+    async with no_leaks(), listening(handle) as url:
         assert await fetch(transport, post(url, b"x" * (20 << 20))) == (413, b"long")
         await transport.aclose()
 
@@ -1607,7 +1574,7 @@ async def test_an_answer_from_a_server_that_hangs_up_on_a_large_request(
         writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 4\r\n\r\nlong")
         await writer.drain()
 
-    async with no_leaks(), raw_server(handle) as url:
+    async with no_leaks(), listening(handle) as url:
         try:
             status, body = await fetch(transport, post(f"{url}/?key={KEY}", b"x" * (20 << 20)))
             assert (status, body) == (413, b"long")
@@ -1666,7 +1633,7 @@ async def test_a_body_that_cannot_be_decompressed(
     answer = (
         f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 9\r\n\r\nnonsense!"
     )
-    async with raw_server(answering(answer.encode())) as url:
+    async with listening(answering(answer.encode())) as url:
         with pytest.raises((APIConnectionError, WireError)):
             await fetch(transport, post(url))
 
@@ -1686,7 +1653,7 @@ async def test_a_body_that_cannot_be_decompressed(
     ids=["negative", "text", "status", "chunk", "long field", "many fields", "tls", "zeros"],
 )
 async def test_answers_that_are_no_http(transport: AiohttpTransport, answer: bytes) -> None:
-    async with raw_server(answering(answer, close=True)) as url:
+    async with listening(answering(answer, close=True)) as url:
         with pytest.raises((APIConnectionError, WireError)) as caught:
             await fetch(transport, post(f"{url}/?key={KEY}"))
     assert_no_canary(caught.value)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from listening import listening
 from rejoinder.errors import APIConnectionError, APITimeoutError, ConfigurationError
 from rejoinder.testing import no_leaks
 from rejoinder.testing.h2_server import H2Handler, H2Server, H2ServerStream
@@ -121,13 +122,15 @@ async def test_over_tls_the_protocol_is_agreed_on(certificate: Path) -> None:
 
 async def test_a_server_without_http2_is_told(certificate: Path) -> None:
     context = server_context(certificate)
-    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    transport = H2Transport(ssl=str(certificate))
-    with pytest.raises(APIConnectionError, match="does not offer HTTP/2") as caught:
-        await transport.connect(SocketRequest(f"https://localhost:{port}"))
-    assert not caught.value.retryable
-    server.close()
+
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with listening(close, context) as url:
+        transport = H2Transport(ssl=str(certificate))
+        with pytest.raises(APIConnectionError, match="does not offer HTTP/2") as caught:
+            await transport.connect(SocketRequest(url.replace("127.0.0.1", "localhost")))
+        assert not caught.value.retryable
 
 
 async def test_an_unknown_authority_is_not_trusted(certificate: Path) -> None:
@@ -152,17 +155,15 @@ async def test_http1_is_told() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    transport = H2Transport()
-    stream = await transport.connect(SocketRequest(f"http://127.0.0.1:{port}"))
-    ended = await stream.receive()
-    assert isinstance(ended, Closed)
-    assert "HTTP/1" in ended.reason
-    with pytest.raises(APIConnectionError, match="no answer"):
-        await stream.head()
-    await transport.aclose()
-    server.close()
+    async with listening(answer) as url:
+        transport = H2Transport()
+        stream = await transport.connect(SocketRequest(url))
+        ended = await stream.receive()
+        assert isinstance(ended, Closed)
+        assert "HTTP/1" in ended.reason
+        with pytest.raises(APIConnectionError, match="no answer"):
+            await stream.head()
+        await transport.aclose()
 
 
 # -- flow control --------------------------------------------------------------------------------
@@ -379,15 +380,12 @@ async def test_nobody_listens() -> None:
 async def test_the_deadline_counts_for_tls_too() -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(APITimeoutError, match=r"within 0\.05 s"):
-        await H2Transport().connect(
-            SocketRequest(f"https://127.0.0.1:{port}", connect_timeout=0.05)
-        )
-    server.close()
+    async with listening(mute) as url:
+        with pytest.raises(APITimeoutError, match=r"within 0\.05 s"):
+            await H2Transport().connect(
+                SocketRequest(url.replace("http:", "https:"), connect_timeout=0.05)
+            )
 
 
 async def test_a_header_that_cannot_be_sent_is_refused() -> None:
@@ -406,8 +404,6 @@ async def test_a_closed_transport_opens_nothing() -> None:
 async def proxy(answer: bytes) -> AsyncGenerator[tuple[str, list[bytes]]]:
     """A proxy that opens every tunnel, if its answer says so."""
     asked: list[bytes] = []
-    tasks: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 14):
@@ -417,28 +413,18 @@ async def proxy(answer: bytes) -> AsyncGenerator[tuple[str, list[bytes]]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         asked.append(head)
-        writers.append(writer)
         writer.write(answer)
         if b" 200 " not in answer:
-            writer.close()
             return
         host, _, port = head.split()[1].decode().rpartition(":")
         there = await asyncio.open_connection(host, int(port))
-        writers.append(there[1])
-        for pair in ((reader, there[1]), (there[0], writer)):
-            task = asyncio.ensure_future(pump(*pair))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        try:
+            await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+        finally:
+            there[1].transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield f"http://me:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
-    server.close()
-    for task in list(tasks):
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for writer in writers:
-        writer.transport.abort()
-    await asyncio.sleep(0)
+    async with listening(serve) as url:
+        yield url.replace("//", "//me:secret@"), asked
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from listening import listening
 from rejoinder._core.collecting import Collector
 from rejoinder.errors import APIConnectionError, EmptyResponseError
 from rejoinder.llm import ChatContext
@@ -93,15 +94,11 @@ class Served:
 @asynccontextmanager
 async def serving(*answers: bytes) -> AsyncGenerator[tuple[Served, anthropic.LLM]]:
     served = Served(*answers)
-    listener = await asyncio.start_server(served.answer, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    try:
-        async with anthropic.LLM(
-            model="claude-sonnet-4-5", api_key="k", base_url=f"http://127.0.0.1:{port}"
-        ) as llm:
-            yield served, llm
-    finally:
-        listener.close()
+    async with (
+        listening(served.answer) as url,
+        anthropic.LLM(model="claude-sonnet-4-5", api_key="k", base_url=url) as llm,
+    ):
+        yield served, llm
 
 
 def question() -> ChatContext:
@@ -224,16 +221,15 @@ async def test_state_goes_back_to_those_who_can_read_it(
     model: str, before: dict[str, str], goes: bool
 ) -> None:
     server = Served(reply("end_turn", THOUGHT, said("Hi")))
-    listener = await asyncio.start_server(server.answer, "127.0.0.1", 0)
-    here = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    mark = {name: value.format(here=here) for name, value in before.items()}
-    context = question()
-    extra = {"anthropic": {"thinking": [THOUGHT], **mark}, "mine": 1}
-    context.add_message(role="assistant", content="Hello", extra=extra)
-    context.add_message(role="user", content="?")
-    async with anthropic.LLM(model=model, api_key="k", base_url=f"http://{here}") as llm:
-        answer = await llm.chat(chat_ctx=context, conn_options=ONCE).collect()
-    listener.close()
+    async with listening(server.answer) as url:
+        here = url.removeprefix("http://")
+        mark = {name: value.format(here=here) for name, value in before.items()}
+        context = question()
+        extra = {"anthropic": {"thinking": [THOUGHT], **mark}, "mine": 1}
+        context.add_message(role="assistant", content="Hello", extra=extra)
+        context.add_message(role="user", content="?")
+        async with anthropic.LLM(model=model, api_key="k", base_url=url) as llm:
+            answer = await llm.chat(chat_ctx=context, conn_options=ONCE).collect()
     assert (THOUGHT in server.bodies[0]["messages"][1]["content"]) is goes
     told = answer.extra["anthropic"]
     assert told == {"thinking": [THOUGHT], **({} if model.startswith("claude") else {"host": here})}

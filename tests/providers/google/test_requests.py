@@ -11,6 +11,7 @@ import pytest
 from google.genai import types
 from google.oauth2.credentials import Credentials
 
+from listening import listening
 from providers.conversation import IMAGE, ONCE, PNG, RAW_SCHEMA, TOOLS, conversation, sent
 from rejoinder.clouds.google import GoogleCredentials
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
@@ -473,22 +474,21 @@ async def test_credentials_that_are_revoked_are_not_tried_again() -> None:
         await writer.drain()
         writer.close()
 
-    listener = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    account = Credentials(
-        None,
-        refresh_token="refresh",
-        client_id="id",
-        client_secret="secret",
-        token_uri=f"http://127.0.0.1:{port}/token",
-    )
-    async with FaultServer() as server, listener, vertex(account)(server.url) as llm:
-        with pytest.raises(APIStatusError) as caught:
-            await llm.chat(chat_ctx=conversation()).collect()
-        assert caught.value.status_code == 401
-        assert "expired or revoked" in str(caught.value)
-        assert not caught.value.retryable
-        assert not server.requests
+    async with FaultServer() as server, listening(refuse) as url:
+        account = Credentials(
+            None,
+            refresh_token="refresh",
+            client_id="id",
+            client_secret="secret",
+            token_uri=f"{url}/token",
+        )
+        async with vertex(account)(server.url) as llm:
+            with pytest.raises(APIStatusError) as caught:
+                await llm.chat(chat_ctx=conversation()).collect()
+            assert caught.value.status_code == 401
+            assert "expired or revoked" in str(caught.value)
+            assert not caught.value.retryable
+            assert not server.requests
 
 
 async def test_a_token_server_that_is_away_may_come_back() -> None:

