@@ -12,6 +12,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from certificates import LOOPBACK, make_certificate
 from published import client_faults
 from recorded.corpus import required_root
 from rejoinder.testing import RealtimeConnection, RealtimeService
@@ -90,6 +91,12 @@ def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that the test starts count for the coverage, where it is measured."""
     if KEPT in os.environ:
         monkeypatch.setenv(MEASURING, os.environ[KEPT])
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this machine that is its own authority, with its key."""
+    return make_certificate(tmp_path_factory.mktemp("tls") / "loopback.pem", *LOOPBACK)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from providers.sessions.driving import EVENTS, Seen, read, sound, texts
+from providers.sessions.driving import Seen, read, sound, texts
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.llm import (
     ChatContext,
@@ -56,9 +56,7 @@ async def talking(
     ]
     adapter = RealtimeModelFallbackAdapter(models, **options)
     session = adapter.session()
-    seen = Seen()
-    for name in EVENTS:
-        session.on(name, lambda event, name=name: seen.append((name, event)))  # type: ignore[misc]
+    seen = Seen(session)
 
     def changed(event: RealtimeAvailabilityChangedEvent) -> None:
         index = [model is event.realtime_model for model in models].index(True)

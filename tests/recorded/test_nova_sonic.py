@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from providers.aws.sonic import KEYS, Seen, when
+from providers.aws.sonic import KEYS, Heard, when
 from recorded.reading_nova_sonic import read as plainly
 from rejoinder.llm import FunctionCallOutput, function_tool
 from rejoinder.media import AudioFrame
@@ -89,7 +89,7 @@ async def test_a_session_gives_what_it_holds(path: Path, piece: int) -> None:
             api_secret=KEYS.secret_key,
         )
         session = model.session()
-        seen = Seen(session)
+        seen = Heard(session)
         events: list[Any] = []
         session.on("bedrock_server_event_received", events.append)
         await session.update_instructions("Be brief.")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import gc
-import ipaddress
 import os
 import ssl
 import subprocess
@@ -24,12 +22,10 @@ import pytest
 from aiohttp import client_exceptions, http_exceptions
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from certificates import make_certificate, server_context
 from listening import Handler, listening
 from rejoinder.errors import (
     APIConnectionError,
@@ -106,52 +102,9 @@ async def server() -> AsyncIterator[FaultServer]:
         yield server
 
 
-def make_certificate(path: Path, *, days: int = 1, name: str = "127.0.0.1") -> Path:
-    """A certificate for `name`, with its key, that is its own authority and ends in `days`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
-    now = dt.datetime.now(dt.UTC)
-    try:
-        place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        place = x509.DNSName(name)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=9))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([place]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificate(tmp_path_factory.mktemp("tls") / "loopback.pem")
-
-
 @pytest.fixture
 def tls(certificate: Path) -> ssl.SSLContext:
     return server_context(certificate)
-
-
-def server_context(certificate: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
 
 
 # -- sending and reading -------------------------------------------------------------------------
@@ -1398,7 +1351,7 @@ async def test_authorities_of_ones_own(tls: ssl.SSLContext, certificate: Path) -
 async def test_a_certificate_that_only_the_server_can_mend(
     tmp_path: Path, days: int, name: str, problem: str
 ) -> None:
-    path = make_certificate(tmp_path / "made.pem", days=days, name=name)
+    path = make_certificate(tmp_path / "made.pem", name, days=days)
     transport = AiohttpTransport(ssl=str(path))
     async with FaultServer(ssl=server_context(path)) as server:
         with pytest.raises(APIConnectionError) as caught:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from providers.aws.sonic import KEYS, sound, talking, texts, when
-from providers.sessions.driving import read
+from certificates import server_context
+from providers.aws.sonic import KEYS, sound, talking, when
+from providers.sessions.driving import read, texts
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError
@@ -62,10 +62,10 @@ async def test_a_reply_is_spoken(server: SonicServer) -> None:
     assert first(server).stream.ended
 
 
-async def test_over_tls_with_alpn(tls: tuple[ssl.SSLContext, Path]) -> None:
-    context, authority = tls
+async def test_over_tls_with_alpn(certificate: Path) -> None:
+    context = server_context(certificate)
     async with no_leaks(), SonicServer(credentials=KEYS, tls=context) as server:
-        transport = H2Transport(ssl=str(authority))
+        transport = H2Transport(ssl=str(certificate))
         async with talking(server, transport=transport) as (session, seen):
             await session.generate_reply()
             await when(lambda: seen.replies and seen.replies[0].done())

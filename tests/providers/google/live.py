@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from providers.sessions.driving import EVENTS, Seen
+from providers.sessions.driving import Seen
 from rejoinder.providers.google.realtime import RealtimeModel, RealtimeSession
 from rejoinder.testing import GeminiConnection, RealtimeServer
 from rejoinder.types import APIConnectOptions
@@ -34,9 +34,7 @@ async def talking(
     options.setdefault("conn_options", APIConnectOptions(max_retry=2, retry_interval=0.01))
     model = RealtimeModel(base_url=server.url.removesuffix("/v1"), api_key="any", **options)
     session = model.session()
-    seen = Seen()
-    for name in EVENTS:
-        session.on(name, lambda event, name=name: seen.append((name, event)))  # type: ignore[misc]
+    seen = Seen(session)
     try:
         yield session, seen
     finally:

@@ -12,7 +12,7 @@ import pytest
 
 from providers.google.memory import MemorySocket, MemoryTransport
 from providers.google.test_realtime import sound
-from providers.sessions.driving import EVENTS, Seen, read, texts
+from providers.sessions.driving import Seen, read, texts
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.providers.google.realtime import RealtimeModel, RealtimeSession
 from rejoinder.types import APIConnectOptions
@@ -30,9 +30,7 @@ async def talking(
     options.setdefault("conn_options", APIConnectOptions(max_retry=2, retry_interval=0.1))
     model = RealtimeModel(api_key="any", transport=transport, **options)
     session = model.session()
-    seen = Seen()
-    for name in EVENTS:
-        session.on(name, lambda event, name=name: seen.append((name, event)))  # type: ignore[misc]
+    seen = Seen(session)
     await session.connected()
     try:
         yield session, seen

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+from rejoinder import llm
 from rejoinder.llm.realtime import GenerationCreatedEvent
 from rejoinder.media import AudioFrame
 from rejoinder.providers.openai.realtime import RealtimeModel, RealtimeSession
@@ -28,6 +30,14 @@ EVENTS = (
 class Seen(list[tuple[str, Any]]):
     """The events of a session, in order."""
 
+    def __init__(self, session: llm.RealtimeSession) -> None:
+        super().__init__()
+        for name in EVENTS:
+            session.on(name, partial(self.note, name))  # type: ignore[arg-type]
+
+    def note(self, name: str, event: Any) -> None:
+        self.append((name, event))
+
     def named(self, name: str) -> list[Any]:
         return [event for found, event in self if found == name]
 
@@ -39,9 +49,7 @@ async def talking(
     options.setdefault("conn_options", APIConnectOptions(max_retry=2, retry_interval=0.01))
     model = RealtimeModel(base_url=server.url, api_key="any", **options)
     session = model.session()
-    seen = Seen()
-    for name in EVENTS:
-        session.on(name, lambda event, name=name: seen.append((name, event)))  # type: ignore[misc]
+    seen = Seen(session)
     try:
         yield session, seen
     finally:
