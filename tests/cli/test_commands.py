@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.commands import COMMAND, environment, run
+from rejoinder.cli.outcome import Ended
 from rejoinder.testing.faults import Answer, Call, Fault
 
 if TYPE_CHECKING:
@@ -435,3 +438,43 @@ def test_a_fault_of_ours_is_a_sentence_too(tmp_path: Path) -> None:
         check=False,
     )
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["task", "callback"])
+def test_a_termination_signal_gets_out_of_a_running_loop(where: str) -> None:
+    """The line editor runs one, and a signal may strike anywhere in it."""
+
+    async def struck() -> None:
+        raise Ended(signal.SIGTERM)
+
+    async def wait() -> None:
+        task: object = None
+        if where == "task":
+            task = asyncio.ensure_future(struck())
+        else:
+            asyncio.get_running_loop().call_soon(struck().send, None)
+        await asyncio.Event().wait()
+        del task
+
+    with pytest.raises(Ended) as caught:
+        asyncio.run(wait())
+    assert caught.value.signal == signal.SIGTERM
+
+
+def test_a_termination_signal_that_strikes_in_a_finalizer_is_not_lost() -> None:
+    program = """
+import os, signal, sys, time
+from rejoinder.cli import commands
+sys.unraisablehook = lambda _: print("lost", flush=True)
+commands._LOST = 0.2
+class Ends:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+with commands._interrupts():
+    Ends()
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "lost\n"
+    assert done.returncode == 128 + signal.SIGTERM

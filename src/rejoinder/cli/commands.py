@@ -20,6 +20,8 @@ from typing import Any, NoReturn, TextIO
 __all__ = ["COMMANDS", "leave", "make_parser", "run"]
 
 _PATIENCE = 0.5
+_LOST = 10.0
+"""Seconds after a termination signal beyond which the process ends without any clean-up."""
 """Seconds allowed for threads to end."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -166,9 +168,16 @@ def _interrupts():
         return
     from rejoinder.cli.outcome import Ended
 
+    guards: list[threading.Timer] = []
+
     def end(number: int, _: object) -> NoReturn:
         for each in _ENDING:
             signal.signal(each, signal.SIG_DFL)  # a second one does not wait
+        # What is raised here is lost where it strikes in a finalizer.
+        guard = threading.Timer(_LOST, os._exit, (128 + number,))
+        guard.daemon = True
+        guards.append(guard)
+        guard.start()
         raise Ended(number)
 
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
@@ -180,6 +189,8 @@ def _interrupts():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for guard in guards:
+            guard.cancel()
 
 
 def _let_go(stream: TextIO) -> None:

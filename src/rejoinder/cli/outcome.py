@@ -36,10 +36,14 @@ class CommandError(Exception):
         self.code = code
 
 
-class Ended(BaseException):
+class Ended(SystemExit):
     """The process received the termination signal `signal`: clean up and exit without any
-    prompt."""
+    prompt.
+
+    It may be raised anywhere, also in a coroutine. asyncio lets only `SystemExit` and
+    `KeyboardInterrupt` out of a running loop; it would log any other exception and continue.
+    """
 
     def __init__(self, signal: int) -> None:
-        super().__init__(signal)
+        super().__init__(128 + signal)
         self.signal = signal
