@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,16 @@ from hypothesis import HealthCheck, settings
 from certificates import LOOPBACK, make_certificate
 from published import client_faults
 from recorded.corpus import required_root
+from rejoinder.llm._prepared import prepare
 from rejoinder.testing import RealtimeConnection, RealtimeService
 
 pytest_plugins = ["skips", "recorded.summary"]
 
 # Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
 asyncio.set_event_loop(None)
+
+# The first model of pydantic that is built in a process looks for plugins in all folders of packages.
+prepare()
 
 MEASURING = "COVERAGE_PROCESS_CONFIG"
 """The variable by which coverage measures child processes. Of the processes that tests start, those of
@@ -40,6 +45,14 @@ keep_measuring_to_ourselves()
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart() -> None:
     keep_measuring_to_ourselves()  # a worker of pytest-xdist begins to measure this late
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep what imports and collection made out of every later garbage collection, which tests that
+    look for unclosed connections ask for: it holds millions of objects, none of which can go."""
+    gc.collect()
+    gc.freeze()
 
 
 settings.register_profile(

@@ -57,6 +57,8 @@ class Terminal:
         self._at = 0
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
+            # As a new terminal begins; what is ignored (by `nohup`, say) would stay ignored.
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             os.execve(sys.executable, [*COMMAND, *arguments], environment(**more))
         self.code: int | None = None
         self.resize(80, 24)

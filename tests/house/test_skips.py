@@ -47,12 +47,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PLUGINS = ("-p", "skips", "-p", "xdist")
+"""All that these tests need; the others take seconds of each start."""
+
+
 def run(folder: Path, *options: str, **variables: str) -> list[str]:
     """The lines that pytest prints about the tests of `folder`."""
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "skips", "-c", os.devnull, *options, "."],
+        [sys.executable, "-m", "pytest", "-q", *PLUGINS, "-c", os.devnull, *options, "."],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "REJOINDER_NOTHING_SKIPS": "", **variables},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(TESTS),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "REJOINDER_NOTHING_SKIPS": "",
+            **variables,
+        },
         capture_output=True,
         text=True,
     )

@@ -21,7 +21,11 @@ from rejoinder.providers import anthropic, aws, google, mistralai, openai
 from rejoinder.transport.http import Request
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.looptime,  # no deadline passes while a busy machine decodes
+    pytest.mark.no_cover,  # twenty thousand replies, all on ways that other tests measure
+]
 
 URL = "http://127.0.0.1:9"
 APIS: dict[str, Callable[..., LLM[Any]]] = {
