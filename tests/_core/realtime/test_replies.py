@@ -82,6 +82,27 @@ def test_a_late_reply_is_cancelled_and_not_announced() -> None:
     assert replies.ended("late", "cancelled", "a", 13) == [Send(B)]
 
 
+def test_a_reply_that_began_while_its_caller_gave_up_is_stopped() -> None:
+    replies = connected()
+    replies.request(A, 0)
+    assert replies.started("r", "a", 1) == [Announce("r", ("a",))]
+    assert replies.give_up("a", 1) == [Cancel("r"), Finish("r", "interrupted")]
+    assert replies.give_up("a", 1) == []
+    assert not replies.progressed("r", 2)
+    assert replies.request(B, 2) == []
+    assert replies.ended("r", "cancelled", "a", 3) == [Send(B)]
+
+
+def test_an_unwanted_reply_that_made_the_service_busy_frees_it_by_its_end() -> None:
+    replies = connected()
+    replies.request(A, 0)
+    replies.give_up("a", 0)
+    replies.request(B, 0)
+    assert replies.refused("b", ERROR, 1, busy=True) == []
+    assert replies.started("r", "a", 1) == [Cancel("r")]
+    assert replies.ended("r", "cancelled", "a", 2) == [Send(B)]
+
+
 def test_nothing_is_interrupted_where_nothing_runs() -> None:
     assert connected().interrupt(0) == []
 

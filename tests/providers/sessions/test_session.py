@@ -10,7 +10,14 @@ import pytest
 from providers.sessions.driving import read, sound, talking, texts
 from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError
-from rejoinder.testing import RealtimeConnection, RealtimeServer, ServerCall, ServerReply, no_leaks
+from rejoinder.testing import (
+    RealtimeConnection,
+    RealtimeServer,
+    ScriptedRealtimeModel,
+    ServerCall,
+    ServerReply,
+    no_leaks,
+)
 
 
 def first(server: RealtimeServer) -> RealtimeConnection:
@@ -189,6 +196,21 @@ async def test_a_reply_that_comes_too_late_is_cancelled_and_never_heard(
         await server.until(lambda: sent(first(server), "response.cancel"))
         assert sent(first(server), "response.cancel")[0]["response_id"] == late
         assert not seen.named("generation_created")
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_request_can_be_given_up_at_any_moment(turns: int) -> None:
+    async with ScriptedRealtimeModel(ServerReply(["No."], hold=True), "Yes.") as model:
+        session = model.session()
+        await session.connected()
+        request = session.generate_reply()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if request.cancel():
+            async with asyncio.timeout(4):  # less than the time a cancelled reply may take to end
+                assert (await read(await session.generate_reply()))[0] == "Yes."
+        else:
+            assert request.done()
 
 
 @pytest.mark.parametrize("end", [-1, 0, 50, 200, 399, 400, 10_000])

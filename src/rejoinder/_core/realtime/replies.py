@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -147,6 +147,8 @@ class _Running:
     reply_id: str
     quiet_since: float
     stopping_since: float = math.inf
+    refs: list[str] = field(default_factory=list[str])
+    """The callers that it answers and that still want it."""
 
 
 class Replies:
@@ -232,12 +234,17 @@ class Replies:
         self._owed.clear()
 
     def give_up(self, ref: str, now: float) -> list[Effect]:
-        """The caller no longer wants the reply it asked for."""
+        """The caller no longer wants the reply it asked for, which may have begun meanwhile."""
         for request in list(self._requests):
             if ref in request.refs:
                 request.refs.remove(ref)
                 if not request.refs:
                     self._drop(request)
+        running = self._running
+        if running is not None and ref in running.refs:
+            running.refs.remove(ref)
+            if not running.refs:
+                return self._stop(running, now)
         return self._pump(now)
 
     def interrupt(self, now: float) -> list[Effect]:
@@ -248,11 +255,8 @@ class Replies:
                 _failure(request, "the reply was interrupted before it began", "superseded")
             )
             self._drop(request)
-        running = self._running
-        if running is not None and running.stopping_since == math.inf:
-            running.stopping_since = now
-            effects.append(Cancel(running.reply_id))
-            effects.append(Finish(running.reply_id, "interrupted"))
+        if self._running is not None:
+            effects += self._stop(self._running, now)
         return effects
 
     def called(self, call_id: str) -> None:
@@ -280,7 +284,7 @@ class Replies:
             self._remember(reply_id)
             effects.append(Cancel(reply_id))
             # It occupies the service until it ends, unless another reply is known to occupy it.
-            if self._running is None:
+            if self._running is None or not self._running.reply_id:
                 self._running = _Running(reply_id, now, stopping_since=now)
             return effects
         request = self._find(ref)
@@ -292,11 +296,11 @@ class Replies:
                 effects.append(Finish(previous.reply_id, "cancelled"))
         elif previous is not None:
             return []
-        self._running = _Running(reply_id, now)
         refs: tuple[str, ...] = ()
         if request is not None:
             self._move(request, "started")
             refs = tuple(request.refs)
+        self._running = _Running(reply_id, now, refs=list(refs))
         effects.append(Announce(reply_id, refs))
         return effects
 
@@ -437,6 +441,13 @@ class Replies:
             request.since = now
             return [Send(request.command)]
         return []
+
+    def _stop(self, running: _Running, now: float) -> list[Effect]:
+        """End a reply to its listeners now, and at the service; once."""
+        if running.stopping_since < math.inf:
+            return []
+        running.stopping_since = now
+        return [Cancel(running.reply_id), Finish(running.reply_id, "interrupted")]
 
     def _due(self, request: _Request) -> float:
         """The deadline of the oldest request; infinite while a reply runs, because then its silence

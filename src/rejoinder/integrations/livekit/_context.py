@@ -36,6 +36,7 @@ __all__ = [
     "context_to_livekit",
     "error_from_livekit",
     "error_to_livekit",
+    "item_to_livekit",
     "tools_from_livekit",
     "tools_to_livekit",
 ]
@@ -124,24 +125,27 @@ def _content_from_livekit(content: Sequence[Any]) -> tuple[list[Any], list[list[
 
 def context_to_livekit(chat_ctx: ChatContext) -> lk.ChatContext:
     """The same conversation as a context of LiveKit; what the installed version lacks is left out."""
-    items: list[Any] = []
-    for item in chat_ctx.items:
-        theirs = _THEIR_ITEMS.get(item.type)
-        if theirs is None:
-            continue
-        known = _THEIR_FIELDS[item.type]
-        fields = {
-            key: value for key, value in item.__dict__.items() if key in known and value is not None
-        }
-        for name in ("extra", "metrics"):
-            if name in fields:
-                fields[name] = dict(fields[name])
-        if item.type == "message":
-            content = [_part_to_livekit(part) for part in parts_of(item)]
-            _put_marks_back(content, item, fields)
-            fields["content"] = content
-        items.append(theirs(**fields))
-    return lk.ChatContext(items)
+    items = (item_to_livekit(item) for item in chat_ctx.items)
+    return lk.ChatContext([item for item in items if item is not None])
+
+
+def item_to_livekit(item: Any) -> Any:
+    """The same item as one of LiveKit, or ``None`` if the installed version has no such kind."""
+    theirs = _THEIR_ITEMS.get(item.type)
+    if theirs is None:
+        return None
+    known = _THEIR_FIELDS[item.type]
+    fields = {
+        key: value for key, value in item.__dict__.items() if key in known and value is not None
+    }
+    for name in ("extra", "metrics"):
+        if name in fields:
+            fields[name] = dict(fields[name])
+    if item.type == "message":
+        content = [_part_to_livekit(part) for part in parts_of(item)]
+        _put_marks_back(content, item, fields)
+        fields["content"] = content
+    return theirs(**fields)
 
 
 def _put_marks_back(content: list[Any], item: ChatMessage, fields: dict[str, Any]) -> None:

@@ -75,8 +75,9 @@ class OpenReplies:
         reply = Reply(reply_id, asked=asked, sample_rate=self._rate, span=span)
         self._live[reply_id] = reply
         for ref in refs:
-            future = self._asked.pop(ref, None)
-            if future is not None and not future.done():
+            future = self._asked.get(ref)
+            if future is not None and not future.done():  # else `given_up` is about to be called
+                del self._asked[ref]
                 future.set_result(reply.event)
         return reply.event
 
