@@ -6,12 +6,16 @@ Pure.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 __all__ = ["SoundMap", "SpokenMessage", "heard", "heard_of_text", "spread"]
 
 _BYTES_PER_SAMPLE: Final = 2
+_JOINED: Final = 64
+"""Pieces of text that are joined at a time: a piece of its own takes ten times the memory."""
 
 
 class SoundMap(Protocol):
@@ -29,11 +33,17 @@ class SpokenMessage:
         sample_rate: samples a second of its sound, one channel of 16 bits.
     """
 
-    __slots__ = ("_bytes", "_pieces", "_rate", "_timed", "is_cut")
+    __slots__ = ("_at", "_bytes", "_ends", "_new", "_rate", "_text", "_timed", "is_cut")
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
-        self._pieces: list[tuple[str, float]] = []
+        self._text = ""
+        self._new: list[str] = []
+        """Pieces that are not part of `_text` yet."""
+        self._ends = array("L")
+        """Where each piece ends in the text."""
+        self._at = array("d")
+        """The millisecond at which the sound of each piece begins."""
         self._bytes = 0
         self._timed = False
         self.is_cut = False
@@ -44,10 +54,14 @@ class SpokenMessage:
         if self.is_cut:
             return
         if start_time is None:
-            self._pieces.append((text, self.received_ms))
+            self._at.append(self.received_ms)
         else:
             self._timed = True
-            self._pieces.append((text, start_time * 1000))
+            self._at.append(start_time * 1000)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(text))
+        self._new.append(text)
+        if len(self._new) >= _JOINED:
+            self._join()
 
     def add_audio(self, size: int) -> None:
         """Record `size` bytes of sound."""
@@ -57,7 +71,7 @@ class SpokenMessage:
     def replace_text(self, text: str) -> None:
         """Set the whole text, where a service repeats it at the end. Pieces that agree are kept."""
         if text != self.text and not self.is_cut:
-            self._pieces = [(text, 0.0)]
+            self._set(text)
             self._timed = False
 
     def cut(self, text: str, ms: int) -> None:
@@ -65,21 +79,31 @@ class SpokenMessage:
         self.is_cut = True
         self._bytes = min(self._bytes, max(0, ms) * self._rate * _BYTES_PER_SAMPLE // 1000)
         if not self.text.startswith(text):
-            self._pieces = [(text, 0.0)]
+            self._set(text)
             return
-        left: list[tuple[str, float]] = []
-        length = len(text)
-        for piece, at in self._pieces:
-            if length <= 0:
-                break
-            left.append((piece[:length], at))
-            length -= len(piece)
-        self._pieces = left
+        self._text = text
+        whole = bisect_left(self._ends, len(text))
+        if text:
+            self._ends[whole] = len(text)
+            whole += 1
+        del self._ends[whole:], self._at[whole:]
+
+    def _set(self, text: str) -> None:
+        self._text = text
+        self._new.clear()
+        self._ends = array("L", [len(text)])
+        self._at = array("d", [0.0])
+
+    def _join(self) -> None:
+        self._text += "".join(self._new)
+        self._new.clear()
 
     @property
     def text(self) -> str:
         """The whole text."""
-        return "".join(piece for piece, _ in self._pieces)
+        if self._new:
+            self._join()
+        return self._text
 
     @property
     def received_ms(self) -> int:
@@ -89,7 +113,12 @@ class SpokenMessage:
     @property
     def pieces(self) -> list[tuple[str, float]]:
         """Each piece of text with the millisecond at which its sound begins; a copy."""
-        return list(self._pieces)
+        text, begin = self.text, 0
+        found: list[tuple[str, float]] = []
+        for end, at in zip(self._ends, self._at, strict=True):
+            found.append((text[begin:end], at))
+            begin = end
+        return found
 
 
 def heard(message: SpokenMessage, until: int | str) -> str:

@@ -100,13 +100,34 @@ class GiveHistory:
     items: Sequence[ChatItem]
 
 
+@dataclass(slots=True)
+class AppendAudio:
+    """Sound of the user, in the rate and channels of the protocol."""
+
+    data: bytes | bytearray | memoryview
+    _encoded: str | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def base64(self) -> str:
+        """The sound in base64. It is encoded once and reused for every connection; `data` is empty
+        afterwards."""
+        if self._encoded is None:
+            self._encoded = base64.b64encode(self.data).decode("ascii")
+            self.data = b""  # keep only one form in memory
+        return self._encoded
+
+
 @dataclass(frozen=True, slots=True)
 class CreateItem:
-    """Put an item behind `previous_id`; ``None`` is the head of the conversation."""
+    """Put an item behind `previous_id`; ``None`` is the head of the conversation.
+
+    `sound`: a message of the user that has no transcript. Services that accept only text ignore it.
+    """
 
     ref: str
     item: ChatItem
     previous_id: str | None
+    sound: Sequence[AppendAudio] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +143,6 @@ class TruncateItem:
     ref: str
     item_id: str
     audio_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AppendAudio:
-    """Sound of the user, in the rate and channels of the protocol."""
-
-    data: bytes | bytearray | memoryview
-    _encoded: list[str] = field(default_factory=list[str], init=False, repr=False, compare=False)
-
-    @property
-    def base64(self) -> str:
-        """The sound in base64. It is encoded once and reused for every connection; `data` is empty
-        afterwards."""
-        if not self._encoded:
-            self._encoded.append(base64.b64encode(self.data).decode("ascii"))
-            object.__setattr__(self, "data", b"")  # keep only one form in memory
-        return self._encoded[0]
 
 
 @dataclass(frozen=True, slots=True)

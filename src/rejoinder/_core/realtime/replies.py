@@ -20,7 +20,7 @@ Pure: events and times in, effects out.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
@@ -162,13 +162,14 @@ class Replies:
     def __init__(self, *, timeout: float = 10.0, silence: float = 20.0) -> None:
         self._timeout = timeout
         self._silence = silence
-        self._requests: deque[_Request] = deque()
+        self._requests: list[_Request] = []
         self._owed: OrderedDict[str, None] = OrderedDict()
         self._running: _Running | None = None
         self._over: OrderedDict[str, None] = OrderedDict()
         self._unanswered: set[str] = set()
         self._answered_some = False
         self._open = False
+        self._held_until = -math.inf
 
     # -- what is known -----------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Replies:
 
     def deadline(self) -> float:
         """When `tick` is due; infinite if never."""
-        due = math.inf
+        due = self._held_until if self._requests and self._held_until > -math.inf else math.inf
         for request in self._requests:
             due = min(due, self._due(request))
         running = self._running
@@ -227,6 +228,16 @@ class Replies:
     def pause(self) -> None:
         """Hold waiting requests for the next connection; send none over this one."""
         self._open = False
+
+    def hold(self, until: float) -> None:
+        """Send no request before `until` or `release`: the user's turn is on its way again, and the
+        replies are meant for it."""
+        self._held_until = until
+
+    def release(self, now: float) -> list[Effect]:
+        """The turn has arrived: send the requests that waited for it."""
+        self._held_until = -math.inf
+        return self._pump(now)
 
     def forgive(self) -> None:
         """Stop waiting for owed replies: the next reply that begins is a different one. For
@@ -368,6 +379,7 @@ class Replies:
     def lost(self, now: float) -> list[Effect]:
         """The connection is gone: running replies have ended, and requests are sent again."""
         self._open = False
+        self._held_until = -math.inf
         effects: list[Effect] = []
         running = self._running
         self._running = None
@@ -430,8 +442,9 @@ class Replies:
 
     def _pump(self, now: float) -> list[Effect]:
         """Send the first request, if the service is free for it."""
-        if not self._open or self._running is not None:
+        if not self._open or self._running is not None or now < self._held_until:
             return []
+        self._held_until = -math.inf
         if any(request.state is RequestState.ASKED for request in self._requests):
             return []
         for request in self._requests:

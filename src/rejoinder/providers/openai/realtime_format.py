@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,10 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
+from rejoinder._core.realtime.messages import AppendAudio
 from rejoinder.providers.openai.realtime_dialects import Dialect
 
-__all__ = ["item_from_wire", "item_to_wire", "session_object", "wire_id"]
+__all__ = ["item_from_wire", "item_to_wire", "session_object", "sound_to_wire", "wire_id"]
 
 logger = logging.getLogger("rejoinder")
 
@@ -101,6 +103,16 @@ def _audio(part: AudioContent, role: str, dialect: Dialect) -> list[dict[str, An
     if part.transcript:
         entry["transcript"] = part.transcript
     return [entry]
+
+
+def sound_to_wire(item: ChatMessage, sound: Sequence[AppendAudio]) -> dict[str, Any]:
+    """A message of the user as its sound, for ``conversation.item.create``."""
+    pieces = [piece.base64 for piece in sound]
+    if any("=" in piece for piece in pieces[:-1]):  # only whole groups of three bytes can be joined
+        data = b"".join([binascii.a2b_base64(piece) for piece in pieces])
+        pieces = [base64.b64encode(data).decode("ascii")]
+    entry = {"type": "input_audio", "audio": "".join(pieces)}
+    return {"id": wire_id(item.id), "type": "message", "role": "user", "content": [entry]}
 
 
 def item_from_wire(item: Mapping[str, Any]) -> ChatItem | None:

@@ -7,14 +7,14 @@ One object serves one connection. It keeps the state of the wire: requests that 
 from __future__ import annotations
 
 import binascii
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
 from rejoinder._core import jsontext
-from rejoinder._core.items import FunctionCall
+from rejoinder._core.items import ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.metrics import RealtimeModelMetrics
@@ -23,6 +23,7 @@ from rejoinder.providers.openai.realtime_format import (
     item_from_wire,
     item_to_wire,
     session_object,
+    sound_to_wire,
     text_parts,
     wire_id,
 )
@@ -116,8 +117,8 @@ class OpenAIRealtimeProtocol:
         self._instructions: str | None = None
         self._open_ref = ""
         self._ready = False
-        self._asked: deque[str] = deque()
-        self._updates: deque[str] = deque()
+        self._asked: list[str] = []
+        self._updates: list[str] = []
         """Unconfirmed changes of the session, in order: ``session.updated`` does not name its
         change."""
         self._partial: OrderedDict[str, str] = OrderedDict()
@@ -147,8 +148,10 @@ class OpenAIRealtimeProtocol:
                     self._instructions = command.instructions
                 self._updates.append(command.ref)
                 return self._session_update(command, None)
-            case m.CreateItem(ref, item, previous_id):
+            case m.CreateItem(ref, item, previous_id, sound):
                 made = item_to_wire(item, self._dialect)
+                if sound and isinstance(item, ChatMessage):
+                    made = sound_to_wire(item, sound)
                 if made is None:
                     return ()
                 return _frame(
@@ -212,7 +215,7 @@ class OpenAIRealtimeProtocol:
             response["tools"] = list(command.tools)
         self._asked.append(command.ref)
         if len(self._asked) > _REMEMBERED:
-            self._asked.popleft()
+            self._asked.pop(0)
         return _frame("response.create", command.ref, response=response)
 
     def _session_update(self, settings: m.UpdateSession, model: str | None) -> Sequence[m.Frame]:
@@ -316,7 +319,7 @@ class OpenAIRealtimeProtocol:
     def _updated(self) -> Sequence[m.Event]:
         if not self._updates:
             return ()
-        ref = self._updates.popleft()
+        ref = self._updates.pop(0)
         return () if ref.startswith("probe_") else (m.SettingsApplied(ref),)
 
     def _reply_event(self, kind: str, event: dict[str, Any]) -> Sequence[m.Event]:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from rejoinder import _stamps
-from rejoinder._core.realtime.messages import Usage
+from rejoinder._core.realtime.messages import Usage, UsageReported
 from rejoinder.metrics import Metadata, RealtimeModelMetrics, STTMetrics
+from rejoinder.providers.sessions.streams import connection_metrics, usage_metrics
 
 __all__ = ["Bills", "added", "with_usage"]
 
@@ -76,16 +77,18 @@ class Bills:
         if not usage_follows:
             self._emit(metrics)
 
-    def reported(self, reply_id: str, usage: Usage) -> bool:
-        """Tokens were reported. Return whether the last reply waited for them."""
+    def reported(self, names: Metadata, event: UsageReported) -> None:
+        """Tokens were reported: those of the last reply, if it waits for them, or others."""
         last = self._last
-        if last is None or last.request_id != reply_id:
-            return False
-        if not self._waits:
-            return False
-        self._waits = False
-        self._emit(with_usage(last, usage))
-        return True
+        if last is not None and self._waits and last.request_id == event.reply_id:
+            self._waits = False
+            self._emit(with_usage(last, event.usage))
+        else:
+            self._emit(usage_metrics(self._label, names, event))
+
+    def connected(self, names: Metadata, acquire_time: float) -> None:
+        """A connection was opened, which took `acquire_time` seconds and costs no tokens."""
+        self._emit(connection_metrics(self._label, names, acquire_time))
 
     def transcribed(self, names: Metadata, item_id: str, usage: Mapping[str, Any]) -> None:
         """Emit the metrics of a transcription, which is billed separately, in tokens or in seconds

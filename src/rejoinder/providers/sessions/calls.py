@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Literal, TypeAlias
 
-from rejoinder._core.items import FunctionCall
+from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder.providers.sessions.conversation import keep
 
 __all__ = ["Calls"]
@@ -45,3 +45,9 @@ class Calls:
         """The call needs no answer any more."""
         keep(self._states, call_id, state)
         self._open.pop(call_id, None)
+
+    def refuse(self, call: FunctionCall, why: str) -> FunctionCallOutput:
+        """The application will not run the call. Return an answer for it: some services fall silent
+        while a call has none."""
+        self.settle(call.call_id, "answered")
+        return FunctionCallOutput(call_id=call.call_id, name=call.name, output=why, is_error=True)

@@ -64,13 +64,17 @@ class Conversation:
 
     Args:
         confirmed: the service acknowledges each item it receives.
+        sound_of: the sound of a user's message that has no transcript, as far as it is kept.
 
     Attributes:
         spoken: the text and sound of the last messages of the model, by id.
     """
 
-    def __init__(self, *, confirmed: bool = True) -> None:
+    def __init__(
+        self, *, confirmed: bool = True, sound_of: Callable[[str], Sequence[m.AppendAudio]]
+    ) -> None:
         self._confirmed = confirmed
+        self._sound_of = sound_of
         self._remote = RemoteChatContext()
         self._early: OrderedDict[str, str] = OrderedDict()
         self._partial: OrderedDict[str, str] = OrderedDict()
@@ -212,7 +216,8 @@ class Conversation:
             return []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ref = _stamps.new_id("chat_ctx_create_")
-        command = m.CreateItem(ref, item, self._anchor(link, previous_id))
+        sound = self._sound_of(item.id)
+        command = m.CreateItem(ref, item, self._anchor(link, previous_id), sound)
         if not link.protocol.takes(command):
             self.insert(previous_id, item)
             link.untold.append(item.id)
@@ -232,7 +237,7 @@ class Conversation:
         link.pending[ref] = PendingItem(done, item.id, item, previous_id)
         link.known.add(item.id)
         if isinstance(item, ChatMessage):
-            link.given[item.id] = item.text_content or ""
+            link.given[item.id] = "" if sound else item.text_content or ""
         return [done]
 
     def remove(self, link: Link | None, item_id: str) -> list[asyncio.Future[None]]:
@@ -425,17 +430,26 @@ class Conversation:
                 link.send(m.AbandonCall(_stamps.new_id("abandon_"), item, why))
         return any(output.reply_required for output in late)
 
-    def settle(self, link: Link, *, unheard: str | None = None) -> None:
+    def followed(self, item_id: str) -> bool:
+        """Whether an item with content stands behind `item_id`; also true if the copy has no such
+        item."""
+        items = self._remote.to_chat_ctx().items
+        places = [place for place, item in enumerate(items) if item.id == item_id]
+        return not places or any(
+            not isinstance(item, ChatMessage) or item.content for item in items[places[0] + 1 :]
+        )
+
+    def settle(self, link: Link, *, unheard: Collection[str] = ()) -> None:
         """Apply to the copy the changes that `link` can no longer confirm. The next connection
         receives them.
 
         Args:
             link: the connection that is no longer in use.
-            unheard: a user item whose sound is sent again to the next connection.
+            unheard: the user's items whose sound is sent again to the next connection.
         """
-        if unheard is not None:
-            self._partial.pop(unheard, None)
-            self.drop(unheard)
+        for item_id in unheard:
+            self._partial.pop(item_id, None)
+            self.drop(item_id)
         for entry in link.pending.values():
             self._carry_out(entry)
             if not entry.done.done():

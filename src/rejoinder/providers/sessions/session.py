@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from rejoinder import _aio, _stamps
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
 from rejoinder.errors import APIError, APIStatusError, ConfigurationError
@@ -45,9 +45,8 @@ from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.open_replies import OpenReplies
 from rejoinder.providers.sessions.options import SessionOptions, checked_session_options, code_of
 from rejoinder.providers.sessions.settings import Settings
-from rejoinder.providers.sessions.streams import connection_metrics, usage_metrics
 from rejoinder.providers.sessions.turns import UserTurns
-from rejoinder.providers.sessions.uplink import Uplink
+from rejoinder.providers.sessions.uplink import COMMITTING, Uplink
 from rejoinder.providers.sessions.video import frame_url
 from rejoinder.transport.ws import WebSocket
 from rejoinder.types import NOT_GIVEN, NotGivenOr, is_given
@@ -57,6 +56,8 @@ __all__ = ["SessionOptions", "WireSession"]
 logger = logging.getLogger("rejoinder")
 
 TEvent = TypeVar("TEvent")
+
+_INTERRUPTED: Final = "The call was interrupted before it ran."
 
 
 class WireSession(RealtimeSession[TEvent]):
@@ -100,7 +101,10 @@ class WireSession(RealtimeSession[TEvent]):
         self._traits = make_protocol().traits
         self._settings = Settings(settings, instructions)
 
-        self._conversation = Conversation(confirmed=self._traits.confirms)
+        self._conversation = Conversation(
+            confirmed=self._traits.confirms,
+            sound_of=lambda item_id: self._uplink.sound_of(item_id),
+        )
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
         self._open = OpenReplies(
             self._conversation, rate=self._traits.output_rate, names=self._metadata
@@ -383,12 +387,9 @@ class WireSession(RealtimeSession[TEvent]):
         self._conversation.give_history(link)
         if link.resumed:
             self._abandon_calls("The connection was replaced. The result follows as text.")
-        self._uplink.replay(link)
-        model = self._realtime_model
-        self.emit(
-            "metrics_collected",
-            connection_metrics(model.label, self._metadata(), link.acquire_time),
-        )
+        if self._uplink.replay(link):
+            self._replies.hold(self._loop.time() + COMMITTING)
+        self._bills.connected(self._metadata(), link.acquire_time)
         if again:
             self.emit("session_reconnected", RealtimeSessionReconnectedEvent())
         if self._conversation.settle_late(link) and self._replies.idle:
@@ -400,9 +401,15 @@ class WireSession(RealtimeSession[TEvent]):
 
     def lost(self, link: Link) -> None:
         self._bills.flush()
-        self._conversation.settle(link, unheard=self._turns.hearing if self._uplink.keeps else None)
-        self._settings.settle()
         self._apply(self._replies.lost(self._loop.time()))
+        if self._connections.handle is not None:
+            self._uplink.forget_turns()  # the service keeps them
+        unheard = self._uplink.recall(self._conversation.followed)
+        if self._turns.hearing is not None and self._uplink.keeps:
+            unheard.append(self._turns.hearing)
+        self._conversation.settle(link, unheard=unheard)
+        self._turns.unheard(unheard)
+        self._settings.settle()
 
     def report(self, error: APIError) -> None:
         self._report(error, recoverable=True)
@@ -490,7 +497,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.SettingsApplied(ref):
                 self._settings.applied(ref)
             case m.UsageReported():
-                self._counted(event)
+                self._bills.reported(self._metadata(), event)
             case m.ToolCalled(reply_id, call):
                 self._called(reply_id, call)
             case m.ReplyStarted(reply_id, ref):
@@ -516,11 +523,12 @@ class WireSession(RealtimeSession[TEvent]):
                 self.emit("input_speech_stopped", InputSpeechStoppedEvent(transcribed))
                 self._connections.swap_if_due()
             case m.AudioCommitted(item_id, previous_id):
-                self._uplink.committed()
+                self._uplink.committed(item_id)
                 link.known.add(item_id)
                 self._turns.committed(item_id)
                 message = ChatMessage(id=item_id, role="user", content=[])
                 self._conversation.insert(previous_id, message)
+                self._apply(self._replies.release(self._loop.time()))
             case m.Transcript():
                 self._transcribed(event)
             case m.CallsCancelled(call_ids):
@@ -555,7 +563,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.MessageHeard(item_id, text, interrupted):
                 self._conversation.set_text(item_id, text, interrupted=interrupted)
             case m.UsageReported():
-                self._counted(event)
+                self._bills.reported(self._metadata(), event)
             case m.ServiceFailed(error, True, _):
                 link.abort(error.message)
             case _:
@@ -576,19 +584,11 @@ class WireSession(RealtimeSession[TEvent]):
             return  # reported twice; it runs once
         unwanted = self._settings.options.get("tool_choice") == "none"
         if not self._replies.progressed(reply_id, self._loop.time()) or unwanted:
-            # The application will not run it. Some services fall silent while a call has no answer.
-            self._calls.settle(call.call_id, "answered")
+            why = "No tools may be used now." if unwanted else _INTERRUPTED
             self._conversation.create(
                 self._connections.link,
                 call.id if announced else None,
-                FunctionCallOutput(
-                    call_id=call.call_id,
-                    name=call.name,
-                    output="No tools may be used now."
-                    if unwanted
-                    else "The call was interrupted before it ran.",
-                    is_error=True,
-                ),
+                self._calls.refuse(call, why),
             )
             return
         self._calls.hand_out(call)
@@ -627,18 +627,14 @@ class WireSession(RealtimeSession[TEvent]):
             else:
                 self._report(error, recoverable=True)
 
-    def _counted(self, event: m.UsageReported) -> None:
-        if self._bills.reported(event.reply_id, event.usage):
-            return
-        label = self._realtime_model.label
-        self.emit("metrics_collected", usage_metrics(label, self._metadata(), event))
-
     def _transcribed(self, event: m.Transcript) -> None:
         told = self._turns.transcribed(event)
         if told is None:
             return
         if event.usage is not None:
             self._bills.transcribed(self._metadata(), event.item_id, event.usage)
+        if event.final and not event.failed:
+            self._uplink.written(event.item_id)
         if event.text and event.final:
             self._conversation.set_transcript(event.item_id, event.text, event.confidence)
         elif event.text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from rejoinder import _stamps
@@ -45,6 +46,13 @@ class UserTurns:
         self.hearing = None
         if item_id not in self._final:
             self._open[item_id] = asyncio.get_running_loop().time()
+
+    def unheard(self, item_ids: Iterable[str]) -> None:
+        """The sound of these turns is sent again and becomes other items."""
+        for item_id in item_ids:
+            self._open.pop(item_id, None)
+            if self.hearing == item_id:
+                self.hearing = None
 
     @property
     def unwritten(self) -> bool:

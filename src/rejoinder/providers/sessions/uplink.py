@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rejoinder import _stamps
@@ -16,7 +16,7 @@ from rejoinder.media import AudioFrame
 from rejoinder.providers.sessions.link import Link
 from rejoinder.providers.sessions.sound import SoundInput, is_loud
 
-__all__ = ["Uplink"]
+__all__ = ["COMMITTING", "Uplink"]
 
 logger = logging.getLogger("rejoinder")
 
@@ -29,6 +29,10 @@ _GAP: Final = 0.25
 """Seconds without sound of the application after which silence takes its place."""
 _PAUSE: Final = 1.5
 """Seconds without sound after which the service is notified of the pause."""
+_UNREPORTED_MS: Final = 6000.0
+"""Milliseconds of quiet after which a slow service has reported any speech that it recognised."""
+COMMITTING: Final = 5.0
+"""Seconds that a service may take from the end of speech to the message it makes of it."""
 _SILENCE: Final = 0.1
 """Seconds of silence that are sent at a time."""
 
@@ -61,8 +65,14 @@ class Uplink:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._input = SoundInput(traits.input_rate)
-        self._kept: KeptSound[m.Command] = KeptSound(kept_sound * 1000)
+        self._kept: KeptSound[m.Command] = KeptSound(
+            kept_sound * 1000, slow=0.0 if traits.tells_speech else _UNREPORTED_MS
+        )
         self._uncommitted_ms = 0.0
+        self._heard_at = -math.inf
+        self._unheard_ms = 0.0
+        self._stopped_at = -math.inf
+        self._recalled = False
         self._covered = math.inf
         self.speaking = False
         self.sent_at = -math.inf
@@ -107,20 +117,59 @@ class Uplink:
         self._kept.clear()
         self._uncommitted_ms = 0.0
 
-    def committed(self) -> None:
-        """The service turned the sound it heard into a message."""
-        self._kept.committed()
+    def committed(self, item_id: str) -> None:
+        """The service turned the sound it heard into a message. Its sound is kept until the message
+        has a transcript."""
+        self._kept.committed(item_id)
         self.speaking = False
+        self._stopped_at = -math.inf
+
+    def written(self, item_id: str) -> None:
+        """The message has its transcript."""
+        self._kept.written(item_id)
 
     def stopped(self) -> None:
         """The service heard the user stop; it commits the sound itself."""
         self.speaking = False
         self._uncommitted_ms = 0.0
+        self._stopped_at = self._loop.time()
 
-    def replay(self, link: Link) -> None:
-        """Send `link`, the new current connection, the pushed sound that is not part of a
-        message."""
+    def sound_of(self, item_id: str) -> Sequence[m.AppendAudio]:
+        """The sound of a message without a transcript, as far as it is kept."""
+        return [piece for piece in self._kept.sound_of(item_id) if isinstance(piece, m.AppendAudio)]
+
+    def recall(self, followed: Callable[[str], bool]) -> list[str]:
+        """The connection has ended. Turns without a transcript that nothing has followed are pushed
+        again, so that the next service answers them.
+
+        Args:
+            followed: whether the conversation goes on after a message, or does not hold it.
+
+        Returns:
+            The messages whose sound is pushed again.
+        """
+        found: list[str] = []
+        for item_id in reversed(self._kept.turns):
+            if followed(item_id):
+                break
+            commit = None
+            if not self._finds_turns():
+                commit = m.CommitAudio(_stamps.new_id("commit_"))
+            self._kept.recall(item_id, commit)
+            found.append(item_id)
+        self._recalled = bool(found)
+        return found
+
+    def forget_turns(self) -> None:
+        """The next connection knows all messages."""
+        self._kept.forget_turns()
+
+    def replay(self, link: Link) -> bool:
+        """Send `link`, the new current connection, the pushed sound that is not part of a message.
+        Return whether a whole turn is among it whose end the service has to find."""
+        recalled, self._recalled = self._recalled, False
         now = self._loop.time()
+        self._heard_at, self._unheard_ms = link.heard_at, 0.0
         kept = self._kept.entries()
         for command in kept:
             link.send(command)
@@ -132,6 +181,7 @@ class Uplink:
             self._kept.dropped_ms = 0.0
         if self._traits.paced_silence:
             self._covered = now + _SETTLING
+        return recalled and self._finds_turns()
 
     # -- silence -----------------------------------------------------------------------------
 
@@ -165,12 +215,20 @@ class Uplink:
         ms = size * 500.0 / self._traits.input_rate
         command = m.AppendAudio(piece)
         link = self._link()
-        loud = not self._traits.tells_speech and is_loud(piece)
-        wanted = self.speaking or link is None or not self._finds_turns()
-        self._kept.add(ms, command, wanted=wanted, loud=loud)
+        now = self._loop.time()
+        wanted = (
+            self.speaking
+            or link is None
+            or now - self._stopped_at < COMMITTING
+            or not self._finds_turns()
+        )
+        if link is not None and link.heard_at != self._heard_at:
+            self._heard_at, self._unheard_ms = link.heard_at, 0.0
+        self._unheard_ms += ms
+        self._kept.add(ms, command, wanted=wanted, loud=is_loud(piece), unheard_ms=self._unheard_ms)
         self._uncommitted_ms += ms
         if link is not None:
-            self.sent_at = now = self._loop.time()
+            self.sent_at = now
             self._paused = self._traits.paced_silence
             if self._covered < math.inf:
                 self._covered = max(self._covered, now) + ms / 1000
