@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import logging
 import re
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from urllib.parse import urlsplit
-
-import msgspec
 
 from rejoinder import _stamps
 from rejoinder.clouds.aws import check_region, credentials_from, dns_suffix
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
-from rejoinder.llm.realtime import RealtimeModel as _BaseModel
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.asking.checks import check_base_url, environment, or_none
 from rejoinder.providers.asking.fields import tool_specs
@@ -38,6 +34,7 @@ from rejoinder.providers.aws.realtime_models import (
     facts_of,
 )
 from rejoinder.providers.aws.realtime_wire import NovaSonicProtocol
+from rejoinder.providers.sessions.model import WireModel
 from rejoinder.providers.sessions.options import SessionOptions, checked_session_options
 from rejoinder.providers.sessions.session import WireSession
 from rejoinder.transport.ws import WebSocket
@@ -65,7 +62,7 @@ _SENSITIVITIES: Final = ("HIGH", "MEDIUM", "LOW")
 _ExtraEvents = Literal["bedrock_server_event_received", "bedrock_client_event_queued"]
 
 
-class RealtimeModel(_BaseModel):
+class RealtimeModel(WireModel["RealtimeSession", "H2Transport"]):
     """A Nova Sonic model.
 
     Args:
@@ -148,6 +145,17 @@ class RealtimeModel(_BaseModel):
         if not check_voice(settings["voice"], model, facts):
             logger.warning("the voice %r is not known here", settings["voice"])
         super().__init__(
+            model=model,
+            settings=settings,
+            options=SessionOptions(
+                conn_options=conn_options,
+                reply_timeout=generate_reply_timeout,
+                silence=silence_timeout,
+                max_duration=max_session_duration
+                if is_given(max_session_duration)
+                else _MAX_DURATION,
+            ),
+            transport=transport,
             capabilities=RealtimeCapabilities(
                 message_truncation=False,
                 turn_detection=True,
@@ -160,19 +168,8 @@ class RealtimeModel(_BaseModel):
                 mutable_instructions=True,
                 mutable_tools=True,
                 per_response_tool_choice=False,
-            )
+            ),
         )
-        self._model = model
-        self._settings = settings
-        self._options = SessionOptions(
-            conn_options=conn_options,
-            reply_timeout=generate_reply_timeout,
-            silence=silence_timeout,
-            max_duration=max_session_duration if is_given(max_session_duration) else _MAX_DURATION,
-        )
-        self._given_transport: H2Transport | None = transport
-        self._transport: H2Transport | None = transport
-        self._sessions: weakref.WeakSet[RealtimeSession] = weakref.WeakSet()
 
     @classmethod
     def with_nova_sonic_1(cls, **options: Any) -> RealtimeModel:
@@ -193,10 +190,6 @@ class RealtimeModel(_BaseModel):
         return cls(**options)
 
     @property
-    def model(self) -> str:
-        return self._model
-
-    @property
     def provider(self) -> str:
         return "Amazon"
 
@@ -205,25 +198,18 @@ class RealtimeModel(_BaseModel):
         """Change options of this model and of its live sessions."""
         if is_given(tool_choice):
             _checked_choice(tool_choice)
-            self._settings["tool_choice"] = tool_choice
-            for session in list(self._sessions):
-                session.update_options(tool_choice=tool_choice)
+            self._change_settings({"tool_choice": tool_choice})
 
-    @checked_session_options
-    def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
-        """A new session, which connects by itself. Needs a running event loop."""
-        if turn_detection_disabled:
-            logger.warning("Nova Sonic decides about turns itself; that cannot be turned off")
-        session = RealtimeSession(self, dict(self._settings))
-        self._sessions.add(session)
-        return session
+    def _new_session(self, settings: dict[str, Any]) -> RealtimeSession:
+        return RealtimeSession(self, settings)
 
-    async def aclose(self) -> None:
-        """Close the sessions and the connections."""
-        for session in list(self._sessions):
-            await session.aclose()
-        if self._transport is not None and self._given_transport is None:
-            await self._transport.aclose()
+    def _without_turn_detection(self, settings: dict[str, Any]) -> None:
+        logger.warning("Nova Sonic decides about turns itself; that cannot be turned off")
+
+    def _new_transport(self) -> H2Transport:
+        from rejoinder.transport._h2 import H2Transport
+
+        return H2Transport()
 
     async def _dial(self) -> WebSocket:
         """Open a stream; credentials are read now.
@@ -234,13 +220,9 @@ class RealtimeModel(_BaseModel):
         """
         from rejoinder.providers.aws.realtime_stream import open_stream
 
-        if self._transport is None:
-            from rejoinder.transport._h2 import H2Transport
-
-            self._transport = H2Transport()
         region = await self._resolved_region()
         return await open_stream(
-            self._transport,
+            self._open_transport(),
             base_url=self._address or f"https://bedrock-runtime.{region}.{dns_suffix(region)}",
             model=self._model,
             credentials=self._credentials,
@@ -266,6 +248,8 @@ class RealtimeModel(_BaseModel):
 class RealtimeSession(WireSession[_ExtraEvents]):
     """One conversation. Emits ``"bedrock_server_event_received"`` with each event of the service, as
     a dict."""
+
+    _frame_event = "bedrock_server_event_received"
 
     def __init__(self, model: RealtimeModel, settings: dict[str, Any]) -> None:
         self._warned: set[str] = set()
@@ -298,16 +282,6 @@ class RealtimeSession(WireSession[_ExtraEvents]):
     def push_video(self, frame: Any) -> None:
         """Has no effect: the model does not accept pictures."""
         self._warn_once("push_video", "the model takes no pictures")
-
-    def saw(self, frame: str | bytes) -> None:
-        if "bedrock_server_event_received" not in self._events:
-            return
-        try:
-            event = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeError):
-            return
-        if isinstance(event, dict) and "event" in event:
-            self.emit("bedrock_server_event_received", event)
 
     def _warn_once(self, name: str, why: str) -> None:
         if name not in self._warned:

@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import base64
 import logging
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
-
-import msgspec
 
 from rejoinder import _options, _stamps
 from rejoinder._core.realtime.messages import SendImage, Traits
@@ -29,7 +26,6 @@ from rejoinder.clouds.google import GoogleCredentials, check_location, vertex_ho
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm._tool_specs import tool_specs
 from rejoinder.llm.realtime import RealtimeCapabilities
-from rejoinder.llm.realtime import RealtimeModel as _BaseModel
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.asking.checks import (
     OPTION_RULES,
@@ -55,6 +51,7 @@ from rejoinder.providers.google.realtime_rules import (
     rules_of,
 )
 from rejoinder.providers.google.realtime_wire import GeminiLiveProtocol
+from rejoinder.providers.sessions.model import WireModel, open_websockets
 from rejoinder.providers.sessions.session import SessionOptions, WireSession
 from rejoinder.transport.ws import SocketRequest, WebSocket, WebSocketTransport
 from rejoinder.types import (
@@ -95,7 +92,7 @@ _RULES: Final[Mapping[str, Rule]] = {
 _checked = _options.checked(**_RULES)
 
 
-class RealtimeModel(_BaseModel):
+class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
     """A Gemini model that hears and speaks.
 
     Options that the model does not support are refused at once. The documentation of realtime
@@ -230,6 +227,7 @@ class RealtimeModel(_BaseModel):
             settings=settings,
             vertex=vertex,
             instructions=or_none(instructions),
+            transport=transport,
             options=SessionOptions(
                 conn_options=conn_options,
                 reply_timeout=reply_timeout,
@@ -243,8 +241,6 @@ class RealtimeModel(_BaseModel):
         self._headers = HttpExtras({"extra_headers": http.get("headers")}).headers
         self._encode_options = or_none(image_encode_options)
         self._http_session = http_session
-        self._given_transport = transport
-        self._transport = transport
         self._find_server(
             key=or_none(api_key),
             project=or_none(project),
@@ -262,8 +258,13 @@ class RealtimeModel(_BaseModel):
         vertex: bool,
         instructions: str | None,
         options: SessionOptions,
+        transport: WebSocketTransport | None,
     ) -> None:
         super().__init__(
+            model=name,
+            settings=settings,
+            options=options,
+            transport=transport,
             capabilities=RealtimeCapabilities(
                 message_truncation=False,
                 turn_detection=not _is_manual(settings),
@@ -275,15 +276,11 @@ class RealtimeModel(_BaseModel):
                 mutable_chat_context=True,
                 mutable_instructions=True,
                 mutable_tools=True,
-            )
+            ),
         )
-        self._model = name
         self._rules = rules
-        self._settings = settings
         self._vertex = vertex
         self._instructions = instructions
-        self._options = options
-        self._sessions: weakref.WeakSet[RealtimeSession] = weakref.WeakSet()
 
     def _find_server(
         self,
@@ -334,10 +331,6 @@ class RealtimeModel(_BaseModel):
             self._full_name = f"models/{self._model}"
 
     @property
-    def model(self) -> str:
-        return self._model
-
-    @property
     def provider(self) -> str:
         return "Vertex AI" if self._vertex else "Gemini"
 
@@ -363,28 +356,18 @@ class RealtimeModel(_BaseModel):
         """
         found = changes(locals(), is_given)
         check(self._model, self._rules, {**self._settings, **found})
-        self._settings.update(found)
-        for session in list(self._sessions):
-            session._change_settings(found)
+        self._change_settings(found)
 
-    @_checked
-    def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
-        """A new session, which connects by itself. Needs a running event loop."""
-        settings = dict(self._settings)
-        if turn_detection_disabled:
-            config = dict(settings.get("realtimeInputConfig") or {})
-            config["automaticActivityDetection"] = {"disabled": True}
-            settings["realtimeInputConfig"] = config
-        session = RealtimeSession(self, settings)
-        self._sessions.add(session)
-        return session
+    def _new_session(self, settings: dict[str, Any]) -> RealtimeSession:
+        return RealtimeSession(self, settings)
 
-    async def aclose(self) -> None:
-        """Close the sessions and the connections."""
-        for session in list(self._sessions):
-            await session.aclose()
-        if self._transport is not None and self._given_transport is None:
-            await self._transport.aclose()
+    def _without_turn_detection(self, settings: dict[str, Any]) -> None:
+        config = dict(settings.get("realtimeInputConfig") or {})
+        config["automaticActivityDetection"] = {"disabled": True}
+        settings["realtimeInputConfig"] = config
+
+    def _new_transport(self) -> WebSocketTransport:
+        return open_websockets(self._http_session)
 
     async def _dial(self) -> WebSocket:
         """Open a socket for one connection; keys and tokens are resolved now.
@@ -393,12 +376,7 @@ class RealtimeModel(_BaseModel):
             APIError: no connection.
             ConfigurationError: no credentials, or no project.
         """
-        if self._transport is None:
-            from rejoinder.transport._aiohttp import AiohttpTransport
-            from rejoinder.transport._aiohttp_ws import AiohttpWebSocketTransport
-
-            self._transport = AiohttpWebSocketTransport(AiohttpTransport(self._http_session))
-        return await self._transport.connect(
+        return await self._open_transport().connect(
             SocketRequest(
                 self._url,
                 merge_headers(await self._sign_in(), self._headers),
@@ -447,6 +425,8 @@ _TRAITS: Final = Traits(
 class RealtimeSession(WireSession[_Events]):
     """One conversation. Emits ``"gemini_server_event_received"`` with each message of the server, as a
     dict."""
+
+    _frame_event = "gemini_server_event_received"
 
     def __init__(self, model: RealtimeModel, settings: dict[str, Any]) -> None:
         self._gemini_model = model
@@ -503,15 +483,6 @@ class RealtimeSession(WireSession[_Events]):
         data = base64.b64encode(encode(frame, options)).decode("ascii")
         url = f"data:image/{options.format.lower()};base64,{data}"
         self._send(SendImage(_stamps.new_id("video_"), url))
-
-    def saw(self, frame: str | bytes) -> None:
-        if "gemini_server_event_received" not in self._events:
-            return
-        try:
-            event = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeError):
-            return
-        self.emit("gemini_server_event_received", event)
 
 
 def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:

@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
-import msgspec
-
 from rejoinder._options import COUNT, NAME, NUMBER, Rule, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
-from rejoinder.llm.realtime import RealtimeModel as _BaseModel
 from rejoinder.llm.tool_context import ProviderTool, ToolContext, is_raw_function_tool
 from rejoinder.llm.utils import build_legacy_openai_schema
 from rejoinder.providers.asking.checks import environment, or_none
@@ -39,6 +35,7 @@ from rejoinder.providers.openai.realtime_dialects import (
     facts_of,
 )
 from rejoinder.providers.openai.realtime_wire import OpenAIRealtimeProtocol
+from rejoinder.providers.sessions.model import WireModel, open_websockets
 from rejoinder.providers.sessions.options import SESSION_RULES
 from rejoinder.providers.sessions.session import SessionOptions, WireSession
 from rejoinder.transport.ws import SocketRequest, WebSocket, WebSocketTransport
@@ -144,7 +141,7 @@ _checked: Final = checked(**_RULES)
 _checked_azure: Final = checked(**_RULES | {"voice": NAME, "temperature": NUMBER})
 
 
-class RealtimeModel(_BaseModel):
+class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
     """A speech-to-speech model of OpenAI or of a server that speaks its protocol.
 
     Args:
@@ -282,6 +279,10 @@ class RealtimeModel(_BaseModel):
         options: SessionOptions,
     ) -> None:
         super().__init__(
+            model=model,
+            settings=settings,
+            options=options,
+            transport=transport,
             capabilities=RealtimeCapabilities(
                 message_truncation=True,
                 turn_detection=settings["turn_detection"] is not None,
@@ -294,15 +295,9 @@ class RealtimeModel(_BaseModel):
                 mutable_instructions=True,
                 mutable_tools=True,
                 per_response_tool_choice=True,
-            )
+            ),
         )
-        self._model = model
-        self._settings = settings
-        self._options = options
         self._http_session = http_session
-        self._given_transport = transport
-        self._transport = transport
-        self._sessions: weakref.WeakSet[RealtimeSession] = weakref.WeakSet()
 
     @classmethod
     @_checked_azure
@@ -350,10 +345,6 @@ class RealtimeModel(_BaseModel):
         )
 
     @property
-    def model(self) -> str:
-        return self._model
-
-    @property
     def provider(self) -> str:
         return checked_url(self._server.access.base_url).netloc
 
@@ -374,31 +365,16 @@ class RealtimeModel(_BaseModel):
         reasoning: NotGivenOr[Any] = NOT_GIVEN,
     ) -> None:
         """Change options of this model and of its live sessions; only what changes is sent."""
-        changes = _changes(locals())
-        self._settings.update(changes)
-        for session in list(self._sessions):
-            session._change_settings(changes)
+        self._change_settings(_changes(locals()))
 
-    @_checked
-    def session(self, *, turn_detection_disabled: bool = False) -> RealtimeSession:
-        """A new session, which connects by itself. Needs a running event loop."""
-        settings = dict(self._settings)
-        if turn_detection_disabled:
-            settings["turn_detection"] = None
-        session = self._session_class(self, settings)
-        self._sessions.add(session)
-        return session
+    def _new_session(self, settings: dict[str, Any]) -> RealtimeSession:
+        return RealtimeSession(self, settings)
 
-    @property
-    def _session_class(self) -> type[RealtimeSession]:
-        return RealtimeSession
+    def _without_turn_detection(self, settings: dict[str, Any]) -> None:
+        settings["turn_detection"] = None
 
-    async def aclose(self) -> None:
-        """Close the sessions and the connections."""
-        for session in list(self._sessions):
-            await session.aclose()
-        if self._transport is not None and self._given_transport is None:
-            await self._transport.aclose()
+    def _new_transport(self) -> WebSocketTransport:
+        return open_websockets(self._http_session)
 
     async def _dial(self) -> WebSocket:
         """Open a socket for one connection; keys are resolved now.
@@ -406,18 +382,13 @@ class RealtimeModel(_BaseModel):
         Raises:
             APIError: no connection.
         """
-        if self._transport is None:
-            from rejoinder.transport._aiohttp import AiohttpTransport
-            from rejoinder.transport._aiohttp_ws import AiohttpWebSocketTransport
-
-            self._transport = AiohttpWebSocketTransport(AiohttpTransport(self._http_session))
         server = self._server
         secret = server.access.key
         key = await resolve_secret(secret) if callable(secret) else secret
         headers: Mapping[str, str] = with_key(server.access.headers, key, server.access.key_header)
         if server.beta_header:
             headers = {**headers, "OpenAI-Beta": "realtime=v1"}
-        return await self._transport.connect(
+        return await self._open_transport().connect(
             SocketRequest(
                 build_url(server.access.base_url, server.path, server.query),
                 headers,
@@ -552,14 +523,15 @@ class RealtimeModelBeta(RealtimeModel):
             base_url=base_url,
         )
 
-    @property
-    def _session_class(self) -> type[RealtimeSession]:
-        return RealtimeSessionBeta
+    def _new_session(self, settings: dict[str, Any]) -> RealtimeSession:
+        return RealtimeSessionBeta(self, settings)
 
 
 class RealtimeSession(WireSession[_ExtraEvents]):
     """One conversation. Emits ``"openai_server_event_received"`` with each event of the server and
     ``"openai_client_event_queued"`` with each one that `send_event` sends, as dicts."""
+
+    _frame_event = "openai_server_event_received"
 
     def __init__(self, model: RealtimeModel, settings: dict[str, Any]) -> None:
         dialect = model._server.dialect
@@ -600,15 +572,6 @@ class RealtimeSession(WireSession[_ExtraEvents]):
     ) -> None:
         """Change options of this session alone; only what changes is sent."""
         self._change_settings(_changes(locals()))
-
-    def saw(self, frame: str | bytes) -> None:
-        if "openai_server_event_received" not in self._events:
-            return
-        try:
-            event = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeError):
-            return
-        self.emit("openai_server_event_received", event)
 
     @_checked
     def send_event(self, event: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from rejoinder import _stamps
-from rejoinder._core.realtime.messages import Usage, UsageReported
+from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
+from rejoinder.llm.realtime import RealtimeModel
 from rejoinder.metrics import Metadata, RealtimeModelMetrics, STTMetrics
-from rejoinder.providers.sessions.streams import connection_metrics, usage_metrics
+from rejoinder.providers.sessions.streams import Reply, connection_metrics, usage_metrics
 
 __all__ = ["Bills", "added", "with_usage"]
 
@@ -57,40 +58,46 @@ class Bills:
     end.
 
     Args:
-        label: names the model.
+        model: the model of the session.
         emit: called with each metrics object.
     """
 
     def __init__(
-        self, label: str, emit: Callable[[RealtimeModelMetrics | STTMetrics], None]
+        self, model: RealtimeModel, emit: Callable[[RealtimeModelMetrics | STTMetrics], None]
     ) -> None:
-        self._label = label
+        self._model = model
+        self._label = model.label
         self._emit = emit
         self._last: RealtimeModelMetrics | None = None
         self._waits = False
 
-    def ended(self, metrics: RealtimeModelMetrics, *, usage_follows: bool) -> None:
-        """A reply is over. `usage_follows`: its tokens are not in `metrics`."""
+    def names(self) -> Metadata:
+        """The names of the model and its provider, which may change with its options."""
+        return Metadata(model_name=self._model.model, model_provider=self._model.provider)
+
+    def ended(self, reply: Reply, status: ReplyStatus, *, usage_follows: bool) -> None:
+        """A reply is over. `usage_follows`: its tokens are not known yet."""
         self.flush()
+        metrics = reply.metrics(self._label, self.names(), status)
         self._last = metrics
         self._waits = usage_follows
         if not usage_follows:
             self._emit(metrics)
 
-    def reported(self, names: Metadata, event: UsageReported) -> None:
+    def reported(self, event: UsageReported) -> None:
         """Tokens were reported: those of the last reply, if it waits for them, or others."""
         last = self._last
         if last is not None and self._waits and last.request_id == event.reply_id:
             self._waits = False
             self._emit(with_usage(last, event.usage))
         else:
-            self._emit(usage_metrics(self._label, names, event))
+            self._emit(usage_metrics(self._label, self.names(), event))
 
-    def connected(self, names: Metadata, acquire_time: float) -> None:
+    def connected(self, acquire_time: float) -> None:
         """A connection was opened, which took `acquire_time` seconds and costs no tokens."""
-        self._emit(connection_metrics(self._label, names, acquire_time))
+        self._emit(connection_metrics(self._label, self.names(), acquire_time))
 
-    def transcribed(self, names: Metadata, item_id: str, usage: Mapping[str, Any]) -> None:
+    def transcribed(self, item_id: str, usage: Mapping[str, Any]) -> None:
         """Emit the metrics of a transcription, which is billed separately, in tokens or in seconds
         of sound."""
         self._emit(
@@ -102,7 +109,7 @@ class Bills:
                 input_tokens=int(_number(usage, "input_tokens")),
                 output_tokens=int(_number(usage, "output_tokens")),
                 streamed=True,
-                metadata=names,
+                metadata=self.names(),
             )
         )
 

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from rejoinder import _aio, _stamps
+from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
@@ -36,7 +37,6 @@ from rejoinder.llm.realtime import (
 )
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.media import AudioFrame
-from rejoinder.metrics import Metadata
 from rejoinder.providers.sessions.bills import Bills
 from rejoinder.providers.sessions.calls import Calls
 from rejoinder.providers.sessions.connections import Connections
@@ -77,6 +77,9 @@ class WireSession(RealtimeSession[TEvent]):
         RuntimeError: no event loop is running.
     """
 
+    _frame_event = ""
+    """The event that shows each frame of the service, decoded."""
+
     def __init__(
         self,
         model: RealtimeModel,
@@ -106,11 +109,11 @@ class WireSession(RealtimeSession[TEvent]):
             sound_of=lambda item_id: self._uplink.sound_of(item_id),
         )
         self._replies = Replies(timeout=options.reply_timeout, silence=options.silence)
+        self._bills = Bills(model, lambda bill: self.emit("metrics_collected", bill))
         self._open = OpenReplies(
-            self._conversation, rate=self._traits.output_rate, names=self._metadata
+            self._conversation, rate=self._traits.output_rate, names=self._bills.names
         )
         self._calls = Calls()
-        self._bills = Bills(model.label, lambda bill: self.emit("metrics_collected", bill))
         self._turns = UserTurns()
 
         self._uplink = Uplink(
@@ -364,7 +367,14 @@ class WireSession(RealtimeSession[TEvent]):
         return self._conversation.give_history(link)
 
     def saw(self, frame: m.Frame) -> None:
-        """A frame, for subclasses that show them."""
+        """A frame of the service, before it is read. Vendors show it as an event of their own."""
+        name: Any = self._frame_event
+        if name in self._events:
+            try:
+                event = jsontext.decode(frame)
+            except ValueError:
+                return
+            self.emit(name, event)
 
     def may_swap(self) -> bool:
         link = self._connections.link
@@ -389,7 +399,7 @@ class WireSession(RealtimeSession[TEvent]):
             self._abandon_calls("The connection was replaced. The result follows as text.")
         if self._uplink.replay(link):
             self._replies.hold(self._loop.time() + COMMITTING)
-        self._bills.connected(self._metadata(), link.acquire_time)
+        self._bills.connected(link.acquire_time)
         if again:
             self.emit("session_reconnected", RealtimeSessionReconnectedEvent())
         if self._conversation.settle_late(link) and self._replies.idle:
@@ -497,7 +507,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.SettingsApplied(ref):
                 self._settings.applied(ref)
             case m.UsageReported():
-                self._bills.reported(self._metadata(), event)
+                self._bills.reported(event)
             case m.ToolCalled(reply_id, call):
                 self._called(reply_id, call)
             case m.ReplyStarted(reply_id, ref):
@@ -563,7 +573,7 @@ class WireSession(RealtimeSession[TEvent]):
             case m.MessageHeard(item_id, text, interrupted):
                 self._conversation.set_text(item_id, text, interrupted=interrupted)
             case m.UsageReported():
-                self._bills.reported(self._metadata(), event)
+                self._bills.reported(event)
             case m.ServiceFailed(error, True, _):
                 link.abort(error.message)
             case _:
@@ -614,10 +624,7 @@ class WireSession(RealtimeSession[TEvent]):
         if self._open.take(event.reply_id) is not None and reply is not None:
             status = reply.outcome.result() if reply.outcome.done() else event.status
             reply.end(event.status)
-            self._bills.ended(
-                reply.metrics(self._realtime_model.label, self._metadata(), status),
-                usage_follows=event.usage_follows,
-            )
+            self._bills.ended(reply, status, usage_follows=event.usage_follows)
         link = self._connections.link
         if link is not None and link.untold:
             self._conversation.give_history(link)
@@ -632,7 +639,7 @@ class WireSession(RealtimeSession[TEvent]):
         if told is None:
             return
         if event.usage is not None:
-            self._bills.transcribed(self._metadata(), event.item_id, event.usage)
+            self._bills.transcribed(event.item_id, event.usage)
         if event.final and not event.failed:
             self._uplink.written(event.item_id)
         if event.text and event.final:
@@ -658,10 +665,6 @@ class WireSession(RealtimeSession[TEvent]):
             self._report(error, recoverable=True)
 
     # -- the end ---------------------------------------------------------------------------------
-
-    def _metadata(self) -> Metadata:
-        model = self._realtime_model
-        return Metadata(model_name=model.model, model_provider=model.provider)
 
     def _report(self, error: Exception, *, recoverable: bool) -> None:
         logger.log(
