@@ -24,6 +24,12 @@ __all__ = [
 ]
 
 
+Purpose: TypeAlias = Literal["reply", "hedge", "probe", "restart"]
+"""What a call was for. ``hedge``: another model was faster, and nobody heard this one. ``probe``: the
+call only tested whether a failed model is back. ``restart``: the reply broke off, was taken back, and
+another model began again."""
+
+
 class Metadata(BaseModel):
     """Which model served a call."""
 
@@ -59,9 +65,7 @@ class LLMMetrics(BaseModel):
     estimated: bool = False
     """The reply was cut before the provider said how many tokens it cost: what it had not counted
     by then (all, or the completion alone) is estimated from the length of the texts."""
-    purpose: Literal["reply", "hedge", "probe"] = "reply"
-    """``hedge``: another model was faster, and nobody heard this one. ``probe``: the call only tested
-    whether a failed model is back."""
+    purpose: Purpose = "reply"
 
 
 class RealtimeModelMetrics(BaseModel):

@@ -8,11 +8,13 @@ call as running and is rewritten when the tool has finished (see `rejoinder.llm.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
 
     from rejoinder._core.realtime.heard import SoundMap
     from rejoinder.llm._typed_answer import TypedAnswer
+    from rejoinder.telemetry import TurnSpan
 
 __all__ = [
     "Done",
@@ -326,6 +329,7 @@ class Turn(Generic[OutputT]):
         self._last_step = False
         self._ended = False
         self._pulled = False
+        self._span: TurnSpan | None = None
 
     # -- consuming ---------------------------------------------------------------------------
 
@@ -356,7 +360,9 @@ class Turn(Generic[OutputT]):
             return self._events.popleft()
         except StopAsyncIteration:
             raise
-        except BaseException:
+        except BaseException as error:
+            if self._span is not None and isinstance(error, Exception):
+                self._span.fail(error)
             self._cut()
             self._events.clear()
             raise
@@ -457,7 +463,10 @@ class Turn(Generic[OutputT]):
 
     async def _between_replies(self) -> None:
         if (journal := self._unbegun) is not None:
+            from rejoinder.telemetry import TurnSpan
+
             self._loop = asyncio.get_running_loop()
+            self._span = TurnSpan(now=self._loop.time())
             self._unbegun = None
             await journal.begin(self._chat_ctx)
             self._journal = journal
@@ -471,7 +480,7 @@ class Turn(Generic[OutputT]):
             if self._tool_choice not in ("auto", "none"):
                 self._tool_choice = NOT_GIVEN  # a forced choice was for the reply that called
             self._runs.resume(waiting, self._tool_ctx)
-            self._runs.start()
+            self._start_tools()
         else:
             await self._journal.flush()
             if not self._ended:
@@ -496,12 +505,17 @@ class Turn(Generic[OutputT]):
         chat_ctx = self._chat_ctx
         if corrections:
             chat_ctx = ChatContext([*chat_ctx.items, *corrections])
-        self._stream = self._llm.chat(
-            chat_ctx=chat_ctx,
-            tools=flat or None,
-            tool_choice=choice if flat else NOT_GIVEN,
-            **self._request,
-        )
+        with self._traced():
+            self._stream = self._llm.chat(
+                chat_ctx=chat_ctx,
+                tools=flat or None,
+                tool_choice=choice if flat else NOT_GIVEN,
+                **self._request,
+            )
+
+    def _traced(self) -> AbstractContextManager[None]:
+        """What is started inside belongs to the trace of the turn."""
+        return contextlib.nullcontext() if self._span is None else self._span.current()
 
     @property
     def _corrections(self) -> list[ChatMessage]:
@@ -586,6 +600,14 @@ class Turn(Generic[OutputT]):
         self._events.append(Done(reason, self._message, self._steps, self._usage, output))
         self._journal.end(reason)
         self._wake.set()
+        if self._span is not None and self._loop is not None:
+            message = self._message
+            self._span.finish(
+                reason=reason,
+                steps=self._steps,
+                said=lambda: (message.text_content or "") if message is not None else "",
+                now=self._loop.time(),
+            )
 
     # -- running tools -----------------------------------------------------------------------
 
@@ -601,7 +623,11 @@ class Turn(Generic[OutputT]):
         outputs = self._runs.plan(items, self._tool_ctx)
         self._chat_ctx.items.extend([*items, *outputs])
         self._journal.write(*items, *outputs, planned=True)
-        self._runs.start()
+        self._start_tools()
+
+    def _start_tools(self) -> None:
+        with self._traced():
+            self._runs.start()
 
     def _saw(self, event: ToolEvent) -> None:
         if self._ended:

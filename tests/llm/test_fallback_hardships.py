@@ -771,7 +771,7 @@ async def test_nested_adapters_report_every_model_they_asked() -> None:
     adapter = FallbackAdapter([inner, Model("B", ["b"])])
     _, metrics = listen(adapter)
     assert await said(adapter) == (["a", "c"], None)
-    assert [(m.label, m.purpose) for m in metrics] == [("A", "reply"), ("C", "reply")]
+    assert [(m.label, m.purpose) for m in metrics] == [("A", "restart"), ("C", "reply")]
     assert metrics[1].total_tokens == 12
 
 

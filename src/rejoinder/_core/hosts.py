@@ -17,6 +17,7 @@ __all__ = [
     "Host",
     "ReasoningWire",
     "find_host",
+    "known_host",
     "refuses_state",
 ]
 
@@ -49,6 +50,10 @@ class Host:
     """It knows the limit of generated tokens by its old name only, ``max_tokens``."""
 
     key: str = ""
+    says: tuple[str, ...] = ()
+    """What its models name as their provider, beside its locations and its key."""
+    telemetry: str = ""
+    """Its name in OpenTelemetry's conventions; empty: its key."""
     apis: tuple[API, ...] = ("chat",)
     at: tuple[str, ...] = ()
     """Its network locations, or how they end."""
@@ -113,6 +118,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "azure",
             "Azure OpenAI",
+            telemetry="azure.ai.openai",
             takes=frozenset({"verbosity"}),
             model="gpt-4o",
             tool_choice=None,
@@ -197,6 +203,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "moonshot",
             "Moonshot",
+            telemetry="moonshot_ai",
             tool_choice=None,
             at=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
             makers=frozenset({"moonshot"}),
@@ -341,6 +348,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "inference",
             "LiveKit inference",
+            says=("livekit",),
             takes=frozenset({"verbosity"}),
             developer=None,
             base_url="https://agent-gateway.livekit.cloud/v1",
@@ -361,6 +369,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "bedrock",
             "Amazon Bedrock",
+            says=("AWS Bedrock", "Amazon"),
+            telemetry="aws.bedrock",
             apis=("converse", "messages"),
             tool_choice=None,
             at=(".amazonaws.com", ".amazonaws.com.cn"),
@@ -373,6 +383,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "gemini",
             "Gemini API",
+            says=("Gemini",),
+            telemetry="gcp.gemini",
             apis=("gemini", "chat"),
             tool_choice=None,
             at=("generativelanguage.googleapis.com",),
@@ -396,6 +408,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "vertex",
             "Vertex AI",
+            says=("Vertex AI",),
+            telemetry="gcp.vertex_ai",
             apis=("gemini", "messages", "chat"),
             tool_choice=None,
             at=("aiplatform.googleapis.com", ".rep.googleapis.com"),
@@ -405,6 +419,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "mistral",
             "Mistral",
+            says=("MistralAI",),
+            telemetry="mistral_ai",
             base_url="https://api.mistral.ai/v1",
             model="ministral-8b-latest",
             key_env="MISTRAL_API_KEY",
@@ -429,6 +445,16 @@ def find_host(netloc: str) -> Host:
             if name == at or (at[0] == "." and name.endswith(at)) or name.endswith(f"-{at}"):
                 return host
     return HOSTS["compatible"]
+
+
+def known_host(provider: str) -> Host | None:
+    """The host that a model names as its provider, by location, key or name; ``None`` for one that
+    is not known."""
+    for host in HOSTS.values():
+        if provider == host.key or provider in host.says:
+            return host
+    found = find_host(provider)
+    return None if found is HOSTS["compatible"] else found
 
 
 # What servers answer when they cannot read the state that a request brings back: reasoning that

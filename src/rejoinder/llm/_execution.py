@@ -86,7 +86,7 @@ async def execute_function_call(
     from rejoinder.telemetry import ToolSpan
 
     call = tool_call if isinstance(tool_call, FunctionCall) else to_function_call(tool_call)
-    with ToolSpan(call) as span:
+    with ToolSpan(call, asyncio.get_running_loop().time) as span:
         result = await _execute(call, tool_ctx, call_ctx, timeout)
         span.end(result.fnc_call_out, result.raw_exception)
     return result

@@ -19,10 +19,11 @@ from rejoinder._core.estimates import estimate_history
 from rejoinder._core.hedge import Gate, Pace
 from rejoinder._core.overlap import Overlap
 from rejoinder.errors import APITimeoutError
+from rejoinder.llm._asker import Asker
 from rejoinder.llm._fallback_health import HealthBoard
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, LLMStream
-from rejoinder.metrics import LLMMetrics, Metadata
+from rejoinder.metrics import LLMMetrics, Metadata, Purpose
 from rejoinder.types import APIConnectOptions
 
 __all__ = ["Child", "Team", "TeamLLM", "probe"]
@@ -101,7 +102,7 @@ class TeamLLM(LLM[Literal["llm_availability_changed"]]):
     _team: Team
 
 
-class Child:
+class Child(Asker):
     """One model asked once."""
 
     def __init__(
@@ -110,12 +111,12 @@ class Child:
         index: int,
         *,
         parent: LLMStream | None = None,
-        purpose: Literal["reply", "hedge", "probe"] | None = None,
+        purpose: Purpose | None = None,
     ) -> None:
         self.team = team
         self.index = index
         self.llm = team.models[index]
-        self.purpose: Literal["reply", "hedge", "probe"] | None = purpose
+        self.purpose = purpose
         self.chat_ctx: ChatContext | None = None
         self.stream: LLMStream | None = None
         self.task: asyncio.Task[None] | None = None
@@ -230,7 +231,7 @@ class Child:
             metrics = metrics.model_copy(update={"purpose": self.purpose})
         self._emit(metrics)
 
-    def decide(self, purpose: Literal["reply", "hedge"]) -> None:
+    def decide(self, purpose: Purpose) -> None:
         """The purpose of the attempt is decided."""
         if self.purpose is None:
             self.purpose = purpose
@@ -240,7 +241,7 @@ class Child:
 
     def settle(self, chat_ctx: ChatContext) -> None:
         """Account for an attempt that was not heard, by an estimate if the model reported nothing."""
-        if self._measured or self.stream is None or self.purpose in (None, "reply"):
+        if self._measured or self.stream is None or self.purpose in (None, "reply", "restart"):
             return
         if not self.team.listening:
             return
@@ -274,6 +275,9 @@ class Child:
 
 async def probe(team: Team, index: int) -> None:
     """Ask a model for one word, and tell the board whether it answered."""
+    from rejoinder.telemetry import start_anew
+
+    start_anew()  # it outlives the turn that has noticed the model's rest
     board = team.board
     timeout = board.probe_timeout
     question = ChatContext.empty()

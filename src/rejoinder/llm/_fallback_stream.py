@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr
 if TYPE_CHECKING:
     from rejoinder._core.tools import ToolChoice
     from rejoinder.llm.chat_context import ChatContext
-    from rejoinder.metrics import LLMMetrics
+    from rejoinder.metrics import LLMMetrics, Purpose
 
 __all__ = ["FallbackLLMStream"]
 
@@ -51,6 +52,7 @@ class FallbackLLMStream(LLMStream):
     """A reply of a `FallbackAdapter`."""
 
     _request_span_name = "llm_fallback_adapter"
+    _composed = True
 
     def __init__(
         self,
@@ -144,6 +146,7 @@ class FallbackLLMStream(LLMStream):
         self._children = []
         self._winner = None
         self._over: asyncio.Future[None] = loop.create_future()
+        self._context = contextvars.copy_context()
         self._alarm = Alarm(self._due, self._tick, stalled=race.stood_still)
         team.board.follow(self, self._note_change)
         try:
@@ -223,7 +226,7 @@ class FallbackLLMStream(LLMStream):
                 case Start():
                     self._ask(race, action)
                 case Cancel():
-                    self._cancel(race, action)
+                    self._cancel(race, action, _fate(actions))
                 case Win(attempt=attempt):
                     self._win(race, self._children[attempt])
                 case Probe(candidate=candidate):
@@ -243,7 +246,10 @@ class FallbackLLMStream(LLMStream):
                 "%s is silent, asking %s too", self._children[0].llm.label, child.llm.label
             )
         child.task = asyncio.create_task(
-            self._listen(race, start.attempt, child), name=f"fallback {child.llm.label}"
+            self._listen(race, start.attempt, child),
+            name=f"fallback {child.llm.label}",
+            # The news that starts an attempt may come from another task, or from another thread.
+            context=self._context.copy(),
         )
         child.task.add_done_callback(self._listened)
 
@@ -313,7 +319,6 @@ class FallbackLLMStream(LLMStream):
     def _hear(self, race: Race, child: Child) -> None:
         """From now on the consumer gets what this model sends, and what was held back of it."""
         self._winner = child
-        child.decide("reply")
         if self._first is None:
             self._first = child
         self._team.speaking = child.llm
@@ -345,8 +350,8 @@ class FallbackLLMStream(LLMStream):
         self._event_ch.send_nowait(ChatChunk(id=self._meter.request_id, delta=delta))
 
     def _child_ended(self, race: Race, attempt: int, child: Child, error: Exception | None) -> None:
-        child.decide("reply")
         if child.gone:
+            child.decide("reply")
             return  # it was cancelled, and went on nevertheless
         loop = asyncio.get_running_loop()
         nothing_more = race.empty_is_fine and (error is None or judge(error).empty)
@@ -362,17 +367,20 @@ class FallbackLLMStream(LLMStream):
                 self._team.board.succeeded(child.index, started=child.started_wall)
         else:
             self._failed(race, attempt, child, error)
-            if child is self._winner:
-                self._winner = None
-        well = error is None and child is self._winner
+        heard = child is self._winner
+        if error is not None and heard:
+            self._winner = None
+        well = error is None and heard
         plan = [] if well else self._plan(race)
-        self._do(race, [*plan, *race.ended(attempt, error, loop.time())])
+        actions = [*plan, *race.ended(attempt, error, loop.time())]
+        child.decide(_fate(actions) if heard else "reply")
+        self._do(race, actions)
 
-    def _cancel(self, race: Race, cancel: Cancel) -> None:
+    def _cancel(self, race: Race, cancel: Cancel, fate: Purpose) -> None:
         child = self._children[cancel.attempt]
         child.gone = True
         if cancel.error is not None:
-            child.decide("reply")
+            child.decide(fate if child is self._winner else "reply")
             if child is self._winner:
                 self._winner = None
             if cancel.blame:
@@ -395,6 +403,10 @@ class FallbackLLMStream(LLMStream):
         if tell.event == "restart":
             failed = "" if tell.failed is None else self._team.models[tell.failed].label
             event |= {"discard": tell.discard, "failed": failed}
+        if self._span is not None:
+            self._span.event(
+                f"rejoinder.fallback.{tell.event}", {"reason": type(tell.reason).__name__}
+            )
         self._send(ChoiceDelta(extra={"rejoinder": event}))
 
     def _conclude(self, race: Race, end: Conclude) -> None:
@@ -457,6 +469,12 @@ class FallbackLLMStream(LLMStream):
         history.add_message(role="assistant", content=said)
         history.add_message(role="user", content=_CONTINUE.format(last=last_words(said)))
         return history
+
+
+def _fate(actions: Sequence[Action]) -> Purpose:
+    """What a reply was for that these actions follow."""
+    taken_back = any(isinstance(action, Tell) and action.event == "restart" for action in actions)
+    return "restart" if taken_back else "reply"
 
 
 def _own(value: Any) -> Any:

@@ -391,17 +391,22 @@ class MCPServer(ABC):
         return await self._call(name, dict(arguments or {}), timeout)
 
     async def _call(self, name: str, arguments: dict[str, Any], timeout: float | None) -> Any:
+        from rejoinder.telemetry import McpSpan
+
         if not self._supervisor.started:
             raise ToolError(f"the tool `{name}` is not available: its server is not connected")
         # A deadline that was given for this call is kept, whatever the server reports.
         limit = self._progress_limit if timeout is None else 0.0
         try:
-            result = await self._supervisor.ask(
-                lambda session: session.call_tool(name, arguments, progress=limit > 0),
-                f"a call of `{name}`",
-                timeout=timeout,
-                limit=limit,
-            )
+            with McpSpan("tools/call", name, asyncio.get_running_loop().time) as span:
+                result = await self._supervisor.ask(
+                    lambda session: session.call_tool(name, arguments, progress=limit > 0),
+                    f"a call of `{name}`",
+                    timeout=timeout,
+                    limit=limit,
+                )
+                if result.is_error:
+                    span.tool_failed()
         except (APIError, OSError, ValueError, RuntimeError) as error:
             logger.warning("a call of `%s` failed: %s", name, error)
             raise ToolError(failure_text(name, error)) from error

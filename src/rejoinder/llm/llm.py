@@ -35,6 +35,7 @@ from rejoinder._core.meter import Meter, Pulse
 from rejoinder._emitter import EventEmitter
 from rejoinder._options import checked
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
+from rejoinder.llm._asker import Asker
 from rejoinder.llm._prepared import prepare
 from rejoinder.metrics import LLMMetrics, Metadata
 from rejoinder.types import (
@@ -95,6 +96,8 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
     One instance can serve many conversations at once, also from several event loops.
     """
 
+    _speaks = ""  # whose API: names the provider in traces where the server is not known
+
     def __init__(self) -> None:
         super().__init__()
         self._label = f"{type(self).__module__}.{type(self).__name__}"
@@ -116,6 +119,11 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
     def provider(self) -> str:
         """Name of the service that runs the model."""
         return "unknown"
+
+    @property
+    def _served_at(self) -> str:
+        """The URL of its server; empty for a model in this process. Protected, for subclasses."""
+        return ""
 
     @property
     def metrics_metadata(self) -> dict[str, str]:
@@ -241,7 +249,9 @@ class LLMStream(ABC):
 
     # Defaults for subclasses that wrap another stream and never call `__init__`.
     _measures_itself = False
-    _asked_by: Callable[[], object] | None = None
+    _composed = False
+    """The reply consists of the replies of other models, which tell what they cost themselves."""
+    _asked_by: Callable[[], Asker | None] | None = None
     """The attempt of a composing LLM, such as a `FallbackAdapter`, that this stream belongs to."""
     _meter = Meter()
     _paused = False
@@ -263,14 +273,12 @@ class LLMStream(ABC):
         self._measures_itself = True
         self._meter = Meter()
         self._span: RequestSpan | None = None
+        self._seen_by: Callable[[ChatChunk, float], None] | None = None
         self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
         self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe, waiting=self._about_to_wait)
         self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task = None
-        self._closing = False
         self._lost: APIError | None = None
-        self._paused = False
         self._now: Callable[[], float] = time.monotonic
         try:
             loop = asyncio.get_running_loop()
@@ -446,9 +454,10 @@ class LLMStream(ABC):
     # -- running -----------------------------------------------------------------------------
 
     def _observe(self, chunk: ChatChunk) -> None:
-        self._meter.feed(chunk, self._now())
-        if self._span is not None:
-            self._span.see(chunk)
+        now = self._now()
+        self._meter.feed(chunk, now)
+        if self._seen_by is not None:
+            self._seen_by(chunk, now)
 
     def _belongs_here(self) -> bool:
         return self._loop is asyncio.get_running_loop()
@@ -502,16 +511,18 @@ class LLMStream(ABC):
             await asyncio.sleep(0)
         llm = self._llm
         loop = asyncio.get_running_loop()
-        started_at = loop.time()
-        started_wall = _stamps.wall_now()
-        span = RequestSpan(
+        started_at, started_wall = loop.time(), _stamps.wall_now()
+        asker = self._asked_by() if self._asked_by is not None else None
+        span = self._span = RequestSpan(
+            llm,
             name=self._request_span_name,
-            model=llm.model,
-            provider=llm.provider,
             history=self._prompt,
+            composed=self._composed,
+            candidate=None if asker is None else asker.index,
+            times=(started_at, started_wall),
         )
-        if span.recording:
-            self._span = span
+        if span.sees_chunks:
+            self._seen_by = span.see
         outcome: BaseException | None = None
         try:
             await self._attempts(loop, span, started_at)
@@ -520,7 +531,7 @@ class LLMStream(ABC):
             raise
         finally:
             try:
-                self._tell(span, outcome, started_at, loop.time(), started_wall)
+                self._tell(span, outcome, started_at, loop.time())
             except Exception:  # from a subclass's property or a tracer: no reason to lose a reply
                 logger.exception("%s: cannot tell what a reply has cost", llm.label)
             self._event_ch.close()
@@ -531,7 +542,6 @@ class LLMStream(ABC):
         outcome: BaseException | None,
         started_at: float,
         now: float,
-        started_wall: float,
     ) -> None:
         """Emit the metrics and end the span."""
         meter = self._meter
@@ -541,12 +551,14 @@ class LLMStream(ABC):
             if meter.billable and (meter.committed or not failed):
                 metrics = self._report(started_at, now, outcome)
         finally:
-            span.end(
+            asker = self._asked_by() if self._asked_by is not None else None
+            span.finish(
                 metrics=metrics,
-                first_token_timestamp=None
-                if meter.first_token_at is None
-                else started_wall + meter.first_token_at - started_at,
-                error=outcome if failed else None,
+                finish_reason=self.finish_reason,
+                first_token_at=meter.first_token_at,
+                outcome=outcome,
+                purpose=(asker and asker.purpose) or "reply",
+                now=now,
             )
             if metrics is not None:
                 self._emit_metrics(metrics)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from rejoinder.mcp import mending
 from rejoinder.mcp.notes import Notes, current_call
+from rejoinder.telemetry import TRACE_FIELDS, reaches_mcp
 
 __all__ = ["OPEN_REQUESTS", "Check", "GuardedTransport"]
 
@@ -188,6 +189,10 @@ class _GuardedWrite:
         self._notes = notes
 
     async def send(self, item: SessionMessage) -> None:
+        if not reaches_mcp() and isinstance(
+            item.message, types.JSONRPCRequest | types.JSONRPCNotification
+        ):
+            _forget_trace(item.message)
         call = current_call.get()
         if call is not None and isinstance(item.message, types.JSONRPCRequest):
             # One question may take several requests: pages, or rounds of a server's questions.
@@ -215,6 +220,21 @@ class _GuardedWrite:
         exc_tb: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _forget_trace(message: types.JSONRPCRequest | types.JSONRPCNotification) -> None:
+    """Take out the trace context, which the SDK writes into every request."""
+    params = message.params
+    meta: Any = None if params is None else params.get("_meta")
+    if params is None or not isinstance(meta, dict):
+        return
+    fields = cast("dict[str, Any]", meta)
+    kept = {name: value for name, value in fields.items() if name not in TRACE_FIELDS}
+    if len(kept) < len(fields):
+        if kept:
+            params["_meta"] = kept
+        else:
+            del params["_meta"]
 
 
 class GuardedTransport:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rejoinder import _stamps
@@ -159,11 +160,15 @@ class WireStream(LLMStream):
     async def _request(self) -> Request:
         """The request of this attempt. Header fields and tokens are local variables where it is
         made, so our own errors leave without those frames; others belong to code of the caller's."""
+        from rejoinder.telemetry import trace_headers
+
         try:
-            return await self._build()
+            request = await self._build()
         except (APIError, ConfigurationError, asyncio.CancelledError) as error:
             forget_frames(error)
             raise
+        fields = trace_headers(request.url)
+        return replace(request, headers={**request.headers, **fields}) if fields else request
 
     async def _read_response(self, response: HttpResponse) -> APIError | None:
         """Read the reply into the channel. Returns why it failed."""

@@ -99,6 +99,8 @@ class LLM(HttpLLM):
         ConfigurationError: the API key is missing, or `base_url` is not a valid URL.
     """
 
+    _speaks = "anthropic"
+
     @checked(**OPTION_RULES | {"top_k": COUNT})
     def __init__(
         self,

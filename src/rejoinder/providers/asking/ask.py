@@ -84,6 +84,10 @@ class HttpLLM(LLM[Any]):
     def provider(self) -> str:
         return self._provider
 
+    @property
+    def _served_at(self) -> str:
+        return self._base_url
+
     async def _ready(self) -> str:
         """Get credentials ready; returns the address to connect to."""
         return self._base_url

@@ -157,6 +157,8 @@ class LLM(HttpLLM):
         ConfigurationError: (a `ValueError`) no key, or an address that cannot be used.
     """
 
+    _speaks = "openai"
+
     @checked_options
     def __init__(
         self,

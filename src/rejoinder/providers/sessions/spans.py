@@ -1,21 +1,18 @@
-"""One span for each reply of a realtime session, in the words of OpenTelemetry's GenAI conventions."""
+"""One span for each reply of a realtime session, by OpenTelemetry's conventions for generative AI."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from rejoinder import telemetry
 from rejoinder._core.realtime.messages import ReplyStatus, Usage
 from rejoinder.metrics import Metadata
+from rejoinder.telemetry import names
 
 __all__ = ["ReplySpan"]
 
 logger = logging.getLogger("rejoinder")
-
-ATTR_OUTCOME = "rejoinder.realtime.outcome"
-"""How the reply ended; see `rejoinder.llm.realtime.ReplyStatus`."""
-ATTR_ASKED = "rejoinder.realtime.asked_for"
-"""Whether the application asked for the reply."""
 
 
 class ReplySpan:
@@ -25,38 +22,35 @@ class ReplySpan:
     An error in the tracer loses the span, never the reply.
     """
 
-    def __init__(self, names: Metadata, reply_id: str, *, asked: bool) -> None:
-        self._span = None
-        try:
-            self._span = telemetry.tracer().start_span("realtime_reply")
-            self._span.set_attributes(
-                {
-                    telemetry.ATTR_GEN_AI_OPERATION_NAME: "chat",
-                    telemetry.ATTR_GEN_AI_PROVIDER_NAME: names.model_provider or "",
-                    telemetry.ATTR_GEN_AI_REQUEST_MODEL: names.model_name or "",
-                    telemetry.ATTR_PROVIDER_REQUEST_IDS: [reply_id],
-                    ATTR_ASKED: asked,
-                }
-            )
-        except Exception:
-            logger.exception("a span of a realtime reply could not be started")
+    def __init__(self, metadata: Metadata, reply_id: str, *, asked: bool) -> None:
+        self._span: telemetry.Span | None = telemetry.Span(
+            names.SPAN_REALTIME_REPLY,
+            {
+                names.ATTR_GEN_AI_OPERATION_NAME: names.REALTIME_INFERENCE,
+                names.ATTR_GEN_AI_PROVIDER_NAME: telemetry.provider_name(
+                    metadata.model_provider or "unknown"
+                ),
+                names.ATTR_GEN_AI_REQUEST_MODEL: metadata.model_name or "unknown",
+                names.ATTR_GEN_AI_RESPONSE_ID: reply_id,
+                names.ATTR_PROVIDER_REQUEST_IDS: [reply_id],
+                names.ATTR_REALTIME_ASKED: asked,
+            },
+            remote=True,
+        )
 
     def end(self, status: ReplyStatus, usage: Usage | None) -> None:
         """Idempotent."""
         span, self._span = self._span, None
         if span is None:
             return
-        try:
-            if usage is not None:
-                span.set_attributes(
-                    {
-                        telemetry.ATTR_GEN_AI_USAGE_INPUT_TOKENS: usage.input_tokens,
-                        telemetry.ATTR_GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,
-                    }
-                )
-            span.set_attribute(ATTR_OUTCOME, status)
-            if status == "failed":
-                span.set_attribute(telemetry.ATTR_EXCEPTION_TYPE, "RealtimeError")
-            span.end()
-        except Exception:
-            logger.exception("a span of a realtime reply could not be ended")
+        attributes: dict[str, Any] = {names.ATTR_REALTIME_OUTCOME: status}
+        if usage is not None:
+            attributes |= {
+                names.ATTR_GEN_AI_USAGE_INPUT_TOKENS: usage.input_tokens,
+                names.ATTR_GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,
+            }
+        span.set(attributes)
+        if status == "failed":
+            span.set({names.ATTR_EXCEPTION_TYPE: "RealtimeError"})
+            span.fail_as("RealtimeError")
+        span.end()

@@ -1,0 +1,75 @@
+"""Traces and metrics, by OpenTelemetry's conventions for generative AI.
+
+A turn is one trace: ``agent_turn``, in it ``llm_request`` for each reply (below
+``llm_fallback_adapter`` for each model that a `FallbackAdapter` asks), in that ``llm_request_run``
+for each attempt, and ``function_tool`` for each tool, with the call of an MCP server in it. The
+names are those of LiveKit Agents 1.2.17; the attributes are today's, beside its own (`names`).
+
+What people and models say is not recorded unless `capture_content` says so, or the environment
+variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``: then messages, arguments and
+outputs of tools, and error texts are, after `redact_content`.
+
+This room is the only importer of opentelemetry.
+"""
+
+from __future__ import annotations
+
+from rejoinder._options import checked
+from rejoinder.telemetry._content import MODE, captured, redact_content, set_capture
+from rejoinder.telemetry._propagation import (
+    TRACE_FIELDS,
+    propagate,
+    reaches_mcp,
+    trace_headers,
+)
+from rejoinder.telemetry._recorders import set_meter_provider
+from rejoinder.telemetry._spans import (
+    AttemptSpan,
+    McpSpan,
+    RequestSpan,
+    Span,
+    ToolSpan,
+    TurnSpan,
+    provider_name,
+    set_tracer_provider,
+    start_anew,
+    tracer,
+)
+
+__all__ = [
+    "TRACE_FIELDS",
+    "AttemptSpan",
+    "McpSpan",
+    "RequestSpan",
+    "Span",
+    "ToolSpan",
+    "TurnSpan",
+    "capture_content",
+    "content_captured",
+    "propagate",
+    "provider_name",
+    "reaches_mcp",
+    "redact_content",
+    "set_meter_provider",
+    "set_tracer_provider",
+    "start_anew",
+    "trace_headers",
+    "tracer",
+]
+
+
+@checked(on=MODE)
+def capture_content(on: bool | str | None) -> None:
+    """Record what is said in spans, or not; ``None`` leaves it to the environment variable.
+
+    Args:
+        on: ``"SPAN_ONLY"``: as attributes, which today's tools read. ``"EVENT_ONLY"``: as span
+            events, as LiveKit Agents 1.2.17 does. ``True`` or ``"SPAN_AND_EVENT"``: both.
+            ``False`` or ``"NO_CONTENT"``: not at all.
+    """
+    set_capture(on)
+
+
+def content_captured() -> bool:
+    """Whether what is said is recorded."""
+    return bool(captured())

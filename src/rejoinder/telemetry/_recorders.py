@@ -1,0 +1,76 @@
+"""The histograms, and where they are recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from opentelemetry import metrics
+
+from rejoinder._options import checked
+
+__all__ = ["Recorders", "recorders", "set_meter_provider"]
+
+logger = logging.getLogger("rejoinder")
+
+_API: Final = "opentelemetry.metrics"
+"""Providers that are defined here record nothing: they stand for one that is not configured."""
+
+_provider: metrics.MeterProvider | None = None
+_made: tuple[metrics.MeterProvider, Recorders] | None = None
+
+
+@checked()
+def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
+    """Send the metrics of this package to `provider`; ``None`` means the global one again."""
+    global _provider
+    _provider = provider
+
+
+class Recorders:
+    """The instruments of one provider. A failure of theirs is logged, and costs nothing else."""
+
+    def __init__(self, provider: metrics.MeterProvider) -> None:
+        self._meter = provider.get_meter("rejoinder")
+        self._instruments: dict[str, metrics.Histogram] = {}
+
+    def record(
+        self,
+        what: tuple[str, str, str, tuple[float, ...]],
+        values: Iterable[float],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Record `values` of a histogram of `names`."""
+        name, unit, description, bounds = what
+        try:
+            instrument = self._instruments.get(name)
+            if instrument is None:
+                instrument = self._instruments[name] = self._meter.create_histogram(
+                    name,
+                    unit=unit,
+                    description=description,
+                    explicit_bucket_boundaries_advisory=list(bounds),
+                )
+            for value in values:
+                instrument.record(value, attributes)
+        except Exception:  # a view or a reader of the user's
+            logger.exception("the metric %r could not be recorded", name)
+
+
+def recorders() -> Recorders | None:
+    """The instruments of the provider in force now; ``None`` if nothing is recorded."""
+    global _made
+    provider = _provider if _provider is not None else metrics.get_meter_provider()
+    made = _made
+    if made is not None and made[0] is provider:
+        return made[1]
+    if type(provider).__module__.startswith(_API):
+        return None
+    try:
+        found = Recorders(provider)
+    except Exception:
+        logger.exception("no metrics: the meter provider failed")
+        return None
+    _made = provider, found
+    return found

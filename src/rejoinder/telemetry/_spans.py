@@ -1,0 +1,537 @@
+"""The spans of a turn: written beside the streams, never inside them.
+
+Where nothing is recorded, a reply costs a few calls that do nothing, and a chunk costs none. An
+error of a tracer, a processor or an exporter is logged; it costs the span, never the reply.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextvars import Token
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from urllib.parse import urlsplit
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from rejoinder._core.hosts import known_host
+from rejoinder._options import checked
+from rejoinder.errors import APIStatusError, APITimeoutError
+from rejoinder.telemetry import names
+from rejoinder.telemetry._content import (
+    Capture,
+    captured,
+    input_messages,
+    output_message,
+    redacted,
+)
+from rejoinder.telemetry._legacy import add_choice, add_history
+from rejoinder.telemetry._recorders import recorders
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+    from rejoinder._core.chunks import ChatChunk, FunctionToolCall
+    from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput
+    from rejoinder.metrics import LLMMetrics
+
+__all__ = [
+    "AttemptSpan",
+    "McpSpan",
+    "RequestSpan",
+    "Span",
+    "ToolSpan",
+    "TurnSpan",
+    "provider_name",
+    "set_tracer_provider",
+    "start_anew",
+    "tracer",
+]
+
+logger = logging.getLogger("rejoinder")
+
+_INTERVALS: Final = 256
+"""Times between chunks that are kept before they are recorded."""
+
+_provider: trace.TracerProvider | None = None
+
+
+@checked()
+def set_tracer_provider(provider: trace.TracerProvider | None) -> None:
+    """Send the spans of this package to `provider`; ``None`` means the global one again."""
+    global _provider
+    _provider = provider
+
+
+def tracer() -> trace.Tracer:
+    """The tracer of the provider in force now."""
+    provider = _provider
+    if provider is None:
+        return trace.get_tracer("rejoinder")
+    return provider.get_tracer("rejoinder")
+
+
+def provider_name(provider: str, speaks: str = "") -> str:
+    """What the conventions call a provider that a model names, by location or by name.
+
+    Args:
+        provider: of the model.
+        speaks: whose API it speaks. It names a server that is not known, as the conventions want
+            it: the location is in ``server.address``.
+    """
+    host = known_host(provider)
+    if host is not None:
+        return host.telemetry or host.key
+    return speaks or provider
+
+
+class Model(Protocol):
+    """What a span tells of an LLM."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def _served_at(self) -> str: ...
+    @property
+    def _speaks(self) -> str: ...
+
+
+def address_of(url: str) -> dict[str, Any]:
+    """``server.address`` and ``server.port`` of a URL; nothing for what is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
+    except ValueError:
+        return {}
+    if not parts.hostname or port is None:
+        return {}
+    return {names.ATTR_SERVER_ADDRESS: parts.hostname, names.ATTR_SERVER_PORT: port}
+
+
+def error_type(error: BaseException) -> str:
+    """The value of ``error.type``: a status, ``timeout``, or the name of the class."""
+    if isinstance(error, APIStatusError) and error.status_code > 0:
+        return str(error.status_code)
+    if isinstance(error, APITimeoutError | TimeoutError):
+        return "timeout"
+    return type(error).__qualname__
+
+
+def start_anew() -> None:
+    """Let the spans of this task begin a trace of their own."""
+    otel_context.attach(otel_context.Context())
+
+
+class Span:
+    """A span that cannot fail.
+
+    Args:
+        remote: it is about a request to another process.
+    """
+
+    def __init__(self, name: str, attributes: Mapping[str, Any], *, remote: bool = False) -> None:
+        kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
+        self._token: Token[Context] | None = None
+        self._otel: trace.Span = trace.INVALID_SPAN
+        try:
+            self._otel = tracer().start_span(name, kind=kind, attributes=dict(attributes))
+        except Exception:
+            # A sampler or a processor of the user's: it shall cost the span, and not the call.
+            logger.exception("the span %r could not be started", name)
+            self._otel = trace.INVALID_SPAN
+        self.recording = self._otel.is_recording()
+
+    def enter(self) -> None:
+        """Be the current span of this task until `end`."""
+        if self._otel is not trace.INVALID_SPAN:
+            self._token = otel_context.attach(trace.set_span_in_context(self._otel))
+
+    @contextlib.contextmanager
+    def current(self) -> Generator[None]:
+        """Be the current span for what is started inside."""
+        token = otel_context.attach(trace.set_span_in_context(self._otel))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def set(self, attributes: Mapping[str, Any]) -> None:
+        if self.recording:
+            self._otel.set_attributes(dict(attributes))
+
+    def event(self, name: str, attributes: Mapping[str, Any]) -> None:
+        if self.recording:
+            self._otel.add_event(name, dict(attributes))
+
+    def fail(self, error: BaseException) -> None:
+        """Note what went wrong; its words only where content is recorded."""
+        if not self.recording:
+            return
+        attributes: dict[str, Any] = {
+            names.ATTR_ERROR_TYPE: error_type(error),
+            names.ATTR_EXCEPTION_TYPE: type(error).__name__,
+        }
+        if isinstance(error, APIStatusError) and error.status_code > 0:
+            attributes[names.ATTR_HTTP_STATUS] = error.status_code
+        if captured():
+            # Providers echo parts of the request in their error texts.
+            lines = "".join(traceback.format_exception(error))
+            attributes[names.ATTR_EXCEPTION_MESSAGE] = redacted(str(error))
+            attributes[names.ATTR_EXCEPTION_STACKTRACE] = redacted(lines)
+        self._otel.set_attributes(attributes)
+        self._otel.add_event("exception", attributes)
+        self._otel.set_status(Status(StatusCode.ERROR, type(error).__name__))
+
+    def fail_as(self, kind: str) -> None:
+        """Note a failure that is no exception."""
+        if self.recording:
+            self._otel.set_attributes({names.ATTR_ERROR_TYPE: kind})
+            self._otel.set_status(Status(StatusCode.ERROR, kind))
+
+    def end(self) -> None:
+        """Idempotent."""
+        try:
+            self._otel.end()
+        except Exception:
+            logger.exception("a span could not be ended")
+        token, self._token = self._token, None
+        if token is not None:
+            otel_context.detach(token)
+
+
+class TurnSpan(Span):
+    """The span of a turn, in whose trace all of its requests and tools are.
+
+    It is current only while the turn starts something: between two events the caller's code runs
+    in the same task.
+    """
+
+    def __init__(self, *, now: float) -> None:
+        super().__init__(names.SPAN_TURN, {names.ATTR_GEN_AI_OPERATION_NAME: names.INVOKE_AGENT})
+        self._started_at = now
+        self._error: BaseException | None = None
+        self._over = False
+
+    def fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+            super().fail(error)
+
+    def finish(self, *, reason: str, steps: int, said: Callable[[], str], now: float) -> None:
+        """Idempotent. `said` returns the answer."""
+        if self._over:
+            return
+        self._over = True
+        attributes: dict[str, Any] = {names.ATTR_GEN_AI_OPERATION_NAME: names.INVOKE_AGENT}
+        error = self._error
+        if isinstance(error, Exception):
+            attributes[names.ATTR_ERROR_TYPE] = error_type(error)
+        found = recorders()
+        if found is not None:
+            found.record(names.TURN_DURATION, (max(0.0, now - self._started_at),), attributes)
+        if self.recording:
+            self.set({names.ATTR_TURN_REASON: reason, names.ATTR_TURN_STEPS: steps})
+            if reason == "interrupted":
+                self.set({names.ATTR_CANCELLED: True})
+            if Capture.ATTRIBUTES in captured() and (text := said()):
+                self.set({names.ATTR_GEN_AI_OUTPUT_MESSAGES: output_message(text, (), "", None)})
+        self.end()
+
+
+class RequestSpan(Span):
+    """The span of one reply, current in the task that makes it from `__init__` to `finish`.
+
+    Args:
+        composed: the reply is made of the replies of others, which tell their usage and content
+            themselves.
+        times: of the start: loop time, and seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        name: str,
+        history: Sequence[ChatItem],
+        composed: bool,
+        candidate: int | None,
+        times: tuple[float, float],
+    ) -> None:
+        attributes: dict[str, Any] = {names.ATTR_GEN_AI_REQUEST_MODEL: model.model}
+        url = model._served_at
+        if not composed:
+            attributes |= {
+                names.ATTR_GEN_AI_OPERATION_NAME: names.CHAT,
+                names.ATTR_GEN_AI_PROVIDER_NAME: provider_name(model.provider, model._speaks),
+                **address_of(url),
+            }
+        self._common = dict(attributes)
+        if not composed:
+            attributes[names.ATTR_GEN_AI_REQUEST_STREAM] = True
+        if candidate is not None:
+            attributes[names.ATTR_CANDIDATE] = candidate
+        super().__init__(name, attributes, remote=bool(url) and not composed)
+        self.enter()
+        self._composed = composed
+        self._recorders = None if composed else recorders()
+        self._started_at, self._started_wall = times
+        self._first_at: float | None = None
+        self._chunk_at: float | None = None
+        self._intervals: list[float] = []
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._calls: list[FunctionToolCall] = []
+        self._ids: list[str] = []
+        self._capture = captured() if self.recording and not composed else Capture.NOWHERE
+        if Capture.ATTRIBUTES in self._capture:
+            self.set({names.ATTR_GEN_AI_INPUT_MESSAGES: input_messages(history)})
+        if Capture.EVENTS in self._capture:
+            add_history(self.event, history)
+
+    @property
+    def sees_chunks(self) -> bool:
+        """Whether `see` has to be called for each chunk."""
+        return (self.recording or self._recorders is not None) and not self._composed
+
+    def see(self, chunk: ChatChunk, now: float) -> None:
+        if self._chunk_at is None:
+            self._first_at = now
+        elif self._recorders is not None:
+            self._intervals.append(now - self._chunk_at)
+            if len(self._intervals) >= _INTERVALS:
+                self._record_intervals()
+        self._chunk_at = now
+        if chunk.id and (not self._ids or self._ids[-1] != chunk.id) and len(self._ids) < 16:
+            self._ids.append(chunk.id)
+        delta = chunk.delta
+        if not self._capture or delta is None:
+            return
+        if delta.content:
+            self._text.append(delta.content)
+        if delta.thinking:
+            self._thinking.append(delta.thinking)
+        self._calls.extend(delta.tool_calls)
+
+    def _record_intervals(self) -> None:
+        intervals, self._intervals = self._intervals, []
+        if self._recorders is not None and intervals:
+            self._recorders.record(names.BETWEEN_CHUNKS, intervals, self._common)
+
+    def attempt(self, number: int) -> AttemptSpan:
+        return AttemptSpan(number)
+
+    def finish(
+        self,
+        *,
+        metrics: LLMMetrics | None,
+        finish_reason: str | None,
+        first_token_at: float | None,
+        outcome: BaseException | None,
+        purpose: str,
+        now: float,
+    ) -> None:
+        """End the span, and record what the request took."""
+        error = outcome if isinstance(outcome, Exception) else None
+        try:
+            if self._recorders is not None:
+                self._record(metrics, error, purpose, now)
+            if self.recording:
+                if not self._composed:
+                    self._describe(metrics, finish_reason, first_token_at, purpose)
+                if outcome is not None and error is None:
+                    self.set({names.ATTR_CANCELLED: True})
+                if error is not None:
+                    self.fail(error)
+        finally:
+            self.end()
+
+    def _describe(
+        self,
+        metrics: LLMMetrics | None,
+        finish_reason: str | None,
+        first_token_at: float | None,
+        purpose: str,
+    ) -> None:
+        attributes: dict[str, Any] = {names.ATTR_PURPOSE: purpose}
+        if metrics is not None:
+            attributes |= {
+                names.ATTR_LLM_METRICS: metrics.model_dump_json(),
+                names.ATTR_GEN_AI_USAGE_INPUT_TOKENS: metrics.prompt_tokens,
+                names.ATTR_GEN_AI_USAGE_OUTPUT_TOKENS: metrics.completion_tokens,
+            }
+            for name, count in (
+                (names.ATTR_GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, metrics.prompt_cached_tokens),
+                (names.ATTR_GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, metrics.cache_creation_tokens),
+                (names.ATTR_GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, metrics.reasoning_tokens),
+            ):
+                if count:
+                    attributes[name] = count
+            if metrics.estimated:
+                attributes[names.ATTR_ESTIMATED] = True
+        if self._ids:
+            attributes[names.ATTR_PROVIDER_REQUEST_IDS] = self._ids
+            attributes[names.ATTR_GEN_AI_RESPONSE_ID] = self._ids[-1]
+        if self._first_at is not None:
+            waited = self._first_at - self._started_at
+            attributes[names.ATTR_GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK] = waited
+        if finish_reason is not None:
+            attributes[names.ATTR_GEN_AI_RESPONSE_FINISH_REASONS] = [finish_reason]
+        if first_token_at is not None:
+            wall = self._started_wall + first_token_at - self._started_at
+            moment = datetime.fromtimestamp(wall, tz=UTC).isoformat()
+            attributes[names.ATTR_LANGFUSE_COMPLETION_START_TIME] = f'"{moment}"'
+        text = "".join(self._text)
+        if Capture.ATTRIBUTES in self._capture and self._chunk_at is not None:
+            thinking = "".join(self._thinking)
+            attributes[names.ATTR_GEN_AI_OUTPUT_MESSAGES] = output_message(
+                text, self._calls, thinking, finish_reason
+            )
+        self.set(attributes)
+        if Capture.EVENTS in self._capture and metrics is not None:
+            add_choice(self.event, text, self._calls)
+
+    def _record(
+        self, metrics: LLMMetrics | None, error: BaseException | None, purpose: str, now: float
+    ) -> None:
+        found = self._recorders
+        if found is None:
+            return
+        self._record_intervals()
+        common = self._common | {names.ATTR_PURPOSE: purpose}
+        took = (max(0.0, now - self._started_at),)
+        failed = {} if error is None else {names.ATTR_ERROR_TYPE: error_type(error)}
+        found.record(names.DURATION, took, common | failed)
+        if self._first_at is not None:
+            found.record(names.FIRST_CHUNK, (self._first_at - self._started_at,), common)
+        if metrics is None:
+            return
+        if metrics.ttft >= 0:
+            found.record(names.FIRST_TOKEN, (metrics.ttft,), common)
+        for kind, count in (
+            ("input", metrics.prompt_tokens),
+            ("output", metrics.completion_tokens),
+        ):
+            if count:
+                found.record(
+                    names.TOKEN_USAGE, (count,), common | {names.ATTR_GEN_AI_TOKEN_TYPE: kind}
+                )
+
+
+class AttemptSpan:
+    """The span of one attempt; a context manager that notes what the attempt raised, once."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __enter__(self) -> Self:
+        self._span = Span(names.SPAN_ATTEMPT, {names.ATTR_RETRY_COUNT: self._number})
+        self._span.enter()
+        return self
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
+        if isinstance(exc, Exception):
+            self._span.fail(exc)
+        self._span.end()
+
+
+class ToolSpan:
+    """The span of one tool run; a context manager."""
+
+    def __init__(self, call: FunctionCall, clock: Callable[[], float]) -> None:
+        self._call = call
+        self._clock = clock
+        self._error: str | None = None
+
+    def __enter__(self) -> Self:
+        self._common = {
+            names.ATTR_GEN_AI_OPERATION_NAME: names.EXECUTE_TOOL,
+            names.ATTR_GEN_AI_TOOL_NAME: self._call.name,
+            names.ATTR_GEN_AI_TOOL_TYPE: "function",
+        }
+        own = {
+            names.ATTR_GEN_AI_TOOL_CALL_ID: self._call.call_id,
+            names.ATTR_FUNCTION_TOOL_NAME: self._call.name,
+        }
+        self._span = Span(names.SPAN_TOOL, self._common | own)
+        self._span.enter()
+        self._started_at = self._clock()
+        return self
+
+    def end(self, output: FunctionCallOutput, error: BaseException | None) -> None:
+        """What came of the call."""
+        span = self._span
+        failed = error if output.is_error else None
+        if output.is_error:
+            self._error = "tool_error" if failed is None else error_type(failed)
+        if not span.recording:
+            return
+        span.set({names.ATTR_FUNCTION_TOOL_IS_ERROR: output.is_error})
+        if captured():
+            arguments, answer = redacted(self._call.arguments), redacted(output.output)
+            span.set(
+                {
+                    names.ATTR_FUNCTION_TOOL_ARGS: arguments,
+                    names.ATTR_FUNCTION_TOOL_OUTPUT: answer,
+                    names.ATTR_GEN_AI_TOOL_CALL_ARGUMENTS: arguments,
+                    names.ATTR_GEN_AI_TOOL_CALL_RESULT: answer,
+                }
+            )
+        if failed is not None:
+            span.fail(failed)
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
+        found = recorders()
+        if found is not None:
+            failed = {} if self._error is None else {names.ATTR_ERROR_TYPE: self._error}
+            took = max(0.0, self._clock() - self._started_at)
+            found.record(names.TOOL_DURATION, (took,), self._common | failed)
+        if isinstance(exc, BaseException):
+            self._span.set({names.ATTR_CANCELLED: True})
+        self._span.end()
+
+
+class McpSpan:
+    """The span of a call of an MCP server, until its answer; a context manager.
+
+    It names no operation: the tool run around it is the one ``execute_tool`` of the call.
+    """
+
+    def __init__(self, method: str, target: str, clock: Callable[[], float]) -> None:
+        self._name = f"{method} {target}"
+        self._common = {
+            names.ATTR_MCP_METHOD_NAME: method,
+            names.ATTR_GEN_AI_TOOL_NAME: target,
+        }
+        self._clock = clock
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        self._span = Span(self._name, self._common, remote=True)
+        self._span.enter()
+        self._started_at = self._clock()
+        return self
+
+    def tool_failed(self) -> None:
+        """The server has answered, with the failure of its tool."""
+        self._failed = True
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
+        failed: dict[str, Any] = {}
+        if isinstance(exc, Exception):
+            failed[names.ATTR_ERROR_TYPE] = error_type(exc)
+            self._span.fail(exc)
+        elif self._failed:
+            failed[names.ATTR_ERROR_TYPE] = "tool_error"
+            self._span.fail_as("tool_error")
+        found = recorders()
+        if found is not None:
+            took = max(0.0, self._clock() - self._started_at)
+            found.record(names.MCP_DURATION, (took,), self._common | failed)
+        self._span.end()
