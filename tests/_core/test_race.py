@@ -135,9 +135,39 @@ def test_empty_answers() -> None:
     mixed.begin(0)
     mixed.ended(0, None, 1)
     assert mixed.ended(1, DOWN, 2) == [Conclude(why="all failed")]
-    fine = race(2, empty_is_fine=True)
-    fine.begin(0)
-    assert fine.ended(0, None, 1) == [Conclude()]
+
+
+@pytest.mark.parametrize(
+    ("ends", "end"),
+    [
+        ([None, None, None], Conclude(silent=0)),
+        ([None, EmptyResponseError("x"), DOWN], Conclude(silent=0)),
+        ([DOWN, None, None], Conclude(silent=1)),
+        ([DOWN, DOWN, EmptyResponseError("x")], Conclude(silent=2)),
+        ([DOWN, DOWN, DOWN], Conclude(why="all failed")),
+    ],
+)
+def test_where_a_model_may_be_silent_all_are_asked_first(
+    ends: list[Exception | None], end: Conclude
+) -> None:
+    turn = race(3, empty_is_fine=True)
+    turn.begin(0)
+    for attempt, error in enumerate(ends):
+        actions = turn.ended(attempt, error, 1)
+        assert actions == ([end] if attempt == 2 else [Start(attempt + 1, attempt + 1)])
+
+
+def test_a_model_may_be_silent_also_where_the_time_ends_while_the_last_one_is_asked() -> None:
+    limits = Limits(attempt=5, first_token_by=2)
+    turn = race(2, limits=limits, empty_is_fine=True)
+    turn.begin(0)
+    turn.ended(0, None, 1)
+    assert turn.tick(2)[1:] == [Conclude(silent=0)]
+    # Where a model is left, not all were asked.
+    turn = race(3, limits=limits, empty_is_fine=True)
+    turn.begin(0)
+    turn.ended(0, None, 1)
+    assert turn.tick(2)[1:] == [Conclude(why="no first token")]
 
 
 def test_a_refusal_ends_the_turn() -> None:
@@ -611,3 +641,22 @@ def test_any_course_of_events_ends_and_asks_every_model_before_it_fails(
     assert all(asked.count(model) <= 2 + wins for model in range(models))
     if end is not None and (end.why == "all failed" or (end.error is None and not wins)):
         assert set(asked) == set(range(models)) or not turn.failures
+
+
+@pytest.mark.parametrize(("more", "end"), [("", "nothing_to_add"), ("more", "all failed")])
+def test_one_that_is_cut_again_without_adding_anything_does_not_undo_what_others_said(
+    more: str, end: str
+) -> None:
+    turn = speaking("resume", models=2)
+    turn.said.append("All of it.")
+    rested = resting(until=2.5)
+    plan(turn, 2, [rested, HEALTHY])
+    turn.ended(0, CUT, 2)
+    assert turn.ended(1, None, 3) == [Start(2, 0)]
+    turn.useful(2, 3)
+    turn.said.append(more)
+    actions = turn.ended(2, CUT, 4)
+    if more:
+        assert actions == [Conclude(why="all failed")]
+    else:
+        assert actions == [Tell("nothing_to_add", CUT), Conclude()]

@@ -34,6 +34,7 @@ from rejoinder.llm import (
     FunctionCall,
     FunctionCallOutput,
     LLMStream,
+    function_tool,
 )
 from rejoinder.llm.fallback_adapter import (
     BreakerOptions,
@@ -41,6 +42,7 @@ from rejoinder.llm.fallback_adapter import (
     Hedge,
     TurnBudget,
 )
+from rejoinder.turn import run_turn
 from rejoinder.types import APIConnectOptions
 
 # -- as the reference ----------------------------------------------------------------------------
@@ -397,22 +399,51 @@ async def test_a_later_model_gets_what_the_first_one_got() -> None:
 
 
 @pytest.mark.looptime
-async def test_an_empty_answer_after_a_tool_output_is_an_answer() -> None:
+@pytest.mark.parametrize(
+    "nothing", [[THINKING, USAGE], [THINKING, USAGE, EmptyResponseError("nothing was said")]]
+)
+@pytest.mark.parametrize(
+    ("others", "heard"),
+    [
+        ([["b"]], "b"),
+        ([[DOWN], ["c"]], "c"),
+        ([[USAGE], ["c"]], "c"),
+        # Silence only if all were asked.
+        ([[USAGE], [EmptyResponseError("nothing")]], ""),
+        ([[DOWN], [FOREVER]], ""),
+    ],
+)
+async def test_after_a_tool_output_silence_is_an_answer_once_all_were_asked(
+    nothing: list[Step], others: list[list[Step]], heard: str
+) -> None:
     context = question()
     context.insert(FunctionCall(call_id="c", name="f", arguments="{}"))
     context.insert(FunctionCallOutput(call_id="c", name="f", output="done", is_error=False))
-    for a in (
-        Model("A", [THINKING, USAGE]),
-        Model("A", [THINKING, USAGE, EmptyResponseError("it is said that nothing was said")]),
-    ):
-        b = Model("B", ["b"])
-        adapter = FallbackAdapter([a, b])
-        async with adapter.chat(chat_ctx=context) as stream:
-            whole = await stream.collect()
-        assert (whole.text, whole.thinking) == ("", "hm")
-        assert whole.usage == USAGE.usage
-        assert b.asked == []
-        assert adapter.availability() == [True, True]
+    models = [Model(str(number), steps) for number, steps in enumerate([nothing, *others])]
+    adapter = FallbackAdapter([*models])
+    async with adapter.chat(chat_ctx=context) as stream:
+        whole = await stream.collect()
+    assert whole.text == heard
+    assert [len(model.asked) for model in models] == [1] * len(models)
+    assert adapter.availability()[0]
+    if not heard:
+        assert (whole.thinking, whole.usage) == ("hm", USAGE.usage)
+
+
+@pytest.mark.looptime
+async def test_a_turn_in_which_no_model_has_anything_to_add_to_a_tool_output_ends_well() -> None:
+    @function_tool
+    async def look_up() -> str:
+        """Look it up."""
+        return "found"
+
+    silent = Model("A", [call("look_up")], [THINKING])
+    other = Model("B", [])
+    context = question()
+    result = await run_turn(FallbackAdapter([silent, other]), context, tools=[look_up]).collect()
+    assert result.text == ""
+    assert [item.type for item in context.items][-2:] == ["function_call", "function_call_output"]
+    assert (len(silent.asked), len(other.asked)) == (2, 1)
 
 
 @pytest.mark.looptime

@@ -92,6 +92,8 @@ class Conclude:
     why: Literal["", "all failed", "no first token"] = ""
     note: str = ""
     """What to add to `error`."""
+    silent: int | None = None
+    """The attempt whose silence is the answer; its thinking and its usage belong to the reply."""
 
 
 Action: TypeAlias = Start | Cancel | Win | Probe | Tell | Conclude
@@ -107,6 +109,7 @@ class Failure:
     """Wall time."""
     rested: str = ""
     """That the model was asked although it rested, in words."""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Attempt:
+    number: int
     candidate: int
     started_at: float
     patient_from: float
@@ -153,7 +157,8 @@ class Race:
         models: how many there are.
         started_at: when the turn began (loop time).
         when_cut: what follows a reply that breaks off.
-        empty_is_fine: an empty answer is an answer, as it is after a tool output.
+        empty_is_fine: a model may have nothing to say, as after a tool output. The others are asked
+            all the same; if none of them answers, the turn ends in silence and not with an error.
         gate: decides about hedges, for all turns together; ``None``: no hedges.
         paces: how fast each model usually is.
         price: tokens that one more request costs, about.
@@ -193,6 +198,8 @@ class Race:
     _hedge_at: float = math.inf
     _cut_by: BaseException | None = None
     _failures_before: int = 0
+    _said_before: int = 0
+    """How much of `said` is from before the last cut."""
 
     def __post_init__(self) -> None:
         self._left = set(range(self.models))
@@ -267,8 +274,6 @@ class Race:
         ended.running = False
         if attempt == self.winner:
             return self._conclude() if error is None else self.cut(error, now)
-        if self.empty_is_fine and (error is None or judge(error).empty):
-            return [*self._cancel_rest(), *self._conclude()]
         if error is None:
             error = EmptyResponseError("the model ended its reply without any output")
         return self._failed(ended, error, now)
@@ -287,10 +292,13 @@ class Race:
             return [Tell("cut_after_tool_call", error), *self._conclude()]
         if self.when_cut == "stop" or self.called or final:
             return self._conclude(error)
+        if not self.resuming or any(self.said[self._said_before :]):
+            # What others had to add to the text before is of no interest any more.
+            self._failures_before = len(self.failures)
         if not self._left:
             self._left = self._rested(now)
         if not self._left:
-            return self._conclude(why="all failed")
+            return self._exhausted()
         if not self.affordable:
             limit = self.limits.max_extra_tokens
             return self._conclude(
@@ -305,7 +313,7 @@ class Race:
             self.said.clear()
             actions.append(Tell("restart", error, discard=discard, failed=failed))
         self.resuming = self.when_cut == "resume"
-        self._cut_by, self._failures_before = error, len(self.failures)
+        self._cut_by, self._said_before = error, len(self.said)
         return [*actions, *self._ask_next(now)]
 
     def tick(self, now: float) -> list[Action]:
@@ -391,6 +399,8 @@ class Race:
                 # A model that was asked late had less time than it is usually given.
                 blame = waited >= min(self.limits.attempt, self.limits.first_token_by)
                 actions.append(Cancel(number, lost=False, error=error, blame=blame))
+        if not self._left and (silent := self._deliberate_silence()) is not None:
+            return [*actions, *self._conclude(silent=silent)]
         return [*actions, *self._conclude(why="no first token")]
 
     def _ask_next(self, now: float, *, hedge: bool = False) -> list[Action]:
@@ -401,9 +411,10 @@ class Race:
             return self._exhausted()
         self._left.discard(candidate)
         rested = self._rest(candidate, now, " (asked although it had rested")
-        self._attempts.append(_Attempt(candidate, now, now, now, f"{rested})" if rested else ""))
-        start = Start(len(self._attempts) - 1, candidate, hedge)
-        return [start, *self._revise(now)]
+        number = len(self._attempts)
+        asked = _Attempt(number, candidate, now, now, now, f"{rested})" if rested else "")
+        self._attempts.append(asked)
+        return [Start(number, candidate, hedge), *self._revise(now)]
 
     def _next(self) -> int | None:
         """The one to ask now: an available one if there is one, otherwise one that rests, because
@@ -483,7 +494,8 @@ class Race:
 
     def _note(self, attempt: _Attempt, error: BaseException, now: float) -> None:
         wall = now + self._to_wall
-        self.failures.append(Failure(attempt.candidate, error, wall, attempt.rested))
+        failure = Failure(attempt.candidate, error, wall, attempt.rested, attempt.number)
+        self.failures.append(failure)
 
     def _failed(self, attempt: _Attempt, error: BaseException, now: float) -> list[Action]:
         self._note(attempt, error, now)
@@ -496,12 +508,21 @@ class Race:
     def _exhausted(self) -> list[Action]:
         """All models were asked, and none is left."""
         if self.failures and all(judge(f.error).empty for f in self.failures):
-            return self._conclude()  # they all answered, with nothing
+            return self._conclude(silent=self._deliberate_silence())  # they answered, with nothing
         since = self.failures[self._failures_before :]
         if self.resuming and self._cut_by and any(judge(f.error).empty for f in since):
             # Perhaps only the end of the reply was missing.
             return [Tell("nothing_to_add", self._cut_by), *self._conclude()]
+        if (silent := self._deliberate_silence()) is not None:
+            return self._conclude(silent=silent)
         return self._conclude(why="all failed")
+
+    def _deliberate_silence(self) -> int | None:
+        """The first attempt that had nothing to say, where that is an answer."""
+        if not self.empty_is_fine:
+            return None
+        since = self.failures[self._failures_before :]
+        return next((f.attempt for f in since if judge(f.error).empty), None)
 
     def _cancel_rest(self) -> list[Action]:
         actions: list[Action] = []
@@ -521,6 +542,7 @@ class Race:
         *,
         why: Literal["", "all failed", "no first token"] = "",
         note: str = "",
+        silent: int | None = None,
     ) -> list[Action]:
         self.over = True
-        return [Conclude(error, why, note)]
+        return [Conclude(error, why, note, silent)]

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._aio import Alarm
-from rejoinder._core.breaker import judge
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.deadlines import Patience
 from rejoinder._core.estimates import estimate_history
@@ -354,10 +353,6 @@ class FallbackLLMStream(LLMStream):
             child.decide("reply")
             return  # it was cancelled, and went on nevertheless
         loop = asyncio.get_running_loop()
-        nothing_more = race.empty_is_fine and (error is None or judge(error).empty)
-        if nothing_more and race.winner is None and not race.over:
-            # The answer consists of white space, thinking or usage.
-            self._hear(race, child)
         if error is None:
             if race.resuming and race.winner is None and child.blank_at > -math.inf:
                 # Only white space was missing.
@@ -412,6 +407,8 @@ class FallbackLLMStream(LLMStream):
     def _conclude(self, race: Race, end: Conclude) -> None:
         if self._over.done():
             return
+        if end.silent is not None:
+            self._hear(race, self._children[end.silent])
         error = end.error
         if end.why == "no first token":
             limit = self._limits.first_token_by
