@@ -268,7 +268,8 @@ def test_anthropic() -> None:
     assert "v" in user.content
     shown, pdf = [part for part in user.content if isinstance(part, ImageContent)]
     assert (shown.image, pdf.image) == (DATA, "data:application/pdf;base64,JVBERg==")
-    assert server.extra["rejoinder"]["content"][0][1]["type"] == "server_tool_use"
+    (kept,) = server.extra["anthropic"]["unread"]["content"]
+    assert kept == {"at": 0, "part": messages[3]["content"][0]}
     sent, _ = ChatContext(items[:5]).to_provider_format("anthropic")
     assert sent[1]["content"] == messages[1]["content"]
 
@@ -311,7 +312,10 @@ def test_google(camel: bool) -> None:
     assert [output.output for output in outputs] == ["1", '{"temperature": 2}']
     said = [item for item in items if isinstance(item, ChatMessage)]
     assert [message.text_content for message in said] == ["S", "u", "wait"]
-    assert said[2].extra["rejoinder"]["content"][0][1]["type"] == "google.executableCode"
+    parts = [{"text": "wait"}, {"executableCode": {"code": "1"}}]
+    assert said[2].extra == {"google": {"parts": parts}}
+    sent, _ = ChatContext(items[1:]).to_provider_format("google")
+    assert sent[1]["parts"][:2] == [{"text": "wait"}, {"executable_code": {"code": "1"}}]
 
 
 def test_bedrock() -> None:
@@ -334,9 +338,9 @@ def test_bedrock() -> None:
     assert isinstance(guard, ChatMessage)
     assert user.content[1].image == DATA  # type: ignore[union-attr]
     assert output.output == '{"a": 1}'
-    assert guard.extra["rejoinder"]["content"][0][1]["type"] == "aws.guardContent"
-    sent, _ = ChatContext(items[1:4]).to_provider_format("aws")
+    sent, _ = ChatContext(items[1:]).to_provider_format("aws")
     assert sent[1]["content"][0] == reasoning
+    assert sent[2]["content"][1:] == [{"guardContent": {"text": {"text": "x"}}}]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from rejoinder import _stamps
 from rejoinder._core.items import ChatItem, load_items
+from rejoinder._core.unread import Unread, with_unread
 
 __all__ = ["ItemReader", "as_text", "data_address", "mappings", "system_texts"]
 
@@ -97,9 +99,11 @@ class ItemReader:
 
     Args:
         system: the instructions that stand beside the messages.
+        form: the format that sends back what we do not know, and its key in `extra`.
     """
 
-    def __init__(self, system: Sequence[str] = ()) -> None:
+    def __init__(self, system: Sequence[str] = (), *, form: str = "") -> None:
+        self._form = form
         self._records: list[Record] = []
         self._calls: dict[str, Record] = {}
         self._unanswered: dict[str, str] = {}
@@ -123,9 +127,11 @@ class ItemReader:
 
         Args:
             role: of ours.
-            content: texts, images and whatever else there is, as plain data.
+            content: texts, images and whatever else there is, as plain data or `Unread`.
             extra: state of the provider.
         """
+        if any(isinstance(part, Unread) for part in content):
+            content, extra = self._keep(content, extra or {})
         record: Record = {
             "id": _stamps.new_id("item_"),
             "type": "message",
@@ -136,6 +142,22 @@ class ItemReader:
             record["extra"] = dict(extra)
         self._records.append(record)
         self._group = record["id"] if role == "assistant" else ""
+
+    def _keep(
+        self, content: Sequence[Any], extra: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """`content` without what we do not know, which `extra` keeps."""
+        read: list[Any] = []
+        kept: list[Record] = []
+        for at, part in enumerate(content):
+            if not isinstance(part, Unread):
+                read.append(part)
+            elif part.known is None:
+                kept.append({"at": at, "part": part.part})
+            else:
+                read.append(part.known)
+                kept.append({"at": at, "part": part.part, "read": True})
+        return read, with_unread(extra, self._form, self._form, {"content": kept})
 
     def user(self, content: Sequence[Any]) -> None:
         """What the user says; instructions between it, as our formats write them, are told apart."""
@@ -190,6 +212,7 @@ class ItemReader:
         is_error: bool = False,
         name: object = None,
         keep: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+        content: list[Any] | None = None,
     ) -> None:
         """What came of a call; without an id it is that of the first call of this name that has
         none yet.
@@ -200,7 +223,11 @@ class ItemReader:
             is_error: the tool failed.
             name: of the tool.
             keep: adds state of the output to the `extra` of the call; outputs have none.
+            content: the output as it was written, to be kept there.
         """
+        if content is not None:
+            written = {"content": content, "text": as_text(output)}
+            keep = partial(_with_output, self._form, written)
         identity = str(call_id) if call_id else ""
         if not identity:
             waiting = (
@@ -222,3 +249,7 @@ class ItemReader:
                 "is_error": is_error,
             }
         )
+
+
+def _with_output(form: str, written: Record, extra: Mapping[str, Any]) -> dict[str, Any]:
+    return with_unread(extra, form, form, {"output": written})

@@ -469,7 +469,10 @@ class _Repair:
             for at, item in enumerate(unit.items):
                 if item.type == "function_call":
                     if not own.is_carried_by(item):
-                        extra = {**item.extra, own.key: {own.part: rules.no_signature}}
+                        kept: Any = item.extra.get(own.key)
+                        held = cast("dict[str, Any]", kept) if isinstance(kept, dict) else {}
+                        signed = {**held, own.part: rules.no_signature}
+                        extra = {**item.extra, own.key: signed}
                         unit.items[at] = with_fields(item, extra=extra)
                         self.note("state", item.id, "its thought signature is missing")
                     break

@@ -17,14 +17,44 @@ Another format leaves all of it out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
     from rejoinder._core.items import ChatMessage
 
-__all__ = ["UNREAD", "is_sent_alone", "joined_unread", "unread_in", "with_unread"]
+__all__ = [
+    "UNREAD",
+    "Unread",
+    "is_sent_alone",
+    "joined_unread",
+    "unread_in",
+    "with_unread",
+    "without_kept",
+]
 
 UNREAD = "unread"
+_OWN_FORMAT_ONLY: Final = frozenset({UNREAD, "parts"})
+"""Members of the state of a provider that its own format alone can read."""
+
+
+class Unread(NamedTuple):
+    """A part of a message that is to be kept.
+
+    Attributes:
+        part: as the provider writes it.
+        known: what we read of it, as plain data of ours; ``None``: nothing.
+    """
+
+    part: dict[str, Any]
+    known: Any = None
+
+
+def without_kept(state: Any) -> Any:
+    """State of a provider as its clones take it."""
+    if not isinstance(state, dict):
+        return state
+    held = cast("dict[str, Any]", state)
+    return {name: value for name, value in held.items() if name not in _OWN_FORMAT_ONLY}
 
 
 def unread_in(extra: Mapping[str, Any], key: str, form: str) -> Mapping[str, Any]:

@@ -560,10 +560,9 @@ class ChatContext:
         """A context from the messages of a provider: the other way round of `to_provider_format`.
 
         Texts, images, calls with their outputs, thinking and other state of the provider become
-        items. What we do not know is kept in `extra`. For OpenAI and Mistral that includes fields
-        and whole items, and it goes back to the same format (by `to_provider_format` and `chat()`);
-        other formats leave it out. Parts of other providers are written back by `to_dict`. Ids and
-        times are new.
+        items. What we do not know is kept in `extra`, for OpenAI and Mistral also fields and whole
+        items. It goes back to the same format (by `to_provider_format` and `chat()`); other formats
+        leave it out. Ids and times are new.
 
         Args:
             format: ``"openai"``, ``"openai.responses"``, ``"anthropic"``, ``"google"``, ``"aws"``,

@@ -122,12 +122,13 @@ def test_a_signature_of_text_is_state_of_the_message() -> None:
     found = said(
         sse(answer({"text": "Hi"}), stop("STOP", {"text": "", "thoughtSignature": "c2ln"}))
     )
-    assert found.state == [{"google": {"thought_signature": "c2ln"}}]
+    parts = [{"text": "Hi"}, {"text": "", "thoughtSignature": "c2ln"}]
+    assert found.state == [{"google": {"parts": parts, "thought_signature": "c2ln"}}]
     # Where no text was said there is no message to keep it.
-    silent = said(
-        sse(stop("STOP", {"text": "", "thoughtSignature": "x"}, {"functionCall": {"name": "f"}}))
-    )
+    empty = {"text": "", "thoughtSignature": "x"}
+    silent = said(sse(stop("STOP", empty, {"functionCall": {"name": "f"}})))
     assert not silent.state
+    assert silent.calls[0].extra == {"google": {"parts": [empty]}}
 
 
 def test_arguments_that_come_member_by_member() -> None:

@@ -39,7 +39,12 @@ DIALECT: Final = Dialect(
         crowd=(20, 2_000),
         image_schemes=("https://",),  # "Only HTTPS URLs are supported" (BrokkAi/brokk-app #2269)
         state=State(
-            "anthropic", part=STATE, is_whole=is_state, entries=True, stands_alone=stands_alone
+            "anthropic",
+            part=STATE,
+            is_whole=is_state,
+            entries=True,
+            stands_alone=stands_alone,
+            unread="anthropic",
         ),
     ),
     tool_spec=tool_spec,

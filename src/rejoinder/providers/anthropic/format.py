@@ -115,7 +115,21 @@ def _with_state(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     return in_order(blocks, cast("list[Block]", entries)) if isinstance(entries, list) else blocks
 
 
-_DIALECT = BlockFormat(text=_text, image=_image, call=_call, result=_result, with_state=_with_state)
+def _read(block: Block) -> Any:
+    from rejoinder.providers.anthropic.inverse import known_block
+
+    return known_block(block)
+
+
+_DIALECT = BlockFormat(
+    text=_text,
+    image=_image,
+    call=_call,
+    result=_result,
+    with_state=_with_state,
+    unread="anthropic",
+    read=_read,
+)
 
 _CACHE = {"type": "ephemeral"}
 _CACHEABLE = frozenset({"document", "image", "text", "tool_result", "tool_use"})

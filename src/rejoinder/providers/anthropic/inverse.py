@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
-from rejoinder.providers.anthropic.state import FIELDS, OWN_FIELDS, STATE, is_state
+from rejoinder._core.unread import Unread
+from rejoinder.providers.anthropic.state import FIELDS, OWN_FIELDS, STATE, THINKING, is_state
 
-__all__ = ["from_messages"]
+__all__ = ["from_messages", "known_block"]
 
 
 def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
@@ -22,7 +24,7 @@ def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
     Raises:
         ValueError: an entry is not a message of this API; the text says where.
     """
-    reader = ItemReader(system_texts(system))
+    reader = ItemReader(system_texts(system), form="anthropic")
     for place, message in mappings(messages, "messages"):
         content: Any = message.get("content")
         if isinstance(content, str):
@@ -44,21 +46,38 @@ def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> No
         if block.get("type") != "tool_result":
             said.append(_part(place, block))
             continue
-        text, shown = _result(place, block.get("content"))
+        text, shown, content = _result(place, block.get("content"))
         failed = block.get("is_error") is True
-        reader.output(block.get("tool_use_id"), text, is_error=failed)
+        reader.output(block.get("tool_use_id"), text, is_error=failed, content=content)
         said += shown
     reader.user(said)
 
 
-def _result(place: str, content: object) -> tuple[str, list[Any]]:
-    """The text of a result, and the images in it, which the user shows here."""
+def _result(place: str, content: object) -> tuple[str, list[Any], list[Any] | None]:
+    """The text of a result, the images in it, which the user shows here, and, where there is more,
+    what has to be kept of it."""
     if content is None or isinstance(content, str):
-        return content or "", []
-    parts = [_part(where, block) for where, block in mappings(content, f"{place}.content")]
-    texts = [part for part in parts if isinstance(part, str)]
-    images = [part for part in parts if not isinstance(part, str)]
-    return "\n".join(texts), images
+        return content or "", [], None
+    texts: list[str] = []
+    images: list[Any] = []
+    kept: list[Any] = []
+    unread = False
+    for where, block in mappings(content, f"{place}.content"):
+        part = _part(where, block)
+        if isinstance(part, Unread):
+            unread = True
+            known = part.known
+        else:
+            known = part
+        if known is None:
+            texts.append(as_text(dict(block)))
+        elif isinstance(known, str):
+            texts.append(known)
+        else:
+            images.append(part)
+            continue
+        kept.append(deepcopy(_unmarked(block)))
+    return "\n".join(texts), images, kept if unread and kept else None
 
 
 def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:
@@ -90,7 +109,10 @@ def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) 
                 said.append(_part(place, block))
             case _ if is_state(block):
                 state.append(dict(block))
+            case kind if kind in THINKING:
+                pass  # it is damaged, and the API would refuse it
             case _:
+                before += _ordered([], state)
                 said.append(_part(place, block))
     if state:
         before += _ordered(texts, state)
@@ -118,6 +140,31 @@ def _state(state: list[dict[str, Any]], fields: dict[str, Any]) -> dict[str, Any
 
 
 def _part(place: str, block: Mapping[str, Any]) -> Any:
+    known = known_block(block, place)
+    if known is not None and _is_whole(block):
+        return known
+    if not isinstance(block.get("type"), str) or not block["type"]:
+        raise ValueError(f"{place}: expected a block with a `type`, got the keys {list(block)}")
+    return Unread(deepcopy(_unmarked(block)), known)
+
+
+def _unmarked(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block without the mark of a cache, which is for one request."""
+    return {key: value for key, value in block.items() if key != "cache_control"}
+
+
+def _is_whole(block: Mapping[str, Any]) -> bool:
+    """Whether a block that we know holds nothing but what we know."""
+    told = {key for key, value in block.items() if value is not None}
+    return told <= {"type", "cache_control", "text", "citations"} or told <= {
+        "type",
+        "cache_control",
+        "source",
+    }
+
+
+def known_block(block: Mapping[str, Any], place: str = "") -> Any:
+    """A block as text or image; ``None``: it is neither."""
     kind = block.get("type")
     if kind == "text":
         return as_text(block.get("text", ""))
@@ -134,6 +181,4 @@ def _part(place: str, block: Mapping[str, Any]) -> Any:
                 return {**record, "mime_type": mime_type} if mime_type else record
             case _:
                 pass
-    if not isinstance(kind, str) or not kind:
-        raise ValueError(f"{place}: expected a block with a `type`, got the keys {list(block)}")
-    return dict(block)
+    return None

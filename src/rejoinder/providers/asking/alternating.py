@@ -8,12 +8,13 @@ Each provider writes its blocks by a `BlockFormat`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rejoinder._core.groups import Group, group_tool_calls, instructions_block, logger
 from rejoinder._core.items import (
+    ChatContent,
     ChatItem,
     ChatMessage,
     FunctionCall,
@@ -21,11 +22,24 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
+from rejoinder._core.unread import unread_in
 
 __all__ = ["Block", "BlockFormat", "to_turns"]
 
 Block: TypeAlias = dict[str, Any]
 """A part of a turn: a text, an image, a call, a result."""
+
+
+def _nothing(block: Block) -> Any:
+    return None
+
+
+def _itself(part: Any) -> Any:
+    return part
+
+
+def _as_written(result: Block, content: list[Any]) -> Block:
+    return {**result, "content": content}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,14 @@ class BlockFormat:
     """The key of the blocks."""
     results_apart: bool = False
     """A result is never in one message with the user's next text."""
+    unread: str = ""
+    """The format whose unread parts are sent back, and its key; see `rejoinder._core.unread`."""
+    read: Callable[[Block], Any] = _nothing
+    """Reads a part as one of ours; ``None`` for one that we do not know."""
+    written: Callable[[Any], Any] = _itself
+    """A part that was kept, as it is sent."""
+    with_output: Callable[[Block, list[Any]], Block] = _as_written
+    """A result whose content is what was read."""
 
 
 def to_turns(
@@ -92,6 +114,9 @@ def to_turns(
                 if len(outputs) == 1
                 else [result_block(output) for output in outputs]
             )
+            for call in turn.calls:
+                if call.extra and (kept := unread_in(call.extra, form.unread, form.unread)):
+                    new = _with_kept_output(new, outputs, call, kept, form)
         else:
             role, content = turn.role, turn.content
             if role == "system" or role == "developer":
@@ -109,7 +134,12 @@ def to_turns(
                 role = "user"
             else:
                 # What nearly every message is: one text.
-                if len(content) == 1 and isinstance(only := content[0], str) and only:
+                if (
+                    len(content) == 1
+                    and isinstance(only := content[0], str)
+                    and only
+                    and not turn.extra
+                ):
                     new = [text_block(only)]
                 else:
                     new = _content(turn, form)
@@ -128,7 +158,25 @@ def to_turns(
     return messages, system
 
 
+def _with_kept_output(
+    results: list[Block],
+    outputs: Sequence[FunctionCallOutput],
+    call: FunctionCall,
+    kept: Mapping[str, Any],
+    form: BlockFormat,
+) -> list[Block]:
+    from rejoinder.providers.asking.kept import output_as_read
+
+    out: list[Block] = []
+    for result, output in zip(results, outputs, strict=True):
+        content = output_as_read(kept, output.output) if output.call_id == call.call_id else None
+        out.append(result if content is None else form.with_output(result, content))
+    return out
+
+
 def _content(message: ChatMessage, form: BlockFormat) -> list[Block]:
+    if message.extra and (kept := unread_in(message.extra, form.unread, form.unread)):
+        return _with_kept(message, kept, form)
     blocks: list[Block] = []
     for part in parts_of(message):
         if isinstance(part, str):
@@ -137,3 +185,17 @@ def _content(message: ChatMessage, form: BlockFormat) -> list[Block]:
         elif part.type == "image_content":
             blocks.append(form.image(part))
     return blocks
+
+
+def _with_kept(message: ChatMessage, kept: Mapping[str, Any], form: BlockFormat) -> list[Block]:
+    from rejoinder.providers.asking.kept import kept_list, place_kept
+
+    def write(part: ChatContent) -> Block | None:
+        if isinstance(part, str):
+            return form.text(part) if part else None
+        return form.image(part) if part.type == "image_content" else None
+
+    entries = [
+        {**entry, "part": form.written(entry.get("part"))} for entry in kept_list(kept, "content")
+    ]
+    return place_kept(parts_of(message), entries, write, form.read)

@@ -24,7 +24,10 @@ def is_text_entry(entry: object) -> bool:
 
 
 def in_order(
-    blocks: list[Block], entries: Sequence[Block], text_block: Callable[[str], Block]
+    blocks: list[Block],
+    entries: Sequence[Block],
+    text_block: Callable[[str], Block],
+    is_said: Callable[[object], bool] = is_text_entry,
 ) -> list[Block]:
     """`entries`, with the texts of `blocks` in their places.
 
@@ -32,14 +35,15 @@ def in_order(
         blocks: the content of the message, or a call.
         entries: state, and the texts between it.
         text_block: writes a text as a block.
+        is_said: whether an entry is one of these texts.
     """
-    state = [entry for entry in entries if not is_text_entry(entry)]
+    state = [entry for entry in entries if not is_said(entry)]
     if len(state) == len(entries) or not all(is_text_entry(block) for block in blocks):
         return [*state, *blocks]
     rest = "".join(block["text"] for block in blocks)
     out: list[Block] = []
     for entry in entries:
-        if not is_text_entry(entry):
+        if not is_said(entry):
             out.append(entry)
             continue
         wanted = entry["text"].strip()

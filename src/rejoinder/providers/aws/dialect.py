@@ -29,7 +29,9 @@ def _is_reasoning(entry: object) -> bool:
         return isinstance(block["text"], str)
     if "redactedContent" in block:
         return is_base64(block["redactedContent"])
-    text = block.get("reasoningText")
+    if "reasoningText" not in block:  # a block that we do not know
+        return held is entry and len(block) == 1 and isinstance(next(iter(block.values())), dict)
+    text = block["reasoningText"]
     return (
         isinstance(text, dict)
         and isinstance(cast("dict[str, Any]", text).get("text"), str)
@@ -53,7 +55,7 @@ DIALECT: Final = Dialect(
         BLOCKS,
         image_schemes=(),
         blank_outputs=False,
-        state=State("aws", part="reasoning", is_whole=_is_reasoning, entries=True),
+        state=State("aws", part="reasoning", is_whole=_is_reasoning, entries=True, unread="aws"),
     ),
     tool_spec=tool_spec,
     read_usage=usage_from_bedrock,

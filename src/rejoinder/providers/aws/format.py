@@ -113,14 +113,11 @@ def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
             if is_text_entry(block):
                 told.append(block)
                 continue
-            block = cast("dict[str, Any]", block.get("reasoningContent", block))
-            redacted = block.get("redactedContent")
-            if isinstance(redacted, str):
-                try:
-                    block = {**block, "redactedContent": b64decode(redacted, validate=True)}
-                except binascii.Error:
-                    continue
-            told.append({"reasoningContent": block})
+            try:
+                block = with_bytes(block)
+            except binascii.Error:
+                continue
+            told.append({"reasoningContent": block} if block.keys() & _REASONING else block)
     ordered = in_order(blocks, told, _text)
     spoken = any("reasoningContent" not in block for block in ordered)
     while spoken and "reasoningContent" in ordered[-1]:
@@ -128,8 +125,49 @@ def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     return ordered
 
 
+_REASONING = frozenset({"reasoningText", "redactedContent"})
+_BYTES = frozenset({"bytes", "redactedContent"})
+
+
+def with_bytes(value: Any) -> Any:
+    """A block that was kept as JSON, with its binary members as bytes again.
+
+    Raises:
+        binascii.Error: a member is not base64.
+    """
+    if isinstance(value, dict):
+        held = cast("dict[str, Any]", value)
+        return {
+            key: b64decode(entry, validate=True)
+            if key in _BYTES and isinstance(entry, str)
+            else with_bytes(entry)
+            for key, entry in held.items()
+        }
+    if isinstance(value, list):
+        return [with_bytes(entry) for entry in cast("list[Any]", value)]
+    return value
+
+
+def _read(block: Block) -> Any:
+    from rejoinder.providers.aws.inverse import known_block
+
+    return known_block(block)
+
+
+def _with_output(result: Block, content: list[Any]) -> Block:
+    return {"toolResult": {**result["toolResult"], "content": with_bytes(content)}}
+
+
 _DIALECT = BlockFormat(
-    text=_text, image=_image, call=_call, result=_result, with_state=_with_reasoning
+    text=_text,
+    image=_image,
+    call=_call,
+    result=_result,
+    with_state=_with_reasoning,
+    unread="aws",
+    read=_read,
+    written=with_bytes,
+    with_output=_with_output,
 )
 
 _CACHE_POINT = {"cachePoint": {"type": "default"}}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+from rejoinder._core.unread import Unread
 
-__all__ = ["from_messages"]
+__all__ = ["from_messages", "known_block"]
 
 _DOCUMENTS = {"pdf": "application/pdf", "txt": "text/plain", "html": "text/html", "csv": "text/csv"}
 
@@ -24,7 +25,7 @@ def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
     Raises:
         ValueError: an entry is not a message of this API; the text says where.
     """
-    reader = ItemReader(system_texts(system))
+    reader = ItemReader(system_texts(system), form="aws")
     for place, message in mappings(messages, "messages"):
         blocks = [
             (where, block)
@@ -50,11 +51,25 @@ def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> No
             continue
         held = cast("Mapping[str, Any]", result)
         texts: list[str] = []
+        kept: list[Any] = []
+        unread = False
         for where, part in mappings(held.get("content") or [], f"{place}.toolResult.content"):
             read = as_text(part["json"]) if "json" in part else _part(where, part)
-            (texts if isinstance(read, str) else said).append(read)
+            if isinstance(read, Unread):
+                unread = True
+                read = as_text(read.part)
+            if isinstance(read, str):
+                texts.append(read)
+                kept.append(_written(part))
+            else:
+                said.append(read)
         failed = held.get("status") == "error"
-        reader.output(held.get("toolUseId"), "\n".join(texts), is_error=failed)
+        reader.output(
+            held.get("toolUseId"),
+            "\n".join(texts),
+            is_error=failed,
+            content=kept if unread else None,
+        )
     reader.user(said)
 
 
@@ -68,32 +83,44 @@ def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) 
     for place, block in blocks:
         use: Any = block.get("toolUse")
         if "reasoningContent" in block:
-            reasoning.append(_written(block))
+            reasoning.append(_reasoning(block))
         elif isinstance(use, Mapping):
             calls.append((cast("Mapping[str, Any]", use), _state(reasoning)))
             reasoning = []
         else:
             part = _part(place, block)
+            if isinstance(part, Unread):
+                reasoning.append(part.part)
+                continue
             if reasoning:
                 texts = "".join(text for text in said[told:] if isinstance(text, str))
                 before += [*([{"text": texts}] if texts else []), *reasoning]
                 told, reasoning = len(said), []
             said.append(part)
-    if not said and not calls:
-        before += reasoning
+    if reasoning and (not calls or any("reasoningContent" not in entry for entry in reasoning)):
+        texts = "".join(text for text in said[told:] if isinstance(text, str))
+        before += [*([{"text": texts}] if texts else []), *reasoning]
     if said or before or not calls:
         reader.message("assistant", said, _state(before))
     for call, extra in calls:
         reader.call(call.get("toolUseId"), call.get("name"), call.get("input"), extra)
 
 
-def _written(block: Mapping[str, Any]) -> dict[str, Any]:
+def _written(value: Any) -> Any:
+    """What a block holds, as JSON can hold it."""
+    if isinstance(value, Mapping):
+        held = cast("Mapping[str, Any]", value)
+        return {key: _written(entry) for key, entry in held.items()}
+    if isinstance(value, list | tuple):
+        return [_written(entry) for entry in cast("Sequence[Any]", value)]
+    if isinstance(value, bytes | bytearray):
+        return b64encode(value).decode("ascii")
+    return value
+
+
+def _reasoning(block: Mapping[str, Any]) -> dict[str, Any]:
     """A block of reasoning as JSON can hold it."""
-    inner = dict(cast("Mapping[str, Any]", block["reasoningContent"]))
-    redacted = inner.get("redactedContent")
-    if isinstance(redacted, bytes):
-        inner["redactedContent"] = b64encode(redacted).decode("ascii")
-    return {"reasoningContent": inner}
+    return {"reasoningContent": _written(block["reasoningContent"])}
 
 
 def _state(reasoning: list[Any]) -> dict[str, Any]:
@@ -101,6 +128,16 @@ def _state(reasoning: list[Any]) -> dict[str, Any]:
 
 
 def _part(place: str, block: Mapping[str, Any]) -> Any:
+    known = known_block(block, place)
+    if known is not None:
+        return known
+    if len(block) != 1:
+        raise ValueError(f"{place}: expected a block of one member, got the keys {list(block)}")
+    return Unread(_written(block))
+
+
+def known_block(block: Mapping[str, Any], place: str = "") -> Any:
+    """A block as text or image; ``None``: it is neither."""
     if "text" in block:
         return as_text(block["text"])
     for kind in ("image", "document"):
@@ -111,6 +148,4 @@ def _part(place: str, block: Mapping[str, Any]) -> Any:
             mime_type = f"image/{ending}" if kind == "image" else _DOCUMENTS.get(ending)
             data = cast("Mapping[str, Any]", source)["bytes"]
             return {"type": "image_content", "image": data_address(data, mime_type, place)}
-    if len(block) != 1:
-        raise ValueError(f"{place}: expected a block of one member, got the keys {list(block)}")
-    return {"type": f"aws.{next(iter(block))}", "block": dict(block)}
+    return None

@@ -22,7 +22,7 @@ from rejoinder._core.items import (
     parts_of,
     with_fields,
 )
-from rejoinder._core.unread import unread_in
+from rejoinder._core.unread import unread_in, without_kept
 
 if TYPE_CHECKING:
     from rejoinder._core.images import SerializedImage
@@ -173,7 +173,8 @@ def _call_as_read(
 ) -> dict[str, Any]:
     """A call as it was written, unless it says something else now."""
     from rejoinder._core.reading import as_text
-    from rejoinder.providers.completions.parts import arguments_of, kept_of
+    from rejoinder.providers.asking.kept import kept_of
+    from rejoinder.providers.completions.parts import arguments_of
 
     raw = kept_of(kept, "call")
     called = raw.get("function") or raw.get("custom")
@@ -195,12 +196,12 @@ def with_kept_output(told: dict[str, Any], kept: Mapping[str, Any], name: str) -
     """
     if not kept:
         return told
-    from rejoinder.providers.completions.parts import kept_of
+    from rejoinder.providers.asking.kept import kept_of, output_as_read
 
-    output = kept_of(kept, "output")
-    if "content" in output and output.get("text") == told[name]:
-        told = {**told, name: output["content"]}
-    return {**kept_of(output, "fields"), **told}
+    content = output_as_read(kept, told[name])
+    if content is not None:
+        told = {**told, name: content}
+    return {**kept_of(kept_of(kept, "output"), "fields"), **told}
 
 
 def _message(message: ChatMessage, back: _Back) -> dict[str, Any]:
@@ -237,7 +238,8 @@ def with_kept_parts(
 ) -> dict[str, Any]:
     """The content of a message with the parts that we do not know in their places, and the fields
     that we do not know beside it."""
-    from rejoinder.providers.completions.parts import kept_list, kept_of, place_kept
+    from rejoinder.providers.asking.kept import kept_list, kept_of, place_kept
+    from rejoinder.providers.completions.parts import known_part
 
     def write(part: ChatContent) -> dict[str, Any] | None:
         if isinstance(part, str):
@@ -246,7 +248,7 @@ def with_kept_parts(
 
     entries = kept_list(kept, "content")
     content = (
-        place_kept(parts_of(message), entries, write)
+        place_kept(parts_of(message), entries, write, lambda raw: known_part("", raw))
         if entries
         else ordered_content(message, write_text, write_image)
     )
@@ -317,4 +319,8 @@ def image_url(image: SerializedImage) -> str:
 
 
 def _extra_content(extra: dict[str, Any]) -> dict[str, Any]:
-    return {name: extra[name] for name in _EXTRA_CONTENT if name in extra}
+    return {
+        name: without_kept(extra[name])
+        for name in _EXTRA_CONTENT
+        if name in extra and without_kept(extra[name]) != {}
+    }

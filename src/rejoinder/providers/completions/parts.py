@@ -5,24 +5,14 @@ Pure. A part is kept when the format would not write it back whole, see `rejoind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-from rejoinder._core.items import ChatContent
 from rejoinder._core.reading import as_text, mappings
+from rejoinder.providers.asking.kept import Record
 
-__all__ = [
-    "arguments_of",
-    "content_of",
-    "fields_of",
-    "kept_list",
-    "kept_of",
-    "place_kept",
-    "read_content",
-]
-
-Record: TypeAlias = dict[str, Any]
+__all__ = ["arguments_of", "content_of", "fields_of", "known_part", "read_content"]
 
 _TEXTS = frozenset({"text", "input_text", "output_text"})
 _IMAGES = frozenset({"image_url", "input_image"})
@@ -49,7 +39,7 @@ def read_content(content: object, place: str) -> tuple[list[Any], list[Record]]:
     read: list[Any] = []
     kept: list[Record] = []
     for at, (where, part) in enumerate(mappings(parts, place)):
-        known = _known(where, part)
+        known = known_part(where, part)
         if known is not None:
             read.append(known)
         if known is None or not _is_whole(part):
@@ -66,7 +56,7 @@ def content_of(content: object, place: str) -> list[Any]:
     """
     read, kept = read_content(content, place)
     for entry in kept:
-        if _known("", entry["part"]) is None:
+        if known_part("", entry["part"]) is None:
             read.insert(entry["at"], entry["part"])
     return read
 
@@ -85,7 +75,7 @@ def fields_of(entry: Mapping[str, Any], known: frozenset[str]) -> Record:
     }
 
 
-def _known(place: str, part: Mapping[str, Any]) -> Any:
+def known_part(place: str, part: Mapping[str, Any]) -> Any:
     """A part as text or image; ``None``: it is neither."""
     kind = part.get("type")
     if kind in _TEXTS:
@@ -137,64 +127,3 @@ def _document(part: Mapping[str, Any]) -> Record | None:
         return None
     record = {"type": "image_content", "image": url}
     return record if url.startswith("data:") else {**record, "mime_type": "application/pdf"}
-
-
-# -- back again
-
-
-def kept_list(kept: Mapping[str, Any], name: str) -> list[Record]:
-    """The entries of a member of what was kept."""
-    found: Any = kept.get(name)
-    entries = cast("list[Any]", found) if isinstance(found, list) else []
-    return [cast("Record", entry) for entry in entries if isinstance(entry, dict)]
-
-
-def kept_of(kept: Mapping[str, Any], name: str) -> Record:
-    """A member of what was kept, a copy that the caller may change."""
-    found: Any = kept.get(name)
-    return deepcopy(cast("Record", found)) if isinstance(found, dict) else {}
-
-
-def place_kept(
-    content: Sequence[ChatContent],
-    kept: Sequence[Record],
-    write: Callable[[ChatContent], Record | None],
-) -> list[Record]:
-    """The parts of `content` with those that were kept in their places.
-
-    Args:
-        content: of the message as it is now.
-        kept: as `read_content` returned them.
-        write: writes a part of ours; ``None`` for one that has no place in the format.
-    """
-    rest = list(content)
-    parts: list[Record] = []
-
-    def write_next() -> None:
-        part = write(rest.pop(0))
-        if part is not None:
-            parts.append(part)
-
-    for entry in kept:
-        part, at = entry.get("part"), entry.get("at")
-        if not isinstance(part, dict) or not isinstance(at, int):
-            continue
-        raw = cast("Record", part)
-        while rest and len(parts) < at:
-            write_next()
-        known = _known("", raw)
-        if known is None:
-            parts.append(deepcopy(raw))
-        elif rest and _says(rest[0], known):
-            rest.pop(0)
-            parts.append(deepcopy(raw))
-        # Otherwise its text or image was changed or taken out, and that is what is sent.
-    while rest:
-        write_next()
-    return parts
-
-
-def _says(part: ChatContent, known: Any) -> bool:
-    if isinstance(part, str) or isinstance(known, str):
-        return part == known
-    return part.type == "image_content" and part.image == known["image"]

@@ -10,6 +10,7 @@ from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64
 from rejoinder.providers.google.format import TOOL_NAME, to_chat_ctx
 from rejoinder.providers.google.schema import gemini_schema
+from rejoinder.providers.google.state import SIGNATURE
 from rejoinder.providers.google.usage import usage_from_google
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ DIALECT: Final = Dialect(
         ),
         output_names=True,
         blank_errors=True,
-        state=State("google", part="thought_signature", is_whole=is_base64),
+        state=State("google", part=SIGNATURE, is_whole=is_base64, unread="google"),
         no_signature="c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=",
     ),
     tool_spec=tool_spec,

@@ -2,8 +2,8 @@
 
 Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images, of thought
 signatures) stay bytes here and become base64 text in the body. Function responses are a turn of
-their own, never merged with what the user says next. Signatures that a call or a message carries
-in ``extra["google"]["thought_signature"]`` go back on the part they came with.
+their own, never merged with what the user says next. Parts with signatures, and parts that are
+neither text nor call, go back as they came and in their place; see `rejoinder.providers.google.state`.
 
 Requests are written in camel case. `to_chat_ctx` gives the same in snake case, which is what
 google-genai and LiveKit Agents 1.2.17 call the members.
@@ -11,9 +11,7 @@ google-genai and LiveKit Agents 1.2.17 call the members.
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +23,15 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.fields import tool_choice_name
+from rejoinder.providers.asking.in_order import in_order
 from rejoinder.providers.google.options import Options
+from rejoinder.providers.google.state import (
+    PARTS,
+    SIGNATURE,
+    is_said,
+    signature_bytes,
+    sound_parts,
+)
 
 __all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx", "to_contents"]
 
@@ -88,6 +94,8 @@ def _to_contents(
 
 
 _SNAKE = {
+    "codeExecutionResult": "code_execution_result",
+    "executableCode": "executable_code",
     "fileData": "file_data",
     "fileUri": "file_uri",
     "functionCall": "function_call",
@@ -95,6 +103,8 @@ _SNAKE = {
     "inlineData": "inline_data",
     "mimeType": "mime_type",
     "thoughtSignature": "thought_signature",
+    "toolCall": "tool_call",
+    "toolResponse": "tool_response",
 }
 
 
@@ -147,21 +157,6 @@ def _image(content: ImageContent) -> Block:
     return {"inlineData": {"data": image.data_bytes, "mimeType": image.mime_type}}
 
 
-def _signature(extra: dict[str, Any]) -> bytes | None:
-    state = extra.get("google")
-    if not isinstance(state, dict):
-        return None
-    signature = cast("dict[str, Any]", state).get("thought_signature")
-    if isinstance(signature, bytes):
-        return signature
-    if isinstance(signature, str):
-        try:
-            return b64decode(signature.replace("-", "+").replace("_", "/"), validate=True)
-        except (binascii.Error, ValueError):
-            return None
-    return None
-
-
 def _with_signature(parts: list[Block], signature: bytes | None) -> list[Block]:
     """The signature belongs to the last part that is no image."""
     if signature:
@@ -173,7 +168,27 @@ def _with_signature(parts: list[Block], signature: bytes | None) -> list[Block]:
 
 
 def _with_state(parts: list[Block], extra: dict[str, Any]) -> list[Block]:
-    return _with_signature(parts, _signature(extra))
+    state: Any = extra.get("google")
+    if not isinstance(state, dict):
+        return parts
+    held = cast("dict[str, Any]", state)
+    signature = signature_bytes(held.get(SIGNATURE))
+    if PARTS not in held:
+        return _with_signature(parts, signature)
+    if parts and "functionCall" in parts[-1]:
+        parts = _with_signature(parts, signature)
+    return in_order(parts, sound_parts(held[PARTS]), _text, is_said)
+
+
+def _read(part: Block) -> Any:
+    from rejoinder.providers.google.inverse import known_part
+
+    return known_part(part)
+
+
+def _with_output(result: Block, further: list[Any]) -> Block:
+    """A response with its further members, such as the media in it."""
+    return {"functionResponse": {**further[0], **result["functionResponse"]}}
 
 
 _BLOCKS = BlockFormat(
@@ -185,6 +200,9 @@ _BLOCKS = BlockFormat(
     assistant="model",
     content="parts",
     results_apart=True,
+    unread="google",
+    read=_read,
+    with_output=_with_output,
 )
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+from rejoinder._core.unread import Unread
 from rejoinder.providers.google.options import camel
+from rejoinder.providers.google.state import PARTS, SIGNATURE
 
-__all__ = ["from_contents"]
+__all__ = ["from_contents", "known_part"]
 
 
 def from_contents(messages: object, system: Any = None) -> list[ChatItem]:
     """The items that turns of the Gemini API hold.
 
-    Thoughts (parts with ``thought: true``) are not part of a conversation and left out.
+    Thoughts (parts with ``thought: true``) without a signature are not part of a conversation and
+    left out.
 
     Args:
         messages: the ``contents`` as they are sent.
@@ -25,13 +29,17 @@ def from_contents(messages: object, system: Any = None) -> list[ChatItem]:
     Raises:
         ValueError: an entry is not a turn of this API; the text says where.
     """
-    reader = ItemReader(system_texts(system))
+    reader = ItemReader(system_texts(system), form="google")
     for place, turn in mappings(messages, "contents"):
         parts = [
             (where, {camel(key): value for key, value in part.items()})
             for where, part in mappings(turn.get("parts") or [], f"{place}.parts")
         ]
-        parts = [(where, part) for where, part in parts if part.get("thought") is not True]
+        parts = [
+            (where, part)
+            for where, part in parts
+            if part.get("thought") is not True or part.get("thoughtSignature")
+        ]
         match turn.get("role", "user"):
             case "user" | "function" | "tool":
                 _user(reader, parts)
@@ -49,9 +57,20 @@ def _user(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
         if not isinstance(response, Mapping):
             said.append(_part(place, part))
             continue
-        held = cast("Mapping[str, Any]", response)
+        held = {camel(key): value for key, value in cast("Mapping[str, Any]", response).items()}
         output, failed = _output(held.get("response"))
-        reader.output(held.get("id"), output, is_error=failed, name=held.get("name"))
+        further = {
+            key: deepcopy(value)
+            for key, value in held.items()
+            if key not in ("id", "name", "response") and value is not None
+        }
+        reader.output(
+            held.get("id"),
+            output,
+            is_error=failed,
+            name=held.get("name"),
+            content=[further] if further else None,
+        )
     reader.user(said)
 
 
@@ -68,28 +87,74 @@ def _output(response: object) -> tuple[object, bool]:
 def _model(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
     reader.turn()
     said: list[Any] = []
-    signature: object = None
+    kept: list[dict[str, Any]] = []
+    last: object = None
     calls: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
     for place, part in parts:
         call: Any = part.get("functionCall")
+        signature = _as_base64(part.get("thoughtSignature"))
         if isinstance(call, Mapping):
-            calls.append((cast("Mapping[str, Any]", call), _state(part.get("thoughtSignature"))))
+            state: dict[str, Any] = {SIGNATURE: signature} if signature else {}
+            if kept and not said:
+                state[PARTS], kept = kept, []
+            calls.append((cast("Mapping[str, Any]", call), state))
+            continue
+        raw = {**part, "thoughtSignature": signature} if signature else dict(part)
+        kept.append(raw)
+        text = part.get("text")
+        if isinstance(text, str):
+            last = signature or last
+            if text and part.get("thought") is not True:
+                said.append(text)
+        elif signature is None and (known := known_part(part, place)) is not None:
+            said.append(known)
         else:
-            said.append(_part(place, part))
-            signature = part.get("thoughtSignature", signature)
-    if said or not calls:
-        reader.message("assistant", said, _state(signature))
-    for call, extra in calls:
-        reader.call(call.get("id"), call.get("name"), call.get("args"), extra)
+            _kind_of(place, part)
+    extra: dict[str, Any] = {}
+    if any(part.keys() != {"text"} for part in kept) and not _pictures(said):
+        extra[PARTS] = deepcopy(kept)
+    if last and said:
+        extra[SIGNATURE] = last
+    if said or extra or not calls:
+        reader.message("assistant", said, {"google": extra} if extra else None)
+    for call, state in calls:
+        further = {"google": state} if state else None
+        reader.call(call.get("id"), call.get("name"), call.get("args"), further)
 
 
-def _state(signature: object) -> dict[str, Any]:
-    if isinstance(signature, bytes):
-        signature = b64encode(signature).decode("ascii")
-    return {"google": {"thought_signature": signature}} if signature else {}
+def _pictures(said: list[Any]) -> bool:
+    """Whether there are images, which have the say where they stand."""
+    return any(not isinstance(part, str) for part in said)
+
+
+def _as_base64(signature: object) -> Any:
+    return b64encode(signature).decode("ascii") if isinstance(signature, bytes) else signature
 
 
 def _part(place: str, part: Mapping[str, Any]) -> Any:
+    known = known_part(part, place)
+    told = {key for key, value in part.items() if value is not None}
+    if known is not None and len(told) == 1:
+        return known
+    _kind_of(place, part)
+    return Unread(deepcopy(dict(part)), known)
+
+
+def _kind_of(place: str, part: Mapping[str, Any]) -> None:
+    """Refuse what is no part."""
+    kinds = [key for key in part if key not in _BESIDE]
+    if len(kinds) != 1 and not part.get("thoughtSignature"):
+        raise ValueError(f"{place}: expected a part of one kind, got the keys {list(part)}")
+
+
+_BESIDE = frozenset(
+    {"mediaResolution", "partMetadata", "thought", "thoughtSignature", "videoMetadata"}
+)
+"""Members of a part beside its content."""
+
+
+def known_part(part: Mapping[str, Any], place: str = "") -> Any:
+    """A part as text or image; ``None``: it is neither."""
     if isinstance(part.get("text"), str):
         return part["text"]
     for kind in ("inlineData", "fileData"):
@@ -102,7 +167,4 @@ def _part(place: str, part: Mapping[str, Any]) -> Any:
             return {"type": "image_content", "image": image}
         address = {"type": "image_content", "image": as_text(held.get("fileUri"))}
         return {**address, "mime_type": held.get("mimeType")}
-    kinds = [key for key in part if key != "thoughtSignature"]
-    if len(kinds) != 1:
-        raise ValueError(f"{place}: expected a part of one kind, got the keys {list(part)}")
-    return {"type": f"google.{kinds[0]}", "part": dict(part)}
+    return None

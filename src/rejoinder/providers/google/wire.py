@@ -34,6 +34,7 @@ from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.google.partial import PartialArguments
+from rejoinder.providers.google.state import MEDIA, PARTS, SIGNATURE
 from rejoinder.providers.google.usage import usage_from_google
 
 __all__ = ["GeminiReader", "decode_error", "make_decoder"]
@@ -104,6 +105,11 @@ _MALFORMED_IF_SILENT: Final = frozenset(
 )
 
 _ABSENT: Final = msgspec.Raw()
+_KINDS: Final = frozenset({"executableCode", "codeExecutionResult", "toolCall", "toolResponse"})
+"""Parts of Google's own tools."""
+_BESIDE: Final = frozenset({"text", "thought", "functionCall"})
+_KEPT_EVENT: Final = 1 << 20
+"""Bytes of the largest event of which parts are kept."""
 _CALL: Final = 512
 """Bytes that the mark of a call that was handed out takes."""
 
@@ -113,23 +119,6 @@ class _Part(msgspec.Struct, rename="camel", gc=False):
     thought: bool | None = None
     thought_signature: str | None = None
     function_call: dict[str, Any] | None = None
-    # Results of tools that run on Google's side, and media: known, and not for the listener.
-    executable_code: msgspec.Raw = _ABSENT
-    code_execution_result: msgspec.Raw = _ABSENT
-    inline_data: msgspec.Raw = _ABSENT
-    file_data: msgspec.Raw = _ABSENT
-    tool_call: msgspec.Raw = _ABSENT
-    tool_response: msgspec.Raw = _ABSENT
-
-    def is_known(self) -> bool:
-        return not (
-            self.executable_code is _ABSENT
-            and self.code_execution_result is _ABSENT
-            and self.inline_data is _ABSENT
-            and self.file_data is _ABSENT
-            and self.tool_call is _ABSENT
-            and self.tool_response is _ABSENT
-        )
 
 
 class _Content(msgspec.Struct, gc=False):
@@ -175,7 +164,7 @@ def make_decoder(
     """A decoder for one reply, of the Gemini API and of Vertex AI; for the arguments see the
     reader."""
     reader = GeminiReader(allow_empty=allow_empty, family=family)
-    return ReplyDecoder(sse_events(), reader, prefix="gemini_")
+    return ReplyDecoder(sse_events(), reader, prefix="gemini_", track_text=True)
 
 
 class GeminiReader:
@@ -188,10 +177,12 @@ class GeminiReader:
 
     __slots__ = (
         "_allow_empty",
+        "_begin",
         "_call",
         "_finish_message",
         "_given",
         "_marks",
+        "_parts",
         "_sources",
         "_usage",
         "_usage_total",
@@ -209,6 +200,8 @@ class GeminiReader:
         self._marks = ReplyMarks(family, think=False)
         self._call: _Call | None = None
         self._given: set[tuple[str, str, str]] = set()
+        self._begin = 0  # pieces of the text that stand before the next part that is kept
+        self._parts: list[dict[str, Any]] = []  # what is kept and was not passed on yet
         self._finish_message = ""
         self._sources: dict[str, msgspec.Raw] = {}
         self._usage = _ABSENT
@@ -259,18 +252,18 @@ class GeminiReader:
                 parts = candidate.content.parts
                 if len(parts) > MAX_ENTRIES:
                     parts = reply.entries(parts)
-                for part in parts:
+                for place, part in enumerate(parts):
                     text = part.text
-                    if text is None or part.thought or part.function_call is not None:
-                        self._part(part, reply, loose)
+                    if part.thought_signature:
+                        self._signed(part, payload, place, reply, loose)
+                    elif text is None or part.thought or part.function_call is not None:
+                        self._part(part, payload, place, reply, loose)
                     elif text:
                         marks = self._marks
                         if "<" in text or marks.busy:
                             marks.split(text, reply, loose)
                         else:
                             reply.text(text, loose)
-                    if part.thought_signature and text is not None:
-                        self._signature(part, reply)
                 if reply.failure is not None:
                     return
             if candidate.finish_reason is not None:
@@ -314,7 +307,7 @@ class GeminiReader:
             self._allow_empty and reason == "STOP", why, retryable=reason != "MAX_TOKENS"
         )
 
-    def _part(self, part: _Part, reply: Reply, loose: bool) -> None:
+    def _part(self, part: _Part, payload: bytes, place: int, reply: Reply, loose: bool) -> None:
         """Read a part that is no text."""
         if part.function_call is not None:
             # The text that rides on a call is not meant to be heard.
@@ -323,13 +316,58 @@ class GeminiReader:
             reply.thinking(part.text, loose)
         else:
             reply.output_count += 1
-            if not (part.is_known() or part.thought_signature):
-                reply.skipped += 1
+            raw = _raw_part(payload, place)
+            if raw.keys().isdisjoint(MEDIA):
+                if not raw.keys() & _KINDS:
+                    reply.skipped += 1
+                if raw.keys() - _BESIDE:
+                    self._keep_part(raw, _said(reply), reply)
 
-    def _signature(self, part: _Part, reply: Reply) -> None:
-        """A signature of text belongs to the message, where there is one."""
-        if part.function_call is None and not part.thought and reply.has_output:
-            reply.provider_state(_signature(part.thought_signature or ""))
+    def _signed(self, part: _Part, payload: bytes, place: int, reply: Reply, loose: bool) -> None:
+        """Read a part that has a signature: it goes back as it came."""
+        text = part.text
+        if part.function_call is not None:
+            self._function_call(part.function_call, part.thought_signature, reply)
+            return
+        signed = {"thoughtSignature": jsontext.heal(part.thought_signature or "")}
+        if text is None:
+            reply.output_count += 1
+            raw = _raw_part(payload, place)
+            if raw.keys().isdisjoint(MEDIA):
+                self._keep_part({**raw, **signed}, _said(reply), reply)
+        elif part.thought:
+            reply.thinking(text, loose)
+            thought = {"text": jsontext.heal(text), "thought": True, **signed}
+            self._keep_part(thought, _said(reply), reply)
+        else:
+            self._marks.finish(reply)  # what was held back is of the part before
+            end = _said(reply)
+            self._marks.split(text, reply, loose)
+            self._marks.finish(reply)
+            own = "" if reply.sent is None else "".join(reply.sent.pieces[end:])
+            self._keep_part({"text": own, **signed}, end, reply)
+
+    def _keep_part(self, part: dict[str, Any], end: int, reply: Reply) -> None:
+        """Keep a part, and before it the text from the last one up to the piece `end`."""
+        pieces = [] if reply.sent is None else reply.sent.pieces
+        text = "".join(pieces[self._begin : end])
+        self._begin = len(pieces)
+        entries = [{"text": text}, part] if text.strip() else [part]
+        if reply.keep_value(entries):
+            self._parts += entries
+            if reply.has_output:
+                self._release(reply)
+
+    def _release(self, reply: Reply) -> None:
+        """Parts go with the text of the message, or with a call before them."""
+        parts, self._parts = self._parts, []
+        if not parts:
+            return
+        state: dict[str, Any] = {PARTS: parts}
+        signature = parts[-1].get("thoughtSignature")
+        if signature and "text" in parts[-1] and (reply.sent is None or reply.sent.size):
+            state[SIGNATURE] = signature
+        reply.provider_state({"google": state})
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -379,7 +417,12 @@ class GeminiReader:
             reply.keep(_CALL)
             reply.keep_text(arguments)
         self._marks.after_call()
-        reply.call(call_id, name, arguments, _signature(signature) if signature else None)
+        state: dict[str, Any] = {}
+        if signature:
+            state[SIGNATURE] = jsontext.heal(signature)
+        if self._parts and not reply.has_output:
+            state[PARTS], self._parts = self._parts, []
+        reply.call(call_id, name, arguments, {"google": state} if state else None)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -433,6 +476,8 @@ class GeminiReader:
         """Add what was held back."""
         self._marks.finish(reply)
         reply.flush()
+        if reply.has_output:
+            self._release(reply)
         sources = {
             name: found for name, raw in self._sources.items() if (found := _mapping_of(raw))
         }
@@ -502,8 +547,22 @@ def _error(detail: object, *, status: int | None, request_id: str | None = None)
     return error.but(retry_after=pause)
 
 
-def _signature(signature: str) -> dict[str, Any]:
-    return {"google": {"thought_signature": jsontext.heal(signature)}}
+def _said(reply: Reply) -> int:
+    """How many pieces of text there are so far."""
+    return 0 if reply.sent is None else len(reply.sent.pieces)
+
+
+def _raw_part(payload: bytes, place: int) -> dict[str, Any]:
+    """A part of an event as it came; nothing of an event that is too large."""
+    if len(payload) > _KEPT_EVENT:
+        return {}
+    event = jsontext.as_mapping(jsontext.decode(payload)) or {}
+    candidates = jsontext.as_list(event.get("candidates"))
+    candidate = jsontext.as_mapping(candidates[0]) if candidates else None
+    content = jsontext.as_mapping((candidate or {}).get("content")) or {}
+    parts = jsontext.as_list(content.get("parts"))
+    part = jsontext.as_mapping(parts[place]) if place < len(parts) else None
+    return {key: value for key, value in (part or {}).items() if value is not None}
 
 
 def _loose_event(value: object) -> _Event | None:
