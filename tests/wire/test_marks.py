@@ -14,9 +14,14 @@ OPENING = [("<thinking>", "</thinking>"), ("<reasoning>", "</reasoning>")]
 TAILS = ["<|im_end|>", "</s>"]
 
 
+HEADS = ["<|START_RESPONSE|>"]
+
+
 def parted(*pieces: str, inside: bool = False, call: bool = False) -> tuple[str, str]:
     """(text, thought) of a reply in pieces. `call`: a tool call came before."""
-    splitter = MarkSplitter([THINK, ("[THINK]", "[/THINK]")], OPENING, inside=inside, tails=TAILS)
+    splitter = MarkSplitter(
+        [THINK, ("[THINK]", "[/THINK]")], OPENING, inside=inside, heads=HEADS, tails=TAILS
+    )
     text, thought = "", ""
     if call:
         splitter.after_call()
@@ -50,6 +55,10 @@ CALL = "<|channel|>commentary to=functions.look <|constrain|>json<|message|>{}<|
         ("It is <|channel|>.", "It is <|channel|>.", ""),
         ("Hi<|im_end|>", "Hi", ""),
         ("Hi<|im_end|>\n</s>", "Hi", ""),
+        ("<|START_RESPONSE|>Hi", "Hi", ""),
+        ("<think>hm</think>\n<|START_RESPONSE|>\nHi", "Hi", "hm"),
+        ("It is <|START_RESPONSE|>.", "It is <|START_RESPONSE|>.", ""),
+        ("<|START_RESP", "<|START_RESP", ""),
         ("<|im_end|> ends it", "<|im_end|> ends it", ""),
         ("Hi <|im_", "Hi <|im_", ""),
         ("<think>never closed", "", "never closed"),

@@ -50,6 +50,7 @@ class MarkSplitter:
         thoughts: pairs of tags around thoughts, anywhere.
         opening: pairs of tags around thoughts where the text begins.
         inside: begin inside of a thought that the first of `thoughts` closes.
+        heads: marks that are dropped where the text begins.
         channels: know the channels of the harmony format anywhere, and not only at the beginning.
         tails: marks that are dropped where the text ends.
 
@@ -65,6 +66,7 @@ class MarkSplitter:
         "_ends",
         "_first",
         "_header",
+        "_heads",
         "_leftovers",
         "_mode",
         "_opening",
@@ -85,9 +87,11 @@ class MarkSplitter:
         *,
         inside: bool = False,
         channels: bool = False,
+        heads: Sequence[str] = (),
         tails: Sequence[str] = (),
     ) -> None:
         self._thoughts = tuple(thoughts)
+        self._heads = tuple(heads)
         self._opening = tuple(opening)
         self._channels = channels
         self._tails = tuple(tails)
@@ -105,7 +109,8 @@ class MarkSplitter:
             self._first = True
             self._unclosed = []
         marks = [start for start, _ in (*self._thoughts, *self._opening)]
-        self.first = "".join(sorted({"<", *(mark[0] for mark in (*marks, *self._tails))}))
+        marks += [*self._heads, *self._tails]
+        self.first = "".join(sorted({"<", *(mark[0] for mark in marks)}))
         self.begins = re.compile(f"[{re.escape(self.first)}]")
         self.busy = self._mode is not _Mode.TEXT
 
@@ -204,6 +209,11 @@ class MarkSplitter:
                 self._mode = _Mode.THOUGHT
                 self._ends = (end,)
                 return len(start)
+        heads = self._heads if at_start else ()
+        for head in heads:
+            if text.startswith(head):
+                self._trim = True
+                return len(head)
         if self._channels or at_start:
             match = _TOKEN.match(text)
             token = match[0] if match is not None else ""
@@ -216,7 +226,7 @@ class MarkSplitter:
                 return len(token)
             if any(token.startswith(text) for token in _CHANNEL_TOKENS):
                 return -1
-        if any(start.startswith(text) for start, _ in pairs):
+        if any(start.startswith(text) for start in (*heads, *(start for start, _ in pairs))):
             return -1
         rest = self._after_tails(text)
         if len(rest) < len(text) or any(tail.startswith(text) for tail in self._tails):

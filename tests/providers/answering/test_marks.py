@@ -74,6 +74,9 @@ def test_marks_in_a_text_are_part_of_it(family: Family) -> None:
 def test_thoughts_of_command_and_gemma() -> None:
     command = find_family("command-a-reasoning-08-2025")
     said = "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>Hi<|END_RESPONSE|><|END_OF_TURN_TOKEN|>"
-    assert spoken(command, said)[1] == "hm"
+    assert spoken(command, said) == ("Hi", "hm")
+    for size in (1, 5, 16):
+        pieces = [said[at : at + size] for at in range(0, len(said), size)]
+        assert spoken(command, *pieces) == ("Hi", "hm")
     gemma = find_family("google/gemma-4-31b-it")
     assert spoken(gemma, "<|channel>thought\nhm<channel|>Hi<turn|>") == ("Hi", "\nhm")

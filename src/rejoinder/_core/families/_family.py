@@ -156,6 +156,8 @@ class Family:
     """Marks between which the model thinks aloud in its text."""
     opens_inside: bool = False
     """The template opens the thought: the text begins inside and holds only the closing mark."""
+    heads: tuple[str, ...] = ()
+    """Marks of the template before the answer, which servers leave at the beginning of a text."""
     marks: tuple[str, ...] = ()
     """Other marks of the template: they were seen in texts and names, and are no part of a text that
     they end."""

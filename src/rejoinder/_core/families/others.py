@@ -445,6 +445,8 @@ _MORE: Final = (
         match=("command*", "c4ai*"),
         context=256_000,
         think_tags=(("<|START_THINKING|>", "<|END_THINKING|>"),),
+        # Cohere's chat template for Command A puts the answer between these.
+        heads=("<|START_RESPONSE|>", "<|START_TEXT|>"),
         marks=(
             "<|END_OF_TURN_TOKEN|>",
             "<|START_RESPONSE|>",

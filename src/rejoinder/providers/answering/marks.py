@@ -48,6 +48,7 @@ class ReplyMarks(MarkSplitter):
             _OPENING,
             inside=family.opens_inside and bool(thoughts),
             channels="<|channel|>" in family.marks,
+            heads=family.heads,
             tails=family.marks,
         )
         self._family = family
