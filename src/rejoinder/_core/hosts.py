@@ -475,6 +475,8 @@ _STATE_TEXTS: Final = re.compile(
     # Claude, at Anthropic and wherever it is hosted.
     r"|invalid `?(?:signature|data|encrypted_content|encrypted_index)`? in `?\w{1,40}`? block"
     r"|`?thinking`? (?:or `?redacted_thinking`? )?blocks in the latest assistant message cannot be"
+    # Anthropic's container for its tools (its guide to code execution).
+    r"|container\b.{0,80}(?:expired|not found|does not exist)"
     # A server that refuses the fields which it gave (Groq, pydantic readers of requests).
     r"|extra inputs are not permitted|property '\S+' is unsupported|unrecognized field"
     # Gemini.

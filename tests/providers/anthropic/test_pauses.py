@@ -18,6 +18,7 @@ from rejoinder.errors import APIConnectionError, EmptyResponseError
 from rejoinder.llm import ChatContext
 from rejoinder.llm.chat_context import FunctionCall, FunctionCallOutput
 from rejoinder.llm.formats import repair
+from rejoinder.llm.tool_context import ProviderTool
 from rejoinder.metrics import LLMMetrics
 from rejoinder.providers import anthropic
 from rejoinder.providers.anthropic.format import to_chat_ctx
@@ -166,6 +167,52 @@ async def test_a_reply_may_pause_before_it_says_anything() -> None:
     assert [body.get("container") for body in server.bodies] == [None, "container_1", "container_1"]
     for body in server.bodies:
         assert_legal("anthropic", body)
+
+
+CODE = ProviderTool(
+    id="code", provider="anthropic", spec={"type": "code_execution_20250825", "name": "code"}
+)
+
+
+async def test_the_container_of_anthropics_tools_goes_on_to_later_turns() -> None:
+    context = question()
+    box = {"id": "container_1", "expires_at": "2026-01-01T00:00:00Z"}
+    async with serving(
+        reply("end_turn", ASKED, FOUND, said("Done."), container=box),
+        reply("end_turn", said("Hi")),
+    ) as (server, llm):
+        await run_turn(llm, context, tools=[CODE]).collect()
+        context = ChatContext.from_dict(context.to_dict())
+        context.add_message(role="user", content="And now?")
+        await run_turn(llm, context, tools=[CODE]).collect()
+        skills = {"container": {"skills": [{"skill_id": "pptx"}]}}
+        for options in (skills, {"container": "mine"}):
+            await llm.chat(chat_ctx=context, tools=[CODE], extra_kwargs=options).collect()
+        # Without one of these tools there is nothing that works in it.
+        await run_turn(llm, context).collect()
+    assert [body.get("container") for body in server.bodies] == [
+        None,
+        "container_1",
+        {"id": "container_1", "skills": [{"skill_id": "pptx"}]},
+        "mine",
+        None,
+    ]
+
+
+async def test_a_container_that_is_gone_is_not_asked_for_again() -> None:
+    context = question()
+    message = "container: Container container_1 has expired"
+    refused = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    event = f"event: error\ndata: {json.dumps(refused)}\n\n".encode()
+    async with serving(
+        reply("end_turn", ASKED, FOUND, said("Done."), container={"id": "container_1"}),
+        event,
+        reply("end_turn", said("Hi")),
+    ) as (server, llm):
+        await run_turn(llm, context, tools=[CODE]).collect()
+        context.add_message(role="user", content="And now?")
+        assert (await run_turn(llm, context, tools=[CODE]).collect()).text == "Hi"
+    assert [body.get("container") for body in server.bodies] == [None, "container_1", None]
 
 
 async def test_a_reply_does_not_pause_for_ever() -> None:

@@ -16,7 +16,14 @@ from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
-from rejoinder.providers.anthropic.state import FIELDS, STATE, THINKING, accepted, in_order
+from rejoinder.providers.anthropic.state import (
+    FIELDS,
+    STATE,
+    THINKING,
+    accepted,
+    container_of,
+    in_order,
+)
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.fields import tool_choice_name
@@ -31,6 +38,8 @@ class AnthropicFormatData:
     """What goes beside the messages."""
 
     system_messages: list[str]
+    container: str = ""
+    """The container in which Anthropic's tools worked last."""
 
 
 def to_chat_ctx(
@@ -60,7 +69,7 @@ def to_chat_ctx(
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)", "type": "text"}]})
     if inject_trailing_user_message and messages and messages[-1]["role"] == "assistant":
         messages.append({"role": "user", "content": [{"text": ".", "type": "text"}]})
-    return messages, AnthropicFormatData(system_messages=system)
+    return messages, AnthropicFormatData(system, container_of(items))
 
 
 def _text(text: str) -> Block:
@@ -190,6 +199,12 @@ def request_body(
             }
         if choice is not None:
             body["tool_choice"] = choice
+    if data.container and any(tool.get("type", "custom") != "custom" for tool in specs):
+        given = body.get("container")
+        if given is None:
+            body["container"] = data.container
+        elif isinstance(given, dict):
+            body["container"] = {"id": data.container, **cast("dict[str, Any]", given)}
     if options.temperature is not None:
         body["temperature"] = options.temperature
     if options.top_k is not None:

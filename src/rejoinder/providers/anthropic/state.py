@@ -21,6 +21,7 @@ from rejoinder.providers.asking import in_order as places
 from rejoinder.providers.asking.alternating import Block
 
 __all__ = [
+    "CONTAINER",
     "FIELDS",
     "HOST",
     "OWN_FIELDS",
@@ -28,6 +29,7 @@ __all__ = [
     "STATE",
     "THINKING",
     "accepted",
+    "container_of",
     "in_order",
     "is_result",
     "is_state",
@@ -39,6 +41,9 @@ STATE: Final = "thinking"
 """The member of ``extra["anthropic"]`` that holds the blocks."""
 FIELDS: Final = "fields"
 """The member that holds the further fields of a call, such as its ``caller``."""
+CONTAINER: Final = "container"
+"""The member for the id of the container in which Anthropic's tools worked: files lie there, and a later
+request finds them again (Anthropic's guide to code execution; pydantic/pydantic-ai #3637)."""
 HOST: Final = "host"
 """The member that names the server whose state it is; missing: it is Claude's, or not known."""
 OWN_FIELDS: Final = frozenset({"type", "id", "name", "input", "cache_control"})
@@ -121,6 +126,19 @@ def _without_state(item: ChatItem) -> ChatItem:
         return item
     kept = {key: value for key, value in item.extra.items() if key != "anthropic"}
     return with_fields(item, extra=kept)
+
+
+def container_of(items: Sequence[ChatItem]) -> str:
+    """The container of the last reply that had one; empty if there is none."""
+    for item in reversed(items):
+        if item.type != "message" and item.type != "function_call":
+            continue
+        state: Any = item.extra.get("anthropic") if item.extra else None
+        if isinstance(state, dict):
+            container: Any = cast("dict[str, Any]", state).get(CONTAINER)
+            if is_text(container):
+                return str(container)
+    return ""
 
 
 def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

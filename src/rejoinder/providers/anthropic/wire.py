@@ -37,6 +37,7 @@ from rejoinder.providers.answering.framings import FrameEvents, sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.anthropic.state import (
+    CONTAINER,
     FIELDS,
     HOST,
     OWN_FIELDS,
@@ -482,13 +483,13 @@ class MessagesReader:
             self._pending = [block for block in self._pending if block["type"] not in THINKING]
         self._release(reply)
         reply.flush()
+        container = jsontext.heal(jsontext.as_text((self._container or {}).get("id")))
         if reason in _PAUSED and reply.may_pause and self._record and _LOST not in self._record:
             self._put_in_order([], reply)
-            container = jsontext.as_text((self._container or {}).get("id"))
-            reply.pause(
-                {"content": self._record, **({"container": container} if container else {})}
-            )
+            reply.pause({"content": self._record, **({CONTAINER: container} if container else {})})
             return
+        if container and reply.has_output:
+            reply.provider_state({"anthropic": {CONTAINER: container, **self._from}})
         reply.usage(self.usage())
         if reason == "refusal":
             reply.fail(

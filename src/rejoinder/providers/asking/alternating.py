@@ -22,7 +22,7 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
-from rejoinder._core.unread import unread_in
+from rejoinder._core.unread import kept_list, output_as_read, place_kept, unread_in
 
 __all__ = ["Block", "BlockFormat", "to_turns"]
 
@@ -165,8 +165,6 @@ def _with_kept_output(
     kept: Mapping[str, Any],
     form: BlockFormat,
 ) -> list[Block]:
-    from rejoinder.providers.asking.kept import output_as_read
-
     out: list[Block] = []
     for result, output in zip(results, outputs, strict=True):
         content = output_as_read(kept, output.output) if output.call_id == call.call_id else None
@@ -188,8 +186,6 @@ def _content(message: ChatMessage, form: BlockFormat) -> list[Block]:
 
 
 def _with_kept(message: ChatMessage, kept: Mapping[str, Any], form: BlockFormat) -> list[Block]:
-    from rejoinder.providers.asking.kept import kept_list, place_kept
-
     def write(part: ChatContent) -> Block | None:
         if isinstance(part, str):
             return form.text(part) if part else None

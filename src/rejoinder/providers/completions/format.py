@@ -22,7 +22,14 @@ from rejoinder._core.items import (
     parts_of,
     with_fields,
 )
-from rejoinder._core.unread import unread_in, without_kept
+from rejoinder._core.unread import (
+    kept_list,
+    kept_of,
+    output_as_read,
+    place_kept,
+    unread_in,
+    without_kept,
+)
 
 if TYPE_CHECKING:
     from rejoinder._core.images import SerializedImage
@@ -173,7 +180,6 @@ def _call_as_read(
 ) -> dict[str, Any]:
     """A call as it was written, unless it says something else now."""
     from rejoinder._core.reading import as_text
-    from rejoinder.providers.asking.kept import kept_of
     from rejoinder.providers.completions.parts import arguments_of
 
     raw = kept_of(kept, "call")
@@ -196,8 +202,6 @@ def with_kept_output(told: dict[str, Any], kept: Mapping[str, Any], name: str) -
     """
     if not kept:
         return told
-    from rejoinder.providers.asking.kept import kept_of, output_as_read
-
     content = output_as_read(kept, told[name])
     if content is not None:
         told = {**told, name: content}
@@ -238,7 +242,6 @@ def with_kept_parts(
 ) -> dict[str, Any]:
     """The content of a message with the parts that we do not know in their places, and the fields
     that we do not know beside it."""
-    from rejoinder.providers.asking.kept import kept_list, kept_of, place_kept
     from rejoinder.providers.completions.parts import known_part
 
     def write(part: ChatContent) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 from rejoinder._core.reading import as_text, mappings
-from rejoinder.providers.asking.kept import Record
+from rejoinder._core.unread import Record
 
 __all__ = ["arguments_of", "content_of", "fields_of", "known_part", "read_content"]
 
