@@ -27,6 +27,10 @@ REASONS = [
     "max_output_tokens",
     "model_length",
     "model_context_window_exceeded",
+    "max_length",
+    "incomplete",
+    "not_finished",
+    "OUTPUT_LIMIT_REACHED",
     "content_filter",
 ]
 WHOLE = '{"city": "Rome", "n": 123}'

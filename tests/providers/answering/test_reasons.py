@@ -11,7 +11,10 @@ from rejoinder.providers.answering.reasons import FinishReason, portable_reason
     ("words", "portable"),
     [
         ("stop STOP end_turn stop_sequence completed eos some_new_word", "stop"),
-        ("length max_tokens MAX_TOKENS incomplete model_length", "length"),
+        (
+            "length max_tokens MAX_TOKENS incomplete model_length max_length not_finished time_limit",
+            "length",
+        ),
         ("content_filter SAFETY PROHIBITED_CONTENT refusal guardrail_intervened", "content_filter"),
         ("error failed abort MALFORMED_FUNCTION_CALL malformed_tool_use", "error"),
         ("UNEXPECTED_TOOL_CALL MISSING_THOUGHT_SIGNATURE", "error"),

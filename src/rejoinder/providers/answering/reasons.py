@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal, TypeAlias
 
 __all__ = ["FinishReason", "is_broken_off", "is_cut", "portable_reason"]
@@ -24,19 +25,12 @@ _BROKEN_OFF: Final = frozenset(
         "timeout",
     }
 )
-_CUT: Final = frozenset(
-    {
-        "length",
-        "max_tokens",
-        "max_output_tokens",
-        "max_completion_tokens",
-        "max_new_tokens",
-        "model_length",  # Mistral
-        "model_context_window_exceeded",  # Anthropic, Bedrock
-        "context_length_exceeded",
-        "token_limit",
-        "content_filter",
-    }
+_CUT: Final = re.compile(
+    # Every server has its own word for a limit: "length", "MAX_TOKENS", "max_output_tokens",
+    # "model_length" (Mistral), "model_context_window_exceeded" (Anthropic, Bedrock), "token_limit",
+    # "time_limit" and "not_finished" (watsonx), "incomplete".
+    r"length|limit|max_|exceeded|incomplete|(?:not_|un)finished|truncated|^content_filter$",
+    re.IGNORECASE,
 )
 _BLOCKED: Final = frozenset(
     {
@@ -71,7 +65,7 @@ def portable_reason(reason: str | None, *, called: bool) -> FinishReason:
         return "content_filter"
     if is_broken_off(reason) or word.startswith(_ERRORS):
         return "error"
-    if is_cut(reason) or word == "incomplete":  # the Responses API
+    if is_cut(reason):
         return "length"
     return "tool_call" if called else "stop"
 
@@ -83,4 +77,4 @@ def is_broken_off(reason: str | None) -> bool:
 
 def is_cut(reason: str | None) -> bool:
     """Whether a reply that stopped for `reason` may have been cut anywhere, also inside a call."""
-    return reason is not None and (reason.lower() in _CUT or is_broken_off(reason))
+    return reason is not None and (_CUT.search(reason) is not None or is_broken_off(reason))
