@@ -346,6 +346,9 @@ class _Exchange:
                 await self._write(self._joined(everything))
                 await self._end()
                 await self._taken()
+                # So that uvloop, too, writes now and not at the end of the turn of the loop, when
+                # the next request may wait: no client can tell an answer that comes then.
+                self.writer.transport.set_write_buffer_limits(high=0)
                 if not self.reader.at_eof() and not self._asked_again():
                     body = self._joined(everything)
                     fields = {

@@ -14,9 +14,9 @@ What is decided here:
   read (and billed) before it died, so sending it again is left to the caller's visible retry, whose
   first pause is 0.1 s. Connections that the server closed in order are noticed at once and are
   never picked; one that is noticed after it was picked, and before the first byte, is replaced.
-- A pooled connection on which anything has arrived since its last answer ended is thrown away: an
-  answer that was sent unasked must not become the answer to the next request. (A session of the
-  user's own brings aiohttp's pool, which does not look.)
+- An answer that was sent unasked must not become the answer to the next request:
+  `rejoinder.transport._aiohttp_reuse`. (A session of the user's own brings aiohttp's pool, which
+  does not look.)
 - A connection whose body was left unread is thrown away, not drained, unless its end follows
   within a moment (servers send the last few bytes of a stream separately).
 - Neither messages nor causes hold header values or the query of a URL, and no error leaves this file
@@ -31,23 +31,17 @@ import asyncio
 import encodings.idna  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import io
 import os
-import select
 import ssl as ssl_module
-import sys
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
 from yarl import URL
 
 from rejoinder.__about__ import __version__
-from rejoinder._aio import within
 from rejoinder._options import AMOUNT, WHOLE, checked
 from rejoinder._secrets import forget_frames
 from rejoinder.errors import (
@@ -70,6 +64,7 @@ from rejoinder.transport._addresses import (
     tls_of,
 )
 from rejoinder.transport._aiohttp_errors import FOREIGN, clean, translate
+from rejoinder.transport._aiohttp_reuse import Connector, NotSentError, OneAnswerRequest
 from rejoinder.transport.http import CLOSED, HttpResponse, Request, read_up_to, request_id
 
 __all__ = ["AiohttpTransport", "ClientSession"]
@@ -228,7 +223,7 @@ class AiohttpTransport:
             try:
                 return await self._exchange(pool, request, url, headers)
             except APIConnectionError as error:
-                if not isinstance(error.__cause__, _NotSentError):
+                if not isinstance(error.__cause__, NotSentError):
                     raise
         return await self._exchange(pool, request, url, headers)
 
@@ -343,7 +338,7 @@ class AiohttpTransport:
             loop,
             pid,
             aiohttp.ClientSession(
-                connector=_Connector(
+                connector=Connector(
                     ssl=self._ssl,
                     limit=self._max_connections,
                     keepalive_timeout=self._keep_alive,
@@ -351,90 +346,13 @@ class AiohttpTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT},
                 timeout=aiohttp.ClientTimeout(total=None),
-                request_class=_Request,
+                request_class=OneAnswerRequest,
                 response_class=_AiohttpResponse,
                 trust_env=False,
                 requote_redirect_url=False,
             ),
             owned=True,
         )
-
-
-_NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Two rules of connections that aiohttp has differently.
-
-    The time for connecting is limited by `within`: aiohttp's own timeout also strikes when the loop
-    was blocked, by which a busy process takes a fast server for a slow one.
-
-    A pooled connection is used only if nothing has arrived on it since its last answer ended.
-    aiohttp would take an answer that was sent unasked for the answer to the next request, and each
-    later one for that after it.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  aiohttp's own
-        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
-        self.reused: weakref.WeakSet[Connection] = weakref.WeakSet()
-        """Connections from the pool whose request is not written yet."""
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        async with within(timeout.connect):
-            while True:
-                connection = await super().connect(req, traces, _NO_LIMITS)
-                protocol = connection.protocol
-                if protocol is None or protocol not in self._used:
-                    break  # a new one
-                if not _was_disturbed(connection):
-                    self.reused.add(connection)
-                    break
-                connection.close()
-        if protocol is not None:
-            self._used.add(protocol)
-        return connection
-
-
-class _NotSentError(aiohttp.ServerDisconnectedError):
-    """The connection from the pool was no longer good, and nothing was written to it."""
-
-
-class _Request(aiohttp.ClientRequest):
-    """Looks once more before the first byte is written: on Python 3.11 that takes a turn of the loop,
-    in which an answer can arrive that was not asked for."""
-
-    async def write_bytes(
-        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-    ) -> None:
-        connector = conn._connector  # pyright: ignore[reportUnknownMemberType]
-        if isinstance(connector, _Connector) and conn in connector.reused:
-            connector.reused.discard(conn)
-            if _was_disturbed(conn) and conn.protocol is not None:
-                conn.protocol.set_exception(_NotSentError())
-                return
-        await super().write_bytes(writer, conn, content_length)
-
-
-def _was_disturbed(connection: Connection) -> bool:
-    """Whether anything has arrived on a pooled connection since its last answer ended."""
-    protocol = connection.protocol
-    return protocol is None or protocol.should_close or _has_unread(connection.transport)
-
-
-def _has_unread(transport: asyncio.Transport | None) -> bool:
-    """Whether bytes, or the end of the connection, wait in its socket and were not read yet."""
-    socket = None if transport is None else transport.get_extra_info("socket")
-    number = -1 if socket is None else socket.fileno()  # uvloop has no socket after the end
-    if number < 0:
-        return True
-    if sys.platform == "win32":  # has no poll
-        return bool(select.select([number], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class _Pool:

@@ -18,6 +18,7 @@ from rejoinder.errors import (
     WireError,
 )
 from rejoinder.transport._addresses import Proxy, origin_of
+from rejoinder.transport._aiohttp_reuse import UnaskedAnswerError
 from rejoinder.transport.http import CLOSED, Request
 
 __all__ = ["FOREIGN", "clean", "translate"]
@@ -69,6 +70,10 @@ def _translate(
         return APIConnectionError(f"{place}: no TLS connection")
     if isinstance(error, aiohttp.ClientConnectorError):
         return APIConnectionError(f"{place}: cannot connect")
+    if isinstance(error, UnaskedAnswerError):
+        return APIConnectionError(
+            f"{place}: the server sent something before it had the request: no answer to it"
+        )
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return APIConnectionError(f"{place}: the server closed the connection without an answer")
     if _is_by(error, ContentEncodingError):

@@ -1,0 +1,178 @@
+"""Connections of aiohttp that serve one request after another: the answer must be the request's own.
+
+HTTP/1 gives answers no names: what arrives next on a connection answers the request before it. So
+an answer that a server sends unasked would become the answer to the next request, and each later
+one that of the request before it. Four rules prevent that, as far as HTTP allows:
+
+- A pooled connection is used only if nothing has arrived on it since its last answer ended.
+- It is looked at again immediately before the first byte of the request is written. The bytes go
+  to the kernel in the same moment, also with uvloop, which otherwise sends at the end of a turn of
+  the loop (with uvloop and TLS it still does).
+- What arrives between the two looks is no answer: nothing was asked yet.
+- What arrives before the peer has acknowledged a single byte of the request is no answer either: the
+  kernel on the other side acknowledges before its program can read. (Linux tells; elsewhere this
+  rule is missing.)
+
+An answer that is sent unasked while the request already waits at the other side looks like the true
+one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import select
+import socket as socket_module
+import sys
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+
+from rejoinder._aio import within
+
+__all__ = ["Connector", "NotSentError", "OneAnswerRequest", "UnaskedAnswerError"]
+
+_NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None)
+
+
+class NotSentError(aiohttp.ServerDisconnectedError):
+    """The connection from the pool was no longer good, and nothing was written to it."""
+
+
+class UnaskedAnswerError(aiohttp.ServerDisconnectedError):
+    """The server had sent something before it had a byte of the request."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """Lends pooled connections by the rules above.
+
+    It also limits the time for connecting by `within`: aiohttp's own timeout strikes as well when
+    the loop was blocked, by which a busy process takes a fast server for a slow one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  aiohttp's own
+        self._factory = functools.partial(_Handler, loop=self._loop)
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        async with within(timeout.connect):
+            while True:
+                connection = await super().connect(req, traces, _NO_LIMITS)
+                handler = connection.protocol
+                if not isinstance(handler, _Handler) or handler.lend():
+                    return connection
+                connection.close()
+
+
+class OneAnswerRequest(aiohttp.ClientRequest):
+    """Tells its connection when its bytes leave."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        handler = conn.protocol
+        # Without a body aiohttp writes at once, and not by `write_bytes`.
+        if isinstance(handler, _Handler) and not self.body and not handler.write_now():
+            raise NotSentError
+        return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        handler = conn.protocol
+        if isinstance(handler, _Handler) and not handler.write_now():
+            return
+        await super().write_bytes(writer, conn, content_length)
+
+
+class _Handler(ResponseHandler):
+    """One connection. A request on a new one needs none of this."""
+
+    _used = False
+    _watched = False
+    """Whether the next bytes have to prove that they are an answer."""
+    _written = False
+    _acknowledged = 0
+
+    def lend(self) -> bool:
+        """Whether the connection can serve a request."""
+        if not self._used:
+            self._used = True
+            return True
+        if self._was_disturbed():
+            return False
+        self._watched, self._written = True, False
+        return True
+
+    def write_now(self) -> bool:
+        """Whether the request may be written: it has to be, in this moment."""
+        if not self._watched:
+            return not self._failed_unsent()
+        if self._was_disturbed():
+            self._watched = False
+            self.set_exception(NotSentError())
+            return False
+        self._written = True
+        self._acknowledged = _acknowledged(self.transport)
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.set_write_buffer_limits(high=0)  # so uvloop writes at once
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if self._watched:
+            self._watched = False
+            error = self._no_answer()
+            if error is not None:
+                self.set_exception(error)
+                if self.transport is not None:
+                    self.transport.abort()
+                return
+        super().data_received(data)
+
+    def _no_answer(self) -> Exception | None:
+        """Why the first bytes on a pooled connection are not the answer to its request."""
+        if not self._written:
+            return NotSentError()
+        if self._acknowledged and _acknowledged(self.transport) == self._acknowledged:
+            return UnaskedAnswerError()
+        return None
+
+    def _failed_unsent(self) -> bool:
+        return isinstance(self.exception(), NotSentError)
+
+    def _was_disturbed(self) -> bool:
+        """Whether anything has arrived since the last answer ended."""
+        return self.should_close or _has_unread(self.transport)
+
+
+def _has_unread(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether bytes, or the end of the connection, wait in its socket and were not read yet."""
+    socket = None if transport is None else transport.get_extra_info("socket")
+    number = -1 if socket is None else socket.fileno()  # uvloop has no socket after the end
+    if number < 0:
+        return True
+    if sys.platform == "win32":  # has no poll
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+_BYTES_ACKNOWLEDGED: Final = slice(120, 128)
+"""`tcpi_bytes_acked` in the `tcp_info` of Linux, from 4.1 on."""
+
+
+def _acknowledged(transport: asyncio.BaseTransport | None) -> int:
+    """How many bytes the peer has acknowledged since the connection began; 0 where the system does
+    not tell."""
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is None or sys.platform != "linux":
+        return 0
+    try:
+        told = socket.getsockopt(socket_module.IPPROTO_TCP, socket_module.TCP_INFO, 128)
+    except OSError:  # closed, or not TCP
+        return 0
+    return int.from_bytes(told[_BYTES_ACKNOWLEDGED], sys.byteorder)
