@@ -27,7 +27,7 @@ from contract.rows import ROWS, Row
 from rejoinder.errors import APIError
 from stretches import SCENARIOS, measured
 
-SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+SIZES = (10_000, 100_000, 300_000, 1_000_000, 10_000_000)
 LIMIT = 0.05
 """Seconds of a stretch of work, from which a row is marked."""
 

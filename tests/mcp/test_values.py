@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mcp_raw as raw
+from mcp_memory import Memory
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import mending, stdio
 from rejoinder.mcp.guards import Check
 from rejoinder.mcp.mending import PARTS
-from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
+from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter, is_crowded
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a",{}[]\\\n:é', max_size=8),
@@ -49,6 +50,8 @@ def test_values_are_counted_however_the_bytes_are_cut(
         at += sizes[n % len(sizes)]
         n += 1
     assert counter.values == weight(value)
+    assert not is_crowded(value, counter.values)
+    assert is_crowded(value, counter.values - 1) is (counter.values > 0)
 
 
 SERVER = r"""
@@ -138,6 +141,39 @@ async def test_a_large_table_is_one_value(framing: str) -> None:
         output = await server.call_tool("t")
         assert output.result.parts[0]["text"] == text
         assert len(output) < 110_000
+
+
+ROWS = [{"b": 1}] * 50_000
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"content": [{"type": "text", "text": "x"}] * 50_000},
+        {"content": [], "structuredContent": {"a": ROWS}},
+        {"content": [{"type": "text", "text": "x", "_meta": {"a": ROWS}}]},
+    ],
+)
+async def test_they_are_refused_too_from_a_transport_that_is_not_ours(result: Any) -> None:
+    async def call(message: dict[str, Any], send: Any) -> None:
+        await send(id=message["id"], result=result)
+
+    async with Memory(call) as server:
+        with pytest.raises(ToolError, match="more than 65,536 values"):
+            await server.call_tool("t")
+        assert len(await server.list_tools()) == 1
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("told", [{"id": 7}, {}])
+async def test_a_question_or_a_notice_of_many_values_is_dropped(told: dict[str, Any]) -> None:
+    async def call(message: dict[str, Any], send: Any) -> None:
+        await send(**told, method="notifications/x", params={"a": ROWS})
+        await send(id=message["id"], result=raw.FINE)
+
+    async with Memory(call) as server:
+        assert await server.call_tool("t")
+        assert not [one for one in server.seen if one.get("id") == 7 and "method" not in one]
 
 
 async def test_the_loop_gets_its_turns_while_a_large_line_is_counted() -> None:

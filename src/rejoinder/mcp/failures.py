@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp import results
 from rejoinder.mcp.notes import BadAnswer, Call
-from rejoinder.mcp.stdio import TOO_LARGE
+from rejoinder.mcp.values import TOO_LARGE
 
 __all__ = [
     "MADE_UP",

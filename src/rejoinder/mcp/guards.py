@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from rejoinder.mcp import mending
 from rejoinder.mcp.notes import Notes, current_call
+from rejoinder.mcp.values import TOO_LARGE, TOO_MANY, is_crowded
 from rejoinder.telemetry import TRACE_FIELDS, reaches_mcp
 
 __all__ = ["OPEN_REQUESTS", "Check", "GuardedTransport"]
@@ -68,11 +69,31 @@ class _GuardedRead:
             except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
                 self._on_end()
                 raise
+            item = self._bounded(item)
             wanted = self._wanted(item)
             if not wanted or not _is_answer(item):
                 await self._slow_down()
             if wanted:
                 return cast("SessionMessage", item)
+
+    @staticmethod
+    def _bounded(item: SessionMessage | Exception) -> SessionMessage | Exception:
+        """`item`, or what stands for one that the SDK would read for too long. Our own transports
+        have refused such a message before it was parsed; others have not."""
+        match item:
+            case SessionMessage(message=types.JSONRPCResponse() as answer):
+                if is_crowded(answer.result):
+                    error = types.ErrorData(code=TOO_LARGE, message=f"the server sent {TOO_MANY}")
+                    refusal = types.JSONRPCError(jsonrpc="2.0", id=answer.id, error=error)
+                    return SessionMessage(refusal)
+            case SessionMessage(
+                message=types.JSONRPCRequest() | types.JSONRPCNotification() as told
+            ):
+                if is_crowded(told.params):
+                    return ValueError(TOO_MANY)
+            case _:
+                pass
+        return item
 
     def _wanted(self, item: SessionMessage | Exception) -> bool:
         if isinstance(item, Exception):

@@ -34,7 +34,7 @@ from rejoinder._secrets import Hidden, forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_notes
 from rejoinder.mcp.targets import Endpoint
-from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
+from rejoinder.mcp.values import LARGE, SLICE, TOO_MANY, ValueCounter
 
 __all__ = ["sse_streams", "streamable_http_streams"]
 
@@ -298,7 +298,7 @@ class _Bounded(httpx2.AsyncByteStream):
                     else "the server sent a compressed message, though none was asked for"
                 )
             elif await count.crowded(chunk):
-                text = f"the server sent a message of more than {MAX_VALUES:,} values"
+                text = f"the server sent {TOO_MANY}"
             if text:
                 self._refuse(BadAnswer(text))
                 raise _BodyTooLarge(text)
@@ -323,7 +323,7 @@ class _Events(httpx2.AsyncByteStream):
             if end >= 0 and not await count.crowded(chunk[:end]):
                 count = _Count()
             if await count.crowded(chunk[end:] if end >= 0 else chunk):
-                text = f"the server sent a message of more than {MAX_VALUES:,} values"
+                text = f"the server sent {TOO_MANY}"
                 self._refuse(BadAnswer(text))
                 raise httpx2.SSEError(text)
             yield chunk

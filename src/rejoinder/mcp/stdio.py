@@ -30,19 +30,16 @@ from rejoinder.mcp import mending
 from rejoinder.mcp.lines import LineCutter, LongLine
 from rejoinder.mcp.notes import Notes, current_notes
 from rejoinder.mcp.targets import Command
-from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter
+from rejoinder.mcp.values import LARGE, SLICE, TOO_LARGE, TOO_MANY, ValueCounter
 from rejoinder.mcp.watcher import ProcessGroup
 
-__all__ = ["TOO_LARGE", "stdio_streams"]
+__all__ = ["stdio_streams"]
 
 logger = logging.getLogger("rejoinder.mcp")
 
 # The ladder of an ordered end: stdin is closed, then this long to leave, then TERM, then KILL.
 _LEAVE = 0.4
 _TERM = 0.7
-
-TOO_LARGE = -31001
-"""The code of the errors that stand for answers over a limit; outside of what JSON-RPC reserves."""
 
 _HIGH_BYTES = 1 << 20
 _HIGH_LINES = 512
@@ -229,7 +226,7 @@ class Inbox(asyncio.Protocol):
             self._resume()
         if isinstance(line, bytes) and len(line) > LARGE and await _is_crowded(line):
             edges = LongLine(head=line[:512], tail=line[-512:], size=len(line))
-            return self._refuse(edges, f"a message of more than {MAX_VALUES:,} values")
+            return self._refuse(edges, TOO_MANY)
         return self._read(line)
 
     def _read(self, line: bytes | LongLine) -> SessionMessage | Exception:

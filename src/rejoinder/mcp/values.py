@@ -1,4 +1,5 @@
-"""How many values a JSON text holds, counted as it arrives and without reading it. Pure.
+"""How many values a JSON text holds, counted as it arrives and without reading it; and how many are
+in a message that comes as objects. Pure.
 
 Reading JSON holds up the event loop for as long as it has values; its bytes hardly count, since a
 picture or a table is one long text.
@@ -7,13 +8,16 @@ picture or a table is one long text.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final, cast
 
-__all__ = ["LARGE", "MAX_VALUES", "SLICE", "ValueCounter"]
+__all__ = ["LARGE", "MAX_VALUES", "SLICE", "TOO_LARGE", "TOO_MANY", "ValueCounter", "is_crowded"]
 
 MAX_VALUES: Final = 1 << 16
 """Values in one message, where an object or a list counts for three. Reading as many takes about 25
 ms."""
+TOO_MANY: Final = f"a message of more than {MAX_VALUES:,} values"
+TOO_LARGE: Final = -31001
+"""Code of the errors that stand for answers over a limit. JSON-RPC reserves other numbers."""
 LARGE: Final = 1 << 17
 """Bytes. Nothing shorter holds many values."""
 SLICE: Final = 1 << 14
@@ -62,3 +66,21 @@ class ValueCounter:
                 return
             at = rest.end()
             self._in_text = False
+
+
+def is_crowded(value: Any, most: int = MAX_VALUES) -> bool:
+    """Whether `value`, as it is read from JSON, holds more than `most` values."""
+    pending, count = [value], 0
+    while pending:
+        one = pending.pop()
+        if isinstance(one, dict):
+            members = list(cast("dict[str, Any]", one).values())
+        elif isinstance(one, list):
+            members = cast("list[Any]", one)
+        else:
+            continue
+        count += 1 + (len(members) or 1)  # a bracket for two, and the commas
+        if count > most:
+            return True
+        pending += [member for member in members if isinstance(member, dict | list)]
+    return False
