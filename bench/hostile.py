@@ -5,7 +5,8 @@ A table of bodies (`tests/contract/hostile.py`) times sizes from 10 kB to 10 MB,
 body is fed as `WireStream` feeds it: in pieces, between which the loop may turn. A second table
 (`tests/stretches.py`) is run on a loop, whose longest stretch of work counts. Printed are the CPU time of
 a whole body and of the worst stretch (time of the thread, so that a busy machine does not count), and a
-mark where that takes longer than 50 ms.
+mark where that takes longer than 50 ms. A third one prints what a whole reply takes of memory at most,
+from the socket to `collect`, and marks more than 64 MiB.
 
     python bench/hostile.py [--rows openai aws] [--only NAME] [--sizes 10000 1000000] [--part bodies]
 """
@@ -22,12 +23,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from contract.hostile import GENERATORS, pieces
+from contract.hostile import GENERATORS, LARGE, pieces
 from contract.rows import ROWS, Row
+from contract.test_whole_replies import MOST, collected
 from rejoinder.errors import APIError
 from stretches import SCENARIOS, measured
 
 SIZES = (10_000, 100_000, 300_000, 1_000_000, 10_000_000)
+EVENT = 8_300_000
+"""Bytes of an event that is just read."""
 LIMIT = 0.05
 """Seconds of a stretch of work, from which a row is marked."""
 
@@ -59,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="*")
     parser.add_argument("--only")
-    parser.add_argument("--part", choices=("bodies", "work", "all"), default="all")
+    parser.add_argument("--part", choices=("bodies", "work", "memory", "all"), default="all")
     parser.add_argument("--sizes", nargs="*", type=int, default=SIZES)
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -68,6 +72,8 @@ def main() -> None:
         worst_of_all = bodies(arguments)
     if arguments.part in ("work", "all"):
         worst_of_all = max(worst_of_all, asyncio.run(work(arguments)))
+    if arguments.part in ("memory", "all"):
+        print(f"most memory: {asyncio.run(memory(arguments)) / 1e6:.1f} MB")
     print(f"worst stretch of all: {worst_of_all * 1e3:.1f} ms")
 
 
@@ -84,6 +90,25 @@ async def work(arguments: argparse.Namespace) -> float:
             mark = "  <-- too long" if worst > LIMIT else ""
             print(f"{name:<51} {size:>9} B  worst {worst * 1e3:6.1f} ms{mark}", flush=True)
     return worst_of_all
+
+
+async def memory(arguments: argparse.Namespace) -> int:
+    """The table of memory, of bodies as large as an event may be. Returns the most."""
+    most = 0
+    for row in {row.format: row for row in reversed(ROWS)}.values():
+        if arguments.rows and row.name not in arguments.rows:
+            continue
+        for name in [*sorted(LARGE), "long texts"]:
+            if arguments.only and arguments.only not in name:
+                continue
+            body = GENERATORS[name](row, EVENT if name in LARGE else 5 * EVENT)
+            for packed in (False, True):
+                peak = await collected(row, body, packed=packed)
+                most = max(most, peak)
+                mark = "  <-- too much" if peak > MOST else ""
+                how = "gzip" if packed else ""
+                print(f"{row.name:<18} {name:<32} {how:<4} {peak / 1e6:6.1f} MB{mark}", flush=True)
+    return most
 
 
 def bodies(arguments: argparse.Namespace) -> float:

@@ -7,14 +7,19 @@ this folder count work and memory on it; `bench/hostile.py` measures how long th
 from __future__ import annotations
 
 import base64
+import gzip
 import json
-from collections.abc import Callable, Iterator
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from contract.rows import Row
+from rejoinder.testing._dialects import DIALECTS
 from rejoinder.wire.eventstream import encode_message
 
-__all__ = ["GENERATORS", "LARGE", "frame", "pieces"]
+__all__ = ["GENERATORS", "LARGE", "frame", "pieces", "sending"]
 
 
 def frame(row: Row, payload: bytes, name: str = "") -> bytes:
@@ -152,6 +157,11 @@ def _text(row: Row, size: int) -> bytes:
     return _event(row, _delta(row, "\U0001f600" + "a" * size))
 
 
+def _texts(row: Row, size: int) -> bytes:
+    text = "\U0001f600" + "a" * min(size, 200_000)
+    return _fill(_event(row, _delta(row, text)), size)
+
+
 def _comments(row: Row, size: int) -> bytes:
     if row.format in ("bedrock", "bedrock-anthropic"):
         return _fill(frame(row, b'{"p":""}', "unknown"), size)
@@ -219,6 +229,7 @@ GENERATORS: Final[dict[str, Callable[[Row, int], bytes]]] = {
     "a whole body of empty lists": _whole,
     "events of one letter": _small_events,
     "one long text": _text,
+    "long texts": _texts,
     "comments": _comments,
     "unknown events": _unknown,
     "calls that never end": _calls,
@@ -246,3 +257,40 @@ LARGE: Final = frozenset(
     }
 )
 """The generators that put all into one event."""
+
+
+@contextmanager
+def sending(row: Row, body: bytes, *, packed: bool = False) -> Generator[str]:
+    """The URL of a server that answers every request with `body`, from another thread: what it holds
+    was made before, so that only the client's memory and time are measured inside the block.
+
+    Args:
+        packed: send it compressed by gzip.
+    """
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {DIALECTS[row.format].content_type}\r\n"
+    if packed:
+        body = gzip.compress(body, 1)
+        head += "Content-Encoding: gzip\r\n"
+    answer = f"{head}Connection: close\r\n\r\n".encode() + body
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)

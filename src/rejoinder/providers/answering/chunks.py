@@ -19,12 +19,15 @@ from rejoinder._core.usage import added
 from rejoinder.errors import APIError, EmptyResponseError, WireError
 from rejoinder.providers.answering.repeats import TRACKED, SentText
 
-__all__ = ["EVENT_LIMIT", "KEPT_LIMIT", "MAX_ENTRIES", "MAX_VALUES", "Reply", "Step"]
+__all__ = ["EVENT_LIMIT", "KEPT_LIMIT", "MAX_ENTRIES", "MAX_VALUES", "TEXT_LIMIT", "Reply", "Step"]
 
 EVENT_LIMIT: Final = 1 << 23
 """Bytes of the largest event that is read. A text in it may take four bytes for each."""
 KEPT_LIMIT: Final = 1 << 23
 """Bytes of tool arguments, thinking, refusals and state that one reply may make us keep."""
+TEXT_LIMIT: Final = 1 << 22
+"""Characters of text and thinking in one reply. No model writes as many, and who collects a reply
+keeps them, with up to four bytes for each."""
 MAX_VALUES: Final = 1 << 16
 """JSON of many small values takes up to 30 times its size in memory. What is large for good reason
 is a picture, sound or a long text: one value."""
@@ -76,6 +79,7 @@ class Reply:
         "_half",
         "_half_thought",
         "_kept",
+        "_length",
         "_validated",
         "_values",
         "_was_long",
@@ -115,6 +119,7 @@ class Reply:
         self._half = ""
         self._half_thought = ""
         self._kept = 0
+        self._length = 0
         self._was_long = False  # the text is no longer tracked
         self._values = 0
         self._validated: Callable[[Any], ChatChunk] = (
@@ -132,6 +137,10 @@ class Reply:
             text, self._half = _joined(self._half, text)
             if not text:
                 return
+        self._length += len(text)
+        if self._length > TEXT_LIMIT:
+            self._is_too_long()
+            return
         self.has_output = True
         sent = self.sent
         if sent is not None:
@@ -164,7 +173,10 @@ class Reply:
             self.text(text, may_have_surrogates=True)
 
     def _add_rest(self, more: str) -> None:
-        if more:
+        self._length += len(more)
+        if self._length > TEXT_LIMIT:
+            self._is_too_long()
+        elif more:
             self._half = ""  # the finished text has it whole
             self.output_count += 1
             self.has_output = True
@@ -188,6 +200,10 @@ class Reply:
             text, self._half_thought = _joined(self._half_thought, text)
             if not text:
                 return
+        self._length += len(text)
+        if self._length > TEXT_LIMIT:
+            self._is_too_long()
+            return
         self.chunks.append(
             ChatChunk(id=self.id, delta=ChoiceDelta(role="assistant", thinking=text))
         )
@@ -276,6 +292,9 @@ class Reply:
             )
 
     # -- bounds ------------------------------------------------------------------------------
+
+    def _is_too_long(self) -> None:
+        self.fail(WireError(f"the text of one reply is longer than {TEXT_LIMIT} characters"))
 
     def keep(self, size: int) -> bool:
         """Count `size` bytes that the reader is about to keep. Returns whether it may."""
