@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from rejoinder._core.speech.plain import SPECIAL, Plain, Run
+from rejoinder._core.speech.plain import Plain, Run
 
 __all__ = ["Cut", "Cutter", "Segment"]
 
@@ -28,12 +28,12 @@ _MARK: Final = re.compile(
     rf"(?P<end>[.!?…{_WIDE_ENDS}]+[{_CLOSERS}]*)|(?P<line>\n)|(?P<clause>[,;:{_WIDE_CLAUSES}]+[{_CLOSERS}]*)"
 )
 _ENDS_ONLY: Final = re.compile(rf"(?P<end>[.!?…{_WIDE_ENDS}]+[{_CLOSERS}]*)|(?P<line>\n)")
+# What may end a piece, with what may follow it within the chunk: a mark in mid-word ends nothing.
+_FOLLOWS: Final = rf"(?=[\s.!?…,;:*_~`<&\\\[{_CLOSERS}]|\Z)"
 _QUICK: Final = {
-    # Whether a piece may end at a comma, and whether Markdown is taken out.
-    (True, True): re.compile(rf"[.?…,;:{_WIDE_ENDS}{_WIDE_CLAUSES}{SPECIAL}]").search,
-    (False, True): re.compile(rf"[.?…{_WIDE_ENDS}{SPECIAL}]").search,
-    (True, False): re.compile(rf"[.!?…,;:\n{_WIDE_ENDS}{_WIDE_CLAUSES}]").search,
-    (False, False): re.compile(rf"[.!?…\n{_WIDE_ENDS}]").search,
+    # Whether a piece may end at a comma.
+    True: re.compile(rf"[\n{_WIDE_ENDS}{_WIDE_CLAUSES}]|[.!?…,;:]{_FOLLOWS}").search,
+    False: re.compile(rf"[\n{_WIDE_ENDS}]|[.!?…]{_FOLLOWS}").search,
 }
 _BLANK: Final = re.compile(r"\s*")
 _WORD: Final = re.compile(r"\S{0,16}")
@@ -99,10 +99,10 @@ class Cutter:
     ) -> None:
         self._segment = segment
         self._plain = plain
-        self._quick = _QUICK[first_length is not None, plain is not None]
+        self._quick = _QUICK[first_length is not None]
         self._mark = _MARK if first_length is not None else _ENDS_ONLY
-        self._free = plain is None
-        """Whether text without special characters can bypass `plain`."""
+        self._free = True
+        """Whether no text waits in `plain`."""
         self._first_length = first_length
         self._min = min_length
         self._max = max_length
@@ -111,7 +111,7 @@ class Cutter:
         self._spoken = ""
         self._parts: list[str] = []
         self._quiet: list[str] = []
-        """Later chunks without marks, not yet added to the spoken text or the source."""
+        """Later chunks in which nothing may end a piece, not yet converted."""
         self._size = 0
         """Characters of `_spoken`, `_parts` and `_quiet` together."""
         self._runs: list[tuple[int, int]] = []
@@ -134,14 +134,9 @@ class Cutter:
                 return ()
             self._settle()
             return self._scan()
+        self._quiet.append(text)
+        self._size += len(text)
         self._settle()
-        self._source.append(text)
-        plain = self._plain
-        if plain is None:
-            self._extend(text, len(text))
-        else:
-            self._add(plain.feed(text))
-            self._free = plain.free
         return self._scan()
 
     def flush(self) -> tuple[list[Cut], str]:
@@ -167,27 +162,31 @@ class Cutter:
         text = "".join(self._quiet)
         self._quiet.clear()
         self._source.append(text)
-        self._parts.append(text)
-        self._same += len(text)
-        if self._plain is not None and text:
-            self._plain.before = text[-1]
+        plain = self._plain
+        if plain is None:
+            self._parts.append(text)
+            self._same += len(text)
+            return
+        self._size -= len(text)
+        self._add(plain.feed(text))
+        self._free = plain.settled
 
     def _add(self, runs: Sequence[Run]) -> None:
+        parts, same, total = self._parts, self._same, 0
         for spoken, source in runs:
-            self._extend(spoken, source)
-
-    def _extend(self, spoken: str, source: int) -> None:
-        if spoken:
-            self._parts.append(spoken)
-        size = len(spoken)
-        self._size += size
-        if size == source:
-            self._same += size
-            return
-        if self._same:
-            self._runs.append((self._same, self._same))
-            self._same = 0
-        self._runs.append((size, source))
+            size = len(spoken)
+            if size:
+                parts.append(spoken)
+                total += size
+            if size == source:
+                same += size
+                continue
+            if same:
+                self._runs.append((same, same))
+                same = 0
+            self._runs.append((size, source))
+        self._same = same
+        self._size += total
 
     def _take(self, spoken: int) -> str:
         """Remove and return the source of the first `spoken` characters."""
@@ -229,7 +228,7 @@ class Cutter:
             self._at = 0
             if self._first:
                 self._first = False
-                self._quick = _QUICK[False, self._plain is not None]
+                self._quick = _QUICK[False]
                 self._mark = _ENDS_ONLY
 
     def _next_end(self, final: bool) -> int | None:

@@ -11,16 +11,16 @@ import html
 import re
 from typing import Final, TypeAlias
 
-__all__ = ["SPECIAL", "Plain", "Run"]
+__all__ = ["Plain", "Run"]
 
 Run: TypeAlias = tuple[str, int]
 """Spoken text, and the number of source characters that it stands for."""
 
-SPECIAL: Final = r"*_~`\[\]\\<&\n!"
+_SPECIAL: Final = r"*_~`\[\]\\<&\n!"
 """Characters that may mean something within a line, for a regular expression's set."""
 
 _INLINE: Final = re.compile(r"[*_~`\[\]\\<&\n]|!(?=\[|\Z)")
-_MAYBE: Final = re.compile(rf"[{SPECIAL}]").search
+_MAYBE: Final = re.compile(rf"[{_SPECIAL}]").search
 _INDENT: Final = re.compile(r"[ \t\n]*")
 _AT_LINE_START: Final = frozenset("#>-+*_|`~")
 _PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
@@ -82,10 +82,9 @@ class Plain:
         self._runs: list[Run] = []
 
     @property
-    def free(self) -> bool:
-        """Whether text without special characters may bypass this; the caller then sets `before` to
-        its last character."""
-        return not (self._buffer or self._at_line_start or self._fence)
+    def settled(self) -> bool:
+        """Whether no text waits for more, except for the end of its line in a code block."""
+        return not self._buffer or bool(self._fence)
 
     def feed(self, text: str, *, final: bool = False) -> list[Run]:
         """The runs that are final now. `final`: no more text follows, so all runs are."""
