@@ -122,7 +122,7 @@ class RealtimeModelMetrics(BaseModel):
     output_token_details: OutputTokenDetails
     metadata: Metadata | None = None
     session_duration: float = 0.0
-    """How long the connection lasted, on the report of a connection."""
+    """Seconds that a service bills by time, since its last report."""
     acquire_time: float = 0.0
     """How long it took to get the connection."""
     connection_reused: bool = False

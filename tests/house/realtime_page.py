@@ -15,7 +15,9 @@ from rejoinder.providers.aws.realtime_models import MODELS as SONIC
 from rejoinder.providers.google import realtime as google
 from rejoinder.providers.google.realtime_rules import MODELS as GOOGLE
 from rejoinder.providers.google.realtime_rules import LiveRules
+from rejoinder.providers.openai import live
 from rejoinder.providers.openai import realtime as openai
+from rejoinder.providers.openai.live_format import LIVE_MODELS as LIVE
 from rejoinder.providers.openai.realtime_dialects import MODELS as OPENAI
 
 PAGE = Path(__file__).parents[2] / "docs" / "realtime.md"
@@ -62,6 +64,13 @@ def openai_rows() -> Iterator[tuple[str, ...]]:
                one_reply, "yes", "60 min", note)  # fmt: skip
 
 
+def live_rows() -> Iterator[tuple[str, ...]]:
+    for name in LIVE:
+        truncation, one_reply = common(live.GPTLiveModel(model=name, api_key="x"))
+        yield (f"openai `{name}`", "sound", "in the backend", "never", "appended", truncation,
+               one_reply, "no", "as it says", "full duplex")  # fmt: skip
+
+
 def google_rows() -> Iterator[tuple[str, ...]]:
     for name, rules in GOOGLE.items():
         if not rules.live:
@@ -103,7 +112,14 @@ def _notes(rules: LiveRules) -> str:
 
 
 def table() -> str:
-    rows = [HEAD, tuple("---" for _ in HEAD), *openai_rows(), *google_rows(), *sonic_rows()]
+    rows = [
+        HEAD,
+        tuple("---" for _ in HEAD),
+        *openai_rows(),
+        *live_rows(),
+        *google_rows(),
+        *sonic_rows(),
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -66,7 +66,7 @@ ROOMS = [
         f"rejoinder.providers.{name}"
         for name in (
             "openai", "anthropic", "google", "aws", "mistralai", "inference", "langchain", "local",
-            "openai.realtime", "google.realtime", "aws.realtime",
+            "openai.realtime", "openai.live", "google.realtime", "aws.realtime",
         )
     ),
 ]  # fmt: skip
@@ -316,6 +316,11 @@ BASE: dict[str, dict[str, Any]] = {
         }
         for name in ("RealtimeModel", "RealtimeModelBeta")
     },
+    "providers.openai.live.DuplexModel": {**KEY, **AT},
+    "providers.openai.live.DuplexModel.with_azure": {
+        "azure_deployment": "d", "azure_endpoint": "https://x.example",
+        "responses_options": {"model": "m"}, **KEY,
+    },
     "providers.google.realtime.RealtimeModel": {**KEY, **AT},
     "providers.aws.realtime.RealtimeModel": {**AWS, **AT},
     "providers.openai.LLM.with_azure": {"azure_endpoint": "https://x.example", "api_version": "v", "model": "m", **KEY},
@@ -344,8 +349,14 @@ PRESETS = (
 for preset in PRESETS:
     BASE[f"providers.openai.LLM.with_{preset}"] = {"model": "m", **KEY}
 
-SPOKEN = [f"providers.{name}.realtime.RealtimeModel" for name in ("openai", "google", "aws")]
-"""The realtime models of providers."""
+SPOKEN = {
+    **{
+        f"providers.{n}.realtime.RealtimeModel": "RealtimeSession"
+        for n in ("openai", "google", "aws")
+    },
+    "providers.openai.live.DuplexModel": "DuplexSession",
+}
+"""The realtime models of providers, and their sessions."""
 
 
 @functools.cache
@@ -361,7 +372,10 @@ def instances() -> dict[str, Callable[[], Any]]:
     }
     transport = importlib.import_module("rejoinder.transport")
     spoken = {
-        name: importlib.import_module(f"rejoinder.{name.rpartition('.')[0]}").RealtimeModel
+        name: getattr(
+            importlib.import_module(f"rejoinder.{name.rpartition('.')[0]}"),
+            name.rpartition(".")[2],
+        )
         for name in SPOKEN
     }
     return makers | {
@@ -397,7 +411,9 @@ NOT_CALLED: dict[str, str] = {
     **dict.fromkeys(
         (
             "NotGiven", "llm.AvailabilityChangedEvent", "llm.FunctionCallResult",
+            "llm.DuplexAudioFrame", "llm.DuplexCapabilities", "llm.DuplexOutputTranscriptDelta",
             "llm.GenerationCreatedEvent", "llm.InputSpeechStartedEvent",
+            "providers.openai.live.GPTLiveDelegation",
             "llm.InputSpeechStoppedEvent", "llm.InputTranscriptionCompleted",
             "llm.MessageGeneration", "llm.RealtimeAvailabilityChangedEvent",
             "llm.RealtimeCapabilities",
@@ -410,7 +426,7 @@ NOT_CALLED: dict[str, str] = {
             "llm.utils.SerializedImage", "metrics.UsageSummary", "telemetry.AttemptSpan",
             "telemetry.McpSpan", "telemetry.RequestSpan", "telemetry.Span", "telemetry.ToolSpan",
             "telemetry.TurnSpan", "testing.Exchange",
-            "testing.GeminiConnection", "testing.Outcome",
+            "testing.GeminiConnection", "testing.LiveConnection", "testing.Outcome",
             "testing.RealtimeOutcome", "testing.RealtimeConnection", "testing.ScriptedRequest", "testing.SessionEvent",
             "testing.SessionEvent.from_json", "testing.SessionPlayer", "testing.SessionRecording",
             "testing.SessionRecording.from_json",
@@ -532,7 +548,16 @@ def subjects() -> Iterator[Subject]:
 
 NOT_IN_SESSIONS = {
     **dict.fromkeys(
-        ("failed", "give_history", "installed", "lost", "received", "report", "saw"),
+        (
+            "failed",
+            "give_history",
+            "with_history",
+            "installed",
+            "lost",
+            "received",
+            "report",
+            "saw",
+        ),
         "called by connections",
     ),
     "push_video": "lists in its error what it takes",
@@ -540,15 +565,18 @@ NOT_IN_SESSIONS = {
 }
 SESSION_BASE: dict[str, dict[str, Any]] = {
     "truncate": {"message_id": "x", "modalities": ["audio"], "audio_end_ms": 0},
+    "append_commentary": {"text": "x"},
+    "append_instructions": {"text": "x"},
+    "append_thinking": {"text": "x"},
 }
 
 
 def session_subjects() -> Iterator[Subject]:
     """The calls of sessions. A session needs a running loop, so each call makes its own."""
-    for name in SPOKEN:
+    for name, session_name in SPOKEN.items():
         module, _, kind = name.rpartition(".")
         model = getattr(importlib.import_module(f"rejoinder.{module}"), kind)
-        session = importlib.import_module(f"rejoinder.{module}").RealtimeSession
+        session = getattr(importlib.import_module(f"rejoinder.{module}"), session_name)
         for method, function in inspect.getmembers(session, inspect.isfunction):
             if method.startswith("_") or method in ("emit", "on", "off", "once"):
                 continue

@@ -58,6 +58,13 @@ if TYPE_CHECKING:
         remote_chat_context,
         utils,
     )
+    from rejoinder.llm.duplex import (
+        DuplexAudioFrame,
+        DuplexCapabilities,
+        DuplexModel,
+        DuplexOutputTranscriptDelta,
+        DuplexSession,
+    )
     from rejoinder.llm.fallback_adapter import (
         AvailabilityChangedEvent,
         FallbackAdapter,
@@ -99,6 +106,11 @@ __all__ = [
     "ChoiceDelta",
     "CollectedResponse",
     "CompletionUsage",
+    "DuplexAudioFrame",
+    "DuplexCapabilities",
+    "DuplexModel",
+    "DuplexOutputTranscriptDelta",
+    "DuplexSession",
     "FallbackAdapter",
     "FunctionCall",
     "FunctionCallOutput",
@@ -161,6 +173,11 @@ _LATER = {
     "AvailabilityChangedEvent": "fallback_adapter",
     "FallbackAdapter": "fallback_adapter",
     "FunctionCallResult": "utils",
+    "DuplexAudioFrame": "duplex",
+    "DuplexCapabilities": "duplex",
+    "DuplexModel": "duplex",
+    "DuplexOutputTranscriptDelta": "duplex",
+    "DuplexSession": "duplex",
     "GenerationCreatedEvent": "realtime",
     "Hedge": "fallback_adapter",
     "InputSpeechStartedEvent": "realtime",

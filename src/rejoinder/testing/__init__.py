@@ -26,6 +26,7 @@ from rejoinder._late import late_names
 
 if TYPE_CHECKING:
     from rejoinder.testing._realtime_google import GeminiConnection
+    from rejoinder.testing._realtime_live import LiveConnection
     from rejoinder.testing.chunking import (
         Outcome,
         byte_by_byte,
@@ -104,6 +105,7 @@ _PLACES = {
     "network": ("NetworkForbiddenError", "forbid_network"),
     "policy": ("PolicyReport", "SimulatedModel", "log_normal", "simulate_policy"),
     "_realtime_google": ("GeminiConnection",),
+    "_realtime_live": ("LiveConnection",),
     "realtime_connection": ("RealtimeConnection", "ServerCall", "ServerReply"),
     "realtime_contract": ("check_realtime",),
     "realtime_faults": ("REALTIME_OUTCOMES", "RealtimeFault", "RealtimeOutcome"),
@@ -144,6 +146,7 @@ __all__ = [
     "GeminiConnection",
     "IllegalHistoryError",
     "LeakError",
+    "LiveConnection",
     "NetworkForbiddenError",
     "Outcome",
     "PolicyReport",

@@ -18,7 +18,7 @@ from rejoinder.transport.ws import WireFrame
 if TYPE_CHECKING:
     from rejoinder.testing.realtime_service import RealtimeService
 
-__all__ = ["Handler", "RealtimeConnection", "ServerCall", "ServerReply"]
+__all__ = ["ENDS", "Handler", "RealtimeConnection", "ServerCall", "ServerReply"]
 
 _BETA: Final = {
     "conversation.item.added": "conversation.item.created",
@@ -29,7 +29,7 @@ _BETA: Final = {
 _BYTES_PER_MS: Final = 48
 _LATE: Final = 15.0
 """Seconds after which a late reply begins: more than the default deadline of sessions."""
-_ENDS: Final[dict[RealtimeFault | None, tuple[int, str] | None]] = {
+ENDS: Final[dict[RealtimeFault | None, tuple[int, str] | None]] = {
     RealtimeFault.DROP_MID_REPLY: None,
     RealtimeFault.CAP: (1001, "Your session hit the maximum duration of 60 minutes."),
     RealtimeFault.CLOSE_1000: (1000, ""),
@@ -494,7 +494,7 @@ class RealtimeConnection:
                 sound = base64.b64encode(bytes(reply.ms * _BYTES_PER_MS)).decode()
                 self.sent_ms[message_id] = self.sent_ms.get(message_id, 0) + reply.ms
                 await self.send("response.output_audio.delta", **part, delta=sound)
-            if self._fault in _ENDS:
+            if self._fault in ENDS:
                 await self._end_as_told()
             await asyncio.sleep(0)
         key = "transcript" if spoken else "text"
@@ -506,7 +506,7 @@ class RealtimeConnection:
 
     async def _end_as_told(self) -> None:
         fault, self._fault = self._fault, None
-        how = _ENDS[fault] if fault is not None else None
+        how = ENDS[fault] if fault is not None else None
         if how is None:
             self.drop()
         else:

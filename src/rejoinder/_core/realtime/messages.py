@@ -29,6 +29,7 @@ __all__ = [
     "CommitAudio",
     "CreateItem",
     "CreateReply",
+    "Delegated",
     "DeleteItem",
     "Event",
     "Frame",
@@ -47,13 +48,16 @@ __all__ = [
     "Resumable",
     "SendImage",
     "ServiceFailed",
+    "SessionEnded",
     "SessionEnding",
     "SessionReady",
     "SettingsApplied",
+    "SoundMade",
     "SoundPaused",
     "SpeechStarted",
     "SpeechStopped",
     "StartActivity",
+    "TextAppended",
     "TextDelta",
     "ToolCalled",
     "Traits",
@@ -90,6 +94,9 @@ class UpdateSession:
     """At the beginning: continue from this handle; see `Resumable`."""
     history: bool = False
     """At the beginning: a history will follow."""
+    items: Sequence[ChatItem] = ()
+    """At the beginning: the history, for services that accept it only there; see
+    `Traits.history_in_setup`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +239,9 @@ Command: TypeAlias = (
 class SessionReady:
     """The service accepted the session and its settings; items and sound may follow."""
 
+    lasts: float | None = None
+    """Seconds after which the service ends the session, if it reports them."""
+
 
 @dataclass(frozen=True, slots=True)
 class SettingsApplied:
@@ -245,6 +255,13 @@ class SessionEnding:
     """The service will end the session in `seconds`."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The service has ended the session; nothing more comes over this connection."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +384,30 @@ class MessageHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class TextAppended:
+    """Words of a message whose reply has ended already: they belong to sound that was sent before."""
+
+    item_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SoundMade:
+    """All sound of a model that never stops sending, its silence included."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """The model hands a task to the application. `words`: what the user has said in the current
+    turn, which is not over yet."""
+
+    delegation_id: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCalled:
     """The model asks for a tool to run; the call is whole."""
 
@@ -383,7 +424,7 @@ class CallsCancelled:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one reply, by kind."""
+    """Tokens of one reply, by kind; or seconds of a session, for services that bill those."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -394,6 +435,7 @@ class Usage:
     output_details: RealtimeModelMetrics.OutputTokenDetails = field(
         default_factory=RealtimeModelMetrics.OutputTokenDetails
     )
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,6 +492,7 @@ Event: TypeAlias = (
     SessionReady
     | SettingsApplied
     | SessionEnding
+    | SessionEnded
     | Resumable
     | SpeechStarted
     | SpeechStopped
@@ -464,6 +507,9 @@ Event: TypeAlias = (
     | AudioDelta
     | MessageEnded
     | MessageHeard
+    | TextAppended
+    | SoundMade
+    | Delegated
     | ToolCalled
     | CallsCancelled
     | UsageReported
@@ -492,6 +538,9 @@ class Traits:
     the last request."""
     history_at_once: bool = False
     """A new connection is given its history in one `GiveHistory`, not item by item."""
+    history_in_setup: bool = False
+    """The first frames of a connection hold the history. Items added meanwhile follow as
+    `history_at_once` has it."""
     answers_move: bool = True
     """A call may be answered on a later connection than the one it arrived on."""
     tells_speech: bool = True

@@ -23,22 +23,15 @@ from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.tool_context import ProviderTool, ToolContext, is_raw_function_tool
 from rejoinder.llm.utils import build_legacy_openai_schema
 from rejoinder.providers.asking.checks import environment, or_none
-from rejoinder.providers.asking.fields import build_url
-from rejoinder.providers.openai.access import (
-    checked_url,
-    resolve_secret,
-    with_key,
-)
+from rejoinder.providers.openai.access import checked_url
 from rejoinder.providers.openai.realtime_address import Server, azure_server, plain_server
-from rejoinder.providers.openai.realtime_dialects import (
-    DIALECTS,
-    facts_of,
-)
+from rejoinder.providers.openai.realtime_dialects import DIALECTS, facts_of
+from rejoinder.providers.openai.realtime_dialing import dial
 from rejoinder.providers.openai.realtime_wire import OpenAIRealtimeProtocol
 from rejoinder.providers.sessions.model import WireModel, open_websockets
 from rejoinder.providers.sessions.options import SESSION_RULES
 from rejoinder.providers.sessions.session import SessionOptions, WireSession
-from rejoinder.transport.ws import SocketRequest, WebSocket, WebSocketTransport
+from rejoinder.transport.ws import WebSocket, WebSocketTransport
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
@@ -383,17 +376,13 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
             APIError: no connection.
         """
         server = self._server
-        secret = server.access.key
-        key = await resolve_secret(secret) if callable(secret) else secret
-        headers: Mapping[str, str] = with_key(server.access.headers, key, server.access.key_header)
-        if server.beta_header:
-            headers = {**headers, "OpenAI-Beta": "realtime=v1"}
-        return await self._open_transport().connect(
-            SocketRequest(
-                build_url(server.access.base_url, server.path, server.query),
-                headers,
-                connect_timeout=self._options.conn_options.connect_timeout,
-            )
+        return await dial(
+            self._open_transport(),
+            server.access,
+            server.path,
+            query=server.query,
+            headers={"OpenAI-Beta": "realtime=v1"} if server.beta_header else None,
+            connect_timeout=self._options.conn_options.connect_timeout,
         )
 
 

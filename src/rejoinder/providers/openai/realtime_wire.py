@@ -16,9 +16,10 @@ import msgspec
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
-from rejoinder.errors import APIConnectionError, APIError, APIStatusError
+from rejoinder.errors import APIConnectionError, APIError
 from rejoinder.metrics import RealtimeModelMetrics
 from rejoinder.providers.openai.realtime_dialects import Dialect
+from rejoinder.providers.openai.realtime_errors import SETUP_CODES, api_error
 from rejoinder.providers.openai.realtime_format import (
     item_from_wire,
     item_to_wire,
@@ -35,19 +36,6 @@ _TRAITS: Final = m.Traits(input_rate=SAMPLE_RATE, output_rate=SAMPLE_RATE, confi
 
 _REMEMBERED: Final = 256
 
-# Values of `error.code` and `error.type`. OpenAI has changed the code of an error and kept its
-# type.
-_FATAL: Final = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "invalid_api_key",
-        "account_deactivated",
-        "billing_hard_limit_reached",
-        "model_not_found",
-        "invalid_model",
-    }
-)
 _BUSY: Final = "conversation_already_has_active_response"
 _HARMLESS: Final = frozenset(
     {
@@ -59,7 +47,6 @@ _HARMLESS: Final = frozenset(
         "item_truncate_invalid_item_id",
     }
 )
-_SETUP_CODES: Final = frozenset({1003, 1007, 1008})
 
 _KNOWN: Final = frozenset(
     {
@@ -387,7 +374,7 @@ class OpenAIRealtimeProtocol:
             told = cast("dict[str, Any]", details)
             reason = told.get("reason") if isinstance(told.get("reason"), str) else None
             if status == "failed":
-                error, fatal, code = _api_error(told.get("error"), "the reply failed")
+                error, fatal, code = api_error(told.get("error"), "the reply failed")
                 reason = reason or code
         if status == "failed" and error is None:
             error = APIError(f"the reply failed ({reason or 'no reason given'})")
@@ -458,7 +445,7 @@ class OpenAIRealtimeProtocol:
         return (m.Transcript(item_id, text, final=False),)
 
     def _error(self, raw: object) -> Sequence[m.Event]:
-        error, fatal, code = _api_error(raw, "the service reported an error")
+        error, fatal, code = api_error(raw, "the service reported an error")
         fields = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
         ref = fields.get("event_id")
         busy = code == _BUSY
@@ -485,7 +472,7 @@ class OpenAIRealtimeProtocol:
         return (m.Refused(ref, error, code, busy=busy, harmless=harmless),)
 
     def closed(self, code: int | None, reason: str) -> m.ServiceFailed | None:
-        if self._ready or code is None or not (code in _SETUP_CODES or code >= 3000):
+        if self._ready or code is None or not (code in SETUP_CODES or code >= 3000):
             return None
         error = APIConnectionError(
             f"the service closed the session before it began, with code {code}: "
@@ -530,21 +517,6 @@ def _frame(kind: str, ref: str, **fields: Any) -> tuple[str]:
 
 def _reply_id(event: dict[str, Any]) -> str:
     return str(event["response_id"])
-
-
-def _api_error(raw: object, what: str) -> tuple[APIError, bool, str | None]:
-    """The error, whether it ends the session, and its code."""
-    if not isinstance(raw, dict):
-        return APIError(f"{what}: {raw!r}" if raw else what, body=raw), False, None
-    fields = cast("dict[str, Any]", raw)
-    code = fields.get("code")
-    kind = fields.get("type")
-    words = {word for word in (code, kind) if isinstance(word, str)}
-    fatal = bool(words & _FATAL)
-    message = fields.get("message")
-    text = message if isinstance(message, str) and message else what
-    error = APIStatusError(text, body=fields, retryable=not fatal)
-    return error, fatal, code if isinstance(code, str) else None
 
 
 def _usage(raw: object) -> m.Usage | None:

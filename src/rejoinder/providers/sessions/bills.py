@@ -41,6 +41,7 @@ def added(one: Usage, other: Usage) -> Usage:
         total_tokens=one.total_tokens + other.total_tokens,
         input_details=_sum(given, one.input_details, other.input_details),
         output_details=_sum(made, one.output_details, other.output_details),
+        seconds=one.seconds + other.seconds,
     )
 
 

@@ -46,6 +46,9 @@ _RETRY_SWAP: Final = 5.0
 """Seconds before a failed replacement is retried."""
 _HANG_UP: Final = 0.3
 """Seconds to wait for a connection to close before its session is resumed on another one."""
+_BEFORE_END: Final = 60.0
+"""Seconds before the end of a session that the service named at its beginning; for short sessions
+half of their time."""
 _MARGIN: Final = 2.0
 """Seconds before an announced end at which a replacement stops waiting for the turn."""
 
@@ -55,6 +58,10 @@ class Owner(Protocol):
 
     def settings_now(self) -> tuple[int, m.UpdateSession]:
         """The settings, and their version."""
+        ...
+
+    def with_history(self, link: Link, settings: m.UpdateSession) -> m.UpdateSession:
+        """The settings with the history, if the service takes it only with them."""
         ...
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]: ...
@@ -332,7 +339,7 @@ class Connections:
             link.version, settings = self._owner.settings_now()
             if handle is not None:
                 settings = replace(settings, resume=handle.token)
-            link.send_frames(protocol.open(settings))
+            link.send_frames(protocol.open(self._owner.with_history(link, settings)))
             timeout = self._options.connect_timeout or 10.0
             try:
                 async with _aio.within(timeout):
@@ -380,8 +387,12 @@ class Connections:
 
     def _received(self, link: Link, event: m.Event) -> None:
         if isinstance(event, m.SessionReady):
+            if event.lasts is not None:
+                link.lasts = event.lasts
             if not link.ready.done():
                 link.ready.set_result(None)
+        elif isinstance(event, m.SessionEnded):
+            link.abort(event.reason)
         elif isinstance(event, m.ServiceFailed) and not link.ready.done():
             event.error.retryable = event.error.retryable and not event.fatal
             link.ready.set_exception(event.error)
@@ -399,7 +410,8 @@ class Connections:
             self._began = self._loop.time()
             self._anew = False
             self._handle = None
-        self._swap_at = self._began + self._max_duration
+        lasts = max(link.lasts - _BEFORE_END, link.lasts / 2)
+        self._swap_at = self._began + min(self._max_duration, lasts)
         if previous is not None:
             self._owner.lost(previous)
             self._close_soon(previous)

@@ -138,6 +138,14 @@ class Conversation:
             node.item.content = [text] if text else []
             node.item.interrupted = node.item.interrupted or interrupted
 
+    def append_text(self, item_id: str, text: str) -> None:
+        """Words of a model's message that arrive after its reply has ended. A message that was cut
+        keeps what was heard."""
+        spoken = self.spoken.get(item_id)
+        if spoken is not None and not spoken.is_cut:
+            spoken.add_text(text, spoken.received_ms / 1000)
+            self.set_text(item_id, spoken.text, interrupted=False)
+
     def set_partial(self, item_id: str, text: str) -> None:
         """Set the partial transcript of the user. It is final if the connection ends before the
         rest arrives."""
@@ -266,6 +274,15 @@ class Conversation:
         link.untold.clear()
         return replace(request, context=found) if found else request
 
+    def with_history(self, link: Link, settings: m.UpdateSession) -> m.UpdateSession:
+        """`settings` with the history, for a service that takes it only with them. The items count
+        as sent."""
+        if not link.protocol.traits.history_in_setup:
+            return settings
+        items = self._missing(link)
+        link.told(item.id for item in items)
+        return replace(settings, items=items)
+
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
         """Send `link` the items that it lacks, and remove those that the copy no longer has.
 
@@ -368,15 +385,17 @@ class Conversation:
         link.known.discard(item_id)
         self.drop(item_id)
 
-    def _give_at_once(self, link: Link) -> None:
-        items = self._remote.to_chat_ctx().items
-        # A message without content is still being spoken.
-        missing = [
+    def _missing(self, link: Link) -> list[ChatItem]:
+        """The items that `link` lacks. A message without content is still being spoken."""
+        return [
             item
-            for item in items
+            for item in self._remote.to_chat_ctx().items
             if item.id not in link.known
             and not (isinstance(item, ChatMessage) and not item.content)
         ]
+
+    def _give_at_once(self, link: Link) -> None:
+        missing = self._missing(link)
         command = m.GiveHistory(_stamps.new_id("history_"), missing)
         if missing and link.protocol.takes(command):
             link.send(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -75,6 +76,7 @@ class Link:
         unsure: sent items and their times, without proof yet that the service has read them.
         resumed: it resumed the session of an earlier connection.
         retired: closed by the client in order to resume its session on another connection.
+        lasts: seconds from its beginning until the service ends the session; infinite if unknown.
         early: events that arrived before it was in use; ``None`` afterwards.
     """
 
@@ -105,6 +107,7 @@ class Link:
         self.unsure: dict[str, float] = {}
         self.resumed = False
         self.retired = False
+        self.lasts = math.inf
         self.early: list[Event] | None = []
         self._socket = socket
         self._on_event = on_event

@@ -115,14 +115,12 @@ class WireSession(RealtimeSession[TEvent]):
         )
         self._calls = Calls()
         self._turns = UserTurns()
-
         self._uplink = Uplink(
             self._traits,
             lambda: self._connections.link,
             kept_sound=options.kept_sound,
             finds_turns=lambda: self.capabilities.turn_detection,
         )
-
         self._over: RealtimeError | None = None
         self._connections = Connections(
             self,
@@ -255,15 +253,13 @@ class WireSession(RealtimeSession[TEvent]):
             tool_choice=tool_choice if is_given(tool_choice) else None,
             tools=self._describe_tools(ToolContext(tools)) if is_given(tools) else None,
         )
-        future = self._open.ask(ref, self._given_up)
+        given_up = self._replies.give_up
+        future = self._open.ask(ref, lambda ref: self._apply(given_up(ref, self._loop.time())))
         if self._over is not None:
             self._open.fail([ref], str(self._over), self._over.code)
         else:
             self._apply(self._replies.request(command, self._loop.time()))
         return future
-
-    def _given_up(self, ref: str) -> None:
-        self._apply(self._replies.give_up(ref, self._loop.time()))
 
     def interrupt(self) -> None:
         """Stop the running reply and all requested ones. Sends nothing if there are none.
@@ -360,8 +356,10 @@ class WireSession(RealtimeSession[TEvent]):
     # -- what the connections ask for ------------------------------------------------------------
 
     def settings_now(self) -> tuple[int, m.UpdateSession]:
-        settings = self._settings.now(history=not self._conversation.empty)
-        return self._settings.version, settings
+        return self._settings.version, self._settings.now(history=not self._conversation.empty)
+
+    def with_history(self, link: Link, settings: m.UpdateSession) -> m.UpdateSession:
+        return self._conversation.with_history(link, settings)
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
         return self._conversation.give_history(link)
@@ -504,6 +502,8 @@ class WireSession(RealtimeSession[TEvent]):
             case m.MessageHeard(item_id, text, interrupted):
                 self._conversation.set_text(item_id, text, interrupted=interrupted)
                 self._connections.swap_if_due()
+            case m.TextAppended(item_id, text):
+                self._conversation.append_text(item_id, text)
             case m.SettingsApplied(ref):
                 self._settings.applied(ref)
             case m.UsageReported():
@@ -557,7 +557,7 @@ class WireSession(RealtimeSession[TEvent]):
                 self._timer.arm()
             case m.Resumable(token):
                 self._connections.resumable(link.handle(token))
-            case m.SessionReady():
+            case m.SessionReady() | m.SessionEnded() | m.SoundMade() | m.Delegated():
                 return
 
     def _received_beside(self, link: Link, event: m.Event) -> None:

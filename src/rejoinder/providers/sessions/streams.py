@@ -203,4 +203,5 @@ def usage_metrics(label: str, metadata: Metadata, event: UsageReported) -> Realt
         input_token_details=usage.input_details,
         output_token_details=usage.output_details,
         metadata=metadata,
+        session_duration=usage.seconds,
     )

@@ -1,0 +1,42 @@
+"""Errors that OpenAI's speech services report in their events. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from rejoinder.errors import APIError, APIStatusError
+
+__all__ = ["SETUP_CODES", "api_error"]
+
+SETUP_CODES: Final = frozenset({1003, 1007, 1008})
+"""Codes with which a service closes a connection whose settings it does not accept."""
+
+# Values of `error.code` and `error.type`. OpenAI has changed the code of an error and kept its
+# type.
+_FATAL: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "invalid_api_key",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+        "model_not_found",
+        "invalid_model",
+    }
+)
+
+
+def api_error(raw: object, what: str) -> tuple[APIError, bool, str | None]:
+    """The error, whether it ends the session, and its code. `what` stands in for a missing
+    message."""
+    if not isinstance(raw, dict):
+        return APIError(f"{what}: {raw!r}" if raw else what, body=raw), False, None
+    fields = cast("dict[str, Any]", raw)
+    code = fields.get("code")
+    kind = fields.get("type")
+    words = {word for word in (code, kind) if isinstance(word, str)}
+    fatal = bool(words & _FATAL)
+    message = fields.get("message")
+    text = message if isinstance(message, str) and message else what
+    error = APIStatusError(text, body=fields, retryable=not fatal)
+    return error, fatal, code if isinstance(code, str) else None
