@@ -48,6 +48,8 @@ near: $(VENV)/.dev ## the quick tests near to what changed, in half a minute; op
 	@$(BIN)/ruff check -q .
 	@$(BIN)/python tests/near.py $(SIDE_BY_SIDE) $(ARGS)
 
+# There, bodies of answers are read the other of two ways (tests/transport/test_aiohttp_push.py).
+newest: export REJOINDER_TESTS_PULL := 1
 newest: ## the tests on the newest Python of this machine, where it is newer than the one above
 	@newest="$(NEWEST)"; if [ -z "$$newest" ]; then \
 	  echo "no newer Python on this machine: the tests ran on one only"; \

@@ -93,6 +93,22 @@ class Chan(Generic[T]):
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
 
+    def send_all(self, values: list[T]) -> None:
+        """`send_nowait` of each; a waiting receiver is woken once.
+
+        Raises:
+            ChanClosed: nobody will receive them.
+        """
+        if self._closed:
+            raise ChanClosed
+        if self._observe is not None:
+            for value in values:
+                self._observe(value)
+        self._items += values
+        receiver = self._receiver
+        if receiver is not None and values and not receiver.done():
+            receiver.set_result(None)
+
     async def send(self, value: T) -> None:
         self.send_nowait(value)
 
@@ -135,11 +151,21 @@ class Chan(Generic[T]):
 
     async def __anext__(self) -> T:
         items = self._items
-        if not items:
-            await self._wait()
-        if self._sender is not None:
-            return self._take()
-        return items.popleft()
+        while not items:
+            if self._receiver is not None:
+                raise RuntimeError(
+                    "another task is already waiting for the next value of this stream"
+                )
+            if self._closed:
+                raise StopAsyncIteration
+            if self._waiting is not None:
+                self._waiting()
+            self._receiver = asyncio.get_running_loop().create_future()
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+        return items.popleft() if self._sender is None else self._take()
 
     def _take(self) -> T:
         value = self._items.popleft()
@@ -147,20 +173,6 @@ class Chan(Generic[T]):
         if sender is not None and len(self._items) <= self._low and not sender.done():
             sender.set_result(None)
         return value
-
-    async def _wait(self) -> None:
-        if self._receiver is not None:
-            raise RuntimeError("another task is already waiting for the next value of this stream")
-        if self._waiting is not None and not self._closed:
-            self._waiting()
-        while not self._items:
-            if self._closed:
-                raise StopAsyncIteration
-            self._receiver = asyncio.get_running_loop().create_future()
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
 
 
 async def cancel_and_wait(*futures: asyncio.Future[Any], timeout: float | None = None) -> bool:

@@ -6,7 +6,8 @@ Models are validated also on the hot path: measured, validated construction is t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,6 +73,10 @@ class FunctionToolCall(BaseModel):
     kept on the `FunctionCall` item and travels back to the same provider only."""
 
 
+_no_calls = cast("Callable[[], list[FunctionToolCall]]", list)
+"""`list` itself: calling `list[FunctionToolCall]` costs a hidden exception on every chunk."""
+
+
 class ChoiceDelta(BaseModel):
     """One increment of a reply."""
 
@@ -79,7 +84,7 @@ class ChoiceDelta(BaseModel):
 
     role: ChatRole | None = None
     content: str | None = None
-    tool_calls: list[FunctionToolCall] = Field(default_factory=list[FunctionToolCall])
+    tool_calls: list[FunctionToolCall] = Field(default_factory=_no_calls)
     thinking: str | None = None
     """Reasoning the model shows. Never part of `content`, so it cannot be spoken by mistake."""
     extra: dict[str, Any] | None = None
@@ -107,7 +112,7 @@ class CollectedResponse(BaseModel):
     model_config = ConfigDict(defer_build=True)
 
     text: str
-    tool_calls: list[FunctionToolCall] = Field(default_factory=list[FunctionToolCall])
+    tool_calls: list[FunctionToolCall] = Field(default_factory=_no_calls)
     usage: CompletionUsage | None = None
     extra: dict[str, Any] = Field(default_factory=dict[str, Any])
     thinking: str = ""

@@ -64,8 +64,16 @@ from rejoinder.transport._addresses import (
     tls_of,
 )
 from rejoinder.transport._aiohttp_errors import FOREIGN, clean, translate
+from rejoinder.transport._aiohttp_push import Take, can_push, push
 from rejoinder.transport._aiohttp_reuse import Connector, NotSentError, OneAnswerRequest
-from rejoinder.transport.http import CLOSED, HttpResponse, Request, read_up_to, request_id
+from rejoinder.transport.http import (
+    CLOSED,
+    HttpResponse,
+    PushingResponse,
+    Request,
+    read_up_to,
+    request_id,
+)
 
 __all__ = ["AiohttpTransport", "ClientSession"]
 
@@ -447,7 +455,7 @@ def _close_soon(pool: _Pool) -> None:
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
-class _Response:
+class _Response(PushingResponse):
     """An `HttpResponse`."""
 
     __slots__ = ("_content", "_headers", "_pool", "_raw", "_request", "_url", "status")
@@ -482,6 +490,25 @@ class _Response:
             if rest:
                 return rest  # what came before the error; the error comes again
             error = caught
+        raise self._broken(error) from clean(error, self._request)
+
+    async def pour(self, take: Take) -> bool:
+        """See `rejoinder.transport.http.pour`."""
+        content = self._content
+        while not can_push(content):
+            data = await self.read_some()
+            if not data:
+                return True
+            if not take(data):
+                return False
+        try:
+            outcome = await push(content, take)
+        except FOREIGN as caught:
+            error = caught
+        else:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome is None
         raise self._broken(error) from clean(error, self._request)
 
     async def read_all(self, limit: int = 1 << 20) -> bytes:

@@ -13,7 +13,15 @@ from typing import Final, Protocol, Self, runtime_checkable
 
 from rejoinder._secrets import Hidden, redacted_url, secrets_of
 
-__all__ = ["HttpResponse", "HttpTransport", "Request", "read_up_to", "request_id"]
+__all__ = [
+    "HttpResponse",
+    "HttpTransport",
+    "PushingResponse",
+    "Request",
+    "pour",
+    "read_up_to",
+    "request_id",
+]
 
 CLOSED: Final = (
     "closed: `aclose()` was called, or `async with` left, before this request; make a new LLM"
@@ -80,6 +88,31 @@ class HttpResponse(Protocol):
         traceback: TracebackType | None,
         /,
     ) -> None: ...
+
+
+class PushingResponse:
+    """An `HttpResponse` that hands its body over in the callback of the socket; see `pour`."""
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """See the function `pour`."""
+        raise NotImplementedError
+
+
+async def pour(response: HttpResponse, take: Callable[[bytes], bool]) -> bool:
+    """Give the body of `response` to `take`, piece by piece as it arrives, until `take` returns False
+    or the body ends. Returns whether the body has ended.
+
+    `take` may be called from the callback of a socket: it must not wait and must return soon.
+
+    Raises:
+        APIConnectionError: the connection broke before the body was complete.
+    """
+    if isinstance(response, PushingResponse):
+        return await response.pour(take)
+    while data := await response.read_some():
+        if not take(data):
+            return False
+    return True
 
 
 @runtime_checkable

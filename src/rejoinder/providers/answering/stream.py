@@ -25,7 +25,7 @@ from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.answering.decoder import ReplyDecoder, State
 from rejoinder.providers.answering.errors import DecodeError, redact_error
-from rejoinder.transport.http import HttpResponse, HttpTransport, Request, request_id
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request, pour, request_id
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ChatContext
@@ -45,7 +45,8 @@ _PIECE: Final = 1 << 14
 """Bytes that are decoded at once."""
 _BEFORE_YIELD: Final = 1 << 15
 """Bytes that are decoded before the loop may turn."""
-_OVER: Final = frozenset({State.ENDED, State.BROKEN})
+_OVER: Final = (State.ENDED, State.BROKEN)
+_STOPS: Final = (State.ANSWERED, *_OVER)
 _MEDIA: Final = ("image/", "audio/", "video/", "font/")
 
 _REMEDIES = {
@@ -105,6 +106,7 @@ class WireStream(LLMStream):
         self._transport = transport
         self._decoder: ReplyDecoder | None = None
         self._undisturbed = 0  # bytes decoded since the loop turned
+        self._much = b""  # what is too much for one callback
         super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
 
     @property
@@ -209,11 +211,10 @@ class WireStream(LLMStream):
 
     async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
         decoder.know_tools(self._tool_names)
-        while data := await response.read_some():
-            if len(data) > _PIECE or self._undisturbed > _BEFORE_YIELD:
+        while not await pour(response, self._take):
+            if self._much:
+                data, self._much = self._much, b""
                 await self._decode_in_pieces(decoder, data)
-            else:
-                self._decode(decoder, data)
             state = decoder.state
             if state is State.ANSWERED:
                 await self._read_rest(response, decoder)
@@ -222,17 +223,25 @@ class WireStream(LLMStream):
                 break
             if self._event_ch.full:
                 await self._wait_for_consumer()
-        send = self._event_ch.send_nowait
-        for chunk in decoder.close():
-            send(chunk)
+        self._event_ch.send_all(decoder.close())
         if decoder.failure is not None:
             raise decoder.failure
 
+    def _take(self, data: bytes) -> bool:
+        """Decode what has arrived, in the callback of the socket. Returns whether more may come in
+        the same way."""
+        decoder = self._decoder
+        if decoder is None or len(data) > _PIECE or self._undisturbed > _BEFORE_YIELD:
+            self._much = data
+            return False
+        self._decode(decoder, data)
+        return decoder.state not in _STOPS and not self._event_ch.full
+
     def _decode(self, decoder: ReplyDecoder, data: bytes) -> None:
-        send = self._event_ch.send_nowait
         before = decoder.output_count
-        for chunk in decoder.feed(data):
-            send(chunk)
+        chunks = decoder.feed(data)
+        if chunks:
+            self._event_ch.send_all(chunks)
         self._undisturbed += len(data)
         if decoder.output_count != before:
             self._progressed()

@@ -1,0 +1,147 @@
+"""Bytes of a body that are handed over in the callback of the socket, for aiohttp.
+
+aiohttp wakes a task for each read, which then takes the bytes: of what a chunk of a slow stream
+costs, that is half. Here the reader of a body gives the bytes to a function at once, and the task
+sleeps until the end, an error, or a function that wants no more.
+
+aiohttp offers no such thing, so its `StreamReader` gets another class while a body is read. The
+future that `StreamReader` resolves at the end of a body, or with its error, is the one the task
+waits for. `works` tells whether the installed aiohttp is as this file knows it; where it is not,
+bodies are read as usual.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import functools
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from aiohttp import StreamReader
+from aiohttp.client_proto import ResponseHandler
+
+__all__ = ["Take", "can_push", "push", "works"]
+
+Take = Callable[[bytes], bool]
+"""Takes bytes, and returns whether it wants more."""
+
+
+_Outcome = Exception | bool | None
+"""None: the body has ended. False: `take` wants no more. An exception: what `take` raised."""
+
+
+class _Wanted(asyncio.Future[_Outcome]):
+    """Done when the body has ended or failed, or when `take` wants no more."""
+
+    __slots__ = ("take",)
+
+    take: Take
+
+
+class _PushingReader(StreamReader):
+    """Hands bytes over while a `_Wanted` waits; buffers them else, as its base class does."""
+
+    __slots__ = ()  # the same layout: an object can change its class
+
+    _eof_waiter: asyncio.Future[Any] | None
+    _http_chunk_splits: collections.deque[int] | None
+    _cursor: int
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        wanted = self._eof_waiter
+        if type(wanted) is not _Wanted or wanted.done():
+            return super().feed_data(data, size)
+        if data:
+            # Counted as read: what comes later is measured from here.
+            self.total_bytes += len(data)
+            self._cursor = self.total_bytes
+            try:
+                if not wanted.take(data):
+                    wanted.set_result(False)
+            except Exception as error:  # aiohttp would take it for a broken body
+                wanted.set_result(error)
+        return False
+
+    def begin_http_chunk_receiving(self) -> None:
+        if self._http_chunk_splits is None:
+            self._http_chunk_splits = collections.deque()
+
+    def end_http_chunk_receiving(self) -> None:
+        if type(self._eof_waiter) is not _Wanted:
+            super().end_http_chunk_receiving()
+
+
+async def push(content: StreamReader, take: Take) -> Exception | bool | None:
+    """Give each piece of `content` to `take`, in the callback of the socket, until it returns False
+    or the body ends. `can_push` must have said that this works.
+
+    Returns:
+        ``None`` at the end of the body, False when `take` wants no more, or what `take` raised.
+
+    Raises:
+        Exception: what reading from `content` raises.
+    """
+    wanted = _Wanted(loop=asyncio.get_running_loop())
+    wanted.take = take
+    reader = _as_pushing(content)
+    reader._eof_waiter = wanted
+    try:
+        return await wanted
+    finally:
+        if reader._eof_waiter is wanted:
+            reader._eof_waiter = None
+
+
+def _as_pushing(content: StreamReader) -> _PushingReader:
+    content.__class__ = _PushingReader
+    return cast("_PushingReader", content)
+
+
+def can_push(content: StreamReader) -> bool:
+    """Whether `content` is still open, has nothing buffered, and can be given to `push`."""
+    return (
+        type(content) in _KNOWN
+        and not content._buffer
+        and not content._eof
+        and content._exception is None
+        and content._protocol.connected
+        and works()
+    )
+
+
+_KNOWN: Final = (StreamReader, _PushingReader)
+
+
+@functools.cache
+def works() -> bool:
+    """Whether bodies of the installed aiohttp can be pushed: a small answer is read by its own parser,
+    first pushed, then as usual. Needs a running loop."""
+    try:
+        return _read_as_expected(asyncio.get_running_loop())
+    except Exception:  # an internal of aiohttp that is not as this file knows it
+        return False
+
+
+def _read_as_expected(loop: asyncio.AbstractEventLoop) -> bool:
+    handler = ResponseHandler(loop)
+    handler.set_response_params(timer=None, read_until_eof=True, auto_decompress=True)
+    handler.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    content = handler._payload
+    if type(content) is not StreamReader:
+        return False
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        return False
+
+    wanted = _Wanted(loop=loop)
+    wanted.take = take
+    _as_pushing(content)._eof_waiter = wanted
+    handler.data_received(b"1\r\na\r\n")
+    pushed = wanted.done() and seen == [b"a"] and not content._buffer
+    handler.data_received(b"1\r\nb\r\n")
+    _as_pushing(content)._eof_waiter = ending = _Wanted(loop=loop)
+    handler.data_received(b"0\r\n\r\n")
+    return pushed and content.read_nowait() == b"b" and ending.done() and content.at_eof()
