@@ -110,7 +110,7 @@ async def test_a_session_gives_what_it_holds(path: Path, piece: int) -> None:
             )
             await session.update_chat_ctx(chat_ctx)
         await player.over.wait()
-        await when(lambda: any("lastEvent" in event["event"] for event in events))
+        await when(lambda: any("lastEvent" in event.get("event", ()) for event in events))
         await when(lambda: all(task.done() for task in seen.replies))
         read_back = [task.result() for task in seen.replies]
         metrics = seen.named("metrics_collected")
