@@ -160,6 +160,11 @@ async def test_a_result_without_content_is_its_structured_data() -> None:
             assert await server.call_tool("t") == '{"n":1}'
 
 
+async def test_content_that_is_one_part_is_a_list_of_it() -> None:
+    async with raw.stdio(call={"content": {"type": "text", "text": "x"}}) as server:
+        assert json.loads(await server.call_tool("t"))["text"] == "x"
+
+
 async def test_content_that_is_neither_is_an_error_that_quotes_nothing() -> None:
     async with raw.stdio(call={"content": {"secret": "x"}}) as server:
         with pytest.raises(ToolError, match="could not be used") as caught:

@@ -42,6 +42,11 @@ ENDED = {
     ),
     "200 with an error": lambda r: rpc_error(r, -32600, "Invalid session"),
     "200 with -32001": lambda r: rpc_error(r, -32001, "Session not found"),
+    "200 with the words of the SDK": lambda r: rpc_error(r, -32600, "Session terminated"),
+    "401": lambda r: plain(401, b"session expired"),
+    "403": lambda r: plain(403, b"unknown session"),
+    "409": lambda r: plain(409, b"session expired"),
+    "422": lambda r: plain(422, b'{"detail": "session"}', "application/json"),
 }
 
 
@@ -69,6 +74,27 @@ async def test_a_session_that_ended_is_renewed_whatever_the_words(words: str) ->
         # Each call was answered once.
         calls = [r for r in at.requests if r.rpc == "tools/call" and r.session in {"s1", "s2"}]
         assert len(calls) == 4 + 1  # one of them found that s1 had ended
+
+
+async def test_a_session_behind_a_server_error_is_renewed_and_the_call_is_not_repeated() -> None:
+    restarted = False
+    sessions: list[str] = []
+
+    def handle(request: Request) -> Answer:
+        if request.rpc == "initialize":
+            sessions.append(f"s{len(sessions)}")
+            return usual(request, mcp_session_id=sessions[-1])
+        if request.method == "POST" and restarted and request.session == "s0":
+            return plain(500, b"KeyError: 's0'")
+        return usual(request)
+
+    async with http(handle) as at, server(at) as ours:
+        assert await ours.list_tools()
+        restarted = True
+        with pytest.raises(ToolError, match="HTTP 500"):
+            await ours.call_tool("t")
+        assert "fine" in await ours.call_tool("t")
+        assert [r.session for r in at.requests if r.rpc == "tools/call"] == ["s0", "s1"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 503])

@@ -33,15 +33,17 @@ class ConnectionGone(Exception):
 
 
 class SessionForgotten(Exception):
-    """The server no longer knows this session; it did not process the request.
+    """The server no longer knows this session.
 
     Attributes:
         error: the refusal.
+        again: it did not process the request, which may be asked again.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, *, again: bool = True) -> None:
         super().__init__(str(error))
         self.error = error
+        self.again = again
 
 
 class ModernServer(Exception):

@@ -273,6 +273,9 @@ def mend_call(
     elif isinstance(content, str):
         flaws.append("its content is a text, not a list of parts")
         content = [{"type": "text", "text": content}]
+    elif isinstance(content, dict) and "type" in content:
+        flaws.append("its content is one part, not a list of parts")
+        content = [cast("Json", content)]
     elif not isinstance(content, list):
         return result, result, ()
     parts = cast("list[Any]", content)

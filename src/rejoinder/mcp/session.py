@@ -49,6 +49,8 @@ T = TypeVar("T")
 _ENTRIES = 10_000
 _PAGES = 100  # of one listing; a server that pages for ever is cut here
 _YIELD_EVERY = 100  # entries of a listing that are read between two turns of the loop
+_NOT_NOW = frozenset({407, 408, 429})
+"""HTTP statuses that tell nothing about the session."""
 # What servers answer to a request in a session they do not know: invalid request, and the codes
 # that the TypeScript and Python SDKs use for it.
 _SESSION_CODES = frozenset({-32600, -32000, -32001, -32002})
@@ -325,9 +327,12 @@ class Session:
         call = current_call.get()
         plain = cast("Exception", plain_error(error, call=call))
         status = call.status if call is not None else None
-        refused = not made_up and status is None and error.code in _SESSION_CODES
+        # The words of a server too, which has no status then.
+        ended = status is None and error.message.startswith(_TERMINATED)
+        refused = status is None and error.code in _SESSION_CODES and (ended or not made_up)
+        turned_away = status is not None and status not in _NOT_NOW
         if self._client.protocol_version not in MODERN_PROTOCOL_VERSIONS and (
-            refused or status == 400 or closed
+            refused or turned_away or closed
         ):
             try:
                 await self._client.session.send_ping()
@@ -335,9 +340,10 @@ class Session:
                 if again.code == types.CONNECTION_CLOSED and again.message.startswith(MADE_UP):
                     raise ConnectionGone(again.message) from None
                 same = (again.code, again.message) == (error.code, error.message)
-                if same and (refused or status == 400):
+                if same and (refused or turned_away):
                     # Even a ping is refused, and likewise: it is the session that is refused.
-                    raise SessionForgotten(plain) from None
+                    # Behind a server error the call may have run, so it is not made again.
+                    raise SessionForgotten(plain, again=(status or 0) < 500) from None
         raise plain from None
 
 
@@ -345,6 +351,7 @@ async def _unheard(progress: float, total: float | None, message: str | None) ->
     """Never called: the guard takes the reports out of the stream."""
 
 
+_TERMINATED = "Session terminated"
 _CLOSED = "Connection closed"  # the SDK's words for a connection that has ended
 _ATTRIBUTES = {"resourceTemplates": "resource_templates"}
 

@@ -584,7 +584,7 @@ class _Life:
         except module.SessionForgotten as forgotten:
             if session is self.session:
                 self._lose(_FORGOTTEN)
-            question.fail(Again(forgotten.error))
+            question.fail(Again(forgotten.error) if forgotten.again else forgotten.error)
         except Exception as error:
             self._stalls = 0
             if not answer.done():

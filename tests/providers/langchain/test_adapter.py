@@ -212,6 +212,10 @@ async def test_what_nodes_write_themselves() -> None:
     graph = Shapes("a", {"content": "b"}, ("messages", (AIMessageChunk("c"), META)), {"n": 1})
     adapter = LLMAdapter(graph, stream_mode="custom")
     assert (await adapter.chat(chat_ctx=asked()).collect()).text == "abc"
+    again = AIMessage("d", id="1")
+    graph = Shapes("c", ("custom", again), ("custom", again), ("custom", AIMessageChunk("e")))
+    adapter = LLMAdapter(graph, stream_mode=["custom"])
+    assert (await adapter.chat(chat_ctx=asked()).collect()).text == "cde"
 
 
 def test_the_decoder_takes_anything() -> None:

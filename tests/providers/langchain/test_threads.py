@@ -277,6 +277,22 @@ async def test_a_question_after_words_is_set_apart() -> None:
     assert await talk.say("delete it") == "Let me see. Sure?"
 
 
+@pytest.mark.parametrize("subgraphs", [False, True])
+async def test_a_question_of_a_graph_without_a_memory_is_an_error_with_the_way_out(
+    subgraphs: bool,
+) -> None:
+    builder = StateGraph(State)
+    builder.add_node("n", deleting("Sure?"))
+    builder.add_edge(START, "n")
+    inner: Any = builder.compile()
+    outer = StateGraph(State)
+    outer.add_node("inner", inner)
+    outer.add_edge(START, "inner")
+    talk = Conversation(outer.compile() if subgraphs else inner, subgraphs=subgraphs)
+    with pytest.raises(APIError, match=r"compile it with a checkpointer.*thread_id"):
+        await talk.say("delete it")
+
+
 async def test_a_graph_that_stops_in_silence_is_an_error() -> None:
     talk = Conversation(compiled(answers("never"), interrupt_before=["n0"]))
     with pytest.raises(APIError, match=r"stopped before 'n0'.*interrupt\(\.\.\.\)"):

@@ -23,7 +23,7 @@ from rejoinder.providers.langchain.threads import (
     waits_for_outputs,
     words_of,
 )
-from rejoinder.providers.langchain.wire import MODES, ItemDecoder, to_api_error
+from rejoinder.providers.langchain.wire import MODES, ItemDecoder, asks, to_api_error
 from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
@@ -186,9 +186,18 @@ class LangGraphStream(LLMStream):
             if kept is not None and not self._goes_on(messages, kept):
                 self._ask(kept, said)
                 return
-            stream = self._items(model, messages, kept)
+            # Pregel's own attribute. Without a memory, only the updates tell that a graph has asked.
+            forgets = graph and getattr(self._graph, "checkpointer", False) is None
+            stream = self._items(model, messages, kept, updates=forgets)
             try:
                 async for item in stream:
+                    if forgets and asks(item):
+                        raise APIError(
+                            "the graph asks by interrupt(...) and has no memory to go on from; "
+                            "compile it with a checkpointer, and pass "
+                            'config={"configurable": {"thread_id": ...}}',
+                            retryable=False,
+                        )
                     if self._event_ch.full:
                         await self._wait_for_consumer()
                     for chunk in decoder.feed(item):
@@ -249,7 +258,9 @@ class LangGraphStream(LLMStream):
                 retryable=False,
             )
 
-    def _items(self, model: bool, messages: list[Any], kept: Any) -> AsyncIterator[Any]:
+    def _items(
+        self, model: bool, messages: list[Any], kept: Any, *, updates: bool
+    ) -> AsyncIterator[Any]:
         graph = self._graph
         if model:
             return self._bound(graph).astream(messages, self._config, **self._extra_kwargs)
@@ -258,7 +269,11 @@ class LangGraphStream(LLMStream):
             return graph.astream(_takes_messages(graph, messages, state), self._config)
         if kept is not None:
             state = self._news(messages, kept)
-        options: dict[str, Any] = {"stream_mode": self._stream_mode}
+        modes = self._stream_mode
+        if updates:
+            asked = [modes] if isinstance(modes, str) else list(modes)
+            modes = [*asked, *({"updates"} - {*asked})]
+        options: dict[str, Any] = {"stream_mode": modes}
         if self._context is not None:
             options["context"] = self._context
         try:

@@ -17,7 +17,7 @@ from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, Func
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.providers.langchain.format import text_of, thinking_of
 
-__all__ = ["MODES", "ItemDecoder", "to_api_error", "unwrap"]
+__all__ = ["MODES", "ItemDecoder", "asks", "to_api_error", "unwrap"]
 
 _FOREIGN = ("human", "tool", "system", "function", "remove", "developer", "user")
 
@@ -62,7 +62,8 @@ class ItemDecoder:
         chunk = _is_chunk(token)
         place = _place(metadata)
         text, thinking = text_of(token), thinking_of(token)
-        if not chunk and self._is_repetition(token, text, metadata, place):
+        written = (mode or self._mode) == "custom"
+        if not chunk and self._is_repetition(token, text, metadata, place, written):
             return self._skip()
         identity = getattr(token, "id", None) or self._id
         self._count(getattr(token, "usage_metadata", None))
@@ -76,12 +77,23 @@ class ItemDecoder:
         return self._said(identity, text, thinking)
 
     def _is_repetition(
-        self, token: Any, text: str, metadata: Mapping[str, Any] | None, place: Any
+        self,
+        token: Any,
+        text: str,
+        metadata: Mapping[str, Any] | None,
+        place: Any,
+        written: bool,
     ) -> bool:
         """Whether a whole message repeats what was sent: by its id, or because its step has
-        streamed the same text (a node may put its model's answer into a message of its own)."""
+        streamed the same text (a node may put its model's answer into a message of its own).
+
+        Args:
+            written: a node wrote it into the stream itself.
+        """
         identity = getattr(token, "id", None)
-        if (identity and str(identity) in self._ids) or (metadata is None and not self._whole):
+        if identity and str(identity) in self._ids:
+            return True
+        if metadata is None and not self._whole and not written:
             return True
         pieces = list(self._streamed.get(place, {}).values())
         told = text.strip()
@@ -190,6 +202,12 @@ def unwrap(item: Any) -> tuple[Any, Mapping[str, Any] | None, str | None]:
         else:  # (token, something): the rest says nothing to us
             token = first
     return token, None, mode
+
+
+def asks(item: Any) -> bool:
+    """Whether an item is the update by which LangGraph tells that the graph has stopped to ask."""
+    token, _, mode = unwrap(item)
+    return mode == "updates" and isinstance(token, Mapping) and "__interrupt__" in token
 
 
 def _parts(item: Any) -> tuple[Any, ...]:
