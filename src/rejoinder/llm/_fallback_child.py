@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rejoinder import _stamps
+from rejoinder import _stamps, _watch
 from rejoinder._aio import within
 from rejoinder._core.breaker import judge
 from rejoinder._core.budget import Policy, Settings
@@ -120,6 +120,7 @@ class Child(Asker):
         self.chat_ctx: ChatContext | None = None
         self.stream: LLMStream | None = None
         self.task: asyncio.Task[None] | None = None
+        self.place: _watch.Part | None = None
         self.overlap: Overlap | None = None
         self.started_at = asyncio.get_running_loop().time()
         self.started_wall = team.board.wall()

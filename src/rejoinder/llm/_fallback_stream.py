@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from rejoinder import _watch
 from rejoinder._aio import Alarm
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.deadlines import Patience
@@ -245,7 +246,7 @@ class FallbackLLMStream(LLMStream):
                 "%s is silent, asking %s too", self._children[0].llm.label, child.llm.label
             )
         child.task = asyncio.create_task(
-            self._listen(race, start.attempt, child),
+            self._listen_watched(race, start, child),
             name=f"fallback {child.llm.label}",
             # The news that starts an attempt may come from another task, or from another thread.
             context=self._context.copy(),
@@ -256,6 +257,17 @@ class FallbackLLMStream(LLMStream):
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._over.done():  # the turn must end, whatever broke
             self._over.set_exception(error)
+
+    async def _listen_watched(self, race: Race, start: Start, child: Child) -> None:
+        if start.hedge:
+            why = "hedge"
+        elif race.resuming:
+            why = "resume"
+        else:
+            why = "fallback" if start.attempt else "first"
+        with _watch.part("ask", why=why, model=child.llm.model, candidate=start.candidate) as place:
+            child.place = place
+            await self._listen(race, start.attempt, child)
 
     async def _listen(self, race: Race, attempt: int, child: Child) -> None:
         """Read one model's reply, and report to the race what it sends."""
@@ -318,6 +330,8 @@ class FallbackLLMStream(LLMStream):
     def _hear(self, race: Race, child: Child) -> None:
         """From now on the consumer gets what this model sends, and what was held back of it."""
         self._winner = child
+        if child.place is not None:
+            child.place.note("heard")
         if self._first is None:
             self._first = child
         self._team.speaking = child.llm
@@ -383,6 +397,8 @@ class FallbackLLMStream(LLMStream):
         else:
             # Both were asked and one is heard: this one's cost is the price of the hedge.
             child.decide("hedge")
+        if child.place is not None and cancel.error is None:
+            child.place.note("lost")
         if child.task is not None and child.task is not asyncio.current_task():
             child.task.cancel()
             if cancel.lost:
@@ -390,6 +406,8 @@ class FallbackLLMStream(LLMStream):
 
     def _failed(self, race: Race, attempt: int, child: Child, error: Exception) -> None:
         logger.warning("%s failed, %s", child.llm.label, error)
+        if child.place is not None:
+            child.place.note("failed", error=error)
         lapse = race.lapse(attempt) + max(0.0, child.lapse())
         self._team.board.failed(child.index, error, started=child.started_wall, lapse=lapse)
 

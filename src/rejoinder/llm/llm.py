@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rejoinder import _stamps
+from rejoinder import _stamps, _watch
 from rejoinder._aio import Chan, Deadline, cancel_and_wait, end
 from rejoinder._core import retry
 from rejoinder._core.chunks import (
@@ -274,6 +274,7 @@ class LLMStream(ABC):
         self._meter = Meter()
         self._span: RequestSpan | None = None
         self._seen_by: Callable[[ChatChunk, float], None] | None = None
+        self._place: _watch.Part | None = None
         self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
         self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe, waiting=self._about_to_wait)
         self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
@@ -455,7 +456,11 @@ class LLMStream(ABC):
 
     def _observe(self, chunk: ChatChunk) -> None:
         now = self._now()
-        self._meter.feed(chunk, now)
+        meter = self._meter
+        before = meter.first_token_at
+        meter.feed(chunk, now)
+        if before is None and meter.first_token_at is not None and self._place is not None:
+            self._place.note("useful")
         if self._seen_by is not None:
             self._seen_by(chunk, now)
 
@@ -572,7 +577,14 @@ class LLMStream(ABC):
         attempt = 0
         while True:
             try:
-                with span.attempt(attempt):
+                llm = self._llm
+                with (
+                    span.attempt(attempt),
+                    _watch.part(
+                        "attempt", number=attempt, model=llm.model, provider=llm.provider
+                    ) as place,
+                ):
+                    self._place = place
                     again = await self._attempt(loop, deadlines, started_at)
                 if not again:
                     return
@@ -608,6 +620,7 @@ class LLMStream(ABC):
                     decision.delay,
                     error,
                 )
+                _watch.note("retry", after=decision.delay)
                 await asyncio.sleep(decision.delay)
                 attempt += 1
                 self._meter = Meter()

@@ -31,6 +31,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
+from rejoinder import _watch
 from rejoinder._aio import within
 
 __all__ = ["Connector", "NotSentError", "OneAnswerRequest", "UnaskedAnswerError"]
@@ -60,13 +61,21 @@ class Connector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> Connection:
+        _watch.note("connect")
         async with within(timeout.connect):
             while True:
                 connection = await super().connect(req, traces, _NO_LIMITS)
                 handler = connection.protocol
                 if not isinstance(handler, _Handler) or handler.lend():
+                    reused = isinstance(handler, _Handler) and handler.reused
+                    _watch.note("connected", reused=reused)
                     return connection
                 connection.close()
+
+    async def _resolve_host(self, *where: Any, **options: Any) -> Any:
+        found: Any = await super()._resolve_host(*where, **options)  # pyright: ignore[reportUnknownMemberType]
+        _watch.note("name")
+        return found
 
 
 class OneAnswerRequest(aiohttp.ClientRequest):
@@ -86,6 +95,7 @@ class OneAnswerRequest(aiohttp.ClientRequest):
         if isinstance(handler, _Handler) and not handler.write_now():
             return
         await super().write_bytes(writer, conn, content_length)
+        _watch.note("sent")
 
 
 class _Handler(ResponseHandler):
@@ -96,6 +106,11 @@ class _Handler(ResponseHandler):
     """Whether the next bytes have to prove that they are an answer."""
     _written = False
     _acknowledged = 0
+
+    @property
+    def reused(self) -> bool:
+        """Whether it serves a later request than its first one."""
+        return self._watched
 
     def lend(self) -> bool:
         """Whether the connection can serve a request."""

@@ -12,8 +12,9 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
-from rejoinder import _stamps
+from rejoinder import _stamps, _watch
 from rejoinder._core.changes import Change
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder._core.families import retirement
@@ -107,6 +108,7 @@ class WireStream(LLMStream):
         self._decoder: ReplyDecoder | None = None
         self._undisturbed = 0  # bytes decoded since the loop turned
         self._much = b""  # what is too much for one callback
+        self._arriving = False
         super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
 
     @property
@@ -144,8 +146,11 @@ class WireStream(LLMStream):
     async def _exchange(self) -> bool:
         """Ask, and read the answer. Returns whether the reply has paused and goes on."""
         self._decoder = None  # that of the attempt before
+        self._arriving = False
         request = await self._request()
+        _watch.note("send", host=urlsplit(request.url).netloc.rpartition("@")[2])
         async with await self._transport.send(request) as response:
+            _watch.note("head", status=response.status)
             failure = await self._read_response(response)
             if failure is not None:
                 # Not from within `except`: the error as it was would be reachable as its context.
@@ -230,6 +235,10 @@ class WireStream(LLMStream):
     def _take(self, data: bytes) -> bool:
         """Decode what has arrived, in the callback of the socket. Returns whether more may come in
         the same way."""
+        if not self._arriving:
+            self._arriving = True
+            if self._place is not None:  # the callback has the context of its connection
+                self._place.note("bytes")
         decoder = self._decoder
         if decoder is None or len(data) > _PIECE or self._undisturbed > _BEFORE_YIELD:
             self._much = data
