@@ -334,7 +334,7 @@ def over_http():
 
     def send(value):
         for outgoing in list(Handler.streams.values()):
-            if outgoing.qsize() < 1000:
+            if outgoing.qsize() < 50:  # what comes after it waits behind no more
                 outgoing.put(value)
             else:
                 time.sleep(0.001)

@@ -137,6 +137,7 @@ def over_http(port: int, path: str, **options: Any) -> mcp.MCPServerHTTP:
     return mcp.MCPServerHTTP(url, HEADERS, **options)
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize("how", [*ANSWERS, "reset", "stall"])
 @pytest.mark.parametrize("at", ["initialize", "tools/call", "sse"])
 async def test_no_failure_over_http_shows_a_key(how: str, at: str, records: Records) -> None:

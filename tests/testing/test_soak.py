@@ -18,7 +18,7 @@ from rejoinder.testing.soak import SoakReport, soak
 from rejoinder.types import APIConnectOptions
 
 # The first model of a process is made in a coroutine here, and imports what replies need.
-pytestmark = pytest.mark.may_block
+pytestmark = [pytest.mark.may_block, pytest.mark.looptime]
 
 QUICK = APIConnectOptions(max_retry=1, retry_interval=0.01, timeout=0.3)
 
