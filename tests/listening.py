@@ -9,6 +9,24 @@ from contextlib import asynccontextmanager
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
+TURNS = 5
+"""Turns of the loop in which a connection that was accepted this moment gets its transport: three, and
+some more."""
+
+
+class Accepted(asyncio.StreamReaderProtocol):
+    """One connection, of which `transports` knows before its handler begins: a handler that is
+    cancelled before its first step closes nothing."""
+
+    def __init__(self, handle: Handler, transports: set[asyncio.Transport]) -> None:
+        super().__init__(asyncio.StreamReader(), handle)
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transports.add(transport)
+        super().connection_made(transport)
+
 
 @asynccontextmanager
 async def listening(
@@ -20,7 +38,7 @@ async def listening(
     reported by the garbage collector in a later test, as a failure of that one.
     """
     tasks: set[asyncio.Task[None]] = set()
-    closing: set[asyncio.StreamWriter] = set()
+    transports: set[asyncio.Transport] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -33,22 +51,29 @@ async def listening(
         finally:
             tasks.discard(task)
             if writer.transport.get_write_buffer_size():
-                closing.add(writer)
                 writer.close()
             else:
                 writer.transport.abort()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=ssl_context)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Accepted(connected, transports), "127.0.0.1", 0, ssl=ssl_context
+    )
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"{'http' if ssl_context is None else 'https'}://127.0.0.1:{port}"
     finally:
+        # A server that is closed before an accepted connection has its transport leaves that half made.
+        for listener in server.sockets:
+            loop.remove_reader(listener.fileno())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         server.close()
         closed = asyncio.ensure_future(server.wait_closed())
-        while tasks or not closed.done():  # some connections may have been accepted this moment
+        for transport in transports:
+            transport.abort()
+        while tasks or not closed.done():
             for task in list(tasks):
                 task.cancel()
             await asyncio.sleep(0)
-        for writer in closing:
-            writer.transport.abort()
         await asyncio.sleep(0)

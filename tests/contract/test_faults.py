@@ -18,6 +18,8 @@ from rejoinder.testing.faults import GREETING, Answer, Fault, FaultServer, outco
 from rejoinder.testing.leaks import Holdings
 from rejoinder.types import APIConnectOptions
 
+pytestmark = pytest.mark.looptime
+
 # Faults that end only by a deadline: they get a short one, all others a long one.
 STALLS = {
     Fault.STALL_BEFORE_HEADERS,

@@ -186,6 +186,7 @@ async def test_a_reply_that_nobody_reads_can_be_dropped(row: Row) -> None:
         assert text
 
 
+@pytest.mark.looptime
 @every_row
 async def test_the_whole_reply_has_a_deadline(row: Row) -> None:
     async with FaultServer() as server, row.make(server.url) as llm:
@@ -406,6 +407,7 @@ async def test_an_empty_conversation_does_not_crash(row: Row) -> None:
             pass
 
 
+@pytest.mark.looptime
 async def test_a_server_that_talks_on_after_its_finish_reason_is_heard_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -27,7 +27,10 @@ from rejoinder.testing.faults import Answer, Fault, FaultServer
 from rejoinder.transport import AiohttpTransport
 from rejoinder.types import APIConnectOptions
 
-pytestmark = pytest.mark.may_block  # the first model of a kind imports what it needs
+pytestmark = [
+    pytest.mark.looptime,
+    pytest.mark.may_block,
+]  # the first model of a kind imports what it needs
 
 OPTIONS = APIConnectOptions(max_retry=1, retry_interval=0.01, timeout=0.1)
 ONCE = APIConnectOptions(max_retry=0, timeout=0.1)

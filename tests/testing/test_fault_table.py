@@ -27,6 +27,8 @@ from rejoinder.testing.faults import (
 from rejoinder.testing.leaks import no_leaks
 from rejoinder.types import APIConnectOptions
 
+pytestmark = pytest.mark.looptime
+
 KEY = "sk-canary-4f1d8a7e9b2c"
 PIECES = ("Hello", " wörld", " 👋.")
 TEXT = "".join(PIECES)

@@ -444,13 +444,13 @@ def test_whatever_never_ends_takes_little_memory(event: Callable[[int], Any]) ->
 
 @pytest.mark.parametrize("head", [b"data: ", b""], ids=["event", "whole answer"])
 def test_json_that_grows_when_it_is_read_is_an_error(head: bytes) -> None:
-    data = head + b'{"status":"completed","output":[' + b"{}," * 1_000_000 + b"{}]}\n\n"
+    data = head + b'{"status":"completed","output":[' + b"{}," * 500_000 + b"{}]}\n\n"
     with measure_memory() as memory:
         decoder = make_decoder()
         decoder.feed(data)
         with pytest.raises(WireError, match="values"):
             decoder.close()
-    assert memory.peak < 32 << 20
+    assert memory.peak < 16 << 20
 
 
 def test_many_small_pieces_count_for_what_they_take() -> None:
