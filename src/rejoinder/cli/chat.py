@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from rejoinder.store import SqliteStore
     from rejoinder.transport.http import HttpTransport
 
-__all__ = ["add_options", "run"]
+__all__ = ["SYSTEM", "add_model_options", "add_options", "add_tool_options", "run"]
 
-_SYSTEM: Final = "You are a helpful assistant. Answer briefly."
+SYSTEM: Final = "You are a helpful assistant. Answer briefly."
 _TOOL_TIMEOUT: Final = 60.0
 _CLOSE_TIMEOUT: Final = 3.0
 _TELL_AFTER: Final = 1.0
@@ -43,49 +43,14 @@ _TELL_AFTER: Final = 1.0
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument(
-        "-m", "--model", metavar="NAME",
-        help="a local model (see `rejoinder models`), the path of a GGUF file, or provider/model",
-    )  # fmt: skip
-    parser.add_argument(
-        "--fallback", metavar="NAME", action="append", default=[],
-        help="go on with this model where the one before fails; may be given often",
-    )  # fmt: skip
-    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
-    parser.add_argument("-s", "--system", metavar="TEXT", help="instructions")
-    parser.add_argument(
-        "--tool", metavar="MODULE:FUNCTION", action="append", default=[],
-        help="offer this function to the model; may be given often; `demo` are the demo tools, the "
-        "default in a conversation",
-    )  # fmt: skip
-    parser.add_argument(
-        "--mcp", metavar="SERVER", action="append", default=[],
-        help="offer the tools of an MCP server: its URL, or the command that starts it",
-    )  # fmt: skip
+    add_model_options(parser)
+    add_tool_options(parser)
     parser.add_argument(
         "--approve", action="store_true", help="ask before each tool that may change something"
     )
-    parser.add_argument("--no-tools", action="store_true", help="offer no tools")
     parser.add_argument(
         "--tool-choice", metavar="CHOICE",
         help="auto, required, none, or the name of a tool",
-    )  # fmt: skip
-    parser.add_argument(
-        "--tool-timeout", metavar="SECONDS", type=_positive, default=_TOOL_TIMEOUT,
-        help="how long a tool may run (default: %(default)g)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_positive,
-        help=f"how long the model may be silent (default: {SILENCE:g}; for local models no limit "
-        "before the first word)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--temperature", metavar="T", type=_temperature, help="0 is the least random"
-    )
-    parser.add_argument("--max-tokens", metavar="N", type=_count, help="the longest reply")
-    parser.add_argument(
-        "--context", metavar="N", type=_count,
-        help="tokens a local model keeps of the conversation (default: 8192)",
     )  # fmt: skip
     parser.add_argument(
         "--once",
@@ -120,6 +85,51 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="show replies as they are, not drawn")
     parser.add_argument("-q", "--quiet", action="store_true", help="no numbers, no tool lines")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that talk to a model."""
+    parser.add_argument(
+        "-m", "--model", metavar="NAME",
+        help="a local model (see `rejoinder models`), the path of a GGUF file, or provider/model",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fallback", metavar="NAME", action="append", default=[],
+        help="go on with this model where the one before fails; may be given often",
+    )  # fmt: skip
+    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
+    parser.add_argument("-s", "--system", metavar="TEXT", help="instructions")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_positive,
+        help=f"how long the model may be silent (default: {SILENCE:g}; for local models no limit "
+        "before the first word)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--temperature", metavar="T", type=_temperature, help="0 is the least random"
+    )
+    parser.add_argument("--max-tokens", metavar="N", type=_count, help="the longest reply")
+    parser.add_argument(
+        "--context", metavar="N", type=_count,
+        help="tokens a local model keeps of the conversation (default: 8192)",
+    )  # fmt: skip
+
+
+def add_tool_options(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that offer tools."""
+    parser.add_argument(
+        "--tool", metavar="MODULE:FUNCTION", action="append", default=[],
+        help="offer this function to the model; may be given often; `demo` are the demo tools, the "
+        "default in a conversation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mcp", metavar="SERVER", action="append", default=[],
+        help="offer the tools of an MCP server: its URL, or the command that starts it",
+    )  # fmt: skip
+    parser.add_argument("--no-tools", action="store_true", help="offer no tools")
+    parser.add_argument(
+        "--tool-timeout", metavar="SECONDS", type=_positive, default=_TOOL_TIMEOUT,
+        help="how long a tool may run (default: %(default)g)",
+    )  # fmt: skip
 
 
 def _positive(text: str) -> float:
@@ -220,7 +230,7 @@ def _talk(
             model,
             screen,
             shown=shown,
-            system=_SYSTEM if args.system is None else args.system,
+            system=SYSTEM if args.system is None else args.system,
             tools=tools,
             tool_choice=tool_choice_of(args.tool_choice),
             tool_timeout=args.tool_timeout,

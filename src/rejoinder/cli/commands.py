@@ -246,6 +246,7 @@ class _Parser(argparse.ArgumentParser):
 
 COMMANDS = {
     "chat": "talk to a model",
+    "web": "talk to a model on a page that shows why a reply was late",
     "log": "find, show, export and remove the conversations that were kept",
     "models": "list, fetch, verify and remove the models that run on this machine",
     "keys": "keep the keys of providers",

@@ -32,6 +32,7 @@ _EXTRAS = (
     ("aws", "botocore", "Bedrock's credential chain"),
     ("images", "PIL", "pictures from video frames"),
     ("cli", "prompt_toolkit", "line editing, drawn replies, windows of models, time zones"),
+    ("web", "starlette", "the page of `rejoinder web`"),
     ("keyring", "keyring", "keys in the system's keyring"),
     ("langchain", "langchain_core", "LangChain and LangGraph"),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +20,7 @@ from rejoinder.cli.render import (
     render_error,
     render_stats,
 )
+from rejoinder.cli.servers import connect_servers
 from rejoinder.cli.shown import Shown, TextShown
 from rejoinder.errors import APIError, ConfigurationError
 
@@ -30,24 +30,38 @@ if TYPE_CHECKING:
     from rejoinder.conversation import Conversation
     from rejoinder.llm.chat_context import ChatContext, FunctionCall, ImageContent
     from rejoinder.llm.llm import LLMError
-    from rejoinder.llm.mcp import MCPToolset
     from rejoinder.metrics import LLMMetrics
     from rejoinder.store import StoreError
     from rejoinder.turn import Turn
+    from rejoinder.types import APIConnectOptions
 
-__all__ = ["SILENCE", "Talk"]
+__all__ = ["SILENCE", "Talk", "patience_for"]
 
 SILENCE: Final = 60.0
 """Seconds that a provider may be silent. Models that think first need more than a voice agent
 allows."""
 _CONNECT: Final = 10.0
 _RETRIES: Final = 2
-_SERVER_START: Final = 60.0
-"""Seconds: npx and uvx may have to fetch the server first."""
 _MEASURABLE: Final = 0.02
 """Shortest duration in seconds for which a speed is meaningful."""
 _TELL_AFTER: Final = 1.0
 """Seconds of silence before the screen shows what the session is waiting for."""
+
+
+def patience_for(timeout: float | None, *, local: bool) -> APIConnectOptions:
+    """Retries and deadlines of each request.
+
+    Args:
+        timeout: seconds the model may be silent; default `SILENCE`, and no limit of this command for
+            a model on this machine, which has longer ones of its own.
+        local: whether the model runs on this machine.
+    """
+    from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
+
+    if timeout is None and local:
+        return DEFAULT_API_CONNECT_OPTIONS
+    silence = SILENCE if timeout is None else timeout
+    return APIConnectOptions(max_retry=_RETRIES, timeout=silence, connect=min(_CONNECT, silence))
 
 
 class Talk:
@@ -113,17 +127,10 @@ class Talk:
         self._use(model)
 
     def _use(self, model: Model) -> None:
-        from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
-
         self._model = model
         self.llm = model.llm
         self._load = model.load
-        self._patience = DEFAULT_API_CONNECT_OPTIONS  # a local model has longer limits of its own
-        if self._timeout is not None or model.load is None:
-            silence = SILENCE if self._timeout is None else self._timeout
-            self._patience = APIConnectOptions(
-                max_retry=_RETRIES, timeout=silence, connect=min(_CONNECT, silence)
-            )
+        self._patience = patience_for(self._timeout, local=model.load is not None)
         self.llm.on("metrics_collected", self._metrics.append)
         self.llm.on("error", self._failed)
 
@@ -136,8 +143,10 @@ class Talk:
             CommandError: a tool server does not come up, or a tool cannot be used.
             APIError: the model is not available.
         """
-        for number, server in enumerate(servers):
-            self._tools = [*self._tools, await self._connect(server, number)]
+        self._tools = await connect_servers(
+            servers, self._tools, tool_timeout=self._tool_timeout, screen=self._screen,
+            opened=self._open,
+        )  # fmt: skip
         self._check_tools()
         await self._ready(self._model)
 
@@ -172,47 +181,6 @@ class Talk:
         self._use(model)
         await before.aclose()
         await self.note_facts()
-
-    async def _connect(self, server: str, number: int) -> Any:
-        try:
-            from rejoinder.llm import mcp
-        except ImportError as error:
-            raise CommandError(str(error), Exit.SETUP) from error
-        self._screen.passing(f"connecting to {one_line(server, 60)}")
-        try:
-            connection = mcp.server_from_spec(
-                server,
-                client_session_timeout_seconds=self._tool_timeout,
-                startup_timeout=_SERVER_START,
-            )
-            toolset = mcp.MCPToolset(id=f"mcp{number}", mcp_server=connection)
-            self._open.append(connection)
-            await toolset.setup()
-            await self._prefix(toolset, number)
-        except Exception as error:
-            raise CommandError(
-                f"the MCP server {one_line(server, 80)!r} does not start: {error}", Exit.SETUP
-            ) from error
-        self._screen.clear()
-        return toolset
-
-    async def _prefix(self, toolset: MCPToolset, number: int) -> None:
-        """Give this server's tools a prefix if one has the name of an existing tool."""
-        from rejoinder.llm.mcp import name_collisions
-        from rejoinder.llm.tool_context import ToolContext
-
-        names = name_collisions([*ToolContext(self._tools).function_tools.values()], toolset)
-        if not names:
-            return
-        server = toolset.mcp_server
-        told = server.server_info.name if server.server_info else ""
-        word = re.sub(r"[^A-Za-z0-9]+", "_", told).strip("_")[-20:] or "mcp"
-        server.tool_prefix = f"{word}{number + 1}_"
-        await toolset.setup(reload=True)
-        self._screen.note(
-            f"{', '.join(names)}: there already; the tools of this server are named "
-            f"{server.tool_prefix}..."
-        )
 
     def _check_tools(self) -> None:
         from rejoinder.llm.tool_context import ToolContext

@@ -1,0 +1,325 @@
+"""The routes of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, cast
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from rejoinder.errors import APIError
+from rejoinder.llm.tool_context import ToolContext
+from rejoinder.store import Store, StoreError
+from rejoinder.testing.recording import Exchange
+from rejoinder.types import APIConnectOptions
+from rejoinder.web.agui import InputError, RunInput, messages_of, read_input, sse
+from rejoinder.web.guard import App, Guard, TooLargeError
+from rejoinder.web.runs import Run, Thread, Threads
+from rejoinder.web.team import PolicyChoice, SettingError, Team
+from rejoinder.web.timeline import reason_of
+from rejoinder.web.whatif import compare, seen_in
+
+__all__ = ["make_app"]
+
+_STATIC: Final = Path(__file__).with_name("static")
+_FILES: Final = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_MANY: Final = 100
+
+
+def make_app(
+    team: Team,
+    *,
+    store: Store,
+    token: str,
+    hosts: frozenset[str],
+    tools: Sequence[Any] = (),
+    system: str = "",
+    tool_timeout: float = 60.0,
+    conn_options: APIConnectOptions,
+    kept: bool = False,
+) -> App:
+    """The ASGI application of the page.
+
+    Args:
+        team: the models.
+        store: where conversations are.
+        token: what requests have to show.
+        hosts: the server's own names, with the port.
+        tools: what the models may call.
+        system: instructions for conversations without any.
+        tool_timeout: seconds a tool may run.
+        conn_options: retries and deadlines of each request.
+        kept: `store` outlives the server; said on the page.
+    """
+    server = _Server(team, Threads(store), tools, system, tool_timeout, conn_options, kept)
+    routes = [
+        *(Route(path, _file(*where)) for path, where in _FILES.items()),
+        Route("/api/run", server.run, methods=["POST"]),
+        Route("/api/stop", server.stop, methods=["POST"]),
+        Route("/api/settings", server.settings, methods=["GET"]),
+        Route("/api/settings", server.change_settings, methods=["PUT"]),
+        Route("/api/conversations", server.conversations, methods=["GET"]),
+        Route("/api/conversations/{id}", server.conversation, methods=["GET"]),
+        Route("/api/conversations/{id}", server.remove, methods=["DELETE"]),
+        Route("/api/conversations/{id}/rewind", server.rewind, methods=["POST"]),
+        Route("/api/conversations/{id}/copy", server.copy, methods=["POST"]),
+        Route("/api/conversations/{id}/export", server.export, methods=["GET"]),
+        Route("/api/conversations/{id}/recording", server.recording, methods=["GET"]),
+        Route("/api/whatif", server.what_if, methods=["POST"]),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await team.aclose()
+            await store.aclose()
+
+    handlers: dict[Any, Any] = {
+        InputError: _told(400), SettingError: _told(400), StoreError: _told(503),
+        TooLargeError: _told(413),
+    }  # fmt: skip
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Guard(cast("App", app), token=token, hosts=hosts)
+
+
+def _told(status: int) -> Callable[[Request, Exception], Response]:
+    def handle(_: Request, error: Exception) -> Response:
+        return JSONResponse({"error": str(error)}, status)
+
+    return handle
+
+
+def _file(name: str, kind: str) -> Callable[[Request], Response]:
+    def serve(_: Request) -> Response:
+        return Response((_STATIC / name).read_bytes(), media_type=kind)
+
+    return serve
+
+
+class _Server:
+    def __init__(
+        self,
+        team: Team,
+        threads: Threads,
+        tools: Sequence[Any],
+        system: str,
+        tool_timeout: float,
+        conn_options: APIConnectOptions,
+        kept: bool,
+    ) -> None:
+        self._team = team
+        self._threads = threads
+        self._tools = tools
+        self._system = system
+        self._tool_timeout = tool_timeout
+        self._conn_options = conn_options
+        self._kept = kept
+
+    # -- runs ----------------------------------------------------------------------------------
+
+    async def run(self, request: Request) -> Response:
+        """An AG-UI run."""
+        given = read_input(await _json(request))
+        run = self._make_run(given)
+        self._threads.add(run)
+
+        async def body() -> AsyncGenerator[bytes]:
+            events = run.events()
+            try:
+                async for event in events:
+                    yield sse(event)
+            finally:
+                await events.aclose()
+
+        try:
+            await self._team.load()
+        except APIError as error:
+            return JSONResponse({"error": reason_of(error)}, 503)
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    def _make_run(self, given: RunInput) -> Run:
+        return Run(
+            self._threads.thread(given.thread),
+            given,
+            llm=self._team.llm,
+            tools=self._tools,
+            system=self._system,
+            tool_timeout=self._tool_timeout,
+            conn_options=self._conn_options,
+            named=self._team.names[0],
+        )
+
+    async def stop(self, request: Request) -> Response:
+        """Stop a run: its stream ends with the outcome ``cancelled``."""
+        run = self._threads.run(str((await _object(request)).get("runId")))
+        if run is None:
+            return _missing("there is no such run")
+        run.stop()
+        return JSONResponse({"stopped": run.id})
+
+    # -- settings ------------------------------------------------------------------------------
+
+    async def settings(self, _: Request) -> Response:
+        """Models, faults, policy and tools."""
+        return JSONResponse(self._settings())
+
+    async def change_settings(self, request: Request) -> Response:
+        """Change the policy or the faults."""
+        self._team.change(await _object(request))
+        return JSONResponse(self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        tools = list(ToolContext(list(self._tools)).function_tools)
+        return {**self._team.facts(), "tools": tools, "kept": self._kept}
+
+    # -- conversations -------------------------------------------------------------------------
+
+    async def conversations(self, request: Request) -> Response:
+        """The conversations, the latest first; with ``?search=`` those that hold all words."""
+        words = request.query_params.get("search", "").strip()
+        store = self._threads.store
+        found = [asdict(each) for each in await store.conversations(limit=None)]
+        if words:
+            excerpts = {
+                hit.conversation: hit.excerpt for hit in await store.search(words, limit=_MANY)
+            }
+            found = [each | {"excerpt": excerpts[each["id"]]} for each in found
+                     if each["id"] in excerpts]  # fmt: skip
+        return JSONResponse(found[:_MANY])
+
+    async def conversation(self, request: Request) -> Response:
+        """One conversation: its messages, its runs in this process, and its branches."""
+        return await self._shown(self._threads.thread(request.path_params["id"]))
+
+    async def _shown(self, thread: Thread) -> Response:
+        conversation = await thread.open()
+        items = conversation.chat_ctx.items
+        tips = [] if thread.running else await conversation.tips()
+        return JSONResponse(
+            {
+                "threadId": thread.id,
+                "messages": messages_of(items),
+                "runs": [run.facts() for run in self._threads.runs_of(thread.id)],
+                "aliases": dict(thread.aliases),
+                "tips": tips,
+                "tip": items[-1].id if items else None,
+            }
+        )
+
+    async def rewind(self, request: Request) -> Response:
+        """Go to another branch, or back to a message."""
+        thread, item = await self._place(request)
+        conversation = await thread.open()
+        try:
+            await conversation.rewind(item)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return await self._shown(thread)
+
+    async def copy(self, request: Request) -> Response:
+        """A new conversation that begins as this one does, up to a message."""
+        thread, item = await self._place(request)
+        conversation = await thread.open()
+        try:
+            other = await conversation.branch(item)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return await self._shown(self._threads.thread(other.id))
+
+    async def _place(self, request: Request) -> tuple[Thread, str]:
+        body = await _object(request)
+        thread = self._threads.thread(request.path_params["id"])
+        if thread.running is not None:
+            raise InputError("the conversation has a run; stop it first")
+        shown = str(body.get("item"))
+        return thread, thread.aliases.get(shown, shown)
+
+    async def remove(self, request: Request) -> Response:
+        """Erase a conversation."""
+        if not await self._threads.forget(request.path_params["id"]):
+            return _missing("there is no such conversation")
+        return JSONResponse({"removed": request.path_params["id"]})
+
+    async def export(self, request: Request) -> Response:
+        """A conversation as JSON, which `ChatContext.from_dict` reads, with the timelines."""
+        thread = self._threads.thread(request.path_params["id"])
+        conversation = await thread.open()
+        data: dict[str, Any] = conversation.chat_ctx.to_dict(
+            exclude_image=False, exclude_audio=False, exclude_timestamp=False
+        )
+        data["runs"] = [run.facts() for run in self._threads.runs_of(thread.id)]
+        return Response(json.dumps(data, indent=1, default=str), media_type="application/json")
+
+    async def recording(self, request: Request) -> Response:
+        """What was exchanged with providers, as the files that `rejoinder.testing.replay` reads."""
+        exchanges = [
+            exchange
+            for run in self._threads.runs_of(request.path_params["id"])
+            for exchange in run.timeline.exchanges
+        ]
+        if not exchanges:
+            return _missing(
+                "nothing was recorded: a model on this machine exchanges nothing with a server"
+            )
+        data = await asyncio.to_thread(_zipped, exchanges)
+        return Response(data, media_type="application/zip")
+
+    async def what_if(self, request: Request) -> Response:
+        """What other policies would have made of a run."""
+        body = await _object(request)
+        run = self._threads.run(str(body.get("runId")))
+        if run is None:
+            return _missing("there is no such run")
+        given: Any = body.get("policies", [])
+        if not isinstance(given, list) or len(cast("list[Any]", given)) > _MANY:
+            raise SettingError(f"policies: expected an array of at most {_MANY} policies")
+        policies = [PolicyChoice.read(each) for each in cast("list[Any]", given)]
+        one = seen_in([run.timeline.events])
+        rest = seen_in([each.timeline.events for each in self._threads.runs])
+        names = self._team.asked_as
+        told = await asyncio.to_thread(compare, names, one, rest, [self._team.policy, *policies])
+        return JSONResponse(told)
+
+
+def _zipped(exchanges: Sequence[Exchange]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, exchange in enumerate(exchanges, 1):
+            text = json.dumps(exchange.to_json(), ensure_ascii=False, indent=1)
+            archive.writestr(f"{number:04}.json", text)
+    return file.getvalue()
+
+
+def _missing(told: str) -> Response:
+    return JSONResponse({"error": told}, 404)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the body: expected JSON, got something else: {error}") from None
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    data = await _json(request)
+    if not isinstance(data, dict):
+        raise InputError(f"the body: expected an object, got {type(data).__name__}")
+    return cast("dict[str, Any]", data)

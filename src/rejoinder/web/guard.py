@@ -1,0 +1,159 @@
+"""Who may ask the server what. An ASGI application around another one.
+
+- The ``Host`` must be one of the server's own names: a page of another site whose name points at this
+  machine (DNS rebinding) is refused.
+- An ``Origin``, where a browser sends one, must be the server's own.
+- Everything below ``/api`` needs the token of the address. The page itself holds nothing secret.
+- A body that is larger than the limit is refused, and never held in memory.
+- Every answer has headers that keep a browser from loading or running anything else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["LARGEST_BODY", "Guard", "TooLargeError"]
+
+LARGEST_BODY: Final = 24 << 20
+"""Bytes; pictures are part of it."""
+_DRAINED: Final = 128 << 20
+"""Bytes of a body that is too large that are read and dropped, so that its sender gets the answer."""
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """The application around `app`.
+
+    Args:
+        app: what answers the requests that are let through.
+        token: what the address of the page ends in.
+        hosts: the values of ``Host`` that are the server's own, with the port.
+    """
+
+    def __init__(self, app: App, *, token: str, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._token = token
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no WebSockets here; uvicorn refuses the handshake
+        fields: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        refusal = self._refusal(scope, fields)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        if refusal is not None:
+            await _drain(receive, 0)
+            await _refuse(answer, *refusal)
+            return
+        await self._app(scope, _limited(receive), answer)
+
+    def _refusal(self, scope: Scope, fields: dict[str, list[str]]) -> tuple[int, str] | None:
+        hosts = fields.get("host", [])
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            return 421, (
+                "this server answers to its own address only; open the address that "
+                "`rejoinder web` has printed"
+            )
+        own = {f"http://{host}" for host in self._hosts}
+        if any(origin not in own for origin in fields.get("origin", [])):
+            return 403, "another site may not use this server"
+        if fields.get("sec-fetch-site", ["none"])[0] == "cross-site" and not _is_visit(fields):
+            return 403, "another site may not use this server"
+        if scope["path"].startswith("/api/") and not self._has_token(fields):
+            return 401, (
+                "the token is missing or wrong; open the address that `rejoinder web` has printed"
+            )
+        length = fields.get("content-length", ["0"])[0]
+        if length.isdecimal() and int(length) > LARGEST_BODY:
+            return 413, _TOO_LARGE
+        return None
+
+    def _has_token(self, fields: dict[str, list[str]]) -> bool:
+        given = fields.get("authorization", [""])[0]
+        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+
+
+_TOO_LARGE: Final = (
+    f"the request is larger than {LARGEST_BODY >> 20} MB; send less text or smaller pictures"
+)
+
+
+class TooLargeError(Exception):
+    """The body of a request is too large; for the application to answer with 413."""
+
+    def __init__(self) -> None:
+        super().__init__(_TOO_LARGE)
+
+
+def _is_visit(fields: dict[str, list[str]]) -> bool:
+    """Whether somebody follows a link to the page, which shows nothing without the token."""
+    return fields.get("sec-fetch-mode", [""])[0] == "navigate"
+
+
+def _limited(receive: Receive) -> Receive:
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body") or b"")
+        if size > LARGEST_BODY:
+            if message.get("more_body"):
+                await _drain(receive, size)
+            raise TooLargeError
+        return message
+
+    return limited
+
+
+async def _drain(receive: Receive, size: int) -> None:
+    while size < _DRAINED:
+        message = await receive()
+        size += len(message.get("body") or b"")
+        if not message.get("more_body"):
+            return
+
+
+async def _refuse(send: Send, status: int, told: str) -> None:
+    body = json.dumps({"error": told}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # the rest of a large body is not read
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

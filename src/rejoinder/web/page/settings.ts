@@ -1,0 +1,136 @@
+// Faults, the policy, and what another policy would have done.
+
+import { call } from "./api";
+import { el, find, seconds, shown } from "./dom";
+import type { Policy, Settings } from "./types";
+
+interface Result {
+  models: { model: string; source: string; median: number | null; silent: number; failed: number; cut: number }[];
+  policies: ({ policy: Policy; ttft_p50: number | null; ttft_p95: number | null; longest: number | null } & Record<string, number | null>)[];
+}
+
+const CUTS = ["stop", "restart", "resume"];
+const FAULT_NAMES: Record<string, string> = {
+  stall: "stall: says nothing", cut: "cut: breaks off", "429": "429: too many requests", slow: "slow: late and in small pieces",
+};
+
+export class SettingsView {
+  current: Settings | null = null;
+
+  constructor(private readonly failed: (error: unknown) => void, private readonly run: () => string | null) {
+    find("whatif").addEventListener("click", () => void this.whatIf());
+  }
+
+  show(settings: Settings): void {
+    this.current = settings;
+    find("models").textContent = shown(settings.models.map((model) => model.name).join(" → "));
+    find("kept").textContent = settings.kept ? "Conversations are kept on this machine." : "Conversations end with the server; nothing is written to the disk.";
+    this.faults(settings);
+    this.policy(settings.policy, settings.models.length);
+  }
+
+  private async change(body: unknown): Promise<void> {
+    try {
+      this.show(await call<Settings>("PUT", "settings", body));
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  private faults(settings: Settings): void {
+    const focused = (document.activeElement as HTMLElement | null)?.id;
+    find("faults").replaceChildren(
+      ...settings.models.map((model, index) => {
+        const select = el("select", { id: `fault-${index}` }, el("option", { value: "" }, "no fault"));
+        for (const fault of settings.faults) select.append(el("option", { value: fault }, FAULT_NAMES[fault] ?? fault));
+        select.value = model.fault ?? "";
+        const once = el("input", { id: `once-${index}`, type: "checkbox" });
+        once.checked = model.once;
+        const changed = () => void this.change({ faults: [{ model: index, fault: select.value || null, once: once.checked }] });
+        select.addEventListener("change", changed);
+        once.addEventListener("change", changed);
+        return el("fieldset", {}, el("legend", {}, shown(model.name)), el("label", {}, "Fault ", select), el("label", {}, once, " next request only"));
+      }),
+    );
+    if (focused) document.getElementById(focused)?.focus();
+  }
+
+  private slider(name: string, id: string, value: number | null, most: number, step: number): HTMLElement {
+    const range = el("input", { id, type: "range", min: "0", max: String(most), step: String(step) });
+    range.value = String(value ?? 0);
+    const output = el("output", { for: id }, value ? seconds(value) : "off");
+    range.addEventListener("input", () => (output.textContent = Number(range.value) ? seconds(Number(range.value)) : "off"));
+    return el("label", {}, name, range, output);
+  }
+
+  private policy(policy: Policy, models: number): void {
+    const form = find<HTMLFormElement>("policy");
+    const focused = (document.activeElement as HTMLElement | null)?.id;
+    const cut = el("select", { id: "p-cut" }, ...CUTS.map((each) => el("option", { value: each }, each)));
+    cut.value = policy.on_cut;
+    form.replaceChildren(
+      ...(models < 2 ? [el("p", {}, "With one model there is no policy. Start the server with --fallback NAME.")] : []),
+      this.slider("Give a model up after", "p-attempt", policy.attempt_timeout, 30, 0.5),
+      this.slider("Ask a second model after (hedge)", "p-hedge", policy.hedge, 10, 0.1),
+      this.slider("Give the turn up without a word after", "p-first", policy.first_token_by, 60, 1),
+      el("label", {}, "A reply that breaks off ", cut),
+    );
+    form.onchange = () => void this.change({ policy: this.read() });
+    if (focused?.startsWith("p-")) document.getElementById(focused)?.focus();
+  }
+
+  private read(): Policy {
+    const value = (id: string) => Number(find<HTMLInputElement>(id).value);
+    return {
+      attempt_timeout: value("p-attempt"),
+      hedge: value("p-hedge") || null,
+      first_token_by: value("p-first") || null,
+      on_cut: find<HTMLSelectElement>("p-cut").value,
+    };
+  }
+
+  private async whatIf(): Promise<void> {
+    const place = find("whatif-result");
+    const run = this.run();
+    if (!run) {
+      place.replaceChildren(el("p", {}, "There is no turn yet: ask something first."));
+      return;
+    }
+    const base = this.read();
+    const others: Policy[] = [
+      { ...base, hedge: null },
+      ...[0.3, 0.7, 1.5].map((hedge) => ({ ...base, hedge })),
+      ...[1, 2, 5].map((attempt_timeout) => ({ ...base, hedge: null, attempt_timeout })),
+    ];
+    try {
+      this.result(place, await call<Result>("POST", "whatif", { runId: run, policies: others }));
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  private result(place: HTMLElement, result: Result): void {
+    const time = (value: number | null | undefined) => (value == null ? "never" : seconds(value));
+    const rows = result.policies.map((each, index) =>
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row" }, `${index ? "" : "now: "}${seconds(each.policy.attempt_timeout)} each${each.policy.hedge ? `, hedge after ${seconds(each.policy.hedge)}` : ""}`),
+        el("td", {}, time(each.ttft_p50)),
+        el("td", {}, time(each.longest)),
+        el("td", {}, `${Math.round((100 * (each["unanswered"] ?? 0)) / (each["turns"] || 1))} %`),
+        el("td", {}, String(((each["requests"] ?? 0) / (each["turns"] || 1)).toFixed(2))),
+      ),
+    );
+    const head = ["policy", "first word", "longest wait", "unanswered", "requests"].map((name) => el("th", { scope: "col" }, name));
+    const told = result.models.map((model) => {
+      const facts = [model.median === null ? "" : `first output after ${seconds(model.median)}`, model.silent ? "silent" : "", model.failed ? "failed" : "", model.cut ? "broke off" : ""];
+      return el("li", {}, shown(`${model.model}: ${facts.filter(Boolean).join(", ") || "nothing known"} (${model.source})`));
+    });
+    place.replaceChildren(
+      el("p", {}, "Simulated turns with models that behave as recorded:"),
+      el("ul", {}, ...told),
+      el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)),
+    );
+  }
+}

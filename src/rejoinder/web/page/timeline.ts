@@ -1,0 +1,184 @@
+// Draws the lanes of a run, while it happens and afterwards. An event moves what it concerns only.
+
+import { el, find, seconds, shown, svg } from "./dom";
+import { Lanes, sentence, type Lane } from "./lanes";
+import type { TimelineEvent } from "./types";
+
+const NAME = 130; // width of the names
+const WIDTH = 560; // of all
+const ROW = 22;
+const TOP = 18;
+const LISTED = 500; // events in the list
+
+const LEGEND: [string, string][] = [
+  ["ask", "preparing"], ["connect", "connecting"], ["send", "sending"], ["wait", "waiting"],
+  ["read", "nothing useful yet"], ["say", "answering"], ["tool", "tool"],
+];
+
+interface Row {
+  group: SVGElement;
+  name: SVGElement;
+  bars: SVGElement[];
+}
+
+export class TimelineView {
+  private lanes = new Lanes();
+  private rows = new Map<Lane, Row>();
+  private picture = svg("svg", { role: "img" });
+  private axis = svg("g");
+  private span = 1;
+  private asked = false;
+  private listed = 0;
+  private clock: { at: number; t: number } | null = null;
+
+  constructor() {
+    find("timeline").append(this.picture);
+    find("timeline").append(
+      el("ul", { class: "legend", "aria-hidden": "true" }, ...LEGEND.map(([kind, name]) => el("li", {}, el("i", { class: `s-${kind}` }), name))),
+    );
+    this.clear();
+  }
+
+  clear(): void {
+    this.lanes = new Lanes();
+    this.rows = new Map();
+    this.span = 1;
+    this.listed = 0;
+    this.clock = null;
+    this.axis = svg("g");
+    this.picture.replaceChildren(this.axis);
+    find("events").replaceChildren();
+    find("numbers").replaceChildren();
+    find("why").textContent = "";
+    this.ask();
+  }
+
+  show(events: TimelineEvent[]): void {
+    this.clear();
+    for (const event of events) this.take(event);
+    this.clock = null;
+    this.draw();
+  }
+
+  add(event: TimelineEvent): void {
+    this.clock = { at: performance.now(), t: event.t };
+    this.take(event);
+    this.ask();
+  }
+
+  // No more events come.
+  stop(): void {
+    this.clock = null;
+    this.ask();
+  }
+
+  private take(event: TimelineEvent): void {
+    this.lanes.add(event);
+    if (event.kind === "text" || event.kind === "thinking") return;
+    if (this.listed++ < LISTED) find("events").append(el("li", {}, shown(sentence(event))));
+  }
+
+  private ask(): void {
+    if (this.asked) return;
+    this.asked = true;
+    requestAnimationFrame(() => this.draw());
+  }
+
+  private now(): number {
+    const running = this.clock && !this.lanes.over ? (performance.now() - this.clock.at) / 1000 : 0;
+    return this.lanes.end + running;
+  }
+
+  private draw(): void {
+    this.asked = false;
+    const now = this.now();
+    const lanes = this.lanes;
+    if (now > this.span || this.rows.size === 0) {
+      // The scale changes by doubling, so that it seldom does.
+      while (this.span < now) this.span *= 2;
+      for (const lane of lanes.lanes) lanes.changed.add(lane);
+      this.scale();
+    }
+    if (lanes.over && now > 0 && now < this.span * 0.98) {
+      this.span = Math.max(now, 0.05);
+      for (const lane of lanes.lanes) lanes.changed.add(lane);
+      this.scale();
+    }
+    const size = this.rows.size;
+    for (const lane of lanes.changed) {
+      if (lanes.lanes.includes(lane)) this.lane(lane, now);
+      else {
+        this.rows.get(lane)?.group.remove();
+        this.rows.delete(lane);
+      }
+    }
+    if (this.rows.size !== size) this.place();
+    lanes.changed.clear();
+    // Open segments grow with the time.
+    if (!lanes.over) for (const lane of lanes.lanes) if (lane.segments.some((segment) => segment.to === null)) lanes.changed.add(lane);
+    this.words();
+    if (this.clock && !lanes.over) setTimeout(() => this.ask(), 100);
+  }
+
+  private place(): void {
+    const height = TOP + ROW * this.lanes.lanes.length + 4;
+    this.picture.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
+    this.lanes.lanes.forEach((lane, index) => this.rows.get(lane)?.group.setAttribute("transform", `translate(0 ${TOP + ROW * index})`));
+    this.scale();
+  }
+
+  private x(t: number): number {
+    return NAME + (t / this.span) * (WIDTH - NAME - 6);
+  }
+
+  private scale(): void {
+    const height = TOP + ROW * this.lanes.lanes.length + 4;
+    this.axis.replaceChildren();
+    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((each) => this.span / each <= 6) ?? 200;
+    for (let t = 0; t <= this.span; t += step) {
+      this.axis.append(svg("line", { class: "grid", x1: this.x(t), x2: this.x(t), y1: TOP - 4, y2: height }));
+      this.axis.append(svg("text", { class: "axis", x: this.x(t) + 2, y: 10 }, `${Number(t.toFixed(2))} s`));
+    }
+  }
+
+  private lane(lane: Lane, now: number): void {
+    let row = this.rows.get(lane);
+    if (!row) {
+      const name = svg("text", { x: 0, y: 14 });
+      row = { group: svg("g"), name, bars: [] };
+      row.group.append(name);
+      this.picture.append(row.group);
+      this.rows.set(lane, row);
+    }
+    const label = shown(lane.why ? `${lane.name} · ${lane.why}` : lane.name);
+    row.name.textContent = label.length > 22 ? `${label.slice(0, 21)}…` : label;
+    lane.segments.forEach((segment, index) => {
+      let bar = row.bars[index];
+      if (!bar) {
+        bar = svg("rect", { y: 3, height: ROW - 8, rx: 2 });
+        bar.append(svg("title"));
+        row.bars.push(bar);
+        row.group.append(bar);
+      }
+      const to = segment.to ?? now;
+      const bad = lane.outcome && lane.outcome !== "slower, not heard" && lane.outcome !== "stopped" && index === lane.segments.length - 1;
+      const lost = lane.outcome === "slower, not heard" && index === lane.segments.length - 1;
+      bar.setAttribute("class", `s-${bad ? "bad" : lost ? "lost" : segment.kind}`);
+      bar.setAttribute("x", String(this.x(segment.from)));
+      bar.setAttribute("width", String(Math.max(1.5, this.x(to) - this.x(segment.from))));
+      bar.firstElementChild!.textContent = shown(`${label}: ${segment.label}, ${seconds(to - segment.from)}${lane.outcome ? ` (${lane.outcome})` : ""}`);
+    });
+    for (const bar of row.bars.splice(lane.segments.length)) bar.remove();
+  }
+
+  private words(): void {
+    const why = this.lanes.why();
+    const element = find("why");
+    if (element.textContent !== shown(why)) {
+      element.textContent = shown(why);
+      this.picture.setAttribute("aria-label", shown(`Timeline. ${why}`));
+    }
+    if (!this.lanes.over) return;
+    find("numbers").replaceChildren(...this.lanes.facts().flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  }
+}

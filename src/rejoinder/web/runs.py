@@ -1,0 +1,389 @@
+"""Threads and runs: a conversation of the page, and one turn of it as a stream of AG-UI events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final
+
+from rejoinder import _watch
+from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder.conversation import Conversation
+from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm.chat_context import ChatContext
+from rejoinder.llm.llm import LLM
+from rejoinder.llm.tool_context import RawFunctionTool, function_tool
+from rejoinder.store import ConflictError, Store, StoreError
+from rejoinder.turn import (
+    Done,
+    Restarted,
+    Text,
+    Thinking,
+    ToolFinished,
+    ToolPaused,
+    ToolStarted,
+    Turn,
+    run_turn,
+)
+from rejoinder.types import APIConnectOptions
+from rejoinder.web.agui import Event, InputError, RunInput, Writer, items_of
+from rejoinder.web.timeline import Timeline, reason_of
+
+__all__ = ["Run", "Thread", "Threads"]
+
+_WAITING: Final = 64
+"""Events of a turn that wait for a slow client before the turn waits too."""
+_AFTERWARDS: Final = 0.3
+"""Seconds after a turn for what was stopped to end."""
+_KEPT: Final = 200
+"""Runs whose timeline is kept."""
+
+
+class Thread:
+    """One conversation, and the runs of it in this process."""
+
+    def __init__(self, store: Store, id: str) -> None:
+        self.id = id
+        self.conversation = Conversation(store, id)
+        self.running: Run | None = None
+        self._loaded = False
+        self._aliases: dict[str, str] = {}
+
+    async def open(self) -> Conversation:
+        """The loaded conversation."""
+        if not self._loaded:
+            await self.conversation.load()
+            self._loaded = True
+        return self.conversation
+
+    def alias(self, shown: str, item: str) -> None:
+        """The client knows `item` as `shown`."""
+        self._aliases[shown] = item
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Ids of items by the ids under which they were streamed."""
+        return self._aliases
+
+    async def take(self, messages: Sequence[Mapping[str, Any]], system: str) -> ChatContext:
+        """The context that `messages` describe. What is known stays as it was; what the client left
+        out becomes another branch.
+
+        Raises:
+            InputError: a message is not as AG-UI describes it.
+            StoreError: the store cannot be used.
+        """
+        conversation = await self.open()
+        state = conversation._state
+        by_call: dict[str, str] = {}
+        for id, data in state.data.items():
+            kind = {"function_call": "call", "function_call_output": "output"}.get(
+                str(data.get("type"))
+            )
+            if kind is not None:
+                by_call[f"{kind}:{data.get('call_id')}"] = id
+        wanted = [
+            id
+            for message in messages
+            for id in (
+                self._aliases.get(str(message.get("id")), str(message.get("id"))),
+                by_call.get(f"output:{message.get('toolCallId')}"),
+            )
+            if id in state.data
+        ]
+        for id in reversed(wanted):
+            with contextlib.suppress(ValueError):  # it stands between a call and its output
+                await conversation.rewind(id)
+                break
+        chat_ctx = conversation.chat_ctx
+        known: dict[str, ChatItem] = {}
+        for item in chat_ctx.items:
+            known[item.id] = item
+            if isinstance(item, FunctionCall):
+                known[f"call:{item.call_id}"] = item
+            elif isinstance(item, FunctionCallOutput):
+                known[f"output:{item.call_id}"] = item
+        items = items_of(messages, lambda name: known.get(self._aliases.get(name, name)))
+        first = items[0] if items else None
+        instructed = isinstance(first, ChatMessage) and first.role in ("system", "developer")
+        if system and not instructed:
+            before = chat_ctx.items[0] if chat_ctx.items else None
+            if not (isinstance(before, ChatMessage) and before.role == "system"):
+                before = ChatMessage(role="system", content=[system])
+            items.insert(0, before)
+        chat_ctx.items = items
+        return chat_ctx
+
+
+class Run:
+    """One turn of a thread.
+
+    Args:
+        thread: the conversation.
+        given: what the client asks for.
+        llm: the model.
+        tools: what the model may call.
+        system: instructions, for a conversation without any.
+        tool_timeout: seconds a tool may run.
+        conn_options: retries and deadlines of each request.
+        named: the name of the model on the command line.
+    """
+
+    def __init__(self, thread: Thread, given: RunInput, *, llm: LLM[Any], tools: Sequence[Any],
+                 system: str, tool_timeout: float, conn_options: APIConnectOptions,
+                 named: str) -> None:  # fmt: skip
+        self.id = given.run
+        self.thread = thread
+        self.model = llm.model
+        self.at = time.time()
+        self._given = given
+        self._named = named
+        self._llm = llm
+        self._theirs = {str(tool.get("name")) for tool in given.tools}
+        self._tools = [*tools, *(_client_tool(tool) for tool in given.tools)]
+        self._system = system
+        self._tool_timeout = tool_timeout
+        self._conn_options = conn_options
+        self._writer = Writer(thread.id, given.run)
+        self._notes: deque[Event] = deque()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(_WAITING)
+        self.timeline = Timeline(time.monotonic, self._noted)
+        self._turn: Turn | None = None
+        self._stopped = False
+        self._items = 0
+        self._pending: list[str] = []
+
+    def stop(self) -> None:
+        """End the run: what was said so far stays. Idempotent."""
+        self._stopped = True
+        if self._turn is not None:
+            self._turn.interrupt()
+
+    def facts(self) -> dict[str, Any]:
+        """The run as a page shows it afterwards."""
+        return {
+            "runId": self.id,
+            "at": self.at,
+            "messages": self._writer.said,
+            "events": self.timeline.events,
+            "recorded": len(self.timeline.exchanges),
+        }
+
+    def _noted(self, event: dict[str, Any]) -> None:
+        self._notes.append(self._writer.custom("timeline", event))
+        if self._queue.empty():
+            self._queue.put_nowait(None)  # wakes the reader
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """The AG-UI events of the run. Leaving the iteration stops the run."""
+        thread = self.thread
+        writer = self._writer
+        if thread.running is not None:
+            yield writer.started()
+            for told in writer.failed(f"the thread {thread.id!r} has a run already", "busy"):
+                yield told
+            return
+        thread.running = self
+        work = asyncio.create_task(self._work(), name=f"run {self.id}")
+        try:
+            yield writer.started()
+            while True:
+                event = await self._queue.get()
+                if isinstance(event, Done):  # what the turn leaves behind is part of its timeline
+                    await asyncio.wait((work,), timeout=_AFTERWARDS)
+                while self._notes:
+                    yield self._notes.popleft()
+                if event is not None:
+                    for told in self._told(event):
+                        yield told
+                    if isinstance(event, Done | BaseException):
+                        return
+        finally:
+            self.stop()
+            work.cancel()
+            await asyncio.wait((work,))
+            thread.running = None
+
+    async def _work(self) -> None:
+        try:
+            with _watch.watching(self.timeline.watch):
+                await self._run()
+        except Exception as error:
+            self.timeline.add(0, "error", error=reason_of(error))
+            await self._queue.put(error)
+
+    async def _run(self) -> None:
+        thread, timeline = self.thread, self.timeline
+        chat_ctx = await thread.take(self._given.messages, self._system)
+        self._items = len(chat_ctx.items)
+        if "model" not in thread.conversation.about:
+            await thread.conversation.describe(model=self._named)
+        turn = run_turn(
+            self._llm,
+            chat_ctx,
+            tools=self._tools,
+            tool_timeout=self._tool_timeout,
+            conn_options=self._conn_options,
+            approve=self._approve if self._theirs else None,
+            journal=thread.conversation,
+        )
+        async with turn:
+            self._turn = turn
+            if self._stopped:
+                turn.interrupt()
+            timeline.add(0, "turn", model=self.model)
+            async for event in turn:
+                self._track(event)
+                await self._queue.put(event)
+
+    async def _approve(self, call: FunctionCall) -> bool | None:
+        """Tools of the client wait for it."""
+        return None if call.name in self._theirs else True
+
+    def _track(self, event: Any) -> None:
+        """Note an event in the timeline, at the moment it comes from the turn."""
+        add = self.timeline.add
+        match event:
+            case Text(text=text):
+                add(0, "text", size=len(text))
+            case Thinking(text=text):
+                add(0, "thinking", size=len(text))
+            case Restarted(discard=text):
+                add(0, "restarted", size=len(text))
+            case ToolStarted(call=call):
+                add(0, "tool", call=call.call_id, name=call.name)
+            case ToolFinished(call=call, output=output):
+                add(0, "tool_end", call=call.call_id, name=call.name, failed=output.is_error)
+            case Done(reason=reason):
+                add(0, "done", reason=reason)
+            case _:
+                pass
+
+    def _told(self, event: Any) -> Sequence[Event]:
+        writer = self._writer
+        match event:
+            case Text(text=text):
+                return writer.say(text)
+            case Thinking(text=text):
+                return writer.think(text)
+            case ToolStarted(call=call) | ToolPaused(call=call):
+                if isinstance(event, ToolPaused):
+                    self._pending.append(call.call_id)
+                events = writer.call(call)
+                self._name_messages()
+                return events
+            case ToolFinished(call=call, output=output):
+                return writer.result(call, output)
+            case Restarted():
+                return writer.restart(self.thread.conversation.chat_ctx.items)
+            case Done(reason=reason, steps=steps):
+                self._name_messages()
+                return self._finished(reason, steps)
+            case BaseException():
+                return writer.failed(reason_of(event), _code(event))
+            case _:
+                return ()
+
+    def _finished(self, reason: str, steps: int) -> Sequence[Event]:
+        if reason == "interrupted":
+            outcome: Event = {"type": "cancelled"}
+        else:
+            outcome = {"type": "success"}
+            if reason == "paused":
+                outcome["pendingToolCallIds"] = self._pending
+        usage = [
+            {
+                "provider": metrics.metadata.model_provider if metrics.metadata else None,
+                "model": metrics.metadata.model_name if metrics.metadata else None,
+                "inputTokens": metrics.prompt_tokens,
+                "outputTokens": metrics.completion_tokens,
+                "totalTokens": metrics.total_tokens,
+                "reasoningTokens": metrics.reasoning_tokens,
+                "cachedInputTokens": metrics.prompt_cached_tokens,
+            }
+            for metrics in self.timeline.metrics
+        ]
+        usage = [{k: v for k, v in entry.items() if v is not None} for entry in usage]
+        return self._writer.finished(outcome, {"reason": reason, "steps": steps}, usage)
+
+    def _name_messages(self) -> None:
+        """Note which item each streamed message has become."""
+        items = self.thread.conversation.chat_ctx.items[self._items :]
+        spoken = [
+            item for item in items if isinstance(item, ChatMessage) and item.role == "assistant"
+        ]
+        for shown, item in zip(self._writer.said, spoken, strict=False):
+            self.thread.alias(shown, item.id)
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, ConflictError):
+        return "conflict"
+    if isinstance(error, StoreError):
+        return "store"
+    if isinstance(error, APIError):
+        return "model"
+    if isinstance(error, InputError | ConfigurationError | ValueError):
+        return "input"
+    return "fault"
+
+
+def _client_tool(tool: Mapping[str, Any]) -> RawFunctionTool:
+    """A tool that the client runs: the turn pauses at its call."""
+
+    async def theirs(raw_arguments: dict[str, object]) -> str:
+        raise AssertionError("a tool of the client never runs here")
+
+    schema: dict[str, Any] = {
+        "name": str(tool.get("name")),
+        "description": str(tool.get("description") or ""),
+        "parameters": tool.get("parameters") or {"type": "object", "properties": {}},
+    }
+    return function_tool(theirs, raw_schema=schema)
+
+
+class Threads:
+    """The threads that are in use, and the latest runs."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._threads: dict[str, Thread] = {}
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+
+    def thread(self, id: str) -> Thread:
+        """The thread with this id; a new one if there is none."""
+        thread = self._threads.get(id)
+        if thread is None:
+            thread = self._threads[id] = Thread(self.store, id)
+        return thread
+
+    def add(self, run: Run) -> None:
+        """Keep a run, and forget the oldest one."""
+        self._runs[run.id] = run
+        while len(self._runs) > _KEPT:
+            self._runs.popitem(last=False)
+
+    def run(self, id: str) -> Run | None:
+        """The run with this id, if it is known."""
+        return self._runs.get(id)
+
+    def runs_of(self, thread: str) -> list[Run]:
+        """The known runs of a thread, oldest first."""
+        return [run for run in self._runs.values() if run.thread.id == thread]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The known runs, oldest first."""
+        return list(self._runs.values())
+
+    async def forget(self, id: str) -> bool:
+        """Erase a conversation and its runs. Returns whether there was one."""
+        thread = self._threads.pop(id, None)
+        if thread is not None and thread.running is not None:
+            thread.running.stop()
+        for run in self.runs_of(id):
+            del self._runs[run.id]
+        return await self.store.remove(id) or thread is not None

@@ -1,0 +1,90 @@
+"""What happened in a run and when, as plain data for a page. Pure, but for the clock it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rejoinder.errors import APIError, APIStatusError
+from rejoinder.metrics import LLMMetrics
+from rejoinder.testing.recording import Exchange
+
+__all__ = ["Timeline", "reason_of"]
+
+_MOST: Final = 20_000
+"""Events of one run that are kept."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The events of one run.
+
+    Attributes:
+        now: seconds, of a clock that does not jump.
+        took: called with each event.
+        events: ``{"t": seconds since the start, "part": number, "kind": ..., facts}``.
+        exchanges: what was exchanged with providers, without secrets.
+        metrics: of each request.
+    """
+
+    now: Callable[[], float]
+    took: Callable[[dict[str, Any]], None] = lambda event: None
+    events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    exchanges: list[Exchange] = field(default_factory=list[Exchange])
+    metrics: list[LLMMetrics] = field(default_factory=list[LLMMetrics])
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.now()
+
+    def watch(self, part: int, kind: str, facts: Mapping[str, Any]) -> None:
+        """A `rejoinder._watch.Watcher`."""
+        if kind == "exchange":
+            self.exchanges.append(facts["exchange"])
+            return
+        if kind == "metrics":
+            metrics: LLMMetrics = facts["metrics"]
+            self.metrics.append(metrics)
+            facts = _numbers(metrics)
+        self.add(part, kind, **{name: _plain(value) for name, value in facts.items()})
+
+    def add(self, part: int, kind: str, **facts: Any) -> None:
+        """Add an event that happens now."""
+        if len(self.events) >= _MOST:
+            return
+        event = {"t": round(self.now() - self.started, 4), "part": part, "kind": kind, **facts}
+        self.events.append(event)
+        self.took(event)
+
+
+def _numbers(metrics: LLMMetrics) -> dict[str, Any]:
+    names = metrics.metadata
+    return {
+        "model": None if names is None else names.model_name,
+        "ttft": metrics.ttft,
+        "duration": metrics.duration,
+        "prompt": metrics.prompt_tokens,
+        "cached": metrics.prompt_cached_tokens,
+        "completion": metrics.completion_tokens,
+        "reasoning": metrics.reasoning_tokens,
+        "speed": metrics.tokens_per_second,
+        "estimated": metrics.estimated,
+        "purpose": metrics.purpose,
+        "cancelled": metrics.cancelled,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return reason_of(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def reason_of(error: BaseException) -> str:
+    """An error as one sentence for a page."""
+    if isinstance(error, APIStatusError) and error.status_code > 0:
+        return f"{error.status_code}: {error.message}"
+    if isinstance(error, APIError):
+        return error.message
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

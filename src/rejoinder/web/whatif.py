@@ -1,0 +1,137 @@
+"""What another policy would have made of the recorded runs, by `rejoinder.testing.simulate_policy`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from rejoinder._core.budget import TurnBudget
+from rejoinder._core.hedge import Hedge
+from rejoinder.testing import SimulatedModel, simulate_policy
+from rejoinder.web.team import PolicyChoice
+
+__all__ = ["Seen", "compare", "seen_in"]
+
+_TURNS: Final = 400
+_APART: Final = 60.0
+"""Seconds between the simulated turns, so that each one stands alone."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the attempts with one model were like.
+
+    Attributes:
+        latencies: seconds to the first output of those that brought one.
+        silent: how many brought none until they were stopped.
+        failed: how many failed before an output.
+        cut: how many failed after it.
+    """
+
+    latencies: list[float] = field(default_factory=list[float])
+    silent: int = 0
+    failed: int = 0
+    cut: int = 0
+
+    @property
+    def attempts(self) -> int:
+        """All of them."""
+        return len(self.latencies) + self.silent + self.failed
+
+    def model(self) -> SimulatedModel:
+        """A model that behaves like them."""
+        total = self.attempts
+        answered = total - self.failed
+        return SimulatedModel(
+            latency=self.latencies or [math.inf],
+            errors=self.failed / total,
+            stalls=0.0 if not answered else self.silent / answered,
+            cuts=0.0 if not self.latencies else self.cut / len(self.latencies),
+        )
+
+
+def seen_in(timelines: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Seen]:
+    """What `timelines` show of each model, by its name."""
+    found: dict[str, Seen] = {}
+    for events in timelines:
+        asking = {event["inside"] for event in events if event["kind"] == "begin"}
+        for number, begin in _attempts(events).items():
+            if number in asking:
+                continue  # a team, whose members are counted
+            own = [event for event in events if event["part"] == number]
+            useful = next((event["t"] for event in own if event["kind"] == "useful"), None)
+            end = next((event for event in own if event["kind"] == "end"), None)
+            failed = end is not None and end["outcome"] == "failed"
+            seen = found.setdefault(begin["model"], Seen())
+            if useful is not None:
+                seen.latencies.append(max(useful - begin["t"], 0.001))
+                seen.cut += failed
+            elif failed and not _timed_out(end):
+                seen.failed += 1
+            else:
+                seen.silent += 1
+    return found
+
+
+def _attempts(events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    return {
+        event["part"]: event
+        for event in events
+        if event["kind"] == "begin" and event["what"] == "attempt"
+    }
+
+
+def _timed_out(end: Mapping[str, Any] | None) -> bool:
+    return end is not None and "within" in str(end.get("error"))
+
+
+def compare(
+    names: Sequence[str],
+    one: Mapping[str, Seen],
+    rest: Mapping[str, Seen],
+    policies: Sequence[PolicyChoice],
+    *,
+    assumed: float = 1.0,
+) -> dict[str, Any]:
+    """How long a turn would have taken under each policy.
+
+    Args:
+        names: the models in the order of the team, by the names in the timelines.
+        one: what the turn in question shows.
+        rest: what all turns show; for models that this turn did not ask.
+        policies: what to compare.
+        assumed: seconds to the first output of a model that was never asked.
+    """
+    models: list[SimulatedModel] = []
+    told: list[dict[str, Any]] = []
+    for name in names:
+        seen, source = one.get(name), "this turn"
+        if seen is None or not seen.attempts:
+            seen, source = rest.get(name), "other turns"
+        if seen is None or not seen.attempts:
+            seen, source = Seen([assumed]), "assumed"
+        models.append(seen.model())
+        middle = statistics.median(seen.latencies) if seen.latencies else None
+        told.append({"model": name, "source": source, "median": middle, "silent": seen.silent,
+                     "failed": seen.failed, "cut": seen.cut})  # fmt: skip
+    return {"models": told, "policies": [_result(models, policy) for policy in policies]}
+
+
+def _result(models: list[SimulatedModel], policy: PolicyChoice) -> dict[str, Any]:
+    report = simulate_policy(
+        models,
+        turns=_TURNS,
+        interval=_APART,
+        attempt_timeout=policy.attempt_timeout,
+        hedge=None if policy.hedge is None else Hedge(delay=policy.hedge, max_share=1.0),
+        budget=TurnBudget(first_token_by=policy.first_token_by),
+        on_cut=policy.on_cut,
+    )
+    numbers = {
+        name: value if not isinstance(value, float) or math.isfinite(value) else None
+        for name, value in asdict(report).items()
+    }
+    return {"policy": asdict(policy), **numbers}
