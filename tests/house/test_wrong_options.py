@@ -53,6 +53,7 @@ ROOMS = [
     "rejoinder.llm.utils",
     "rejoinder.catalog",
     "rejoinder.conversation",
+    "rejoinder.delegation",
     "rejoinder.media",
     "rejoinder.metrics",
     "rejoinder.speech",
@@ -316,6 +317,7 @@ BASE: dict[str, dict[str, Any]] = {
         }
         for name in ("RealtimeModel", "RealtimeModelBeta")
     },
+    "delegation.Delegate": {"llm": Model()},
     "providers.openai.live.DuplexModel": {**KEY, **AT},
     "providers.openai.live.DuplexModel.with_azure": {
         "azure_deployment": "d", "azure_endpoint": "https://x.example",
@@ -380,6 +382,9 @@ def instances() -> dict[str, Callable[[], Any]]:
     }
     return makers | {
         "ChatContext": chat_ctx,
+        "delegation.Delegate": lambda: importlib.import_module("rejoinder.delegation").Delegate(
+            Model()
+        ),
         "Conversation": lambda: Conversation(SqliteStore("never.sqlite")),
         "FallbackAdapter": lambda: llm_api.FallbackAdapter([Model(), Model()]),
         "llm.RealtimeModelFallbackAdapter": lambda: llm_api.RealtimeModelFallbackAdapter(
@@ -465,6 +470,10 @@ NOT_CALLED: dict[str, str] = {
          "testing.RealtimeServer.keep", "testing.RealtimeServer.next_fault",
          "testing.RealtimeServer.open", "testing.RealtimeServer.receive"),
         "called by connections",
+    ),
+    **dict.fromkeys(
+        ("delegation.Delegate.attach", "delegation.Delegate.context", "delegation.Delegate.run"),
+        "called by sessions",
     ),
     "Conversation.append": "appends to the context, which takes any item",
     "Conversation.describe": ANYTHING,
@@ -566,6 +575,7 @@ NOT_IN_SESSIONS = {
 SESSION_BASE: dict[str, dict[str, Any]] = {
     "truncate": {"message_id": "x", "modalities": ["audio"], "audio_end_ms": 0},
     "append_commentary": {"text": "x"},
+    "cancel_delegation": {"delegation_id": "x"},
     "append_instructions": {"text": "x"},
     "append_thinking": {"text": "x"},
 }

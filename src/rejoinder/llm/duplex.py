@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Delegate",
+    "DelegatedTasks",
     "DuplexAudioFrame",
     "DuplexCapabilities",
     "DuplexModel",
@@ -60,10 +61,26 @@ class DuplexCapabilities(RealtimeCapabilities):
     supports_overlapping_speech: bool = True
 
 
+class DelegatedTasks(Protocol):
+    """The tasks of one session."""
+
+    def cancel(self, delegation_id: str) -> None:
+        """Stop a task. It is not answered."""
+        ...
+
+    def stop(self) -> None:
+        """The session is over: stop all tasks."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop all tasks and wait for their ends. Never raises."""
+        ...
+
+
 class Delegate(Protocol):
     """Does the tasks that the speech model of a session hands to the application."""
 
-    def attach(self, session: Any) -> None:
+    def attach(self, session: Any) -> DelegatedTasks:
         """Serve `session` until it ends. Called once for each session, when it is made."""
         ...
 

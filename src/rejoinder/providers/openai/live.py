@@ -30,6 +30,7 @@ from rejoinder._options import FLAG, NAME, SECONDS, STRING, Rule, checked, mappi
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.duplex import (
     Delegate,
+    DelegatedTasks,
     DuplexAudioFrame,
     DuplexCapabilities,
     DuplexOutputTranscriptDelta,
@@ -305,10 +306,7 @@ class GPTLiveModel(WireModel["GPTLiveSession", WebSocketTransport], _BaseModel):
         return checked_url(self._access.base_url).netloc
 
     def _new_session(self, settings: dict[str, Any]) -> GPTLiveSession:
-        session = GPTLiveSession(self, settings)
-        if self._delegate is not None:
-            self._delegate.attach(session)
-        return session
+        return GPTLiveSession(self, settings)
 
     def _without_turn_detection(self, settings: dict[str, Any]) -> None:
         """The model itself detects turns, always."""
@@ -346,6 +344,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
         self._odd = b""
         self._muted = False
         self._unsent: deque[tuple[Told, str]] = deque(maxlen=_UNSENT)
+        self._tasks: DelegatedTasks | None = None
         super().__init__(
             model,
             dial=model._dial,
@@ -354,6 +353,9 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
             options=model._options,
             settings=settings,
         )
+        delegate = model._delegate
+        if delegate is not None:
+            self._tasks = delegate.attach(self)
 
     # -- what the model is told ------------------------------------------------------------------
 
@@ -394,6 +396,12 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
             self._conversation.insert(None, item, at_tail=True)
             if link is not None:
                 link.told([item.id])
+
+    @checked(delegation_id=NAME)
+    def cancel_delegation(self, delegation_id: str) -> None:
+        """Stop a task that a `Delegate` does. It is not answered. Unknown ids are ignored."""
+        if self._tasks is not None:
+            self._tasks.cancel(delegation_id)
 
     def mute_input(self) -> None:
         """The model hears nothing from now on."""
@@ -541,8 +549,16 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
             stream.recv_nowait()
         stream.send_nowait(DuplexAudioFrame(AudioFrame(data, SAMPLE_RATE, 1, len(data) // 2)))
 
+    async def aclose(self) -> None:
+        """End the session, its connections and its tasks, within about a second. Never raises."""
+        await super().aclose()
+        if self._tasks is not None:
+            await self._tasks.aclose()
+
     def _finish(self, why: RealtimeError) -> None:
         super()._finish(why)
+        if self._tasks is not None:
+            self._tasks.stop()
         self._unsent.clear()
         if self._stream is not None:
             self._stream.close()

@@ -1,0 +1,52 @@
+"""Cuts the answer of a text model into what a speech model is told, while it streams. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["Commentary"]
+
+_END: Final = re.compile(r"(?:[.!?…]+[\"'”’)]*(?=\s)|[。！？]+[」』”]*|\n)\s*")
+
+
+class Commentary:
+    """Sentences of one answer: the first alone, because someone is waiting; later ones together.
+
+    Args:
+        first: characters of the shortest first piece.
+        later: characters of the shortest later piece.
+    """
+
+    def __init__(self, *, first: int = 12, later: int = 240) -> None:
+        self._least = first
+        self._later = later
+        self._text = ""
+        self.said = False
+        """Whether a piece was handed out."""
+
+    def feed(self, text: str) -> str:
+        """The next piece; empty while there is no whole one."""
+        self._text += text
+        end = 0
+        for found in _END.finditer(self._text):
+            if len(self._text[: found.end()].strip()) >= self._least:
+                end = found.end()
+                if not self.said:
+                    break
+        return self._take(end)
+
+    def flush(self) -> str:
+        """The rest: the model does something else now, or has ended."""
+        return self._take(len(self._text))
+
+    def restart(self) -> None:
+        """The answer begins anew; what was not handed out is dropped."""
+        self._text = ""
+
+    def _take(self, end: int) -> str:
+        piece, self._text = self._text[:end].strip(), self._text[end:]
+        if piece:
+            self.said = True
+            self._least = self._later
+        return piece
