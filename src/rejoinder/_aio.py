@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -46,8 +46,8 @@ class Chan(Generic[T]):
     """A queue for one consumer, that can be closed. Sending never waits.
 
     Values sent before `close` can still be received. A receiver that is cancelled loses nothing.
-    `observe` sees every value once, as it is sent. `waiting` is called when a receiver is about to
-    wait; what it raises, the receiver raises.
+    `observe` is given the values that are about to be sent. `waiting` is called when a receiver waits
+    for the first time on a loop; what it raises, the receiver raises.
 
     A producer that can wait should, when `full`, await `drained`: more than `high` values lie
     unread, and it resumes when half of them are taken.
@@ -56,7 +56,7 @@ class Chan(Generic[T]):
     def __init__(
         self,
         *,
-        observe: Callable[[T], None] | None = None,
+        observe: Callable[[Sequence[T]], None] | None = None,
         waiting: Callable[[], None] | None = None,
         high: int = 1024,
     ) -> None:
@@ -66,6 +66,7 @@ class Chan(Generic[T]):
         self._high = high
         self._low = high // 2
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # where a receiver has waited last
         self._receiver: asyncio.Future[None] | None = None
         self._sender: asyncio.Future[None] | None = None
 
@@ -87,13 +88,13 @@ class Chan(Generic[T]):
         if self._closed:
             raise ChanClosed
         if self._observe is not None:
-            self._observe(value)
+            self._observe((value,))
         self._items.append(value)
         receiver = self._receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
 
-    def send_all(self, values: list[T]) -> None:
+    def send_all(self, values: Sequence[T]) -> None:
         """`send_nowait` of each; a waiting receiver is woken once.
 
         Raises:
@@ -101,16 +102,23 @@ class Chan(Generic[T]):
         """
         if self._closed:
             raise ChanClosed
+        if not values:
+            return
         if self._observe is not None:
-            for value in values:
-                self._observe(value)
+            self._observe(values)
         self._items += values
         receiver = self._receiver
-        if receiver is not None and values and not receiver.done():
+        if receiver is not None and not receiver.done():
             receiver.set_result(None)
 
     async def send(self, value: T) -> None:
         self.send_nowait(value)
+
+    def ready(self) -> T | None:
+        """The next value, if it is there and its sender does not wait."""
+        if self._items and self._sender is None:
+            return self._items.popleft()
+        return None
 
     def recv_nowait(self) -> T:
         """Raises:
@@ -158,9 +166,12 @@ class Chan(Generic[T]):
                 )
             if self._closed:
                 raise StopAsyncIteration
-            if self._waiting is not None:
-                self._waiting()
-            self._receiver = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                if self._waiting is not None:
+                    self._waiting()
+                self._loop = loop
+            self._receiver = loop.create_future()
             try:
                 await self._receiver
             finally:

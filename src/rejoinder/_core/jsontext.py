@@ -59,12 +59,12 @@ def encode(obj: Any, /) -> bytes:
 
 def as_mapping(value: object, /) -> dict[str, Any] | None:
     """`value` if it is a JSON object."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def as_list(value: object, /) -> list[Any]:
     """`value` if it is a JSON array, else an empty list."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def as_text(value: object, /) -> str:

@@ -12,8 +12,9 @@ text, missing keys), and return ``None`` when it counts nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from rejoinder._core.chunks import CompletionUsage
 
@@ -24,8 +25,7 @@ _MOST: Final = 1 << 53
 """No reply holds more tokens; beyond it nothing could be divided or added as a float."""
 
 
-@dataclass(frozen=True, slots=True)
-class Buckets:
+class Buckets(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one reply (or of many), each counted once."""
 
     input: int = 0
@@ -78,7 +78,8 @@ class Buckets:
         A part that is larger than what is left of its whole is cut: the totals are what is paid
         for. Where cached tokens were sound, they count as cached.
         """
-        prompt, completion = max(0, prompt), max(0, completion)
+        if prompt < 0 or completion < 0:
+            prompt, completion = max(0, prompt), max(0, completion)
         cache_read = _clamp(cache_read, prompt)
         cache_write = _clamp(cache_write, prompt - cache_read)
         input_audio = _clamp(input_audio, prompt - cache_read - cache_write)
@@ -109,13 +110,14 @@ class Buckets:
 
     def usage(self, *, service_tier: str | None = None) -> CompletionUsage:
         """The same numbers in the form that chunks carry."""
+        prompt, completion = self.prompt, self.completion
         return CompletionUsage(
-            completion_tokens=self.completion,
-            prompt_tokens=self.prompt,
+            completion_tokens=completion,
+            prompt_tokens=prompt,
             prompt_cached_tokens=self.cache_read,
             cache_creation_tokens=self.cache_write,
             cache_read_tokens=self.cache_read,
-            total_tokens=self.total,
+            total_tokens=prompt + completion,
             service_tier=service_tier,
             reasoning_tokens=self.reasoning,
             prompt_audio_tokens=self.input_audio,
@@ -134,8 +136,10 @@ def added(first: CompletionUsage, second: CompletionUsage | None) -> CompletionU
 def count(usage: Mapping[str, Any], key: str, /) -> int:
     """A number of tokens under `key`, whatever stands there."""
     value = usage.get(key)
+    if value is None:
+        return 0
     if type(value) is int:
-        return min(max(0, value), _MOST)
+        return value if 0 <= value <= _MOST else min(max(0, value), _MOST)
     if isinstance(value, (float, str)):
         try:
             return min(max(0, int(float(value))), _MOST)
@@ -145,4 +149,4 @@ def count(usage: Mapping[str, Any], key: str, /) -> int:
 
 
 def _clamp(part: int, whole: int) -> int:
-    return min(max(0, part), whole)
+    return part if 0 <= part <= whole else min(max(0, part), whole)

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -320,8 +320,15 @@ class LLMStream(ABC):
         return self
 
     async def __anext__(self) -> ChatChunk:
+        channel = self._event_aiter
+        if (
+            type(channel) is Chan
+        ):  # not that of a subclass: a chunk that is there needs no further await
+            chunk: ChatChunk | None = channel.ready()
+            if chunk is not None:
+                return chunk
         try:
-            return await self._event_aiter.__anext__()
+            return await channel.__anext__()
         except StopAsyncIteration:
             pass
         if self._lost is not None:
@@ -454,15 +461,17 @@ class LLMStream(ABC):
 
     # -- running -----------------------------------------------------------------------------
 
-    def _observe(self, chunk: ChatChunk) -> None:
+    def _observe(self, chunks: Sequence[ChatChunk]) -> None:
         now = self._now()
         meter = self._meter
         before = meter.first_token_at
-        meter.feed(chunk, now)
+        for chunk in chunks:
+            meter.feed(chunk, now)
         if before is None and meter.first_token_at is not None and self._place is not None:
             self._place.note("useful")
         if self._seen_by is not None:
-            self._seen_by(chunk, now)
+            for chunk in chunks:
+                self._seen_by(chunk, now)
 
     def _belongs_here(self) -> bool:
         return self._loop is asyncio.get_running_loop()

@@ -85,17 +85,18 @@ class SSEDecoder:
         if self._idle and len(data) <= self._max_fast:
             if data[-4:] == b"\r\n\r\n":
                 data = data.replace(b"\r\n", b"\n")
-            if data[-2:] == b"\n\n" and b"\r" not in data:
-                end = data.find(b"\n")
-                if data[:5] == b"data:":
-                    if end == len(data) - 2:
-                        return [(None, data[6 if data[5] == 32 else 5 : -2])]
-                elif (
-                    data[:7] == b"event: "
-                    and data[end + 1 : end + 7] == b"data: "
-                    and data.find(b"\n", end + 7) == len(data) - 2
-                ):
-                    return [(data[7:end].decode("utf-8", "replace"), data[end + 7 : -2])]
+            end = data.find(b"\n")
+            if end == len(data) - 2:
+                if data[:5] == b"data:" and data[end + 1] == 10 and b"\r" not in data:
+                    return [(None, data[6 if data[5] == 32 else 5 : end])]
+            elif (
+                data[:7] == b"event: "
+                and data[-2:] == b"\n\n"
+                and data[end + 1 : end + 7] == b"data: "
+                and data.find(b"\n", end + 7) == len(data) - 2
+                and b"\r" not in data
+            ):
+                return [(data[7:end].decode("utf-8", "replace"), data[end + 7 : -2])]
         if self.failure is not None:
             raise self.failure
         events = self._feed(data)

@@ -109,6 +109,7 @@ class WireStream(LLMStream):
         self._undisturbed = 0  # bytes decoded since the loop turned
         self._much = b""  # what is too much for one callback
         self._arriving = False
+        self._outputs = 0  # `output_count` of the decoder when it was last looked at
         super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
 
     @property
@@ -147,6 +148,7 @@ class WireStream(LLMStream):
         """Ask, and read the answer. Returns whether the reply has paused and goes on."""
         self._decoder = None  # that of the attempt before
         self._arriving = False
+        self._outputs = 0
         request = await self._request()
         _watch.note("send", host=urlsplit(request.url).netloc.rpartition("@")[2])
         async with await self._transport.send(request) as response:
@@ -247,12 +249,11 @@ class WireStream(LLMStream):
         return decoder.state not in _STOPS and not self._event_ch.full
 
     def _decode(self, decoder: ReplyDecoder, data: bytes) -> None:
-        before = decoder.output_count
-        chunks = decoder.feed(data)
-        if chunks:
-            self._event_ch.send_all(chunks)
+        self._event_ch.send_all(decoder.feed(data))
         self._undisturbed += len(data)
-        if decoder.output_count != before:
+        count = decoder.output_count
+        if count != self._outputs:
+            self._outputs = count
             self._progressed()
 
     async def _decode_in_pieces(self, decoder: ReplyDecoder, data: bytes) -> None:
