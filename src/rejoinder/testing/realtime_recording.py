@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, cast
 
 from rejoinder._options import checked
 from rejoinder.errors import APIError
+from rejoinder.testing import _files
 from rejoinder.testing.recording import Cleaner, RecordedError
 from rejoinder.transport.http import Request
 from rejoinder.transport.ws import Closed, SocketRequest, WebSocket, WebSocketTransport, WireFrame
@@ -147,21 +148,17 @@ def load_session(path: str | Path) -> SessionRecording:
     Raises:
         ValueError: it is not a recording of a session.
     """
-    return SessionRecording.from_json(json.loads(Path(path).read_text("utf-8")))
+    return _files.load(SessionRecording, path)
 
 
 def load_sessions(path: str | Path) -> list[SessionRecording]:
     """Read a file, or all ``*.json`` of a folder (by name, not of the folders in it)."""
-    place = Path(path)
-    files = sorted(place.glob("*.json")) if place.is_dir() else [place]
-    return [load_session(file) for file in files]
+    return _files.load_all(SessionRecording, path)
 
 
 def save_session(recording: SessionRecording, path: str | Path) -> None:
     """Write one file. Creates its folder if needed."""
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(recording.to_json(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    _files.save(recording, path)
 
 
 class RecordingSocketTransport:

@@ -25,6 +25,7 @@ from zlib import crc32
 from rejoinder._options import checked
 from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name
 from rejoinder.errors import APIError
+from rejoinder.testing import _files
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
 
 __all__ = [
@@ -190,21 +191,17 @@ def load_exchange(path: str | Path) -> Exchange:
     Raises:
         ValueError: it is no recording of an HTTP exchange.
     """
-    return Exchange.from_json(json.loads(Path(path).read_text("utf-8")))
+    return _files.load(Exchange, path)
 
 
 def load_exchanges(path: str | Path) -> list[Exchange]:
     """Read a file, or all ``*.json`` of a folder (by name, not of the folders in it)."""
-    place = Path(path)
-    files = sorted(place.glob("*.json")) if place.is_dir() else [place]
-    return [load_exchange(file) for file in files]
+    return _files.load_all(Exchange, path)
 
 
 def save_exchange(exchange: Exchange, path: str | Path) -> None:
     """Write one file, making its folder if need be."""
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(exchange.to_json(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    _files.save(exchange, path)
 
 
 class RecordingTransport:

@@ -6,19 +6,23 @@ Those of the services of other vendors stand with their protocols.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from providers.sessions.driving import read, sound, talking, texts
 from rejoinder.llm import ChatContext, FunctionCallOutput
+from rejoinder.media import AudioFrame
 from rejoinder.providers.openai.realtime import RealtimeModel
-from rejoinder.testing import RealtimeServer, ServerCall, ServerReply
+from rejoinder.testing import RealtimeServer, ScriptedRealtimeModel, ServerCall, ServerReply
 from rejoinder.types import APIConnectOptions
 
 SESSION = "providers.sessions.test_session"
 HEARD = "providers.sessions.test_heard"
+TURNS = "providers.sessions.test_turns"
 SETTINGS = "providers.sessions.test_settings"
 FALLBACK = "llm.test_realtime_fallback_adapter"
 HERE = "providers.sessions.test_pains"
@@ -39,7 +43,10 @@ PAINS = {
     "keep-alive kills slow but healthy sockets": (
         (HERE, "test_a_service_that_answers_no_ping_stays_connected"),
     ),
-    "a half-open socket is mute for ever": ((SESSION, "test_a_half_open_connection_is_noticed"),),
+    "a half-open socket is mute for ever": (
+        (SESSION, "test_a_half_open_connection_is_noticed"),
+        (TURNS, "test_words_spoken_into_a_dead_connection_arrive"),
+    ),
     "an interrupt loses the result of a tool": (
         (HERE, "test_every_call_is_answered_after_an_interrupt"),
     ),
@@ -76,7 +83,10 @@ PAINS = {
     "what is given late is left out": ((SETTINGS, "test_what_is_given_late_is_in_force"),),
     "handlers are lost over a swap": ((FALLBACK, "test_handlers_of_a_vendors_events_stay"),),
     "no way down to text": ((FALLBACK, "test_a_text_model_answers_when_no_voice_is_left"),),
-    "memory grows with the call": ((HERE, "test_minutes_of_sound_leave_nothing_behind"),),
+    "memory grows with the call": (
+        (HERE, "test_a_long_conversation_grows_by_its_text_alone"),
+        (HERE, "test_minutes_of_sound_leave_nothing_behind"),
+    ),
     "a wrong model is a loop or silence": (
         (SESSION, "test_a_wrong_model_is_one_error_with_a_hint"),
         (SETTINGS, "test_a_model_of_another_api_is_refused"),
@@ -310,6 +320,45 @@ async def test_minutes_of_sound_leave_nothing_behind() -> None:
                 await server.until(lambda n=number: server.connections[0].appends > n - 200)
         assert largest <= 10, "pieces of 100 ms"
         await model.aclose()
+
+
+@pytest.mark.looptime
+async def test_a_long_conversation_grows_by_its_text_alone() -> None:
+    """Two items a minute: what a session keeps of each is its text, and no event, delta or sound."""
+    minutes = 16
+    replies = [ServerReply([f"word{n} " for n in range(20)]) for _ in range(minutes)]
+    model = ScriptedRealtimeModel(*replies, max_session_duration=None)
+    session = model.session()
+    frame = AudioFrame(b"\x20\x10" * 2400, 24000, 1, 2400)
+    sizes: list[int] = []
+    tracemalloc.start(1)
+    try:
+        for minute in range(minutes):
+            for _ in range(6):
+                session.push_audio(frame)
+                await asyncio.sleep(10.0)
+            await model.service.connections[-1].speech(f"Question {minute}?")
+            await read(await session.generate_reply())
+            if minute % 8 == 7:
+                for connection in model.service.connections:
+                    connection.audio.clear()
+                    connection.events.clear()
+                model.service.requests.clear()
+                sizes.append(ours())
+    finally:
+        tracemalloc.stop()
+    await model.aclose()
+    assert (sizes[1] - sizes[0]) / 16 < 4_000, "bytes for each item"
+
+
+def ours() -> int:
+    """Bytes that were not allocated by the double of the service."""
+    gc.collect()
+    kinds = ("*/rejoinder/testing/*", "*/looptime/*", tracemalloc.__file__)
+    taken = tracemalloc.take_snapshot().filter_traces(
+        [tracemalloc.Filter(False, kind) for kind in kinds]
+    )
+    return sum(trace.size for trace in taken.traces)
 
 
 def held(session: Any) -> int:
