@@ -144,6 +144,7 @@ async def test_a_typed_turn_is_answered_once(server: SonicServer) -> None:
 
 
 @pytest.mark.parametrize("control", [True, False])
+@pytest.mark.looptime
 async def test_an_interruption_ends_the_reply_and_is_not_shown(
     server: SonicServer, control: bool
 ) -> None:
@@ -216,6 +217,7 @@ def deaf_to_text(connection: SonicConnection, kind: str, fields: dict[str, Any])
     return kind == "contentEnd"
 
 
+@pytest.mark.looptime
 async def test_a_reply_that_comes_too_late_is_not_heard(server: SonicServer) -> None:
     server.on_event = deaf_to_text
     async with talking(server, generate_reply_timeout=0.05) as (session, seen):
@@ -321,6 +323,7 @@ async def test_settings_given_at_any_time_are_in_force(pause: float) -> None:
         assert not seen.named("error")
 
 
+@pytest.mark.looptime
 async def test_a_change_takes_the_next_stream_and_cuts_nothing(server: SonicServer) -> None:
     server.reply(SonicReply(["A long story."], hold=True), SonicReply(["Kindly."]))
     async with talking(server) as (session, seen):
@@ -648,6 +651,7 @@ async def test_a_service_that_has_nothing_to_say_is_not_dead(server: SonicServer
         (400, "ValidationException"),
     ],
 )
+@pytest.mark.looptime
 async def test_a_refusal_is_one_fatal_error_in_the_words_of_aws(status: int, name: str) -> None:
     def refuse(number: int) -> tuple[int, str, str]:
         return status, name, "You shall not pass: a-long-secret-key"

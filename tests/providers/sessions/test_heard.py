@@ -65,6 +65,7 @@ async def test_a_second_cut_gives_nothing_back(server: RealtimeServer) -> None:
         assert not seen.named("error")
 
 
+@pytest.mark.looptime
 async def test_what_comes_after_the_cut_was_not_heard(server: RealtimeServer) -> None:
     async with talking(server) as (session, _):
         server.reply(ServerReply(WORDS, hold=True))
@@ -97,6 +98,7 @@ async def test_a_message_of_an_earlier_connection_is_cut_at_the_next(
         assert len(seen.named("error")) == 1
 
 
+@pytest.mark.looptime
 async def test_a_message_that_was_cut_while_the_next_connection_waited_is_cut_there(
     server: RealtimeServer,
 ) -> None:

@@ -176,6 +176,7 @@ async def test_an_interrupt_ends_what_was_asked_for(server: RealtimeServer) -> N
         assert (await read(await session.generate_reply()))[0] == "Heard."
 
 
+@pytest.mark.looptime
 async def test_a_reply_that_comes_too_late_is_cancelled_and_never_heard(
     server: RealtimeServer,
 ) -> None:
@@ -323,6 +324,7 @@ async def test_many_ends_in_a_row_lose_and_repeat_no_item(server: RealtimeServer
         assert len(set(server.connections[-1].items)) == len(expected) + 1
 
 
+@pytest.mark.looptime
 async def test_the_next_connection_is_there_before_the_old_one_ends(server: RealtimeServer) -> None:
     async with talking(server, max_session_duration=0.05) as (session, seen):
         server.reply(ServerReply(["A long story."], hold=True))
@@ -534,6 +536,7 @@ async def test_a_refused_item_settles_at_once(server: RealtimeServer) -> None:
         assert (await read(await session.generate_reply()))[0] == "Hello."
 
 
+@pytest.mark.looptime
 async def test_a_half_open_connection_is_noticed(server: RealtimeServer) -> None:
     mute: list[RealtimeConnection] = []
 
@@ -552,6 +555,7 @@ async def test_a_half_open_connection_is_noticed(server: RealtimeServer) -> None
         assert len(seen.named("session_reconnected")) == 1
 
 
+@pytest.mark.looptime
 async def test_a_user_who_is_silent_is_no_dead_service(server: RealtimeServer) -> None:
     async with talking(server, silence_timeout=0.1) as (session, seen):
         await read(await session.generate_reply())

@@ -265,6 +265,7 @@ async def test_sound_that_is_not_committed_is_kept_where_the_application_finds_t
         await server.until(lambda: server.connections[1].items)
 
 
+@pytest.mark.looptime
 async def test_a_swap_waits_for_the_words_of_the_user(server: RealtimeServer) -> None:
     async with talking(server, max_session_duration=0.05) as (session, seen):
         await session.connected()
