@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,7 +12,13 @@ import pytest
 from providers.sessions.driving import Seen, read, sound, talking, texts
 from rejoinder.media import AudioFrame
 from rejoinder.providers.openai.realtime import RealtimeSession
-from rejoinder.testing import RealtimeConnection, RealtimeServer, ServerReply
+from rejoinder.testing import (
+    RealtimeConnection,
+    RealtimeServer,
+    ScriptedRealtimeModel,
+    ServerReply,
+)
+from rejoinder.types import APIConnectOptions
 
 WORDS = [(number % 100 + 1) * 2 + 1 for number in range(10)]
 """The value of each byte of 100 ms of loud sound."""
@@ -172,3 +179,83 @@ async def test_words_spoken_into_a_dead_connection_arrive(server: RealtimeServer
         await server.until(lambda: len(second.audio) >= len(pushed) - 20 * 4800)
         assert bytes(pushed).endswith(bytes(second.audio))
         assert len(second.audio) == len(pushed)
+
+
+TURN_BYTES = 3 * 4800
+
+
+def marked(number: int) -> AudioFrame:
+    """100 ms of a turn, told from all others."""
+    return AudioFrame((1000 + number).to_bytes(2, "little") * 2400, 24000, 1, 2400)
+
+
+def heard_by(connection: RealtimeConnection) -> list[int]:
+    """The turns that a connection knows, as text, as an item with sound, or as pushed sound."""
+    found: list[int] = []
+    sounds = [bytes(connection.audio)]
+    for item_id in connection.items:
+        for part in connection.contents[item_id]["content"]:
+            text = part.get("text") or ""
+            if text.startswith("Turn "):
+                found.append(int(text.removeprefix("Turn ").rstrip(".")))
+            sounds.append(base64.b64decode(part.get("audio") or ""))
+    for data in sounds:
+        samples = memoryview(data[: len(data) & ~1]).cast("h")
+        counts = Counter(samples)
+        found += [
+            value - 1000
+            for value, count in counts.items()
+            for _ in range(count * 2 // TURN_BYTES)
+            if value >= 1000
+        ]
+        assert all(count * 2 % TURN_BYTES == 0 for value, count in counts.items() if value)
+    return sorted(found)
+
+
+async def settled(session: RealtimeSession, seen: Seen, ends: int) -> None:
+    await until(lambda: len(seen.named("session_reconnected")) == ends)
+    await session.connected()
+
+
+@pytest.mark.looptime
+async def test_a_hundred_ends_lose_and_repeat_no_turn() -> None:
+    """The connection ends in mid-speech, before the transcript, before the answer, or after both."""
+    options = APIConnectOptions(max_retry=5, retry_interval=0.0)
+    model = ScriptedRealtimeModel(conn_options=options, max_session_duration=None)
+    session = model.session()
+    seen = Seen(session)
+    await session.connected()
+    for number in range(100):
+        seen[:] = [entry for entry in seen if entry[0] != "input_speech_started"]
+        connection = model.service.connections[-1]
+        item_id = f"item_of_{number}"
+        how = ("speaking", "committed", "answered", "written")[number % 4]
+        await connection.send(
+            "input_audio_buffer.speech_started", audio_start_ms=0, item_id=item_id
+        )
+        await until(lambda: seen.named("input_speech_started"))
+        for _ in range(2 if how == "speaking" else 3):
+            session.push_audio(marked(number))
+        if how != "speaking":
+            await model.service.until(lambda c=connection: len(c.audio) % TURN_BYTES == 0)  # type: ignore[misc]
+            transcript = f"Turn {number}." if how == "written" else None
+            await connection.speech(transcript, item_id=item_id)
+            await until(lambda i=item_id: session.chat_ctx.get_by_id(i) is not None)  # type: ignore[misc]
+        if how in ("answered", "written"):
+            await connection.begin_reply(ServerReply([f"Answer {number}."]))
+            await until(lambda n=number: ("assistant", f"Answer {n}.") in texts(session))  # type: ignore[misc]
+        connection.drop()
+        if how == "speaking":
+            session.push_audio(marked(number))
+        await settled(session, seen, number + 1)
+        following = model.service.connections[-1]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        known = heard_by(following)
+        assert known == list(range(number + 1)), how
+        if how in ("speaking", "committed"):
+            await following.speech(f"Turn {number}.", item_id=f"again_{number}")
+            await until(lambda n=number: ("user", f"Turn {n}.") in texts(session))  # type: ignore[misc]
+    answers = [text for role, text in texts(session) if role == "assistant"]
+    assert answers == [f"Answer {n}." for n in range(100) if n % 4 > 1]
+    await model.aclose()

@@ -458,22 +458,24 @@ class Conversation:
             not isinstance(item, ChatMessage) or item.content for item in items[places[0] + 1 :]
         )
 
-    def settle(self, link: Link, *, unheard: Collection[str] = ()) -> None:
+    def settle(self, link: Link) -> None:
         """Apply to the copy the changes that `link` can no longer confirm. The next connection
-        receives them.
-
-        Args:
-            link: the connection that is no longer in use.
-            unheard: the user's items whose sound is sent again to the next connection.
-        """
-        for item_id in unheard:
-            self._partial.pop(item_id, None)
-            self.drop(item_id)
+        receives them."""
         for entry in link.pending.values():
             self._carry_out(entry)
             if not entry.done.done():
                 entry.done.set_result(None)
         link.pending.clear()
+
+    def settle_turns(self, unheard: Collection[str] = ()) -> None:
+        """No more transcripts come over a connection: partial ones are final.
+
+        Args:
+            unheard: the user's items whose sound is sent again to the next connection.
+        """
+        for item_id in unheard:
+            self._partial.pop(item_id, None)
+            self.drop(item_id)
         for item_id, text in list(self._partial.items()):
             self.set_transcript(item_id, text, None)
 

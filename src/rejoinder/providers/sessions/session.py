@@ -77,8 +77,7 @@ class WireSession(RealtimeSession[TEvent]):
         RuntimeError: no event loop is running.
     """
 
-    _frame_event = ""
-    """The event that shows each frame of the service, decoded."""
+    _frame_event = ""  # shows each frame of the service, decoded
 
     def __init__(
         self,
@@ -412,10 +411,11 @@ class WireSession(RealtimeSession[TEvent]):
         self._apply(self._replies.lost(self._loop.time()))
         if self._connections.handle is not None:
             self._uplink.forget_turns()  # the service keeps them
+        self._conversation.settle(link)
         unheard = self._uplink.recall(self._conversation.followed)
         if self._turns.hearing is not None and self._uplink.keeps:
             unheard.append(self._turns.hearing)
-        self._conversation.settle(link, unheard=unheard)
+        self._conversation.settle_turns(unheard)
         self._turns.unheard(unheard)
         self._settings.settle()
 
@@ -696,4 +696,5 @@ class WireSession(RealtimeSession[TEvent]):
         link = self._connections.link
         if link is not None:
             self._conversation.settle(link)
+        self._conversation.settle_turns()
         self._open.finish(why)
