@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from rejoinder.cli.web import explain
 from rejoinder.providers import openai
 from rejoinder.testing import FaultServer
 from rejoinder.types import APIConnectOptions
@@ -77,12 +78,12 @@ Serve = Callable[..., Any]
 
 @asynccontextmanager
 async def serving(
-    llms: Sequence[Any], *, local: bool = False, **options: Any
+    llms: Sequence[Any], *, local: bool = False, names: Sequence[str] = (), **options: Any
 ) -> AsyncGenerator[Page]:
     """A server for `llms`: models, or functions of a transport."""
     choices = [
         Choice(
-            f"model-{number}",
+            names[number] if names else f"model-{number}",
             llm if callable(llm) else (lambda _, llm=llm: llm),
             local=local or not callable(llm),
         )
@@ -91,6 +92,7 @@ async def serving(
     team = Team(choices)
     address = bind("127.0.0.1", 0)
     options.setdefault("store", MemoryStore())
+    options.setdefault("explain", explain)
     options.setdefault("conn_options", APIConnectOptions(max_retry=1, timeout=20))
     app = make_app(team, token=address.token, hosts=address.hosts, **options)
     server = asyncio.create_task(serve(app, address))

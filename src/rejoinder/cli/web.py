@@ -18,9 +18,11 @@ from rejoinder.cli.llms import find_tools, is_local, make_llm
 from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.models import fetch_notice
 from rejoinder.cli.outcome import CommandError, Exit
+from rejoinder.cli.render import render_error, sentence
 from rejoinder.cli.screen import Screen
 from rejoinder.cli.servers import connect_servers
 from rejoinder.cli.session import patience_for
+from rejoinder.errors import APIError
 
 if TYPE_CHECKING:
     from rejoinder.llm.llm import LLM
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from rejoinder.transport.http import HttpTransport
     from rejoinder.web.team import Choice
 
-__all__ = ["add_options", "run"]
+__all__ = ["add_options", "explain", "run"]
 
 _PORT: Final = 8765
 _CLOSE_TIMEOUT: Final = 4.0
@@ -108,6 +110,7 @@ def run(args: argparse.Namespace) -> Exit:
                 tool_timeout=args.tool_timeout,
                 conn_options=patience_for(args.timeout, local=is_local(args.model)),
                 kept=args.keep,
+                explain=explain,
             )
             screen.data(address.url)
             screen.note("Open this address in a browser on this machine. Ctrl-C ends the server.")
@@ -122,6 +125,13 @@ def run(args: argparse.Namespace) -> Exit:
                 if opened and loop.responds():
                     loop.run(_close(opened), timeout=_CLOSE_TIMEOUT)
     return Exit.OK
+
+
+def explain(error: BaseException) -> str:
+    """Why a run failed, in one sentence."""
+    from rejoinder.web.timeline import reason_of
+
+    return sentence(render_error(error) if isinstance(error, APIError) else reason_of(error))
 
 
 async def _close(opened: list[Any]) -> None:

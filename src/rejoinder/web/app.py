@@ -52,6 +52,7 @@ def make_app(
     tool_timeout: float = 60.0,
     conn_options: APIConnectOptions,
     kept: bool = False,
+    explain: Callable[[BaseException], str] = reason_of,
 ) -> App:
     """The ASGI application of the page.
 
@@ -65,8 +66,10 @@ def make_app(
         tool_timeout: seconds a tool may run.
         conn_options: retries and deadlines of each request.
         kept: `store` outlives the server; said on the page.
+        explain: tells why a run failed, in one sentence.
     """
-    server = _Server(team, Threads(store), tools, system, tool_timeout, conn_options, kept)
+    server = _Server(team, Threads(store), tools, system, tool_timeout, conn_options, kept,
+                     explain)  # fmt: skip
     routes = [
         *(Route(path, _file(*where)) for path, where in _FILES.items()),
         Route("/api/run", server.run, methods=["POST"]),
@@ -123,6 +126,7 @@ class _Server:
         tool_timeout: float,
         conn_options: APIConnectOptions,
         kept: bool,
+        explain: Callable[[BaseException], str],
     ) -> None:
         self._team = team
         self._threads = threads
@@ -131,6 +135,7 @@ class _Server:
         self._tool_timeout = tool_timeout
         self._conn_options = conn_options
         self._kept = kept
+        self._explain = explain
 
     # -- runs ----------------------------------------------------------------------------------
 
@@ -151,7 +156,7 @@ class _Server:
         try:
             await self._team.load()
         except APIError as error:
-            return JSONResponse({"error": reason_of(error)}, 503)
+            return JSONResponse({"error": self._explain(error)}, 503)
         return StreamingResponse(body(), media_type="text/event-stream")
 
     def _make_run(self, given: RunInput) -> Run:
@@ -164,6 +169,7 @@ class _Server:
             tool_timeout=self._tool_timeout,
             conn_options=self._conn_options,
             named=self._team.names[0],
+            explain=self._explain,
         )
 
     async def stop(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rejoinder import _watch
@@ -30,7 +30,7 @@ from rejoinder.turn import (
 )
 from rejoinder.types import APIConnectOptions
 from rejoinder.web.agui import Event, InputError, RunInput, Writer, items_of
-from rejoinder.web.timeline import Timeline, reason_of
+from rejoinder.web.timeline import Timeline
 
 __all__ = ["Run", "Thread", "Threads"]
 
@@ -130,17 +130,19 @@ class Run:
         tool_timeout: seconds a tool may run.
         conn_options: retries and deadlines of each request.
         named: the name of the model on the command line.
+        explain: tells why a run failed, in one sentence.
     """
 
     def __init__(self, thread: Thread, given: RunInput, *, llm: LLM[Any], tools: Sequence[Any],
                  system: str, tool_timeout: float, conn_options: APIConnectOptions,
-                 named: str) -> None:  # fmt: skip
+                 named: str, explain: Callable[[BaseException], str]) -> None:  # fmt: skip
         self.id = given.run
         self.thread = thread
         self.model = llm.model
         self.at = time.time()
         self._given = given
         self._named = named
+        self._explain = explain
         self._llm = llm
         self._theirs = {str(tool.get("name")) for tool in given.tools}
         self._tools = [*tools, *(_client_tool(tool) for tool in given.tools)]
@@ -150,7 +152,7 @@ class Run:
         self._writer = Writer(thread.id, given.run)
         self._notes: deque[Event] = deque()
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_WAITING)
-        self.timeline = Timeline(time.monotonic, self._noted)
+        self.timeline = Timeline(asyncio.get_running_loop().time, self._noted)
         self._turn: Turn | None = None
         self._stopped = False
         self._items = 0
@@ -212,7 +214,7 @@ class Run:
             with _watch.watching(self.timeline.watch):
                 await self._run()
         except Exception as error:
-            self.timeline.add(0, "error", error=reason_of(error))
+            self.timeline.add(0, "error", error=self._explain(error))
             await self._queue.put(error)
 
     async def _run(self) -> None:
@@ -283,7 +285,7 @@ class Run:
                 self._name_messages()
                 return self._finished(reason, steps)
             case BaseException():
-                return writer.failed(reason_of(event), _code(event))
+                return writer.failed(self._explain(event), _code(event))
             case _:
                 return ()
 

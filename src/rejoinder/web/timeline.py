@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rejoinder.errors import APIError, APIStatusError
+from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.metrics import LLMMetrics
+from rejoinder.store import StoreError
 from rejoinder.testing.recording import Exchange
 
 __all__ = ["Timeline", "reason_of"]
@@ -87,4 +88,6 @@ def reason_of(error: BaseException) -> str:
         return f"{error.status_code}: {error.message}"
     if isinstance(error, APIError):
         return error.message
+    if isinstance(error, ConfigurationError | StoreError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

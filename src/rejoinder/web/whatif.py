@@ -15,9 +15,7 @@ from rejoinder.web.team import PolicyChoice
 
 __all__ = ["Seen", "compare", "seen_in"]
 
-_TURNS: Final = 400
-_APART: Final = 60.0
-"""Seconds between the simulated turns, so that each one stands alone."""
+_TIMES: Final = 100
 
 
 @dataclass(slots=True)
@@ -121,17 +119,25 @@ def compare(
 
 
 def _result(models: list[SimulatedModel], policy: PolicyChoice) -> dict[str, Any]:
-    report = simulate_policy(
-        models,
-        turns=_TURNS,
-        interval=_APART,
-        attempt_timeout=policy.attempt_timeout,
-        hedge=None if policy.hedge is None else Hedge(delay=policy.hedge, max_share=1.0),
-        budget=TurnBudget(first_token_by=policy.first_token_by),
-        on_cut=policy.on_cut,
-    )
-    numbers = {
-        name: value if not isinstance(value, float) or math.isfinite(value) else None
-        for name, value in asdict(report).items()
+    """The turn under one policy, again and again: each time the models are as fresh as the first."""
+    reports = [
+        simulate_policy(
+            models,
+            turns=1,
+            attempt_timeout=policy.attempt_timeout,
+            hedge=None if policy.hedge is None else Hedge(delay=policy.hedge, max_share=1.0),
+            budget=TurnBudget(first_token_by=policy.first_token_by),
+            on_cut=policy.on_cut,
+            seed=seed,
+        )
+        for seed in range(_TIMES)
+    ]
+    waits = sorted(report.ttft_p50 for report in reports if not report.unanswered)
+    longest = max(report.longest for report in reports)
+    return {
+        "policy": asdict(policy),
+        "first_word": statistics.median(waits) if waits else None,
+        "longest": longest if math.isfinite(longest) else None,
+        "unanswered": sum(report.unanswered for report in reports) / _TIMES,
+        "requests": statistics.mean(report.requests for report in reports),
     }
-    return {"policy": asdict(policy), **numbers}

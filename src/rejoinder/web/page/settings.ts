@@ -6,7 +6,7 @@ import type { Policy, Settings } from "./types";
 
 interface Result {
   models: { model: string; source: string; median: number | null; silent: number; failed: number; cut: number }[];
-  policies: ({ policy: Policy; ttft_p50: number | null; ttft_p95: number | null; longest: number | null } & Record<string, number | null>)[];
+  policies: { policy: Policy; first_word: number | null; longest: number | null; unanswered: number; requests: number }[];
 }
 
 const CUTS = ["stop", "restart", "resume"];
@@ -116,10 +116,10 @@ export class SettingsView {
         "tr",
         {},
         el("th", { scope: "row" }, `${index ? "" : "now: "}${seconds(each.policy.attempt_timeout)} each${each.policy.hedge ? `, hedge after ${seconds(each.policy.hedge)}` : ""}`),
-        el("td", {}, time(each.ttft_p50)),
+        el("td", {}, time(each.first_word)),
         el("td", {}, time(each.longest)),
-        el("td", {}, `${Math.round((100 * (each["unanswered"] ?? 0)) / (each["turns"] || 1))} %`),
-        el("td", {}, String(((each["requests"] ?? 0) / (each["turns"] || 1)).toFixed(2))),
+        el("td", {}, `${Math.round(100 * each.unanswered)} %`),
+        el("td", {}, each.requests.toFixed(2)),
       ),
     );
     const head = ["policy", "first word", "longest wait", "unanswered", "requests"].map((name) => el("th", { scope: "col" }, name));
@@ -128,7 +128,7 @@ export class SettingsView {
       return el("li", {}, shown(`${model.model}: ${facts.filter(Boolean).join(", ") || "nothing known"} (${model.source})`));
     });
     place.replaceChildren(
-      el("p", {}, "Simulated turns with models that behave as recorded:"),
+      el("p", {}, "The turn, simulated 100 times with models that behave as recorded:"),
       el("ul", {}, ...told),
       el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)),
     );

@@ -4,15 +4,15 @@ import { el, find, seconds, shown, svg } from "./dom";
 import { Lanes, sentence, type Lane } from "./lanes";
 import type { TimelineEvent } from "./types";
 
-const NAME = 130; // width of the names
-const WIDTH = 560; // of all
+const NAME = 150; // width of the names
+const WIDTH = 580; // of all
 const ROW = 22;
 const TOP = 18;
 const LISTED = 500; // events in the list
 
 const LEGEND: [string, string][] = [
   ["ask", "preparing"], ["connect", "connecting"], ["send", "sending"], ["wait", "waiting"],
-  ["read", "nothing useful yet"], ["say", "answering"], ["tool", "tool"],
+  ["read", "nothing useful yet"], ["say", "answering"], ["tool", "tool"], ["lost", "not heard"], ["bad", "failed"],
 ];
 
 interface Row {
@@ -151,7 +151,7 @@ export class TimelineView {
       this.rows.set(lane, row);
     }
     const label = shown(lane.why ? `${lane.name} · ${lane.why}` : lane.name);
-    row.name.textContent = label.length > 22 ? `${label.slice(0, 21)}…` : label;
+    row.name.textContent = label.length > 27 ? `${label.slice(0, 26)}…` : label;
     lane.segments.forEach((segment, index) => {
       let bar = row.bars[index];
       if (!bar) {

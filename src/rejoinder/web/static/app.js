@@ -313,10 +313,10 @@
           "tr",
           {},
           el("th", { scope: "row" }, `${index ? "" : "now: "}${seconds(each.policy.attempt_timeout)} each${each.policy.hedge ? `, hedge after ${seconds(each.policy.hedge)}` : ""}`),
-          el("td", {}, time(each.ttft_p50)),
+          el("td", {}, time(each.first_word)),
           el("td", {}, time(each.longest)),
-          el("td", {}, `${Math.round(100 * (each["unanswered"] ?? 0) / (each["turns"] || 1))} %`),
-          el("td", {}, String(((each["requests"] ?? 0) / (each["turns"] || 1)).toFixed(2)))
+          el("td", {}, `${Math.round(100 * each.unanswered)} %`),
+          el("td", {}, each.requests.toFixed(2))
         )
       );
       const head = ["policy", "first word", "longest wait", "unanswered", "requests"].map((name) => el("th", { scope: "col" }, name));
@@ -325,7 +325,7 @@
         return el("li", {}, shown(`${model.model}: ${facts.filter(Boolean).join(", ") || "nothing known"} (${model.source})`));
       });
       place2.replaceChildren(
-        el("p", {}, "Simulated turns with models that behave as recorded:"),
+        el("p", {}, "The turn, simulated 100 times with models that behave as recorded:"),
         el("ul", {}, ...told),
         el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows))
       );
@@ -582,8 +582,8 @@
   }
 
   // page/timeline.ts
-  var NAME = 130;
-  var WIDTH = 560;
+  var NAME = 150;
+  var WIDTH = 580;
   var ROW = 22;
   var TOP = 18;
   var LISTED = 500;
@@ -594,7 +594,9 @@
     ["wait", "waiting"],
     ["read", "nothing useful yet"],
     ["say", "answering"],
-    ["tool", "tool"]
+    ["tool", "tool"],
+    ["lost", "not heard"],
+    ["bad", "failed"]
   ];
   var TimelineView = class {
     lanes = new Lanes();
@@ -713,7 +715,7 @@
         this.rows.set(lane, row);
       }
       const label = shown(lane.why ? `${lane.name} · ${lane.why}` : lane.name);
-      row.name.textContent = label.length > 22 ? `${label.slice(0, 21)}…` : label;
+      row.name.textContent = label.length > 27 ? `${label.slice(0, 26)}…` : label;
       lane.segments.forEach((segment, index) => {
         let bar = row.bars[index];
         if (!bar) {
