@@ -162,6 +162,16 @@ def test_a_message_that_holds_only_what_we_do_not_know_is_sent(form: str, block:
     assert ChatContext(list(mended)).to_provider_format(form)[0] == messages
 
 
+def model(form: str, url: str) -> Any:
+    options: dict[str, Any] = {
+        "anthropic": {"api_key": "k", "model": "claude-sonnet-4-5"},
+        "google": {"api_key": "k", "model": "gemini-3-pro-preview"},
+        "aws": {"api_key": "a", "api_secret": "s", "model": "anthropic.claude-sonnet-4-5"},
+    }[form]
+    kinds: Any = {"anthropic": anthropic.LLM, "google": google.LLM, "aws": aws.LLM}
+    return kinds[form](**options, base_url=url)
+
+
 @pytest.mark.parametrize(
     ("form", "messages"),
     [
@@ -205,12 +215,44 @@ def test_a_message_that_holds_only_what_we_do_not_know_is_sent(form: str, block:
     ],
 )  # fmt: skip
 async def test_chat_sends_it_back(form: str, messages: list[dict[str, Any]]) -> None:
-    options: dict[str, Any] = {
-        "anthropic": {"api_key": "k", "model": "claude-sonnet-4-5"},
-        "google": {"api_key": "k", "model": "gemini-3-pro-preview"},
-        "aws": {"api_key": "a", "api_secret": "s", "model": "anthropic.claude-sonnet-4-5"},
-    }[form]
-    kinds: Any = {"anthropic": anthropic.LLM, "google": google.LLM, "aws": aws.LLM}
     read = ChatContext.from_provider_format(form, messages)
-    body = (await sent(lambda url: kinds[form](**options, base_url=url), read)).json()
+    body = (await sent(lambda url: model(form, url), read)).json()
     assert body["contents" if form == "google" else "messages"] == messages
+
+
+PDF = "JVBERi0xLjQK"
+DOCUMENTS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "anthropic",
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": PDF},
+            "title": "t",
+            "citations": {"enabled": True},
+        },
+    ),
+    ("google", {"inline_data": {"mime_type": "application/pdf", "data": PDF}}),
+    ("aws", {"document": {"format": "md", "name": "n", "source": {"bytes": b"# hi"}}}),
+]
+
+
+@pytest.mark.parametrize(("form", "document"), DOCUMENTS)
+def test_documents_come_back_equal(form: str, document: dict[str, Any]) -> None:
+    text = {"type": "text", "text": "a"} if form == "anthropic" else {"text": "a"}
+    content = "parts" if form == "google" else "content"
+    messages = [{"role": "user", content: [text, document, text]}]
+    read = ChatContext.from_provider_format(form, deepcopy(messages))
+    stored = ChatContext.from_dict(json.loads(json.dumps(read.to_dict(exclude_image=False))))
+    for context in (read, stored):
+        assert context.to_provider_format(form)[0] == messages
+
+
+@pytest.mark.parametrize(("form", "document"), DOCUMENTS)
+async def test_a_document_is_sent_once(form: str, document: dict[str, Any]) -> None:
+    text = {"type": "text", "text": "a"} if form == "anthropic" else {"text": "a"}
+    content = "parts" if form == "google" else "content"
+    read = ChatContext.from_provider_format(form, [{"role": "user", content: [text, document]}])
+    body = (await sent(lambda url: model(form, url), read)).json()
+    (message,) = body["contents" if form == "google" else "messages"]
+    assert len(message[content]) == 2
+    assert str(message).count(PDF if form != "aws" else "IyBoaQ==") == 1

@@ -1188,3 +1188,27 @@ async def test_details_of_reasoning_go_back_to_openrouter_alone() -> None:
     assert body["messages"][1]["reasoning_details"] == details
     body = (await sent(gpt(model="m"), _context(*items))).json()
     assert "reasoning_details" not in body["messages"][1]
+
+
+@pytest.mark.parametrize(
+    ("model", "goes"),
+    [
+        ("gpt-5", []),
+        ("qwen/qwen3-32b", []),
+        ("grok-4", ["xai"]),
+        ("google/gemini-3-pro-preview", ["google"]),
+        ("acme-1", ["google", "xai"]),  # perhaps a deployment of any of them
+    ],
+)
+async def test_state_of_a_maker_goes_to_its_models_alone(model: str, goes: list[str]) -> None:
+    """The models of a fallback share one history, and other APIs refuse a field that they do not know
+    (Groq: "property 'extra_content' is unsupported")."""
+    extra = {"google": {"thought_signature": "c2ln"}, "xai": {"a": 1}, "livekit": {"b": 2}}
+    context = ChatContext.empty()
+    context.add_message(role="user", content="q")
+    context.insert(FunctionCall(call_id="c", name="get_weather", arguments="{}", extra=extra))
+    context.insert(FunctionCallOutput(call_id="c", name="get_weather", output="r", is_error=False))
+    body = (await sent(gpt(model=model), context, tools=TOOLS)).json()
+    (call,) = next(m for m in body["messages"] if m["role"] == "assistant")["tool_calls"]
+    # State of a gateway goes to hosts that may be one.
+    assert sorted(call["extra_content"]) == sorted({*goes, "livekit"})

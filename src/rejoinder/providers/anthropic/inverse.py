@@ -155,6 +155,8 @@ def _unmarked(block: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_whole(block: Mapping[str, Any]) -> bool:
     """Whether a block that we know holds nothing but what we know."""
+    if block.get("type") == "document":
+        return False  # written as a document it would have lost its name
     told = {key for key, value in block.items() if value is not None}
     return told <= {"type", "cache_control", "text", "citations"} or told <= {
         "type",

@@ -23,6 +23,8 @@ __all__ = ["Option", "Served", "served"]
 
 logger = logging.getLogger("rejoinder")
 
+_MAKERS = frozenset({"google", "xai"})
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -51,6 +53,16 @@ class Served:
         """Whether the model takes ``"image"`` or ``"audio"``; ``None``: not known."""
         inputs = self.family.inputs
         return None if inputs is None else kind in inputs
+
+    def takes_back(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `keys` under which `extra` may hold state of this model: the names of its makers,
+        and of gateways where nothing tells that the host is none."""
+        makers = frozenset({self.family.maker}) if self.family.maker else self.host.makers
+        return tuple(
+            key
+            for key in keys
+            if (makers is None or key in makers if key in _MAKERS else self.host.makers is None)
+        )
 
     def history(self, dialect: Dialect) -> Dialect:
         """`dialect` with the rules for histories that hold for this model at this host."""

@@ -25,7 +25,7 @@ from rejoinder.providers.asking.fields import tool_choice_name
 from rejoinder.providers.asking.in_order import in_order, is_text_entry
 from rejoinder.providers.aws.options import Options
 
-__all__ = ["BedrockFormatData", "attachment_block", "request_body", "to_chat_ctx"]
+__all__ = ["DOCUMENTS", "BedrockFormatData", "attachment_block", "request_body", "to_chat_ctx"]
 
 _IMAGE_FORMATS = {
     None: "jpeg",
@@ -334,7 +334,7 @@ def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
     return told
 
 
-_DOCUMENTS = {
+DOCUMENTS = {
     "application/msword": "doc",
     "application/pdf": "pdf",
     "application/vnd.ms-excel": "xls",
@@ -364,10 +364,10 @@ def attachment_block(attachment: Attachment) -> dict[str, Any]:
         )
     if kind == "audio/wav":
         return {"audio": {"format": "wav", "source": source}}
-    found = _DOCUMENTS.get(kind)
+    found = DOCUMENTS.get(kind)
     if found is None:
         raise ConfigurationError(
-            f"document {attachment.id!r}: Bedrock takes {', '.join(sorted(_DOCUMENTS.values()))}, "
+            f"document {attachment.id!r}: Bedrock takes {', '.join(sorted(DOCUMENTS.values()))}, "
             f"got {kind}"
         )
     # The API demands a name, and tells models to read it: a neutral one cannot give orders.

@@ -9,10 +9,11 @@ from typing import Any, cast
 from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
 from rejoinder._core.unread import Unread
+from rejoinder.providers.aws.format import DOCUMENTS
 
 __all__ = ["from_messages", "known_block"]
 
-_DOCUMENTS = {"pdf": "application/pdf", "txt": "text/plain", "html": "text/html", "csv": "text/csv"}
+_TYPES = {ending: kind for kind, ending in DOCUMENTS.items()}
 
 
 def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
@@ -55,7 +56,7 @@ def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> No
         unread = False
         for where, part in mappings(held.get("content") or [], f"{place}.toolResult.content"):
             read = as_text(part["json"]) if "json" in part else _part(where, part)
-            if isinstance(read, Unread):
+            if isinstance(read, Unread) and read.known is None:
                 unread = True
                 read = as_text(read.part)
             if isinstance(read, str):
@@ -89,7 +90,7 @@ def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) 
             reasoning = []
         else:
             part = _part(place, block)
-            if isinstance(part, Unread):
+            if isinstance(part, Unread) and part.known is None:
                 reasoning.append(part.part)
                 continue
             if reasoning:
@@ -129,11 +130,11 @@ def _state(reasoning: list[Any]) -> dict[str, Any]:
 
 def _part(place: str, block: Mapping[str, Any]) -> Any:
     known = known_block(block, place)
-    if known is not None:
+    if known is not None and "document" not in block:
         return known
     if len(block) != 1:
         raise ValueError(f"{place}: expected a block of one member, got the keys {list(block)}")
-    return Unread(_written(block))
+    return Unread(_written(block), known)
 
 
 def known_block(block: Mapping[str, Any], place: str = "") -> Any:
@@ -145,7 +146,7 @@ def known_block(block: Mapping[str, Any], place: str = "") -> Any:
         source: Any = cast("Any", held).get("source") if isinstance(held, Mapping) else None
         if isinstance(source, Mapping) and "bytes" in source:
             ending = str(cast("Any", held).get("format") or "jpeg")
-            mime_type = f"image/{ending}" if kind == "image" else _DOCUMENTS.get(ending)
+            mime_type = f"image/{ending}" if kind == "image" else _TYPES.get(ending)
             data = cast("Mapping[str, Any]", source)["bytes"]
             return {"type": "image_content", "image": data_address(data, mime_type, place)}
     return None

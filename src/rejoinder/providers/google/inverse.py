@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
@@ -60,7 +59,7 @@ def _user(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
         held = {camel(key): value for key, value in cast("Mapping[str, Any]", response).items()}
         output, failed = _output(held.get("response"))
         further = {
-            key: deepcopy(value)
+            key: _as_json(value)
             for key, value in held.items()
             if key not in ("id", "name", "response") and value is not None
         }
@@ -99,7 +98,7 @@ def _model(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
                 state[PARTS], kept = kept, []
             calls.append((cast("Mapping[str, Any]", call), state))
             continue
-        raw = {**part, "thoughtSignature": signature} if signature else dict(part)
+        raw = _as_json({**part, "thoughtSignature": signature} if signature else part)
         kept.append(raw)
         text = part.get("text")
         if isinstance(text, str):
@@ -112,7 +111,7 @@ def _model(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
             _kind_of(place, part)
     extra: dict[str, Any] = {}
     if any(part.keys() != {"text"} for part in kept) and not _pictures(said):
-        extra[PARTS] = deepcopy(kept)
+        extra[PARTS] = kept
     if last and said:
         extra[SIGNATURE] = last
     if said or extra or not calls:
@@ -134,10 +133,27 @@ def _as_base64(signature: object) -> Any:
 def _part(place: str, part: Mapping[str, Any]) -> Any:
     known = known_part(part, place)
     told = {key for key, value in part.items() if value is not None}
-    if known is not None and len(told) == 1:
-        return known
-    _kind_of(place, part)
-    return Unread(deepcopy(dict(part)), known)
+    if isinstance(known, str) or (known is not None and _is_image(known)):
+        if len(told) == 1:
+            return known
+    elif known is None:
+        _kind_of(place, part)
+    return Unread(_as_json(part), known)
+
+
+def _is_image(known: Mapping[str, Any]) -> bool:
+    kind = known.get("mime_type") or known["image"].removeprefix("data:")
+    return kind.startswith("image/") or not known["image"].startswith("data:")
+
+
+def _as_json(value: Any) -> Any:
+    """A part as JSON can hold it."""
+    if isinstance(value, Mapping):
+        held = cast("Mapping[str, Any]", value)
+        return {key: _as_json(entry) for key, entry in held.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(entry) for entry in cast("Sequence[Any]", value)]
+    return _as_base64(value)
 
 
 def _kind_of(place: str, part: Mapping[str, Any]) -> None:

@@ -201,7 +201,7 @@ class LLM(HttpLLM):
             choice=choice,
             served=self._served,
             takes_audio=self._served.takes("audio") is True,
-            state=FOREIGN_STATE,
+            state=self._served.takes_back(FOREIGN_STATE),
             url=build_url(self._base_url, "chat/completions", extras.query),
             headers=headers,
             api_key=self._api_key,

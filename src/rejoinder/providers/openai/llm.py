@@ -316,7 +316,7 @@ class LLM(HttpLLM):
             choice=choice,
             takes_audio=self._takes_audio,
             served=self._served_by(fields),
-            state=() if self._responses else FOREIGN_STATE,
+            state=() if self._responses else self._served.takes_back(FOREIGN_STATE),
             llm=self,
             url=url,
             fields=fields,
