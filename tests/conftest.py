@@ -6,12 +6,14 @@ import asyncio
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
+from looptime._internal import plugin as looptime_plugin
 
 from certificates import LOOPBACK, make_certificate
 from published import client_faults
@@ -41,6 +43,21 @@ def keep_measuring_to_ourselves() -> None:
 
 
 keep_measuring_to_ourselves()
+
+
+def pytest_configure() -> None:
+    """Let looptime find out once whether a fixture makes a loop. It goes through all names of
+    pytest-asyncio each time that any fixture is set up: fifty thousand times, a minute of the suite."""
+    asks = looptime_plugin._should_patch
+    known: dict[tuple[str, str], bool] = {}
+
+    def should_patch(fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> bool:
+        key = (fixture.func.__module__, fixture.argname)
+        if key not in known:
+            known[key] = asks(fixture, request)
+        return known[key]
+
+    looptime_plugin._should_patch = should_patch
 
 
 @pytest.hookimpl(trylast=True)
@@ -88,6 +105,13 @@ def read_as_usual() -> None:
         _aiohttp.can_push = lambda content: False
 
 
+@cache
+def blocking_calls() -> BlockBuster:
+    """The functions that may not be called: one table for all tests, as making it takes a millisecond."""
+    # The checks of options stand around what they call, also around what tests may call.
+    return BlockBuster("rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options"])
+
+
 @pytest.fixture(autouse=True)
 def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     """Calls of the library that would freeze the event loop fail the test.
@@ -98,14 +122,12 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("may_block"):
         yield
         return
-    # The checks of options stand around what they call, also around what tests may call.
-    excluded = ["rejoinder.testing", "rejoinder._options"]
-    blockbuster = BlockBuster("rejoinder", excluded_modules=excluded)
-    blockbuster.activate()
+    watch = blocking_calls()
+    watch.activate()
     try:
         yield
     finally:
-        blockbuster.deactivate()
+        watch.deactivate()
 
 
 @pytest.fixture

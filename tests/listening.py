@@ -7,11 +7,9 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from rejoinder.testing._accepting import accept_no_more
 
-TURNS = 5
-"""Turns of the loop in which a connection that was accepted this moment gets its transport: three, and
-some more."""
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Accepted(asyncio.StreamReaderProtocol):
@@ -55,19 +53,14 @@ async def listening(
             else:
                 writer.transport.abort()
 
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
+    server = await asyncio.get_running_loop().create_server(
         lambda: Accepted(connected, transports), "127.0.0.1", 0, ssl=ssl_context
     )
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"{'http' if ssl_context is None else 'https'}://127.0.0.1:{port}"
     finally:
-        # A server that is closed before an accepted connection has its transport leaves that half made.
-        for listener in server.sockets:
-            loop.remove_reader(listener.fileno())
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        await accept_no_more(server.sockets)
         server.close()
         closed = asyncio.ensure_future(server.wait_closed())
         for transport in transports:

@@ -277,7 +277,7 @@ async def test_events_arrive_as_they_are_sent(
     server: FaultServer, transport: AiohttpTransport
 ) -> None:
     server.script(Answer(fault=Fault.STALL_MID_STREAM, text=("one", "two"), after=1))
-    async with asyncio.timeout(5), await transport.send(post(server.url + PATH)) as response:
+    async with asyncio.timeout(60), await transport.send(post(server.url + PATH)) as response:
         seen = b""
         while b"one" not in seen:
             seen += await response.read_some()
@@ -464,6 +464,7 @@ async def test_aclose_is_idempotent_and_final(server: FaultServer) -> None:
     assert not caught.value.retryable
 
 
+@pytest.mark.looptime
 async def test_aclose_while_connecting(server: FaultServer) -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -730,7 +731,7 @@ def test_a_child_that_goes_on_with_the_same_loop() -> None:
             await server.aclose()
 
         async def ask():
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 url = server.url + "/v1/chat/completions"
                 async with await transport.send(Request("POST", url, {}, b"{}")) as response:
                     while await response.read_some():
@@ -1536,6 +1537,7 @@ async def test_an_answer_from_a_server_that_hangs_up_on_a_large_request(
         await transport.aclose()
 
 
+@pytest.mark.looptime
 async def test_a_server_that_is_slow_to_answer_is_not_a_slow_connection(
     server: FaultServer, transport: AiohttpTransport
 ) -> None:

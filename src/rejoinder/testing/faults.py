@@ -33,6 +33,7 @@ from typing import Any, Final, Self
 
 from rejoinder import _stamps
 from rejoinder._options import AMOUNT, checked
+from rejoinder.testing._accepting import accept_no_more
 from rejoinder.testing._dialects import DIALECTS, Call, Dialect, Format, Usage, format_of
 from rejoinder.testing._fault_kinds import (
     GREETING,
@@ -180,6 +181,7 @@ class FaultServer:
         if self._elsewhere is not None:
             await self._elsewhere.aclose()
         if self._server is not None:
+            await accept_no_more(self._server.sockets)
             self._server.close()
         handlers = list(self._handlers)
         for handler in handlers:

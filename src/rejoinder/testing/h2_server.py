@@ -27,6 +27,8 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from rejoinder.testing._accepting import accept_no_more
+
 __all__ = ["H2Handler", "H2Server", "H2ServerStream"]
 
 
@@ -138,7 +140,6 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, H2ServerStream] = {}
         self._changed = asyncio.Event()
-        self.tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -181,8 +182,8 @@ class _Connection(asyncio.Protocol):
                 self._streams[event.stream_id or 0] = stream
                 self._server.streams.append(stream)
                 task = asyncio.ensure_future(self._run(stream))
-                self.tasks.add(task)
-                task.add_done_callback(self.tasks.discard)
+                self._server.handling.add(task)
+                task.add_done_callback(self._server.handling.discard)
             case h2.events.DataReceived():
                 stream = self._streams[event.stream_id or 0]
                 stream.got(event.data or b"", event.flow_controlled_length or 0)
@@ -258,6 +259,7 @@ class H2Server:
         self.streams: list[H2ServerStream] = []
         self.errors: list[Exception] = []
         self.connections: set[_Connection] = set()
+        self.handling: set[asyncio.Task[None]] = set()
         self.url = ""
         self._tls = tls
         if tls is not None:
@@ -281,8 +283,9 @@ class H2Server:
         traceback: TracebackType | None,
     ) -> None:
         if self._server is not None:
+            await accept_no_more(self._server.sockets)
             self._server.close()
-        tasks = [task for connection in self.connections for task in connection.tasks]
+        tasks = list(self.handling)  # also those whose client is gone
         for connection in list(self.connections):
             connection.abort()
         for task in tasks:

@@ -10,12 +10,14 @@ See `RealtimeService` for its replies and its faults.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 from aiohttp import WSMsgType, web
 
+from rejoinder.testing._accepting import accept_no_more
 from rejoinder.testing.realtime_connection import Handler, RealtimeConnection
 from rejoinder.testing.realtime_service import RealtimeService
 from rejoinder.transport.ws import WireFrame
@@ -74,6 +76,7 @@ class RealtimeServer(RealtimeService):
         )
         self.requests: list[web.Request] = []
         self._runner: web.AppRunner | None = None
+        self._listener: socket.socket | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -81,8 +84,8 @@ class RealtimeServer(RealtimeService):
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, self._listener).start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}/v1"
         return self
@@ -94,6 +97,8 @@ class RealtimeServer(RealtimeService):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+        if self._listener is not None:
+            await accept_no_more([self._listener])
         if self._runner is not None:
             await self._runner.cleanup()
 

@@ -199,6 +199,7 @@ async def test_a_reply_that_comes_too_late_is_cancelled_and_never_heard(
         assert not seen.named("generation_created")
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize("turns", range(12))
 async def test_a_request_can_be_given_up_at_any_moment(turns: int) -> None:
     async with ScriptedRealtimeModel(ServerReply(["No."], hold=True), "Yes.") as model:

@@ -238,7 +238,7 @@ async def synced(game: Play) -> None:
             i for i in connection.items if i not in empty
         ]
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not same():
             await asyncio.sleep(0.002)
 
