@@ -90,3 +90,36 @@ def test_nothing_is_imported_before_it_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_makes_a_realtime_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("XAI_API_KEY", "other")
+    model = catalog.create_realtime("openai/gpt-realtime-2.1", voice="cedar")
+    assert (model.model, model.provider) == ("gpt-realtime-2.1", "api.openai.com")
+    model = catalog.create_realtime("xai/grok-voice-latest")
+    assert (model.model, model.provider) == ("grok-voice-latest", "api.x.ai")
+    assert model._server.access.key == "other"  # type: ignore[attr-defined]
+    model = catalog.create_realtime("azure/mine", base_url="https://a.b", api_key="k")
+    assert "deployment" not in model._server.query  # type: ignore[attr-defined]
+    assert model._server.query["model"] == "mine"  # type: ignore[attr-defined]
+
+
+def test_who_has_realtime_models_is_known() -> None:
+    names = catalog.realtime_provider_names()
+    assert {"aws", "azure", "google", "openai", "vertex", "x_ai"} <= set(names)
+    assert "anthropic" not in names
+    for wrong, told in (
+        ("anthropic/claude", "no provider of realtime models"),
+        ("gogle/x", "'google'"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            catalog.create_realtime(wrong)
+
+
+def test_an_own_dialect_may_have_realtime_models(own_names: None) -> None:
+    made: list[dict[str, Any]] = []
+    mine = dialects.Dialect("mine", realtime=lambda **options: made.append(options))
+    dialects.register("mine", mine)
+    catalog.create_realtime("mine/loud", volume=11)
+    assert made == [{"model": "loud", "volume": 11}]

@@ -1,4 +1,5 @@
-"""From a name to a model: ``create("anthropic/claude-sonnet-4-5")``.
+"""From a name to a model: ``create("anthropic/claude-sonnet-4-5")``, and for speech
+``create_realtime("google/gemini-3.8-live")``.
 
 A name is a provider, a slash, and the model as that provider calls it. The provider is imported
 when it is named. Third parties add theirs by `register`, or by an entry point in the group
@@ -7,7 +8,7 @@ when it is named. Third parties add theirs by `register`, or by an entry point i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -19,8 +20,17 @@ from rejoinder._core.hosts import HOSTS
 from rejoinder._options import checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
+from rejoinder.llm.realtime import RealtimeModel
 
-__all__ = ["Maker", "check_provider", "create", "provider_names", "register"]
+__all__ = [
+    "Maker",
+    "check_provider",
+    "create",
+    "create_realtime",
+    "provider_names",
+    "realtime_provider_names",
+    "register",
+]
 
 Maker: TypeAlias = Callable[..., LLM[Any]]
 """Takes ``model=`` and the options of the provider."""
@@ -58,6 +68,17 @@ _VARIANTS: Final[dict[str, _Variant]] = {
         "rejoinder.providers.google:LLM", options=MappingProxyType({"vertexai": True})
     ),
 }
+_OPENAI_REALTIME: Final = "rejoinder.providers.openai.realtime:RealtimeModel"
+_REALTIME_VARIANTS: Final[dict[str, _Variant]] = {
+    "azure": _Variant(_OPENAI_REALTIME, "azure_deployment"),
+    "vertex": _Variant(
+        "rejoinder.providers.google.realtime:RealtimeModel",
+        options=MappingProxyType({"vertexai": True}),
+    ),
+    "x_ai": _Variant(
+        _OPENAI_REALTIME, options=MappingProxyType({"base_url": HOSTS["x_ai"].base_url})
+    ),
+}
 # What people call them elsewhere.
 _ALIASES: Final = {
     "bedrock": "aws",
@@ -85,16 +106,44 @@ def create(name: str, *, base_url: str | None = None, **options: Any) -> LLM[Any
         ImportError: the provider needs an extra that is not installed.
         TypeError: the provider does not know an option.
     """
-    provider, slash, model = name.partition("/")
-    if not slash or not provider or not model:
-        raise ConfigurationError(
-            f"expected a provider and a model with a slash between, such as "
-            f"'openai/gpt-4.1', got {name!r}; providers: {', '.join(provider_names())}"
-        )
+    provider, model = _split(name, "openai/gpt-4.1", provider_names)
     make, model_option, fixed = _find(provider)
     if base_url is not None:
         options["base_url"] = base_url
     return make(**{**fixed, model_option: model, **options})
+
+
+@checked()
+def create_realtime(name: str, *, base_url: str | None = None, **options: Any) -> RealtimeModel:
+    """The speech-to-speech model called `name`.
+
+    Args:
+        name: provider and model, e.g. ``"openai/gpt-realtime-2.1"``; see
+            `realtime_provider_names`.
+        base_url: address of another server that speaks the provider's API.
+        options: arguments of the provider's `RealtimeModel`.
+
+    Raises:
+        ConfigurationError: the name has no slash, the provider is not known or has no
+            speech-to-speech models, or it misses something (a key, a region).
+        ImportError: the provider needs an extra that is not installed.
+        TypeError: the provider does not know an option.
+    """
+    provider, model = _split(name, "openai/gpt-realtime-2.1", realtime_provider_names)
+    make, model_option, fixed = _find_realtime(provider)
+    if base_url is not None:
+        options["base_url"] = base_url
+    return make(**{**fixed, model_option: model, **options})
+
+
+def _split(name: str, example: str, known: Callable[[], Sequence[str]]) -> tuple[str, str]:
+    provider, slash, model = name.partition("/")
+    if not slash or not provider or not model:
+        raise ConfigurationError(
+            f"expected a provider and a model with a slash between, such as "
+            f"{example!r}, got {name!r}; providers: {', '.join(known())}"
+        )
+    return provider, model
 
 
 @checked()
@@ -120,6 +169,13 @@ def register(provider: str, target: str | Maker, *, model_option: str = "model")
 def provider_names() -> list[str]:
     """What may stand before the slash, sorted."""
     return sorted({*_VARIANTS, *dialects.maker_names()} - _NO_PROVIDERS)
+
+
+def realtime_provider_names() -> list[str]:
+    """What may stand before the slash of a speech-to-speech model, sorted. Imports the provider
+    tables."""
+    with_speech = {name for name in dialects.names() if dialects.find(name).realtime is not None}
+    return sorted({*_REALTIME_VARIANTS, *with_speech})
 
 
 @checked()
@@ -153,3 +209,20 @@ def _find(provider: str) -> tuple[Maker, str, Mapping[str, Any]]:
     if isinstance(make, str):
         make = dialects.load(make, f"provider {provider!r}")
     return make, dialect.model_option, {}
+
+
+def _find_realtime(provider: str) -> tuple[Callable[..., Any], str, Mapping[str, Any]]:
+    """Like `_find`, for speech-to-speech models."""
+    name = _ALIASES.get(provider, provider)
+    if (variant := _REALTIME_VARIANTS.get(name)) is not None:
+        make = dialects.load(variant.target, f"provider {provider!r}")
+        return make, variant.model_option, variant.options
+    make = dialects.find(name).realtime if name in dialects.names() else None
+    if make is None:
+        known = realtime_provider_names()
+        close = get_close_matches(provider, [*known, *_ALIASES], 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        raise ConfigurationError(f"no provider of realtime models is called {provider!r}; {hint}")
+    if isinstance(make, str):
+        make = dialects.load(make, f"provider {provider!r}")
+    return make, "model", {}

@@ -228,6 +228,7 @@ BASE: dict[str, dict[str, Any]] = {
     "llm.utils.validated_arguments": {"fnc": tool, "json_arguments": '{"a": 1}'},
     "llm.utils.ThinkingTokenFilter.feed": {"text": "x"},
     "catalog.check_provider": {"provider": "openai"},
+    "catalog.create_realtime": {"name": "openai/x", "base_url": "http://127.0.0.1:9/v1"},
     "media.audio_bytes": {"frame": FRAME},
     "media.to_audio_frame": {"value": FRAME},
     "media.to_video_frame": {"value": PICTURE},

@@ -72,6 +72,9 @@ class Dialect:
     """The keyword that takes the model."""
     from_messages: str | Inverse | None = None
     """Messages, and what stands beside them, to a history."""
+    realtime: str | Callable[..., Any] | None = None
+    """What makes the speech-to-speech model in ``catalog.create_realtime("name/model")``; takes
+    ``model`` and the options of the provider by keyword."""
 
     def convert(self, items: Sequence[ChatItem], **options: Any) -> tuple[Any, Any]:
         """`items` as messages, and what goes beside them.

@@ -247,6 +247,7 @@ class _Parser(argparse.ArgumentParser):
 COMMANDS = {
     "chat": "talk to a model",
     "web": "talk to a model on a page that shows why a reply was late",
+    "talk": "speak with a realtime model: by files, or by microphone and speaker",
     "log": "find, show, export and remove the conversations that were kept",
     "models": "list, fetch, verify and remove the models that run on this machine",
     "keys": "keep the keys of providers",

@@ -31,6 +31,8 @@ _EXTRAS = (
     ("google", "google.auth", "Vertex AI"),
     ("aws", "botocore", "Bedrock's credential chain"),
     ("images", "PIL", "pictures from video frames"),
+    ("audio", "soxr", "sound of any rate"),
+    ("talk", "sounddevice", "microphone and speaker"),
     ("cli", "prompt_toolkit", "line editing, drawn replies, windows of models, time zones"),
     ("web", "starlette", "the page of `rejoinder web`"),
     ("keyring", "keyring", "keys in the system's keyring"),

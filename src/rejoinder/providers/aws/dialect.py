@@ -60,4 +60,5 @@ DIALECT: Final = Dialect(
     tool_spec=tool_spec,
     read_usage=usage_from_bedrock,
     llm="rejoinder.providers.aws:LLM",
+    realtime="rejoinder.providers.aws.realtime:RealtimeModel",
 )

@@ -59,4 +59,5 @@ DIALECT: Final = Dialect(
     tool_spec=tool_spec,
     read_usage=usage_from_google,
     llm="rejoinder.providers.google:LLM",
+    realtime="rejoinder.providers.google.realtime:RealtimeModel",
 )

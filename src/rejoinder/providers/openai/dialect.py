@@ -49,6 +49,7 @@ DIALECT: Final = Dialect(
     tool_spec=tool_spec,
     read_usage=usage_from_openai,
     llm="rejoinder.providers.openai:LLM",
+    realtime="rejoinder.providers.openai.realtime:RealtimeModel",
 )
 
 RESPONSES: Final = Dialect(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rejoinder._core.hosts import HOSTS
+from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import environment
 from rejoinder.providers.openai.access import Access, Secret, access_of_key, checked_url
@@ -31,7 +31,7 @@ def plain_server(
 ) -> Server:
     url = _http(base_url) if is_given(base_url) and base_url else NOT_GIVEN
     key: NotGivenOr[Secret] = api_key if api_key is not None else NOT_GIVEN
-    access = access_of_key(HOSTS["openai"], key, url)
+    access = access_of_key(_host(url), key, url)
     name = dialect or dialect_of_host(access.base_url)
     if name not in DIALECTS:
         raise ConfigurationError(f"dialect: expected one of {', '.join(DIALECTS)}, got {dialect!r}")
@@ -70,6 +70,12 @@ def azure_server(
     parts = checked_url(access.base_url)
     path = "realtime" if parts.path.rstrip("/").endswith("/v1") else "v1/realtime"
     return Server(access, {"model": deployment}, DIALECTS["ga"], path)
+
+
+def _host(url: NotGivenOr[str]) -> Host:
+    """Whose key opens a session there. A server that is not known gets OpenAI's."""
+    host = find_host(checked_url(url).netloc) if is_given(url) else None
+    return host if host is not None and host.key_env else HOSTS["openai"]
 
 
 def _http(url: str) -> str:
