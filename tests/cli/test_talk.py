@@ -271,7 +271,10 @@ def test_a_question_that_is_not_there(tmp_path: Path) -> None:
     assert (code, "No such file" in text) == (2, True)
 
 
-def test_an_answer_that_cannot_be_written(question: Path, tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_written(
+    question: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
     place = tmp_path / "no" / "answer.wav"
     code, text = refused(*REALTIME, "--in", str(question), "--out", str(place))
     assert (code, "No such file" in text) == (2, True)

@@ -779,7 +779,7 @@ def test_nothing_that_comes_raises(events: list[Any], noise: str) -> None:
 
 def test_a_result_is_written_for_people_who_read_errors() -> None:
     output = FunctionCallOutput(call_id="c9", output="data:image/bmp;base64,AA", is_error=False)
-    with pytest.raises(ConfigurationError, match=r"'c9' is media \(image/bmp\)"):
+    with pytest.raises(ConfigurationError, match=r"'c9' is a picture \(image/bmp\)"):
         result_text(output)
 
 

@@ -551,6 +551,8 @@ class Traits:
     pong: float = 0.0
     """Seconds that a healthy service may take to answer a ping, if a ping is its only sign of
     life."""
+    result_media: frozenset[str] = frozenset()
+    """Types of pictures and documents that the model takes as results of tools."""
     standby: float | None = None
     """Seconds that a connection may stay unused. After that the service drops it, and it is
     replaced."""

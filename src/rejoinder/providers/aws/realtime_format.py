@@ -15,6 +15,7 @@ from rejoinder._core.items import (
     FunctionCallOutput,
     parts_of,
 )
+from rejoinder._core.realtime.results import described, refusal
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.aws.realtime_models import SonicFacts
 
@@ -231,12 +232,9 @@ def result_text(output: FunctionCallOutput) -> str:
         ConfigurationError: it is a picture or a document, which the service does not support.
     """
     text = output.output
-    kind = _media(text)
-    if kind is not None:
-        raise ConfigurationError(
-            f"the result of {output.name or output.call_id!r} is {kind}; Nova Sonic takes text and "
-            "JSON as results: return a description, or text that was read from it"
-        )
+    wrong = refusal(output, ())
+    if wrong is not None:
+        raise ConfigurationError(wrong)
     if output.is_error:
         return jsontext.encode({"error": text}).decode()
     try:
@@ -248,19 +246,10 @@ def result_text(output: FunctionCallOutput) -> str:
     return jsontext.encode(value).decode()
 
 
-def _media(text: str) -> str | None:
-    if text.startswith("data:") and ";base64," in text[:100]:
-        kind = text[5:100].partition(";")[0]
-        return "a document (application/pdf)" if kind == "application/pdf" else f"media ({kind})"
-    if text.startswith(("%PDF-", "JVBERi0")):
-        return "a document (PDF)"
-    return None
-
-
 def told_result(call: FunctionCall, output: FunctionCallOutput) -> str:
     """A call and its result as a sentence, for use where the service accepts neither."""
     how = "failed with" if output.is_error else "returned"
-    return f"(The tool {call.name} was called with {call.arguments or '{}'} and {how}: {output.output})"
+    return f"(The tool {call.name} was called with {call.arguments or '{}'} and {how}: {described(output.output)})"
 
 
 def whole_arguments(raw: object) -> str:

@@ -189,17 +189,17 @@ class NovaSonicProtocol:
             self._options.update(settings.options)
 
     def _create(self, item: ChatItem, previous_id: str | None) -> Sequence[m.Frame]:
-        if isinstance(item, FunctionCallOutput):
-            content = result_text(item)
-            if self._begun:
-                self._turns.tail = item.id
-                if item.call_id in self._turns.open_calls:
-                    self._turns.open_calls.discard(item.call_id)
-                    return result_block(self._name, self._next("tool"), item.call_id, content)
-                call = self._known_calls.pop(item.call_id, None)
-                if call is None or not self._takes_text:
-                    return ()
-                return self._say(told_result(call, item))
+        if isinstance(item, FunctionCallOutput) and self._begun:
+            owed = item.call_id in self._turns.open_calls
+            content = result_text(item) if owed else ""
+            self._turns.tail = item.id
+            if owed:
+                self._turns.open_calls.discard(item.call_id)
+                return result_block(self._name, self._next("tool"), item.call_id, content)
+            call = self._known_calls.pop(item.call_id, None)
+            if call is None or not self._takes_text:
+                return ()
+            return self._say(told_result(call, item))
         place = len(self._items)
         for index, known in enumerate(self._items):
             if known.id == previous_id:

@@ -36,7 +36,7 @@ from rejoinder.providers.asking.checks import (
 from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers
 from rejoinder.providers.google.dialect import DIALECT
 from rejoinder.providers.google.options import plain
-from rejoinder.providers.google.realtime_format import INPUT_RATE, OUTPUT_RATE
+from rejoinder.providers.google.realtime_format import IMAGE_TYPES, INPUT_RATE, OUTPUT_RATE
 from rejoinder.providers.google.realtime_options import (
     built_in,
     changes,
@@ -406,7 +406,11 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
         return GeminiLiveProtocol(
             lambda: self._full_name,
             self._rules,
-            replace(_TRAITS, tells_speech=self._rules.tells_speech),
+            replace(
+                _TRAITS,
+                tells_speech=self._rules.tells_speech,
+                result_media=IMAGE_TYPES if self._rules.result_media else frozenset(),
+            ),
             vertex=self._vertex,
         )
 

@@ -17,10 +17,12 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
+from rejoinder._core.realtime.results import described, media_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.google.realtime_rules import LiveRules
 
 __all__ = [
+    "IMAGE_TYPES",
     "INPUT_RATE",
     "OUTPUT_RATE",
     "function_response",
@@ -35,7 +37,8 @@ logger = logging.getLogger("rejoinder")
 INPUT_RATE: Final = 16000
 OUTPUT_RATE: Final = 24000
 
-_IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
+IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
+"""What it takes as pictures, in turns and in results."""
 
 
 # -- items -----------------------------------------------------------------------------------------
@@ -68,7 +71,8 @@ def turns(
         if isinstance(item, FunctionCall):
             known[item.call_id] = item
         if isinstance(item, FunctionCall | FunctionCallOutput):
-            role, parts = _call_parts(item, rules.call_parts and item.call_id in paired, known)
+            as_parts = rules.call_parts and item.call_id in paired
+            role, parts = _call_parts(item, as_parts, known, media=rules.result_media)
         else:
             role, parts = _parts(item, rules)
         if not parts:
@@ -99,7 +103,11 @@ def plain_text(items: Iterable[ChatItem], *, calls: Mapping[str, FunctionCall]) 
 
 
 def _call_parts(
-    item: FunctionCall | FunctionCallOutput, as_parts: bool, calls: Mapping[str, FunctionCall]
+    item: FunctionCall | FunctionCallOutput,
+    as_parts: bool,
+    calls: Mapping[str, FunctionCall],
+    *,
+    media: bool,
 ) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(item, FunctionCall):
         if not as_parts:
@@ -108,7 +116,7 @@ def _call_parts(
         return "model", [{"functionCall": part}]
     if not as_parts:
         return "user", [{"text": _result_text(item, calls)}]
-    part = function_response(item, name=_name(item, calls), call_id=item.call_id)
+    part = function_response(item, name=_name(item, calls), call_id=item.call_id, media=media)
     return "user", [{"functionResponse": part}]
 
 
@@ -144,7 +152,7 @@ def _result_text(item: FunctionCallOutput, calls: Mapping[str, FunctionCall]) ->
     what = f"The tool {_name(item, calls) or item.call_id}"
     if call is not None and call.arguments:
         what += f", called with {call.arguments},"
-    return f"{what} {'failed' if item.is_error else 'returned'}: {item.output}"
+    return f"{what} {'failed' if item.is_error else 'returned'}: {described(item.output)}"
 
 
 def arguments(text: str) -> dict[str, Any]:
@@ -169,9 +177,9 @@ def image_blob(part: ImageContent) -> dict[str, str]:
         raise ConfigurationError(
             "a picture: the Live API does not accept URLs of pictures; pass its bytes, or a data: URL"
         )
-    if encoded.mime_type not in _IMAGE_TYPES:
+    if encoded.mime_type not in IMAGE_TYPES:
         raise ConfigurationError(
-            f"a picture: expected one of {', '.join(sorted(_IMAGE_TYPES))}, got "
+            f"a picture: expected one of {', '.join(sorted(IMAGE_TYPES))}, got "
             f"{encoded.mime_type}; convert it"
         )
     data = base64.b64encode(encoded.data_bytes).decode("ascii")
@@ -200,6 +208,7 @@ def function_response(
     name: str,
     call_id: str | None = None,
     scheduling: str | None = None,
+    media: bool = False,
 ) -> dict[str, Any]:
     """The answer to a call. An empty result is spelled out, because some models repeat the call
     when they receive nothing.
@@ -209,15 +218,24 @@ def function_response(
         name: of the function.
         call_id: the id that the service gave; ``None`` where it gave none.
         scheduling: when the model should speak about it.
+        media: the model takes pictures as results; otherwise they are described.
     """
     response: dict[str, Any]
-    if item.is_error:
+    found = media_of(item.output)
+    picture = found if media and found is not None and found.mime_type in IMAGE_TYPES else None
+    if picture is not None:
+        response = {"output": f"{picture.name}, which follows"}
+    elif found is not None:
+        response = {"output": described(item.output)}
+    elif item.is_error:
         response = {"error": item.output or "The tool failed."}
     elif item.output:
         response = {"output": item.output}
     else:
         response = {"status": "succeeded", "result": None, "retryable": False}
     made: dict[str, Any] = {"name": name, "response": response}
+    if picture is not None:
+        made["parts"] = [{"inlineData": {"mimeType": picture.mime_type, "data": picture.data}}]
     if call_id is not None:
         made["id"] = call_id
     if scheduling is not None:

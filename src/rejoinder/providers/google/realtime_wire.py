@@ -313,6 +313,7 @@ class GeminiLiveProtocol:
             name=output.name or (call.name if call is not None else ""),
             call_id=output.call_id if call is None else wire_id(call),
             scheduling=scheduling,
+            media=self._rules.result_media,
         )
         self._turns.batch.append(made)
         if self._turns.waits and self._turns.open_calls:

@@ -19,6 +19,7 @@ from rejoinder._core.items import (
     parts_of,
 )
 from rejoinder._core.realtime.messages import AppendAudio
+from rejoinder._core.realtime.results import described
 from rejoinder.providers.openai.realtime_dialects import Dialect
 
 __all__ = ["item_from_wire", "item_to_wire", "session_object", "sound_to_wire", "wire_id"]
@@ -51,7 +52,7 @@ def item_to_wire(item: ChatItem, dialect: Dialect) -> dict[str, Any] | None:
             "id": wire_id(item.id),
             "type": "function_call_output",
             "call_id": item.call_id,
-            "output": item.output,
+            "output": described(item.output),
         }
     if not isinstance(item, ChatMessage):
         return None

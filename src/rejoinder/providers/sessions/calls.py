@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Literal, TypeAlias
 
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
+from rejoinder._core.realtime.results import refusal
+from rejoinder.errors import ConfigurationError
 from rejoinder.providers.sessions.conversation import keep
 
 __all__ = ["Calls"]
@@ -14,9 +17,14 @@ State: TypeAlias = Literal["open", "answered", "cancelled"]
 
 
 class Calls:
-    """Bounded; the oldest calls are forgotten."""
+    """Bounded; the oldest calls are forgotten.
 
-    def __init__(self) -> None:
+    Args:
+        media: types of pictures and documents that the model takes as results.
+    """
+
+    def __init__(self, media: Collection[str] = ()) -> None:
+        self._media = media
         self._states: OrderedDict[str, State] = OrderedDict()
         self._open: OrderedDict[str, FunctionCall] = OrderedDict()
 
@@ -34,8 +42,16 @@ class Calls:
         keep(self._states, call.call_id, "open")
         keep(self._open, call.call_id, call)
 
-    def answer(self, call_id: str) -> bool:
-        """The call gets its answer now. Return whether the service still wants one."""
+    def answer(self, output: FunctionCallOutput) -> bool:
+        """The call gets its answer now. Return whether the service still wants one.
+
+        Raises:
+            ConfigurationError: the model cannot take it; the call stays open for another answer.
+        """
+        call_id = output.call_id
+        wrong = refusal(output, self._media) if call_id in self._open else None
+        if wrong is not None:
+            raise ConfigurationError(wrong)
         wanted = self._states.get(call_id) not in ("answered", "cancelled")
         if wanted:
             self.settle(call_id, "answered")

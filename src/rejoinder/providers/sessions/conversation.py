@@ -30,6 +30,14 @@ REMEMBERED: Final = 256
 _V = TypeVar("_V")
 
 
+def _refused(item: ChatItem, error: ConfigurationError) -> asyncio.Future[None]:
+    """The end of an item that was not sent."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_exception(RealtimeError(f"item {item.id!r}: {error}", code="refused"))
+    done.exception()  # mark as retrieved, or asyncio warns
+    return done
+
+
 def keep(entries: OrderedDict[str, _V], key: str, value: _V) -> None:
     """Remember an entry; the oldest ones are forgotten."""
     entries[key] = value
@@ -167,7 +175,7 @@ class Conversation:
         self,
         link: Link | None,
         chat_ctx: ChatContext,
-        answer: Callable[[str], bool],
+        answer: Callable[[FunctionCallOutput], bool],
         *,
         under_way: Collection[str] = (),
     ) -> tuple[list[asyncio.Future[None]], list[str]]:
@@ -176,7 +184,8 @@ class Conversation:
         Args:
             link: the connection in use.
             chat_ctx: the target.
-            answer: records that a call gets its result; false if the service no longer wants one.
+            answer: records that a call gets its result; false if the service no longer wants one. It
+                raises `ConfigurationError` for a result that the model cannot take.
             under_way: ids of messages in progress.
 
         Returns:
@@ -194,7 +203,12 @@ class Conversation:
             if item is None:
                 continue
             if isinstance(item, FunctionCallOutput):
-                if not answer(item.call_id):
+                try:
+                    wanted = answer(item)
+                except ConfigurationError as error:
+                    waiting.append(_refused(item, error))
+                    continue
+                if not wanted:
                     if not self._has_result(item.call_id):
                         self.insert(previous_id, item)
                     continue  # otherwise the next connection would receive a second one
@@ -233,8 +247,7 @@ class Conversation:
         try:
             sent = link.send(command)
         except ConfigurationError as error:
-            done.set_exception(RealtimeError(f"item {item.id!r}: {error}", code="refused"))
-            return [done]
+            return [_refused(item, error)]
         if not self._confirmed:
             self.insert(previous_id, item)
             link.told([item.id])

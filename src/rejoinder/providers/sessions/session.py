@@ -112,7 +112,7 @@ class WireSession(RealtimeSession[TEvent]):
         self._open = OpenReplies(
             self._conversation, rate=self._traits.output_rate, names=self._bills.names
         )
-        self._calls = Calls()
+        self._calls = Calls(self._traits.result_media)
         self._turns = UserTurns()
         self._uplink = Uplink(
             self._traits,
