@@ -267,6 +267,19 @@ async def test_a_task_outlives_its_connection() -> None:
         assert session.chat_ctx.items
 
 
+async def test_a_swap_waits_for_the_end_of_a_task() -> None:
+    llm = ScriptedLLM([5.0, "It rains."])
+    async with delegating(llm) as (session, live, service):
+        await live.speech("How is the weather?")
+        task = await live.delegate()
+        await asyncio.sleep(1)
+        await session.update_instructions("Be brief.")  # needs a new session
+        await until(lambda: "It rains." in answers(live))
+        assert live.told[-1] == ("commentary", task, "It rains.")
+        await until(lambda: session.session_id == "live_2")
+        assert connection(service).start["instructions"] == "Be brief."
+
+
 async def test_an_answer_with_nothing_to_say_is_told_too() -> None:
     @function_tool
     async def hang_up() -> None:

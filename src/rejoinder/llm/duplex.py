@@ -8,7 +8,7 @@ adapter: what takes a realtime model takes a duplex model.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,6 +63,11 @@ class DuplexCapabilities(RealtimeCapabilities):
 
 class DelegatedTasks(Protocol):
     """The tasks of one session."""
+
+    @property
+    def running(self) -> Sequence[str]:
+        """Ids of the tasks that are being done."""
+        ...
 
     def cancel(self, delegation_id: str) -> None:
         """Stop a task. It is not answered."""

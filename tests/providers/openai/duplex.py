@@ -55,7 +55,8 @@ async def talking(
     service: RealtimeService, **options: Any
 ) -> AsyncIterator[tuple[GPTLiveSession, Seen]]:
     options.setdefault("conn_options", APIConnectOptions(max_retry=2, retry_interval=0.1))
-    model = GPTLiveModel(transport=service.transport(), api_key="any", **options)
+    transport = service.transport()
+    model = GPTLiveModel(transport=transport, api_key="any", **options)
     session = model.session()
     seen = Seen(session)
     for name in OWN_EVENTS:
@@ -64,6 +65,7 @@ async def talking(
         yield session, seen
     finally:
         await model.aclose()
+        await transport.aclose()
         await service.aclose()
 
 

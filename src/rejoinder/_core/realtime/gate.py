@@ -49,6 +49,11 @@ class SilenceGate:
         self.open = False
         """The model speaks."""
 
+    def close(self) -> None:
+        """What comes now is other speech."""
+        self.open = False
+        self._before = []
+
     def feed(self, window: bytes) -> bytes:
         """The sound to play after this window: nothing while the gate is closed. The window that
         closes it is not played."""

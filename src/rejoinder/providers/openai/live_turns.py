@@ -85,6 +85,19 @@ class LiveTurns:
         """What the user has said in the current turn."""
         return "" if self._user is None else self._user.text
 
+    def ask(self, ref: str) -> None:
+        """The application asks for a reply. Speech that it has stopped, and that has not ended yet,
+        is over: what comes now is the answer."""
+        self.asked = ref
+        if self._speech is not None and self._speech.stopped:
+            self._last, self._speech = self._speech, None
+            self._gate.close()
+
+    def refused(self, ref: str) -> None:
+        """The service refused the request."""
+        if self.asked == ref:
+            self.asked = None
+
     def stop(self, reply_id: str) -> None:
         """The application does not want this reply. Its words belong to no conversation."""
         for speech in (self._speech, self._last):

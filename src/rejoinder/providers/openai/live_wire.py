@@ -258,7 +258,7 @@ class OpenAILiveProtocol:
             text = f"{_ANSWER_BY}\n{command.instructions}"
         else:
             text = f"{_ANSWER_TEXT}\n{typed}" if typed else _ANSWER
-        self._turns.asked = command.ref
+        self._turns.ask(command.ref)
         return [*frames, *self.tell("commentary", text, ref=command.ref)]
 
     def probe(self) -> Sequence[m.Frame]:
@@ -396,8 +396,7 @@ class OpenAILiveProtocol:
         if fatal or not ref:
             return (m.ServiceFailed(error, fatal=fatal, code=code),)
         self.unconfirmed.pop(ref, None)
-        if ref == self._turns.asked:
-            self._turns.asked = None
+        self._turns.refused(ref)
         return (m.Refused(ref, error, code, harmless=ref.startswith(("probe_", "cancel_"))),)
 
     def closed(self, code: int | None, reason: str) -> m.ServiceFailed | None:
