@@ -420,6 +420,45 @@ async def test_a_proxy_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         assert not caught.value.retryable
 
 
+@pytest.mark.parametrize(
+    ("pieces", "told"),
+    [
+        ([], "did not open a tunnel"),
+        ([b"HTTP/1.1 40", b"7 Who are you\r\n", b"\r\n"], "answered 407 instead"),
+        ([b"nonsense\r\n\r\n"], "did not open a tunnel"),
+        ([b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000], "did not open a tunnel"),
+    ],
+    ids=["nothing", "in pieces", "no HTTP", "a head without end"],
+)
+async def test_a_proxy_that_opens_no_tunnel_is_told(
+    pieces: list[bytes], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with no_leaks(), listening(serve) as url:
+        monkeypatch.setenv("https_proxy", url)
+        with pytest.raises(APIConnectionError, match=told):
+            await H2Transport().connect(SocketRequest("https://example.com"))
+
+
+async def test_what_is_no_tls_is_told() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with no_leaks(), listening(serve) as url:
+        with pytest.raises(APIConnectionError, match=r"no TLS connection \([A-Z_]+\)") as caught:
+            await H2Transport().connect(SocketRequest(url.replace("http:", "https:")))
+    assert caught.value.retryable
+
+
 # -- hostile bytes -------------------------------------------------------------------------------
 
 
