@@ -148,6 +148,25 @@ def test_an_address_may_tell_its_type(url: str, kind: str | None) -> None:
 # -- parts that are not known -----------------------------------------------------------------
 
 
+def test_instructions_for_voice_and_writing_are_the_text_for_voice() -> None:
+    """As LiveKit Agents before 1.8 wrote them."""
+    given = {"type": "instructions", "audio": "Be brief.", "text": "Use lists."}
+    data = [
+        {"id": "1", "type": "message", "role": "system", "content": [given, {"type": "new"}, "a"]},
+        {"id": "2", "type": "agent_config_update", "instructions": given},
+        {"id": "3", "type": "message", "role": "system", "content": ["b"]},
+    ]
+    before = copy.deepcopy(data)
+    message, update, other = load_items(data)
+    assert data == before
+    assert isinstance(message, ChatMessage)
+    assert isinstance(other, ChatMessage)
+    assert message.content == ["Be brief.", "a"]
+    assert message.extra["rejoinder"]["content"] == [[1, {"type": "new"}]]
+    assert update.instructions == "Be brief."  # type: ignore[union-attr]
+    assert other.content == ["b"]
+
+
 def test_unknown_parts_are_kept_and_written_back() -> None:
     marker = {"type": "cache_breakpoint"}
     video = {"type": "video_content", "url": "https://e.x/v", "more": [1]}

@@ -389,7 +389,7 @@ def _without_foreign(entry: Any) -> Any:
     """The data of an item, with what is foreign in its content moved to ``extra``."""
     if not isinstance(entry, dict):
         return entry
-    message = cast("dict[str, Any]", entry)
+    message = _with_plain_instructions(cast("dict[str, Any]", entry))
     content: Any = message.get("content")
     parts = cast("list[Any]", content) if isinstance(content, list) else []
     foreign = [[place, part] for place, part in enumerate(parts) if _is_foreign(part)]
@@ -402,6 +402,30 @@ def _without_foreign(entry: Any) -> Any:
         "content": [part for part in parts if not _is_foreign(part)],
         "extra": {**more, _OWN: {**more.get(_OWN, {}), _FOREIGN: foreign}},
     }
+
+
+def _with_plain_instructions(item: dict[str, Any]) -> dict[str, Any]:
+    """An item whose instructions are texts. Releases of LiveKit Agents before 1.8 wrote some as a text
+    for voices and perhaps one for writing; a model that never got them would be another agent."""
+    changed: dict[str, Any] = {}
+    content: Any = item.get("content")
+    if isinstance(content, list):
+        parts = cast("list[Any]", content)
+        plain = [_plain_instructions(part) for part in parts]
+        if any(new is not old for new, old in zip(plain, parts, strict=True)):
+            changed["content"] = plain
+    given: Any = item.get("instructions")
+    if isinstance(given, dict):
+        changed["instructions"] = _plain_instructions(given)
+    return {**item, **changed} if changed else item
+
+
+def _plain_instructions(part: Any) -> Any:
+    match part:
+        case {"type": "instructions", "audio": str() as words}:
+            return words
+        case _:
+            return part
 
 
 def _is_foreign(part: Any) -> bool:

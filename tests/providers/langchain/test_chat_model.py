@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler
@@ -122,6 +122,56 @@ async def test_structured_output() -> None:
     call = FunctionToolCall(name="City", arguments='{"name": "Oslo", "people": 7}', call_id="c")
     model = as_langchain(ScriptedLLM([call])).with_structured_output(City)
     assert await model.ainvoke("a city") == City(name="Oslo", people=7)
+
+
+class _Town(TypedDict):
+    name: str
+
+
+_SCHEMA = {
+    "title": "Town",
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+}
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+@pytest.mark.parametrize("schema", [_Town, _SCHEMA])
+async def test_structured_output_by_the_response_format(method: str, schema: Any) -> None:
+    llm = ScriptedLLM('{"name": "Oslo"}', "no JSON")
+    model = as_langchain(llm).with_structured_output(schema, method=method, include_raw=True)
+    told = await model.ainvoke("a town")
+    assert told["parsed"] == {"name": "Oslo"}
+    assert told["raw"].content == '{"name": "Oslo"}'
+    assert llm.calls[0].response_format == schema
+    failed = await model.ainvoke("a town")
+    assert failed["parsed"] is None
+    assert failed["parsing_error"] is not None
+
+
+async def test_structured_output_is_of_the_type() -> None:
+    class City(BaseModel):
+        name: str
+
+    llm = ScriptedLLM('{"name": "Oslo"}')
+    model = as_langchain(llm).with_structured_output(City, method="json_schema")
+    assert await model.ainvoke("a city") == City(name="Oslo")
+    for wrong in ({"method": "magic"}, {"method": "json_schema", "more": 1}):
+        with pytest.raises(ValueError, match="expected method 'function_calling'"):
+            as_langchain(llm).with_structured_output(City, **wrong)
+
+
+async def test_blocks_of_a_provider_that_langchain_has_wrapped() -> None:
+    def block(value: Any) -> HumanMessage:
+        return HumanMessage(content=[{"type": "non_standard", "value": value}])
+
+    llm = ScriptedLLM("ok")
+    document = {"type": "document", "source": {"type": "text", "data": "hello"}}
+    await as_langchain(llm).ainvoke([block(document)])
+    assert llm.calls[0].chat_ctx.items[0].content == ["hello"]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="'hologram' cannot be sent"):
+        await as_langchain(llm).ainvoke([block({"type": "hologram"})])
 
 
 async def test_opaque_state_travels_out_and_back() -> None:

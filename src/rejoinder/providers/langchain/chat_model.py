@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 from langchain_core.callbacks import (
@@ -17,11 +18,12 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall
 from rejoinder._core.collecting import merge_extra
@@ -97,6 +99,48 @@ class ChatRejoinder(BaseChatModel):
         if parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         return cast("Any", self.bind(**bound, **kwargs))
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: str = "function_calling",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """The model with an answer of one type.
+
+        Args:
+            schema: a pydantic model, a TypedDict, or a JSON schema with a title.
+            include_raw: return a dict of ``raw`` (the message), ``parsed`` and ``parsing_error``.
+            method: ``"function_calling"``: the model is made to call a tool with this schema;
+                ``"json_schema"`` or ``"json_mode"``: the schema is passed as `response_format`.
+            strict: kept for other models.
+
+        Raises:
+            ValueError: `method` is another one, or further arguments are given.
+        """
+        if method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        if method not in ("json_schema", "json_mode") or kwargs:
+            raise ValueError(
+                "with_structured_output: expected method 'function_calling', 'json_schema' or "
+                f"'json_mode' and no further arguments, got {method!r}, {kwargs}"
+            )
+        told = {"kwargs": {"method": method}, "schema": schema}
+        model = self.bind(response_format=schema, ls_structured_output_format=told)
+        parser: Runnable[Any, Any] = JsonOutputParser()
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            parser = PydanticOutputParser(pydantic_object=schema)
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(
+            parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+        )
+        nothing = RunnablePassthrough.assign(parsed=lambda _: None)
+        either = parsed.with_fallbacks([nothing], exception_key="parsing_error")
+        return RunnableMap(raw=model) | either
 
     async def _astream(
         self,

@@ -164,7 +164,7 @@ def from_messages(messages: Iterable[Any]) -> list[ChatItem]:
             _add_reply(items, message, names)
         elif kind == "tool":
             call_id = str(message.tool_call_id)
-            parts = _parts(message.content)
+            parts = _parts(message.content, said_by_user=True)
             items.append(
                 FunctionCallOutput(
                     name=message.name or names.get(call_id, ""),
@@ -187,7 +187,7 @@ def from_messages(messages: Iterable[Any]) -> list[ChatItem]:
 
 
 def _add_message(items: list[ChatItem], role: Any, message: Any) -> None:
-    content = _parts(message.content)
+    content = _parts(message.content, said_by_user=role != "assistant")
     if content:
         more = {"id": message.id} if message.id else {}
         items.append(ChatMessage(role=role, content=content, **more))
@@ -229,8 +229,11 @@ _NOT_CONTENT = frozenset(
 """Blocks that models write beside their text, and marks: not content of a message."""
 
 
-def _parts(content: Any) -> list[ChatContent]:
+def _parts(content: Any, *, said_by_user: bool = False) -> list[ChatContent]:
     """The contents of a message.
+
+    Args:
+        said_by_user: the blocks are no model's own.
 
     Raises:
         ValueError: a block that has no counterpart, e.g. a video: it must not be lost in silence.
@@ -245,6 +248,9 @@ def _parts(content: Any) -> list[ChatContent]:
         if not isinstance(block, Mapping):
             raise ValueError(f"expected a content block of LangChain, got {type(block).__name__}")
         known = cast("Mapping[str, Any]", block)
+        wrapped: Any = known.get("value") if known.get("type") == "non_standard" else None
+        if said_by_user and isinstance(wrapped, Mapping):  # a block of a provider
+            known = cast("Mapping[str, Any]", wrapped)
         kind = known.get("type")
         if isinstance(known.get("text"), str) and kind in (
             None,
