@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from rejoinder.errors import APIConnectionError
 from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, FallbackAdapter, LLMStream
+from rejoinder.llm._fallback_stream import name_in_errors
 from rejoinder.providers import openai
 from rejoinder.testing._soak_command import main, soak_processes
 from rejoinder.testing.faults import Answer, Fault, FaultServer
@@ -133,6 +135,33 @@ async def test_a_turn_that_fails_before_all_were_asked_is_found() -> None:
     )  # fmt: skip
     assert report.unasked > 0
     assert "requests [" in report.examples[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "unasked"),
+    [
+        ("all LLMs failed ({a}: cannot connect; {b}: cannot connect)", False),
+        ("all LLMs failed ({a}: cannot connect; {b}: not asked, it has rested)", True),
+        ("all LLMs failed ({a}: cannot connect)", True),
+        ("the request is too long", True),
+    ],
+)
+async def test_a_model_counts_as_asked_if_the_error_tells_how_it_failed(
+    told: str, unasked: bool
+) -> None:
+    class Failing(FallbackAdapter):
+        def chat(self, **how: Any) -> LLMStream:
+            a, b = map(name_in_errors, self.llms)
+            raise APIConnectionError(told.format(a=a, b=b))
+
+    def fallback(urls: Any) -> LLM[Any]:
+        urls = [f"{url}/v1" for url in urls]
+        return Failing(
+            [openai.LLM(model=n, api_key="k", base_url=u) for n, u in zip("ab", urls, strict=True)]
+        )
+
+    report = await soak(fallback, servers=2, turns=1, every_server=True)
+    assert (report.unasked, report.unheard) == ((1, 0) if unasked else (0, 1))
 
 
 def test_the_command_runs_all_kinds(capsys: pytest.CaptureFixture[str]) -> None:

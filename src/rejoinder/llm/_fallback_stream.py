@@ -29,9 +29,10 @@ from rejoinder.types import NOT_GIVEN, APIConnectOptions, NotGivenOr
 if TYPE_CHECKING:
     from rejoinder._core.tools import ToolChoice
     from rejoinder.llm.chat_context import ChatContext
+    from rejoinder.llm.llm import LLM
     from rejoinder.metrics import LLMMetrics, Purpose
 
-__all__ = ["FallbackLLMStream"]
+__all__ = ["FallbackLLMStream", "name_in_errors"]
 
 logger = logging.getLogger("rejoinder")
 
@@ -449,10 +450,7 @@ class FallbackLLMStream(LLMStream):
             self._over.set_exception(error)
 
     def _reasons(self, race: Race) -> str:
-        names = [
-            model.label if model.model == "unknown" else f"{model.provider}/{model.model}"
-            for model in self._team.models
-        ]
+        names = [name_in_errors(model) for model in self._team.models]
         return race.reasons(names, asyncio.get_running_loop().time())
 
     def _with_causes(self, race: Race, error: APIError) -> APIError:
@@ -484,6 +482,11 @@ class FallbackLLMStream(LLMStream):
         history.add_message(role="assistant", content=said)
         history.add_message(role="user", content=_CONTINUE.format(last=last_words(said)))
         return history
+
+
+def name_in_errors(model: LLM[Any]) -> str:
+    """What the final error of a turn calls `model`, before what became of it."""
+    return model.label if model.model == "unknown" else f"{model.provider}/{model.model}"
 
 
 def _fate(actions: Sequence[Action]) -> Purpose:

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm._fallback_stream import name_in_errors
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.fallback_adapter import FallbackAdapter
 from rejoinder.llm.llm import LLM, ChatChunk, LLMStream
@@ -73,8 +74,9 @@ class SoakReport:
         untyped: errors that are neither an `APIError` nor a `ConfigurationError`.
         hung: turns that did not end within a minute.
         unasked: turns that failed without any output, and without a request to every server.
-        unheard: turns that failed so, although a `FallbackAdapter` tells that it asked every model:
-            connections that broke, and time that was up, before a server had read the request.
+        unheard: turns that failed so, although the error of a `FallbackAdapter` tells of each of
+            these models how it failed: connections that broke, and time that was up, before a
+            server had read the request.
         leaks: tasks, sockets and files that were left behind.
         memory_slope: growth of resident memory in bytes per turn, over the second half. Short runs
             warm up, and faults that send without end make it jump.
@@ -435,13 +437,22 @@ class Turns:
             report.missing_effects += 1
             report.found(f"{where}: the tool did not run")
         if self.every_server and isinstance(error, APIError) and not own and not all(asked):
-            if isinstance(self.llm, FallbackAdapter) and ": not asked" not in str(error):
-                report.unheard += (
-                    1  # a connection can break, or time can be up, before a request is read
-                )
+            silent = [index for index, requests in enumerate(asked) if not requests]
+            if all(self._tells_how_it_failed(error, index) for index in silent):
+                # A connection can break, or time can be up, before a request is read.
+                report.unheard += 1
             else:
                 report.unasked += 1
                 report.found(f"{where}: requests {asked}: {error}")
+
+    def _tells_how_it_failed(self, error: APIError, index: int) -> bool:
+        """Whether the error accounts for a request to the model of that server. One that it does
+        not name counts as not asked."""
+        if not isinstance(self.llm, FallbackAdapter):
+            return False
+        name = name_in_errors(self.llm.llms[index])
+        told = str(error)
+        return f"{name}: " in told and f"{name}: not asked" not in told
 
     async def _plain_turn(
         self, context: ChatContext, heard: _Heard, dice: random.Random, habit: Habit
