@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from rejoinder._aio import end, in_thread
+from rejoinder._aio import end, in_thread, unfinished
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
@@ -234,7 +234,7 @@ async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> 
     # In a task of its own: one that takes no notice of being cancelled can only be left behind.
     task = asyncio.get_running_loop().create_task(_contained(work), name=f"tool {name}")
     try:
-        await asyncio.wait((task,), timeout=seconds)
+        await unfinished([task], seconds)
     except asyncio.CancelledError:
         await _stop(task)
         raise

@@ -604,7 +604,7 @@ class _Exchange:
 
     def _reset(self) -> bool:
         raw = self.writer.get_extra_info("socket")
-        if raw is not None:  # uvloop has none after the end
+        if raw is not None and raw.fileno() >= 0:  # uvloop has none after the end
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
         return False

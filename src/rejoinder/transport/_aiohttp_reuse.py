@@ -184,10 +184,10 @@ def _acknowledged(transport: asyncio.BaseTransport | None) -> int:
     """How many bytes the peer has acknowledged since the connection began; 0 where the system does
     not tell."""
     socket = None if transport is None else transport.get_extra_info("socket")
-    if socket is None or sys.platform != "linux":
+    if socket is None or socket.fileno() < 0 or sys.platform != "linux":
         return 0
     try:
         told = socket.getsockopt(socket_module.IPPROTO_TCP, socket_module.TCP_INFO, 128)
-    except OSError:  # closed, or not TCP
+    except OSError:  # not TCP
         return 0
     return int.from_bytes(told[_BYTES_ACKNOWLEDGED], sys.byteorder)
