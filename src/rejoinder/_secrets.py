@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 __all__ = [
     "MIN_SECRET",
     "Hidden",
+    "Redactor",
     "credentials",
     "forget_frames",
     "is_secret_name",
@@ -176,6 +177,33 @@ def redact(text: str, secrets: Iterable[str]) -> str:
                 for size in range(len(form) - 1, MIN_SECRET - 1, -1):
                     text = text.replace(form[:size] + _CUT, "***" + _CUT)
     return text
+
+
+class Redactor:
+    """Takes secrets out of what a server sends: it may quote a key anywhere.
+
+    Args:
+        secrets: of the request.
+    """
+
+    __slots__ = ("_forms",)
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for one in secrets for form in (one, quote(one, safe=""))}
+        kept = sorted((form for form in forms if len(form) >= MIN_SECRET), key=len, reverse=True)
+        self._forms = Hidden([(form, form.encode()) for form in kept])
+
+    def text(self, text: str) -> str:
+        for form, _ in self._forms.reveal():
+            if form in text:
+                text = text.replace(form, "***")
+        return text
+
+    def data(self, data: bytes) -> bytes:
+        for _, form in self._forms.reveal():
+            if form in data:
+                data = data.replace(form, b"***")
+        return data
 
 
 _SHOWN: Final = 500

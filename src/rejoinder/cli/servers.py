@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from rejoinder._secrets import redacted_url
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import one_line
 
@@ -57,7 +58,8 @@ async def _connect(
         from rejoinder.llm import mcp
     except ImportError as error:
         raise CommandError(str(error), Exit.SETUP) from error
-    screen.passing(f"connecting to {one_line(server, 60)}")
+    shown = one_line(_shown(server), 80)
+    screen.passing(f"connecting to {shown}")
     try:
         connection = mcp.server_from_spec(
             server,
@@ -70,7 +72,7 @@ async def _connect(
         await _prefix(toolset, number, tools, screen)
     except Exception as error:
         raise CommandError(
-            f"the MCP server {one_line(server, 80)!r} does not start: {error}", Exit.SETUP
+            f"the MCP server {shown!r} does not start: {error}", Exit.SETUP
         ) from error
     screen.clear()
     return toolset
@@ -93,3 +95,8 @@ async def _prefix(toolset: MCPToolset, number: int, tools: Sequence[Any], screen
         f"{', '.join(names)}: there already; the tools of this server are named "
         f"{server.tool_prefix}..."
     )
+
+
+def _shown(server: str) -> str:
+    """A server as it was given, without what may be a key: arguments, user, password, query."""
+    return redacted_url(server) if "://" in server else server.partition(" ")[0]

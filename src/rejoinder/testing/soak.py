@@ -201,7 +201,7 @@ class SoakServer(FaultServer):
         number, count, pays = int(marks[-1][0]), int(marks[-1][1]), bool(marks[-1][2])
         self.asked[number] += 1
         said = [int(i) for i in re.findall(rb"t%dw(\d+)" % number, request.body)]
-        start = max(said) + 1 if said else 0
+        start = new = max(said) + 1 if said else 0
         _, told, last_words = request.body.rpartition(_CONTINUE)
         if told:  # begin with the last words, as it is told
             last = [int(i) for i in re.findall(rb"t%dw(\d+)" % number, last_words)]
@@ -211,7 +211,8 @@ class SoakServer(FaultServer):
             self.empty[number] += 1
         calls: tuple[Call, ...] = ()
         if pays and b"receipt-%d" % number not in request.body:
-            words = words[: max(1, len(words) // 2)]
+            # Half of what is new: a reply that ended within its own repetition would be none.
+            words = words[: new - start + max(1, (count - new) // 2)]
             calls = (Call("pay", f'{{"number": {number}}}', f"call-{number}"),)
         return Answer(
             text=tuple(words), calls=calls, fault=fault, after=self._dice.randint(1, len(words) + 1)

@@ -8,7 +8,7 @@ from typing import Final
 import aiohttp
 
 from rejoinder._aio import within
-from rejoinder._secrets import forget_frames
+from rejoinder._secrets import Redactor, forget_frames, one_line
 from rejoinder.errors import APIConnectionError, APIStatusError
 from rejoinder.transport._addresses import check_headers, parse_url
 from rejoinder.transport._aiohttp import AiohttpTransport
@@ -19,6 +19,8 @@ from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
 __all__ = ["AiohttpWebSocketTransport"]
 
 _CLOSE_TIMEOUT: Final = 0.5
+_QUOTED: Final = 1 << 16
+"""Characters of the longest frame that is searched for credentials: errors are short, sound is long."""
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 
 
@@ -57,7 +59,8 @@ class AiohttpWebSocketTransport:
                         compress=0,
                         max_msg_size=request.max_frame,
                         timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),  # pyright: ignore[reportCallIssue]
-                    )
+                    ),
+                    Redactor(asked.secrets().reveal()),
                 )
         except aiohttp.WSServerHandshakeError as caught:
             status = caught.status
@@ -80,10 +83,15 @@ def _as_http(url: str) -> str:
 
 
 class _Socket:
-    __slots__ = ("_loop", "_raw", "heard_at")
+    """Args:
+    redactor: takes credentials of the request out of short frames and the reasons of an end.
+    """
 
-    def __init__(self, raw: aiohttp.ClientWebSocketResponse) -> None:
+    __slots__ = ("_loop", "_raw", "_redactor", "heard_at")
+
+    def __init__(self, raw: aiohttp.ClientWebSocketResponse, redactor: Redactor) -> None:
         self._raw = raw
+        self._redactor = redactor
         self._loop = asyncio.get_running_loop()
         self.heard_at = self._loop.time()
 
@@ -108,15 +116,22 @@ class _Socket:
                 return Closed(raw.close_code, type(error).__name__)
             self.heard_at = self._loop.time()
             kind = message.type
-            if kind is aiohttp.WSMsgType.TEXT or kind is aiohttp.WSMsgType.BINARY:
-                return message.data
+            if kind is aiohttp.WSMsgType.TEXT:
+                text: str = message.data
+                return text if len(text) > _QUOTED else self._redactor.text(text)
+            if kind is aiohttp.WSMsgType.BINARY:
+                data: bytes = message.data
+                return data if len(data) > _QUOTED else self._redactor.data(data)
             if kind is aiohttp.WSMsgType.PONG or kind is aiohttp.WSMsgType.PING:
                 continue
             if kind is aiohttp.WSMsgType.CLOSE:
-                return Closed(message.data, str(message.extra or ""))
+                return Closed(message.data, self._shown(message.extra or ""))
             if kind is aiohttp.WSMsgType.ERROR:
-                return Closed(raw.close_code, str(message.data))
+                return Closed(raw.close_code, self._shown(message.data))
             return Closed(raw.close_code)  # CLOSING, CLOSED
+
+    def _shown(self, reason: object) -> str:
+        return one_line(self._redactor.text(str(reason)))
 
     async def ping(self) -> None:
         try:

@@ -181,7 +181,7 @@ class EventStream:
             status, headers = await self._stream.head()
         except APIConnectionError:
             ended = await self._stream.receive()
-            return ended if isinstance(ended, Closed) else None
+            return self._ended_by(ended.code, ended.reason) if isinstance(ended, Closed) else None
         if status == 200:
             return None
         body = b""
@@ -195,9 +195,9 @@ class EventStream:
         try:
             messages = self._decoder.feed(data)
             if self._decoder.failure is not None:
-                self._end = Closed(None, self._decoder.failure.message)
+                self._end = self._ended_by(None, self._decoder.failure.message)
         except APIError as error:
-            self._end = Closed(None, error.message)
+            self._end = self._ended_by(None, error.message)
             return
         for message in messages:
             if message.kind in ("exception", "error"):
@@ -211,15 +211,18 @@ class EventStream:
             try:
                 self._decoder.close()
             except APIError as error:
-                return Closed(None, error.message)
-        return how
+                return self._ended_by(None, error.message)
+        return self._ended_by(how.code, how.reason)
+
+    def _ended_by(self, code: int | None, reason: str) -> Closed:
+        """An end, without the credentials that the service may have quoted."""
+        return Closed(code, shorten(one_line(redact(reason, self._secrets))))
 
     def _failed(self, error: APIStatusError) -> Closed:
-        text = shorten(one_line(redact(error.message, self._secrets)))
         # Credentials may expire at any time. Another stream gets new ones, so this can be retried.
         if is_stale(error) and self._renew():
-            return Closed(None, text)
-        return Closed(error.status_code, text)
+            return self._ended_by(None, error.message)
+        return self._ended_by(error.status_code, error.message)
 
 
 def _text_of(message: Message) -> str:
