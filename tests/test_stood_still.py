@@ -19,10 +19,12 @@ import pytest
 import mcp_raw as raw
 import rejoinder
 from listening import listening
+from providers.openai.duplex import until
 from rejoinder.llm import (
     FunctionCall,
     RealtimeModelFallbackAdapter,
     ToolContext,
+    TurnBudget,
     execute_function_call,
     function_tool,
     mcp,
@@ -30,7 +32,7 @@ from rejoinder.llm import (
 from rejoinder.providers.local.fetch import fetch
 from rejoinder.providers.local.models import Hub, ModelFile
 from rejoinder.providers.openai.realtime import RealtimeModel
-from rejoinder.testing import RealtimeConnection, RealtimeServer
+from rejoinder.testing import RealtimeConnection, RealtimeServer, ScriptedLLM
 from rejoinder.testing.h2_server import H2Server, H2ServerStream
 from rejoinder.transport import AiohttpTransport
 from rejoinder.transport._aiohttp_ws import AiohttpWebSocketTransport
@@ -38,6 +40,7 @@ from rejoinder.transport._h2 import H2Transport
 from rejoinder.transport.ws import SocketRequest
 from rejoinder.types import APIConnectOptions
 from stalls import Stalls
+from test_delegation import answers, delegating
 
 pytestmark = pytest.mark.may_block
 
@@ -45,6 +48,7 @@ LIMIT = 2.0
 
 TESTED = {
     "_aio.py": "tests/test_aio.py",
+    "delegation.py": "here",
     "llm/_fallback_child.py": "tests/llm/test_fallback_clocks.py",
     "llm/_realtime_fallback_session.py": "here",
     "mcp/http.py": "here",
@@ -166,6 +170,19 @@ async def test_a_realtime_model_of_a_fallback() -> None:
         await adapter.aclose()
         for model in models:
             await model.aclose()
+
+
+@pytest.mark.looptime
+async def test_a_delegated_task() -> None:
+    stalls = Stalls()
+    budget = TurnBudget(done_by=5, next_token_within=3)
+    async with delegating(ScriptedLLM([1.0, "It rains."]), budget=budget) as (_, live, _):
+        await live.words_of_user("How is the weather?")
+        await live.delegate()
+        await asyncio.sleep(1.2)  # the model has been asked
+        stalls.stand_still(30)
+        await until(lambda: answers(live))
+        assert answers(live)[-1] == "It rains."
 
 
 @pytest.mark.looptime

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
+from rejoinder._secrets import one_line, shorten
+
 __all__ = [
     "APIConnectionError",
     "APIError",
@@ -185,7 +187,9 @@ class APIConnectionError(APIError):
             root, BaseExceptionGroup
         ):  # its text counts, and tells nothing
             return self.message
-        text = (root.message if isinstance(root, APIError) else str(root)) or type(root).__name__
+        # Libraries quote what a server sent, in several lines.
+        text = root.message if isinstance(root, APIError) else shorten(one_line(str(root)))
+        text = text or type(root).__name__
         return (
             self.message
             if text in self.message

@@ -504,7 +504,8 @@ def refuses_state(message: str, body: object) -> bool:
         if not isinstance(found, Mapping):
             break
         entries = cast("Mapping[str, object]", found)
-        if entries.get("code") in _STATE_CODES or entries.get("type") in _STATE_CODES:
+        words = (entries.get("code"), entries.get("type"))
+        if any(isinstance(word, str) and word in _STATE_CODES for word in words):
             return True
         if isinstance(said := entries.get("message"), str):
             texts.append(said[:_SEARCHED])
