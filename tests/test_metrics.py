@@ -50,6 +50,7 @@ def test_replies_are_added_up_in_all_and_for_each_model() -> None:
         llm_reasoning_tokens=2,
         llm_requests=3,
         estimated=True,
+        unpriced=3,
     )
     models = usage.by_model()
     assert models["p", "one"].llm_completion_tokens == 10
@@ -59,6 +60,7 @@ def test_replies_are_added_up_in_all_and_for_each_model() -> None:
         llm_prompt_cached_tokens=5,
         llm_completion_tokens=3,
         llm_requests=1,
+        unpriced=1,
     )
 
 
@@ -84,6 +86,7 @@ def test_speech_models_count_with_their_audio() -> None:
         llm_completion_tokens=20,
         llm_output_audio_tokens=15,
         llm_requests=1,
+        unpriced=1,
     )
 
 
@@ -143,3 +146,20 @@ async def test_metrics_of_a_model(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "rejoinder"):
         await llm.chat(chat_ctx=ChatContext.empty()).collect()
     assert "LLM metrics: model_name=scripted" in caplog.text
+
+
+def test_money_for_each_model_and_each_purpose() -> None:
+    usage = UsageCollector()
+    one = Metadata(model_name="one", model_provider="p")
+    usage.collect(llm_metrics(metadata=one, cost=0.25))
+    usage.collect(llm_metrics(metadata=one, cost=0.5, purpose="hedge"))
+    usage.collect(llm_metrics(purpose="probe"))
+    summary = usage.get_summary()
+    assert summary.cost == pytest.approx(0.75)
+    assert summary.unpriced == 1
+    assert usage.by_model()["p", "one"].cost == pytest.approx(0.75)
+    purposes = usage.by_purpose()
+    assert purposes["reply"].cost == pytest.approx(0.25)
+    assert purposes["hedge"].cost == pytest.approx(0.5)
+    assert purposes["probe"].cost is None, "not known is not free"
+    assert purposes["probe"].unpriced == 1

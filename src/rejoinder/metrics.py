@@ -66,6 +66,8 @@ class LLMMetrics(BaseModel):
     """The reply was cut before the provider said how many tokens it cost: what it had not counted
     by then (all, or the completion alone) is estimated from the length of the texts."""
     purpose: Purpose = "reply"
+    cost: float | None = None
+    """US dollars; ``None`` where the price is not known, see `rejoinder.prices`."""
 
 
 class RealtimeModelMetrics(BaseModel):
@@ -127,6 +129,8 @@ class RealtimeModelMetrics(BaseModel):
     """How long it took to get the connection."""
     connection_reused: bool = False
     """The connection was there already."""
+    cost: float | None = None
+    """US dollars for the reply; ``None`` where the price is not known."""
 
 
 class STTMetrics(BaseModel):
@@ -202,6 +206,8 @@ def log_metrics(metrics: AgentMetrics, *, logger: logging.Logger | None = None) 
             return
     model = {"model_name": names.model_name, "model_provider": names.model_provider}
     extra = {key: value for key, value in model.items() if value is not None} | numbers
+    if not isinstance(metrics, STTMetrics) and metrics.cost is not None:
+        extra["cost"] = round(metrics.cost, 6)
     if isinstance(metrics, LLMMetrics):
         marks = {"cancelled": metrics.cancelled, "estimated": metrics.estimated}
         extra |= {mark: True for mark, holds in marks.items() if holds}
@@ -230,10 +236,15 @@ class UsageSummary:
     stt_output_tokens: int = 0
     estimated: bool = False
     """Some of the counts are estimates, because a reply was cut before its usage came."""
+    cost: float | None = None
+    """US dollars of the requests whose price is known; ``None`` if there is none such."""
+    unpriced: int = 0
+    """Requests whose price is not known: `cost` leaves them out."""
 
 
 class UsageCollector:
-    """Adds up the metrics of many replies, in all and for each model.
+    """Adds up the metrics of many replies: tokens and US dollars, in all, for each model, and for
+    what they were for.
 
         usage = UsageCollector()
         llm.on("metrics_collected", usage.collect)
@@ -244,6 +255,7 @@ class UsageCollector:
     def __init__(self) -> None:
         self._all = UsageSummary()
         self._models: dict[tuple[str | None, str | None], UsageSummary] = {}
+        self._purposes: dict[Purpose, UsageSummary] = {}
 
     def collect(self, metrics: AgentMetrics) -> None:
         """Count one reply. Metrics of any other kind are ignored, so that one handler can receive
@@ -252,7 +264,8 @@ class UsageCollector:
             return
         names = metrics.metadata or Metadata()
         model = self._models.setdefault((names.model_provider, names.model_name), UsageSummary())
-        for summary in (self._all, model):
+        purpose: Purpose = metrics.purpose if isinstance(metrics, LLMMetrics) else "reply"
+        for summary in (self._all, model, self._purposes.setdefault(purpose, UsageSummary())):
             _add(summary, metrics)
 
     def get_summary(self) -> UsageSummary:
@@ -262,6 +275,10 @@ class UsageCollector:
     def by_model(self) -> dict[tuple[str | None, str | None], UsageSummary]:
         """The same for each ``(provider, model)``; copies."""
         return {names: replace(summary) for names, summary in self._models.items()}
+
+    def by_purpose(self) -> dict[Purpose, UsageSummary]:
+        """The same for each `LLMMetrics.purpose`; copies."""
+        return {purpose: replace(summary) for purpose, summary in self._purposes.items()}
 
 
 def _add(summary: UsageSummary, metrics: AgentMetrics) -> None:
@@ -284,3 +301,7 @@ def _add(summary: UsageSummary, metrics: AgentMetrics) -> None:
         summary.llm_completion_tokens += metrics.output_tokens
         summary.llm_output_audio_tokens += metrics.output_token_details.audio_tokens
     summary.llm_requests += 1
+    if metrics.cost is not None:
+        summary.cost = (summary.cost or 0.0) + metrics.cost
+    elif metrics.total_tokens:
+        summary.unpriced += 1

@@ -325,6 +325,7 @@ class Turn(Generic[OutputT]):
         self._message: ChatMessage | None = None
         self._said: list[str] = []
         self._usage: CompletionUsage | None = None
+        self._bill: list[float | None] = []
         self._steps = 0
         self._last_step = False
         self._ended = False
@@ -456,6 +457,7 @@ class Turn(Generic[OutputT]):
             self._cut()
         else:
             self._stream = None
+            self._bill += stream._bill
             try:
                 await self._reply_ended()
             finally:
@@ -597,7 +599,11 @@ class Turn(Generic[OutputT]):
     def _finish(self, reason: Reason) -> None:
         self._ended = True
         output = None if self._answer is None else self._answer.value
-        self._events.append(Done(reason, self._message, self._steps, self._usage, output))
+        bill = [cost for cost in self._bill if cost is not None]
+        cost = sum(bill) if bill and len(bill) == len(self._bill) else None
+        self._events.append(
+            Done(reason, self._message, self._steps, self._usage, output, cost=cost)
+        )
         self._journal.end(reason)
         self._wake.set()
         if self._span is not None and self._loop is not None:
@@ -653,6 +659,7 @@ class Turn(Generic[OutputT]):
         if stream is not None:
             # Calls of an unfinished reply are not run, and the provider's state belongs to them.
             self._count(self._reply)
+            self._bill += stream._bill
             self._message = self._say(self._reply, interrupted=True, keep_state=False)
             loop = self._loop or asyncio.get_running_loop()
             closing = loop.create_task(_close(stream), name="close a reply")

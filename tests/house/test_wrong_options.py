@@ -33,7 +33,7 @@ from rejoinder import llm as llm_api
 from rejoinder import media, testing
 from rejoinder.conversation import Conversation
 from rejoinder.errors import APIError
-from rejoinder.llm import mcp
+from rejoinder.llm import CompletionUsage, mcp
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLMStream
 from rejoinder.llm.tool_context import ToolContext, function_tool
@@ -58,6 +58,7 @@ ROOMS = [
     "rejoinder.metrics",
     "rejoinder.speech",
     "rejoinder.store",
+    "rejoinder.prices",
     "rejoinder.telemetry",
     "rejoinder.testing",
     "rejoinder.transport",
@@ -238,6 +239,14 @@ BASE: dict[str, dict[str, Any]] = {
     "telemetry.set_tracer_provider": {"provider": None},
     "telemetry.set_meter_provider": {"provider": None},
     "telemetry.redact_content": {"hook": None},
+    "prices.Price": {"input": 1.0, "output": 2.0},
+    "prices.set_prices": {"prices": {}},
+    "prices.find_prices": {"provider": "p", "model": "m"},
+    "prices.cost_of": {
+        "usage": CompletionUsage(completion_tokens=1, prompt_tokens=1, total_tokens=2),
+        "provider": "p",
+        "model": "m",
+    },
     "telemetry.propagate": {"http": ["gateway.example"], "mcp": False},
     "testing.assert_legal": {"provider": "openai", "history": []},
     "testing.byte_by_byte": {"data": b"abc"},
@@ -431,7 +440,7 @@ NOT_CALLED: dict[str, str] = {
             "llm.mcp.ServerInfo", "llm.mcp.ToolsChange", "llm.utils.DiffOps",
             "llm.utils.SerializedImage", "metrics.UsageSummary", "telemetry.AttemptSpan",
             "telemetry.McpSpan", "telemetry.RequestSpan", "telemetry.Span", "telemetry.ToolSpan",
-            "telemetry.TurnSpan", "testing.Exchange",
+            "telemetry.TurnSpan", "prices.ModelPrices", "testing.Exchange",
             "testing.GeminiConnection", "testing.LiveConnection", "testing.Outcome",
             "testing.RealtimeOutcome", "testing.RealtimeConnection", "testing.ScriptedRequest", "testing.SessionEvent",
             "testing.SessionEvent.from_json", "testing.SessionPlayer", "testing.SessionRecording",
@@ -479,6 +488,8 @@ NOT_CALLED: dict[str, str] = {
     "Conversation.append": "appends to the context, which takes any item",
     "Conversation.describe": ANYTHING,
     "telemetry.tracer": "takes nothing",
+    "prices.prices_date": "takes nothing",
+    "prices.ModelPrices.at": "made by find_prices",
     "telemetry.start_anew": "takes nothing",
     "telemetry.reaches_mcp": "takes nothing",
     "telemetry.provider_name": "called by spans",

@@ -203,3 +203,31 @@ async def test_a_probe_has_a_trace_of_its_own(recorded: Recorded) -> None:
         for span in recorded.named("llm_request")
     ]
     assert [p for p in purposes if p[0] == "probe"] == [("probe", True)]
+
+
+async def test_a_turn_tells_its_cost(recorded: Recorded) -> None:
+    named = {"model": "gpt-4.1", "provider": "api.openai.com"}
+    llm = FallbackAdapter([ScriptedLLM([CALL, usage(1000, 10)], ["yes", usage(2000, 20)], **named)])
+    done = await run_turn(llm, "Where is it?", tools=[look_up]).collect()
+    assert done.cost == pytest.approx((3000 * 2 + 30 * 8) / 1e6)
+    told = [attributes(span).get("rejoinder.cost", 0.0) for span in recorded.spans]
+    assert sum(told) == pytest.approx(done.cost)
+    ((_, point),) = recorded.points("rejoinder.client.operation.cost")
+    assert point.sum == pytest.approx(done.cost)
+
+
+@pytest.mark.looptime
+async def test_the_cost_of_a_turn_holds_what_nobody_heard(recorded: Recorded) -> None:
+    named = {"model": "gpt-4.1", "provider": "api.openai.com"}
+    broken = ScriptedLLM(["I think ", usage(1000, 5), down()], **named)
+    good = ScriptedLLM(["It rains.", usage(1000, 10)], **named)
+    done = await run_turn(FallbackAdapter([broken, good], on_cut="restart"), "Hi").collect()
+    assert done.text == "It rains."
+    assert done.cost == pytest.approx((2000 * 2 + 15 * 8) / 1e6)
+
+
+async def test_the_cost_of_a_turn_is_not_known_where_one_price_is_not() -> None:
+    known = ScriptedLLM([CALL, usage(1000, 10)], down(), model="gpt-4.1", provider="api.openai.com")
+    unknown = ScriptedLLM(["yes", usage(10, 1)], model="mine", provider="mine")
+    llm = FallbackAdapter([known, unknown])
+    assert (await run_turn(llm, "Where is it?", tools=[look_up]).collect()).cost is None

@@ -54,6 +54,8 @@ class Host:
     """What its models name as their provider, beside its locations and its key."""
     telemetry: str = ""
     """Its name in OpenTelemetry's conventions; empty: its key."""
+    prices: str = ""
+    """Its name in the table of prices; empty: its prices are not known."""
     apis: tuple[API, ...] = ("chat",)
     at: tuple[str, ...] = ()
     """Its network locations, or how they end."""
@@ -101,6 +103,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "openai",
             "OpenAI",
+            prices="openai",
             takes=frozenset({"verbosity"}),
             base_url="https://api.openai.com/v1",
             model="gpt-4.1",
@@ -118,6 +121,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "azure",
             "Azure OpenAI",
+            prices="azure",
             telemetry="azure.ai.openai",
             takes=frozenset({"verbosity"}),
             model="gpt-4o",
@@ -140,6 +144,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "cerebras",
             "Cerebras",
+            prices="cerebras",
             base_url="https://api.cerebras.ai/v1",
             model="gpt-oss-120b",
             key_env="CEREBRAS_API_KEY",
@@ -150,6 +155,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "fireworks",
             "Fireworks",
+            prices="fireworks",
             base_url="https://api.fireworks.ai/inference/v1",
             model="accounts/fireworks/models/llama-v3p3-70b-instruct",
             key_env="FIREWORKS_API_KEY",
@@ -159,6 +165,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "groq",
             "Groq",
+            prices="groq",
             at=("api.groq.com",),
             tool_choice=None,
             effort_on="default",
@@ -166,6 +173,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "x_ai",
             "xAI",
+            prices="x-ai",
             base_url="https://api.x.ai/v1",
             model="grok-4.3",
             key_env="XAI_API_KEY",
@@ -176,6 +184,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "openrouter",
             "OpenRouter",
+            prices="openrouter",
             takes=frozenset({"verbosity"}),
             base_url="https://openrouter.ai/api/v1",
             model="auto",
@@ -190,6 +199,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "deepseek",
             "DeepSeek",
+            prices="deepseek",
             base_url="https://api.deepseek.com/v1",
             model="deepseek-v4-flash",
             key_env="DEEPSEEK_API_KEY",
@@ -203,6 +213,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "moonshot",
             "Moonshot",
+            prices="moonshotai",
             telemetry="moonshot_ai",
             tool_choice=None,
             at=("api.moonshot.ai", "api.moonshot.cn", "api.kimi.com"),
@@ -224,6 +235,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "zai",
             "Z.ai",
+            prices="zai",
             tool_choice=None,
             limits_by_max_tokens=True,
             at=("api.z.ai", "open.bigmodel.cn"),
@@ -263,6 +275,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "perplexity",
             "Perplexity",
+            prices="perplexity",
             base_url="https://api.perplexity.ai",
             model="sonar",
             key_env="PERPLEXITY_API_KEY",
@@ -278,6 +291,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "together",
             "Together",
+            prices="together",
             base_url="https://api.together.xyz/v1",
             model="meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo",
             key_env="TOGETHER_API_KEY",
@@ -330,6 +344,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "ovhcloud",
             "OVHcloud",
+            prices="ovhcloud",
             base_url="https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
             model="gpt-oss-120b",
             key_env="OVHCLOUD_API_KEY",
@@ -340,6 +355,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "databricks",
             "Databricks",
+            prices="databricks",
             tool_choice=None,
             limits_by_max_tokens=True,
             at=(".cloud.databricks.com", ".azuredatabricks.net", ".gcp.databricks.com"),
@@ -360,6 +376,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "anthropic",
             "Anthropic",
+            prices="anthropic",
             apis=("messages", "chat"),
             tool_choice=None,
             at=("api.anthropic.com",),
@@ -369,7 +386,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "bedrock",
             "Amazon Bedrock",
-            says=("AWS Bedrock", "Amazon"),
+            prices="aws",
+            says=("AWS Bedrock", "Amazon", "aws"),
             telemetry="aws.bedrock",
             apis=("converse", "messages"),
             tool_choice=None,
@@ -383,7 +401,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "gemini",
             "Gemini API",
-            says=("Gemini",),
+            prices="google",
+            says=("Gemini", "google"),
             telemetry="gcp.gemini",
             apis=("gemini", "chat"),
             tool_choice=None,
@@ -408,6 +427,7 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "vertex",
             "Vertex AI",
+            prices="google",
             says=("Vertex AI",),
             telemetry="gcp.vertex_ai",
             apis=("gemini", "messages", "chat"),
@@ -419,7 +439,8 @@ HOSTS: Final[dict[str, Host]] = dict(
         _host(
             "mistral",
             "Mistral",
-            says=("MistralAI",),
+            prices="mistral",
+            says=("MistralAI", "mistralai"),
             telemetry="mistral_ai",
             base_url="https://api.mistral.ai/v1",
             model="ministral-8b-latest",

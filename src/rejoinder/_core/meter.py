@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.estimates import estimate_history, text_size, tokens_of
 from rejoinder._core.items import ChatItem
+from rejoinder._core.prices import cost_of
 from rejoinder.metrics import LLMMetrics, Metadata
 
 __all__ = ["Meter", "Pulse"]
@@ -135,4 +136,10 @@ class Meter:
             cache_read_tokens=usage.cache_read_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             estimated=estimated,
+            cost=cost_of(
+                usage,
+                provider=metadata.model_provider,
+                model=metadata.model_name,
+                at=timestamp,
+            ),
         )

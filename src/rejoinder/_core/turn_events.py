@@ -71,6 +71,8 @@ class Done(Generic[OutputT]):
         message: the last message of the assistant, as it is in the context, if there is one.
         steps: how many requests were made.
         usage: their tokens together; ``None`` if the provider told none.
+        cost: US dollars of all its requests, hedges included; ``None`` if the price of one is not
+            known. What a reply that was cut still costs is not in it.
         output: the answer as an instance of `response_format`, or its JSON value if that is a
             schema; ``None`` without `response_format` and for a turn without an answer.
     """
@@ -80,6 +82,7 @@ class Done(Generic[OutputT]):
     steps: int
     usage: CompletionUsage | None
     output: OutputT | None = None
+    cost: float | None = None
 
     @property
     def text(self) -> str:

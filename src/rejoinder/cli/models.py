@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from rejoinder.cli.screen import Screen
 from rejoinder.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from rejoinder._core.prices import ModelPrices, Tiers
     from rejoinder.providers.local.models import ModelFile
 
 __all__ = ["add_options", "fetch_notice", "run"]
@@ -192,6 +194,7 @@ def _show_remote(name: str) -> Exit:
     request."""
     from rejoinder import catalog
     from rejoinder._core.families import find_family
+    from rejoinder._core.prices import find_prices
 
     provider, _, model = name.partition("/")
     try:
@@ -199,13 +202,33 @@ def _show_remote(name: str) -> Exit:
     except ConfigurationError as error:
         raise CommandError(f"no such model: {error}") from error
     family = find_family(model)
+    prices = find_prices(provider, model)
+    window = family.context if family.context is not None or prices is None else prices.context
     print(table([
         ("name", name),
         ("family", family.name),
-        ("window", _tokens(family.context)),
+        ("window", _tokens(window)),
         ("longest reply", _tokens(family.output)),
+        ("price", _price(prices)),
     ]))  # fmt: skip
     return Exit.OK
+
+
+def _price(prices: ModelPrices | None) -> str:
+    from rejoinder._core.prices import prices_date
+
+    price = None if prices is None else prices.at(datetime.now(UTC))
+    if price is None:
+        return "unknown"
+    parts = [f"${_dollars(price.input)} in", f"${_dollars(price.output)} out"]
+    if price.cache_read is not None:
+        parts.append(f"${_dollars(price.cache_read)} cached")
+    steps = " and more for long prompts" if isinstance(price.input, tuple) else ""
+    return f"{', '.join(parts)} for a million tokens{steps} ({prices_date()})"
+
+
+def _dollars(price: float | Tiers) -> str:
+    return f"{price[0] if isinstance(price, tuple) else price:g}"
 
 
 def _tokens(count: int | None) -> str:

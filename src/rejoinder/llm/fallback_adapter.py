@@ -304,6 +304,8 @@ class FallbackAdapter(TeamLLM):
         self.emit("llm_availability_changed", event)
 
     def _emit_metrics(self, metrics: LLMMetrics, stream: LLMStream | None) -> None:
+        if stream is not None:
+            stream._bill = [*stream._bill, metrics.cost]
         self._emit_from(stream, "metrics_collected", metrics)
 
 

@@ -253,6 +253,7 @@ class LLMStream(ABC):
     """The reply consists of the replies of other models, which tell what they cost themselves."""
     _asked_by: Callable[[], Asker | None] | None = None
     """The attempt of a composing LLM, such as a `FallbackAdapter`, that this stream belongs to."""
+    _bill: Sequence[float | None] = ()
     _meter = Meter()
     _paused = False
     _closing = False
@@ -272,6 +273,7 @@ class LLMStream(ABC):
         self._conn_options = conn_options
         self._measures_itself = True
         self._meter = Meter()
+        self._bill = []
         self._span: RequestSpan | None = None
         self._seen_by: Callable[[ChatChunk, float], None] | None = None
         self._place: _watch.Part | None = None
@@ -693,12 +695,9 @@ class LLMStream(ABC):
 
     def _report(self, started_at: float, now: float, outcome: BaseException | None) -> LLMMetrics:
         llm = self._llm
-        names = llm.metrics_metadata
         return self._meter.report(
             label=llm.label,
-            metadata=Metadata(
-                model_name=names.get("model_name"), model_provider=names.get("model_provider")
-            ),
+            metadata=Metadata(**llm.metrics_metadata),
             timestamp=_stamps.wall_now(),
             started_at=started_at,
             now=now,
@@ -708,6 +707,7 @@ class LLMStream(ABC):
         )
 
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
+        self._bill = [*self._bill, metrics.cost]
         self._llm._emit_from(self, "metrics_collected", metrics)
 
     def _emit_error(self, error: Exception, *, recoverable: bool) -> None:

@@ -266,7 +266,9 @@ class RequestSpan(Span):
     ) -> None:
         attributes: dict[str, Any] = {names.ATTR_GEN_AI_REQUEST_MODEL: model.model}
         url = model._served_at
-        if not composed:
+        if composed:
+            attributes[names.ATTR_GEN_AI_OPERATION_NAME] = names.INVOKE_WORKFLOW
+        else:
             attributes |= {
                 names.ATTR_GEN_AI_OPERATION_NAME: names.CHAT,
                 names.ATTR_GEN_AI_PROVIDER_NAME: provider_name(model.provider, model._speaks),
@@ -369,12 +371,18 @@ class RequestSpan(Span):
             for name, count in (
                 (names.ATTR_GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, metrics.prompt_cached_tokens),
                 (names.ATTR_GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, metrics.cache_creation_tokens),
+                (
+                    names.ATTR_GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS,
+                    metrics.cache_creation_tokens,
+                ),
                 (names.ATTR_GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, metrics.reasoning_tokens),
             ):
                 if count:
                     attributes[name] = count
             if metrics.estimated:
                 attributes[names.ATTR_ESTIMATED] = True
+            if metrics.cost is not None:
+                attributes[names.ATTR_COST] = metrics.cost
         if self._ids:
             attributes[names.ATTR_PROVIDER_REQUEST_IDS] = self._ids
             attributes[names.ATTR_GEN_AI_RESPONSE_ID] = self._ids[-1]
@@ -414,6 +422,8 @@ class RequestSpan(Span):
             return
         if metrics.ttft >= 0:
             found.record(names.FIRST_TOKEN, (metrics.ttft,), common)
+        if metrics.cost is not None:
+            found.record(names.COST, (metrics.cost,), common)
         for kind, count in (
             ("input", metrics.prompt_tokens),
             ("output", metrics.completion_tokens),

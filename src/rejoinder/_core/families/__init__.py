@@ -45,6 +45,7 @@ __all__ = [
     "choose_family",
     "find_family",
     "retirement",
+    "words_of",
 ]
 
 UNKNOWN: Final = Family(name="unknown")
@@ -76,7 +77,7 @@ _RUN_TOGETHER: Final = (
 _CLAUDE: Final = re.compile(r"(?<![a-z0-9])(?:sonnet|opus|haiku)-\d")
 
 
-def _words(text: str) -> str:
+def words_of(text: str) -> str:
     """``-gpt-5-6-terra-`` for ``openai/gpt-5.6-Terra``, ``-prod-gpt-4o-mini-`` for ``prod_gpt4omini``."""
     words = f"-{_SEPARATORS.sub('-', text.lower()).strip('-')}-"
     for found, meant in _RUN_TOGETHER:
@@ -89,7 +90,8 @@ def _words(text: str) -> str:
 def _compiled(pattern: str) -> tuple[str, ...]:
     """The texts that must all occur in the words of a name: ``*`` ends one that may go on."""
     return tuple(
-        _words(term[:-1])[:-1] if term.endswith("*") else _words(term) for term in pattern.split()
+        words_of(term[:-1])[:-1] if term.endswith("*") else words_of(term)
+        for term in pattern.split()
     )
 
 
@@ -114,7 +116,7 @@ def find_family(name: str, *hints: str) -> Family:
         The family, or `UNKNOWN`.
     """
     for text in (name, *hints):
-        words = _words(text)
+        words = words_of(text)
         for terms, family in _table():
             if all(term in words for term in terms):
                 return family

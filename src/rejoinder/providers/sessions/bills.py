@@ -11,6 +11,7 @@ from rejoinder import _stamps
 from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
 from rejoinder.llm.realtime import RealtimeModel
 from rejoinder.metrics import Metadata, RealtimeModelMetrics, STTMetrics
+from rejoinder.providers.sessions.costs import cost_of_reply
 from rejoinder.providers.sessions.streams import Reply, connection_metrics, usage_metrics
 
 __all__ = ["Bills", "added", "with_usage"]
@@ -28,6 +29,7 @@ def with_usage(metrics: RealtimeModelMetrics, usage: Usage) -> RealtimeModelMetr
         "tokens_per_second": usage.output_tokens / duration if duration > 0 else 0.0,
         "input_token_details": usage.input_details,
         "output_token_details": usage.output_details,
+        "cost": cost_of_reply(metrics.metadata, usage, metrics.timestamp),
     }
     return metrics.model_copy(update=update)
 

@@ -49,6 +49,16 @@ class ReplySpan:
                 names.ATTR_GEN_AI_USAGE_INPUT_TOKENS: usage.input_tokens,
                 names.ATTR_GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,
             }
+            given, made = usage.input_details, usage.output_details
+            for name, count in (
+                (names.ATTR_GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, given.cached_tokens),
+                (names.ATTR_GEN_AI_USAGE_AUDIO_INPUT_TOKENS, given.audio_tokens),
+                (names.ATTR_GEN_AI_USAGE_TEXT_INPUT_TOKENS, given.text_tokens),
+                (names.ATTR_GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS, made.audio_tokens),
+                (names.ATTR_GEN_AI_USAGE_TEXT_OUTPUT_TOKENS, made.text_tokens),
+            ):
+                if count:
+                    attributes[name] = count
         span.set(attributes)
         if status == "failed":
             span.set({names.ATTR_EXCEPTION_TYPE: "RealtimeError"})

@@ -14,6 +14,7 @@ from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
 from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata, RealtimeModelMetrics
+from rejoinder.providers.sessions.costs import cost_of_reply
 from rejoinder.providers.sessions.spans import ReplySpan
 
 __all__ = ["Message", "Reply", "connection_metrics", "usage_metrics"]
@@ -174,6 +175,7 @@ class Reply:
             input_token_details=usage.input_details,
             output_token_details=usage.output_details,
             metadata=metadata,
+            cost=cost_of_reply(metadata, usage, self._created_at),
         )
 
 
@@ -193,10 +195,11 @@ def connection_metrics(label: str, metadata: Metadata, acquire_time: float) -> R
 def usage_metrics(label: str, metadata: Metadata, event: UsageReported) -> RealtimeModelMetrics:
     """The metrics of tokens used outside a reply."""
     usage = event.usage
+    now = _stamps.wall_now()
     return RealtimeModelMetrics(
         label=label,
         request_id=event.reply_id,
-        timestamp=_stamps.wall_now(),
+        timestamp=now,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         total_tokens=usage.total_tokens,
@@ -204,4 +207,5 @@ def usage_metrics(label: str, metadata: Metadata, event: UsageReported) -> Realt
         output_token_details=usage.output_details,
         metadata=metadata,
         session_duration=usage.seconds,
+        cost=cost_of_reply(metadata, usage, now),
     )

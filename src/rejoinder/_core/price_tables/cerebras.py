@@ -1,0 +1,6 @@
+"""Prices at cerebras, made by ``scripts/prices.py``."""
+
+TABLE = r"""{"source": "genai-prices 0.2.3 (MIT)", "date": "2026-11-30", "others": [], "models": [
+["gemma-4-31b",["|",["=","gemma-4-31b"],["^","cerebras/gemma-4-31b"],["^","cerebras:gemma-4-31b"]],131072,[[[],{"input":0.99,"output":1.49}]],[]],["gpt-oss-120b",["|",["=","gpt-oss-120b"],["^","cerebras/gpt-oss-120b"],["^","cerebras:gpt-oss-120b"]],131072,[[[],{"input":0.35,"output":0.75}]],[]],["llama-3.3-70b",["|",["=","llama-3.3-70b"],["^","cerebras/llama-3.3-70b"],["^","cerebras:llama-3.3-70b"]],128000,[[[],{"input":0.85,"output":1.2}]],[]],["llama3.1-8b",["|",["=","llama3.1-8b"],["^","cerebras/llama3.1-8b"],["^","cerebras:llama3.1-8b"]],32768,[[[],{"input":0.1,"output":0.1}]],[]],["qwen-3-32b",["|",["=","qwen-3-32b"],["^","cerebras/qwen-3-32b"],["^","cerebras:qwen-3-32b"]],131072,[[[],{"input":0.4,"output":0.8}]],[]],["qwen-3-coder-480b",["=","qwen-3-coder-480b"],null,null,[]],["qwen-3.8-27b",["|",["=","qwen-3.8-27b"],["^","cerebras/qwen-3.8-27b"],["^","cerebras:qwen-3.8-27b"]],65536,[[[],{"input":0.99,"output":1.49}]],[]],
+["zai-glm-4.7",["|",["=","zai-glm-4.7"],["^","cerebras/zai-glm-4.7"],["^","cerebras:zai-glm-4.7"]],131072,[[[],{"input":2.25,"output":2.75}]],[]]
+]}"""
