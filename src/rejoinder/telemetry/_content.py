@@ -152,7 +152,8 @@ def output_message(
     if text:
         parts.append({"type": "text", "content": redacted(text)})
     parts += map(_call, calls)
-    message = {"role": "assistant", "parts": parts, "finish_reason": finish_reason or "stop"}
+    reason = finish_reason or ("tool_call" if calls else "stop")
+    message = {"role": "assistant", "parts": parts, "finish_reason": reason}
     return _json([message])
 
 
