@@ -1,33 +1,26 @@
-"""What spans tell of a call: never the key, whatever goes wrong and whoever quotes it."""
+"""What spans, metrics and log records tell of a call: never the key, whatever goes wrong, whoever
+quotes it, and whatever is recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
+from canaries import all_records
 from contract.rows import KEY, ROWS, Row
 from contract.test_faults import ask
 from rejoinder import telemetry
 from rejoinder.testing.faults import Answer, Fault, FaultServer
 from rejoinder.types import APIConnectOptions
+from telemetry.recorded import recording
 
 
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    telemetry.set_tracer_provider(provider)
-    yield exporter
-    telemetry.set_tracer_provider(None)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_no_span_holds_the_key(row: Row, spans: InMemorySpanExporter) -> None:
+async def ask_badly(row: Row) -> None:
+    """Five requests, with retries, of which two are answered with the key itself."""
     async with FaultServer() as server, row.make(server.url) as llm:
         server.script(
             Answer(status=401, message=f"Incorrect API key provided: {KEY}."),
@@ -37,9 +30,43 @@ async def test_no_span_holds_the_key(row: Row, spans: InMemorySpanExporter) -> N
             Fault.NONE,
         )
         for _ in range(5):
-            await ask(llm, conn_options=APIConnectOptions(max_retry=0))
-    found = spans.get_finished_spans()
-    assert len(found) >= 10, "a request and an attempt for each call"
-    shown = "".join(span.to_json() for span in found)
+            await ask(llm, conn_options=APIConnectOptions(max_retry=1, retry_interval=0))
+
+
+@pytest.mark.parametrize("content", [False, True])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_nothing_that_is_recorded_holds_the_key(row: Row, content: bool) -> None:
+    with recording() as recorded, all_records(KEY) as logs:
+        telemetry.capture_content(content)
+        telemetry.propagate(http=["127.0.0.1"], mcp=True)
+        await ask_badly(row)
+        assert len(recorded.spans) >= 10, "a request and an attempt for each call"
+        assert recorded.points("gen_ai.client.operation.duration")
+        shown = recorded.everything()
     assert "llm_request" in shown
     assert KEY not in shown
+    assert logs.count > 0
+    assert not logs.leaks
+
+
+class Fails(SpanExporter):
+    """An exporter that quotes what it could not send, as some do."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        raise RuntimeError("cannot send " + "".join(span.to_json() for span in spans))
+
+
+@pytest.mark.parametrize("row", ROWS[:1], ids=lambda row: row.name)
+async def test_an_exporter_that_fails_tells_no_key(row: Row) -> None:
+    provider: Any = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(Fails()))
+    telemetry.set_tracer_provider(provider)
+    telemetry.capture_content(True)
+    try:
+        with all_records(KEY) as logs:
+            await ask_badly(row)
+    finally:
+        telemetry.set_tracer_provider(None)
+        telemetry.capture_content(None)
+    assert logs.count > 0
+    assert not logs.leaks
