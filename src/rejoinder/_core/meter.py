@@ -11,7 +11,6 @@ from typing import NamedTuple
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
 from rejoinder._core.estimates import estimate_history, text_size, tokens_of
 from rejoinder._core.items import ChatItem
-from rejoinder._core.prices import cost_of
 from rejoinder.metrics import LLMMetrics, Metadata
 
 __all__ = ["Meter", "Pulse"]
@@ -106,6 +105,8 @@ class Meter:
     ) -> LLMMetrics:
         """The metrics of the attempt. If the reply was cut, output that the provider had not counted
         yet is estimated."""
+        from rejoinder._core.prices import cost_of
+
         cut = cancelled or failed
         usage = self.usage
         estimated = cut and (usage is None or self.size > self.counted)

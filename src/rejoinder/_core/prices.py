@@ -9,7 +9,6 @@ A price that is not known is ``None``, never 0.
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +22,16 @@ from rejoinder._core.hosts import known_host
 from rejoinder._core.usage import Buckets
 from rejoinder._options import Rule, check_fields, checked
 
-__all__ = ["ModelPrices", "Price", "Tiers", "cost_of", "find_prices", "prices_date", "set_prices"]
+__all__ = [
+    "ModelPrices",
+    "Price",
+    "Tiers",
+    "cost_of",
+    "find_prices",
+    "prepare_prices",
+    "prices_date",
+    "set_prices",
+]
 
 
 Tiers: TypeAlias = tuple[float, tuple[tuple[int, float], ...]]
@@ -165,8 +173,10 @@ def _holds(condition: tuple[str, ...], moment: datetime) -> bool:
 
 @lru_cache(maxsize=32)
 def _table(provider: str) -> Mapping[str, Any]:
+    from rejoinder._core import jsontext
+
     module = importlib.import_module(f"rejoinder._core.price_tables.{provider.replace('-', '_')}")
-    return json.loads(module.TABLE)
+    return jsontext.decode(module.TABLE)
 
 
 def prices_date() -> str:
@@ -249,6 +259,11 @@ def find_prices(provider: str, model: str) -> ModelPrices | None:
         ``None`` where they are not known: for a server that is not known, too.
     """
     return _found(provider, model)
+
+
+def prepare_prices(provider: str, model: str) -> None:
+    """Look the prices of a model up now, so that its first reply need not."""
+    _found(provider, model)
 
 
 @lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ __all__ = ["prepare"]
 
 _MODULES: Final = (
     "rejoinder.telemetry",
+    "rejoinder._core.prices",
     "rejoinder.llm._tool_specs",
     "concurrent.futures.thread",  # used by asyncio.to_thread, also to look up the address of a host
 )

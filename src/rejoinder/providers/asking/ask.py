@@ -19,6 +19,7 @@ from rejoinder._core.changes import Change
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.families import UNKNOWN, Family
 from rejoinder._core.items import ChatItem
+from rejoinder._core.prices import prepare_prices
 from rejoinder._core.repair import repair
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
@@ -75,6 +76,7 @@ class HttpLLM(LLM[Any]):
         self._transport = transport
         self._conn_options = conn_options
         self._refused = RefusedState()
+        prepare_prices(provider, model)
 
     @property
     def model(self) -> str:
