@@ -10,18 +10,35 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from rejoinder.providers.google.realtime_rules import LiveRules, rules_of
 from rejoinder.testing.memory_socket import Peer
-from rejoinder.testing.realtime_connection import RealtimeConnection, ServerReply
+from rejoinder.testing.realtime_connection import ENDS, RealtimeConnection, ServerReply
+from rejoinder.testing.realtime_faults import RealtimeFault, Stage
 from rejoinder.testing.realtime_service import RealtimeService
 from rejoinder.transport.ws import WireFrame
 
 __all__ = ["GeminiConnection"]
 
 _OUTPUT_BYTES_PER_MS: Final = 48
+_REASONS: Final = {
+    RealtimeFault.FAILED: "MALFORMED_FUNCTION_CALL",
+    RealtimeFault.FILTERED: "RESPONSE_REJECTED",
+}
+_BETWEEN: Final[dict[RealtimeFault | None, tuple[WireFrame, ...]]] = {
+    RealtimeFault.UNKNOWN_EVENTS: ('{"hologram":{}}', '{"serverContent":{"smell":"rose"}}'),
+    RealtimeFault.GARBAGE: ("", "{", "[]", "null", b"\x00\xff", "7", "{}"),
+    RealtimeFault.ODD_TYPES: (
+        '{"serverContent":[]}',
+        '{"serverContent":{"modelTurn":{"parts":[{"inlineData":7}]}}}',
+        '{"toolCall":{"functionCalls":3}}',
+        '{"goAway":"soon"}',
+        '{"sessionResumptionUpdate":null}',
+        '{"usageMetadata":"x"}',
+    ),
+}
 
 
 @dataclass
@@ -64,13 +81,22 @@ class GeminiConnection(RealtimeConnection):
 
     async def send_message(self, **fields: Any) -> None:
         """Send one message, as the service does: JSON in a binary frame."""
-        await self.send_raw(json.dumps(fields))
+        for odd in _BETWEEN.get(self._fault, ()):
+            await self.send_raw(odd)
+        for _ in range(2 if self._fault is RealtimeFault.TWICE else 1):
+            await self.send_raw(json.dumps(fields))
 
     async def send_raw(self, frame: WireFrame) -> None:
         await super().send_raw(frame.encode() if isinstance(frame, str) else frame)
 
     async def greet(self) -> None:
         return
+
+    async def error(
+        self, message: str, *, code: str | None = None, ref: str | None = None, kind: str = ""
+    ) -> None:
+        """Report an error: this service has no event for it and closes the connection."""
+        await self.close(1011, message)
 
     async def go_away(self, seconds: float) -> None:
         """Announce the end of the connection."""
@@ -222,7 +248,26 @@ class GeminiConnection(RealtimeConnection):
                 self._waiting.append(self.server.next_reply())
                 return
             await self._cut()
-        await self.begin_reply(self.server.next_reply())
+        fault = self.server.next_fault(Stage.REPLY)
+        if fault is None:
+            await self.begin_reply(self.server.next_reply())
+        else:
+            await self._misbehave(fault, None, None)
+
+    async def _misbehave(self, fault: RealtimeFault, asked: str | None, ref: str | None) -> None:
+        match fault:
+            case RealtimeFault.REFUSED:
+                await self.close(1007, "Request contains an invalid argument.")
+            case RealtimeFault.RATE_LIMIT | RealtimeFault.QUOTA:
+                await self.close(1011, "You exceeded your current quota.")
+            case RealtimeFault.FAILED | RealtimeFault.FILTERED:
+                details = {"turnCompleteReason": _REASONS[fault]}
+                await self.begin_reply(replace(self.server.next_reply(), details=details))
+            case RealtimeFault.BUSY | RealtimeFault.BACKWARDS | RealtimeFault.NO_BEGINNING:
+                # Its replies have neither ids nor an event at their beginning.
+                await self.begin_reply(self.server.next_reply())
+            case _:
+                await super()._misbehave(fault, asked, ref)
 
     async def _input(self, body: dict[str, Any]) -> None:
         manual = self._manual
@@ -309,6 +354,8 @@ class GeminiConnection(RealtimeConnection):
                 await self._parts({"inlineData": blob})
             else:
                 await self._parts({"text": word})
+            if self._fault in ENDS:
+                await self._end_as_told()
             await asyncio.sleep(0)
         if reply.hold and not speaking.cut:
             await speaking.done.wait()
@@ -318,10 +365,13 @@ class GeminiConnection(RealtimeConnection):
             await self.send_message(serverContent={"interrupted": True})
         elif reply.calls:
             await self._calls(reply)
-        else:
+        elif "turnCompleteReason" not in (reply.details or {}):
             await self.send_message(serverContent={"generationComplete": True})
         self.speaking = None
         end: dict[str, Any] = {"turnComplete": True, **(reply.details or {})}
+        fault, self._fault = self._fault, None
+        if fault is RealtimeFault.NO_END:
+            return
         if not (reply.calls and self._waits and not speaking.cut):
             await self.send_message(serverContent=end, usageMetadata=_USAGE)
         await self.snapshot()
