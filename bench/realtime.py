@@ -7,6 +7,7 @@ consumer's having it; the moment stands in its first bytes.
 
     python bench/realtime.py                      # 200 sessions, 60 s
     python bench/realtime.py --sessions 50 --seconds 10 --only bare,rejoinder
+    python bench/realtime.py --only "bare google,rejoinder google,livekit google,rejoinder aws"
     python bench/realtime.py --hour               # memory of one session over a simulated hour
 """
 
@@ -39,6 +40,8 @@ WORDS_EVERY = 5
 SOUND = bytes(48 * UP_MS)
 STAMP = struct.Struct("<q")
 CLIENTS = ("bare", "rejoinder", "livekit-1.2.17", "livekit")
+"""Clients of OpenAI's protocol. Those of Google's and Amazon's have the name of the vendor behind
+theirs (`realtime_vendors.CLIENTS`)."""
 
 
 # -- the server ------------------------------------------------------------------------------------
@@ -240,7 +243,12 @@ async def patiently(open_session: Session, lag: Lag) -> Callable[[], Awaitable[N
 
 async def child(name: str, url: str, sessions: int, seconds: float) -> None:
     """Hold `sessions` for `seconds`; prints a line of JSON."""
-    make = {"bare": bare, "rejoinder": rejoinder}.get(name, livekit)
+    make = {"bare": bare, "rejoinder": rejoinder}.get(name)
+    if make is None and " " in name:
+        import realtime_vendors
+
+        make = realtime_vendors.CLIENTS[name]
+    make = make or livekit
     lags = array("q")
     measuring = False
 
@@ -359,24 +367,33 @@ def compare(names: list[str], sessions: int, seconds: float, rounds: int) -> dic
     environments = {
         "bare": OURS,
         "rejoinder": OURS,
-        "livekit-1.2.17": Environment("livekit-plugins-openai==1.2.17", "outside/livekit-1.2.17"),
-        "livekit": Environment("livekit-plugins-openai", "outside/livekit"),
+        "livekit-1.2.17": Environment("livekit plugins 1.2.17", "outside/livekit-1.2.17"),
+        "livekit": Environment("livekit plugins", "outside/livekit"),
     }
+    place = ""
+    if any(name.endswith(" google") for name in names):
+        from realtime_vendors import certificate
+
+        place = str(certificate())
     cores = sorted(os.sched_getaffinity(0))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
+            client, _, vendor = name.partition(" ")
+            scheme = "https" if vendor == "google" else "http"
             server = subprocess.Popen(
-                [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
+                [sys.executable, __file__, "--serve", vendor, "--certificate", place],
+                stdout=subprocess.PIPE,
+                text=True,
             )
             os.sched_setaffinity(server.pid, {cores[-1]})
             try:
                 assert server.stdout is not None
-                url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+                url = f"{scheme}://127.0.0.1:{int(server.stdout.readline())}"
                 result = subprocess.run(
                     [
                         *("taskset", "-c", str(cores[0])),
-                        *(python(environments[name]), __file__, "--child", name, url),
+                        *(python(environments[client]), __file__, "--child", name, url),
                         *("--sessions", str(sessions), "--seconds", str(seconds)),
                     ],
                     stdout=subprocess.PIPE,
@@ -391,9 +408,10 @@ def compare(names: list[str], sessions: int, seconds: float, rounds: int) -> dic
                     }
                     | (
                         {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
-                        if environments[name] is OURS
+                        if environments[client] is OURS
                         else {}
-                    ),
+                    )
+                    | ({"SSL_CERT_FILE": place} if place else {}),
                 )
             finally:
                 server.kill()
@@ -443,10 +461,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--chart", type=Path, help="write the bars of the table to this SVG file")
     parser.add_argument("--hour", type=int, nargs="?", const=60, metavar="MINUTES")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--certificate", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
+    if options.serve is not None:
+        if options.serve:
+            from realtime_vendors import SERVERS
+
+            asyncio.run(SERVERS[options.serve](options.certificate))
         asyncio.run(serve())
         return
     if options.child:
@@ -461,10 +484,10 @@ def main() -> None:
     if options.json:
         print(json.dumps(rows, indent=1))
         return
-    print(f"{'':16}{'CPU ms/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'MB':>8}{'arrived':>10}")
+    print(f"{'':22}{'CPU ms/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'MB':>8}{'arrived':>10}")
     for name, row in rows.items():
         print(
-            f"{name:16}{row['cpu']:10.2f}{row['p50']:10.2f}{row['p99']:10.2f}"
+            f"{name:22}{row['cpu']:10.2f}{row['p50']:10.2f}{row['p99']:10.2f}"
             f"{row['memory']:8.0f}{row['pieces']:10.1%}"
         )
 

@@ -1,0 +1,289 @@
+"""Google's and Amazon's realtime protocols for `realtime.py`: the services, and the clients.
+
+The package google-genai opens WebSockets with TLS alone, so all clients of Google's protocol use TLS
+here. LiveKit's plugin for Nova Sonic needs Python 3.12, and a package of AWS that takes no address
+without TLS: it has no row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from realtime import DOWN_MS, STAMP, UP_MS, WORDS_EVERY, Lag, consume
+
+MODEL = "gemini-2.5-flash-native-audio-preview-12-2025"
+"""A model that each of the clients knows."""
+SOUND_16 = bytes(32 * UP_MS)
+REST = bytes(48 * DOWN_MS - 12)
+
+
+def stamped() -> bytes:
+    return STAMP.pack(time.monotonic_ns()) + bytes(4)
+
+
+async def paced(send: Callable[[int], Awaitable[None]]) -> None:
+    """Call `send` for each piece of sound, with its number."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    count = 0
+    while True:
+        await send(count)
+        count += 1
+        due += DOWN_MS / 1000
+        await asyncio.sleep(max(0.0, due - loop.time()))
+
+
+# -- Google ----------------------------------------------------------------------------------------
+
+
+def certificate() -> Path:
+    """A certificate for this machine, made once."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from certificates import LOOPBACK, make_certificate
+
+    path = Path(os.environ.get("TMPDIR") or "/tmp") / f"rejoinder-bench-{os.getpid()}.pem"
+    return path if path.exists() else make_certificate(path, *LOOPBACK)
+
+
+async def serve_google(place: str) -> None:
+    """Answer sessions until the process is ended; prints the port. `place`: of the certificate."""
+    from aiohttp import WSMsgType, web
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(place)
+    rest = base64.b64encode(REST).decode()
+    begin, end = json.dumps(
+        {
+            "serverContent": {
+                "modelTurn": {
+                    "parts": [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": "@"}}]
+                }
+            }
+        }
+    ).split("@")
+    word = json.dumps({"serverContent": {"outputTranscription": {"text": " word"}}}).encode()
+
+    async def session(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
+        await socket.prepare(request)
+
+        async def send(number: int) -> None:
+            sound = base64.b64encode(stamped()).decode()
+            await socket.send_bytes(f"{begin}{sound}{rest}{end}".encode())
+            if number % WORDS_EVERY == WORDS_EVERY - 1:
+                await socket.send_bytes(word)
+
+        speaking: asyncio.Task[None] | None = None
+        async for message in socket:
+            data = message.data if isinstance(message.data, str) else message.data.decode()
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY) or len(data) > 4000:
+                continue  # sound
+            event = json.loads(data)
+            content = event.get("clientContent") or event.get("client_content") or {}
+            if "setup" in event:
+                await socket.send_bytes(b'{"setupComplete":{}}')
+            elif speaking is None and (content.get("turnComplete") or content.get("turn_complete")):
+                speaking = asyncio.create_task(paced(send))
+        if speaking is not None:
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", session)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=context).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def bare_google(url: str) -> Any:
+    """The loop one writes by hand with aiohttp and json."""
+    import aiohttp
+
+    http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    tasks: list[asyncio.Task[None]] = []
+
+    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
+        socket = await http.ws_connect(f"{url}/ws/live", compress=0)
+        setup = {"model": MODEL, "generationConfig": {"responseModalities": ["AUDIO"]}}
+        await socket.send_str(json.dumps({"setup": setup}))
+        turn = {"role": "user", "parts": [{"text": "."}]}
+        await socket.send_str(
+            json.dumps({"clientContent": {"turns": [turn], "turnComplete": True}})
+        )
+
+        async def read() -> None:
+            text = ""
+            async for message in socket:
+                content = json.loads(message.data).get("serverContent") or {}
+                for part in (content.get("modelTurn") or {}).get("parts") or ():
+                    lag(base64.b64decode(part["inlineData"]["data"]))
+                text = (content.get("outputTranscription") or {}).get("text", text)
+            assert text
+
+        async def push() -> None:
+            blob = {
+                "data": base64.b64encode(SOUND_16).decode(),
+                "mimeType": "audio/pcm;rate=16000",
+            }
+            await socket.send_str(json.dumps({"realtimeInput": {"audio": blob}}))
+
+        tasks.append(asyncio.create_task(read()))
+        return push
+
+    yield session
+    for task in tasks:
+        task.cancel()
+    await http.close()
+
+
+@contextlib.asynccontextmanager
+async def rejoinder_google(url: str) -> Any:
+    from rejoinder.providers.google.realtime import RealtimeModel
+
+    async with _ours(RealtimeModel(model=MODEL, base_url=url, api_key="key")) as session:
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def _ours(model: Any) -> Any:
+    from rejoinder.media import AudioFrame
+
+    tasks: list[asyncio.Task[None]] = []
+
+    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
+        session = model.session()
+        tasks.append(asyncio.create_task(consume(await session.generate_reply(), lag)))
+
+        async def push() -> None:
+            session.push_audio(AudioFrame(SOUND_16, 16000, 1, len(SOUND_16) // 2))
+
+        return push
+
+    yield session
+    for task in tasks:
+        task.cancel()
+    await model.aclose()
+
+
+@contextlib.asynccontextmanager
+async def livekit_google(url: str) -> Any:
+    from google.genai import types
+    from livekit import rtc
+
+    try:
+        from livekit.plugins.google import realtime
+    except ImportError:  # 1.2.17
+        from livekit.plugins.google.beta import realtime
+    options = types.HttpOptions(base_url=url)
+    model = realtime.RealtimeModel(model=MODEL, api_key="key", http_options=options)
+    sessions: list[Any] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
+        session = model.session()
+        sessions.append(session)
+        tasks.append(asyncio.create_task(consume(await session.generate_reply(), lag)))
+
+        async def push() -> None:
+            session.push_audio(rtc.AudioFrame(SOUND_16, 16000, 1, len(SOUND_16) // 2))
+
+        return push
+
+    yield session
+    for task in tasks:
+        task.cancel()
+    for session in sessions:
+        with contextlib.suppress(Exception):
+            await session.aclose()
+
+
+# -- Amazon ----------------------------------------------------------------------------------------
+
+
+async def serve_aws(_: str) -> None:
+    """Speak on every stream until the process is ended; prints the port."""
+    from rejoinder.testing.h2_server import H2Server, H2ServerStream
+    from rejoinder.wire.eventstream import encode_message
+
+    headers = {
+        ":message-type": "event",
+        ":event-type": "chunk",
+        ":content-type": "application/json",
+    }
+
+    async def event(stream: H2ServerStream, kind: str, **fields: Any) -> None:
+        text = json.dumps({"event": {kind: {"completionId": "c", "sessionId": "s", **fields}}})
+        payload = json.dumps({"bytes": base64.b64encode(text.encode()).decode()}).encode()
+        await stream.send(encode_message(headers, payload))
+
+    async def serve(stream: H2ServerStream) -> None:
+        stream.respond(200, content_type="application/vnd.amazon.eventstream")
+        speaking: asyncio.Task[None] | None = None
+        heard = b""
+
+        async def begin(name: str, kind: str, **more: Any) -> None:
+            await event(stream, "contentStart", contentId=name, type=kind, role="ASSISTANT", **more)
+
+        async def send(number: int) -> None:
+            if number % WORDS_EVERY == 0:
+                name = f"t{number}"
+                stage = json.dumps({"generationStage": "SPECULATIVE"})
+                if number:
+                    await event(stream, "contentEnd", contentId="a", type="AUDIO",
+                                stopReason="PARTIAL_TURN")  # fmt: skip
+                await begin(name, "TEXT", additionalModelFields=stage)
+                await event(stream, "textOutput", contentId=name, role="ASSISTANT", content=" word")
+                await event(stream, "contentEnd", contentId=name, type="TEXT",
+                            stopReason="PARTIAL_TURN")  # fmt: skip
+                await begin("a", "AUDIO")
+            sound = base64.b64encode(stamped() + REST).decode()
+            await event(stream, "audioOutput", contentId="a", role="ASSISTANT", content=sound)
+
+        while data := await stream.receive():
+            if speaking is None:
+                heard = (heard + data)[-(1 << 16) :]
+                # The typed request is the first frame that is answered: it is encoded twice, so
+                # any speech after the beginning of the sound begins the reply.
+                if len(heard) > 6000:
+                    await event(stream, "completionStart")
+                    speaking = asyncio.create_task(paced(send))
+        if speaking is not None:
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+
+    async with H2Server(serve) as server:
+        print(server.url.rpartition(":")[2], flush=True)
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def rejoinder_aws(url: str) -> Any:
+    from rejoinder.providers.aws.realtime import RealtimeModel
+
+    model = RealtimeModel(base_url=url, api_key="AKID", api_secret="secret")
+    async with _ours(model) as session:
+        yield session
+
+
+SERVERS = {"google": serve_google, "aws": serve_aws}
+CLIENTS = {
+    "bare google": bare_google,
+    "rejoinder google": rejoinder_google,
+    "livekit-1.2.17 google": livekit_google,
+    "livekit google": livekit_google,
+    "rejoinder aws": rejoinder_aws,
+}
