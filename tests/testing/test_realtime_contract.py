@@ -92,9 +92,8 @@ async def test_a_broken_promise_is_named(broken: str, promise: str) -> None:
     Session.broken = broken
 
     class Model(ScriptedRealtimeModel):
-        @property
-        def _session_class(self) -> type[RealtimeSession]:
-            return Session
+        def _new_session(self, settings: dict[str, Any]) -> RealtimeSession:
+            return Session(self, settings)
 
     with pytest.raises(AssertionError, match=promise):
         await check_realtime(lambda: Model(*(["Hello there."] * 30)))
