@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ from providers.openai.duplex import connection, live_service, told, until
 from rejoinder import FallbackAdapter
 from rejoinder.delegation import FAILED, WAITING, Delegate
 from rejoinder.errors import APIConnectionError, ConfigurationError
-from rejoinder.llm import LLM, FunctionToolCall, StopResponse, TurnBudget, function_tool
+from rejoinder.llm import (
+    LLM,
+    FunctionToolCall,
+    Hedge,
+    RealtimeError,
+    StopResponse,
+    TurnBudget,
+    function_tool,
+)
 from rejoinder.providers.openai.live import GPTLiveModel, GPTLiveSession
 from rejoinder.testing import LiveConnection, RealtimeService, ScriptedLLM, assert_legal
 from rejoinder.types import APIConnectOptions
@@ -27,13 +36,20 @@ async def delegating(
 ) -> AsyncIterator[tuple[GPTLiveSession, LiveConnection, RealtimeService]]:
     service = live_service()
     delegate = Delegate(llm, **options)
-    model = GPTLiveModel(delegation=delegate, transport=service.transport(), api_key="any")
+    transport = service.transport()
+    model = GPTLiveModel(
+        delegation=delegate,
+        transport=transport,
+        api_key="any",
+        conn_options=APIConnectOptions(max_retry=100, retry_interval=0.1),
+    )
     session = model.session()
     try:
         await session.connected()
         yield session, connection(service), service
     finally:
         await model.aclose()
+        await transport.aclose()
         await service.aclose()
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert not any(name.startswith("delegated task") for name in names)
@@ -341,3 +357,125 @@ def test_wrong_options() -> None:
         Delegate("gpt-5")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="'responses', 'client' or a Delegate"):
         GPTLiveModel(delegation="decisions", api_key="any")  # type: ignore[arg-type]
+
+
+async def test_a_fatal_error_stops_all_tasks() -> None:
+    llm = ScriptedLLM([100.0, "Never."])
+    async with delegating(llm) as (session, live, _):
+        await live.delegate()
+        await asyncio.sleep(3)
+        await live.error("No.", code="insufficient_quota")
+        await asyncio.sleep(1)
+        assert not any(task.get_name().startswith("delegated task") for task in asyncio.all_tasks())
+        with pytest.raises(RealtimeError):
+            await session.generate_reply()
+
+
+async def test_a_slow_model_is_hedged() -> None:
+    llm = FallbackAdapter(
+        [ScriptedLLM([4.0, "The slow one."]), ScriptedLLM("The quick one.")],
+        hedge=Hedge(delay=0.5, max_share=1.0),
+    )
+    async with delegating(llm) as (_, live, _):
+        await live.words_of_user("Go.")
+        await live.delegate()
+        await asyncio.sleep(20)
+        assert answers(live) == ["The quick one."]
+
+
+async def test_a_call_of_a_model_that_is_cut_runs_at_most_once() -> None:
+    ran: list[str] = []
+
+    @function_tool
+    async def weather(city: str) -> str:
+        """The weather in a city, noted."""
+        ran.append(city)
+        return "rain"
+
+    script = [[CALL, APIConnectionError("gone")], [CALL], "It rains."]
+    llm = FallbackAdapter([ScriptedLLM(*script), ScriptedLLM(*script)], on_cut="restart")
+    async with delegating(llm, tools=[weather]) as (session, live, _):
+        await live.words_of_user("How is the weather?")
+        await live.delegate()
+        await until(lambda: answers(live))
+        await asyncio.sleep(20)
+        assert len(ran) <= 1
+        assert_whole(session)
+
+
+class Watched(ScriptedLLM):
+    """Answers every request, after a while, with or without a tool."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+        self.count = 0
+
+    def chat(self, **options: Any) -> Any:
+        self.count += 1
+        steps: list[Any] = [self.random.choice([0.0, 0.3, 3.0])]
+        if self.random.random() < 0.4 and self.count < 40:
+            steps.append(
+                FunctionToolCall(
+                    name="weather", arguments='{"city": "Oslo"}', call_id=f"call_{self.count}"
+                )
+            )
+        elif self.random.random() < 0.15:
+            steps += ["Half", APIConnectionError("gone")]
+        else:
+            steps.append(f"Answer {self.count}.")
+        self.then(steps)
+        return super().chat(**options)
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_whatever_happens_each_task_ends_once_and_the_history_is_whole(seed: int) -> None:
+    random = Random(seed)
+    llm = Watched(random)
+    async with delegating(llm, tools=[weather], conn_options=APIConnectOptions(max_retry=0)) as (
+        session,
+        _,
+        service,
+    ):
+        tasks: dict[str, bool] = {}
+        session.on("delegation_created", lambda event: tasks.setdefault(event.id, False))
+        for _ in range(25):
+            live = connection(service)
+            if not live.start:
+                await session.connected()
+                continue
+            match random.choice(
+                ["say", "task", "task", "cancel", "drop", "end", "wait", "interrupt"]
+            ):
+                case "say":
+                    await live.speech("And then?")
+                case "task":
+                    await live.words_of_user("Do it.")
+                    await live.delegate()
+                case "cancel" if tasks:
+                    task = random.choice(list(tasks))
+                    tasks[task] = True
+                    session.cancel_delegation(task)
+                case "drop":
+                    live.drop()
+                case "end":
+                    await live.end_session("expired")
+                case "interrupt":
+                    session.interrupt()
+                case _:
+                    pass
+            await asyncio.sleep(random.choice([0.0, 0.2, 2.0, 6.0]))
+            assert_whole(session)
+        await asyncio.sleep(90)
+        assert_whole(session)
+        told_all = [
+            text
+            for made in service.connections
+            if isinstance(made, LiveConnection)
+            for how, _, text in made.told
+            if how == "commentary"
+        ]
+        answered = {text for text in told_all if text.startswith("Answer")}
+        failures = told_all.count(FAILED)
+        assert len(answered) <= len(tasks)
+        assert len(answered) + failures >= sum(not cancelled for cancelled in tasks.values())
