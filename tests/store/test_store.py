@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 import threading
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rejoinder.conversation import Conversation
 from rejoinder.store import ConflictError, Found, Record, SqliteStore, Store, StoreError
 from rejoinder.store._media import lift, lower, names_in
 
@@ -197,3 +199,52 @@ def test_large_parts_leave_and_come_back(parts: list[Any]) -> None:
     assert all(len(str(part)) < 9000 for part in lifted["content"] if not isinstance(part, str))
     if kept:
         assert "(image that is no longer kept)" in lower(lifted, {})["content"]
+
+
+DAMAGE: dict[str, list[Any]] = {
+    "data": ["null", "[]", "1", "{", "[" * 20_000, "\x00", b"\xff\xfe", 5, '{"id":{},"type":[]}'],
+    "usage": ["[]", "{", '"x"', b"\x00"],
+    "kind": [5, b"\xff", "brand new"],
+    "item": [5, b"\xff", "x" * 10_000],
+    "parent": [5, "of nothing"],
+    "turn": [b"x"],
+    "key": [b"y"],
+    "at": ["x", b"\x00"],
+    "cost": ["x", b"z"],
+}
+
+
+@pytest.mark.parametrize("column", DAMAGE)
+async def test_a_damaged_record_is_an_error_of_the_store(tmp_path: Path, column: str) -> None:
+    for number, value in enumerate(DAMAGE[column]):
+        path = tmp_path / f"{number}.sqlite"
+        store = SqliteStore(path)
+        await store.append("c", [message("1", "Hello"), message("2", "there")], after=0)
+        await store.aclose()
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"UPDATE log SET {column} = ? WHERE seq = 1", (value,))
+            connection.commit()
+        for read in (store.read("c"), Conversation(store, "c").load(), store.conversations()):
+            with contextlib.suppress(StoreError):  # some values are none of our business
+                await read
+        await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER x AFTER INSERT ON log BEGIN DELETE FROM log; END",
+        """ALTER TABLE log RENAME TO old; CREATE VIEW log AS WITH RECURSIVE r(i) AS
+        (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT i AS seq FROM r""",
+    ],
+)
+async def test_a_file_with_code_of_others_is_refused(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "log.sqlite"
+    store = SqliteStore(path)
+    await store.append("c", [message("1", "Hello")], after=0)
+    await store.aclose()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statement)
+    with pytest.raises(StoreError, match="none of ours"):
+        await store.read("c")
+    await store.aclose()

@@ -28,7 +28,7 @@ from typing import Any, Final, TypeVar, cast
 
 from rejoinder._options import COUNT, FLAG, SECONDS, WHOLE, checked
 from rejoinder.store._media import names_in
-from rejoinder.store.records import ConflictError, Found, Record, StoreError, Summary
+from rejoinder.store.records import ConflictError, Found, Kind, Record, StoreError, Summary
 
 __all__ = ["SqliteStore", "SqliteTexts"]
 
@@ -99,6 +99,7 @@ class _File:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            _refuse_foreign_code(connection)
             self._prepare(connection)
             connection.execute(f"PRAGMA busy_timeout={int(self._patience * 1000)}")
         except BaseException:
@@ -130,6 +131,20 @@ class _File:
             f"cannot {verb} {self._path}: {error}; expected a SQLite file on a local disk, in a "
             "folder that exists and is writable"
         )
+
+
+def _refuse_foreign_code(connection: sqlite3.Connection) -> None:
+    """A view or a trigger runs what the writer of the file wants, whenever it is used.
+
+    Raises:
+        sqlite3.DatabaseError: the file has one.
+    """
+    connection.execute("PRAGMA trusted_schema=OFF")
+    found = connection.execute(
+        "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger') LIMIT 1"
+    ).fetchone()
+    if found is not None:
+        raise sqlite3.DatabaseError(f"it holds the {found[0]} {str(found[1])[:80]!r}, none of ours")
 
 
 # Connections opened before a fork. SQLite forbids using or closing them in the child.
@@ -340,11 +355,7 @@ class SqliteStore:
                 " WHERE conversation = ? AND seq > ? ORDER BY seq",
                 (conversation, after),
             ).fetchall()
-        return [
-            Record(kind, item, parent, turn, key, bool(planned), _loaded(usage), cost,
-                   _loaded(data), at)
-            for kind, item, parent, turn, key, planned, usage, cost, data, at in rows
-        ]  # fmt: skip
+            return [_record(row) for row in rows]
 
     def _append(
         self, conversation: str, records: list[Record], after: int, media: Mapping[str, bytes]
@@ -414,7 +425,7 @@ class SqliteStore:
             "UPDATE conversations SET title = ?, items = items + ?, records = records + ?,"
             " updated = ?, about = ? WHERE id = ?",
             (_clean(str(about.get("title") or row[0] or title)), new, len(records), at,
-             _dumped({**_loaded(row[1]), **about}) if about else row[1], conversation),
+             _dumped({**(_loaded(row[1]) or {}), **about}) if about else row[1], conversation),
         )  # fmt: skip
 
     def _media(self, names: list[str]) -> dict[str, bytes]:
@@ -432,10 +443,10 @@ class SqliteStore:
                 " ORDER BY updated DESC, id LIMIT ?",
                 (-1 if limit is None else limit,),
             ).fetchall()
-        return [
-            Summary(id, title, items, created, updated, _loaded(about))
-            for id, title, items, created, updated, about in rows
-        ]
+            return [
+                Summary(id, title, items, created, updated, _loaded(about) or {})
+                for id, title, items, created, updated, about in rows
+            ]
 
     def _search(self, words: list[str], conversation: str | None, limit: int) -> list[Found]:
         if not words:
@@ -491,8 +502,45 @@ def _dumped(value: Mapping[str, Any] | None) -> str | None:
     return text
 
 
-def _loaded(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+def _loaded(text: Any) -> dict[str, Any] | None:
+    """The object that was kept as `text`.
+
+    Raises:
+        sqlite3.DataError: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise sqlite3.DataError(f"it holds a damaged record ({type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise sqlite3.DataError(f"it holds a damaged record (a {type(found).__name__})")
+    return cast("dict[str, Any]", found)
+
+
+_TEXTS: Final = (str, type(None))
+_NUMBERS: Final = (int, float, type(None))
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    """The record of a row of the log.
+
+    Raises:
+        sqlite3.DataError: the file was changed by somebody else, or is damaged.
+    """
+    kind, item, parent, turn, key, planned, usage, cost, data, at = row
+    if not (
+        isinstance(kind, str)
+        and all(isinstance(text, _TEXTS) for text in (item, parent, turn, key))
+        and isinstance(cost, _NUMBERS)
+        and isinstance(at, int | float)
+    ):
+        raise sqlite3.DataError("it holds a damaged record (a column of another type)")
+    return Record(
+        cast("Kind", kind), item, parent, turn, key, bool(planned), _loaded(usage), cost,
+        _loaded(data), at,
+    )  # fmt: skip
 
 
 def _text_of(data: Mapping[str, Any]) -> str:

@@ -31,7 +31,11 @@ def load(kind: type[TRecorded], path: str | Path) -> TRecorded:
     Raises:
         ValueError: it is not a recording of this kind.
     """
-    return kind.from_json(json.loads(Path(path).read_text("utf-8")))
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path}: JSON that is nested too deeply") from None
+    return kind.from_json(found)
 
 
 def load_all(kind: type[TRecorded], path: str | Path) -> list[TRecorded]:
