@@ -485,6 +485,28 @@ async def test_closing_ends_what_waits(server: RealtimeServer) -> None:
         await session.aclose()
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize("kind", ["session.update", "conversation.item.create"])
+async def test_closing_ends_a_change_that_waits(server: RealtimeServer, kind: str) -> None:
+    async with talking(server) as (session, _):
+        await session.connected()
+        server.on_event = lambda _, event: event["type"] == kind
+        chat_ctx = ChatContext.empty()
+        chat_ctx.add_message(role="user", content="Hi.")
+        change = asyncio.create_task(
+            session.update_instructions("Be brief.")
+            if kind == "session.update"
+            else session.update_chat_ctx(chat_ctx)
+        )
+        await server.until(lambda: sent(first(server), kind)[-1:])
+        await asyncio.sleep(0.01)
+        assert not change.done()
+        await session.aclose()
+        with pytest.raises(RealtimeError, match="closed") as error:
+            await change
+        assert error.value.code == "closed"
+
+
 async def test_a_reply_that_failed_is_told(server: RealtimeServer) -> None:
     async with talking(server) as (session, seen):
         server.reply(

@@ -181,6 +181,44 @@ async def test_words_spoken_into_a_dead_connection_arrive(server: RealtimeServer
         assert len(second.audio) == len(pushed)
 
 
+async def test_a_turn_that_is_reported_twice_keeps_its_sound(server: RealtimeServer) -> None:
+    async with talking(server) as (session, seen):
+        item_id = await say(server, session, seen)
+        first = server.connections[0]
+        session.push_audio(sound(value=9))
+        await server.until(lambda: len(first.audio) > len(spoken()))
+        await first.send("input_audio_buffer.committed", item_id=item_id, previous_item_id=None)
+        await first.begin_reply(ServerReply(["Good ", "morning."]))
+        await until(lambda: texts(session) == [("user", ""), ("assistant", "Good morning.")])
+        first.drop()
+        second = await next_connection(server, seen)
+        await until(lambda: len(second.items) == 2)
+        assert base64.b64decode(created(second)[0]["content"][0]["audio"]) == spoken()
+        await server.until(lambda: len(second.audio) == 4800)
+
+
+async def test_a_transcript_before_its_turn_leaves_no_sound(server: RealtimeServer) -> None:
+    async with talking(server) as (session, seen):
+        await session.connected()
+        first = server.connections[0]
+        for frame in speech():
+            session.push_audio(frame)
+        await server.until(lambda: len(first.audio) == len(spoken()))
+        await first.send(
+            "conversation.item.input_audio_transcription.completed",
+            item_id="turn_1",
+            content_index=0,
+            transcript="Hello?",
+        )
+        await first.speech(item_id="turn_1")
+        await until(lambda: texts(session) == [("user", "Hello?")])
+        first.drop()
+        second = await next_connection(server, seen)
+        await until(lambda: len(second.items) == 1)
+        assert created(second)[0]["content"] == [{"type": "input_text", "text": "Hello?"}]
+        assert not second.audio
+
+
 TURN_BYTES = 3 * 4800
 
 

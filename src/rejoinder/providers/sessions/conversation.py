@@ -55,16 +55,19 @@ async def outcome(changes: Sequence[asyncio.Future[None]], *, within: float) -> 
     if not changes:
         return
     late = await _aio.unfinished(changes, within)
-    refused = [
-        str(change.exception())
-        for change in changes
-        if change.done() and not change.cancelled() and change.exception() is not None
-    ]
+    refused: list[str] = []
+    code: str | None = None
+    for change in changes:
+        error = change.exception() if change.done() and not change.cancelled() else None
+        if error is not None:
+            refused.append(str(error))
+            if isinstance(error, RealtimeError) and error.code == "closed":
+                code = error.code
     if late:
         what = f"{len(late)} of {len(changes)} changes were not confirmed within {within:g} s"
         raise RealtimeError(f"update_chat_ctx: {what}", code="timeout")
     if refused:
-        raise RealtimeError(f"update_chat_ctx: {'; '.join(refused)}", code="refused")
+        raise RealtimeError(f"update_chat_ctx: {'; '.join(refused)}", code=code or "refused")
 
 
 class Conversation:
@@ -471,13 +474,18 @@ class Conversation:
             not isinstance(item, ChatMessage) or item.content for item in items[places[0] + 1 :]
         )
 
-    def settle(self, link: Link) -> None:
+    def settle(self, link: Link, why: RealtimeError | None = None) -> None:
         """Apply to the copy the changes that `link` can no longer confirm. The next connection
-        receives them."""
+        receives them. `why`: there is none, because the session is over, so they fail."""
         for entry in link.pending.values():
             self._carry_out(entry)
-            if not entry.done.done():
+            if entry.done.done():
+                continue
+            if why is None:
                 entry.done.set_result(None)
+            else:
+                entry.done.set_exception(RealtimeError(str(why), code=why.code))
+                entry.done.exception()  # callers that do not wait must not make asyncio complain
         link.pending.clear()
 
     def settle_turns(self, unheard: Collection[str] = ()) -> None:

@@ -533,9 +533,9 @@ class WireSession(RealtimeSession[TEvent]):
                 self.emit("input_speech_stopped", InputSpeechStoppedEvent(transcribed))
                 self._connections.swap_if_due()
             case m.AudioCommitted(item_id, previous_id):
-                self._uplink.committed(item_id)
                 link.known.add(item_id)
-                self._turns.committed(item_id)
+                if self._turns.committed(item_id):
+                    self._uplink.committed(item_id, written=self._turns.written(item_id))
                 message = ChatMessage(id=item_id, role="user", content=[])
                 self._conversation.insert(previous_id, message)
                 self._apply(self._replies.release(self._loop.time()))
@@ -686,7 +686,7 @@ class WireSession(RealtimeSession[TEvent]):
     def _finish(self, why: RealtimeError) -> None:
         self._over = self._over or why
         self._bills.flush()
-        self._settings.settle()
+        self._settings.settle(why)
         self._timer.stop()
         for effect in self._replies.fail_all(str(why), why.code):
             if isinstance(effect, Fail):
@@ -695,6 +695,6 @@ class WireSession(RealtimeSession[TEvent]):
                 self._open.end(effect.reply_id, effect.status)
         link = self._connections.link
         if link is not None:
-            self._conversation.settle(link)
+            self._conversation.settle(link, why)
         self._conversation.settle_turns()
         self._open.finish(why)

@@ -157,8 +157,11 @@ class Settings:
             update.done.exception()  # mark as retrieved, or asyncio warns
         return True
 
-    def settle(self) -> None:
-        """Confirm all pending changes: the connection is gone, and the next one begins with
-        them."""
-        for ref in list(self._open):
+    def settle(self, why: RealtimeError | None = None) -> None:
+        """The connection is gone, and the next one begins with all pending changes: confirm them.
+        `why`: the session is over, so they fail."""
+        for ref, update in list(self._open.items()):
+            if why is not None and not update.done.done():
+                update.done.set_exception(RealtimeError(str(why), code=why.code))
+                update.done.exception()  # mark as retrieved, or asyncio warns
             self.applied(ref)

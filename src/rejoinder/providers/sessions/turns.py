@@ -31,6 +31,7 @@ class UserTurns:
     def __init__(self) -> None:
         self._began: OrderedDict[str, float] = OrderedDict()
         self._final: OrderedDict[str, None] = OrderedDict()
+        self._committed: OrderedDict[str, None] = OrderedDict()
         self._open: dict[str, float] = {}
         self.hearing: str | None = None
 
@@ -40,12 +41,20 @@ class UserTurns:
         if item_id not in self._began:
             keep(self._began, item_id, _stamps.wall_now())
 
-    def committed(self, item_id: str) -> None:
-        """The turn is over; its transcript follows."""
+    def committed(self, item_id: str) -> bool:
+        """The turn is over; its transcript follows. Return false if that was reported before."""
         self.began(item_id)
         self.hearing = None
+        if item_id in self._committed:
+            return False
+        keep(self._committed, item_id, None)
         if item_id not in self._final:
             self._open[item_id] = asyncio.get_running_loop().time()
+        return True
+
+    def written(self, item_id: str) -> bool:
+        """Whether the turn has its final transcript."""
+        return item_id in self._final
 
     def unheard(self, item_ids: Iterable[str]) -> None:
         """The sound of these turns is sent again and becomes other items."""

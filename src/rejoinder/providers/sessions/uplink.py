@@ -117,10 +117,10 @@ class Uplink:
         self._kept.clear()
         self._uncommitted_ms = 0.0
 
-    def committed(self, item_id: str) -> None:
-        """The service turned the sound it heard into a message. Its sound is kept until the message
-        has a transcript."""
-        self._kept.committed(item_id)
+    def committed(self, item_id: str, *, written: bool) -> None:
+        """The service turned the sound it heard into a message. Unless the message is `written`, its
+        sound is kept until it is."""
+        self._kept.committed(None if written else item_id)
         self.speaking = False
         self._stopped_at = -math.inf
 
