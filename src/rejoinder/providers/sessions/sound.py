@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -15,8 +16,9 @@ Converter: TypeAlias = Callable[[memoryview], bytes]
 
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
-_LOUD: Final = 328
-"""One hundredth of full scale."""
+_HIGH_BYTE: Final = 1 if sys.byteorder == "little" else 0
+_QUIET: Final = b"\x00\xff"
+"""The high bytes of samples from -256 to 255."""
 
 
 class SoundInput:
@@ -97,8 +99,7 @@ def _converter(source: int, channels: int, target: int) -> Converter:
 
 
 def is_loud(piece: bytes | bytearray | memoryview) -> bool:
-    """Whether a piece of 16-bit sound may hold speech: a sample exceeds -40 dB. Checks every 16th
+    """Whether a piece of 16-bit sound may hold speech: a sample exceeds -42 dB. Checks every 16th
     sample."""
-    data = memoryview(piece).cast("B")
-    samples = data[: len(data) & ~1].cast("h")[::16]
-    return bool(samples) and (max(samples) > _LOUD or min(samples) < -_LOUD)
+    high = memoryview(piece).cast("B")[_HIGH_BYTE::32].tobytes()
+    return bool(high.strip(_QUIET))
