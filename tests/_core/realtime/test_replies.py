@@ -55,6 +55,27 @@ def test_a_request_waits_for_the_running_reply() -> None:
     assert replies.deadline() == 25
 
 
+def test_a_request_waits_for_the_turn_that_is_on_its_way() -> None:
+    replies = connected()
+    replies.hold(5)
+    assert replies.request(A, 1) == []
+    assert replies.deadline() == 5
+    assert replies.release(2) == [Send(A)]
+
+    replies = connected()
+    replies.hold(5)
+    assert replies.request(A, 1) == []
+    assert replies.tick(5) == [Send(A)]
+
+    replies = connected()
+    replies.hold(5)
+    replies.started("own", None, 1)
+    assert replies.request(A, 1) == []
+    assert replies.tick(5) == []
+    assert replies.deadline() == 21
+    assert replies.ended("own", "completed", None, 6) == [Finish("own", "completed"), Send(A)]
+
+
 def test_busy_is_not_refused() -> None:
     replies = connected()
     replies.request(A, 0)
@@ -191,6 +212,10 @@ EVENTS = st.one_of(
     st.tuples(st.just("lost")),
     st.tuples(st.just("connected")),
     st.tuples(st.just("tick")),
+    st.tuples(st.just("hold")),
+    st.tuples(st.just("release")),
+    st.tuples(st.just("pause")),
+    st.tuples(st.just("forgive")),
 )
 
 
@@ -254,8 +279,13 @@ def test_every_request_ends_once_and_nothing_is_heard_after_its_end(
                 replies.pause()
             case "forgive", _:
                 replies.forgive()
+            case "hold", _:
+                replies.hold(now + 5)
+            case "release", _:
+                look(replies.release(now))
             case _:
                 look(replies.tick(now))
+                assert replies.deadline() > now, "the timer would ring for ever"
     for _ in range(400):
         due = replies.deadline()
         if due == math.inf:

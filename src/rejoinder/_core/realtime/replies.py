@@ -406,6 +406,8 @@ class Replies:
 
     def tick(self, now: float) -> list[Effect]:
         """Handle what is due."""
+        if now >= self._held_until:
+            self._held_until = -math.inf
         effects: list[Effect] = []
         for request in list(self._requests):
             if self._due(request) > now:
