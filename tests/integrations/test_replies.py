@@ -218,3 +218,20 @@ def test_versions_are_read_as_numbers(
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: text)
     assert framework_version("x", at_least=(1, 2), extra="x")[: len(numbers)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("form", "message", "kind"),
+    [
+        ("openai", {"role": "user", "content": [{"type": "hologram"}]}, "hologram"),
+        ("anthropic", {"role": "user", "content": [{"type": "hologram"}]}, "hologram"),
+        ("google", {"role": "user", "parts": [{"hologram": {}}]}, "hologram"),
+        ("aws", {"role": "user", "content": [{"guardContent": {}}]}, "guardContent"),
+    ],
+)
+def test_parts_that_are_not_known_are_refused_by_their_type(
+    form: str, message: dict[str, Any], kind: str
+) -> None:
+    context = ChatContext.from_provider_format(form, [message])
+    with pytest.raises(ConfigurationError, match=f"content of the type '{kind}'"):
+        refuse_unknown_parts(context.items, "adapter")

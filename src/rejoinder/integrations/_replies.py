@@ -181,7 +181,10 @@ def _foreign_part(message: ChatMessage) -> str | None:
         else:
             kept: dict[str, Any] = held.get(UNREAD) or {}
             parts += [each["part"] for each in kept.get("content", []) if not each.get("read")]
-    return str(parts[0].get("type")) if parts else None
+    if not parts:
+        return None
+    part = parts[0]  # of Gemini and Bedrock, which name the type by the member that holds it
+    return str(part.get("type") or next(iter(part), "unknown"))
 
 
 def whole_arguments(call: FunctionToolCall) -> str:
