@@ -107,7 +107,7 @@ def test_a_name_makes_a_realtime_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_has_realtime_models_is_known() -> None:
     names = catalog.realtime_provider_names()
-    assert {"aws", "azure", "google", "openai", "vertex", "x_ai"} <= set(names)
+    assert {"aws", "azure", "google", "openai", "openai.live", "vertex", "x_ai"} <= set(names)
     assert "anthropic" not in names
     for wrong, told in (
         ("anthropic/claude", "no provider of realtime models"),

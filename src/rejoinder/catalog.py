@@ -71,6 +71,7 @@ _VARIANTS: Final[dict[str, _Variant]] = {
 _OPENAI_REALTIME: Final = "rejoinder.providers.openai.realtime:RealtimeModel"
 _REALTIME_VARIANTS: Final[dict[str, _Variant]] = {
     "azure": _Variant(_OPENAI_REALTIME, "azure_deployment"),
+    "openai.live": _Variant("rejoinder.providers.openai.live:GPTLiveModel"),
     "vertex": _Variant(
         "rejoinder.providers.google.realtime:RealtimeModel",
         options=MappingProxyType({"vertexai": True}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import math
@@ -21,6 +22,7 @@ from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.outcome import CommandError
 from rejoinder.testing import (
     GeminiConnection,
+    LiveConnection,
     RealtimeFault,
     RealtimeServer,
     ServerCall,
@@ -156,6 +158,34 @@ def test_a_question_is_answered(service: Service, question: Path, tmp_path: Path
         rate = 24000 if service.vendor == "openai" else 16000
         assert len(connection.audio) == pytest.approx(0.6 * rate * 2, rel=0.05)
         assert "Be kind." in str(getattr(connection, "setup", None) or connection.session)
+
+
+def test_a_full_duplex_model_answers(question: Path) -> None:
+    """It hears all the time and speaks when it wants to: here after half a second of sound."""
+    answered: list[Any] = []
+
+    async def answer(connection: Any, event: dict[str, Any]) -> bool:
+        if len(connection.audio) > 12_000 and not answered:
+            answered.append(connection)
+            await connection.words_of_user("What is the weather?")
+            await connection.begin_reply(ServerReply(["It ", "rains."]))
+            server.keep(asyncio.create_task(quiet(connection)))
+        return False
+
+    async def quiet(connection: Any) -> None:
+        await asyncio.sleep(0.2)
+        await connection.silence()
+
+    server = RealtimeServer(connection=LiveConnection, on_event=answer)
+    with LoopThread() as loop:
+        loop.run(server.__aenter__())
+        ran = run(
+            "talk", "--model", "openai.live/gpt-live-1", "--base-url", server.url,
+            "--in", str(question), "--mute", OPENAI_API_KEY="k",
+        )  # fmt: skip
+        loop.run(server.__aexit__(None, None, None))
+    assert (ran.code, ran.out) == (0, "It rains.\n"), ran.err
+    assert "first sound" in ran.err
 
 
 def test_a_tool_runs_before_the_answer(

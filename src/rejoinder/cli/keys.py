@@ -34,7 +34,8 @@ _OWN: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "bedrock": "aws", "gemini": "google", "livekit": "inference", "mistral": "mistralai",
-    "openai.responses": "openai", "vertex": "google", "xai": "x_ai", "anthropic.bedrock": "aws",
+    "openai.live": "openai", "openai.responses": "openai", "vertex": "google", "xai": "x_ai",
+    "anthropic.bedrock": "aws",
 }  # fmt: skip
 
 

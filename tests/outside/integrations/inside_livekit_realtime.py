@@ -20,7 +20,9 @@ from services import CALL, VENDORS, Service, serving
 from rejoinder.integrations.livekit import RealtimeModel
 from rejoinder.llm import RealtimeModelFallbackAdapter
 from rejoinder.testing import (
+    LiveConnection,
     RealtimeFault,
+    RealtimeServer,
     ScriptedLLM,
     ScriptedRealtimeModel,
     ServerReply,
@@ -131,6 +133,24 @@ async def test_the_user_speaks_and_is_written_down(service: Service) -> None:
         session.generate_reply(user_input="Are you there?")
         await until(lambda: len(said(session)) == 2)
         assert said(session)[1] == "Still here."
+
+
+async def test_a_full_duplex_model_speaks() -> None:
+    from rejoinder.providers.openai.live import GPTLiveModel
+
+    async with RealtimeServer(connection=LiveConnection) as server:
+        model = GPTLiveModel(base_url=server.url, api_key="k")
+        async with talking(model) as (session, speaker):
+            session.input.audio = Microphone()
+            await until(lambda: server.connections and server.connections[0].audio)
+            (connection,) = server.connections
+            assert isinstance(connection, LiveConnection)
+            await connection.words_of_user("Good morning!")
+            await connection.begin_reply(ServerReply(["Good ", "day."]))
+            await connection.silence()
+            await until(lambda: said(session))
+            assert said(session)[0].split() == ["Good", "day."]
+            assert speaker.seconds >= 0.2
 
 
 async def test_an_interruption_keeps_what_was_heard(service: Service) -> None:
