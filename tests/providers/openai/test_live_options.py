@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
 from typing import Any
 
 import pytest
 
 from providers.openai.duplex import Checked
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import DuplexModel, DuplexSession, RealtimeModel, RealtimeSession
+from rejoinder.llm import (
+    DuplexAudioFrame,
+    DuplexCapabilities,
+    DuplexModel,
+    DuplexOutputTranscriptDelta,
+    DuplexSession,
+    RealtimeModel,
+    RealtimeSession,
+)
 from rejoinder.providers.openai import live
 from rejoinder.providers.openai.live import GPTLiveModel
 from rejoinder.testing import RealtimeServer
@@ -111,6 +120,47 @@ async def test_all_options_arrive_in_the_first_frame() -> None:
         assert len(connection.start["delegation"]["responses"]) == 8
         assert connection.start["store"] is True
         assert server.requests[0].path == "/v1/live/sessions"
+
+
+LIVEKIT = {
+    # Names and defaults of LiveKit Agents 1.8.9; ``...`` stands for a value of its own.
+    GPTLiveModel: {
+        "model": "gpt-live-1", "voice": "marin", "delegation": "responses",
+        "responses_options": ..., "service_tier": ..., "api_key": None, "base_url": ...,
+        "http_session": None, "max_session_duration": ..., "conn_options": ...,
+        "azure_deployment": None, "entra_token": None,
+    },
+    GPTLiveModel.with_azure: {
+        "azure_deployment": Parameter.empty, "azure_endpoint": None, "api_key": None,
+        "entra_token": None, "base_url": None, "voice": "marin", "delegation": "responses",
+        "responses_options": ..., "service_tier": ..., "http_session": None,
+        "max_session_duration": ..., "conn_options": ...,
+    },
+    live.GPTLiveSession.append_instructions: {"text": Parameter.empty, "delegation_id": None},
+    live.GPTLiveSession.append_thinking: {"text": Parameter.empty, "delegation_id": None},
+    live.GPTLiveSession.append_commentary: {"text": Parameter.empty, "delegation_id": None},
+    live.GPTLiveSession.send_event: {"event": Parameter.empty},
+    live.GPTLiveSession.mute_input: {},
+    live.GPTLiveSession.unmute_input: {},
+    live.GPTLiveDelegation: {"id": Parameter.empty, "pending_transcript": Parameter.empty},
+    DuplexAudioFrame: {"frame": Parameter.empty, "start_ms": None},
+    DuplexOutputTranscriptDelta: {"text": Parameter.empty, "start_ms": None, "end_ms": None},
+    DuplexCapabilities: {
+        "user_transcription": Parameter.empty, "auto_tool_reply_generation": Parameter.empty,
+        "mutable_chat_context": False, "mutable_instructions": False, "mutable_tools": False,
+    },
+    DuplexSession._update_session: {"instructions": ..., "chat_ctx": ..., "tools": ...},
+    DuplexSession._generate_reply: {"instructions": ..., "tool_choice": ..., "tools": ...},
+    DuplexSession._append_items: {"items": Parameter.empty},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("called", LIVEKIT, ids=lambda called: called.__qualname__)
+def test_parameters_are_those_of_livekit(called: Any) -> None:
+    ours = signature(called).parameters
+    for name, default in LIVEKIT[called].items():
+        assert name in ours
+        assert default is ... or ours[name].default == default
 
 
 async def test_the_names_of_livekit() -> None:

@@ -9,8 +9,8 @@ __all__ = ["SilenceGate"]
 
 _SAMPLE_BYTES: Final = 2
 _FULL_SCALE: Final = 32768.0
-_EVERY: Final = 4
-"""Samples skipped when the level of a window is measured: speech fills every window."""
+_EVERY: Final = 8
+"""The level of a window is measured on every eighth sample, as speech fills a whole window."""
 _LEAD: Final = 3
 """Windows of quiet sound before the first loud one that are played too: the first sound of a word
 is quiet."""

@@ -22,6 +22,7 @@ from rejoinder.providers.openai.usage import usage_from_responses
 
 __all__ = ["LiveBackend"]
 
+_REMEMBERED: Final = 1024
 _ENDS: Final = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
 
@@ -54,6 +55,8 @@ class LiveBackend:
             call = _call(jsontext.as_mapping(event.get("item")) or {})
             if call is not None and call.call_id not in self.names:
                 self.names[call.call_id] = call.name
+                if len(self.names) > _REMEMBERED:
+                    del self.names[next(iter(self.names))]
                 self._calls.setdefault(key, []).append(call)
         elif kind in _ENDS:
             return self._ended(key, str(kind), jsontext.as_mapping(event.get("response")) or {})

@@ -107,7 +107,7 @@ class OpenAILiveProtocol:
         self._now = now
         self._turns = LiveTurns(SAMPLE_RATE, new_id)
         self._backend = LiveBackend()
-        self._delegations: set[str] = set()
+        self._delegations: dict[str, None] = {}
         self._event_ids: OrderedDict[str, None] = OrderedDict()
         self._typed = ""
         self._open_ref = ""
@@ -356,7 +356,9 @@ class OpenAILiveProtocol:
             return ()
         if delegation.get("target") != "client" or delegation_id in self._delegations:
             return ()
-        self._delegations.add(delegation_id)
+        self._delegations[delegation_id] = None
+        if len(self._delegations) > _REMEMBERED:
+            del self._delegations[next(iter(self._delegations))]
         return (m.Delegated(delegation_id, self._turns.user_words),)
 
     def _used(self, event: dict[str, Any]) -> Sequence[m.Event]:
