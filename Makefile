@@ -41,10 +41,9 @@ NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])');
   for python in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python3; do \
     "$$python" -c "import ensurepip, venv" 2>/dev/null && echo "$$python" && exit; \
   done; done)
-# What the newest Python need not repeat, as another interpreter shows nothing else there: rooms that know
-# no loop and no socket (the import floors see to it) and whose tests are about values, bytes that are
+# What the newest Python need not repeat, as another interpreter shows nothing else there: bytes that are
 # decoded in bulk, and what is about files. It takes minutes.
-PURE := tests/_core tests/wire tests/fuzz tests/recorded tests/contract/test_decoders.py \
+PURE := tests/wire tests/fuzz tests/recorded tests/contract/test_decoders.py \
   tests/llm/test_fallback_cuts.py tests/providers/local/test_reader.py
 ONCE := $(PURE:%=--ignore=%) --ignore=tests/house
 

@@ -46,6 +46,9 @@ class Chan(Generic[T]):
     """A queue for one consumer, that can be closed. Sending never waits.
 
     Values sent before `close` can still be received. A receiver that is cancelled loses nothing.
+    `unread` holds what was sent and not received. While its sender does not wait (`sender_waits`), the
+    receiver may take values from its left end.
+
     `observe` is given the values that are about to be sent. `waiting` is called when a receiver waits
     for the first time on a loop; what it raises, the receiver raises.
 
@@ -60,7 +63,7 @@ class Chan(Generic[T]):
         waiting: Callable[[], None] | None = None,
         high: int = 1024,
     ) -> None:
-        self._items: deque[T] = deque()
+        self.unread: deque[T] = deque()
         self._observe = observe
         self._waiting = waiting
         self._high = high
@@ -68,7 +71,7 @@ class Chan(Generic[T]):
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None  # where a receiver has waited last
         self._receiver: asyncio.Future[None] | None = None
-        self._sender: asyncio.Future[None] | None = None
+        self.sender_waits: asyncio.Future[None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -76,10 +79,10 @@ class Chan(Generic[T]):
 
     @property
     def full(self) -> bool:
-        return len(self._items) >= self._high
+        return len(self.unread) >= self._high
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.unread)
 
     def send_nowait(self, value: T) -> None:
         """Raises:
@@ -89,7 +92,7 @@ class Chan(Generic[T]):
             raise ChanClosed
         if self._observe is not None:
             self._observe((value,))
-        self._items.append(value)
+        self.unread.append(value)
         receiver = self._receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
@@ -106,7 +109,7 @@ class Chan(Generic[T]):
             return
         if self._observe is not None:
             self._observe(values)
-        self._items += values
+        self.unread += values
         receiver = self._receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
@@ -114,18 +117,12 @@ class Chan(Generic[T]):
     async def send(self, value: T) -> None:
         self.send_nowait(value)
 
-    def ready(self) -> T | None:
-        """The next value, if it is there and its sender does not wait."""
-        if self._items and self._sender is None:
-            return self._items.popleft()
-        return None
-
     def recv_nowait(self) -> T:
         """Raises:
         ChanClosed: closed and empty.
         asyncio.QueueEmpty: nothing there yet.
         """
-        if self._items:
+        if self.unread:
             return self._take()
         raise ChanClosed if self._closed else asyncio.QueueEmpty
 
@@ -141,24 +138,24 @@ class Chan(Generic[T]):
     def close(self) -> None:
         """No more values will come. Idempotent."""
         self._closed = True
-        for waiter in (self._receiver, self._sender):
+        for waiter in (self._receiver, self.sender_waits):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
     async def drained(self) -> None:
         """Wait until the consumer has taken enough, or the channel is closed."""
-        while len(self._items) > self._low and not self._closed:
-            self._sender = asyncio.get_running_loop().create_future()
+        while len(self.unread) > self._low and not self._closed:
+            self.sender_waits = asyncio.get_running_loop().create_future()
             try:
-                await self._sender
+                await self.sender_waits
             finally:
-                self._sender = None
+                self.sender_waits = None
 
     def __aiter__(self) -> Chan[T]:
         return self
 
     async def __anext__(self) -> T:
-        items = self._items
+        items = self.unread
         while not items:
             if self._receiver is not None:
                 raise RuntimeError(
@@ -176,12 +173,12 @@ class Chan(Generic[T]):
                 await self._receiver
             finally:
                 self._receiver = None
-        return items.popleft() if self._sender is None else self._take()
+        return items.popleft() if self.sender_waits is None else self._take()
 
     def _take(self) -> T:
-        value = self._items.popleft()
-        sender = self._sender
-        if sender is not None and len(self._items) <= self._low and not sender.done():
+        value = self.unread.popleft()
+        sender = self.sender_waits
+        if sender is not None and len(self.unread) <= self._low and not sender.done():
             sender.set_result(None)
         return value
 

@@ -323,12 +323,9 @@ class LLMStream(ABC):
 
     async def __anext__(self) -> ChatChunk:
         channel = self._event_aiter
-        if (
-            type(channel) is Chan
-        ):  # not that of a subclass: a chunk that is there needs no further await
-            chunk: ChatChunk | None = channel.ready()
-            if chunk is not None:
-                return chunk
+        # Not where a subclass has its own. A chunk that is there needs no further coroutine.
+        if type(channel) is Chan and channel.unread and channel.sender_waits is None:
+            return channel.unread.popleft()
         try:
             return await channel.__anext__()
         except StopAsyncIteration:

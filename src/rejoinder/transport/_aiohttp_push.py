@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["Take", "can_push", "push", "works"]
+__all__ = ["PushingHandler", "Take", "can_push", "push", "works"]
 
 Take = Callable[[bytes], bool]
 """Takes bytes, and returns whether it wants more."""
@@ -34,9 +34,22 @@ _Outcome = Exception | bool | None
 class _Wanted(asyncio.Future[_Outcome]):
     """Done when the body has ended or failed, or when `take` wants no more."""
 
-    __slots__ = ("take",)
+    __slots__ = ("pieces", "take")
 
     take: Take
+    pieces: list[bytes] | None
+    """What arrives in one read of the socket, where its end is known: servers that send fast put
+    many small chunks into one packet."""
+
+
+class PushingHandler(ResponseHandler):
+    """A connection that tells a `_PushingReader` where a read of the socket ends."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        content = self._payload
+        if type(content) is _PushingReader:
+            content.flush()
 
 
 class _PushingReader(StreamReader):
@@ -56,12 +69,28 @@ class _PushingReader(StreamReader):
             # Counted as read: what comes later is measured from here.
             self.total_bytes += len(data)
             self._cursor = self.total_bytes
-            try:
-                if not wanted.take(data):
-                    wanted.set_result(False)
-            except Exception as error:  # aiohttp would take it for a broken body
-                wanted.set_result(error)
+            if wanted.pieces is None:
+                _hand_over(wanted, data)
+            else:
+                wanted.pieces.append(data)
         return False
+
+    def flush(self) -> None:
+        wanted = self._eof_waiter
+        if type(wanted) is _Wanted and wanted.pieces and not wanted.done():
+            pieces, wanted.pieces = wanted.pieces, []
+            _hand_over(wanted, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def feed_eof(self) -> None:
+        self.flush()
+        super().feed_eof()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self.flush()
+        if exc_cause is None:
+            super().set_exception(exc)
+        else:
+            super().set_exception(exc, exc_cause)
 
     def begin_http_chunk_receiving(self) -> None:
         if self._http_chunk_splits is None:
@@ -70,6 +99,14 @@ class _PushingReader(StreamReader):
     def end_http_chunk_receiving(self) -> None:
         if type(self._eof_waiter) is not _Wanted:
             super().end_http_chunk_receiving()
+
+
+def _hand_over(wanted: _Wanted, data: bytes) -> None:
+    try:
+        if not wanted.take(data):
+            wanted.set_result(False)
+    except Exception as error:  # aiohttp would take it for a broken body
+        wanted.set_result(error)
 
 
 async def push(content: StreamReader, take: Take) -> Exception | bool | None:
@@ -85,6 +122,7 @@ async def push(content: StreamReader, take: Take) -> Exception | bool | None:
     wanted = _Wanted(loop=asyncio.get_running_loop())
     wanted.take = take
     reader = _as_pushing(content)
+    wanted.pieces = [] if isinstance(reader._protocol, PushingHandler) else None
     reader._eof_waiter = wanted
     try:
         return await wanted
@@ -137,11 +175,13 @@ def _read_as_expected(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
     wanted = _Wanted(loop=loop)
-    wanted.take = take
+    wanted.take, wanted.pieces = take, None
     _as_pushing(content)._eof_waiter = wanted
     handler.data_received(b"1\r\na\r\n")
     pushed = wanted.done() and seen == [b"a"] and not content._buffer
     handler.data_received(b"1\r\nb\r\n")
-    _as_pushing(content)._eof_waiter = ending = _Wanted(loop=loop)
+    ending = _Wanted(loop=loop)
+    ending.take, ending.pieces = take, None
+    _as_pushing(content)._eof_waiter = ending
     handler.data_received(b"0\r\n\r\n")
     return pushed and content.read_nowait() == b"b" and ending.done() and content.at_eof()

@@ -28,11 +28,11 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
 from rejoinder import _watch
 from rejoinder._aio import within
+from rejoinder.transport._aiohttp_push import PushingHandler
 
 __all__ = ["Connector", "NotSentError", "OneAnswerRequest", "UnaskedAnswerError"]
 
@@ -98,7 +98,7 @@ class OneAnswerRequest(aiohttp.ClientRequest):
         _watch.note("sent")
 
 
-class _Handler(ResponseHandler):
+class _Handler(PushingHandler):
     """One connection. A request on a new one needs none of this."""
 
     _used = False

@@ -42,6 +42,8 @@ _TOLERATED: Final = 1 << 20
 class Step(Enum):
     """What happens to a reply; see `rejoinder.providers.answering.decoder.TRANSITIONS`."""
 
+    __hash__ = object.__hash__
+
     STREAM_OPENED = "a stream opens"
     JSON_OPENED = "JSON opens"
     PAGE_OPENED = "a web page opens"

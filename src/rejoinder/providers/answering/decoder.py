@@ -27,6 +27,8 @@ __all__ = ["TRANSITIONS", "Framing", "Reader", "ReplyDecoder", "State", "transit
 class State(Enum):
     """Where a reply stands."""
 
+    __hash__ = object.__hash__  # members are singletons; `Enum` computes theirs in Python
+
     OPENING = "opening"
     """Nothing but white space arrived."""
     STREAM = "stream"
