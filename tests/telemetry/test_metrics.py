@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, mcp_attributes
@@ -15,6 +15,7 @@ from opentelemetry.semconv.attributes import (
 )
 
 from rejoinder import telemetry
+from rejoinder._core.race import Tell
 from rejoinder.errors import APIStatusError, APITimeoutError
 from rejoinder.llm import ChatContext, CompletionUsage
 from rejoinder.telemetry import _recorders, names
@@ -127,7 +128,11 @@ def test_names_are_those_of_the_conventions() -> None:
         *(error_attributes, exception_attributes, http_attributes, server_attributes),
     )
     known = {value for m in modules for value in vars(m).values() if isinstance(value, str)}
-    events = {value for name, value in vars(names).items() if name.startswith("EVENT_")}
+    events = {
+        value
+        for name, value in vars(names).items()
+        if name.startswith("EVENT_") and isinstance(value, str)
+    }
     ours: set[str] = set()
     for name, value in vars(names).items():
         if name.startswith("ATTR_"):
@@ -136,3 +141,8 @@ def test_names_are_those_of_the_conventions() -> None:
             ours.add(value[0])
     foreign = {n for n in ours - events if not n.startswith(("rejoinder.", "lk.", "langfuse."))}
     assert foreign - known == NEWER
+
+
+def test_every_word_of_a_fallback_has_an_event() -> None:
+    events = get_args(get_type_hints(Tell)["event"])
+    assert names.EVENT_FALLBACK.keys() == set(events)

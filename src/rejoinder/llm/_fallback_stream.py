@@ -418,9 +418,7 @@ class FallbackLLMStream(LLMStream):
             failed = "" if tell.failed is None else self._team.models[tell.failed].label
             event |= {"discard": tell.discard, "failed": failed}
         if self._span is not None:
-            self._span.event(
-                f"rejoinder.fallback.{tell.event}", {"reason": type(tell.reason).__name__}
-            )
+            self._span.went_on(tell.event, tell.reason)
         self._send(ChoiceDelta(extra={"rejoinder": event}))
 
     def _conclude(self, race: Race, end: Conclude) -> None:

@@ -326,6 +326,10 @@ class RequestSpan(Span):
         if self._recorders is not None and intervals:
             self._recorders.record(names.BETWEEN_CHUNKS, intervals, self._common)
 
+    def went_on(self, how: str, reason: object) -> None:
+        """A model failed in mid-reply, and another one goes on."""
+        self.event(names.EVENT_FALLBACK[how], {names.ATTR_ERROR_TYPE: type(reason).__name__})
+
     def attempt(self, number: int) -> AttemptSpan:
         return AttemptSpan(number)
 

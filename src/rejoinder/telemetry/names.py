@@ -39,7 +39,6 @@ ATTR_GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
 ATTR_GEN_AI_REQUEST_STREAM: Final = "gen_ai.request.stream"
 ATTR_GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 ATTR_GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
-ATTR_GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
 ATTR_GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 ATTR_GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  the name of an attribute
 ATTR_GEN_AI_TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
@@ -75,7 +74,6 @@ ATTR_FUNCTION_TOOL_OUTPUT: Final = "lk.function_tool.output"
 ATTR_LANGFUSE_COMPLETION_START_TIME: Final = "langfuse.observation.completion_start_time"
 ATTR_LLM_METRICS: Final = "lk.llm_metrics"
 ATTR_PROVIDER_REQUEST_IDS: Final = "lk.provider_request_ids"
-ATTR_REALTIME_MODEL_METRICS: Final = "lk.realtime_model_metrics"
 ATTR_RETRY_COUNT: Final = "lk.retry_count"
 EVENT_GEN_AI_SYSTEM_MESSAGE: Final = "gen_ai.system.message"
 EVENT_GEN_AI_USER_MESSAGE: Final = "gen_ai.user.message"
@@ -103,8 +101,12 @@ ATTR_TURN_REASON: Final = "rejoinder.turn.reason"
 """See `rejoinder.turn.Done.reason`."""
 ATTR_TURN_STEPS: Final = "rejoinder.turn.steps"
 """How many requests the turn made."""
-EVENT_RESTART: Final = "rejoinder.fallback.restart"
-EVENT_RESUME: Final = "rejoinder.fallback.resume"
+EVENT_FALLBACK: Final = {
+    "restart": "rejoinder.fallback.restart",
+    "cut_after_tool_call": "rejoinder.fallback.cut_after_tool_call",
+    "nothing_to_add": "rejoinder.fallback.nothing_to_add",
+}
+"""What a `FallbackAdapter` tells its consumer of a model that failed in mid-reply; see its `on_cut`."""
 
 # -- metrics: name, unit, what it measures, bounds of the buckets --------------------------------
 
