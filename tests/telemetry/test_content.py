@@ -120,15 +120,15 @@ async def pay(card: str) -> str:
 
 async def test_the_redaction_sees_every_text(recorded: Recorded) -> None:
     telemetry.capture_content(True)
-    telemetry.redact_content(lambda text: text.replace("4711", "<card>"))
-    call = FunctionToolCall(name="pay", arguments='{"card": "4711"}', call_id="c")
-    thought = ChoiceDelta(role="assistant", thinking="4711?")
-    llm = ScriptedLLM([thought, "4711 ", call], "Paid with 4711.")
-    await run_turn(llm, "My card is 4711.", tools=[pay]).collect()
-    with pytest.raises(ValueError, match="4711"):
-        await ScriptedLLM(ValueError("card 4711")).chat(chat_ctx=ChatContext.empty()).collect()
+    telemetry.redact_content(lambda text: text.replace("tulips", "<card>"))
+    call = FunctionToolCall(name="pay", arguments='{"card": "tulips"}', call_id="c")
+    thought = ChoiceDelta(role="assistant", thinking="tulips?")
+    llm = ScriptedLLM([thought, "tulips ", call], "Paid with tulips.")
+    await run_turn(llm, "My card is tulips.", tools=[pay]).collect()
+    with pytest.raises(ValueError, match="tulips"):
+        await ScriptedLLM(ValueError("card tulips")).chat(chat_ctx=ChatContext.empty()).collect()
     told = recorded.everything()
-    assert "4711" not in told
+    assert "tulips" not in told
     assert told.count("<card>") > 8
 
 
