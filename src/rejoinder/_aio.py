@@ -151,6 +151,18 @@ class Chan(Generic[T]):
             finally:
                 self.sender_waits = None
 
+    async def drained_within(self, seconds: float) -> bool:
+        """`drained`, unless the consumer takes nothing for `seconds`. Returns whether it has."""
+        while True:
+            unread = len(self.unread)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.drained()
+                return True
+            except TimeoutError:
+                if len(self.unread) >= unread:
+                    return False
+
     def __aiter__(self) -> Chan[T]:
         return self
 

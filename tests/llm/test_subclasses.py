@@ -373,7 +373,7 @@ async def test_a_stream_that_was_dropped_ends_by_itself() -> None:
     await asyncio.sleep(2 * module._FORGOTTEN + 1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     (event,) = llm.errors
-    assert "nobody has read" in str(event.error)
+    assert "was not read for" in str(event.error)
 
 
 @pytest.mark.looptime

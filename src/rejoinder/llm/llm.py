@@ -424,22 +424,13 @@ class LLMStream(ABC):
         """If `_event_ch.full`, wait until the consumer has caught up. The limits on silence do not
         apply meanwhile."""
         before, self._paused = self._paused, True
-        channel = self._event_ch
-        unread = len(channel)
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(_FORGOTTEN):
-                        await channel.drained()
-                    return
-                except TimeoutError:
-                    if len(channel) >= unread:
-                        raise APITimeoutError(
-                            f"{self._llm.label}: nobody has read from this reply for "
-                            f"{_FORGOTTEN:g} s; close streams that are not read to their end",
-                            retryable=False,
-                        ) from None
-                    unread = len(channel)
+            if not await self._event_ch.drained_within(_FORGOTTEN):
+                raise APITimeoutError(
+                    f"{self._llm.label}: the reply was not read for {_FORGOTTEN:g} s; "
+                    "close streams that are not read to their end",
+                    retryable=False,
+                )
         finally:
             self._paused = before
             if self._meter.progress_at is not None:
@@ -450,8 +441,7 @@ class LLMStream(ABC):
         """Done when the metrics have been emitted; never raises. Subclasses written for LiveKit
         Agents await a task of this name in their `aclose`."""
         task = self._task
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[None] = loop.create_future()
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if task is None or task.done():
             told.set_result(None)
         else:
@@ -544,20 +534,14 @@ class LLMStream(ABC):
             raise
         finally:
             try:
-                self._tell(span, outcome, started_at, loop.time())
+                self._tell(span, outcome, started_at)
             except Exception:  # from a subclass's property or a tracer: no reason to lose a reply
                 logger.exception("%s: cannot tell what a reply has cost", llm.label)
             self._event_ch.close()
 
-    def _tell(
-        self,
-        span: RequestSpan,
-        outcome: BaseException | None,
-        started_at: float,
-        now: float,
-    ) -> None:
+    def _tell(self, span: RequestSpan, outcome: BaseException | None, started_at: float) -> None:
         """Emit the metrics and end the span."""
-        meter = self._meter
+        meter, now = self._meter, self._now()
         failed = isinstance(outcome, Exception)
         metrics: LLMMetrics | None = None
         try:
@@ -708,12 +692,6 @@ class LLMStream(ABC):
         self._llm._emit_from(self, "metrics_collected", metrics)
 
     def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
-        self._llm.emit(
-            "error",
-            LLMError(
-                timestamp=_stamps.wall_now(),
-                label=self._llm.label,
-                error=error,
-                recoverable=recoverable,
-            ),
-        )
+        now, name = _stamps.wall_now(), self._llm.label
+        event = LLMError(timestamp=now, label=name, error=error, recoverable=recoverable)
+        self._llm.emit("error", event)
