@@ -69,8 +69,14 @@ def spoken(events: Sequence[dict[str, Any]]) -> str:
 
 
 def timeline(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events of the timeline."""
-    return [e["value"] for e in events if e.get("name") == "rejoinder.timeline"]
+    """The events of the timeline; the time of a text is in the event of the text."""
+    told: list[dict[str, Any]] = []
+    for event in events:
+        if event.get("name") == "rejoinder.timeline":
+            told.append(event["value"])
+        elif event["type"] == "TEXT_MESSAGE_CONTENT":
+            told.append({"kind": "text", "part": 0, **event["metadata"]["rejoinder"]})
+    return told
 
 
 Serve = Callable[..., Any]

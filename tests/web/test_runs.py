@@ -93,7 +93,7 @@ async def test_a_run_shows_its_way_to_the_provider() -> None:
     assert [kind for kind in told if kind in way] == way
     assert {"text", "metrics"} <= set(told)
     assert told[-1] == "done"
-    times = [event["t"] for event in timeline(events)]
+    times = [e["value"]["t"] for e in events if e["type"] == "CUSTOM"]
     assert times == sorted(times)
     (usage,) = events[-1]["usage"]
     assert usage["model"] == "m"

@@ -325,8 +325,8 @@ class Writer:
             "protocolVersion": PROTOCOL,
         }  # fmt: skip
 
-    def say(self, delta: str) -> list[Event]:
-        """A piece of the answer."""
+    def say(self, delta: str, at: float | None = None) -> list[Event]:
+        """A piece of the answer. `at`: seconds since the start of the run."""
         if not delta:
             return []
         events = self._end_thinking()
@@ -336,7 +336,10 @@ class Writer:
             events.append(
                 {"type": "TEXT_MESSAGE_START", "messageId": self.text, "role": "assistant"}
             )
-        events.append({"type": "TEXT_MESSAGE_CONTENT", "messageId": self.text, "delta": delta})
+        piece: Event = {"type": "TEXT_MESSAGE_CONTENT", "messageId": self.text, "delta": delta}
+        if at is not None:
+            piece["metadata"] = {"rejoinder": {"t": at}}
+        events.append(piece)
         return events
 
     def think(self, delta: str) -> list[Event]:

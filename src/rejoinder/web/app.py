@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import zipfile
@@ -23,7 +25,7 @@ from rejoinder.store import Store, StoreError
 from rejoinder.testing.recording import Exchange
 from rejoinder.types import APIConnectOptions
 from rejoinder.web.agui import InputError, RunInput, messages_of, read_input, sse
-from rejoinder.web.guard import App, Guard, TooLargeError
+from rejoinder.web.guard import POLICY, App, Guard, TooLargeError
 from rejoinder.web.runs import Run, Thread, Threads
 from rejoinder.web.team import PolicyChoice, SettingError, Team
 from rejoinder.web.timeline import reason_of
@@ -32,12 +34,6 @@ from rejoinder.web.whatif import compare, seen_in
 __all__ = ["make_app"]
 
 _STATIC: Final = Path(__file__).with_name("static")
-_FILES: Final = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
 _MANY: Final = 100
 
 
@@ -71,7 +67,8 @@ def make_app(
     server = _Server(team, Threads(store), tools, system, tool_timeout, conn_options, kept,
                      explain)  # fmt: skip
     routes = [
-        *(Route(path, _file(*where)) for path, where in _FILES.items()),
+        Route("/", _page),
+        Route("/icon.svg", _icon),
         Route("/api/run", server.run, methods=["POST"]),
         Route("/api/stop", server.stop, methods=["POST"]),
         Route("/api/settings", server.settings, methods=["GET"]),
@@ -109,11 +106,32 @@ def _told(status: int) -> Callable[[Request, Exception], Response]:
     return handle
 
 
-def _file(name: str, kind: str) -> Callable[[Request], Response]:
-    def serve(_: Request) -> Response:
-        return Response((_STATIC / name).read_bytes(), media_type=kind)
+def _whole_page() -> tuple[str, str]:
+    """The page in one piece, with its style and its script in it, so that a browser asks once; and
+    the policy that allows them."""
+    style = (_STATIC / "style.css").read_text("utf-8")
+    script = (_STATIC / "app.js").read_text("utf-8")
+    page = (_STATIC / "index.html").read_text("utf-8")
+    page = page.replace('<link rel="stylesheet" href="style.css">', f"<style>{style}</style>")
+    page = page.replace('<script src="app.js"></script>', f"<script>{script}</script>")
+    return page, f"{POLICY}; style-src {_hash_of(style)}; script-src {_hash_of(script)}"
 
-    return serve
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+_PAGE, _PAGE_POLICY = _whole_page()
+_ICON: Final = (_STATIC / "icon.svg").read_bytes()
+
+
+async def _page(_: Request) -> Response:
+    headers = {"content-security-policy": _PAGE_POLICY}
+    return Response(_PAGE, media_type="text/html", headers=headers)
+
+
+async def _icon(_: Request) -> Response:
+    return Response(_ICON, media_type="image/svg+xml")
 
 
 class _Server:

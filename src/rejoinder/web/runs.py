@@ -151,7 +151,7 @@ class Run:
         self._conn_options = conn_options
         self._writer = Writer(thread.id, given.run)
         self._notes: deque[Event] = deque()
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[tuple[Any, float | None]] = asyncio.Queue(_WAITING)
         self.timeline = Timeline(asyncio.get_running_loop().time, self._noted)
         self._turn: Turn | None = None
         self._stopped = False
@@ -177,7 +177,7 @@ class Run:
     def _noted(self, event: dict[str, Any]) -> None:
         self._notes.append(self._writer.custom("timeline", event))
         if self._queue.empty():
-            self._queue.put_nowait(None)  # wakes the reader
+            self._queue.put_nowait((None, None))  # wakes the reader
 
     async def events(self) -> AsyncGenerator[Event]:
         """The AG-UI events of the run. Leaving the iteration stops the run."""
@@ -193,13 +193,13 @@ class Run:
         try:
             yield writer.started()
             while True:
-                event = await self._queue.get()
+                event, at = await self._queue.get()
                 if isinstance(event, Done):  # what the turn leaves behind is part of its timeline
                     await asyncio.wait((work,), timeout=_AFTERWARDS)
                 while self._notes:
                     yield self._notes.popleft()
                 if event is not None:
-                    for told in self._told(event):
+                    for told in self._told(event, at):
                         yield told
                     if isinstance(event, Done | BaseException):
                         return
@@ -215,7 +215,7 @@ class Run:
                 await self._run()
         except Exception as error:
             self.timeline.add(0, "error", error=self._explain(error))
-            await self._queue.put(error)
+            await self._queue.put((error, None))
 
     async def _run(self) -> None:
         thread, timeline = self.thread, self.timeline
@@ -238,21 +238,22 @@ class Run:
                 turn.interrupt()
             timeline.add(0, "turn", model=self.model)
             async for event in turn:
-                self._track(event)
-                await self._queue.put(event)
+                at = self._track(event)
+                await self._queue.put((event, at))
 
     async def _approve(self, call: FunctionCall) -> bool | None:
         """Tools of the client wait for it."""
         return None if call.name in self._theirs else True
 
-    def _track(self, event: Any) -> None:
-        """Note an event in the timeline, at the moment it comes from the turn."""
+    def _track(self, event: Any) -> float | None:
+        """Note an event in the timeline, at the moment it comes from the turn. Returns the time of a
+        piece of text."""
         add = self.timeline.add
         match event:
             case Text(text=text):
-                add(0, "text", size=len(text))
+                return self.timeline.text("text", len(text))
             case Thinking(text=text):
-                add(0, "thinking", size=len(text))
+                return self.timeline.text("thinking", len(text))
             case Restarted(discard=text):
                 add(0, "restarted", size=len(text))
             case ToolStarted(call=call):
@@ -263,12 +264,13 @@ class Run:
                 add(0, "done", reason=reason)
             case _:
                 pass
+        return None
 
-    def _told(self, event: Any) -> Sequence[Event]:
+    def _told(self, event: Any, at: float | None) -> Sequence[Event]:
         writer = self._writer
         match event:
             case Text(text=text):
-                return writer.say(text)
+                return writer.say(text, at)
             case Thinking(text=text):
                 return writer.think(text)
             case ToolStarted(call=call) | ToolPaused(call=call):

@@ -15,6 +15,8 @@ __all__ = ["Timeline", "reason_of"]
 
 _MOST: Final = 20_000
 """Events of one run that are kept."""
+_JOINED: Final = 0.1
+"""Seconds within which pieces of text are one event."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,17 @@ class Timeline:
             self.metrics.append(metrics)
             facts = _numbers(metrics)
         self.add(part, kind, **{name: _plain(value) for name, value in facts.items()})
+
+    def text(self, kind: str, size: int) -> float:
+        """Count a piece of text that comes now; `took` is not called. Returns its time."""
+        t = round(self.now() - self.started, 4)
+        last = self.events[-1] if self.events else None
+        if last is not None and last["kind"] == kind and t - last["t"] < _JOINED:
+            last["size"] += size
+            last["until"] = t
+        elif len(self.events) < _MOST:
+            self.events.append({"t": t, "part": 0, "kind": kind, "size": size, "until": t})
+        return t
 
     def add(self, part: int, kind: str, **facts: Any) -> None:
         """Add an event that happens now."""

@@ -51,7 +51,7 @@ def test_an_answer_streams_and_its_tools_are_shown(chromium: Browser) -> None:
         expect(page.locator("#numbers")).to_contain_text("tokens")
         expect(page.locator("#status")).to_contain_text("The model said: It is sunny in both")
         page.reload()  # the token is kept for this tab
-        page.wait_for_selector("body[data-ready]")
+        page.wait_for_selector("body[data-loaded]")
         page.locator("#conversations button").first.click()
         assert last(page) == "It is sunny in both: 21 degrees."
 

@@ -99,7 +99,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Generator[Page]:
         lambda r: None if r.url.startswith((origin, "data:", "blob:")) else foreign.append(r.url),
     )
     page.goto(url)
-    page.wait_for_selector("body[data-ready]")
+    page.wait_for_selector("body[data-loaded]")
     yield page
     context.close()
     assert complaints == []

@@ -9,6 +9,7 @@ const { outputFiles } = require("esbuild").buildSync({
   format: "iife",
   target: "es2022",
   charset: "utf8",
+  minify: true,
   legalComments: "none",
   write: false,
   absWorkingDir: fileURLToPath(new URL("..", import.meta.url)),

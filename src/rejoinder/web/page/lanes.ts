@@ -51,6 +51,7 @@ export class Lanes {
   private readonly parents = new Map<number, number>();
   private readonly attempts = new Map<number, Attempt>();
   private readonly tools = new Map<string, Lane>();
+  private readonly free = new Map<string, Lane[]>();
   private lastText = 0;
   private characters = 0;
 
@@ -136,9 +137,17 @@ export class Lanes {
         return;
       case "text":
         this.text(t, Number(event["size"]));
+        if (event["until"] !== undefined) {
+          this.lastText = Number(event["until"]);
+          this.end = Math.max(this.end, this.lastText);
+        }
         return;
       case "tool": {
-        const lane = this.lane(`tool ${String(event["name"])}`, "", t);
+        const name = `tool ${String(event["name"])}`;
+        // Tools that do not overlap share a lane.
+        const free = this.free.get(name)?.pop();
+        const lane = free ?? this.lane(name, "", t);
+        this.changed.add(lane);
         lane.segments.push({ kind: "tool", from: t, to: null, label: NAMES["tool"]! });
         this.tools.set(String(event["call"]), lane);
         this.close(this.words, this.lastText || t);
@@ -148,6 +157,9 @@ export class Lanes {
         const lane = this.tools.get(String(event["call"]));
         if (lane) {
           this.close(lane, t);
+          const free = this.free.get(lane.name) ?? [];
+          free.push(lane);
+          this.free.set(lane.name, free);
           if (event["failed"]) lane.outcome = "failed";
         }
         return;

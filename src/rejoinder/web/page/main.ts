@@ -11,7 +11,8 @@ const LONGEST_TEXT = 1_000_000; // characters of a message
 const LARGEST_PICTURE = 5_000_000; // bytes
 const MOST_PICTURES = 6;
 
-const place = find("messages");
+const box = find("messages");
+const place = find("thread");
 const question = find<HTMLTextAreaElement>("question");
 const timeline = new TimelineView();
 let thread = newId("conv");
@@ -22,7 +23,6 @@ let current: { id: string; stopping: boolean } | null = null;
 let chosen: string | null = null;
 let editing: Message | null = null;
 let attached: Part[] = [];
-let follow = true;
 
 const settings = new SettingsView(problem, () => chosen);
 
@@ -38,17 +38,12 @@ function announce(text: string): void {
   find("status").textContent = text;
 }
 
-function scroll(): void {
-  if (follow) place.scrollTop = place.scrollHeight;
-}
-
 // -- messages ------------------------------------------------------------------------------------
 
 function view(message: Message): MessageView {
-  const made = new MessageView(message, { edit, retry, branch, timeline: showTimeline }, scroll);
+  const made = new MessageView(message, { edit, retry, branch, timeline: showTimeline });
   views.set(message.id, made);
   place.append(made.element);
-  scroll();
   return made;
 }
 
@@ -145,7 +140,7 @@ async function go(): Promise<void> {
   find<HTMLButtonElement>("send").disabled = true;
   place.classList.add("working");
   announce("Waiting for the model.");
-  follow = true;
+  box.scrollTop = 0; // the end
   const body = {
     threadId: thread, runId: run.id, state: null, tools: [], context: [], forwardedProps: {},
     messages: messages.map(({ thinking: _, ...message }) => message),
@@ -200,6 +195,8 @@ class Open {
         made.message.content = String(made.message.content ?? "") + event["delta"];
         made.text.add(event["delta"]);
         this.said += event["delta"];
+        const t = event["metadata"]?.rejoinder?.t;
+        if (typeof t === "number" && chosen === this.facts.runId) timeline.add({ t, part: 0, kind: "text", size: event["delta"].length });
         return;
       }
       case "REASONING_MESSAGE_CONTENT":
@@ -256,9 +253,12 @@ let aliases: Record<string, string> = {};
 
 async function afterwards(): Promise<void> {
   try {
-    await listConversations();
-    settings.show(await get<Settings>("settings"));
-    const known = await get<Shown>(`conversations/${encodeURIComponent(thread)}`);
+    const [now, known] = await Promise.all([
+      get<Settings>("settings"),
+      get<Shown>(`conversations/${encodeURIComponent(thread)}`),
+      listConversations(),
+    ]);
+    settings.show(now);
     aliases = known.aliases;
     runs = known.runs;
     const facts = runs.find((each) => each.runId === chosen);
@@ -445,7 +445,6 @@ document.addEventListener("keydown", (event) => {
     fresh();
   }
 });
-place.addEventListener("scroll", () => (follow = place.scrollHeight - place.scrollTop - place.clientHeight < 60));
 
 function openPanel(id: string, button: string, open: boolean): void {
   find(id).classList.toggle("open", open);
@@ -479,13 +478,14 @@ find("search").addEventListener("input", () => {
 
 async function begin(): Promise<void> {
   try {
-    settings.show(await get<Settings>("settings"));
-    await listConversations();
-    document.body.dataset.ready = "true";
+    const [known] = await Promise.all([get<Settings>("settings"), listConversations()]);
+    settings.show(known);
+    document.body.dataset.loaded = "true";
   } catch (error) {
     problem(error);
   }
   question.focus();
 }
 
+document.body.dataset.ready = "true"; // a question can be asked
 void begin();

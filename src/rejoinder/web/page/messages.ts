@@ -12,24 +12,25 @@ export interface Actions {
   timeline(message: Message): void;
 }
 
-// Text that grows. What arrives between two frames is drawn once.
+// Text that grows. The first piece of a frame is drawn at once, the others with the next frame.
 export class Growing {
   readonly element = el("div", { class: "text" });
   private waiting = "";
   private node: Text | null = null;
   private asked = false;
 
-  constructor(private readonly drawn: () => void = () => {}) {}
-
   add(text: string): void {
     this.waiting += text;
     if (this.asked) return;
     this.asked = true;
-    requestAnimationFrame(() => this.draw());
+    this.draw();
+    requestAnimationFrame(() => {
+      this.asked = false;
+      if (this.waiting) this.draw();
+    });
   }
 
   draw(): void {
-    this.asked = false;
     const lines = shown(this.waiting).split("\n");
     this.waiting = "";
     lines.forEach((line, index) => {
@@ -43,7 +44,6 @@ export class Growing {
       }
       this.node.appendData(line);
     });
-    this.drawn();
   }
 }
 
@@ -71,9 +71,9 @@ export class MessageView {
   private thinking: { box: HTMLDetailsElement; text: Growing } | null = null;
   private readonly calls = new Map<string, { box: HTMLDetailsElement; summary: HTMLElement; result: HTMLElement }>();
 
-  constructor(readonly message: Message, actions: Actions, drawn: () => void) {
+  constructor(readonly message: Message, actions: Actions) {
     const mine = message.role === "user";
-    this.text = new Growing(drawn);
+    this.text = new Growing();
     const buttons = mine
       ? [el("button", { type: "button", click: () => actions.edit(message) }, "Edit")]
       : [

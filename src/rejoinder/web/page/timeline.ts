@@ -5,7 +5,8 @@ import { Lanes, sentence, type Lane } from "./lanes";
 import type { TimelineEvent } from "./types";
 
 const NAME = 150; // width of the names
-const WIDTH = 580; // of all
+const WIDTH = 480; // of all, at least
+const EVERY = 100; // milliseconds between two drawings of a turn that runs
 const ROW = 22;
 const TOP = 18;
 const LISTED = 500; // events in the list
@@ -19,6 +20,7 @@ interface Row {
   group: SVGElement;
   name: SVGElement;
   bars: SVGElement[];
+  drawn: number; // bars that are final at this scale
 }
 
 export class TimelineView {
@@ -29,6 +31,8 @@ export class TimelineView {
   private span = 1;
   private asked = false;
   private listed = 0;
+  private width = WIDTH;
+  private news = false;
   private clock: { at: number; t: number } | null = null;
 
   constructor() {
@@ -37,6 +41,15 @@ export class TimelineView {
       el("ul", { class: "legend", "aria-hidden": "true" }, ...LEGEND.map(([kind, name]) => el("li", {}, el("i", { class: `s-${kind}` }), name))),
     );
     this.clear();
+    new ResizeObserver(() => this.resized()).observe(find("timeline"));
+  }
+
+  private resized(): void {
+    const width = Math.max(WIDTH, find("timeline").clientWidth);
+    if (width === this.width) return;
+    this.width = width;
+    this.rescale();
+    this.ask();
   }
 
   clear(): void {
@@ -74,6 +87,7 @@ export class TimelineView {
 
   private take(event: TimelineEvent): void {
     this.lanes.add(event);
+    if (event.kind !== "text" || this.lanes.firstWord === event.t) this.news = true;
     if (event.kind === "text" || event.kind === "thinking") return;
     if (this.listed++ < LISTED) find("events").append(el("li", {}, shown(sentence(event))));
   }
@@ -81,7 +95,7 @@ export class TimelineView {
   private ask(): void {
     if (this.asked) return;
     this.asked = true;
-    requestAnimationFrame(() => this.draw());
+    setTimeout(() => requestAnimationFrame(() => this.draw()), this.clock && !this.lanes.over ? EVERY : 0);
   }
 
   private now(): number {
@@ -93,46 +107,59 @@ export class TimelineView {
     this.asked = false;
     const now = this.now();
     const lanes = this.lanes;
-    if (now > this.span || this.rows.size === 0) {
-      // The scale changes by doubling, so that it seldom does.
-      while (this.span < now) this.span *= 2;
-      for (const lane of lanes.lanes) lanes.changed.add(lane);
-      this.scale();
+    // While a turn runs the scale changes by doubling, so that it seldom does.
+    let span = this.span;
+    while (span < now) span *= 2;
+    if (lanes.over && now > 0) span = Math.max(now * 1.02, 0.05);
+    if (span !== this.span) {
+      this.span = span;
+      this.rescale();
     }
-    if (lanes.over && now > 0 && now < this.span * 0.98) {
-      this.span = Math.max(now, 0.05);
-      for (const lane of lanes.lanes) lanes.changed.add(lane);
-      this.scale();
-    }
-    const size = this.rows.size;
+    let placed = false;
     for (const lane of lanes.changed) {
-      if (lanes.lanes.includes(lane)) this.lane(lane, now);
-      else {
-        this.rows.get(lane)?.group.remove();
-        this.rows.delete(lane);
+      if (this.rows.has(lane) || lanes.lanes.includes(lane)) {
+        placed ||= !this.rows.has(lane);
+        this.lane(lane, now);
       }
     }
-    if (this.rows.size !== size) this.place();
+    for (const lane of lanes.changed) {
+      if (lanes.lanes.includes(lane)) continue;
+      this.rows.get(lane)?.group.remove();
+      this.rows.delete(lane);
+      placed = true;
+    }
+    if (placed) this.place();
     lanes.changed.clear();
     // Open segments grow with the time.
-    if (!lanes.over) for (const lane of lanes.lanes) if (lane.segments.some((segment) => segment.to === null)) lanes.changed.add(lane);
-    this.words();
-    if (this.clock && !lanes.over) setTimeout(() => this.ask(), 100);
+    if (!lanes.over) for (const lane of lanes.lanes) if (lane.segments[lane.segments.length - 1]?.to === null) lanes.changed.add(lane);
+    if (this.news) this.words();
+    this.news = false;
+    if (this.clock && !lanes.over) this.ask();
+  }
+
+  private rescale(): void {
+    for (const row of this.rows.values()) row.drawn = 0;
+    for (const lane of this.lanes.lanes) this.lanes.changed.add(lane);
+    this.scale();
   }
 
   private place(): void {
-    const height = TOP + ROW * this.lanes.lanes.length + 4;
-    this.picture.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
-    this.lanes.lanes.forEach((lane, index) => this.rows.get(lane)?.group.setAttribute("transform", `translate(0 ${TOP + ROW * index})`));
+    this.lanes.lanes.forEach((lane, index) => {
+      const place = `translate(0 ${TOP + ROW * index})`;
+      const group = this.rows.get(lane)?.group;
+      if (group && group.getAttribute("transform") !== place) group.setAttribute("transform", place);
+    });
     this.scale();
   }
 
   private x(t: number): number {
-    return NAME + (t / this.span) * (WIDTH - NAME - 6);
+    return NAME + (t / this.span) * (this.width - NAME - 6);
   }
 
   private scale(): void {
     const height = TOP + ROW * this.lanes.lanes.length + 4;
+    this.picture.setAttribute("width", String(this.width));
+    this.picture.setAttribute("height", String(height));
     this.axis.replaceChildren();
     const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((each) => this.span / each <= 6) ?? 200;
     for (let t = 0; t <= this.span; t += step) {
@@ -145,14 +172,16 @@ export class TimelineView {
     let row = this.rows.get(lane);
     if (!row) {
       const name = svg("text", { x: 0, y: 14 });
-      row = { group: svg("g"), name, bars: [] };
+      row = { group: svg("g"), name, bars: [], drawn: 0 };
       row.group.append(name);
       this.picture.append(row.group);
       this.rows.set(lane, row);
     }
     const label = shown(lane.why ? `${lane.name} · ${lane.why}` : lane.name);
-    row.name.textContent = label.length > 27 ? `${label.slice(0, 26)}…` : label;
-    lane.segments.forEach((segment, index) => {
+    const short = label.length > 27 ? `${label.slice(0, 26)}…` : label;
+    if (row.name.textContent !== short) row.name.textContent = short;
+    for (let index = Math.max(0, row.drawn - 1); index < lane.segments.length; index++) {
+      const segment = lane.segments[index]!;
       let bar = row.bars[index];
       if (!bar) {
         bar = svg("rect", { y: 3, height: ROW - 8, rx: 2 });
@@ -167,7 +196,8 @@ export class TimelineView {
       bar.setAttribute("x", String(this.x(segment.from)));
       bar.setAttribute("width", String(Math.max(1.5, this.x(to) - this.x(segment.from))));
       bar.firstElementChild!.textContent = shown(`${label}: ${segment.label}, ${seconds(to - segment.from)}${lane.outcome ? ` (${lane.outcome})` : ""}`);
-    });
+      if (segment.to !== null) row.drawn = index + 1;
+    }
     for (const bar of row.bars.splice(lane.segments.length)) bar.remove();
   }
 
