@@ -7,11 +7,13 @@ error of a tracer, a processor or an exporter is logged; it costs the span, neve
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Token
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -71,11 +73,17 @@ def set_tracer_provider(provider: trace.TracerProvider | None) -> None:
 def tracer() -> trace.Tracer:
     """The tracer of the provider in force now."""
     provider = _provider
-    if provider is None:
-        return trace.get_tracer("rejoinder")
-    return provider.get_tracer("rejoinder")
+    return _global_tracer() if provider is None else provider.get_tracer("rejoinder")
 
 
+@functools.cache
+def _global_tracer() -> trace.Tracer:
+    """Until the application sets its provider this is a proxy, which finds the provider itself: asking
+    for it once more at each span reads an environment variable every time."""
+    return trace.get_tracer("rejoinder")
+
+
+@functools.lru_cache(maxsize=512)
 def provider_name(provider: str, speaks: str = "") -> str:
     """What the conventions call a provider that a model names, by location or by name.
 
@@ -103,16 +111,19 @@ class Model(Protocol):
     def _speaks(self) -> str: ...
 
 
-def address_of(url: str) -> dict[str, Any]:
+@functools.lru_cache(maxsize=512)
+def address_of(url: str) -> Mapping[str, Any]:
     """``server.address`` and ``server.port`` of a URL; nothing for what is none."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
     except ValueError:
-        return {}
+        return MappingProxyType({})
     if not parts.hostname or port is None:
-        return {}
-    return {names.ATTR_SERVER_ADDRESS: parts.hostname, names.ATTR_SERVER_PORT: port}
+        return MappingProxyType({})
+    return MappingProxyType(
+        {names.ATTR_SERVER_ADDRESS: parts.hostname, names.ATTR_SERVER_PORT: port}
+    )
 
 
 def error_type(error: BaseException) -> str:
