@@ -76,11 +76,11 @@ def test_a_hedge_is_seen_and_another_policy_is_tried(chromium: Browser) -> None:
         opened(chromium, served.address.url) as page,
     ):
         page.click("#policy-box summary")
-        for step in range(1, 6):
-            page.locator("#p-hedge").focus()
-            with page.expect_response("**/api/settings"):
-                page.keyboard.press("ArrowRight")
-            expect(page.locator("#p-hedge")).to_have_value(f"0.{step}")
+        page.locator("#p-hedge").focus()
+        for _ in range(5):  # faster than the answers of the server
+            page.keyboard.press("ArrowRight")
+        expect(page.locator("#p-hedge")).to_have_value("0.5")
+        page.wait_for_load_state("networkidle")
         page.click("#faults-box summary")
         with page.expect_response("**/api/settings"):
             page.select_option("#fault-0", "stall")

@@ -14,22 +14,51 @@ const FAULT_NAMES: Record<string, string> = {
   stall: "stall: says nothing", cut: "cut: breaks off", "429": "429: too many requests", slow: "slow: late and in small pieces",
 };
 
+function slider(name: string, id: string, most: number, step: number): HTMLElement {
+  const range = el("input", { id, type: "range", min: "0", max: String(most), step: String(step) });
+  const output = el("output", { for: id });
+  range.addEventListener("input", () => (output.textContent = Number(range.value) ? seconds(Number(range.value)) : "off"));
+  return el("label", {}, name, range, output);
+}
+
+// Shows a value, unless the user is just changing it.
+function put(field: HTMLInputElement | HTMLSelectElement, value: string): void {
+  if (field === document.activeElement) return;
+  field.value = value;
+  field.dispatchEvent(new Event("input"));
+}
+
 export class SettingsView {
   current: Settings | null = null;
+  private changing: Promise<void> = Promise.resolve();
 
   constructor(private readonly failed: (error: unknown) => void, private readonly run: () => string | null) {
     find("whatif").addEventListener("click", () => void this.whatIf());
   }
 
   show(settings: Settings): void {
+    if (!this.current) this.build(settings);
     this.current = settings;
     find("models").textContent = shown(settings.models.map((model) => model.name).join(" → "));
     find("kept").textContent = settings.kept ? "Conversations are kept on this machine." : "Conversations end with the server; nothing is written to the disk.";
-    this.faults(settings);
-    this.policy(settings.policy, settings.models.length);
+    settings.models.forEach((model, index) => {
+      put(find<HTMLSelectElement>(`fault-${index}`), model.fault ?? "");
+      find<HTMLInputElement>(`once-${index}`).checked = model.once;
+    });
+    const policy = settings.policy;
+    put(find<HTMLInputElement>("p-attempt"), String(policy.attempt_timeout));
+    put(find<HTMLInputElement>("p-hedge"), String(policy.hedge ?? 0));
+    put(find<HTMLInputElement>("p-first"), String(policy.first_token_by ?? 0));
+    put(find<HTMLSelectElement>("p-cut"), policy.on_cut);
   }
 
-  private async change(body: unknown): Promise<void> {
+  // One change after the other: the last one has to be the last to arrive.
+  private change(body: unknown): Promise<void> {
+    this.changing = this.changing.then(() => this.send(body));
+    return this.changing;
+  }
+
+  private async send(body: unknown): Promise<void> {
     try {
       this.show(await call<Settings>("PUT", "settings", body));
     } catch (error) {
@@ -37,46 +66,27 @@ export class SettingsView {
     }
   }
 
-  private faults(settings: Settings): void {
-    const focused = (document.activeElement as HTMLElement | null)?.id;
+  private build(settings: Settings): void {
     find("faults").replaceChildren(
       ...settings.models.map((model, index) => {
         const select = el("select", { id: `fault-${index}` }, el("option", { value: "" }, "no fault"));
         for (const fault of settings.faults) select.append(el("option", { value: fault }, FAULT_NAMES[fault] ?? fault));
-        select.value = model.fault ?? "";
         const once = el("input", { id: `once-${index}`, type: "checkbox" });
-        once.checked = model.once;
         const changed = () => void this.change({ faults: [{ model: index, fault: select.value || null, once: once.checked }] });
         select.addEventListener("change", changed);
         once.addEventListener("change", changed);
         return el("fieldset", {}, el("legend", {}, shown(model.name)), el("label", {}, "Fault ", select), el("label", {}, once, " next request only"));
       }),
     );
-    if (focused) document.getElementById(focused)?.focus();
-  }
-
-  private slider(name: string, id: string, value: number | null, most: number, step: number): HTMLElement {
-    const range = el("input", { id, type: "range", min: "0", max: String(most), step: String(step) });
-    range.value = String(value ?? 0);
-    const output = el("output", { for: id }, value ? seconds(value) : "off");
-    range.addEventListener("input", () => (output.textContent = Number(range.value) ? seconds(Number(range.value)) : "off"));
-    return el("label", {}, name, range, output);
-  }
-
-  private policy(policy: Policy, models: number): void {
     const form = find<HTMLFormElement>("policy");
-    const focused = (document.activeElement as HTMLElement | null)?.id;
-    const cut = el("select", { id: "p-cut" }, ...CUTS.map((each) => el("option", { value: each }, each)));
-    cut.value = policy.on_cut;
     form.replaceChildren(
-      ...(models < 2 ? [el("p", {}, "With one model there is no policy. Start the server with --fallback NAME.")] : []),
-      this.slider("Give a model up after", "p-attempt", policy.attempt_timeout, 30, 0.5),
-      this.slider("Ask a second model after (hedge)", "p-hedge", policy.hedge, 10, 0.1),
-      this.slider("Give the turn up without a word after", "p-first", policy.first_token_by, 60, 1),
-      el("label", {}, "A reply that breaks off ", cut),
+      ...(settings.models.length < 2 ? [el("p", {}, "With one model there is no policy. Start the server with --fallback NAME.")] : []),
+      slider("Give a model up after", "p-attempt", 30, 0.5),
+      slider("Ask a second model after (hedge)", "p-hedge", 10, 0.1),
+      slider("Give the turn up without a word after", "p-first", 60, 1),
+      el("label", {}, "A reply that breaks off ", el("select", { id: "p-cut" }, ...CUTS.map((each) => el("option", { value: each }, each)))),
     );
     form.onchange = () => void this.change({ policy: this.read() });
-    if (focused?.startsWith("p-")) document.getElementById(focused)?.focus();
   }
 
   private read(): Policy {
