@@ -102,9 +102,6 @@ class Guard:
             return 401, (
                 "the token is missing or wrong; open the address that `rejoinder web` has printed"
             )
-        length = fields.get("content-length", ["0"])[0]
-        if length.isdecimal() and int(length) > LARGEST_BODY:
-            return 413, _TOO_LARGE
         return None
 
     def _has_token(self, fields: dict[str, list[str]]) -> bool:

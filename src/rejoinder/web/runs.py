@@ -204,7 +204,6 @@ class Run:
                     if isinstance(event, Done | BaseException):
                         return
         finally:
-            self.stop()
             work.cancel()
             await asyncio.wait((work,))
             thread.running = None

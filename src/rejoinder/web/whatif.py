@@ -55,10 +55,7 @@ def seen_in(timelines: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Seen]
     """What `timelines` show of each model, by its name."""
     found: dict[str, Seen] = {}
     for events in timelines:
-        asking = {event["inside"] for event in events if event["kind"] == "begin"}
         for number, begin in _attempts(events).items():
-            if number in asking:
-                continue  # a team, whose members are counted
             own = [event for event in events if event["part"] == number]
             useful = next((event["t"] for event in own if event["kind"] == "useful"), None)
             end = next((event for event in own if event["kind"] == "end"), None)
