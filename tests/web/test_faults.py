@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -40,6 +42,19 @@ async def test_a_fault_fails_the_run(fault: str, told: str, local: bool) -> None
             assert server.requests == []
             await switch(page, None)
             assert spoken(await page.run([user("Hi")], run="r2")) == "Real"
+
+
+async def test_loading_a_model_is_part_of_the_timeline() -> None:
+    async def load(_: Any) -> None:
+        await asyncio.sleep(2)
+
+    async with serving([ScriptedLLM("Hi", "Hi")]) as page:
+        member = page.team._members[0]
+        member.choice = dataclasses.replace(member.choice, load=load)
+        first = timeline(await page.run([user("Hi")]))
+        again = timeline(await page.run([user("Hi")], run="r2"))
+    assert (first[0]["kind"], first[0]["took"]) == ("loaded", pytest.approx(2, abs=0.1))
+    assert "loaded" not in [event["kind"] for event in again]
 
 
 async def test_a_fault_can_end_with_one_request() -> None:

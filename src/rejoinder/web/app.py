@@ -35,6 +35,8 @@ __all__ = ["make_app"]
 
 _STATIC: Final = Path(__file__).with_name("static")
 _MANY: Final = 100
+_NOTICED: Final = 0.02
+"""Seconds of loading a model that are part of a timeline."""
 
 
 def make_app(
@@ -171,8 +173,12 @@ class _Server:
             finally:
                 await events.aclose()
 
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self._team.load()
+            if (took := loop.time() - began) > _NOTICED:
+                run.timeline.add(0, "loaded", took=round(took, 4))
         except APIError as error:
             return JSONResponse({"error": self._explain(error)}, 503)
         return StreamingResponse(body(), media_type="text/event-stream")

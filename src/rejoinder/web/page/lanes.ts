@@ -52,6 +52,7 @@ export class Lanes {
   private readonly attempts = new Map<number, Attempt>();
   private readonly tools = new Map<string, Lane>();
   private readonly free = new Map<string, Lane[]>();
+  private loading = 0;
   private lastText = 0;
   private characters = 0;
 
@@ -164,6 +165,10 @@ export class Lanes {
         }
         return;
       }
+      case "loaded":
+        this.loading = Number(event["took"]);
+        this.lane("loading the model", "", t - this.loading).segments.push({ kind: "ask", from: t - this.loading, to: t, label: "loading" });
+        return;
       case "metrics":
         this.numbers.push(event);
         return;
@@ -243,7 +248,7 @@ export class Lanes {
     const told: string[] = [`First word after ${seconds(this.firstWord)}`];
     const before = [...this.attempts.values()].filter((attempt) => attempt.lane.from < this.firstWord!);
     const winner = before.filter((attempt) => attempt.useful !== null && attempt.useful <= this.firstWord! + 0.05).pop();
-    const reasons: string[] = [];
+    const reasons: string[] = this.loading ? [`${seconds(this.loading)} loading the model`] : [];
     for (const attempt of before) {
       if (attempt === winner) continue;
       if (attempt.error) reasons.push(`${attempt.model} failed after ${seconds((attempt.ended ?? this.end) - attempt.lane.from)}`);
