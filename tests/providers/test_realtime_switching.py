@@ -1,5 +1,5 @@
-"""One conversation over OpenAI, Gemini, Nova Sonic and a text model, another one at every turn, with
-tools and pictures: what is sent stays legal for each."""
+"""One conversation over OpenAI, a full-duplex model, Gemini, Nova Sonic and a text model, another one
+at every turn, with tools and pictures: what is sent stays legal for each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from providers.aws.sonic import KEYS
 from providers.google.accepting import check_messages
+from providers.openai.duplex import Checked
 from providers.sessions.driving import read
 from rejoinder.llm import (
     ChatContext,
@@ -25,6 +26,7 @@ from rejoinder.llm.realtime import RealtimeError, RealtimeModel
 from rejoinder.providers import anthropic
 from rejoinder.providers.aws import realtime as aws
 from rejoinder.providers.google import realtime as google
+from rejoinder.providers.openai import live
 from rejoinder.providers.openai import realtime as openai
 from rejoinder.testing import (
     FaultServer,
@@ -73,7 +75,7 @@ class Vendor:
         return str(connection.events)
 
     def check(self) -> None:
-        """By the checker of this vendor; OpenAI's events are checked as they come."""
+        """By the checker of this vendor; what OpenAI is sent is checked as it comes."""
         if self.name == "aws":
             assert not self.server.illegal
         for connection in self.server.connections if self.name == "google" else ():
@@ -88,10 +90,10 @@ class Vendor:
             return
 
         async def refuse(connection: Any) -> None:
-            await connection.close(4000 if self.name == "openai" else 1008, "No more.")
+            await connection.close(1008 if self.name == "google" else 4000, "No more.")
 
         self.server.on_connect = refuse
-        if self.name == "openai":
+        if self.name != "google":
             await connection.error("The account is closed.", code="account_deactivated")
         else:
             await connection.close(1008, "The account is closed.")
@@ -101,6 +103,7 @@ class Vendor:
 async def vendors() -> AsyncGenerator[list[Vendor]]:
     async with (
         RealtimeServer() as one,
+        RealtimeServer(connection=Checked) as duplex,
         RealtimeServer(connection=GeminiConnection) as two,
         SonicServer(credentials=KEYS) as three,
     ):
@@ -109,6 +112,11 @@ async def vendors() -> AsyncGenerator[list[Vendor]]:
                 "openai",
                 one,
                 openai.RealtimeModel(base_url=one.url, api_key="any", conn_options=FAST),
+            ),
+            Vendor(
+                "live",
+                duplex,
+                live.GPTLiveModel(base_url=duplex.url, api_key="any", conn_options=FAST),
             ),
             Vendor(
                 "google",
@@ -140,6 +148,16 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def calls(session: Any) -> tuple[list[str], asyncio.Future[Any]]:
+    """Ask for a reply that calls. Return the names of the tools, and the request: a full-duplex model
+    answers it by its next words."""
+    replies: list[Any] = []
+    session.once("generation_created", replies.append)
+    asked = session.generate_reply()
+    await until(lambda: replies)
+    return (await read(replies[0]))[2], asked
+
+
 async def turn(session: Any, vendor: Vendor, number: int, result: str) -> None:
     """The user asks and shows a picture, the model calls a tool, and speaks about its result."""
     replies: list[Any] = []
@@ -149,7 +167,8 @@ async def turn(session: Any, vendor: Vendor, number: int, result: str) -> None:
     chat_ctx = session.chat_ctx
     chat_ctx.add_message(role="user", content=[f"Question {number}?", ImageContent(image=PIXEL)])
     await session.update_chat_ctx(chat_ctx)
-    assert (await read(await session.generate_reply()))[2] == ["look"]
+    names, asked = await calls(session)
+    assert names == ["look"]
     chat_ctx = session.chat_ctx
     output = FunctionCallOutput(
         name="look", call_id=f"call_{number}", output=result, is_error=False
@@ -162,6 +181,7 @@ async def turn(session: Any, vendor: Vendor, number: int, result: str) -> None:
     else:
         reply = await session.generate_reply()
     assert (await read(reply))[0] == f"Answer {number}."
+    assert await asked in replies
     session.off("generation_created", replies.append)
 
 
@@ -190,8 +210,8 @@ async def test_a_conversation_moves_to_another_vendor_at_every_turn() -> None:
     """By handing its context over: each session begins with what all before it said."""
     chat_ctx = ChatContext.empty()
     async with no_leaks(), vendors() as found, FaultServer() as texts:
-        for number in range(8):
-            vendor = [*found, None][number % 4]
+        for number in range(10):
+            vendor = [*found, None][number % 5]
             if vendor is None:
                 model = anthropic.LLM(model="claude-sonnet-4-6", api_key="k", base_url=texts.url)
                 await text_turn(model, texts, chat_ctx, number)
@@ -213,7 +233,7 @@ async def test_a_conversation_moves_to_another_vendor_at_every_turn() -> None:
             chat_ctx = session.chat_ctx
             assert shape(chat_ctx) == told(range(number + 1))
             await session.aclose()
-    assert shape(chat_ctx) == told(range(8))
+    assert shape(chat_ctx) == told(range(10))
 
 
 async def text_turn(model: Any, server: FaultServer, chat_ctx: ChatContext, number: int) -> None:
@@ -229,8 +249,8 @@ async def text_turn(model: Any, server: FaultServer, chat_ctx: ChatContext, numb
 
 async def test_one_session_crosses_all_vendors_when_each_in_turn_fails() -> None:
     """By the fallback adapter, from speech to text and with one history."""
-    call = FunctionToolCall(name="look", arguments='{"city": "Oslo"}', call_id="call_3")
-    spare = ScriptedLLM([call], "Answer 3.")
+    call = FunctionToolCall(name="look", arguments='{"city": "Oslo"}', call_id="call_4")
+    spare = ScriptedLLM([call], "Answer 4.")
     async with no_leaks(), vendors() as found:
         adapter = RealtimeModelFallbackAdapter(
             [vendor.model for vendor in found], text=spare, cooldown=600
@@ -240,22 +260,25 @@ async def test_one_session_crosses_all_vendors_when_each_in_turn_fails() -> None
         session.on("session_reconnected", moved.append)
         await session.update_instructions("Be brief.")
         await session.update_tools([look])
+        assert not adapter.capabilities.supports_overlapping_speech
         for number, vendor in enumerate(found):
+            full_duplex = session.capabilities.supports_overlapping_speech
+            assert full_duplex is (vendor.name == "live")
             await turn(session, vendor, number, "rain")
             assert number == 0 or f"Answer {number - 1}." in vendor.told
             await vendor.die()
             await until(lambda number=number: len(moved) > number)
         chat_ctx = session.chat_ctx
-        chat_ctx.add_message(role="user", content=["Question 3?", ImageContent(image=PIXEL)])
+        chat_ctx.add_message(role="user", content=["Question 4?", ImageContent(image=PIXEL)])
         await session.update_chat_ctx(chat_ctx)
         assert (await read(await session.generate_reply()))[2] == ["look"]
         chat_ctx = session.chat_ctx
         chat_ctx.items.append(
-            FunctionCallOutput(name="look", call_id="call_3", output="rain", is_error=False)
+            FunctionCallOutput(name="look", call_id="call_4", output="rain", is_error=False)
         )
         await session.update_chat_ctx(chat_ctx)
-        assert (await read(await session.generate_reply()))[0] == "Answer 3."
-        assert shape(session.chat_ctx) == told(range(4))
+        assert (await read(await session.generate_reply()))[0] == "Answer 4."
+        assert shape(session.chat_ctx) == told(range(5))
         sent = spare.calls[-1].chat_ctx
         for provider in ("openai", "anthropic", "google", "aws"):
             messages, data = sent.to_provider_format(provider)
@@ -276,7 +299,7 @@ async def test_a_result_that_no_model_takes_is_refused_and_another_one_is_not(ou
             await session.update_tools([look])
             vendor.will(calls=[ServerCall("look", "{}", "c1")])
             vendor.will("Done.")
-            await read(await session.generate_reply())
+            await calls(session)
             for result in (output, "a description"):
                 chat_ctx = session.chat_ctx
                 chat_ctx.items.append(

@@ -38,7 +38,7 @@ _MODELS: Final = Rule(
     lambda value: len(value) > 0,
 )
 _TEXT: Final = instance(LLM, expected="an LLM").optional
-_MUST_AGREE: Final = ("audio_output", "turn_detection", "supports_overlapping_speech")
+_MUST_AGREE: Final = ("audio_output", "turn_detection")
 """Capabilities that an application is built around, so they must not change during a call."""
 
 
@@ -61,6 +61,9 @@ class RealtimeModelFallbackAdapter(
     text model `text` answers in text. The conversation returns to speech between two turns once a
     model can be reached again.
 
+    Full-duplex models and others can take turns. `capabilities` are those that all models share;
+    those of a session are the active model's.
+
     Args:
         models: the models, the preferred one first. `aclose` of the adapter does not close them.
         text: answers when all of `models` have failed; it is not closed either. Without it, the
@@ -77,7 +80,7 @@ class RealtimeModelFallbackAdapter(
     Raises:
         ConfigurationError: no models, an option of a wrong type or value (wrong types are
             `TypeError`s too), or models that differ in a capability that must not change during a
-            call: speech output, turn detection, or full-duplex listening.
+            call: speech output or turn detection.
     """
 
     def __init__(

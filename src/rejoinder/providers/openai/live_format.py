@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.realtime import results
 from rejoinder._core.realtime.messages import UpdateSession
 from rejoinder.providers.completions.request import named_choice
 
@@ -147,7 +148,9 @@ def described(item: ChatItem, names: Mapping[str, str] | None = None) -> Describ
         case FunctionCallOutput():
             name = item.name or (names or {}).get(item.call_id) or item.call_id
             verb = "failed" if item.is_error else "returned"
-            return Described("developer", f"The tool {name} {verb}: {item.output}")
+            return Described(
+                "developer", f"The tool {name} {verb}: {results.described(item.output)}"
+            )
         case _:
             return None
 
