@@ -81,7 +81,8 @@ def public() -> Iterator[tuple[str, Any]]:
         module = importlib.import_module(room)
         for name in module.__all__:
             thing = getattr(module, name)
-            if id(thing) in seen or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            called = inspect.isfunction(inspect.unwrap(thing))  # a cache may be around it
+            if id(thing) in seen or not (inspect.isclass(thing) or called):
                 continue
             seen.add(id(thing))
             yield f"{room}.{name}".removeprefix("rejoinder."), thing
