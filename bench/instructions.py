@@ -192,7 +192,7 @@ async def bare(url: str, streams: int, requests: int) -> int:
 async def ours(url: str, streams: int, requests: int, subject: str) -> int:
     from rejoinder.llm import ChatContext, FallbackAdapter
     from rejoinder.providers import openai
-    from rejoinder.turn import run_turn
+    from rejoinder.turn import Text, run_turn
     from rejoinder.types import APIConnectOptions
 
     words = 0
@@ -210,7 +210,7 @@ async def ours(url: str, streams: int, requests: int, subject: str) -> int:
         context.add_message(role="user", content="Tell me something.")
         if subject == "turn":
             async for event in run_turn(llm, context, conn_options=patient):
-                if type(event).__name__ == "TextDelta":
+                if isinstance(event, Text):
                     words += 1
             return
         async with llm.chat(chat_ctx=context, conn_options=patient) as stream:

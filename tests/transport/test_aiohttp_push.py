@@ -233,5 +233,5 @@ async def test_a_rest_holds_the_sender_back(way: str) -> None:
 
 def test_the_reader_has_the_layout_of_its_base() -> None:
     """Else an object could not change its class while a body is read."""
-    assert _aiohttp_push._PushingReader.__slots__ == ()
+    assert _aiohttp_push.PushingReader.__slots__ == ()
     assert "__dict__" not in dir(StreamReader)

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["PushingHandler", "Take", "can_push", "push", "works"]
+__all__ = ["PushingHandler", "PushingReader", "Take", "can_push", "push", "works"]
 
 Take = Callable[[bytes], bool]
 """Takes bytes, and returns whether it wants more."""
@@ -34,25 +35,47 @@ _Outcome = Exception | bool | None
 class _Wanted(asyncio.Future[_Outcome]):
     """Done when the body has ended or failed, or when `take` wants no more."""
 
-    __slots__ = ("pieces", "take")
+    __slots__ = ("first", "pieces", "take")
 
     take: Take
+    first: bool
+    """The next piece is the first one of a read of the socket. Mostly it is the only one."""
     pieces: list[bytes] | None
-    """What arrives in one read of the socket, where its end is known: servers that send fast put
-    many small chunks into one packet."""
+    """The further pieces of a read, where its end is known: servers that send fast put many small
+    chunks into one packet."""
 
 
 class PushingHandler(ResponseHandler):
-    """A connection that tells a `_PushingReader` where a read of the socket ends."""
+    """A connection that tells its `PushingReader` where a read of the socket ends.
+
+    Attributes:
+        watched: the next bytes are read only if `is_answer`.
+    """
+
+    watched = False
+
+    def is_answer(self) -> bool:
+        return True
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self.watched:
+            self.watched = False
+            if not self.is_answer():
+                return
         content = self._payload
-        if type(content) is _PushingReader:
-            content.flush()
+        wanted = content._eof_waiter if type(content) is PushingReader else None
+        if type(wanted) is not _Wanted:
+            ResponseHandler.data_received(self, data)
+            return
+        wanted.first = True
+        ResponseHandler.data_received(
+            self, data
+        )  # `super()` costs more, and this runs for every chunk
+        if wanted.pieces:
+            cast("PushingReader", content).flush()
 
 
-class _PushingReader(StreamReader):
+class PushingReader(StreamReader):
     """Hands bytes over while a `_Wanted` waits; buffers them else, as its base class does."""
 
     __slots__ = ()  # the same layout: an object can change its class
@@ -69,7 +92,8 @@ class _PushingReader(StreamReader):
             # Counted as read: what comes later is measured from here.
             self.total_bytes += len(data)
             self._cursor = self.total_bytes
-            if wanted.pieces is None:
+            if wanted.first or wanted.pieces is None:
+                wanted.first = False
                 _hand_over(wanted, data)
             else:
                 wanted.pieces.append(data)
@@ -78,8 +102,10 @@ class _PushingReader(StreamReader):
     def flush(self) -> None:
         wanted = self._eof_waiter
         if type(wanted) is _Wanted and wanted.pieces and not wanted.done():
-            pieces, wanted.pieces = wanted.pieces, []
-            _hand_over(wanted, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            pieces = wanted.pieces
+            data = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            _hand_over(wanted, data)
 
     def feed_eof(self) -> None:
         self.flush()
@@ -101,6 +127,16 @@ class _PushingReader(StreamReader):
             super().end_http_chunk_receiving()
 
 
+def _wanted(
+    take: Take, loop: asyncio.AbstractEventLoop, protocol: BaseProtocol | None = None
+) -> _Wanted:
+    wanted = _Wanted(loop=loop)
+    wanted.take = take
+    wanted.first = False
+    wanted.pieces = [] if isinstance(protocol, PushingHandler) else None
+    return wanted
+
+
 def _hand_over(wanted: _Wanted, data: bytes) -> None:
     try:
         if not wanted.take(data):
@@ -119,11 +155,8 @@ async def push(content: StreamReader, take: Take) -> Exception | bool | None:
     Raises:
         Exception: what reading from `content` raises.
     """
-    wanted = _Wanted(loop=asyncio.get_running_loop())
-    wanted.take = take
     reader = _as_pushing(content)
-    wanted.pieces = [] if isinstance(reader._protocol, PushingHandler) else None
-    reader._eof_waiter = wanted
+    reader._eof_waiter = wanted = _wanted(take, asyncio.get_running_loop(), reader._protocol)
     try:
         return await wanted
     finally:
@@ -131,9 +164,9 @@ async def push(content: StreamReader, take: Take) -> Exception | bool | None:
             reader._eof_waiter = None
 
 
-def _as_pushing(content: StreamReader) -> _PushingReader:
-    content.__class__ = _PushingReader
-    return cast("_PushingReader", content)
+def _as_pushing(content: StreamReader) -> PushingReader:
+    content.__class__ = PushingReader
+    return cast("PushingReader", content)
 
 
 def can_push(content: StreamReader) -> bool:
@@ -148,7 +181,7 @@ def can_push(content: StreamReader) -> bool:
     )
 
 
-_KNOWN: Final = (StreamReader, _PushingReader)
+_KNOWN: Final = (StreamReader, PushingReader)
 
 
 @functools.cache
@@ -174,14 +207,10 @@ def _read_as_expected(loop: asyncio.AbstractEventLoop) -> bool:
         seen.append(data)
         return False
 
-    wanted = _Wanted(loop=loop)
-    wanted.take, wanted.pieces = take, None
-    _as_pushing(content)._eof_waiter = wanted
+    _as_pushing(content)._eof_waiter = wanted = _wanted(take, loop)
     handler.data_received(b"1\r\na\r\n")
     pushed = wanted.done() and seen == [b"a"] and not content._buffer
     handler.data_received(b"1\r\nb\r\n")
-    ending = _Wanted(loop=loop)
-    ending.take, ending.pieces = take, None
-    _as_pushing(content)._eof_waiter = ending
+    _as_pushing(content)._eof_waiter = ending = _wanted(take, loop)
     handler.data_received(b"0\r\n\r\n")
     return pushed and content.read_nowait() == b"b" and ending.done() and content.at_eof()

@@ -102,15 +102,13 @@ class _Handler(PushingHandler):
     """One connection. A request on a new one needs none of this."""
 
     _used = False
-    _watched = False
-    """Whether the next bytes have to prove that they are an answer."""
     _written = False
     _acknowledged = 0
 
     @property
     def reused(self) -> bool:
         """Whether it serves a later request than its first one."""
-        return self._watched
+        return self.watched
 
     def lend(self) -> bool:
         """Whether the connection can serve a request."""
@@ -119,15 +117,15 @@ class _Handler(PushingHandler):
             return True
         if self._was_disturbed():
             return False
-        self._watched, self._written = True, False
+        self.watched, self._written = True, False
         return True
 
     def write_now(self) -> bool:
         """Whether the request may be written: it has to be, in this moment."""
-        if not self._watched:
+        if not self.watched:
             return not self._failed_unsent()
         if self._was_disturbed():
-            self._watched = False
+            self.watched = False
             self.set_exception(NotSentError())
             return False
         self._written = True
@@ -136,16 +134,14 @@ class _Handler(PushingHandler):
             self.transport.set_write_buffer_limits(high=0)  # so uvloop writes at once
         return True
 
-    def data_received(self, data: bytes) -> None:
-        if self._watched:
-            self._watched = False
-            error = self._no_answer()
-            if error is not None:
-                self.set_exception(error)
-                if self.transport is not None:
-                    self.transport.abort()
-                return
-        super().data_received(data)
+    def is_answer(self) -> bool:
+        """Whether the first bytes on a pooled connection are the answer to its request."""
+        error = self._no_answer()
+        if error is not None:
+            self.set_exception(error)
+            if self.transport is not None:
+                self.transport.abort()
+        return error is None
 
     def _no_answer(self) -> Exception | None:
         """Why the first bytes on a pooled connection are not the answer to its request."""
