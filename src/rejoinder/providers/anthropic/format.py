@@ -35,11 +35,16 @@ __all__ = ["AnthropicFormatData", "attachment_block", "go_on", "request_body", "
 
 @dataclass
 class AnthropicFormatData:
-    """What goes beside the messages."""
+    """What goes beside the messages.
+
+    Attributes:
+        container: in which Anthropic's tools worked last. No field: LiveKit Agents 1.2.17 has one only.
+    """
 
     system_messages: list[str]
-    container: str = ""
-    """The container in which Anthropic's tools worked last."""
+
+    def __post_init__(self) -> None:
+        self.container = ""
 
 
 def to_chat_ctx(
@@ -69,7 +74,9 @@ def to_chat_ctx(
         messages.insert(0, {"role": "user", "content": [{"text": "(empty)", "type": "text"}]})
     if inject_trailing_user_message and messages and messages[-1]["role"] == "assistant":
         messages.append({"role": "user", "content": [{"text": ".", "type": "text"}]})
-    return messages, AnthropicFormatData(system, container_of(items))
+    data = AnthropicFormatData(system)
+    data.container = container_of(items)
+    return messages, data
 
 
 def _text(text: str) -> Block:
