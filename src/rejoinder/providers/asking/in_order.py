@@ -1,18 +1,30 @@
 """State of a provider and the texts it stands between, each in its place. Pure.
 
 The content of a message is one text. Where a reply had state between its texts, the list of the state
-holds these texts too. A text that was changed or cut since (only its beginning was heard) has the say:
-what stood behind the cut stays behind.
+holds these texts too. A text that was changed or cut since has the say:
+
+* Where only its beginning was heard, what stood behind the cut stays behind.
+* Where it was edited, all state stays. What is unchanged, down to a few words, tells the places; a new
+  text takes the place of the text that it replaces, and the last place where it replaces several.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from rejoinder.providers.asking.alternating import Block
 
 __all__ = ["in_order", "is_text_entry"]
+
+_WORDS: Final = re.compile(r"\S+")
+_TRUSTED: Final = 3
+"""Words in a row that tell a place. Fewer stand in any text, unless they are a whole text."""
+_COMPARED: Final = 1 << 18
+"""Pairs of words that are compared at most, which takes a tenth of a second."""
 
 
 def is_text_entry(entry: object) -> bool:
@@ -23,11 +35,15 @@ def is_text_entry(entry: object) -> bool:
     return isinstance(held.get("text"), str) and held.get("type", "text") == "text"
 
 
+_TextBlock: TypeAlias = Callable[[str], Block]
+_IsSaid: TypeAlias = Callable[[object], bool]
+
+
 def in_order(
     blocks: list[Block],
     entries: Sequence[Block],
-    text_block: Callable[[str], Block],
-    is_said: Callable[[object], bool] = is_text_entry,
+    text_block: _TextBlock,
+    is_said: _IsSaid = is_text_entry,
 ) -> list[Block]:
     """`entries`, with the texts of `blocks` in their places.
 
@@ -40,7 +56,16 @@ def in_order(
     state = [entry for entry in entries if not is_said(entry)]
     if len(state) == len(entries) or not all(is_text_entry(block) for block in blocks):
         return [*state, *blocks]
-    rest = "".join(block["text"] for block in blocks)
+    text = "".join(block["text"] for block in blocks)
+    placed = _as_told(text, entries, text_block, is_said)
+    return _edited(text, entries, text_block, is_said) if placed is None else placed
+
+
+def _as_told(
+    text: str, entries: Sequence[Block], text_block: _TextBlock, is_said: _IsSaid
+) -> list[Block] | None:
+    """The entries as far as `text` tells their texts; ``None``: it says something else now."""
+    rest = text
     out: list[Block] = []
     for entry in entries:
         if not is_said(entry):
@@ -57,8 +82,94 @@ def in_order(
             if rest:  # cut here: what follows was not heard
                 out.append(text_block(rest.rstrip()))
             return out
-        else:  # the message says something else now
-            return [*state, *blocks]
+        else:
+            return None
     if rest.strip():
         out.append(text_block(rest))
     return out
+
+
+def _edited(
+    text: str, entries: Sequence[Block], text_block: _TextBlock, is_said: _IsSaid
+) -> list[Block]:
+    """All state, with the parts of `text` where the unchanged words tell that they belong."""
+    told: list[str] = []
+    ends: list[int] = []
+    for entry in entries:
+        if is_said(entry):
+            told += entry["text"].split()
+            ends.append(len(told))
+    words = list(_WORDS.finditer(text))
+    runs = _runs(told, [word[0] for word in words], ends)
+    out: list[Block] = []
+    begin = 0
+
+    def put(end: int, as_it_was: Block | None = None) -> None:
+        nonlocal begin
+        if end > begin:
+            piece = text[words[begin - 1].end() if begin else 0 : words[end - 1].end()]
+            same = as_it_was is not None and as_it_was["text"].strip() == piece.strip()
+            out.append(as_it_was if as_it_was is not None and same else text_block(piece))
+            begin = end
+
+    places = iter(ends)
+    for entry in entries:
+        if is_said(entry):
+            put(_new_end(next(places), runs), entry)
+        else:
+            out.append(entry)
+    put(len(words))
+    return out
+
+
+class _Run(NamedTuple):
+    """Words in a row that were said then and are now."""
+
+    then: int
+    now: int
+    size: int
+
+
+def _runs(told: list[str], words: list[str], ends: Sequence[int]) -> list[_Run]:
+    """The unchanged runs of words that tell a place, in order.
+
+    Args:
+        told: the words of the texts as they were.
+        words: those of the text as it is.
+        ends: how many words of `told` there are up to the end of each text.
+    """
+    start = 0
+    while start < min(len(told), len(words)) and told[start] == words[start]:
+        start += 1
+    found = [_Run(0, 0, start)]
+    told_rest, rest = told[start:], words[start:]
+    if len(told_rest) * len(rest) <= _COMPARED:
+        matcher = SequenceMatcher(None, told_rest, rest, autojunk=False)
+        found += [
+            _Run(start + then, start + now, size)
+            for then, now, size in matcher.get_matching_blocks()
+        ]
+    texts = list(pairwise([0, *ends]))
+    return [
+        run
+        for run in found
+        if run.size >= _TRUSTED
+        or any(run.then <= first < last <= run.then + run.size for first, last in texts)
+    ]
+
+
+def _new_end(end: int, runs: Sequence[_Run]) -> int:
+    """Where the text that ended behind `end` words ends in the text as it is.
+
+    What is new between two texts belongs to the one that was changed; where both were, or none was,
+    to the second, because state leads to what follows it.
+    """
+    then = now = 0
+    for run in runs:
+        if run.then >= end:
+            only_the_first = then < end == run.then
+            return run.now if only_the_first else now
+        if run.then + run.size > end:
+            return run.now + end - run.then
+        then, now = run.then + run.size, run.now + run.size
+    return now

@@ -132,8 +132,8 @@ def _delta(value: object) -> Delta | None:
     return Delta(
         content=content,
         tool_calls=calls or None,
-        reasoning_content=_word(data.get("reasoning_content")) or thought or None,
-        reasoning=_content(data.get("reasoning"))[0],
+        reasoning_content=_thought(data.get("reasoning_content")) or thought or None,
+        reasoning=_thought(data.get("reasoning")),
         refusal=_word(data.get("refusal")),
         function_call=_function(data.get("function_call")),
         reasoning_details=_entries(data.get("reasoning_details")) or None,
@@ -151,8 +151,8 @@ def _content(value: object) -> tuple[str | None, str | None]:
     if isinstance(value, dict):
         part = cast("dict[str, Any]", value)
         if part.get("type") in ("thinking", "reasoning"):
-            inner = part.get("thinking") or part.get("reasoning") or part.get("text")
-            return None, _content(inner)[0]
+            inner = (part[key] for key in _THOUGHTS if part.get(key))
+            return None, _thought(next(inner, None))
         for key in ("text", "content", "refusal"):
             if isinstance(part.get(key), str):
                 return part[key], None
@@ -168,6 +168,19 @@ def _content(value: object) -> tuple[str | None, str | None]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value), None
     return None, None
+
+
+_THOUGHTS: Final = ("thinking", "reasoning", "text", "content", "summary")
+"""Members of a part of thinking that hold it."""
+
+
+def _thought(value: object) -> str | None:
+    """The text of a field for thinking, which may be whatever a content may be, or name its parts
+    as a content does."""
+    if isinstance(value, list):
+        return "".join(_thought(entry) or "" for entry in _entries(cast("object", value))) or None
+    text, thought = _content(value)
+    return text or thought or None
 
 
 def _function(value: object) -> Function | None:

@@ -228,7 +228,7 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
         source = found[place]
         if "phase" in source:
             told["phase"] = source["phase"]
-        cut = piece["text"] != source["text"]
+        cut = piece["text"] != source["text"] and source["text"].startswith(piece["text"].strip())
         entries.append(_output(told, source.get("id") if led_to else None, cut=cut))
 
 
