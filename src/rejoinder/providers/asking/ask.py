@@ -21,6 +21,7 @@ from rejoinder._core.families import UNKNOWN, Family
 from rejoinder._core.items import ChatItem
 from rejoinder._core.prices import prepare_prices
 from rejoinder._core.repair import repair
+from rejoinder._core.rules import State
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.providers.answering.decoder import ReplyDecoder
@@ -254,8 +255,13 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
     try:
         found: dict[str, dict[str, Any]] = {}
         if has_media:
+            rules = question.dialect.rules
             items, found = detach(
-                items, question.part, hears=question.takes_audio, files=question.files
+                items,
+                question.part,
+                hears=question.takes_audio,
+                files=question.files,
+                state=State() if rules is None else rules.state,
             )
         history, changes = question.mend(items)
         if changes:

@@ -3,7 +3,8 @@
 Pure. Before the history is mended and formatted, a mark takes the place of each
 attachment; afterwards the attachment takes the place of its mark. So it goes wherever the text
 beside it goes, and is sent exactly once. A document is an `ImageContent` whose type is none of a
-picture: a ``data:`` URL, or an address with such a `mime_type`. Pure.
+picture: a ``data:`` URL, or an address with such a `mime_type`. One that was read from messages of the
+same format goes back as it was written there, with its title and what else we have no field for.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import re
 import wave
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from rejoinder import _stamps
-from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ImageContent
+from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ChatMessage, ImageContent
+from rejoinder._core.rules import State
+from rejoinder._core.unread import kept_list, unread_in
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import audio_bytes
 
@@ -46,13 +50,19 @@ class Attachment:
         return base64.b64decode(self.data).decode("utf-8", "replace")
 
 
+_NO_STATE: Final = State()
 Convert: TypeAlias = Callable[[Attachment], dict[str, Any] | None]
 """An attachment as a part of a message; ``None`` where the format itself carries it. Raises
 `ConfigurationError` where it cannot be sent."""
 
 
 def detach(
-    items: Sequence[ChatItem], convert: Convert, *, hears: bool, files: str | None = None
+    items: Sequence[ChatItem],
+    convert: Convert,
+    *,
+    hears: bool,
+    files: str | None = None,
+    state: State = _NO_STATE,
 ) -> tuple[Sequence[ChatItem], dict[str, dict[str, Any]]]:
     """`items` with marks in the place of attachments, and the converted attachments by mark.
 
@@ -61,6 +71,7 @@ def detach(
         hears: the model takes sound. Otherwise sound that has a transcript becomes its words.
         files: how the names of files begin that the provider keeps; also pictures among them go to
             `convert`, and those whose type is not known.
+        state: of the format, which tells what messages keep for it.
 
     Raises:
         ConfigurationError: a ``data:`` URL cannot be read, or `convert` refuses.
@@ -81,7 +92,10 @@ def detach(
                 elif part.transcript:
                     put = part.transcript
             elif (document := _document(part, files)) is not None:
-                put = _noted(found, convert(document))
+                written = convert(document)
+                if written is not None and item.extra:
+                    written = _as_read(item, document, state) or written
+                put = _noted(found, written)
             if put is not None:
                 content = list(item.content) if content is None else content
                 content[place] = put
@@ -157,6 +171,26 @@ def _noted(found: dict[str, dict[str, Any]], part: dict[str, Any] | None) -> str
     mark = _stamps.new_id("att_")
     found[mark] = part
     return _MARK.format(mark)
+
+
+def _as_read(message: ChatMessage, document: Attachment, state: State) -> dict[str, Any] | None:
+    """The part from which a document was read, where the message keeps it for this format."""
+    kept = unread_in(message.extra, state.key, state.unread)
+    for entry in kept_list(kept, "content") if kept else ():
+        part = entry.get("part")
+        if isinstance(part, dict) and _holds(cast("object", part), document):
+            return deepcopy(cast("dict[str, Any]", part))
+    return None
+
+
+def _holds(value: object, document: Attachment) -> bool:
+    """Whether a part holds a document: its bytes, bare or as a ``data:`` URL, or its address."""
+    if isinstance(value, str):
+        wanted = document.url or document.data
+        return bool(wanted) and (value == wanted or value.rpartition(";base64,")[2] == wanted)
+    if isinstance(value, dict):
+        return any(_holds(entry, document) for entry in cast("dict[str, Any]", value).values())
+    return False
 
 
 def _sound(audio: AudioContent) -> Attachment:
