@@ -312,10 +312,12 @@ def test_google(camel: bool) -> None:
     assert [output.output for output in outputs] == ["1", '{"temperature": 2}']
     said = [item for item in items if isinstance(item, ChatMessage)]
     assert [message.text_content for message in said] == ["S", "u", "wait"]
-    parts = [{"text": "wait"}, {"executableCode": {"code": "1"}}]
+    parts = [{"text": "wait"}, {"functionCall": {}}, {"executableCode": {"code": "1"}}]
     assert said[2].extra == {"google": {"parts": parts}}
     sent, _ = ChatContext(items[1:]).to_provider_format("google")
-    assert sent[1]["parts"][:2] == [{"text": "wait"}, {"executable_code": {"code": "1"}}]
+    first, *_, last = sent[1]["parts"]
+    assert (first, last) == ({"text": "wait"}, {"executable_code": {"code": "1"}})
+    assert len(sent[1]["parts"]) == 4
 
 
 def test_bedrock() -> None:

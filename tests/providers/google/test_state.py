@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.google.test_wire import answer, said, sse, stop
+from rejoinder._core.collecting import merge_extra
 from rejoinder._core.repair import repair
 from rejoinder.llm import ChatContext, FunctionCall, FunctionCallOutput
 from rejoinder.providers.google.format import to_contents
@@ -32,6 +33,9 @@ def sent_back(found: Any, heard: str | None = None, model: str = "google") -> li
     group = "g"
     if text:
         context.add_message(role="assistant", content=text, extra=extra, id=group)
+    elif found.calls:  # as a turn keeps what came without a message
+        found.calls[0].extra = first = found.calls[0].extra or {}
+        merge_extra(first, extra)
     for call in found.calls:
         context.insert(
             FunctionCall(
@@ -84,9 +88,19 @@ def replies(draw: st.DrawFn) -> list[dict[str, Any]]:
         if kind in ("empty", "thought") or draw(st.booleans()):
             part["thoughtSignature"] = signature(number)
         parts.append(part)
-    if "functionCall" in parts[-1] and draw(st.booleans()):
-        parts.append({"functionCall": {"name": "f", "args": {"b": 1}}})
+    if "functionCall" in parts[-1]:
+        for number in range(draw(st.integers(0, 2))):
+            parts += draw(behind(10 * number))
+            parts.append({"functionCall": {"name": "f", "args": {"b": number}}})
+        parts += draw(behind(90))
     return parts
+
+
+def behind(number: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Parts that come behind a call: they hold no text of the message."""
+    empty = st.just({"text": "", "thoughtSignature": signature(number)})
+    code = st.just({"executableCode": {"code": "2", "language": "PYTHON"}})
+    return st.lists(empty | code, max_size=2)
 
 
 def joined(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -123,6 +137,51 @@ def test_a_streamed_reply_gets_its_empty_part_back() -> None:
     assert sent_back(found) == [{"text": "Hello."}, end]
     # What was not heard took its signature along.
     assert sent_back(found, heard="Hel") == [{"text": "Hel"}]
+
+
+@pytest.mark.parametrize("first", [[], [{"text": "I look."}]])
+def test_parts_behind_a_call_go_back_behind_it(first: list[dict[str, Any]]) -> None:
+    call = {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": signature(1)}
+    end = {"text": "", "thoughtSignature": signature(2)}
+    assert sent_back(said(sse(answer(*first, call), stop("STOP", end)))) == [*first, call, end]
+    later = {"text": "One moment.", "thoughtSignature": signature(3)}
+    parts = [*first, call, later]
+    assert sent_back(said(sse(answer(*parts), stop()))) == parts
+    if first:  # an edited text stays before the call
+        edited = sent_back(said(sse(answer(*first, call, end), stop())), heard="Hm.")
+        assert edited == [{"text": "Hm."}, call, end]
+
+
+@given(parts=replies())
+def test_turns_that_were_read_go_back_as_they_were(parts: list[dict[str, Any]]) -> None:
+    ids = iter(range(99))
+    model = [
+        {**part, "functionCall": {"id": f"c{next(ids)}", **part["functionCall"]}}
+        if "functionCall" in part
+        else part
+        for part in parts
+    ]
+    results = [
+        {"functionResponse": {"id": part["functionCall"]["id"], "name": "f", "response": {"output": "r"}}}
+        for part in model
+        if "functionCall" in part
+    ]  # fmt: skip
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "parts": [{"text": "q"}]},
+        {"role": "model", "parts": model},
+        {"role": "user", "parts": [*results, {"text": "z"}]},
+    ]
+    context = ChatContext.from_provider_format("google", turns)
+    items, _ = repair(context.items, "google")
+    (back,) = [turn for turn in to_contents(items)[0] if turn["role"] == "model"]
+    got = [
+        {**part, "thoughtSignature": b64encode(part["thoughtSignature"]).decode()}
+        if "thoughtSignature" in part
+        else part
+        for part in back["parts"]
+    ]
+    # Thoughts without a signature are no part of a conversation; texts side by side are one.
+    assert joined(got) == joined(model)
 
 
 def test_signatures_of_text_and_of_calls_do_not_mix() -> None:

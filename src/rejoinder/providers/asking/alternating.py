@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rejoinder._core.groups import Group, group_tool_calls, instructions_block, logger
 from rejoinder._core.items import (
@@ -24,10 +24,14 @@ from rejoinder._core.items import (
 )
 from rejoinder._core.unread import kept_list, output_as_read, place_kept, unread_in
 
-__all__ = ["Block", "BlockFormat", "to_turns"]
+__all__ = ["CALLS", "Block", "BlockFormat", "to_turns"]
 
 Block: TypeAlias = dict[str, Any]
 """A part of a turn: a text, an image, a call, a result."""
+
+CALLS: Final[Block] = {"calls": "stand here"}
+"""What `BlockFormat.with_state` puts between the blocks before the calls of a reply and those behind
+them. It is not sent."""
 
 
 def _nothing(block: Block) -> Any:
@@ -52,7 +56,7 @@ class BlockFormat:
     result: Callable[[FunctionCallOutput], Block]
     with_state: Callable[[list[Block], dict[str, Any]], list[Block]]
     """The blocks of a message or of one call together with the opaque state that its `extra`
-    carries. May change the list and its blocks."""
+    carries. May change the list and its blocks, and put `CALLS` among them."""
     assistant: str = "assistant"
     """The role of the model."""
     content: str = "content"
@@ -92,14 +96,18 @@ def to_turns(
         if type(turn) is Group:  # asked of every turn, and `isinstance` takes twice as long
             message = turn.message
             new = [] if message is None else _content(message, form)
+            behind: list[Block] = []
             if message is not None and message.extra:
-                new = with_state(new, message.extra)
+                new, behind = _parted(with_state(new, message.extra))
             for call in turn.calls:
                 block = call_block(call)
                 if call.extra:
-                    new += with_state([block], call.extra)
+                    before, after = _parted(with_state([block], call.extra))
+                    new += before
+                    behind += after
                 else:
                     new.append(block)
+            new += behind
             if last_role == assistant:
                 blocks += new
             elif new:
@@ -146,7 +154,8 @@ def to_turns(
                 if role == "assistant":
                     role = assistant
                     if turn.extra:
-                        new = with_state(new, turn.extra)
+                        before, after = _parted(with_state(new, turn.extra))
+                        new = before + after
         if not new:
             continue
         if last_role == role:
@@ -156,6 +165,14 @@ def to_turns(
             last_role = role
             blocks = new
     return messages, system
+
+
+def _parted(blocks: list[Block]) -> tuple[list[Block], list[Block]]:
+    """The blocks before the calls of a reply, and those behind them."""
+    place = next((place for place, block in enumerate(blocks) if block is CALLS), None)
+    if place is None:
+        return blocks, []
+    return blocks[:place], [block for block in blocks[place:] if block is not CALLS]
 
 
 def _with_kept_output(

@@ -23,12 +23,11 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.fields import tool_choice_name
-from rejoinder.providers.asking.in_order import in_order
 from rejoinder.providers.google.options import Options
 from rejoinder.providers.google.state import (
     PARTS,
     SIGNATURE,
-    is_said,
+    placed_parts,
     signature_bytes,
     sound_parts,
 )
@@ -177,7 +176,7 @@ def _with_state(parts: list[Block], extra: dict[str, Any]) -> list[Block]:
         return _with_signature(parts, signature)
     if parts and "functionCall" in parts[-1]:
         parts = _with_signature(parts, signature)
-    return in_order(parts, sound_parts(held[PARTS]), _text, is_said)
+    return placed_parts(parts, sound_parts(held[PARTS]), _text)
 
 
 def _read(part: Block) -> Any:

@@ -10,7 +10,7 @@ from rejoinder._core.items import ChatItem
 from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
 from rejoinder._core.unread import Unread
 from rejoinder.providers.google.options import camel
-from rejoinder.providers.google.state import PARTS, SIGNATURE
+from rejoinder.providers.google.state import BEHIND, PARTS, SIGNATURE, parts_before_call
 
 __all__ = ["from_contents", "known_part"]
 
@@ -94,10 +94,14 @@ def _model(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
         signature = _as_base64(part.get("thoughtSignature"))
         if isinstance(call, Mapping):
             state: dict[str, Any] = {SIGNATURE: signature} if signature else {}
-            if kept and not said:
+            if kept and not said and not calls:
                 state[PARTS], kept = kept, []
+            elif (between := parts_before_call(kept)) is not None:
+                state[PARTS], kept = between, kept[: kept.index(BEHIND)]
             calls.append((cast("Mapping[str, Any]", call), state))
             continue
+        if calls and BEHIND not in kept:
+            kept.append(dict(BEHIND))
         raw = _as_json({**part, "thoughtSignature": signature} if signature else part)
         kept.append(raw)
         text = part.get("text")
@@ -114,6 +118,9 @@ def _model(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
         extra[PARTS] = kept
     if last and said:
         extra[SIGNATURE] = last
+    if calls and not said and PARTS in extra:  # there is no message to keep them
+        first = calls[0][1]
+        first[PARTS] = [*first.get(PARTS, ()), *extra.pop(PARTS)]
     if said or extra or not calls:
         reader.message("assistant", said, {"google": extra} if extra else None)
     for call, state in calls:

@@ -6,25 +6,38 @@ reordered (Google's guide to thought signatures). The signature of a call stands
 ``extra["google"]["thought_signature"]`` of the call. The parts of a message that are signed, or that
 are neither text nor call (code that ran on Google's side and its result, calls of Google's tools), are
 kept in ``extra["google"]["parts"]`` with the texts between them, in the words of the API. Those that
-come before the first call of a reply without text are kept with that call.
+come between two calls are kept with the second; those before the first call of a reply without text, with
+that call. `BEHIND` stands before those that came after the last call.
 """
 
 from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from rejoinder.providers.asking.alternating import Block
-from rejoinder.providers.asking.in_order import is_text_entry
+from rejoinder.providers.asking.alternating import CALLS, Block
+from rejoinder.providers.asking.in_order import in_order, is_text_entry
 
-__all__ = ["MEDIA", "PARTS", "SIGNATURE", "is_said", "signature_bytes", "sound_parts"]
+__all__ = [
+    "BEHIND",
+    "MEDIA",
+    "PARTS",
+    "SIGNATURE",
+    "is_said",
+    "parts_before_call",
+    "placed_parts",
+    "signature_bytes",
+    "sound_parts",
+]
 
 SIGNATURE: Final = "thought_signature"
 """The member of ``extra["google"]`` for the signature of a call, or of the last text."""
 PARTS: Final = "parts"
 """The member that holds the parts."""
+BEHIND: Final[Block] = {"functionCall": {}}
+"""The entry of `PARTS` that stands for the calls: what follows came behind them."""
 MEDIA: Final = frozenset({"inlineData", "fileData"})
 """Kinds of parts that are too large to be kept."""
 
@@ -50,12 +63,15 @@ def signature_bytes(signature: object) -> bytes | None:
 
 
 def sound_parts(entries: object) -> list[Block]:
-    """The parts that may be sent; texts without a sound signature stay, for their place."""
+    """The parts that may be sent, and `CALLS`; texts without a sound signature stay, for their place."""
     found: list[Block] = []
     for entry in cast("list[Any]", entries) if isinstance(entries, list) else []:
         if not isinstance(entry, dict):
             continue
         part = cast("Block", entry)
+        if part == BEHIND:
+            found.append(CALLS)
+            continue
         if "thoughtSignature" in part:
             signature = signature_bytes(part["thoughtSignature"])
             if signature is not None:
@@ -65,3 +81,33 @@ def sound_parts(entries: object) -> list[Block]:
         if is_said(part) or not (not part or "text" in part or "functionCall" in part):
             found.append(part)
     return found
+
+
+def placed_parts(
+    blocks: list[Block], entries: Sequence[Block], text_block: Callable[[str], Block]
+) -> list[Block]:
+    """The parts of a message or of a call, and what it says, in their places.
+
+    Args:
+        blocks: the content of the message, or the call.
+        entries: from `sound_parts`.
+        text_block: writes a text as a part.
+    """
+    if CALLS not in entries:
+        return in_order(blocks, entries, text_block, is_said)
+    place = entries.index(CALLS)
+    told = any(is_said(entry) for entry in entries[place:])
+    if told and all(is_text_entry(block) for block in blocks):
+        return in_order(blocks, entries, text_block, is_said)
+    # No text is known to have come behind the calls.
+    behind = [entry for entry in entries[place:] if not is_said(entry)]
+    return [*in_order(blocks, entries[:place], text_block, is_said), *behind]
+
+
+def parts_before_call(parts: Sequence[Block]) -> list[Block] | None:
+    """The parts that came between the last call and the next, if these can be kept with the next;
+    ``None``: there are none, or texts are among them, which are of the message."""
+    if BEHIND not in parts:
+        return None
+    between = [*parts[parts.index(BEHIND) + 1 :]]
+    return None if not between or any(is_said(part) for part in between) else between

@@ -34,7 +34,7 @@ from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.google.partial import PartialArguments
-from rejoinder.providers.google.state import MEDIA, PARTS, SIGNATURE
+from rejoinder.providers.google.state import BEHIND, MEDIA, PARTS, SIGNATURE, parts_before_call
 from rejoinder.providers.google.usage import usage_from_google
 
 __all__ = ["GeminiReader", "decode_error", "make_decoder"]
@@ -179,10 +179,12 @@ class GeminiReader:
         "_allow_empty",
         "_begin",
         "_call",
+        "_called",
         "_finish_message",
         "_given",
         "_marks",
         "_parts",
+        "_released",
         "_sources",
         "_usage",
         "_usage_total",
@@ -201,6 +203,10 @@ class GeminiReader:
         self._call: _Call | None = None
         self._given: set[tuple[str, str, str]] = set()
         self._begin = 0  # pieces of the text that stand before the next part that is kept
+        self._released = 0  # and before the next one that is passed on
+        self._called: int | None = (
+            None  # pieces before the last call, until a part behind it is kept
+        )
         self._parts: list[dict[str, Any]] = []  # what is kept and was not passed on yet
         self._finish_message = ""
         self._sources: dict[str, msgspec.Raw] = {}
@@ -350,12 +356,16 @@ class GeminiReader:
     def _keep_part(self, part: dict[str, Any], end: int, reply: Reply) -> None:
         """Keep a part, and before it the text from the last one up to the piece `end`."""
         pieces = [] if reply.sent is None else reply.sent.pieces
-        text = "".join(pieces[self._begin : end])
+        entries: list[dict[str, Any]] = []
+        if self._called is not None:
+            entries += _text_entry(pieces[self._begin : self._called])
+            entries.append(dict(BEHIND))
+            self._begin, self._called = max(self._begin, self._called), None
+        entries += [*_text_entry(pieces[self._begin : end]), part]
         self._begin = len(pieces)
-        entries = [{"text": text}, part] if text.strip() else [part]
         if reply.keep_value(entries):
             self._parts += entries
-            if reply.has_output:
+            if reply.has_output and not reply.has_calls:  # else they may be of the next call
                 self._release(reply)
 
     def _release(self, reply: Reply) -> None:
@@ -363,6 +373,7 @@ class GeminiReader:
         parts, self._parts = self._parts, []
         if not parts:
             return
+        self._released = self._begin
         state: dict[str, Any] = {PARTS: parts}
         signature = parts[-1].get("thoughtSignature")
         if signature and "text" in parts[-1] and (reply.sent is None or reply.sent.size):
@@ -422,7 +433,13 @@ class GeminiReader:
             state[SIGNATURE] = jsontext.heal(signature)
         if self._parts and not reply.has_output:
             state[PARTS], self._parts = self._parts, []
+        elif (between := parts_before_call(self._parts)) is not None:
+            state[PARTS], self._parts = between, []
+            self._begin = self._released
+        else:
+            self._release(reply)
         reply.call(call_id, name, arguments, {"google": state} if state else None)
+        self._called = _said(reply)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -550,6 +567,11 @@ def _error(detail: object, *, status: int | None, request_id: str | None = None)
 def _said(reply: Reply) -> int:
     """How many pieces of text there are so far."""
     return 0 if reply.sent is None else len(reply.sent.pieces)
+
+
+def _text_entry(pieces: list[str]) -> list[dict[str, Any]]:
+    text = "".join(pieces)
+    return [{"text": text}] if text.strip() else []
 
 
 def _raw_part(payload: bytes, place: int) -> dict[str, Any]:
