@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -433,6 +434,93 @@ async def test_sound_of_a_turn_with_known_words_is_not_sent_again(
         await until(lambda: servers[1].connections and len(heard(servers[1])) >= 4800)
         assert heard(servers[1]) == bytes([2]) * 4800
         assert ("user", "What is this?") in texts(session)
+
+
+async def answered_without_a_transcript(
+    server: RealtimeServer, session: Any, seen: Seen, value: int, answer: str
+) -> None:
+    replies = len(seen.named("generation_created"))
+    connection = server.connections[-1]
+    session.push_audio(sound(value=value))
+    await connection.speech()
+    await connection.begin_reply(ServerReply([answer]))
+    await until(lambda: len(seen.named("generation_created")) > replies)
+    event = seen.named("generation_created")[-1]
+    assert (await read(event))[0] == answer
+    assert await event.outcome == "completed"
+
+
+async def test_an_answered_turn_without_a_transcript_becomes_sound_before_its_answer(
+    servers: list[RealtimeServer],
+) -> None:
+    llm = ScriptedLLM("I can only write.")
+    options = {"input_audio_transcription": None}
+    async with talking(servers, model_options=options, text=llm) as (session, seen):
+        await session.connected()
+        await answered_without_a_transcript(servers[0], session, seen, 1, "One.")
+        await answered_without_a_transcript(servers[0], session, seen, 2, "Two.")
+        session.push_audio(sound(value=3))
+        await servers[0].connections[0].speech()
+        await until(lambda: len(seen.named("input_speech_stopped")) == 3)
+        await kill(servers[0])
+        await until(lambda: servers[1].connections and len(heard(servers[1])) >= 4800)
+        assert heard(servers[1]) == bytes([3]) * 4800, "its turn is not answered"
+        connection = servers[1].connections[0]
+        parts = [connection.contents[i]["content"][0] for i in connection.items]
+        assert [part.get("audio") or part["text"] for part in parts] == [
+            base64.b64encode(bytes([1]) * 4800).decode(),
+            "One.",
+            base64.b64encode(bytes([2]) * 4800).decode(),
+            "Two.",
+        ]
+        await kill(servers[1])
+        await until(lambda: not session.capabilities.audio_output)
+        await read(await session.generate_reply())
+        said = [message.text_content for message in llm.calls[0].chat_ctx.messages()]
+        unknown = "(speech that was not transcribed)"
+        assert said == [unknown, "One.", unknown, "Two."]
+        assert [item.role for item in session.chat_ctx.messages()][:4] == 2 * ["user", "assistant"]
+
+
+async def test_a_late_transcript_takes_the_place_of_the_sound(
+    servers: list[RealtimeServer],
+) -> None:
+    async with talking(servers) as (session, seen):
+        await session.connected()
+        await answered_without_a_transcript(servers[0], session, seen, 1, "One.")
+        await answered_without_a_transcript(servers[0], session, seen, 2, "Two.")
+        first = session.chat_ctx.items[0].id
+        await (
+            servers[0]
+            .connections[0]
+            .send(
+                "conversation.item.input_audio_transcription.completed",
+                item_id=first,
+                content_index=0,
+                transcript="First.",
+            )
+        )
+        await until(lambda: texts(session)[0] == ("user", "First."))
+        await kill(servers[0])
+        await until(lambda: servers[1].connections and len(servers[1].connections[0].items) == 4)
+        connection = servers[1].connections[0]
+        parts = [connection.contents[i]["content"][0] for i in connection.items]
+        assert [part.get("text") for part in parts] == ["First.", "One.", None, "Two."]
+        assert heard(servers[1]) == b""
+
+
+async def test_words_that_could_not_be_read_are_heard_by_the_next_model(
+    servers: list[RealtimeServer],
+) -> None:
+    async with talking(servers) as (session, seen):
+        await session.connected()
+        session.push_audio(sound(value=1))
+        await servers[0].connections[0].speech("")
+        await until(lambda: seen.named("input_audio_transcription_completed"))
+        await kill(servers[0])
+        await until(lambda: servers[1].connections and len(heard(servers[1])) >= 4800)
+        assert heard(servers[1]) == bytes([1]) * 4800
+        assert not servers[1].connections[0].items
 
 
 async def test_sound_pushed_while_the_text_model_answers_is_heard_later(

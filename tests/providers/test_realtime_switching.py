@@ -4,6 +4,7 @@ at every turn, with tools and pictures: what is sent stays legal for each."""
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from providers.google.accepting import check_messages
 from providers.openai.duplex import Checked
 from providers.sessions.driving import read
 from rejoinder.llm import (
+    AudioContent,
     ChatContext,
     FunctionCallOutput,
     FunctionToolCall,
@@ -23,6 +25,7 @@ from rejoinder.llm import (
     function_tool,
 )
 from rejoinder.llm.realtime import RealtimeError, RealtimeModel
+from rejoinder.media import AudioFrame
 from rejoinder.providers import anthropic
 from rejoinder.providers.aws import realtime as aws
 from rejoinder.providers.google import realtime as google
@@ -286,6 +289,31 @@ async def test_one_session_crosses_all_vendors_when_each_in_turn_fails() -> None
                 provider, messages, system=getattr(data, "system_messages", None)
             )
         await adapter.aclose()
+
+
+@pytest.mark.parametrize("rate", [24000, 8000])
+async def test_speech_without_a_transcript_stands_before_its_answer(rate: int) -> None:
+    """As sound where the model takes it in a history, else as a text that mentions it."""
+    frame = AudioFrame(bytes(rate // 5), rate, 1, rate // 10)
+    history = ChatContext.empty()
+    history.add_message(role="user", content=[AudioContent(frame=[frame])])
+    history.add_message(role="assistant", content="Yes.")
+    history.add_message(role="user", content="Really?")
+    async with no_leaks(), vendors() as found:
+        for vendor in found:
+            session = vendor.model.session()
+            await session.update_chat_ctx(history)
+            vendor.will("Really.")
+            await read(await session.generate_reply())
+            told = vendor.told
+            taken = {"openai": "input_audio", "google": "audio/pcm;rate=16000"}
+            speech = taken.get(vendor.name, "speech that was not transcribed")
+            assert told.count(speech) == 1, vendor.name
+            assert told.index(speech) < told.index("Yes."), vendor.name
+            if vendor.name == "openai":
+                (part,) = vendor.server.connections[-1].contents[history.items[0].id]["content"]
+                assert 4600 <= len(base64.b64decode(part["audio"])) <= 4800
+            await session.aclose()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from rejoinder.llm._realtime_fallback_team import (
     Team,
     replaced,
     unanswered,
-    worth_carrying,
 )
 from rejoinder.llm._realtime_text import TextSession
 from rejoinder.llm.chat_context import ChatContext
@@ -331,12 +330,14 @@ class FallbackSession(RealtimeSession[Any]):
 
     # -- replies -----------------------------------------------------------------------------
 
-    def _reply_over(self, event: GenerationCreatedEvent, until: int, status: str) -> None:
+    def _reply_over(
+        self, event: GenerationCreatedEvent, until: int, unwritten: list[str], status: str
+    ) -> None:
         if self._running is event:
             self._running = None
             self._cut = status == "failed"
         if status == "completed":
-            self._turns.answered(until)
+            self._turns.answered(until, unwritten)
         self._stir()
 
     # -- events ------------------------------------------------------------------------------
@@ -363,18 +364,19 @@ class FallbackSession(RealtimeSession[Any]):
         elif name == "input_audio_transcription_completed":
             told = cast("InputTranscriptionCompleted", payload[0])
             if told.is_final:
-                self._turns.transcribed()
+                self._turns.transcribed(told.item_id, told.transcript.strip())
         self.emit(name, *payload)
 
     def _began(self, event: GenerationCreatedEvent) -> None:
         self._running, self._cut = event, False
         outcome, until = event.outcome, self._turns.number
+        unwritten = self._turns.unwritten(self.chat_ctx.items) if self._turns.open else []
 
         def over(done: asyncio.Future[Any]) -> None:
             status = "failed"
             if not done.cancelled() and done.exception() is None:
                 status = str(done.result())
-            self._reply_over(event, until, status)
+            self._reply_over(event, until, unwritten, status)
 
         if outcome is None:
             self._running = None  # its end cannot be observed
@@ -521,7 +523,7 @@ class FallbackSession(RealtimeSession[Any]):
                 await session.update_tools(list(self._tools))
             if is_given(self._tool_choice):
                 session.update_options(tool_choice=self._tool_choice)
-            items = worth_carrying(self.chat_ctx.items)
+            items = self._turns.carried(self.chat_ctx.items)
             if items:
                 await session.update_chat_ctx(ChatContext(items))
             if version == self._version:
@@ -529,7 +531,7 @@ class FallbackSession(RealtimeSession[Any]):
 
     def _carry(self, child: Child) -> None:
         """Detach the active session: keep the history here, and let calls wait."""
-        self._items = worth_carrying(child.session.chat_ctx.items)
+        self._items = self._turns.carried(child.session.chat_ctx.items)
         self._changed = self._changed or self._loop.create_future()
 
     def _install(self, child: Child, *, regenerate: bool) -> None:

@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
+from rejoinder._core.items import (
+    AudioContent,
+    ChatItem,
+    ChatMessage,
+    FunctionCall,
+    FunctionCallOutput,
+)
 from rejoinder._core.realtime.kept import KeptSound
+from rejoinder._core.realtime.speech import UNTRANSCRIBED
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.realtime import (
     GenerationCreatedEvent,
@@ -28,7 +35,6 @@ __all__ = [
     "Team",
     "replaced",
     "unanswered",
-    "worth_carrying",
 ]
 
 
@@ -180,8 +186,8 @@ class Requests:
 
 
 class OwedSound:
-    """Tracks the user's turns that still need their sound: those without a transcript and without a
-    reply."""
+    """Tracks the user's turns. Those without a transcript and without a reply still need their sound,
+    so it is pushed again. Those that were answered without one are carried as messages with sound."""
 
     def __init__(self, kept: KeptSound[AudioFrame | Mark]) -> None:
         self._kept = kept
@@ -189,6 +195,10 @@ class OwedSound:
         """How many have ended."""
         self._transcribed = 0
         self._settled = 0
+        self._unread: set[str] = set()
+        """Messages whose transcript is empty, and which have no reply."""
+        self._answered: dict[str, None] = {}
+        """Messages that have a reply, but no transcript."""
 
     @property
     def open(self) -> bool:
@@ -198,31 +208,75 @@ class OwedSound:
         self._kept.add_commit(mark)
         self.number += 1
 
-    def transcribed(self) -> None:
-        self._transcribed += 1
-        self._settle(self._transcribed)
+    def transcribed(self, item_id: str, text: str) -> None:
+        """A transcript is final. An empty one does not replace the sound."""
+        if item_id in self._answered:
+            if text:
+                del self._answered[item_id]
+                self._kept.written(item_id)
+                self._transcribed += 1
+            return
+        if not text:
+            self._unread.add(item_id)
+            return
+        self._transcribed += 1 + len(self._unread)
+        self._unread.clear()
+        self._settle(self._transcribed + len(self._answered))
 
-    def answered(self, number: int) -> None:
-        self._settle(number)
+    def unwritten(self, items: Sequence[ChatItem]) -> list[str]:
+        """The user's messages among `items` that have neither a transcript nor a reply."""
+        return [item.id for item in items if _is_empty(item) and item.id not in self._answered]
+
+    def answered(self, number: int, item_ids: Sequence[str]) -> None:
+        """A reply to the first `number` turns is complete.
+
+        Args:
+            number: of turns that had ended when it began.
+            item_ids: the messages without a transcript at that time.
+        """
+        self._settle(number, item_ids)
+        self._answered.update(dict.fromkeys(item_ids))
+        self._unread.difference_update(item_ids)
 
     def clear(self) -> None:
         self._kept.clear()
-        self._settled = self._transcribed = self.number
+        self._settled = self.number
+        self._transcribed = self.number - len(self._answered)
+        self._unread.clear()
+
+    def carried(self, items: Sequence[ChatItem]) -> list[ChatItem]:
+        """The history for another service. Messages that were answered without a transcript become
+        sound, or, if that is not kept, a text that mentions it. Other empty messages are left out:
+        their sound is pushed again."""
+        found: list[ChatItem] = []
+        for item in items:
+            if not isinstance(item, ChatMessage) or item.content:
+                found.append(item)
+            elif item.id in self._answered:
+                pieces = self._kept.sound_of(item.id)
+                sound = [piece for piece in pieces if not isinstance(piece, Mark)]
+                content = AudioContent(frame=sound) if sound else UNTRANSCRIBED
+                found.append(item.model_copy(update={"content": [content]}))
+        return found
 
     def begin_anew(self) -> None:
         """Prepare the kept sound for another service, which detects the ends of turns again.
         Commits by the caller stay."""
         self._settled = self._transcribed = self.number - self._kept.forget(Mark.TURN)
+        self._kept.forget_turns()
+        self._answered.clear()
+        self._unread.clear()
 
-    def _settle(self, number: int) -> None:
-        while self._settled < min(number, self.number):
+    def _settle(self, number: int, item_ids: Sequence[str] = ()) -> None:
+        turns = max(min(number, self.number) - self._settled, 0)
+        names = [None] * turns + list(item_ids)
+        for name in names[len(names) - turns :]:
             self._settled += 1
-            self._kept.committed()
+            self._kept.committed(name)
 
 
-def worth_carrying(items: Sequence[ChatItem]) -> list[ChatItem]:
-    """The context without messages that have no transcript: their sound is kept, or is lost."""
-    return [item for item in items if not isinstance(item, ChatMessage) or item.content]
+def _is_empty(item: ChatItem) -> bool:
+    return isinstance(item, ChatMessage) and item.role == "user" and not item.content
 
 
 def unanswered(items: Sequence[ChatItem]) -> bool:

@@ -17,6 +17,7 @@ from rejoinder._core.chunks import ChatChunk
 from rejoinder._core.collecting import is_restart
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime.messages import ReplyStatus
+from rejoinder._core.realtime.speech import in_words
 from rejoinder.errors import APIError
 from rejoinder.llm._tool_runs import call_items
 from rejoinder.llm.chat_context import ChatContext
@@ -293,7 +294,7 @@ class TextSession(RealtimeSession[Any]):
                 self._pump()
 
     def _asked(self, instructions: str | None) -> ChatContext:
-        items = list(self._items)
+        items = [in_words(item) for item in self._items]
         told = [text for text in (self._instructions, instructions) if text]
         if told:
             items.insert(0, ChatMessage(role="system", content=["\n".join(told)]))

@@ -8,14 +8,15 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from rejoinder._core import jsontext
 from rejoinder._core.items import (
-    AudioContent,
     ChatItem,
     ChatMessage,
     FunctionCall,
     FunctionCallOutput,
+    ImageContent,
     parts_of,
 )
 from rejoinder._core.realtime.results import described, refusal
+from rejoinder._core.realtime.speech import spoken_text
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.aws.realtime_models import SonicFacts
 
@@ -360,12 +361,6 @@ def _cut(text: str, size: int) -> str:
 
 def _text_of(message: ChatMessage) -> str:
     """The text of a message, including the transcript of its sound. Pictures are omitted."""
-    parts: list[str] = []
-    for part in parts_of(message):
-        if isinstance(part, str):
-            parts.append(part)
-        elif isinstance(part, AudioContent):
-            parts.append(part.transcript or "")
-        else:
-            logger.warning("omitted a picture: Nova Sonic does not accept pictures")
-    return jsontext.heal("\n".join(part for part in parts if part.strip()))
+    if any(isinstance(part, ImageContent) for part in parts_of(message)):
+        logger.warning("omitted a picture: Nova Sonic does not accept pictures")
+    return jsontext.heal(spoken_text(message))

@@ -18,6 +18,7 @@ from rejoinder._core.items import (
     parts_of,
 )
 from rejoinder._core.realtime.results import described, media_of
+from rejoinder._core.realtime.speech import spoken_text, words_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.google.realtime_rules import LiveRules
 
@@ -89,7 +90,7 @@ def plain_text(items: Iterable[ChatItem], *, calls: Mapping[str, FunctionCall]) 
     lines: list[str] = []
     for item in items:
         if isinstance(item, ChatMessage):
-            text = item.text_content or ""
+            text = spoken_text(item)
             if not text:
                 continue
             if item.role == "assistant":
@@ -134,7 +135,7 @@ def _parts(item: ChatItem, rules: LiveRules) -> tuple[str, list[dict[str, Any]]]
         elif isinstance(part, ImageContent):
             parts.append({"inlineData": image_blob(part)})
         else:
-            parts += _sound(part, rules)
+            parts += _sound(part, item.role, rules)
     return "model" if item.role == "assistant" else "user", parts
 
 
@@ -186,18 +187,12 @@ def image_blob(part: ImageContent) -> dict[str, str]:
     return {"mimeType": encoded.mime_type, "data": data}
 
 
-def _sound(part: AudioContent, rules: LiveRules) -> list[dict[str, Any]]:
-    if part.transcript:
-        return [{"text": part.transcript}]
+def _sound(part: AudioContent, role: str, rules: LiveRules) -> list[dict[str, Any]]:
     frames = part.frame
     fits = all(f.sample_rate == INPUT_RATE and f.num_channels == 1 for f in frames)
-    if not (rules.given_sound and frames and fits):
-        logger.warning(
-            "omitted sound from the history: it has no transcript, and this model accepts "
-            "only mono sound of %d Hz in a history, or none at all",
-            INPUT_RATE,
-        )
-        return []
+    if part.transcript or not (rules.given_sound and frames and fits):
+        words = words_of(part, role)
+        return [{"text": words}] if words else []
     data = base64.b64encode(b"".join(bytes(frame.data) for frame in frames)).decode("ascii")
     return [{"inlineData": {"mimeType": f"audio/pcm;rate={INPUT_RATE}", "data": data}}]
 

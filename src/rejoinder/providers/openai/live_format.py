@@ -16,6 +16,7 @@ from typing import Any, Final
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import results
 from rejoinder._core.realtime.messages import UpdateSession
+from rejoinder._core.realtime.speech import spoken_text
 from rejoinder.providers.completions.request import named_choice
 
 __all__ = [
@@ -140,7 +141,7 @@ def described(item: ChatItem, names: Mapping[str, str] | None = None) -> Describ
     """
     match item:
         case ChatMessage():
-            text = item.text_content or ("(a picture)" if item.content else "")
+            text = spoken_text(item) or ("(a picture)" if item.content else "")
             role = item.role if item.role in ("user", "assistant") else "developer"
             return Described(role, text) if text.strip() else None
         case FunctionCall():

@@ -22,6 +22,7 @@ from rejoinder.llm.realtime import RealtimeError
 from rejoinder.llm.remote_chat_context import RemoteChatContext
 from rejoinder.llm.utils import compute_chat_ctx_diff
 from rejoinder.providers.sessions.link import Link, PendingItem
+from rejoinder.providers.sessions.sound import with_sound_at
 
 __all__ = ["Conversation", "keep", "outcome"]
 
@@ -242,7 +243,8 @@ class Conversation:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ref = _stamps.new_id("chat_ctx_create_")
         sound = self._sound_of(item.id)
-        command = m.CreateItem(ref, item, self._anchor(link, previous_id), sound)
+        fitting = with_sound_at(item, link.protocol.traits.input_rate)
+        command = m.CreateItem(ref, fitting, self._anchor(link, previous_id), sound)
         if not link.protocol.takes(command):
             self.insert(previous_id, item)
             link.untold.append(item.id)
@@ -285,7 +287,12 @@ class Conversation:
 
     def with_untold(self, link: Link, request: m.CreateReply) -> m.CreateReply:
         """`request` with the items that `link` accepts at no other time. They count as sent."""
-        found = [node.item for item_id in link.untold if (node := self._remote.get(item_id))]
+        rate = link.protocol.traits.input_rate
+        found = [
+            with_sound_at(node.item, rate)
+            for item_id in link.untold
+            if (node := self._remote.get(item_id))
+        ]
         link.told(item.id for item in found)
         link.untold.clear()
         return replace(request, context=found) if found else request
@@ -403,8 +410,9 @@ class Conversation:
 
     def _missing(self, link: Link) -> list[ChatItem]:
         """The items that `link` lacks. A message without content is still being spoken."""
+        rate = link.protocol.traits.input_rate
         return [
-            item
+            with_sound_at(item, rate)
             for item in self._remote.to_chat_ctx().items
             if item.id not in link.known
             and not (isinstance(item, ChatMessage) and not item.content)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ChatMessage, parts_of
+from rejoinder._core.realtime.speech import UNTRANSCRIBED
 from rejoinder.errors import ConfigurationError
-from rejoinder.media import AudioFrame
+from rejoinder.media import AudioFrame, audio_bytes
 
-__all__ = ["SoundInput", "is_loud"]
+__all__ = ["SoundInput", "is_loud", "with_sound_at"]
 
-Converter: TypeAlias = Callable[[memoryview], bytes]
+Converter: TypeAlias = Callable[[memoryview, bool], bytes]
+"""Takes sound, and whether it is the last."""
 
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
@@ -66,10 +70,14 @@ class SoundInput:
         self._rest.clear()
 
     def _converted(self, frame: AudioFrame) -> bytes:
-        form = (frame.sample_rate, frame.num_channels)
+        form = _form(frame)
         if self._converter is None or self._converter[0] != form:
             self._converter = (form, _converter(*form, self._rate))
-        return self._converter[1](frame.data)
+        return self._converter[1](frame.data, False)
+
+
+def _form(frame: AudioFrame) -> tuple[int, int]:
+    return frame.sample_rate, frame.num_channels
 
 
 def _converter(source: int, channels: int, target: int) -> Converter:
@@ -89,13 +97,48 @@ def _converter(source: int, channels: int, target: int) -> Converter:
         ) from None
     stream = None if source == target else soxr.ResampleStream(source, target, 1, dtype="int16")
 
-    def convert(data: memoryview) -> bytes:
+    def convert(data: memoryview, last: bool) -> bytes:
         samples = numpy.frombuffer(data, dtype=numpy.int16)
         if channels > 1:
             samples = samples.reshape(-1, channels).mean(axis=1).astype(numpy.int16)
-        return (samples if stream is None else stream.resample_chunk(samples)).tobytes()
+        return (samples if stream is None else stream.resample_chunk(samples, last)).tobytes()
 
     return convert
+
+
+def with_sound_at(item: ChatItem, sample_rate: int) -> ChatItem:
+    """`item`, with speech of the user that has no transcript in the form that the service takes.
+    Sound that cannot be converted becomes a text that mentions it.
+
+    Args:
+        item: of a history.
+        sample_rate: samples a second that the service takes, of one channel.
+    """
+    if not isinstance(item, ChatMessage) or item.role != "user":
+        return item
+    parts = parts_of(item)
+    fitting = [_sound_at(part, sample_rate) for part in parts]
+    if all(map(lambda new, old: new is old, fitting, parts)):
+        return item
+    return item.model_copy(update={"content": fitting})
+
+
+def _sound_at(part: ChatContent, sample_rate: int) -> ChatContent:
+    if not isinstance(part, AudioContent) or part.transcript:
+        return part
+    if not part.frame:
+        return UNTRANSCRIBED
+    if all(frame.sample_rate == sample_rate and frame.num_channels == 1 for frame in part.frame):
+        return part
+    data = b""
+    try:
+        for form, frames in itertools.groupby(part.frame, _form):
+            joined = b"".join(audio_bytes(frame) for frame in frames)
+            data += _converter(*form, sample_rate)(memoryview(joined), True)
+    except ConfigurationError:
+        return UNTRANSCRIBED
+    frame = AudioFrame(data, sample_rate, 1, len(data) // _SAMPLE_BYTES)
+    return AudioContent(frame=[frame])
 
 
 def is_loud(piece: bytes | bytearray | memoryview) -> bool:
