@@ -29,6 +29,18 @@ def _nine(seed: str) -> str:
     return digest(seed)[:9]
 
 
+_SHOWN_RESULTS: Final[dict[API, frozenset[str]]] = {
+    "chat": frozenset(),  # "tool messages: text alone"
+    "converse": frozenset({"amazon", "anthropic"}),
+    "gemini": frozenset({"google"}),
+    "messages": frozenset({"anthropic"}),
+    "mistral": frozenset(),
+    "responses": frozenset({"openai"}),
+}
+"""The makers whose models take pictures as results of tools, by API (the references of Anthropic's
+``tool_result``, of ``ToolResultContentBlock``, ``FunctionResponsePart`` and ``function_call_output``)."""
+
+
 def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Dialect:
     """`dialect` with the rules that hold for a model where it is served.
 
@@ -43,6 +55,9 @@ def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Di
         return dialect
     if family.inputs is not None and "image" not in family.inputs:
         rules = replace(rules, images=False)
+    if rules.images and family.maker in _SHOWN_RESULTS[api]:
+        # "Multimodal function responses" came with Gemini 3, as did signed calls.
+        rules = replace(rules, result_images=api != "gemini" or family.signed_calls)
     if api == "gemini" and family.system == "user":
         rules = replace(rules, instructions="user", folds_instructions=False)
     if api not in ("chat", "responses"):

@@ -22,6 +22,7 @@ from rejoinder._core.items import (
     ImageContent,
 )
 from rejoinder._core.pictures import is_cut, size_of
+from rejoinder._core.results import picture_of, without_pictures
 from rejoinder._core.rules import STATEFUL, Rules, State, numbered_id
 from rejoinder.media import picture_fault
 
@@ -34,6 +35,7 @@ __all__ = [
     "is_object",
     "is_sendable",
     "is_too_deep",
+    "result_fault",
     "sound_value",
 ]
 
@@ -242,6 +244,9 @@ class _Reading:
             rules.blank_outputs and (rules.blank_errors or not item.is_error)
         ):
             return "an output is blank"
+        problem, mime_type = result_fault(item, rules)
+        if problem or mime_type:
+            return "an output holds a picture that cannot be sent as it is"
         self.stateful = False
         self.last = "tool"
         return None
@@ -425,6 +430,15 @@ def _excess(data: bytes, rules: Rules) -> str:
         if max(size) > rules.image_side:
             return f"it has {width} x {height} pixels, more than {rules.image_side}"
     return ""
+
+
+def result_fault(output: FunctionCallOutput, rules: Rules) -> tuple[str, str]:
+    """Why a picture in a result cannot be sent, empty when it can or when none is there; and the type
+    that it has, if it says another."""
+    if without_pictures(output.output) == output.output:
+        return "", ""
+    picture = picture_of(output) if rules.result_images else None
+    return ("this model reads it as text", "") if picture is None else image_fault(picture, rules)
 
 
 def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:

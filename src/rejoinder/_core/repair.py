@@ -39,12 +39,14 @@ from rejoinder._core.legality import (
     is_object,
     is_sendable,
     is_too_deep,
+    result_fault,
     sound_value,
 )
 from rejoinder._core.names import portable_name
 from rejoinder._core.pairing import Grouping, Pair, Turn, user_message
+from rejoinder._core.results import picture_of, without_pictures
 from rejoinder._core.rules import STATEFUL, Rules
-from rejoinder._core.unread import joined_unread
+from rejoinder._core.unread import joined_unread, output_as_read, unread_in
 
 __all__ = ["Change", "ChangeKind", "repair"]
 
@@ -358,7 +360,7 @@ class _Repair:
         if self.rules.output_names and output.name != call.name:
             update["name"] = call.name
             self.note("name", output.id, f"{output.name[:80]!r} is not the name of its call")
-        text = self.text(output.output, output.id)
+        text = self.result(output, call, alone=not pair.more)
         blank_ok = self.rules.blank_outputs and (self.rules.blank_errors or not output.is_error)
         if not blank_ok and (not text or text.isspace()):
             text = "(empty)"
@@ -370,12 +372,38 @@ class _Repair:
                 if not said or said.isspace() or said == output.output:
                     self.note("dropped", further.id, "says nothing that the one before does not")
                 else:
-                    texts.append(self.text(said, further.id))
+                    texts.append(self.result(further, call, alone=False))
                     self.note("merged", further.id, "joined to the output before it")
             text = "\n\n".join(texts)
         if text != output.output:
             update["output"] = text
         return with_fields(output, **update) if update else output
+
+    def result(self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool) -> str:
+        """The text of an output; a picture stays one where it can be shown, and is told elsewhere.
+
+        Args:
+            output: the output.
+            call: the call that it answers.
+            alone: it is the whole output of the call.
+        """
+        own = self.rules.state
+        if call.extra and own.unread:
+            kept = unread_in(call.extra, own.key, own.unread)
+            if output_as_read(kept, output.output) is not None:
+                return output.output  # it is sent as it was written
+        problem, mime_type = result_fault(output, self.rules)
+        picture = picture_of(output) if alone and self.rules.result_images else None
+        if picture is not None and not problem:
+            if not mime_type:
+                return output.output
+            self.note("image", output.id, f"an image is really of type {mime_type}")
+            return str(_retyped(picture, mime_type).image)
+        text = without_pictures(output.output)
+        if text != output.output:
+            why = problem or "it is not the only output"
+            self.note("image", output.id, f"a picture in a result became text: {why}")
+        return self.text(text, output.id)
 
     # -- one text, one image, one state
 

@@ -137,6 +137,8 @@ class Rules:
     crowd: tuple[int, int] | None = None
     """More images than the first number may have a longest side of the second alone."""
     assistant_images: bool = False
+    result_images: bool = False
+    """What a tool returns may be a picture; elsewhere it is told in words."""
     image_schemes: tuple[str, ...] = ("https://", "http://")
     """How the address of an image elsewhere begins; empty: only the image itself is accepted."""
     image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from rejoinder._aio import end, in_thread, unfinished
 from rejoinder._core.chunks import FunctionToolCall
-from rejoinder._core.items import FunctionCall, FunctionCallOutput
+from rejoinder._core.items import FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
 from rejoinder._options import SECONDS, checked
 from rejoinder.llm._signatures import prepare_function_arguments
@@ -359,6 +359,8 @@ class _NoTextError(Exception):
 def _as_text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, ImageContent):
+        return _address_of(value)
     if _is_plain(value):
         try:
             return str(value)
@@ -370,6 +372,18 @@ def _as_text(value: Any) -> str:
     if text is None:
         raise _NoTextError
     return text
+
+
+def _address_of(image: ImageContent) -> str:
+    """A picture as text: its address, or a ``data:`` URL, which formats send as a picture."""
+    from rejoinder._core.images import serialize_image
+    from rejoinder._core.pictures import data_url
+
+    try:
+        found = serialize_image(image)
+        return found.external_url or data_url(found.data_bytes or b"", found.mime_type)
+    except (ValueError, TypeError, ImportError) as error:
+        raise _NoTextError from error
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:

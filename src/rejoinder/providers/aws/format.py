@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
+from rejoinder._core.results import picture_of
 from rejoinder._secrets import redacted_url
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
@@ -76,9 +77,10 @@ def _call(call: FunctionCall) -> Block:
 
 
 def _result(output: FunctionCallOutput) -> Block:
+    picture = picture_of(output)
     result = {
         "toolUseId": output.call_id,
-        "content": [{"text": output.output}],
+        "content": [{"text": output.output} if picture is None else _image(picture)],
         "status": "error" if output.is_error else "success",
     }
     return {"toolResult": result}
@@ -322,10 +324,12 @@ def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
                 blocks.append({"text": f"[I used the tool {use['name']} with {arguments}]"})
             elif "toolResult" in block:
                 result = block["toolResult"]
-                text = "\n".join(part.get("text", "") for part in result["content"])
+                pictures = [part for part in result["content"] if "image" in part]
+                texts = [part.get("text", "") for part in result["content"] if "image" not in part]
+                text = "\n".join(texts) if texts else "a picture, which follows"
                 word = "failed with" if result.get("status") == "error" else "answered"
                 name = names.get(result["toolUseId"], "")
-                blocks.append({"text": f"[The tool {name} {word}: {text}]"})
+                blocks += [{"text": f"[The tool {name} {word}: {text}]"}, *pictures]
             elif "reasoningContent" not in block:
                 # Reasoning is signed together with the calls it led to.
                 blocks.append(block)

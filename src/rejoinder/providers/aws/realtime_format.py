@@ -15,8 +15,8 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
-from rejoinder._core.realtime.results import described, refusal
 from rejoinder._core.realtime.speech import spoken_text
+from rejoinder._core.results import described, refusal
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.aws.realtime_models import SonicFacts
 

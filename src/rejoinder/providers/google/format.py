@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
+from rejoinder._core.results import picture_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
@@ -132,11 +133,15 @@ def _signed_call(signatures: Mapping[str, bytes], call: FunctionCall) -> Block:
 
 
 def _result(output: FunctionCallOutput) -> Block:
-    response = {
+    response: Block = {
         "id": output.call_id,
         "name": output.name,
         "response": {"error" if output.is_error else "output": output.output},
     }
+    picture = picture_of(output)
+    if picture is not None:
+        response["response"] = {"output": "a picture, which follows"}
+        response["parts"] = [_image(picture)]
     return {"functionResponse": response}
 
 

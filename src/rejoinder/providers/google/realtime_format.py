@@ -17,8 +17,8 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
-from rejoinder._core.realtime.results import described, media_of
 from rejoinder._core.realtime.speech import spoken_text, words_of
+from rejoinder._core.results import described, media_of
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.google.realtime_rules import LiveRules
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rejoinder._core import results
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
-from rejoinder._core.realtime import results
 from rejoinder._core.realtime.messages import UpdateSession
 from rejoinder._core.realtime.speech import spoken_text
 from rejoinder.providers.completions.request import named_choice

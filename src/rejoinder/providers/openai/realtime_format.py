@@ -19,7 +19,7 @@ from rejoinder._core.items import (
     parts_of,
 )
 from rejoinder._core.realtime.messages import AppendAudio
-from rejoinder._core.realtime.results import described
+from rejoinder._core.results import described
 from rejoinder.providers.openai.realtime_dialects import Dialect
 
 __all__ = ["item_from_wire", "item_to_wire", "session_object", "sound_to_wire", "wire_id"]

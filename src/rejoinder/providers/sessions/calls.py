@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Literal, TypeAlias
 
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
-from rejoinder._core.realtime.results import refusal
+from rejoinder._core.results import refusal
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.sessions.conversation import keep
 

@@ -6,16 +6,31 @@ one would read its base64 as words. Pure.
 
 from __future__ import annotations
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from rejoinder._core.items import FunctionCallOutput
+from rejoinder._core.items import FunctionCallOutput, ImageContent
 
-__all__ = ["Media", "described", "media_of", "refusal"]
+__all__ = ["Media", "described", "media_of", "picture_of", "refusal", "without_pictures"]
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,")
+_EMBEDDED: Final = re.compile(
+    r"data:(image/[\w.+-]+)(?:;[\w.+-]+=[^;,\s\"]*)*;base64,[A-Za-z0-9+/=_-]*"
+)
+_BARE: Final = re.compile(
+    r"(?<![A-Za-z0-9+/=])(iVBORw0KGgo|/9j/4|R0lGOD[dl]h|UklGR)[A-Za-z0-9+/]{200,}={0,2}"
+)
+_STARTS: Final = {
+    "iVBORw0KGgo": "image/png",
+    "/9j/4": "image/jpeg",
+    "R0lGODdh": "image/gif",
+    "R0lGODlh": "image/gif",
+}
+"""How the base64 of a picture begins; ``UklGR`` may also begin a sound."""
 _PDF: Final = "application/pdf"
 
 
@@ -52,7 +67,39 @@ def media_of(output: str) -> Media | None:
 def described(output: str) -> str:
     """The text of a result, for a place where only text is taken."""
     media = media_of(output)
-    return output if media is None else f"({media.name} that cannot be shown here)"
+    return output if media is None else _description(media.mime_type)
+
+
+def picture_of(output: FunctionCallOutput) -> ImageContent | None:
+    """The picture that a result is, for an API that takes one; ``None`` for anything else.
+
+    The result of a tool that failed is none: Claude takes text alone there.
+    """
+    text = output.output
+    if output.is_error or not text.startswith("data:image/"):
+        return None
+    media = media_of(text)
+    try:
+        whole = media is not None and bool(b64decode(media.data, validate=True))
+    except (binascii.Error, ValueError):
+        return None
+    return ImageContent(image=text) if whole else None
+
+
+def without_pictures(text: str) -> str:
+    """`text`, with a description in the place of each picture in base64, which a model would read as
+    words, at thousands of tokens."""
+    if ";base64," in text:
+        if not text.startswith("data:image/"):
+            text = described(text)
+        text = _EMBEDDED.sub(lambda found: _description(found[1]), text)
+    if "iVBORw0KGgo" in text or "/9j/4" in text or "R0lGOD" in text or "UklGR" in text:
+        text = _BARE.sub(lambda found: _description(_STARTS.get(found[1], "image/webp")), text)
+    return text
+
+
+def _description(mime_type: str) -> str:
+    return f"({Media(mime_type, '').name} that cannot be shown here)"
 
 
 def refusal(output: FunctionCallOutput, takes: Collection[str]) -> str | None:
