@@ -10,6 +10,7 @@ import pytest
 from providers.sessions.driving import read, sound, talking, texts
 from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError
+from rejoinder.providers.openai import realtime as openai
 from rejoinder.testing import (
     RealtimeConnection,
     RealtimeServer,
@@ -505,6 +506,35 @@ async def test_closing_ends_a_change_that_waits(server: RealtimeServer, kind: st
         with pytest.raises(RealtimeError, match="closed") as error:
             await change
         assert error.value.code == "closed"
+
+
+@pytest.mark.looptime
+async def test_closing_a_model_closes_its_sessions_together(server: RealtimeServer) -> None:
+    """Services that do not answer the close of a connection are waited for at the same time."""
+    stuck: list[RealtimeConnection] = []
+    over = asyncio.Event()
+
+    async def hang(connection: RealtimeConnection, event: dict[str, Any]) -> bool:
+        if event["type"] == "input_audio_buffer.append":
+            stuck.append(connection)
+            await over.wait()
+        return True
+
+    loop = asyncio.get_running_loop()
+    model = openai.RealtimeModel(base_url=server.url, api_key="any")
+    sessions = [model.session() for _ in range(10)]
+    await asyncio.gather(*(session.connected() for session in sessions))
+    server.on_event = hang
+    for session in sessions:
+        session.push_audio(sound())
+    await server.until(lambda: len(stuck) == len(sessions))
+    began = loop.time()
+    await model.aclose()
+    assert 0.1 < loop.time() - began < 1.0
+    over.set()
+    for session in sessions:
+        with pytest.raises(RealtimeError, match="closed"):
+            await session.generate_reply()
 
 
 async def test_a_reply_that_failed_is_told(server: RealtimeServer) -> None:
