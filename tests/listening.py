@@ -22,8 +22,14 @@ class Accepted(asyncio.StreamReaderProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._connection = transport
         self._transports.add(transport)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Aborting it once more raises, if it was closed while bytes were still to be sent.
+        self._transports.discard(self._connection)
+        super().connection_lost(exc)
 
 
 @asynccontextmanager
@@ -63,7 +69,7 @@ async def listening(
         await accept_no_more(server.sockets)
         server.close()
         closed = asyncio.ensure_future(server.wait_closed())
-        for transport in transports:
+        for transport in list(transports):
             transport.abort()
         while tasks or not closed.done():
             for task in list(tasks):

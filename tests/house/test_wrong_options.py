@@ -30,7 +30,7 @@ import typing_extensions
 from pydantic_core import SchemaError
 
 from rejoinder import llm as llm_api
-from rejoinder import media, testing
+from rejoinder import media, telemetry, testing
 from rejoinder.conversation import Conversation
 from rejoinder.errors import APIError
 from rejoinder.llm import CompletionUsage, mcp
@@ -773,6 +773,18 @@ def test_every_public_name_is_called_or_has_a_reason() -> None:
     assert unknown == set(), "no longer there"
 
 
+@pytest.fixture
+def telemetry_as_it_was() -> Iterator[None]:
+    """Values that are taken hold for the whole process, and so for the tests that follow."""
+    yield
+    telemetry.capture_content(None)
+    telemetry.redact_content(None)
+    telemetry.propagate()
+    telemetry.set_tracer_provider(None)
+    telemetry.set_meter_provider(None)
+
+
+@pytest.mark.usefixtures("telemetry_as_it_was")
 @pytest.mark.parametrize("subject", ALL, ids=[subject.name for subject in ALL])
 async def test_wrong_options_are_refused_at_once(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
