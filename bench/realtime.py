@@ -8,6 +8,7 @@ consumer's having it; the moment stands in its first bytes.
     python bench/realtime.py                      # 200 sessions, 60 s
     python bench/realtime.py --sessions 50 --seconds 10 --only bare,rejoinder
     python bench/realtime.py --only "bare google,rejoinder google,livekit google,rejoinder aws"
+    python bench/realtime.py --only "bare,rejoinder,rejoinder live"
     python bench/realtime.py --hour               # memory of one session over a simulated hour
 """
 
@@ -172,7 +173,7 @@ async def consume(reply: Any, lag: Lag) -> None:
     async for message in reply.message_stream:
         reading = asyncio.create_task(text(message))
         async for frame in message.audio_stream:
-            lag(bytes(memoryview(frame.data).cast("B")[:8]))
+            lag(memoryview(frame.data).cast("B"))
         await reading
 
 

@@ -1,8 +1,9 @@
-"""Google's and Amazon's realtime protocols for `realtime.py`: the services, and the clients.
+"""Google's and Amazon's realtime protocols and OpenAI's Live API for `realtime.py`: the services, and the
+clients.
 
 The package google-genai opens WebSockets with TLS alone, so all clients of Google's protocol use TLS
 here. LiveKit's plugin for Nova Sonic needs Python 3.12, and a package of AWS that takes no address
-without TLS: it has no row.
+without TLS: it has no row. The Live API has a row of ours alone.
 """
 
 from __future__ import annotations
@@ -159,9 +160,10 @@ async def rejoinder_google(url: str) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def _ours(model: Any) -> Any:
+async def _ours(model: Any, rate: int = 16000) -> Any:
     from rejoinder.media import AudioFrame
 
+    sound = bytes(rate // 1000 * 2 * UP_MS)
     tasks: list[asyncio.Task[None]] = []
 
     async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
@@ -169,7 +171,7 @@ async def _ours(model: Any) -> Any:
         tasks.append(asyncio.create_task(consume(await session.generate_reply(), lag)))
 
         async def push() -> None:
-            session.push_audio(AudioFrame(SOUND_16, 16000, 1, len(SOUND_16) // 2))
+            session.push_audio(AudioFrame(sound, rate, 1, len(sound) // 2))
 
         return push
 
@@ -279,11 +281,80 @@ async def rejoinder_aws(url: str) -> Any:
         yield session
 
 
-SERVERS = {"google": serve_google, "aws": serve_aws}
+# -- OpenAI's Live API -----------------------------------------------------------------------------
+
+LOUD = b"\x00\x10" * 4
+HALF = 480
+"""Bytes of 10 ms. Speech is told by windows of 20 ms, so every second frame begins with the end of the
+piece before."""
+
+
+async def serve_live(_: str) -> None:
+    """Speak in every session until the process is ended; prints the port. The sound is loud, as the
+    service sends silence too and the client tells speech by it."""
+    from aiohttp import WSMsgType, web
+
+    begin, end = json.dumps({"type": "session.output_audio.delta", "delta": "@"}).split("@")
+    rest = base64.b64encode(LOUD[:2] * (len(REST) // 2)).decode()
+    word = '{"type":"session.output_transcript.delta","delta":" word","start_ms":%d,"end_ms":%d}'
+    started = json.dumps(
+        {"type": "session.started", "session": {"id": "live_1", "expires_at": time.time() + 3600}}
+    )
+
+    async def session(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 24)
+        await socket.prepare(request)
+
+        async def send(number: int) -> None:
+            if number % WORDS_EVERY == 0:
+                at = number * DOWN_MS
+                await socket.send_str(word % (at, at + DOWN_MS))
+            sound = base64.b64encode(stamped()).decode()
+            await socket.send_str(f"{begin}{sound}{rest}{end}")
+
+        speaking: asyncio.Task[None] | None = None
+        async for message in socket:
+            if message.type is not WSMsgType.TEXT or len(message.data) > 4000:
+                continue  # sound
+            event = json.loads(message.data)
+            if event["type"] == "session.start":
+                await socket.send_str(started)
+            elif event["type"] == "session.commentary.append" and speaking is None:
+                told = {"type": "session.commentary.appended", "start_ms": 0, "end_ms": 0}
+                await socket.send_str(json.dumps({**told, "client_event_id": event["event_id"]}))
+                speaking = asyncio.create_task(paced(send))
+        if speaking is not None:
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", session)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def rejoinder_live(url: str) -> Any:
+    from rejoinder.providers.openai.live import GPTLiveModel
+
+    async with _ours(GPTLiveModel(base_url=url, api_key="key"), 24000) as session:
+
+        def begin(lag: Lag) -> Awaitable[Callable[[], Awaitable[None]]]:
+            return session(lambda data: lag(data[HALF:] if data[:8] == LOUD else data))
+
+        yield begin
+
+
+SERVERS = {"google": serve_google, "aws": serve_aws, "live": serve_live}
 CLIENTS = {
     "bare google": bare_google,
     "rejoinder google": rejoinder_google,
     "livekit-1.2.17 google": livekit_google,
     "livekit google": livekit_google,
     "rejoinder aws": rejoinder_aws,
+    "rejoinder live": rejoinder_live,
 }
