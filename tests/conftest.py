@@ -73,6 +73,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    keep_measuring_to_ourselves()  # coverage begins anew after a test with the marker `no_cover`
+
+
 settings.register_profile(
     "ci",
     max_examples=60,

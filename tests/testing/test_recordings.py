@@ -12,7 +12,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -159,10 +158,7 @@ async def test_a_key_is_nowhere(
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    monkeypatch.setattr(
-        trace, "get_tracer", lambda name, *args, **kwargs: provider.get_tracer(name)
-    )
+    monkeypatch.setattr("rejoinder.telemetry._spans._provider", provider)
     shown: list[str] = []
     async with FaultServer() as server:
         async with record(tmp_path) as recording, make(server.url, transport=recording) as llm:
