@@ -78,7 +78,8 @@ async def test_a_conversation_is_what_it_was(tmp_path: Path) -> None:
     conversation.chat_ctx.add_message(role="system", content="Be brief")
     llm = ScriptedLLM([call("pay", '{"amount": 5}')], "Paid.", "Bye.")
     await talk(conversation, llm, "Pay 5", "Thanks", tools=[pay])
-    again = await loaded(SqliteStore(tmp_path / "log.sqlite"))
+    another = SqliteStore(tmp_path / "log.sqlite")
+    again = await loaded(another)
     assert again.chat_ctx.items == conversation.chat_ctx.items
     log = await store.read("anna")
     assert [record.kind for record in log] == [
@@ -90,6 +91,7 @@ async def test_a_conversation_is_what_it_was(tmp_path: Path) -> None:
     assert f"with {start.key}" in said(again.chat_ctx)[2]
     await again.sync()  # nothing to write
     assert len(await store.read("anna")) == len(log)
+    await another.aclose()
     await store.aclose()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from rejoinder.conversation import Conversation
 from rejoinder.llm._tool_runs import CUT_OFF
-from rejoinder.llm.chat_context import FunctionCallOutput
+from rejoinder.llm.chat_context import ChatItem, FunctionCallOutput
 from rejoinder.store import ConflictError, SqliteStore
 
 HERE = Path(__file__).parent
@@ -39,8 +39,14 @@ def test_whenever_it_is_killed_the_conversation_goes_on_and_nothing_is_paid_twic
     paid = Counter((tmp_path / "effects").read_text().split())
     assert max(paid.values()) == 1
 
-    conversation = Conversation(SqliteStore(tmp_path / "log.sqlite"), "victim")
-    items = asyncio.run(conversation.load()).items
+    async def load() -> list[ChatItem]:
+        store = SqliteStore(tmp_path / "log.sqlite")
+        try:
+            return (await Conversation(store, "victim").load()).items
+        finally:
+            await store.aclose()
+
+    items = asyncio.run(load())
     done = sum(isinstance(item, FunctionCallOutput) and item.output == "paid" for item in items)
     unsure = sum(isinstance(item, FunctionCallOutput) and item.output == CUT_OFF for item in items)
     # Each payment was made and reported, or may have been made when the process was killed.

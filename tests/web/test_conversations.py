@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,10 @@ async def test_a_model_on_this_machine_has_no_recording() -> None:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "c.sqlite")
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Any]:
+    made = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "c.sqlite")
+    yield made
+    await made.aclose()
 
 
 async def test_the_store_in_memory_does_as_the_one_on_disk(store: Store) -> None:

@@ -302,9 +302,15 @@ def _loop_factory(loop: LoopName, eager: bool) -> Callable[[], asyncio.AbstractE
     if sys.version_info < (3, 12):
         raise ConfigurationError("eager tasks need Python 3.12 or newer")
 
+    def eagerly(
+        loop: asyncio.AbstractEventLoop, coro: Any, *, eager_start: bool = True, **options: Any
+    ) -> asyncio.Task[Any]:
+        # uvloop passes `eager_start` to every factory; Python before 3.13.3 does not know it.
+        return asyncio.eager_task_factory(loop, coro, **options)
+
     def eager_loop() -> asyncio.AbstractEventLoop:
         made = new_loop()
-        made.set_task_factory(asyncio.eager_task_factory)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]  newer than the oldest Python
+        made.set_task_factory(eagerly)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]  newer than the oldest Python
         return made
 
     return eager_loop
