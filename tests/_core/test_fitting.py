@@ -166,3 +166,17 @@ def test_a_list_or_an_object_in_a_text_is_the_list_or_the_object(value: dict[str
     }
     written = {key: json.dumps(held) for key, held in containers.items()}
     assert Fitter(schema).fit(written)[0] == containers
+
+
+def test_of_two_kinds_of_objects_that_have_no_constants_the_properties_tell() -> None:
+    first = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "$filter": {"type": "string"}},
+        "required": ["a", "$filter"],
+    }
+    second = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"b": {"anyOf": [first, second]}}}
+    fitted, changed = Fitter(schema).fit({"b": {"a": "0", "filter": "0"}})
+    assert changed
+    assert fitted == {"b": {"a": "0", "$filter": "0"}}
+    assert Fitter(schema).fit({"b": {"a": 0}}) == ({"b": {"a": 0}}, False)

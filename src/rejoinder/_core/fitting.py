@@ -84,11 +84,36 @@ class Fitter:
         return inner
 
     def _meant(self, value: Any, variants: list[object]) -> list[object]:
-        """Of several kinds of objects the only one whose constants agree, if it is only one."""
+        """Of several kinds of objects the only one whose constants agree, if it is only one; of several
+        of those the only one whose properties agree."""
         if not isinstance(value, dict | list) or len(variants) > _MAX_VARIANTS:
             return []
         fitting = [variant for variant in variants if self._could_be(variant, value)]
+        if len(fitting) > 1 and isinstance(value, dict):
+            given = cast("dict[str, Any]", value)
+            fitting = [variant for variant in fitting if self._agrees(variant, given)]
         return fitting if len(fitting) == 1 else []
+
+    def _agrees(self, variant: object, given: dict[str, Any]) -> bool:
+        """Whether `given` has what the variant requires, and no property of another kind."""
+        node = self._at(variant)
+        if node is None:
+            return True
+        known = self._object(node)
+        sent = {name: other for other, name in known.renamed.items()}
+        required: Any = node.get("required", ())
+        if not all(name in given or sent.get(name) in given for name in required):
+            return False
+        for name, field in known.properties.items():
+            key = name if name in given else sent.get(name)
+            if key not in given:
+                continue
+            kinds = _kinds_of_value(given[key])
+            if isinstance(given[key], str):
+                kinds |= self._unwrapped
+            if kinds.isdisjoint(self._kinds_of(field)):
+                return False
+        return True
 
     def _could_be(self, variant: object, value: Any) -> bool:
         node = self._at(variant)
