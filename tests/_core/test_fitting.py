@@ -180,3 +180,5 @@ def test_of_two_kinds_of_objects_that_have_no_constants_the_properties_tell() ->
     assert changed
     assert fitted == {"b": {"a": "0", "$filter": "0"}}
     assert Fitter(schema).fit({"b": {"a": 0}}) == ({"b": {"a": 0}}, False)
+    second["properties"] = {"a": {"type": "string", "minLength": 2}}
+    assert Fitter(schema).fit({"b": {"a": "0", "filter": "0"}}) == (fitted, True)

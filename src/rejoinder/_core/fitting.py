@@ -85,14 +85,23 @@ class Fitter:
 
     def _meant(self, value: Any, variants: list[object]) -> list[object]:
         """Of several kinds of objects the only one whose constants agree, if it is only one; of several
-        of those the only one whose properties agree."""
+        of those the only one whose properties agree, or that knows all that are given."""
         if not isinstance(value, dict | list) or len(variants) > _MAX_VARIANTS:
             return []
         fitting = [variant for variant in variants if self._could_be(variant, value)]
         if len(fitting) > 1 and isinstance(value, dict):
             given = cast("dict[str, Any]", value)
             fitting = [variant for variant in fitting if self._agrees(variant, given)]
+            if len(fitting) > 1:
+                fitting = [variant for variant in fitting if self._knows_all(variant, given)]
         return fitting if len(fitting) == 1 else []
+
+    def _knows_all(self, variant: object, given: dict[str, Any]) -> bool:
+        node = self._at(variant)
+        if node is None:
+            return False
+        known = self._object(node)
+        return given.keys() <= {*known.properties, *known.renamed}
 
     def _agrees(self, variant: object, given: dict[str, Any]) -> bool:
         """Whether `given` has what the variant requires, and no property of another kind."""
