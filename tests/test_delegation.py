@@ -24,7 +24,13 @@ from rejoinder.llm import (
     function_tool,
 )
 from rejoinder.providers.openai.live import GPTLiveModel, GPTLiveSession
-from rejoinder.testing import LiveConnection, RealtimeService, ScriptedLLM, assert_legal
+from rejoinder.testing import (
+    LiveConnection,
+    RealtimeService,
+    ScriptedLLM,
+    ServerReply,
+    assert_legal,
+)
 from rejoinder.types import APIConnectOptions
 
 pytestmark = pytest.mark.looptime
@@ -479,3 +485,22 @@ async def test_whatever_happens_each_task_ends_once_and_the_history_is_whole(see
         failures = told_all.count(FAILED)
         assert len(answered) <= len(tasks)
         assert len(answered) + failures >= sum(not cancelled for cancelled in tasks.values())
+
+
+async def test_a_request_waits_for_a_slow_task_also_without_company() -> None:
+    @function_tool(effects=False)
+    async def search() -> str:
+        """Looks it up."""
+        await asyncio.sleep(40)
+        return "42"
+
+    call = FunctionToolCall(name="search", arguments="{}", call_id="call_1")
+    llm = ScriptedLLM([call], "It is 42.")
+    patience = TurnBudget(done_by=100.0)  # and nothing is said until then
+    async with delegating(llm, tools=[search], budget=patience) as (session, live, service):
+        service.reply(ServerReply([]))
+        future = session.generate_reply()
+        await live.delegate()
+        reply = await future
+        async for message in reply.message_stream:
+            assert "".join([text async for text in message.text_stream]) == "It is 42."

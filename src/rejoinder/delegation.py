@@ -88,6 +88,8 @@ class _Session(Protocol):
 
     def record(self, items: Iterable[ChatItem]) -> None: ...
 
+    def delegation_over(self, delegation_id: str) -> None: ...
+
 
 class Delegate:
     """Does the tasks of speech models with a text model. One object serves any number of sessions.
@@ -265,7 +267,11 @@ class Tasks:
             self._do(delegation_id), name="delegated task"
         )
         self._running[delegation_id] = task
-        task.add_done_callback(lambda _: self._running.pop(delegation_id, None))
+        task.add_done_callback(lambda _: self._ended(delegation_id))
+
+    def _ended(self, delegation_id: str) -> None:
+        self._running.pop(delegation_id, None)
+        self._session.delegation_over(delegation_id)
 
     async def _do(self, delegation_id: str) -> None:
         teller = _Teller(self._session, delegation_id, self._delegate._waiting)

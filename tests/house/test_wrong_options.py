@@ -589,6 +589,7 @@ SESSION_BASE: dict[str, dict[str, Any]] = {
     "truncate": {"message_id": "x", "modalities": ["audio"], "audio_end_ms": 0},
     "append_commentary": {"text": "x"},
     "cancel_delegation": {"delegation_id": "x"},
+    "delegation_over": {"delegation_id": "x"},
     "append_instructions": {"text": "x"},
     "append_thinking": {"text": "x"},
 }

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterable, Callable
 from typing import Any, Final, Literal, cast
 
-from rejoinder import _aio, _stamps
+from rejoinder import _aio
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime.kept import KeptSound
 from rejoinder.errors import APIError, APITimeoutError, ConfigurationError
@@ -37,6 +37,7 @@ from rejoinder.llm.realtime import (
     RealtimeModelError,
     RealtimeSession,
     RealtimeSessionReconnectedEvent,
+    error_event,
 )
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.media import AudioFrame
@@ -464,12 +465,7 @@ class FallbackSession(RealtimeSession[Any]):
         self._requests.give_up(child)
         self._carry(child)
         self._retire(child)
-        told = event or RealtimeModelError(
-            timestamp=_stamps.wall_now(),
-            label=self._realtime_model.label,
-            error=error,
-            recoverable=True,
-        )
+        told = event or error_event(self._realtime_model.label, error, recoverable=True)
         following = self._make_next()
         if following is None:
             self._changed_over()
@@ -502,15 +498,8 @@ class FallbackSession(RealtimeSession[Any]):
         if self._over is None:
             self._changed_over()
             self._finish(self._exhausted(error))
-            self.emit(
-                "error",
-                RealtimeModelError(
-                    timestamp=_stamps.wall_now(),
-                    label=self._realtime_model.label,
-                    error=error or RealtimeError("no model is left"),
-                    recoverable=False,
-                ),
-            )
+            error = error or RealtimeError("no model is left")
+            self.emit("error", error_event(self._realtime_model.label, error, recoverable=False))
 
     async def _furnish(self, child: Child) -> None:
         """Give a session instructions, tools, options and history."""

@@ -28,9 +28,9 @@ from rejoinder.llm.realtime import (
     RealtimeCapabilities,
     RealtimeError,
     RealtimeModel,
-    RealtimeModelError,
     RealtimeSession,
     RemoteItemAddedEvent,
+    error_event,
 )
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.media import AudioFrame
@@ -301,12 +301,7 @@ class TextSession(RealtimeSession[Any]):
         return ChatContext(items)
 
     def _report(self, error: Exception) -> None:
-        self.emit(
-            "error",
-            RealtimeModelError(
-                timestamp=_stamps.wall_now(), label=self._llm.label, error=error, recoverable=True
-            ),
-        )
+        self.emit("error", error_event(self._llm.label, error, recoverable=True))
 
     def _add(self, item: ChatItem) -> None:
         previous = self._items[-1].id if self._items else None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVa
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rejoinder import _stamps
 from rejoinder._core.realtime.messages import ReplyStatus
 from rejoinder._emitter import EventEmitter
 from rejoinder.llm.chat_context import ChatContext, ChatItem, FunctionCall
@@ -179,6 +180,13 @@ class RealtimeModelError(BaseModel):
     error: Exception = Field(..., exclude=True)
     recoverable: bool
     """True while the session goes on."""
+
+
+def error_event(label: str, error: Exception, *, recoverable: bool) -> RealtimeModelError:
+    """The event for an error of now."""
+    return RealtimeModelError(
+        timestamp=_stamps.wall_now(), label=label, error=error, recoverable=recoverable
+    )
 
 
 class RealtimeModel(ABC):

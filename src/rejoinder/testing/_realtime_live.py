@@ -304,6 +304,11 @@ class LiveConnection(RealtimeConnection):
         self.speaking = None
         return True
 
+    async def thinks(self) -> None:
+        """The backend model begins a response, and says nothing yet."""
+        response = {"id": self._id("resp"), "object": "response", "status": "in_progress"}
+        await self._backend(self._id("dlg"), "response.created", response=response)
+
     async def call(self, *calls: ServerCall, end: str = "completed") -> None:
         """The backend model calls tools. `end`: how its response ends."""
         delegation_id = self._id("dlg")

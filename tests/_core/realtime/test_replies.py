@@ -171,6 +171,51 @@ def test_a_result_that_takes_long_does_not_hold_the_reply_for_ever() -> None:
     assert replies.tick(12) == [Send(A)]
 
 
+def test_the_deadline_does_not_run_while_the_service_waits_for_a_result() -> None:
+    replies = connected()
+    replies.request(A, 0)
+    replies.started("call", None, 1)
+    replies.called("c1", waits=True)
+    replies.called("c2", waits=True)
+    replies.ended("call", "completed", None, 1)
+    assert replies.deadline() == math.inf
+    replies.answered("c1", 100)
+    assert replies.deadline() == math.inf
+    replies.answered("c2", 200)
+    assert replies.deadline() == 210
+    assert replies.started("r", "a", 205) == [Announce("r", ("a",))]
+
+
+def test_the_deadline_runs_where_the_service_waits_for_nothing() -> None:
+    replies = connected()
+    replies.started("call", None, 0)
+    replies.called("c1")
+    replies.ended("call", "completed", None, 1)
+    replies.request(A, 2)
+    assert replies.deadline() == 12
+
+
+def test_a_connection_takes_what_it_waits_for_with_it() -> None:
+    replies = connected()
+    replies.request(A, 0)
+    replies.blocked("task")
+    assert replies.deadline() == math.inf
+    replies.lost(50)
+    assert replies.deadline() == 60
+    assert replies.connected(55) == [Send(A)]
+    assert replies.deadline() == 65
+
+
+def test_a_reply_that_pauses_for_a_tool_does_not_stand_still() -> None:
+    replies = connected()
+    replies.started("r", None, 0)
+    replies.called("c1")
+    assert replies.deadline() == math.inf
+    replies.answered("c1", 100)
+    assert replies.deadline() == 120
+    assert replies.tick(120) == [Cancel("r"), Finish("r", "failed")]
+
+
 def test_words_while_a_tool_runs_are_not_held() -> None:
     replies = connected()
     replies.started("r", None, 0)
@@ -207,7 +252,9 @@ EVENTS = st.one_of(
     st.tuples(st.just("refused"), st.integers(0, 5), st.booleans()),
     st.tuples(st.just("give_up"), st.integers(0, 5)),
     st.tuples(st.just("interrupt")),
-    st.tuples(st.just("called"), st.integers(0, 3)),
+    st.tuples(st.just("called"), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("works")),
+    st.tuples(st.just("blocked"), st.integers(0, 3)),
     st.tuples(st.just("answered"), st.integers(0, 3)),
     st.tuples(st.just("lost")),
     st.tuples(st.just("connected")),
@@ -265,8 +312,12 @@ def test_every_request_ends_once_and_nothing_is_heard_after_its_end(
                     waiting.discard(f"q{ref}")
                     given_up.add(f"q{ref}")
                     look(replies.give_up(f"q{ref}", now))
-            case "called", [call]:
-                replies.called(f"c{call}")
+            case "called", [call, waits]:
+                replies.called(f"c{call}", waits=waits)
+            case "works", []:
+                replies.works(now)
+            case "blocked", [task]:
+                replies.blocked(f"c{task}")
             case "answered", [call]:
                 look(replies.answered(f"c{call}", now))
             case "interrupt", _:
@@ -286,14 +337,17 @@ def test_every_request_ends_once_and_nothing_is_heard_after_its_end(
             case _:
                 look(replies.tick(now))
                 assert replies.deadline() > now, "the timer would ring for ever"
+    for call in range(4):
+        look(replies.answered(f"c{call}", now))  # what the service waits for has no deadline
     for _ in range(400):
         due = replies.deadline()
         if due == math.inf:
             break
         now = max(now, due)
         look(replies.tick(now))
+    assert not waiting, "a request has no deadline"
     look(replies.fail_all("over"))
-    assert not waiting
+    assert replies.idle
 
 
 @pytest.mark.parametrize("order", [("tick", "started"), ("started", "tick")])

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from providers.google.memory import MemorySocket, MemoryTransport
-from providers.google.test_realtime import sound
+from providers.google.test_realtime import sound, weather
 from providers.sessions.driving import Seen, read, texts
+from rejoinder.llm import FunctionCallOutput
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.providers.google.realtime import RealtimeModel, RealtimeSession
 from rejoinder.types import APIConnectOptions
@@ -281,3 +282,60 @@ async def test_a_service_that_never_accepts_is_given_up() -> None:
         await session.connected()
     assert len(transport.sockets) == 3
     await model.aclose()
+
+
+async def called(session: RealtimeSession, socket: MemorySocket, seen: Seen) -> None:
+    """The model has called a tool, by itself."""
+    socket.say(toolCall={"functionCalls": [{"id": "c1", "name": "weather", "args": {}}]})
+    await until(lambda: seen.named("generation_created"))
+
+
+async def answer(session: RealtimeSession) -> None:
+    chat_ctx = session.chat_ctx
+    chat_ctx.items.append(FunctionCallOutput(call_id="c1", output="rain", is_error=False))
+    await session.update_chat_ctx(chat_ctx)
+
+
+@pytest.mark.parametrize("model", ["gemini-3.1-flash-live-preview", "gemini-3.8-live"])
+async def test_a_request_beside_a_slow_tool_that_the_model_waits_for(model: str) -> None:
+    transport = MemoryTransport()
+    options: dict[str, Any] = {"tool_behavior": "BLOCKING"} if "3.8" in model else {}
+    async with talking(transport, model=model, **options) as (session, seen):
+        await session.update_tools([weather])
+        await until(lambda: len(transport.sockets) == 2)
+        await session.connected()
+        await asyncio.sleep(1)
+        socket = transport.sockets[-1]
+        await called(session, socket, seen)
+        future = session.generate_reply()
+        await asyncio.sleep(60)
+        assert asked(socket) == 0  # a text would cut off what the model is about to say
+        await answer(session)
+        say(socket, "It rains.")
+        event = await future
+        assert event.user_initiated
+        assert (await read(event))[0] == "It rains."
+        assert not seen.named("error")
+
+
+async def test_a_turn_with_pauses_waits_for_a_slow_tool() -> None:
+    transport = MemoryTransport()
+    async with talking(
+        transport,
+        model="gemini-3.8-live-extended-thinking",
+        thinking_config={"thinking_level": "low"},
+    ) as (session, seen):
+        future = session.generate_reply()
+        await until(lambda: asked(transport.sockets[0]) == 1)
+        socket = transport.sockets[0]
+        socket.say(serverContent={"outputTranscription": {"text": "One moment. "}, **SPOKEN})
+        await called(session, socket, seen)
+        await asyncio.sleep(300)
+        await answer(session)
+        socket.say(serverContent={"outputTranscription": {"text": "It rains."}, **SPOKEN})
+        end = {"generationComplete": True, "turnComplete": True}
+        socket.say(serverContent={**end, "interactionStatus": "IDLE"})
+        event = await future
+        assert (await read(event))[0] == "One moment. It rains."
+        assert event.outcome is not None
+        assert await event.outcome == "completed"

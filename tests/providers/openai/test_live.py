@@ -417,3 +417,77 @@ async def test_nothing_raises_after_the_end() -> None:
         session.commit_audio()
         session.send_event({"type": "session.close"})
         session.interrupt()
+
+
+@pytest.mark.parametrize("seconds", [5.0, 9.9, 30.0, 300.0])
+async def test_a_request_that_the_backend_answers_with_a_slow_tool(seconds: float) -> None:
+    service = live_service()
+    async with talking(service) as (session, seen):
+        await session.update_tools([weather])
+        service.reply(ServerReply([], calls=[ServerCall("weather", '{"city":"Oslo"}', "a")]))
+        future = session.generate_reply()
+        await until(lambda: seen.named("function_call"))
+        await asyncio.sleep(seconds)
+        chat_ctx = session.chat_ctx
+        chat_ctx.items.append(FunctionCallOutput(call_id="a", output="rain", is_error=False))
+        service.say("It rains in Oslo.")
+        await session.update_chat_ctx(chat_ctx)
+        assert (await read(await future))[0] == "It rains in Oslo."
+        assert not seen.named("error")
+
+
+async def test_a_backend_that_thinks_for_long_is_not_silent() -> None:
+    service = live_service()
+    async with talking(service) as (session, seen):
+        await session.connected()
+        service.reply(ServerReply([]))
+        future = session.generate_reply()
+        live = connection(service)
+        for _ in range(10):
+            await asyncio.sleep(8)
+            await live.thinks()
+        await live.begin_reply(ServerReply(["At last."]))
+        assert (await read(await future))[0] == "At last."
+        assert not seen.named("error")
+
+
+async def test_a_service_that_is_silent_after_a_result_is_not_waited_for() -> None:
+    service = live_service()
+    async with talking(service) as (session, seen):
+        await session.update_tools([weather])
+        service.reply(ServerReply([], calls=[ServerCall("weather", "{}", "a")]))
+        future = session.generate_reply()
+        await until(lambda: seen.named("function_call"))
+        await asyncio.sleep(60)
+        assert not future.done()
+        chat_ctx = session.chat_ctx
+        chat_ctx.items.append(FunctionCallOutput(call_id="a", output="rain", is_error=False))
+        service.reply(ServerReply([]))
+        loop = asyncio.get_running_loop()
+        answered = loop.time()
+        await session.update_chat_ctx(chat_ctx)
+        with pytest.raises(RealtimeError) as caught:
+            await future
+        assert caught.value.code == "timeout"
+        assert loop.time() - answered == pytest.approx(10, abs=1.5)
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "over"])
+async def test_a_request_waits_for_the_task_that_it_became(answered: bool) -> None:
+    service = live_service()
+    async with talking(service, delegation="client") as (session, seen):
+        await session.connected()
+        live = connection(service)
+        service.reply(ServerReply([]))
+        future = session.generate_reply()
+        await live.delegate(delegation_id="task")
+        await asyncio.sleep(45)
+        assert not future.done()
+        if answered:
+            session.append_commentary("It rains.", delegation_id="task")
+            assert (await read(await future))[0] == "It rains."
+        else:
+            session.delegation_over("task")
+            with pytest.raises(RealtimeError, match="within 10 s"):
+                await future
+        assert not seen.named("error")

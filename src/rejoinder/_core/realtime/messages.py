@@ -66,6 +66,7 @@ __all__ = [
     "UpdateSession",
     "Usage",
     "UsageReported",
+    "Working",
 ]
 
 Frame: TypeAlias = str | bytes
@@ -331,6 +332,11 @@ class ReplyStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Working:
+    """The service works on the reply that was asked for last, and has not begun it."""
+
+
+@dataclass(frozen=True, slots=True)
 class MessageStarted:
     reply_id: str
     item_id: str
@@ -413,6 +419,8 @@ class ToolCalled:
 
     reply_id: str
     call: FunctionCall
+    waits: bool = False
+    """The service begins no reply before it has the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,6 +509,7 @@ Event: TypeAlias = (
     | ItemAdded
     | ItemDeleted
     | ReplyStarted
+    | Working
     | MessageStarted
     | ModalityKnown
     | TextDelta

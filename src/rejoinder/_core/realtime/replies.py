@@ -14,6 +14,9 @@ played.
     reply      RUNNING --ended--> over
                RUNNING --interrupt--> STOPPING (its words are dropped) --ended, deadline--> over
 
+A deadline counts the silence of the service. It does not run while the service waits for this side:
+for the result of a call, or for the answer to a task that it has delegated.
+
 Pure: events and times in, effects out.
 """
 
@@ -149,13 +152,15 @@ class _Running:
     stopping_since: float = math.inf
     refs: list[str] = field(default_factory=list[str])
     """The callers that it answers and that still want it."""
+    calls: set[str] = field(default_factory=set[str])
+    """Its calls without a result: it may pause until it has them."""
 
 
 class Replies:
     """The requests and replies of one session.
 
     Args:
-        timeout: seconds from the sending of a request to the beginning of its reply.
+        timeout: seconds of silence from the sending of a request to the beginning of its reply.
         silence: seconds without any event after which a running reply has failed.
     """
 
@@ -168,6 +173,8 @@ class Replies:
         self._over: OrderedDict[str, None] = OrderedDict()
         self._unanswered: set[str] = set()
         self._answered_some = False
+        self._awaited: set[str] = set()
+        """What the service waits for before it begins another reply."""
         self._open = False
         self._held_until = -math.inf
 
@@ -204,7 +211,7 @@ class Replies:
         if running is not None:
             stopping = running.stopping_since < math.inf
             end = running.stopping_since + _STOP_TIMEOUT
-            due = min(due, end if stopping else running.quiet_since + self._silence)
+            due = min(due, end if stopping else self._silent_until(running))
         return due
 
     # -- what this side does -----------------------------------------------------------------
@@ -212,6 +219,7 @@ class Replies:
     def connected(self, now: float) -> list[Effect]:
         """The session is ready: send the waiting requests."""
         self._open = True
+        self._awaited.clear()
         return self._pump(now)
 
     def request(self, command: CreateReply, now: float) -> list[Effect]:
@@ -270,18 +278,44 @@ class Replies:
             effects += self._stop(self._running, now)
         return effects
 
-    def called(self, call_id: str) -> None:
-        """The running reply called a tool."""
+    def called(self, call_id: str, *, waits: bool = False) -> None:
+        """The running reply called a tool. `waits`: the service begins no reply before it has the
+        result."""
         if not self._unanswered:
             self._answered_some = False
         self._unanswered.add(call_id)
+        if self._running is not None:
+            self._running.calls.add(call_id)
+        if waits:
+            self._awaited.add(call_id)
 
     def answered(self, call_id: str, now: float) -> list[Effect]:
         """The result of a call was sent, or is no longer needed."""
         if call_id in self._unanswered:
             self._unanswered.discard(call_id)
             self._answered_some = bool(self._unanswered)
+        self.unblocked(call_id, now)
         return self._pump(now)
+
+    def blocked(self, ref: str) -> None:
+        """The service has delegated the task `ref`, and begins no reply before it has the answer."""
+        self._awaited.add(ref)
+
+    def unblocked(self, ref: str, now: float) -> None:
+        """The service no longer waits for this call or task: its silence counts from now on."""
+        if ref in self._awaited:
+            self._awaited.discard(ref)
+            self.works(now)
+        running = self._running
+        if running is not None and ref in running.calls:
+            running.calls.discard(ref)
+            running.quiet_since = now
+
+    def works(self, now: float) -> None:
+        """The service works on the reply that was asked for last."""
+        for request in self._requests:
+            if request.state is RequestState.ASKED:
+                request.since = now
 
     # -- what the service does ---------------------------------------------------------------
 
@@ -380,6 +414,7 @@ class Replies:
         """The connection is gone: running replies have ended, and requests are sent again."""
         self._open = False
         self._held_until = -math.inf
+        self._awaited.clear()
         effects: list[Effect] = []
         running = self._running
         self._running = None
@@ -431,7 +466,7 @@ class Replies:
         elif (
             running is not None
             and running.stopping_since == math.inf
-            and now >= running.quiet_since + self._silence
+            and now >= self._silent_until(running)
         ):
             self._remember(running.reply_id)
             self._running = None
@@ -466,14 +501,18 @@ class Replies:
 
     def _due(self, request: _Request) -> float:
         """The deadline of the oldest request; infinite while a reply runs, because then its silence
-        is watched instead."""
+        is watched instead, and while the service waits for this side."""
         if self._running is not None:
             return math.inf
         if not self._open:
             return request.since + self._timeout
-        asked = request.state is RequestState.ASKED
+        asked = request.state is RequestState.ASKED and not self._awaited
         held = request.for_tools and bool(self._unanswered)
         return request.since + self._timeout if asked or held else math.inf
+
+    def _silent_until(self, running: _Running) -> float:
+        """When a running reply has been silent for too long."""
+        return math.inf if running.calls else running.quiet_since + self._silence
 
     def _move(self, request: _Request, event: str) -> None:
         request.state = TRANSITIONS[request.state].get(event, request.state)

@@ -346,7 +346,7 @@ class LiveTurns:
             waited = True
             events += [
                 m.ItemAdded(call, None, at_tail=True),
-                m.ToolCalled(self._reply_id, call),
+                m.ToolCalled(self._reply_id, call, waits=self.waits),
             ]
         if waited and self.waits:
             # The model speaks again when it has the results: that is another reply.

@@ -249,7 +249,7 @@ class GeminiLiveProtocol:
             if context:
                 frames += _frame("clientContent", {"turns": context, "turnComplete": False})
             return (*frames, *self._end_activity())
-        if self._turns.due and not instructions and not context:
+        if self._speaks_next and not instructions and not context:
             return ()  # the service is about to speak by itself: that is the reply
         if self._rules.trigger == "bare":
             if instructions:
@@ -266,12 +266,18 @@ class GeminiLiveProtocol:
         text = plain_text(command.context, calls=self._turns.calls)
         if self._turns.active and not text and not command.instructions:
             return self._end_activity()
-        if self._turns.due and not text and not command.instructions:
+        if self._speaks_next and not text and not command.instructions:
             return ()
         lines = [text] if text else []
         if command.instructions or not text:
             lines.append(instructions_block(command.instructions or "Answer now."))
         return _frame("realtimeInput", {"text": "\n".join(lines)})
+
+    @property
+    def _speaks_next(self) -> bool:
+        """Whether the service is about to speak by itself, or will when it has the results that it
+        waits for."""
+        return bool(self._turns.due or (self._turns.waits and self._turns.open_calls))
 
     def _start_activity(self) -> Sequence[m.Frame]:
         if not self._manual or self._turns.active:

@@ -403,6 +403,13 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
         if self._tasks is not None:
             self._tasks.cancel(delegation_id)
 
+    @checked(delegation_id=NAME)
+    def delegation_over(self, delegation_id: str) -> None:
+        """A task needs no answer, or no further one. A requested reply waits for it no longer."""
+        self._replies.unblocked(delegation_id, self._loop.time())
+        if self._over is None:
+            self._timer.arm()
+
     def mute_input(self) -> None:
         """The model hears nothing from now on."""
         self._mute(muted=True)
@@ -430,6 +437,8 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
     def _tell_model(self, how: Told, text: str, delegation_id: str | None) -> None:
         if self._over is not None or not text.strip():
             return
+        if how == "commentary" and delegation_id is not None:
+            self.delegation_over(delegation_id)
         found = self._current()
         if found is None:
             self._unsent.append((how, text))

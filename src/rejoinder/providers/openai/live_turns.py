@@ -224,7 +224,10 @@ class LiveTurns:
         reply_id = speech.reply_id if speech is not None and joined else self._new_id("GL_")
         events: list[m.Event] = [] if joined else [m.ReplyStarted(reply_id)]
         for call in calls:
-            events += [m.ItemAdded(call, None, at_tail=True), m.ToolCalled(reply_id, call)]
+            events += [
+                m.ItemAdded(call, None, at_tail=True),
+                m.ToolCalled(reply_id, call, waits=True),
+            ]
         return events if joined else [*events, m.ReplyEnded(reply_id, "completed")]
 
     # -- the user ----------------------------------------------------------------------------

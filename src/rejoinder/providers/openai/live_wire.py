@@ -308,7 +308,7 @@ class OpenAILiveProtocol:
                 return self._delegated(event)
             case "response.event":
                 calls, events = self._backend.read(event)
-                return [*(self._turns.called(calls) if calls else ()), *events]
+                return [m.Working(), *(self._turns.called(calls) if calls else ()), *events]
             case "session.started":
                 return self._started(event)
             case "session.updated":

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from rejoinder import _aio, _stamps
 from rejoinder._core import jsontext
-from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
+from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
 from rejoinder.errors import APIError, APIStatusError, ConfigurationError
@@ -30,10 +30,10 @@ from rejoinder.llm.realtime import (
     InputSpeechStoppedEvent,
     RealtimeError,
     RealtimeModel,
-    RealtimeModelError,
     RealtimeSession,
     RealtimeSessionReconnectedEvent,
     RemoteItemAddedEvent,
+    error_event,
 )
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.media import AudioFrame
@@ -339,6 +339,7 @@ class WireSession(RealtimeSession[TEvent]):
             command = m.AbandonCall(_stamps.new_id("abandon_"), call, why)
             if link is not None and link.protocol.takes(command):
                 self._send(command)
+                self._replies.unblocked(call.call_id, self._loop.time())
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -508,8 +509,12 @@ class WireSession(RealtimeSession[TEvent]):
                 self._settings.applied(ref)
             case m.UsageReported():
                 self._bills.reported(event)
-            case m.ToolCalled(reply_id, call):
-                self._called(reply_id, call)
+            case m.ToolCalled():
+                self._called(event)
+            case m.Working():
+                self._replies.works(self._loop.time())
+            case m.Delegated(delegation_id):
+                self._replies.blocked(delegation_id)
             case m.ReplyStarted(reply_id, ref):
                 link.unsure.clear()
                 self._apply(self._replies.started(reply_id, ref, self._loop.time()))
@@ -557,7 +562,7 @@ class WireSession(RealtimeSession[TEvent]):
                 self._timer.arm()
             case m.Resumable(token):
                 self._connections.resumable(link.handle(token))
-            case m.SessionReady() | m.SessionEnded() | m.SoundMade() | m.Delegated():
+            case m.SessionReady() | m.SessionEnded() | m.SoundMade():
                 return
 
     def _received_beside(self, link: Link, event: m.Event) -> None:
@@ -588,7 +593,8 @@ class WireSession(RealtimeSession[TEvent]):
         if self._conversation.insert(previous_id, item, at_tail=at_tail):
             self.emit("remote_item_added", RemoteItemAddedEvent(previous_id, item))
 
-    def _called(self, reply_id: str, call: FunctionCall) -> None:
+    def _called(self, event: m.ToolCalled) -> None:
+        reply_id, call = event.reply_id, event.call
         announced = self._conversation.complete_call(call)
         if self._calls.knows(call.call_id):
             return  # reported twice; it runs once
@@ -602,7 +608,7 @@ class WireSession(RealtimeSession[TEvent]):
             )
             return
         self._calls.hand_out(call)
-        self._replies.called(call.call_id)
+        self._replies.called(call.call_id, waits=event.waits)
         self._open[reply_id].call(call)
 
     def _reply_ended(self, event: m.ReplyEnded) -> None:
@@ -667,21 +673,9 @@ class WireSession(RealtimeSession[TEvent]):
     # -- the end ---------------------------------------------------------------------------------
 
     def _report(self, error: Exception, *, recoverable: bool) -> None:
-        logger.log(
-            logging.WARNING if recoverable else logging.ERROR,
-            "%s: %s",
-            self._realtime_model.label,
-            error,
-        )
-        self.emit(
-            "error",
-            RealtimeModelError(
-                timestamp=_stamps.wall_now(),
-                label=self._realtime_model.label,
-                error=error,
-                recoverable=recoverable,
-            ),
-        )
+        label = self._realtime_model.label
+        logger.log(logging.WARNING if recoverable else logging.ERROR, "%s: %s", label, error)
+        self.emit("error", error_event(label, error, recoverable=recoverable))
 
     def _finish(self, why: RealtimeError) -> None:
         self._over = self._over or why
