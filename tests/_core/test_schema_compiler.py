@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from _core.schema_checkers import CHECKERS, valid
@@ -92,6 +92,8 @@ hostile = st.recursive(
 @pytest.mark.parametrize("dialect", DIALECTS)
 @settings(max_examples=60, deadline=None)
 @given(schema=hostile)
+@example({"items": {"$ref": "#", "type": "array"}})
+@example({"items": {"$ref": "#", "properties": {"$a": {"$ref": "#/$defs/A"}}}, "$defs": {"A": {}}})
 def test_what_is_sent_is_taken(dialect: str, schema: Any) -> None:
     compiled = compile_schema(schema, dialect)
     assert CHECKERS[dialect](compiled.schema) == ""
@@ -365,6 +367,23 @@ def test_references_with_something_beside_them() -> None:
     assert compiled(schema, "openai")["properties"] == schema["properties"]
     inlined = {"type": "string", "description": "d"}
     assert compiled(schema, "kimi")["properties"]["told"] == inlined
+
+
+def test_a_reference_and_what_stands_beside_it_both_hold() -> None:
+    a = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]}
+    beside = {"properties": {"y": {"type": "integer"}}, "required": ["y"]}
+    both = {"properties": {**a["properties"], **beside["properties"]}, "required": ["x", "y"]}
+    at_root = {"$ref": "#/$defs/A", **beside, "$defs": {"A": a}}
+    below = {"properties": {"p": {"$ref": "#/$defs/A", **beside}}, "$defs": {"A": a}}
+    for dialect in DIALECTS:
+        root = compiled(at_root, dialect)
+        assert {key: root[key] for key in both} == both
+        inside = compiled(below, dialect)
+        for accepted, value in ((True, {"x": "", "y": 1}), (False, {"y": 1}), (False, {"x": ""})):
+            assert jsonschema.Draft202012Validator(inside).is_valid({"p": value}) is accepted
+    contrary = {"$ref": "#/$defs/A", "enum": ["y"], "$defs": {"A": {"enum": ["x"]}}}
+    out = compile_schema({"properties": {"p": contrary}, **contrary}, "openai.strict")
+    assert "left out `enum`, which stands beside a reference" in str(out)
 
 
 def test_recursion() -> None:

@@ -106,7 +106,7 @@ class _Compiler:
         root = {k: v for k, v in self._root.items() if k not in ("$defs", "definitions")}
         inside: frozenset[str] = frozenset()
         if not any_root:
-            root, inside = self._behind_refs(root, inside)
+            root, inside = self._behind_refs(root, "$", inside)
             root = self._object_root(root, inside)
         out = self._schema(root, "$", inside)
         if not any_root:
@@ -121,7 +121,9 @@ class _Compiler:
 
     # -- references
 
-    def _behind_refs(self, node: Schema, inside: frozenset[str]) -> tuple[Schema, frozenset[str]]:
+    def _behind_refs(
+        self, node: Schema, path: str, inside: frozenset[str]
+    ) -> tuple[Schema, frozenset[str]]:
         """`node` with its definition in place of its reference."""
         while isinstance(ref := node.get("$ref"), str):
             name = name_in(ref)
@@ -130,8 +132,16 @@ class _Compiler:
             if name in inside or not isinstance(target, Mapping):
                 return rest, inside
             inside |= {name}
-            node = {**cast("JsonSchema", target), **rest}
+            node = self._in_place(cast("JsonSchema", target), rest, path)
         return node, inside
+
+    def _in_place(self, target: JsonSchema, beside: JsonSchema, path: str) -> Schema:
+        """A definition with what stands beside the reference to it: both hold."""
+        node = dict(target)
+        node.update({key: value for key, value in beside.items() if key in _ANNOTATIONS})
+        for what in _conjoin(node, beside):
+            self._changes.add(path, f"left out `{what}`, which stands beside a reference")
+        return node
 
     def _reference(
         self, node: Schema, path: str, inside: frozenset[str]
@@ -145,18 +155,17 @@ class _Compiler:
         if not self._rules.recursion and name in self._cycles:
             return self._unrolled(node, name, path, inside)
         taken = self._rules.beside_ref
-        if taken is None:
-            beside = {key: value for key, value in node.items() if key != "$ref"}
-        else:
-            beside = {key: value for key, value in node.items() if key in taken}
-        strange = len(beside) + 1 < len(node)
-        if self._rules.refs and not strange:
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        beside = rest if taken is None else {key: rest[key] for key in rest if key in taken}
+        if self._rules.refs and len(beside) == len(rest):
+            if not beside.keys() <= {*_ANNOTATIONS}:
+                beside = self._node(beside, path, inside, None)
             return {"$ref": self._use(name), **beside}, node, inside
         if name not in inside and len(inside) < _MAX_INLINED:
-            rest = {key: value for key, value in node.items() if key != "$ref"}
-            return None, {**cast("JsonSchema", target), **rest}, inside | {name}
+            written = self._in_place(cast("JsonSchema", target), rest, path)
+            return None, written, inside | {name}
         if self._rules.refs:
-            if any(key not in beside and key not in _ANNOTATIONS for key in node if key != "$ref"):
+            if not rest.keys() <= {*beside, *_ANNOTATIONS}:
                 self._changes.add(path, "left out what stands beside a reference")
             return {"$ref": self._use(name), **beside}, node, inside
         self._changes.add(path, "accepts any object: its references go in a circle or too deep")
@@ -171,7 +180,7 @@ class _Compiler:
             self._changes.add(path, f"ends here: recursion is written out {_UNROLLED} levels deep")
             return {"type": "object", "properties": {}, "additionalProperties": False}, node, inside
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        written = {**cast("JsonSchema", self._definitions[name]), **rest}
+        written = self._in_place(cast("JsonSchema", self._definitions[name]), rest, path)
         return None, written, inside | {f"{name}\0{level}"}
 
     def _use(self, name: str) -> str:
@@ -272,7 +281,7 @@ class _Compiler:
             part = waiting.pop()
             if not isinstance(part, Mapping):
                 continue
-            merged, inside = self._behind_refs(dict(cast("JsonSchema", part)), inside)
+            merged, inside = self._behind_refs(dict(cast("JsonSchema", part)), path, inside)
             waiting += reversed(merged.pop("allOf", []))
             for what in _conjoin(node, merged):
                 self._changes.add(path, f"left out `{what}` of an `allOf`")
@@ -358,7 +367,7 @@ class _Compiler:
             if not beside or not isinstance(member, Mapping) or not self._left:
                 written.append(self._schema(cast("object", member), place, inside))
                 continue
-            variant, within = self._behind_refs(dict(cast("JsonSchema", member)), inside)
+            variant, within = self._behind_refs(dict(cast("JsonSchema", member)), place, inside)
             for what in _conjoin(variant, beside):
                 self._changes.add(place, f"left out `{what}`, said beside `anyOf`")
             written.append(self._schema(variant, place, within))
@@ -473,7 +482,7 @@ class _Compiler:
         """`root` as an object without unions: those of objects are folded into one."""
         if "allOf" in root:
             root, inside = self._conjoined(root, "$", inside)
-            root, inside = self._behind_refs(root, inside)
+            root, inside = self._behind_refs(root, "$", inside)
         for key in ("anyOf", "oneOf"):
             variants = root.pop(key, None)
             if isinstance(variants, list):
@@ -500,7 +509,7 @@ class _Compiler:
             if not isinstance(variant, Mapping):
                 required = set()
                 continue
-            node, within = self._behind_refs(dict(cast("JsonSchema", variant)), inside)
+            node, within = self._behind_refs(dict(cast("JsonSchema", variant)), "$", inside)
             if "allOf" in node:
                 node, within = self._conjoined(node, "$", within)
             for inner in ("anyOf", "oneOf"):
