@@ -182,3 +182,60 @@ def test_of_two_kinds_of_objects_that_have_no_constants_the_properties_tell() ->
     assert Fitter(schema).fit({"b": {"a": 0}}) == ({"b": {"a": 0}}, False)
     second["properties"] = {"a": {"type": "string", "minLength": 2}}
     assert Fitter(schema).fit({"b": {"a": "0", "filter": "0"}}) == (fitted, True)
+
+
+def kind(name: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"k": {"enum": [name]}, **properties}}
+
+
+PARTS: dict[str, Any] = {
+    "Base": {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]},
+    "Cat": {"allOf": [{"$ref": "#/$defs/Base"}, {"properties": {"claws": {"type": "array"}}}]},
+    "Dog": {"allOf": [{"$ref": "#/$defs/Base"}, {"properties": {"tail": {"type": "array"}}}]},
+    "Long": {"$ref": "#/$defs/Base", "properties": {"$x": {"type": "array"}}, "required": ["$x"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("variants", "value", "fitted"),
+    [
+        # an enum of one value is a constant
+        ([kind("x", v={"type": "array"}), kind("y")], {"k": "x", "v": "[1]"}, {"k": "x", "v": [1]}),
+        ([kind("x", v={"type": "array"}), kind("y")], {"k": "y", "v": "[1]"}, {"k": "y", "v": "[1]"}),
+        ([kind("x", v={"type": "array"}), kind("x")], {"k": "x", "v": "[1]"}, {"k": "x", "v": [1]}),
+        ([{"const": True}, {"properties": {"k": {"const": 1}, "v": {"type": "array"}}}], {"k": True, "v": "[1]"}, {"k": True, "v": "[1]"}),
+        # two alike: nothing is beyond doubt
+        ([kind("x", v={"type": "array"}), kind("x", v={})], {"k": "x", "v": "[1]"}, {"k": "x", "v": "[1]"}),
+        # what a kind takes over from another counts as its own
+        ([{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}], {"id": 1, "tail": "[2]"}, {"id": 1, "tail": [2]}),
+        ([{"$ref": "#/$defs/Base"}, {"$ref": "#/$defs/Long"}], {"id": 1, "x": "[2]"}, {"id": 1, "$x": [2]}),
+        # nothing fits entirely: the constant tells
+        ([{**kind("x", v={"type": "array"}), "required": ["w"]}, kind("y")], {"k": "x", "v": "[1]"}, {"k": "x", "v": [1]}),
+    ],
+)  # fmt: skip
+def test_of_several_kinds_the_one_that_most_speaks_for(
+    variants: list[Any], value: Any, fitted: Any
+) -> None:
+    for key in ("anyOf", "oneOf"):
+        for ordered in (variants, variants[::-1]):
+            schema = {"properties": {"it": {key: ordered}}, "$defs": PARTS}
+            out, changed = Fitter(schema).fit({"it": dict(value)})
+            assert out == {"it": fitted}
+            assert changed == (value != fitted)
+
+
+def test_what_stands_beside_a_reference_holds_too() -> None:
+    schema = {"properties": {"it": {"$ref": "#/$defs/Long"}}, "$defs": PARTS}
+    value = {"it": '{"id": null, "x": "[1]"}'}
+    assert Fitter(schema).fit(value)[0] == {"it": {"id": None, "$x": [1]}}
+
+
+@pytest.mark.parametrize("key", ["anyOf", "allOf", "oneOf"])
+def test_references_in_a_long_row(key: str) -> None:
+    row = {f"D{n}": {key: [{"$ref": f"#/$defs/D{n + 1}"}]} for n in range(3000)}
+    schema = {
+        "properties": {"near": {"$ref": "#/$defs/D2995"}, "far": {"$ref": "#/$defs/D0"}},
+        "$defs": {**row, "D3000": {"type": "array"}},
+    }
+    value = {"near": "[1]", "far": "[1]"}
+    assert Fitter(schema).fit(value)[0] == {"near": [1], "far": "[1]"}

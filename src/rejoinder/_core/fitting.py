@@ -23,10 +23,8 @@ JsonSchema = Mapping[str, Any]
 
 _ANY: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _CONTAINERS: Final = frozenset({"array", "object"})
-_MAX_HOPS = 32
-"""References that are followed in a row."""
-_MAX_SCHEMAS = 16
-"""Schemas that are applied to one value."""
+_MAX_SCHEMAS = 32
+"""Schemas that are applied to one value, and those that are followed in a row."""
 _MAX_VARIANTS = 64
 
 
@@ -45,7 +43,8 @@ class Fitter:
         # By the address of a node; the nodes live as long as the root.
         self._kinds: dict[int, frozenset[str]] = {}
         self._objects: dict[int, _Object] = {}
-        self._targets: dict[str, JsonSchema] = {}
+        self._wholes: dict[int, _Object] = {}
+        self._targets: dict[str, JsonSchema | None] = {}
 
     def fit(self, value: Any) -> tuple[Any, bool]:
         """The fitted value, and whether anything changed. Objects and lists change in place."""
@@ -56,17 +55,18 @@ class Fitter:
         """Fit `value` to all of `schemas`, each of which applies to it."""
         nodes: list[JsonSchema] = []
         seen: set[int] = set()
-        while schemas and len(nodes) < _MAX_SCHEMAS:
-            node = self._at(schemas.pop())
-            if node is None or id(node) in seen:
+        while schemas and len(seen) < _MAX_SCHEMAS:
+            schema = schemas.pop()
+            if not isinstance(schema, Mapping) or id(cast("object", schema)) in seen:
                 continue
+            node = cast("JsonSchema", schema)
             seen.add(id(node))
             nodes.append(node)
             if isinstance(value, str):
                 value = self._out_of_text(value, node, changes)
             for key in ("anyOf", "oneOf"):
                 schemas += self._meant(value, node.get(key, ()))
-            schemas += node.get("allOf", ())
+            schemas += self._parts(node)
         if isinstance(value, dict):
             self._fit_object(cast("dict[str, Any]", value), nodes, changes)
         elif isinstance(value, list):
@@ -84,59 +84,45 @@ class Fitter:
         return inner
 
     def _meant(self, value: Any, variants: list[object]) -> list[object]:
-        """Of several kinds of objects the only one whose constants agree, if it is only one; of several
-        of those the only one whose properties agree, or that knows all that are given."""
+        """The variant of a union that more speaks for than for any other; none if two are equal."""
         if not isinstance(value, dict | list) or len(variants) > _MAX_VARIANTS:
             return []
-        fitting = [variant for variant in variants if self._could_be(variant, value)]
-        if len(fitting) > 1 and isinstance(value, dict):
-            given = cast("dict[str, Any]", value)
-            fitting = [variant for variant in fitting if self._agrees(variant, given)]
-            if len(fitting) > 1:
-                fitting = [variant for variant in fitting if self._knows_all(variant, given)]
-        return fitting if len(fitting) == 1 else []
+        scores = [self._score(variant, value) for variant in variants]
+        best = max(scores, default=0)
+        if not best or scores.count(best) > 1:
+            return []
+        return [variants[scores.index(best)]]
 
-    def _knows_all(self, variant: object, given: dict[str, Any]) -> bool:
-        node = self._at(variant)
-        if node is None:
-            return False
-        known = self._object(node)
-        return given.keys() <= {*known.properties, *known.renamed}
+    def _score(self, variant: object, value: Any) -> int:
+        """How much speaks for `variant`.
 
-    def _agrees(self, variant: object, given: dict[str, Any]) -> bool:
-        """Whether `given` has what the variant requires, and no property of another kind."""
-        node = self._at(variant)
-        if node is None:
-            return True
-        known = self._object(node)
-        sent = {name: other for other, name in known.renamed.items()}
-        required: Any = node.get("required", ())
-        if not all(name in given or sent.get(name) in given for name in required):
-            return False
-        for name, field in known.properties.items():
-            key = name if name in given else sent.get(name)
-            if key not in given:
-                continue
-            kinds = _kinds_of_value(given[key])
-            if isinstance(given[key], str):
-                kinds |= self._unwrapped
-            if kinds.isdisjoint(self._kinds_of(field)):
-                return False
-        return True
+        0: its kind or a constant is another. 1: these agree. 2: what it requires is given, and
+        nothing of another kind. 3: it also knows each name that is given.
+        """
+        if _kinds_of_value(value).isdisjoint(self._kinds_of(variant)):
+            return 0
+        if not isinstance(value, dict) or not isinstance(variant, Mapping):
+            return 1
+        known = self._whole(cast("JsonSchema", variant))
+        given = known.by_name(cast("dict[str, Any]", value))
+        if any(
+            name in given and not any(_same(given[name], value) for value in values)
+            for name, values in known.values.items()
+        ):
+            return 0
+        if not given.keys() >= known.required or not all(
+            self._may_be(given[name], field)
+            for name, field in known.properties.items()
+            if name in given
+        ):
+            return 1
+        return 2 + (given.keys() <= known.properties.keys())
 
-    def _could_be(self, variant: object, value: Any) -> bool:
-        node = self._at(variant)
-        if node is None:
-            return True
-        if not (_kinds_of_value(value) & self._kinds_of(node)):
-            return False
-        if not isinstance(value, dict):
-            return True
-        given = cast("dict[str, Any]", value)
-        return all(
-            given.get(name, default) == constant
-            for name, constant, default in self._object(node).constants
-        )
+    def _may_be(self, value: Any, schema: object) -> bool:
+        kinds = _kinds_of_value(value)
+        if isinstance(value, str):
+            kinds |= self._unwrapped
+        return not kinds.isdisjoint(self._kinds_of(schema))
 
     def _fit_object(
         self, given: dict[str, Any], nodes: list[JsonSchema], changes: list[None]
@@ -171,39 +157,44 @@ class Fitter:
                 schemas.append(heads[index] if index < len(heads) else node.get("items"))
             given[index] = self._fit(item, schemas, changes)
 
-    def _at(self, schema: object) -> JsonSchema | None:
-        """The node itself, behind its references; ``None`` for what says nothing."""
-        for _ in range(_MAX_HOPS):
-            if not isinstance(schema, Mapping):
-                return None
-            node = cast("JsonSchema", schema)
-            ref = node.get("$ref")
-            if not isinstance(ref, str):
-                return node
+    def _parts(self, node: JsonSchema) -> list[object]:
+        """What holds for a value as `node` itself does: its ``$ref`` and ``allOf``."""
+        parts: list[object] = list(node.get("allOf", ()))
+        if isinstance(ref := node.get("$ref"), str):
+            parts.append(self._target(ref))
+        return parts
+
+    def _together(self, schema: object) -> list[JsonSchema]:
+        """`schema` and its parts, and theirs."""
+        found: dict[int, JsonSchema] = {}
+        waiting = [schema]
+        while waiting and len(found) < _MAX_SCHEMAS:
+            node = waiting.pop()
+            if isinstance(node, Mapping) and id(cast("object", node)) not in found:
+                found[id(cast("object", node))] = cast("JsonSchema", node)
+                waiting += self._parts(cast("JsonSchema", node))
+        return list(found.values())
+
+    def _target(self, ref: str) -> JsonSchema | None:
+        if ref not in self._targets:
             try:
-                schema = self._target(ref)
+                self._targets[ref] = resolve_ref(root=self._root, ref=ref)
             except (KeyError, TypeError, ValueError):
-                return None
-        return None
+                self._targets[ref] = None
+        return self._targets[ref]
 
-    def _target(self, ref: str) -> JsonSchema:
-        target = self._targets.get(ref)
-        if target is None:
-            target = self._targets[ref] = resolve_ref(root=self._root, ref=ref)
-        return target
-
-    def _kinds_of(self, schema: object) -> frozenset[str]:
+    def _kinds_of(self, schema: object, depth: int = 0) -> frozenset[str]:
         """The JSON types that a schema may allow."""
-        node = self._at(schema)
-        if node is None:
+        if not isinstance(schema, Mapping) or depth > _MAX_SCHEMAS:
             return _ANY
+        node = cast("JsonSchema", schema)
         known = self._kinds.get(id(node))
         if known is None:
             self._kinds[id(node)] = _ANY  # what it says of itself
-            known = self._kinds[id(node)] = self._read_kinds(node)
+            known = self._kinds[id(node)] = self._read_kinds(node, depth + 1)
         return known
 
-    def _read_kinds(self, node: JsonSchema) -> frozenset[str]:
+    def _read_kinds(self, node: JsonSchema, depth: int) -> frozenset[str]:
         kinds = _ANY
         declared = node.get("type")
         if isinstance(declared, str):
@@ -218,29 +209,43 @@ class Fitter:
         for key in ("anyOf", "oneOf"):
             variants = cast("list[object]", node.get(key, ()))
             if 0 < len(variants) <= _MAX_VARIANTS:
-                kinds &= frozenset[str]().union(*map(self._kinds_of, variants))
-        for part in node.get("allOf", ())[:_MAX_VARIANTS]:
-            kinds &= self._kinds_of(part)
+                kinds &= frozenset[str]().union(*(self._kinds_of(v, depth) for v in variants))
+        for part in self._parts(node)[:_MAX_VARIANTS]:
+            kinds &= self._kinds_of(part, depth)
         return kinds
 
     def _object(self, node: JsonSchema) -> _Object:
+        """What `node` itself says of properties."""
         known = self._objects.get(id(node))
         if known is None:
-            properties = node.get("properties")
-            known = self._objects[id(node)] = _Object(
-                cast("JsonSchema", properties) if isinstance(properties, Mapping) else {}
-            )
-            required = frozenset(node.get("required", ()))
-            for name, child in known.properties.items():
-                if not isinstance(child, Mapping):
-                    continue
-                field = cast("JsonSchema", child)
-                if (name not in required or "default" in field) and "null" not in self._kinds_of(
-                    field
-                ):
-                    known.idle.add(name)
-                if "const" in field:
-                    known.constants.append((name, field["const"], field.get("default")))
+            known = self._objects[id(node)] = self._read_object([node])
+        return known
+
+    def _whole(self, node: JsonSchema) -> _Object:
+        """What `node` says of properties together with its parts."""
+        known = self._wholes.get(id(node))
+        if known is None:
+            known = self._wholes[id(node)] = self._read_object(self._together(node))
+        return known
+
+    def _read_object(self, nodes: list[JsonSchema]) -> _Object:
+        properties: dict[str, Any] = {}
+        required: set[str] = set()
+        for node in nodes:
+            children = node.get("properties")
+            if isinstance(children, Mapping):
+                properties = {**cast("JsonSchema", children), **properties}
+            required.update(node.get("required", ()))
+        known = _Object(properties, required)
+        for name, child in properties.items():
+            fields = self._together(child)
+            has_default = any("default" in field for field in fields)
+            if (name not in required or has_default) and "null" not in self._kinds_of(child):
+                known.idle.add(name)
+            for field in fields:
+                values = [field["const"]] if "const" in field else field.get("enum")
+                if isinstance(values, list):
+                    known.values.setdefault(name, cast("list[Any]", values))
         return known
 
 
@@ -250,17 +255,30 @@ class _Object:
     Attributes:
         renamed: the names of its properties by those that are sent instead.
         idle: properties for which null means "not given".
-        constants: name, constant and default of the properties that have one value only.
+        values: the values of the properties that have a constant or an enum.
     """
 
-    __slots__ = ("constants", "idle", "properties", "renamed")
+    __slots__ = ("idle", "properties", "renamed", "required", "values")
 
-    def __init__(self, properties: JsonSchema) -> None:
+    def __init__(self, properties: JsonSchema, required: set[str]) -> None:
         self.properties = properties
+        self.required = required
         sent = portable_keys(properties)
         self.renamed = {sent[name]: name for name in properties if sent[name] != name}
         self.idle: set[str] = set()
-        self.constants: list[tuple[str, Any, Any]] = []
+        self.values: dict[str, list[Any]] = {}
+
+    def by_name(self, given: dict[str, Any]) -> dict[str, Any]:
+        """`given` under the names of the properties."""
+        if self.renamed.keys().isdisjoint(given):
+            return given
+        return {self.renamed.get(name, name): value for name, value in given.items()} | {
+            name: value for name, value in given.items() if name not in self.renamed
+        }
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 def _kinds_of_value(value: Any) -> frozenset[str]:
