@@ -9,10 +9,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from _core.schema_checkers import CHECKERS, valid
+from examples import examples
 from rejoinder._core.fitting import Fitter
 from rejoinder._core.json_schema import MAX_DEPTH, MAX_SCHEMAS, Changes, tidy
 from rejoinder._core.schema_compiler import compile_schema
@@ -90,7 +91,6 @@ hostile = st.recursive(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=60, deadline=None)
 @given(schema=hostile)
 @example({"items": {"$ref": "#", "type": "array"}})
 @example({"items": {"$ref": "#", "properties": {"$a": {"$ref": "#/$defs/A"}}}, "$defs": {"A": {}}})
@@ -100,7 +100,7 @@ def test_what_is_sent_is_taken(dialect: str, schema: Any) -> None:
     json.dumps(compiled.schema, allow_nan=False)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(hostile)
 def test_tidy_is_valid(schema: Any) -> None:
     before = repr(schema)
@@ -214,7 +214,7 @@ def draw_value(data: st.DataObject, schema: Any, root: Any, depth: int = 0) -> A
 
 
 @pytest.mark.parametrize("dialect", LOOSE)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(schema=ROOT, data=st.data())
 def test_what_was_accepted_still_is_and_comes_back(
     dialect: str, schema: Any, data: st.DataObject

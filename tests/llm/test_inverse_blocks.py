@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.conversation import sent
@@ -119,7 +119,6 @@ def called(form: str, name: str, text: str, unknown: Any, kept: bool) -> tuple[A
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_blocks_come_back_equal(form: str, data: st.DataObject) -> None:
     messages = data.draw(conversations(form))

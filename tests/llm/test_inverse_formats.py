@@ -7,9 +7,10 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from rejoinder.llm.chat_context import (
     ChatContext,
     ChatItem,
@@ -74,7 +75,6 @@ def histories(draw: st.DrawFn) -> list[ChatItem]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=60, deadline=None)
 @given(items=histories())
 def test_messages_come_back_the_same(format: str, items: list[ChatItem]) -> None:
     """Sent, read and sent again, a conversation is the same; and its items say the same."""
@@ -131,7 +131,7 @@ def joined(parts: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(items=histories())
 def test_what_was_read_can_be_sent_to_every_provider(format: str, items: list[ChatItem]) -> None:
     messages, beside = ChatContext(items).to_provider_format(format)

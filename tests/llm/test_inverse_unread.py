@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from providers.conversation import sent
 from rejoinder._core.dialects import find
 from rejoinder._core.repair import repair
@@ -91,7 +92,7 @@ def chat_messages(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("format", CHAT)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(messages=chat_messages())
 def test_chat_messages_come_back_equal(format: str, messages: list[dict[str, Any]]) -> None:
     before = deepcopy(messages)
@@ -169,7 +170,6 @@ def input_items(draw: st.DrawFn) -> list[dict[str, Any]]:
     return entries
 
 
-@settings(max_examples=60, deadline=None)
 @given(messages=input_items())
 def test_input_items_come_back_equal(messages: list[dict[str, Any]]) -> None:
     before = deepcopy(messages)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from rejoinder._core.families import FAMILIES, Family, find_family
 from rejoinder.providers.answering.chunks import Reply
 from rejoinder.providers.answering.marks import ReplyMarks
@@ -46,7 +47,7 @@ def opened(family: Family) -> str:
 
 
 @pytest.mark.parametrize("family", LEAKING, ids=lambda family: family.name)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data())
 def test_marks_that_end_a_text_are_not_spoken(family: Family, data: st.DataObject) -> None:
     tail = data.draw(st.lists(st.sampled_from(family.marks), min_size=1, max_size=2))

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from rejoinder._core.realtime import messages as m
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import (
@@ -412,7 +413,7 @@ ITEMS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(ITEMS, st.sampled_from([SONIC_1, SONIC_2]))
 def test_every_history_is_legal(items: list[Any], facts: Any) -> None:
     history = history_of(items, facts)
@@ -437,7 +438,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(STEPS, st.sampled_from(["amazon.nova-sonic-v1:0", "amazon.nova-2-sonic-v1:0"]))
 def test_whatever_is_asked_for_what_is_sent_is_legal(steps: list[Any], model: str) -> None:
     client = Client(model, tools=[WEATHER])
@@ -760,7 +761,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(EVENTS, max_size=15), st.text(max_size=20))
 def test_nothing_that_comes_raises(events: list[Any], noise: str) -> None:
     client = Client()

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from providers.google.live import connection, gemini_server, sent, talking, until
 from providers.google.memory import MemorySocket, MemoryTransport
 from providers.google.test_realtime import weather
@@ -251,7 +252,7 @@ FRAME = MESSAGE.map(json.dumps) | st.text(max_size=20) | st.binary(max_size=20)
 LIVE = sorted(name for name, rules in MODELS.items() if rules.live)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.sampled_from(LIVE), st.lists(FRAME, max_size=12))
 def test_no_frame_raises_and_every_reply_that_began_can_end(model: str, frames: list[Any]) -> None:
     protocol = GeminiLiveProtocol(lambda: model, rules_of(model), TRAITS)

@@ -6,9 +6,10 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from providers.google.test_wire import answer, said, sse, stop
 from rejoinder._core.collecting import merge_extra
 from rejoinder._core.repair import repair
@@ -114,7 +115,7 @@ def joined(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(parts=replies(), apart=st.booleans())
 def test_all_parts_come_back_in_their_order(parts: list[dict[str, Any]], apart: bool) -> None:
     events = [answer(part) for part in parts] if apart else [answer(*parts)]

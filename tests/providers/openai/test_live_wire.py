@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from providers.openai.live_checks import check_sent
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput, ImageContent
 from rejoinder._core.realtime import messages as m
@@ -69,7 +70,7 @@ def spoken(events: list[m.Event]) -> list[tuple[str, Any]]:
     return found
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.lists(st.integers(301, 9000), min_size=1, max_size=40))
 def test_replies_do_not_depend_on_the_pieces_of_sound(sizes: list[int]) -> None:
     stream = SILENT * 3 + LOUD * 2 + SILENT * 12 + LOUD * 3 + SILENT * 10

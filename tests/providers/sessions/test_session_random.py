@@ -9,9 +9,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from providers.sessions.driving import sound, talking
 from rejoinder.llm import FunctionCallOutput
 from rejoinder.llm.realtime import GenerationCreatedEvent, RealtimeError
@@ -243,7 +244,7 @@ async def synced(game: Play) -> None:
             await asyncio.sleep(0.002)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(STEPS)
 def test_whatever_happens_in_whatever_order(steps: list[Step]) -> None:
     asyncio.run(play(steps))
