@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test near check tests newest tests-newer outside soak release lock relock clean
+.PHONY: help chat test near check tests newest tests-newer outside soak docs release lock relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ soak: $(VENV)/.dev ## tens of thousands of turns with random faults and consumer
 	for how in "--loop asyncio" "--loop uvloop" "$${eager:+--loop asyncio --eager}"; do \
 	  [ -z "$$how" ] || { echo "== $$how"; $(BIN)/python -m rejoinder.testing.soak $$how $(or $(ARGS),--full) || exit 1; }; \
 	done
+
+docs: $(VENV)/.dev ## the documentation site, in site/ (open site/index.html); a broken link is an error
+	@$(BIN)/python scripts/docs.py
 
 release: $(VENV)/.dev ## the files of a release in dist/: wheel, sdist, bill of materials, checksums
 	@$(BIN)/python scripts/release.py $(ARGS)
