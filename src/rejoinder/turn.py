@@ -457,7 +457,7 @@ class Turn(Generic[OutputT]):
             self._cut()
         else:
             self._stream = None
-            self._bill += stream._bill
+            self._bill += stream._owed()
             try:
                 await self._reply_ended()
             finally:
@@ -659,7 +659,7 @@ class Turn(Generic[OutputT]):
         if stream is not None:
             # Calls of an unfinished reply are not run, and the provider's state belongs to them.
             self._count(self._reply)
-            self._bill += stream._bill
+            self._bill += stream._owed()
             self._message = self._say(self._reply, interrupted=True, keep_state=False)
             loop = self._loop or asyncio.get_running_loop()
             closing = loop.create_task(_close(stream), name="close a reply")

@@ -3,10 +3,19 @@ quotes it, and whatever is recorded."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
@@ -56,17 +65,50 @@ class Fails(SpanExporter):
         raise RuntimeError("cannot send " + "".join(span.to_json() for span in spans))
 
 
+class FailsToo(MetricExporter):
+    """The same for metrics."""
+
+    def export(self, metrics_data: MetricsData, **_: Any) -> MetricExportResult:
+        raise RuntimeError("cannot send " + metrics_data.to_json())
+
+    def force_flush(self, timeout_millis: float = 0) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 0, **_: Any) -> None:
+        pass
+
+
 @pytest.mark.parametrize("row", ROWS[:1], ids=lambda row: row.name)
-async def test_an_exporter_that_fails_tells_no_key(row: Row) -> None:
-    provider: Any = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(Fails()))
-    telemetry.set_tracer_provider(provider)
+async def test_exporters_that_fail_tell_no_key(row: Row) -> None:
+    spans: Any = TracerProvider()
+    spans.add_span_processor(SimpleSpanProcessor(Fails()))
+    reader = PeriodicExportingMetricReader(FailsToo(), export_interval_millis=math.inf)
+    meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    telemetry.set_tracer_provider(spans)
+    telemetry.set_meter_provider(meters)
     telemetry.capture_content(True)
     try:
         with all_records(KEY) as logs:
             await ask_badly(row)
+            told = logs.count
+            with contextlib.suppress(RuntimeError):
+                reader.collect()
+            assert logs.count > told, "what the exporter of metrics said was logged"
     finally:
         telemetry.set_tracer_provider(None)
+        telemetry.set_meter_provider(None)
         telemetry.capture_content(None)
-    assert logs.count > 0
+        meters.shutdown()
     assert not logs.leaks
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_spans_and_histograms_tell_which_model_answered(row: Row) -> None:
+    with recording() as recorded:
+        async with FaultServer() as server, row.make(server.url) as llm:
+            await ask(llm)
+        (span,) = recorded.named("llm_request")
+        ((found, _),) = recorded.points("gen_ai.client.operation.duration")
+    expected = None if row.format == "bedrock" else "scripted-model"  # Bedrock does not tell
+    for attributes in (dict(span.attributes or {}), found):
+        assert attributes.get("gen_ai.response.model") == expected

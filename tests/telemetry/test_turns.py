@@ -15,7 +15,7 @@ from rejoinder.errors import APIStatusError
 from rejoinder.llm import CompletionUsage, FunctionToolCall, function_tool
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.testing import ScriptedLLM
-from rejoinder.turn import Done, run_turn
+from rejoinder.turn import Done, Text, run_turn
 from rejoinder.types import APIConnectOptions
 from telemetry.recorded import Recorded
 
@@ -151,6 +151,31 @@ async def test_what_was_taken_back_is_told_as_a_restart(recorded: Recorded) -> N
     assert [m.purpose for m in metrics] == ["restart", "reply"]
     events = [event.name for event in recorded.named("llm_fallback_adapter")[0].events]
     assert events == ["rejoinder.fallback.restart"]
+    told = [attributes(span)["rejoinder.purpose"] for span in recorded.named("llm_request")]
+    assert told == ["restart", "reply"]
+    durations = recorded.points("gen_ai.client.operation.duration")
+    assert sorted(found["rejoinder.purpose"] for found, _ in durations) == ["reply", "restart"]
+
+
+@pytest.mark.looptime
+async def test_a_span_that_waits_for_its_purpose_ends_when_the_request_did(
+    recorded: Recorded,
+) -> None:
+    with telemetry.tracer().start_as_current_span("around"):
+        broken = ScriptedLLM(["I think ", down()], model="broken")
+        llm = FallbackAdapter([broken, ScriptedLLM("It rains.")], on_cut="restart")
+        assert (await run_turn(llm, "Hi").collect()).text == "It rains."
+        with telemetry.tracer().start_as_current_span("after"):
+            pass
+    around = recorded.named("around")[0]
+    first, second = recorded.named("llm_request")
+    attempt = recorded.named("llm_request_run")[1]
+    assert attempt.parent is not None
+    assert attempt.parent.span_id == first.context.span_id
+    assert attempt.end_time <= first.end_time <= second.start_time
+    after = recorded.named("after")[0].parent
+    assert after is not None
+    assert after.span_id == around.context.span_id
 
 
 async def test_the_call_of_an_mcp_server_is_in_its_tool(recorded: Recorded) -> None:
@@ -231,3 +256,80 @@ async def test_the_cost_of_a_turn_is_not_known_where_one_price_is_not() -> None:
     unknown = ScriptedLLM(["yes", usage(10, 1)], model="mine", provider="mine")
     llm = FallbackAdapter([known, unknown])
     assert (await run_turn(llm, "Where is it?", tools=[look_up]).collect()).cost is None
+
+
+NAMED = {"model": "gpt-4.1", "provider": "api.openai.com"}
+
+
+async def cut(llm: Any, after: int = 1) -> tuple[Done[Any], list[Any]]:
+    """A turn that is closed behind so many events, and the metrics of its requests."""
+    metrics: list[Any] = []
+    llm.on("metrics_collected", metrics.append)
+    turn = run_turn(llm, "Tell me about rain.")
+    for _ in range(after):
+        await anext(turn)
+    await turn.aclose()
+    (done,) = [event async for event in turn if isinstance(event, Done)]
+    await asyncio.sleep(1)
+    return done, metrics
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "estimated"])
+@pytest.mark.parametrize("adapter", [False, True], ids=["alone", "in an adapter"])
+async def test_the_cost_of_a_cut_turn_is_what_its_metrics_tell(
+    counted: bool, adapter: bool
+) -> None:
+    llm: Any = ScriptedLLM(
+        ["It rains", *([usage(1000, 2)] if counted else []), " cats", 60.0, "late"], **NAMED
+    )
+    if adapter:
+        llm = FallbackAdapter([llm])
+    done, (metrics,) = await cut(llm, after=2)
+    assert done.reason == "interrupted"
+    assert metrics.cancelled
+    assert metrics.cost > 0
+    assert done.cost == pytest.approx(metrics.cost)
+
+
+@pytest.mark.looptime
+async def test_the_cost_of_a_cut_turn_holds_what_was_asked_before() -> None:
+    llm = ScriptedLLM([CALL, usage(1000, 10)], ["It", usage(2000, 1), 60.0], **NAMED)
+    metrics: list[Any] = []
+    llm.on("metrics_collected", metrics.append)
+    turn = run_turn(llm, "Where is it?", tools=[look_up])
+    async for event in turn:
+        if event == Text("It"):
+            break
+    await asyncio.sleep(0.1)  # until the usage has come
+    await turn.aclose()
+    (done,) = [event async for event in turn if isinstance(event, Done)]
+    await asyncio.sleep(1)
+    assert done.cost == pytest.approx(sum(m.cost for m in metrics))
+    assert len(metrics) == 2
+
+
+@pytest.mark.looptime
+async def test_what_a_request_costs_that_was_cut_before_its_first_chunk_is_not_known() -> None:
+    llm = ScriptedLLM([60.0, "late"], **NAMED)
+    turn = run_turn(llm, "Hi")
+    waiting = asyncio.ensure_future(anext(turn))
+    await asyncio.sleep(1)
+    await turn.aclose()
+    done = await waiting
+    assert isinstance(done, Done)
+    assert done.cost is None
+
+
+@pytest.mark.looptime
+async def test_the_estimate_of_a_hedge_that_never_ended_has_a_price() -> None:
+    slow = ScriptedLLM([5.0, "late"], **NAMED)
+    quick = ScriptedLLM("now", **NAMED)
+    metrics: list[Any] = []
+    async with FallbackAdapter([slow, quick], hedge=Hedge(delay=0.2, max_share=1.0)) as llm:
+        llm.on("metrics_collected", metrics.append)
+        await run_turn(llm, "Hi").collect()
+        await asyncio.sleep(1)
+    (hedge,) = [m for m in metrics if m.purpose == "hedge"]
+    assert hedge.estimated
+    assert hedge.cost > 0

@@ -71,8 +71,9 @@ class Done(Generic[OutputT]):
         message: the last message of the assistant, as it is in the context, if there is one.
         steps: how many requests were made.
         usage: their tokens together; ``None`` if the provider told none.
-        cost: US dollars of all its requests, hedges included; ``None`` if the price of one is not
-            known. What a reply that was cut still costs is not in it.
+        cost: US dollars of all its requests, hedges included. Of a reply that was cut, the tokens
+            that the provider had not counted by then are estimated, as in `LLMMetrics.cost`.
+            ``None`` if the price of a model is not known, or one was cut before it sent anything.
         output: the answer as an instance of `response_format`, or its JSON value if that is a
             schema; ``None`` without `response_format` and for a turn without an answer.
     """

@@ -8,13 +8,14 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from rejoinder import _stamps, _watch
 from rejoinder._aio import within
 from rejoinder._core.breaker import judge
 from rejoinder._core.budget import Policy, Settings
-from rejoinder._core.chunks import ChatChunk, ChoiceDelta
+from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage
 from rejoinder._core.estimates import estimate_history
 from rejoinder._core.hedge import Gate, Pace
 from rejoinder._core.overlap import Overlap
@@ -116,7 +117,7 @@ class Child(Asker):
         self.team = team
         self.index = index
         self.llm = team.models[index]
-        self.purpose = purpose
+        super().__init__(purpose)
         self.chat_ctx: ChatContext | None = None
         self.stream: LLMStream | None = None
         self.task: asyncio.Task[None] | None = None
@@ -131,7 +132,7 @@ class Child(Asker):
         self.blank_at = -math.inf
         """The last text that was nothing but white space."""
         self._parent = None if parent is None else weakref.ref(parent)
-        self._reports: list[LLMMetrics] = []
+        self._passed_on = 0  # reports
         self._measured = False
         self._settled = False
         self._held: list[ChatChunk] = []
@@ -225,20 +226,19 @@ class Child(Asker):
             return  # the report is late: an estimate was emitted in its place
         if metrics.purpose != "probe":
             self._measured = True
-        if self.purpose is None:
-            self._reports.append(metrics)
-            return
-        if self.purpose != "reply" and metrics.purpose == "reply":
-            metrics = metrics.model_copy(update={"purpose": self.purpose})
+        self.when_decided(partial(self._pass_on, metrics))
+
+    def _pass_on(self, metrics: LLMMetrics, purpose: Purpose) -> None:
+        self._passed_on += 1
+        if purpose != "reply" and metrics.purpose == "reply":
+            metrics = metrics.model_copy(update={"purpose": purpose})
         self._emit(metrics)
 
-    def decide(self, purpose: Purpose) -> None:
-        """The purpose of the attempt is decided."""
-        if self.purpose is None:
-            self.purpose = purpose
-            reports, self._reports = self._reports, []
-            for metrics in reports:
-                self.report(metrics)
+    def owed(self) -> list[float | None]:
+        """What `LLMStream._owed` tells of its stream, without what was passed on."""
+        if self._settled or not isinstance(self.stream, LLMStream):
+            return []
+        return self.stream._owed()[self._passed_on :]
 
     def settle(self, chat_ctx: ChatContext) -> None:
         """Account for an attempt that was not heard, by an estimate if the model reported nothing."""
@@ -247,14 +247,18 @@ class Child(Asker):
         if not self.team.listening:
             return
         self._measured = self._settled = True
+        from rejoinder._core.prices import cost_of
+
         tokens = estimate_history(chat_ctx.items)
-        names = self.llm.metrics_metadata
+        usage = CompletionUsage(completion_tokens=0, prompt_tokens=tokens, total_tokens=tokens)
+        names = Metadata(**self.llm.metrics_metadata)
+        now = _stamps.wall_now()
         self._emit(
             LLMMetrics(
                 label=self.llm.label,
                 request_id="",
-                timestamp=_stamps.wall_now(),
-                duration=max(0.0, _stamps.wall_now() - self.started_wall),
+                timestamp=now,
+                duration=max(0.0, now - self.started_wall),
                 ttft=-1.0,
                 cancelled=True,
                 completion_tokens=0,
@@ -262,11 +266,10 @@ class Child(Asker):
                 prompt_cached_tokens=0,
                 total_tokens=tokens,
                 tokens_per_second=0.0,
-                metadata=Metadata(
-                    model_name=names.get("model_name"), model_provider=names.get("model_provider")
-                ),
+                metadata=names,
                 estimated=True,
-                purpose=self.purpose or "reply",
+                purpose=self.purpose,
+                cost=cost_of(usage, provider=names.model_provider, model=names.model_name, at=now),
             )
         )
 

@@ -108,6 +108,9 @@ class FallbackLLMStream(LLMStream):
         heard = None if winner is None else winner.stream
         return heard.finish_reason if isinstance(heard, LLMStream) else None
 
+    def _owed(self) -> list[float | None]:
+        return [*self._bill, *(cost for child in self._children for cost in child.owed())]
+
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
         """The models report what they cost; the adapter adds nothing to it."""
 

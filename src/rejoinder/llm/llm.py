@@ -14,10 +14,9 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from rejoinder import _stamps, _watch
 from rejoinder._aio import Chan, Deadline, cancel_and_wait, end
@@ -35,7 +34,8 @@ from rejoinder._core.meter import Meter, Pulse
 from rejoinder._emitter import EventEmitter
 from rejoinder._options import checked
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
-from rejoinder.llm._asker import Asker
+from rejoinder.llm._asker import ASKED_FOR_ITSELF, Asker
+from rejoinder.llm._events import LLMError
 from rejoinder.llm._prepared import prepare
 from rejoinder.metrics import LLMMetrics, Metadata
 from rejoinder.types import (
@@ -72,19 +72,6 @@ _CLOSE_TIMEOUT = 1.0
 """Seconds that `aclose` or a deadline waits for an attempt that ignores its cancellation."""
 _FORGOTTEN = 600.0
 """Seconds without a read after which a paused reply is given up: its reader is gone."""
-
-
-class LLMError(BaseModel):
-    """Payload of the event ``"error"``."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
-
-    type: Literal["llm_error"] = "llm_error"
-    timestamp: float
-    label: str
-    error: Exception = Field(..., exclude=True)
-    recoverable: bool
-    """True while another attempt follows."""
 
 
 class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Generic[TEvent]):
@@ -257,6 +244,8 @@ class LLMStream(ABC):
     _meter = Meter()
     _paused = False
     _closing = False
+    _span: RequestSpan | None = None
+    """While it runs."""
     _task: asyncio.Task[None] | None = None
 
     def __init__(
@@ -274,7 +263,7 @@ class LLMStream(ABC):
         self._measures_itself = True
         self._meter = Meter()
         self._bill = []
-        self._span: RequestSpan | None = None
+        self._started_at = 0.0
         self._seen_by: Callable[[ChatChunk, float], None] | None = None
         self._place: _watch.Part | None = None
         self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
@@ -308,6 +297,11 @@ class LLMStream(ABC):
     @property
     def finish_reason(self) -> str | None:
         """The provider's stop reason, or ``None`` until it arrives and where it is not known."""
+        return None
+
+    @property
+    def _answered_by(self) -> str | None:
+        """The model that answers, in the provider's words; ``None`` where it does not tell."""
         return None
 
     @property
@@ -514,7 +508,8 @@ class LLMStream(ABC):
             await asyncio.sleep(0)
         llm = self._llm
         loop = asyncio.get_running_loop()
-        started_at, started_wall = loop.time(), _stamps.wall_now()
+        times = loop.time(), _stamps.wall_now()
+        self._started_at = times[0]
         asker = self._asked_by() if self._asked_by is not None else None
         span = self._span = RequestSpan(
             llm,
@@ -522,50 +517,52 @@ class LLMStream(ABC):
             history=self._prompt,
             composed=self._composed,
             candidate=None if asker is None else asker.index,
-            times=(started_at, started_wall),
+            times=times,
         )
         if span.sees_chunks:
             self._seen_by = span.see
         outcome: BaseException | None = None
         try:
-            await self._attempts(loop, span, started_at)
+            await self._attempts(loop, span)
         except BaseException as error:
             outcome = error
             raise
         finally:
             try:
-                self._tell(span, outcome, started_at)
+                self._tell(span, outcome)
             except Exception:  # from a subclass's property or a tracer: no reason to lose a reply
                 logger.exception("%s: cannot tell what a reply has cost", llm.label)
             self._event_ch.close()
 
-    def _tell(self, span: RequestSpan, outcome: BaseException | None, started_at: float) -> None:
+    def _tell(self, span: RequestSpan, outcome: BaseException | None) -> None:
         """Emit the metrics and end the span."""
         meter, now = self._meter, self._now()
         failed = isinstance(outcome, Exception)
         metrics: LLMMetrics | None = None
         try:
             if meter.billable and (meter.committed or not failed):
-                metrics = self._report(started_at, now, outcome)
+                metrics = self._report(now, outcome)
         finally:
             asker = self._asked_by() if self._asked_by is not None else None
-            span.finish(
+            span.leave()
+            finish = partial(
+                span.finish,
                 metrics=metrics,
                 finish_reason=self.finish_reason,
+                answered_by=self._answered_by,
                 first_token_at=meter.first_token_at,
                 outcome=outcome,
-                purpose=(asker and asker.purpose) or "reply",
                 now=now,
             )
+            (asker or ASKED_FOR_ITSELF).when_decided(finish)
+            self._span = None
             if metrics is not None:
                 self._emit_metrics(metrics)
 
-    async def _attempts(
-        self, loop: asyncio.AbstractEventLoop, span: RequestSpan, started_at: float
-    ) -> None:
+    async def _attempts(self, loop: asyncio.AbstractEventLoop, span: RequestSpan) -> None:
         options = self._conn_options
         deadlines = Deadlines.of(options)
-        deadline = None if options.total is None else started_at + options.total
+        deadline = None if options.total is None else self._started_at + options.total
         attempt = 0
         while True:
             try:
@@ -577,7 +574,7 @@ class LLMStream(ABC):
                     ) as place,
                 ):
                     self._place = place
-                    again = await self._attempt(loop, deadlines, started_at)
+                    again = await self._attempt(loop, deadlines)
                 if not again:
                     return
                 self._meter = Meter()
@@ -620,14 +617,12 @@ class LLMStream(ABC):
                 self._emit_error(error, recoverable=False)
                 raise
 
-    async def _attempt(
-        self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, started_at: float
-    ) -> bool:
+    async def _attempt(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> bool:
         """One `_run`, with an eye on the clock. Returns whether it asks for another one."""
         task = self._task
         if task is None or task is not asyncio.current_task():
             raise RuntimeError("an attempt runs in the task of its stream, and in no other")
-        now = loop.time()
+        now, started_at = loop.time(), self._started_at
         patience = Patience(deadlines, started_at, now, lambda: self.pulse)
         deadline = Deadline(
             patience.moment,
@@ -674,18 +669,26 @@ class LLMStream(ABC):
         """Whether the task of this stream was cancelled by anything but its own deadlines."""
         return self._closing or (self._task is not None and self._task.cancelling() > 0)
 
-    def _report(self, started_at: float, now: float, outcome: BaseException | None) -> LLMMetrics:
+    def _report(self, now: float, outcome: BaseException | None) -> LLMMetrics:
         llm = self._llm
         return self._meter.report(
             label=llm.label,
             metadata=Metadata(**llm.metrics_metadata),
             timestamp=_stamps.wall_now(),
-            started_at=started_at,
+            started_at=self._started_at,
             now=now,
             cancelled=isinstance(outcome, asyncio.CancelledError),
             failed=isinstance(outcome, Exception),
             prompt=self._prompt,
         )
+
+    def _owed(self) -> list[float | None]:
+        """US dollars of each request for this reply, also while it runs: of one that is about to be
+        cut, what the provider has not counted yet is estimated. ``None``: not known."""
+        if self._span is None:
+            return list(self._bill)
+        cut = self._report(self._now(), asyncio.CancelledError()) if self._meter.billable else None
+        return [*self._bill, cut and cut.cost]
 
     def _emit_metrics(self, metrics: LLMMetrics) -> None:
         self._bill = [*self._bill, metrics.cost]

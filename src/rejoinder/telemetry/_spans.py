@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Token
@@ -150,6 +151,7 @@ class Span:
     def __init__(self, name: str, attributes: Mapping[str, Any], *, remote: bool = False) -> None:
         kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         self._token: Token[Context] | None = None
+        self._ended_at: int | None = None  # nanoseconds since the epoch
         self._otel: trace.Span = trace.INVALID_SPAN
         try:
             self._otel = tracer().start_span(name, kind=kind, attributes=dict(attributes))
@@ -206,15 +208,22 @@ class Span:
             self._otel.set_attributes({names.ATTR_ERROR_TYPE: kind})
             self._otel.set_status(Status(StatusCode.ERROR, kind))
 
-    def end(self) -> None:
-        """Idempotent."""
-        try:
-            self._otel.end()
-        except Exception:
-            logger.exception("a span could not be ended")
+    def leave(self) -> None:
+        """Be the current span of this task no longer. What it is about ended now, also where `end`
+        is called later."""
+        if self.recording and self._ended_at is None:
+            self._ended_at = time.time_ns()
         token, self._token = self._token, None
         if token is not None:
             otel_context.detach(token)
+
+    def end(self) -> None:
+        """Idempotent."""
+        try:
+            self._otel.end(self._ended_at)
+        except Exception:
+            logger.exception("a span could not be ended")
+        self.leave()
 
 
 class TurnSpan(Span):
@@ -346,15 +355,19 @@ class RequestSpan(Span):
 
     def finish(
         self,
+        purpose: str,
         *,
         metrics: LLMMetrics | None,
         finish_reason: str | None,
+        answered_by: str | None,
         first_token_at: float | None,
         outcome: BaseException | None,
-        purpose: str,
         now: float,
     ) -> None:
         """End the span, and record what the request took."""
+        if answered_by and not self._composed:
+            self._common[names.ATTR_GEN_AI_RESPONSE_MODEL] = answered_by
+            self.set({names.ATTR_GEN_AI_RESPONSE_MODEL: answered_by})
         error = outcome if isinstance(outcome, Exception) else None
         try:
             if self._recorders is not None:

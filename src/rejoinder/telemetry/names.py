@@ -39,6 +39,7 @@ ATTR_GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
 ATTR_GEN_AI_REQUEST_STREAM: Final = "gen_ai.request.stream"
 ATTR_GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 ATTR_GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+ATTR_GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
 ATTR_GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 ATTR_GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  the name of an attribute
 ATTR_GEN_AI_TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"

@@ -60,6 +60,8 @@ class Reply:
 
     Attributes:
         id: what the chunks are marked with.
+        model: the model that answers, in the provider's words; empty if it does not tell, ``None``
+            until that is known.
         chunks: made and not yet taken away.
         has_calls: whether a tool call has been made.
         has_output: whether text or a tool call has been made.
@@ -92,6 +94,7 @@ class Reply:
         "has_output",
         "id",
         "may_pause",
+        "model",
         "output_count",
         "paused",
         "sent",
@@ -104,6 +107,7 @@ class Reply:
 
     def __init__(self, prefix: str) -> None:
         self.id = _stamps.new_id(prefix)
+        self.model: str | None = None
         self.chunks: list[ChatChunk] = []
         self.has_calls = False
         self.has_output = False

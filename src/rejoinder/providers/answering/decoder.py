@@ -199,6 +199,11 @@ class ReplyDecoder:
         return self._reply.failure
 
     @property
+    def model(self) -> str | None:
+        """The model that answers, as far as the provider has told."""
+        return self._reply.model or None
+
+    @property
     def finish_reason(self) -> str | None:
         """Why the model stopped, in the provider's own word, or ``None`` until it arrives."""
         return self._reply.finish_reason

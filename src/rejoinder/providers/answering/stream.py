@@ -118,6 +118,10 @@ class WireStream(LLMStream):
         return None if self._decoder is None else self._decoder.finish_reason
 
     @property
+    def _answered_by(self) -> str | None:
+        return None if self._decoder is None else self._decoder.model
+
+    @property
     def changes(self) -> tuple[Change, ...]:
         """What was done to the history and to the options, so that this model accepts them where
         it is served. A long conversation is looked at when the first attempt begins."""
@@ -300,6 +304,11 @@ class WireStream(LLMStream):
             return
         finally:
             self._paused = False
+
+    def _owed(self) -> list[float | None]:
+        if self._span is not None:
+            self._count_the_rest()
+        return super()._owed()
 
     def _count_the_rest(self) -> None:
         """Take the usage of a reply that is cut from what the provider has counted so far."""

@@ -35,6 +35,7 @@ from rejoinder.providers.answering.decoder import Framing, ReplyDecoder
 from rejoinder.providers.answering.errors import retry_after, unexpected_body
 from rejoinder.providers.answering.framings import FrameEvents, sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
+from rejoinder.providers.answering.names import model_name
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.anthropic.state import (
     CONTAINER,
@@ -257,6 +258,7 @@ class MessagesReader:
         elif kind == "message_start":
             message = event.message or {}
             reply.id = jsontext.heal(jsontext.as_text(message.get("id"))) or reply.id
+            reply.model = model_name(message.get("model"))
             self._container = jsontext.as_mapping(message.get("container"))
             self._merge_usage(message.get("usage"))
         elif kind == "message_delta":
@@ -279,6 +281,7 @@ class MessagesReader:
             reply.fail(decode_error(200, {}, body))
             return
         reply.id = jsontext.heal(jsontext.as_text(message.get("id"))) or reply.id
+        reply.model = model_name(message.get("model"))
         for number, entry in enumerate(reply.entries(message.get("content"))):
             block = jsontext.as_mapping(entry) or {}
             self._block_start(number, block, reply, True)

@@ -31,6 +31,7 @@ from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.fragments import Fragments
 from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
+from rejoinder.providers.answering.names import model_named_in
 from rejoinder.providers.answering.reasons import is_broken_off
 from rejoinder.providers.completions.calls import Calls
 from rejoinder.providers.completions.errors import decode_error, error_from, event_error, message_of
@@ -161,6 +162,8 @@ class CompletionsReader:
                 elif value is not None:
                     reply.skipped += 1
                 return
+        if reply.model is None and chunk.choices:  # Azure's first event names nothing
+            reply.model = model_named_in(payload)
         if chunk.choices is None and chunk.error is None:
             chunk.error = event_error(name, payload)
         self._take(chunk, reply)
@@ -180,6 +183,7 @@ class CompletionsReader:
                 else WireError(f"expected {self.expected}, got: {shown}", body=shown)
             )
             return
+        reply.model = model_named_in(body)
         whole = False
         for choice in chunk.choices or ():
             if choice.message is not None:

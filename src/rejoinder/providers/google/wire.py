@@ -32,6 +32,7 @@ from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.errors import asked_pause, retry_after, unexpected_body
 from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
+from rejoinder.providers.answering.names import model_named_in
 from rejoinder.providers.answering.reasons import is_cut
 from rejoinder.providers.google.partial import PartialArguments
 from rejoinder.providers.google.state import BEHIND, MEDIA, PARTS, SIGNATURE, parts_before_call
@@ -241,6 +242,8 @@ class GeminiReader:
         if event.error is not None:
             reply.fail(_error(event.error, status=None))
             return
+        if reply.model is None:
+            reply.model = model_named_in(payload)
         if event.response_id:
             reply.id = event.response_id
         usage = event.usage_metadata

@@ -35,6 +35,7 @@ from rejoinder.providers.answering.chunks import Reply
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.marks import ReplyMarks
+from rejoinder.providers.answering.names import model_name
 from rejoinder.providers.completions.errors import decode_error, error_from, event_error, message_of
 from rejoinder.providers.openai.usage import usage_from_responses
 
@@ -262,6 +263,7 @@ class ResponsesReader:
 
     def _name(self, response: dict[str, Any], reply: Reply) -> None:
         reply.id = jsontext.as_text(response.get("id")) or reply.id
+        reply.model = model_name(response.get("model")) or reply.model
         if response.get("usage"):
             self._usage = response["usage"]
             self._tier = response.get("service_tier")
