@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rejoinder._core.speech.cutter import Cut, Cutter
@@ -145,6 +145,7 @@ def test_a_character_and_its_accents_are_not_torn_apart() -> None:
 @given(
     TEXTS, st.lists(st.integers(0, 140), max_size=15), st.booleans(), st.sampled_from([20, 40, 300])
 )
+@example("Go! e.g. cats. 今日は。Is it? ", [], False, 20)
 def test_no_character_is_lost_or_repeated_and_every_cut_gives_the_same_pieces(
     text: str, cuts: list[int], markdown: bool, longest: int
 ) -> None:

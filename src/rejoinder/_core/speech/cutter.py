@@ -36,7 +36,9 @@ _QUICK: Final = {
     False: re.compile(rf"[\n{_WIDE_ENDS}]|[.!?…]{_FOLLOWS}").search,
 }
 _BLANK: Final = re.compile(r"\s*")
-_WORD: Final = re.compile(r"\S{0,16}")
+_LONG_WORD: Final = 16
+"""Characters of a word after which it counts as whole."""
+_WORD: Final = re.compile(rf"\S{{0,{_LONG_WORD}}}")
 _SOUND: Final = re.compile(r"[^\W_]")
 # Scripts that write a word, or a syllable, as one character, and put no spaces between words.
 _WIDE: Final = re.compile(
@@ -284,20 +286,23 @@ class Cutter:
             return -(text.index("\n", end) + 1)  # the line ends the piece
         if word >= size:
             return -word if final else None
-        stop = word + 1
+        stop = seen = word + 1
         if mark == ".":  # an abbreviation, or the number of an item: the next word decides
             match = _WORD.match(text, word)
-            stop = word if match is None else match.end()
-            if stop >= size and stop - word < 16 and not final:
-                return None
+            stop = seen = word if match is None else match.end()
+            if stop - word < _LONG_WORD:  # what follows shows that the word is whole
+                if stop < size:
+                    seen += 1
+                elif not final:
+                    return None
         total = 0
         for sentence in self._segment(text[:stop]):
             total += len(sentence)
             if end <= total <= word:
-                return stop
+                return seen
             if total > word:
                 break
-        return -stop
+        return -seen
 
     def _long_enough(self, text: str, *, clause: bool) -> bool:
         least = self._min
