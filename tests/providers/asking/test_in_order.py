@@ -53,6 +53,16 @@ A, B, C, S, T = (
             [said("And First I look."), S, said("Hm, then I ask you."), T],
             [said("Now First I look."), S, said(" So then I ask you."), T, said(" Bye.")],
         ),
+        # Its end was cut off: what stood behind the cut goes, also where the beginning was edited.
+        ("First I look.", [S, A, T, B], [S, A]),
+        ("First I", [A, S, B, T], [said("First I")]),
+        ("First I look. Then", [A, S, B, T, C], [A, S, said("Then")]),
+        ("Well. First I look.", [A, S, B, T], [said("Well. First I look.")]),
+        ("Well. First I look. Then I", [A, S, B, T, C], [said("Well. First I look."), S, said("Then I")]),
+        ("Hm! Then I ask. All is we", [A, S, B, T, C], [said("Hm!"), S, B, T, said("All is we")]),
+        ("Hm! Then I ask. Al", [A, S, B, T, C, state(2)], [said("Hm!"), S, B, T, said("Al")]),
+        # Nothing is left: as it was before the first text.
+        ("", [S, A, T, B], [S]),
         # Nothing is as it was: behind all state, as an answer stands.
         ("Other words.", [A, S, B, T], [S, T, said("Other words.")]),
         ("Other words.", [S, A], [S, said("Other words.")]),
@@ -109,6 +119,29 @@ def test_the_unchanged_texts_and_all_state_keep_their_order(
         tail = said(wanted[gone]["text"] + tail["text"])
         wanted = [entry for place, entry in enumerate(wanted) if place != gone]
     assert told(got) == told([*wanted, last, tail])
+
+
+@given(entries=replies(), data=st.data())
+def test_no_state_from_behind_a_cut_stays(entries: list[Block], data: st.DataObject) -> None:
+    whole = "".join(entry["text"] for entry in entries if is_text_entry(entry))
+    cut = data.draw(st.integers(1, len(whole)))
+    kept = whole[:cut].rstrip()
+    before = data.draw(st.sampled_from(["", "New here. "]))
+    got = placed(before + kept, *entries)
+    is_cut = len(whole.rstrip()) > len(kept)
+    wanted: list[Block] = []
+    length = 0
+    for entry in entries:
+        if length >= len(kept) and is_cut:
+            break
+        wanted.append(entry)
+        length += len(entry["text"]) if is_text_entry(entry) else 0
+    states = [entry for entry in got if not is_text_entry(entry)]
+    if before and is_cut and len(kept.split()) < 4:
+        return  # too few unchanged words to tell a place
+    assert states == [entry for entry in wanted if not is_text_entry(entry)]
+    words = " ".join(entry["text"] for entry in got if is_text_entry(entry)).split()
+    assert words == (before + kept).split()
 
 
 @given(text=st.text("ab. ", max_size=30), entries=replies())

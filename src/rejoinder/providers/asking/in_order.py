@@ -3,9 +3,10 @@
 The content of a message is one text. Where a reply had state between its texts, the list of the state
 holds these texts too. A text that was changed or cut since has the say:
 
-* Where only its beginning was heard, what stood behind the cut stays behind.
-* Where it was edited, all state stays. What is unchanged, down to a few words, tells the places; a new
-  text takes the place of the text that it replaces, and the last place where it replaces several.
+* Where it was edited, what is unchanged, down to a few words, tells the places; a new text takes the
+  place of the text that it replaces, and the last place where it replaces several.
+* Where its end was cut off, as what was not heard is, all that stood behind the cut stays behind.
+  Otherwise all state stays.
 """
 
 from __future__ import annotations
@@ -78,9 +79,12 @@ def _as_told(
         if rest.startswith(wanted):
             rest = rest[len(wanted) :]
             out.append(entry)
-        elif wanted.startswith(rest.rstrip()):
-            if rest:  # cut here: what follows was not heard
+        elif wanted.startswith(rest.rstrip()):  # cut here
+            if rest:
                 out.append(text_block(rest.rstrip()))
+            elif any(map(is_said, out)):  # behind a whole text, and with it the state there
+                while not is_said(out[-1]):
+                    out.pop()
             return out
         else:
             return None
@@ -92,7 +96,7 @@ def _as_told(
 def _edited(
     text: str, entries: Sequence[Block], text_block: _TextBlock, is_said: _IsSaid
 ) -> list[Block]:
-    """All state, with the parts of `text` where the unchanged words tell that they belong."""
+    """The state, with the parts of `text` where the unchanged words tell that they belong."""
     told: list[str] = []
     ends: list[int] = []
     for entry in entries:
@@ -101,6 +105,7 @@ def _edited(
             ends.append(len(told))
     words = list(_WORDS.finditer(text))
     runs = _runs(told, [word[0] for word in words], ends)
+    cut = _cut(told, [word[0] for word in words], runs)
     out: list[Block] = []
     begin = 0
 
@@ -115,7 +120,11 @@ def _edited(
     places = iter(ends)
     for entry in entries:
         if is_said(entry):
-            put(_new_end(next(places), runs), entry)
+            place = next(places)
+            cut_here = cut is not None and cut <= place
+            put(len(words) if cut_here else _new_end(place, runs), entry)
+            if cut_here:
+                break
         else:
             out.append(entry)
     put(len(words))
@@ -156,6 +165,23 @@ def _runs(told: list[str], words: list[str], ends: Sequence[int]) -> list[_Run]:
         if run.size >= _TRUSTED
         or any(run.then <= first < last <= run.then + run.size for first, last in texts)
     ]
+
+
+def _cut(told: Sequence[str], words: Sequence[str], runs: Sequence[_Run]) -> int | None:
+    """How many words of `told` are left where its end was cut off; ``None`` where it was not.
+
+    It was if the text ends within, or right behind, words that tell a place before the end.
+    """
+    last = max(runs, key=lambda run: run.now + run.size, default=None)
+    if last is None or not last.size:
+        return None
+    then, now = last.then + last.size, last.now + last.size
+    if then == len(told):
+        return None
+    if now == len(words):
+        return then
+    within_a_word = now == len(words) - 1 and told[then].startswith(words[now])
+    return then + 1 if within_a_word else None
 
 
 def _new_end(end: int, runs: Sequence[_Run]) -> int:
