@@ -14,7 +14,7 @@
       ConfigurationError           the call cannot be made as asked; nothing was sent (also a ValueError)
 
 Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay reachable as
-``__cause__``.
+``__cause__``. `docs/troubleshooting.md` explains the messages one by one.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 A loopback server plays the providers that they name; nothing else can be reached. A test that fails
 prints the example and the error.
+
+A block with a title (```python title="agent.py") is a file of that name, which later blocks of the
+page may import. What is called ``test_...`` is run by pytest.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import importlib
 import os
 import re
 import runpy
@@ -18,19 +22,36 @@ import threading
 import traceback
 from pathlib import Path
 
+import pytest
+
 # An example that cannot run here is preceded by <!-- not run: reason -->.
 BLOCK = re.compile(
-    r"^(?P<skip><!-- not run: (?P<why>[^\n]+) -->\n+)?```python\n(?P<code>.*?)^```$",
+    r"^(?P<skip><!-- not run: (?P<why>[^\n]+) -->\n+)?"
+    r'```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$',
     re.DOTALL | re.MULTILINE,
 )
 
 
-def examples(page: str) -> list[tuple[int, str, str | None]]:
-    """(line, code, why it is not run)"""
+def examples(page: str) -> list[tuple[int, str | None, str, str | None]]:
+    """(line, name of the file, code, why it is not run)"""
     return [
-        (page[: match.start("code")].count("\n"), match["code"], match["why"])
+        (page[: match.start("code")].count("\n"), match["title"], match["code"], match["why"])
         for match in BLOCK.finditer(page)
     ]
+
+
+def run(file: Path) -> None:
+    """Run a file as its reader would."""
+    for name in [name for name in sys.modules if (file.parent / f"{name}.py").exists()]:
+        del sys.modules[name]  # an earlier text of a file that the page writes again
+    importlib.invalidate_caches()
+    sys.argv = [str(file)]
+    if file.name.startswith("test_"):
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a reader has pytest alone
+        options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(file.parent)]
+        assert pytest.main([*options, str(file)]) == 0, f"{file.name} fails"
+    else:
+        runpy.run_path(str(file), run_name="__main__")
 
 
 def serve() -> None:
@@ -76,15 +97,16 @@ def main(path: str) -> int:
     page = Path(path).read_text(encoding="utf-8")
     # An example may write files where it runs.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), forbid_network():
-        for line, code, why in examples(page):
+        sys.path.insert(0, folder)
+        for line, title, code, why in examples(page):
             if why is not None:
                 ast.parse(code)
                 continue
             count += 1
-            file = Path(folder) / f"example_{count}.py"
+            file = Path(folder) / (title or f"example_{count}.py")
             file.write_text(code, encoding="utf-8")
             try:
-                runpy.run_path(str(file), run_name="__main__")
+                run(file)
             except BaseException:
                 print(f"{path}, line {line + 1}:\n\n{code}", file=sys.stderr)
                 traceback.print_exc()

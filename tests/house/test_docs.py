@@ -26,8 +26,9 @@ def test_examples_run(page: Path) -> None:
         text=True,
         timeout=200,
         cwd=ROOT,
+        stdin=subprocess.DEVNULL,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
