@@ -18,6 +18,7 @@ from typing import Any, Protocol, SupportsIndex, TypeAlias, cast
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from rejoinder._foreign import has, read
 from rejoinder._options import COUNT, WHOLE, checked
 
 __all__ = [
@@ -293,7 +294,7 @@ def to_audio_frame(value: Any) -> AudioFrameLike:
             fields["num_channels"],
             fields["samples_per_channel"],
         )
-    if _has(value, "planes", "layout", "samples", "sample_rate", "format"):
+    if has(value, "planes", "layout", "samples", "sample_rate", "format"):
         return _from_pyav_audio(value)
     raise TypeError(
         "expected an audio frame (rejoinder.media, livekit.rtc or PyAV) or a mapping with data, "
@@ -320,7 +321,7 @@ def to_video_frame(value: Any) -> VideoFrameLike:
             fields["type"],
             _decoded(fields["data"], "VideoFrame"),
         )
-    if _has(value, "planes", "width", "height", "format", "reformat"):
+    if has(value, "planes", "width", "height", "format", "reformat"):
         return _from_pyav_video(value)
     raise TypeError(
         "expected a video frame (rejoinder.media, livekit.rtc or PyAV) or a mapping with width, "
@@ -358,18 +359,14 @@ def _first(value: Any) -> Any:
     return cast("Any", value)
 
 
-def _has(value: object, *names: str) -> bool:
-    return all(hasattr(value, name) for name in names)
-
-
 def _is_audio(value: object) -> bool:
-    return isinstance(value, AudioFrame) or _has(
+    return isinstance(value, AudioFrame) or has(
         value, "data", "sample_rate", "num_channels", "samples_per_channel"
     )
 
 
 def _is_video(value: object) -> bool:
-    return isinstance(value, VideoFrame) or _has(value, "width", "height", "type", "data")
+    return isinstance(value, VideoFrame) or has(value, "width", "height", "type", "data")
 
 
 def _audio_key(frame: Any) -> tuple[int, int, int, bytes]:
@@ -507,7 +504,7 @@ def _clipped(value: float) -> int:
 def _from_pyav_video(frame: Any) -> VideoFrame:
     # PyAV converts, because it alone knows the colour space of the frame.
     components = frame.format.components
-    alpha = any(bool(getattr(component, "is_alpha", False)) for component in components)
+    alpha = any(bool(read(component, "is_alpha")) for component in components)
     name, type, size = ("rgba", "RGBA", 4) if alpha else ("rgb24", "RGB24", 3)
     picture = frame if frame.format.name == name else frame.reformat(format=name)
     plane = picture.planes[0]

@@ -16,6 +16,7 @@ from typing import Any, cast
 from rejoinder import _stamps
 from rejoinder._core.items import ChatItem, load_items
 from rejoinder._core.unread import Unread, with_unread
+from rejoinder._foreign import dump, dumps, has
 
 __all__ = ["ItemReader", "as_text", "data_address", "mappings", "system_texts"]
 
@@ -32,8 +33,8 @@ def mappings(values: object, where: str) -> Iterable[tuple[str, Mapping[str, Any
         raise ValueError(f"{where}: expected a list, got {type(cast('object', values)).__name__}")
     for index, value in enumerate(cast("Iterable[Any]", values)):
         place = f"{where}[{index}]"
-        if hasattr(value, "model_dump"):
-            value = value.model_dump(exclude_none=True)
+        if dumps(value):
+            value = dump(value, exclude_none=True)
         if not isinstance(value, Mapping):
             raise ValueError(f"{place}: expected an object, got {type(value).__name__}")
         yield place, cast("Mapping[str, Any]", value)
@@ -70,7 +71,7 @@ def _members(value: Any) -> Mapping[str, Any] | None:
     """Those of a mapping, of what a format puts beside its messages, or of an SDK's object."""
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value)
-    return cast("dict[str, Any]", value.__dict__) if hasattr(value, "__dict__") else None
+    return cast("dict[str, Any]", value.__dict__) if has(value, "__dict__") else None
 
 
 def data_address(data: object, mime_type: object, where: str) -> str:

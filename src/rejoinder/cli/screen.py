@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, TextIO
 
+from rejoinder._foreign import method
 from rejoinder.cli.render import Style, fitting_bar, printable, sentence, size
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Screen:
         self.out = sys.stdout
         self.err = sys.stderr
         for stream in (self.out, self.err):
-            reconfigure = getattr(stream, "reconfigure", None)
+            reconfigure = method(stream, "reconfigure")
             if reconfigure is not None:
                 reconfigure(
                     errors="replace"

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._aio import in_thread
+from rejoinder._foreign import method, read
 from rejoinder._secrets import Hidden, one_line, redact, secrets_in_command, shorten
 from rejoinder.clouds.aws_errors import STALE_CREDENTIALS
 from rejoinder.clouds.sigv4 import Credentials, sign
@@ -174,7 +175,7 @@ class AWSCredentials:
             return found
         if self._cached is not None and _stamps.wall_now() < self._due:
             return self._cached
-        get = getattr(self._session, "get_credentials", None)
+        get = method(self._session, "get_credentials")
         if inspect.iscoroutinefunction(get):
             return await self._ask(get)
         return await asyncio.to_thread(self._load)
@@ -206,8 +207,7 @@ class AWSCredentials:
 
     async def region(self) -> str | None:
         """The region that the session, or the user's AWS configuration, names."""
-        name = getattr(self._session, "region_name", None)
-        if isinstance(name, str) and name:
+        if name := read(self._session, "region_name", str):
             return name
         return await asyncio.to_thread(self._configured_region)
 
@@ -249,9 +249,9 @@ class AWSCredentials:
 
     def _keep(self, source: Any, frozen: Any) -> Credentials:
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
-        remaining = getattr(source, "_seconds_remaining", None)
+        remaining = method(source, "_seconds_remaining")
         due = float("inf")
-        if callable(remaining):
+        if remaining is not None:
             left = remaining()
             if isinstance(left, (int, float)):
                 due = _stamps.wall_now() + max(_AT_LEAST, left - _MARGIN)

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from rejoinder import _stamps
+from rejoinder._foreign import method, read
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 
 __all__ = ["LOCATIONS", "GoogleCredentials", "check_location", "is_stale", "vertex_host"]
@@ -120,7 +121,7 @@ class GoogleCredentials:
     """
 
     def __init__(self, credentials: Any = None, *, token: str | None = None) -> None:
-        if credentials is not None and not callable(getattr(credentials, "refresh", None)):
+        if credentials is not None and method(credentials, "refresh") is None:
             raise ConfigurationError(
                 "credentials: expected an object of google-auth, got "
                 f"{type(credentials).__name__}; of the contents of a key file, "
@@ -157,8 +158,7 @@ class GoogleCredentials:
     @property
     def quota_project(self) -> str | None:
         """The project that is billed, if the credentials name another one."""
-        value = getattr(self._credentials, "quota_project_id", None)
-        return value if isinstance(value, str) and value else None
+        return read(self._credentials, "quota_project_id", str) or None
 
     def renew(self) -> bool:
         """Forget the token; returns whether another can be had."""
@@ -187,7 +187,7 @@ class GoogleCredentials:
                     self._project = project
                 credentials: Any = self._credentials
                 if self._project is None:
-                    self._project = getattr(credentials, "project_id", None)
+                    self._project = read(credentials, "project_id", str)
                 credentials.refresh(requests.Request())
             except failures.DefaultCredentialsError as error:
                 raise ConfigurationError(
@@ -198,7 +198,7 @@ class GoogleCredentials:
             except failures.TransportError as error:
                 raise APIConnectionError("the Google token server did not answer") from error
             except failures.GoogleAuthError as error:
-                if getattr(error, "retryable", False):
+                if read(error, "retryable"):
                     raise APIConnectionError(
                         "the Google token server could not answer now"
                     ) from error
@@ -208,7 +208,7 @@ class GoogleCredentials:
                     status_code=401,
                 ) from error
             self._token = str(credentials.token)
-            self._due = _stamps.wall_now() + _life(getattr(credentials, "expiry", None))
+            self._due = _stamps.wall_now() + _life(read(credentials, "expiry"))
             return self._token
 
 

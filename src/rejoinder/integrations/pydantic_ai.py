@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any, Literal, TypeAlias, cast
 
 from rejoinder import errors
+from rejoinder._foreign import read
 from rejoinder.integrations._replies import (
     ReplyState,
     check_llm,
@@ -404,7 +405,7 @@ def _audio(item: their.BinaryContent) -> AudioContent:
 
 
 def _name_of(item: Any) -> str:
-    media_type = getattr(item, "media_type", None)
+    media_type = read(item, "media_type")
     return f"{type(item).__name__} ({media_type})" if media_type else type(item).__name__
 
 

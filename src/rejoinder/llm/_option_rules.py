@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+from rejoinder._foreign import read
 from rejoinder._options import Rule
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.tool_context import ToolContext
@@ -13,7 +14,7 @@ __all__ = ["CHAT_CTX", "TOOLS", "TOOL_CHOICE"]
 
 
 def _is_context(value: Any) -> bool:
-    return isinstance(getattr(value, "items", None), list)
+    return read(value, "items", list) is not None
 
 
 def _is_tools(value: Any) -> bool:

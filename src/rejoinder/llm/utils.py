@@ -6,6 +6,7 @@ from rejoinder._core import diff, images
 from rejoinder._core.diff import DiffOps
 from rejoinder._core.diff import _compute_lcs as _compute_lcs  # reachable here in the reference
 from rejoinder._core.images import SerializedImage
+from rejoinder._foreign import has, read
 from rejoinder._options import Rule, checked
 from rejoinder.llm._execution import (
     FunctionCallResult,
@@ -57,14 +58,14 @@ __all__ = [
     "validated_arguments",
 ]
 
-_HAS_ITEMS = Rule("a ChatContext", lambda value: isinstance(getattr(value, "items", None), list))
+_HAS_ITEMS = Rule("a ChatContext", lambda value: read(value, "items", list) is not None)
 _TEXTS = Rule(
     "a string or a list of parts",
     lambda value: isinstance(value, str | list | tuple),
 ).optional
 _THINKING = Rule(
     "a ThinkingTokenFilter or an asyncio.Event",
-    lambda value: isinstance(value, ThinkingTokenFilter) or hasattr(value, "is_set"),
+    lambda value: isinstance(value, ThinkingTokenFilter) or has(value, "is_set"),
 )
 
 compute_chat_ctx_diff = checked(old_ctx=_HAS_ITEMS, new_ctx=_HAS_ITEMS)(diff.compute_chat_ctx_diff)

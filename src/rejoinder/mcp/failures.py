@@ -7,6 +7,7 @@ from typing import cast
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from rejoinder._foreign import read
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp import results
 from rejoinder.mcp.notes import BadAnswer, Call
@@ -110,8 +111,8 @@ def plain_error(error: BaseException, *, call: Call | None = None) -> BaseExcept
         )
     name = type(leaf).__name__
     text = results.cut(str(leaf) or name, _LONGEST_ERROR)
-    answered = getattr(getattr(leaf, "response", None), "status_code", None)
-    if isinstance(answered, int):
+    answered = read(leaf, "response.status_code", int)
+    if answered is not None:
         return APIStatusError(text.partition("\n")[0], status_code=answered)
     if "Timeout" in name or isinstance(leaf, TimeoutError):
         return APITimeoutError(text)

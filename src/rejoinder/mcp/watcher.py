@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rejoinder._foreign import method
 from rejoinder._secrets import Hidden
 
 __all__ = ["ProcessGroup"]
@@ -184,7 +185,7 @@ class ProcessGroup:
 
 
 def _close(stream: object) -> None:
-    close = getattr(stream, "close", None)
+    close = method(stream, "close")
     if close is not None:
         with contextlib.suppress(OSError):
             close()

@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
+from rejoinder._foreign import read
 from rejoinder._secrets import one_line, redact, shorten
 from rejoinder.errors import (
     APIConnectionError,
@@ -104,9 +105,9 @@ _OF_THE_SERVER: Final = frozenset({9, 10, 62, 64})
 
 
 def _certificate_problem(error: Exception) -> str:
-    reason = getattr(error, "certificate_error", error)
-    problem = str(getattr(reason, "verify_message", "") or reason).rstrip(".")
-    if getattr(reason, "verify_code", 0) in _OF_THE_SERVER:
+    reason = read(error, "certificate_error") or error
+    problem = str(read(reason, "verify_message") or reason).rstrip(".")
+    if read(reason, "verify_code") in _OF_THE_SERVER:
         return problem
     return f"{problem}; the `ssl` argument of AiohttpTransport takes authorities of your own"
 
@@ -121,7 +122,7 @@ def _is_by(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 
 def _parse_problem(error: Exception) -> str:
-    message = getattr(error, "message", "") or type(error).__name__
+    message = read(error, "message") or type(error).__name__
     return one_line(str(message))
 
 

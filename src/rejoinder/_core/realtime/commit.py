@@ -7,6 +7,7 @@ from typing import Final
 
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime.heard import SoundMap, heard_of_text, spread
+from rejoinder._foreign import method
 from rejoinder._options import Rule
 
 __all__ = ["SOUND", "commit_heard", "last_answer"]
@@ -18,7 +19,7 @@ def _is_number(value: object) -> bool:
 
 SOUND: Final = Rule(
     "milliseconds greater than 0, or an object with heard(ms)",
-    lambda value: _is_number(value) or callable(getattr(value, "heard", None)),
+    lambda value: _is_number(value) or method(value, "heard") is not None,
     lambda value: not _is_number(value) or value > 0,
 ).optional
 

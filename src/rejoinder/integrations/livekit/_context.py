@@ -18,6 +18,7 @@ from livekit.agents import llm as lk
 
 from rejoinder import errors
 from rejoinder._core.items import parts_of
+from rejoinder._foreign import has, read
 from rejoinder.integrations._replies import declare_tool
 from rejoinder.llm.chat_context import (
     AgentConfigUpdate,
@@ -59,11 +60,11 @@ for _type, _name in (
     ("agent_handoff", "AgentHandoff"),
     ("agent_config_update", "AgentConfigUpdate"),
 ):
-    _class = getattr(lk.chat_context, _name, None)
+    _class = read(lk.chat_context, _name)
     if _class is not None:
         _THEIR_ITEMS[_type] = _class
 
-_CacheBreakpoint: Any = getattr(lk.chat_context, "CacheBreakpoint", None)  # 1.8 has it
+_CacheBreakpoint: Any = read(lk.chat_context, "CacheBreakpoint")  # 1.8 has it
 
 _THEIR_FIELDS = {kind: tuple(made.model_fields) for kind, made in _THEIR_ITEMS.items()}
 
@@ -118,7 +119,7 @@ def _content_from_livekit(content: Sequence[Any]) -> tuple[list[Any], list[list[
         elif _CacheBreakpoint is not None and isinstance(part, _CacheBreakpoint):
             marks.append([place, part.model_dump()])
         else:
-            kind = getattr(part, "type", None) or type(part).__name__
+            kind = read(part, "type") or type(part).__name__
             raise TypeError(f"chat_ctx: a message holds the unknown content {kind}")
     return parts, marks
 
@@ -193,7 +194,7 @@ def tools_from_livekit(tools: Sequence[Any]) -> list[Any]:
     """
     found: list[Any] = []
     for tool in tools:
-        if hasattr(tool, "tools"):  # a toolset
+        if has(tool, "tools"):  # a toolset
             found.extend(tools_from_livekit(tool.tools))
         elif _is_function(tool):
             found.append(_declaration_of(tool))
@@ -230,7 +231,7 @@ def _declaration_of(tool: Any) -> RawFunctionTool[Any, Any]:
 
 
 def _provider_tool(tool: Any) -> ProviderTool:
-    spec: Any = tool.to_dict() if hasattr(tool, "to_dict") and hasattr(tool, "id") else None
+    spec: Any = tool.to_dict() if has(tool, "to_dict", "id") else None
     if not isinstance(spec, dict):
         raise TypeError(
             f"tools: expected function tools, toolsets or provider tools with `to_dict()`, got "

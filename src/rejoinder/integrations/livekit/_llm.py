@@ -14,6 +14,7 @@ from livekit.agents.types import NOT_GIVEN as THEIR_NOT_GIVEN
 from livekit.agents.types import APIConnectOptions as TheirOptions
 
 from rejoinder import errors
+from rejoinder._foreign import read
 from rejoinder.integrations._replies import (
     ReplyState,
     StateMemory,
@@ -280,7 +281,7 @@ class FromLiveKit(ours.LLM[Any]):
 
     @property
     def provider(self) -> str:
-        return getattr(self._theirs, "provider", "unknown")  # 1.2.17 has none
+        return read(self._theirs, "provider", str) or "unknown"  # 1.2.17 has none
 
     def chat(
         self,
@@ -351,7 +352,7 @@ def _our_chunk(chunk: lk.ChatChunk) -> ours.ChatChunk:
             role=delta.role,
             content=delta.content,
             tool_calls=[ours.FunctionToolCall(**call.model_dump()) for call in delta.tool_calls],
-            extra=getattr(delta, "extra", None),  # 1.2.17 has none
+            extra=read(delta, "extra"),  # 1.2.17 has none
         ),
         usage=None
         if chunk.usage is None

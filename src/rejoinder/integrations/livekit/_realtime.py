@@ -13,6 +13,7 @@ from livekit.agents import metrics as their_metrics
 from livekit.agents.types import NOT_GIVEN as THEIR_NOT_GIVEN
 
 from rejoinder import errors
+from rejoinder._foreign import read
 from rejoinder.integrations.livekit._context import (
     context_from_livekit,
     context_to_livekit,
@@ -30,7 +31,7 @@ __all__ = ["RealtimeModel", "RealtimeSession"]
 T = TypeVar("T")
 
 _CAPABILITIES = frozenset(field.name for field in fields(lk.RealtimeCapabilities))
-_RemoteItemAdded: Any = getattr(lk, "RemoteItemAddedEvent", None)  # 1.2.17 has none
+_RemoteItemAdded: Any = read(lk, "RemoteItemAddedEvent")  # 1.2.17 has none
 _TRANSCRIPT = frozenset(field.name for field in fields(lk.InputTranscriptionCompleted))
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from rejoinder._core.families import UNKNOWN
 from rejoinder._core.hosts import HOSTS
 from rejoinder._core.items import ChatItem
+from rejoinder._foreign import read
 from rejoinder._options import COUNT, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
@@ -126,10 +127,10 @@ class LLM(HttpLLM):
     ) -> None:
         if _host is None:
             if client is not None:
-                if not is_given(api_key) and getattr(client, "api_key", None):
-                    api_key = str(client.api_key)
-                if not is_given(base_url) and getattr(client, "base_url", None):
-                    base_url = str(client.base_url)
+                if not is_given(api_key) and (key := read(client, "api_key")):
+                    api_key = str(key)
+                if not is_given(base_url) and (url := read(client, "base_url")):
+                    base_url = str(url)
             _host = find_host(or_none(api_key), or_none(auth_token), or_none(base_url))
         super().__init__(
             model=model,

@@ -27,6 +27,7 @@ from rejoinder._core.items import (
     with_fields,
 )
 from rejoinder._core.rules import STATEFUL
+from rejoinder._foreign import read
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers.asking.capabilities import refuse, refuse_unsupported
@@ -40,7 +41,7 @@ def items_of(chat_ctx: object) -> list[ChatItem]:
     Raises:
         ConfigurationError: it is no `ChatContext`.
     """
-    items = getattr(chat_ctx, "items", None)
+    items: object = read(chat_ctx, "items")
     if not isinstance(items, list):
         raise ConfigurationError(
             f"chat_ctx: expected a ChatContext, got {type(chat_ctx).__name__}; make one by "

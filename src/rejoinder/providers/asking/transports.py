@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rejoinder._foreign import has
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.transport.http import CLOSED
 
@@ -29,7 +30,7 @@ def make_transport(
         return AiohttpTransport(http_session)
     if http_session is not None:
         raise ConfigurationError("http_session and transport: pass one of them, not both")
-    missing = [name for name in ("send", "prewarm", "aclose") if not hasattr(transport, name)]
+    missing = [name for name in ("send", "prewarm", "aclose") if not has(transport, name)]
     if missing:
         raise ConfigurationError(
             "transport: expected an HttpTransport (see rejoinder.transport.http), got "

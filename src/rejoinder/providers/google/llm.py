@@ -10,6 +10,7 @@ from rejoinder._core.hosts import HOSTS
 from rejoinder._core.items import ChatItem
 from rejoinder._core.output import OutputSpec
 from rejoinder._core.schema_compiler import compile_schema
+from rejoinder._foreign import dumps
 from rejoinder._options import mapping
 from rejoinder.clouds.google import (
     GoogleCredentials,
@@ -409,9 +410,7 @@ def _response(response_format: object) -> tuple[dict[str, Any] | None, dict[str,
     """The schema of the answer in Gemini's dialect, or else as JSON schema."""
     if response_format is None:
         return None, None
-    if type(response_format).__name__ == "Schema" and callable(
-        getattr(response_format, "model_dump", None)
-    ):
+    if type(response_format).__name__ == "Schema" and dumps(response_format):
         return plain(response_format), None
     if isinstance(response_format, Mapping):
         kind = cast("Mapping[str, Any]", response_format).get("type")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from rejoinder._foreign import dump, dumps, read
 from rejoinder.errors import ConfigurationError
 
 __all__ = [
@@ -88,9 +89,8 @@ def member_of(name: str) -> str:
 
 def plain(value: object) -> Any:
     """`value` without the classes of google-genai: models become mappings, enums their values."""
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json", exclude_none=True, by_alias=True)
+    if dumps(value):
+        return dump(value, mode="json", exclude_none=True, by_alias=True)
     if isinstance(value, Mapping):
         return {
             camel(str(key)): plain(entry)
@@ -98,8 +98,8 @@ def plain(value: object) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in cast("Sequence[object]", value)]
-    inner = getattr(value, "value", None)
-    return inner if isinstance(inner, str) else value
+    inner = read(value, "value", str)
+    return value if inner is None else inner
 
 
 _SHORT: Final = {
@@ -134,7 +134,7 @@ def built_in_tools(tools: Sequence[object]) -> list[dict[str, Any]]:
         if isinstance(tool, Mapping):
             found.append(_checked(plain(cast("object", tool)), cast("object", tool)))
             continue
-        if not callable(getattr(tool, "model_dump", None)):
+        if not dumps(tool):
             raise _no_tool(tool)
         kind = type(tool).__name__
         if kind == "Tool":

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from rejoinder import _options, _stamps
 from rejoinder._core.realtime.messages import SendImage, Traits
+from rejoinder._foreign import has
 from rejoinder._options import COUNT, FLAG, SECONDS, STRING, Rule, mapping
 from rejoinder.clouds.google import GoogleCredentials, check_location, vertex_host
 from rejoinder.errors import ConfigurationError
@@ -75,7 +76,7 @@ _Events = Literal["gemini_server_event_received"]
 
 
 def _encodes(value: object) -> bool:
-    return all(hasattr(value, name) for name in ("format", "quality", "resize_options"))
+    return has(value, "format", "quality", "resize_options")
 
 
 _RULES: Final[Mapping[str, Rule]] = {

@@ -26,6 +26,7 @@ from rejoinder._core.items import (
     ImageContent,
     parts_of,
 )
+from rejoinder._foreign import read
 from rejoinder.media import AudioFrame, audio_bytes
 
 __all__ = ["STATE_KEY", "from_messages", "text_of", "thinking_of", "to_chat_ctx"]
@@ -170,7 +171,7 @@ def from_messages(messages: Iterable[Any]) -> list[ChatItem]:
                     name=message.name or names.get(call_id, ""),
                     call_id=call_id,
                     output="\n".join(p for p in parts if isinstance(p, str)),
-                    is_error=getattr(message, "status", "success") == "error",
+                    is_error=read(message, "status") == "error",
                 )
             )
             pictures: list[Any] = [part for part in parts if not isinstance(part, str)]
@@ -330,12 +331,12 @@ def _sound(data: str, mime_type: str) -> AudioContent:
 def text_of(message: Any) -> str:
     """The text of a message or chunk, of any version of ``langchain_core``, or of anything shaped
     like one."""
-    text = getattr(message, "text", None)
+    text = read(message, "text")
     if isinstance(text, str):  # also the property of 1.x, which may be called as well
         return str(text)
     if callable(text):
         return str(text())
-    content = getattr(message, "content", None)
+    content = read(message, "content")
     if isinstance(content, str):
         return content
     texts: list[str] = []
@@ -349,7 +350,7 @@ def text_of(message: Any) -> str:
 def thinking_of(message: Any) -> str:
     """The visible reasoning in a message or chunk."""
     found: list[str] = []
-    content = getattr(message, "content", None)
+    content = read(message, "content")
     if isinstance(content, list):
         for block in cast("list[Any]", content):
             if isinstance(block, Mapping):
@@ -357,7 +358,7 @@ def thinking_of(message: Any) -> str:
                 kind = known.get("type")
                 if kind in {"thinking", "reasoning"} and isinstance(known.get(kind), str):
                     found.append(known[kind])
-    more: Any = getattr(message, "additional_kwargs", None)
+    more = read(message, "additional_kwargs")
     if isinstance(more, Mapping):
         reasoning = cast("Mapping[str, Any]", more).get("reasoning_content")
         if isinstance(reasoning, str):

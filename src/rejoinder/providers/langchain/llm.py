@@ -11,6 +11,7 @@ from rejoinder import _stamps
 from rejoinder._aio import in_thread
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.images import needs_preparing, prepare
+from rejoinder._foreign import has, method, read
 from rejoinder._options import checked
 from rejoinder.errors import APIError
 from rejoinder.llm.llm import LLM, LLMStream
@@ -90,7 +91,7 @@ class LLMAdapter(LLM[Any]):
                 f"LLMAdapter: expected stream_mode 'messages', 'custom' or a list with one of them, "
                 f"got {stream_mode!r}: no other mode carries text"
             )
-        if not hasattr(graph, "astream"):
+        if not has(graph, "astream"):
             raise TypeError(
                 f"LLMAdapter: expected a graph or a runnable with `astream`, got {graph!r}; "
                 "a StateGraph has to be compiled first"
@@ -173,7 +174,7 @@ class LangGraphStream(LLMStream):
 
     async def _run(self) -> None:
         graph = _is_graph(self._graph)
-        model = not graph and hasattr(self._graph, "bind_tools")
+        model = not graph and has(self._graph, "bind_tools")
         mode = self._stream_mode if graph and isinstance(self._stream_mode, str) else None
         decoder = ItemDecoder(calls=model, whole=not graph, mode=mode)
         said = ""
@@ -205,7 +206,7 @@ class LangGraphStream(LLMStream):
                             said = chunk.delta.content or said
                         self._event_ch.send_nowait(chunk)
             finally:
-                close = getattr(stream, "aclose", None)
+                close = method(stream, "aclose")
                 if close is not None:
                     await close()
             if kept is not None:
@@ -228,7 +229,7 @@ class LangGraphStream(LLMStream):
         remembers = getattr(self._graph, "checkpointer", True) not in (None, False)
         if "thread_id" not in configurable or not remembers:
             return None
-        find = getattr(self._graph, "aget_state", None)
+        find = method(self._graph, "aget_state")
         return await find(self._config) if find is not None else None
 
     def _goes_on(self, messages: Sequence[Any], kept: Any) -> bool:
@@ -243,7 +244,7 @@ class LangGraphStream(LLMStream):
         for interrupt in interrupts:
             space = " " if said and not said[-1].isspace() else ""
             said = self._question(interrupt.value)
-            state = {"id": getattr(interrupt, "id", None), "value": _plain(interrupt.value)}
+            state = {"id": read(interrupt, "id"), "value": _plain(interrupt.value)}
             delta = ChoiceDelta(
                 role="assistant",
                 content=space + said,
@@ -332,7 +333,7 @@ def _plain(value: Any) -> Any:
 
 def _is_graph(graph: Any) -> bool:
     """Whether `astream` takes a stream mode: graphs do, other runnables do not."""
-    if hasattr(graph, "stream_mode"):
+    if has(graph, "stream_mode"):
         return True
     try:
         parameters = inspect.signature(graph.astream).parameters
@@ -341,17 +342,15 @@ def _is_graph(graph: Any) -> bool:
     if "stream_mode" in parameters:
         return True
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return (
-        anything and not hasattr(graph, "lc_namespace") and not hasattr(graph, "get_lc_namespace")
-    )
+    return anything and not has(graph, "lc_namespace") and not has(graph, "get_lc_namespace")
 
 
 def _takes_messages(graph: Any, messages: list[Any], state: dict[str, Any]) -> Any:
     """What a runnable wants to read: models the messages, anything else the state."""
     first = graph
     for _ in range(10):
-        inner = getattr(first, "first", None) or getattr(first, "bound", None)
+        inner = read(first, "first") or read(first, "bound")
         if inner is None:
             break
         first = inner
-    return messages if hasattr(first, "bind_tools") else state
+    return messages if has(first, "bind_tools") else state

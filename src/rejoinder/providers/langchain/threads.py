@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from rejoinder._foreign import read
 from rejoinder.providers.langchain.format import text_of
 
 __all__ = ["interrupts_of", "question_of", "unsent", "waits_for_outputs", "words_of"]
@@ -108,7 +109,7 @@ def _beginning(text: str, letters: int) -> str:
 
 def interrupts_of(snapshot: Any) -> list[Any]:
     """The questions that a graph waits for, each with an `id` and a `value`."""
-    found: Any = getattr(snapshot, "interrupts", None)
+    found = read(snapshot, "interrupts")
     if found is None:
         found = [one for task in snapshot.tasks for one in task.interrupts]
     return list(found)

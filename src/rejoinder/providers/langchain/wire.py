@@ -1,9 +1,9 @@
-"""Reads what a graph or a runnable streams: items in, chunks out.
+"""Reads the stream of a graph or a runnable: items in, chunks out.
 
-Pure, and by shape alone: nothing of LangChain is imported. Unknown items are skipped and counted,
-never fatal. An item is a token, ``(token, metadata)``, ``(namespace,
-(token, metadata))``, ``(mode, (token, metadata))`` or ``(namespace, mode, (token, metadata))``;
-a token is a message chunk, a whole message, or a text.
+Pure. Items are recognised by their shape, so LangChain is not imported. Items of an unknown shape
+are skipped and counted. An item is a token, ``(token, metadata)``, ``(namespace, (token,
+metadata))``, ``(mode, (token, metadata))`` or ``(namespace, mode, (token, metadata))``. A token is
+a message chunk, a whole message, or a text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from rejoinder import _stamps
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta, CompletionUsage, FunctionToolCall
+from rejoinder._foreign import has, read
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.providers.langchain.format import text_of, thinking_of
 
@@ -23,17 +24,17 @@ _FOREIGN = ("human", "tool", "system", "function", "remove", "developer", "user"
 
 
 class ItemDecoder:
-    """`feed` items of one stream, `close` at its end.
+    """Decodes the items of one stream: call `feed` for each, and `close` at the end.
 
     Args:
-        calls: whether tool calls are for the caller. A graph runs its own.
-        whole: whether a whole message without metadata is an answer by itself. In a graph's stream
-            it is a repetition.
-        mode: of items that do not name theirs.
+        calls: return tool calls to the caller. A graph runs its own tools.
+        whole: treat a whole message without metadata as an answer. In the stream of a graph, such
+            a message repeats what was streamed.
+        mode: the stream mode of items that do not name one.
 
     Attributes:
-        skipped: how many items were of no known shape, or not for the reader.
-        seen: how many items there were.
+        skipped: the number of items with an unknown shape or without text for the reply.
+        seen: the number of all items.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ItemDecoder:
         self.seen = 0
 
     def feed(self, item: Any) -> list[ChatChunk]:
-        """The chunks for one item; most often one or none."""
+        """Return the chunks of one item, usually one or none."""
         self.seen += 1
         token, metadata, mode = unwrap(item)
         if isinstance(token, str):
@@ -65,8 +66,8 @@ class ItemDecoder:
         written = (mode or self._mode) == "custom"
         if not chunk and self._is_repetition(token, text, metadata, place, written):
             return self._skip()
-        identity = getattr(token, "id", None) or self._id
-        self._count(getattr(token, "usage_metadata", None))
+        identity = read(token, "id") or self._id
+        self._count(read(token, "usage_metadata"))
         if self._calls:
             self._collect(token, chunk)
         if text or thinking:
@@ -84,13 +85,19 @@ class ItemDecoder:
         place: Any,
         written: bool,
     ) -> bool:
-        """Whether a whole message repeats what was sent: by its id, or because its step has
-        streamed the same text (a node may put its model's answer into a message of its own).
+        """Return whether a whole message repeats what was sent before.
+
+        It does if its id is known, or if the same step has streamed the same text: a node may put
+        the answer of its model into a new message.
 
         Args:
-            written: a node wrote it into the stream itself.
+            token: the message.
+            text: its text.
+            metadata: what the stream tells about it.
+            place: the step that it belongs to.
+            written: a node wrote the message into the stream.
         """
-        identity = getattr(token, "id", None)
+        identity = read(token, "id")
         if identity and str(identity) in self._ids:
             return True
         if metadata is None and not self._whole and not written:
@@ -102,7 +109,7 @@ class ItemDecoder:
         )
 
     def close(self) -> list[ChatChunk]:
-        """What was gathered on the way: tool calls, then the tokens of all models together."""
+        """Return the tool calls, then the usage of all models together."""
         chunks: list[ChatChunk] = []
         calls = [
             FunctionToolCall(
@@ -127,7 +134,7 @@ class ItemDecoder:
         return [ChatChunk(id=str(identity), delta=delta)]
 
     def _custom(self, token: Any) -> list[ChatChunk]:
-        """What a node wrote into the stream itself: ``{"content": "..."}``."""
+        """Read what a node wrote into the stream: ``{"content": "..."}``."""
         if isinstance(token, Mapping):
             content = cast("Mapping[str, Any]", token).get("content")
             if isinstance(content, str):
@@ -140,13 +147,13 @@ class ItemDecoder:
 
     def _collect(self, token: Any, chunk: bool) -> None:
         if not chunk:
-            for call in getattr(token, "tool_calls", None) or ():
+            for call in read(token, "tool_calls") or ():
                 import json
 
                 made = {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"]}
                 self._partial[("whole", call["id"])] = made
             return
-        for piece in getattr(token, "tool_call_chunks", None) or ():
+        for piece in read(token, "tool_call_chunks") or ():
             key = piece.get("index")
             if key is None:
                 key = piece.get("id") or len(self._partial)
@@ -182,7 +189,7 @@ class ItemDecoder:
 
 
 def unwrap(item: Any) -> tuple[Any, Mapping[str, Any] | None, str | None]:
-    """``(token, metadata, stream mode)`` of an item of any shape."""
+    """Return ``(token, metadata, stream mode)`` of an item of any shape."""
     mode: str | None = None
     token: Any = item
     for _ in range(4):
@@ -199,13 +206,13 @@ def unwrap(item: Any) -> tuple[Any, Mapping[str, Any] | None, str | None]:
             mode, token = first, second
         elif isinstance(second, Mapping):
             return first, cast("Mapping[str, Any]", second), mode
-        else:  # (token, something): the rest says nothing to us
+        else:  # (token, something else)
             token = first
     return token, None, mode
 
 
 def asks(item: Any) -> bool:
-    """Whether an item is the update by which LangGraph tells that the graph has stopped to ask."""
+    """Return whether LangGraph reports by this item that the graph has stopped to ask."""
     token, _, mode = unwrap(item)
     return mode == "updates" and isinstance(token, Mapping) and "__interrupt__" in token
 
@@ -224,11 +231,11 @@ def _int(counts: Mapping[str, Any], name: str) -> int:
 
 
 def _kind(token: Any) -> str | None:
-    """``"ai"``, ``"human"``, ``"tool"``, ...; ``"ai"`` for what only looks like a message."""
-    kind = getattr(token, "type", None)
-    if isinstance(kind, str):
+    """Return ``"ai"``, ``"human"``, ``"tool"``, ...; ``"ai"`` also for an object with a text."""
+    kind = read(token, "type", str)
+    if kind is not None:
         return kind.removesuffix("MessageChunk").lower()
-    return "ai" if hasattr(token, "content") or hasattr(token, "text") else None
+    return "ai" if has(token, "content") or has(token, "text") else None
 
 
 def _is_chunk(token: Any) -> bool:
@@ -237,7 +244,7 @@ def _is_chunk(token: Any) -> bool:
 
 
 def _place(metadata: Mapping[str, Any] | None) -> Any:
-    """The step that an item belongs to; ``None`` where nothing tells."""
+    """Return the step that an item belongs to, or None if the metadata does not name it."""
     node = metadata.get("langgraph_node") if metadata is not None else None
     if metadata is None or node is None:
         return None
@@ -245,22 +252,21 @@ def _place(metadata: Mapping[str, Any] | None) -> Any:
 
 
 def to_api_error(error: BaseException) -> APIError:
-    """One of our errors for whatever a graph raised; the original stays its cause."""
+    """Return our error for an exception of a graph, which becomes its cause."""
     if isinstance(error, APIError):
         return error
     name = type(error).__name__
     text = str(error) or name
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
-        status = getattr(getattr(error, "response", None), "status_code", None)
+    status = read(error, "status_code", int)
+    if status is None:
+        status = read(error, "response.status_code", int)
     mapped: APIError
-    if isinstance(status, int):
-        request_id = getattr(error, "request_id", None)
+    if status is not None:
         mapped = APIStatusError(
             text,
             status_code=status,
-            request_id=request_id if isinstance(request_id, str) else None,
-            body=getattr(error, "body", None),
+            request_id=read(error, "request_id", str),
+            body=read(error, "body"),
         )
     elif isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in name:
         mapped = APITimeoutError(text)

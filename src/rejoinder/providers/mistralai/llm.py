@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.hosts import HOSTS
+from rejoinder._foreign import read
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
@@ -187,15 +188,15 @@ class _Question(Question):
 
 def _of_client(client: Any) -> tuple[str | None, str | None]:
     """Key and address of a ``mistralai.Mistral``, as far as it shows them."""
-    setup = getattr(client, "sdk_configuration", None)
+    setup = read(client, "sdk_configuration")
     if setup is None:
         return None, None
-    security = getattr(setup, "security", None)
+    security = read(setup, "security")
     if callable(security):
         security = security()
-    key = getattr(security, "api_key", None)
-    url = getattr(setup, "server_url", None)
-    address = str(url).rstrip("/") if isinstance(url, str) and url else None
+    key = read(security, "api_key")
+    url = read(setup, "server_url", str)
+    address = url.rstrip("/") if url else None
     if address is not None and not address.endswith("/v1"):
         address += "/v1"
     return (str(key) if key else None), address

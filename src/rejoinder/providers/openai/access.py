@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 from rejoinder._core.hosts import HOSTS, Host
+from rejoinder._foreign import has, read
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url, environment
 from rejoinder.providers.asking.fields import path_part
@@ -81,27 +82,24 @@ def _is_at(url: str, host: Host) -> bool:
 
 def access_of_client(client: Any) -> Access:
     """Address, key and header fields of an ``openai.AsyncOpenAI`` or ``AsyncAzureOpenAI``."""
-    if not (hasattr(client, "base_url") and hasattr(client, "api_key")):
+    if not has(client, "base_url", "api_key"):
         raise ConfigurationError(
             "client: expected an openai.AsyncOpenAI or openai.AsyncAzureOpenAI, got "
             f"{type(client).__name__}"
         )
     base_url = str(client.base_url)
     headers: dict[str, str] = {}
-    custom: dict[str, Any] = dict(getattr(client, "_custom_headers", None) or {})
+    custom: dict[str, Any] = dict(read(client, "_custom_headers") or {})
     headers.update({name: value for name, value in custom.items() if isinstance(value, str)})
     query = {
-        str(name): str(value)
-        for name, value in dict(getattr(client, "_custom_query", None) or {}).items()
+        str(name): str(value) for name, value in dict(read(client, "_custom_query") or {}).items()
     }
-    key: Secret | None = getattr(client, "_api_key_provider", None) or client.api_key or None
+    key: Secret | None = read(client, "_api_key_provider") or client.api_key or None
     key_header = "Authorization"
-    version = getattr(client, "_api_version", None)
+    version = read(client, "_api_version")
     if version:
         query.setdefault("api-version", str(version))
-        token: Any = getattr(client, "_azure_ad_token_provider", None) or getattr(
-            client, "_azure_ad_token", None
-        )
+        token = read(client, "_azure_ad_token_provider") or read(client, "_azure_ad_token")
         if token:
             key = token
         else:
@@ -111,9 +109,7 @@ def access_of_client(client: Any) -> Access:
         key=key,
         key_header=key_header,
         headers={
-            **_organisation(
-                getattr(client, "organization", None), getattr(client, "project", None)
-            ),
+            **_organisation(read(client, "organization"), read(client, "project")),
             **headers,
         },
         query=query,

@@ -26,6 +26,7 @@ from rejoinder._aio import Chan
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime import messages as m
+from rejoinder._foreign import dump, method
 from rejoinder._options import FLAG, NAME, SECONDS, STRING, Rule, checked, mapping
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.duplex import (
@@ -125,7 +126,7 @@ class GPTLiveDelegation:
 
 
 def _delegates(value: object) -> bool:
-    return isinstance(value, str) or callable(getattr(value, "attach", None))
+    return isinstance(value, str) or method(value, "attach") is not None
 
 
 _VOICE: Final = Rule(
@@ -421,8 +422,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
     @_checked
     def send_event(self, event: Any) -> None:
         """Send an event of your own, a dict or a model of the ``openai`` package."""
-        dump: Any = getattr(event, "model_dump", None)
-        fields = dump(mode="json", by_alias=True, exclude_unset=True) if callable(dump) else event
+        fields = dump(event, mode="json", by_alias=True, exclude_unset=True) or event
         self.emit("openai_client_event_queued", fields)
         link = self._connections.link
         if link is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
 
 from rejoinder._core.reasoning import Option as ReasoningOption
+from rejoinder._foreign import dump, has
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.tool_context import ToolChoice
 from rejoinder.transport.http import HttpTransport
@@ -73,25 +74,21 @@ def conn_options_of(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOpt
     if isinstance(timeout, (int, float)):
         changes["timeout"] = float(timeout)
     elif timeout is not None and not isinstance(timeout, NotGiven):
-        if not (hasattr(timeout, "connect") and hasattr(timeout, "read")):
+        if not has(timeout, "connect", "read"):
             raise ConfigurationError(
                 "timeout: expected seconds, or an object with `connect` and `read` such as "
                 f"httpx.Timeout, got {timeout!r}"
             )
-        connect = getattr(timeout, "connect", None)
-        read = getattr(timeout, "read", None)
-        if connect is not None:
-            changes["connect"] = float(connect)
-        if read is not None:
-            changes["first_output"] = changes["between_outputs"] = float(read)
+        if timeout.connect is not None:
+            changes["connect"] = float(timeout.connect)
+        if timeout.read is not None:
+            changes["first_output"] = changes["between_outputs"] = float(timeout.read)
     return APIConnectOptions(**changes) if changes else DEFAULT_API_CONNECT_OPTIONS
 
 
 def plugin_fields(plugin: Any) -> dict[str, Any]:
     if isinstance(plugin, Mapping):
         found = dict(cast("Mapping[str, Any]", plugin))
-    elif hasattr(plugin, "model_dump"):
-        found = cast("dict[str, Any]", plugin.model_dump())
     else:
-        found = cast("dict[str, Any]", vars(plugin))
+        found = dump(plugin) or cast("dict[str, Any]", vars(plugin))
     return {name: value for name, value in found.items() if value is not None}

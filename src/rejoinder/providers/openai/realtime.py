@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
+from rejoinder._foreign import dump, dumps
 from rejoinder._options import COUNT, NAME, NUMBER, Rule, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
@@ -83,7 +84,7 @@ _OPTIONS: Final = (
 
 
 def _is_object(value: object) -> bool:
-    return isinstance(value, Mapping) or callable(getattr(value, "model_dump", None))
+    return isinstance(value, Mapping) or dumps(value)
 
 
 def _is_object_or_name(value: object) -> bool:
@@ -612,8 +613,7 @@ def _value(given: Any, default: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """Objects of the ``openai`` package as plain data."""
-    dump: Any = getattr(value, "model_dump", None)
-    return dump(mode="json", by_alias=True, exclude_unset=True) if callable(dump) else value
+    return dump(value, mode="json", by_alias=True, exclude_unset=True) if dumps(value) else value
 
 
 def _noise(given: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from rejoinder._foreign import has, method
 from rejoinder._options import NUMBER, SECONDS, Rule, checked
 from rejoinder.errors import APIError
 from rejoinder.media import AudioFrame
@@ -16,12 +17,11 @@ __all__ = ["SESSION_RULES", "SessionOptions", "checked_session_options", "code_o
 
 
 def _opens_sockets(value: object) -> bool:
-    return callable(getattr(value, "connect", None)) and callable(getattr(value, "aclose", None))
+    return method(value, "connect") is not None and method(value, "aclose") is not None
 
 
 def _is_sound(value: object) -> bool:
-    names = ("data", "sample_rate", "num_channels", "samples_per_channel")
-    return all(hasattr(value, name) for name in names)
+    return has(value, "data", "sample_rate", "num_channels", "samples_per_channel")
 
 
 SESSION_RULES: Final[Mapping[str, Rule]] = OPTION_RULES | {
