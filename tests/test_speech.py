@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -285,3 +286,20 @@ async def test_a_slow_model_is_not_hurried() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     gate.set()
     assert await texts(speech) == ["One two three four,"]
+
+
+async def test_a_moment_may_lie_outside_of_what_was_played() -> None:
+    chat_ctx = ChatContext.empty()
+    chat_ctx.add_message(role="assistant", content="One two. Three four.")
+    async with speakable(stream("One two. ", "Three four.")) as speech:
+        async for piece in speech:
+            speech.add_audio(piece, 1000)
+            with pytest.raises(ConfigurationError, match="milliseconds"):
+                speech.add_audio(piece, math.inf)
+    assert speech.heard(math.inf) == "One two. Three four."
+    assert speech.heard(-math.inf) == ""
+    assert chat_ctx.copy().commit_heard(math.inf, sound=2000) == "One two. Three four."
+    with pytest.raises(ConfigurationError, match="milliseconds"):
+        speech.heard(math.nan)
+    with pytest.raises(ConfigurationError, match="milliseconds"):
+        chat_ctx.commit_heard(math.nan, sound=2000)

@@ -37,6 +37,8 @@ __all__ = [
     "COUNT",
     "FLAG",
     "FUNCTION",
+    "MILLISECONDS",
+    "MOMENT",
     "NAME",
     "NUMBER",
     "SECONDS",
@@ -181,6 +183,11 @@ NAME: Final = Rule("a string that is not blank", _is_string, lambda text: bool(t
 FLAG: Final = Rule("True or False", _is_flag, exact=frozenset({bool}))
 NUMBER: Final = Rule("a finite number", _is_number, math.isfinite)
 AMOUNT: Final = Rule("a number of at least 0", _is_number, lambda number: number >= 0)
+MILLISECONDS: Final = Rule(
+    "milliseconds of at least 0", _is_number, lambda number: 0 <= number < math.inf
+)
+MOMENT: Final = Rule("milliseconds", _is_number, lambda number: not math.isnan(number))
+"""Of a playback: also one before its beginning, or without an end."""
 SECONDS: Final = Rule("seconds greater than 0", _is_number, lambda number: number > 0)
 SHARE: Final = Rule("a number from 0 to 1", _is_number, lambda number: 0 <= number <= 1)
 WHOLE: Final = Rule("a whole number of at least 0", _is_whole, lambda number: number >= 0)

@@ -22,7 +22,7 @@ from rejoinder._core.collecting import is_restart
 from rejoinder._core.speech.cutter import Cut, Cutter, Segment
 from rejoinder._core.speech.plain import Plain
 from rejoinder._core.speech.playback import SoundMap
-from rejoinder._options import COUNT, Rule, checked
+from rejoinder._options import COUNT, MILLISECONDS, MOMENT, Rule, checked
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame
 from rejoinder.turn import Restarted, Text, ToolPaused, ToolStarted
@@ -186,8 +186,7 @@ class Speech(AsyncIterator[Piece]):
             sound: a frame, or milliseconds.
         """
         ms = sound.duration * 1000 if isinstance(sound, AudioFrame) else sound
-        if ms < 0:
-            raise ConfigurationError(f"sound: expected at least 0 milliseconds, got {ms:g}")
+        MILLISECONDS.check("sound", ms)
         self._sounds().add_sound(self._number(piece), ms)
 
     @checked()
@@ -201,7 +200,7 @@ class Speech(AsyncIterator[Piece]):
         """Mark a piece as complete. Sound of a later piece does the same."""
         self._sounds().end(self._number(piece))
 
-    @checked()
+    @checked(ms=MOMENT)
     def heard(self, ms: float) -> str:
         """The part of the model's text that was heard when `ms` milliseconds of this message had
         been played.

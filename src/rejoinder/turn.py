@@ -25,7 +25,7 @@ from rejoinder._aio import end
 from rejoinder._core.chunks import ChatChunk, CompletionUsage, FunctionToolCall, sum_usage
 from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatMessage, FunctionCall, FunctionCallOutput
-from rejoinder._core.realtime.commit import SOUND, commit_heard
+from rejoinder._core.realtime.commit import SOUND, UNTIL, commit_heard
 from rejoinder._core.tools import RunContext, ToolChoice
 from rejoinder._core.turn_events import (
     Done,
@@ -387,7 +387,7 @@ class Turn(Generic[OutputT]):
         `Done`. Returns at once; the context is whole when it returns. Idempotent."""
         self._cut()
 
-    @checked(sound=SOUND)
+    @checked(until=UNTIL, sound=SOUND)
     def commit_heard(self, until: float | str, *, sound: SoundMap | float | None = None) -> str:
         """Cut the turn, and keep in the context only what was heard of it; see
         `ChatContext.commit_heard`. May be called after the end, too, and again with less."""

@@ -42,7 +42,7 @@ from rejoinder._core.items import (
     load_items,
     same_payload,
 )
-from rejoinder._core.realtime.commit import SOUND, commit_heard, last_answer
+from rejoinder._core.realtime.commit import SOUND, UNTIL, commit_heard, last_answer
 from rejoinder._core.trimming import (
     keep_last_items,
     keep_last_tokens,
@@ -411,7 +411,7 @@ class ChatContext:
         self._items[:] = [*head, summary, *self._items[last + 1 :]]
         return self
 
-    @checked(sound=SOUND)
+    @checked(until=UNTIL, sound=SOUND)
     def commit_heard(
         self,
         until: float | str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Final
 
@@ -10,13 +11,18 @@ from rejoinder._core.realtime.heard import SoundMap, heard_of_text, spread
 from rejoinder._foreign import method
 from rejoinder._options import Rule
 
-__all__ = ["SOUND", "commit_heard", "last_answer"]
+__all__ = ["SOUND", "UNTIL", "commit_heard", "last_answer"]
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+UNTIL: Final = Rule(
+    "the text that was heard, or milliseconds",
+    lambda value: _is_number(value) or isinstance(value, str),
+    lambda value: isinstance(value, str) or not math.isnan(value),
+)
 SOUND: Final = Rule(
     "milliseconds greater than 0, or an object with heard(ms)",
     lambda value: _is_number(value) or method(value, "heard") is not None,

@@ -96,7 +96,7 @@ class SoundMap:
                 message.add_text(word, (begin + at) / 1000)
             begin += length
         message.add_audio(int(begin * _BYTES_PER_MS) & ~1)
-        return heard(message, int(ms))
+        return heard(message, int(max(0.0, min(ms, begin))))
 
     def _pace(self) -> float:
         """Milliseconds per character, measured on the complete pieces."""
