@@ -128,6 +128,7 @@ class GeminiConnection(RealtimeConnection):
             return ""
         started = asyncio.Event()
         task = asyncio.create_task(self._speak_reply(reply, started))
+        self.server.keep(task)
         self.speaking = _Speaking(reply, task)
         started.set()
         return ""

@@ -201,9 +201,35 @@ def test_a_connection_takes_what_it_waits_for_with_it() -> None:
     replies.blocked("task")
     assert replies.deadline() == math.inf
     replies.lost(50)
+    assert replies.tick(55) == []
     assert replies.deadline() == 60
-    assert replies.connected(55) == [Send(A)]
-    assert replies.deadline() == 65
+    assert replies.connected(56) == [Send(A)]
+    assert replies.deadline() == 66
+
+
+def test_a_request_that_waits_for_a_connection_becomes_pressing() -> None:
+    replies = connected()
+    replies.pause()
+    replies.request(A, 0)
+    assert replies.deadline() == 5
+    assert not replies.pressing
+    assert replies.tick(5) == []
+    assert replies.pressing
+    assert replies.deadline() == 10
+    assert replies.connected(6) == [Send(A)]
+    assert not replies.pressing
+
+
+def test_a_running_reply_is_not_cut_for_a_request() -> None:
+    replies = connected()
+    replies.started("r", None, 0)
+    replies.pause()
+    replies.request(A, 0)
+    replies.progressed("r", 9)
+    assert replies.tick(9) == []
+    assert not replies.pressing
+    assert replies.ended("r", "completed", None, 12) == [Finish("r", "completed")]
+    assert replies.deadline() == 17
 
 
 def test_a_reply_that_pauses_for_a_tool_does_not_stand_still() -> None:
@@ -367,8 +393,9 @@ def test_a_paused_request_waits_for_the_next_connection_and_for_no_reply_that_ru
     assert replies.request(A, 1) == []
     assert replies.deadline() == 20  # the silence of the running one, not the time of the request
     assert replies.ended("own", "completed", None, 15) == [Finish("own", "completed")]
+    assert replies.tick(20) == []
     assert replies.deadline() == 25
-    assert replies.connected(16) == [Send(A)]
+    assert replies.connected(21) == [Send(A)]
 
 
 def test_a_debt_can_be_forgiven() -> None:

@@ -339,3 +339,16 @@ async def test_a_turn_with_pauses_waits_for_a_slow_tool() -> None:
         assert (await read(event))[0] == "One moment. It rains."
         assert event.outcome is not None
         assert await event.outcome == "completed"
+
+
+async def test_a_connection_too_many_is_closed() -> None:
+    transport = MemoryTransport()
+    async with talking(transport) as (session, _):
+        await asyncio.sleep(11)
+        await session.update_instructions("Be brief.")  # the next connection is being opened
+        await asyncio.sleep(0.01)
+        transport.sockets[0].end(1011)  # and one instead of the first
+        await asyncio.sleep(1)
+        assert len(transport.sockets) == 3
+        open_ones = [socket for socket in transport.sockets if socket.closed_at is None]
+        assert len(open_ones) == 1

@@ -11,7 +11,7 @@ from providers.openai.duplex import connection, live_service, talking, told, unt
 from providers.sessions.driving import read, sound, texts
 from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError
-from rejoinder.testing import ServerCall, ServerReply
+from rejoinder.testing import ServerCall, ServerReply, no_leaks
 
 pytestmark = pytest.mark.looptime
 
@@ -490,4 +490,53 @@ async def test_a_request_waits_for_the_task_that_it_became(answered: bool) -> No
             session.delegation_over("task")
             with pytest.raises(RealtimeError, match="within 10 s"):
                 await future
+        assert not seen.named("error")
+
+
+async def test_a_muted_microphone_holds_no_change() -> None:
+    service = live_service()
+    async with talking(service) as (session, seen):
+        await session.connected()
+        session.push_audio(sound(300, 40))  # and nothing after it
+        await session.update_instructions("Be brief.")
+        await asyncio.sleep(5)
+        assert not seen.named("session_reconnected")
+        await asyncio.sleep(3)
+        assert seen.named("session_reconnected")
+        assert connection(service).start["instructions"] == "Be brief."
+
+
+async def test_a_request_does_not_fail_because_the_user_goes_on_speaking() -> None:
+    service = live_service()
+    async with talking(service) as (session, seen):
+        await session.connected()
+        await session.update_instructions("Be brief.")
+
+        async def speak() -> None:
+            while True:
+                session.push_audio(sound(100, 40))
+                await asyncio.sleep(0.1)
+
+        speaking = asyncio.ensure_future(speak())
+        await asyncio.sleep(1)
+        await session.update_instructions("Be very brief.")
+        service.say("Yes.")
+        assert (await read(await session.generate_reply()))[0] == "Yes."
+        assert connection(service).start["instructions"] == "Be very brief."
+        assert not seen.named("error")
+        speaking.cancel()
+
+
+async def test_a_prepared_connection_that_ends_leaves_nothing_behind() -> None:
+    service = live_service()
+    async with no_leaks(), talking(service) as (session, seen):
+        await session.connected()
+        session.push_audio(sound(300, 40))
+        await session.update_instructions("Be brief.")
+        await until(lambda: len(service.connections) == 2)
+        await asyncio.sleep(0.1)
+        connection(service).drop()
+        await asyncio.sleep(30)
+        assert connection(service).start["instructions"] == "Be brief."
+        await read(await session.generate_reply())
         assert not seen.named("error")

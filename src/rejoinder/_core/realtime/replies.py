@@ -143,6 +143,8 @@ class _Request:
     for_tools: bool
     """It waits for the other results of its batch."""
     state: RequestState = RequestState.WAITING
+    pressing: bool = False
+    """It has waited for the next connection for half of its time."""
 
 
 @dataclass(slots=True)
@@ -198,6 +200,16 @@ class Replies:
             request.state is RequestState.ASKED for request in self._requests
         )
 
+    @property
+    def pressing(self) -> bool:
+        """Whether a request cannot wait longer for a good moment to change connections."""
+        return self._for_next and any(request.pressing for request in self._requests)
+
+    @property
+    def _for_next(self) -> bool:
+        """Whether requests wait for the next connection, and for nothing else."""
+        return not self._open and self._running is None
+
     def hears(self, reply_id: str) -> bool:
         """Whether parts of this reply are wanted."""
         return self._running is not None and self.running == reply_id
@@ -207,6 +219,8 @@ class Replies:
         due = self._held_until if self._requests and self._held_until > -math.inf else math.inf
         for request in self._requests:
             due = min(due, self._due(request))
+            if self._for_next and not request.pressing:
+                due = min(due, request.since + self._timeout / 2)
         running = self._running
         if running is not None:
             stopping = running.stopping_since < math.inf
@@ -445,6 +459,7 @@ class Replies:
             self._held_until = -math.inf
         effects: list[Effect] = []
         for request in list(self._requests):
+            request.pressing = self._for_next and now >= request.since + self._timeout / 2
             if self._due(request) > now:
                 continue
             if request.for_tools and self._open and request.state is RequestState.WAITING:

@@ -489,9 +489,9 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
                 self._stream.close()
         return self._stream
 
-    def may_swap(self) -> bool:
+    def _between_turns(self) -> bool:
         # A task can be answered by its id only on the connection that delegated it.
-        return super().may_swap() and (self._tasks is None or not self._tasks.running)
+        return super()._between_turns() and (self._tasks is None or not self._tasks.running)
 
     def installed(self, link: Link, *, again: bool) -> None:
         super().installed(link, again=again)

@@ -403,7 +403,10 @@ class Connections:
     def _install(self, link: Link) -> None:
         previous = self.link
         again = self._link is not None
-        self._link, self._next = link, None
+        following, self._next = self._next, None
+        if following is not None and following is not link:
+            self._close_soon(following)  # two were opened: to replace the last, and after its end
+        self._link = link
         self._force_at = math.inf
         self._retiring = False
         if not link.resumed:
@@ -471,6 +474,7 @@ class Connections:
             return
         if following.closed.done():
             self._next = None
+            self._close_soon(following)
             self._swap_at = self._loop.time()
         elif self._loop.time() >= self._force_at or self._owner.may_swap():
             self._install(following)

@@ -375,6 +375,9 @@ class WireSession(RealtimeSession[TEvent]):
             self.emit(name, event)
 
     def may_swap(self) -> bool:
+        return self._replies.pressing or self._between_turns()
+
+    def _between_turns(self) -> bool:
         link = self._connections.link
         return (
             self._replies.between_turns

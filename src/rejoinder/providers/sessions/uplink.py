@@ -74,6 +74,8 @@ class Uplink:
         self._stopped_at = -math.inf
         self._recalled = False
         self._covered = math.inf
+        self._pushed_at = -math.inf
+        self._looked_at = -math.inf
         self.speaking = False
         self.sent_at = -math.inf
         self._paused = True
@@ -81,8 +83,19 @@ class Uplink:
     @property
     def quiet(self) -> bool:
         """Whether there is no speech that the next connection would have to receive again."""
-        open_turn = self._uncommitted_ms > 0 and not self._finds_turns()
-        return not self.speaking and not self._kept.loud and not open_turn
+        if not self._finds_turns():
+            return not self._hears and self._uncommitted_ms == 0
+        return not self._hears or self._loop.time() >= self._over_at
+
+    @property
+    def _over_at(self) -> float:
+        """When speech counts as over whose sound has stopped: a microphone was muted."""
+        return self._pushed_at + _UNREPORTED_MS / 1000
+
+    @property
+    def _hears(self) -> bool:
+        """Whether the user speaks, as far as it is known."""
+        return self.speaking or self._kept.loud
 
     @property
     def keeps(self) -> bool:
@@ -189,11 +202,15 @@ class Uplink:
         """When `tick` is due."""
         if self._link() is None:
             return math.inf
-        return min(self._covered + _GAP, math.inf if self._paused else self.sent_at + _PAUSE)
+        due = min(self._covered + _GAP, math.inf if self._paused else self.sent_at + _PAUSE)
+        if self._hears and self._looked_at < self._over_at:
+            due = min(due, self._over_at)
+        return due
 
     def tick(self, now: float) -> None:
         """Send silence while the application sends no sound, or notify the service of the pause."""
         link = self._link()
+        self._looked_at = now
         if link is not None and not self._paused and now >= self.sent_at + _PAUSE:
             self._paused = True
             link.send(m.SoundPaused(_stamps.new_id("pause_")))
@@ -215,7 +232,7 @@ class Uplink:
         ms = size * 500.0 / self._traits.input_rate
         command = m.AppendAudio(piece)
         link = self._link()
-        now = self._loop.time()
+        now = self._pushed_at = self._loop.time()
         wanted = (
             self.speaking
             or link is None
