@@ -46,7 +46,10 @@ def estimate_tokens(item: ChatItem) -> int:
         case "function_call":
             return _OVERHEAD + _tokens_of_text(item.name) + _tokens_of_text(item.arguments)
         case "function_call_output":
-            return _OVERHEAD + _tokens_of_text(item.output)
+            pictures = len(item.images)
+            if item.output.startswith("data:image/"):
+                return _OVERHEAD + (1 + pictures) * _TOKENS_PER_IMAGE
+            return _OVERHEAD + _tokens_of_text(item.output) + pictures * _TOKENS_PER_IMAGE
         case "agent_handoff" | "agent_config_update":
             return 0  # never sent
 

@@ -303,6 +303,9 @@ class FunctionCallOutput(BaseModel):
     is_error: bool
     created_at: float = Field(default_factory=_now)
     reply_required: bool = True
+    images: list[ImageContent] = Field(default_factory=list["ImageContent"])
+    """Pictures that belong to the output, in order: shown where the API takes them, else described.
+    Each is a ``data:`` URL."""
 
 
 class AgentHandoff(BaseModel):
@@ -515,6 +518,10 @@ def dump_items(
                 record["created_at"] = item.created_at
             if not item.reply_required:
                 record["reply_required"] = False
+            if image and item.images:
+                record["images"] = [
+                    shown.model_dump(mode="json", exclude_none=True) for shown in item.images
+                ]
         else:
             record = _dump_model(item, image, audio, timestamp, metrics)
         dumped.append(record)
@@ -604,7 +611,7 @@ _set = object.__setattr__
 _PAYLOAD: dict[str, tuple[str, ...]] = {
     "message": ("role", "interrupted", "content"),
     "function_call": ("name", "call_id", "arguments"),
-    "function_call_output": ("name", "call_id", "output", "is_error"),
+    "function_call_output": ("name", "call_id", "output", "is_error", "images"),
     "agent_handoff": ("old_agent_id", "new_agent_id"),
     "agent_config_update": ("instructions", "tools_added", "tools_removed"),
 }

@@ -35,6 +35,7 @@ __all__ = [
     "is_object",
     "is_sendable",
     "is_too_deep",
+    "picture_fault_in",
     "result_fault",
     "sound_value",
 ]
@@ -244,8 +245,9 @@ class _Reading:
             rules.blank_outputs and (rules.blank_errors or not item.is_error)
         ):
             return "an output is blank"
-        problem, mime_type = result_fault(item, rules)
-        if problem or mime_type:
+        faults = [result_fault(item, rules)]
+        faults += [picture_fault_in(item, picture, rules) for picture in item.images]
+        if any(problem or mime_type for problem, mime_type in faults):
             return "an output holds a picture that cannot be sent as it is"
         self.stateful = False
         self.last = "tool"
@@ -439,6 +441,17 @@ def result_fault(output: FunctionCallOutput, rules: Rules) -> tuple[str, str]:
         return "", ""
     picture = picture_of(output) if rules.result_images else None
     return ("this model reads it as text", "") if picture is None else image_fault(picture, rules)
+
+
+def picture_fault_in(
+    output: FunctionCallOutput, picture: ImageContent, rules: Rules
+) -> tuple[str, str]:
+    """The same for a picture that belongs to a result."""
+    if not rules.result_images or output.is_error:
+        return "this model reads it as text", ""
+    if not isinstance(picture.image, str) or not picture.image.startswith("data:"):
+        return "it is no `data:` URL", ""
+    return image_fault(picture, rules)
 
 
 def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:

@@ -39,12 +39,13 @@ from rejoinder._core.legality import (
     is_object,
     is_sendable,
     is_too_deep,
+    picture_fault_in,
     result_fault,
     sound_value,
 )
 from rejoinder._core.names import portable_name
 from rejoinder._core.pairing import Grouping, Pair, Turn, user_message
-from rejoinder._core.results import picture_of, without_pictures
+from rejoinder._core.results import picture_of, told_instead, without_pictures
 from rejoinder._core.rules import STATEFUL, Rules
 from rejoinder._core.unread import joined_unread, output_as_read, unread_in
 
@@ -360,7 +361,7 @@ class _Repair:
         if self.rules.output_names and output.name != call.name:
             update["name"] = call.name
             self.note("name", output.id, f"{output.name[:80]!r} is not the name of its call")
-        text = self.result(output, call, alone=not pair.more)
+        text, images = self.shown(output, call, alone=not pair.more)
         blank_ok = self.rules.blank_outputs and (self.rules.blank_errors or not output.is_error)
         if not blank_ok and (not text or text.isspace()):
             text = "(empty)"
@@ -372,12 +373,33 @@ class _Repair:
                 if not said or said.isspace() or said == output.output:
                     self.note("dropped", further.id, "says nothing that the one before does not")
                 else:
-                    texts.append(self.result(further, call, alone=False))
+                    texts.append(self.shown(further, call, alone=False)[0])
                     self.note("merged", further.id, "joined to the output before it")
             text = "\n\n".join(texts)
         if text != output.output:
             update["output"] = text
+        if images != output.images:
+            update["images"] = images
         return with_fields(output, **update) if update else output
+
+    def shown(
+        self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool
+    ) -> tuple[str, list[ImageContent]]:
+        """The text of an output, and the pictures that belong to it, see `result`."""
+        text = self.result(output, call, alone=alone)
+        images: list[ImageContent] = []
+        for picture in output.images:
+            problem, mime_type = picture_fault_in(output, picture, self.rules)
+            if problem or not alone:
+                why = problem or "it is not the only output"
+                self.note("image", output.id, f"a picture in a result became text: {why}")
+                text = "\n".join(filter(None, [text, self.text(told_instead(picture), output.id)]))
+            elif mime_type:
+                self.note("image", output.id, f"an image is really of type {mime_type}")
+                images.append(_retyped(picture, mime_type))
+            else:
+                images.append(picture)
+        return text, images
 
     def result(self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool) -> str:
         """The text of an output; a picture stays one where it can be shown, and is told elsewhere.

@@ -15,7 +15,17 @@ from typing import Final
 
 from rejoinder._core.items import FunctionCallOutput, ImageContent
 
-__all__ = ["Media", "described", "media_of", "picture_of", "refusal", "without_pictures"]
+__all__ = [
+    "Media",
+    "TextWithPictures",
+    "described",
+    "media_of",
+    "pictures_of",
+    "refusal",
+    "shown_in",
+    "told_instead",
+    "without_pictures",
+]
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,")
 _EMBEDDED: Final = re.compile(
@@ -32,6 +42,17 @@ _STARTS: Final = {
 }
 """How the base64 of a picture begins; ``UklGR`` may also begin a sound."""
 _PDF: Final = "application/pdf"
+
+
+class TextWithPictures(str):
+    """The text of a result, and pictures that belong to it."""
+
+    __slots__ = ()
+
+    @property
+    def images(self) -> list[ImageContent]:
+        """The pictures, in order."""
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +105,27 @@ def picture_of(output: FunctionCallOutput) -> ImageContent | None:
     except (binascii.Error, ValueError):
         return None
     return ImageContent(image=text) if whole else None
+
+
+def pictures_of(output: FunctionCallOutput) -> list[ImageContent]:
+    """The pictures that a result is, or that belong to it."""
+    whole = picture_of(output)
+    return output.images if whole is None else [whole, *output.images]
+
+
+def shown_in(output: FunctionCallOutput) -> tuple[str, list[ImageContent]]:
+    """Text and pictures of a result, for an API that takes both."""
+    pictures = pictures_of(output)
+    return ("" if len(pictures) > len(output.images) else output.output), pictures
+
+
+def told_instead(picture: ImageContent) -> str:
+    """A description in the place of a picture that belongs to a result."""
+    source = picture.image
+    if isinstance(source, str) and not source.startswith("data:"):
+        return f"(a picture: {source[:500]})"
+    media = media_of(source) if isinstance(source, str) else None
+    return _description(picture.mime_type or (media.mime_type if media else "image"))
 
 
 def without_pictures(text: str) -> str:

@@ -157,7 +157,8 @@ def render_for_summary(items: Sequence[ChatItem]) -> str:
             case "function_call":
                 record = {"tool call": item.name, "arguments": item.arguments}
             case "function_call_output":
-                record = {"tool error" if item.is_error else "tool output": item.output}
+                parts = [item.output, *map(_render_part, item.images)]
+                record = {"tool error" if item.is_error else "tool output": "\n".join(parts)}
                 if item.name:
                     record["tool"] = item.name
             case "agent_handoff" | "agent_config_update":

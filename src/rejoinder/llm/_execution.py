@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rejoinder._aio import end, in_thread, unfinished
 from rejoinder._core.chunks import FunctionToolCall
 from rejoinder._core.items import FunctionCall, FunctionCallOutput, ImageContent
+from rejoinder._core.results import TextWithPictures
 from rejoinder._core.tools import RunContext, StopResponse, ToolError
 from rejoinder._options import SECONDS, checked
 from rejoinder.llm._signatures import prepare_function_arguments
@@ -309,6 +310,7 @@ def make_function_call_output(
     if exception is None and isinstance(output, BaseException):
         output, exception = None, output
     text, is_error, reply_required = "", False, True
+    images: list[ImageContent] = []
     if exception is not None:
         match exception:
             case ToolError():
@@ -326,6 +328,7 @@ def make_function_call_output(
     else:
         try:
             text = _as_text(output)
+            images = _pictures_in(output)
         except _NoTextError:
             is_error = True
             text = (
@@ -346,6 +349,7 @@ def make_function_call_output(
             output=text,
             is_error=is_error,
             reply_required=reply_required,
+            images=images,
         ),
         raw_output=output,
         raw_exception=exception,
@@ -361,6 +365,8 @@ def _as_text(value: Any) -> str:
         return ""
     if isinstance(value, ImageContent):
         return _address_of(value)
+    if _has_pictures(value):
+        return "\n".join(map(_told, cast("list[Any]", value)))
     if _is_plain(value):
         try:
             return str(value)
@@ -372,6 +378,34 @@ def _as_text(value: Any) -> str:
     if text is None:
         raise _NoTextError
     return text
+
+
+_MAX_PICTURES: Final = 20
+"""Pictures of one result. Beyond that Claude takes smaller ones only."""
+
+
+def _has_pictures(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(
+        isinstance(part, ImageContent) for part in cast("list[Any]", value)
+    )
+
+
+def _told(part: Any) -> str:
+    """A part of a result in words; a picture that is shown beside them is named."""
+    if not isinstance(part, ImageContent):
+        return _as_text(part)
+    address = _address_of(part)
+    return f"({address[5:].partition(';')[0]})" if address.startswith("data:") else address
+
+
+def _pictures_in(value: Any) -> list[ImageContent]:
+    if isinstance(value, TextWithPictures):
+        return value.images[:_MAX_PICTURES]
+    if not _has_pictures(value):
+        return []
+    parts = [part for part in cast("list[Any]", value) if isinstance(part, ImageContent)]
+    pictures = [ImageContent(image=_address_of(part)) for part in parts[:_MAX_PICTURES]]
+    return [picture for picture in pictures if str(picture.image).startswith("data:")]
 
 
 def _address_of(image: ImageContent) -> str:

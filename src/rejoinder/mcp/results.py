@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, cast
 
 from rejoinder._core.items import ChatContent, ImageContent
+from rejoinder._core.results import TextWithPictures
 from rejoinder.mcp.mending import PARTS, values_in, without_schemas
 
 __all__ = [
@@ -228,11 +229,11 @@ class CallResult:
     raw: Any = field(default=None, repr=False, compare=False)
 
 
-class MCPToolOutput(str):
+class MCPToolOutput(TextWithPictures):
     """The text a model reads, and everything the server really sent.
 
     It is a `str`, so it can be a tool's return value as it is. `result` keeps images, sounds,
-    resources and the structured result.
+    resources and the structured result. Models that take pictures as results see `images` too.
     """
 
     __slots__ = ("result",)

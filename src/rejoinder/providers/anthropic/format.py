@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
-from rejoinder._core.results import picture_of
+from rejoinder._core.results import shown_in
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.anthropic.options import DEFAULT_MAX_TOKENS, Options
 from rejoinder.providers.anthropic.state import (
@@ -112,11 +112,12 @@ def _image(content: ImageContent) -> Block:
 def _result(output: FunctionCallOutput) -> Block:
     # What a tool returned is data, also if it looks like content blocks: the API refuses a request
     # for any field of a block that it does not know, and so every later one of the conversation.
-    picture = picture_of(output)
+    text, pictures = shown_in(output)
+    parts: list[Block] = [{"type": "text", "text": text}] if text and not text.isspace() else []
     return {
         "tool_use_id": output.call_id,
         "type": "tool_result",
-        "content": output.output if picture is None else [_image(picture)],
+        "content": [*parts, *map(_image, pictures)] if pictures else text,
         "is_error": output.is_error,
     }
 

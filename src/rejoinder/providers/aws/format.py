@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from rejoinder._core import jsontext
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
-from rejoinder._core.results import picture_of
+from rejoinder._core.results import shown_in
 from rejoinder._secrets import redacted_url
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
@@ -77,10 +77,11 @@ def _call(call: FunctionCall) -> Block:
 
 
 def _result(output: FunctionCallOutput) -> Block:
-    picture = picture_of(output)
+    text, pictures = shown_in(output)
+    parts: list[Block] = [{"text": text}] if text or not pictures else []
     result = {
         "toolUseId": output.call_id,
-        "content": [{"text": output.output} if picture is None else _image(picture)],
+        "content": [*parts, *map(_image, pictures)],
         "status": "error" if output.is_error else "success",
     }
     return {"toolResult": result}

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 from rejoinder._core.groups import logger, parse_arguments
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput, ImageContent
-from rejoinder._core.results import picture_of
+from rejoinder._core.results import shown_in
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.alternating import Block, BlockFormat, to_turns
 from rejoinder.providers.asking.attachments import Attachment
@@ -133,15 +133,16 @@ def _signed_call(signatures: Mapping[str, bytes], call: FunctionCall) -> Block:
 
 
 def _result(output: FunctionCallOutput) -> Block:
+    text, pictures = shown_in(output)
+    if pictures and not text:
+        text = "a picture, which follows"
     response: Block = {
         "id": output.call_id,
         "name": output.name,
-        "response": {"error" if output.is_error else "output": output.output},
+        "response": {"error" if output.is_error else "output": text},
     }
-    picture = picture_of(output)
-    if picture is not None:
-        response["response"] = {"output": "a picture, which follows"}
-        response["parts"] = [_image(picture)]
+    if pictures:
+        response["parts"] = [_image(picture) for picture in pictures]
     return {"functionResponse": response}
 
 

@@ -21,7 +21,7 @@ from rejoinder._core.items import (
     ImageContent,
     with_fields,
 )
-from rejoinder._core.results import picture_of
+from rejoinder._core.results import shown_in
 from rejoinder._core.unread import unread_in
 from rejoinder.providers.asking.in_order import in_order, is_text_entry
 from rejoinder.providers.completions.format import (
@@ -140,11 +140,12 @@ def to_chat_ctx(
             append(entry)
         for output in turn.outputs:
             kind = "custom_tool_call" if output.call_id in custom else "function_call"
-            picture = picture_of(output)
+            text, pictures = shown_in(output)
+            parts = [{"type": "input_text", "text": text}] if text else []
             told: dict[str, Any] = {
                 "type": f"{kind}_output",
                 "call_id": output.call_id,
-                "output": output.output if picture is None else [_image(picture)],
+                "output": [*parts, *map(_image, pictures)] if pictures else text,
             }
             for call in turn.calls:
                 if call.extra and call.call_id == output.call_id:
