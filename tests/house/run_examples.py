@@ -77,6 +77,7 @@ def serve() -> None:
             "ANTHROPIC_API_KEY": "example",
             "ANTHROPIC_BASE_URL": url,
             "GOOGLE_API_KEY": "example",
+            "GOOGLE_GEMINI_BASE_URL": url,
             "MISTRAL_API_KEY": "example",
             "AWS_ACCESS_KEY_ID": "example",
             "AWS_SECRET_ACCESS_KEY": "example",

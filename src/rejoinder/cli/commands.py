@@ -251,6 +251,7 @@ COMMANDS = {
     "log": "find, show, export and remove the conversations that were kept",
     "models": "list, fetch, verify and remove the models that run on this machine",
     "keys": "keep the keys of providers",
+    "migrate": "replace imports of LiveKit Agents by ours in a program, or show how",
     "doctor": "look at what this machine has and what is missing, and try a model",
     "completion": "print a script that completes commands in your shell",
 }

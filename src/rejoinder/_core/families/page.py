@@ -102,8 +102,8 @@ def _history(family: Family) -> str:
     return "; ".join(found)
 
 
-def render_families() -> str:
-    """A row for each family."""
+def render_families(maker: str | None = None) -> str:
+    """A row for each family, of one maker if told."""
     rows = [
         [
             f"`{family.name}`",
@@ -116,6 +116,7 @@ def render_families() -> str:
             _size(family.output),
         ]
         for family in sorted(FAMILIES, key=lambda family: (family.maker, family.name))
+        if maker in {None, family.maker}
     ]
     head = ["family", "reasons", "tools", "refuses", "history", "takes", "context", "output"]
     return _table(head, rows)
