@@ -68,6 +68,9 @@ outside: $(VENV)/.dev ## tests with real servers and frameworks, in environments
 lock: $(VENV)/.dev ## record the newest versions of everything foreign, and print what became newer
 	$(BIN)/python requirements/lock.py --newest
 
+bench: $(VENV)/.dev ## all benchmarks beside their peers, an hour or more:  make bench ARGS="--only providers"
+	$(BIN)/python bench/all.py $(ARGS)
+
 soak: $(VENV)/.dev ## tens of thousands of turns with random faults and consumers:  make soak ARGS="--turns 500 --kind plain"
 	@eager=$$($(BIN)/python -c 'import sys; print("--eager" if sys.version_info >= (3, 12) else "")'); \
 	for how in "--loop asyncio" "--loop uvloop" "$${eager:+--loop asyncio --eager}"; do \

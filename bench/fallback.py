@@ -243,11 +243,18 @@ async def over_sockets(turns: int, at_once: int) -> None:
             listener.close()
 
 
+def milliseconds(told: str) -> float | str:
+    """``"507 ms"`` as a number; what is no time stays a text."""
+    return float(told.removesuffix(" ms")) if told.endswith(" ms") else told
+
+
 def main() -> None:
     from environments import LIVEKIT, OURS, run
+    from figures import Rows, add_json_option, write_rows
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    add_json_option(parser)
     parser.add_argument("--child", metavar="PACKAGE")
     arguments = parser.parse_args()
     if arguments.child:
@@ -262,6 +269,14 @@ def main() -> None:
             for case, values in figures.items():
                 samples.setdefault(case, {}).setdefault(environment.name, []).extend(values)
     names = [OURS.name, LIVEKIT.name]
+    rows: Rows = {
+        case: {name: statistics.median(values) for name, values in by_name.items()}
+        for case, by_name in samples.items()
+    } | {
+        case: {name: milliseconds(silences[name][case]) for name in names}
+        for case in silences[names[0]]
+    }
+    write_rows(arguments.json, rows)
     print("CPU microseconds, a chunk or a request, medians")
     print(f"{'':<26}" + "".join(f"{name:>26}" for name in names))
     for case, by_name in samples.items():

@@ -30,6 +30,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from figures import Rows, add_json_option, write_rows
+
 KINDS = {"lone": (20, 1), "together": (10, 1), "burst": (1, 16), "request": (1, 4)}
 """Streams at once, and chunks in one write."""
 WORK = {"lone": (5, 55), "together": (10, 110), "burst": (160, 1_760), "request": (20, 120)}
@@ -287,6 +291,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    add_json_option(parser)
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -298,12 +303,15 @@ def main() -> None:
         client(subject, kind, int(work), int(port), loop)
         return
     print(f"Python {platform.python_version()} ({platform.python_compiler()}), {arguments.loop}")
+    rows: Rows = {}
     for kind in arguments.kinds:
         base = 0.0
         for subject in arguments.subjects:
             value = cost(subject, kind, arguments.loop)
             base = base or value
+            rows.setdefault(kind, {})[subject] = value / 1000
             print(f"{kind:9} {subject:10} {value:>11,.0f}  {value / base:5.2f}", flush=True)
+    write_rows(arguments.json, rows)
 
 
 if __name__ == "__main__":

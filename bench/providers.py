@@ -31,6 +31,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import LIVEKIT, OURS, Environment, python
+from figures import add_json_option, write_rows
 
 HERE = Path(__file__).parent
 BARE = Environment("bare", "bench/bare")
@@ -115,7 +116,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", default="100,300,500")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of the delayed streams")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    add_json_option(parser)
     options = parser.parse_args()
     names = options.only.split(",")
     wanted = options.what.split(",")
@@ -159,8 +160,9 @@ def main() -> int:
         for name, rows in figures.items()
     }
     show(medians, failures)
-    if options.json:
-        options.json.write_text(json.dumps({"medians": medians, "failures": failures}, indent=1))
+    keys = dict.fromkeys(key for rows in medians.values() for key in rows)
+    by_key = {key: {name: r[key] for name, r in medians.items() if key in r} for key in keys}
+    write_rows(options.json, by_key, failures=failures)
     return judge(medians)
 
 

@@ -34,6 +34,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from figures import add_json_option, write_rows
+
 UP_MS = 100
 DOWN_MS = 50
 WORDS_EVERY = 5
@@ -424,43 +426,13 @@ def compare(names: list[str], sessions: int, seconds: float, rounds: int) -> dic
     }
 
 
-def chart(rows: dict[str, Any]) -> str:
-    """CPU and memory as bars, in SVG."""
-    lines: list[str] = []
-    for place, (title, key, unit) in enumerate(
-        (("CPU of a session", "cpu", "ms/s"), ("memory of the process", "memory", "MB"))
-    ):
-        left = 150 + 340 * place
-        most = max(row[key] for row in rows.values())
-        lines.append(f'<text x="{left}" y="20" font-weight="bold">{title}, {unit}</text>')
-        for number, (name, row) in enumerate(rows.items()):
-            y = 34 + 26 * number
-            width = 220 * row[key] / most
-            colour = "#3a7d44" if name == "rejoinder" else "#9ab"
-            value = f"{row[key]:.2f}" if key == "cpu" else f"{row[key]:.0f}"
-            lines.append(
-                f'<rect x="{left}" y="{y}" width="{width:.0f}" height="18" fill="{colour}"/>'
-            )
-            lines.append(f'<text x="{left + width + 6:.0f}" y="{y + 13}">{value}</text>')
-            if not place:
-                lines.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{name}</text>')
-    height = 40 + 26 * len(rows)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 790 {height}" '
-        'font-family="sans-serif" font-size="12" role="img" aria-label="Realtime sessions">'
-        f'<rect width="790" height="{height}" fill="#fff"/>'
-    )
-    return "\n".join([head, *lines, "</svg>", ""])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default=",".join(CLIENTS))
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--chart", type=Path, help="write the bars of the table to this SVG file")
+    add_json_option(parser)
     parser.add_argument("--hour", type=int, nargs="?", const=60, metavar="MINUTES")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--certificate", default="", help=argparse.SUPPRESS)
@@ -480,11 +452,8 @@ def main() -> None:
         hour(options.hour)
         return
     rows = compare(options.only.split(","), options.sessions, options.seconds, options.rounds)
-    if options.chart:
-        options.chart.write_text(chart(rows), "utf-8")
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
+    keys = dict.fromkeys(key for row in rows.values() for key in row)
+    write_rows(options.json, {key: {name: row[key] for name, row in rows.items()} for key in keys})
     print(f"{'':22}{'CPU ms/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'MB':>8}{'arrived':>10}")
     for name, row in rows.items():
         print(

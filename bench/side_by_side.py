@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import LIVEKIT, ROOT, python
+from figures import add_json_option, write_rows
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,16 @@ def main(cases: list[Case]) -> None:
     parser.add_argument(
         "--peer-python", default="", help="a Python that already has " + LIVEKIT.name
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json_option(parser)
     options = parser.parse_args()
     chosen = [case for case in cases if not options.only or case.name in options.only.split(",")]
     if options.worker:
         _work(options.worker, {case.name: case for case in cases})
         return
     rows = _compare(chosen, options.rounds, options.peer_python or python(LIVEKIT))
-    if options.json:
-        print(json.dumps(rows, indent=1))
-    else:
-        _print_table(rows)
+    _print_table(rows)
+    sides = {row["case"]: {"ours": row["ours"], "theirs": row["theirs"]} for row in rows}
+    write_rows(options.json, sides)
     sys.exit(any(row["ratio"] > row["limit"] for row in rows))
 
 

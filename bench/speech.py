@@ -16,8 +16,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from figures import Rows, add_json_option, write_rows
 from rejoinder.speech import speakable
 
 PROSE = (
@@ -52,19 +54,31 @@ async def spent(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
-    rows: list[tuple[str, str, Callable[[AsyncIterator[str]], AsyncIterator[object]]]] = [
+    add_json_option(parser)
+    options = parser.parse_args()
+    cases: list[tuple[str, str, Callable[[AsyncIterator[str]], AsyncIterator[object]]]] = [
         ("the generator alone", PROSE, lambda stream: stream),
         ("prose, in sentences", PROSE, speakable),
-        ("Markdown, in sentences", MARKED, speakable),
-        ("prose, as it comes", PROSE, lambda stream: speakable(stream, cut="none", transforms=[])),
-        ("prose, as it comes, without emoji", PROSE, lambda stream: speakable(stream, cut="none")),
+        ("dense Markdown, in sentences", MARKED, speakable),
+        (
+            "prose, handed on as it comes",
+            PROSE,
+            lambda stream: speakable(stream, cut="none", transforms=[]),
+        ),
+        (
+            "the same, without emoji and so word by word",
+            PROSE,
+            lambda stream: speakable(stream, cut="none"),
+        ),
     ]
     print(f"{'CPU µs per chunk, median':40}")
-    for name, text, through in rows:
+    rows: Rows = {}
+    for name, text, through in cases:
         pieces = words(text)
-        found = [asyncio.run(spent(pieces, through)) for _ in range(rounds + 1)][1:]
-        print(f"{name:40} {statistics.median(found):6.2f}")
+        found = [asyncio.run(spent(pieces, through)) for _ in range(options.rounds + 1)]
+        rows[name] = {"rejoinder": statistics.median(found[1:])}
+        print(f"{name:44} {rows[name]['rejoinder']:6.2f}")
+    write_rows(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 CHUNKS = 32_000
 
 
-def child(package: str, burst: int) -> None:
+def child(package: str, burst: int, chunk_count: int) -> None:
     """Run in the environment of `package`; prints CPU microseconds per chunk."""
     if package == "rejoinder":
         from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, LLMStream
@@ -32,7 +32,7 @@ def child(package: str, burst: int) -> None:
 
     chunks = [
         ChatChunk(id="r", delta=ChoiceDelta(role="assistant", content="word "))
-        for _ in range(CHUNKS)
+        for _ in range(chunk_count)
     ]
 
     class Model(LLM):
@@ -42,7 +42,7 @@ def child(package: str, burst: int) -> None:
     class Stream(LLMStream):
         async def _run(self):
             send = self._event_ch.send_nowait
-            for start in range(0, CHUNKS, burst):
+            for start in range(0, chunk_count, burst):
                 for chunk in chunks[start : start + burst]:
                     send(chunk)
                 await asyncio.sleep(0)
@@ -57,9 +57,9 @@ def child(package: str, burst: int) -> None:
             async for _ in stream:
                 count += 1
         took = time.process_time() - begin
-        assert count == CHUNKS
+        assert count == chunk_count
         assert len(reports) == 1
-        return took / CHUNKS * 1e6
+        return took / chunk_count * 1e6
 
     async def main() -> None:
         await once()
@@ -70,27 +70,36 @@ def child(package: str, burst: int) -> None:
 
 def main() -> None:
     from environments import LIVEKIT, OURS, run
+    from figures import Rows, add_json_option, write_rows
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--child", nargs=2, metavar=("PACKAGE", "BURST"))
+    parser.add_argument("--chunks", type=int, default=CHUNKS)
+    parser.add_argument("--only", choices=["rejoinder"], help="leave out the peer")
+    add_json_option(parser)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(arguments.child[0], int(arguments.child[1]))
+        package, burst, count = arguments.child
+        child(package, int(burst), int(count))
         return
     samples: dict[tuple[str, int], list[float]] = {}
     for _ in range(arguments.rounds):
-        for environment in (OURS, LIVEKIT):
+        for environment in (OURS,) if arguments.only else (OURS, LIVEKIT):
             for burst in (16, 1):
-                output = run(environment, [__file__, "--child", environment.name, str(burst)])
+                task = [environment.name, str(burst), str(arguments.chunks)]
+                output = run(environment, [__file__, "--child", *task])
                 samples.setdefault((environment.name, burst), []).extend(json.loads(output))
     print(f"CPU microseconds per chunk, median (min..max) of {arguments.rounds * 3} runs")
+    rows: Rows = {"in bursts of 16": {}, "one at a time": {}}
     for (name, burst), values in samples.items():
+        rows["in bursts of 16" if burst > 1 else "one at a time"][name] = statistics.median(values)
         how = f"bursts of {burst}" if burst > 1 else "one at a time"
         print(
             f"  {name:<24} {how:<14} {statistics.median(values):6.2f}"
             f"  ({min(values):.2f}..{max(values):.2f})"
         )
+    write_rows(arguments.json, rows)
 
 
 if __name__ == "__main__":
