@@ -13,10 +13,22 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
+import hpack
 from pydantic import BaseModel
 
 from contract.rows import ROWS, Row
 from mcp_memory import Memory
+from raw_frames import (
+    BINARY,
+    CONTINUED,
+    PING,
+    PONG,
+    TEXT,
+    http2_frame,
+    http2_sending,
+    ws_frame,
+    ws_sending,
+)
 from rejoinder.errors import APIError
 from rejoinder.llm import (
     ChatContext,
@@ -28,9 +40,14 @@ from rejoinder.llm import (
     mcp,
 )
 from rejoinder.llm.tool_context import ToolError
+from rejoinder.providers.aws.realtime import RealtimeModel as NovaSonic
+from rejoinder.providers.google.realtime import RealtimeModel as GeminiLive
+from rejoinder.providers.openai.live import GPTLiveModel
+from rejoinder.providers.openai.realtime import RealtimeModel
 from rejoinder.testing import Answer, Call, FaultServer, ScriptedLLM
 from rejoinder.turn import run_turn
 from rejoinder.types import APIConnectOptions
+from rejoinder.wire.eventstream import encode_message
 
 __all__ = ["SCENARIOS", "Stretches", "measured"]
 
@@ -329,6 +346,116 @@ def called(make: Callable[[int], str], size: int) -> Work:
     return work
 
 
+# realtime ------------------------------------------------------------------------------------
+
+
+def event(start: str, unit: str, size: int, end: str) -> list[bytes]:
+    """Frames of 3 MB at most."""
+    most = 3_000_000
+    sizes = [most] * (size // most) + [size % most]
+    return [ws_frame(TEXT, (start + repeated(unit, n) + end).encode()) for n in sizes]
+
+
+def few(size: int) -> int:
+    """So many frames that each takes part in it, and not minutes."""
+    return min(size, 400_000)
+
+
+FRAMES: Final[dict[str, Callable[[int], list[bytes]]]] = {
+    "empty lists": lambda n: event('{"type":"x","x":[', "[],", n, "1]}"),
+    "numbers": lambda n: event('{"type":"x","x":[', "1,", n, "1]}"),
+    "lists in lists": lambda n: event(
+        '{"type":"x","x":[', "[" * 400 + "]" * 400 + ",", max(n, 801), "1]}"
+    ),
+    "names": lambda n: [
+        ws_frame(TEXT, json.dumps({f"k{i}": 1 for i in range(min(n, 3_000_000) // 12)}).encode())
+    ],
+    "open brackets": lambda n: event("", "[", n, ""),
+    "open objects": lambda n: event('{"type":"response.done","response":', '{"a":', n, ""),
+    "escapes": lambda n: event('{"type":"x","x":"', '\\"', n, '"}'),
+    "halves of pairs": lambda n: event('{"type":"x","x":"', "\\ud800", n, '"}'),
+    "digits": lambda n: event('{"type":"x","x":', "9", n, "}"),
+    "sound": lambda n: event('{"type":"session.output_audio.delta","delta":"', "kAkA", n, '"}'),
+    "words": lambda n: event('{"type":"session.output_transcript.delta","delta":"', "a ", n, '"}'),
+    "table in a text": lambda n: event('{"type":"x","x":"', "1,[2],", n, '"}'),
+    "small frames": lambda n: [ws_frame(TEXT, b"{}") * (few(n) // 4)],
+    "empty frames": lambda n: [ws_frame(BINARY) * (few(n) // 2)],
+    "pings": lambda n: [ws_frame(PING) * (few(n) // 2)],
+    "pongs": lambda n: [ws_frame(PONG) * (few(n) // 2)],
+    "single bytes": lambda n: [
+        ws_frame(TEXT, b'"', last=False)
+        + ws_frame(CONTINUED, b"a", last=False) * (few(n) // 3)
+        + ws_frame(CONTINUED, b'"')
+    ],
+    "frames without bytes": lambda n: [
+        ws_frame(TEXT, b'"', last=False) + ws_frame(CONTINUED, last=False) * (few(n) // 2)
+    ],
+}
+BEGUN: Final = {
+    RealtimeModel: ws_frame(TEXT, b'{"type":"session.updated","session":{}}'),
+    GPTLiveModel: ws_frame(TEXT, b'{"type":"session.started","session":{"id":"s"}}'),
+    GeminiLive: ws_frame(TEXT, b'{"setupComplete":{}}'),
+}
+
+
+def session(make: Any, frames: Callable[[int], list[bytes]], size: int) -> Work:
+    body = frames(size)
+
+    async def work() -> None:
+        async with ws_sending(lambda: [BEGUN[make], *body]) as url:
+            model = make(base_url=url, api_key="any", conn_options=OPTIONS)
+            ended = asyncio.Event()
+            model.session().on("error", lambda told: told.recoverable or ended.set())
+            await ended.wait()
+            await model.aclose()
+
+    return work
+
+
+HTTP2: Final[dict[str, bytes]] = {
+    "pings": http2_frame(6, 0, 0, bytes(8)),
+    "settings": http2_frame(4, 0, 0),
+    "windows": http2_frame(8, 0, 1, b"\0\0\0\1"),
+    "resets": http2_frame(3, 0, 3, bytes(4)),
+    "farewells": http2_frame(7, 0, 0, b"\0\0\0\1" + bytes(4)),
+    "unknown frames": http2_frame(77, 0, 1),
+    "heads": http2_frame(1, 4, 1, hpack.Encoder().encode([(":status", "103"), ("a", "b")])),
+    "empty data": http2_frame(0, 0, 1),
+    "small messages": http2_frame(0, 0, 1, encode_message({}, b"") * 1000),
+    "small chunks": http2_frame(
+        0, 0, 1, encode_message({":message-type": "event", ":event-type": "chunk"}, b"{}") * 200
+    ),
+    "messages of empty lists": http2_frame(
+        0,
+        0,
+        1,
+        encode_message({":message-type": "event", ":event-type": "chunk"}, b"[" + b"[]," * 5000)[
+            :16_384
+        ],
+    ),
+}
+
+
+def sonic(frame: bytes, size: int) -> Work:
+    body = frame * max(1, size // len(frame))
+
+    async def work() -> None:
+        async with http2_sending(lambda: [body]) as url:
+            model = NovaSonic(
+                base_url=url,
+                api_key="any",
+                api_secret="any",
+                region="eu-north-1",
+                conn_options=OPTIONS,
+            )
+            ended = asyncio.Event()
+            model.session().on("error", lambda told: told.recoverable or ended.set())
+            await ended.wait()
+            await model.aclose()
+
+    return work
+
+
 def _table() -> Iterator[tuple[str, Callable[[int], Work]]]:
     for name, make in ARGUMENTS.items():
         yield f"arguments: {name}", lambda n, make=make: arguments(make, n)
@@ -351,6 +478,12 @@ def _table() -> Iterator[tuple[str, Callable[[int], Work]]]:
         )
     for name in ("all wrong", "a comma too many", "cut"):
         yield f"turn, arguments: {name}", lambda n, make=ARGUMENTS[name]: called(make, n)
+    for name, make_frames in FRAMES.items():
+        model: Any = GPTLiveModel if name in ("sound", "words") else RealtimeModel
+        yield f"realtime: {name}", lambda n, m=model, f=make_frames: session(m, f, n)
+    yield "realtime, Gemini: numbers", lambda n: session(GeminiLive, FRAMES["numbers"], n)
+    for name, frame in HTTP2.items():
+        yield f"HTTP/2: {name}", lambda n, frame=frame: sonic(frame, n)
 
 
 SCENARIOS: Final[dict[str, Callable[[int], Work]]] = dict(_table())

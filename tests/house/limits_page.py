@@ -393,6 +393,49 @@ TABLES: dict[str, list[Limit]] = {
             "rejoinder.llm._realtime_fallback_session:_PATIENCE",
             "the model is changed",
         ),
+        Limit(
+            "one frame",
+            "rejoinder.transport.ws:SocketRequest.max_frame",
+            "bytes",
+            "the connection ends, and the next one is opened",
+            "fixed",
+        ),
+        Limit(
+            "values in the JSON of one frame",
+            "rejoinder._core.json_values:MAX_VALUES",
+            "",
+            "the frame is not read, and an `error` event tells it",
+        ),
+        Limit(
+            "sound and text of one reply that wait to be read",
+            "rejoinder.providers.sessions.streams:_MAX_UNREAD",
+            "bytes",
+            "the connection ends, and the next one is opened",
+        ),
+        Limit(
+            "the text of one reply",
+            "rejoinder.providers.sessions.streams:_MAX_TEXT",
+            "characters",
+            "the connection ends, and the next one is opened",
+        ),
+        Limit(
+            "messages of one reply",
+            "rejoinder.providers.sessions.streams:_MAX_MESSAGES",
+            "",
+            "the connection ends, and the next one is opened",
+        ),
+        Limit(
+            "one piece of sound of the Live API, in base64",
+            "rejoinder.providers.openai.live_wire:_MOST_SOUND",
+            "characters",
+            "it is not played, and an `error` event tells it",
+        ),
+        Limit(
+            "header fields of an answer over HTTP/2",
+            "rejoinder.transport._h2:_MAX_FIELDS",
+            "bytes",
+            "the connection ends, and the next one is opened",
+        ),
     ],
     "the command line and the page": [
         seconds(

@@ -8,51 +8,15 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import mcp_raw as raw
 from mcp_memory import Memory
+from rejoinder._core.json_values import LARGE, MAX_VALUES, SLICE
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
 from rejoinder.mcp import mending, stdio
 from rejoinder.mcp.guards import Check
 from rejoinder.mcp.mending import PARTS
-from rejoinder.mcp.values import LARGE, MAX_VALUES, SLICE, ValueCounter, is_crowded
-
-JSON = st.recursive(
-    st.none() | st.integers() | st.text(alphabet='a",{}[]\\\n:é', max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a",{\\', max_size=4), inner)
-    ),
-    max_leaves=20,
-)
-
-
-def weight(value: Any) -> int:
-    """What is counted, told in another way: by the value itself."""
-    if not isinstance(value, list | dict):
-        return 0
-    members = list(value.values()) if isinstance(value, dict) else value
-    return 2 + max(len(members) - 1, 0) + sum(map(weight, members))
-
-
-@given(JSON, st.lists(st.integers(1, 9), min_size=1), st.booleans(), st.booleans())
-def test_values_are_counted_however_the_bytes_are_cut(
-    value: Any, sizes: list[int], spaced: bool, escaped: bool
-) -> None:
-    separators = (", ", ": ") if spaced else (",", ":")
-    data = json.dumps(value, separators=separators, ensure_ascii=escaped).encode()
-    counter = ValueCounter()
-    at = n = 0
-    while at < len(data):
-        counter.feed(data[at : at + sizes[n % len(sizes)]])
-        at += sizes[n % len(sizes)]
-        n += 1
-    assert counter.values == weight(value)
-    assert not is_crowded(value, counter.values)
-    assert is_crowded(value, counter.values - 1) is (counter.values > 0)
-
 
 SERVER = r"""
 import json, sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from certificates import server_context
 from listening import listening
+from raw_frames import http2_frame, http2_sending
 from rejoinder.errors import APIConnectionError, APITimeoutError, ConfigurationError
 from rejoinder.testing import no_leaks
 from rejoinder.testing.h2_server import H2Handler, H2Server, H2ServerStream
+from rejoinder.testing.leaks import measure_memory
 from rejoinder.transport._h2 import H2Stream, H2Transport
 from rejoinder.transport.ws import Closed, SocketRequest
 
@@ -462,16 +465,12 @@ async def test_what_is_no_tls_is_told() -> None:
 # -- hostile bytes -------------------------------------------------------------------------------
 
 
-def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-    return len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
-
-
 @given(
     st.lists(
         st.one_of(
             st.binary(max_size=60),
             st.builds(
-                frame,
+                http2_frame,
                 st.integers(0, 12),
                 st.integers(0, 255),
                 st.sampled_from([0, 1, 2, 3, 2**31 - 1]),
@@ -495,6 +494,84 @@ def test_no_bytes_raise(pieces: list[bytes]) -> None:
         assert end.reason
 
     asyncio.run(main())
+
+
+FLOODS = {
+    "pings": http2_frame(6, 0, 0, bytes(8)),
+    "settings": http2_frame(4, 0, 0),
+    "windows": http2_frame(8, 0, 1, b"\0\0\0\1"),
+    "resets of other streams": http2_frame(3, 0, 3, bytes(4)),
+    "farewells": http2_frame(7, 0, 0, b"\0\0\0\1" + bytes(4)),
+    "priorities": http2_frame(2, 0, 3, bytes(5)),
+    "unknown frames": http2_frame(77, 0, 1),
+    "empty data": http2_frame(0, 0, 1),
+    "padding": http2_frame(0, 8, 1, b"\0"),
+    "single bytes": http2_frame(0, 0, 1, b"a"),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_many_frames_at_once_are_read_in_turns_and_keep_nothing(name: str) -> None:
+    count = 5_000
+
+    def frames() -> list[bytes]:
+        return [FLOODS[name] * count, http2_frame(0, 1, 1, b"the end")]
+
+    async with no_leaks(), http2_sending(frames) as url:
+        transport = H2Transport()
+        stream = await transport.connect(SocketRequest(url))
+        reading = asyncio.ensure_future(everything(stream))
+        await stream.head()
+        turns = 0
+        with measure_memory() as memory:
+            while not reading.done():
+                turns += 1
+                await asyncio.sleep(0)
+        text, end = reading.result()
+        await transport.aclose()
+    assert text == b"a" * (count if name == "single bytes" else 0) + b"the end"
+    assert end.code == 1000
+    assert turns > count / 200
+    assert memory.peak < 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        (http2_frame(8, 0, 1, bytes(4)), "non-compliant"),
+        (
+            http2_frame(1, 0, 1, bytes(16_000)) + http2_frame(9, 0, 1, bytes(16_000)) * 9,
+            "32768 bytes",
+        ),
+        (http2_frame(1, 0, 1) + http2_frame(9, 0, 1) * 9000, "[Cc]ontinuation"),
+        (http2_frame(1, 4, 1, b"\x82" * 16_000), "header list larger than"),
+        (b"\x7f\xff\xff\0\0\0\0\0\1", "a frame of 8388607 bytes; at most 16384"),
+    ],
+    ids=["no window", "huge head", "endless head", "packed head", "huge frame"],
+)
+async def test_what_breaks_the_protocol_ends_the_stream_and_is_named(
+    frames: bytes, told: str
+) -> None:
+    async with (
+        no_leaks(),
+        http2_sending(lambda: [frames, http2_frame(6, 0, 0, bytes(8)) * 9000]) as url,
+    ):
+        transport = H2Transport()
+        stream = await transport.connect(SocketRequest(url))
+        end = (await everything(stream))[1]
+        await transport.aclose()
+    assert re.search(told, end.reason)
+
+
+async def test_what_arrived_with_the_end_of_the_connection_is_read() -> None:
+    """Also where there was too much of it for one turn of the loop."""
+    async with http2_sending(lambda: [http2_frame(0, 0, 1, b"a") * 5000]) as url:
+        transport = H2Transport()
+        stream = await transport.connect(SocketRequest(url))
+        text, end = await everything(stream)
+        await transport.aclose()
+    assert len(text) == 5000
+    assert end.reason == "the server closed the connection"
 
 
 async def test_every_cut_of_a_dialogue_means_the_same() -> None:

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from rejoinder._foreign import read
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp import results
-from rejoinder.mcp.notes import BadAnswer, Call
-from rejoinder.mcp.values import TOO_LARGE
+from rejoinder.mcp.notes import TOO_LARGE, BadAnswer, Call
 
 __all__ = [
     "MADE_UP",

@@ -21,9 +21,9 @@ from mcp_types import methods
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
+from rejoinder._core.json_values import is_crowded
 from rejoinder.mcp import mending
-from rejoinder.mcp.notes import Notes, current_call
-from rejoinder.mcp.values import TOO_LARGE, TOO_MANY, is_crowded
+from rejoinder.mcp.notes import TOO_LARGE, TOO_MANY, Notes, current_call
 from rejoinder.telemetry import TRACE_FIELDS, reaches_mcp
 
 __all__ = ["OPEN_REQUESTS", "Check", "GuardedTransport"]

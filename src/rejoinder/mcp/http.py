@@ -30,11 +30,11 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from rejoinder._aio import in_thread, within
+from rejoinder._core.json_values import LARGE, SLICE, ValueCounter
 from rejoinder._secrets import Hidden, forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
-from rejoinder.mcp.notes import BadAnswer, Call, Notes, current_notes
+from rejoinder.mcp.notes import TOO_MANY, BadAnswer, Call, Notes, current_notes
 from rejoinder.mcp.targets import Endpoint
-from rejoinder.mcp.values import LARGE, SLICE, TOO_MANY, ValueCounter
 
 __all__ = ["sse_streams", "streamable_http_streams"]
 

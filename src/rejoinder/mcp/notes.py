@@ -10,13 +10,25 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from rejoinder._core.json_values import MAX_VALUES
 from rejoinder._secrets import Hidden, redact
 from rejoinder.errors import APIError
 
-__all__ = ["BadAnswer", "Call", "Notes", "current_call", "current_notes"]
+__all__ = [
+    "TOO_LARGE",
+    "TOO_MANY",
+    "BadAnswer",
+    "Call",
+    "Notes",
+    "current_call",
+    "current_notes",
+]
 
+TOO_MANY: Final = f"a message of more than {MAX_VALUES:,} values"
+TOO_LARGE: Final = -31001
+"""Code of the errors that stand for answers over a limit. JSON-RPC reserves other numbers."""
 _TAIL = 2000
 
 

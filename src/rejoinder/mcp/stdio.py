@@ -25,12 +25,12 @@ from mcp.shared.message import SessionMessage
 
 from rejoinder._aio import in_thread
 from rejoinder._core import jsontext
+from rejoinder._core.json_values import LARGE, SLICE, ValueCounter
 from rejoinder._secrets import Hidden
 from rejoinder.mcp import mending
 from rejoinder.mcp.lines import LineCutter, LongLine
-from rejoinder.mcp.notes import Notes, current_notes
+from rejoinder.mcp.notes import TOO_LARGE, TOO_MANY, Notes, current_notes
 from rejoinder.mcp.targets import Command
-from rejoinder.mcp.values import LARGE, SLICE, TOO_LARGE, TOO_MANY, ValueCounter
 from rejoinder.mcp.watcher import ProcessGroup
 
 __all__ = ["stdio_streams"]

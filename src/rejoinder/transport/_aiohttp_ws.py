@@ -21,6 +21,8 @@ __all__ = ["AiohttpWebSocketTransport"]
 _CLOSE_TIMEOUT: Final = 0.5
 _QUOTED: Final = 1 << 16
 """Characters of the longest frame that is searched for credentials: errors are short, sound is long."""
+_SIGNS_AT_ONCE: Final = 64
+"""Pings and pongs taken before yielding to the event loop: tens of thousands fit into one read."""
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 
 
@@ -53,7 +55,7 @@ class AiohttpWebSocketTransport:
                         headers=request.headers,
                         proxy=None if proxy is None else proxy.url,
                         proxy_headers=None if proxy is None else proxy.headers,
-                        autoping=True,
+                        autoping=False,
                         autoclose=True,
                         heartbeat=None,
                         compress=0,
@@ -109,6 +111,7 @@ class _Socket:
 
     async def receive(self) -> WireFrame | Closed:
         raw = self._raw
+        signs = 0
         while True:
             try:
                 message = await raw.receive()
@@ -123,6 +126,11 @@ class _Socket:
                 data: bytes = message.data
                 return data if len(data) > _QUOTED else self._redactor.data(data)
             if kind is aiohttp.WSMsgType.PONG or kind is aiohttp.WSMsgType.PING:
+                if kind is aiohttp.WSMsgType.PING:
+                    await self._answer(message.data)
+                signs += 1
+                if signs % _SIGNS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 continue
             if kind is aiohttp.WSMsgType.CLOSE:
                 return Closed(message.data, self._shown(message.extra or ""))
@@ -132,6 +140,12 @@ class _Socket:
 
     def _shown(self, reason: object) -> str:
         return one_line(self._redactor.text(str(reason)))
+
+    async def _answer(self, ping: bytes) -> None:
+        try:
+            await self._raw.pong(ping)
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            return  # its end is reported by `receive`
 
     async def ping(self) -> None:
         try:

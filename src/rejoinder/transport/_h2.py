@@ -4,8 +4,9 @@ A stream has the methods of a `rejoinder.transport.ws.WebSocket`; its frames are
 answer as they come, cut anywhere. Each stream has a TCP connection of its own: ``https`` URLs use
 TLS and agree on HTTP/2 by ALPN, ``http`` URLs use HTTP/2 by prior knowledge (RFC 9113 section 3.3).
 
-Flow control works in both directions: `send` waits for the windows of the peer, and what nobody has
-received yet is not acknowledged, so that memory is bounded by the window.
+Flow control works in both directions: `send` waits for the windows of the peer, and what was not
+received yet is not acknowledged, so that memory is bounded by the window. However many frames arrive
+at once, a bounded number is read in one turn of the loop.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import ssl as ssl_module
 import struct
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
@@ -57,7 +57,16 @@ _FRAME_HEAD: Final = 9
 _PROXY_HEAD: Final = 1 << 14
 _MAX_UNREAD: Final = 1 << 22
 """Bytes of answers to pings and settings that a peer may leave unread."""
+_AT_ONCE: Final = 128
+"""Frames of the peer that are read in one turn of the loop. The smallest have 9 bytes, so that one
+read of the socket may hold 29,000."""
+_PIECE: Final = 1 << 16
+"""Bytes that `receive` returns at most."""
+_MAX_FIELDS: Final = 1 << 15
+"""Bytes of the header fields of an answer, packed."""
+_HEADERS: Final = 1
 _GOAWAY: Final = 7
+_CONTINUATION: Final = 9
 _NO_LONGER_SENT: Final = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "te"})
 
 
@@ -173,7 +182,17 @@ class H2Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._stream = 1
         self._rest = b""
-        self._chunks: deque[tuple[bytes, int]] = deque()
+        """What has arrived; up to `_at` it has been read."""
+        self._at = 0
+        self._fields = 0
+        """Bytes of the header fields that are arriving."""
+        self._reading: asyncio.Handle | None = None
+        """Reads the next frames of `_rest`. The connection is not read meanwhile."""
+        self._after: Closed | None = None
+        """How the connection ended while frames of it were still to be read."""
+        self._unread = bytearray()
+        self._owed = 0
+        """Bytes of the window that `_unread` takes."""
         self._end: Closed | None = None
         """How the answer ended; what came before is handed out first."""
         self._arrived: asyncio.Future[None] | None = None
@@ -231,7 +250,7 @@ class H2Stream(asyncio.Protocol):
     async def receive(self) -> bytes | Closed:
         """The next bytes of the answer, or its end; ``b""`` once, when `going_away` has become true.
         Never raises for an end, however it came."""
-        while not self._chunks:
+        while not self._unread:
             if self._nudged:
                 self._nudged = False
                 return b""
@@ -239,13 +258,11 @@ class H2Stream(asyncio.Protocol):
                 return self._end
             self._arrived = self._loop.create_future()
             await self._arrived
-        data, size = self._chunks.popleft()
-        if self._end is None:
-            try:
-                self._h2.acknowledge_received_data(size, self._stream)
-                self._flush()
-            except h2.exceptions.ProtocolError:
-                pass  # the end is on its way
+        data = bytes(self._unread[:_PIECE])
+        del self._unread[:_PIECE]
+        size = min(self._owed, len(data)) if self._unread else self._owed
+        self._owed -= size
+        self._acknowledge(size)
         return data
 
     async def ping(self) -> None:
@@ -299,27 +316,20 @@ class H2Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        try:
-            events = self._h2.receive_data(self._without_goaway(data))
-        except h2.exceptions.ProtocolError as error:
-            self._flush()
-            self._unreadable(data, str(error))
+        if self._end is not None:
             return
-        for event in events:
-            self._handle(event)
-        self._flush()
-        self._wake_sender()
-        transport = self._transport
-        if transport is not None and transport.get_write_buffer_size() > _MAX_UNREAD:
-            self._finish(Closed(None, "the server reads nothing of what it asks for"))
-            transport.abort()
+        self._rest = self._rest[self._at :] + data
+        self._at = 0
+        if self._reading is None:
+            self._read()
 
     def eof_received(self) -> None:
-        self._finish(Closed(None, "the server closed the connection"))
+        self._disconnected("the server closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        told = f"the connection broke ({type(exc).__name__})" if exc else "the connection ended"
-        self._finish(Closed(None, told))
+        self._disconnected(
+            f"the connection broke ({type(exc).__name__})" if exc else "the connection ended"
+        )
         if not self._gone.done():
             self._gone.set_result(None)
         if self.on_end is not None:
@@ -332,13 +342,97 @@ class H2Stream(asyncio.Protocol):
         self._paused = False
         self._wake_sender()
 
+    # -- frames ------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Read frames, a bounded number in each turn of the loop."""
+        transport = self._transport
+        waited, self._reading = self._reading is not None, None
+        more = self._read_some()
+        if transport is not None and transport.get_write_buffer_size() > _MAX_UNREAD:
+            self._finish(Closed(None, "the server reads nothing of what it asks for"))
+            transport.abort()
+        if more and self._end is None:
+            self._reading = self._loop.call_soon(self._read)
+            if not waited and transport is not None:
+                transport.pause_reading()
+            return
+        if waited and transport is not None:
+            transport.resume_reading()
+        if self._after is not None:
+            self._finish(self._after)
+
+    def _read_some(self) -> bool:
+        """Whether there may be more to read."""
+        began = self._rest[self._at : self._at + _FRAME_HEAD]
+        try:
+            data, more = self._next_frames()
+            events = self._h2.receive_data(data)
+        except h2.exceptions.ProtocolError as error:
+            self._flush()
+            http1 = began.startswith(b"HTTP/1")
+            told = "the server speaks HTTP/1" if http1 else f"it is no HTTP/2 ({error})"
+            self._finish(Closed(None, f"{self._place}: the answer cannot be read: {told}"))
+            return False
+        for event in events:
+            self._handle(event)
+        self._flush()
+        self._wake_sender()
+        return more
+
+    def _next_frames(self) -> tuple[bytes, bool]:
+        """The next whole frames, and whether there may be more of them.
+
+        GOAWAY frames are dealt with here: h2 ends a connection at the first one, and RFC 9113 section
+        6.8 lets the streams that the server knows run to their end.
+        """
+        data = self._rest
+        kept: list[bytes] = []
+        start = position = self._at
+        count = 0
+        while count < _AT_ONCE and len(data) - position >= _FRAME_HEAD:
+            length = int.from_bytes(data[position : position + 3])
+            most = self._h2.max_inbound_frame_size
+            if length > most:
+                raise h2.exceptions.ProtocolError(f"a frame of {length} bytes; at most {most} fit")
+            size = _FRAME_HEAD + length
+            if len(data) - position < size:
+                break
+            kind = data[position + 3]
+            if kind == _GOAWAY:
+                kept.append(data[start:position])
+                self._goaway(data[position + _FRAME_HEAD : position + size])
+                start = position + size
+            elif kind in (_HEADERS, _CONTINUATION):
+                self._fields = length + (self._fields if kind == _CONTINUATION else 0)
+                if self._fields > _MAX_FIELDS:
+                    raise h2.exceptions.ProtocolError(
+                        f"header fields of more than {_MAX_FIELDS} bytes"
+                    )
+            position += size
+            count += 1
+        self._at = position
+        return b"".join((*kept, data[start:position])), count == _AT_ONCE
+
+    def _disconnected(self, told: str) -> None:
+        how = Closed(None, told)
+        if self._reading is None:
+            self._finish(how)
+        else:
+            self._after = self._after or how
+
     # -- events ------------------------------------------------------------------------------
 
     def _handle(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.DataReceived():
-                self._chunks.append((event.data or b"", event.flow_controlled_length or 0))
-                self._wake_receiver()
+                size = event.flow_controlled_length or 0
+                if event.data:
+                    self._unread += event.data
+                    self._owed += size
+                    self._wake_receiver()
+                elif size:  # padding alone
+                    self._acknowledge(size)
             case h2.events.ResponseReceived():
                 fields = {str(name): str(value) for name, value in event.headers or ()}
                 status = fields.pop(":status", "")
@@ -355,35 +449,6 @@ class H2Stream(asyncio.Protocol):
                 self._finish(Closed(None, "the server ended the connection (GOAWAY)"))
             case _:
                 return
-
-    def _without_goaway(self, data: bytes) -> bytes:
-        """`data` without GOAWAY frames, which are dealt with here: h2 ends a connection at the first
-        one, and RFC 9113 section 6.8 lets the streams that the server knows run to their end."""
-        data = self._rest + data
-        kept: list[bytes] = []
-        start = position = 0
-        while len(data) - position >= _FRAME_HEAD:
-            length = int.from_bytes(data[position : position + 3])
-            if length > self._h2.max_inbound_frame_size:
-                self._unreadable(data[position:], f"a frame of {length} bytes")
-                self._rest = b""
-                return b""
-            size = _FRAME_HEAD + length
-            if len(data) - position < size:
-                break
-            if data[position + 3] == _GOAWAY:
-                kept.append(data[start:position])
-                self._goaway(data[position + _FRAME_HEAD : position + size])
-                start = position + size
-            position += size
-        kept.append(data[start:position])
-        self._rest = data[position:]
-        return b"".join(kept)
-
-    def _unreadable(self, data: bytes, what: str) -> None:
-        http1 = data.startswith(b"HTTP/1")
-        told = "the server speaks HTTP/1" if http1 else f"it is no HTTP/2 ({what})"
-        self._finish(Closed(None, f"{self._place}: the answer cannot be read: {told}"))
 
     def _goaway(self, payload: bytes) -> None:
         if len(payload) < 8:
@@ -402,6 +467,11 @@ class H2Stream(asyncio.Protocol):
         )
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _acknowledge(self, size: int) -> None:
+        """The peer may send so many bytes more."""
+        if self._end is None:
+            self._guarded(lambda: self._h2.acknowledge_received_data(size, self._stream))
 
     def _room(self) -> int:
         """Bytes that may be sent now.

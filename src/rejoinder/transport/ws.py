@@ -28,7 +28,7 @@ class SocketRequest:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     connect_timeout: float | None = None
     """Seconds for name look-up, TCP, TLS and the upgrade. ``None``: no limit of its own."""
-    max_frame: int = 1 << 24
+    max_frame: int = 1 << 23
     """Bytes of the largest frame that is taken."""
 
     def __repr__(self) -> str:

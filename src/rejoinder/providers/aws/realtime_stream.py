@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
+from rejoinder._core.json_values import may_be_crowded
 from rejoinder._secrets import one_line, redact, shorten
 from rejoinder.clouds.aws import AWSCredentials, is_stale
 from rejoinder.clouds.aws_errors import frame_error, http_error
@@ -36,6 +37,7 @@ _INNER: Final = {
     ":event-type": "chunk",
     ":content-type": "application/json",
 }
+_MAX_MESSAGE: Final = 1 << 23
 _MAX_REFUSAL: Final = 1 << 16
 _LAST_WORD: Final = 0.2
 """Seconds allowed for sending the last frame."""
@@ -107,7 +109,7 @@ class EventStream:
         self._signer = signer
         self._renew = renew
         self._secrets = [secret for secret in secrets if secret]
-        self._decoder = EventStreamDecoder()
+        self._decoder = EventStreamDecoder(max_message=_MAX_MESSAGE)
         self._texts: deque[str] = deque()
         self._opened = False
         self._end: Closed | None = None
@@ -154,6 +156,8 @@ class EventStream:
                 return f'{{"leaving":{_LEAVING}}}'
             else:
                 self._take(data)
+                if not self._texts:
+                    await asyncio.sleep(0)  # messages that tell nothing must not hold up the loop
         return self._texts.popleft()
 
     async def ping(self) -> None:
@@ -227,7 +231,9 @@ class EventStream:
 
 def _text_of(message: Message) -> str:
     """The JSON text in a chunk. Unreadable chunks are passed on, so that the protocol counts
-    them."""
+    them, and those of too many values, so that the session refuses them."""
+    if may_be_crowded(message.payload):
+        return message.payload.decode("utf-8", "replace")
     fields = jsontext.as_mapping(_decoded(message.payload)) or {}
     encoded = fields.get("bytes")
     if not isinstance(encoded, str):

@@ -19,7 +19,7 @@ from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
-from rejoinder.errors import APIConnectionError, APIError, ConfigurationError
+from rejoinder.errors import APIConnectionError, APIError, ConfigurationError, WireError
 from rejoinder.providers.openai.live_backend import LiveBackend
 from rejoinder.providers.openai.live_format import (
     SAMPLE_RATE,
@@ -48,6 +48,8 @@ _TRAITS: Final = m.Traits(
     answers_move=False,
     tells_speech=False,
 )
+_MOST_SOUND: Final = 1 << 21
+"""Characters of the largest piece of sound, in base64: half a minute. Each window of it is measured."""
 _REMEMBERED: Final = 256
 _STOP: Final = (
     "Stop speaking now and listen. The user does not hear you any more, and has not heard what you "
@@ -339,8 +341,12 @@ class OpenAILiveProtocol:
         return (m.SessionReady(lasts if lasts is not None and lasts > 0 else None),)
 
     def _sound(self, event: dict[str, Any]) -> Sequence[m.Event]:
+        delta = jsontext.as_text(event.get("delta"))
+        if len(delta) > _MOST_SOUND:
+            told = f"{len(delta)} characters of sound at once; at most {_MOST_SOUND} are played"
+            return (m.ServiceFailed(WireError(told)),)
         try:
-            data = binascii.a2b_base64(jsontext.as_text(event.get("delta")))
+            data = binascii.a2b_base64(delta)
         except (binascii.Error, ValueError):
             data = b""
         if not data:

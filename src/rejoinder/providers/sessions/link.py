@@ -11,8 +11,15 @@ from typing import Final
 
 from rejoinder import _aio
 from rejoinder._core.items import ChatItem
-from rejoinder._core.realtime.messages import Command, Event, Frame, RealtimeProtocol
-from rejoinder.errors import APIConnectionError
+from rejoinder._core.json_values import MAX_VALUES, SLICE, ValueCounter, may_be_crowded
+from rejoinder._core.realtime.messages import (
+    Command,
+    Event,
+    Frame,
+    RealtimeProtocol,
+    ServiceFailed,
+)
+from rejoinder.errors import APIConnectionError, WireError
 from rejoinder.transport.ws import Closed, WebSocket
 
 __all__ = ["Handle", "Link", "PendingItem", "describe_end"]
@@ -57,7 +64,8 @@ class Link:
     Args:
         socket: the connection.
         protocol: its protocol object, used by no other connection.
-        on_event: called with each event of the service.
+        on_event: called with each event of the service. A `WireError` that it raises ends the
+            connection.
         on_frame: called with each frame, before its events.
 
     Attributes:
@@ -227,18 +235,26 @@ class Link:
             if isinstance(frame, Closed):
                 self._ended(frame)
                 return
-            self._on_frame(frame)
-            for event in self.protocol.receive(frame):
-                try:
-                    self._on_event(self, event)
-                except Exception:
-                    logger.exception(
-                        "an event of a realtime session could not be handled: %s",
-                        type(event).__name__,
-                    )
+            if may_be_crowded(frame) and await _is_crowded(frame):
+                told = f"a frame of {len(frame)} bytes holds more than {MAX_VALUES:,} values"
+                self._handle(ServiceFailed(WireError(f"{told}; it was not read")))
+            else:
+                self._on_frame(frame)
+                for event in self.protocol.receive(frame):
+                    self._handle(event)
             handled += 1
             if handled % _FRAMES_BETWEEN_TURNS == 0:
                 await asyncio.sleep(0)
+
+    def _handle(self, event: Event) -> None:
+        try:
+            self._on_event(self, event)
+        except WireError as error:
+            self._ended(Closed(None, error.message))
+        except Exception:
+            logger.exception(
+                "an event of a realtime session could not be handled: %s", type(event).__name__
+            )
 
     async def _write(self) -> None:
         outbox, urgent, send = self._outbox, self._urgent, self._socket.send
@@ -269,6 +285,17 @@ class Link:
                 APIConnectionError(f"the connection ended before the session was ready{_told(how)}")
             )
             self.ready.exception()  # it may have been abandoned
+
+
+async def _is_crowded(frame: Frame) -> bool:
+    data = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
+    counter = ValueCounter()
+    for start in range(0, len(data), SLICE):
+        counter.feed(data[start : start + SLICE])
+        if counter.crowded:
+            return True
+        await asyncio.sleep(0)
+    return False
 
 
 def _told(how: Closed) -> str:

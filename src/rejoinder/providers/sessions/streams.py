@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._aio import Chan
@@ -11,6 +11,7 @@ from rejoinder._core.items import FunctionCall
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.heard import SpokenMessage
 from rejoinder._core.realtime.messages import ReplyStatus, Usage, UsageReported
+from rejoinder.errors import WireError
 from rejoinder.llm.realtime import GenerationCreatedEvent, MessageGeneration
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import Metadata, RealtimeModelMetrics
@@ -21,6 +22,16 @@ __all__ = ["Message", "Reply", "connection_metrics", "usage_metrics"]
 
 Part: TypeAlias = m.AudioDelta | m.TextDelta | m.MessageStarted | m.ModalityKnown | m.MessageEnded
 """The modalities of a message."""
+
+_MAX_UNREAD: Final = 1 << 25
+"""Bytes of a reply that may wait to be read: about eleven minutes of sound."""
+_MAX_TEXT: Final = 1 << 20
+"""Characters of a reply, which is kept as a whole: more than half a day of speech."""
+_MAX_MESSAGES: Final = 1 << 10
+_PIECE: Final = 512
+"""Bytes that a piece of text or sound takes at least, and a call."""
+_RECOUNT: Final = 1 << 22
+"""Bytes of new output after which what is unread is counted again."""
 
 
 class Message:
@@ -38,6 +49,12 @@ class Message:
         )
         self.spoken = SpokenMessage(sample_rate)
         self._odd = b""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait to be read, roughly."""
+        sound = sum(2 * frame.samples_per_channel for frame in self.audio.unread)
+        return sound + _PIECE * (len(self.audio) + len(self.text))
 
     def know_modality(self, audio: bool) -> None:
         if not self.modalities.done():
@@ -85,6 +102,8 @@ class Reply:
         self._messages: Chan[MessageGeneration] = Chan()
         self._calls: Chan[FunctionCall] = Chan()
         self._open: dict[str, Message] = {}
+        self._text = 0
+        self._uncounted = 0
         self._began = loop.time()
         self._created_at = _stamps.wall_now()
         self._ttft = -1.0
@@ -121,18 +140,25 @@ class Reply:
         return known
 
     def take(self, part: Part) -> Message:
-        """Add a part. Return its message."""
+        """Add a part. Return its message.
+
+        Raises:
+            WireError: the reply has more than anything may keep.
+        """
         message = self.message(part.item_id)
         match part:
             case m.AudioDelta():
                 self.produced()
+                self._count(len(part.data))
                 message.add_audio(part.data)
             case m.TextDelta():
                 self.produced()
+                self._count(0, len(part.text))
                 message.add_text(part.text, part.start_time)
             case m.ModalityKnown():
                 message.know_modality(part.audio)
             case m.MessageEnded():
+                self._count(0, len(part.text or ""))
                 message.end(part.text)
             case m.MessageStarted():
                 pass
@@ -143,8 +169,31 @@ class Reply:
         if self._ttft < 0:
             self._ttft = asyncio.get_running_loop().time() - self._began
 
+    def _count(self, size: int, characters: int = 0) -> None:
+        """Raises:
+        WireError: with so much more, it would be too much.
+        """
+        self._text += characters
+        self._uncounted += size + _PIECE
+        if self._text > _MAX_TEXT:
+            raise WireError(f"one reply holds more than {_MAX_TEXT:,} characters of text")
+        if len(self._open) > _MAX_MESSAGES:
+            raise WireError(f"one reply holds more than {_MAX_MESSAGES:,} messages")
+        if self._uncounted > _RECOUNT:
+            self._uncounted = 0
+            unread = sum(message.unread for message in self._open.values())
+            unread += sum(len(call.arguments) + _PIECE for call in self._calls.unread)
+            if unread > _MAX_UNREAD:
+                raise WireError(f"more than {_MAX_UNREAD >> 20} MB of one reply wait to be read")
+
     def call(self, call: FunctionCall) -> None:
+        """Add a call.
+
+        Raises:
+            WireError: the reply has more than anything may keep.
+        """
         self.produced()
+        self._count(len(call.arguments))
         self._calls.send_nowait(call)
 
     def end(self, status: ReplyStatus) -> None:
