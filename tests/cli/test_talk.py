@@ -20,11 +20,17 @@ from published import client_faults
 from rejoinder.cli.commands import make_parser
 from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.outcome import CommandError
+from rejoinder.cli.screen import Screen
+from rejoinder.cli.spoken import Spoken, TextTold
+from rejoinder.cli.talk import _FileOut, _model
+from rejoinder.media import AudioFrame
+from rejoinder.providers.openai.live import GPTLiveModel
 from rejoinder.testing import (
     GeminiConnection,
     LiveConnection,
     RealtimeFault,
     RealtimeServer,
+    RealtimeService,
     ServerCall,
     ServerReply,
 )
@@ -357,7 +363,7 @@ def test_a_key_that_was_kept_is_used(openai: Service, question: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (RealtimeFault.REFUSE_401, "401"),
+        (RealtimeFault.REFUSE_401, "the key is wrong or has expired"),
         (RealtimeFault.REFUSED, "too odd"),
         (RealtimeFault.QUOTA, "No."),
         (RealtimeFault.FAILED, "It broke."),
@@ -413,3 +419,28 @@ def test_ctrl_c_ends_it_and_keeps_what_was_said(
         child.communicate(timeout=30)
     assert child.returncode == 130
     assert seconds_of(answer) == pytest.approx(0.3)
+
+
+@pytest.mark.looptime
+async def test_the_time_for_an_answer_counts_once_from_the_end_of_the_question() -> None:
+    service = RealtimeService(connection=LiveConnection)
+    transport = service.transport()
+    model = GPTLiveModel(transport=transport, api_key="any")
+    loop = asyncio.get_running_loop()
+    told = TextTold(Screen(quiet=True))
+    options = {"system": None, "one_turn": True, "tools": [], "out": _FileOut(None)}
+    async with model, Spoken.begin(model, told=told, timeout=4.0, **options) as spoken:
+        began = loop.time()
+        with pytest.raises(CommandError, match="within 4 s"):
+            await spoken.ask(AudioFrame.create(24000, 1, 24000))
+        assert loop.time() - began == pytest.approx(5, abs=0.2)
+    await transport.aclose()
+    await service.aclose()
+
+
+@pytest.mark.parametrize("name", [*MODELS.values(), "openai.live/gpt-live-1"])
+def test_the_time_for_an_answer_reaches_the_model(name: str, monkeypatch: Any) -> None:
+    for key in ("OPENAI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.setenv(key, "any")
+    model: Any = _model(make_parser().parse_args(["talk", "-m", name, "--timeout", "33"]))
+    assert model._options.reply_timeout == 33

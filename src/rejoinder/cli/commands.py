@@ -123,11 +123,14 @@ def _show_trace(error: Exception) -> None:
 def _explain(error: Exception) -> int:
     from rejoinder.cli.outcome import Exit
     from rejoinder.cli.render import render_error
-    from rejoinder.errors import APIError, ConfigurationError
+    from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 
     _show_trace(error)
     if isinstance(error, APIError):
-        _complain(render_error(error))
+        told = render_error(error)
+        if isinstance(error, APIStatusError) and error.status_code == 401:
+            told += "; the key is wrong or has expired, see `rejoinder keys`"
+        _complain(told)
         return Exit.MODEL if hasattr(error, "reason") and _is_model_error(error) else Exit.FAILED
     if isinstance(error, ConfigurationError):
         _complain(str(error))

@@ -253,8 +253,12 @@ class Spoken:
     # -- replies -----------------------------------------------------------------------------------
 
     async def _next(self) -> GenerationCreatedEvent:
+        now = self._loop.time()
+        since = now if self._since is None else self._since
         try:
-            event = await asyncio.wait_for(self._events.get(), self._timeout)
+            # One that has come is taken, also where no time is left.
+            async with asyncio.timeout(max(0.0, since + self._timeout - now)):
+                event = await self._events.get()
         except TimeoutError:
             raise CommandError(
                 f"the model did not answer within {self._timeout:g} s", Exit.FAILED

@@ -161,7 +161,9 @@ def _model(args: argparse.Namespace) -> RealtimeModel:
             "--model: expected provider/model, such as openai/gpt-realtime-2.1, got "
             f"{args.model!r}; providers: {', '.join(catalog.realtime_provider_names())}"
         )
-    options = {} if args.voice is None else {"voice": args.voice}
+    options: dict[str, Any] = {"reply_timeout": args.timeout}
+    if args.voice is not None:
+        options["voice"] = args.voice
     try:
         with lent_keys(provider):
             return catalog.create_realtime(name, base_url=args.base_url, **options)

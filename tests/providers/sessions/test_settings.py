@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from providers.sessions.driving import read, sound, talking, texts
+from rejoinder._core.realtime.speech import UNTRANSCRIBED
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import ChatContext, function_tool
+from rejoinder.llm import AudioContent, ChatContext, ChatMessage, function_tool
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.media import AudioFrame
 from rejoinder.metrics import STTMetrics, UsageCollector
 from rejoinder.providers.openai.realtime import RealtimeModel
-from rejoinder.providers.sessions.sound import SoundInput
+from rejoinder.providers.sessions.sound import SoundInput, with_sound_at
 from rejoinder.testing import RealtimeConnection, RealtimeServer, ScriptedRealtimeModel, ServerReply
 from rejoinder.types import APIConnectOptions
 from stalls import Stalls
@@ -313,6 +314,21 @@ def test_sound_of_another_form_is_refused_without_soxr(
     monkeypatch.setitem(sys.modules, "soxr", None)
     with pytest.raises(ConfigurationError, match=rf"got {rate} Hz and {channels};.*soxr"):
         SoundInput(24000).feed(frame_of(rate, channels))
+
+
+@pytest.mark.parametrize("missing", ["soxr", "numpy"])
+def test_speech_of_a_history_is_mentioned_where_it_cannot_be_converted(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    spoken = AudioContent(frame=[frame_of(16000, 1)])
+    fitting = AudioContent(frame=[frame_of(24000, 1)])
+    told = AudioContent(frame=[frame_of(16000, 1)], transcript="Hello.")
+    message = ChatMessage(role="user", content=["Listen:", spoken, fitting, told])
+    made = with_sound_at(message, 24000)
+    assert isinstance(made, ChatMessage)
+    assert made.content == ["Listen:", UNTRANSCRIBED, fitting, told]
+    assert message.content[1] is spoken
 
 
 def test_a_missing_key_is_refused_before_anything_is_dialled(

@@ -78,6 +78,7 @@ class RealtimeModel(WireModel["RealtimeSession", "H2Transport"]):
             only answers speech. Answers are always speech with a transcript.
         turn_detection: ``"HIGH"``, ``"MEDIUM"`` or ``"LOW"``: how soon a pause ends the user's turn.
         generate_reply_timeout: seconds from the request for a reply to its beginning.
+        reply_timeout: the same, by the name that it has at other models.
         api_key, api_secret: access key id and secret access key; else the environment and the chain
             of botocore (profiles, SSO, metadata services). Bedrock API keys cannot open sessions.
         session_token: goes with temporary `api_key` and `api_secret`.
@@ -109,6 +110,7 @@ class RealtimeModel(WireModel["RealtimeSession", "H2Transport"]):
         modalities: Any = "mixed",
         turn_detection: NotGivenOr[Sensitivity] = NOT_GIVEN,
         generate_reply_timeout: float = 10.0,
+        reply_timeout: NotGivenOr[float] = NOT_GIVEN,
         api_key: NotGivenOr[str] = NOT_GIVEN,
         api_secret: NotGivenOr[str] = NOT_GIVEN,
         session_token: NotGivenOr[str] = NOT_GIVEN,
@@ -149,7 +151,7 @@ class RealtimeModel(WireModel["RealtimeSession", "H2Transport"]):
             settings=settings,
             options=SessionOptions(
                 conn_options=conn_options,
-                reply_timeout=generate_reply_timeout,
+                reply_timeout=reply_timeout if is_given(reply_timeout) else generate_reply_timeout,
                 silence=silence_timeout,
                 max_duration=max_session_duration
                 if is_given(max_session_duration)
