@@ -1,6 +1,6 @@
 """The page of `rejoinder web` in Chromium, beside a bare page that only appends the text.
 
-Both pages read the same events of the same server. A token is on the screen when a frame is drawn
+Both pages read the same events of the same server, and are opened from a page of another site. A token is on the screen when a frame is drawn
 that holds it; its delay counts from the moment the model gave it. Needs Debian's chromium, and the
 environment of the browser tests::
 
@@ -158,16 +158,25 @@ class Site:
 
 def measure(page: Page, llm: Paced, site: Site, bare: bool) -> dict[str, Any]:
     """One reply on one page."""
+    # From a page of another site, as from that of a new tab: the browser starts a process for either.
+    page.goto(f"http://localhost:{site.address.port}/bare")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+
+    def spent(name: str) -> float:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in metrics if m["name"] == name)
+
+    def busy() -> float:
+        return spent("TaskDuration")
+
     url = site.address.url
     page.goto(url.replace("/#", "/bare#") if bare else url)
     page.wait_for_selector("body[data-ready]" if bare else "body[data-loaded]")
     ready = page.evaluate("window.readyAt")
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})
-
-    def busy() -> float:
-        metrics = session.send("Performance.getMetrics")["metrics"]
-        return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+    script, asked = spent("ScriptDuration") * 1000, len(requests)
 
     page.evaluate("window.follow()")
     if bare:
@@ -193,7 +202,7 @@ def measure(page: Page, llm: Paced, site: Site, bare: bool) -> dict[str, Any]:
         while at <= count:
             delays.append(moment - llm.said[at])
             at += 1
-    return {"ready": ready, "delays": delays, "marks": marks}
+    return {"ready": ready, "script": script, "asked": asked, "delays": delays, "marks": marks}
 
 
 def cpu(marks: list[tuple[float, float]], start: float, end: float, tokens: int) -> float:
@@ -216,14 +225,17 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         short = Paced(200, 0.02, 10)
         site = Site(short)
-        found = {name: {"ready": [], "delay": []} for name in ("bare", "page")}
+        found = {
+            name: {"ready": [], "script": [], "asked": [], "delay": []} for name in ("bare", "page")
+        }
         for _ in range(options.rounds):
             for name, bare in (("bare", True), ("page", False)):
                 context = browser.new_context()
                 context.add_init_script(WATCH)
                 result = measure(context.new_page(), short, site, bare)
                 context.close()
-                found[name]["ready"].append(result["ready"])
+                for fact in ("ready", "script", "asked"):
+                    found[name][fact].append(result[fact])
                 found[name]["delay"].append(statistics.median(result["delays"]))
         long = Paced(options.tokens, options.pause, 250)
         site = Site(long)
@@ -241,6 +253,8 @@ def main() -> None:
     told = {
         name: {
             "ready, ms": round(statistics.median(values["ready"]), 1),
+            "requests until loaded": max(values["asked"]),
+            "script until loaded, ms of CPU": round(statistics.median(values["script"]), 1),
             "token on the screen, ms": round(statistics.median(values["delay"]), 2),
             "first hundred of many, ms": round(values["first hundred"], 2),
             "last hundred, ms": round(values["last hundred"], 2),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rejoinder import prices
 from rejoinder.conversation import UNSURE, Conversation
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.llm._tool_runs import CUT_OFF, NOT_STARTED
@@ -140,6 +141,21 @@ async def test_usage_and_cost_are_noted() -> None:
     assert record.usage == {
         "model": "m", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
     }  # fmt: skip
+
+
+async def test_the_cost_is_that_of_the_model_by_default() -> None:
+    store = MemoryStore()
+    usage = CompletionUsage(prompt_tokens=1_000_000, completion_tokens=5, total_tokens=1_000_005)
+    prices.set_prices({"priced": prices.Price(input=2.0, output=8.0)})
+    try:
+        for model in ("priced", "nobody-knows"):
+            llm = ScriptedLLM([call("look"), usage], ["Hi", usage], model=model)
+            done = await talk(await loaded(store), llm, "Hello", tools=[look])
+            assert done.cost == (pytest.approx(2 * 2.00004) if model == "priced" else None)
+    finally:
+        prices.set_prices({})
+    costs = [record.cost for record in store.logs["anna"] if record.kind == "usage"]
+    assert costs == [pytest.approx(2.00004)] * 2 + [None, None]
 
 
 async def test_a_reply_that_is_cut_and_a_tool_that_goes_on() -> None:

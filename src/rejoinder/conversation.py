@@ -90,7 +90,8 @@ class Conversation:
     Args:
         store: where it is kept.
         id: the name of the conversation; default a new one.
-        price: what a request of this model with this usage costs, for the log; ``None`` if unknown.
+        price: what a reply of this model with this usage costs, for the log; ``None`` if unknown.
+            Default: what the models themselves tell (`LLMMetrics.cost`).
 
     Raises:
         ConfigurationError: an option has a wrong type or value.
@@ -456,9 +457,10 @@ class Conversation:
         await self.flush()
         return None
 
-    def used(self, model: str, usage: CompletionUsage) -> None:
+    def used(self, model: str, usage: CompletionUsage, cost: float | None) -> None:
         """See `rejoinder.turn.Journal`."""
-        cost = None if self._price is None else self._price(model, usage)
+        if self._price is not None:
+            cost = self._price(model, usage)
         told = {name: value for name, value in usage.model_dump().items() if value}
         self._note(
             Record("usage", turn=self._state.turn, usage={"model": model, **told}, cost=cost)

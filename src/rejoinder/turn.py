@@ -281,6 +281,12 @@ class _Reply:
     usage: CompletionUsage | None = None
 
 
+def _total(bill: Sequence[float | None]) -> float | None:
+    """The sum; ``None`` where a part of it is not known."""
+    known = [cost for cost in bill if cost is not None]
+    return sum(known) if known and len(known) == len(bill) else None
+
+
 class Turn(Generic[OutputT]):
     """A turn in progress; made by `run_turn`.
 
@@ -326,6 +332,7 @@ class Turn(Generic[OutputT]):
         self._said: list[str] = []
         self._usage: CompletionUsage | None = None
         self._bill: list[float | None] = []
+        self._billed = 0  # costs of the present stream that are counted
         self._steps = 0
         self._last_step = False
         self._ended = False
@@ -457,9 +464,8 @@ class Turn(Generic[OutputT]):
             self._cut()
         else:
             self._stream = None
-            self._bill += stream._owed()
             try:
-                await self._reply_ended()
+                await self._reply_ended(stream._owed())
             finally:
                 await stream.aclose()
 
@@ -503,6 +509,7 @@ class Turn(Generic[OutputT]):
         elif self._steps > 0 and is_given(choice) and choice not in ("auto", "none"):
             choice = NOT_GIVEN  # a forced call has been made; forced again, it would never end
         self._steps += 1
+        self._billed = 0
         self._begin_reply()
         chat_ctx = self._chat_ctx
         if corrections:
@@ -533,7 +540,7 @@ class Turn(Generic[OutputT]):
         delta = chunk.delta
         if delta is not None:
             if delta.extra and is_restart(delta):
-                self._count(self._reply)
+                self._count(self._reply, [] if self._stream is None else self._stream._bill)
                 self._events.append(Restarted("".join(self._reply.text)))
                 self._begin_reply()
             if delta.thinking:
@@ -554,15 +561,19 @@ class Turn(Generic[OutputT]):
         if chunk.usage is not None:
             self._reply.usage = chunk.usage  # the last one counts: some count again in each chunk
 
-    def _count(self, reply: _Reply) -> None:
+    def _count(self, reply: _Reply, owed: Sequence[float | None]) -> None:
+        """Note what a reply took. `owed`: the cost of each request of its stream so far."""
+        bill = owed[self._billed :]
+        self._billed = len(owed)
+        self._bill += bill
         if reply.usage is not None:
             self._usage = sum_usage(self._usage, reply.usage)
             self._events.append(Usage(reply.usage))
-            self._journal.used(self._llm.model, reply.usage)
+            self._journal.used(self._llm.model, reply.usage, _total(bill))
 
-    async def _reply_ended(self) -> None:
+    async def _reply_ended(self, owed: Sequence[float | None]) -> None:
         reply = self._reply
-        self._count(reply)
+        self._count(reply, owed)
         must_answer = self._last_step or bool(self._corrections)
         if reply.calls and not must_answer:
             self._call(reply.calls, self._say(reply, interrupted=False))
@@ -599,8 +610,7 @@ class Turn(Generic[OutputT]):
     def _finish(self, reason: Reason) -> None:
         self._ended = True
         output = None if self._answer is None else self._answer.value
-        bill = [cost for cost in self._bill if cost is not None]
-        cost = sum(bill) if bill and len(bill) == len(self._bill) else None
+        cost = _total(self._bill)
         self._events.append(
             Done(reason, self._message, self._steps, self._usage, output, cost=cost)
         )
@@ -658,8 +668,7 @@ class Turn(Generic[OutputT]):
         stream, self._stream = self._stream, None
         if stream is not None:
             # Calls of an unfinished reply are not run, and the provider's state belongs to them.
-            self._count(self._reply)
-            self._bill += stream._owed()
+            self._count(self._reply, stream._owed())
             self._message = self._say(self._reply, interrupted=True, keep_state=False)
             loop = self._loop or asyncio.get_running_loop()
             closing = loop.create_task(_close(stream), name="close a reply")

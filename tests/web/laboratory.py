@@ -84,7 +84,12 @@ Serve = Callable[..., Any]
 
 @asynccontextmanager
 async def serving(
-    llms: Sequence[Any], *, local: bool = False, names: Sequence[str] = (), **options: Any
+    llms: Sequence[Any],
+    *,
+    local: bool = False,
+    names: Sequence[str] = (),
+    port: int = 0,
+    **options: Any,
 ) -> AsyncGenerator[Page]:
     """A server for `llms`: models, or functions of a transport."""
     choices = [
@@ -96,7 +101,7 @@ async def serving(
         for number, llm in enumerate(llms)
     ]
     team = Team(choices)
-    address = bind("127.0.0.1", 0)
+    address = bind("127.0.0.1", port)
     options.setdefault("store", MemoryStore())
     options.setdefault("explain", explain)
     options.setdefault("conn_options", APIConnectOptions(max_retry=1, timeout=20))

@@ -159,14 +159,17 @@ async def test_a_run_can_be_stopped() -> None:
 @pytest.mark.looptime
 async def test_a_client_that_leaves_stops_its_run() -> None:
     async with FaultServer() as server:
-        server.always(Answer(text=["One ", "two "], fault=Fault.STALL_MID_STREAM, after=1))
+        server.script(Answer(text=["One ", "two "], fault=Fault.STALL_MID_STREAM, after=1))
+        server.always(Answer(text="Three"))
         async with serving([provider(server)]) as page:
             async for event in page.events([user("Count")]):
                 if event["type"] == TOLD:
                     break
             await server.all_closed()
             known = await shown(page)
+            again = await page.run([*known["messages"], user("Go on", "u2")], run="again")
     assert known["messages"][-1]["content"] == "One "
+    assert spoken(again) == "Three"  # the conversation is free
 
 
 @pytest.mark.looptime

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from rejoinder.store import SqliteStore
     from rejoinder.transport.http import HttpTransport
 
-__all__ = ["SYSTEM", "add_model_options", "add_options", "add_tool_options", "run"]
+__all__ = [
+    "SYSTEM", "add_approve_option", "add_model_options", "add_options", "add_tool_options", "run",
+]  # fmt: skip
 
 SYSTEM: Final = "You are a helpful assistant. Answer briefly."
 _TOOL_TIMEOUT: Final = 60.0
@@ -45,9 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_model_options(parser)
     add_tool_options(parser)
-    parser.add_argument(
-        "--approve", action="store_true", help="ask before each tool that may change something"
-    )
+    add_approve_option(parser)
     parser.add_argument(
         "--tool-choice", metavar="CHOICE",
         help="auto, required, none, or the name of a tool",
@@ -130,6 +130,13 @@ def add_tool_options(parser: argparse.ArgumentParser) -> None:
         "--tool-timeout", metavar="SECONDS", type=_positive, default=_TOOL_TIMEOUT,
         help="how long a tool may run (default: %(default)g)",
     )  # fmt: skip
+
+
+def add_approve_option(parser: argparse.ArgumentParser) -> None:
+    """The option that lets a person decide about tools."""
+    parser.add_argument(
+        "--approve", action="store_true", help="ask before each tool that may change something"
+    )
 
 
 def _positive(text: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder.cli.chat import (
     SYSTEM,
+    add_approve_option,
     add_model_options,
     add_tool_options,
 )
@@ -40,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_model_options(parser)
     add_tool_options(parser)
+    add_approve_option(parser)
     parser.add_argument(
         "--host", metavar="ADDRESS", default="127.0.0.1",
         help="where to listen (default: %(default)s, which other machines cannot reach)",
@@ -108,6 +110,7 @@ def run(args: argparse.Namespace) -> Exit:
                 tools=tools,
                 system=SYSTEM if args.system is None else args.system,
                 tool_timeout=args.tool_timeout,
+                approve=args.approve,
                 conn_options=patience_for(args.timeout, local=is_local(args.model)),
                 kept=args.keep,
                 explain=explain,

@@ -42,8 +42,8 @@ class Journal(Protocol):
         text is the reason why it must not run, for the model."""
         ...
 
-    def used(self, model: str, usage: CompletionUsage) -> None:
-        """One request took these tokens."""
+    def used(self, model: str, usage: CompletionUsage, cost: float | None) -> None:
+        """One reply took these tokens, and cost as many US dollars; ``None``: not known."""
         ...
 
     def end(self, reason: str) -> None:
@@ -70,7 +70,7 @@ class _NoJournal:
     async def start(self, call: FunctionCall) -> str | None:
         return None
 
-    def used(self, model: str, usage: CompletionUsage) -> None:
+    def used(self, model: str, usage: CompletionUsage, cost: float | None) -> None:
         pass
 
     def end(self, reason: str) -> None:

@@ -61,12 +61,14 @@ class RunInput:
         run: id of the run.
         messages: the whole conversation, as the client shows it.
         tools: tools that the client runs itself: name, description, JSON schema of the parameters.
+        answers: to the interrupts of the run before, by their ids; ``None`` for one that was given up.
     """
 
     thread: str
     run: str
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def read_input(body: Any) -> RunInput:
@@ -80,8 +82,13 @@ def read_input(body: Any) -> RunInput:
     tools = [_dict(t, "a tool") for t in _list(data.get("tools") or [], "tools")]
     for tool in tools:
         _text(tool.get("name"), "the name of a tool")
+    answers: dict[str, Any] = {}
+    for entry in _list(data.get("resume") or [], "resume"):
+        answer = _dict(entry, "an entry of resume")
+        given = answer.get("payload") if answer.get("status") == "resolved" else None
+        answers[_id(answer.get("interruptId"), "interruptId")] = given
     return RunInput(_id(data.get("threadId"), "threadId"), _id(data.get("runId"), "runId"), messages,
-                    tools)  # fmt: skip
+                    tools, answers)  # fmt: skip
 
 
 def items_of(
@@ -255,9 +262,14 @@ def _dict(value: Any, what: str) -> dict[str, Any]:
 
 
 def messages_of(items: Iterable[ChatItem]) -> list[Event]:
-    """The conversation as AG-UI messages. What the protocol has no message for is left out."""
+    """The conversation as AG-UI messages. What the protocol has no message for is left out, and so is
+    the output of a call that waits for a decision."""
+    items = list(items)
+    waiting = {output.id for _, output in waiting_calls(items)}
     messages: list[Event] = []
     for item in items:
+        if item.id in waiting:
+            continue
         if isinstance(item, ChatMessage):
             messages.append(_as_message(item))
         elif isinstance(item, FunctionCall):
@@ -308,15 +320,16 @@ class Writer:
     Attributes:
         text: id of the message that is open; ``None`` outside of one.
         said: ids of the text messages of this run, in their order.
+        known: ids of calls that the client has already.
     """
 
     thread: str
     run: str
     text: str | None = None
     said: list[str] = field(default_factory=list[str])
+    known: set[str] = field(default_factory=set[str])
     _thinking: str | None = None
     _parent: str | None = None
-    _calls: set[str] = field(default_factory=set[str])
 
     def started(self) -> Event:
         """The first event."""
@@ -359,9 +372,9 @@ class Writer:
 
     def call(self, call: FunctionCall) -> list[Event]:
         """A call with its arguments, once."""
-        if call.call_id in self._calls:
+        if call.call_id in self.known:
             return []
-        self._calls.add(call.call_id)
+        self.known.add(call.call_id)
         events = self.end_message()
         if self._parent is None:
             self._parent = _stamps.new_id("msg_")

@@ -13,13 +13,15 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rejoinder.errors import APIError
+from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm._tool_runs import waiting_calls
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.store import Store, StoreError
 from rejoinder.testing.recording import Exchange
@@ -48,6 +50,7 @@ def make_app(
     tools: Sequence[Any] = (),
     system: str = "",
     tool_timeout: float = 60.0,
+    approve: bool = False,
     conn_options: APIConnectOptions,
     kept: bool = False,
     explain: Callable[[BaseException], str] = reason_of,
@@ -62,17 +65,18 @@ def make_app(
         tools: what the models may call.
         system: instructions for conversations without any.
         tool_timeout: seconds a tool may run.
+        approve: ask before each tool that may change something.
         conn_options: retries and deadlines of each request.
         kept: `store` outlives the server; said on the page.
         explain: tells why a run failed, in one sentence.
     """
-    server = _Server(team, Threads(store), tools, system, tool_timeout, conn_options, kept,
+    server = _Server(team, Threads(store), tools, system, tool_timeout, approve, conn_options, kept,
                      explain)  # fmt: skip
     routes = [
         Route("/", _page),
-        Route("/icon.svg", _icon),
         Route("/api/run", server.run, methods=["POST"]),
         Route("/api/stop", server.stop, methods=["POST"]),
+        Route("/api/overview", server.overview, methods=["GET"]),
         Route("/api/settings", server.settings, methods=["GET"]),
         Route("/api/settings", server.change_settings, methods=["PUT"]),
         Route("/api/conversations", server.conversations, methods=["GET"]),
@@ -94,7 +98,8 @@ def make_app(
             await store.aclose()
 
     handlers: dict[Any, Any] = {
-        InputError: _told(400), SettingError: _told(400), StoreError: _told(503),
+        InputError: _told(400), SettingError: _told(400), ConfigurationError: _told(400),
+        StoreError: _told(503),
         TooLargeError: _told(413),
     }  # fmt: skip
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
@@ -114,6 +119,8 @@ def _whole_page() -> tuple[str, str]:
     style = (_STATIC / "style.css").read_text("utf-8")
     script = (_STATIC / "app.js").read_text("utf-8")
     page = (_STATIC / "index.html").read_text("utf-8")
+    icon = quote((_STATIC / "icon.svg").read_text("utf-8"))
+    page = page.replace('href="icon.svg"', f'href="data:image/svg+xml,{icon}"')
     page = page.replace('<link rel="stylesheet" href="style.css">', f"<style>{style}</style>")
     page = page.replace('<script src="app.js"></script>', f"<script>{script}</script>")
     return page, f"{POLICY}; style-src {_hash_of(style)}; script-src {_hash_of(script)}"
@@ -124,16 +131,11 @@ def _hash_of(text: str) -> str:
 
 
 _PAGE, _PAGE_POLICY = _whole_page()
-_ICON: Final = (_STATIC / "icon.svg").read_bytes()
 
 
 async def _page(_: Request) -> Response:
     headers = {"content-security-policy": _PAGE_POLICY}
     return Response(_PAGE, media_type="text/html", headers=headers)
-
-
-async def _icon(_: Request) -> Response:
-    return Response(_ICON, media_type="image/svg+xml")
 
 
 class _Server:
@@ -144,6 +146,7 @@ class _Server:
         tools: Sequence[Any],
         system: str,
         tool_timeout: float,
+        approve: bool,
         conn_options: APIConnectOptions,
         kept: bool,
         explain: Callable[[BaseException], str],
@@ -153,6 +156,7 @@ class _Server:
         self._tools = tools
         self._system = system
         self._tool_timeout = tool_timeout
+        self._approve = approve
         self._conn_options = conn_options
         self._kept = kept
         self._explain = explain
@@ -191,6 +195,7 @@ class _Server:
             tools=self._tools,
             system=self._system,
             tool_timeout=self._tool_timeout,
+            approve=self._approve,
             conn_options=self._conn_options,
             named=self._team.names[0],
             explain=self._explain,
@@ -221,8 +226,20 @@ class _Server:
 
     # -- conversations -------------------------------------------------------------------------
 
+    async def overview(self, request: Request) -> Response:
+        """All that a page asks when it begins, and after a run: the settings, the conversations, and
+        the one that ``?thread=`` names, if there is one."""
+        found = await self._found(request)
+        id = request.query_params.get("thread")
+        shown = None if not id else await self._shown(self._threads.thread(id))
+        told = {"settings": self._settings(), "conversations": found, "thread": shown}
+        return JSONResponse(told)
+
     async def conversations(self, request: Request) -> Response:
         """The conversations, the latest first; with ``?search=`` those that hold all words."""
+        return JSONResponse(await self._found(request))
+
+    async def _found(self, request: Request) -> list[dict[str, Any]]:
         words = request.query_params.get("search", "").strip()
         store = self._threads.store
         found = [asdict(each) for each in await store.conversations(limit=None)]
@@ -232,26 +249,25 @@ class _Server:
             }
             found = [each | {"excerpt": excerpts[each["id"]]} for each in found
                      if each["id"] in excerpts]  # fmt: skip
-        return JSONResponse(found[:_MANY])
+        return found[:_MANY]
 
     async def conversation(self, request: Request) -> Response:
         """One conversation: its messages, its runs in this process, and its branches."""
-        return await self._shown(self._threads.thread(request.path_params["id"]))
+        return JSONResponse(await self._shown(self._threads.thread(request.path_params["id"])))
 
-    async def _shown(self, thread: Thread) -> Response:
+    async def _shown(self, thread: Thread) -> dict[str, Any]:
         conversation = await thread.open()
         items = conversation.chat_ctx.items
         tips = [] if thread.running else await conversation.tips()
-        return JSONResponse(
-            {
-                "threadId": thread.id,
-                "messages": messages_of(items),
-                "runs": [run.facts() for run in self._threads.runs_of(thread.id)],
-                "aliases": dict(thread.aliases),
-                "tips": tips,
-                "tip": items[-1].id if items else None,
-            }
-        )
+        return {
+            "threadId": thread.id,
+            "messages": messages_of(items),
+            "runs": [run.facts() for run in self._threads.runs_of(thread.id)],
+            "aliases": dict(thread.aliases),
+            "tips": tips,
+            "tip": items[-1].id if items else None,
+            "waiting": [call.call_id for call, _ in waiting_calls(items)],
+        }
 
     async def rewind(self, request: Request) -> Response:
         """Go to another branch, or back to a message."""
@@ -261,7 +277,7 @@ class _Server:
             await conversation.rewind(item)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return await self._shown(thread)
+        return JSONResponse(await self._shown(thread))
 
     async def copy(self, request: Request) -> Response:
         """A new conversation that begins as this one does, up to a message."""
@@ -271,7 +287,7 @@ class _Server:
             other = await conversation.branch(item)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return await self._shown(self._threads.thread(other.id))
+        return JSONResponse(await self._shown(self._threads.thread(other.id)))
 
     async def _place(self, request: Request) -> tuple[Thread, str]:
         body = await _object(request)

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 from rejoinder import _watch
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder.conversation import Conversation
 from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.llm._tool_runs import waiting_calls
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
@@ -40,15 +41,32 @@ _AFTERWARDS: Final = 0.3
 """Seconds after a turn for what was stopped to end."""
 _KEPT: Final = 200
 """Runs whose timeline is kept."""
+_REFUSED: Final = "the user refused it"
+_UNDECIDED: Final = "the user wrote something else instead of allowing it"
+_ANSWER: Final = {
+    "type": "object",
+    "properties": {
+        "approved": {"type": "boolean"},
+        "always": {"type": "boolean", "description": "also for later calls of this tool"},
+    },
+    "required": ["approved"],
+}
+"""What answers an interrupt."""
 
 
 class Thread:
-    """One conversation, and the runs of it in this process."""
+    """One conversation, and the runs of it in this process.
+
+    Attributes:
+        running: the run that is under way.
+        always: tools that were approved for the rest of the conversation.
+    """
 
     def __init__(self, store: Store, id: str) -> None:
         self.id = id
         self.conversation = Conversation(store, id)
         self.running: Run | None = None
+        self.always: set[str] = set()
         self._loaded = False
         self._aliases: dict[str, str] = {}
 
@@ -90,7 +108,7 @@ class Thread:
             for message in messages
             for id in (
                 self._aliases.get(str(message.get("id")), str(message.get("id"))),
-                by_call.get(f"output:{message.get('toolCallId')}"),
+                *(by_call.get(f"output:{call}") for call in _calls_in(message)),
             )
             if id in state.data
         ]
@@ -128,13 +146,14 @@ class Run:
         tools: what the model may call.
         system: instructions, for a conversation without any.
         tool_timeout: seconds a tool may run.
+        approve: ask the client before each tool that may change something.
         conn_options: retries and deadlines of each request.
         named: the name of the model on the command line.
         explain: tells why a run failed, in one sentence.
     """
 
     def __init__(self, thread: Thread, given: RunInput, *, llm: LLM[Any], tools: Sequence[Any],
-                 system: str, tool_timeout: float, conn_options: APIConnectOptions,
+                 system: str, tool_timeout: float, approve: bool, conn_options: APIConnectOptions,
                  named: str, explain: Callable[[BaseException], str]) -> None:  # fmt: skip
         self.id = given.run
         self.thread = thread
@@ -148,6 +167,7 @@ class Run:
         self._tools = [*tools, *(_client_tool(tool) for tool in given.tools)]
         self._system = system
         self._tool_timeout = tool_timeout
+        self._asks = approve
         self._conn_options = conn_options
         self._writer = Writer(thread.id, given.run)
         self._notes: deque[Event] = deque()
@@ -156,7 +176,9 @@ class Run:
         self._turn: Turn | None = None
         self._stopped = False
         self._items = 0
-        self._pending: list[str] = []
+        self._pending: list[FunctionCall] = []
+        self._left: set[str] = set()
+        self._cost: float | None = None
 
     def stop(self) -> None:
         """End the run: what was said so far stays. Idempotent."""
@@ -190,6 +212,8 @@ class Run:
             return
         thread.running = self
         work = asyncio.create_task(self._work(), name=f"run {self.id}")
+        # Not after the wait below: where a client leaves, that is cancelled too.
+        work.add_done_callback(self._over)
         try:
             yield writer.started()
             while True:
@@ -206,7 +230,9 @@ class Run:
         finally:
             work.cancel()
             await asyncio.wait((work,))
-            thread.running = None
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        self.thread.running = None
 
     async def _work(self) -> None:
         try:
@@ -220,6 +246,8 @@ class Run:
         thread, timeline = self.thread, self.timeline
         chat_ctx = await thread.take(self._given.messages, self._system)
         self._items = len(chat_ctx.items)
+        self._left = {call.call_id for call, _ in waiting_calls(chat_ctx.items)}
+        self._writer.known.update(self._left)
         if "model" not in thread.conversation.about:
             await thread.conversation.describe(model=self._named)
         turn = run_turn(
@@ -228,7 +256,7 @@ class Run:
             tools=self._tools,
             tool_timeout=self._tool_timeout,
             conn_options=self._conn_options,
-            approve=self._approve if self._theirs else None,
+            approve=self._approve if self._theirs or self._asks else None,
             journal=thread.conversation,
         )
         async with turn:
@@ -240,9 +268,23 @@ class Run:
                 at = self._track(event)
                 await self._queue.put((event, at))
 
-    async def _approve(self, call: FunctionCall) -> bool | None:
-        """Tools of the client wait for it."""
-        return None if call.name in self._theirs else True
+    async def _approve(self, call: FunctionCall) -> bool | str | None:
+        """Tools of the client wait for it, and others for its approval."""
+        id, answers, always = call.call_id, self._given.answers, self.thread.always
+        if call.name in self._theirs:
+            return None
+        if not self._asks or call.name in always:
+            return True
+        if id not in answers:
+            return _UNDECIDED if id in self._left else None
+        answer: Any = answers[id]
+        if not (
+            isinstance(answer, dict) and cast("dict[str, Any]", answer).get("approved") is True
+        ):
+            return _REFUSED
+        if cast("dict[str, Any]", answer).get("always") is True:
+            always.add(call.name)
+        return True
 
     def _track(self, event: Any) -> float | None:
         """Note an event in the timeline, at the moment it comes from the turn. Returns the time of a
@@ -259,8 +301,11 @@ class Run:
                 add(0, "tool", call=call.call_id, name=call.name)
             case ToolFinished(call=call, output=output):
                 add(0, "tool_end", call=call.call_id, name=call.name, failed=output.is_error)
-            case Done(reason=reason):
-                add(0, "done", reason=reason)
+            case ToolPaused(call=call):
+                add(0, "paused", call=call.call_id, name=call.name)
+            case Done(reason=reason, cost=cost):
+                self._cost = cost
+                add(0, "done", reason=reason, cost=cost)
             case _:
                 pass
         return None
@@ -274,7 +319,7 @@ class Run:
                 return writer.think(text)
             case ToolStarted(call=call) | ToolPaused(call=call):
                 if isinstance(event, ToolPaused):
-                    self._pending.append(call.call_id)
+                    self._pending.append(call)
                 events = writer.call(call)
                 self._name_messages()
                 return events
@@ -293,10 +338,12 @@ class Run:
     def _finished(self, reason: str, steps: int) -> Sequence[Event]:
         if reason == "interrupted":
             outcome: Event = {"type": "cancelled"}
+        elif asked := [call for call in self._pending if call.name not in self._theirs]:
+            outcome = {"type": "interrupt", "interrupts": [_interrupt(call) for call in asked]}
         else:
             outcome = {"type": "success"}
             if reason == "paused":
-                outcome["pendingToolCallIds"] = self._pending
+                outcome["pendingToolCallIds"] = [call.call_id for call in self._pending]
         usage = [
             {
                 "provider": metrics.metadata.model_provider if metrics.metadata else None,
@@ -310,7 +357,8 @@ class Run:
             for metrics in self.timeline.metrics
         ]
         usage = [{k: v for k, v in entry.items() if v is not None} for entry in usage]
-        return self._writer.finished(outcome, {"reason": reason, "steps": steps}, usage)
+        result = {"reason": reason, "steps": steps, "cost": self._cost}
+        return self._writer.finished(outcome, result, usage)
 
     def _name_messages(self) -> None:
         """Note which item each streamed message has become."""
@@ -332,6 +380,26 @@ def _code(error: BaseException) -> str:
     if isinstance(error, InputError | ConfigurationError | ValueError):
         return "input"
     return "fault"
+
+
+def _calls_in(message: Mapping[str, Any]) -> Iterator[object]:
+    """The ids of the calls that a message makes or answers."""
+    yield message.get("toolCallId")
+    made: object = message.get("toolCalls")
+    for call in cast("list[object]", made) if isinstance(made, list) else ():
+        if isinstance(call, dict):
+            yield cast("dict[str, object]", call).get("id")
+
+
+def _interrupt(call: FunctionCall) -> Event:
+    """A call that waits for approval. An answer names the call."""
+    return {
+        "id": call.call_id,
+        "reason": "tool_approval",
+        "message": f"May {call.name} run?",
+        "toolCallId": call.call_id,
+        "responseSchema": _ANSWER,
+    }
 
 
 def _client_tool(tool: Mapping[str, Any]) -> RawFunctionTool:

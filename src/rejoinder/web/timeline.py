@@ -84,6 +84,7 @@ def _numbers(metrics: LLMMetrics) -> dict[str, Any]:
         "reasoning": metrics.reasoning_tokens,
         "speed": metrics.tokens_per_second,
         "estimated": metrics.estimated,
+        "cost": metrics.cost,
         "purpose": metrics.purpose,
         "cancelled": metrics.cancelled,
     }

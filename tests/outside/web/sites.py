@@ -51,20 +51,25 @@ def running(site: Callable[[], AbstractAsyncContextManager[Any]]) -> Generator[A
 
 @contextmanager
 def two_models(
-    first: Sequence[Answer] | Answer, second: Sequence[Answer] | Answer, **options: Any
+    first: Sequence[Answer] | Answer,
+    second: Sequence[Answer] | Answer,
+    *,
+    tools: Sequence[Any] | None = None,
+    **options: Any,
 ) -> Generator[tuple[Served, FaultServer]]:
     """A page with two models, each with a server of its own."""
 
     @asynccontextmanager
     async def site() -> Any:
         async with FaultServer() as one, FaultServer() as two:
-            for server, given in ((one, first), (two, second)):
-                answers = [given] if isinstance(given, Answer) else list(given)
+            for server, told in ((one, first), (two, second)):
+                answers = [told] if isinstance(told, Answer) else list(told)
                 server.script(*answers[:-1])
                 server.always(answers[-1])
             names = ["gpt-large", "gpt-small"]
             models = [provider(one, names[0]), provider(two, names[1])]
-            async with serving(models, tools=[weather], names=names, **options) as page:
+            given = [weather] if tools is None else tools
+            async with serving(models, tools=given, names=names, **options) as page:
                 yield page, one
 
     with running(site) as found:
@@ -72,13 +77,14 @@ def two_models(
 
 
 @contextmanager
-def browser() -> Generator[Browser]:
+def browser(*arguments: str) -> Generator[Browser]:
     """Chromium, as Debian ships it."""
     path = shutil.which("chromium")
     assert path is not None, "chromium is missing (requirements/debian.txt)"
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+            executable_path=path,
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *arguments],
         )
         yield running
         running.close()

@@ -20,7 +20,7 @@ def test_the_page_in_chromium() -> None:
     done = subprocess.run(
         [
             *(str(python("playwright")), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("--noconftest", "-c", "inside.ini", "inside_page.py"),
+            *("--noconftest", "-c", "inside.ini", "inside_page.py", "inside_attacks.py"),
         ],
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": paths},

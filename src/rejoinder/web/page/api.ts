@@ -4,21 +4,24 @@ import type { RunEvent } from "./types";
 
 const KEY = "rejoinder-token";
 
-function findToken(): string {
-  const given = location.hash.slice(1);
-  if (given.length > 20) {
-    sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname);
-    return given;
-  }
-  return sessionStorage.getItem(KEY) ?? "";
+let token = "";
+
+function given(): string {
+  return location.hash.length > 20 ? location.hash.slice(1) : "";
 }
 
-const token = findToken();
+// Takes the token out of the address, and keeps it for a reload of this tab.
+export function keepToken(): void {
+  if (!given()) return;
+  token = given();
+  sessionStorage.setItem(KEY, token);
+  history.replaceState(null, "", location.pathname);
+}
 
 export class Refused extends Error {}
 
 async function send(path: string, method: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  token ||= given() || (sessionStorage.getItem(KEY) ?? "");
   const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const init: RequestInit = { method, headers };
@@ -55,7 +58,9 @@ export async function* run(body: unknown): AsyncGenerator<RunEvent> {
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(() => {
+      throw new Refused("The connection to the server broke off; the answer may be incomplete.");
+    });
     if (done) return;
     const lines = (rest + value).split("\n");
     rest = lines.pop()!;

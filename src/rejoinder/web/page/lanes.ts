@@ -281,12 +281,18 @@ export class Lanes {
       if (wasted) facts.push(["requests nobody heard", String(wasted)]);
       const last = this.numbers[this.numbers.length - 1]!;
       if (Number(last["speed"]) > 0) facts.push(["speed", `${Number(last["speed"]).toFixed(1)} tokens a second`]);
-      const cost = this.numbers.reduce<number | null>((total, each) => (each["cost"] == null ? total : (total ?? 0) + Number(each["cost"])), null);
-      if (cost !== null) facts.push(["cost", cost.toPrecision(3)]);
+      const priced = this.numbers.filter((each) => each["cost"] != null);
+      const unknown = priced.length < this.numbers.length;
+      if (priced.length) facts.push(["cost", `${unknown ? "at least " : ""}${dollars(sum("cost"))}`]);
+      else facts.push(["cost", "the price is not known"]);
     }
     if (this.retries) facts.push(["retries", String(this.retries)]);
     return facts;
   }
+}
+
+function dollars(value: number): string {
+  return `$${value >= 1 ? value.toFixed(2) : Number(value.toPrecision(2)).toFixed(value < 0.001 ? 6 : 4)}`;
 }
 
 // An event as one line.

@@ -1,15 +1,16 @@
 // The page: conversations, messages, and the run that is under way.
 
-import { call, download, get, run as startRun, Refused } from "./api";
+import { call, download, get, keepToken, run as startRun, Refused } from "./api";
 import { el, find, save, shown } from "./dom";
-import { MessageView } from "./messages";
+import { MessageView, type Decision } from "./messages";
 import { SettingsView } from "./settings";
 import { TimelineView } from "./timeline";
-import type { Message, Part, RunEvent, RunFacts, Settings, Shown, Summary, TimelineEvent } from "./types";
+import type { Interrupt, Message, Overview, Part, RunEvent, RunFacts, Shown, Summary, TimelineEvent } from "./types";
 
 const LONGEST_TEXT = 1_000_000; // characters of a message
 const LARGEST_PICTURE = 5_000_000; // bytes
 const MOST_PICTURES = 6;
+const OPEN = "rejoinder-thread";
 
 const box = find("messages");
 const place = find("thread");
@@ -41,7 +42,7 @@ function announce(text: string): void {
 // -- messages ------------------------------------------------------------------------------------
 
 function view(message: Message): MessageView {
-  const made = new MessageView(message, { edit, retry, branch, timeline: showTimeline });
+  const made = new MessageView(message, { edit, retry, branch, timeline: showTimeline, decide });
   views.set(message.id, made);
   place.append(made.element);
   return made;
@@ -128,8 +129,9 @@ function choose(facts: RunFacts): void {
 
 // -- a run ---------------------------------------------------------------------------------------
 
-async function go(): Promise<void> {
+async function go(resume: object[] = []): Promise<void> {
   problem("");
+  waiting.clear();
   const facts: RunFacts = { runId: newId("run"), at: Date.now() / 1000, messages: [], events: [], recorded: 0 };
   const run = { id: facts.runId, stopping: false };
   current = run;
@@ -144,7 +146,9 @@ async function go(): Promise<void> {
   const body = {
     threadId: thread, runId: run.id, state: null, tools: [], context: [], forwardedProps: {},
     messages: messages.map(({ thinking: _, ...message }) => message),
+    ...(resume.length ? { resume } : {}),
   };
+  sessionStorage.setItem(OPEN, thread);
   const open = new Open(facts);
   try {
     for await (const event of startRun(body)) open.take(event);
@@ -157,15 +161,33 @@ async function go(): Promise<void> {
     find("stop").hidden = true;
     find<HTMLButtonElement>("send").disabled = false;
     place.classList.remove("working");
-    announce(open.said ? `The model said: ${open.said}` : "The turn is over.");
+    wait(open.asked);
+    if (open.asked.length) announce("The model wants to run a tool: allow or refuse it.");
+    else announce(open.said ? `The model said: ${open.said}` : "The turn is over.");
     await afterwards();
   }
+}
+
+// -- approval ------------------------------------------------------------------------------------
+
+const waiting = new Map<string, Decision | null>(); // calls, and what was decided about them
+
+function wait(calls: string[]): void {
+  for (const id of calls) for (const each of views.values()) if (each.wait(id)) waiting.set(id, null);
+}
+
+function decide(call: string, decision: Decision): void {
+  waiting.set(call, decision);
+  const decided = [...waiting];
+  if (decided.some(([, each]) => each === null)) return;
+  void go(decided.map(([id, payload]) => ({ interruptId: id, status: "resolved", payload })));
 }
 
 // The messages of a run, while it happens.
 class Open {
   over = false;
   said = "";
+  asked: string[] = []; // calls that wait for approval
   private thinkingFor: MessageView | null = null;
   private thinking = "";
 
@@ -243,6 +265,8 @@ class Open {
         if (event["outcome"]?.type === "cancelled") {
           const last = messages[messages.length - 1];
           if (last?.role === "assistant") views.get(last.id)?.note("stopped here");
+        } else if (event["outcome"]?.type === "interrupt") {
+          this.asked = event["outcome"].interrupts.map((each: Interrupt) => each.toolCallId ?? each.id);
         }
         return;
     }
@@ -253,12 +277,9 @@ let aliases: Record<string, string> = {};
 
 async function afterwards(): Promise<void> {
   try {
-    const [now, known] = await Promise.all([
-      get<Settings>("settings"),
-      get<Shown>(`conversations/${encodeURIComponent(thread)}`),
-      listConversations(),
-    ]);
-    settings.show(now);
+    const now = await overview(thread);
+    settings.show(now.settings);
+    const known = now.thread!;
     aliases = known.aliases;
     runs = known.runs;
     const facts = runs.find((each) => each.runId === chosen);
@@ -279,6 +300,7 @@ function stop(): void {
 
 function show(known: Shown): void {
   thread = known.threadId;
+  sessionStorage.setItem(OPEN, thread);
   aliases = known.aliases;
   runs = known.runs;
   messages = known.messages.filter((message) => message.role !== "system" && message.role !== "developer");
@@ -286,6 +308,8 @@ function show(known: Shown): void {
   find("editing").hidden = true;
   problem("");
   redraw();
+  waiting.clear();
+  wait(known.waiting);
   drawBranches(known);
   const last = runs[runs.length - 1];
   chosen = null;
@@ -321,14 +345,26 @@ async function openThread(path: string, body?: unknown): Promise<void> {
 
 function fresh(): void {
   if (current) return problem("Stop the answer first.");
-  show({ threadId: newId("conv"), messages: [], runs: [], aliases: {}, tips: [], tip: null });
+  show({ threadId: newId("conv"), messages: [], runs: [], aliases: {}, tips: [], tip: null, waiting: [] });
   openPanel("list", "show-list", false);
   void listConversations();
 }
 
+function searched(): string {
+  return `search=${encodeURIComponent(find<HTMLInputElement>("search").value.trim())}`;
+}
+
 async function listConversations(): Promise<void> {
-  const words = find<HTMLInputElement>("search").value.trim();
-  const found = await get<Summary[]>(`conversations${words ? `?search=${encodeURIComponent(words)}` : ""}`);
+  drawConversations(await get<Summary[]>(`conversations?${searched()}`));
+}
+
+async function overview(id: string): Promise<Overview> {
+  const found = await get<Overview>(`overview?${searched()}&thread=${encodeURIComponent(id)}`);
+  drawConversations(found.conversations);
+  return found;
+}
+
+function drawConversations(found: Summary[]): void {
   find("conversations").replaceChildren(
     ...found.map((each) => {
       const title = shown(each.title.trim() || "no text");
@@ -477,15 +513,25 @@ find("search").addEventListener("input", () => {
 });
 
 async function begin(): Promise<void> {
+  question.focus();
   try {
-    const [known] = await Promise.all([get<Settings>("settings"), listConversations()]);
-    settings.show(known);
+    keepToken();
+    // A reload comes back to the conversation that was open; a message that was typed meanwhile begins another one.
+    const open = sessionStorage.getItem(OPEN) ?? "";
+    const found = await overview(open);
+    settings.show(found.settings);
+    if (found.thread?.messages.length && !messages.length) show(found.thread);
     document.body.dataset.loaded = "true";
+    problem("");
   } catch (error) {
     problem(error);
   }
-  question.focus();
 }
 
+// The address of a server that was started again differs behind the # only, which loads no page.
+addEventListener("hashchange", () => void begin());
+
 document.body.dataset.ready = "true"; // a question can be asked
-void begin();
+// The rest waits until the page is on the screen; behind other tabs it never is.
+if (document.hidden) void begin();
+else requestAnimationFrame(() => setTimeout(begin));

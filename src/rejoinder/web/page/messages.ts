@@ -10,6 +10,13 @@ export interface Actions {
   retry(message: Message): void;
   branch(message: Message): void;
   timeline(message: Message): void;
+  decide(call: string, decision: Decision): void;
+}
+
+// What is sent for a call that waits for approval.
+export interface Decision {
+  approved: boolean;
+  always?: boolean;
 }
 
 // Text that grows. The first piece of a frame is drawn at once, the others with the next frame.
@@ -71,7 +78,7 @@ export class MessageView {
   private thinking: { box: HTMLDetailsElement; text: Growing } | null = null;
   private readonly calls = new Map<string, { box: HTMLDetailsElement; summary: HTMLElement; result: HTMLElement }>();
 
-  constructor(readonly message: Message, actions: Actions) {
+  constructor(readonly message: Message, private readonly actions: Actions) {
     const mine = message.role === "user";
     this.text = new Growing();
     const buttons = mine
@@ -125,8 +132,34 @@ export class MessageView {
   result(id: string, text: string, failed: boolean): boolean {
     const call = this.calls.get(id);
     if (!call) return false;
+    call.box.querySelector(".approval")?.remove();
     call.result.textContent = shown(text);
     call.summary.append(failed ? ": failed" : ": done");
+    return true;
+  }
+
+  // The call waits until somebody allows or refuses it.
+  wait(id: string): boolean {
+    const call = this.calls.get(id);
+    if (!call || call.box.querySelector(".approval")) return false;
+    const button = (name: string, decision: Decision) => {
+      const decide = () => {
+        buttons.remove();
+        call.result.textContent = decision.approved ? "allowed" : "refused";
+        this.actions.decide(id, decision);
+      };
+      return el("button", { type: "button", click: decide }, name);
+    };
+    const buttons = el(
+      "div",
+      { class: "approval", role: "group", "aria-label": `Run ${call.summary.textContent ?? ""}?` },
+      button("Allow", { approved: true }),
+      button("Always allow", { approved: true, always: true }),
+      button("Refuse", { approved: false }),
+    );
+    call.result.textContent = "waits for you";
+    call.box.open = true;
+    call.box.append(buttons);
     return true;
   }
 }

@@ -11,11 +11,6 @@ const ROW = 22;
 const TOP = 18;
 const LISTED = 500; // events in the list
 
-const LEGEND: [string, string][] = [
-  ["ask", "preparing"], ["connect", "connecting"], ["send", "sending"], ["wait", "waiting"],
-  ["read", "nothing useful yet"], ["say", "answering"], ["tool", "tool"], ["lost", "not heard"], ["bad", "failed"],
-];
-
 interface Row {
   group: SVGElement;
   name: SVGElement;
@@ -31,23 +26,24 @@ export class TimelineView {
   private span = 1;
   private asked = false;
   private listed = 0;
-  private width = WIDTH;
+  private width = 0; // unknown until the first drawing
   private news = false;
   private clock: { at: number; t: number } | null = null;
 
-  constructor() {
-    find("timeline").append(this.picture);
-    find("timeline").append(
-      el("ul", { class: "legend", "aria-hidden": "true" }, ...LEGEND.map(([kind, name]) => el("li", {}, el("i", { class: `s-${kind}` }), name))),
-    );
-    this.clear();
+  // Nothing is made before there is something to draw.
+  private begin(): void {
+    this.width = this.space();
+    find("timeline").prepend(this.picture);
     new ResizeObserver(() => this.resized()).observe(find("timeline"));
   }
 
+  private space(): number {
+    return Math.max(WIDTH, find("timeline").clientWidth);
+  }
+
   private resized(): void {
-    const width = Math.max(WIDTH, find("timeline").clientWidth);
-    if (width === this.width) return;
-    this.width = width;
+    if (this.space() === this.width) return;
+    this.width = this.space();
     this.rescale();
     this.ask();
   }
@@ -63,7 +59,7 @@ export class TimelineView {
     find("events").replaceChildren();
     find("numbers").replaceChildren();
     find("why").textContent = "";
-    this.ask();
+    if (this.width) this.ask();
   }
 
   show(events: TimelineEvent[]): void {
@@ -105,6 +101,7 @@ export class TimelineView {
 
   private draw(): void {
     this.asked = false;
+    if (!this.width) this.begin();
     const now = this.now();
     const lanes = this.lanes;
     // While a turn runs the scale changes by doubling, so that it seldom does.
@@ -208,7 +205,6 @@ export class TimelineView {
       element.textContent = shown(why);
       this.picture.setAttribute("aria-label", shown(`Timeline. ${why}`));
     }
-    if (!this.lanes.over) return;
     find("numbers").replaceChildren(...this.lanes.facts().flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   }
 }

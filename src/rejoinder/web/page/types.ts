@@ -43,6 +43,7 @@ export interface Shown {
   aliases: Record<string, string>;
   tips: string[];
   tip: string | null;
+  waiting: string[];
 }
 
 export interface Summary {
@@ -56,6 +57,18 @@ export interface Policy {
   hedge: number | null;
   on_cut: string;
   first_token_by: number | null;
+}
+
+export interface Interrupt {
+  id: string;
+  reason: string;
+  toolCallId?: string;
+}
+
+export interface Overview {
+  settings: Settings;
+  conversations: Summary[];
+  thread: Shown | null;
 }
 
 export interface Settings {
