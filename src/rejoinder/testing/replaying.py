@@ -58,7 +58,7 @@ class ReplayTransport:
         repeat: exchanges can be used any number of times.
         match: ``"path"``: by method and path, so that requests are answered in the recorded order.
             ``"body"``: the body has to be equal too, so that requests may come in another order and
-            a changed prompt is noticed. A function decides by itself.
+            a changed prompt is noticed; ids of calls may differ. A function decides by itself.
         sleep: how to wait.
 
     Attributes:
@@ -142,7 +142,7 @@ class ReplayTransport:
             elif not _same_place(request, exchange):
                 continue
             elif self._match == "body" and exchange.request_body is not None:
-                difference = _difference(exchange.request_body, body)
+                difference = _Comparison().difference(exchange.request_body, body)
                 if difference is not None:
                     differences.append(f"{_name(exchange)} differs at {difference}")
                     continue
@@ -162,28 +162,57 @@ def _same_place(request: Request, exchange: Exchange) -> bool:
     return exchange.url is None or urllib.parse.urlsplit(exchange.url).path == path
 
 
-def _difference(recorded: object, got: object, place: str = "$") -> str | None:
-    """The first place at which two bodies differ, with both values."""
-    for step, one, other in _members(recorded, got):
-        found = _difference(one, other, place + step)
-        if found is not None:
-            return found
-    same = type(recorded) is type(got)
-    if same and (isinstance(recorded, dict | list) or recorded == got):
-        return None
-    return f"{place}: recorded {_shown(recorded)}, got {_shown(got)}"
+_CALL_IDS: Final = frozenset({"call_id", "tool_call_id", "tool_use_id", "toolUseId"})
 
 
-def _members(one: object, other: object) -> Iterable[tuple[str, object, object]]:
-    """The members of two objects or of two lists, side by side; of anything else none."""
+class _Comparison:
+    """Compares a body with a recorded one.
+
+    Calls may have other ids, if each stands in the same places: where a provider gives none, as
+    Gemini does, they are new in each run.
+    """
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+        self._then: dict[str, str] = {}
+
+    def difference(
+        self, recorded: object, got: object, place: str = "$", *, names_call: bool = False
+    ) -> str | None:
+        """The first place at which they differ, with both values."""
+        for step, one, other, is_id in _members(recorded, got):
+            found = self.difference(one, other, place + step, names_call=is_id)
+            if found is not None:
+                return found
+        if self._same_leaf(recorded, got, names_call):
+            return None
+        return f"{place}: recorded {_shown(recorded)}, got {_shown(got)}"
+
+    def _same_leaf(self, recorded: object, got: object, names_call: bool) -> bool:
+        if names_call and isinstance(recorded, str) and isinstance(got, str):
+            same = self._now.setdefault(recorded, got) == got
+            return same and self._then.setdefault(got, recorded) == recorded
+        alike = type(recorded) is type(got) or (_is_number(recorded) and _is_number(got))
+        return alike and (isinstance(recorded, dict | list) or recorded == got)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _members(one: object, other: object) -> Iterable[tuple[str, object, object, bool]]:
+    """The members of two objects or of two lists, side by side, and whether they are ids of calls; of
+    anything else none."""
     if isinstance(one, dict) and isinstance(other, dict):
         before, now = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
+        calls = not {"name", "function"}.isdisjoint(before)
         for key in {**before, **now}:
-            yield f".{key}", before.get(key, _ABSENT), now.get(key, _ABSENT)
+            is_id = key in _CALL_IDS or (key == "id" and calls)
+            yield f".{key}", before.get(key, _ABSENT), now.get(key, _ABSENT), is_id
     elif isinstance(one, list) and isinstance(other, list):
         pairs = zip_longest(cast("list[Any]", one), cast("list[Any]", other), fillvalue=_ABSENT)
         for index, (member, counterpart) in enumerate(pairs):
-            yield f"[{index}]", member, counterpart
+            yield f"[{index}]", member, counterpart, False
 
 
 def _shown(value: object) -> str:
