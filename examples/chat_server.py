@@ -1,6 +1,6 @@
 """A chat server: a page asks, and the answer streams into it word by word.
 
-    pip install 'rejoinder[local,web]'
+    pip install '.[local,web]'
     python examples/chat_server.py                              # a small model on this machine
     python examples/chat_server.py --model openai/gpt-4.1       # with OPENAI_API_KEY
 

@@ -1,6 +1,6 @@
 """Three models answer as one while two of them fail, and a chart shows what happened.
 
-    pip install rejoinder opentelemetry-sdk
+    pip install . opentelemetry-sdk
     python examples/fallback_chart.py                           # three servers that misbehave on purpose
     python examples/fallback_chart.py --models openai/gpt-4.1,anthropic/claude-sonnet-4-5,google/gemini-2.5-flash
 
@@ -145,7 +145,9 @@ async def main() -> None:
                 anthropic.LLM(model="claude-sonnet-4-5", api_key="any", base_url=urls[1]),
                 google.LLM(model="gemini-2.5-flash", api_key="any", base_url=urls[2]),
             ]
-        llm = await stack.enter_async_context(team_of(models, patience))  # closes its models, too
+        for model in models:  # an adapter leaves them open: others may use them as well
+            await stack.enter_async_context(model)
+        llm = await stack.enter_async_context(team_of(models, patience))
         await ask(llm, options.turns)
     rows = bars(list(exporter.get_finished_spans()))
     print("\n" + draw(rows))

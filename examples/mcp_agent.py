@@ -1,6 +1,6 @@
 """An agent with the tools of MCP servers, which it starts as child processes.
 
-    pip install 'rejoinder[local,mcp]'
+    pip install '.[local,mcp]'
     python examples/mcp_agent.py "Write a note that the milk is empty."
     python examples/mcp_agent.py --model openai/gpt-4.1 "Note that I need milk, then read all notes."
     python examples/mcp_agent.py --server "npx -y @modelcontextprotocol/server-filesystem ." "Which files are here?"

@@ -1,5 +1,6 @@
 """An agent on the phone: it speaks in sentences, runs tools, and stops when the caller interrupts.
 
+    pip install '.[speech]'
     python examples/phone_agent.py                              # a scripted call, without a key
     python examples/phone_agent.py --model openai/gpt-4.1       # you are the caller: type, then Enter
 

@@ -4,7 +4,7 @@
     python examples/spoken_turn.py question.wav answer.wav --model openai/gpt-realtime-2.1
 
 The question has 16 bits a sample; other rates and channels than the service's are converted by soxr
-(`pip install 'rejoinder[audio]'`). The command `rejoinder talk` does more, with a microphone too.
+(`pip install '.[audio]'`). The command `rejoinder talk` does more, with a microphone too.
 """
 
 import argparse

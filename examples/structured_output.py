@@ -1,6 +1,6 @@
 """An answer as a Python object: a message of a guest becomes a `Ticket`.
 
-pip install 'rejoinder[local]'
+    pip install '.[local]'
 python examples/structured_output.py
 python examples/structured_output.py --model openai/gpt-4.1-mini "The heating in 204 hums all night."
 """

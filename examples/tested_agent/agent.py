@@ -56,8 +56,9 @@ async def main() -> None:
     parser.add_argument("--model", default="openai/gpt-4.1", help="provider/model")
     parser.add_argument("--second", default="openai/gpt-4.1-mini", help="provider/model")
     options = parser.parse_args()
-    async with team(create(options.model), create(options.second)) as llm:
-        print(await answer(llm, options.question))
+    # The team leaves its models open, because others may use them as well.
+    async with create(options.model) as first, create(options.second) as second:
+        print(await answer(team(first, second), options.question))
 
 
 if __name__ == "__main__":

@@ -49,12 +49,11 @@ def test_a_second_model_answers_when_the_first_breaks_off() -> None:
         async with FaultServer() as broken, FaultServer() as well:
             broken.script(Fault.RESET_MID_STREAM)
             well.script(Answer(text="Yes, it rains."))
-            models = [
-                openai.LLM(model="any", api_key="any", base_url=f"{server.url}/v1")
-                for server in (broken, well)
-            ]
-            async with team(*models) as llm:
-                return await answer(llm, QUESTION)
+            async with (
+                openai.LLM(model="any", api_key="any", base_url=f"{broken.url}/v1") as first,
+                openai.LLM(model="any", api_key="any", base_url=f"{well.url}/v1") as second,
+            ):
+                return await answer(team(first, second), QUESTION)
 
     # Not "Hello ... Yes, it rains.": what the first model had said was taken back.
     assert asyncio.run(scenario()) == "Yes, it rains."
