@@ -31,7 +31,11 @@ READY = {
         "from pydantic_ai.providers.openai import OpenAIProvider as P; M('m', provider=P(api_key='k'))"
     ),
     "any-llm": "import any_llm; any_llm.AnyLLM.create('openai', api_key='k')",
-    "litellm": "import litellm; litellm.acompletion",
+    # It would fetch its table of prices from a server while it is imported.
+    "litellm": (
+        "import os; os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'; "
+        "import litellm; litellm.acompletion"
+    ),
 }
 TOLD = """
 import resource, sys, time
