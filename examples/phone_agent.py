@@ -13,7 +13,7 @@ import asyncio
 import sys
 import threading
 
-from rejoinder import LLM, ChatContext, create, function_tool, run_turn
+from rejoinder import LLM, APIError, ChatContext, create, function_tool, run_turn
 from rejoinder.llm import FunctionToolCall
 from rejoinder.speech import Speech, speakable
 from rejoinder.testing import ScriptedLLM
@@ -80,8 +80,11 @@ async def answer(llm: LLM, chat_ctx: ChatContext, caller: Caller) -> str | None:
             heard = turn.commit_heard(speech.heard(engine.played))
             print(f"        [interrupted; the caller heard: {heard!r}]")
             await asyncio.wait({speaking})
+        elif isinstance(speaking.exception(), APIError):
+            # Every model has failed. Anything is better than a silent line; the next turn may work.
+            print("agent:  I am sorry, could you say that again?")
         else:
-            speaking.result()  # raises what went wrong, such as the `APIError` of a model
+            speaking.result()
     return await listening
 
 

@@ -49,6 +49,10 @@ def changed() -> list[str]:
     return [*git("diff", "--name-only", base[0]), *new] or git("diff", "--name-only", "HEAD~1")
 
 
+TESTED_BY = {"bench": "tests/house/test_benchmarks.py", "examples": "tests/examples"}
+"""Tests of what lies in other folders."""
+
+
 class Near:
     """What is near to changed files.
 
@@ -74,9 +78,11 @@ class Near:
             self._add_source(parts[2:])
         elif path in self._texts:
             self._add_test(path)
+        elif parts[0] in TESTED_BY:
+            self.files.add(TESTED_BY[parts[0]])
         elif path.endswith(".md"):
             self.files.add("tests/house/test_docs.py")
-        elif parts[0] not in ("tests", "bench"):
+        elif parts[0] != "tests":
             self.files.add("tests/house")
 
     def _add_source(self, parts: tuple[str, ...]) -> None:

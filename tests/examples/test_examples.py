@@ -55,11 +55,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONWARNINGS": "", **more}
 
 
-def run(folder: Path, line: list[str], *, given: str = "", **more: str) -> str:
+def run(folder: Path, line: list[str], **more: str) -> str:
     """What the command prints. It runs in `folder`, for the files that it writes."""
     done = subprocess.run(
         line,
-        input=given,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         cwd=folder,
@@ -90,11 +90,31 @@ def test_the_caller_interrupts_the_agent_on_the_phone(tmp_path: Path) -> None:
     assert "corner.']" not in shown, "what was not played was not heard"
 
 
-def test_a_caller_who_types(tmp_path: Path, provider: Provider) -> None:
-    provider.server.script(Answer(text="Where to?"))
+@contextlib.contextmanager
+def talking(line: list[str], **more: str) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    env = environment(PYTHONUNBUFFERED="1", **more)
+    with subprocess.Popen(
+        line, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_caller_hears_that_no_model_answered(provider: Provider) -> None:
+    provider.server.script(Answer(status=401))
     line = command("phone_agent.py", "--model", "openai/any")
-    shown = run(tmp_path, line, given="I moved.\n", **provider.environment)
-    assert "caller: I moved." in shown
+    with talking(line, **provider.environment) as process:
+        assert process.stdin is not None
+        process.stdin.write("I moved.\n")
+        process.stdin.flush()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "caller: I moved.\n"
+        assert process.stdout.readline() == "agent:  I am sorry, could you say that again?\n"
+        process.stdin.close()  # hangs up
+        assert process.wait(60) == 0
 
 
 @contextlib.contextmanager

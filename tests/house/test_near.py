@@ -44,7 +44,8 @@ def house(tmp_path: Path) -> Path:
         ("tests/conftest.py", ["house"]),
         ("docs/mcp.md", ["house/test_docs.py"]),
         ("Makefile", ["house"]),
-        ("bench/context.py", []),
+        ("bench/context.py", ["house/test_benchmarks.py"]),
+        ("examples/README.md", ["examples"]),
         ("tests/gone.py", []),
     ],
 )
