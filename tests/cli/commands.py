@@ -7,17 +7,18 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
-import subprocess
-import sys
+import tempfile
 import termios
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
-COMMAND = [sys.executable, "-m", "rejoinder.cli"]
+from cli.beginning import COMMAND, begin
+
+__all__ = ["COMMAND", "Ran", "Terminal", "environment", "run"]
+
 _QUIET_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NO_COLOR", "REJOINDER_DEBUG")
 
 
@@ -33,35 +34,54 @@ class Ran:
     err: str
 
 
-def run(*arguments: str, input: bytes | None = None, timeout: float = 60, **more: str) -> Ran:
-    """Run the command with pipes; `more` are environment variables."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        input=input,
-        stdin=subprocess.DEVNULL if input is None else None,
-        capture_output=True,
-        env=environment(**more),
-        timeout=timeout,
-        check=False,
-    )
-    ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+def run(
+    *arguments: str,
+    input: bytes | None = None,
+    timeout: float = 150,
+    afresh: bool = False,
+    **more: str,
+) -> Ran:
+    """Run the command with pipes; `more` are environment variables, `afresh` that of `begin`."""
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        open(os.devnull, "rb") if input is None else _filled(input) as given,
+    ):
+        streams = (given.fileno(), out.fileno(), err.fileno())
+        process = begin(arguments, environment(**more), streams, afresh=afresh)
+        code = process.poll(timeout)
+        process.end()
+        out.seek(0)
+        err.seek(0)
+        said = out.read().decode(), err.read().decode()
+    assert code is not None, f"it does not end: {said}"
+    ran = Ran(code, *said)
     assert "Traceback" not in ran.err + ran.out, ran.err
     return ran
+
+
+def _filled(data: bytes) -> BinaryIO:
+    """A pipe with `data` in it."""
+    read, write = os.pipe()
+    with open(write, "wb") as file:
+        assert len(data) <= fcntl.fcntl(file, fcntl.F_GETPIPE_SZ), "it would wait for its reader"
+        file.write(data)
+    return open(read, "rb")
 
 
 class Terminal:
     """The command in a terminal, with somebody who types and reads."""
 
-    def __init__(self, *arguments: str, **more: str) -> None:
+    def __init__(self, *arguments: str, afresh: bool = False, **more: str) -> None:
         self.seen = ""
         self._at = 0
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:
-            # As a new terminal begins; what is ignored (by `nohup`, say) would stay ignored.
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            os.execve(sys.executable, [*COMMAND, *arguments], environment(**more))
-        self.code: int | None = None
+        self._fd, inner = pty.openpty()
         self.resize(80, 24)
+        self._process = begin(
+            arguments, environment(**more), (inner,) * 3, terminal=True, afresh=afresh
+        )
+        os.close(inner)
+        self.pid = self._process.pid
 
     def resize(self, columns: int, rows: int) -> None:
         """Give the window another size."""
@@ -76,9 +96,7 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.code is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self._process.end()
         os.close(self._fd)
 
     def type(self, text: str) -> None:
@@ -102,7 +120,7 @@ class Terminal:
         self.seen += data.decode("utf-8", "replace")
         return bool(data)
 
-    def wait_for(self, pattern: str, timeout: float = 15) -> str:
+    def wait_for(self, pattern: str, timeout: float = 120) -> str:
         """Read until `pattern` comes, after what was waited for before."""
         deadline = time.monotonic() + timeout
         while True:
@@ -113,20 +131,16 @@ class Terminal:
             if time.monotonic() > deadline or not self._read(0.2):
                 raise AssertionError(f"{pattern!r} did not come; the terminal shows:\n{self.seen}")
 
-    def leave(self, timeout: float = 30) -> int:
+    def leave(self, timeout: float = 120) -> int:
         """Wait for its end. Returns the exit code."""
         deadline = time.monotonic() + timeout
-        while self._read(0.1):
-            done, status = os.waitpid(self.pid, os.WNOHANG)
-            if done:
-                break
+        while (code := self._process.poll()) is None and self._read(0.1):
             if time.monotonic() > deadline:
                 raise AssertionError(f"it does not end; the terminal shows:\n{self.seen}")
-        else:
-            _, status = os.waitpid(self.pid, 0)
-        while self._read(0):
-            if not select.select([self._fd], [], [], 0)[0]:
-                break
-        self.code = os.waitstatus_to_exitcode(status)
+        if code is None:
+            code = self._process.poll(timeout)
+        while select.select([self._fd], [], [], 0)[0] and self._read(0):
+            pass
         assert "Traceback" not in self.seen, self.seen
-        return self.code
+        assert code is not None, f"it does not end; the terminal shows:\n{self.seen}"
+        return code

@@ -60,7 +60,7 @@ def test_a_conversation_with_tools_is_interrupted_saved_left_found_and_continued
         terminal.press("d")
         assert terminal.leave() == 0
 
-    listed = run("log")
+    listed = run("log", afresh=True)
     id = listed.out.split()[0]
     assert "openai/any" in listed.out
     assert "What is 40 plus 2?" in listed.out

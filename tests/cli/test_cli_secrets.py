@@ -52,7 +52,7 @@ def test_the_tools_of_a_server_whose_command_line_holds_a_key(
     command = f"{sys.executable} {server} works --api-key {CANARY}"
     options = ["chat", *provider.options, "--mcp", command]
     with Terminal(*options, OPENAI_API_KEY=CANARY) as terminal:
-        terminal.wait_for(PROMPT, timeout=60)
+        terminal.wait_for(PROMPT)
         terminal.type("/tools\n")
         terminal.wait_for(r"look")
         terminal.wait_for(PROMPT)

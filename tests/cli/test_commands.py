@@ -392,7 +392,7 @@ def test_the_tools_of_an_mcp_server(provider: Provider, tmp_path: Path) -> None:
     )
     ran = run(
         "chat", *provider.options, "--mcp", f"{sys.executable} {server}", "--once", "x",
-        **provider.key,
+        afresh=True, **provider.key,
     )  # fmt: skip
     assert (ran.code, ran.out) == (0, "Done.\n"), ran.err
     assert "Hello, Ada!" in ran.err

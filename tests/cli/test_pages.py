@@ -51,7 +51,7 @@ def test_bash_completes(tmp_path: Path) -> None:
     command = tmp_path / "rejoinder"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m rejoinder "$@"\n')
     command.chmod(0o755)
-    script = run("completion", "bash").out
+    script = run("completion", "bash", afresh=True).out
     done = subprocess.run(
         [bash, "-c", f'{script}\nCOMP_WORDS=(rejoinder models rem); COMP_CWORD=2; _rejoinder; echo "${{COMPREPLY[@]}}"'],
         capture_output=True, text=True, check=True, timeout=60,
