@@ -678,6 +678,19 @@ def hints_of(function: Any) -> dict[str, Any]:
     return hints
 
 
+@functools.lru_cache(maxsize=64)
+def adapter_of(hint: Any) -> pydantic.TypeAdapter[Any] | None:
+    """What checks values against `hint`; it takes longer to make than all values to check."""
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True, strict=True)
+    try:
+        return pydantic.TypeAdapter(hint, config=config)
+    except (pydantic.PydanticUserError, SchemaError):
+        try:
+            return pydantic.TypeAdapter(hint)
+        except (pydantic.PydanticUserError, SchemaError):
+            return None
+
+
 def fits(hint: Any, value: Any) -> bool | None:
     """Whether `value` fits; ``None`` if nothing can tell."""
     if hint is NotGiven:
@@ -691,14 +704,9 @@ def fits(hint: Any, value: Any) -> bool | None:
         except TypeError:
             members = [name for name in vars(hint) if not name.startswith("_")]
             return all(hasattr(value, name) for name in members)
-    config = pydantic.ConfigDict(arbitrary_types_allowed=True, strict=True)
-    try:
-        adapter: Any = pydantic.TypeAdapter(hint, config=config)
-    except (pydantic.PydanticUserError, SchemaError):
-        try:
-            adapter = pydantic.TypeAdapter(hint)
-        except (pydantic.PydanticUserError, SchemaError):
-            return None
+    adapter = adapter_of(hint)
+    if adapter is None:
+        return None
     try:
         adapter.validate_python(value)
     except pydantic.ValidationError:
