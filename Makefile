@@ -32,8 +32,10 @@ check: $(VENV)/.dev ## lint, format, types and import floors
 tests: $(VENV)/.dev ## the tests, with branch coverage; or some of them:  make tests ARGS="tests/wire -x"
 	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE) --cov --cov-report=term)
 
-# One process for each core. A process that runs out of tests takes some from another one.
-SIDE_BY_SIDE := -q -n auto --maxprocesses=8 --dist=worksteal
+# One process more than there are cores, as some tests wait for others (terminals, servers, processes).
+# A process that runs out of tests takes some from another one.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+SIDE_BY_SIDE := -q -n $(shell expr $(CORES) + 1) --maxprocesses=8 --dist=worksteal
 
 # The newest Python of this machine on which the tests are known to pass, where it is newer than $(PYTHON).
 NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])'); for minor in 13 12; do \

@@ -65,6 +65,16 @@ def pytest_sessionstart() -> None:
     keep_measuring_to_ourselves()  # a worker of pytest-xdist begins to measure this late
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage while tests are collected: a tenth of the time, and almost nothing can go."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Keep what imports and collection made out of every later garbage collection, which tests that
