@@ -95,6 +95,7 @@ def gather(listed: list[Page]) -> None:
     for page in listed:
         if not page.module:
             text = page.source.read_text("utf-8")
+            (PAGES / page.path).parent.mkdir(parents=True, exist_ok=True)
             (PAGES / page.path).write_text(relinked(text, page), "utf-8")
 
 
