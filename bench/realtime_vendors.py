@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from realtime import DOWN_MS, STAMP, UP_MS, WORDS_EVERY, Lag, consume
+from realtime import DOWN_MS, STAMP, UP_MS, WORDS_EVERY, Lag, listen, livekits, ours, paced
 
 MODEL = "gemini-2.5-flash-native-audio-preview-12-2025"
 """A model that each of the clients knows."""
@@ -30,18 +30,6 @@ REST = bytes(48 * DOWN_MS - 12)
 
 def stamped() -> bytes:
     return STAMP.pack(time.monotonic_ns()) + bytes(4)
-
-
-async def paced(send: Callable[[int], Awaitable[None]]) -> None:
-    """Call `send` for each piece of sound, with its number."""
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    count = 0
-    while True:
-        await send(count)
-        count += 1
-        due += DOWN_MS / 1000
-        await asyncio.sleep(max(0.0, due - loop.time()))
 
 
 # -- Google ----------------------------------------------------------------------------------------
@@ -100,13 +88,7 @@ async def serve_google(place: str) -> None:
             await asyncio.gather(speaking, return_exceptions=True)
         return socket
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", session)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=context).start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
+    await listen(session, context)
 
 
 @contextlib.asynccontextmanager
@@ -155,36 +137,13 @@ async def bare_google(url: str) -> Any:
 async def rejoinder_google(url: str) -> Any:
     from rejoinder.providers.google.realtime import RealtimeModel
 
-    async with _ours(RealtimeModel(model=MODEL, base_url=url, api_key="key")) as session:
+    async with ours(RealtimeModel(model=MODEL, base_url=url, api_key="key"), 16000) as session:
         yield session
-
-
-@contextlib.asynccontextmanager
-async def _ours(model: Any, rate: int = 16000) -> Any:
-    from rejoinder.media import AudioFrame
-
-    sound = bytes(rate // 1000 * 2 * UP_MS)
-    tasks: list[asyncio.Task[None]] = []
-
-    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
-        session = model.session()
-        tasks.append(asyncio.create_task(consume(await session.generate_reply(), lag)))
-
-        async def push() -> None:
-            session.push_audio(AudioFrame(sound, rate, 1, len(sound) // 2))
-
-        return push
-
-    yield session
-    for task in tasks:
-        task.cancel()
-    await model.aclose()
 
 
 @contextlib.asynccontextmanager
 async def livekit_google(url: str) -> Any:
     from google.genai import types
-    from livekit import rtc
 
     try:
         from livekit.plugins.google import realtime
@@ -192,25 +151,8 @@ async def livekit_google(url: str) -> Any:
         from livekit.plugins.google.beta import realtime
     options = types.HttpOptions(base_url=url)
     model = realtime.RealtimeModel(model=MODEL, api_key="key", http_options=options)
-    sessions: list[Any] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def session(lag: Lag) -> Callable[[], Awaitable[None]]:
-        session = model.session()
-        sessions.append(session)
-        tasks.append(asyncio.create_task(consume(await session.generate_reply(), lag)))
-
-        async def push() -> None:
-            session.push_audio(rtc.AudioFrame(SOUND_16, 16000, 1, len(SOUND_16) // 2))
-
-        return push
-
-    yield session
-    for task in tasks:
-        task.cancel()
-    for session in sessions:
-        with contextlib.suppress(Exception):
-            await session.aclose()
+    async with livekits(model, 16000) as session:
+        yield session
 
 
 # -- Amazon ----------------------------------------------------------------------------------------
@@ -277,7 +219,7 @@ async def rejoinder_aws(url: str) -> Any:
     from rejoinder.providers.aws.realtime import RealtimeModel
 
     model = RealtimeModel(base_url=url, api_key="AKID", api_secret="secret")
-    async with _ours(model) as session:
+    async with ours(model, 16000) as session:
         yield session
 
 
@@ -328,20 +270,14 @@ async def serve_live(_: str) -> None:
             await asyncio.gather(speaking, return_exceptions=True)
         return socket
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", session)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
+    await listen(session)
 
 
 @contextlib.asynccontextmanager
 async def rejoinder_live(url: str) -> Any:
     from rejoinder.providers.openai.live import GPTLiveModel
 
-    async with _ours(GPTLiveModel(base_url=url, api_key="key"), 24000) as session:
+    async with ours(GPTLiveModel(base_url=url, api_key="key")) as session:
 
         def begin(lag: Lag) -> Awaitable[Callable[[], Awaitable[None]]]:
             return session(lambda data: lag(data[HALF:] if data[:8] == LOUD else data))

@@ -6,9 +6,9 @@ import base64
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,7 +193,7 @@ def test_all_kinds_of_items_are_told() -> None:
         FunctionCallOutput(call_id="c", output="no such city", is_error=True),
     ]
     protocol = new_protocol()
-    (frame,) = protocol.open(replace(SETTINGS, items=items))
+    (frame,) = protocol.open(msgspec.structs.replace(SETTINGS, items=items))
     check_sent(json.loads(frame))
     assert [part["content"][0]["text"] for part in json.loads(frame)["session"]["input"]] == [
         "Be kind.",

@@ -8,7 +8,7 @@ import pytest
 
 from rejoinder._core.realtime import replies
 from rejoinder.providers.openai import realtime
-from rejoinder.providers.sessions import connections, link
+from rejoinder.providers.sessions import connections, link, uplink
 from rejoinder.providers.sessions.options import SessionOptions
 from rejoinder.transport import _aiohttp_ws
 
@@ -26,6 +26,7 @@ DEADLINES = {
     "the end of a reply that was cancelled": replies._STOP_TIMEOUT,
     "the age at which": realtime._MAX_DURATION,
     "how long the replacement waits": connections._FORCE_AFTER,
+    "speech whose sound has stopped": uplink._UNREPORTED_MS / 1000,
     "retrying a replacement": connections._RETRY_SWAP,
     "before an announced end of a connection": connections._MARGIN,
     "a continued session": connections._HANG_UP,

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from rejoinder._core.items import ChatItem, FunctionCall
 from rejoinder.errors import APIError
 from rejoinder.metrics import RealtimeModelMetrics
@@ -83,8 +85,7 @@ because the user began to speak. ``incomplete``: a token limit or a content filt
 # -- commands ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateSession:
+class UpdateSession(msgspec.Struct, frozen=True):
     """Change instructions, tools or options. Fields that are ``None`` stay as they are."""
 
     ref: str
@@ -100,8 +101,7 @@ class UpdateSession:
     `Traits.history_in_setup`."""
 
 
-@dataclass(frozen=True, slots=True)
-class GiveHistory:
+class GiveHistory(msgspec.Struct, frozen=True):
     """The conversation so far, or only the items newer than the resumed handle."""
 
     ref: str
@@ -125,8 +125,7 @@ class AppendAudio:
         return self._encoded
 
 
-@dataclass(frozen=True, slots=True)
-class CreateItem:
+class CreateItem(msgspec.Struct, frozen=True):
     """Put an item behind `previous_id`; ``None`` is the head of the conversation.
 
     `sound`: a message of the user that has no transcript. Services that accept only text ignore it.
@@ -138,14 +137,12 @@ class CreateItem:
     sound: Sequence[AppendAudio] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteItem:
+class DeleteItem(msgspec.Struct, frozen=True):
     ref: str
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class TruncateItem:
+class TruncateItem(msgspec.Struct, frozen=True):
     """Cut an assistant message to the first `audio_ms` milliseconds of its sound."""
 
     ref: str
@@ -153,40 +150,34 @@ class TruncateItem:
     audio_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommitAudio:
+class CommitAudio(msgspec.Struct, frozen=True):
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClearAudio:
+class ClearAudio(msgspec.Struct, frozen=True):
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartActivity:
+class StartActivity(msgspec.Struct, frozen=True):
     """The user begins a turn. Used when the client decides about turns."""
 
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class SoundPaused:
+class SoundPaused(msgspec.Struct, frozen=True):
     """No sound comes from the user for now, not even silence."""
 
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class SendImage:
+class SendImage(msgspec.Struct, frozen=True):
     """A picture from the user's video, as a ``data:`` URL."""
 
     ref: str
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreateReply:
+class CreateReply(msgspec.Struct, frozen=True):
     """Ask for a reply. `instructions` are added to those of the session.
 
     `context`: items not sent yet, because this connection accepts them only with a request.
@@ -199,14 +190,12 @@ class CreateReply:
     context: Sequence[ChatItem] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CancelReply:
+class CancelReply(msgspec.Struct, frozen=True):
     ref: str
     reply_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AbandonCall:
+class AbandonCall(msgspec.Struct, frozen=True):
     """Answer a call without its result, so that the service does not wait for it. The result may
     still follow, as an item."""
 
@@ -236,65 +225,56 @@ Command: TypeAlias = (
 # -- events --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SessionReady:
+class SessionReady(msgspec.Struct, frozen=True):
     """The service accepted the session and its settings; items and sound may follow."""
 
     lasts: float | None = None
     """Seconds after which the service ends the session, if it reports them."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsApplied:
+class SettingsApplied(msgspec.Struct, frozen=True):
     """The service carried out the change `ref`."""
 
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnding:
+class SessionEnding(msgspec.Struct, frozen=True):
     """The service will end the session in `seconds`."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnded:
+class SessionEnded(msgspec.Struct, frozen=True):
     """The service has ended the session; nothing more comes over this connection."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resumable:
+class Resumable(msgspec.Struct, frozen=True):
     """Another connection can continue the session from `handle`, as it is now. The last handle
     stays valid, even while the service cannot offer a newer one."""
 
     handle: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechStarted(msgspec.Struct, frozen=True):
     """The service hears the user. `item_id` names the user's message, if it is known already."""
 
     item_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class SpeechStopped(msgspec.Struct, frozen=True):
     item_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AudioCommitted:
+class AudioCommitted(msgspec.Struct, frozen=True):
     """The sound so far became the user's message `item_id`."""
 
     item_id: str
     previous_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(msgspec.Struct, frozen=True):
     """What the user said. `text` is the whole text so far, also where the service sends pieces.
 
     `failed`: the service could not transcribe it; `text` is the partial transcript.
@@ -308,8 +288,7 @@ class Transcript:
     usage: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemAdded:
+class ItemAdded(msgspec.Struct, frozen=True):
     """`item` stands in the service's conversation behind `previous_id`."""
 
     item: ChatItem
@@ -318,32 +297,27 @@ class ItemAdded:
     """The service did not specify a position; the item is the newest."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemDeleted:
+class ItemDeleted(msgspec.Struct, frozen=True):
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyStarted:
+class ReplyStarted(msgspec.Struct, frozen=True):
     """`ref` is that of the `CreateReply` that asked for it, ``None`` if the service began by itself."""
 
     reply_id: str
     ref: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Working:
+class Working(msgspec.Struct, frozen=True):
     """The service works on the reply that was asked for last, and has not begun it."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageStarted:
+class MessageStarted(msgspec.Struct, frozen=True):
     reply_id: str
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModalityKnown:
+class ModalityKnown(msgspec.Struct, frozen=True):
     """Whether the message has sound; otherwise it is text only."""
 
     reply_id: str
@@ -351,8 +325,7 @@ class ModalityKnown:
     audio: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True):
     """Text of a message, or the transcript of its sound."""
 
     reply_id: str
@@ -362,15 +335,13 @@ class TextDelta:
     """Seconds from the beginning of the message's sound, if the service reports them."""
 
 
-@dataclass(frozen=True, slots=True)
-class AudioDelta:
+class AudioDelta(msgspec.Struct, frozen=True):
     reply_id: str
     item_id: str
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MessageEnded:
+class MessageEnded(msgspec.Struct, frozen=True):
     """No more parts of this message will come. `text` is the whole text, where the service repeats it."""
 
     reply_id: str
@@ -378,8 +349,7 @@ class MessageEnded:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MessageHeard:
+class MessageHeard(msgspec.Struct, frozen=True):
     """The part of a message that the service reports as spoken. It may arrive after the end of the
     reply, and it overrides both the text sent before and the client's estimate of what was
     played."""
@@ -389,23 +359,20 @@ class MessageHeard:
     interrupted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TextAppended:
+class TextAppended(msgspec.Struct, frozen=True):
     """Words of a message whose reply has ended already: they belong to sound that was sent before."""
 
     item_id: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class SoundMade:
+class SoundMade(msgspec.Struct, frozen=True):
     """All sound of a model that never stops sending, its silence included."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delegated:
+class Delegated(msgspec.Struct, frozen=True):
     """The model hands a task to the application. `words`: what the user has said in the current
     turn, which is not over yet."""
 
@@ -413,8 +380,7 @@ class Delegated:
     words: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCalled:
+class ToolCalled(msgspec.Struct, frozen=True):
     """The model asks for a tool to run; the call is whole."""
 
     reply_id: str
@@ -423,31 +389,28 @@ class ToolCalled:
     """The service begins no reply before it has the result."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallsCancelled:
+class CallsCancelled(msgspec.Struct, frozen=True):
     """The service no longer wants answers to these calls."""
 
     call_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens of one reply, by kind; or seconds of a session, for services that bill those."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
-    input_details: RealtimeModelMetrics.InputTokenDetails = field(
+    input_details: RealtimeModelMetrics.InputTokenDetails = msgspec.field(
         default_factory=RealtimeModelMetrics.InputTokenDetails
     )
-    output_details: RealtimeModelMetrics.OutputTokenDetails = field(
+    output_details: RealtimeModelMetrics.OutputTokenDetails = msgspec.field(
         default_factory=RealtimeModelMetrics.OutputTokenDetails
     )
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReported:
+class UsageReported(msgspec.Struct, frozen=True):
     """Tokens reported separately from the end of a reply. An empty id means tokens for listening.
     Several reports add up."""
 
@@ -455,8 +418,7 @@ class UsageReported:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyEnded:
+class ReplyEnded(msgspec.Struct, frozen=True):
     """A reply is over. `ref` as in `ReplyStarted`, for services that end what they never began."""
 
     reply_id: str
@@ -472,8 +434,7 @@ class ReplyEnded:
     """Its tokens follow later, in `UsageReported`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The service refused the command `ref`.
 
     `busy`: it refused a reply because another one is running. `harmless`: the command was redundant
@@ -487,8 +448,7 @@ class Refused:
     harmless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFailed:
+class ServiceFailed(msgspec.Struct, frozen=True):
     """The service reports an error that belongs to no command. `fatal`: another session would fail too."""
 
     error: APIError
@@ -528,8 +488,7 @@ Event: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """Properties that every connection to a service shares."""
 
     input_rate: int

@@ -19,6 +19,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
+import msgspec
+
 from rejoinder import _options, _stamps
 from rejoinder._core.realtime.messages import SendImage, Traits
 from rejoinder._foreign import has
@@ -407,7 +409,7 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
         return GeminiLiveProtocol(
             lambda: self._full_name,
             self._rules,
-            replace(
+            msgspec.structs.replace(
                 _TRAITS,
                 tells_speech=self._rules.tells_speech,
                 result_media=IMAGE_TYPES if self._rules.result_media else frozenset(),

@@ -17,8 +17,9 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final, Protocol
+
+import msgspec
 
 from rejoinder import _aio
 from rejoinder._core import retry
@@ -338,7 +339,7 @@ class Connections:
         try:
             link.version, settings = self._owner.settings_now()
             if handle is not None:
-                settings = replace(settings, resume=handle.token)
+                settings = msgspec.structs.replace(settings, resume=handle.token)
             link.send_frames(protocol.open(self._owner.with_history(link, settings)))
             timeout = self._options.connect_timeout or 10.0
             try:

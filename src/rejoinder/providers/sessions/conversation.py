@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Final, TypeGuard, TypeVar
+
+import msgspec
 
 from rejoinder import _aio, _stamps
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
@@ -295,7 +296,7 @@ class Conversation:
         ]
         link.told(item.id for item in found)
         link.untold.clear()
-        return replace(request, context=found) if found else request
+        return msgspec.structs.replace(request, context=found) if found else request
 
     def with_history(self, link: Link, settings: m.UpdateSession) -> m.UpdateSession:
         """`settings` with the history, for a service that takes it only with them. The items count
@@ -304,7 +305,7 @@ class Conversation:
             return settings
         items = self._missing(link)
         link.told(item.id for item in items)
-        return replace(settings, items=items)
+        return msgspec.structs.replace(settings, items=items)
 
     def give_history(self, link: Link) -> list[asyncio.Future[None]]:
         """Send `link` the items that it lacks, and remove those that the copy no longer has.
