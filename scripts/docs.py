@@ -59,7 +59,11 @@ class Page:
     def source(self) -> Path:
         """Where the text is written by hand."""
         page = DOCS / self.path
-        return page if page.exists() else ROOT / self.path
+        if page.exists():
+            return page
+        page = ROOT / self.path
+        # The README of a folder is what a site calls the index of one.
+        return page.with_name("README.md") if page.name == "index.md" else page
 
 
 def pages(config: dict[str, Any]) -> Iterator[Page]:
@@ -109,6 +113,8 @@ def relinked(text: str, page: Page) -> str:
             there = PAGES / target.relative_to(DOCS)
         else:
             there = PAGES / target.relative_to(ROOT)
+            if target.name == "README.md":
+                there = there.with_name("index.md")
             if target.is_file() and not there.exists():
                 there.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(target, there)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+SKILL = ROOT / "src" / "rejoinder" / ".agents" / "skills" / "rejoinder" / "SKILL.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), SKILL])
 IMPORT = re.compile(r"`((?:from rejoinder[\w.]* )?import [^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]+)")
 
@@ -44,3 +45,12 @@ def test_the_new_names_are_there() -> None:
     assert len(imports) > 10
     for statement in imports:
         exec(statement, {})
+
+
+def test_the_skill_tells_an_assistant_when_to_read_it() -> None:
+    head = re.match(
+        r"---\nname: (\S+)\ndescription: (.+)\n---\n", SKILL.read_text(encoding="utf-8")
+    )
+    assert head is not None
+    assert head[1] == SKILL.parent.name
+    assert 50 < len(head[2]) < 1024

@@ -47,9 +47,12 @@ def test_the_files_of_a_release(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert "rejoinder/py.typed" in names
+    assert "rejoinder/.agents/skills/rejoinder/SKILL.md" in names
     assert all(name.startswith("rejoinder") for name in names)
     with tarfile.open(sdist) as packed:
-        parts = {Path(name).parts[1] for name in packed.getnames() if len(Path(name).parts) > 1}
+        packed_names = packed.getnames()
+    parts = {Path(name).parts[1] for name in packed_names if len(Path(name).parts) > 1}
+    assert any(name.endswith("/skills/rejoinder/SKILL.md") for name in packed_names)
     assert parts <= {"src", "docs", "README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md",
                      "pyproject.toml", "PKG-INFO", ".gitignore"}  # fmt: skip
     check_bill(json.loads(bill.read_text("utf-8")), files[wheel.name])
