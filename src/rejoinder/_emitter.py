@@ -71,6 +71,10 @@ class EventEmitter(Generic[TEvent]):
         """As `on`, for a callback that also takes what the event comes from, as its first argument."""
         self._events.setdefault(event, {})[callback, False] = _Handler(None, with_origin=True)
 
+    def _is_heard(self, event: TEvent) -> bool:
+        """Whether any handler of `event` is registered now."""
+        return bool(self._events.get(event))
+
     def _emit_from(self, origin: object, event: TEvent, *args: Any) -> None:
         """As `emit`, for events that come from one of several parts, e.g. from one stream of an LLM."""
         handlers = self._events.get(event)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 __all__ = ["Part", "Watcher", "note", "part", "watching"]
 
@@ -54,14 +54,23 @@ def note(kind: str, **facts: Any) -> None:
         place.note(kind, **facts)
 
 
-@contextmanager
-def part(kind: str, **facts: Any) -> Generator[Part | None]:
+def watched() -> bool:
+    """Whether there is a watcher: facts that cost something to find out are of no use without one."""
+    return _place.get() is not None
+
+
+def part(kind: str, **facts: Any) -> AbstractContextManager[Part | None]:
     """Enclose a part of the current one: ``begin`` with `kind`, the number of the outer part and
-    `facts`, then ``end`` with how it ended. Yields ``None`` without a watcher."""
+    `facts`, then ``end`` with how it ended. Gives ``None`` without a watcher."""
     outer = _place.get()
-    if outer is None:
-        yield None
-        return
+    return UNWATCHED if outer is None else _part(outer, kind, facts)
+
+
+UNWATCHED: Final[AbstractContextManager[None]] = nullcontext()
+
+
+@contextmanager
+def _part(outer: Part, kind: str, facts: Mapping[str, Any]) -> Generator[Part]:
     inner = Part(next(outer.numbers), outer.watcher, outer.numbers)
     token = _place.set(inner)
     inner.note("begin", what=kind, inside=outer.number, **facts)

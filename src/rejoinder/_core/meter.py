@@ -5,7 +5,7 @@ Pure: `now` is passed in. One meter measures one attempt. It keeps lengths, neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
@@ -91,6 +91,22 @@ class Meter:
         """Whether the provider has begun to answer or to count tokens."""
         return self.chunks > 0 or self.usage is not None
 
+    def _settle(self, prompt: Sequence[ChatItem], *, cut: bool) -> tuple[CompletionUsage, bool]:
+        """The tokens of the attempt, and whether they are estimated: output that the provider had
+        not counted yet when the reply was cut."""
+        usage = self.usage
+        estimated = cut and (usage is None or self.size > self.counted)
+        if usage is None:
+            read = estimate_history(prompt) if cut else 0
+            usage = CompletionUsage(completion_tokens=0, prompt_tokens=read, total_tokens=read)
+        if estimated:
+            said = max(usage.completion_tokens, tokens_of(self.size))
+            more = said - usage.completion_tokens
+            usage = usage.model_copy(
+                update={"completion_tokens": said, "total_tokens": usage.total_tokens + more}
+            )
+        return usage, estimated
+
     def report(
         self,
         *,
@@ -103,22 +119,10 @@ class Meter:
         failed: bool,
         prompt: Sequence[ChatItem],
     ) -> LLMMetrics:
-        """The metrics of the attempt. If the reply was cut, output that the provider had not counted
-        yet is estimated."""
-        from rejoinder._core.prices import cost_of
+        """The metrics of the attempt."""
+        from rejoinder._core.prices import price_usage
 
-        cut = cancelled or failed
-        usage = self.usage
-        estimated = cut and (usage is None or self.size > self.counted)
-        if usage is None:
-            read = estimate_history(prompt) if cut else 0
-            usage = CompletionUsage(completion_tokens=0, prompt_tokens=read, total_tokens=read)
-        if estimated:
-            said = max(usage.completion_tokens, tokens_of(self.size))
-            more = said - usage.completion_tokens
-            usage = usage.model_copy(
-                update={"completion_tokens": said, "total_tokens": usage.total_tokens + more}
-            )
+        usage, estimated = self._settle(prompt, cut=cancelled or failed)
         duration = max(0.0, now - started_at)
         return LLMMetrics(
             label=label,
@@ -137,10 +141,25 @@ class Meter:
             cache_read_tokens=usage.cache_read_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             estimated=estimated,
-            cost=cost_of(
+            cost=price_usage(
                 usage,
                 provider=metadata.model_provider,
                 model=metadata.model_name,
                 at=timestamp,
             ),
         )
+
+    def cost(
+        self, names: Mapping[str, str], at: float, prompt: Sequence[ChatItem], *, cut: bool
+    ) -> float | None:
+        """What the attempt costs; the same as in its metrics.
+
+        Args:
+            names: of the model and its provider, as `Metadata` has them.
+            at: seconds since the epoch.
+        """
+        from rejoinder._core.prices import price_usage
+
+        usage, _ = self._settle(prompt, cut=cut)
+        provider, model = names.get("model_provider"), names.get("model_name")
+        return price_usage(usage, provider=provider, model=model, at=at)

@@ -29,6 +29,7 @@ __all__ = [
     "cost_of",
     "find_prices",
     "prepare_prices",
+    "price_usage",
     "prices_date",
     "set_prices",
 ]
@@ -313,6 +314,18 @@ def cost_of(
         at: seconds since the epoch; default now.
         cached_audio: those of its cached tokens that are sound.
     """
+    return price_usage(usage, provider=provider, model=model, at=at, cached_audio=cached_audio)
+
+
+def price_usage(
+    usage: CompletionUsage,
+    *,
+    provider: str | None,
+    model: str | None,
+    at: float | None = None,
+    cached_audio: int = 0,
+) -> float | None:
+    """`cost_of`, for our own values."""
     if provider is None or model is None:
         return None
     own = _own.get(f"{provider}/{model}") or _own.get(model)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rejoinder._core.tools import ToolChoice
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.llm import LLM
-    from rejoinder.metrics import LLMMetrics, Purpose
+    from rejoinder.metrics import Purpose
 
 __all__ = ["FallbackLLMStream", "name_in_errors"]
 
@@ -109,10 +109,8 @@ class FallbackLLMStream(LLMStream):
         return heard.finish_reason if isinstance(heard, LLMStream) else None
 
     def _owed(self) -> list[float | None]:
-        return [*self._bill, *(cost for child in self._children for cost in child.owed())]
-
-    def _emit_metrics(self, metrics: LLMMetrics) -> None:
-        """The models report what they cost; the adapter adds nothing to it."""
+        told = [price() for price in self._bill]
+        return [*told, *(cost for child in self._children for cost in child.owed())]
 
     @property
     def pulse(self) -> Pulse:

@@ -305,7 +305,8 @@ class FallbackAdapter(TeamLLM):
 
     def _emit_metrics(self, metrics: LLMMetrics, stream: LLMStream | None) -> None:
         if stream is not None:
-            stream._bill = [*stream._bill, metrics.cost]
+            cost = metrics.cost
+            stream._bill = [*stream._bill, lambda: cost]
         self._emit_from(stream, "metrics_collected", metrics)
 
 

@@ -14,9 +14,10 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from rejoinder import _stamps, _watch
 from rejoinder._aio import Chan, Deadline, cancel_and_wait, end
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from rejoinder._core.items import ChatItem
     from rejoinder.llm.chat_context import ChatContext
     from rejoinder.llm.tool_context import ToolChoice
-    from rejoinder.telemetry import RequestSpan
+    from rejoinder.telemetry._spans import AnyRequestSpan
 
 __all__ = [
     "LLM",
@@ -67,6 +68,7 @@ __all__ = [
 logger = logging.getLogger("rejoinder")
 
 TEvent = TypeVar("TEvent")
+Price: TypeAlias = Callable[[], float | None]
 
 _CLOSE_TIMEOUT = 1.0
 """Seconds that `aclose` or a deadline waits for an attempt that ignores its cancellation."""
@@ -240,11 +242,12 @@ class LLMStream(ABC):
     """The reply consists of the replies of other models, which tell what they cost themselves."""
     _asked_by: Callable[[], Asker | None] | None = None
     """The attempt of a composing LLM, such as a `FallbackAdapter`, that this stream belongs to."""
-    _bill: Sequence[float | None] = ()
+    _bill: Sequence[Price] = ()
+    """What each request of this reply costs, worked out when it is asked for."""
     _meter = Meter()
     _paused = False
     _closing = False
-    _span: RequestSpan | None = None
+    _span: AnyRequestSpan | None = None
     """While it runs."""
     _task: asyncio.Task[None] | None = None
 
@@ -456,6 +459,12 @@ class LLMStream(ABC):
             for chunk in chunks:
                 self._seen_by(chunk, now)
 
+    def _watched(self, attempt: int) -> AbstractContextManager[_watch.Part | None]:
+        if not _watch.watched():
+            return _watch.UNWATCHED
+        llm = self._llm
+        return _watch.part("attempt", number=attempt, model=llm.model, provider=llm.provider)
+
     def _belongs_here(self) -> bool:
         return self._loop is asyncio.get_running_loop()
 
@@ -483,9 +492,8 @@ class LLMStream(ABC):
         self._event_ch.close()
 
     def _ensure_started(self) -> None:
-        if self._closing:
-            return
-        self._start(asyncio.get_running_loop())
+        if not self._closing:
+            self._start(asyncio.get_running_loop())
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -501,7 +509,7 @@ class LLMStream(ABC):
             task.exception()  # it reaches the consumer; asyncio must not report it as lost
 
     async def _main_task(self) -> None:
-        from rejoinder.telemetry import RequestSpan
+        from rejoinder.telemetry._spans import request_span
 
         if self._task is None:
             # Started eagerly, inside of `__init__`: the subclass and the task have to be there first.
@@ -511,7 +519,7 @@ class LLMStream(ABC):
         times = loop.time(), _stamps.wall_now()
         self._started_at = times[0]
         asker = self._asked_by() if self._asked_by is not None else None
-        span = self._span = RequestSpan(
+        span = self._span = request_span(
             llm,
             name=self._request_span_name,
             history=self._prompt,
@@ -534,46 +542,51 @@ class LLMStream(ABC):
                 logger.exception("%s: cannot tell what a reply has cost", llm.label)
             self._event_ch.close()
 
-    def _tell(self, span: RequestSpan, outcome: BaseException | None) -> None:
-        """Emit the metrics and end the span."""
-        meter, now = self._meter, self._now()
+    def _tell(self, span: AnyRequestSpan, outcome: BaseException | None) -> None:
+        """Emit the metrics, where anyone listens, and end the span."""
+        llm, meter, now = self._llm, self._meter, self._now()
         failed = isinstance(outcome, Exception)
         metrics: LLMMetrics | None = None
         try:
-            if meter.billable and (meter.committed or not failed):
-                metrics = self._report(now, outcome)
+            if not self._composed and meter.billable and (meter.committed or not failed):
+                self._bill = [*self._bill, self._priced(cut=outcome is not None)]
+                if span.recorded or llm._is_heard("metrics_collected"):
+                    metrics = meter.report(
+                        label=llm.label,
+                        metadata=Metadata(**llm.metrics_metadata),
+                        timestamp=_stamps.wall_now(),
+                        started_at=self._started_at,
+                        now=now,
+                        cancelled=isinstance(outcome, asyncio.CancelledError),
+                        failed=failed,
+                        prompt=self._prompt,
+                    )
         finally:
-            asker = self._asked_by() if self._asked_by is not None else None
-            span.leave()
-            finish = partial(
-                span.finish,
-                metrics=metrics,
-                finish_reason=self.finish_reason,
-                answered_by=self._answered_by,
-                first_token_at=meter.first_token_at,
-                outcome=outcome,
-                now=now,
-            )
-            (asker or ASKED_FOR_ITSELF).when_decided(finish)
             self._span = None
+            if span.recorded:
+                asker = self._asked_by() if self._asked_by is not None else None
+                span.leave()
+                finish = partial(
+                    span.finish,
+                    metrics=metrics,
+                    finish_reason=self.finish_reason,
+                    answered_by=self._answered_by,
+                    first_token_at=meter.first_token_at,
+                    outcome=outcome,
+                    now=now,
+                )
+                (asker or ASKED_FOR_ITSELF).when_decided(finish)
             if metrics is not None:
-                self._emit_metrics(metrics)
+                llm._emit_from(self, "metrics_collected", metrics)
 
-    async def _attempts(self, loop: asyncio.AbstractEventLoop, span: RequestSpan) -> None:
+    async def _attempts(self, loop: asyncio.AbstractEventLoop, span: AnyRequestSpan) -> None:
         options = self._conn_options
         deadlines = Deadlines.of(options)
         deadline = None if options.total is None else self._started_at + options.total
         attempt = 0
         while True:
             try:
-                llm = self._llm
-                with (
-                    span.attempt(attempt),
-                    _watch.part(
-                        "attempt", number=attempt, model=llm.model, provider=llm.provider
-                    ) as place,
-                ):
-                    self._place = place
+                with span.attempt(attempt), self._watched(attempt) as self._place:
                     again = await self._attempt(loop, deadlines)
                 if not again:
                     return
@@ -669,30 +682,17 @@ class LLMStream(ABC):
         """Whether the task of this stream was cancelled by anything but its own deadlines."""
         return self._closing or (self._task is not None and self._task.cancelling() > 0)
 
-    def _report(self, now: float, outcome: BaseException | None) -> LLMMetrics:
-        llm = self._llm
-        return self._meter.report(
-            label=llm.label,
-            metadata=Metadata(**llm.metrics_metadata),
-            timestamp=_stamps.wall_now(),
-            started_at=self._started_at,
-            now=now,
-            cancelled=isinstance(outcome, asyncio.CancelledError),
-            failed=isinstance(outcome, Exception),
-            prompt=self._prompt,
-        )
+    def _priced(self, *, cut: bool) -> Price:
+        names, at = self._llm.metrics_metadata, _stamps.wall_now()
+        return partial(self._meter.cost, names, at, self._prompt, cut=cut)
 
     def _owed(self) -> list[float | None]:
         """US dollars of each request for this reply, also while it runs: of one that is about to be
         cut, what the provider has not counted yet is estimated. ``None``: not known."""
-        if self._span is None:
-            return list(self._bill)
-        cut = self._report(self._now(), asyncio.CancelledError()) if self._meter.billable else None
-        return [*self._bill, cut and cut.cost]
-
-    def _emit_metrics(self, metrics: LLMMetrics) -> None:
-        self._bill = [*self._bill, metrics.cost]
-        self._llm._emit_from(self, "metrics_collected", metrics)
+        told = [price() for price in self._bill]
+        if self._span is not None:
+            told.append(self._priced(cut=True)() if self._meter.billable else None)
+        return told
 
     def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
         now, name = _stamps.wall_now(), self._llm.label

@@ -9,6 +9,7 @@ from typing import Any, Final
 from opentelemetry import metrics
 
 from rejoinder._options import checked
+from rejoinder.telemetry._configured import meter_provider
 
 __all__ = ["Recorders", "recorders", "set_meter_provider"]
 
@@ -61,12 +62,14 @@ class Recorders:
 def recorders() -> Recorders | None:
     """The instruments of the provider in force now; ``None`` if nothing is recorded."""
     global _made
-    provider = _provider if _provider is not None else metrics.get_meter_provider()
+    provider = _provider if _provider is not None else meter_provider()
+    if provider is None:
+        return None
     made = _made
     if made is not None and made[0] is provider:
         return made[1]
     if type(provider).__module__.startswith(_API):
-        return None
+        return None  # of a provider that records nothing
     try:
         found = Recorders(provider)
     except Exception:

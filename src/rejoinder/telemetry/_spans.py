@@ -1,6 +1,7 @@
 """The spans of a turn: written beside the streams, never inside them.
 
-Where nothing is recorded, a reply costs a few calls that do nothing, and a chunk costs none. An
+Where nothing is recorded, no span is made: a reply costs a few calls that do nothing, and a chunk costs
+none. An
 error of a tracer, a processor or an exporter is logged; it costs the span, never the reply.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Token
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
@@ -26,6 +27,7 @@ from rejoinder._core.hosts import known_host
 from rejoinder._options import checked
 from rejoinder.errors import APIStatusError, APITimeoutError
 from rejoinder.telemetry import names
+from rejoinder.telemetry._configured import tracer_provider
 from rejoinder.telemetry._content import (
     Capture,
     captured,
@@ -44,13 +46,16 @@ if TYPE_CHECKING:
     from rejoinder.metrics import LLMMetrics
 
 __all__ = [
+    "AnyRequestSpan",
     "AttemptSpan",
     "McpSpan",
     "RequestSpan",
+    "SilentRequest",
     "Span",
     "ToolSpan",
     "TurnSpan",
     "provider_name",
+    "request_span",
     "set_tracer_provider",
     "start_anew",
     "tracer",
@@ -82,6 +87,16 @@ def _global_tracer() -> trace.Tracer:
     """Until the application sets its provider this is a proxy, which finds the provider itself: asking
     for it once more at each span reads an environment variable every time."""
     return trace.get_tracer("rejoinder")
+
+
+_API: Final = "opentelemetry.trace"
+"""Providers that are defined here record nothing: they stand for one that is not configured."""
+
+
+def traced() -> bool:
+    """Whether spans go anywhere."""
+    provider = _provider if _provider is not None else tracer_provider()
+    return provider is not None and not type(provider).__module__.startswith(_API)
 
 
 @functools.lru_cache(maxsize=512)
@@ -149,10 +164,13 @@ class Span:
     """
 
     def __init__(self, name: str, attributes: Mapping[str, Any], *, remote: bool = False) -> None:
-        kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         self._token: Token[Context] | None = None
         self._ended_at: int | None = None  # nanoseconds since the epoch
         self._otel: trace.Span = trace.INVALID_SPAN
+        self.recording = False
+        if not traced():
+            return
+        kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         try:
             self._otel = tracer().start_span(name, kind=kind, attributes=dict(attributes))
         except Exception:
@@ -169,6 +187,9 @@ class Span:
     @contextlib.contextmanager
     def current(self) -> Generator[None]:
         """Be the current span for what is started inside."""
+        if self._otel is trace.INVALID_SPAN:
+            yield
+            return
         token = otel_context.attach(trace.set_span_in_context(self._otel))
         try:
             yield
@@ -220,7 +241,8 @@ class Span:
     def end(self) -> None:
         """Idempotent."""
         try:
-            self._otel.end(self._ended_at)
+            if self._otel is not trace.INVALID_SPAN:
+                self._otel.end(self._ended_at)
         except Exception:
             logger.exception("a span could not be ended")
         self.leave()
@@ -273,6 +295,9 @@ class RequestSpan(Span):
             themselves.
         times: of the start: loop time, and seconds since the epoch.
     """
+
+    recorded = True
+    """Its outcome is of interest."""
 
     def __init__(
         self,
@@ -460,6 +485,46 @@ class RequestSpan(Span):
                 found.record(
                     names.TOKEN_USAGE, (count,), common | {names.ATTR_GEN_AI_TOKEN_TYPE: kind}
                 )
+
+
+class SilentRequest:
+    """Stands for the `RequestSpan` of a reply that nothing records."""
+
+    recorded = False
+    sees_chunks = False
+
+    def see(self, chunk: ChatChunk, now: float) -> None: ...
+
+    def went_on(self, how: str, reason: object) -> None: ...
+
+    def attempt(self, number: int) -> contextlib.AbstractContextManager[object]:
+        return _NOTHING
+
+    def leave(self) -> None: ...
+
+    def finish(self, purpose: str, **outcome: object) -> None: ...
+
+
+AnyRequestSpan: TypeAlias = RequestSpan | SilentRequest
+_NOTHING: Final = contextlib.nullcontext()
+_SILENT: Final = SilentRequest()
+
+
+def request_span(
+    model: Model,
+    *,
+    name: str,
+    history: Sequence[ChatItem],
+    composed: bool,
+    candidate: int | None,
+    times: tuple[float, float],
+) -> AnyRequestSpan:
+    """A `RequestSpan`, or what stands for it where nothing is recorded."""
+    if not traced() and (composed or recorders() is None):
+        return _SILENT
+    return RequestSpan(
+        model, name=name, history=history, composed=composed, candidate=candidate, times=times
+    )
 
 
 class AttemptSpan:

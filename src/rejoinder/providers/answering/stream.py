@@ -154,7 +154,8 @@ class WireStream(LLMStream):
         self._arriving = False
         self._outputs = 0
         request = await self._request()
-        _watch.note("send", host=urlsplit(request.url).netloc.rpartition("@")[2])
+        if self._place is not None:
+            _watch.note("send", host=urlsplit(request.url).netloc.rpartition("@")[2])
         async with await self._transport.send(request) as response:
             _watch.note("head", status=response.status)
             failure = await self._read_response(response)

@@ -1,0 +1,40 @@
+"""The providers that the application has given to OpenTelemetry, if it has.
+
+An application may do so at any time, so this is asked for each request. OpenTelemetry's own functions
+read an environment variable each time as long as no provider is set, which costs more than all
+else that a request without telemetry needs of it. So each is called once, for the variable; from
+then on the name under which its module keeps the provider tells. Where a release has no such name,
+the function is called as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final, Generic, TypeVar, cast
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import _internal as metrics_module
+
+__all__ = ["meter_provider", "tracer_provider"]
+
+P = TypeVar("P")
+
+
+class _Configured(Generic[P]):
+    def __init__(self, ask: Callable[[], P], module: ModuleType, name: str) -> None:
+        self._ask = ask
+        self._names: Final[dict[str, Any]] = vars(module)
+        self._name = name
+        self._asked = False
+
+    def __call__(self) -> P | None:
+        """The provider; ``None`` if none is configured, or one that stands for none."""
+        if self._asked and self._name in self._names:
+            return cast("P | None", self._names[self._name])
+        self._asked = True
+        return self._ask()
+
+
+tracer_provider: Final = _Configured(trace.get_tracer_provider, trace, "_TRACER_PROVIDER")
+meter_provider: Final = _Configured(metrics.get_meter_provider, metrics_module, "_METER_PROVIDER")
