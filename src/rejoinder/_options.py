@@ -111,15 +111,15 @@ class Rule:
         Raises:
             ConfigurationError: the value is out of range; a `WrongTypeError` if its type is wrong.
         """
+        if not self.fits(value):
+            error = ConfigurationError if self.type_fits(value) else WrongTypeError
+            raise error(f"{option}: expected {self.expected}, got {_shown(option, value)}")
+
+    def fits(self, value: object) -> bool:
+        """Whether `value` is right."""
         if self.type_fits(value):
-            if self.value_fits(value):
-                return
-            error: type[ConfigurationError] = ConfigurationError
-        elif isinstance(value, self.absent):
-            return
-        else:
-            error = WrongTypeError
-        raise error(f"{option}: expected {self.expected}, got {_shown(option, value)}")
+            return self.value_fits is _always or self.value_fits(value)
+        return isinstance(value, self.absent)
 
 
 @functools.lru_cache(maxsize=256)
@@ -134,7 +134,7 @@ def check(where: str, /, **options: tuple[object, Rule]) -> None:
         ConfigurationError: see `Rule.check`.
     """
     for name, (value, rule) in options.items():
-        if type(value) not in rule.exact:
+        if type(value) not in rule.exact and not rule.fits(value):
             rule.check(f"{where}.{name}", value)
 
 
@@ -483,11 +483,11 @@ class _Plan:
             rules = self._rules = self._read()
         for name, value in zip(self._positions, args, strict=False):
             rule = rules.get(name)
-            if rule is not None and type(value) not in rule.exact:
+            if rule is not None and type(value) not in rule.exact and not rule.fits(value):
                 rule.check(f"{self._where}.{name}", value)
         for name, value in kwargs.items():
             rule = rules.get(name)
-            if rule is not None and type(value) not in rule.exact:
+            if rule is not None and type(value) not in rule.exact and not rule.fits(value):
                 rule.check(f"{self._where}.{name}", value)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rejoinder._core.families import UNKNOWN, find_family
+from rejoinder._core.families import FAMILIES, UNKNOWN, find_family
 from rejoinder._core.hosts import HOSTS
-from rejoinder._core.request_rules import fit_request
+from rejoinder._core.request_rules import concerns, fit_request
 from rejoinder.errors import ConfigurationError
 
 TOOL = {"type": "function", "function": {"name": "get", "parameters": {"type": "object"}}}
@@ -399,3 +399,50 @@ def test_the_limit_of_models_that_reason_has_another_name(model: str, host: str,
     body, _ = fitted(model, host, "chat", {"model": model, "max_tokens": 50})
     assert body[name] == 50
     assert len(body.keys() & {"max_tokens", "max_completion_tokens"}) == 1
+
+
+HARMLESS: dict[str, Any] = {
+    # What bodies hold beside what a rule may be about, and much that some rule is about.
+    "model": "m",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "inferenceConfig": {"maxTokens": 5, "temperature": 0.5, "topP": 0.5, "stopSequences": ["x"]},
+    "tools": [TOOL],
+    "toolConfig": {"tools": [{"toolSpec": {}}]},
+    "parallel_tool_calls": True,
+    "temperature": 0.3,
+    "top_p": 0.5,
+    "top_k": 5,
+    "n": 1,
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": {},
+    "seed": 1,
+    "stop": ["x"],
+    "stop_sequences": ["x"],
+    "max_tokens": 5,
+    "max_completion_tokens": 5,
+    "max_output_tokens": 5,
+    "presence_penalty": 1,
+    "frequency_penalty": 1,
+    "verbosity": "low",
+    "truncation": "auto",
+    "user": "u",
+}
+
+
+@pytest.mark.parametrize("api", ["chat", "mistral", "responses", "messages", "converse", "gemini"])
+def test_what_concerns_no_rule_needs_no_look(api: Any) -> None:
+    looked = 0
+    for host in HOSTS.values():
+        for family in (UNKNOWN, *FAMILIES):
+            watched = concerns(api, family, host)
+            if watched is None:
+                looked += 1
+                continue
+            body = {name: value for name, value in HARMLESS.items() if name not in watched}
+            after = copy.deepcopy(body)
+            assert fit_request(api, after, family, host) == [], (host.name, family.name)
+            assert after == body
+    assert looked < len(HOSTS) * len(FAMILIES) / 2

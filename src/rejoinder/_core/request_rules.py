@@ -25,7 +25,7 @@ from rejoinder._core.reasoning import (
 )
 from rejoinder.errors import ConfigurationError
 
-__all__ = ["fit_request", "with_reasoning"]
+__all__ = ["concerns", "fit_request", "with_reasoning"]
 
 _Path: TypeAlias = tuple[str, ...]
 Choice: TypeAlias = Literal["", "auto", "none", "required", "named"]
@@ -560,6 +560,34 @@ class _Fitting:
 
 def _level_of(tokens: int) -> str:
     return "low" if tokens <= 2_048 else "medium" if tokens <= 8_192 else "high"
+
+
+def concerns(api: API, family: Family, host: Host) -> frozenset[str] | None:
+    """The members of a body that `fit_request` looks at for this model: a body with none of them is
+    acceptable as it is. ``None``: every body has to be looked at."""
+    ours = host.key in ("azure", "openai") and api == "chat"
+    if (family.responses_only and ours) or (family.default_effort and api in ("chat", "responses")):
+        return None
+    names = family.refuses | family.refuses_thinking | family.refuses_at_most | family.one_of
+    if family.thinking_temperature is not None:
+        names |= {"temperature"}
+    if ours:
+        names |= {"max_tokens"}
+    places = {_PLACES[api].get(name, (name,))[0] for name in names}
+    found = places | _NAMES[api].keys() | _LACKS[api] | host.refuses | WORDS | _ALWAYS
+    if not family.tools or family.idle_tools:
+        found |= {"tools"}
+    return frozenset(found)
+
+
+_ALWAYS: Final = frozenset(
+    {
+        *(path[0] for path in _REASONING.values() if path),
+        *("tool_choice", "toolConfig"),
+        *("output_config", "outputConfig", "response_format", "text"),
+    }
+)
+"""Where bodies speak of reasoning, of the choice of a tool, and of a schema."""
 
 
 def fit_request(api: API, body: dict[str, Any], family: Family, host: Host) -> list[Change]:

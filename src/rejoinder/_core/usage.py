@@ -18,10 +18,10 @@ import msgspec
 
 from rejoinder._core.chunks import CompletionUsage
 
-__all__ = ["Buckets", "added", "count"]
+__all__ = ["MOST", "Buckets", "added", "count"]
 
 
-_MOST: Final = 1 << 53
+MOST: Final = 1 << 53
 """No reply holds more tokens; beyond it nothing could be divided or added as a float."""
 
 
@@ -86,13 +86,13 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
         reasoning = _clamp(reasoning, completion)
         output_audio = _clamp(output_audio, completion - reasoning)
         return cls(
-            input=prompt - cache_read - cache_write - input_audio,
-            input_audio=input_audio,
-            cache_read=cache_read,
-            cache_write=cache_write,
-            output=completion - reasoning - output_audio,
-            output_audio=output_audio,
-            reasoning=reasoning,
+            prompt - cache_read - cache_write - input_audio,
+            input_audio,
+            cache_read,
+            cache_write,
+            completion - reasoning - output_audio,
+            output_audio,
+            reasoning,
         )
 
     @classmethod
@@ -139,10 +139,10 @@ def count(usage: Mapping[str, Any], key: str, /) -> int:
     if value is None:
         return 0
     if type(value) is int:
-        return value if 0 <= value <= _MOST else min(max(0, value), _MOST)
+        return value if 0 <= value <= MOST else min(max(0, value), MOST)
     if isinstance(value, (float, str)):
         try:
-            return min(max(0, int(float(value))), _MOST)
+            return min(max(0, int(float(value))), MOST)
         except (ValueError, OverflowError):
             return 0
     return 0

@@ -7,6 +7,7 @@ that is passed in.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from enum import Enum
@@ -108,10 +109,9 @@ class MarkSplitter:
             self._ends = (thoughts[0][1],)
             self._first = True
             self._unclosed = []
-        marks = [start for start, _ in (*self._thoughts, *self._opening)]
-        marks += [*self._heads, *self._tails]
-        self.first = "".join(sorted({"<", *(mark[0] for mark in marks)}))
-        self.begins = re.compile(f"[{re.escape(self.first)}]")
+        self.first, self.begins = _beginnings(
+            self._thoughts, self._opening, self._heads, self._tails
+        )
         self.busy = self._mode is not _Mode.TEXT
 
     def feed(self, text: str, *, at_start: bool = False) -> list[Part]:
@@ -298,6 +298,19 @@ class MarkSplitter:
         if self._mode is not _Mode.TEXT:
             self._ends = _CHANNEL_ENDS
         return header[at + len("<|message|>") :]
+
+
+@functools.lru_cache(maxsize=256)
+def _beginnings(
+    thoughts: tuple[tuple[str, str], ...],
+    opening: tuple[tuple[str, str], ...],
+    heads: tuple[str, ...],
+    tails: tuple[str, ...],
+) -> tuple[str, re.Pattern[str]]:
+    """The first characters of all marks, and what finds one of them: made once for each family."""
+    marks = [*(start for start, _ in (*thoughts, *opening)), *heads, *tails]
+    first = "".join(sorted({"<", *(mark[0] for mark in marks)}))
+    return first, re.compile(f"[{re.escape(first)}]")
 
 
 def _is_leftover(text: str) -> bool:

@@ -16,7 +16,7 @@ from rejoinder._core.families import Family, choose_family, find_family
 from rejoinder._core.history_rules import fitted_dialect
 from rejoinder._core.hosts import API, Host
 from rejoinder._core.reasoning import Option, check_reasoning, resolve_reasoning
-from rejoinder._core.request_rules import fit_request, with_reasoning
+from rejoinder._core.request_rules import concerns, fit_request, with_reasoning
 from rejoinder.types import NotGiven, NotGivenOr
 
 __all__ = ["Option", "Served", "served"]
@@ -40,6 +40,10 @@ class Served:
         default_factory=dict[str, tuple[Dialect, Dialect]], compare=False, repr=False
     )
     _told: set[str] = field(default_factory=set[str], compare=False, repr=False)
+    _concerns: frozenset[str] | None = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_concerns", concerns(self.api, self.family, self.host))
 
     def named(self, model: str) -> Served:
         """The same for another model, which a call may name."""
@@ -102,6 +106,8 @@ class Served:
         Raises:
             ConfigurationError: the request cannot work.
         """
+        if self._concerns is not None and self._concerns.isdisjoint(body):
+            return []
         changes = fit_request(self.api, body, self.family, self.host)
         self.tell(changes)
         return changes
