@@ -358,7 +358,7 @@ class Deadline(Alarm):
 
     As `asyncio.timeout`, but it insists: a task that does not end is cancelled a second time, and
     then `abandon` is called, with a third cancellation for a task that checks whether anyone still
-    listens. `first` is what `due` would return now, where that is known.
+    listens. `first` is what `due` would return now, and `task` the current task, where they are known.
     """
 
     __slots__ = ("_abandon", "_cancelling", "_cancels", "_insist", "_task")
@@ -372,9 +372,11 @@ class Deadline(Alarm):
         abandon: Callable[[], None] | None = None,
         insist: float = 0.5,
         first: float | None = None,
+        task: asyncio.Task[Any] | None = None,
     ) -> None:
         super().__init__(due, None, stalled=stalled, interval=interval)
-        task = asyncio.current_task()
+        if task is None:
+            task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a deadline needs a task to cancel")
         self._task = task
@@ -391,10 +393,12 @@ class Deadline(Alarm):
 
     def end(self) -> bool:
         """Stop. Returns whether the deadline, and nothing else, has cancelled the task."""
-        self.stop()
-        cancels, self._cancels = self._cancels, 0
-        if not cancels:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if not self._cancels:
             return False
+        cancels, self._cancels = self._cancels, 0
         for _ in range(cancels):  # only the cancellations made here are taken back
             self._task.uncancel()
         return self._task.cancelling() <= self._cancelling

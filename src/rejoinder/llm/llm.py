@@ -645,6 +645,7 @@ class LLMStream(ABC):
             abandon=lambda: self._abandon(self._overdue(patience)),
             insist=_CLOSE_TIMEOUT / 2,
             first=min(now + deadlines.first_output, started_at + deadlines.total),
+            task=task,
         )
         cause: BaseException | None = None
         try:
@@ -665,13 +666,14 @@ class LLMStream(ABC):
                     ) from error
                 raise
             cause = error
+        except BaseException:
+            deadline.end()
+            raise
         else:
             if not deadline.end():
                 if self._closing:
                     raise asyncio.CancelledError
                 return again is True
-        finally:
-            deadline.end()
         raise self._overdue(patience) from cause
 
     def _overdue(self, patience: Patience) -> APITimeoutError:

@@ -82,6 +82,14 @@ def check_headers(headers: Mapping[str, str]) -> None:
     Raises:
         ConfigurationError: naming the field, without its value.
     """
+    try:
+        names, values = "".join(headers), "".join(headers.values())
+    except TypeError:
+        names = values = "\n"
+    # All of them together: what is wrong with one of them is found below.
+    good = values.isascii() and values.isprintable() and "" not in headers
+    if good and _TOKEN.fullmatch(names):
+        return
     for name, value in headers.items():
         if isinstance(value, str) and value.isascii() and value.isprintable():
             if _TOKEN.fullmatch(name):

@@ -33,12 +33,13 @@ import io
 import os
 import ssl as ssl_module
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from types import TracebackType
 from typing import Final, Self, cast
 
 import aiohttp
 from aiohttp import ClientSession
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from rejoinder.__about__ import __version__
@@ -165,9 +166,15 @@ class AiohttpTransport:
         pool = self._pool()
         if pool.guard is None:
             await pool.watch(self)
-        redirects = 0
+        redirects = replaced = 0
         while True:
-            raw = await self._exchanged(pool, request, url, headers)
+            try:
+                raw = await self._exchange(pool, request, url, headers)
+            except APIConnectionError as error:
+                replaced += 1
+                if replaced > _MAX_REPLACED or not isinstance(error.__cause__, NotSentError):
+                    raise
+                continue
             location = raw.headers.get("Location") if raw.status in REDIRECTS else None
             if not location:
                 return _Response(raw, pool, url, request)
@@ -223,17 +230,6 @@ class AiohttpTransport:
                 pool.discard()
 
     # -- one exchange ------------------------------------------------------------------------
-
-    async def _exchanged(
-        self, pool: _Pool, request: Request, url: URL, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        for _ in range(_MAX_REPLACED):
-            try:
-                return await self._exchange(pool, request, url, headers)
-            except APIConnectionError as error:
-                if not isinstance(error.__cause__, NotSentError):
-                    raise
-        return await self._exchange(pool, request, url, headers)
 
     async def _exchange(
         self, pool: _Pool, request: Request, url: URL, headers: Mapping[str, str]
@@ -455,6 +451,27 @@ def _close_soon(pool: _Pool) -> None:
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
+class _Fields(Mapping[str, str]):
+    """Header fields by lower-case name; of a name that came more than once, all values."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: CIMultiDictProxy[str]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._raw.getall(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower() for name in self._raw))
+
+    def __len__(self) -> int:
+        return len(set(self))
+
+
 class _Response(PushingResponse):
     """An `HttpResponse`."""
 
@@ -469,17 +486,14 @@ class _Response(PushingResponse):
         self._content = raw.content
         self._pool = pool
         self._url = url
-        self._headers: dict[str, str] | None = None
+        self._headers: _Fields | None = None
         pool.open.add(raw)
 
     @property
     def headers(self) -> Mapping[str, str]:
         headers = self._headers
         if headers is None:
-            headers = self._headers = {}
-            for name, value in self._raw.headers.items():
-                name = name.lower()
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            headers = self._headers = _Fields(self._raw.headers)
         return headers
 
     async def read_some(self) -> bytes:

@@ -24,6 +24,7 @@ import functools
 import select
 import socket as socket_module
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -62,15 +63,25 @@ class Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> Connection:
         _watch.note("connect")
+        # What waits in the pool is there at once: it needs no limit, which would need a timer.
+        # (For a proxy aiohttp has more to do.)
+        while not req.proxy and (found := await self._get(req.connection_key, traces)) is not None:
+            if self._is_good(found):
+                return found
         async with within(timeout.connect):
             while True:
                 connection = await super().connect(req, traces, _NO_LIMITS)
-                handler = connection.protocol
-                if not isinstance(handler, _Handler) or handler.lend():
-                    reused = isinstance(handler, _Handler) and handler.reused
-                    _watch.note("connected", reused=reused)
+                if self._is_good(connection):
                     return connection
-                connection.close()
+
+    def _is_good(self, connection: Connection) -> bool:
+        handler = connection.protocol
+        if isinstance(handler, _Handler) and not handler.lend():
+            connection.close()
+            return False
+        reused = isinstance(handler, _Handler) and handler.reused
+        _watch.note("connected", reused=reused)
+        return True
 
     async def _resolve_host(self, *where: Any, **options: Any) -> Any:
         found: Any = await super()._resolve_host(*where, **options)  # pyright: ignore[reportUnknownMemberType]
@@ -104,6 +115,9 @@ class _Handler(PushingHandler):
     _used = False
     _written = False
     _acknowledged = 0
+    _socket: Any = None
+    """Its socket, once it is used a second time."""
+    _has_unread: Callable[[], bool] = staticmethod(lambda: True)
 
     @property
     def reused(self) -> bool:
@@ -115,9 +129,23 @@ class _Handler(PushingHandler):
         if not self._used:
             self._used = True
             return True
+        if self._socket is None and not self._look_after():
+            return False
         if self._was_disturbed():
             return False
         self.watched, self._written = True, False
+        return True
+
+    def _look_after(self) -> bool:
+        """Make ready what each further request needs."""
+        transport = self.transport
+        socket = None if transport is None else transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:  # uvloop has no socket after the end
+            return False
+        self._socket = socket
+        self._has_unread = _unread_in(socket.fileno())
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=0)  # so uvloop writes at once
         return True
 
     def write_now(self) -> bool:
@@ -129,9 +157,7 @@ class _Handler(PushingHandler):
             self.set_exception(NotSentError())
             return False
         self._written = True
-        self._acknowledged = _acknowledged(self.transport)
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.set_write_buffer_limits(high=0)  # so uvloop writes at once
+        self._acknowledged = _acknowledged(self._socket)
         return True
 
     def is_answer(self) -> bool:
@@ -147,7 +173,7 @@ class _Handler(PushingHandler):
         """Why the first bytes on a pooled connection are not the answer to its request."""
         if not self._written:
             return NotSentError()
-        if self._acknowledged and _acknowledged(self.transport) == self._acknowledged:
+        if self._acknowledged and _acknowledged(self._socket) == self._acknowledged:
             return UnaskedAnswerError()
         return None
 
@@ -156,34 +182,32 @@ class _Handler(PushingHandler):
 
     def _was_disturbed(self) -> bool:
         """Whether anything has arrived since the last answer ended."""
-        return self.should_close or _has_unread(self.transport)
+        transport = self.transport  # has its socket until it is gone
+        return (
+            self.should_close or transport is None or transport.is_closing() or self._has_unread()
+        )
 
 
-def _has_unread(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether bytes, or the end of the connection, wait in its socket and were not read yet."""
-    socket = None if transport is None else transport.get_extra_info("socket")
-    number = -1 if socket is None else socket.fileno()  # uvloop has no socket after the end
-    if number < 0:
-        return True
+def _unread_in(number: int) -> Callable[[], bool]:
+    """Tells whether bytes, or the end of the connection, wait in a socket and were not read yet."""
     if sys.platform == "win32":  # has no poll
-        return bool(select.select([number], [], [], 0)[0])
+        return lambda: bool(select.select([number], [], [], 0)[0])
     poll = select.poll()
     poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))
 
 
 _BYTES_ACKNOWLEDGED: Final = slice(120, 128)
 """`tcpi_bytes_acked` in the `tcp_info` of Linux, from 4.1 on."""
 
 
-def _acknowledged(transport: asyncio.BaseTransport | None) -> int:
+def _acknowledged(socket: Any) -> int:
     """How many bytes the peer has acknowledged since the connection began; 0 where the system does
     not tell."""
-    socket = None if transport is None else transport.get_extra_info("socket")
-    if socket is None or socket.fileno() < 0 or sys.platform != "linux":
+    if sys.platform != "linux":
         return 0
     try:
         told = socket.getsockopt(socket_module.IPPROTO_TCP, socket_module.TCP_INFO, 128)
-    except OSError:  # not TCP
+    except OSError:  # not TCP, or closed
         return 0
     return int.from_bytes(told[_BYTES_ACKNOWLEDGED], sys.byteorder)

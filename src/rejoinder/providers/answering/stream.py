@@ -174,7 +174,7 @@ class WireStream(LLMStream):
     async def _request(self) -> Request:
         """The request of this attempt. Header fields and tokens are local variables where it is
         made, so our own errors leave without those frames; others belong to code of the caller's."""
-        from rejoinder.telemetry import trace_headers
+        from rejoinder.telemetry._propagation import trace_headers
 
         try:
             request = await self._build()
@@ -191,9 +191,10 @@ class WireStream(LLMStream):
             if response.status >= 300 or (_is_media(response) and not decoder.checksums):
                 return await self._read_error(response)
             self._decoder = decoder
-            decoder.go_on(self._spent)
-            if self._go_on is not None and self._pauses < _MAX_PAUSES:
-                decoder.may_pause()
+            if self._go_on is not None:
+                decoder.go_on(self._spent)
+                if self._pauses < _MAX_PAUSES:
+                    decoder.may_pause()
             await self._read(response, decoder)
         except asyncio.CancelledError:
             self._count_the_rest()
@@ -222,7 +223,8 @@ class WireStream(LLMStream):
         return forget_frames(error.but(message=message))
 
     async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
-        decoder.know_tools(self._tool_names)
+        if self._tools:
+            decoder.know_tools(self._tool_names)
         while not await pour(response, self._take):
             if self._much:
                 data, self._much = self._much, b""
@@ -336,4 +338,4 @@ def _remedy(status: int, model: str) -> str | None:
 def _is_media(response: HttpResponse) -> bool:
     """Whether a body is something else than a reply by its type. Servers and proxies write many
     types for streams, so anything that is not media is judged by its bytes."""
-    return response.headers.get("content-type", "").strip().lower().startswith(_MEDIA)
+    return response.headers.get("content-type", "").lstrip().lower().startswith(_MEDIA)

@@ -141,6 +141,9 @@ class CompletionsReader:
 
     def event(self, name: str | None, payload: bytes, reply: Reply) -> None:
         """Read one event."""
+        if payload == b"[DONE]":
+            self._end(reply, marked=True)
+            return
         try:
             chunk = decode_chunk(payload)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):

@@ -257,6 +257,7 @@ class LLM(HttpLLM):
         self._takes_audio = (
             audio_input if is_given(audio_input) else self._served.takes("audio") is True
         )
+        self._state = () if self._responses else self._served.takes_back(FOREIGN_STATE)
         self._trust_done = trust_done
         self._strict_tool_schema = _strict_tool_schema
         self._dialect = RESPONSES if self._responses else DIALECT
@@ -272,6 +273,8 @@ class LLM(HttpLLM):
             _access.headers,
             extras.headers,
         )
+        if isinstance(_access.key, str):
+            self._headers = with_key(self._headers, _access.key, _access.key_header)
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -304,10 +307,11 @@ class LLM(HttpLLM):
             url = build_url(self._address, query={**self._query, **extra.query})
         specs = self._specs(tools)
         fields, choice = self._options(extra, parallel_tool_calls, tool_choice)
-        schema = self._served.family.schema
-        shape = completions_response_format(response_format, schema=schema)
-        if shape is not None:
-            fields["response_format"] = shape
+        if is_given(response_format):
+            schema = self._served.family.schema
+            shape = completions_response_format(response_format, schema=schema)
+            if shape is not None:
+                fields["response_format"] = shape
         question = _Question(
             dialect=self._dialect,
             decode_error=wire.decode_error,
@@ -316,7 +320,7 @@ class LLM(HttpLLM):
             choice=choice,
             takes_audio=self._takes_audio,
             served=self._served_by(fields),
-            state=() if self._responses else self._served.takes_back(FOREIGN_STATE),
+            state=self._state,
             llm=self,
             url=url,
             fields=fields,
@@ -629,13 +633,13 @@ class _Question(Question):
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm = self.llm
-        secret = llm._access.key
-        if secret is not None and not isinstance(secret, str):
-            secret = await resolve_secret(secret)
         headers = llm._headers
         if self.extras.headers:
             headers = merge_headers(headers, self.extras.headers)
-        headers = with_key(headers, secret, llm._access.key_header)
+        secret = llm._access.key
+        if secret is not None and not isinstance(secret, str):
+            secret = await resolve_secret(secret)
+            headers = with_key(headers, secret, llm._access.key_header)
         return Request("POST", self.url, headers, body, connect_timeout)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
