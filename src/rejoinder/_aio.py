@@ -54,6 +54,8 @@ class Chan(Generic[T]):
 
     A producer that can wait should, when `full`, await `drained`: more than `high` values lie
     unread, and it resumes when half of them are taken.
+
+    A channel may be `relayed` into another one, so that no task has to carry its values there.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Chan(Generic[T]):
         self._high = high
         self._low = high // 2
         self._closed = False
+        self._into: Chan[T] | None = None
+        self._forward: Callable[[Sequence[T]], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # where a receiver has waited last
         self._receiver: asyncio.Future[None] | None = None
         self.sender_waits: asyncio.Future[None] | None = None
@@ -79,7 +83,25 @@ class Chan(Generic[T]):
 
     @property
     def full(self) -> bool:
+        if self._into is not None:
+            return self._into.full
         return len(self.unread) >= self._high
+
+    def relay(self, into: Chan[T], forward: Callable[[Sequence[T]], None]) -> bool:
+        """From now on give `forward` what lies unread and what is sent, for it to put it into `into`;
+        a sender waits while that is full. The receiver of this channel waits until it is closed.
+
+        Returns:
+            Whether it is done: not while a sender waits for the present receiver.
+        """
+        if self.sender_waits is not None:
+            return False
+        self._into, self._forward = into, forward
+        if self.unread:
+            left = list(self.unread)
+            self.unread.clear()
+            forward(left)
+        return True
 
     def __len__(self) -> int:
         return len(self.unread)
@@ -92,6 +114,9 @@ class Chan(Generic[T]):
             raise ChanClosed
         if self._observe is not None:
             self._observe((value,))
+        if self._forward is not None:
+            self._forward((value,))
+            return
         self.unread.append(value)
         receiver = self._receiver
         if receiver is not None and not receiver.done():
@@ -109,6 +134,9 @@ class Chan(Generic[T]):
             return
         if self._observe is not None:
             self._observe(values)
+        if self._forward is not None:
+            self._forward(values)
+            return
         self.unread += values
         receiver = self._receiver
         if receiver is not None and not receiver.done():
@@ -144,6 +172,9 @@ class Chan(Generic[T]):
 
     async def drained(self) -> None:
         """Wait until the consumer has taken enough, or the channel is closed."""
+        if self._into is not None:
+            await self._into.drained()
+            return
         while len(self.unread) > self._low and not self._closed:
             self.sender_waits = asyncio.get_running_loop().create_future()
             try:
@@ -153,6 +184,8 @@ class Chan(Generic[T]):
 
     async def drained_within(self, seconds: float) -> bool:
         """`drained`, unless the consumer takes nothing for `seconds`. Returns whether it has."""
+        if self._into is not None:
+            return await self._into.drained_within(seconds)
         while True:
             unread = len(self.unread)
             try:

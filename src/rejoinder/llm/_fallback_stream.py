@@ -7,10 +7,11 @@ import contextvars
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder import _watch
-from rejoinder._aio import Alarm
+from rejoinder._aio import Alarm, Chan
 from rejoinder._core.chunks import ChatChunk, ChoiceDelta
 from rejoinder._core.deadlines import Patience
 from rejoinder._core.estimates import estimate_history
@@ -274,7 +275,7 @@ class FallbackLLMStream(LLMStream):
     async def _listen(self, race: Race, attempt: int, child: Child) -> None:
         """Read one model's reply, and report to the race what it sends."""
         error: Exception | None = None
-        whole = False
+        whole = relayed = False
         now = asyncio.get_running_loop().time
         try:
             stream = child.ask(
@@ -289,9 +290,9 @@ class FallbackLLMStream(LLMStream):
             async with stream:
                 async for chunk in stream:
                     if self._winner is child and not child.gone:
-                        child.heard_at = now()
-                        self._forward(race, child, chunk)
-                        if self._event_ch.full:
+                        self._forward(race, child, (chunk,))
+                        relayed = relayed or self._relay(race, child, stream)
+                        if self._event_ch.full and not relayed:
                             await self._wait_for_consumer()
                             child.heard_at = now()
                         continue
@@ -301,6 +302,7 @@ class FallbackLLMStream(LLMStream):
                         continue
                     if delta.tool_calls or (delta.content and not delta.content.isspace()):
                         self._do(race, race.useful(attempt, now()))
+                        relayed = self._winner is child and self._relay(race, child, stream)
                     elif delta.content:
                         child.blank_at = now()
                     elif delta.thinking:
@@ -337,14 +339,46 @@ class FallbackLLMStream(LLMStream):
         if self._first is None:
             self._first = child
         self._team.speaking = child.llm
-        for chunk in child.release():
-            self._forward(race, child, chunk)
+        self._forward(race, child, child.release())
 
-    def _forward(self, race: Race, child: Child, chunk: ChatChunk) -> None:
+    def _relay(self, race: Race, child: Child, stream: LLMStream) -> bool:
+        """Let the stream of the model that is heard put its chunks where they are read, in the moment
+        in which it decodes them. Returns whether it does; a subclass may have a way of its own from
+        its channel to its reader."""
+        if (
+            not isinstance(stream, LLMStream)
+            or type(stream).__anext__ is not LLMStream.__anext__
+            or type(stream).__aiter__ is not LLMStream.__aiter__
+            or stream._event_aiter is not stream._event_ch
+            or type(stream._event_ch) is not Chan
+        ):
+            return False
+        return stream._event_ch.relay(self._event_ch, partial(self._forward, race, child))
+
+    def _forward(self, race: Race, child: Child, chunks: Sequence[ChatChunk]) -> None:
+        """Give the consumer what a model has sent, if it is still the one that is heard."""
+        if self._winner is not child or child.gone or self._event_ch.closed:
+            return
+        child.heard_at = self._now()
+        if child.overlap is not None:
+            for chunk in chunks:
+                self._continue(race, child, child.overlap, chunk)
+            return
+        for chunk in chunks:
+            delta = chunk.delta
+            if delta is not None:
+                if delta.content:
+                    race.said.append(delta.content)
+                if delta.tool_calls:
+                    race.called = True
+        self._event_ch.send_all(chunks)
+
+    def _continue(self, race: Race, child: Child, overlap: Overlap, chunk: ChatChunk) -> None:
+        """Give the consumer a chunk of a model that goes on with what another one has said."""
         delta = chunk.delta
         if delta is not None:
-            if child.overlap is not None and delta.content:
-                content = child.overlap.feed(delta.content)
+            if delta.content:
+                content = overlap.feed(delta.content)
                 if content != delta.content:
                     delta = delta.model_copy(update={"content": content})
                     chunk = chunk.model_copy(update={"delta": delta})
