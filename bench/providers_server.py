@@ -1,10 +1,12 @@
-"""A loopback server for `bench/providers.py`: Chat Completions streams, as fast as possible or paced.
+"""A loopback server for `bench/providers.py` and `bench/live.py`: Chat Completions streams, as fast as possible or paced.
 
 What a request wants stands in its model's name, so that every client can ask for it:
 
     fast-N    N chunks at once
     slow-N    N chunks, one every `GAP` seconds, each in a write of its own
     clock-N   N chunks at 50 a second, each with the moment at which it was sent
+    call-N    the same, but where no tool has answered yet a call follows the first half of them
+    flood-N   the same, but after the first half of them comes 1 MB of text at once
 
 Where the address is that of another API (Anthropic's Messages, Gemini's streamGenerateContent,
 Bedrock's converse-stream), `fast-N` answers in its dialect.
@@ -52,11 +54,25 @@ def framed(data: bytes) -> bytes:
 FIRST = event({"role": "assistant", "content": "", "refusal": None})
 WORD = [event({"content": f" {word}{number}"}) for number in range(7) for word in WORDS]
 MOMENT = event({"content": " @@@@@@@@@@@@@@@@@"})
+CALL = event(
+    {
+        "tool_calls": [
+            {
+                "index": 0,
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+            }
+        ]
+    }
+)
+FLOOD = 1 << 20
+"""Bytes that a flood writes at once."""
 
 
-def last(count: int) -> bytes:
+def last(count: int, reason: str = "stop") -> bytes:
     usage = {"prompt_tokens": 12, "completion_tokens": count, "total_tokens": count + 12}
-    return event({}, "stop") + event({}, usage=usage) + b"data: [DONE]\n\n"
+    return event({}, reason) + event({}, usage=usage) + b"data: [DONE]\n\n"
 
 
 def other(path: bytes) -> tuple[bytes, list[bytes], bytes, bytes] | None:
@@ -175,7 +191,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             found = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
             body = await reader.readexactly(int(found[1])) if found else b""
             path = head.partition(b"\r\n")[0]
-            wish = re.search(rb'"(?:openai/)?(fast|slow|clock)-(\d+)"', body)
+            wish = re.search(rb'"(?:openai/)?(fast|slow|clock|call|flood)-(\d+)"', body)
             wish = wish or re.search(rb"/(fast)-(\d+)[:/]", path)
             if wish is None:
                 writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}")
@@ -205,8 +221,16 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                     for index in range(count):
                         await asyncio.sleep(GAP)
                         writer.write(framed(WORD[index % len(WORD)]))
+                elif kind == b"call" and b'"role":"tool"' not in body.replace(b": ", b":"):
+                    await CLOCK.stream(writer, count // 2)
+                    writer.write(framed(CALL + last(count // 2, "tool_calls")) + b"0\r\n\r\n")
+                    continue
+                elif kind == b"flood":
+                    await CLOCK.stream(writer, count // 2)
+                    writer.write(framed(b"".join(WORD) * (FLOOD // len(b"".join(WORD)) + 1)))
+                    await CLOCK.stream(writer, count // 2)
                 else:
-                    await CLOCK.stream(writer, count)
+                    await CLOCK.stream(writer, count // 2 if kind == b"call" else count)
             writer.write(framed(last(count)) + b"0\r\n\r\n")
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
