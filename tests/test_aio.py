@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 import pytest
 
-from rejoinder._aio import Alarm, Deadline, end, unfinished, within
+from rejoinder._aio import Alarm, Chan, ChanClosed, Deadline, end, unfinished, within
 from stalls import Stalls
 
 pytestmark = pytest.mark.looptime
@@ -251,3 +252,65 @@ async def test_the_end_of_tasks_that_raise_or_were_cancelled_already() -> None:
     assert await end(*tasks, within=1.0, cancelled=True)
     assert cleaned == [True]
     assert await end(*tasks, within=1.0)
+
+
+# -- a channel into another one ------------------------------------------------------------------
+
+
+def relayed(into: Chan[int]) -> tuple[Chan[int], list[list[int]]]:
+    source: Chan[int] = Chan(high=4)
+    seen: list[list[int]] = []
+
+    def forward(values: Sequence[int]) -> None:
+        seen.append(list(values))
+        into.send_all(values)
+
+    source.send_all([1, 2])
+    assert source.relay(into, forward)
+    return source, seen
+
+
+async def test_a_relayed_channel_hands_over_what_it_has_and_gets_in_order() -> None:
+    into: Chan[int] = Chan(high=4)
+    source, seen = relayed(into)
+    source.send_nowait(3)
+    source.send_all([4, 5])
+    assert seen == [[1, 2], [3], [4, 5]]
+    assert not source.unread
+    assert list(into.unread) == [1, 2, 3, 4, 5]
+    assert source.full
+
+
+async def test_the_sender_of_a_relayed_channel_waits_for_the_reader_of_the_other() -> None:
+    into: Chan[int] = Chan(high=4)
+    source, _ = relayed(into)
+    source.send_all([3, 4])
+    waiting = asyncio.create_task(source.drained_within(60))
+    await asyncio.sleep(0)
+    assert [await anext(into) for _ in range(2)] == [1, 2]
+    assert await waiting
+    assert not source.full
+
+
+async def test_the_receiver_of_a_relayed_channel_hears_of_its_end_alone() -> None:
+    into: Chan[int] = Chan()
+    source, _ = relayed(into)
+    receiving = asyncio.create_task(source.recv())
+    await asyncio.sleep(0)
+    source.send_nowait(3)
+    await asyncio.sleep(0)
+    assert not receiving.done()
+    source.close()
+    with pytest.raises(ChanClosed):
+        await receiving
+
+
+async def test_a_channel_whose_sender_waits_is_not_relayed() -> None:
+    source: Chan[int] = Chan(high=2)
+    source.send_all([1, 2, 3])
+    waiting = asyncio.create_task(source.drained())
+    await asyncio.sleep(0)
+    assert not source.relay(Chan(), lambda values: None)
+    assert list(source.unread) == [1, 2, 3]
+    source.close()
+    await waiting

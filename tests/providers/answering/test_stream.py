@@ -628,6 +628,38 @@ async def test_a_compressed_flood_of_comments_lets_the_loop_turn(size: int) -> N
     assert turns > size / (1 << 17)
 
 
+async def test_a_megabyte_at_once_is_decoded_between_the_chunks_of_others() -> None:
+    """One server that sends a whole long reply in one piece must not hold up the replies of others."""
+    reply = event(content=" word") * 12_000 + END
+    assert len(reply) > 1_000_000
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + f"Content-Length: {len(reply)}\r\n\r\n".encode() + reply)
+
+    decoded, most = 0, 0
+
+    async def turns() -> None:
+        nonlocal decoded, most
+        while True:
+            most, decoded = max(most, decoded), 0
+            await asyncio.sleep(0)
+
+    async with serving(flood) as server, model(server.url) as llm:
+        other = asyncio.create_task(turns())
+        async with llm.chat(chat_ctx=conversation()) as stream:
+            stream._seen_by = lambda chunk, now: count()
+
+            def count() -> None:
+                nonlocal decoded
+                decoded += 1
+
+            async for _ in stream:
+                pass
+        other.cancel()
+    assert 0 < most < 800  # of 12,000: about 50 kB of them, and a turn for the others
+
+
 @pytest.mark.parametrize("offset", range(480, 501, 2))
 async def test_a_key_where_an_error_is_cut_is_hidden_before(offset: int) -> None:
     """The words of a server are cut to a few hundred characters; half of a key is no longer known
