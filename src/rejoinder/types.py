@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Final, TypeAlias, TypeGuard, TypeVar
 
 __all__ = [
@@ -102,18 +103,18 @@ class APIConnectOptions:
                     f"APIConnectOptions.{name}: expected a number of at least 0, got {value!r}"
                 )
 
-    @property
+    @cached_property
     def connect_timeout(self) -> float | None:
         """Seconds for opening the connection; ``None``: no limit."""
         seconds = self.timeout if self.connect is None else self.connect
         return seconds if 0 < seconds < math.inf else None
 
-    @property
+    @cached_property
     def first_output_timeout(self) -> float:
         """Seconds to the first output, infinite without a limit."""
         return _limit(self.timeout if self.first_output is None else self.first_output)
 
-    @property
+    @cached_property
     def between_outputs_timeout(self) -> float:
         """Seconds from one output to the next, infinite without a limit."""
         return _limit(self.timeout if self.between_outputs is None else self.between_outputs)

@@ -469,7 +469,7 @@ class LLMStream(ABC):
         return self._loop is asyncio.get_running_loop()
 
     def _check_loop(self) -> None:
-        if not self._belongs_here():
+        if self._loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 f"{type(self).__qualname__} runs on another event loop than this one; "
                 "use a stream on the loop where it was started (the LLM itself may serve several)"
