@@ -539,24 +539,27 @@ class Turn(Generic[OutputT]):
     def _take(self, chunk: ChatChunk) -> None:
         delta = chunk.delta
         if delta is not None:
-            if delta.extra and is_restart(delta):
-                self._count(self._reply, [] if self._stream is None else self._stream._bill)
+            # Each is read once: a look at a field of a model costs more than the rest of this.
+            extra, thinking, content = delta.extra, delta.thinking, delta.content
+            if extra and is_restart(delta):
+                self._count(self._reply, [] if self._stream is None else self._stream._billed())
                 self._events.append(Restarted("".join(self._reply.text)))
                 self._begin_reply()
-            if delta.thinking:
-                self._events.append(Thinking(delta.thinking))
-            if delta.content:
-                self._reply.text.append(delta.content)
-                self._events.append(Text(delta.content))
-                self._journal.said(delta.content)
+            if thinking:
+                self._events.append(Thinking(thinking))
+            if content:
+                self._reply.text.append(content)
+                self._events.append(Text(content))
+                self._journal.said(content)
                 if self._answer is not None:
-                    value = self._answer.feed(delta.content)
+                    value = self._answer.feed(content)
                     if value is not None:
                         self._events.append(Partial(value))
-            self._reply.calls.extend(delta.tool_calls)
-            if delta.extra:
+            if calls := delta.tool_calls:
+                self._reply.calls.extend(calls)
+            if extra:
                 merge_extra(
-                    self._reply.extra, {k: v for k, v in delta.extra.items() if k != "rejoinder"}
+                    self._reply.extra, {k: v for k, v in extra.items() if k != "rejoinder"}
                 )
         if chunk.usage is not None:
             self._reply.usage = chunk.usage  # the last one counts: some count again in each chunk
