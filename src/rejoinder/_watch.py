@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-__all__ = ["Part", "Watcher", "note", "part", "watching"]
+__all__ = ["Part", "Watcher", "attempt", "note", "part", "watching"]
 
 Watcher: TypeAlias = Callable[[int, str, Mapping[str, Any]], None]
 """Called with the number of a part, the kind of an event and its facts; on the loop, at once."""
@@ -54,16 +54,28 @@ def note(kind: str, **facts: Any) -> None:
         place.note(kind, **facts)
 
 
-def watched() -> bool:
-    """Whether there is a watcher: facts that cost something to find out are of no use without one."""
-    return _place.get() is not None
-
-
 def part(kind: str, **facts: Any) -> AbstractContextManager[Part | None]:
     """Enclose a part of the current one: ``begin`` with `kind`, the number of the outer part and
     `facts`, then ``end`` with how it ended. Gives ``None`` without a watcher."""
     outer = _place.get()
     return UNWATCHED if outer is None else _part(outer, kind, facts)
+
+
+class Named(Protocol):
+    """A model, as it names itself."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+
+
+def attempt(number: int, llm: Named) -> AbstractContextManager[Part | None]:
+    """A `part` for one attempt of a reply. Its facts are looked up only for a watcher."""
+    outer = _place.get()
+    if outer is None:
+        return UNWATCHED
+    return _part(outer, "attempt", {"number": number, "model": llm.model, "provider": llm.provider})
 
 
 UNWATCHED: Final[AbstractContextManager[None]] = nullcontext()

@@ -542,7 +542,7 @@ class Turn(Generic[OutputT]):
             # Each is read once: a look at a field of a model costs more than the rest of this.
             extra, thinking, content = delta.extra, delta.thinking, delta.content
             if extra and is_restart(delta):
-                self._count(self._reply, [] if self._stream is None else self._stream._billed())
+                self._count(self._reply, [] if self._stream is None else self._stream._costs())
                 self._events.append(Restarted("".join(self._reply.text)))
                 self._begin_reply()
             if thinking:
@@ -558,9 +558,7 @@ class Turn(Generic[OutputT]):
             if calls := delta.tool_calls:
                 self._reply.calls.extend(calls)
             if extra:
-                merge_extra(
-                    self._reply.extra, {k: v for k, v in extra.items() if k != "rejoinder"}
-                )
+                merge_extra(self._reply.extra, {k: v for k, v in extra.items() if k != "rejoinder"})
         if chunk.usage is not None:
             self._reply.usage = chunk.usage  # the last one counts: some count again in each chunk
 

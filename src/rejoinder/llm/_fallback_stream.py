@@ -110,8 +110,7 @@ class FallbackLLMStream(LLMStream):
         return heard.finish_reason if isinstance(heard, LLMStream) else None
 
     def _owed(self) -> list[float | None]:
-        told = [price() for price in self._bill]
-        return [*told, *(cost for child in self._children for cost in child.owed())]
+        return [*self._costs(), *(cost for child in self._children for cost in child.owed())]
 
     @property
     def pulse(self) -> Pulse:

@@ -14,7 +14,6 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
@@ -459,12 +458,6 @@ class LLMStream(ABC):
             for chunk in chunks:
                 self._seen_by(chunk, now)
 
-    def _watched(self, attempt: int) -> AbstractContextManager[_watch.Part | None]:
-        if not _watch.watched():
-            return _watch.UNWATCHED
-        llm = self._llm
-        return _watch.part("attempt", number=attempt, model=llm.model, provider=llm.provider)
-
     def _belongs_here(self) -> bool:
         return self._loop is asyncio.get_running_loop()
 
@@ -586,7 +579,7 @@ class LLMStream(ABC):
         attempt = 0
         while True:
             try:
-                with span.attempt(attempt), self._watched(attempt) as self._place:
+                with span.attempt(attempt), _watch.attempt(attempt, self._llm) as self._place:
                     again = await self._attempt(loop, deadlines)
                 if not again:
                     return
@@ -688,10 +681,13 @@ class LLMStream(ABC):
         names, at = self._llm.metrics_metadata, _stamps.wall_now()
         return partial(self._meter.cost, names, at, self._prompt, cut=cut)
 
+    def _costs(self) -> list[float | None]:
+        return [price() for price in self._bill]
+
     def _owed(self) -> list[float | None]:
         """US dollars of each request for this reply, also while it runs: of one that is about to be
         cut, what the provider has not counted yet is estimated. ``None``: not known."""
-        told = [price() for price in self._bill]
+        told = self._costs()
         if self._span is not None:
             told.append(self._priced(cut=True)() if self._meter.billable else None)
         return told
