@@ -81,6 +81,9 @@ def test_models_that_others_serve_have_the_marks_of_their_templates() -> None:
         ("mistral-small-2501", "mistral"),
         ("mistral-medium-latest", "mistral-reasoning"),
         ("llama-3.1-sonar-small-128k-chat", "sonar"),
+        ("cohere.command-a-reasoning-08-2025", "command-a-reasoning"),
+        ("CohereLabs/c4ai-command-a-reasoning-08-2025", "command-a-reasoning"),
+        ("command-a-03-2025", "command"),
         # Behind gateways.
         ("openai/gpt-5.6-sol", "gpt-5.6"),
         ("anthropic/claude-sonnet-4.6", "claude-4.6"),

@@ -284,6 +284,8 @@ def _completions(model: str, host: str, api: str, body: Body) -> Iterator[str]:
         and spoken[-1] == "assistant"
     ):
         yield "The conversation must end with a user message"
+    if body.get("tools") and _is(model, "sonar"):
+        yield "Tool calling is not supported for this model"
     if host == "perplexity" or _is(model, "gemma-?[23]"):
         turns = ["user" if role == "tool" else role for role in spoken]
         if (

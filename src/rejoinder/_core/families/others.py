@@ -38,6 +38,25 @@ _GROK_EFFORT: Final = replace(
     refuses=frozenset({"presence_penalty", "frequency_penalty", "stop"}),
     words="effort",
 )
+_COMMAND: Final = Family(
+    name="command",
+    maker="cohere",
+    match=("command*", "c4ai*"),
+    context=256_000,
+    think_tags=(("<|START_THINKING|>", "<|END_THINKING|>"),),
+    # Cohere's chat template for Command A puts the answer between these.
+    heads=("<|START_RESPONSE|>", "<|START_TEXT|>"),
+    marks=(
+        "<|END_OF_TURN_TOKEN|>",
+        "<|START_RESPONSE|>",
+        "<|END_RESPONSE|>",
+        "<|START_TEXT|>",
+        "<|END_TEXT|>",
+        "<|START_ACTION|>",
+        "<|END_ACTION|>",
+    ),
+)
+
 _XAI: Final = (
     replace(
         _GROK_EFFORT,
@@ -398,8 +417,10 @@ _MORE: Final = (
         think_tags=_THINK,
         marks=("[e~[", "<minimax:tool_call>", "</minimax:tool_call>"),
     ),
+    # "Tool calling is not supported for this model" (pipecat-ai/pipecat PR#4862).
     Family(
         name="sonar-reasoning",
+        tools=False,
         maker="perplexity",
         match=("sonar-reasoning*", "sonar-deep-research*"),
         thinks="always",
@@ -408,6 +429,7 @@ _MORE: Final = (
     ),
     Family(
         name="sonar",
+        tools=False,
         maker="perplexity",
         match=("sonar*", "llama-3.1-sonar*"),
         context=128_000,
@@ -439,24 +461,17 @@ _MORE: Final = (
         think_tags=_THINK,
         marks=_DEEPSEEK_MARKS,
     ),
-    Family(
-        name="command",
-        maker="cohere",
-        match=("command*", "c4ai*"),
-        context=256_000,
-        think_tags=(("<|START_THINKING|>", "<|END_THINKING|>"),),
-        # Cohere's chat template for Command A puts the answer between these.
-        heads=("<|START_RESPONSE|>", "<|START_TEXT|>"),
-        marks=(
-            "<|END_OF_TURN_TOKEN|>",
-            "<|START_RESPONSE|>",
-            "<|END_RESPONSE|>",
-            "<|START_TEXT|>",
-            "<|END_TEXT|>",
-            "<|START_ACTION|>",
-            "<|END_ACTION|>",
-        ),
+    # A hybrid (Cohere's guide "Reasoning"); its API in OpenAI's form takes these two words.
+    replace(
+        _COMMAND,
+        name="command-a-reasoning",
+        match=("command-a-reasoning*", "c4ai-command-a-reasoning*"),
+        thinks="unless_told",
+        words="effort",
+        efforts=("none", "high"),
+        output=32_000,
     ),
+    _COMMAND,
     Family(
         name="jamba",
         maker="ai21",
