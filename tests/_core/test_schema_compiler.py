@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from _core.schema_checkers import CHECKERS, valid
+from _core.schema_checkers import CHECKERS, nodes, valid
 from examples import examples
 from rejoinder._core.fitting import Fitter
 from rejoinder._core.json_schema import MAX_DEPTH, MAX_SCHEMAS, Changes, tidy
@@ -411,6 +411,47 @@ def test_recursion() -> None:
     assert out.schema["$defs"]["Node"]["required"] == ["value"]
     assert out.schema["required"] == ["head"]
     assert "optional" in str(out)
+
+
+END = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("node", "end"),
+    [
+        # optional, or one kind among others: left out
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/N"}, "v": {"type": "string"}}}, {"type": "object", "properties": {"v": {"type": "string"}}}),
+        ({"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/N"}}, {"$ref": "#/$defs/N"}]}, {"anyOf": [{"type": "string"}, {"type": "array", "items": END}]}),
+        # a list of them: an empty one
+        ({"type": "object", "properties": {"c": {"type": "array", "items": {"$ref": "#/$defs/N"}}}, "required": ["c"]}, {"type": "object", "properties": {"c": {"type": "array", "items": END}}, "required": ["c"]}),
+        ({"type": "object", "properties": {"c": {"anyOf": [{"$ref": "#/$defs/N"}, {"type": "null"}]}}, "required": ["c"]}, {"type": "object", "properties": {"c": {"anyOf": [{"type": "null"}]}}, "required": ["c"]}),
+        # demanded
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/N"}}, "required": ["a"]}, END),
+    ],
+)  # fmt: skip
+def test_where_recursion_ends(node: Any, end: Any) -> None:
+    """What a value without end needs is left out; the rest may still be said."""
+    schema = {"properties": {"n": {"$ref": "#/$defs/N"}}, "$defs": {"N": node}}
+    out = compile_schema(schema, "anthropic.strict")
+    assert CHECKERS["anthropic.strict"](out.schema) == ""
+    wanted = compiled({"properties": {"n": end}}, "anthropic.strict")["properties"]["n"]
+    found = [part for _, part in nodes(out.schema["properties"]["n"]) if part == wanted]
+    assert found
+    assert "ends here" in str(out)
+
+
+@pytest.mark.parametrize("dialect", LOOSE)
+def test_keys_that_follow_a_pattern_can_still_be_given(dialect: str) -> None:
+    texts, numbers = {"type": "string"}, {"type": "number"}
+    for schema, wanted in (
+        ({"patternProperties": {"^s": texts}, "additionalProperties": False}, {"s": "x"}),
+        ({"patternProperties": {"^s": texts, "^n": numbers}, "additionalProperties": False}, {"n": 1}),
+        ({"patternProperties": {"^s": texts}, "additionalProperties": numbers}, {"s": "x", "n": 1}),
+        ({"patternProperties": {"^s": texts}}, {"s": "x", "b": True}),
+    ):  # fmt: skip
+        out = compiled({"type": "object", **schema}, dialect)
+        assert CHECKERS[dialect](out) == ""
+        assert jsonschema.Draft202012Validator(out).is_valid(wanted)
 
 
 def test_names_of_properties() -> None:

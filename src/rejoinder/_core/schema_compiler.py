@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from rejoinder._core.json_schema import MAX_DEPTH, Change, Changes, Schema, tidy
 from rejoinder._core.names import portable_keys
+from rejoinder._core.schema_merging import ANNOTATIONS, any_of, conjoin, open_for, or_null
 from rejoinder._core.schema_rules import SCHEMA_RULES, SchemaRules
 from rejoinder._core.schema_shape import cycles, name_in, refs_in
 
@@ -34,7 +35,6 @@ _MAX_LEVELS = MAX_DEPTH + 8
 
 JsonSchema = Mapping[str, Any]
 
-_ANNOTATIONS: Final = ("description", "title", "default", "examples", "deprecated")
 _IN_WORDS: Final = (
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     *("minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems"),
@@ -47,6 +47,8 @@ _CHILDREN: Final = (
     *("unevaluatedItems", "unevaluatedProperties", "contentSchema"),
 )
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+_THE_END: Final[JsonSchema] = {"type": "object", "properties": {}, "additionalProperties": False}
+"""What stands where recursion ends."""
 _LOOKS_AROUND: Final = re.compile(r"\(\?[=!<]|\\[1-9bBk]|\(\?P=")
 _MAX_WORDS = 300
 
@@ -101,6 +103,7 @@ class _Compiler:
         self._left = MAX_WRITTEN
         self._depth = 0
         self._used: list[str] = []
+        self._endings: dict[str, JsonSchema] = {}
 
     def run(self, *, any_root: bool) -> Schema:
         root = {k: v for k, v in self._root.items() if k not in ("$defs", "definitions")}
@@ -138,8 +141,8 @@ class _Compiler:
     def _in_place(self, target: JsonSchema, beside: JsonSchema, path: str) -> Schema:
         """A definition with what stands beside the reference to it: both hold."""
         node = dict(target)
-        node.update({key: value for key, value in beside.items() if key in _ANNOTATIONS})
-        for what in _conjoin(node, beside):
+        node.update({key: value for key, value in beside.items() if key in ANNOTATIONS})
+        for what in conjoin(node, beside):
             self._changes.add(path, f"left out `{what}`, which stands beside a reference")
         return node
 
@@ -158,14 +161,14 @@ class _Compiler:
         rest = {key: value for key, value in node.items() if key != "$ref"}
         beside = rest if taken is None else {key: rest[key] for key in rest if key in taken}
         if self._rules.refs and len(beside) == len(rest):
-            if not beside.keys() <= {*_ANNOTATIONS}:
+            if not beside.keys() <= {*ANNOTATIONS}:
                 beside = self._node(beside, path, inside, None)
             return {"$ref": self._use(name), **beside}, node, inside
         if name not in inside and len(inside) < _MAX_INLINED:
             written = self._in_place(cast("JsonSchema", target), rest, path)
             return None, written, inside | {name}
         if self._rules.refs:
-            if not rest.keys() <= {*beside, *_ANNOTATIONS}:
+            if not rest.keys() <= {*beside, *ANNOTATIONS}:
                 self._changes.add(path, "left out what stands beside a reference")
             return {"$ref": self._use(name), **beside}, node, inside
         self._changes.add(path, "accepts any object: its references go in a circle or too deep")
@@ -176,12 +179,41 @@ class _Compiler:
     ) -> tuple[Schema | None, Schema, frozenset[str]]:
         """A definition that leads back to itself, written out until it is deep enough."""
         level = sum(held.partition("\0")[0] == name for held in inside)
+        target = cast("JsonSchema", self._definitions[name])
         if level == _UNROLLED:
             self._changes.add(path, f"ends here: recursion is written out {_UNROLLED} levels deep")
-            return {"type": "object", "properties": {}, "additionalProperties": False}, node, inside
+            if name not in self._endings:
+                self._endings[name] = self._ended(target, self._cycles[name]) or _THE_END
+            target = self._endings[name]
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        written = self._in_place(cast("JsonSchema", self._definitions[name]), rest, path)
+        written = self._in_place(target, rest, path)
         return None, written, inside | {f"{name}\0{level}"}
+
+    def _ended(self, node: JsonSchema, cycle: int) -> JsonSchema | None:
+        """`node` without the ways that lead back into `cycle`; ``None`` if it demands one."""
+        if cycle not in self._led_to(node):
+            return node
+        if "$ref" in node:
+            return None
+        out = dict(node)
+        for key, part in node.items():
+            if cycle not in self._led_to({key: part}):
+                continue
+            if key in ("anyOf", "oneOf"):
+                members = [self._ended(member, cycle) for member in part]
+                out[key] = [member for member in members if member is not None]
+            elif key == "properties":
+                ended = {name: self._ended(child, cycle) for name, child in part.items()}
+                out[key] = {name: child for name, child in ended.items() if child is not None}
+                if any(ended.get(name, True) is None for name in node.get("required", ())):
+                    return None
+            elif key == "items":
+                out[key] = _THE_END
+            else:
+                del out[key]
+            if key in ("anyOf", "oneOf") and not out[key]:
+                return None
+        return out
 
     def _use(self, name: str) -> str:
         if name not in self._used:
@@ -275,7 +307,7 @@ class _Compiler:
     ) -> tuple[Schema, frozenset[str]]:
         """`node` with the parts of its ``allOf`` merged into it."""
         waiting: list[Any] = list(reversed(node.pop("allOf")))
-        if len(waiting) == 1 and not node.keys() - {*_ANNOTATIONS} and "$ref" in waiting[0]:
+        if len(waiting) == 1 and not node.keys() - {*ANNOTATIONS} and "$ref" in waiting[0]:
             return {**waiting[0], **node}, inside
         while waiting:
             part = waiting.pop()
@@ -283,7 +315,7 @@ class _Compiler:
                 continue
             merged, inside = self._behind_refs(dict(cast("JsonSchema", part)), path, inside)
             waiting += reversed(merged.pop("allOf", []))
-            for what in _conjoin(node, merged):
+            for what in conjoin(node, merged):
                 self._changes.add(path, f"left out `{what}` of an `allOf`")
         return node, inside
 
@@ -340,7 +372,7 @@ class _Compiler:
                 del node["type"]  # the members of the union say it
             return
         del node["type"]
-        moved = {key: node.pop(key) for key in list(node) if key not in _ANNOTATIONS}
+        moved = {key: node.pop(key) for key in list(node) if key not in ANNOTATIONS}
         variants: list[Schema] = []
         for kind in kinds:
             variant: Schema = {"type": kind}
@@ -359,7 +391,7 @@ class _Compiler:
 
     def _members(self, node: Schema, path: str, inside: frozenset[str]) -> list[Schema]:
         """The members of ``anyOf``, written; what stands beside it is said in each of them."""
-        kept = (*_ANNOTATIONS, "anyOf")
+        kept = (*ANNOTATIONS, "anyOf")
         beside = {key: node.pop(key) for key in list(node) if key not in kept}
         written: list[Schema] = []
         for index, member in enumerate(cast("list[object]", node.pop("anyOf"))):
@@ -368,7 +400,7 @@ class _Compiler:
                 written.append(self._schema(cast("object", member), place, inside))
                 continue
             variant, within = self._behind_refs(dict(cast("JsonSchema", member)), place, inside)
-            for what in _conjoin(variant, beside):
+            for what in conjoin(variant, beside):
                 self._changes.add(place, f"left out `{what}`, said beside `anyOf`")
             written.append(self._schema(variant, place, within))
         return written
@@ -423,6 +455,9 @@ class _Compiler:
             if len(free) < len(required):
                 self._changes.add(path, "a property that leads back to its object is optional")
             required = free
+        if "patternProperties" in node and not self._takes("patternProperties"):
+            # Their keys are not listed; what these hold is all that can be told.
+            open_for(node, cast("JsonSchema", node["patternProperties"]).values())
         if rules.closed:
             if node.get("additionalProperties", False) not in (False, True) or (
                 not children and node.get("additionalProperties") is not False
@@ -431,7 +466,7 @@ class _Compiler:
             node["additionalProperties"] = False
         if rules.all_required:
             for name in children.keys() - set(required):
-                children[name] = _or_null(children[name])
+                children[name] = or_null(children[name])
             required = list(children)
         if rules.keys is not None and not all(map(rules.keys.fullmatch, children)):
             sent = portable_keys(children)
@@ -527,7 +562,7 @@ class _Compiler:
         properties = dict(cast("JsonSchema", root.get("properties", {})))
         for name, kinds in seen.items():
             if name not in properties:
-                properties[name] = _any_of(list(kinds.values()))
+                properties[name] = any_of(list(kinds.values()))
         root["properties"] = properties
         if required:
             root["required"] = list(dict.fromkeys([*root.get("required", ()), *sorted(required)]))
@@ -580,97 +615,3 @@ def _say(node: Schema, words: str) -> None:
         words = f"{words[:_MAX_WORDS]}..."
     told = node.get("description")
     node["description"] = f"{told} ({words})" if told else f"({words})"
-
-
-def _any_of(kinds: list[Any]) -> Any:
-    if len(kinds) == 1:
-        return kinds[0]
-    if all(isinstance(kind, Mapping) and "const" in kind for kind in kinds):
-        values = [kind["const"] for kind in kinds]
-        if all(isinstance(value, str) for value in values):
-            return {"type": "string", "enum": list(dict.fromkeys(values))}
-    return {"anyOf": kinds}
-
-
-def _or_null(child: Any) -> Any:
-    """`child`, or null."""
-    if not isinstance(child, Mapping):
-        return child
-    node = dict(cast("JsonSchema", child))
-    kind: Any = node.get("type")
-    if not node or kind == "null" or (isinstance(kind, list) and "null" in kind):
-        return node
-    if isinstance(node.get("anyOf"), list):
-        members = cast("list[JsonSchema]", node["anyOf"])
-        if not any(member.get("type") == "null" for member in members):
-            node["anyOf"] = [*members, {"type": "null"}]
-        return node
-    if isinstance(kind, str | list) and "const" not in node:
-        node["type"] = [*([kind] if isinstance(kind, str) else cast("list[str]", kind)), "null"]
-        if isinstance(node.get("enum"), list) and None not in node["enum"]:
-            node["enum"] = [*node["enum"], None]
-        return node
-    told = {key: node.pop(key) for key in _ANNOTATIONS if key in node}
-    return {**told, "anyOf": [node, {"type": "null"}]}
-
-
-_TIGHTER: Final = {
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
-}
-
-
-def _conjoin(node: Schema, other: JsonSchema) -> Iterable[str]:
-    """Add to `node` what `other` demands; returns the keywords that could not be added."""
-    lost: list[str] = []
-    for key, value in other.items():
-        if key not in node:
-            node[key] = value
-        elif node[key] == value or key in _ANNOTATIONS:
-            continue
-        elif key == "properties":
-            children = dict(cast("JsonSchema", node[key]))
-            for name, child in cast("JsonSchema", value).items():
-                children[name] = _both(children[name], child) if name in children else child
-            node[key] = children
-        elif key == "required":
-            node[key] = list(dict.fromkeys([*node[key], *value]))
-        elif key == "type":
-            kinds = _common_types(node[key], value)
-            if kinds:
-                node[key] = kinds
-            else:
-                lost.append(key)
-        elif key == "items":
-            node[key] = _both(node[key], value)
-        elif key == "additionalProperties":
-            # Each part of an `allOf` would forbid the properties of the others.
-            node.pop(key)
-        elif key == "enum":
-            common = [m for m in node[key] if m in value]
-            if common:
-                node[key] = common
-            else:
-                lost.append(key)
-        elif key in _TIGHTER and all(isinstance(n, int | float) for n in (value, node[key])):
-            node[key] = _TIGHTER[key](node[key], value)
-        else:
-            lost.append(key)
-    return lost
-
-
-def _both(a: object, b: object) -> object:
-    if not isinstance(a, Mapping) or not isinstance(b, Mapping) or a == b:
-        return cast("object", a)
-    mine = cast("JsonSchema", a)
-    parts: list[object] = list(mine["allOf"]) if mine.keys() == {"allOf"} else [mine]
-    return {"allOf": [*parts, cast("object", b)]}
-
-
-def _common_types(a: Any, b: Any) -> Any:
-    mine = [a] if isinstance(a, str) else cast("list[str]", a)
-    theirs = [b] if isinstance(b, str) else cast("list[str]", b)
-    common = [kind for kind in mine if kind in theirs or (kind == "integer" and "number" in theirs)]
-    if "number" in mine and "integer" in theirs and "integer" not in common:
-        common.append("integer")
-    return common[0] if len(common) == 1 else common
