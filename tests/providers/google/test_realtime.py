@@ -12,7 +12,8 @@ from providers.sessions.driving import read, texts
 from rejoinder.llm import ChatContext, FunctionCallOutput, function_tool
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.media import AudioFrame
-from rejoinder.testing import ServerCall, ServerReply, no_leaks
+from rejoinder.providers.google.realtime import RealtimeModel
+from rejoinder.testing import ServerCall, ServerReply, check_realtime, no_leaks
 
 
 def sound(ms: int = 100, value: int = 0) -> AudioFrame:
@@ -330,3 +331,12 @@ async def test_manual_turns() -> None:
         assert len(connection(server).audio) == 200 * 32
         assert [item.type for item in session.chat_ctx.items] == ["message", "message"]
         assert len(seen.named("generation_created")) == 1
+
+
+@pytest.mark.parametrize(
+    "model", ["gemini-3.8-live", "gemini-3.1-flash-live", "gemini-2.5-flash-native-audio"]
+)
+async def test_the_contract_of_realtime_models_is_kept(model: str) -> None:
+    async with gemini_server() as server:
+        url = server.url.removesuffix("/v1")
+        await check_realtime(lambda: RealtimeModel(model=model, base_url=url, api_key="any"))

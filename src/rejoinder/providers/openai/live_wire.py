@@ -19,7 +19,7 @@ from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
-from rejoinder.errors import APIConnectionError, APIError, ConfigurationError, WireError
+from rejoinder.errors import APIError, ConfigurationError, WireError
 from rejoinder.providers.openai.live_backend import LiveBackend
 from rejoinder.providers.openai.live_format import (
     SAMPLE_RATE,
@@ -29,7 +29,7 @@ from rejoinder.providers.openai.live_format import (
     session_object,
 )
 from rejoinder.providers.openai.live_turns import LiveTurns
-from rejoinder.providers.openai.realtime_errors import SETUP_CODES, api_error
+from rejoinder.providers.openai.realtime_errors import api_error, closed_in_setup, refused_setup
 
 __all__ = ["OpenAILiveProtocol", "Told"]
 
@@ -397,10 +397,8 @@ class OpenAILiveProtocol:
         fields = jsontext.as_mapping(raw) or {}
         ref = jsontext.as_text(fields.get("client_event_id"))
         if ref == self._open_ref and ref and not self._ready:
-            error.message = f"the service refused the session: {error.message}"
-            error.args = (error.message,)
             fatal = fatal or fields.get("type") == "invalid_request_error"
-            return (m.ServiceFailed(error, fatal=fatal, code=code),)
+            return (refused_setup(error, fatal=fatal, code=code),)
         if fatal or not ref:
             return (m.ServiceFailed(error, fatal=fatal, code=code),)
         self.unconfirmed.pop(ref, None)
@@ -408,15 +406,7 @@ class OpenAILiveProtocol:
         return (m.Refused(ref, error, code, harmless=ref.startswith(("probe_", "cancel_"))),)
 
     def closed(self, code: int | None, reason: str) -> m.ServiceFailed | None:
-        if self._ready or code is None or not (code in SETUP_CODES or code >= 3000):
-            return None
-        error = APIConnectionError(
-            f"the service closed the session before it began, with code {code}: "
-            f"{reason or 'no reason given'}; check `model` ({self._model!r}), the API key and "
-            "`base_url`",
-            retryable=False,
-        )
-        return m.ServiceFailed(error, fatal=True)
+        return None if self._ready else closed_in_setup(self._model, code, reason)
 
 
 def _frame(type: str, ref: str, **fields: Any) -> tuple[str]:

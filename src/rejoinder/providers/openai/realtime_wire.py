@@ -16,10 +16,10 @@ import msgspec
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
-from rejoinder.errors import APIConnectionError, APIError
+from rejoinder.errors import APIError
 from rejoinder.metrics import RealtimeModelMetrics
 from rejoinder.providers.openai.realtime_dialects import Dialect
-from rejoinder.providers.openai.realtime_errors import SETUP_CODES, api_error
+from rejoinder.providers.openai.realtime_errors import api_error, closed_in_setup, refused_setup
 from rejoinder.providers.openai.realtime_format import (
     item_from_wire,
     item_to_wire,
@@ -458,9 +458,7 @@ class OpenAIRealtimeProtocol:
                 return ()
             return (m.ServiceFailed(error, fatal=fatal, code=code),)
         if ref == self._open_ref and not self._ready:
-            error.message = f"the service refused the session: {error.message}"
-            error.args = (error.message,)
-            return (m.ServiceFailed(error, fatal=True, code=code),)
+            return (refused_setup(error, fatal=True, code=code),)
         for waiting in (self._asked, self._updates):
             if ref in waiting:
                 waiting.remove(ref)
@@ -472,15 +470,7 @@ class OpenAIRealtimeProtocol:
         return (m.Refused(ref, error, code, busy=busy, harmless=harmless),)
 
     def closed(self, code: int | None, reason: str) -> m.ServiceFailed | None:
-        if self._ready or code is None or not (code in SETUP_CODES or code >= 3000):
-            return None
-        error = APIConnectionError(
-            f"the service closed the session before it began, with code {code}: "
-            f"{reason or 'no reason given'}; check `model` ({self._model!r}), the API key and "
-            "`base_url`",
-            retryable=False,
-        )
-        return m.ServiceFailed(error, fatal=True)
+        return None if self._ready else closed_in_setup(self._model, code, reason)
 
     # -- inside ------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
-"""Every fault of a service, in sessions of the Live API; the contract of realtime models; and the pains
-of users that concern a full-duplex model."""
+"""The contract of realtime models, in sessions of the Live API; what the ends of its connections do;
+and the pains of users that concern a full-duplex model. Single faults are in
+``testing/test_realtime_faults``."""
 
 from __future__ import annotations
 
@@ -15,89 +16,16 @@ from rejoinder.llm import RealtimeModelFallbackAdapter
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.providers.openai.live import GPTLiveModel
 from rejoinder.testing import (
-    REALTIME_OUTCOMES,
     LiveConnection,
-    RealtimeFault,
-    RealtimeOutcome,
     RealtimeServer,
     ScriptedLLM,
     ServerCall,
     ServerReply,
     check_realtime,
-    no_leaks,
 )
 from rejoinder.types import APIConnectOptions
 
 OPTIONS = APIConnectOptions(max_retry=2, retry_interval=0.1)
-LONGEST = 90.0
-
-OUTCOMES = REALTIME_OUTCOMES | {
-    # The service knows no replies: what never began, or ended badly, is heard or not.
-    RealtimeFault.NO_BEGINNING: RealtimeOutcome(),
-    RealtimeFault.BACKWARDS: RealtimeOutcome(),
-    RealtimeFault.FAILED: RealtimeOutcome(),
-    RealtimeFault.BUSY: RealtimeOutcome(
-        reply=None, code="conversation_already_has_active_response"
-    ),
-    RealtimeFault.FILTERED: RealtimeOutcome(reply="failed", fatal=True),
-}
-
-
-async def push(session: Any) -> None:
-    while True:
-        session.push_audio(sound())
-        await asyncio.sleep(0.1)
-
-
-@pytest.mark.looptime
-@pytest.mark.parametrize("fault", list(RealtimeFault), ids=lambda fault: fault.value)
-async def test_a_fault_and_what_comes_of_it(fault: RealtimeFault) -> None:
-    expected = OUTCOMES[fault]
-    service = live_service()
-    service.fault(fault)
-    service.say("One two three.")
-    service.say("Four five.")
-    async with asyncio.timeout(LONGEST), talking(service, conn_options=OPTIONS) as (session, seen):
-        pushing = asyncio.ensure_future(push(session))
-        ended, code = None, None
-        try:
-            event = await session.generate_reply()
-            await read(event)
-            assert event.outcome is not None
-            ended = await event.outcome
-        except RealtimeError as error:
-            code = error.code
-        assert ended == expected.reply
-        assert expected.code in (None, code)
-        again = session.generate_reply()
-        if expected.fatal:
-            with pytest.raises(RealtimeError):
-                await again
-        else:
-            assert (await read(await again))[0].strip()
-        assert sum(not error.recoverable for error in seen.named("error")) == expected.fatal
-        pushing.cancel()
-
-
-@pytest.mark.looptime
-@pytest.mark.parametrize("fault", list(RealtimeFault), ids=lambda fault: fault.value)
-async def test_closing_at_any_time_ends_within_a_second(fault: RealtimeFault) -> None:
-    for moment in (0.0, 0.001, 0.5, 12.0):
-        async with no_leaks():
-            service = live_service()
-            service.fault(fault)
-            transport = service.transport()
-            model = GPTLiveModel(transport=transport, api_key="any", conn_options=OPTIONS)
-            session = model.session()
-            future = session.generate_reply()
-            await asyncio.sleep(moment)
-            async with asyncio.timeout(1):
-                await session.aclose()
-            assert future.done()
-            assert not future.cancelled()
-            await model.aclose()
-            await transport.aclose()
-            await service.aclose()
 
 
 @pytest.mark.looptime
@@ -274,8 +202,8 @@ PAINS = {
     "memory grows with the call": "test_a_quarter_of_an_hour_of_silence_leaves_nothing_behind",
     "a wrong model is a loop or silence": "test_a_close_with_each_code_before_and_after_the_beginning",
     "the silence of the application": "test_the_silence_of_the_application_is_no_reason_to_hang_up",
-    "a half-open socket is mute for ever": "test_a_fault_and_what_comes_of_it",
 }
+IN_FAULTS = {"a half-open socket is mute for ever": "test_a_fault_and_what_comes_of_it"}
 IN_SESSIONS = {
     "an interrupt loses the result of a tool": "test_calls_of_the_backend_run_once_and_the_batch_is_answered_whole",
     "words are kept that nobody heard": "test_truncating_cuts_the_own_copy_by_the_times_of_the_words",
@@ -287,13 +215,18 @@ IN_SESSIONS = {
 }
 
 
-@pytest.mark.parametrize("pain", [*PAINS, *IN_SESSIONS])
-def test_every_pain_has_its_test(pain: str) -> None:
-    if pain in PAINS:
-        assert callable(globals()[PAINS[pain]])
-    else:
-        module = importlib.import_module("providers.openai.test_live")
-        assert callable(getattr(module, IN_SESSIONS[pain]))
+PLACES = {
+    __name__: PAINS,
+    "testing.test_realtime_faults": IN_FAULTS,
+    "providers.openai.test_live": IN_SESSIONS,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_pain_has_its_test(place: str) -> None:
+    module = importlib.import_module(place)
+    for test in PLACES[place].values():
+        assert callable(getattr(module, test))
 
 
 def test_the_server_of_the_tests_is_public() -> None:
