@@ -84,7 +84,8 @@ def check(listed: list[Page]) -> None:
         for file in sorted(DOCS.rglob("*.md"))
         if str(file.relative_to(DOCS)) not in paths
     ]
-    if missing or unlisted or len(set(paths)) < len(paths):
+    sources = [page.module or page.source for page in listed]
+    if missing or unlisted or len(set(sources)) < len(sources):
         raise DocsError(
             f"zensical.toml lists pages that do not exist: {missing}, or twice; "
             f"or leaves out pages of docs/: {unlisted}"

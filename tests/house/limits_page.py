@@ -333,7 +333,7 @@ TABLES: dict[str, list[Limit]] = {
     ],
     "realtime sessions": [
         seconds(
-            "the beginning of a reply",
+            "silence before the beginning of a reply",
             "rejoinder.providers.openai.realtime:RealtimeModel.reply_timeout",
             "`RealtimeError` (`timeout`)",
         ),
@@ -369,7 +369,7 @@ TABLES: dict[str, list[Limit]] = {
             "`max_session_duration`",
         ),
         seconds(
-            "the beginning of a reply of Nova Sonic",
+            "silence before the beginning of a reply of Nova Sonic",
             "rejoinder.providers.aws.realtime:RealtimeModel.generate_reply_timeout",
             "`RealtimeError` (`timeout`)",
         ),
