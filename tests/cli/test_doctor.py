@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certificates import LOOPBACK, make_certificate, server_context
 from cli.commands import run
+from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.reach import advice
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
-from rejoinder.testing.faults import Answer
+from rejoinder.testing.faults import Answer, FaultServer
 
 if TYPE_CHECKING:
     from cli.conftest import Provider
@@ -73,6 +78,54 @@ def caused(cause: BaseException) -> APIError:
 )
 def test_advice(error: APIError, told: str) -> None:
     assert told in advice(error)
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "trusted", "told"),
+    [
+        (LOOPBACK, 1, True, None),
+        (LOOPBACK, 1, False, "SSL_CERT_FILE"),
+        (LOOPBACK, -1, True, "has expired"),
+        (("other.example",), 1, True, "use the name of the server"),
+    ],
+)
+def test_tls(
+    tmp_path: Path, names: tuple[str, ...], days: int, trusted: bool, told: str | None
+) -> None:
+    certificate = make_certificate(tmp_path / "server.pem", *names, days=days)
+    own: dict[str, Any] = {"SSL_CERT_FILE": str(certificate)} if trusted else {}
+    with served(certificate) as server:
+        url = f"{server.url}/v1"
+        # aiohttp reads the authorities when it is imported.
+        ran = run(
+            "doctor", "openai/any", "--base-url", url, afresh=True, OPENAI_API_KEY=CANARY, **own
+        )
+    steps = re.findall(r"ms  (name|TCP|TLS|first byte|first token)", ran.out)
+    if told is None:
+        assert (ran.code, steps) == (0, ["name", "TCP", "TLS", "first byte", "first token"])
+        assert "TLS: TLSv1.3" in ran.out
+    else:
+        assert (ran.code, steps) == (1, ["name", "TCP"])
+        assert told in ran.out.splitlines()[-1]
+
+
+def test_a_port_that_does_not_speak_tls() -> None:
+    with served(None) as server:
+        url = f"{server.url.replace('http:', 'https:')}/v1"
+        ran = run("doctor", "openai/any", "--base-url", url, "--timeout", "2", OPENAI_API_KEY="x")
+    assert ran.code == 1
+    assert "http://" in ran.out.splitlines()[-1]
+
+
+@contextlib.contextmanager
+def served(certificate: Path | None) -> Iterator[FaultServer]:
+    with LoopThread() as loop:
+        server = FaultServer(ssl=None if certificate is None else server_context(certificate))
+        loop.run(server.start())
+        try:
+            yield server
+        finally:
+            loop.run(server.aclose())
 
 
 def test_what_is_known_about_models(tmp_path: Path) -> None:

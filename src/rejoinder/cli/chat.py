@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import select
 import stat
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder.cli.inputs import attached_files, pictures, read_schema
@@ -19,6 +19,7 @@ from rejoinder.cli.kept import keeps, open_store
 from rejoinder.cli.llms import Model, find_tools, make_llms, tool_choice_of
 from rejoinder.cli.log import find_id
 from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.numbers import count, seconds, temperature
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.prompt import Prompt
 from rejoinder.cli.render import printable, render_call, render_error
@@ -100,16 +101,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
     parser.add_argument("-s", "--system", metavar="TEXT", help="instructions")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_positive,
+        "--timeout", metavar="SECONDS", type=seconds,
         help=f"how long the model may be silent (default: {SILENCE:g}; for local models no limit "
         "before the first word)",
     )  # fmt: skip
     parser.add_argument(
-        "--temperature", metavar="T", type=_temperature, help="0 is the least random"
+        "--temperature", metavar="T", type=temperature, help="0 is the least random"
     )
-    parser.add_argument("--max-tokens", metavar="N", type=_count, help="the longest reply")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="the longest reply")
     parser.add_argument(
-        "--context", metavar="N", type=_count,
+        "--context", metavar="N", type=count,
         help="tokens a local model keeps of the conversation (default: 8192)",
     )  # fmt: skip
 
@@ -127,7 +128,7 @@ def add_tool_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--no-tools", action="store_true", help="offer no tools")
     parser.add_argument(
-        "--tool-timeout", metavar="SECONDS", type=_positive, default=_TOOL_TIMEOUT,
+        "--tool-timeout", metavar="SECONDS", type=seconds, default=_TOOL_TIMEOUT,
         help="how long a tool may run (default: %(default)g)",
     )  # fmt: skip
 
@@ -137,27 +138,6 @@ def add_approve_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--approve", action="store_true", help="ask before each tool that may change something"
     )
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
-    return value
-
-
-def _temperature(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return value
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -265,7 +245,11 @@ def _recorder(folder: str | None) -> Any:
         return None
     from rejoinder.testing import record
 
-    return record(folder)
+    try:
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--record: {folder}: {error.strerror or error}") from error
+    return record(Path(folder).expanduser())
 
 
 async def _end(talk: Talk, store: SqliteStore | None, recorder: HttpTransport | None) -> None:
@@ -333,6 +317,9 @@ def _approver(loop: LoopThread, screen: Screen) -> Callable[[FunctionCall], Awai
         except (EOFError, UnicodeError):
             screen.break_line()
             return False
+        except KeyboardInterrupt:
+            screen.break_line()
+            raise
         if answer in ("a", "always"):
             always.add(call.name)
         return answer in ("y", "yes", "a", "always")

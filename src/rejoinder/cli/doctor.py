@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from rejoinder.cli.keys import kept_names, variables
 from rejoinder.cli.llms import Model, is_local, make_llm
 from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.numbers import seconds
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import Style, one_line, sentence, size
 from rejoinder.cli.screen import Screen
@@ -49,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=30.0,
+        "--timeout", metavar="SECONDS", type=seconds, default=30.0,
         help="how long the model may be silent (default: %(default)g)",
     )  # fmt: skip
     parser.set_defaults(quiet=False)
@@ -96,13 +97,11 @@ def _try(args: argparse.Namespace, screen: Screen) -> Exit:
             transport=cast("HttpTransport | None", transport),
         )  # fmt: skip
 
-    if not 0 < args.timeout < float("inf"):
-        raise CommandError(f"--timeout: expected seconds greater than 0, got {args.timeout:g}")
     with LoopThread() as loop:
         found = loop.run(reach(make, local=local, timeout=args.timeout))
     screen.clear()
-    for what, seconds in found.steps:
-        _line(screen.out_style, True, f"{seconds * 1000:7.1f} ms  {what}")
+    for what, took in found.steps:
+        _line(screen.out_style, True, f"{took * 1000:7.1f} ms  {what}")
     if found.error is None:
         _line(screen.out_style, True, f"{args.model} answers: {one_line(found.text, 60)!r}")
         return Exit.OK

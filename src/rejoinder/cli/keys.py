@@ -14,12 +14,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
 
-from rejoinder.cli.kept import private_folder
+from rejoinder.cli.kept import data_folder, private_folder
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import table
 from rejoinder.cli.screen import Screen
 
-__all__ = ["add_options", "kept_names", "lent_keys", "run", "variables"]
+__all__ = ["add_options", "advice_about", "kept_names", "lent_keys", "run", "variables"]
 
 _SERVICE: Final = "rejoinder"
 _FILE: Final = "keys.json"
@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> Exit:
     """
     screen = Screen(quiet=args.quiet)
     if args.action == "list":
+        if args.provider is not None:
+            raise CommandError(f"keys list: takes no {args.provider!r}; it lists all keys")
         return _list(screen)
     if args.provider is None:
         raise CommandError(f"name a provider: rejoinder keys {args.action} openai")
@@ -118,7 +120,7 @@ def _ask(name: str) -> str:
         except EOFError:
             key = ""
     else:
-        key = sys.stdin.readline()
+        key = sys.stdin.read()
     key = key.strip()
     if not key:
         raise CommandError("no key was given, and nothing was changed")
@@ -154,13 +156,20 @@ def kept_names() -> list[str]:
     return sorted(_read())
 
 
+def advice_about(provider: str, told: str) -> str:
+    """How to keep the key of `provider`, if `told` complains that it is missing; else empty."""
+    provider = _OTHER_NAMES.get(provider, provider)
+    missing = any(name in told for name in variables().get(provider, ()))
+    return f"; `rejoinder keys set {provider}` keeps it" if missing else ""
+
+
 @contextlib.contextmanager
 def lent_keys(provider: str) -> Generator[None]:
     """Put the kept keys of `provider` into the environment while its LLM is made, which reads them
     there. Child processes do not inherit them."""
     names = variables().get(_OTHER_NAMES.get(provider, provider), ())
     lent: list[str] = []
-    if not any(os.environ.get(name, "").strip() for name in names):
+    if names and not any(os.environ.get(name, "").strip() for name in names):
         kept = _read()
         for name in names:
             if name in kept:
@@ -176,7 +185,7 @@ def lent_keys(provider: str) -> Generator[None]:
 
 
 def _path() -> Path:
-    return private_folder() / _FILE
+    return data_folder() / _FILE
 
 
 def _read() -> dict[str, str | None]:
@@ -187,7 +196,7 @@ def _read() -> dict[str, str | None]:
         if mode & 0o077:
             path.chmod(0o600)
         data: Any = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise CommandError(f"the keys in {path} cannot be read: {error}", Exit.SETUP) from error
@@ -198,7 +207,7 @@ def _read() -> dict[str, str | None]:
 
 
 def _write(keys: Mapping[str, str | None]) -> None:
-    path = _path()
+    path = private_folder() / _FILE
     scratch = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         number = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

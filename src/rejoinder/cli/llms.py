@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._secrets import redacted_url
-from rejoinder.cli.keys import lent_keys
+from rejoinder.cli.keys import advice_about, lent_keys
 from rejoinder.cli.outcome import CommandError, Ended, Exit
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url
@@ -127,7 +127,9 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
         with lent_keys(name.partition("/")[0]):
             llm = catalog.create(name, base_url=base_url, **options)
     except (ImportError, ValueError, TypeError) as error:
-        raise CommandError(str(error), Exit.SETUP) from error
+        told = str(error).rstrip(".")
+        told += advice_about(name.partition("/")[0], told)
+        raise CommandError(told, Exit.SETUP) from error
     return Model(llm, name, base_url=None if base_url is None else redacted_url(base_url))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rejoinder.cli.kept import data_folder, open_store
 from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.numbers import count
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import one_line, printable, render_call, table
 from rejoinder.cli.screen import Screen
@@ -37,20 +38,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-n",
         "--limit",
         metavar="N",
-        type=_count,
+        type=count,
         default=20,
         help="how many (default: %(default)d)",
     )
     parser.add_argument("--all", action="store_true", help="remove: all conversations")
     parser.add_argument("--json", action="store_true", help="list, search: one JSON object a line")
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return value
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -62,6 +56,9 @@ def run(args: argparse.Namespace) -> Exit:
     from rejoinder.store import StoreError
 
     screen = Screen(quiet=args.quiet)
+    if args.what and args.action in ("list", "path"):
+        hint = "; rejoinder log search looks for words" if args.action == "list" else ""
+        raise CommandError(f"log {args.action}: takes no {args.what[0]!r}{hint}")
     if args.action == "path":
         print(data_folder() / "conversations.sqlite")
         return Exit.OK

@@ -44,13 +44,18 @@ def run(args: argparse.Namespace) -> Exit:
 
     screen = Screen(quiet=args.quiet)
     if args.action == "list":
+        if args.name is not None:
+            raise CommandError(f"models list: takes no {args.name!r}; rejoinder models show NAME")
         return _list(screen)
-    if args.action == "show" and "/" in (args.name or "") and not Path(args.name).exists():
-        return _show_remote(args.name)
+    name = (args.name or DEFAULT_MODEL).removeprefix("local/")
+    if "/" in name and not Path(name).exists():
+        if args.action == "show":
+            return _show_remote(name)
+        raise CommandError(f"models {args.action}: {name!r} does not run on this machine")
     try:
-        model = find_model(args.name or DEFAULT_MODEL)
+        model = find_model(name)
     except ConfigurationError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(f"{error}; for a provider's model write provider/model") from error
     if not isinstance(model, ModelFile):
         raise CommandError(f"{args.name!r} is a file already; name a model from `rejoinder models`")
     match args.action:

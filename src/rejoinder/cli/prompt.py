@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +80,8 @@ class Prompt:
         Args:
             text, images: sent with the first message.
         """
+        from rejoinder.store import StoreError
+
         talk, screen, loop = self._talk, self._screen, self._loop
         history = data_folder() / "history" if self._store is not None else None
         lines = find_lines(screen, commands=[line.split()[0] for line in COMMANDS], history=history)
@@ -121,7 +124,7 @@ class Prompt:
                 return Exit.OK
             except APIError as error:
                 screen.error(render_error(error))
-            except (ConfigurationError, CommandError) as error:
+            except (ConfigurationError, CommandError, StoreError) as error:
                 screen.error(str(error))
             if talk.interrupted:
                 presses = 1
@@ -138,7 +141,9 @@ class Prompt:
         command = self._commands.get(name)
         self._talk.interrupted = False
         if command is None:
-            self._screen.note(f"There is no {one_line(name, 40)}; /help shows what there is.")
+            close = get_close_matches(name, self._commands, 1)
+            hint = f"did you mean {close[0]}?" if close else "/help shows what there is."
+            self._screen.note(f"There is no {one_line(name, 40)}; {hint}")
         else:
             command(rest.strip())
 

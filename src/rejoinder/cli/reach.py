@@ -7,10 +7,12 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from rejoinder._foreign import read
 from rejoinder.cli.render import render_error
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
@@ -29,12 +31,14 @@ class Reach:
 
     Attributes:
         steps: the steps, with their duration in seconds.
+        stuck: the step of the way to the server that did not succeed.
         error: why it stopped; ``None`` if the model answered.
         advice: how to fix the error.
         text: the model's answer.
     """
 
     steps: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    stuck: str | None = None
     error: str | None = None
     advice: str | None = None
     text: str = ""
@@ -74,18 +78,22 @@ async def _look(url: str, reach: Reach) -> None:
     with contextlib.suppress(OSError, ValueError, TimeoutError):
         async with asyncio.timeout(_STEP):
             began = time.monotonic()
+            reach.stuck = "name"
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             address = str(found[0][4][0])
             reach.steps.append((f"name: {address}", time.monotonic() - began))
             began = time.monotonic()
+            reach.stuck = "TCP"
             reader, writer = await asyncio.open_connection(address, port)
             try:
                 reach.steps.append((f"TCP: port {port}", time.monotonic() - began))
                 if secure:
                     began = time.monotonic()
+                    reach.stuck = "TLS"
                     await writer.start_tls(ssl.create_default_context(), server_hostname=host)
                     secured: Any = writer.get_extra_info("ssl_object")
                     reach.steps.append((f"TLS: {secured.version()}", time.monotonic() - began))
+                reach.stuck = None
             finally:
                 writer.close()
                 del reader
@@ -127,7 +135,7 @@ async def reach(make: Any, *, local: bool, timeout: float) -> Reach:
                     break
     except APIError as error:
         found.error = render_error(error)
-        found.advice = advice(error)
+        found.advice = advice(error, found.stuck)
     finally:
         await model.llm.aclose()
         if transport is not None:
@@ -146,34 +154,52 @@ _BY_STATUS: Final = {
 }
 
 
-def advice(error: APIError) -> str:
-    """How the user can fix `error`."""
+_BY_CERTIFICATE: Final[Mapping[int | None, str]] = {
+    9: "the certificate is not valid yet: look at the clock of this machine",
+    10: "the certificate has expired: the server needs a new one, or the clock of this machine is "
+    "wrong",
+    62: "the certificate is that of another name: look at --base-url",
+    64: "the certificate does not name this address: use the name of the server in --base-url",
+}
+"""By the codes of OpenSSL."""
+
+
+def advice(error: APIError, stuck: str | None = None) -> str:
+    """How the user can fix `error`.
+
+    Args:
+        stuck: the step of the way to the server that did not succeed.
+    """
     if isinstance(error, APIStatusError) and error.status_code > 0:
         if error.status_code >= 500:
             return "the provider has trouble: try again later, or give --fallback another model"
         return _BY_STATUS.get(error.status_code, "look at what the server says")
     cause: BaseException | None = error
+    untrusted = False
     while cause is not None:
         if isinstance(cause, socket.gaierror):
             return "the name is not known here: look at --base-url, the network and its DNS"
-        if isinstance(cause, ssl.SSLError):
-            return (
-                "the certificate is not trusted: behind a proxy that reads along, set SSL_CERT_FILE "
-                "to its certificate"
-            )
+        # aiohttp's own error is an `SSLError` without a code; its cause has one.
+        if (told := _BY_CERTIFICATE.get(read(cause, "verify_code", int))) is not None:
+            return told
+        untrusted = untrusted or isinstance(cause, ssl.SSLError)
         if isinstance(cause, ConnectionRefusedError):
             return "nothing listens there: start the server, or look at --base-url"
         cause = cause.__cause__ or cause.__context__
     told = str(error)
     if "resolved" in told:
         return "the name is not known here: look at --base-url, the network and its DNS"
-    if "certificate" in told.lower():
+    if untrusted or "certificate" in told.lower():
         return (
             "the certificate is not trusted: behind a proxy that reads along, set SSL_CERT_FILE to "
             "its certificate"
         )
+    if stuck == "TLS":
+        return (
+            "the port is open, and does not speak TLS: --base-url may need http:// and not https://"
+        )
     if isinstance(error, APITimeoutError):
         return "no answer in time: a firewall may drop it, or HTTPS_PROXY is needed here"
     if isinstance(error, APIConnectionError):
-        return "the connection failed: look at the network, HTTPS_PROXY and --base-url"
+        return "the connection failed: look at the network, HTTPS_PROXY and --base-url (http or https?)"
     return "REJOINDER_DEBUG=1 shows more"

@@ -20,6 +20,7 @@ __all__ = [
     "Stats",
     "Style",
     "bar",
+    "dollars",
     "fitting_bar",
     "one_line",
     "printable",
@@ -117,6 +118,8 @@ class Stats:
     cached: int
     completion: int
     estimated: bool = False
+    cost: float | None = None
+    """US dollars; ``None`` where a price is not known."""
 
 
 def render_stats(stats: Stats) -> str:
@@ -134,7 +137,14 @@ def render_stats(stats: Stats) -> str:
         f"{about}{stats.prompt + stats.completion} tokens "
         f"({stats.prompt} in{cached}, {stats.completion} out)"
     )
+    if stats.cost is not None:
+        parts.append(dollars(stats.cost))
     return ", ".join(parts)
+
+
+def dollars(cost: float) -> str:
+    """A sum of money with two digits that say something."""
+    return f"${cost:.2f}" if cost >= 1 else f"${float(f'{cost:.2g}'):.{4 if cost >= 0.001 else 6}f}"
 
 
 def size(count: int) -> str:

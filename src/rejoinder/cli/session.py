@@ -350,11 +350,13 @@ class Talk:
         Raises:
             APIError: the model failed.
             ConfigurationError: the request is not possible with these options.
+            CommandError: the conversation could not be kept in the middle of the reply.
         """
         from rejoinder.store import ConflictError, StoreError
-        from rejoinder.turn import Done, Thinking, run_turn
+        from rejoinder.turn import Done, Text, Thinking, ToolStarted, run_turn
         from rejoinder.types import NOT_GIVEN
 
+        begun = lost = False
         self.interrupted = False
         screen, shown = self._screen, self._shown
         shown.begin()
@@ -380,6 +382,7 @@ class Talk:
                 async for event in turn:
                     if not isinstance(event, Thinking):
                         self._quiet_since = time.monotonic()
+                    begun = begun or isinstance(event, Text | ToolStarted)
                     shown.take(event)
                     if isinstance(event, Done):
                         self.interrupted = event.reason == "interrupted"
@@ -390,11 +393,17 @@ class Talk:
             raise CommandError(f"{error}{where}", Exit.FAILED) from error
         except StoreError as error:
             self.not_kept(error)
+            lost = True
         finally:
             telling.cancel()
             self._turn = None
             self._stopping.clear()
             shown.end()
+        if lost and begun:
+            raise CommandError("the reply broke off when it could not be kept", Exit.FAILED)
+        if lost:
+            await self.reply()  # nothing was asked yet
+            return
         if self.interrupted:
             screen.note("[interrupted]")
         if self._metrics:
@@ -453,6 +462,7 @@ class Talk:
 
     def _stats(self, first: float | None) -> Stats:
         metrics = self._metrics
+        costs = [m.cost for m in metrics]
         return Stats(
             first=first,
             speed=_speed(metrics[-1]) if first is not None else None,
@@ -460,6 +470,7 @@ class Talk:
             cached=sum(m.prompt_cached_tokens for m in metrics),
             completion=sum(m.completion_tokens for m in metrics),
             estimated=any(m.estimated for m in metrics),
+            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
         )
 
     def _failed(self, error: LLMError) -> None:

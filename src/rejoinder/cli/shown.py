@@ -179,9 +179,10 @@ def _as_json(event: Any) -> dict[str, Any] | None:
             }  # fmt: skip
         case Usage(usage=usage):
             return {"event": "usage", **usage.model_dump(exclude_none=True)}
-        case Done(reason=reason, steps=steps):
+        case Done(reason=reason, steps=steps, cost=cost):
             return {
                 "event": "done", "reason": reason, "steps": steps, "text": event.text,
+                **({} if cost is None else {"cost": cost}),
                 **({} if _output(event) is None else {"output": _output(event)}),
             }  # fmt: skip
         case _:

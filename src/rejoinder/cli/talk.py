@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rejoinder.cli.keys import lent_keys
 from rejoinder.cli.llms import find_tools
 from rejoinder.cli.loop import LoopThread
+from rejoinder.cli.numbers import seconds
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.screen import Screen
 from rejoinder.errors import ConfigurationError
@@ -54,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="offer this function to the model; may be given often; `demo` are the demo tools",
     )  # fmt: skip
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=20.0,
+        "--timeout", metavar="SECONDS", type=seconds, default=20.0,
         help="how long the model may take to begin its answer (default: %(default)g)",
     )  # fmt: skip
     parser.add_argument(
@@ -72,8 +73,6 @@ def run(args: argparse.Namespace) -> Exit:
     """
     from rejoinder.llm.realtime import RealtimeError
 
-    if not 0 < args.timeout < float("inf"):
-        raise CommandError(f"--timeout: expected seconds greater than 0, got {args.timeout:g}")
     if args.mute and args.answer is not None:
         raise CommandError("--mute plays no sound, and --out keeps it; choose one")
     screen = Screen(quiet=args.quiet or args.json)

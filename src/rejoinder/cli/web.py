@@ -18,6 +18,7 @@ from rejoinder.cli.kept import open_store
 from rejoinder.cli.llms import find_tools, is_local, make_llm
 from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.models import fetch_notice
+from rejoinder.cli.numbers import port
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import render_error, sentence
 from rejoinder.cli.screen import Screen
@@ -47,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where to listen (default: %(default)s, which other machines cannot reach)",
     )  # fmt: skip
     parser.add_argument(
-        "--port", metavar="N", type=_port,
+        "--port", metavar="N", type=port,
         help=f"0 takes any free port (default: {_PORT}, or any if it is taken)",
     )  # fmt: skip
     parser.add_argument(
@@ -60,13 +61,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="answer from this recording, at its own pace, instead of asking the provider",
     )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
-    return value
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -160,13 +154,13 @@ def _check_host(host: str) -> None:
 
 def _bind(bind: Any, args: argparse.Namespace) -> Any:
     ports = [args.port] if args.port is not None else [_PORT, 0]
-    for port in ports:
+    for number in ports:
         try:
-            return bind(args.host, port)
+            return bind(args.host, number)
         except OSError as error:
-            if port == ports[-1]:
+            if number == ports[-1]:
                 raise CommandError(
-                    f"cannot listen on {args.host}, port {port}: {error.strerror or error}; try "
+                    f"cannot listen on {args.host}, port {number}: {error.strerror or error}; try "
                     "another --port",
                     Exit.SETUP,
                 ) from error
