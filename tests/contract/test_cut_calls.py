@@ -143,6 +143,25 @@ def test_no_part_of_a_call_is_handed_out(
     assert calls == [text], "what is whole is no part"
 
 
+@pytest.mark.parametrize("status", ["incomplete", "in_progress", None, "completed"])
+@pytest.mark.parametrize("arguments", ["", "{}", "null"])
+def test_a_bare_call_at_which_a_response_was_cut_may_have_had_more(
+    status: str | None, arguments: str
+) -> None:
+    """Some servers tell of a call in the final response alone."""
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f"}
+    call |= {"arguments": arguments, **({"status": status} if status else {})}
+    response = {"id": "r", "status": "incomplete", "output": [call]}
+    response["incomplete_details"] = {"reason": "max_output_tokens"}
+    event = {"type": "response.incomplete", "response": response}
+    decoder = responses.make_decoder()
+    chunks = [*decoder.feed(events(event))]
+    with contextlib.suppress(EmptyResponseError):
+        chunks += decoder.close()
+    made = [call.arguments for c in chunks if c.delta is not None for call in c.delta.tool_calls]
+    assert made == ([arguments] if status == "completed" and arguments else [])
+
+
 def by_gemini(parts: list[dict[str, Any]], reason: str, *, apart: bool) -> list[str]:
     """The arguments of the calls that leave the decoder.
 

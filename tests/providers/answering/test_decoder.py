@@ -140,6 +140,9 @@ def test_leaked_marks_in_names_are_known_by_the_tools() -> None:
     for name, clean in (
         ("look<|channel|>commentary", "look"),
         ("functions.look", "look"),
+        ("default_api.look", "look"),
+        ("default_api:look", "look"),
+        ("default_api.other", "default_api.other"),
         ("functions.look<|constrain|>json", "look"),
         ("functions.odd", "functions.odd"),
         ("functions.other", "functions.other"),

@@ -7,6 +7,7 @@ half waits for its other half, because nothing that prints or sends text can hol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from enum import Enum
 from typing import Any, Final
@@ -35,6 +36,7 @@ MAX_ENTRIES: Final = 4096
 """Choices, parts, items or calls in one event or reply, so that no event takes long."""
 _TEXT_OVERHEAD: Final = 48
 """Bytes that a piece of text takes beside its characters."""
+_HOLDER: Final = re.compile(r"(?:functions|default_api)[.:]")
 _TOLERATED: Final = 1 << 20
 """Bytes of the largest event that is read by the tolerant, slower way."""
 
@@ -234,15 +236,18 @@ class Reply:
         return call
 
     def _tool_name(self, name: str) -> str:
-        """`name` without the marks of a chat template: gpt-oss on vLLM, Ollama and Bedrock writes
-        ``functions.look_up<|channel|>commentary`` (vllm-project/vllm#32587)."""
-        if "<|" not in name and not name.startswith("functions."):
+        """`name` without the marks of a chat template, and without the name of what holds the tools:
+        gpt-oss on vLLM, Ollama and Bedrock writes ``functions.look_up<|channel|>commentary``
+        (vllm-project/vllm#32587). Gemini calls the holder ``default_api``, as its messages about
+        malformed calls show."""
+        holder = _HOLDER.match(name)
+        if holder is None and "<|" not in name:
             return name
         known = self.tool_names()
         if name in known:
             return name
         clean = name.partition("<|")[0].strip()
-        bare = clean.removeprefix("functions.")
+        bare = clean[holder.end() :] if holder is not None else clean
         return bare if bare in known else clean or name
 
     def usage(self, usage: CompletionUsage | None) -> None:

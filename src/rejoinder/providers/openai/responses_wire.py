@@ -455,6 +455,15 @@ class ResponsesReader:
         self._marks.after_call()
         reply.call(call_id, name, arguments, extra)
 
+    def _is_opening(self, item: dict[str, Any], place: int) -> bool:
+        """Whether a call at which the response was cut may have more arguments than it shows."""
+        begun = self._begun.get(place)
+        texts = [item.get("arguments")]
+        if begun is not None:
+            texts += [begun.done, begun.arguments.text() if begun.arguments else ""]
+        told = _fullest(texts, custom=False).strip()
+        return item.get("status") != "completed" and told in ("", "{}", "null")
+
     def _drop(self, item: dict[str, Any]) -> None:
         self._cut = True
         warn_cut_call(jsontext.as_text(item.get("name")), "incomplete")
@@ -530,8 +539,13 @@ class ResponsesReader:
         held, self._held = self._held, []
         for item in held:
             self._call({**item, **cut}, -1, reply, final=True)
-        for place, item in enumerate(_entries(reply.entries(response.get("output")))):
+        items = _entries(reply.entries(response.get("output")))
+        for place, item in enumerate(items):
             if item.get("type") in ("function_call", "custom_tool_call"):
+                if cut and item is items[-1] and self._is_opening(item, place):
+                    self._begun.pop(place, None)
+                    self._drop(item)
+                    continue
                 item = {**item, **cut}
             self._item(item, place, reply, kind="final")
         for item in self._custom:
