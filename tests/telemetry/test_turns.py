@@ -172,6 +172,8 @@ async def test_a_span_that_waits_for_its_purpose_ends_when_the_request_did(
     attempt = recorded.named("llm_request_run")[1]
     assert attempt.parent is not None
     assert attempt.parent.span_id == first.context.span_id
+    assert all(event.timestamp <= first.end_time for event in first.events)
+    assert [event.name for event in first.events] == ["exception"]
     assert attempt.end_time <= first.end_time <= second.start_time
     after = recorded.named("after")[0].parent
     assert after is not None

@@ -202,7 +202,7 @@ class Span:
 
     def event(self, name: str, attributes: Mapping[str, Any]) -> None:
         if self.recording:
-            self._otel.add_event(name, dict(attributes))
+            self._otel.add_event(name, dict(attributes), self._ended_at)
 
     def fail(self, error: BaseException) -> None:
         """Note what went wrong; its words only where content is recorded."""
@@ -220,7 +220,7 @@ class Span:
             attributes[names.ATTR_EXCEPTION_MESSAGE] = redacted(str(error))
             attributes[names.ATTR_EXCEPTION_STACKTRACE] = redacted(lines)
         self._otel.set_attributes(attributes)
-        self._otel.add_event("exception", attributes)
+        self._otel.add_event("exception", attributes, self._ended_at)
         self._otel.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
     def fail_as(self, kind: str) -> None:
