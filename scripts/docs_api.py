@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ POSITIONAL = griffe.ParameterKind.positional_only
 NAMED = griffe.ParameterKind.keyword_only
 STARS = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}
 LIMIT = 88
+SECTIONS = {"Args:", "Raises:", "Returns:", "Yields:"}
 
 
 def parameters(function: griffe.Function, bound: bool) -> Iterator[str]:
@@ -61,15 +63,26 @@ def signature(name: str, function: griffe.Function, bound: bool, returns: bool =
 def linked(text: str) -> str:
     """A docstring as Markdown: its code in single backticks, its pages as links."""
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    text = re.sub(r"(?m)^::\n", "", text)
+    text = re.sub(r"(?m)::$", ":", text)  # a block of code follows
     text = re.sub(r"`docs/([\w/-]+\.md)`", r"[\1](../\1)", text)
     return re.sub(r"(?<![\w`/])docs/([\w/-]+\.md)", r"[\1](../\1)", text)
+
+
+def docstring(thing: Any) -> griffe.Docstring:
+    """The docstring of a thing, where its first line may be the title of a section."""
+    text: str = thing.docstring.value
+    title, _, body = text.partition("\n")
+    if title in SECTIONS:
+        text = f"\n{title}\n{textwrap.indent(body, '    ')}"
+    return griffe.Docstring(text, parent=thing)
 
 
 def documentation(thing: Any) -> Iterator[str]:
     """The docstring of a thing, section by section."""
     if thing.docstring is None:
         return
-    for section in thing.docstring.parse("google", warnings=False):
+    for section in docstring(thing).parse("google", warnings=False):
         kind = section.kind.value
         if kind == "attributes":
             continue  # they stand beside the fields
