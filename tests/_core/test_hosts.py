@@ -66,6 +66,18 @@ def test_every_host_is_found_by_each_of_its_addresses() -> None:
         ),
         ("Unable to submit request because Thought signature is not valid", None),
         ("400", {"error": {"code": 400, "message": "Thought signature is not valid."}}),
+        ("Bad Request: INVALID_ARGUMENT: Corrupted thought signature.", None),
+        ("Invalid thought signature.", None),
+        ("thoughtSignature is invalid", None),
+        (
+            "Provider returned error",
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "metadata": {"raw": '{"error": {"message": "Corrupted thought signature."}}'},
+                }
+            },
+        ),
         (
             "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false",
             None,
@@ -115,6 +127,7 @@ def test_a_refusal_of_state_is_known_by_code_and_by_words(message: str, body: ob
         ("Invalid `data` in `image`", None),
         ("", None),
         ("x", ["invalid_encrypted_content"]),
+        ("x", {"message": 3, "metadata": {"raw": ["corrupted thought signature"]}}),
     ],
 )
 def test_other_errors_are_none(message: str, body: object) -> None:

@@ -500,9 +500,9 @@ _STATE_TEXTS: Final = re.compile(
     r"|container\b.{0,80}(?:expired|not found|does not exist)"
     # A server that refuses the fields which it gave (Groq, pydantic readers of requests).
     r"|extra inputs are not permitted|property '\S+' is unsupported|unrecognized field"
-    # Gemini.
-    r"|thought[ _]signature is not valid"
-    r"|thought_?signature.{0,80}(?:base64 decoding failed|corrupted)",
+    # Gemini (google-gemini/gemini-cli #13467, lbjlaq/Antigravity-Manager #3342).
+    r"|(?:corrupted|invalid) thought[ _]?signature"
+    r"|thought[ _]?signature.{0,80}(?:not valid|invalid|base64 decoding failed|corrupted)",
     re.IGNORECASE | re.DOTALL,
 )
 _SEARCHED: Final = 20_000
@@ -528,7 +528,15 @@ def refuses_state(message: str, body: object) -> bool:
         words = (entries.get("code"), entries.get("type"))
         if any(isinstance(word, str) and word in _STATE_CODES for word in words):
             return True
-        if isinstance(said := entries.get("message"), str):
-            texts.append(said[:_SEARCHED])
+        # OpenRouter has its provider's words in `metadata.raw` (massgen/MassGen #665).
+        metadata = entries.get("metadata")
+        raw = (
+            cast("Mapping[str, object]", metadata).get("raw")
+            if isinstance(metadata, Mapping)
+            else ""
+        )
+        texts += [
+            said[:_SEARCHED] for said in (entries.get("message"), raw) if isinstance(said, str)
+        ]
         found = entries.get("error")
     return any(_STATE_TEXTS.search(text) is not None for text in texts)

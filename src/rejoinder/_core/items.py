@@ -427,6 +427,8 @@ def _plain_instructions(part: Any) -> Any:
     match part:
         case {"type": "instructions", "audio": str() as words}:
             return words
+        case {"type": "instructions", "text": str() as words}:
+            return words
         case _:
             return part
 
