@@ -167,6 +167,14 @@ def test_instructions_for_voice_and_writing_are_the_text_for_voice() -> None:
     assert other.content == ["b"]
 
 
+def test_instructions_for_writing_alone_are_that_text() -> None:
+    given = {"type": "instructions", "text": "Use lists."}
+    item = {"id": "1", "type": "message", "role": "system", "content": [given]}
+    (message,) = load_items([item])
+    assert isinstance(message, ChatMessage)
+    assert message.content == ["Use lists."]
+
+
 def test_unknown_parts_are_kept_and_written_back() -> None:
     marker = {"type": "cache_breakpoint"}
     video = {"type": "video_content", "url": "https://e.x/v", "more": [1]}
