@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,33 @@ async def test_usage_and_cost_are_noted() -> None:
     assert record.usage == {
         "model": "m", "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_damage_anywhere_in_the_file_is_told_or_mended(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    file = tmp_path / "damaged.sqlite"
+    store = SqliteStore(file)
+    conversation = await loaded(store)
+    picture = ImageContent(image="data:image/png;base64," + "A" * 9000)
+    for number in range(3):
+        conversation.chat_ctx.add_message(role="user", content=[f"Pay {number}", picture])
+        await run_turn(
+            ScriptedLLM([call("pay", '{"amount": 5}', f"c{number}")], "It is paid."),
+            conversation.chat_ctx, tools=[pay], journal=conversation,
+        ).collect()  # fmt: skip
+    await store.aclose()
+    data = bytearray(file.read_bytes())
+    for _ in range(chance.randint(1, 30)):
+        at = chance.randrange(len(data))
+        data[at : at + chance.choice((1, 1, 1, 100))] = bytes(chance.randbytes(1))
+    file.write_bytes(data[: chance.choice((len(data), chance.randrange(len(data))))])
+
+    store = SqliteStore(file)
+    for work in (loaded(store), store.search("paid"), store.conversations()):
+        with contextlib.suppress(StoreError):
+            await work
+    await store.aclose()
 
 
 async def test_the_cost_is_that_of_the_model_by_default() -> None:

@@ -189,12 +189,15 @@ class Conversation:
         datas = [state.data[item] for item in path]
         names = names_in(datas)
         kept: Mapping[str, bytes] = await self._store.media(names) if names else {}
-        wanted = [_as_heard(lower(data, kept), state.heard.get(id)) for id, data in
-                  zip(path, datas, strict=True)]  # fmt: skip
+
+        def made() -> list[ChatItem]:
+            return load_items([_as_heard(lower(data, kept), state.heard.get(id)) for id, data in
+                               zip(path, datas, strict=True)])  # fmt: skip
+
         try:
             if names or len(path) > _MANY:
-                return await in_thread(lambda: load_items(wanted), name="rejoinder-load")
-            return load_items(wanted)
+                return await in_thread(made, name="rejoinder-load")
+            return made()
         except (ValueError, TypeError) as error:
             raise StoreError(
                 f"the conversation {self._id!r} holds an item that this version does not "

@@ -199,6 +199,9 @@ def test_large_parts_leave_and_come_back(parts: list[Any]) -> None:
     assert all(len(str(part)) < 9000 for part in lifted["content"] if not isinstance(part, str))
     if kept:
         assert "(image that is no longer kept)" in lower(lifted, {})["content"]
+        for damaged in (b"", b"\xff", b"{}", "text", b"[" * 10_000):
+            told = lower(lifted, dict.fromkeys(kept, damaged))  # type: ignore[arg-type]
+            assert "(image whose content is damaged)" in told["content"]
 
 
 DAMAGE: dict[str, list[Any]] = {

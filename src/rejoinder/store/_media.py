@@ -27,7 +27,7 @@ def lift(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, bytes]]:
         if isinstance(part, dict):
             text = json.dumps(part, separators=(",", ":")).encode()
             if len(text) > LARGE:
-                name = hashlib.sha256(text).hexdigest()
+                name = _name_of(text)
                 kept[name] = text
                 kind = cast("dict[str, Any]", part).get("type")
                 parts.append({"type": kind, _MARK: name, "size": len(text)})
@@ -42,8 +42,8 @@ def names_in(datas: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def lower(data: Mapping[str, Any], kept: Mapping[str, bytes]) -> Mapping[str, Any]:
-    """`data` with the parts instead of the references. A part that no longer exists becomes a
-    sentence."""
+    """`data` with the parts instead of the references. A part that no longer exists, or whose content
+    is not what its name says, becomes a sentence."""
     references = list(_references(data))
     if not references:
         return data
@@ -51,8 +51,19 @@ def lower(data: Mapping[str, Any], kept: Mapping[str, bytes]) -> Mapping[str, An
     for place, name in references:
         found = kept.get(name)
         kind = str(parts[place].get("type") or "part").removesuffix("_content")
-        parts[place] = f"({kind} that is no longer kept)" if found is None else json.loads(found)
+        if found is None:
+            parts[place] = f"({kind} that is no longer kept)"
+        elif _name_of(found) != name:
+            parts[place] = f"({kind} whose content is damaged)"
+        else:
+            parts[place] = json.loads(found)
     return {**data, "content": parts}
+
+
+def _name_of(content: bytes | str) -> str:
+    # A damaged file may hold text where bytes were written.
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    return hashlib.sha256(data).hexdigest()
 
 
 def _references(data: Mapping[str, Any]) -> Iterator[tuple[int, str]]:

@@ -77,6 +77,8 @@ class _File:
             yield self._open()
         except (sqlite3.Error, OSError) as error:
             raise self._error(verb, error) from error
+        except UnicodeDecodeError as error:  # of a name, or of an error that quotes one
+            raise self._error(verb, ValueError("it is damaged")) from error
         finally:
             self._lock.release()
 

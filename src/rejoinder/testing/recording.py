@@ -26,7 +26,7 @@ from rejoinder._options import checked
 from rejoinder._secrets import MIN_SECRET, credentials, is_secret_name
 from rejoinder.errors import APIError
 from rejoinder.testing import _files
-from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request, ResponseAround
 
 __all__ = [
     "Cleaner",
@@ -349,27 +349,19 @@ def recorded_body(request: Request) -> Any:
     return Cleaner(request, {}, ()).request_body(request)
 
 
-class _RecordedResponse:
+class _RecordedResponse(ResponseAround):
     """Hands through what is read, and notes it."""
 
     def __init__(self, inner: HttpResponse, recorder: _Recorder) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._recorder = recorder
         recorder.status = inner.status
         recorder.headers = inner.headers
 
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._inner.headers
-
     async def read_some(self) -> bytes:
         recorder = self._recorder
         try:
-            data = await self._inner.read_some()
+            data = await super().read_some()
         except APIError as error:
             recorder.failed(error)
             raise
@@ -378,13 +370,6 @@ class _RecordedResponse:
             recorder.times.append(recorder.elapsed())
         return data
 
-    async def read_all(self, limit: int = 1 << 20) -> bytes:
-        return await read_up_to(limit, self.read_some)
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -392,7 +377,7 @@ class _RecordedResponse:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self._inner.__aexit__(exc_type, exc, traceback)
+            await super().__aexit__(exc_type, exc, traceback)
         finally:
             await self._recorder.finish()
 

@@ -18,6 +18,7 @@ __all__ = [
     "HttpTransport",
     "PushingResponse",
     "Request",
+    "ResponseAround",
     "pour",
     "read_up_to",
     "request_id",
@@ -96,6 +97,46 @@ class PushingResponse:
     async def pour(self, take: Callable[[bytes], bool]) -> bool:
         """See the function `pour`."""
         raise NotImplementedError
+
+
+class ResponseAround:
+    """An `HttpResponse` that changes or notes what another one gives: override `read_some`.
+
+    It does not push its body, so each piece goes through `read_some`.
+    """
+
+    def __init__(self, inner: HttpResponse) -> None:
+        self._inner = inner
+
+    @property
+    def status(self) -> int:
+        """See `HttpResponse.status`."""
+        return self._inner.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """See `HttpResponse.headers`."""
+        return self._inner.headers
+
+    async def read_some(self) -> bytes:
+        """See `HttpResponse.read_some`."""
+        return await self._inner.read_some()
+
+    async def read_all(self, limit: int = 1 << 20) -> bytes:
+        """See `HttpResponse.read_all`."""
+        return await read_up_to(limit, self.read_some)
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._inner.__aexit__(exc_type, exc, traceback)
 
 
 async def pour(response: HttpResponse, take: Callable[[bytes], bool]) -> bool:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from rejoinder import _watch
 from rejoinder._secrets import is_secret_name
 from rejoinder.testing import Answer, Fault, FaultServer
 from rejoinder.testing.recording import RecordingTransport, _Recorder
-from rejoinder.transport.http import HttpResponse, HttpTransport, Request, read_up_to
+from rejoinder.transport.http import HttpResponse, HttpTransport, Request, ResponseAround
 
 __all__ = ["FAULTS", "FaultKind", "FaultSwitch", "MemoryRecorder"]
 
@@ -139,38 +137,13 @@ class FaultSwitch:
         await self._inner.aclose()
 
 
-class _Slow:
+class _Slow(ResponseAround):
     """A response whose body comes in small pieces, with pauses between them."""
 
-    def __init__(self, inner: HttpResponse) -> None:
-        self._inner = inner
-        self._rest = b""
-
-    @property
-    def status(self) -> int:
-        return self._inner.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._inner.headers
+    _rest = b""
 
     async def read_some(self) -> bytes:
         await asyncio.sleep(_EACH)
-        data = self._rest or await self._inner.read_some()
+        data = self._rest or await super().read_some()
         piece, self._rest = data[:_PIECE], data[_PIECE:]
         return piece
-
-    async def read_all(self, limit: int = 1 << 20) -> bytes:
-        return await read_up_to(limit, self.read_some)
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._inner.__aexit__(exc_type, exc, traceback)
