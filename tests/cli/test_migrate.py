@@ -197,9 +197,15 @@ def test_a_program_with_agent_sessions_is_left_alone(tmp_path: Path) -> None:
 
 def test_files_that_are_no_python_and_paths_that_do_not_exist(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("from livekit.agents import (\n")
-    done = command(str(tmp_path))
-    assert done.returncode == 0
-    assert "broken.py is left alone" in done.stderr
+    (tmp_path / "binary.py").write_bytes(b"x = 1\0\n")
+    (tmp_path / "coded.py").write_bytes(b"# coding: no-such-code\nx = 1\n")
+    (tmp_path / "bytes.py").write_bytes(b"x = '\xff'\n")
+    (tmp_path / "star.py").write_text("from livekit.agents.llm import *\n")
+    done = command(str(tmp_path), "--anyway")
+    assert (done.returncode, done.stdout) == (0, "")
+    for name in ("broken", "binary", "coded", "bytes"):
+        assert f"{name}.py is left alone" in done.stderr
+    assert "star.py:1: livekit.agents.llm.*" in done.stderr
     done = command(str(tmp_path / "nowhere"))
     assert done.returncode == 2
     assert "does not exist" in done.stderr

@@ -282,7 +282,7 @@ def run(args: argparse.Namespace) -> Exit:
         try:
             text = _read(path)
             result = migrate(text)
-        except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        except (SyntaxError, ValueError) as error:  # no Python, another encoding, a NUL
             screen.note(f"{path} is left alone: {error}")
             continue
         stays += [f"  {path}:{line}: {name}" for line, name in result.stays]
