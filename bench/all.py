@@ -141,7 +141,7 @@ BENCHES = (
         },
         arguments=("--sessions", "40", "--seconds", "10", "--rounds", "3"),
     ),
-    Bench("live", arguments=()),
+    Bench("live", "Many replies at once"),
     Bench("integrations", arguments=("--rounds", "2"), limits=True),
     Bench("web"),
 )
@@ -169,6 +169,13 @@ CHARTS = (
         "A reply over the network",
         "How late a token is in many streams, ms, p99 (logarithmic)",
         tuple(f"delay of {n} streams, ms, p99" for n in (100, 300, 500)),
+        logarithmic=True,
+    ),
+    Chart(
+        "live",
+        "Many replies at once",
+        "Many replies at once: how late a chunk is, ms, p99 (logarithmic)",
+        tuple(f"{n} streams, p99" for n in (100, 300, 500, 1000, 2000)),
         logarithmic=True,
     ),
     Chart(

@@ -43,8 +43,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from figures import Rows, add_json_option, write_rows
 
 SUBJECTS = ("bare", "rejoinder", "livekit", "pydantic-ai", "litellm")
 STREAMS = (100, 300, 500, 1_000, 2_000)
@@ -358,7 +359,7 @@ def main() -> None:
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    add_json_option(parser)
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -401,10 +402,13 @@ def main() -> None:
     show(medians, options)
     for what, why in failures.items():
         print(f"{what}: {why}")
-    if options.json:
-        told = {"loop": options.loop, "seconds": options.seconds, "rounds": options.rounds}
-        told |= {"medians": medians, "samples": samples, "failures": failures}
-        options.json.write_text(json.dumps(told, indent=1))
+    rows: Rows = {}
+    for subject, by_streams in medians.items():
+        for streams, values in by_streams.items():
+            for name, value in values.items():
+                rows.setdefault(f"{streams} streams, {name}", {})[subject] = value
+    told = {"loop": options.loop, "seconds": options.seconds, "rounds": options.rounds}
+    write_rows(options.json, rows, **told, samples=samples, failures=failures)
 
 
 def show(medians: dict[str, dict[int, dict[str, float]]], options: argparse.Namespace) -> None:

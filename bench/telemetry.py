@@ -3,8 +3,8 @@
     python bench/telemetry.py                     # CPU microseconds, in turn in one process
     python bench/telemetry.py --instructions      # needs valgrind; does not depend on other work
 
-Chunks that are ready go through an `LLMStream` in bursts of 16. *Removed* is the same with the span
-replaced by one that does nothing at all. Needs opentelemetry-sdk.
+Chunks that are ready go through an `LLMStream` in bursts of 16. Where nothing is recorded, a reply
+has no span. Needs opentelemetry-sdk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rejoinder import telemetry
 from rejoinder.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, LLMStream
 from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS
 
-MODES = ("removed", "nothing recorded", "spans", "spans and histograms")
+MODES = ("nothing recorded", "spans", "spans and histograms")
 BURST = 16
 CHUNK = ChatChunk(id="r", delta=ChoiceDelta(role="assistant", content="word "))
 
@@ -54,26 +54,7 @@ class Stream(LLMStream):
             await asyncio.sleep(0)
 
 
-class Removed:
-    """A span without any of the work of one."""
-
-    sees_chunks = False
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-    def leave(self) -> None: ...
-    def finish(self, *_: Any, **__: Any) -> None: ...
-    def attempt(self, _: int) -> Removed:
-        return self
-
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
-REAL = telemetry.RequestSpan
-
-
 def set_up(mode: str) -> None:
-    telemetry.RequestSpan = Removed if mode == "removed" else REAL
     telemetry.set_tracer_provider(TracerProvider() if mode.startswith("spans") else None)
     meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     telemetry.set_meter_provider(meters if mode.endswith("histograms") else None)
