@@ -29,8 +29,8 @@ def parameters(function: griffe.Function, bound: bool) -> Iterator[str]:
     starred = False
     before = None
     for index, parameter in enumerate(function.parameters):
-        if bound and index == 0:
-            continue
+        if (bound and index == 0) or (parameter.name.startswith("_") and parameter.default):
+            continue  # `self`; what is not for callers
         if before is POSITIONAL and parameter.kind is not POSITIONAL:
             yield "/"
         if parameter.kind in STARS:
