@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from providers.openai.duplex import Checked
+from rejoinder.delegation import Delegate
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import (
     DuplexAudioFrame,
@@ -20,7 +21,7 @@ from rejoinder.llm import (
 )
 from rejoinder.providers.openai import live
 from rejoinder.providers.openai.live import GPTLiveModel
-from rejoinder.testing import RealtimeServer
+from rejoinder.testing import RealtimeServer, ScriptedLLM
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,15 @@ async def test_azure(options: dict[str, Any], header: tuple[str, str], path: str
         ({"model": "gpt-realtime-2.1"}, "it speaks the Realtime API"),
         ({"model": "gpt-4o"}, "it is a text model"),
         ({"delegation": "decisions"}, "expected 'responses', 'client' or a Delegate"),
+        (
+            {"delegation": ScriptedLLM("x")},
+            r"such as Delegate\(llm\), got a value of type Scripted",
+        ),
+        ({"delegation": Delegate}, r"such as Delegate\(llm\)"),
+        (
+            {"delegation": "client", "responses_options": {"model": "m"}},
+            "responses_options are for delegation='responses'",
+        ),
         ({"voice": ""}, "expected the name of a voice"),
         ({"voice": 7}, "expected the name of a voice"),
         ({"acknowledgement_delay": -1}, "expected seconds of at least 0"),
@@ -175,3 +185,12 @@ async def test_the_names_of_livekit() -> None:
     await session._update_session(instructions="Be brief.")
     assert session.duplex_model is model
     await model.aclose()
+
+
+@pytest.mark.parametrize("event", [3, "session.close", None, ["session.close"]])
+async def test_an_event_of_ones_own_is_an_object(event: Any) -> None:
+    async with RealtimeServer(connection=Checked) as server:
+        model = GPTLiveModel(api_key="key", base_url=server.url)
+        with pytest.raises(ConfigurationError, match="event: expected a dict or an object"):
+            model.session().send_event(event)
+        await model.aclose()

@@ -26,7 +26,7 @@ from rejoinder._aio import Chan
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime import messages as m
-from rejoinder._foreign import dump, method
+from rejoinder._foreign import method
 from rejoinder._options import FLAG, NAME, SECONDS, STRING, Rule, checked, mapping
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.duplex import (
@@ -44,7 +44,7 @@ from rejoinder.providers.asking.checks import environment, or_none
 from rejoinder.providers.openai.access import Access, checked_url
 from rejoinder.providers.openai.live_format import SAMPLE_RATE
 from rejoinder.providers.openai.live_wire import OpenAILiveProtocol, Told
-from rejoinder.providers.openai.realtime import describe_tools
+from rejoinder.providers.openai.realtime import OBJECT, describe_tools, plain
 from rejoinder.providers.openai.realtime_address import plain_server
 from rejoinder.providers.openai.realtime_dialects import MODELS, facts_of
 from rejoinder.providers.openai.realtime_dialing import dial
@@ -126,6 +126,8 @@ class GPTLiveDelegation:
 
 
 def _delegates(value: object) -> bool:
+    if isinstance(value, type):
+        return False  # the class itself
     return isinstance(value, str) or method(value, "attach") is not None
 
 
@@ -142,10 +144,11 @@ _RULES: Final[Mapping[str, Rule]] = {
         lambda seconds: seconds >= 0,
     ).optional,
     "delegation": Rule(
-        "'responses', 'client' or a Delegate",
+        "'responses', 'client' or a Delegate, such as Delegate(llm)",
         _delegates,
         lambda value: not isinstance(value, str) or value in ("responses", "client"),
     ),
+    "event": OBJECT,
     "max_session_duration": SECONDS.optional,
     "responses_options": mapping().optional,
     "safety_identifier": NAME.optional,
@@ -214,6 +217,11 @@ class GPTLiveModel(WireModel["GPTLiveSession", WebSocketTransport], _BaseModel):
     ) -> None:
         owner = delegation if isinstance(delegation, str) else "client"
         responses: dict[str, Any] = dict(or_none(responses_options) or {})
+        if responses and owner != "responses":
+            raise ConfigurationError(
+                "GPTLiveModel: responses_options are for delegation='responses'; a Delegate has "
+                "options of its own"
+            )
         azure = bool(azure_deployment or entra_token)
         if azure:
             self._access = _azure_access(azure_deployment, base_url, api_key, entra_token)
@@ -422,7 +430,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
     @_checked
     def send_event(self, event: Any) -> None:
         """Send an event of your own, a dict or a model of the ``openai`` package."""
-        fields = dump(event, mode="json", by_alias=True, exclude_unset=True) or event
+        fields: dict[str, Any] = plain(event)
         self.emit("openai_client_event_queued", fields)
         link = self._connections.link
         if link is not None:

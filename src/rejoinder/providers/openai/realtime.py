@@ -111,24 +111,24 @@ def _are_modalities(value: Sequence[object]) -> bool:
     return len(value) > 0 and all(entry in ("text", "audio") for entry in value)
 
 
-_OBJECT: Final = Rule("a dict or an object of the `openai` package", _is_object)
+OBJECT: Final = Rule("a dict or an object of the `openai` package", _is_object)
 _OBJECT_OR_NAME: Final = Rule(
     "a string or a dict or an object of the `openai` package", _is_object_or_name, _is_filled
 )
 _RULES: Final[Mapping[str, Rule]] = {
     **SESSION_RULES,
-    "event": _OBJECT,
+    "event": OBJECT,
     "input_audio_noise_reduction": _OBJECT_OR_NAME.optional,
-    "input_audio_transcription": _OBJECT.optional,
+    "input_audio_transcription": OBJECT.optional,
     "max_response_output_tokens": Rule(
         "a whole number of at least 1 or 'inf'", _is_limit, _is_in_range
     ).optional,
     "modalities": Rule("a list of 'text' and 'audio'", _is_list, _are_modalities).optional,
-    "prompt": _OBJECT.optional,
-    "reasoning": _OBJECT.optional,
+    "prompt": OBJECT.optional,
+    "reasoning": OBJECT.optional,
     "tracing": _OBJECT_OR_NAME.optional,
     "truncation": _OBJECT_OR_NAME.optional,
-    "turn_detection": _OBJECT.optional,
+    "turn_detection": OBJECT.optional,
     "voice": _OBJECT_OR_NAME,
 }
 _checked: Final = checked(**_RULES)
@@ -247,7 +247,7 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
             ("prompt", prompt),
         ):
             if is_given(value):
-                given[name] = _plain(value)
+                given[name] = plain(value)
         self._make(
             model=model,
             settings=given,
@@ -437,7 +437,7 @@ class RealtimeModelBeta(RealtimeModel):
         }
         for name, value in (("tool_choice", tool_choice), ("speed", speed), ("tracing", tracing)):
             if is_given(value):
-                settings[name] = _plain(value)
+                settings[name] = plain(value)
         self._make(
             model=model,
             settings=settings,
@@ -568,7 +568,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
         """Send an event of your own, a dict or a model of the ``openai`` package."""
         from rejoinder._core import jsontext
 
-        fields: dict[str, Any] = _plain(event)
+        fields: dict[str, Any] = plain(event)
         self.emit("openai_client_event_queued", fields)
         link = self._connections.link
         if link is not None:
@@ -608,10 +608,10 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
 def _value(given: Any, default: Any) -> Any:
     if not is_given(given):
         return dict(default) if isinstance(default, Mapping) else default  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return _plain(given)
+    return plain(given)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Objects of the ``openai`` package as plain data."""
     return dump(value, mode="json", by_alias=True, exclude_unset=True) if dumps(value) else value
 
@@ -627,5 +627,5 @@ def _changes(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in _OPTIONS:
         value = given.get(name, NOT_GIVEN)
         if is_given(value):
-            found[name] = _noise(value) if name == "input_audio_noise_reduction" else _plain(value)
+            found[name] = _noise(value) if name == "input_audio_noise_reduction" else plain(value)
     return found

@@ -40,7 +40,7 @@ MODELS: Final[Mapping[str, Facts]] = {
     "gpt-audio-mini": Facts(
         reasons=False, shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"
     ),
-    "gpt-live": Facts(realtime=False, hint="it speaks the Live API, not the Realtime API"),
+    "gpt-live": Facts(realtime=False, hint="it speaks the Live API; use openai.live.GPTLiveModel"),
     "gpt-4o": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
     "gpt-4.1": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
     "gpt-5": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
