@@ -126,6 +126,13 @@ class FallbackLLMStream(LLMStream):
             heard.pulse.usage if isinstance(heard, LLMStream) else None,
         )
 
+    def _observe(self, chunks: Sequence[ChatChunk]) -> None:
+        # The models measure what they send; here only the first text counts, and the last id.
+        if self._meter.committed:
+            self._meter.request_id = chunks[-1].id
+        else:
+            super()._observe(chunks)
+
     # -- one round ---------------------------------------------------------------------------
 
     async def _run(self) -> None:
