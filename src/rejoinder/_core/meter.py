@@ -61,30 +61,37 @@ class Meter:
         """Time of the last text, tool call or thinking."""
 
     def feed(self, chunk: ChatChunk, now: float) -> None:
-        self.chunks += 1
-        self.request_id = chunk.id
-        delta = chunk.delta
-        if delta is not None:
-            content = delta.content
-            if content:
-                self.size += len(content) if content.isascii() else text_size(content)
-                self.progress_at = now
-                if not self.committed:
-                    self.committed = True
-                    self.first_token_at = now
-            elif delta.thinking:
-                self.size += text_size(delta.thinking)
-                self.progress_at = now
-            if delta.tool_calls:
-                self.progress_at = now
-                if not self.committed:
-                    self.committed = True
-                    self.first_token_at = now
-                for call in delta.tool_calls:
-                    self.size += text_size(call.name) + text_size(call.arguments)
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-            self.counted = self.size
+        self.feed_all((chunk,), now)
+
+    def feed_all(self, chunks: Sequence[ChatChunk], now: float) -> None:
+        """Measure chunks that have arrived together; there is at least one."""
+        self.chunks += len(chunks)
+        self.request_id = chunks[-1].id
+        size = self.size
+        useful = progressed = False
+        # Each field is read once: in a model that costs more than what is done with it.
+        for chunk in chunks:
+            delta = chunk.delta
+            if delta is not None:
+                if content := delta.content:
+                    size += len(content) if content.isascii() else text_size(content)
+                    useful = True
+                elif thinking := delta.thinking:
+                    size += text_size(thinking)
+                    progressed = True
+                if calls := delta.tool_calls:
+                    useful = True
+                    for call in calls:
+                        size += text_size(call.name) + text_size(call.arguments)
+            if (usage := chunk.usage) is not None:
+                self.usage = usage
+                self.counted = size
+        self.size = size
+        if useful or progressed:
+            self.progress_at = now
+            if useful and not self.committed:
+                self.committed = True
+                self.first_token_at = now
 
     @property
     def billable(self) -> bool:

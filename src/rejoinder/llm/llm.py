@@ -450,8 +450,7 @@ class LLMStream(ABC):
         now = self._now()
         meter = self._meter
         before = meter.first_token_at
-        for chunk in chunks:
-            meter.feed(chunk, now)
+        meter.feed_all(chunks, now)
         if before is None and meter.first_token_at is not None and self._place is not None:
             self._place.note("useful")
         if self._seen_by is not None:

@@ -159,6 +159,7 @@ class ReplyDecoder:
 
     Attributes:
         state: where the reply stands.
+        reply: what is known about it; for its `output_count` only.
         checksums: see above.
     """
 
@@ -166,10 +167,10 @@ class ReplyDecoder:
         "_framing",
         "_head",
         "_reader",
-        "_reply",
         "_seen",
         "_take",
         "checksums",
+        "reply",
         "state",
     )
 
@@ -185,9 +186,9 @@ class ReplyDecoder:
         self.checksums = checksums
         self._framing = framing
         self._reader = reader
-        self._reply = Reply(prefix)
+        self.reply = Reply(prefix)
         if track_text:
-            self._reply.track_text()
+            self.reply.track_text()
         self._take = reader.event
         self._head = b""  # the first bytes, until they tell what kind of body this is
         self._seen = False  # an event was read
@@ -196,49 +197,49 @@ class ReplyDecoder:
     @property
     def failure(self) -> APIError | None:
         """What the next `feed` or `close` will raise."""
-        return self._reply.failure
+        return self.reply.failure
 
     @property
     def model(self) -> str | None:
         """The model that answers, as far as the provider has told."""
-        return self._reply.model or None
+        return self.reply.model or None
 
     @property
     def finish_reason(self) -> str | None:
         """Why the model stopped, in the provider's own word, or ``None`` until it arrives."""
-        return self._reply.finish_reason
+        return self.reply.finish_reason
 
     @property
     def output_count(self) -> int:
         """Grows with every event that carries text, thinking or part of a tool call."""
-        return self._reply.output_count
+        return self.reply.output_count
 
     @property
     def skipped(self) -> int:
         """Events that meant nothing to the reader."""
-        return self._reply.skipped
+        return self.reply.skipped
 
     @property
     def usage_so_far(self) -> CompletionUsage | None:
         """What the provider has counted so far, also in a reply that is cut."""
-        return self._reply.with_spent(self._reader.usage())
+        return self.reply.with_spent(self._reader.usage())
 
     @property
     def paused(self) -> dict[str, Any] | None:
         """What to send back for the reply to go on, or ``None``: it has ended."""
-        return self._reply.paused
+        return self.reply.paused
 
     def may_pause(self) -> None:
         """A reply that pauses is sent back; else a pause is its end."""
-        self._reply.may_pause = True
+        self.reply.may_pause = True
 
     def go_on(self, spent: CompletionUsage | None) -> None:
         """This is a later part of a reply that has used `spent` so far."""
-        self._reply.spent = spent
+        self.reply.spent = spent
 
     def know_tools(self, names: Callable[[], Collection[str]]) -> None:
         """Name the declared tools: a name with leaked marks is mended to one of them."""
-        self._reply.tool_names = names
+        self.reply.tool_names = names
 
     def feed(self, data: bytes) -> list[ChatChunk]:
         """The chunks that `data` completes.
@@ -248,7 +249,7 @@ class ReplyDecoder:
         """
         if self.state is not _STREAM and self.state not in _READING:
             data = self._open(data)
-        reply = self._reply
+        reply = self.reply
         if data:
             framing = self._framing
             events = framing.feed(data)
@@ -270,7 +271,7 @@ class ReplyDecoder:
         Raises:
             APIError: the reply is not complete, or is an error, a refusal or empty.
         """
-        reply = self._reply
+        reply = self.reply
         if reply.failure is not None:
             raise reply.failure
         if self.state in _READING:
@@ -291,7 +292,7 @@ class ReplyDecoder:
     def _step(self, step: Step | None = None) -> bool:
         """Take note of a step. Returns whether the reply is over."""
         if step is None:
-            step, self._reply.step = self._reply.step, None
+            step, self.reply.step = self.reply.step, None
         if step is not None:
             self.state = TRANSITIONS[self.state][step]
             if step is Step.FAIL and isinstance(self.failure, APIConnectionError):
@@ -300,7 +301,7 @@ class ReplyDecoder:
 
     def _explain(self) -> None:
         """Where a reply is cut, an error beside the events tells why."""
-        reply = self._reply
+        reply = self.reply
         failure, reply.failure = reply.failure, None
         if not self._read_stray(self._framing.stray):
             reply.failure = failure
@@ -308,7 +309,7 @@ class ReplyDecoder:
 
     def _open(self, data: bytes) -> bytes:
         """What of `data` is to be read; nothing while the kind of body is not known."""
-        reply = self._reply
+        reply = self.reply
         if reply.failure is not None:
             raise reply.failure
         if self.state is State.ENDED:
@@ -336,7 +337,7 @@ class ReplyDecoder:
     # -- events ------------------------------------------------------------------------------
 
     def _read(self, events: list[tuple[str | None, bytes]]) -> None:
-        reply = self._reply
+        reply = self.reply
         take = self._take
         for name, payload in events:
             if len(payload) > _SCAN_FROM and payload.count(b",") > MAX_VALUES:
@@ -349,7 +350,7 @@ class ReplyDecoder:
                 return
 
     def _close_stream(self) -> None:
-        reply = self._reply
+        reply = self.reply
         framing = self._framing
         if framing.failure is None:
             before = self.state
@@ -381,7 +382,7 @@ class ReplyDecoder:
     def _read_stray(self, stray: bytes) -> bool:
         """Read an error that a server wrote into the stream without framing it as an event: Google
         does, and gateways that pass on the body of their upstream."""
-        reply = self._reply
+        reply = self.reply
         begin = stray.find(b"{")
         if begin < 0:
             return False

@@ -256,12 +256,14 @@ class WireStream(LLMStream):
         return decoder.state not in _STOPS and not self._event_ch.full
 
     def _decode(self, decoder: ReplyDecoder, data: bytes) -> None:
+        before = self._meter.progress_at
         self._event_ch.send_all(decoder.feed(data))
         self._undisturbed += len(data)
-        count = decoder.output_count
+        count = decoder.reply.output_count
         if count != self._outputs:
             self._outputs = count
-            self._progressed()
+            if self._meter.progress_at is before:  # no chunk has told of it
+                self._progressed()
 
     async def _decode_in_pieces(self, decoder: ReplyDecoder, data: bytes) -> None:
         """Decode with turns of the loop in between. What was compressed unpacks to any size, and a
