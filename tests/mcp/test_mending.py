@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mcp_raw as raw
+from providers.conversation import IMAGE, PNG
 from rejoinder.errors import APIError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolError
@@ -149,6 +150,18 @@ async def test_a_bad_part_costs_itself(
         assert output.result.parts == parts
         assert output.result.raw.content
         assert json.loads(output) == (parts[0] if len(parts) == 1 else parts)
+
+
+async def test_a_picture_without_a_type_has_that_of_its_bytes() -> None:
+    picture = {"type": "image", "data": PNG}
+    async with raw.stdio(call={"content": [picture]}) as server:
+        output = await server.call_tool("t")
+        assert [(image.mime_type, image.image) for image in output.images] == [("image/png", IMAGE)]
+        assert PNG not in output
+    for data in ("A", "é", "AAAA" * 9):
+        async with raw.stdio(call={"content": [{"type": "image", "data": data}]}) as server:
+            output = await server.call_tool("t")
+            assert output.images == []
 
 
 async def test_a_result_without_content_is_its_structured_data() -> None:

@@ -8,8 +8,11 @@ left out is returned in words.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
+
+from rejoinder._core.pictures import shown_type
 
 __all__ = [
     "LISTS",
@@ -349,12 +352,24 @@ def _mend_part(part: Any, check: Check) -> tuple[Json, str]:
         return {"type": "text", "text": _json(found)}, f"its type {str(kind)[:_SHOWN]!r} is unknown"
     if kind == "resource_link" and "name" not in found and isinstance(found.get("uri"), str):
         found = {**found, "name": found["uri"]}
+    told = ""
+    if kind == "image" and not found.get("mimeType") and (shown := _shown_type(found.get("data"))):
+        found = {**found, "mimeType": shown}
+        told = "its type was missing, and is that of its bytes"
     if _passes(check, {"content": [found]}):
-        return found, ""
+        return found, told
     core = {"type": kind, **{name: found[name] for name in _CORE[kind] if name in found}}
     if _passes(check, {"content": [core]}):
         return core, "fields beside its content are not valid"
     return {"type": "text", "text": _json(found)}, f"it is not a valid part of type {kind}"
+
+
+def _shown_type(data: Any) -> str:
+    """The type of a picture, by the beginning of its base64; empty if it is not known."""
+    try:
+        return shown_type(b64decode(data[:24])) if isinstance(data, str) else ""
+    except ValueError:
+        return ""
 
 
 def _json(value: Any) -> str:
