@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +106,12 @@ def test_a_missing_extra_is_named(case: str) -> None:
     extra = case.partition("-")[0]
     assert f"pip install 'rejoinder[{extra}]'" in result.stdout.replace('"', "'"), result.stdout
     assert result.stdout.count("\n") == 1, "one sentence"
+
+
+def test_the_quick_start_lists_each_extra() -> None:
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    page = (root / "docs" / "quick-start.md").read_text("utf-8")
+    table = page[page.index("| extra |") : page.index("With an extra")]
+    cells = [row.split("|")[1] for row in table.splitlines()[2:] if row]
+    assert set(re.findall(r"`([\w-]+)`", "".join(cells))) == set(project["optional-dependencies"])
