@@ -102,3 +102,18 @@ async def test_the_store_in_memory_does_as_the_one_on_disk(store: Store) -> None
     assert await store.remove("two")
     assert not await store.conversations()
     await store.aclose()
+
+
+async def test_a_conversation_that_cannot_be_read_leaves_the_others() -> None:
+    store = MemoryStore()
+    async with serving([ScriptedLLM("Hi")], store=store) as page:
+        await page.run([user("Hello")])
+        store._logs["broken"] = [Record("item", item="i", data={"type": "nonsense"})]
+        for id in ("broken", "x" * 300):
+            told = (await page.client.get("/api/overview", params={"thread": id})).json()
+            assert told["problem"]
+            assert "thread" not in told
+            assert "t" in [each["id"] for each in told["conversations"]]
+        told = (await page.client.get("/api/overview", params={"thread": "t"})).json()
+        assert told["thread"]["messages"][0]["content"] == "Hello"
+        assert "problem" not in told

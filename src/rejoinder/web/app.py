@@ -231,8 +231,12 @@ class _Server:
         the one that ``?thread=`` names, if there is one."""
         found = await self._found(request)
         id = request.query_params.get("thread")
-        shown = None if not id else await self._shown(self._threads.thread(id))
-        told = {"settings": self._settings(), "conversations": found, "thread": shown}
+        told: dict[str, Any] = {"settings": self._settings(), "conversations": found}
+        if id:
+            try:
+                told["thread"] = await self._shown(self._threads.thread(id))
+            except (StoreError, ConfigurationError) as error:  # the others can be used nevertheless
+                told["problem"] = str(error)
         return JSONResponse(told)
 
     async def conversations(self, request: Request) -> Response:

@@ -236,6 +236,8 @@ def test_a_phone_and_the_keyboard(chromium: Browser) -> None:
         page.click("#show-panel")
         expect(page.locator("#why")).to_be_visible()
         expect(page.locator("#show-panel")).to_have_attribute("aria-expanded", "true")
+        shown = page.locator("#timeline")
+        assert shown.evaluate("(e) => e.scrollWidth - e.clientWidth") == 0  # all of it
         page.keyboard.press("Escape")
         expect(page.locator("#why")).not_to_be_visible()
         assert (

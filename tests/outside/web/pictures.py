@@ -10,10 +10,17 @@ from pathlib import Path
 
 from sites import answered, ask, browser, opened, two_models, weather_answers
 
+from rejoinder import prices
 from rejoinder.testing import Answer
 
 
 def main(folder: Path) -> None:
+    prices.set_prices(
+        {
+            "gpt-large": prices.Price(input=2.0, output=8.0, cache_read=0.5),
+            "gpt-small": prices.Price(input=0.4, output=1.6, cache_read=0.1),
+        }
+    )
     large = Answer(text=["In Paris ", "it is sunny, ", "with 21 degrees."])
     with two_models(large, weather_answers()) as (served, _), browser() as chromium:
         options = {"viewport": {"width": 1180, "height": 680}}
@@ -43,6 +50,12 @@ def main(folder: Path) -> None:
             page.locator("#conversations button").first.click()
             page.click("#show-panel")
             page.screenshot(path=folder / "web-phone.png")
+    with two_models(weather_answers(), large, approve=True) as (served, _), browser() as chromium:
+        options = {"viewport": {"width": 1180, "height": 680}}
+        with opened(chromium, served.address.url, color_scheme="light", **options) as page:
+            ask(page, "How is the weather in Paris and Rome?")
+            page.wait_for_selector(".approval")
+            page.locator("#chat").screenshot(path=folder / "web-approve.png")
 
 
 if __name__ == "__main__":

@@ -279,7 +279,8 @@ async function afterwards(): Promise<void> {
   try {
     const now = await overview(thread);
     settings.show(now.settings);
-    const known = now.thread!;
+    const known = now.thread;
+    if (!known) return problem(now.problem ?? "");
     aliases = known.aliases;
     runs = known.runs;
     const facts = runs.find((each) => each.runId === chosen);
@@ -522,7 +523,7 @@ async function begin(): Promise<void> {
     settings.show(found.settings);
     if (found.thread?.messages.length && !messages.length) show(found.thread);
     document.body.dataset.loaded = "true";
-    problem("");
+    problem(found.problem ?? "");
   } catch (error) {
     problem(error);
   }

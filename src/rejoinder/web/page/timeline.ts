@@ -5,7 +5,8 @@ import { Lanes, sentence, type Lane } from "./lanes";
 import type { TimelineEvent } from "./types";
 
 const NAME = 150; // width of the names
-const WIDTH = 480; // of all, at least
+const WIDTH = 320; // of all, at least
+const LABEL = 44; // of one time
 const EVERY = 100; // milliseconds between two drawings of a turn that runs
 const ROW = 22;
 const TOP = 18;
@@ -158,7 +159,7 @@ export class TimelineView {
     this.picture.setAttribute("width", String(this.width));
     this.picture.setAttribute("height", String(height));
     this.axis.replaceChildren();
-    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((each) => this.span / each <= 6) ?? 200;
+    const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((each) => this.span / each <= Math.min(6, (this.width - NAME) / LABEL)) ?? 200;
     for (let t = 0; t <= this.span; t += step) {
       this.axis.append(svg("line", { class: "grid", x1: this.x(t), x2: this.x(t), y1: TOP - 4, y2: height }));
       this.axis.append(svg("text", { class: "axis", x: this.x(t) + 2, y: 10 }, `${Number(t.toFixed(2))} s`));

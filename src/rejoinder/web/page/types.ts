@@ -68,7 +68,8 @@ export interface Interrupt {
 export interface Overview {
   settings: Settings;
   conversations: Summary[];
-  thread: Shown | null;
+  thread?: Shown;
+  problem?: string; // why that conversation cannot be shown
 }
 
 export interface Settings {
