@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import select
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+from certificates import server_context
 from rejoinder.errors import APIConnectionError
 from rejoinder.transport import AiohttpTransport, Request
 from rejoinder.transport._aiohttp_reuse import Connector, UnaskedAnswerError
@@ -22,28 +26,56 @@ def answer(text: bytes) -> bytes:
 
 class Peer:
     """A server of one connection at a time, which the test moves by hand: nothing of it runs on the
-    loop. It reads only what was asked before, so it never answers unasked what already waits."""
+    loop. It reads only what was asked before, so it never answers unasked what already waits.
 
-    def __init__(self) -> None:
+    Args:
+        tls: with it the server speaks TLS, also behind a CONNECT.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.place = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.url = f"http://{self.place}"
         self.connections: list[socket.socket] = []
+        self._tls = tls
+        self._shaking: set[socket.socket] = set()
 
-    def accept(self) -> None:
+    def accept(self, tunnel: bool = False) -> None:
         with contextlib.suppress(BlockingIOError):
-            self.connections.append(self.listener.accept()[0])
+            connection = self.listener.accept()[0]
+            connection.setblocking(False)
+            self.connections.append(connection if tunnel else self._secure(connection))
+
+    def _secure(self, connection: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return connection
+        secure = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        self._shaking.add(secure)
+        return secure
 
     def asked(self, connection: socket.socket) -> bool:
         return bool(select.select([connection], [], [], 0)[0])
 
-    def serve(self) -> None:
+    def serve(self, tunnel: bool = False) -> None:
         """Answer each request that waits with its own path."""
-        self.accept()
-        for connection in self.connections:
-            with contextlib.suppress(ConnectionError):  # one that the client has thrown away
-                if self.asked(connection) and (head := connection.recv(1 << 16)):
-                    connection.sendall(answer(head.split(b" ")[1]))
+        self.accept(tunnel)
+        for at, connection in enumerate(self.connections):
+            # One that the client has thrown away, or whose bytes are no record of TLS yet.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                if not self.asked(connection):
+                    continue
+                if connection in self._shaking:
+                    assert isinstance(connection, ssl.SSLSocket)
+                    connection.do_handshake()
+                    self._shaking.discard(connection)
+                elif head := connection.recv(1 << 16):
+                    if head.startswith(b"CONNECT"):
+                        connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                        self.connections[at] = self._secure(connection)
+                    else:
+                        path = head.split(b" ")[1]
+                        connection.sendall(answer(path[path.rindex(b"/") :]))
 
     def say_unasked(self) -> bool:
         """Returns whether it did: a request that waits would get it for an answer."""
@@ -65,6 +97,30 @@ def peer() -> Iterator[Peer]:
     made.close()
 
 
+@pytest.fixture(params=["direct", "TLS", "proxy", "tunnel"])
+def place(request: pytest.FixtureRequest, certificate: Path) -> Iterator[Place]:
+    """A peer, and how it is reached."""
+    secure = request.param in ("TLS", "tunnel")
+    peer = Peer(server_context(certificate) if secure else None)
+    yield Place(
+        peer,
+        f"{'https' if secure else 'http'}://{peer.place}",
+        {
+            "ssl": str(certificate),
+            "proxy": peer.url if request.param in ("proxy", "tunnel") else None,
+        },
+        tunnel=request.param == "tunnel",
+    )
+    peer.close()
+
+
+class Place(NamedTuple):
+    peer: Peer
+    url: str
+    options: dict[str, Any]
+    tunnel: bool
+
+
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
 with contextlib.suppress(ImportError):
     LOOPS.append(import_module("uvloop").new_event_loop)
@@ -76,14 +132,14 @@ async def fetch(transport: AiohttpTransport, url: str, method: str) -> bytes:
         return await response.read_all()
 
 
-async def served(peer: Peer, fetching: asyncio.Future[bytes]) -> None:
+async def served(place: Place, fetching: asyncio.Future[bytes]) -> None:
     """Let the peer answer what it is asked until `fetching` is done."""
     while not fetching.done():
-        peer.serve()
+        place.peer.serve(place.tunnel)
         await asyncio.sleep(0)
 
 
-async def race(peer: Peer, method: str, turns: int, early: bool) -> bool:
+async def race(place: Place, method: str, turns: int, early: bool) -> bool:
     """Say something unasked `turns` turns of the loop after the second request began, `early` or
     late in that turn. Returns whether it was said."""
     loop = asyncio.get_running_loop()
@@ -93,21 +149,21 @@ async def race(peer: Peer, method: str, turns: int, early: bool) -> bool:
         if turns:
             loop.call_soon(later, turns - 1)
         else:
-            said.append(peer.say_unasked())
+            said.append(place.peer.say_unasked())
 
-    transport = AiohttpTransport()
+    transport = AiohttpTransport(**place.options)
     try:
-        first = asyncio.ensure_future(fetch(transport, f"{peer.url}/0", method))
-        await served(peer, first)
+        first = asyncio.ensure_future(fetch(transport, f"{place.url}/0", method))
+        await served(place, first)
         assert first.result() == b"/0"
         if early:
             loop.call_soon(later, turns)
-        second = asyncio.ensure_future(fetch(transport, f"{peer.url}/1", method))
+        second = asyncio.ensure_future(fetch(transport, f"{place.url}/1", method))
         if not early:
             loop.call_soon(later, turns)
         while not said:
             await asyncio.sleep(0)
-        await served(peer, second)
+        await served(place, second)
         with contextlib.suppress(APIConnectionError):
             assert second.result() == b"/1"
     finally:
@@ -120,14 +176,14 @@ async def race(peer: Peer, method: str, turns: int, early: bool) -> bool:
 @pytest.mark.parametrize("turns", range(5))
 @pytest.mark.parametrize("early", [False, True])
 def test_it_is_never_the_answer_to_the_next_request(
-    peer: Peer,
+    place: Place,
     loop: Callable[[], asyncio.AbstractEventLoop],
     method: str,
     turns: int,
     early: bool,
 ) -> None:
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(race(peer, method, turns, early))
+        runner.run(race(place, method, turns, early))
 
 
 async def test_what_comes_before_the_request_has_left_is_no_answer(peer: Peer) -> None:

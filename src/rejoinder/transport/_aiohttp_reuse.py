@@ -160,6 +160,14 @@ class _Handler(PushingHandler):
         self._acknowledged = _acknowledged(self._socket)
         return True
 
+    def close(self) -> None:
+        """Throw the connection away. With TLS a plain close would go on reading until the peer says
+        farewell, up to half a minute."""
+        transport = self.transport
+        if transport is not None and transport.get_extra_info("sslcontext") is not None:
+            transport.abort()
+        super().close()
+
     def is_answer(self) -> bool:
         """Whether the first bytes on a pooled connection are the answer to its request."""
         error = self._no_answer()
