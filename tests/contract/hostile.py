@@ -115,6 +115,10 @@ def _empty_lists(row: Row, size: int) -> bytes:
     return frame(row, b'{"x":[' + _fill(b"[],", size) + b"[]]}")
 
 
+def _lists_in_lists(row: Row, size: int) -> bytes:
+    return frame(row, b'{"x":[' + _fill(b"[" * 400 + b"]" * 400 + b",", size) + b"[]]}")
+
+
 def _choices(row: Row, size: int) -> bytes:
     """One event with as many entries as it can hold where the dialect has a list."""
     entry, key = {
@@ -223,6 +227,7 @@ def _surrogates(row: Row, size: int) -> bytes:
 
 GENERATORS: Final[dict[str, Callable[[Row, int], bytes]]] = {
     "one event of empty lists": _empty_lists,
+    "one event of lists in lists": _lists_in_lists,
     "one event of many entries": _choices,
     "an error of empty lists": _error_object,
     "an exception of empty lists": _exception,
@@ -247,6 +252,7 @@ GENERATORS: Final[dict[str, Callable[[Row, int], bytes]]] = {
 LARGE: Final = frozenset(
     {
         "one event of empty lists",
+        "one event of lists in lists",
         "one event of many entries",
         "an error of empty lists",
         "an exception of empty lists",

@@ -7,6 +7,7 @@ import contextlib
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -40,6 +41,8 @@ class Peer:
         self.connections: list[socket.socket] = []
         self._tls = tls
         self._shaking: set[socket.socket] = set()
+        self.crossed = False
+        """A request was on its way while something unasked was said: it looks like the answer."""
 
     def accept(self, tunnel: bool = False) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -83,6 +86,9 @@ class Peer:
         if self.asked(first):
             return False
         first.sendall(answer(b"of another conversation"))
+        while _unacknowledged(first):  # on a busy machine it takes a moment to arrive
+            pass
+        self.crossed = self.asked(first)
         return True
 
     def close(self) -> None:
@@ -119,6 +125,14 @@ class Place(NamedTuple):
     url: str
     options: dict[str, Any]
     tunnel: bool
+
+
+def _unacknowledged(connection: socket.socket) -> int:
+    """Packets that have not arrived, as far as the system tells."""
+    if sys.platform != "linux":
+        return 0
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return int.from_bytes(told[24:28], sys.byteorder)
 
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
@@ -165,7 +179,7 @@ async def race(place: Place, method: str, turns: int, early: bool) -> bool:
             await asyncio.sleep(0)
         await served(place, second)
         with contextlib.suppress(APIConnectionError):
-            assert second.result() == b"/1"
+            assert second.result() == b"/1" or place.peer.crossed
     finally:
         await transport.aclose()
     return said[0]

@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol
 
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
+from rejoinder._core.json_values import MAX_VALUES, ValueCounter, may_be_crowded
 from rejoinder.errors import APIConnectionError, APIError, WireError
-from rejoinder.providers.answering.chunks import EVENT_LIMIT, MAX_VALUES, Reply, Step
+from rejoinder.providers.answering.chunks import EVENT_LIMIT, Reply, Step
 from rejoinder.wire.json_objects import JSONObjectDecoder
 
 __all__ = ["TRANSITIONS", "Framing", "Reader", "ReplyDecoder", "State", "transition_table"]
@@ -136,8 +137,8 @@ class Reader(Protocol):
         ...
 
 
-_SCAN_FROM: Final = 1 << 20
-"""Bytes of JSON beyond which it is looked at before it is read."""
+_ONE_TEXT: Final = 1 << 20
+"""Bytes that the text of no reply has: what is larger is a picture or sound, without commas."""
 _PAGE_LIMIT: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -340,7 +341,7 @@ class ReplyDecoder:
         reply = self.reply
         take = self._take
         for name, payload in events:
-            if len(payload) > _SCAN_FROM and payload.count(b",") > MAX_VALUES:
+            if may_be_crowded(payload) and _is_crowded(payload):
                 reply.fail(
                     WireError(f"{len(payload)} bytes of JSON hold more than {MAX_VALUES} values")
                 )
@@ -414,3 +415,12 @@ def _kind_of(head: bytes) -> Step | None:
     if start in (b"{", b"["):
         return Step.JSON_OPENED
     return Step.PAGE_OPENED if start == b"<" else Step.STREAM_OPENED
+
+
+def _is_crowded(payload: bytes) -> bool:
+    """Whether it holds too many values, where commas and brackets in its texts do not count."""
+    if len(payload) > _ONE_TEXT:
+        return True
+    counter = ValueCounter()
+    counter.feed(payload)
+    return counter.crowded
