@@ -417,7 +417,6 @@ HTTP2: Final[dict[str, bytes]] = {
     "settings": http2_frame(4, 0, 0),
     "windows": http2_frame(8, 0, 1, b"\0\0\0\1"),
     "resets": http2_frame(3, 0, 3, bytes(4)),
-    "farewells": http2_frame(7, 0, 0, b"\0\0\0\1" + bytes(4)),
     "unknown frames": http2_frame(77, 0, 1),
     "heads": http2_frame(1, 4, 1, hpack.Encoder().encode([(":status", "103"), ("a", "b")])),
     "empty data": http2_frame(0, 0, 1),
