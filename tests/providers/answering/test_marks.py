@@ -81,3 +81,22 @@ def test_thoughts_of_command_and_gemma() -> None:
         assert spoken(command, *pieces) == ("Hi", "hm")
     gemma = find_family("google/gemma-4-31b-it")
     assert spoken(gemma, "<|channel>thought\nhm<channel|>Hi<turn|>") == ("Hi", "\nhm")
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "said"),
+    [
+        ("gpt-4.1", "Use the <think> tag.", "Use the <think> tag."),
+        ("gpt-4.1", "<think>a</think>b", "b"),
+        ("minimax-m2", "a<think>b</think>c", "ac"),
+        ("acme-1", "a<think>b</think>c", "ac"),
+    ],
+)
+def test_a_family_that_never_thinks_may_write_about_it(model: str, text: str, said: str) -> None:
+    for size in (1, 3, len(text)):
+        reply = Reply("r_")
+        marks = ReplyMarks(find_family(model))
+        for at in range(0, len(text), size):
+            marks.split(text[at : at + size], reply)
+        marks.finish(reply)
+        assert "".join(c.delta.content or "" for c in reply.chunks if c.delta) == said

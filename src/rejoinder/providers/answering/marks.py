@@ -30,8 +30,8 @@ class ReplyMarks(MarkSplitter):
 
     Args:
         family: of the model.
-        think: the text may hold ``<think>`` anywhere, as servers of the Chat Completions dialect
-            pass it on.
+        think: the text may hold ``<think>``, as servers of the Chat Completions dialect pass it on:
+            anywhere, or, of a family that never thinks, at the beginning.
 
     Attributes:
         more: what marks may begin with, beside ``<``.
@@ -41,11 +41,15 @@ class ReplyMarks(MarkSplitter):
 
     def __init__(self, family: Family = UNKNOWN, *, think: bool = True) -> None:
         thoughts = [pair for pair in family.think_tags if pair not in _OPENING]
+        opening = _OPENING
         if think and _THINK not in thoughts:
-            thoughts.append(_THINK)
+            if family is UNKNOWN or family.think_tags or family.thinks != "never":
+                thoughts.append(_THINK)
+            else:  # a word of its prose, unless something else answers under its name
+                opening = (*_OPENING, _THINK)
         super().__init__(
             thoughts,
-            _OPENING,
+            opening,
             inside=family.opens_inside and bool(thoughts),
             channels="<|channel|>" in family.marks,
             heads=family.heads,
