@@ -23,6 +23,7 @@ from providers.conversation import (
     conversation,
     sent,
 )
+from rejoinder._core.families import find_family
 from rejoinder._core.hosts import HOSTS as ALL_HOSTS
 from rejoinder.errors import APIStatusError, ConfigurationError
 from rejoinder.llm.chat_context import (
@@ -748,21 +749,28 @@ async def test_a_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     llm = make()
     assert llm.model == host.model
     assert host.base_url.startswith(f"https://{llm.provider}")
-    request = await sent(
-        lambda url: make(base_url=f"{url}/v1", temperature=0.1, max_completion_tokens=5),
-        tools=TOOLS,
-    )
+
+    def ask(tools: list[Any]) -> Any:
+        options: dict[str, Any] = {"temperature": 0.1, "max_completion_tokens": 5}
+        return sent(lambda url: make(base_url=f"{url}/v1", **options), tools=tools)
+
+    takes_tools = find_family(host.model).tools
+    if not takes_tools:  # Perplexity
+        with pytest.raises(ConfigurationError, match="this model takes no tools"):
+            await ask(TOOLS)
+    request = await ask(TOOLS if takes_tools else [])
     assert request.path == "/v1/chat/completions"
     assert request.headers["authorization"] == "Bearer env-key"
     body = request.json()
     assert body["model"] == host.model
     assert body["temperature"] == 0.1
-    assert body.get("tool_choice") == host.tool_choice
+    assert body.get("tool_choice") == (host.tool_choice if takes_tools else None)
     limit = "max_tokens" if host.limits_by_max_tokens else "max_completion_tokens"
     assert body[limit] == 5
     assert not ({"max_tokens", "max_completion_tokens"} - {limit}) & body.keys()
-    assert ("strict" in body["tools"][0]["function"]) is host.strict_tools
-    if not host.strict_tools:
+    if takes_tools:
+        assert ("strict" in body["tools"][0]["function"]) is host.strict_tools
+    if takes_tools and not host.strict_tools:
         assert body["tools"][0]["function"]["parameters"] == WEATHER_SCHEMA
 
 
