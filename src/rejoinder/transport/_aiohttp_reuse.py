@@ -7,7 +7,7 @@ one that of the request before it. Four rules prevent that, as far as HTTP allow
 - A pooled connection is used only if nothing has arrived on it since its last answer ended.
 - It is looked at again immediately before the first byte of the request is written. The bytes go
   to the kernel in the same moment, also with uvloop, which otherwise sends at the end of a turn of
-  the loop.
+  the loop (with uvloop and TLS it may still do so).
 - What arrives between the two looks is no answer: nothing was asked yet.
 - What arrives before the peer has acknowledged a single byte of the request is no answer either: the
   kernel on the other side acknowledges before its program can read. (Linux tells; elsewhere this
@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import select
 import socket as socket_module
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -145,8 +144,8 @@ class _Handler(PushingHandler):
             return False
         self._socket = socket
         self._has_unread = _unread_in(socket.fileno())
-        for layer in _layers(transport):
-            layer.set_write_buffer_limits(high=0)  # so uvloop writes at once
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=0)  # so uvloop writes at once
         return True
 
     def write_now(self) -> bool:
@@ -195,20 +194,6 @@ class _Handler(PushingHandler):
         return (
             self.should_close or transport is None or transport.is_closing() or self._has_unread()
         )
-
-
-def _layers(transport: asyncio.BaseTransport | None) -> Iterator[asyncio.WriteTransport]:
-    """`transport`, and those below it: with TLS, uvloop hides the one that writes to the socket."""
-    while isinstance(transport, asyncio.WriteTransport):
-        yield transport
-        if type(transport).__name__ != "_SSLProtocolTransport":
-            return
-        above, transport = transport, None
-        for protocol in gc.get_referents(above):
-            if type(protocol).__name__ == "SSLProtocol":
-                for found in gc.get_referents(protocol):
-                    if isinstance(found, asyncio.WriteTransport) and found is not above:
-                        transport = found
 
 
 def _unread_in(number: int) -> Callable[[], bool]:
