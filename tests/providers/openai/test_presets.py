@@ -115,3 +115,8 @@ async def test_the_catalog_makes_the_same(name: str, monkeypatch: pytest.MonkeyP
 def test_a_host_of_the_table_needs_no_constructor() -> None:
     llm = LLM.with_host("groq", model="llama", base_url="https://api.groq.com/openai/v1")
     assert llm._host is HOSTS["groq"]
+
+
+def test_a_host_without_an_address_demands_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"with_host\('groq'\).*pass base_url="):
+        LLM.with_host("groq", model="llama", api_key="k")

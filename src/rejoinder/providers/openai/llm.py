@@ -466,9 +466,16 @@ class LLM(HttpLLM):
         Args:
             host: key of the row, which gives what the other arguments leave out.
             options: those of `LLM`.
+
+        Raises:
+            ConfigurationError: the row has no address and `base_url` is left out.
         """
         one_of(*HOSTS).check("LLM.with_host.host", host)
         row = HOSTS[host]
+        if not base_url and not row.base_url:
+            raise ConfigurationError(
+                f"LLM.with_host({host!r}): the table has no address for this host; pass base_url="
+            )
         if row.tool_choice is not None:
             options.setdefault("tool_choice", row.tool_choice)
         options.setdefault("_strict_tool_schema", row.strict_tools)
