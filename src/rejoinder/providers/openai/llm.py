@@ -640,13 +640,15 @@ class _Question(Question):
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm = self.llm
+        # The caller's function runs before any header field is a local variable: a reporter of its
+        # error shows the variables of this frame.
+        key = llm._access.key
+        made = None if key is None or isinstance(key, str) else await resolve_secret(key)
         headers = llm._headers
         if self.extras.headers:
             headers = merge_headers(headers, self.extras.headers)
-        secret = llm._access.key
-        if secret is not None and not isinstance(secret, str):
-            secret = await resolve_secret(secret)
-            headers = with_key(headers, secret, llm._access.key_header)
+        if made is not None:
+            headers = with_key(headers, made, llm._access.key_header)
         return Request("POST", self.url, headers, body, connect_timeout)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
