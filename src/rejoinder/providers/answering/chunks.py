@@ -37,7 +37,7 @@ MAX_ENTRIES: Final = 4096
 _TEXT_OVERHEAD: Final = 48
 """Bytes that a piece of text takes beside its characters."""
 _HOLDER: Final = re.compile(r"(?:functions|default_api)[.:]")
-_TOLERATED: Final = 1 << 20
+_TOLERATED: Final = 1 << 19
 """Bytes of the largest event that is read by the tolerant, slower way."""
 
 
