@@ -84,6 +84,21 @@ def test_thoughts_of_command_and_gemma() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("ByteDance-Seed/Seed-OSS-36B-Instruct", "<seed:think>hm</seed:think>Hi<seed:eos>"),
+        ("tencent/Hunyuan-A13B-Instruct", "<think>hm</think>\n<answer>Hi</answer>"),
+        ("ibm-granite/granite-3.3-8b-instruct", "<think>hm</think><response>Hi</response>"),
+    ],
+)
+def test_thoughts_and_answers_in_tags_of_their_own(model: str, text: str) -> None:
+    for size in (1, 5, len(text)):
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        said, thought = spoken(find_family(model), *pieces)
+        assert (said.strip(), thought.strip()) == ("Hi", "hm")
+
+
+@pytest.mark.parametrize(
     ("model", "text", "said"),
     [
         ("gpt-4.1", "Use the <think> tag.", "Use the <think> tag."),

@@ -486,6 +486,39 @@ _MORE: Final = (
         context=131_072,
         marks=("<|end|>", "<|tool_call|>", "<|/tool_call|>", *_CHATML),
     ),
+    # The tags are those of vLLM's parser `seed_oss`; a served model may begin inside of a thought.
+    Family(
+        name="seed-oss",
+        maker="bytedance",
+        match=("seed-oss*", "bytedance-seed-oss*"),
+        thinks="always",
+        context=524_288,
+        think_tags=(("<seed:think>", "</seed:think>"),),
+        marks=("<seed:eos>", "<seed:bos>", "<seed:tool_call>", "</seed:tool_call>"),
+    ),
+    # Thoughts and answer each stand in tags (vLLM's parser `hunyuan_a13b`); the chat template takes
+    # `enable_thinking` (its model card).
+    Family(
+        name="hunyuan",
+        maker="tencent",
+        match=("hunyuan*", "tencent-hunyuan*"),
+        thinks="unless_told",
+        words="enable_thinking",
+        context=262_144,
+        think_tags=_THINK,
+        heads=("<answer>",),
+        marks=("</answer>", "<|eos|>", "<tool_calls>", "</tool_calls>"),
+    ),
+    # Granite 3 does the same with another tag for the answer.
+    Family(
+        name="granite-3",
+        maker="ibm",
+        match=("granite-3*", "granite3*"),
+        context=131_072,
+        think_tags=_THINK,
+        heads=("<response>",),
+        marks=("</response>", "<|end_of_text|>", "<|start_of_role|>", "<|tool_call|>", *_TOOL_TAGS),
+    ),
     Family(
         name="granite",
         maker="ibm",
