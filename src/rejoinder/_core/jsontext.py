@@ -13,7 +13,16 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["as_list", "as_mapping", "as_text", "decode", "decode_tolerantly", "encode", "heal"]
+__all__ = [
+    "as_list",
+    "as_mapping",
+    "as_text",
+    "decode",
+    "decode_tolerantly",
+    "encode",
+    "heal",
+    "join_halves",
+]
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -85,6 +94,16 @@ def heal(text: str, /) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def join_halves(half: str, text: str, /) -> tuple[str, str]:
+    """`text` behind the `half` of a surrogate pair that the last piece ended with, healed, and the half
+    that this one ends with."""
+    text = half + text
+    rest = ""
+    if text and "\ud800" <= text[-1] <= "\udbff":
+        text, rest = text[:-1], text[-1]
+    return heal(text), rest
 
 
 def _healed(obj: Any) -> Any:

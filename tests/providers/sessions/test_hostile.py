@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from listening import listening
-from providers.sessions.driving import Seen
+from providers.sessions.driving import Seen, read
 from raw_frames import TEXT, ws_accept, ws_frame
 from rejoinder.llm.realtime import GenerationCreatedEvent
 from rejoinder.providers.google.realtime import RealtimeModel as GeminiLive
@@ -184,3 +184,16 @@ async def test_half_a_minute_of_live_sound_comes_at_once_and_no_more() -> None:
         await peer.send({"type": "session.output_audio.delta", "delta": "A" * 3_000_000})
         await until(lambda: "at most 2097152 are played" in last_error(seen))
         assert seen.named("error")[-1].recoverable
+
+
+async def test_an_emoji_in_two_pieces_is_one_and_half_of_one_is_a_mark() -> None:
+    async with talking() as (peer, _, seen):
+        reply = {"id": "r", "status": "completed"}
+        await peer.send(
+            BEGUN,
+            delta("output_text", "sun \ud83c"),
+            delta("output_text", "\udf1e, rain \ud83c"),
+            {"type": "response.done", "response": reply},
+        )
+        await until(lambda: seen.named("generation_created"))
+        assert (await read(seen.named("generation_created")[0]))[0] == "sun 🌞, rain \ufffd"

@@ -142,7 +142,7 @@ class Reply:
             return  # no output: it must not keep a silent server alive
         self.output_count += 1
         if may_have_surrogates or self._half:
-            text, self._half = _joined(self._half, text)
+            text, self._half = jsontext.join_halves(self._half, text)
             if not text:
                 return
         self._length += len(text)
@@ -205,7 +205,7 @@ class Reply:
             return
         self.output_count += 1
         if may_have_surrogates or self._half_thought:
-            text, self._half_thought = _joined(self._half_thought, text)
+            text, self._half_thought = jsontext.join_halves(self._half_thought, text)
             if not text:
                 return
         self._length += len(text)
@@ -366,11 +366,3 @@ class Reply:
         )
         self.unreadable = True
         return None
-
-
-def _joined(half: str, text: str) -> tuple[str, str]:
-    text = half + text
-    rest = ""
-    if text and "\ud800" <= text[-1] <= "\udbff":
-        text, rest = text[:-1], text[-1]
-    return jsontext.heal(text), rest

@@ -18,10 +18,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
-import msgspec
-
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.frames import read_frame
 from rejoinder.errors import APIStatusError, ConfigurationError
 from rejoinder.providers.aws.realtime_format import (
     DEFAULT_INSTRUCTIONS,
@@ -295,15 +294,10 @@ class NovaSonicProtocol:
     # -- events ------------------------------------------------------------------------------
 
     def receive(self, frame: m.Frame) -> Sequence[m.Event]:
-        try:
-            found: object = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
+        whole = read_frame(frame)
+        if whole is None:
             self.skipped += 1
             return ()
-        if not isinstance(found, dict):
-            self.skipped += 1
-            return ()
-        whole = cast("dict[str, Any]", found)
         if "opened" in whole:
             if self._ready:
                 return ()

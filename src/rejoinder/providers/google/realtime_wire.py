@@ -7,12 +7,13 @@ make a reply and what it answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.frames import read_frame
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 from rejoinder.providers.google.realtime_format import (
     INPUT_RATE,
@@ -348,15 +349,10 @@ class GeminiLiveProtocol:
     # -- events ------------------------------------------------------------------------------
 
     def receive(self, frame: m.Frame) -> Sequence[m.Event]:
-        try:
-            event: object = jsontext.decode(frame)
-        except ValueError:
+        message = read_frame(frame, pieces=("text",))
+        if message is None:
             self._skipped += 1
             return ()
-        if not isinstance(event, dict):
-            self._skipped += 1
-            return ()
-        message = cast("dict[str, Any]", event)
         events: list[m.Event] = []
         for name, read in self._readers.items():
             if name not in message:

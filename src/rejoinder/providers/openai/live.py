@@ -26,6 +26,7 @@ from rejoinder._aio import Chan
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.frames import read_frame
 from rejoinder._foreign import method
 from rejoinder._options import FLAG, NAME, SECONDS, STRING, Rule, checked, mapping
 from rejoinder.errors import ConfigurationError
@@ -518,11 +519,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
         super().saw(frame)
         if "transcript_delta" not in self._events:
             return
-        try:
-            event = jsontext.decode(frame)
-        except ValueError:
-            return
-        fields = jsontext.as_mapping(event) or {}
+        fields = read_frame(frame) or {}
         if fields.get("type") == "session.output_transcript.delta":
             start, end = fields.get("start_ms"), fields.get("end_ms")
             text = jsontext.as_text(fields.get("delta"))

@@ -19,6 +19,7 @@ from rejoinder import _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCallOutput
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.frames import read_frame
 from rejoinder.errors import APIError, ConfigurationError, WireError
 from rejoinder.providers.openai.live_backend import LiveBackend
 from rejoinder.providers.openai.live_format import (
@@ -272,10 +273,7 @@ class OpenAILiveProtocol:
     # -- events ------------------------------------------------------------------------------
 
     def receive(self, frame: m.Frame) -> Sequence[m.Event]:
-        try:
-            event = jsontext.as_mapping(jsontext.decode(frame))
-        except ValueError:
-            event = None
+        event = read_frame(frame, pieces=("delta",))
         if event is None or not isinstance(event.get("type"), str):
             self.skipped += 1
             return ()

@@ -11,11 +11,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-import msgspec
-
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatMessage, FunctionCall
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.frames import read_frame
 from rejoinder.errors import APIError
 from rejoinder.metrics import RealtimeModelMetrics
 from rejoinder.providers.openai.realtime_dialects import Dialect
@@ -233,17 +232,9 @@ class OpenAIRealtimeProtocol:
     # -- events ------------------------------------------------------------------------------
 
     def receive(self, frame: m.Frame) -> Sequence[m.Event]:
-        try:
-            event: object = msgspec.json.decode(frame)
-        except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
-            self.skipped += 1
-            return ()
-        if not isinstance(event, dict):
-            self.skipped += 1
-            return ()
-        fields = cast("dict[str, Any]", event)
-        kind = fields.get("type")
-        if not isinstance(kind, str):
+        fields = read_frame(frame, pieces=("delta",))
+        kind = None if fields is None else fields.get("type")
+        if fields is None or not isinstance(kind, str):
             self.skipped += 1
             return ()
         kind = self._renamed.get(kind, kind)

@@ -17,10 +17,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
+import msgspec
+
 from rejoinder import _aio, _stamps
 from rejoinder._core import jsontext
 from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime import messages as m
+from rejoinder._core.realtime.frames import read_frame
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
 from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
@@ -368,11 +371,9 @@ class WireSession(RealtimeSession[TEvent]):
         """A frame of the service, before it is read. Vendors show it as an event of their own."""
         name: Any = self._frame_event
         if name in self._events:
-            try:
-                event = jsontext.decode(frame)
-            except ValueError:
-                return
-            self.emit(name, event)
+            event = read_frame(frame)
+            if event is not None:
+                self.emit(name, event)
 
     def may_swap(self) -> bool:
         return self._replies.pressing or self._between_turns()
@@ -507,7 +508,7 @@ class WireSession(RealtimeSession[TEvent]):
                 self._conversation.set_text(item_id, text, interrupted=interrupted)
                 self._connections.swap_if_due()
             case m.TextAppended(item_id, text):
-                self._conversation.append_text(item_id, text)
+                self._conversation.append_text(item_id, jsontext.heal(text))
             case m.SettingsApplied(ref):
                 self._settings.applied(ref)
             case m.UsageReported():
@@ -644,6 +645,8 @@ class WireSession(RealtimeSession[TEvent]):
                 self._report(error, recoverable=True)
 
     def _transcribed(self, event: m.Transcript) -> None:
+        if not event.text.isascii():
+            event = msgspec.structs.replace(event, text=jsontext.heal(event.text))
         told = self._turns.transcribed(event)
         if told is None:
             return

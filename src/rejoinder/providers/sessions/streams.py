@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._aio import Chan
+from rejoinder._core import jsontext
 from rejoinder._core.items import FunctionCall
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.heard import SpokenMessage
@@ -37,7 +38,7 @@ _RECOUNT: Final = 1 << 22
 class Message:
     """One message of a reply, open or ended."""
 
-    __slots__ = ("_odd", "audio", "item_id", "modalities", "rate", "spoken", "text")
+    __slots__ = ("_half", "_odd", "audio", "item_id", "modalities", "rate", "spoken", "text")
 
     def __init__(self, item_id: str, sample_rate: int) -> None:
         self.item_id = item_id
@@ -49,6 +50,7 @@ class Message:
         )
         self.spoken = SpokenMessage(sample_rate)
         self._odd = b""
+        self._half = ""
 
     @property
     def unread(self) -> int:
@@ -63,6 +65,10 @@ class Message:
                 self.audio.close()
 
     def add_text(self, text: str, start_time: float | None) -> None:
+        if self._half or not text.isascii():
+            text, self._half = jsontext.join_halves(self._half, text)
+            if not text:
+                return
         self.spoken.add_text(text, start_time)
         if not self.text.closed:
             self.text.send_nowait(text)
@@ -81,6 +87,9 @@ class Message:
 
     def end(self, text: str | None = None) -> None:
         """No more parts come. `text`: the whole text, as the service repeats it."""
+        half, self._half = self._half, ""
+        if half and text is None:
+            self.add_text("\ufffd", None)
         if text is not None and text != self.spoken.text and not self.spoken.is_cut:
             rest = text.removeprefix(self.spoken.text)
             if rest != text or not self.spoken.text:
