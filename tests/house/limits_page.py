@@ -362,6 +362,17 @@ TABLES: dict[str, list[Limit]] = {
             "rejoinder.providers.sessions.connections:_FORCE_AFTER",
             "the connection is replaced",
         ),
+        Limit(
+            "share of `reply_timeout` that a request waits for a replacement to find a pause",
+            "rejoinder._core.realtime.replies:_SWAP_PATIENCE",
+            "",
+            "the connection is replaced at once",
+        ),
+        seconds(
+            "speech whose sound has stopped without an end (a muted microphone)",
+            "rejoinder.providers.sessions.uplink:_UNREPORTED_TIMEOUT",
+            "it counts as over, and holds no replacement",
+        ),
         seconds(
             "age of a connection to OpenAI",
             "rejoinder.providers.openai.realtime:_MAX_DURATION",
@@ -405,6 +416,12 @@ TABLES: dict[str, list[Limit]] = {
             "rejoinder._core.json_values:MAX_VALUES",
             "",
             "the frame is not read, and an `error` event tells it",
+        ),
+        Limit(
+            "one frame whose JSON does not follow the standard",
+            "rejoinder._core.realtime.frames:TOLERATED",
+            "bytes",
+            "it is not read",
         ),
         Limit(
             "sound and text of one reply that wait to be read",

@@ -47,6 +47,8 @@ _REMEMBERED: Final = 64
 """Number of ended replies and requests to remember, so that late events for them are recognised."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds that a cancelled reply may take to end. After that the next one is requested."""
+_SWAP_PATIENCE: Final = 0.5
+"""Share of its time that a request waits for a good moment to change connections."""
 
 
 class RequestState(Enum):
@@ -144,7 +146,7 @@ class _Request:
     """It waits for the other results of its batch."""
     state: RequestState = RequestState.WAITING
     pressing: bool = False
-    """It has waited for the next connection for half of its time."""
+    """It has waited long enough for the next connection."""
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ class Replies:
         for request in self._requests:
             due = min(due, self._due(request))
             if self._for_next and not request.pressing:
-                due = min(due, request.since + self._timeout / 2)
+                due = min(due, request.since + self._timeout * _SWAP_PATIENCE)
         running = self._running
         if running is not None:
             stopping = running.stopping_since < math.inf
@@ -459,7 +461,7 @@ class Replies:
             self._held_until = -math.inf
         effects: list[Effect] = []
         for request in list(self._requests):
-            request.pressing = self._for_next and now >= request.since + self._timeout / 2
+            request.pressing = self._for_next and now >= request.since + self._timeout * _SWAP_PATIENCE
             if self._due(request) > now:
                 continue
             if request.for_tools and self._open and request.state is RequestState.WAITING:

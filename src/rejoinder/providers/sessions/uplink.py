@@ -29,8 +29,8 @@ _GAP: Final = 0.25
 """Seconds without sound of the application after which silence takes its place."""
 _PAUSE: Final = 1.5
 """Seconds without sound after which the service is notified of the pause."""
-_UNREPORTED_MS: Final = 6000.0
-"""Milliseconds of quiet after which a slow service has reported any speech that it recognised."""
+_UNREPORTED_TIMEOUT: Final = 6.0
+"""Seconds of quiet after which a slow service has reported any speech that it recognised."""
 COMMITTING: Final = 5.0
 """Seconds that a service may take from the end of speech to the message it makes of it."""
 _SILENCE: Final = 0.1
@@ -66,7 +66,7 @@ class Uplink:
         self._loop = asyncio.get_running_loop()
         self._input = SoundInput(traits.input_rate)
         self._kept: KeptSound[m.Command] = KeptSound(
-            kept_sound * 1000, slow=0.0 if traits.tells_speech else _UNREPORTED_MS
+            kept_sound * 1000, slow=0.0 if traits.tells_speech else _UNREPORTED_TIMEOUT * 1000
         )
         self._uncommitted_ms = 0.0
         self._heard_at = -math.inf
@@ -90,7 +90,7 @@ class Uplink:
     @property
     def _over_at(self) -> float:
         """When speech counts as over whose sound has stopped: a microphone was muted."""
-        return self._pushed_at + _UNREPORTED_MS / 1000
+        return self._pushed_at + _UNREPORTED_TIMEOUT
 
     @property
     def _hears(self) -> bool:
