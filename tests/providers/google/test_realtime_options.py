@@ -154,7 +154,7 @@ THINKER = "gemini-3.8-live-extended-thinking"
     ("options", "words"),
     [
         ({"api_key": ""}, "no API key"),
-        ({"model": "gpt-realtime-2.1", "modalities": ["TEXT"]}, "modalities"),
+        ({"model": "voice-of-tomorrow", "modalities": ["TEXT"]}, "modalities"),
         ({"model": "gemini-3.5-flash"}, "no model of the Live API"),
         ({"model": "gemini-2.0-flash-live-001"}, "switched off"),
         ({"modalities": ["TEXT"]}, "sound only"),

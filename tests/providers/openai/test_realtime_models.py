@@ -27,7 +27,7 @@ def test_the_longest_name_counts(name: str, row: str) -> None:
 
 
 def test_of_an_unknown_model_nothing_is_refused() -> None:
-    RealtimeModel(model="grok-voice-latest", api_key="k", reasoning={"effort": "low"})
+    RealtimeModel(model="voice-of-tomorrow", api_key="k", reasoning={"effort": "low"})
 
 
 @pytest.mark.parametrize(

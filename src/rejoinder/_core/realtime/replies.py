@@ -461,7 +461,9 @@ class Replies:
             self._held_until = -math.inf
         effects: list[Effect] = []
         for request in list(self._requests):
-            request.pressing = self._for_next and now >= request.since + self._timeout * _SWAP_PATIENCE
+            request.pressing = (
+                self._for_next and now >= request.since + self._timeout * _SWAP_PATIENCE
+            )
             if self._due(request) > now:
                 continue
             if request.for_tools and self._open and request.state is RequestState.WAITING:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
+from rejoinder._core.realtime.makers import elsewhere
 from rejoinder.errors import ConfigurationError
 
 __all__ = [
@@ -138,8 +139,9 @@ def facts_of(model: str) -> SonicFacts:
             return facts
     if "sonic" in bare or model.startswith("arn:"):
         return MODELS["amazon.nova-2-5-sonic"]
+    hint = elsewhere(model)
     raise ConfigurationError(
-        f"model: {model!r} is not a Nova Sonic model; expected {DEFAULT_MODEL!r} or another id that "
+        f"model: {model!r} is not a Nova Sonic model{f': {hint}' if hint else ''}; expected {DEFAULT_MODEL!r} or another id that "
         "begins with " + ", ".join(MODELS)
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from rejoinder._core.realtime.makers import elsewhere
 from rejoinder.errors import ConfigurationError
 
 __all__ = ["DEFAULT_MODEL", "DEFAULT_VERTEX_MODEL", "MODELS", "LiveRules", "rules_of"]
@@ -130,7 +131,7 @@ def rules_of(model: str) -> LiveRules:
     kind.
 
     Raises:
-        ConfigurationError: it does not speak the Live API.
+        ConfigurationError: it does not speak the Live API, or belongs to the API of another maker.
     """
     name = model.rpartition("/")[2]
     found = ""
@@ -138,6 +139,9 @@ def rules_of(model: str) -> LiveRules:
         if name.startswith(prefix) and len(prefix) > len(found):
             found = prefix
     rules = MODELS.get(found, _UNKNOWN)
+    hint = elsewhere(name, "gemini") if not found else ""
+    if hint:
+        raise ConfigurationError(f"RealtimeModel: model {model!r} cannot be used: {hint}")
     if not rules.live and found == "gemini" and "live" in name:
         return _UNKNOWN  # a newer model
     if not rules.live:

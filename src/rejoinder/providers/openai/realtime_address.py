@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rejoinder._core.hosts import HOSTS, Host, find_host
+from rejoinder._core.realtime.makers import elsewhere
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import environment
 from rejoinder.providers.openai.access import Access, Secret, access_of_key, checked_url
@@ -32,6 +33,11 @@ def plain_server(
     url = _http(base_url) if is_given(base_url) and base_url else NOT_GIVEN
     key: NotGivenOr[Secret] = api_key if api_key is not None else NOT_GIVEN
     access = access_of_key(_host(url), key, url)
+    # Other servers of the protocol may have the models of any maker.
+    if find_host(checked_url(access.base_url).netloc) is HOSTS["openai"]:
+        hint = elsewhere(model, "gpt", "chatgpt", "o1", "o3", "o4")
+        if hint:
+            raise ConfigurationError(f"model: {model!r} cannot be used: {hint}")
     name = dialect or dialect_of_host(access.base_url)
     if name not in DIALECTS:
         raise ConfigurationError(f"dialect: expected one of {', '.join(DIALECTS)}, got {dialect!r}")

@@ -28,6 +28,8 @@ class Facts:
     hint: str = ""
 
 
+_TEXT: Final = Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM")
+
 # Sources: OpenAI's model and deprecation pages, read in November 2026. The longest prefix counts.
 MODELS: Final[Mapping[str, Facts]] = {
     "gpt-realtime-2.1": Facts(reasons=True),
@@ -41,9 +43,14 @@ MODELS: Final[Mapping[str, Facts]] = {
         reasons=False, shut_down="2027-01-20", successor="gpt-realtime-2.1-mini"
     ),
     "gpt-live": Facts(realtime=False, hint="it speaks the Live API; use openai.live.GPTLiveModel"),
-    "gpt-4o": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
-    "gpt-4.1": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
-    "gpt-5": Facts(realtime=False, hint="it is a text model; use rejoinder.providers.openai.LLM"),
+    "gpt-3.5": _TEXT,
+    "gpt-4": _TEXT,
+    "gpt-4o": _TEXT,
+    "gpt-4.1": _TEXT,
+    "gpt-5": _TEXT,
+    "o1": _TEXT,
+    "o3": _TEXT,
+    "o4-mini": _TEXT,
     "gpt-transcribe": Facts(realtime=False, hint="it transcribes only"),
 }
 
@@ -54,6 +61,8 @@ def facts_of(model: str) -> Facts:
     """The facts about `model`. Nothing is refused for an unknown model."""
     found = ""
     for prefix, facts in MODELS.items():
+        if not facts.realtime and "realtime" in model:
+            continue  # "gpt-4o-realtime-preview" is none of the text models
         # A newer version of a realtime model may differ; a text model remains a text model.
         ends = ("", "-", "@", ":") if facts.realtime else ("", "-", "@", ":", ".")
         if (
