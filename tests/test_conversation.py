@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import random
 import re
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoinder import prices
+from rejoinder import _stamps, prices
 from rejoinder.conversation import UNSURE, Conversation
 from rejoinder.errors import APIConnectionError, ConfigurationError
 from rejoinder.llm._tool_runs import CUT_OFF, NOT_STARTED
@@ -459,6 +461,33 @@ async def test_while_a_turn_runs_another_one_is_refused() -> None:
             async for _ in turn:
                 pass
     assert said((await loaded(store)).chat_ctx)[-1] == "Me"
+
+
+@pytest.mark.parametrize(
+    ("passed", "counts"), [(0, True), (299, True), (301, False), (-86_400, False)]
+)
+async def test_a_turn_of_another_host_counts_as_running_for_minutes(
+    passed: float, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    conversation = await loaded(store)
+    conversation.chat_ctx.add_message(role="user", content="Hi")
+    turn = run_turn(ScriptedLLM("Hello there"), conversation.chat_ctx, journal=conversation)
+    async with turn:
+        await anext(turn)
+        monkeypatch.setattr(socket, "gethostname", lambda: "another")
+        other = await loaded(store)
+        now = time.time() + passed  # a clock that is set back locks nothing for a day
+        monkeypatch.setattr(_stamps, "wall_now", lambda: now)
+        message = ChatMessage(role="user", content=["Me"])
+        if counts:
+            with pytest.raises(ConflictError, match="in the middle of a turn"):
+                await other.append(message)
+        else:
+            await other.append(message)
+            with pytest.raises(ConflictError):
+                async for _ in turn:
+                    pass
 
 
 # -- branches ------------------------------------------------------------------------------------

@@ -186,6 +186,20 @@ async def test_a_delegated_task() -> None:
 
 
 @pytest.mark.looptime
+async def test_the_words_that_a_delegated_task_waits_for() -> None:
+    stalls = Stalls()
+    llm = ScriptedLLM("It rains.")
+    async with delegating(llm) as (_, live, _):
+        await live.delegate()
+        await asyncio.sleep(0.1)
+        stalls.stand_still(3.0)
+        await asyncio.sleep(0.1)
+        await live.words_of_user("How is the weather?")
+        await until(lambda: "It rains." in answers(live))
+        assert llm.calls[0].chat_ctx.items[-1].text_content == "How is the weather? "
+
+
+@pytest.mark.looptime
 async def test_a_tool() -> None:
     stalls = Stalls()
 

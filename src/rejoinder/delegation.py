@@ -232,11 +232,11 @@ class Tasks:
     async def _request_complete(self) -> None:
         """Wait until the words of the user are there."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST_WAIT):
+            async with _aio.within(_LONGEST_WAIT):
                 while True:
                     self._heard.clear()
-                    wait = _QUIET if self._ends_with_user() else _LONGEST_WAIT
-                    await asyncio.wait_for(self._heard.wait(), wait)
+                    async with _aio.within(_QUIET if self._ends_with_user() else _LONGEST_WAIT):
+                        await self._heard.wait()
 
     def _ends_with_user(self) -> bool:
         items = self._items()

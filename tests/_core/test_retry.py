@@ -65,6 +65,28 @@ NOW = 1_700_000_000.0
         ({"retry-after-ms": "soon", "retry-after": "60"}, 60),
         ({"retry-after": email.utils.formatdate(NOW + 30, usegmt=True)}, 30),
         ({"retry-after": email.utils.formatdate(NOW - 30, usegmt=True)}, 0),
+        # The clock here is a day behind, or ahead: the server's own time counts.
+        (
+            {
+                "retry-after": email.utils.formatdate(NOW + 86_407, usegmt=True),
+                "date": email.utils.formatdate(NOW + 86_400, usegmt=True),
+            },
+            7,
+        ),
+        (
+            {
+                "retry-after": email.utils.formatdate(NOW - 86_393, usegmt=True),
+                "date": email.utils.formatdate(NOW - 86_400, usegmt=True),
+            },
+            7,
+        ),
+        (
+            {
+                "retry-after": email.utils.formatdate(NOW + 30, usegmt=True),
+                "date": "today",
+            },
+            30,
+        ),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

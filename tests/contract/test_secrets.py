@@ -19,6 +19,7 @@ import pytest
 from canaries import Records, all_records, leaks
 from contract.rows import KEY, ROWS, Row
 from rejoinder.catalog import create
+from rejoinder.errors import ConfigurationError
 from rejoinder.llm import ChatContext, mcp
 from rejoinder.providers import anthropic, aws, google, inference, mistralai, openai
 from rejoinder.providers.openai.realtime import RealtimeModel
@@ -235,14 +236,42 @@ class Session:
         raise RuntimeError("the metadata service is away")
 
 
-async def test_no_failure_of_a_chain_of_credentials_shows_a_key(
-    records: Records, monkeypatch: pytest.MonkeyPatch
+class AsyncSession:
+    """One of aiobotocore."""
+
+    region_name = "eu-west-1"
+
+    async def get_credentials(self) -> Any:
+        raise RuntimeError("the metadata service is away")
+
+
+class AsyncSource(AsyncSession):
+    """One whose credentials are found and cannot be read."""
+
+    async def get_credentials(self) -> Any:
+        return self
+
+    async def get_frozen_credentials(self) -> Any:
+        raise RuntimeError("the metadata service is away")
+
+
+@pytest.mark.parametrize("session", [Session, AsyncSession, AsyncSource])
+@pytest.mark.parametrize(
+    "make", [lambda **o: aws.LLM(**o), lambda **o: anthropic.LLM.with_bedrock(**o)]
+)
+async def test_no_failure_of_a_session_of_aws_shows_a_key(
+    make: Any, session: type[Any], records: Records
 ) -> None:
-    async with aws.LLM(model="m", session=Session()) as llm:
+    async with make(model="m", session=session(), region="eu-west-1") as llm:
         llm.prewarm()
         error = await failure(llm, conn_options=PATIENT)
+    assert isinstance(error, ConfigurationError)
     assert "the metadata service is away" in str(error)
     assert leaks(error, [KEY]) == []
+    assert records.leaks == set()
+
+
+async def test_no_failure_of_an_account_of_google_shows_a_key(records: Records) -> None:
 
     import google.auth.exceptions
 

@@ -78,8 +78,9 @@ def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | 
     """The pause a server asks for, from its header fields (lower-case names).
 
     ``retry-after-ms`` (milliseconds; OpenAI, Azure) counts before ``retry-after`` (RFC 9110
-    section 10.2.3: seconds or an HTTP date). Fractions are accepted, past dates mean 0, and what
-    cannot be read is ignored.
+    section 10.2.3: seconds or an HTTP date). A date counts from the ``date`` of the answer, so the
+    clock here may be wrong; `wall_now` is for servers that send none. Fractions are accepted, past
+    dates mean 0, and what cannot be read is ignored.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -88,18 +89,28 @@ def retry_after_seconds(headers: Mapping[str, str], wall_now: float) -> float | 
     seconds = _number(value)
     if seconds is not None or value is None:
         return seconds
+    moment = _moment(value)
+    if moment is None:
+        return None
+    answered = _moment(headers.get("date"))
+    return max(0.0, moment - (wall_now if answered is None else answered))
+
+
+def _moment(date: str | None) -> float | None:
+    """Seconds since the epoch of an HTTP date."""
+    if date is None:
+        return None
     # Imported here: it takes as long as this whole package, and dates are rare.
     import email.utils
 
     try:
-        moment = email.utils.parsedate_to_datetime(value)
+        moment = email.utils.parsedate_to_datetime(date)
+        if moment.tzinfo is None:
+            # Obsolete formats name no zone; all HTTP dates are UTC (RFC 9110, 5.6.7).
+            moment = moment.replace(tzinfo=UTC)
+        return moment.timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    if (
-        moment.tzinfo is None
-    ):  # obsolete formats name no zone; all HTTP dates are UTC (RFC 9110, 5.6.7)
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - wall_now)
 
 
 def _number(text: str | None) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 import threading
 from dataclasses import replace
@@ -19,6 +20,7 @@ from rejoinder._aio import in_thread
 from rejoinder._foreign import method, read
 from rejoinder._secrets import Hidden, one_line, redact, secrets_in_command, shorten
 from rejoinder.clouds.aws_errors import STALE_CREDENTIALS
+from rejoinder.clouds.lease import Lease
 from rejoinder.clouds.sigv4 import Credentials, sign
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.transport.http import Request
@@ -159,7 +161,7 @@ class AWSCredentials:
         self._session = session
         self._source: Any = None
         self._cached: Credentials | None = None
-        self._due = 0.0
+        self._lease = Lease(0.0)
         self._lock = threading.Lock()
 
     async def get(self) -> Credentials:
@@ -173,7 +175,7 @@ class AWSCredentials:
             return self._static
         if self._session is None and (found := _from_environment()) is not None:
             return found
-        if self._cached is not None and _stamps.wall_now() < self._due:
+        if self._cached is not None and not self._lease.over:
             return self._cached
         get = method(self._session, "get_credentials")
         if inspect.iscoroutinefunction(get):
@@ -218,21 +220,25 @@ class AWSCredentials:
         with self._lock:
             self._cached = None
             self._source = None
-            self._due = 0.0
         return self._session is not None or _from_environment() is None
 
     async def _ask(self, get: Any) -> Credentials:
-        source: Any = await get()
-        if source is None:
-            raise _none_found()
-        frozen: Any = source.get_frozen_credentials()
-        if inspect.isawaitable(frozen):
-            frozen = await frozen
-        return self._keep(source, frozen)
+        try:
+            source: Any = await get()
+            if source is None:
+                raise _none_found()
+            frozen: Any = source.get_frozen_credentials()
+            if inspect.isawaitable(frozen):
+                frozen = await frozen
+            return self._keep(source, frozen)
+        except (APIError, ConfigurationError):
+            raise
+        except Exception as error:
+            raise _translated(error) from error
 
     def _load(self) -> Credentials:
         with self._lock:
-            if self._cached is not None and _stamps.wall_now() < self._due:
+            if self._cached is not None and not self._lease.over:
                 return self._cached
             try:
                 if self._source is None:
@@ -250,12 +256,12 @@ class AWSCredentials:
     def _keep(self, source: Any, frozen: Any) -> Credentials:
         credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
         remaining = method(source, "_seconds_remaining")
-        due = float("inf")
+        lasts = math.inf
         if remaining is not None:
             left = remaining()
             if isinstance(left, (int, float)):
-                due = _stamps.wall_now() + max(_AT_LEAST, left - _MARGIN)
-        self._cached, self._due = credentials, due
+                lasts = max(_AT_LEAST, left - _MARGIN)
+        self._cached, self._lease = credentials, Lease(lasts)
         return credentials
 
     def _configured_region(self) -> str | None:

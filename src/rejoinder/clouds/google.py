@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._foreign import method, read
+from rejoinder.clouds.lease import Lease
 from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
 
 __all__ = ["LOCATIONS", "GoogleCredentials", "check_location", "is_stale", "vertex_host"]
@@ -131,7 +132,7 @@ class GoogleCredentials:
         self._static = token
         self._credentials: Any = credentials
         self._token = ""
-        self._due = 0.0
+        self._lease = Lease(0.0)
         self._project: str | None = None
         self._lock = threading.Lock()
 
@@ -145,7 +146,7 @@ class GoogleCredentials:
         """
         if self._static is not None:
             return self._static
-        if self._token and _stamps.wall_now() < self._due:
+        if self._token and not self._lease.over:
             return self._token
         return await asyncio.to_thread(self._load)
 
@@ -166,12 +167,11 @@ class GoogleCredentials:
             return False
         with self._lock:
             self._token = ""
-            self._due = 0.0
         return True
 
     def _load(self) -> str:
         with self._lock:
-            if self._token and _stamps.wall_now() < self._due:
+            if self._token and not self._lease.over:
                 return self._token
             try:
                 auth: Any = import_module("google.auth")
@@ -207,8 +207,15 @@ class GoogleCredentials:
                     "Sign in again: gcloud auth application-default login",
                     status_code=401,
                 ) from error
-            self._token = str(credentials.token)
-            self._due = _stamps.wall_now() + _life(read(credentials, "expiry"))
+            token = read(credentials, "token", str)
+            if not token:
+                raise ConfigurationError(
+                    "credentials: refresh() left no text in token of an object of type "
+                    f"{type(credentials).__name__}; expected credentials of google-auth that give "
+                    "an access token"
+                )
+            self._token = token
+            self._lease = Lease(_life(read(credentials, "expiry")))
             return self._token
 
 

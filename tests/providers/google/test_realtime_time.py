@@ -17,6 +17,7 @@ from rejoinder.llm import FunctionCallOutput
 from rejoinder.llm.realtime import RealtimeError
 from rejoinder.providers.google.realtime import RealtimeModel, RealtimeSession
 from rejoinder.types import APIConnectOptions
+from stalls import Stalls
 
 pytestmark = pytest.mark.looptime
 
@@ -81,6 +82,39 @@ async def test_a_connection_that_is_half_open_is_replaced() -> None:
         assert len(transport.sockets) == 2
         assert [error.recoverable for error in seen.named("error")] == [True]
         assert seen.named("session_reconnected")
+
+
+@pytest.mark.parametrize("seconds", [3, 12, 100])
+async def test_a_loop_that_stood_still_is_no_dead_service(seconds: float) -> None:
+    stalls = Stalls()
+    transport = MemoryTransport(pong=2.0)
+    async with talking(transport) as (session, seen):
+        for _ in range(6):  # one of the stalls follows a ping
+            await push_for(session, 7)
+            stalls.stand_still(seconds)
+        await push_for(session, 7)
+        assert len(transport.sockets) == 1
+        assert transport.sockets[0].pings
+        assert not seen.named("error")
+
+
+async def test_a_loop_that_stood_still_ends_no_reply() -> None:
+    stalls = Stalls()
+    transport = MemoryTransport()
+    async with talking(transport) as (session, seen):
+        (socket,) = transport.sockets
+        asking = session.generate_reply()
+        await asyncio.sleep(0)
+        stalls.stand_still(30)  # before the request has left
+        await asyncio.sleep(2)
+        socket.say(serverContent={"outputTranscription": {"text": "Well, "}, **SPOKEN})
+        reply = asyncio.ensure_future(read(await asking))
+        await asyncio.sleep(1)
+        stalls.stand_still(100)
+        await asyncio.sleep(2)
+        say(socket, "hello.")
+        assert (await reply)[0] == "Well, hello."
+        assert not seen.named("error")
 
 
 async def test_a_user_who_says_nothing_costs_no_connection() -> None:

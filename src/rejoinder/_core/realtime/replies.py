@@ -494,6 +494,14 @@ class Replies:
         effects += self._pump(now)
         return effects
 
+    def excuse(self, seconds: float) -> None:
+        """The event loop stood still for so long: that was no silence of the service."""
+        for request in self._requests:
+            request.since += seconds
+        if self._running is not None:
+            self._running.quiet_since += seconds
+            self._running.stopping_since += seconds
+
     # -- inside ------------------------------------------------------------------------------
 
     def _pump(self, now: float) -> list[Effect]:

@@ -212,12 +212,20 @@ class Connections:
         """When a silent service is probed, or declared dead."""
         heard = max(link.heard_at, link.opened_at)
         asked = link.probed_at > link.heard_at
-        due = heard + (self._limit if asked else self._silence / 2)
+        due = heard + self._silence / 2
+        if asked:  # later than planned, if the loop stood still; the answer has the same time
+            due = max(due, link.probed_at) + self._limit - self._silence / 2
         if due - uplink_at >= self._silence:
             due = math.inf  # no sound is sent, so the service has nothing to answer
         if asked and link.doubted:
             due = min(due, link.probed_at + _DOUBT + self._pong)
         return due
+
+    def excuse(self, seconds: float) -> None:
+        """The event loop stood still for so long: that was no silence of the service."""
+        link = self.link
+        if link is not None and link.probed_at > link.heard_at:
+            link.probed_at += seconds
 
     def doubt(self, since: float) -> None:
         """The reply requested at `since` did not begin, and nothing else arrived: probe the service

@@ -136,7 +136,7 @@ class WireSession(RealtimeSession[TEvent]):
             resume=resume,
         )
         look = max(0.05, min(1.0, options.silence / 4))
-        self._timer = _aio.Alarm(self._due, self._tick, interval=look)
+        self._timer = _aio.Alarm(self._due, self._tick, stalled=self._excuse, interval=look)
         self._timer.arm()
 
     # -- what the base class asks for ----------------------------------------------------------
@@ -443,6 +443,10 @@ class WireSession(RealtimeSession[TEvent]):
             self._connections.due(self._uplink.sent_at),
         )
 
+    def _excuse(self, seconds: float) -> None:
+        self._replies.excuse(seconds)
+        self._connections.excuse(seconds)
+
     def _tick(self) -> None:
         if self._over is not None:
             return
@@ -616,7 +620,6 @@ class WireSession(RealtimeSession[TEvent]):
         self._open[reply_id].call(call)
 
     def _reply_ended(self, event: m.ReplyEnded) -> None:
-        now = self._loop.time()
         error = event.error
         reply = self._open.get(event.reply_id)
         if reply is not None:
@@ -626,7 +629,7 @@ class WireSession(RealtimeSession[TEvent]):
                 event.reply_id,
                 event.status,
                 event.ref,
-                now,
+                self._loop.time(),
                 message=error.message if error is not None else "",
                 code=event.reason,
             )
