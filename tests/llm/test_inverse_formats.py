@@ -64,6 +64,7 @@ def histories(draw: st.DrawFn) -> list[ChatItem]:
                     name=call.name,
                     output=draw(texts),
                     is_error=draw(st.booleans()),
+                    images=draw(st.lists(images, max_size=2)),
                 )
                 for call in calls
             ]
@@ -111,7 +112,9 @@ def payload(context: ChatContext, format: str) -> list[Any]:
             case FunctionCallOutput():
                 tells = format in ("anthropic", "google", "aws")
                 failed = item.is_error if tells else None
-                found.append([item.call_id, item.name, item.output, failed])
+                shown = tells or format == "openai.responses"
+                pictures = [picture.image for picture in item.images] if shown else []
+                found.append([item.call_id, item.name, item.output, failed, pictures])
             case _:
                 pass
     for entry in found:
@@ -266,8 +269,9 @@ def test_anthropic() -> None:
     assert call.extra["anthropic"]["thinking"] == [thinking]
     assert (output.output, output.is_error) == ("the page", True)
     assert "v" in user.content
-    shown, pdf = [part for part in user.content if isinstance(part, ImageContent)]
-    assert (shown.image, pdf.image) == (DATA, "data:application/pdf;base64,JVBERg==")
+    assert [shown.image for shown in output.images] == [DATA]
+    (pdf,) = [part for part in user.content if isinstance(part, ImageContent)]
+    assert pdf.image == "data:application/pdf;base64,JVBERg=="
     (kept,) = server.extra["anthropic"]["unread"]["content"]
     assert kept == {"at": 0, "part": messages[3]["content"][0]}
     sent, _ = ChatContext(items[:5]).to_provider_format("anthropic")

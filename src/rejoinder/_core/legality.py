@@ -241,9 +241,8 @@ class _Reading:
         text = item.output
         if not (text.isascii() or is_sendable(text)):
             return "an output holds half a surrogate pair"
-        if (not text or text.isspace()) and not (
-            rules.blank_outputs and (rules.blank_errors or not item.is_error)
-        ):
+        blank_ok = rules.blank_outputs and (rules.blank_errors or not item.is_error)
+        if not (blank_ok or item.images) and (not text or text.isspace()):
             return "an output is blank"
         faults = [result_fault(item, rules)]
         faults += [picture_fault_in(item, picture, rules) for picture in item.images]
@@ -449,7 +448,8 @@ def picture_fault_in(
     """The same for a picture that belongs to a result."""
     if not rules.result_images or output.is_error:
         return "this model reads it as text", ""
-    if not isinstance(picture.image, str) or not picture.image.startswith("data:"):
+    source = picture.image
+    if not isinstance(source, str) or not (rules.result_addresses or source.startswith("data:")):
         return "it is no `data:` URL", ""
     return image_fault(picture, rules)
 

@@ -11,14 +11,23 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from rejoinder import _stamps
 from rejoinder._core.items import ChatItem, load_items
 from rejoinder._core.unread import Unread, with_unread
 from rejoinder._foreign import dump, dumps, has
 
-__all__ = ["ItemReader", "as_text", "data_address", "mappings", "system_texts"]
+__all__ = [
+    "ItemReader",
+    "ReadResult",
+    "as_text",
+    "data_address",
+    "is_picture",
+    "mappings",
+    "read_result",
+    "system_texts",
+]
 
 Record = dict[str, Any]
 
@@ -90,6 +99,66 @@ def data_address(data: object, mime_type: object, where: str) -> str:
 def as_text(value: object) -> str:
     """A value as a text: itself, or as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def is_picture(known: Mapping[str, Any]) -> bool:
+    """Whether an image, as plain data of ours, is one, and not a document."""
+    kind = known.get("mime_type") or known["image"].removeprefix("data:")
+    return kind.startswith("image/") or not known["image"].startswith("data:")
+
+
+class ReadResult(NamedTuple):
+    """What the content of a tool's result holds.
+
+    Attributes:
+        text: of all parts but pictures and documents.
+        images: its pictures, as plain data of ours.
+        documents: what is neither, as a message's content holds it.
+        kept: what is to be kept of it, see `rejoinder._core.unread`; empty: the format writes the
+            same from text and images.
+    """
+
+    text: str
+    images: list[Record]
+    documents: list[Any]
+    kept: Record
+
+
+def read_result(parts: Iterable[tuple[Any, Any]], *, pictures_last: bool = True) -> ReadResult:
+    """Read the content of a tool's result.
+
+    Args:
+        parts: each as a message's content would hold it, and as it was written.
+        pictures_last: the format writes a text, and the pictures behind it; ``False``: no pictures.
+    """
+    texts: list[str] = []
+    images: list[Record] = []
+    documents: list[Any] = []
+    content: list[Any] = []
+    pictures: list[Record] = []
+    same = True
+    for part, raw in parts:
+        known = part.known if isinstance(part, Unread) else part
+        if isinstance(known, Mapping):
+            held = cast("Record", known)
+            if not is_picture(held):
+                documents.append(part)
+                continue
+            picture: Record = {"at": len(content) + len(pictures)}
+            if isinstance(part, Unread):
+                picture["part"] = raw
+            same = same and pictures_last and not isinstance(part, Unread)
+            pictures.append(picture)
+            images.append(held)
+            continue
+        same = same and not isinstance(part, Unread) and not pictures
+        texts.append(as_text(raw) if known is None else known)
+        content.append(raw)
+    text = "\n".join(texts)
+    kept: Record = {"content": content, "text": text}
+    if pictures:
+        kept["pictures"] = pictures
+    return ReadResult(text, images, documents, {} if same else kept)
 
 
 _INSTRUCTIONS = ("<instructions>\n", "\n</instructions>")
@@ -213,7 +282,8 @@ class ItemReader:
         is_error: bool = False,
         name: object = None,
         keep: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
-        content: list[Any] | None = None,
+        images: Sequence[Record] = (),
+        kept: Record | None = None,
     ) -> None:
         """What came of a call; without an id it is that of the first call of this name that has
         none yet.
@@ -224,11 +294,11 @@ class ItemReader:
             is_error: the tool failed.
             name: of the tool.
             keep: adds state of the output to the `extra` of the call; outputs have none.
-            content: the output as it was written, to be kept there.
+            images: the pictures in it, as plain data.
+            kept: the output as it was written, to be kept there.
         """
-        if content is not None:
-            written = {"content": content, "text": as_text(output)}
-            keep = partial(_with_output, self._form, written)
+        if kept:
+            keep = partial(_with_output, self._form, kept)
         identity = str(call_id) if call_id else ""
         if not identity:
             waiting = (
@@ -240,16 +310,17 @@ class ItemReader:
         call = self._calls.get(identity)
         if call is not None and keep is not None and (extra := keep(call.get("extra", {}))):
             call["extra"] = extra
-        self._records.append(
-            {
-                "id": _stamps.new_id("item_"),
-                "type": "function_call_output",
-                "call_id": identity,
-                "name": str(name or (call["name"] if call else "")),
-                "output": as_text(output),
-                "is_error": is_error,
-            }
-        )
+        record: Record = {
+            "id": _stamps.new_id("item_"),
+            "type": "function_call_output",
+            "call_id": identity,
+            "name": str(name or (call["name"] if call else "")),
+            "output": as_text(output),
+            "is_error": is_error,
+        }
+        if images:
+            record["images"] = list(images)
+        self._records.append(record)
 
 
 def _with_output(form: str, written: Record, extra: Mapping[str, Any]) -> dict[str, Any]:

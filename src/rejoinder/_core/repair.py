@@ -47,7 +47,7 @@ from rejoinder._core.names import portable_name
 from rejoinder._core.pairing import Grouping, Pair, Turn, user_message
 from rejoinder._core.results import picture_of, told_instead, without_pictures
 from rejoinder._core.rules import STATEFUL, Rules
-from rejoinder._core.unread import joined_unread, output_as_read, unread_in
+from rejoinder._core.unread import is_output_as_read, joined_unread, unread_in
 
 __all__ = ["Change", "ChangeKind", "repair"]
 
@@ -363,7 +363,7 @@ class _Repair:
             self.note("name", output.id, f"{output.name[:80]!r} is not the name of its call")
         text, images = self.shown(output, call, alone=not pair.more)
         blank_ok = self.rules.blank_outputs and (self.rules.blank_errors or not output.is_error)
-        if not blank_ok and (not text or text.isspace()):
+        if not (blank_ok or images) and (not text or text.isspace()):
             text = "(empty)"
             self.note("text", output.id, "blank text is not accepted here")
         if pair.more:
@@ -386,33 +386,37 @@ class _Repair:
         self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool
     ) -> tuple[str, list[ImageContent]]:
         """The text of an output, and the pictures that belong to it, see `result`."""
-        text = self.result(output, call, alone=alone)
         images: list[ImageContent] = []
+        told: list[str] = []
         for picture in output.images:
             problem, mime_type = picture_fault_in(output, picture, self.rules)
             if problem or not alone:
                 why = problem or "it is not the only output"
                 self.note("image", output.id, f"a picture in a result became text: {why}")
-                text = "\n".join(filter(None, [text, self.text(told_instead(picture), output.id)]))
+                told.append(self.text(told_instead(picture), output.id))
             elif mime_type:
                 self.note("image", output.id, f"an image is really of type {mime_type}")
                 images.append(_retyped(picture, mime_type))
             else:
                 images.append(picture)
-        return text, images
+        text = self.result(output, call, alone=alone, whole=not told)
+        return "\n".join(filter(None, [text, *told])), images
 
-    def result(self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool) -> str:
+    def result(
+        self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool, whole: bool
+    ) -> str:
         """The text of an output; a picture stays one where it can be shown, and is told elsewhere.
 
         Args:
             output: the output.
             call: the call that it answers.
             alone: it is the whole output of the call.
+            whole: none of its pictures became text.
         """
         own = self.rules.state
-        if call.extra and own.unread:
+        if call.extra and own.unread and alone and whole:
             kept = unread_in(call.extra, own.key, own.unread)
-            if output_as_read(kept, output.output) is not None:
+            if is_output_as_read(kept, output):
                 return output.output  # it is sent as it was written
         problem, mime_type = result_fault(output, self.rules)
         picture = picture_of(output) if alone and self.rules.result_images else None

@@ -139,6 +139,8 @@ class Rules:
     assistant_images: bool = False
     result_images: bool = False
     """What a tool returns may be a picture; elsewhere it is told in words."""
+    result_addresses: bool = False
+    """Such a picture may be the address of one."""
     image_schemes: tuple[str, ...] = ("https://", "http://")
     """How the address of an image elsewhere begins; empty: only the image itself is accepted."""
     image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})

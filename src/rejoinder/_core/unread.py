@@ -9,7 +9,9 @@ It lies in the `extra` of its message or call, under the key of the provider:
 * ``refusal``: the last text of the content, which stood in that member.
 * ``item``: a whole item, of a message without content.
 * ``call``: a call as it was written.
-* ``output``: the same for the output of a call, because outputs have no `extra`.
+* ``output``: the same for the output of a call, because outputs have no `extra`: its ``content``
+  without the pictures that we read, the ``text`` that we read of it, and for each of its ``pictures``
+  the place (``at``) and, where there is more than we know, how it was written (``part``).
 
 Another format leaves all of it out.
 """
@@ -21,12 +23,13 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from rejoinder._core.items import ChatContent, ChatMessage
+    from rejoinder._core.items import ChatContent, ChatMessage, FunctionCallOutput, ImageContent
 
 __all__ = [
     "UNREAD",
     "Record",
     "Unread",
+    "is_output_as_read",
     "is_sent_alone",
     "joined_unread",
     "kept_list",
@@ -150,13 +153,43 @@ def kept_of(kept: Mapping[str, Any], name: str) -> Record:
     return deepcopy(cast("Record", found)) if isinstance(found, dict) else {}
 
 
-def output_as_read(kept: Mapping[str, Any], text: str) -> list[Any] | None:
-    """The content of an output as it was written; ``None`` if it says something else now."""
-    output = kept_of(kept, "output")
-    content: Any = output.get("content")
-    if not isinstance(content, list) or output.get("text") != text:
+def is_output_as_read(kept: Mapping[str, Any], output: FunctionCallOutput) -> bool:
+    """Whether the content of an output is sent as it was written, see `output_as_read`."""
+    record: Any = kept.get("output")
+    if not isinstance(record, Mapping):
+        return False
+    held = cast("Mapping[str, Any]", record)
+    return (
+        isinstance(held.get("content"), list)
+        and held.get("text") == output.output
+        and len(kept_list(held, "pictures")) == len(output.images)
+    )
+
+
+def output_as_read(
+    kept: Mapping[str, Any],
+    output: FunctionCallOutput,
+    write: Callable[[ImageContent], Record],
+    read: Callable[[Record], Any],
+) -> list[Any] | None:
+    """The content of an output as it was written; ``None`` if it says something else now.
+
+    Args:
+        kept: see `rejoinder._core.unread`.
+        output: as it is now; its pictures are those that are sent.
+        write: writes a picture.
+        read: reads a part of the provider as one of ours; ``None`` for one that we do not know.
+    """
+    if not is_output_as_read(kept, output):
         return None
-    return cast("list[Any]", content)
+    record = kept_of(kept, "output")
+    content = cast("list[Any]", record["content"])
+    for entry, picture in zip(kept_list(record, "pictures"), output.images, strict=True):
+        raw: Any = entry.get("part")
+        known = read(cast("Record", raw)) if isinstance(raw, dict) else None
+        same = known is not None and _says(picture, known)
+        content.insert(entry["at"], raw if same else write(picture))
+    return content
 
 
 def place_kept(

@@ -37,6 +37,7 @@ DIALECT: Final = Dialect(
         image_side=8_000,
         image_bytes=5 * 1024 * 1024,
         crowd=(20, 2_000),
+        result_addresses=True,
         image_schemes=("https://",),  # "Only HTTPS URLs are supported" (BrokkAi/brokk-app #2269)
         state=State(
             "anthropic",

@@ -7,7 +7,15 @@ from copy import deepcopy
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
-from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+from rejoinder._core.reading import (
+    ItemReader,
+    ReadResult,
+    as_text,
+    data_address,
+    mappings,
+    read_result,
+    system_texts,
+)
 from rejoinder._core.unread import Unread
 from rejoinder.providers.anthropic.state import FIELDS, OWN_FIELDS, STATE, THINKING, is_state
 
@@ -46,38 +54,25 @@ def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> No
         if block.get("type") != "tool_result":
             said.append(_part(place, block))
             continue
-        text, shown, content = _result(place, block.get("content"))
-        failed = block.get("is_error") is True
-        reader.output(block.get("tool_use_id"), text, is_error=failed, content=content)
-        said += shown
+        found = _result(place, block.get("content"))
+        reader.output(
+            block.get("tool_use_id"),
+            found.text,
+            is_error=block.get("is_error") is True,
+            images=found.images,
+            kept=found.kept,
+        )
+        said += found.documents
     reader.user(said)
 
 
-def _result(place: str, content: object) -> tuple[str, list[Any], list[Any] | None]:
-    """The text of a result, the images in it, which the user shows here, and, where there is more,
-    what has to be kept of it."""
+def _result(place: str, content: object) -> ReadResult:
     if content is None or isinstance(content, str):
-        return content or "", [], None
-    texts: list[str] = []
-    images: list[Any] = []
-    kept: list[Any] = []
-    unread = False
-    for where, block in mappings(content, f"{place}.content"):
-        part = _part(where, block)
-        if isinstance(part, Unread):
-            unread = True
-            known = part.known
-        else:
-            known = part
-        if known is None:
-            texts.append(as_text(dict(block)))
-        elif isinstance(known, str):
-            texts.append(known)
-        else:
-            images.append(part)
-            continue
-        kept.append(deepcopy(_unmarked(block)))
-    return "\n".join(texts), images, kept if unread and kept else None
+        content = [{"type": "text", "text": content or ""}]
+    return read_result(
+        (_part(where, block), deepcopy(_unmarked(block)))
+        for where, block in mappings(content, f"{place}.content")
+    )
 
 
 def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:

@@ -184,7 +184,9 @@ def _with_kept_output(
 ) -> list[Block]:
     out: list[Block] = []
     for result, output in zip(results, outputs, strict=True):
-        content = output_as_read(kept, output.output) if output.call_id == call.call_id else None
+        content = None
+        if output.call_id == call.call_id:
+            content = output_as_read(kept, output, form.image, form.read)
         out.append(result if content is None else form.with_output(result, content))
     return out
 

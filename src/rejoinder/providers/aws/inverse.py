@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
-from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+from rejoinder._core.reading import (
+    ItemReader,
+    as_text,
+    data_address,
+    mappings,
+    read_result,
+    system_texts,
+)
 from rejoinder._core.unread import Unread
 from rejoinder.providers.aws.format import DOCUMENTS
 
@@ -51,27 +58,25 @@ def _user(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> No
             said.append(_part(place, block))
             continue
         held = cast("Mapping[str, Any]", result)
-        texts: list[str] = []
-        kept: list[Any] = []
-        unread = False
-        for where, part in mappings(held.get("content") or [], f"{place}.toolResult.content"):
-            read = as_text(part["json"]) if "json" in part else _part(where, part)
-            if isinstance(read, Unread) and read.known is None:
-                unread = True
-                read = as_text(read.part)
-            if isinstance(read, str):
-                texts.append(read)
-                kept.append(_written(part))
-            else:
-                said.append(read)
-        failed = held.get("status") == "error"
+        found = read_result(
+            (_result_part(where, part), _written(part))
+            for where, part in mappings(held.get("content") or [], f"{place}.toolResult.content")
+        )
         reader.output(
             held.get("toolUseId"),
-            "\n".join(texts),
-            is_error=failed,
-            content=kept if unread else None,
+            found.text,
+            is_error=held.get("status") == "error",
+            images=found.images,
+            kept=found.kept,
         )
+        said += found.documents
     reader.user(said)
+
+
+def _result_part(place: str, block: Mapping[str, Any]) -> Any:
+    if "json" in block:
+        return Unread(_written(block), as_text(block["json"]))
+    return _part(place, block)
 
 
 def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) -> None:

@@ -18,6 +18,7 @@ from rejoinder._core.items import (
     ChatItem,
     ChatMessage,
     FunctionCall,
+    FunctionCallOutput,
     ImageContent,
     parts_of,
     with_fields,
@@ -111,7 +112,7 @@ def to_messages(
             told = {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
             for call in turn.calls:
                 if call.extra and call.call_id == output.call_id:
-                    told = with_kept_output(told, back.of(call.extra), "content")
+                    told = with_kept_output(told, back.of(call.extra), "content", output, _image)
             append(told)
     for entry, thought in thoughtful:
         if "tool_calls" in entry:
@@ -192,17 +193,27 @@ def _call_as_read(
     return {"id": call.call_id, **raw}
 
 
-def with_kept_output(told: dict[str, Any], kept: Mapping[str, Any], name: str) -> dict[str, Any]:
+def with_kept_output(
+    told: dict[str, Any],
+    kept: Mapping[str, Any],
+    name: str,
+    output: FunctionCallOutput,
+    write_image: Callable[[ImageContent], dict[str, Any]],
+) -> dict[str, Any]:
     """The output of a call as it was written, unless it says something else now.
 
     Args:
         told: as this format writes it.
         kept: what the call keeps, see `rejoinder._core.unread`.
-        name: the member that holds the text.
+        name: the member that holds the content.
+        output: as it is now.
+        write_image: writes a picture.
     """
     if not kept:
         return told
-    content = output_as_read(kept, told[name])
+    from rejoinder.providers.completions.parts import known_part
+
+    content = output_as_read(kept, output, write_image, lambda raw: known_part("", raw))
     if content is not None:
         told = {**told, name: content}
     return {**kept_of(kept_of(kept, "output"), "fields"), **told}

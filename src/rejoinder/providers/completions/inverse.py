@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
-from rejoinder._core.reading import ItemReader, as_text, mappings
+from rejoinder._core.reading import ItemReader, mappings
 from rejoinder._core.unread import with_unread
-from rejoinder.providers.completions.parts import arguments_of, content_of, fields_of, read_content
+from rejoinder.providers.completions.parts import (
+    arguments_of,
+    fields_of,
+    read_content,
+    read_output,
+)
 
 __all__ = ["from_messages"]
 
@@ -74,17 +78,15 @@ class _Reading:
 
     def _output(self, message: Mapping[str, Any], place: str) -> None:
         given = message.get("content")
-        texts = content_of(given, f"{place}.content")
-        text = "\n".join(map(as_text, texts))
-        output: dict[str, Any] = {}
+        found = read_output(given, f"{place}.content", pictures=False)
+        output = dict(found.kept)
         if fields := fields_of(message, _OUTPUT):
             output["fields"] = fields
-        if read_content(given, place)[1]:
-            output |= {"content": deepcopy(given), "text": text}
         self._reader.output(
             message.get("tool_call_id"),
-            text,
+            found.text,
             name=message.get("name"),
+            images=found.images,
             keep=lambda extra: with_unread(extra, self._key, self._form, {"output": output}),
         )
 

@@ -5,14 +5,16 @@ Pure. A part is kept when the format would not write it back whole, see `rejoind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, cast
 
-from rejoinder._core.reading import as_text, mappings
-from rejoinder._core.unread import Record
+from rejoinder._core.items import ImageContent
+from rejoinder._core.reading import ReadResult, as_text, is_picture, mappings, read_result
+from rejoinder._core.results import told_instead
+from rejoinder._core.unread import Record, Unread
 
-__all__ = ["arguments_of", "content_of", "fields_of", "known_part", "read_content"]
+__all__ = ["arguments_of", "fields_of", "known_part", "read_content", "read_output"]
 
 _TEXTS = frozenset({"text", "input_text", "output_text"})
 _IMAGES = frozenset({"image_url", "input_image"})
@@ -29,6 +31,19 @@ def read_content(content: object, place: str) -> tuple[list[Any], list[Record]]:
         return [], []
     if isinstance(content, str):
         return [content], []
+    read: list[Any] = []
+    kept: list[Record] = []
+    for at, (where, part) in enumerate(_parts_of(content, place)):
+        known = known_part(where, part)
+        if known is not None:
+            read.append(known)
+        if known is None or not _is_whole(part):
+            entry: Record = {"at": at, "part": deepcopy(part)}
+            kept.append(entry if known is None else {**entry, "read": True})
+    return read, kept
+
+
+def _parts_of(content: object, place: str) -> Iterator[tuple[str, Record]]:
     if not isinstance(content, list | tuple):
         raise ValueError(f"{place}: expected a text or a list, got {type(content).__name__}")
     # Some write bare texts among the parts.
@@ -36,29 +51,35 @@ def read_content(content: object, place: str) -> tuple[list[Any], list[Record]]:
         {"type": "text", "text": part} if isinstance(part, str) else part
         for part in cast("list[Any]", content)
     ]
-    read: list[Any] = []
-    kept: list[Record] = []
-    for at, (where, part) in enumerate(mappings(parts, place)):
-        known = known_part(where, part)
-        if known is not None:
-            read.append(known)
-        if known is None or not _is_whole(part):
-            entry: Record = {"at": at, "part": deepcopy(dict(part))}
-            kept.append(entry if known is None else {**entry, "read": True})
-    return read, kept
+    for where, part in mappings(parts, place):
+        yield where, dict(part)
 
 
-def content_of(content: object, place: str) -> list[Any]:
-    """The content of a message with the parts that we do not know among it, as they are.
+def read_output(content: object, place: str, *, pictures: bool) -> ReadResult:
+    """The content of a tool's result.
+
+    Args:
+        content: a text, or a list of parts.
+        place: where it stands.
+        pictures: the format writes pictures in results.
 
     Raises:
         ValueError: the content is neither a text nor a list of parts.
     """
-    read, kept = read_content(content, place)
-    for entry in kept:
-        if known_part("", entry["part"]) is None:
-            read.insert(entry["at"], entry["part"])
-    return read
+    if content is None or isinstance(content, str):
+        return ReadResult(content or "", [], [], {})
+    return read_result(
+        ((_output_part(where, part), deepcopy(part)) for where, part in _parts_of(content, place)),
+        pictures_last=pictures,
+    )
+
+
+def _output_part(place: str, part: Record) -> Any:
+    known: Any = known_part(place, part)
+    if isinstance(known, Mapping) and not is_picture(held := cast("Record", known)):
+        # A result holds no document of ours.
+        return Unread(part, told_instead(ImageContent.model_validate(held)))
+    return cast("Any", known) if known is not None and _is_whole(part) else Unread(part, known)
 
 
 def arguments_of(called: Mapping[str, Any]) -> Any:

@@ -39,6 +39,10 @@ TOOL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
 """The names that a function may have."""
 
 
+PICTURE_ALONE: Final = "a picture, which follows"
+"""What a result says that is nothing but a picture: the API wants a response beside it."""
+
+
 @dataclass
 class GoogleFormatData:
     """What goes beside the turns."""
@@ -135,7 +139,7 @@ def _signed_call(signatures: Mapping[str, bytes], call: FunctionCall) -> Block:
 def _result(output: FunctionCallOutput) -> Block:
     text, pictures = shown_in(output)
     if pictures and not text:
-        text = "a picture, which follows"
+        text = PICTURE_ALONE
     response: Block = {
         "id": output.call_id,
         "name": output.name,
@@ -191,9 +195,13 @@ def _read(part: Block) -> Any:
     return known_part(part)
 
 
-def _with_output(result: Block, further: list[Any]) -> Block:
-    """A response with its further members, such as the media in it."""
-    return {"functionResponse": {**further[0], **result["functionResponse"]}}
+def _with_output(result: Block, kept: list[Any]) -> Block:
+    """A response with its further members and the parts in it."""
+    further, *parts = kept
+    response = {**further, **result["functionResponse"]}
+    if parts:
+        response["parts"] = parts
+    return {"functionResponse": response}
 
 
 _BLOCKS = BlockFormat(

@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rejoinder._core.items import ChatItem
-from rejoinder._core.reading import ItemReader, as_text, data_address, mappings, system_texts
+from rejoinder._core.reading import (
+    ItemReader,
+    as_text,
+    data_address,
+    is_picture,
+    mappings,
+    read_result,
+    system_texts,
+)
 from rejoinder._core.unread import Unread
+from rejoinder.providers.google.format import PICTURE_ALONE
 from rejoinder.providers.google.options import camel
 from rejoinder.providers.google.state import BEHIND, PARTS, SIGNATURE, parts_before_call
 
@@ -58,19 +67,40 @@ def _user(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
             continue
         held = {camel(key): value for key, value in cast("Mapping[str, Any]", response).items()}
         output, failed = _output(held.get("response"))
+        parts_of_it = [
+            (_result_part(where, entry), _as_json(entry))
+            for where, entry in mappings(held.get("parts") or [], f"{place}.functionResponse.parts")
+        ]
+        found = read_result(parts_of_it)
+        if found.images and output == PICTURE_ALONE:
+            output = ""
         further = {
             key: _as_json(value)
             for key, value in held.items()
-            if key not in ("id", "name", "response") and value is not None
+            if key not in ("id", "name", "response", "parts") and value is not None
         }
+        kept = found.kept
+        if further or kept:
+            # Its further members come before the parts in what is kept; the text is beside them.
+            kept = read_result([(Unread(further), further), *parts_of_it]).kept
+            kept["text"] = as_text(output)
         reader.output(
             held.get("id"),
             output,
             is_error=failed,
             name=held.get("name"),
-            content=[further] if further else None,
+            images=found.images,
+            kept=kept,
         )
     reader.user(said)
+
+
+def _result_part(place: str, part: Mapping[str, Any]) -> Any:
+    read = _part(place, {camel(key): value for key, value in part.items()})
+    known = read.known if isinstance(read, Unread) else read
+    if isinstance(known, Mapping) and is_picture(cast("Mapping[str, Any]", known)):
+        return read
+    return Unread(_as_json(part))
 
 
 def _output(response: object) -> tuple[object, bool]:
@@ -140,17 +170,15 @@ def _as_base64(signature: object) -> Any:
 def _part(place: str, part: Mapping[str, Any]) -> Any:
     known = known_part(part, place)
     told = {key for key, value in part.items() if value is not None}
-    if isinstance(known, str) or (known is not None and _is_image(known)):
-        if len(told) == 1:
+    if isinstance(known, str) or (known is not None and is_picture(known)):
+        if len(told) == 1 and _BLOB.issuperset(map(camel, part.get("inlineData") or ())):
             return known
     elif known is None:
         _kind_of(place, part)
     return Unread(_as_json(part), known)
 
 
-def _is_image(known: Mapping[str, Any]) -> bool:
-    kind = known.get("mime_type") or known["image"].removeprefix("data:")
-    return kind.startswith("image/") or not known["image"].startswith("data:")
+_BLOB = frozenset({"data", "mimeType"})
 
 
 def _as_json(value: Any) -> Any:

@@ -58,6 +58,7 @@ RESPONSES: Final = Dialect(
     from_messages="rejoinder.providers.openai.inverse:from_input",
     rules=replace(
         RULES,
+        result_addresses=True,
         call_id=re.compile(r"[^\s\x00-\x1f\ud800-\udfff]{1,64}"),
         state=State(
             "openai",

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 from rejoinder._core.items import ChatItem
-from rejoinder._core.reading import ItemReader, as_text, mappings, system_texts
+from rejoinder._core.reading import ItemReader, mappings, system_texts
 from rejoinder._core.unread import with_unread
 from rejoinder.providers.completions.parts import (
     arguments_of,
-    content_of,
     fields_of,
     read_content,
+    read_output,
 )
 
 __all__ = ["from_input"]
@@ -63,14 +63,16 @@ def from_input(messages: object, system: Any = None) -> list[ChatItem]:
             reader.call(entry.get("call_id"), entry.get("name"), arguments, _extra(state))
         elif kind in ("function_call_output", "custom_tool_call_output"):
             given = entry.get("output")
-            texts = content_of(given, f"{place}.output")
-            text = "\n".join(map(as_text, texts))
-            output: dict[str, Any] = {}
+            found = read_output(given, f"{place}.output", pictures=True)
+            output = dict(found.kept)
             if fields := fields_of(entry, _OUTPUT):
                 output["fields"] = fields
-            if read_content(given, f"{place}.output")[1]:
-                output |= {"content": deepcopy(given), "text": text}
-            reader.output(entry.get("call_id"), text, keep=partial(_with_output, output))
+            reader.output(
+                entry.get("call_id"),
+                found.text,
+                keep=partial(_with_output, output),
+                images=found.images,
+            )
         elif isinstance(kind, str) and kind != "message":
             state = {"reasoning_items": reasoning} if reasoning else {}
             reader.message("assistant", [], _extra(state, {"item": deepcopy(dict(entry))}))

@@ -149,7 +149,7 @@ def to_chat_ctx(
             }
             for call in turn.calls:
                 if call.extra and call.call_id == output.call_id:
-                    told = with_kept_output(told, _unread(call.extra), "output")
+                    told = with_kept_output(told, _unread(call.extra), "output", output, _image)
             append(told)
     return entries, None
 
