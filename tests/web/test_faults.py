@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from rejoinder.prices import Price, set_prices
 from rejoinder.testing import Answer, FaultServer, ScriptedLLM
 from rejoinder.types import APIConnectOptions
+from rejoinder.web.memory import MemoryStore
 from rejoinder.web.team import PolicyChoice
 from rejoinder.web.whatif import Seen, compare, seen_in
 from web.laboratory import Page, provider, serving, spoken, timeline, user
@@ -88,6 +91,45 @@ async def test_a_slow_answer_comes_late_and_whole(local: bool) -> None:
     assert events[-1]["type"] == "RUN_FINISHED"
     assert spoken(events) == ("Real" if not local else spoken(events))
     assert spoken(events)
+
+
+@pytest.fixture
+def priced() -> Iterator[None]:
+    set_prices({"m": Price(input=2.0, output=8.0)})
+    yield
+    set_prices({})
+
+
+@pytest.mark.parametrize(
+    ("fault", "once", "models", "costs", "total"),
+    [
+        ("cut", False, 1, [None], None),
+        ("cut", True, 2, [None, 1], None),  # another model answers in truth
+        ("429", True, 1, [1], 1),  # the second attempt is a real one
+        ("slow", False, 1, [1], 1),  # the real answer, only late
+        (None, False, 1, [1], 1),
+    ],
+)
+@pytest.mark.usefixtures("priced")
+async def test_only_real_answers_have_a_cost(
+    fault: str | None, once: bool, models: int, costs: list[Any], total: Any
+) -> None:
+    async with FaultServer() as server:
+        server.always(Answer(text="Real"))
+        store = MemoryStore()
+        options = APIConnectOptions(max_retry=1, timeout=5)
+        members = [provider(server)] * models
+        async with serving(members, conn_options=options, store=store) as page:
+            await switch(page, fault, once=once)
+            events = await page.run([user("Hi")])
+            logged = [each.cost for each in await store.read("t") if each.kind == "usage"]
+    told = timeline(events)
+    assert [e["cost"] and 1 for e in told if e["kind"] == "metrics"] == costs
+    if fault != "cut" or models > 1:
+        (done,) = [e["cost"] for e in told if e["kind"] == "done"]
+        assert (done and 1) == total
+        assert events[-1]["result"]["cost"] == done
+        assert logged == [done]
 
 
 async def test_a_fault_server_gets_no_key() -> None:

@@ -15,7 +15,7 @@ from rejoinder.conversation import Conversation
 from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm._tool_runs import waiting_calls
 from rejoinder.llm.chat_context import ChatContext
-from rejoinder.llm.llm import LLM
+from rejoinder.llm.llm import LLM, CompletionUsage
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 from rejoinder.store import ConflictError, Store, StoreError
 from rejoinder.turn import (
@@ -54,6 +54,17 @@ _ANSWER: Final = {
 """What answers an interrupt."""
 
 
+class _Logged(Conversation):
+    """A conversation of the page. Its log holds no cost where a server of the page has answered."""
+
+    timeline: Timeline | None = None
+
+    def used(self, model: str, usage: CompletionUsage, cost: float | None) -> None:
+        """See `rejoinder.turn.Journal`."""
+        invented = self.timeline is not None and self.timeline.invented
+        super().used(model, usage, None if invented else cost)
+
+
 class Thread:
     """One conversation, and the runs of it in this process.
 
@@ -64,7 +75,7 @@ class Thread:
 
     def __init__(self, store: Store, id: str) -> None:
         self.id = id
-        self.conversation = Conversation(store, id)
+        self.conversation = _Logged(store, id)
         self.running: Run | None = None
         self.always: set[str] = set()
         self._loaded = False
@@ -244,6 +255,7 @@ class Run:
 
     async def _run(self) -> None:
         thread, timeline = self.thread, self.timeline
+        thread.conversation.timeline = timeline
         chat_ctx = await thread.take(self._given.messages, self._system)
         self._items = len(chat_ctx.items)
         self._left = {call.call_id for call, _ in waiting_calls(chat_ctx.items)}
@@ -304,8 +316,8 @@ class Run:
             case ToolPaused(call=call):
                 add(0, "paused", call=call.call_id, name=call.name)
             case Done(reason=reason, cost=cost):
-                self._cost = cost
-                add(0, "done", reason=reason, cost=cost)
+                self._cost = None if self.timeline.invented else cost
+                add(0, "done", reason=reason, cost=self._cost)
             case _:
                 pass
         return None

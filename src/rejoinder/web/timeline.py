@@ -29,6 +29,8 @@ class Timeline:
         events: ``{"t": seconds since the start, "part": number, "kind": ..., facts}``.
         exchanges: what was exchanged with providers, without secrets.
         metrics: of each request.
+        invented: a request that would have a price was answered by a server of this page. Its cost
+            is not known, and so is that of the turn.
     """
 
     now: Callable[[], float]
@@ -37,6 +39,10 @@ class Timeline:
     exchanges: list[Exchange] = field(default_factory=list[Exchange])
     metrics: list[LLMMetrics] = field(default_factory=list[LLMMetrics])
     started: float = 0.0
+    invented: bool = False
+    _latest: dict[int, int] = field(default_factory=dict[int, int])
+    """The last part that has begun inside of another one."""
+    _answered_here: set[int] = field(default_factory=set[int])
 
     def __post_init__(self) -> None:
         self.started = self.now()
@@ -46,8 +52,16 @@ class Timeline:
         if kind == "exchange":
             self.exchanges.append(facts["exchange"])
             return
+        if kind == "invented":
+            self._answered_here.add(part)
+            return
+        if kind == "begin":
+            self._latest[facts["inside"]] = part
         if kind == "metrics":
             metrics: LLMMetrics = facts["metrics"]
+            if metrics.cost is not None and self._latest.get(part) in self._answered_here:
+                metrics = metrics.model_copy(update={"cost": None})
+                self.invented = True
             self.metrics.append(metrics)
             facts = _numbers(metrics)
         self.add(part, kind, **{name: _plain(value) for name, value in facts.items()})

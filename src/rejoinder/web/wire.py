@@ -115,6 +115,7 @@ class FaultSwitch:
 
     async def _here(self, request: Request, answer: Answer | None = None) -> Request:
         """`request`, addressed to the `FaultServer`, without credentials."""
+        _watch.note("invented")
         server = self._server
         if server is None:
             server = self._server = FaultServer(default=Answer(text=_WORDS))
