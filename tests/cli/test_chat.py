@@ -110,7 +110,9 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
         typed(f"/load {first[1]}", "Goes on after 5 items")
         typed("four", r"Answer 5\.")
         assert contents(provider)[-2:] == ["Answer 3.", "four"]
-        typed("/model openai/other", "other answers from here on")
+        typed("/model", rf"2mopenai/any at {provider.server.url}/v1\x1b")
+        typed("/model openai/other", "openai/other answers from here on")
+        typed("/model", rf"2mopenai/other at {provider.server.url}/v1\x1b")
         typed("/model nonsense/x", "no such model")
         typed(f"/save {tmp_path}/no/where", "No such file")
         typed(f"/save {tmp_path}/x.json", "Saved 7 items")
@@ -233,10 +235,29 @@ def test_a_schema(provider: Provider, tmp_path: Path) -> None:
     )
     assert json.loads(ran.out) == {"n": 7}
     (tmp_path / "bad.json").write_text("[1")
-    for given in (str(tmp_path / "bad.json"), str(tmp_path / "none"), "{", "[]"):
+    (tmp_path / "odd.json").write_text('{"typ": "object"}')
+    for given in (*(str(tmp_path / name) for name in ("bad.json", "none", "odd.json")), "{", "[]"):
         ran = run("chat", *provider.options, "--once", "x", "--schema", given, **provider.key)
         assert ran.code == 2
         assert "--schema" in ran.err
+        assert "response_format" not in ran.err
+
+
+@pytest.mark.parametrize("events", [[], ["--json"]], ids=["text", "json"])
+def test_an_answer_that_never_fits_names_the_option(
+    provider: Provider, tmp_path: Path, events: list[str]
+) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    (file := tmp_path / "number.json").write_text(json.dumps(schema))
+    provider.server.always(Answer(text=('{"n": "many"}',)))
+    asked = ["chat", *provider.options, *events, "--once", "x", "--schema"]
+    for given, option in ((str(file), f"--schema {file}:"), (json.dumps(schema), "--schema:")):
+        ran = run(*asked, given, **provider.key)
+        assert ran.code == 1
+        assert f"does not fit {option} " in ran.err
+        assert "response_format" not in ran.out + ran.err
+        if events:
+            assert option in json.loads(ran.out.splitlines()[-1])["message"]
 
 
 def test_pictures_and_files(provider: Provider, tmp_path: Path) -> None:
@@ -271,6 +292,19 @@ def test_a_fallback(provider: Provider) -> None:
     )  # fmt: skip
     assert ran.out == "Hello from the second.\n", ran.err
     assert ran.code == 0
+
+
+def test_a_model_is_shown_as_it_was_typed(provider: Provider) -> None:
+    fallbacks = ["--fallback", "deepseek/b", "--fallback", "openai/c"]
+    keys = {**provider.key, "DEEPSEEK_API_KEY": "sk-test"}
+    with Terminal("chat", "-m", "openai/a", *fallbacks, **keys) as terminal:
+        terminal.wait_for(r"openai/a\. /help")
+        terminal.wait_for(PROMPT)
+        terminal.type("/model\n")
+        terminal.wait_for(r"2mopenai/a, then deepseek/b, then openai/c\x1b")
+        terminal.wait_for(PROMPT)
+        terminal.type("/quit\n")
+        assert terminal.leave() == 0
 
 
 def test_a_recording_holds_no_key(provider: Provider, tmp_path: Path) -> None:

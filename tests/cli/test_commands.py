@@ -365,13 +365,44 @@ def test_standard_input_is_closed(provider: Provider) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_an_mcp_server_that_does_not_come_up(provider: Provider) -> None:
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        ("no-such-command-here", "the program was not found; install it, or write its full path"),
+        ("{tmp}/no/uvx some-server", "not found; install uv (https://docs.astral.sh/uv), or"),
+        ("{tmp}/notes", "not a program that you may run; name a file that is executable"),
+        ("{tmp}", "not a program that you may run; name a file that is executable"),
+        ("{tmp}/empty", "this file is no program"),
+        ("{tmp}/orphan", "the interpreter in the first line of this script was not found"),
+        ("false", "its process ended with code 1; run the command in a shell to see more"),
+        ("echo 'a", "a quotation mark that is not closed"),
+        ("http://127.0.0.1:9/mcp", "check the address, and that the server runs"),
+        ("http://nowhere.invalid/mcp", "check the address, and that the server runs"),
+        ("ftp://127.0.0.1/mcp", "expected an http:// or https:// URL, or a command"),
+    ],
+)
+@pytest.mark.parametrize("command", ["chat", "web"])
+def test_an_mcp_server_that_does_not_come_up(
+    provider: Provider, tmp_path: Path, server: str, why: str, command: str
+) -> None:
     pytest.importorskip("mcp")
-    ran = run(
-        "chat", *provider.options, "--mcp", "no-such-command-here", "--once", "x", **provider.key
-    )
+    for name, text, mode in (
+        ("notes", "", 0o600),
+        ("empty", "text", 0o700),
+        ("orphan", f"#!{tmp_path}/gone\n", 0o700),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+    spec = server.format(tmp=tmp_path)
+    if "://" not in spec and "'" not in spec:
+        spec += " --api-key sk-canary-0123456789"
+    once = ["--once", "x"] if command == "chat" else []
+    ran = run(command, *provider.options, "--mcp", spec, *once, **provider.key)
     assert ran.code == 3
-    assert "no-such-command-here" in ran.err
+    assert why in ran.err
+    (line,) = ran.err.splitlines()
+    assert line.startswith(f"rejoinder: the MCP server {server.format(tmp=tmp_path).split()[0]!r}")
+    assert not any(word in line for word in ("Errno", "MCPServer", "MCPError", "canary"))
 
 
 def test_the_tools_of_an_mcp_server(provider: Provider, tmp_path: Path) -> None:

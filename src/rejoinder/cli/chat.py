@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rejoinder.cli.inputs import attached_files, pictures, read_schema
+from rejoinder.cli.inputs import AnswerSchema, attached_files, pictures, read_schema
 from rejoinder.cli.kept import keeps, open_store
 from rejoinder.cli.llms import Model, find_tools, make_llms, tool_choice_of
 from rejoinder.cli.log import find_id
@@ -181,7 +181,7 @@ def _talk(
     screen: Screen,
     text: str | None,
     extras: _Extras,
-    schema: dict[str, Any] | None,
+    schema: AnswerSchema | None,
 ) -> Exit:
     demo = text is None and not args.mcp
     chosen = args.tool or (["demo"] if demo else [])

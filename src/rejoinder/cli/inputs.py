@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder.cli.outcome import CommandError
+from rejoinder.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rejoinder.llm.chat_context import ImageContent
 
-__all__ = ["attached_files", "pictures", "read_schema", "read_text"]
+__all__ = ["AnswerSchema", "attached_files", "pictures", "read_schema", "read_text"]
 
 _LARGEST: Final = 32 << 20
 """Maximum bytes of one file."""
@@ -79,19 +81,41 @@ def attached_files(paths: Sequence[str]) -> tuple[str, list[ImageContent]]:
     return "\n\n".join(texts), documents
 
 
-def read_schema(given: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class AnswerSchema:
+    """The JSON schema that answers have to fit.
+
+    Attributes:
+        data: the schema.
+        option: the option as the user gave it; without the schema, if that was given in place.
+    """
+
+    data: dict[str, Any]
+    option: str
+
+
+def read_schema(given: str) -> AnswerSchema:
     """The JSON schema of ``--schema``: JSON, or a file that holds it.
 
     Raises:
-        CommandError: it is neither, or not a JSON object.
+        CommandError: it is neither, or not a JSON schema.
     """
-    text = given if given.lstrip().startswith("{") else read_text(given, "--schema")
+    from rejoinder._core.output import output_type
+
+    inline = given.lstrip().startswith("{")
+    option = "--schema" if inline else f"--schema {given}"
+    text = given if inline else read_text(given, "--schema")
     try:
         schema: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(
-            f"--schema: expected JSON, got a text that is not JSON: {error}"
+            f"{option}: expected JSON, got a text that is not JSON: {error}"
         ) from error
+    expected = f'{option}: expected a JSON schema, such as {{"type": "object", ...}}'
     if not isinstance(schema, dict):
-        raise CommandError('--schema: expected a JSON object, such as {"type": "object", ...}')
-    return cast("dict[str, Any]", schema)
+        raise CommandError(expected)
+    try:
+        output_type(cast("object", schema))
+    except ConfigurationError as error:
+        raise CommandError(expected) from error
+    return AnswerSchema(cast("dict[str, Any]", schema), option)

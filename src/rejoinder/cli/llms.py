@@ -40,12 +40,18 @@ class Model:
         name: its name on the command line.
         load: fetches and loads it, if it runs on this machine.
         base_url: of another server than the provider's, without credentials.
+        fallbacks: the names of the models that take over where it fails.
     """
 
     llm: LLM[Any]
     name: str
     load: Callable[[], Awaitable[None]] | None = None
     base_url: str | None = None
+    fallbacks: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        where = "" if self.base_url is None else f" at {self.base_url}"
+        return ", then ".join([f"{self.name}{where}", *self.fallbacks])
 
 
 def make_llms(name: str | None, fallbacks: Sequence[str], *, base_url: str | None, report: Report,
@@ -73,7 +79,8 @@ def make_llms(name: str | None, fallbacks: Sequence[str], *, base_url: str | Non
         )
         for other in fallbacks
     ]  # fmt: skip
-    return replace(first, llm=FallbackAdapter([first.llm, *(other.llm for other in others)]))
+    team = FallbackAdapter([first.llm, *(other.llm for other in others)])
+    return replace(first, llm=team, fallbacks=[other.name for other in others])
 
 
 def is_local(name: str | None) -> bool:

@@ -85,7 +85,7 @@ class Prompt:
         talk, screen, loop = self._talk, self._screen, self._loop
         history = data_folder() / "history" if self._store is not None else None
         lines = find_lines(screen, commands=[line.split()[0] for line in COMMANDS], history=history)
-        screen.note(f"{talk.llm.model}. /help shows the commands, Ctrl-D leaves.")
+        screen.note(f"{talk.model.name}. /help shows the commands, Ctrl-D leaves.")
         if spoken := sum(item.type == "message" and item.role == "user" for item in talk.items):
             screen.note(
                 f"[goes on after {spoken} {'message' if spoken == 1 else 'messages'} of yours]"
@@ -165,11 +165,11 @@ class Prompt:
     def _model(self, name: str) -> None:
         talk = self._talk
         if not name:
-            self._screen.note(f"{talk.llm.provider}/{talk.llm.model}")
+            self._screen.note(str(talk.model))
             return
         model = self._make(name)
         self._loop.run(talk.change_model(model))
-        self._screen.note(f"{talk.llm.model} answers from here on.")
+        self._screen.note(f"{talk.model.name} answers from here on.")
 
     def _retry(self, _: str) -> None:
         talk = self._talk

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._secrets import redacted_url
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import one_line
+from rejoinder.errors import APIConnectionError, APIError
 
 if TYPE_CHECKING:
     from rejoinder.cli.screen import Screen
@@ -18,6 +22,16 @@ __all__ = ["connect_servers"]
 
 _SERVER_START: Final = 60.0
 """Seconds: npx and uvx may have to fetch the server first."""
+_NUMBER: Final = re.compile(r"\[Errno -?\d+\] ")
+_MAKERS: Final[Mapping[str, str]] = {
+    "bunx": "Bun (https://bun.sh)",
+    "docker": "Docker (https://docs.docker.com/get-docker)",
+    "node": "Node.js (https://nodejs.org)",
+    "npx": "Node.js (https://nodejs.org)",
+    "uv": "uv (https://docs.astral.sh/uv)",
+    "uvx": "uv (https://docs.astral.sh/uv)",
+}
+"""What brings the programs that start most servers."""
 
 
 async def connect_servers(
@@ -59,6 +73,7 @@ async def _connect(
     except ImportError as error:
         raise CommandError(str(error), Exit.SETUP) from error
     shown = one_line(_shown(server), 80)
+    label = ""
     screen.passing(f"connecting to {shown}")
     try:
         connection = mcp.server_from_spec(
@@ -66,14 +81,19 @@ async def _connect(
             client_session_timeout_seconds=tool_timeout,
             startup_timeout=_SERVER_START,
         )
+        label = repr(connection)
         toolset = mcp.MCPToolset(id=f"mcp{number}", mcp_server=connection)
         opened.append(connection)
         await toolset.setup()
         await _prefix(toolset, number, tools, screen)
     except Exception as error:
-        raise CommandError(
-            f"the MCP server {shown!r} does not start: {error}", Exit.SETUP
-        ) from error
+        told = error.message if isinstance(error, APIError) else str(error)
+        told = _NUMBER.sub("", told.removeprefix(f"{label}: "))
+        if "://" in shown:
+            why = f"cannot be reached: {_why_unreachable(error, told)}"
+        else:
+            why = f"does not start: {_why_not_started(error, told)}"
+        raise CommandError(f"the MCP server {shown!r} {why}", Exit.SETUP) from error
     screen.clear()
     return toolset
 
@@ -95,6 +115,36 @@ async def _prefix(toolset: MCPToolset, number: int, tools: Sequence[Any], screen
         f"{', '.join(names)}: there already; the tools of this server are named "
         f"{server.tool_prefix}..."
     )
+
+
+def _why_unreachable(error: Exception, told: str) -> str:
+    """`told`, and what to do about it."""
+    if isinstance(error, APIConnectionError | OSError):
+        return f"{told[:1].lower()}{told[1:]}; check the address, and that the server runs"
+    return told
+
+
+def _why_not_started(error: Exception, told: str) -> str:
+    """Why a program does not run, and what to do about it."""
+    if isinstance(error, APIConnectionError):
+        return f"{told}; run the command in a shell to see more"
+    if not isinstance(error, OSError):
+        return told
+    program = str(error.filename)
+    if error.errno == errno.ENOEXEC:
+        return "this file is no program; a script needs a first line such as #!/usr/bin/env python3"
+    if error.errno == errno.EACCES:
+        return (
+            "this is not a program that you may run; name a file that is executable (chmod +x), "
+            "or the interpreter before it"
+        )
+    if error.errno != errno.ENOENT:
+        return error.strerror or told
+    if shutil.which(program) is not None:
+        return "the interpreter in the first line of this script was not found; correct the line"
+    maker = _MAKERS.get(Path(program).name)
+    remedy = f"install {maker}" if maker else "install it"
+    return f"the program was not found; {remedy}, or write its full path"
 
 
 def _shown(server: str) -> str:

@@ -22,9 +22,10 @@ from rejoinder.cli.render import (
 )
 from rejoinder.cli.servers import connect_servers
 from rejoinder.cli.shown import Shown, TextShown
-from rejoinder.errors import APIError, ConfigurationError
+from rejoinder.errors import APIError, ConfigurationError, OutputMismatchError
 
 if TYPE_CHECKING:
+    from rejoinder.cli.inputs import AnswerSchema
     from rejoinder.cli.llms import Model
     from rejoinder.cli.screen import Screen
     from rejoinder.conversation import Conversation
@@ -78,11 +79,12 @@ class Talk:
         tool_timeout: seconds a tool may run.
         timeout: seconds the model may be silent; default `SILENCE`, and no limit for a model that
             runs on this machine.
-        schema: a JSON schema that replies have to fit.
+        schema: what answers have to fit.
         approve: called for approval before a tool runs; ``None``: tools run without approval.
 
     Attributes:
-        llm: the model.
+        model: the model, with its name on the command line.
+        llm: what answers.
         kept: the conversation in its store; ``None`` where it is not kept.
         interrupted: whether the last reply was stopped.
     """
@@ -98,7 +100,7 @@ class Talk:
         tool_choice: Any,
         tool_timeout: float,
         timeout: float | None = None,
-        schema: dict[str, Any] | None = None,
+        schema: AnswerSchema | None = None,
         approve: Callable[[FunctionCall], Awaitable[bool]] | None = None,
     ) -> None:
         from rejoinder.llm.chat_context import ChatContext
@@ -127,7 +129,7 @@ class Talk:
         self._use(model)
 
     def _use(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self.llm = model.llm
         self._load = model.load
         self._patience = patience_for(self._timeout, local=model.load is not None)
@@ -148,7 +150,7 @@ class Talk:
             opened=self._open,
         )  # fmt: skip
         self._check_tools()
-        await self._ready(self._model)
+        await self._ready(self.model)
 
     async def _ready(self, model: Model) -> None:
         """Load a local model. First print a notice of the files to fetch."""
@@ -278,7 +280,7 @@ class Talk:
 
     async def note_facts(self) -> None:
         """Record the model in the store."""
-        facts = {"model": self._model.name, "base_url": self._model.base_url}
+        facts = {"model": self.model.name, "base_url": self.model.base_url}
         if self.kept is not None and not facts.items() <= self.kept.about.items():
             await self._kept_or_told(self.kept.describe(**facts))
 
@@ -371,7 +373,7 @@ class Talk:
                 tool_choice=NOT_GIVEN if self._choice is None else self._choice,
                 tool_timeout=self._tool_timeout,
                 conn_options=self._patience,
-                response_format=NOT_GIVEN if self._schema is None else self._schema,
+                response_format=NOT_GIVEN if self._schema is None else self._schema.data,
                 approve=None if self._approve is None else self._ask,
                 journal=self.kept,
             )
@@ -391,6 +393,11 @@ class Talk:
         except ConflictError as error:
             where = "" if self.kept is None else f" (in a chat: /load {self.kept.id})"
             raise CommandError(f"{error}{where}", Exit.FAILED) from error
+        except OutputMismatchError as error:
+            if self._schema is None:
+                raise
+            told = f"the answer does not fit {self._schema.option}: {error.__cause__}"
+            raise OutputMismatchError(told, body=error.body, retryable=False) from error.__cause__
         except StoreError as error:
             self.not_kept(error)
             lost = True

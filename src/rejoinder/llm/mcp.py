@@ -319,15 +319,25 @@ def server_from_spec(
         client_session_timeout_seconds, options: as for the servers.
 
     Raises:
-        ValueError: the line is empty, or its quotes are not closed.
+        ValueError: the line is empty, its quotes are not closed, or it is a URL of another kind.
     """
     if spec.startswith(("http://", "https://")):
         return MCPServerHTTP(
             spec, client_session_timeout_seconds=client_session_timeout_seconds, **options
         )
-    words = shlex.split(spec)
+    try:
+        words = shlex.split(spec)
+    except ValueError:
+        raise ValueError(
+            "an MCP server: expected a command, got one with a quotation mark that is not closed"
+        ) from None
     if not words:
         raise ValueError("an MCP server: expected a URL or a command, got nothing")
+    scheme, colon, _ = words[0].partition("://")
+    if colon:
+        raise ValueError(
+            f"an MCP server: expected an http:// or https:// URL, or a command, got {scheme}://..."
+        )
     return MCPServerStdio(
         words[0],
         words[1:],
