@@ -10,6 +10,7 @@ import struct
 import subprocess
 import wave
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +444,111 @@ def test_the_time_for_an_answer_reaches_the_model(name: str, monkeypatch: Any) -
         monkeypatch.setenv(key, "any")
     model: Any = _model(make_parser().parse_args(["talk", "-m", name, "--timeout", "33"]))
     assert model._options.reply_timeout == 33
+
+
+class Words(TextTold):
+    """Keeps what the model has said."""
+
+    def __init__(self) -> None:
+        super().__init__(Screen(quiet=True))
+        self.words: list[str] = []
+
+    def text(self, text: str) -> None:
+        self.words.append(text)
+
+
+async def hearing_all(model_options: dict[str, Any], turn: Any) -> tuple[list[str], float]:
+    """Ask a full-duplex model, which does `turn`. Return its words and when the program ended."""
+    begun: list[Any] = []
+
+    async def answer(connection: Any, _: dict[str, Any]) -> bool:
+        if len(connection.audio) > 12_000 and not begun:
+            begun.append(connection)
+            service.keep(asyncio.create_task(turn(connection)))
+        return False
+
+    service = RealtimeService(connection=LiveConnection, on_event=answer)
+    transport = service.transport()
+    model = GPTLiveModel(transport=transport, api_key="any", **model_options)
+    told = Words()
+    options = {"system": None, "one_turn": True, "tools": [], "out": _FileOut(None)}
+    async with model, Spoken.begin(model, told=told, timeout=20.0, **options) as spoken:
+        session: Any = spoken._session
+
+        def later(event: Any) -> None:
+            again = partial(session.append_commentary, "It rains.", delegation_id=event.id)
+            asyncio.get_running_loop().call_later(6, again)
+
+        if model_options:
+            session.on("delegation_created", later)
+        await spoken.ask(AudioFrame.create(24000, 1, 24000))
+        assert not session.working
+        ended = asyncio.get_running_loop().time()
+    await transport.aclose()
+    await service.aclose()
+    return told.words, ended
+
+
+@pytest.mark.looptime
+async def test_a_turn_is_over_when_the_backend_has_answered() -> None:
+    async def turn(connection: Any) -> None:
+        await connection.words_of_user("What is the weather?")
+        task = await connection.thinks()
+        await connection.begin_reply(ServerReply(["One moment."]))
+        await asyncio.sleep(6)
+        await connection.thought(task)
+        await asyncio.sleep(1)
+        await connection.begin_reply(ServerReply(["It rains."]))
+
+    words, _ = await hearing_all({}, turn)
+    assert words == ["One moment.", "It rains."]
+
+
+@pytest.mark.looptime
+async def test_a_turn_is_over_when_the_application_has_done_its_task() -> None:
+    async def turn(connection: Any) -> None:
+        await connection.words_of_user("What is the weather?")
+        await connection.delegate()
+        await connection.begin_reply(ServerReply(["One moment."]))
+
+    words, _ = await hearing_all({"delegation": "client"}, turn)
+    assert words == ["One moment.", "It rains."]
+
+
+@pytest.mark.looptime
+async def test_a_task_that_is_done_while_the_model_speaks_is_told_too() -> None:
+    async def turn(connection: Any) -> None:
+        await connection.words_of_user("What is the weather?")
+        task = await connection.thinks()
+        await connection.begin_reply(ServerReply(["One moment."], hold=True))
+        await asyncio.sleep(1)
+        await connection.thought(task)
+        await asyncio.sleep(1)
+        connection.release()
+        await asyncio.sleep(2)
+        await connection.begin_reply(ServerReply(["It rains."]))
+
+    words, _ = await hearing_all({}, turn)
+    assert words == ["One moment.", "It rains."]
+
+
+@pytest.mark.looptime
+async def test_a_turn_without_a_task_ends_with_its_reply() -> None:
+    async def turn(connection: Any) -> None:
+        await connection.words_of_user("What is the weather?")
+        await connection.begin_reply(ServerReply(["It rains."]))
+
+    words, ended = await hearing_all({}, turn)
+    assert words == ["It rains."]
+    assert ended < 3
+
+
+@pytest.mark.looptime
+async def test_a_task_that_is_never_done_ends_the_program_with_an_error() -> None:
+    async def turn(connection: Any) -> None:
+        await connection.words_of_user("What is the weather?")
+        await connection.thinks()
+        await connection.begin_reply(ServerReply(["One moment."]))
+
+    with pytest.raises(CommandError, match="did not finish its turn within 20 s"):
+        await hearing_all({}, turn)

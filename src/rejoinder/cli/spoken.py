@@ -28,6 +28,10 @@ __all__ = ["JsonTold", "Out", "Spoken", "TextTold", "Told", "pieces"]
 
 PIECE: Final = 0.1
 """Seconds of sound that are sent at a time."""
+_TELLING: Final = 3.0
+"""Seconds that a model may take to begin to tell the result of a task."""
+_LOOK: Final = 0.1
+"""Seconds between two looks whether a task is under way."""
 
 
 class Out(Protocol):
@@ -197,9 +201,11 @@ class Spoken:
             self._since = self._loop.time()
             self._session.commit_audio()
             self._ask()
-        expected = True
-        while expected:
-            expected = await self._answer(await self._next())
+        event: GenerationCreatedEvent | None = await self._next()
+        while event is not None:
+            work = self._session.working
+            calls = await self._answer(event)
+            event = await (self._next() if calls else self._rest(work))
         await self._out.drained()
 
     async def _speak_in_time(self, question: AudioFrame) -> None:
@@ -266,6 +272,31 @@ class Spoken:
         if isinstance(event, Exception):
             raise event
         return event
+
+    async def _rest(self, work: bool) -> GenerationCreatedEvent | None:
+        """The next reply of a turn in which a backend or the application does a task; ``None`` when
+        the turn is over. `work`: one was under way when the last reply began."""
+        ended = self._loop.time()
+        worked = ended if work else -math.inf
+        while True:
+            now = self._loop.time()
+            if self._session.working:
+                worked = now
+            elif now - worked >= _TELLING:
+                return None
+            if now - ended >= self._timeout:
+                raise CommandError(
+                    f"the model did not finish its turn within {self._timeout:g} s of its last reply",
+                    Exit.FAILED,
+                )
+            try:
+                async with asyncio.timeout(_LOOK):
+                    event = await self._events.get()
+            except TimeoutError:
+                continue
+            if isinstance(event, Exception):
+                raise event
+            return event
 
     def _ask(self) -> None:
         def begun(reply: asyncio.Future[GenerationCreatedEvent]) -> None:

@@ -133,6 +133,10 @@ class FallbackSession(RealtimeSession[Any]):
     def tools(self) -> ToolContext:
         return ToolContext(self._tools or [])
 
+    @property
+    def working(self) -> bool:
+        return self._active.session.working
+
     async def connected(self) -> None:
         while True:
             await self._settled()

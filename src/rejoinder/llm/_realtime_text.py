@@ -150,6 +150,10 @@ class TextSession(RealtimeSession[Any]):
     def tools(self) -> ToolContext:
         return self._tool_ctx
 
+    @property
+    def working(self) -> bool:
+        return self._request is not None or bool(self._queue)
+
     async def update_instructions(self, instructions: str) -> None:
         self._instructions = instructions
 

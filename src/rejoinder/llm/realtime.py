@@ -276,6 +276,15 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
     def tools(self) -> ToolContext:
         """The tools the model may call."""
 
+    @property
+    def working(self) -> bool:
+        """Whether more than the running reply belongs to the turn: a reply was requested, a call has
+        no result, or a backend or the application does a task that the model has delegated.
+
+        False for sessions that cannot determine this.
+        """
+        return False
+
     async def connected(self) -> None:
         """Wait until the session can be used: it has a connection, and the provider accepted it.
 

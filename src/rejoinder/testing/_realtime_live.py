@@ -304,10 +304,17 @@ class LiveConnection(RealtimeConnection):
         self.speaking = None
         return True
 
-    async def thinks(self) -> None:
-        """The backend model begins a response, and says nothing yet."""
+    async def thinks(self) -> str:
+        """The backend model begins a response, and says nothing yet. Return the id of its task."""
         response = {"id": self._id("resp"), "object": "response", "status": "in_progress"}
-        await self._backend(self._id("dlg"), "response.created", response=response)
+        delegation_id = self._id("dlg")
+        await self._backend(delegation_id, "response.created", response=response)
+        return delegation_id
+
+    async def thought(self, delegation_id: str) -> None:
+        """The response that the backend model began for this task is complete."""
+        response = {"id": self._id("resp"), "object": "response", "status": "completed"}
+        await self._backend(delegation_id, "response.completed", response=response)
 
     async def call(self, *calls: ServerCall, end: str = "completed") -> None:
         """The backend model calls tools. `end`: how its response ends."""

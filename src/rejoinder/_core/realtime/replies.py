@@ -196,6 +196,11 @@ class Replies:
         return self._running is None and not self._requests
 
     @property
+    def working(self) -> bool:
+        """Whether a reply is requested, or the service waits for this side before it begins one."""
+        return bool(self._requests or self._awaited)
+
+    @property
     def between_turns(self) -> bool:
         """Whether no reply runs and none is about to begin."""
         return self._running is None and not any(

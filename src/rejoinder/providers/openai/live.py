@@ -498,6 +498,12 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
                 self._stream.close()
         return self._stream
 
+    @property
+    def working(self) -> bool:
+        found = self._current()
+        backend = found is not None and not found[1].settled
+        return super().working or backend or bool(self._tasks and self._tasks.running)
+
     def _between_turns(self) -> bool:
         # A task can be answered by its id only on the connection that delegated it.
         return super()._between_turns() and (self._tasks is None or not self._tasks.running)

@@ -2,12 +2,7 @@
 
 It does what all vendors have in common: it connects and reconnects, passes on events, keeps a copy
 of the conversation, and ends every future by its deadline. The protocol holds everything specific
-to a vendor.
-
-`rejoinder._core.realtime.replies` decides about replies; this shell carries its decisions out.
-Connections are replaced before they end: at the age `max_duration`, or when the service announces
-an end, the next one is opened beside the old one, receives instructions, tools and history, and
-takes over between two turns.
+to a vendor. `rejoinder._core.realtime.replies` decides about replies.
 """
 
 from __future__ import annotations
@@ -149,6 +144,10 @@ class WireSession(RealtimeSession[TEvent]):
     @property
     def tools(self) -> ToolContext:
         return self._settings.tool_ctx
+
+    @property
+    def working(self) -> bool:
+        return self._over is None and (self._replies.working or bool(self._calls.open))
 
     async def connected(self) -> None:
         """Wait until a connection is in use.
