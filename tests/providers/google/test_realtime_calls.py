@@ -313,3 +313,43 @@ def test_a_name_of_no_live_model_is_refused() -> None:
         with pytest.raises(ConfigurationError, match="no model of the Live API"):
             rules_of(name)
     assert rules_of("gemini-9-live-preview") == rules_of("my-tuned-model")
+
+
+def told_late(*, texts: int) -> GeminiLiveProtocol:
+    """The model has called a tool; results of calls of an earlier connection are told as text, and
+    its own result is sent, all before it says a word. Then a reply is asked for."""
+    protocol = GeminiLiveProtocol(lambda: "m", rules_of("gemini-3.8-live"), TRAITS)
+    protocol.open(m.UpdateSession("open", options={"toolBehavior": "BLOCKING"}))
+    called = {"functionCalls": [{"id": "new", "name": "weather", "args": {}}]}
+    protocol.receive(json.dumps({"setupComplete": {}}))
+    protocol.receive(json.dumps({"toolCall": called}))
+    for call_id in [*(f"late_{number}" for number in range(texts)), "new"]:
+        output = FunctionCallOutput(call_id=call_id, output="warm", is_error=False)
+        protocol.send(m.CreateItem("c", output, None))
+    protocol.send(m.CreateReply("asked"))
+    return protocol
+
+
+CUT = json.dumps({"serverContent": {"interrupted": True, "turnComplete": True}})
+EMPTY = json.dumps({"serverContent": {"turnComplete": True}})
+WORDS = json.dumps({"serverContent": {"outputTranscription": {"text": "It is warm."}}})
+
+
+@pytest.mark.parametrize("texts", [1, 2, 3])
+@pytest.mark.parametrize("end", [CUT, EMPTY])
+def test_turns_that_the_next_text_has_overtaken_fail_no_request(texts: int, end: str) -> None:
+    protocol = told_late(texts=texts)
+    for _ in range(texts):
+        assert not [e for e in protocol.receive(end) if isinstance(e, m.ReplyEnded)]
+    (begun,) = [e for e in protocol.receive(WORDS) if isinstance(e, m.ReplyStarted)]
+    assert begun.ref == "asked"
+
+
+def test_an_empty_turn_that_nothing_has_overtaken_fails_its_request() -> None:
+    protocol = told_late(texts=2)
+    protocol.receive(WORDS)
+    protocol.receive(EMPTY)
+    protocol.send(m.CreateReply("again"))
+    (ended,) = [e for e in protocol.receive(EMPTY) if isinstance(e, m.ReplyEnded)]
+    assert ended.ref == "again"
+    assert "empty reply" in str(ended.error)

@@ -57,6 +57,8 @@ class LiveTurns:
         asked: reference of the request that has no reply yet.
         due: why the service is about to speak by itself: a result, or speech whose end was
             reported.
+        overtaken: turns that were asked for, without a word so far, before the newest one. The
+            service may end each of them empty.
         typed: the newest item is a user text without an answer.
         active: the client has reported that the user is active.
         reply: id of the reply that runs.
@@ -75,6 +77,7 @@ class LiveTurns:
         self.skipped = 0
         self.asked: str | None = None
         self.due: Literal["result", "speech"] | None = None
+        self.overtaken = 0
         self.typed = False
         self.active = False
         self.reply: str | None = None
@@ -99,9 +102,16 @@ class LiveTurns:
         if len(self.calls) > _REMEMBERED:
             self.calls.popitem(last=False)
 
+    def will_speak(self, *, reply: bool) -> None:
+        """A result was sent. `reply`: the model speaks about it, and no longer about one that was
+        sent a moment ago."""
+        if reply and self.due == "result":
+            self.overtaken += 1
+        self.due = "result" if reply else None
+
     def answered(self, *, reply: bool) -> None:
         """Results were sent. `reply`: the model speaks about them."""
-        self.due = "result" if reply else None
+        self.will_speak(reply=reply)
         if self.waits:
             self._ending = False
             self._strays = 0
@@ -253,6 +263,7 @@ class LiveTurns:
         self._ending = False
         self._strays = 0
         self.due = None
+        self.overtaken = 0
         self.typed = False
         events.append(m.ReplyStarted(self.reply, self.asked))
         self.asked = None
@@ -306,9 +317,12 @@ class LiveTurns:
         elif reason not in _GOOD_ENDS:
             status = "incomplete"
         events = self._end_reply(status, reason or None, error)
-        if not self._turn:
+        overtaken = not self._turn and self.overtaken > 0
+        if overtaken:
+            self.overtaken -= 1
+        elif not self._turn:
             self.due = None
-        if not self._turn and self.asked is not None:
+        if not self._turn and not overtaken and self.asked is not None:
             # An empty turn: the request gets no other answer.
             error = error or APIError(
                 f"the service sent an empty reply ({reason or 'no reason given'})"

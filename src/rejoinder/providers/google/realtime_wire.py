@@ -303,7 +303,7 @@ class GeminiLiveProtocol:
         if not self._is_owed(output.call_id):
             # A call of an earlier connection: this one does not wait for its result.
             text = plain_text([output], calls=self._turns.calls)
-            self._turns.due = "result" if output.reply_required else None
+            self._turns.will_speak(reply=output.reply_required)
             if self._rules.context == "initial":
                 return _frame("realtimeInput", {"text": text})
             return _frame(
