@@ -139,6 +139,11 @@ H, A = HumanMessage, AIMessage
         ([H("a", id="1"), A("x", id="i")], [H("a", id="1"), A("xx", id="g"), A("yz", id="h")], [("g", "x"), ("h", "")]),
         # Another wording of the graph's reply is not a second one.
         ([H("a", id="1"), A("Five euros", id="i"), H("b", id="2")], [H("a", id="1"), A("5 EUR", id="g")], [("2", "b")]),
+        # A question of the graph and its answer are not in its memory, what came behind is.
+        ([H("a", id="1"), A("x ?", id="i"), H("yes", id="2"), A("y", id="j"), H("b", id="3")], [H("a", id="1"), A("x", id="g"), A("y", id="h")], [("3", "b")]),
+        ([H("a", id="1"), A("x", id="i"), H("yes", id="2"), A("y", id="j"), H("b", id="3")], [H("a", id="1"), A("x", id="g"), A("y", id="h")], [("3", "b")]),
+        # Cut before the question.
+        ([H("a", id="1"), A("x", id="i"), H("yes", id="2"), A("y", id="j")], [H("a", id="1"), A("xx", id="g"), A("y", id="h")], [("g", "x")]),
         # What the application said itself before a person spoke.
         ([A("hello", id="i"), H("a", id="1")], [], [("i", "hello"), ("1", "a")]),
         ([A("hello", id="i"), H("a", id="1")], [A("hello", id="i"), H("a", id="1")], []),
@@ -164,6 +169,27 @@ def test_a_conversation_that_is_known_is_sent_once(turns: list[tuple[str, str]])
             ours.append(AIMessage(reply, id=f"a{number}"))
     assert unsent(ours, graph) == ([] if turns else ours)
     assert len(graph) == (1 + 2 * len(turns) if turns else 0)
+
+
+@given(st.lists(st.lists(st.tuples(st.booleans(), st.text("xy", min_size=1)), min_size=1)))
+def test_answers_to_questions_are_never_sent_as_messages(
+    turns: list[list[tuple[bool, str]]],
+) -> None:
+    """Each turn: replies of the graph, with a question behind all but the last one."""
+    ours: list[Any] = []
+    graph: list[Any] = []
+    for number, replies in enumerate(turns):
+        ours.append(HumanMessage("next", id=f"h{number}"))
+        assert unsent(ours, graph) == ours[-1:]
+        graph.append(ours[-1])
+        for index, (asks, text) in enumerate(replies):
+            name = f"{number}.{index}"
+            graph.append(AIMessage(text, id=f"g{name}"))
+            question = "?" if asks and index + 1 < len(replies) else ""
+            ours.append(AIMessage(f"{text}{question}", id=f"a{name}"))
+            if index + 1 < len(replies):
+                ours.append(HumanMessage("yes", id=f"y{name}"))
+        assert unsent(ours, graph) == []
 
 
 # questions -----------------------------------------------------------------------------------
@@ -196,11 +222,40 @@ async def test_a_question_is_asked_and_the_answer_resumes_the_graph(value: Any, 
     assert await talk.say("again") == words
     assert kept(graph) == [
         ("human", "delete it"),
-        ("ai", words),
-        ("human", "yes"),
         ("ai", "You said 'yes'."),
         ("human", "again"),
     ]
+
+
+async def test_the_node_that_asked_runs_again_with_the_state_in_which_it_asked() -> None:
+    def send(state: State) -> dict[str, Any]:
+        draft = state["messages"][-1].content
+        return {"messages": [AIMessage(f"Sent {draft!r}: {interrupt(f'Send {draft!r}?')}")]}
+
+    graph = compiled(answers("Dear Anna", "Bye."), send)
+    talk = Conversation(graph)
+    # It is interrupted, and only a part of what it said is heard.
+    assert await talk.say("write", heard=6) == "Dear Anna Send 'Dear Anna'?"
+    assert await talk.say("yes") == "Sent 'Dear Anna': yes"
+    assert await talk.say("thanks") == "Bye. Send 'Bye.'?"
+    assert kept(graph) == [
+        ("human", "write"),
+        ("ai", "Dear A"),
+        ("ai", "Sent 'Dear Anna': yes"),
+        ("human", "thanks"),
+        ("ai", "Bye."),
+    ]
+
+
+async def test_an_answer_that_the_node_remembers_itself_is_remembered_once() -> None:
+    def ask(state: State) -> dict[str, Any]:
+        return {"messages": [HumanMessage(interrupt("Which city?"))]}
+
+    graph = compiled(ask, answers("Rain."))
+    talk = Conversation(graph)
+    assert await talk.say("weather?") == "Which city?"
+    assert await talk.say("Oslo") == "Rain."
+    assert kept(graph) == [("human", "weather?"), ("human", "Oslo"), ("ai", "Rain.")]
 
 
 async def test_an_answer_can_be_made_of_the_words() -> None:

@@ -21,7 +21,6 @@ from rejoinder.providers.langchain.threads import (
     interrupts_of,
     question_of,
     unsent,
-    waits_for_outputs,
     words_of,
 )
 from rejoinder.providers.langchain.wire import MODES, ItemDecoder, asks, to_api_error
@@ -286,8 +285,7 @@ class LangGraphStream(LLMStream):
 
     def _news(self, messages: list[Any], kept: Any) -> Any:
         """The input of a graph that remembers: what is new, or the answer to its question."""
-        memory = _kept_messages(kept)
-        news = unsent(messages, memory)
+        news = unsent(messages, _kept_messages(kept))
         interrupts = interrupts_of(kept)
         if not interrupts:
             return {"messages": news}
@@ -301,9 +299,9 @@ class LangGraphStream(LLMStream):
         resume: Any = values[0]
         if len(interrupts) > 1:
             resume = {one.id: value for one, value in zip(interrupts, values, strict=True)}
-        tells = "messages" in kept.values and not waits_for_outputs(memory)
-        update = {"messages": news} if tells else None
-        return Command(resume=resume, update=update)
+        # The node runs again from its beginning. With a message more it would see another state than
+        # the one in which it asked, and what reads the last message would read the answer.
+        return Command(resume=resume)
 
     def _bound(self, model: Any) -> Any:
         if not self._tools:

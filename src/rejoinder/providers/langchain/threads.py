@@ -14,7 +14,7 @@ from typing import Any, cast
 from rejoinder._foreign import read
 from rejoinder.providers.langchain.format import text_of
 
-__all__ = ["interrupts_of", "question_of", "unsent", "waits_for_outputs", "words_of"]
+__all__ = ["interrupts_of", "question_of", "unsent", "words_of"]
 
 
 def unsent(messages: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
@@ -34,7 +34,7 @@ def unsent(messages: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
     # way (as the answer to its question), and they cannot be put in their place any more.
     new: list[Any] = []
     at = 0
-    for message in messages:
+    for index, message in enumerate(messages):
         place = places.get(message.id)
         if place is not None:
             new.clear()
@@ -45,27 +45,18 @@ def unsent(messages: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
             changes.append(message)
         elif message.type == "ai":
             replies = _replies(kept, at)
-            cut = _cut(text_of(message), replies)
-            if cut is not None:
+            more = _speaks_again(messages[index + 1 :], places)
+            found = _heard(text_of(message), replies, more=more)
+            if found is not None:
+                cut, last = found
                 new.clear()
                 changes += cut
-                at = kept.index(replies[-1]) + 1
+                at = kept.index(last) + 1
             elif not replies:
                 new.append(message)
         else:
             new.append(message)
     return changes + new
-
-
-def waits_for_outputs(kept: Sequence[Any]) -> bool:
-    """Whether tools are running: nothing may be put between a call and its output."""
-    open_calls: set[Any] = set()
-    for message in kept:
-        if message.type == "ai":
-            open_calls |= {call["id"] for call in message.tool_calls}
-        elif message.type == "tool":
-            open_calls.discard(message.tool_call_id)
-    return bool(open_calls)
 
 
 def _replies(kept: Sequence[Any], at: int) -> list[Any]:
@@ -79,21 +70,41 @@ def _replies(kept: Sequence[Any], at: int) -> list[Any]:
     return found
 
 
-def _cut(text: str, replies: Sequence[Any]) -> list[Any] | None:
-    """The changes by which `replies` say `text` and no more; ``None`` if they say something else."""
+def _speaks_again(messages: Sequence[Any], known: Mapping[Any, int]) -> bool:
+    """Whether the assistant does so before the next message that the graph knows: what stands between
+    answers a question of the graph, and is not in its memory."""
+    for message in messages:
+        if message.type == "ai" or message.id in known:
+            return bool(message.type == "ai")
+    return False
+
+
+def _heard(text: str, replies: Sequence[Any], *, more: bool) -> tuple[list[Any], Any] | None:
+    """The changes by which `replies` say `text` and no more, and the last reply that belongs to it.
+
+    ``None`` if they say something else. What follows in `text` is a question of the graph, which is no
+    message of it.
+
+    Args:
+        text: of the conversation.
+        replies: of the graph.
+        more: some of `replies` belong to a later message of the conversation.
+    """
     rest = "".join(text.split())
     changes: list[Any] = []
+    last: Any = None
     for reply in replies:
         said = text_of(reply)
         told = "".join(said.split())
-        if rest.startswith(told):
+        if rest and rest.startswith(told):
             rest = rest[len(told) :]
-        elif told.startswith(rest):
+        elif told.startswith(rest) and not (more and not rest):
             changes.append(reply.model_copy(update={"content": _beginning(said, len(rest))}))
             rest = ""
         else:
-            return None
-    return changes if not rest and replies else None
+            break
+        last = reply
+    return None if last is None else (changes, last)
 
 
 def _beginning(text: str, letters: int) -> str:
