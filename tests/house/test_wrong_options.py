@@ -16,6 +16,7 @@ import functools
 import importlib
 import inspect
 import math
+import re
 import sys
 import types
 import typing
@@ -61,6 +62,9 @@ ROOMS = [
     "rejoinder.prices",
     "rejoinder.telemetry",
     "rejoinder.testing",
+    "rejoinder.testing.h2_server",
+    "rejoinder.testing.soak",
+    "rejoinder.testing.sonic_server",
     "rejoinder.transport",
     "rejoinder.turn",
     "rejoinder.types",
@@ -72,6 +76,32 @@ ROOMS = [
         )
     ),
 ]  # fmt: skip
+
+OTHER_ROOMS = {
+    # Why a module that the documentation imports is left out.
+    "rejoinder.errors": "errors, and what makes them",
+    "rejoinder.integrations": "tested beside the frameworks (tests/outside/integrations)",
+    "rejoinder.llm.llm": "has its names in rejoinder.llm",
+    "rejoinder.providers.openai.wire": "for tests of decoders",
+    "rejoinder.transport._h2": "for tests of sessions",
+    "rejoinder.transport.ws": "protocols of transports, and what is handed to them",
+    "rejoinder.wire.sse": "for tests of decoders",
+}
+
+
+def test_every_module_of_the_documentation_is_here() -> None:
+    home = Path(__file__).parents[2]
+    pages = {*home.glob("docs/*.md"), home / "README.md", *home.glob("examples/**/*.py")}
+    pages.remove(home / "docs" / "adding-a-provider.md")  # shows the inside
+    named = {
+        found
+        for page in pages
+        for found in re.findall(r"(?:from|import) (rejoinder[\w.]*)", page.read_text("utf-8"))
+    }
+    assert len(named) > 15
+    listed = {*ROOMS, *OTHER_ROOMS}
+    assert {one for one in named if one not in listed and one.rpartition(".")[0] not in OTHER_ROOMS
+            and one != "rejoinder.providers"} == set()  # fmt: skip
 
 
 def public() -> Iterator[tuple[str, Any]]:
@@ -280,6 +310,7 @@ BASE: dict[str, dict[str, Any]] = {
     "testing.RealtimeServer.play": {"recording": testing.SessionRecording()},
     "testing.RealtimeServer.reply": {},
     "testing.RealtimeServer.say": {"text": "x"},
+    "testing.sonic_server.SonicServer.until": {"condition": lambda: True},
     "testing.RealtimeServer.until": {"condition": lambda: True},
     "testing.ServerCall": {"name": "x"},
     "testing.check_realtime": {"make": testing.ScriptedRealtimeModel},
@@ -297,6 +328,8 @@ BASE: dict[str, dict[str, Any]] = {
     "testing.check_llm": {"make": Model},
     "testing.check_decoder": {"make": lambda: None, "bodies": []},
     "testing.log_normal": {"median": 1.0},
+    "testing.h2_server.H2Server": {"handler": lambda _: None},
+    "testing.soak.soak": {"make": lambda _: Model(), "turns": 0},
     "testing.random_cuts": {"data": b"abc", "seed": 1},
     "testing.sized_cuts": {"data": b"abc", "sizes": [1]},
     "testing.simulate_policy": {
@@ -409,6 +442,9 @@ def instances() -> dict[str, Callable[[], Any]]:
         "testing.ScriptedLLM": Model,
         "testing.FaultServer": testing.FaultServer,
         "testing.RealtimeServer": testing.RealtimeServer,
+        "testing.sonic_server.SonicServer": importlib.import_module(
+            "rejoinder.testing.sonic_server"
+        ).SonicServer,
         "testing.ScriptedRealtimeModel": testing.ScriptedRealtimeModel,
         "transport.AiohttpTransport": transport.AiohttpTransport,
     }
@@ -443,6 +479,7 @@ NOT_CALLED: dict[str, str] = {
             "telemetry.McpSpan", "telemetry.RequestSpan", "telemetry.Span", "telemetry.ToolSpan",
             "telemetry.TurnSpan", "prices.ModelPrices", "testing.Exchange",
             "testing.GeminiConnection", "testing.LiveConnection", "testing.Outcome",
+            "testing.h2_server.H2ServerStream", "testing.soak.SoakReport", "testing.soak.SoakServer", "testing.sonic_server.SonicConnection",
             "testing.RealtimeOutcome", "testing.RealtimeConnection", "testing.ScriptedRequest", "testing.SessionEvent",
             "testing.SessionEvent.from_json", "testing.SessionPlayer", "testing.SessionRecording",
             "testing.SessionRecording.from_json",
@@ -501,6 +538,7 @@ NOT_CALLED: dict[str, str] = {
     "ChatContext.items": "kept, and not validated",
     "testing.outcome": "runs a decoder of the caller's",
     "testing.check_llm.make": "runs what the caller makes",
+    "testing.soak.soak.make": "runs what the caller makes",
     "testing.check_realtime.make": "runs what the caller makes",
     "testing.ScriptedRealtimeModel.with_azure": "inherited: a scripted model has no server",
     "testing.check_decoder.make": "runs what the caller makes",

@@ -28,6 +28,7 @@ from rejoinder.integrations._replies import (
 from rejoinder.llm import ChatContext, ChatMessage, FallbackAdapter, FunctionCall, FunctionToolCall
 from rejoinder.llm.llm import ChoiceDelta
 from rejoinder.testing import ScriptedLLM
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS
 
 
 def replied(text: str, state: int) -> ReplyState:
@@ -145,7 +146,9 @@ async def test_the_speaker_of_a_fallback_is_the_model_that_spoke() -> None:
 
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(TypeError, match=r"integrations\.x: expected a rejoinder LLM.*got str"):
-        check_llm("gpt", "integrations.x")
+        check_llm("gpt", "integrations.x", DEFAULT_API_CONNECT_OPTIONS)
+    with pytest.raises(TypeError, match=r"integrations\.x.*conn_options: expected"):
+        check_llm(ScriptedLLM("x"), "integrations.x", 5)
 
 
 async def test_a_declared_tool_cannot_be_run() -> None:

@@ -21,6 +21,7 @@ from rejoinder._core.collecting import is_restart, merge_extra
 from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.tools import ToolError
 from rejoinder._core.unread import UNREAD
+from rejoinder._options import CONNECT, check
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
@@ -225,12 +226,13 @@ def _run_by_the_framework(raw_arguments: dict[str, object]) -> None:
     raise RuntimeError("the framework runs its tools itself; this declaration cannot be called")
 
 
-def check_llm(llm: object, adapter: str) -> LLM[Any]:
-    """`llm`, if it is a model of this package.
+def check_llm(llm: object, adapter: str, conn_options: object) -> LLM[Any]:
+    """`llm`, if it is a model of this package and `conn_options` are what they should be.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: one of them is something else.
     """
+    check(adapter, conn_options=(conn_options, CONNECT))
     if not isinstance(llm, LLM):
         raise TypeError(
             f"{adapter}: expected a rejoinder LLM, for example rejoinder.providers.openai.LLM(), "

@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, cast
 
 from rejoinder import _stamps, errors
+from rejoinder._options import FUNCTION, NAME, check
 from rejoinder.integrations._replies import (
     ReplyState,
     StateMemory,
@@ -108,7 +109,7 @@ class Model(_Model):
     def __init__(
         self, llm: LLM[Any], *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
     ) -> None:
-        self._llm = check_llm(llm, "integrations.openai_agents.Model")
+        self._llm = check_llm(llm, "integrations.openai_agents.Model", conn_options)
         self._options = conn_options
         self._memory = StateMemory()
         self._told: set[str] = set()
@@ -309,6 +310,11 @@ class ModelProvider(_ModelProvider):
     def __init__(
         self, make: Callable[[str], LLM[Any]] | None = None, *, default: str | None = None
     ) -> None:
+        check(
+            "integrations.openai_agents.ModelProvider",
+            make=(make, FUNCTION.optional),
+            default=(default, NAME.optional),
+        )
         self._make = make
         self._default = default
         self._models: dict[str, Model] = {}

@@ -97,7 +97,7 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
         **kwargs: Any,
     ) -> None:
-        self._llm = check_llm(llm, "integrations.pipecat.LLMService")
+        self._llm = check_llm(llm, "integrations.pipecat.LLMService", conn_options)
         merged = LLMSettings(
             model=llm.model,
             system_instruction=None,

@@ -112,7 +112,7 @@ class Model(models.Model):
         profile: Any = None,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> None:
-        self._llm = check_llm(llm, "integrations.pydantic_ai.Model")
+        self._llm = check_llm(llm, "integrations.pydantic_ai.Model", conn_options)
         self._options = conn_options
         self._told: set[str] = set()
         if profile is None:

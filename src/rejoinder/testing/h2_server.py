@@ -27,6 +27,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from rejoinder._options import COUNT, checked
 from rejoinder.testing._accepting import accept_no_more
 
 __all__ = ["H2Handler", "H2Server", "H2ServerStream"]
@@ -247,6 +248,7 @@ class H2Server:
         errors: HTTP/2 violations of the clients.
     """
 
+    @checked(window=COUNT)
     def __init__(
         self,
         handler: H2Handler,

@@ -27,6 +27,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from rejoinder._options import COUNT, SHARE, WHOLE, checked
 from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm._fallback_stream import name_in_errors
 from rejoinder.llm.chat_context import ChatContext
@@ -247,6 +248,7 @@ class _Heard:
         return [(int(turn), int(word)) for turn, word in _WORD.findall(text)]
 
 
+@checked(servers=COUNT, turns=WHOLE, concurrency=COUNT, share=SHARE)
 async def soak(
     make: Make,
     *,

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 
+from rejoinder._options import COUNT, SECONDS, WHOLE, check_fields, checked
 from rejoinder.clouds.event_signing import EventSigner, seed_of
 from rejoinder.clouds.sigv4 import Credentials
 from rejoinder.testing.h2_server import H2Server, H2ServerStream
@@ -51,6 +52,9 @@ class SonicReply:
     calls: Sequence[ServerCall] = ()
     hold: bool = False
     truth: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, ms=WHOLE)
 
 
 SonicHandler: TypeAlias = Callable[["SonicConnection", str, dict[str, Any]], Awaitable[bool] | bool]
@@ -252,6 +256,7 @@ class SonicServer:
         requests: the header fields of all requests.
     """
 
+    @checked(window=COUNT, piece=COUNT, idle=SECONDS, cap=SECONDS)
     def __init__(
         self,
         *,
@@ -304,6 +309,7 @@ class SonicServer:
         """The next reply; ``Hello.`` if none is queued."""
         return self._replies.popleft() if self._replies else SonicReply(["Hello."])
 
+    @checked()
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until `condition` holds. It is checked whenever a client has sent something."""
         while not condition():

@@ -204,6 +204,11 @@ async def test_a_model_of_livekit_is_a_member_of_a_fallback() -> None:
 def test_what_is_no_model_is_told() -> None:
     with pytest.raises(TypeError, match="expected a rejoinder LLM"):
         LLM("gpt-4.1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="conn_options: expected "):
+        LLM(ScriptedLLM("x"), conn_options=5)  # type: ignore[arg-type]
+    for convert in (context_from_livekit, context_to_livekit):
+        with pytest.raises(TypeError, match="chat_ctx: expected a ChatContext of"):
+            convert([])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"livekit\.agents LLM"):
         from_livekit(ScriptedLLM("x"))  # type: ignore[arg-type]
 

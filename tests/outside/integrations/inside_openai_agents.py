@@ -112,6 +112,10 @@ async def test_models_are_found_by_name() -> None:
 async def test_what_cannot_be_passed_on_is_told() -> None:
     with pytest.raises(TypeError, match="expected a rejoinder LLM"):
         Model("gpt")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="conn_options: expected "):
+        Model(ScriptedLLM("x"), conn_options=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="make: expected a function"):
+        ModelProvider("gpt")  # type: ignore[arg-type]
     agent = agents.Agent(name="a", model=Model(ScriptedLLM("x")), tools=[agents.WebSearchTool()])
     with pytest.raises(agents.UserError, match="WebSearchTool"):
         await agents.Runner.run(agent, "x")

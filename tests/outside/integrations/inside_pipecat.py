@@ -115,6 +115,8 @@ async def test_one_reply_outside_the_pipeline() -> None:
 def test_what_is_no_model_is_told() -> None:
     with pytest.raises(TypeError, match="expected a rejoinder LLM"):
         LLMService("gpt")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="conn_options: expected "):
+        LLMService(ScriptedLLM("x"), conn_options=5)  # type: ignore[arg-type]
 
 
 @settings(max_examples=100, deadline=None)

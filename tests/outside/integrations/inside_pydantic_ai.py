@@ -146,6 +146,8 @@ async def test_a_history_goes_on() -> None:
 async def test_what_cannot_be_passed_on_is_told() -> None:
     with pytest.raises(TypeError, match="expected a rejoinder LLM"):
         Model("gpt")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="conn_options: expected "):
+        Model(ScriptedLLM("x"), conn_options=5)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="video/mp4"):
         await Agent(Model(ScriptedLLM("x"))).run([BinaryContent(b"x", media_type="video/mp4")])
 

@@ -19,6 +19,7 @@ from livekit.agents import llm as lk
 from rejoinder import errors
 from rejoinder._core.items import parts_of
 from rejoinder._foreign import has, read
+from rejoinder._options import check, instance
 from rejoinder.integrations._replies import declare_tool
 from rejoinder.llm.chat_context import (
     AgentConfigUpdate,
@@ -76,8 +77,11 @@ def context_from_livekit(chat_ctx: lk.ChatContext) -> ChatContext:
     kept in the message's ``extra["rejoinder"]``, and come back with `context_to_livekit`.
 
     Raises:
-        TypeError: an item or a part of a message is of a kind that this package does not know.
+        TypeError: `chat_ctx` is no context of LiveKit, or an item or a part of a message is of a
+            kind that this package does not know.
     """
+    rule = instance(lk.ChatContext, expected="a ChatContext of livekit.agents.llm")
+    check("integrations.livekit.context_from_livekit", chat_ctx=(chat_ctx, rule))
     items: list[Any] = []
     for item in chat_ctx.items:
         ours = _OUR_ITEMS.get(item.type)
@@ -125,7 +129,13 @@ def _content_from_livekit(content: Sequence[Any]) -> tuple[list[Any], list[list[
 
 
 def context_to_livekit(chat_ctx: ChatContext) -> lk.ChatContext:
-    """The same conversation as a context of LiveKit; what the installed version lacks is left out."""
+    """The same conversation as a context of LiveKit; what the installed version lacks is left out.
+
+    Raises:
+        TypeError: `chat_ctx` is not a `ChatContext`.
+    """
+    rule = instance(ChatContext, expected="a ChatContext of rejoinder.llm")
+    check("integrations.livekit.context_to_livekit", chat_ctx=(chat_ctx, rule))
     items = (item_to_livekit(item) for item in chat_ctx.items)
     return lk.ChatContext([item for item in items if item is not None])
 

@@ -76,7 +76,7 @@ class LLM(lk.LLM[Literal["llm_availability_changed"]]):
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> None:
         super().__init__()
-        self._inner = check_llm(llm, "integrations.livekit.LLM")
+        self._inner = check_llm(llm, "integrations.livekit.LLM", conn_options)
         self._options = conn_options
         self._memory = StateMemory()
         self._handlers = {
