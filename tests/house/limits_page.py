@@ -442,6 +442,36 @@ TABLES: dict[str, list[Limit]] = {
             "the connection ends, and the next one is opened",
         ),
         Limit(
+            "items of a conversation",
+            "rejoinder.providers.sessions.conversation:MAX_ITEMS",
+            "",
+            "the session ends with an `error` event that is not recoverable",
+        ),
+        Limit(
+            "beginnings of replies and of speech within ten seconds",
+            "rejoinder.providers.sessions.link:_MOST_TURNS",
+            "",
+            "the connection ends; the session too, if the next ones do the same",
+        ),
+        Limit(
+            "frames without sound and text within ten seconds",
+            "rejoinder.providers.sessions.link:_MOST_FRAMES",
+            "",
+            "the connection ends; the session too, if the next ones do the same",
+        ),
+        Limit(
+            "pings, pongs and other control frames within ten seconds",
+            "rejoinder.transport.flood:MOST_SIGNS",
+            "",
+            "the connection ends; the session too, if the next ones do the same",
+        ),
+        Limit(
+            "connections in a row whose end the service announces as they begin",
+            "rejoinder.providers.sessions.connections:_MOST_LEAVING",
+            "",
+            "an `error` event tells it, and the next one is used until it ends",
+        ),
+        Limit(
             "one piece of sound of the Live API, in base64",
             "rejoinder.providers.openai.live_wire:_MOST_SOUND",
             "characters",

@@ -10,6 +10,7 @@ import aiohttp
 from rejoinder._aio import within
 from rejoinder._secrets import Redactor, forget_frames, one_line
 from rejoinder.errors import APIConnectionError, APIStatusError
+from rejoinder.transport import flood
 from rejoinder.transport._addresses import check_headers, parse_url
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport._aiohttp_errors import FOREIGN, translate
@@ -89,11 +90,12 @@ class _Socket:
     redactor: takes credentials of the request out of short frames and the reasons of an end.
     """
 
-    __slots__ = ("_loop", "_raw", "_redactor", "heard_at")
+    __slots__ = ("_flood", "_loop", "_raw", "_redactor", "heard_at")
 
     def __init__(self, raw: aiohttp.ClientWebSocketResponse, redactor: Redactor) -> None:
         self._raw = raw
         self._redactor = redactor
+        self._flood = flood.Flood(flood.MOST_SIGNS)
         self._loop = asyncio.get_running_loop()
         self.heard_at = self._loop.time()
 
@@ -128,6 +130,8 @@ class _Socket:
             if kind is aiohttp.WSMsgType.PONG or kind is aiohttp.WSMsgType.PING:
                 if kind is aiohttp.WSMsgType.PING:
                     await self._answer(message.data)
+                if self._flood.one_more(self.heard_at):
+                    return Closed(1008, self._flood.told("pings and pongs"))
                 signs += 1
                 if signs % _SIGNS_AT_ONCE == 0:
                     await asyncio.sleep(0)

@@ -26,6 +26,7 @@ from rejoinder.errors import (
     APITimeoutError,
     ConfigurationError,
 )
+from rejoinder.transport import flood
 from rejoinder.transport._addresses import (
     Proxy,
     check_headers,
@@ -66,6 +67,8 @@ _MAX_FIELDS: Final = 1 << 15
 """Bytes of the header fields of an answer, packed."""
 _HEADERS: Final = 1
 _GOAWAY: Final = 7
+_ORDINARY: Final = frozenset({0, 1, 8, 9})
+"""Kinds of frames that come with sound and text: DATA, HEADERS, WINDOW_UPDATE, CONTINUATION."""
 _CONTINUATION: Final = 9
 _NO_LONGER_SENT: Final = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "te"})
 
@@ -207,6 +210,7 @@ class H2Stream(asyncio.Protocol):
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self.heard_at = self._loop.time()
+        self._flood = flood.Flood(flood.MOST_SIGNS)
         self._nudged = False
         self.going_away = False
         self.on_end: Callable[[H2Stream], None] | None = None
@@ -399,6 +403,8 @@ class H2Stream(asyncio.Protocol):
             if len(data) - position < size:
                 break
             kind = data[position + 3]
+            if kind not in _ORDINARY and self._flood.one_more(self.heard_at):
+                raise h2.exceptions.ProtocolError(self._flood.told("control frames"))
             if kind == _GOAWAY:
                 kept.append(data[start:position])
                 self._goaway(data[position + _FRAME_HEAD : position + size])

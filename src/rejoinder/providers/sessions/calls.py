@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from rejoinder._core.items import FunctionCall, FunctionCallOutput
 from rejoinder._core.results import refusal
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.sessions.conversation import keep
 
-__all__ = ["Calls"]
+__all__ = ["INTERRUPTED", "Calls"]
+
+INTERRUPTED: Final = "The call was interrupted before it ran."
 
 State: TypeAlias = Literal["open", "answered", "cancelled"]
 

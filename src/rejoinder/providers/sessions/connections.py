@@ -50,6 +50,8 @@ _HANG_UP: Final = 0.3
 _BEFORE_END: Final = 60.0
 """Seconds before the end of a session that the service named at its beginning; for short sessions
 half of their time."""
+_MOST_LEAVING: Final = 8
+"""Connections in a row that are replaced because the service announces their end as they begin."""
 _MARGIN: Final = 2.0
 """Seconds before an announced end at which a replacement stops waiting for the turn."""
 
@@ -136,6 +138,7 @@ class Connections:
         self._handle = None if resume is None else Handle(resume, frozenset())
         self._reached = False
         self._retiring = False
+        self._leaving = 0
         self._deciding = False
         self._anew = False
         self._link: Link | None = None
@@ -258,6 +261,21 @@ class Connections:
 
     def ending_in(self, seconds: float) -> None:
         """The service will end the connection in use."""
+        link = self.link
+        if link is None or link.leaving:
+            return
+        link.leaving = True
+        young = not link.served and self._loop.time() - link.opened_at < _GOOD_LIFE
+        self._leaving = self._leaving + 1 if young else 0
+        if self._leaving >= _MOST_LEAVING:
+            if self._leaving == _MOST_LEAVING:
+                self._owner.report(
+                    APIConnectionError(
+                        f"the service announced the end of {_MOST_LEAVING} connections in a row as "
+                        "they began; the next one is used until it ends"
+                    )
+                )
+            return
         end = self._loop.time() + max(0.0, seconds - _MARGIN)
         self._force_at = min(self._force_at, end)
         self._start_swap()
@@ -302,7 +320,9 @@ class Connections:
             lost, how = await self._watch()
             if self._over:
                 return
-            good = lost.retired or lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
+            good = not lost.flooded and (
+                lost.retired or lost.served or self._loop.time() - lost.opened_at >= _GOOD_LIFE
+            )
             failures = 0 if good else failures + 1
             if lost.resumed and not good:
                 self._handle = None  # the handle may be the cause

@@ -28,6 +28,8 @@ from rejoinder.providers.sessions.sound import with_sound_at
 __all__ = ["Conversation", "keep", "outcome"]
 
 REMEMBERED: Final = 256
+MAX_ITEMS: Final = 1 << 14
+"""Items of a conversation: more than any service takes, or a day of speech."""
 
 _V = TypeVar("_V")
 
@@ -102,6 +104,13 @@ class Conversation:
     def empty(self) -> bool:
         """Whether there is no item."""
         return self._remote.last_id is None
+
+    @property
+    def full(self) -> str:
+        """Why the service may add no further item; empty while it may."""
+        if len(self._remote._id_to_item) < MAX_ITEMS:
+            return ""
+        return f"the conversation would have more than {MAX_ITEMS:,} items; begin another session"
 
     def has(self, item_id: str) -> bool:
         """Whether the item is in the copy."""

@@ -13,13 +13,19 @@ from rejoinder import _aio
 from rejoinder._core.items import ChatItem
 from rejoinder._core.json_values import MAX_VALUES, SLICE, ValueCounter, may_be_crowded
 from rejoinder._core.realtime.messages import (
+    AudioDelta,
     Command,
     Event,
     Frame,
     RealtimeProtocol,
+    ReplyStarted,
     ServiceFailed,
+    SoundMade,
+    SpeechStarted,
+    TextDelta,
 )
 from rejoinder.errors import APIConnectionError, WireError
+from rejoinder.transport.flood import Flood
 from rejoinder.transport.ws import Closed, WebSocket
 
 __all__ = ["Handle", "Link", "PendingItem", "describe_end"]
@@ -28,6 +34,10 @@ logger = logging.getLogger("rejoinder")
 
 _FRAMES_BETWEEN_TURNS: Final = 64
 """Frames handled before yielding to the event loop, so that a burst does not block it."""
+_MOST_TURNS: Final = 1000
+"""Beginnings of replies and of speech that a service may report in one stretch of ten seconds."""
+_MOST_FRAMES: Final = 20_000
+"""Frames without sound and text, in the same time."""
 _READ_AFTER: Final = 1.0
 """Seconds after which a sent item counts as read, for services that do not acknowledge items."""
 _FAREWELL_TIMEOUT: Final = 0.3
@@ -85,6 +95,8 @@ class Link:
         resumed: it resumed the session of an earlier connection.
         retired: closed by the client in order to resume its session on another connection.
         lasts: seconds from its beginning until the service ends the session; infinite if unknown.
+        leaving: the service has announced its end.
+        flooded: it has ended because of a flood.
         early: events that arrived before it was in use; ``None`` afterwards.
     """
 
@@ -116,12 +128,16 @@ class Link:
         self.resumed = False
         self.retired = False
         self.lasts = math.inf
+        self.leaving = False
+        self.flooded = False
         self.early: list[Event] | None = []
         self._socket = socket
         self._on_event = on_event
         self._on_frame = on_frame
         self._outbox: list[Frame] = []  # an empty deque takes ten times the memory
         self._urgent: list[Frame] = []
+        self._turns = Flood(_MOST_TURNS)
+        self._frames = Flood(_MOST_FRAMES)
         self._ping = False
         self._wake: asyncio.Future[None] | None = None
         self._idle = False
@@ -232,6 +248,8 @@ class Link:
         handled = 0
         while True:
             frame = await receive()
+            if self.flooded:
+                return
             if isinstance(frame, Closed):
                 self._ended(frame)
                 return
@@ -240,11 +258,28 @@ class Link:
                 self._handle(ServiceFailed(WireError(f"{told}; it was not read")))
             else:
                 self._on_frame(frame)
-                for event in self.protocol.receive(frame):
+                events = self.protocol.receive(frame)
+                self._count(events)
+                for event in events:
                     self._handle(event)
             handled += 1
             if handled % _FRAMES_BETWEEN_TURNS == 0:
                 await asyncio.sleep(0)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        """End the connection at a flood. Sound and text have limits of their own."""
+        if events and isinstance(events[-1], AudioDelta | SoundMade | TextDelta):
+            return
+        now = asyncio.get_running_loop().time()
+        told = ""
+        if self._frames.one_more(now):
+            told = self._frames.told("frames without output")
+        for event in events:
+            if isinstance(event, ReplyStarted | SpeechStarted) and self._turns.one_more(now):
+                told = self._turns.told("turns")
+        if told:
+            self.flooded = True
+            self.abort(told)
 
     def _handle(self, event: Event) -> None:
         try:

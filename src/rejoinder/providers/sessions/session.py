@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -36,7 +36,7 @@ from rejoinder.llm.realtime import (
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.media import AudioFrame
 from rejoinder.providers.sessions.bills import Bills
-from rejoinder.providers.sessions.calls import Calls
+from rejoinder.providers.sessions.calls import INTERRUPTED, Calls
 from rejoinder.providers.sessions.connections import Connections
 from rejoinder.providers.sessions.conversation import Conversation, keep, outcome
 from rejoinder.providers.sessions.link import Link
@@ -54,8 +54,6 @@ __all__ = ["SessionOptions", "WireSession"]
 logger = logging.getLogger("rejoinder")
 
 TEvent = TypeVar("TEvent")
-
-_INTERRUPTED: Final = "The call was interrupted before it ran."
 
 
 class WireSession(RealtimeSession[TEvent]):
@@ -263,11 +261,8 @@ class WireSession(RealtimeSession[TEvent]):
         return future
 
     def interrupt(self) -> None:
-        """Stop the running reply and all requested ones. Sends nothing if there are none.
-
-        Open calls are answered with a placeholder: a service that waits for a result would stay
-        silent until it arrives, perhaps for ever.
-        """
+        """Stop the running reply and all requested ones. Sends nothing if there are none. Open calls
+        get a placeholder: a service that waits for a result might stay silent for ever."""
         self._apply(self._replies.interrupt(self._loop.time()))
         self._abandon_calls("The user interrupted. A result may follow as text.")
 
@@ -522,6 +517,8 @@ class WireSession(RealtimeSession[TEvent]):
                 self._replies.works(self._loop.time())
             case m.Delegated(delegation_id):
                 self._replies.blocked(delegation_id)
+            case m.ItemAdded() | m.AudioCommitted() if self._conversation.full:
+                self.failed(APIError(self._conversation.full, retryable=False))
             case m.ReplyStarted(reply_id, ref):
                 link.unsure.clear()
                 self._apply(self._replies.started(reply_id, ref, self._loop.time()))
@@ -607,7 +604,7 @@ class WireSession(RealtimeSession[TEvent]):
             return  # reported twice; it runs once
         unwanted = self._settings.options.get("tool_choice") == "none"
         if not self._replies.progressed(reply_id, self._loop.time()) or unwanted:
-            why = "No tools may be used now." if unwanted else _INTERRUPTED
+            why = "No tools may be used now." if unwanted else INTERRUPTED
             self._conversation.create(
                 self._connections.link,
                 call.id if announced else None,
