@@ -19,6 +19,7 @@ from rejoinder.errors import APIConnectionError, APITimeoutError, ConfigurationE
 from rejoinder.testing import no_leaks
 from rejoinder.testing.h2_server import H2Handler, H2Server, H2ServerStream
 from rejoinder.testing.leaks import measure_memory
+from rejoinder.transport import flood
 from rejoinder.transport._h2 import H2Stream, H2Transport
 from rejoinder.transport.ws import Closed, SocketRequest
 
@@ -597,3 +598,27 @@ async def test_every_cut_of_a_dialogue_means_the_same() -> None:
             found == b"words" and "INTERNAL_ERROR" in end.reason
         )
         assert again.going_away
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8),
+        b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff" + bytes(4),
+        b"\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    ],
+    ids=["PING", "GOAWAY", "SETTINGS"],
+)
+async def test_a_flood_of_control_frames_ends_the_connection(
+    frame: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flood, "MOST_SIGNS", 300)
+
+    async def talks(stream: H2ServerStream) -> None:
+        stream.respond()
+        stream.write_raw(frame * 1000)
+        await stream.receive()
+
+    async with opened(talks) as (_, stream):
+        _, end = await everything(stream)
+        assert "more than 300 control frames within 10 s" in end.reason
