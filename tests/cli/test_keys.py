@@ -126,6 +126,44 @@ def test_the_keyring_is_used_where_there_is_one(tmp_path: Path, home: Path) -> N
     assert "canary" not in (tmp_path / "ring.json").read_text()
 
 
+def test_two_processes_lose_no_key(tmp_path: Path, home: Path) -> None:
+    pytest.importorskip("keyring", reason="the extra `keyring` is not installed")
+    (tmp_path / "slow_ring.py").write_text(
+        "from keyring.backend import KeyringBackend\n"
+        "class Ring(KeyringBackend):\n"
+        "    priority = 9\n"
+        "    def get_password(self, service, name): return None\n"
+        "    def set_password(self, service, name, key): input('Unlock? ')\n"
+        "    def delete_password(self, service, name): pass\n"
+    )
+    ring: dict[str, Any] = {
+        "PYTHON_KEYRING_BACKEND": "slow_ring.Ring",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    }
+    with (
+        Terminal("keys", "set", "mistral", **ring) as first,
+        Terminal("keys", "set", "anthropic", **NO_KEYRING) as second,
+    ):
+        first.wait_for("MISTRAL_API_KEY: ")
+        first.type(f"{CANARY}\n")
+        first.wait_for("Unlock")
+        second.wait_for("ANTHROPIC_API_KEY: ")
+        second.type(f"{CANARY}\n")
+        second.wait_for("waiting for another|is kept in")
+        first.type("\n")
+        assert (first.leave(), second.leave()) == (0, 0)
+    kept = json.loads((home / "keys.json").read_text())
+    assert kept == {"MISTRAL_API_KEY": None, "ANTHROPIC_API_KEY": CANARY}
+
+
+def test_what_a_killed_process_left_is_cleared(home: Path) -> None:
+    home.mkdir()
+    (home / "keys.json.new").write_text(f'{{"OPENAI_API_KEY": "{CANARY}"')
+    assert run("keys", "set", "anthropic", input=b"sk-other\n", **NO_KEYRING).code == 0
+    assert sorted(file.name for file in home.iterdir()) == ["keys.json", "keys.json.lock"]
+    assert "canary" not in (home / "keys.json").read_text()
+
+
 def test_the_environment_comes_first_and_is_left_as_it_was(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:

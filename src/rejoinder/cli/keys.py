@@ -96,7 +96,8 @@ def run(args: argparse.Namespace) -> Exit:
         raise CommandError(f"name a provider: rejoinder keys {args.action} openai")
     names = _variables_of(args.provider)
     if args.action == "remove":
-        removed = [name for name in names if _remove(name)]
+        with _changing(screen) as keys:
+            removed = [name for name in names if _remove(keys, name)]
         screen.note(
             f"Removed {', '.join(removed)}." if removed else f"No key of {args.provider} is kept."
         )
@@ -106,7 +107,9 @@ def run(args: argparse.Namespace) -> Exit:
     if len(names) > 1 and args.provider not in ("inference", "livekit"):
         names = names[:1]  # the others are alternative names of the same key
     for name in names:
-        place = _set(name, _ask(name))
+        key = _ask(name)
+        with _changing(screen) as keys:
+            place = _set(keys, name, key)
         screen.note(f"{name} is kept in {place}.")
         if os.environ.get(name):
             screen.note(f"The environment sets {name} too, and that one is used.")
@@ -207,9 +210,10 @@ def _read() -> dict[str, str | None]:
 
 
 def _write(keys: Mapping[str, str | None]) -> None:
-    path = private_folder() / _FILE
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    path = _path()
+    scratch = path.with_name(f"{path.name}.new")
     try:
+        scratch.unlink(missing_ok=True)  # of a process that was killed
         number = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(number, "w", encoding="utf-8") as file:
             json.dump(keys, file, indent=1)
@@ -223,8 +227,35 @@ def _write(keys: Mapping[str, str | None]) -> None:
         ) from error
 
 
-def _set(name: str, key: str) -> str:
-    keys = _read()
+@contextlib.contextmanager
+def _changing(screen: Screen) -> Generator[dict[str, str | None]]:
+    """The keys, to be changed and then written, while no other process changes them."""
+    import fcntl
+
+    path = private_folder() / f"{_FILE}.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CommandError(
+            f"the keys in {path.parent} cannot be changed: {error.strerror or error}", Exit.SETUP
+        ) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            screen.passing("waiting for another `rejoinder keys`")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            screen.clear()
+        keys = _read()
+        before = dict(keys)
+        yield keys
+        if keys != before:
+            _write(keys)
+    finally:
+        os.close(lock)
+
+
+def _set(keys: dict[str, str | None], name: str, key: str) -> str:
     keyring = _keyring()
     if keyring is not None:
         try:
@@ -232,12 +263,10 @@ def _set(name: str, key: str) -> str:
         except Exception:
             keyring = None  # locked, or without a session: use the file
     keys[name] = key if keyring is None else None
-    _write(keys)
     return f"{_path()}, readable by you alone" if keyring is None else "the system's keyring"
 
 
-def _remove(name: str) -> bool:
-    keys = _read()
+def _remove(keys: dict[str, str | None], name: str) -> bool:
     if name not in keys:
         return False
     if keys[name] is None and (keyring := _keyring()) is not None:
@@ -248,7 +277,6 @@ def _remove(name: str) -> bool:
                 f"the keyring does not remove {name}: {error}", Exit.SETUP
             ) from error
     del keys[name]
-    _write(keys)
     return True
 
 
