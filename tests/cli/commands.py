@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import re
 import select
 import struct
+import subprocess
+import sys
 import tempfile
 import termios
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from cli.beginning import COMMAND, begin
+from cli.beginning import COMMAND, Begun, begin
 
 __all__ = ["COMMAND", "Ran", "Terminal", "environment", "run"]
 
@@ -69,17 +73,47 @@ def _filled(data: bytes) -> BinaryIO:
     return open(read, "rb")
 
 
-class Terminal:
-    """The command in a terminal, with somebody who types and reads."""
+class Foreign:
+    """A program of others that leads a session in a terminal."""
 
-    def __init__(self, *arguments: str, afresh: bool = False, **more: str) -> None:
+    def __init__(
+        self, program: Sequence[str], environment: dict[str, str], streams: tuple[int, int, int]
+    ) -> None:
+        stdin, stdout, stderr = streams
+        take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", take + "os.execv(sys.argv[1], sys.argv[1:])", *program],
+            stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True,
+        )  # fmt: skip
+        self.pid = self._process.pid
+
+    def poll(self, timeout: float = 0) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout)
+        return None
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Terminal:
+    """The command, or another program, in a terminal with somebody who types and reads."""
+
+    def __init__(
+        self, *arguments: str, afresh: bool = False, program: Sequence[str] = (), **more: str
+    ) -> None:
         self.seen = ""
         self._at = 0
         self._fd, inner = pty.openpty()
         self.resize(80, 24)
-        self._process = begin(
-            arguments, environment(**more), (inner,) * 3, terminal=True, afresh=afresh
-        )
+        streams = (inner,) * 3
+        if program:
+            self._process: Begun | Foreign = Foreign(program, environment(**more), streams)
+        else:
+            self._process = begin(
+                arguments, environment(**more), streams, terminal=True, afresh=afresh
+            )
         os.close(inner)
         self.pid = self._process.pid
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cli.commands import run
+from cli.commands import Terminal, run
 from rejoinder.cli.commands import COMMANDS, make_parser
 from rejoinder.cli.completion import candidates
+from rejoinder.cli.kept import open_store, store_path
 from rejoinder.cli.pages import reference
+from rejoinder.store import Record
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -44,20 +46,79 @@ def test_candidates(words: list[str], expected: list[str]) -> None:
     assert candidates(make_parser(), words) == expected
 
 
-def test_bash_completes(tmp_path: Path) -> None:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("no bash on this machine")
+def kept(*ids: str) -> None:
+    """Keep conversations with these ids; the last one is the latest."""
+
+    store = open_store()
+
+    async def keep() -> None:
+        for id in ids:
+            await store.append(id, [Record("about", data={"title": id})], after=0)
+        await store.aclose()
+
+    asyncio.run(keep())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["chat", "-c", ""], ["conv_bee", "conv_ant", "other"]),
+        (["chat", "--continue", "conv_a"], ["conv_ant"]),
+        (["chat", "-c", "--js"], ["--json"]),
+        (["log", "show", "conv_b"], ["conv_bee"]),
+        (["log", "export", "o"], ["other"]),
+        (["log", "-q", "remove", "conv_ant", "o"], ["other"]),
+        (["log", "search", "o"], []),
+        (["log", "list", "o"], []),
+        (["log", "sh"], ["show"]),
+    ],
+)
+def test_candidates_among_the_conversations(
+    words: list[str], expected: list[str], home: Path
+) -> None:
+    assert set(candidates(make_parser(), words)) <= {"--json", "show"}  # nothing is kept yet
+    assert not home.exists()
+    kept("other", "conv_ant", "conv_bee")
+    assert sorted(candidates(make_parser(), words)) == sorted(expected)
+    store_path().write_text("damaged")
+    candidates(make_parser(), words)
+
+
+SHELLS = {
+    "bash": ["--norc", "--noprofile", "-i"],
+    "zsh": ["-f", "-i"],
+    "fish": ["--no-config", "-i"],
+}
+BEGIN = {
+    "bash": 'eval "$(rejoinder completion bash)"',
+    "zsh": 'autoload -U compinit && compinit -u -D && eval "$(rejoinder completion zsh)"',
+    "fish": "rejoinder completion fish | source",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
+    """In the shell itself, in a terminal, by the key that people press."""
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell} on this machine")
+    kept("conv_ant", "conv_bee")
     command = tmp_path / "rejoinder"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m rejoinder "$@"\n')
     command.chmod(0o755)
-    script = run("completion", "bash", afresh=True).out
-    done = subprocess.run(
-        [bash, "-c", f'{script}\nCOMP_WORDS=(rejoinder models rem); COMP_CWORD=2; _rejoinder; echo "${{COMPREPLY[@]}}"'],
-        capture_output=True, text=True, check=True, timeout=60,
-        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
-    assert done.stdout == "remove\n", done.stderr
+    own = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    with Terminal(program=[program, *SHELLS[shell]], **own) as terminal:
+        terminal.type(f"{BEGIN[shell]}; echo rea''dy\n")
+        terminal.wait_for("ready")
+        for typed, completed in (
+            ("rejoinder mod\trem\t", r"models remove "),
+            ("rejoinder log show conv_b\t", r"conv_bee "),
+            ("rejoinder chat -c conv_a\t", r"conv_ant "),
+            ("rejoinder keys set anthropi\t", r"anthropic"),
+        ):
+            terminal.type(typed)
+            terminal.wait_for(completed)
+            terminal.type("\x15")  # Ctrl-U: an empty line again
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,12 +1,16 @@
-"""``rejoinder completion``: a script that lets a shell complete commands, options and models."""
+"""``rejoinder completion``: a script that lets a shell complete commands, options, models and the
+ids of conversations."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from rejoinder.cli.outcome import Exit
+from rejoinder.cli.outcome import CommandError, Exit
+
+if TYPE_CHECKING:
+    from rejoinder.store import SqliteStore
 
 __all__ = ["add_options", "candidates", "run"]
 
@@ -71,17 +75,20 @@ def _of_command(command: argparse.ArgumentParser, before: Sequence[str], word: s
         return _beginning(word, _values(last))
     if word.startswith("-"):
         return _beginning(word, options)
+    if last is not None and last.nargs == "?":
+        return _beginning(word, _values(last))
     given = [each for each in before if not each.startswith("-")]
     found: list[str] = []
     places = [action for action in command._actions if not action.option_strings]
     for place, action in enumerate(places):
         if place >= len(given) or action.nargs == "*":
-            found += _values(action)
+            found += _values(action, given)
             break
     return _beginning(word, found)
 
 
-def _values(action: argparse.Action) -> Iterable[str]:
+def _values(action: argparse.Action, given: Sequence[str] = ()) -> Iterable[str]:
+    """What may stand for `action`, after the other arguments `given`."""
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
     match action.dest:
@@ -96,8 +103,33 @@ def _values(action: argparse.Action) -> Iterable[str]:
             return sorted(variables())
         case "tool_choice":
             return ["auto", "required", "none"]
+        case "go_on":
+            return _conversations()
+        case "what" if given[:1] in (["show"], ["export"], ["remove"]):
+            return _conversations()
         case _:
             return []
+
+
+def _conversations() -> list[str]:
+    """The ids of the conversations that are kept, the last one first."""
+    import asyncio
+
+    from rejoinder.cli.kept import open_store, store_path
+    from rejoinder.store import StoreError
+
+    async def ids(store: SqliteStore) -> list[str]:
+        try:
+            return [each.id for each in await store.conversations()]
+        finally:
+            await store.aclose()
+
+    try:
+        if not store_path().exists():
+            return []  # opening it would create it
+        return asyncio.run(ids(open_store()))
+    except (CommandError, StoreError, OSError):
+        return []
 
 
 def _beginning(word: str, found: Iterable[str]) -> list[str]:

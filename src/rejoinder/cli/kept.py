@@ -12,7 +12,7 @@ from rejoinder.cli.outcome import CommandError, Exit
 if TYPE_CHECKING:
     from rejoinder.store import SqliteStore
 
-__all__ = ["data_folder", "keeps", "open_store", "private_folder"]
+__all__ = ["data_folder", "keeps", "open_store", "private_folder", "store_path"]
 
 
 def keeps() -> bool:
@@ -60,6 +60,11 @@ def private_folder() -> Path:
     return folder
 
 
+def store_path() -> Path:
+    """The file of the store, which need not be there."""
+    return data_folder() / "conversations.sqlite"
+
+
 def open_store() -> SqliteStore:
     """The store of the command line.
 
@@ -68,4 +73,5 @@ def open_store() -> SqliteStore:
     """
     from rejoinder.store import SqliteStore
 
-    return SqliteStore(private_folder() / "conversations.sqlite")
+    private_folder()
+    return SqliteStore(store_path())

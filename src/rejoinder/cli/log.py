@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from rejoinder.cli.kept import data_folder, open_store
+from rejoinder.cli.kept import open_store, store_path
 from rejoinder.cli.loop import LoopThread
 from rejoinder.cli.numbers import count
 from rejoinder.cli.outcome import CommandError, Exit
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> Exit:
         hint = "; rejoinder log search looks for words" if args.action == "list" else ""
         raise CommandError(f"log {args.action}: takes no {args.what[0]!r}{hint}")
     if args.action == "path":
-        print(data_folder() / "conversations.sqlite")
+        print(store_path())
         return Exit.OK
     store = open_store()
     with LoopThread() as loop:
