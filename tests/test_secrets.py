@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from rejoinder._secrets import is_secret_name, redact, redacted_url, secrets_of
+from rejoinder._secrets import Redactor, is_secret_name, redact, redacted_url, secrets_of
 
 KEY = "sk-canary/4f1d8a7e9b2c"
 
@@ -73,3 +73,20 @@ def test_half_a_key_at_the_end_of_a_quotation_is_hidden(size: int) -> None:
 )
 def test_addresses_are_shown_without_what_is_secret(url: str, shown: str) -> None:
     assert redacted_url(url) == shown
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_secrets_in_pieces_are_hidden(size: int) -> None:
+    data = f"sk-c {KEY} {KEY[:-1]}x {quote(KEY, safe='')}{KEY} {KEY}-2 2c-3 sk-canary/".encode()
+    take = Redactor([KEY, f"{KEY}-2", "9b2c-3"]).pieces()
+    pieces = [take(data[at : at + size]) for at in range(0, len(data), size)]
+    pieces.append(take(b""))
+    expected = f"sk-c *** {KEY[:-1]}x ****** *** 2c-3 sk-canary/"
+    assert b"".join(pieces).decode() == expected
+
+
+def test_what_begins_no_secret_is_not_held_back() -> None:
+    take = Redactor([KEY]).pieces()
+    assert take(b"data: {}\n\n") == b"data: {}\n\n"
+    assert take(b"data: sk-") == b"data: "
+    assert take(b"x") == b"sk-x"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, NoReturn, TypeVar, cast
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -204,6 +204,34 @@ class Redactor:
             if form in data:
                 data = data.replace(form, b"***")
         return data
+
+    def pieces(self) -> Callable[[bytes], bytes]:
+        """A function that takes the secrets out of data that comes in pieces. It keeps the end of a
+        piece that may be the beginning of a secret for the next one; an empty piece ends the data."""
+        held = b""
+
+        def take(piece: bytes) -> bytes:
+            nonlocal held
+            data = held + piece
+            end = self._known(data) if piece else len(data)
+            held = data[end:]
+            return self.data(data[:end])
+
+        return take
+
+    def _known(self, data: bytes) -> int:
+        """How many bytes of `data` belong to no secret that may go on behind them."""
+        end = len(data)
+        for _, form in self._forms.reveal():
+            for size in range(min(len(form) - 1, len(data)), len(data) - end, -1):
+                if data.endswith(form[:size]):
+                    end = len(data) - size
+                    break
+        for _, form in self._forms.reveal():  # longest first
+            start = data.find(form, max(0, end - len(form) + 1), end + len(form) - 1)
+            if start >= 0:  # it would be cut in two
+                end = start
+        return end
 
 
 _SHOWN: Final = 500

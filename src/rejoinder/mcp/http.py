@@ -31,7 +31,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from rejoinder._aio import in_thread, within
 from rejoinder._core.json_values import LARGE, SLICE, ValueCounter
-from rejoinder._secrets import Hidden, forget_frames
+from rejoinder._secrets import Hidden, Redactor, forget_frames
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
 from rejoinder.mcp.notes import TOO_MANY, BadAnswer, Call, Notes, current_notes
 from rejoinder.mcp.targets import Endpoint
@@ -150,6 +150,9 @@ class _Carrier(httpx2.AsyncBaseTransport):
         self, request: httpx2.Request, content: bytes, response: httpx2.Response
     ) -> httpx2.Response:
         headers = response.headers
+        # The SDK logs what it cannot read, with the values of its frames.
+        stream = _Redacted(cast("httpx2.AsyncByteStream", response.stream), self._notes.secrets)
+        response.stream = stream
         if _SESSION in headers:
             self._session = Hidden(headers[_SESSION])
             headers[_SESSION] = _ALIAS
@@ -160,7 +163,6 @@ class _Carrier(httpx2.AsyncBaseTransport):
             self._notes.status = response.status_code if refused else None
             if refused:
                 return await self._refused(request, content, response)
-        stream = cast("httpx2.AsyncByteStream", response.stream)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
             encoding = headers.get("content-encoding", "identity").strip().lower()
@@ -274,6 +276,24 @@ class _Count:
             if start:
                 await asyncio.sleep(0)
         return False
+
+
+class _Redacted(httpx2.AsyncByteStream):
+    """A body without the credentials of the request: a server may quote them anywhere."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, secrets: Hidden[list[str]]) -> None:
+        self._inner = inner
+        self._clean = Redactor(secrets.reveal()).pieces()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._inner:
+            if chunk and (piece := self._clean(chunk)):
+                yield piece
+        if rest := self._clean(b""):
+            yield rest
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class _Bounded(httpx2.AsyncByteStream):

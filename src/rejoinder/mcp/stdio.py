@@ -13,7 +13,7 @@ import contextlib
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, cast
@@ -71,7 +71,7 @@ async def stdio_streams(
     notes = current_notes.get() or Notes()
     notes.process = True
     notes.secrets = command.secrets()
-    inbox = Inbox(max_message_bytes)
+    inbox = Inbox(max_message_bytes, notes.redacted)
     outbox = Outbox(inbox)
 
     closing = False
@@ -138,8 +138,9 @@ class _Stderr(asyncio.Protocol):
 class Inbox(asyncio.Protocol):
     """The messages of the child, as the SDK's session reads them."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, redacted: Callable[[str], str] = str) -> None:
         self._limit = limit
+        self._redacted = redacted
         self._cutter = LineCutter(limit)
         self._lines: deque[bytes | LongLine] = deque()
         self._held = 0
@@ -239,7 +240,8 @@ class Inbox(asyncio.Protocol):
         except ValueError:
             mended = self._mended(line)
             if mended is None:
-                return ValueError(f"a line that is not a JSON-RPC message: {line[:200]!r}")
+                words = self._redacted(line[:4096].decode("utf-8", "replace"))[:200]
+                return ValueError(f"a line that is not a JSON-RPC message: {words!r}")
             message = mended
         if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             self.asked.discard(cast("types.RequestId", message.id))

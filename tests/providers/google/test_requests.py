@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import re
 from typing import Any
 
 import pydantic
@@ -14,7 +16,7 @@ from google.oauth2.credentials import Credentials
 from listening import listening
 from providers.conversation import IMAGE, ONCE, PNG, RAW_SCHEMA, TOOLS, conversation, sent
 from rejoinder.clouds.google import GoogleCredentials
-from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm import AudioContent, ImageContent
 from rejoinder.llm.chat_context import ChatContext, FunctionCall, FunctionCallOutput
 from rejoinder.media import AudioFrame
@@ -536,3 +538,26 @@ async def test_express_mode() -> None:
     request = await sent(make)
     assert request.path.startswith("/v1beta1/publishers/google/models/gemini-x:stream")
     assert request.headers["x-goog-api-key"] == "ek"
+
+
+@pytest.mark.parametrize("name", ["..", "../../v1/secret", "a/../b", "m?x=1", "m#f"])
+@pytest.mark.parametrize("option", ["project", "location"])
+@pytest.mark.parametrize("vendor", ["google", "anthropic"])
+async def test_a_project_and_a_location_lead_nowhere_else(
+    vendor: str, option: str, name: str
+) -> None:
+    options: dict[str, Any] = {"project": "p", "location": "l", "model": "m"} | {option: name}
+    async with FaultServer() as server:
+        at = {"base_url": server.url}
+        llm = (
+            google.LLM(vertexai=True, credentials=Account("tok"), **options, **at)
+            if vendor == "google"
+            else anthropic.LLM.with_vertex(access_token="tok", **options, **at)
+        )
+        async with llm:
+            with contextlib.suppress(ConfigurationError, APIError):
+                await llm.chat(chat_ctx=conversation(), conn_options=ONCE).collect()
+        for request in server.requests:
+            path = request.path.partition("?")[0]
+            assert re.fullmatch(r"(/v1\w*)?/projects/[^/]+/locations/[^/]+/publishers/.*", path)
+            assert not {"", ".", ".."} & set(path.split("/")[1:])

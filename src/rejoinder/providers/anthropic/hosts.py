@@ -219,7 +219,8 @@ class VertexHost(Host):
                 "GOOGLE_CLOUD_PROJECT"
             )
         url = (
-            f"{self.base_url}/projects/{path_part('project', project)}/locations/{self._location}"
+            f"{self.base_url}/projects/{path_part('project', project)}"
+            f"/locations/{path_part('location', self._location)}"
             f"/publishers/anthropic/models/{path_part('model', model, safe='@')}:streamRawPredict"
         )
         own = {**_JSON, "Accept": "text/event-stream", "Authorization": f"Bearer {token}"}

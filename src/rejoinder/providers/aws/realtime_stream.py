@@ -12,7 +12,6 @@ import base64
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
 from rejoinder import _stamps
 from rejoinder._core import jsontext
@@ -23,6 +22,7 @@ from rejoinder.clouds.aws_errors import frame_error, http_error
 from rejoinder.clouds.event_signing import EVENTS_HASH, EventSigner, seed_of
 from rejoinder.clouds.sigv4 import sign
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError
+from rejoinder.providers.asking.fields import path_part
 from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
 from rejoinder.wire.eventstream import EventStreamDecoder, Message, encode_message
 
@@ -61,7 +61,7 @@ async def open_stream(
         ConfigurationError: there are no credentials, or the request cannot be sent.
     """
     found = await credentials.get()
-    url = f"{base_url}/model/{quote(model, safe='')}/invoke-with-bidirectional-stream"
+    url = f"{base_url}/model/{path_part('model', model)}/invoke-with-bidirectional-stream"
     headers = sign(
         "POST",
         url,

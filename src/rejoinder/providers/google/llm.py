@@ -346,7 +346,8 @@ class LLM(HttpLLM):
                 "GOOGLE_CLOUD_PROJECT"
             )
         path = name if "/" in name else f"publishers/google/models/{name}"
-        where = f"projects/{path_part('project', project)}/locations/{self._location}"
+        place = path_part("location", self._location)
+        where = f"projects/{path_part('project', project)}/locations/{place}"
         return f"{self._base_url}/{where}/{path}", auth
 
     async def _ready(self) -> str:

@@ -17,7 +17,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import quote
 
 import msgspec
 
@@ -36,7 +35,7 @@ from rejoinder.providers.asking.checks import (
     environment,
     or_none,
 )
-from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers
+from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, path_part
 from rejoinder.providers.google.dialect import DIALECT
 from rejoinder.providers.google.options import plain
 from rejoinder.providers.google.realtime_format import IMAGE_TYPES, INPUT_RATE, OUTPUT_RATE
@@ -401,7 +400,8 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
                     "Vertex AI: the credentials do not include a project; pass project, or set "
                     "GOOGLE_CLOUD_PROJECT"
                 )
-            where = f"projects/{quote(project, safe='')}/locations/{self._location}"
+            place = path_part("location", self._location)
+            where = f"projects/{path_part('project', project)}/locations/{place}"
             self._full_name = f"{where}/{self._full_name}"
         return auth
 
