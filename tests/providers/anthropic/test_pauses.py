@@ -388,7 +388,7 @@ def test_a_text_keeps_what_it_quotes() -> None:
         ("One. Two. Three.", [said("One."), ASKED, FOUND, said(" Two."), THOUGHT, said(" Three.")]),
         ("One. Two. Th", [said("One."), ASKED, FOUND, said(" Two."), THOUGHT, said(" Th")]),
         ("One. Tw", [said("One."), ASKED, FOUND, said("Tw")]),
-        ("One.", [said("One."), ASKED, FOUND]),
+        ("One.", [said("One.")]),  # what stood right behind the cut goes with it
         ("On", [said("On")]),
         ("Other words.", [ASKED, FOUND, THOUGHT, said("Other words.")]),
     ],

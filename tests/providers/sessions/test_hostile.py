@@ -72,7 +72,7 @@ async def talking(kind: str = "openai") -> AsyncGenerator[tuple[Peer, Any, Seen]
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while not condition():
             await asyncio.sleep(0.001)
 
