@@ -102,7 +102,8 @@ async def test_turns_spans_and_conversations(
     with recording() as recorded:
         telemetry.capture_content(True)
         async with failing(fault) as one, failing(fault, api="responses") as two:
-            conversation = Conversation(SqliteStore(path))
+            store = SqliteStore(path)
+            conversation = Conversation(store)
             await conversation.load()
             conversation.chat_ctx.add_message(role="user", content="Hi")
             turn = run_turn(
@@ -113,6 +114,7 @@ async def test_turns_spans_and_conversations(
                 conn_options=OPTIONS,
             )
             error = await error_of(turn.collect())
+            await store.aclose()
         shown = [*inside(turn), *inside(conversation), recorded.everything()]
     assert error is not None or fault is Fault.REDIRECT_AWAY
     assert leaks(error, [KEY]) == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from typing import Final
 
 import aiohttp
 
 from rejoinder._aio import within
+from rejoinder._foreign import read
 from rejoinder._secrets import Redactor, forget_frames, one_line
 from rejoinder.errors import APIConnectionError, APIStatusError
 from rejoinder.transport import flood
@@ -158,6 +160,13 @@ class _Socket:
             return  # its end is reported by `receive`
 
     async def aclose(self, code: int = 1000) -> None:
+        # To find the peer's farewell, aiohttp reads all that has arrived, in one stretch of the loop.
+        # Behind much of it there is no farewell worth that.
+        waiting = read(self._raw, "_reader._buffer", Sized)
+        if waiting is not None and len(waiting) > _SIGNS_AT_ONCE:
+            connection = read(self._raw, "_response.connection", aiohttp.connector.Connection)
+            if connection is not None:
+                connection.close()
         try:
             async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
                 await self._raw.close(code=code)

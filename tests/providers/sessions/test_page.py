@@ -26,7 +26,7 @@ DEADLINES = {
     "the end of a reply that was cancelled": replies._STOP_TIMEOUT,
     "the age at which": realtime._MAX_DURATION,
     "how long the replacement waits": connections._FORCE_AFTER,
-    "speech whose sound has stopped": uplink._UNREPORTED_MS / 1000,
+    "speech whose sound has stopped": uplink._UNREPORTED_TIMEOUT,
     "retrying a replacement": connections._RETRY_SWAP,
     "before an announced end of a connection": connections._MARGIN,
     "a continued session": connections._HANG_UP,
