@@ -124,8 +124,11 @@ def read_as_usual() -> None:
 @cache
 def blocking_calls() -> BlockBuster:
     """The functions that may not be called: one table for all tests, as making it takes a millisecond."""
-    # The checks of options stand around what they call, also around what tests may call.
-    return BlockBuster("rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options"])
+    # The checks of options stand around what they call, also around what tests may call. Coverage
+    # takes a lock of its own when a thread enters a file.
+    return BlockBuster(
+        "rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options", "coverage"]
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -103,7 +103,7 @@ ANSWERS = {
 
 
 @contextlib.asynccontextmanager
-async def failing(how: str, at: str) -> AsyncIterator[int]:
+async def failing(how: str, at: str) -> AsyncIterator[tuple[int, asyncio.Event]]:
     """A server that works until the step `at`, and fails there; it has to come to that."""
     failed = asyncio.Event()
 
@@ -132,7 +132,7 @@ async def failing(how: str, at: str) -> AsyncIterator[int]:
             await writer.drain()
 
     async with listening(serve) as url:
-        yield int(url.rpartition(":")[2])
+        yield int(url.rpartition(":")[2]), failed
     assert failed.is_set()
 
 
@@ -146,7 +146,7 @@ def over_http(port: int, path: str, **options: Any) -> mcp.MCPServerHTTP:
 @pytest.mark.parametrize("at", ["initialize", "tools/call", "sse"])
 async def test_no_failure_over_http_shows_a_key(how: str, at: str, records: Records) -> None:
     events: list[mcp.MCPEvent] = []
-    async with failing(how, "connect" if at == "sse" else at) as port:
+    async with failing(how, "connect" if at == "sse" else at) as (port, _):
         options: dict[str, Any] = {"on_event": events.append}
         if how == "stall":
             options |= {
@@ -169,14 +169,13 @@ async def test_a_refused_connection_shows_no_key(path: str, records: Records) ->
 
 @pytest.mark.parametrize("path", ["mcp", "sse"])
 async def test_a_cancelled_start_and_call_show_no_key(path: str, records: Records) -> None:
-    async with failing("stall", "connect" if path == "sse" else "tools/call") as port:
+    async with failing("stall", "connect" if path == "sse" else "tools/call") as (port, failed):
         server = over_http(port, path)
         start = asyncio.create_task(server.initialize())
         if path == "mcp":
             await start
             start = asyncio.create_task(server.call_tool("t"))
-        for _ in range(50):
-            await asyncio.sleep(0.001)
+        await failed.wait()
         start.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await start
