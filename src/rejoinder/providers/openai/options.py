@@ -87,8 +87,9 @@ def conn_options_of(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOpt
 
 
 def plugin_fields(plugin: Any) -> dict[str, Any]:
-    if isinstance(plugin, Mapping):
-        found = dict(cast("Mapping[str, Any]", plugin))
-    else:
-        found = dump(plugin) or cast("dict[str, Any]", vars(plugin))
+    found: Mapping[str, Any] | None = (
+        cast("Mapping[str, Any]", plugin) if isinstance(plugin, Mapping) else dump(plugin)
+    )
+    if found is None:
+        found = vars(plugin)
     return {name: value for name, value in found.items() if value is not None}
