@@ -631,6 +631,30 @@ async def test_closing_ends_what_waits(servers: list[RealtimeServer]) -> None:
         await session.aclose()
 
 
+async def test_closing_closes_every_session_that_was_made(servers: list[RealtimeServer]) -> None:
+    """The failed one, which is being closed, and the next one, which is being set up."""
+    silent = asyncio.Event()
+
+    async def say_nothing(_: RealtimeConnection) -> None:
+        await silent.wait()
+
+    def working() -> list[str]:
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        return [name for name in names if name.startswith(("realtime", "close a realtime"))]
+
+    servers[1].on_connect = say_nothing
+    async with talking(servers) as (session, _):
+        await read(await session.generate_reply())
+        await kill(servers[0])
+        while working().count("realtime reader") < 1 or "next realtime model" not in {
+            task.get_name() for task in asyncio.all_tasks()
+        }:
+            await asyncio.sleep(0)
+        await session.aclose()
+        assert working() == []
+        silent.set()
+
+
 def test_models_that_differ_in_kind_are_refused() -> None:
     spoken = RealtimeModel(api_key="any")
     written = RealtimeModel(api_key="any", modalities=["text"])

@@ -100,6 +100,8 @@ class FallbackSession(RealtimeSession[Any]):
         self._stirred = asyncio.Event()
         self._changed: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._open: set[RealtimeSession[Any]] = set()
+        self._closings: set[asyncio.Task[None]] = set()
         self._seeking: asyncio.Task[None] | None = None
         self._over: RealtimeError | None = None
 
@@ -286,11 +288,12 @@ class FallbackSession(RealtimeSession[Any]):
         self._finish(RealtimeError("the session was closed", code="closed"))
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
-        await asyncio.gather(
-            _aio.end(*tasks, within=0.5, name="realtime fallback"),
-            self._active.session.aclose(),
-            return_exceptions=True,
-        )
+        for session in list(self._open):
+            self._close_soon(session)
+        await _aio.end(*tasks, within=0.5, name="realtime fallback")
+        if self._closings:
+            # Unlike `gather`, this leaves them running if the caller gives up.
+            await asyncio.wait(self._closings)
 
     def _register(self, event: Any, callback: Any, *, once: bool) -> Any:
         found = super()._register(event, callback, once=once)
@@ -568,6 +571,7 @@ class FallbackSession(RealtimeSession[Any]):
             self._seeking = self._spawn(self._seek_speech(), "seek a realtime model")
 
     def _bound(self, child: Child) -> Child:
+        self._open.add(child.session)
         for name in self._names:
             self._forward(child, name)
         return child
@@ -579,7 +583,14 @@ class FallbackSession(RealtimeSession[Any]):
             changed.set_result(None)
 
     def _retire(self, child: Child) -> None:
-        self._spawn(child.session.aclose(), "close a realtime session")
+        self._close_soon(child.session)
+
+    def _close_soon(self, session: RealtimeSession[Any]) -> None:
+        if session in self._open:
+            self._open.discard(session)
+            task = self._loop.create_task(session.aclose(), name="close a realtime session")
+            self._closings.add(task)
+            task.add_done_callback(self._closings.discard)
 
     # -- changes that are not urgent -------------------------------------------------------------
 
@@ -602,36 +613,39 @@ class FallbackSession(RealtimeSession[Any]):
         if child is None:
             return False
         try:
-            async with _aio.within(self._team.attempt_timeout):
-                await self._furnish(child)
-                await child.session.connected()
-        except (APIError, ConfigurationError, RealtimeError, TimeoutError) as error:
-            child.error = child.error or error
-        while child.error is None and self._over is None:
-            await self._between_turns(child)
-            old = self._active
-            if self._changed is not None or old.error is not None:
-                break
-            self._carry(old)
             try:
-                await self._furnish(child)
-            except (ConfigurationError, RealtimeError) as error:
+                async with _aio.within(self._team.attempt_timeout):
+                    await self._furnish(child)
+                    await child.session.connected()
+            except (APIError, ConfigurationError, RealtimeError, TimeoutError) as error:
                 child.error = child.error or error
-            if self._active is not old or old.error is not None:
-                break  # the active session failed meanwhile and was replaced
-            if child.error is None and self._calm:
-                self._retire(old)
-                self._tried.clear()
-                self._team.reached(index)
-                self._install(child, regenerate=False)
-                return True
-            self._changed_over()
-            self._requests.ask(old)
-        if child.error is not None:
-            logger.info("%s: not reached: %s", self._team.models[index].label, child.error)
-            self._team.failed(index, self._loop.time())
-        self._retire(child)
-        return False
+            while child.error is None and self._over is None:
+                await self._between_turns(child)
+                old = self._active
+                if self._changed is not None or old.error is not None:
+                    break
+                self._carry(old)
+                try:
+                    await self._furnish(child)
+                except (ConfigurationError, RealtimeError) as error:
+                    child.error = child.error or error
+                if self._active is not old or old.error is not None:
+                    break  # the active session failed meanwhile and was replaced
+                if child.error is None and self._calm:
+                    self._retire(old)
+                    self._tried.clear()
+                    self._team.reached(index)
+                    self._install(child, regenerate=False)
+                    return True
+                self._changed_over()
+                self._requests.ask(old)
+            if child.error is not None:
+                logger.info("%s: not reached: %s", self._team.models[index].label, child.error)
+                self._team.failed(index, self._loop.time())
+            return False
+        finally:
+            if self._active is not child:
+                self._retire(child)
 
     @property
     def _calm(self) -> bool:

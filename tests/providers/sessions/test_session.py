@@ -486,6 +486,42 @@ async def test_closing_ends_what_waits(server: RealtimeServer) -> None:
         await session.aclose()
 
 
+def named(name: str) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == name]
+
+
+async def test_closing_waits_for_a_connection_that_was_being_made() -> None:
+    """Otherwise the connection stays open if the program ends its event loop now."""
+    silent = asyncio.Event()
+
+    async def say_nothing(_: RealtimeConnection) -> None:
+        await silent.wait()
+
+    async with RealtimeServer(on_connect=say_nothing) as server, talking(server) as (session, _):
+        while not named("realtime reader"):
+            await asyncio.sleep(0)
+        await session.aclose()
+        assert [
+            *named("realtime close"),
+            *named("realtime reader"),
+            *named("realtime writer"),
+        ] == []
+        silent.set()
+
+
+async def test_connections_close_although_the_caller_gives_up(server: RealtimeServer) -> None:
+    async with no_leaks(), talking(server) as (session, _):
+        await session.connected()
+        closing = asyncio.create_task(session.aclose())
+        while not named("realtime close"):
+            await asyncio.sleep(0)
+        (close,) = named("realtime close")
+        closing.cancel()
+        await asyncio.wait([closing, close])
+        assert closing.cancelled()
+        assert not close.cancelled()
+
+
 @pytest.mark.looptime
 @pytest.mark.parametrize("kind", ["session.update", "conversation.item.create"])
 async def test_closing_ends_a_change_that_waits(server: RealtimeServer, kind: str) -> None:

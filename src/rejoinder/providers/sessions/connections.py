@@ -523,15 +523,15 @@ class Connections:
         self.stop()
         current = asyncio.current_task()
         tasks = [task for task in (self._main, self._swapping) if task is not None]
-        await asyncio.gather(
-            _aio.end(
-                *(task for task in tasks if task is not current),
-                within=0.5,
-                name="realtime session",
-            ),
-            *self._closings,
-            return_exceptions=True,
+        await _aio.end(
+            *(task for task in tasks if task is not current),
+            within=0.5,
+            name="realtime session",
         )
+        # Only now, as a task that was opening a connection has just begun to close it. Unlike
+        # `gather`, `wait` leaves them running if the caller gives up.
+        if self._closings:
+            await asyncio.wait(self._closings)
 
     def _close_soon(self, link: Link) -> asyncio.Task[None]:
         task = self._loop.create_task(link.aclose(), name="realtime close")
