@@ -19,6 +19,7 @@ Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any, Self, TypeVar
 
 from rejoinder._secrets import one_line, shorten
@@ -42,8 +43,17 @@ __all__ = [
 _RETRYABLE_4XX = frozenset({408, 409, 424, 425, 429, 499})
 
 
+def _check(name: str, value: object, *kinds: type[Any]) -> None:
+    """Refuse a value of the wrong type here: kept, it would fail where the error is shown."""
+    fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+    if not fits:
+        expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+        raise TypeError(f"{name}: expected {expected}, got a value of type {type(value).__name__}")
+
+
 def is_retryable_status(status_code: int) -> bool:
     """Whether the same request can succeed later, by its HTTP status alone."""
+    _check("status_code", status_code, int)
     return status_code in _RETRYABLE_4XX or not 300 <= status_code < 500
 
 
@@ -66,6 +76,8 @@ class APIError(Exception):
     retry_after: float | None = None
 
     def __init__(self, message: str, *, body: object | None = None, retryable: bool = True) -> None:
+        _check("message", message, str)
+        _check("retryable", retryable, bool)
         super().__init__(message)
         self.message = message
         self.body = body
@@ -128,6 +140,8 @@ class APIStatusError(APIError):
         retryable: bool | None = None,
     ) -> None:
         by_status = is_retryable_status(status_code)
+        _check("request_id", request_id, str, NoneType)
+        _check("retryable", retryable, bool, NoneType)
         super().__init__(
             message,
             body=body,
@@ -172,6 +186,7 @@ class RefusalError(APIStatusError):
         super().__init__(
             message, status_code=status_code, request_id=request_id, body=body, retryable=False
         )
+        _check("reason", reason, str)
         self.reason = reason
 
 
@@ -244,6 +259,8 @@ def create_api_error_from_http(
     """An `APIStatusError` whose text opens with the phrase of the status, e.g. ``Bad Request``."""
     from http import HTTPStatus
 
+    _check("message", message, str)
+    _check("status", status, int)
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:

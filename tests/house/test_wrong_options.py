@@ -55,6 +55,7 @@ ROOMS = [
     "rejoinder.catalog",
     "rejoinder.conversation",
     "rejoinder.delegation",
+    "rejoinder.errors",
     "rejoinder.media",
     "rejoinder.metrics",
     "rejoinder.speech",
@@ -79,7 +80,6 @@ ROOMS = [
 
 OTHER_ROOMS = {
     # Why a module that the documentation imports is left out.
-    "rejoinder.errors": "errors, and what makes them",
     "rejoinder.integrations": "tested beside the frameworks (tests/outside/integrations)",
     "rejoinder.llm.llm": "has its names in rejoinder.llm",
     "rejoinder.providers.openai.wire": "for tests of decoders",
@@ -198,6 +198,14 @@ BASE: dict[str, dict[str, Any]] = {
     # Arguments of a call that is right, where some are required or the environment decides.
     "create": {"name": "openai/gpt-4.1", **KEY},
     "create_api_error_from_http": {"message": "m", "status": 500},
+    **{
+        name: {"message": "m"}
+        for name in (
+            "APIError", "APIStatusError", "errors.EmptyResponseError", "errors.OutputMismatchError",
+            "errors.RefusalError", "errors.WireError",
+        )
+    },
+    "errors.is_retryable_status": {"status_code": 500},
     "ChatContext.add_message": {"role": "user", "content": "hi"},
     "ChatContext.commit_heard": {"until": "hi"},
     "ChatContext.find_insertion_index": {"created_at": 1.0},
@@ -534,7 +542,6 @@ NOT_CALLED: dict[str, str] = {
     "telemetry.trace_headers": "called by requests",
     "llm.mcp.MCPServerHTTP.make_tool": "takes what a server has listed",
     "ChatContext.insert.item": "an empty string is an empty sequence",
-    "create_api_error_from_http": "makes an error",
     "ChatContext.items": "kept, and not validated",
     "testing.outcome": "runs a decoder of the caller's",
     "testing.check_llm.make": "runs what the caller makes",
@@ -562,10 +569,14 @@ class Subject:
     base: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+def checks_itself(error: type[BaseException]) -> bool:
+    return error.__module__ == "rejoinder.errors" and issubclass(error, APIError)
+
+
 def why_not(name: str, thing: Any) -> str | None:
     if inspect.isclass(thing):
-        if issubclass(thing, BaseException):
-            return "an error"
+        if issubclass(thing, BaseException) and not checks_itself(thing):
+            return "an error that takes any words, or is made by this package"
         if issubclass(thing, pydantic.BaseModel):
             return "validated by pydantic"
         if issubclass(thing, enum.Enum):

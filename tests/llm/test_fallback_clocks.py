@@ -123,6 +123,19 @@ async def test_a_laptop_that_slept(wall: Wall, error: Exception, slept: float, r
 
 
 @pytest.mark.looptime
+async def test_an_estimate_has_its_duration_also_when_the_clock_was_set_back(wall: Wall) -> None:
+    adapter = FallbackAdapter([Model("A", [FOREVER]), Model("B", ["b"])], hedge=Hedge(delay=0.5))
+    _, metrics = listen(adapter)
+    turn = asyncio.ensure_future(said(adapter))
+    await asyncio.sleep(0.25)
+    wall.moved -= 3600.0
+    assert await turn == (["b"], None)
+    await asyncio.sleep(0.1)
+    took = {m.label: m.duration for m in metrics}
+    assert took["A"] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.looptime
 async def test_a_probe_that_was_cut_by_sleep_has_found_nothing_out(wall: Wall) -> None:
     a, b = Model("A", [DOWN], [1.0, DOWN], ["ok"], ["a"]), Model("B", ["b"])
     adapter = FallbackAdapter([a, b], breaker=BreakerOptions(cooldown=1, jitter=0))

@@ -199,11 +199,42 @@ async def test_a_refused_connection_is_one_plain_error(lab: Any, transport: str)
         assert not server.initialized
 
 
-async def test_a_command_that_does_not_exist(lab: Any) -> None:
-    server = mcp.MCPServerStdio("no-such-command-here", [])
+UNSTARTABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": ({"command": "no-such-command-here"}, "No such file.*: 'no-such-command-here'"),
+    "no file": ({"command": "/no/such/file"}, "No such file.*: '/no/such/file'"),
+    "not executable": ({"command": "{tmp}/plain"}, "Permission denied"),
+    "a directory": ({"command": "{tmp}"}, "Permission denied"),
+    "no program": ({"command": "{tmp}/empty"}, "Exec format error"),
+    "no interpreter": ({"command": "{tmp}/orphan"}, "No such file.*/orphan"),
+    "below a file": ({"command": "{tmp}/plain/x"}, "Not a directory"),
+    "directory missing": ({"cwd": "/no/such/directory"}, "No such file.*: '/no/such/directory'"),
+    "directory is a file": ({"cwd": "{tmp}/plain"}, "Not a directory"),
+    "argument too long": ({"args": ["x" * 3_000_000]}, "Argument list too long"),
+    "argument with NUL": ({"args": ["a\0b"]}, "embedded null byte"),
+    "argument no text": ({"args": ["\ud800"]}, "surrogates not allowed"),
+    "variable no name": ({"env": {"A=B": "c"}}, "illegal environment variable"),
+}
+
+
+@pytest.mark.parametrize(("options", "why"), UNSTARTABLE.values(), ids=UNSTARTABLE)
+async def test_a_command_that_cannot_be_started(
+    lab: Any, options: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").write_text("x")
+    for name, text in (("orphan", "#!/no/such/interpreter\n"), ("empty", "\x7fELF")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    placed = {
+        name: value.replace("{tmp}", str(tmp_path)) if isinstance(value, str) else value
+        for name, value in options.items()
+    }
+    server = mcp.MCPServerStdio(**{"command": sys.executable, "args": [], **placed})
     async with lab.nothing_left():
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(APIConnectionError, match=why) as caught:
             await server.initialize()
+        assert isinstance(caught.value.__cause__, OSError | ValueError)
+        assert "cannot be started" in str(caught.value)
+        assert not caught.value.retryable
         assert not server.initialized
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+import opentelemetry.sdk.trace
 import pytest
 
 from mcp_memory import Memory
@@ -139,6 +141,31 @@ async def test_a_hedge_that_lost_is_told_as_one(recorded: Recorded) -> None:
     }
     assert told == {"slow": "hedge", "quick": "reply"}
     assert len({span.context.trace_id for span in recorded.spans}) == 1
+
+
+async def test_no_span_ends_before_it_starts_when_the_clock_is_set_back(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = iter(range(1_700_000_000_000_000_000, 0, -3_600_000_000_000))
+    for module in (time, opentelemetry.sdk.trace):
+        monkeypatch.setattr(module, "time_ns", lambda: next(readings))
+    telemetry.capture_content(True)
+    fails, calls = ScriptedLLM(down()), ScriptedLLM(["Hm", CALL], "done")
+    async with FallbackAdapter([fails, calls]) as llm:
+        done = await run_turn(llm, "Hi", tools=[look_up], conn_options=ONCE).collect()
+    assert done.text == "done"
+    by_id = {span.context.span_id: span for span in recorded.spans}
+    assert len(by_id) > 8
+    for span in by_id.values():
+        outer = by_id[span.parent.span_id] if span.parent is not None else span
+        times = [
+            outer.start_time,
+            span.start_time,
+            *(event.timestamp for event in span.events),
+            span.end_time,
+            outer.end_time,
+        ]
+        assert times == sorted(times), span.name
 
 
 @pytest.mark.looptime

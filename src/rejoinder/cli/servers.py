@@ -119,27 +119,27 @@ async def _prefix(toolset: MCPToolset, number: int, tools: Sequence[Any], screen
 
 def _why_unreachable(error: Exception, told: str) -> str:
     """`told`, and what to do about it."""
-    if isinstance(error, APIConnectionError | OSError):
+    if isinstance(error, APIConnectionError):
         return f"{told[:1].lower()}{told[1:]}; check the address, and that the server runs"
     return told
 
 
 def _why_not_started(error: Exception, told: str) -> str:
     """Why a program does not run, and what to do about it."""
-    if isinstance(error, APIConnectionError):
-        return f"{told}; run the command in a shell to see more"
-    if not isinstance(error, OSError):
-        return told
-    program = str(error.filename)
-    if error.errno == errno.ENOEXEC:
+    cause = error.__cause__
+    if not isinstance(cause, OSError):
+        hint = "; run the command in a shell to see more"
+        return f"{told}{hint}" if isinstance(error, APIConnectionError) else told
+    program = str(cause.filename)
+    if cause.errno == errno.ENOEXEC:
         return "this file is no program; a script needs a first line such as #!/usr/bin/env python3"
-    if error.errno == errno.EACCES:
+    if cause.errno == errno.EACCES:
         return (
             "this is not a program that you may run; name a file that is executable (chmod +x), "
             "or the interpreter before it"
         )
-    if error.errno != errno.ENOENT:
-        return error.strerror or told
+    if cause.errno != errno.ENOENT:
+        return cause.strerror or told
     if shutil.which(program) is not None:
         return "the interpreter in the first line of this script was not found; correct the line"
     maker = _MAKERS.get(Path(program).name)

@@ -258,7 +258,7 @@ class Child(Asker):
                 label=self.llm.label,
                 request_id="",
                 timestamp=now,
-                duration=max(0.0, now - self.started_wall),
+                duration=asyncio.get_running_loop().time() - self.started_at,
                 ttft=-1.0,
                 cancelled=True,
                 completion_tokens=0,

@@ -232,8 +232,8 @@ class MCPServer(ABC):
         """Connect and shake hands. When it is connecting already, only wait.
 
         Raises:
-            OSError: the command cannot be started, e.g. `FileNotFoundError`.
-            APIConnectionError: nothing there, or it hung up; `APITimeoutError`: not in time.
+            APIConnectionError: nothing there, the command cannot be started (the cause is the
+                `OSError`), or it hung up; `APITimeoutError`: not in time.
             APIError: the server refused.
         """
         await self._supervisor.start()
@@ -407,7 +407,7 @@ class MCPServer(ABC):
                 )
                 if result.is_error:
                     span.tool_failed()
-        except (APIError, OSError, ValueError, RuntimeError) as error:
+        except (APIError, ValueError, RuntimeError) as error:
             logger.warning("a call of `%s` failed: %s", name, error)
             raise ToolError(failure_text(name, error)) from error
         if result.is_error:

@@ -241,7 +241,7 @@ class MCPToolset(Toolset):
         the server is asked again, and filters are forgotten.
 
         Raises:
-            OSError, APIError: as `MCPServer.initialize` and `MCPServer.list_tools`.
+            APIError: as `MCPServer.initialize` and `MCPServer.list_tools`.
         """
         await super().setup()
         if self._ready and not reload:

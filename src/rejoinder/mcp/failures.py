@@ -85,7 +85,7 @@ def plain_error(error: BaseException, *, call: Call | None = None) -> BaseExcept
         call: the request that failed, with its HTTP status if it was refused with one.
     """
     leaf = innermost(error)
-    if isinstance(leaf, APIError | OSError) and not isinstance(leaf, TimeoutError):
+    if isinstance(leaf, APIError):
         return leaf
     status = call.status if call is not None else None
     if isinstance(leaf, MCPError):
@@ -115,7 +115,8 @@ def plain_error(error: BaseException, *, call: Call | None = None) -> BaseExcept
         return APIStatusError(text.partition("\n")[0], status_code=answered)
     if "Timeout" in name or isinstance(leaf, TimeoutError):
         return APITimeoutError(text)
-    if type(leaf).__module__.startswith(("httpx2", "httpcore2", "anyio")):
+    foreign = type(leaf).__module__.startswith(("httpx2", "httpcore2", "anyio"))
+    if foreign or isinstance(leaf, OSError):
         return APIConnectionError(text)
     return APIError(text if isinstance(leaf, RuntimeError) else f"{name}: {text}", retryable=False)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
-from rejoinder.mcp.notes import BadAnswer
+from rejoinder.mcp.notes import BadAnswer, StartError
 
 __all__ = ["exposed_names", "failure_text"]
 
@@ -27,12 +27,12 @@ def failure_text(name: str, error: Exception) -> str:
             return f"the tool `{name}` did not answer in time; it may still be at work"
         case APIStatusError():
             why = f"its server refused the call (HTTP {error.status_code})"
+        case StartError():
+            why = "its server cannot be started"
         case APIConnectionError() if not error.retryable:
             why = "its server is closed"
         case APIConnectionError():
             why = "its server has ended or cannot be reached"
-        case OSError():
-            why = "its server cannot be started"
         case APIError() if error.body is not None or isinstance(error, BadAnswer):
             # The server's own answer to the call, e.g. which argument is wrong.
             return f"the tool `{name}` failed: {error.message}"

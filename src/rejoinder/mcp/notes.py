@@ -7,14 +7,15 @@ page is open writes on it; so do the guards of the session.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rejoinder._core.json_values import MAX_VALUES
-from rejoinder._secrets import Hidden, redact
-from rejoinder.errors import APIError
+from rejoinder._secrets import Hidden, one_line, redact, shorten
+from rejoinder.errors import APIConnectionError, APIError
 
 __all__ = [
     "TOO_LARGE",
@@ -22,6 +23,7 @@ __all__ = [
     "BadAnswer",
     "Call",
     "Notes",
+    "StartError",
     "current_call",
     "current_notes",
 ]
@@ -30,6 +32,8 @@ TOO_MANY: Final = f"a message of more than {MAX_VALUES:,} values"
 TOO_LARGE: Final = -31001
 """Code of the errors that stand for answers over a limit. JSON-RPC reserves other numbers."""
 _TAIL = 2000
+_MAY_PASS: Final = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY}
+"""What the system lacks for a moment; nothing is wrong with the command."""
 
 
 class BadAnswer(APIError):
@@ -38,6 +42,19 @@ class BadAnswer(APIError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=False)
+
+
+class StartError(APIConnectionError):
+    """The command of a server cannot be started. Its cause is the error of the system."""
+
+    @classmethod
+    def of(cls, error: Exception) -> StartError:
+        """Name what the system says of the command, the directory or an argument."""
+        retryable = isinstance(error, OSError) and error.errno in _MAY_PASS
+        text = f"the command cannot be started: {shorten(one_line(str(error)))}"
+        made = cls(text, retryable=retryable)
+        made.__cause__ = error
+        return made
 
 
 @dataclass(slots=True, eq=False)

@@ -26,10 +26,10 @@ from mcp.shared.message import SessionMessage
 from rejoinder._aio import in_thread
 from rejoinder._core import jsontext
 from rejoinder._core.json_values import LARGE, SLICE, ValueCounter
-from rejoinder._secrets import Hidden
+from rejoinder._secrets import Hidden, forget_frames
 from rejoinder.mcp import mending
 from rejoinder.mcp.lines import LineCutter, LongLine
-from rejoinder.mcp.notes import TOO_LARGE, TOO_MANY, Notes, current_notes
+from rejoinder.mcp.notes import TOO_LARGE, TOO_MANY, Notes, StartError, current_notes
 from rejoinder.mcp.targets import Command
 from rejoinder.mcp.watcher import ProcessGroup
 
@@ -65,7 +65,7 @@ async def stdio_streams(
     The child sees the SDK's short list of harmless variables, and those of `command` on top of it.
 
     Raises:
-        OSError: the command cannot be started.
+        StartError: the command cannot be started.
     """
     loop = asyncio.get_running_loop()
     notes = current_notes.get() or Notes()
@@ -87,16 +87,19 @@ async def stdio_streams(
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(exited, returncode)
 
-    group = await in_thread(
-        lambda: ProcessGroup(
-            command.words,
-            env=Hidden(get_default_environment() | command.env.reveal()),
-            cwd=command.cwd,
-            on_exit=on_exit,
-        ),
-        name="rejoinder-mcp-start",
-        abandon=ProcessGroup.discard,
-    )
+    try:
+        group = await in_thread(
+            lambda: ProcessGroup(
+                command.words,
+                env=Hidden(get_default_environment() | command.env.reveal()),
+                cwd=command.cwd,
+                on_exit=on_exit,
+            ),
+            name="rejoinder-mcp-start",
+            abandon=ProcessGroup.discard,
+        )
+    except (OSError, ValueError) as error:  # ValueError: of what no system takes as an argument
+        raise StartError.of(forget_frames(error)) from error
     transports: list[asyncio.BaseTransport] = []
     try:
         words, _ = await loop.connect_read_pipe(lambda: _Stderr(notes), group.stderr)

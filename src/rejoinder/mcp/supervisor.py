@@ -130,7 +130,6 @@ class Supervisor:
         """Connect. A second call while connected or connecting only waits.
 
         Raises:
-            OSError: the command cannot be started.
             APIError: no connection, refused, or (`APITimeoutError`) not in time.
         """
         await _sdk()  # before the clock runs: a slow import is not the server's fault
@@ -368,8 +367,6 @@ class _Life:
         plain: BaseException = module.plain_error(error, call=notes.handshake)
         ending = notes.ending()
         forget_frames(error)
-        if isinstance(plain, OSError) and not isinstance(plain, ConnectionError):
-            return plain
         message = plain.message if isinstance(plain, APIError) else str(plain)
         text = ending or message
         if not text.startswith(self._label):
@@ -378,13 +375,13 @@ class _Life:
         if ending is not None or not isinstance(plain, APIError):
             told = APIConnectionError(text)
         elif isinstance(plain, APIConnectionError):
-            told = type(plain)(text)
+            told = type(plain)(text, retryable=plain.retryable)
         elif isinstance(plain, APIStatusError):
             told = APIStatusError(text, status_code=plain.status_code, body=plain.body)
         else:
             told = APIError(text, body=plain.body, retryable=plain.retryable)
-        if error is not plain or not isinstance(error, APIError):
-            told.__cause__ = module.innermost(error)
+        leaf: BaseException = module.innermost(error)
+        told.__cause__ = leaf.__cause__ if isinstance(leaf, APIError) else leaf
         return told
 
     @property

@@ -156,6 +156,28 @@ def start_anew() -> None:
     otel_context.attach(otel_context.Context())
 
 
+class Clock:
+    """Nanoseconds since the epoch that never go back: the wall clock is read once, and the steady
+    clock counts from there. A span lends its own to the spans inside it, so that a wall clock
+    that is set moves none of them.
+
+    Attributes:
+        stopped: the span has ended; what still runs in its context reads the wall clock anew.
+    """
+
+    __slots__ = ("_ahead", "stopped")
+
+    def __init__(self) -> None:
+        self._ahead = time.time_ns() - time.monotonic_ns()
+        self.stopped = False
+
+    def now(self) -> int:
+        return self._ahead + time.monotonic_ns()
+
+
+_CLOCK: Final = "rejoinder-clock"
+
+
 class Span:
     """A span that cannot fail.
 
@@ -171,8 +193,14 @@ class Span:
         if not traced():
             return
         kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
+        outer = otel_context.get_value(_CLOCK)
+        lent = outer if isinstance(outer, Clock) and not outer.stopped else None
+        self._clock = lent or Clock()
+        self._owns_clock = lent is None
         try:
-            self._otel = tracer().start_span(name, kind=kind, attributes=dict(attributes))
+            self._otel = tracer().start_span(
+                name, kind=kind, attributes=dict(attributes), start_time=self._clock.now()
+            )
         except Exception:
             # A sampler or a processor of the user's: it shall cost the span, and not the call.
             logger.exception("the span %r could not be started", name)
@@ -182,7 +210,7 @@ class Span:
     def enter(self) -> None:
         """Be the current span of this task until `end`."""
         if self._otel is not trace.INVALID_SPAN:
-            self._token = otel_context.attach(trace.set_span_in_context(self._otel))
+            self._token = otel_context.attach(self._context())
 
     @contextlib.contextmanager
     def current(self) -> Generator[None]:
@@ -190,11 +218,15 @@ class Span:
         if self._otel is trace.INVALID_SPAN:
             yield
             return
-        token = otel_context.attach(trace.set_span_in_context(self._otel))
+        token = otel_context.attach(self._context())
         try:
             yield
         finally:
             otel_context.detach(token)
+
+    def _context(self) -> Context:
+        context = otel_context.set_value(_CLOCK, self._clock)
+        return trace.set_span_in_context(self._otel, context)
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         if self.recording:
@@ -202,7 +234,7 @@ class Span:
 
     def event(self, name: str, attributes: Mapping[str, Any]) -> None:
         if self.recording:
-            self._otel.add_event(name, dict(attributes), self._ended_at)
+            self._otel.add_event(name, dict(attributes), self._moment())
 
     def fail(self, error: BaseException) -> None:
         """Note what went wrong; its words only where content is recorded."""
@@ -220,7 +252,7 @@ class Span:
             attributes[names.ATTR_EXCEPTION_MESSAGE] = redacted(str(error))
             attributes[names.ATTR_EXCEPTION_STACKTRACE] = redacted(lines)
         self._otel.set_attributes(attributes)
-        self._otel.add_event("exception", attributes, self._ended_at)
+        self._otel.add_event("exception", attributes, self._moment())
         self._otel.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
     def fail_as(self, kind: str) -> None:
@@ -229,11 +261,15 @@ class Span:
             self._otel.set_attributes({names.ATTR_ERROR_TYPE: kind})
             self._otel.set_status(Status(StatusCode.ERROR, kind))
 
+    def _moment(self) -> int:
+        """When something happens that is noted now: at the end, if that has passed."""
+        return self._clock.now() if self._ended_at is None else self._ended_at
+
     def leave(self) -> None:
         """Be the current span of this task no longer. What it is about ended now, also where `end`
         is called later."""
         if self.recording and self._ended_at is None:
-            self._ended_at = time.time_ns()
+            self._ended_at = self._moment()
         token, self._token = self._token, None
         if token is not None:
             otel_context.detach(token)
@@ -242,7 +278,8 @@ class Span:
         """Idempotent."""
         try:
             if self._otel is not trace.INVALID_SPAN:
-                self._otel.end(self._ended_at)
+                self._otel.end(self._moment())
+                self._clock.stopped = self._clock.stopped or self._owns_clock
         except Exception:
             logger.exception("a span could not be ended")
         self.leave()
