@@ -42,13 +42,15 @@ _TRANSIENT: Final = frozenset(
     {
         "ConnectTimeoutError",
         "ConnectionClosedError",
+        "ConnectionError",
         "EndpointConnectionError",
         "HTTPClientError",
         "MetadataRetrievalError",
         "ReadTimeoutError",
+        "TimeoutError",
     }
 )
-"""Names of botocore's errors that may pass by themselves."""
+"""Names of errors, most of them botocore's, that may pass by themselves."""
 
 REGIONS: Final = frozenset(
     [
@@ -254,7 +256,9 @@ class AWSCredentials:
                 raise _translated(error) from error
 
     def _keep(self, source: Any, frozen: Any) -> Credentials:
-        credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        credentials = Credentials(
+            read(frozen, "access_key"), read(frozen, "secret_key"), read(frozen, "token")
+        )
         remaining = method(source, "_seconds_remaining")
         lasts = math.inf
         if remaining is not None:
@@ -308,7 +312,8 @@ def _translated(error: Exception) -> Exception:
         cause = cause.__cause__ or cause.__context__
     # botocore quotes what a program that gives credentials has printed.
     known = secrets_in_command([], os.environ)
-    text = f"AWS credentials cannot be read: {shorten(redact(one_line(str(error)), known))}"
+    told = shorten(redact(one_line(str(error)), known)) or type(error).__name__
+    text = f"AWS credentials cannot be read: {told}"
     if names & _TRANSIENT:
         return APIConnectionError(text)
     return ConfigurationError(text)

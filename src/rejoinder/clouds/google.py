@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from rejoinder import _stamps
 from rejoinder._foreign import method, read
+from rejoinder._secrets import one_line, shorten
 from rejoinder.clouds.lease import Lease
-from rejoinder.errors import APIConnectionError, APIStatusError, ConfigurationError
+from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 
 __all__ = ["LOCATIONS", "GoogleCredentials", "check_location", "is_stale", "vertex_host"]
 
@@ -189,24 +190,8 @@ class GoogleCredentials:
                 if self._project is None:
                     self._project = read(credentials, "project_id", str)
                 credentials.refresh(requests.Request())
-            except failures.DefaultCredentialsError as error:
-                raise ConfigurationError(
-                    "Google credentials: none were found. Run `gcloud auth application-default "
-                    "login`, set GOOGLE_APPLICATION_CREDENTIALS to a key file, or pass credentials. "
-                    f"({error})"
-                ) from error
-            except failures.TransportError as error:
-                raise APIConnectionError("the Google token server did not answer") from error
-            except failures.GoogleAuthError as error:
-                if read(error, "retryable"):
-                    raise APIConnectionError(
-                        "the Google token server could not answer now"
-                    ) from error
-                raise APIStatusError(
-                    f"Google credentials were refused: {_first(error)}. "
-                    "Sign in again: gcloud auth application-default login",
-                    status_code=401,
-                ) from error
+            except Exception as error:  # google-auth reads files as they are, and passes errors on
+                raise _translated(error, failures) from error
             token = read(credentials, "token", str)
             if not token:
                 raise ConfigurationError(
@@ -217,6 +202,34 @@ class GoogleCredentials:
             self._token = token
             self._lease = Lease(_life(read(credentials, "expiry")))
             return self._token
+
+
+def _translated(error: Exception, failures: Any) -> APIError | ConfigurationError:
+    """The error for whatever google-auth, or the object that stands for it, has raised."""
+    if isinstance(error, failures.DefaultCredentialsError):
+        why = ": ".join(str(part) for part in error.args)
+        return ConfigurationError(
+            "Google credentials: none were found. Run `gcloud auth application-default "
+            "login`, set GOOGLE_APPLICATION_CREDENTIALS to a key file, or pass credentials. "
+            f"({shorten(one_line(why))})"
+        )
+    if isinstance(error, failures.TransportError):
+        return APIConnectionError("the Google token server did not answer")
+    if isinstance(error, failures.GoogleAuthError):
+        if read(error, "retryable"):
+            return APIConnectionError("the Google token server could not answer now")
+        return APIStatusError(
+            f"Google credentials were refused: {_first(error)}. "
+            "Sign in again: gcloud auth application-default login",
+            status_code=401,
+        )
+    text = shorten(one_line(str(error))) or type(error).__name__
+    if isinstance(error, OSError) and error.filename is None:  # of the network, not of a file
+        return APIConnectionError(f"the Google token server cannot be reached: {text}")
+    return ConfigurationError(
+        f"Google credentials cannot be read: {text} ({type(error).__name__}); check the key file, or "
+        "the object passed as credentials"
+    )
 
 
 def _first(error: Exception) -> str:

@@ -16,6 +16,8 @@ from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
+from rejoinder.errors import ConfigurationError
+
 __all__ = ["Credentials", "derived_key", "sign"]
 
 
@@ -26,6 +28,22 @@ class Credentials:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        # They also come from programs, files and sessions of other software.
+        for name in ("access_key", "secret_key", "session_token"):
+            value: object = getattr(self, name)
+            if value is None and name == "session_token":
+                continue
+            if not isinstance(value, str):
+                got = f"a value of type {type(value).__name__}"
+            elif not value or not value.isascii() or not value.isprintable():
+                got = "an empty string" if not value else "one with other characters"
+            else:
+                continue
+            raise ConfigurationError(
+                f"AWS credentials: {name}: expected a string of printable ASCII characters, got {got}"
+            )
 
 
 def sign(

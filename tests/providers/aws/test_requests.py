@@ -7,6 +7,7 @@ import base64
 import json
 import sys
 import textwrap
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.auth
@@ -454,6 +455,50 @@ async def test_a_metadata_service_that_is_away_may_come_back(nobody: pytest.Monk
     with pytest.raises(APIConnectionError) as caught:
         await AWSCredentials().get()
     assert caught.value.retryable
+
+
+class Gives:
+    """A session with these keys."""
+
+    region_name = "eu-west-1"
+
+    def __init__(self, *keys: Any) -> None:
+        self.keys = keys
+
+    def get_credentials(self) -> Any:
+        return self
+
+    def get_frozen_credentials(self) -> Any:
+        names = ("access_key", "secret_key", "token")
+        return SimpleNamespace(**dict(zip(names, self.keys, strict=False)))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (),
+        ("a",),
+        (None, None, None),
+        ("a", None, None),
+        ("", "", None),
+        (3, "s", None),
+        ("a", b"s", None),
+        ("a", "s", 4),
+        ("a\nb", "s", None),
+        ("a", "s\udcff", None),
+        ("a", "s", "tökn"),
+    ],
+)
+async def test_keys_that_are_no_keys(keys: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigurationError, match=r"AWS credentials: .*_(key|token): expected"):
+        await AWSCredentials(session=Gives(*keys)).get()
+
+
+async def test_keys_of_the_environment_that_are_no_keys(nobody: pytest.MonkeyPatch) -> None:
+    nobody.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    nobody.setenv("AWS_SECRET_ACCESS_KEY", "s\udcff")
+    with pytest.raises(ConfigurationError, match="secret_key: expected"):
+        await AWSCredentials().get()
 
 
 def test_half_a_pair_of_keys() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic
 import pytest
+import requests
 from google.genai import types
 from google.oauth2.credentials import Credentials
 
@@ -510,6 +511,70 @@ async def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
     with pytest.raises(ConfigurationError, match="gcloud"):
         await GoogleCredentials().token()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        '{"type": 3}',
+        '{"type": "service_account"}',
+        '{"type": "service_account", "client_email": "a", "token_uri": "b", "private_key": ["c"]}',
+        '{"type": "impersonated_service_account"}',
+        '{"type": "external_account"}',
+    ],
+)
+async def test_a_key_file_that_is_wrong(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "key.json").write_text(text)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with pytest.raises(ConfigurationError, match="Google credentials"):
+        await GoogleCredentials().token()
+
+
+async def test_a_key_file_that_is_a_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        await GoogleCredentials().token()
+
+
+class Raising:
+    """Stands for credentials of google-auth that pass on the errors of other libraries."""
+
+    token = expiry = None
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def refresh(self, request: object) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (requests.ConnectionError("away"), APIConnectionError),
+        (requests.Timeout("late"), APIConnectionError),
+        (ConnectionResetError("away"), APIConnectionError),
+        (TimeoutError(), APIConnectionError),
+        (ValueError("no key"), ConfigurationError),
+        (KeyError("client_email"), ConfigurationError),
+        (FileNotFoundError(2, "No such file", "/no/such"), ConfigurationError),
+        (StopIteration("odd"), ConfigurationError),
+    ],
+    ids=repr,
+)
+async def test_foreign_errors_of_credentials(error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected, match="Google") as caught:
+        await GoogleCredentials(Raising(error)).token()
+    assert caught.value.__cause__ is error
 
 
 async def test_the_wrong_project_is_told_at_once() -> None:
