@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,20 @@ def asked(text: str) -> ChatContext:
     return ctx
 
 
+@pytest.fixture(scope="module")
+def loaded(smol: Path) -> Iterator[dict[str, Any]]:
+    """The options of a model whose engine is loaded once for all tests: loading takes a second. It
+    lives as long as somebody holds it, here this fixture."""
+    options = {"model": smol, "context": 2048}
+    holder = LLM(**options)
+    asyncio.run(holder.load())
+    yield options
+    asyncio.run(holder.aclose())
+
+
 @pytest.fixture
-async def llm(smol: Path) -> AsyncIterator[LLM]:
-    async with LLM(model=smol, context=2048, temperature=0.0, max_completion_tokens=24) as made:
+async def llm(loaded: dict[str, Any]) -> AsyncIterator[LLM]:
+    async with LLM(**loaded, temperature=0.0, max_completion_tokens=24) as made:
         await made.load()
         yield made
 

@@ -224,7 +224,7 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
                     f"{part.size >> 20} were expected",
                     reason="wrong bytes",
                 )
-            if size != seen:
+            if size > seen:  # uv takes more room while it unpacks than in the end
                 seen = size
                 arrived(size)
             enough = _TRICKLE if seen > _BEGUN else 1
