@@ -136,7 +136,8 @@ def test_texts() -> None:
     assert str(APIError("what", body={"a": 1})) == "what"
     assert "body={'a': 1}" in repr(APIError("what", body={"a": 1}))
     status = APIStatusError("what", status_code=429, request_id="req_1")
-    assert str(status) == "what (status_code=429, request_id=req_1)"
+    place = "docs/troubleshooting.md#status-429"
+    assert str(status) == f"what (status_code=429, request_id=req_1). More: {place}"
     assert "req_1" in repr(status)
     outer = APIConnectionError("no reply after 3 attempts")
     inner = APIConnectionError("broken")

@@ -18,6 +18,7 @@ from rejoinder._core import dialects
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.hosts import HOSTS
 from rejoinder._options import checked
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.realtime import RealtimeModel
@@ -141,8 +142,11 @@ def _split(name: str, example: str, known: Callable[[], Sequence[str]]) -> tuple
     provider, slash, model = name.partition("/")
     if not slash or not provider or not model:
         raise ConfigurationError(
-            f"expected a provider and a model with a slash between, such as "
-            f"{example!r}, got {name!r}; providers: {', '.join(known())}"
+            explained(
+                f"expected a provider and a model with a slash between, such as "
+                f"{example!r}, got {name!r}; providers: {', '.join(known())}",
+                "model name",
+            )
         )
     return provider, model
 
@@ -205,7 +209,9 @@ def _find(provider: str) -> tuple[Maker, str, Mapping[str, Any]]:
         known = provider_names()
         close = get_close_matches(provider, [*known, *_ALIASES], 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        raise ConfigurationError(f"no provider is called {provider!r}; {hint}")
+        raise ConfigurationError(
+            explained(f"no provider is called {provider!r}; {hint}", "unknown provider")
+        )
     make = dialect.llm
     if isinstance(make, str):
         make = dialects.load(make, f"provider {provider!r}")
@@ -223,7 +229,11 @@ def _find_realtime(provider: str) -> tuple[Callable[..., Any], str, Mapping[str,
         known = realtime_provider_names()
         close = get_close_matches(provider, [*known, *_ALIASES], 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        raise ConfigurationError(f"no provider of realtime models is called {provider!r}; {hint}")
+        raise ConfigurationError(
+            explained(
+                f"no provider of realtime models is called {provider!r}; {hint}", "unknown provider"
+            )
+        )
     if isinstance(make, str):
         make = dialects.load(make, f"provider {provider!r}")
     return make, "model", {}

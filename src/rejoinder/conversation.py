@@ -25,6 +25,7 @@ from rejoinder._core.items import (
 )
 from rejoinder._core.tools import idempotency_key
 from rejoinder._options import COUNT, FLAG, FUNCTION, Rule, checked, instance
+from rejoinder._sections import explained
 from rejoinder.llm._tool_runs import CUT_OFF, NOT_STARTED, STILL_RUNNING, unmark
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.store._media import lift, lower, names_in
@@ -146,7 +147,11 @@ class Conversation:
             RuntimeError: it has not been loaded.
         """
         if self._chat_ctx is None:
-            raise RuntimeError(f"the conversation {self._id!r} is not loaded; await load() first")
+            raise RuntimeError(
+                explained(
+                    f"the conversation {self._id!r} is not loaded; await load() first", "not loaded"
+                )
+            )
         return self._chat_ctx
 
     @property

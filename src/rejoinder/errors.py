@@ -14,7 +14,8 @@
       ConfigurationError           the call cannot be made as asked; nothing was sent (also a ValueError)
 
 Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay reachable as
-``__cause__``. `docs/troubleshooting.md` explains the messages one by one.
+``__cause__``. `docs/troubleshooting.md` explains the messages one by one; the text of an error ends
+with the place of its section there (`rejoinder._sections`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from types import NoneType
 from typing import Any, Self, TypeVar
 
 from rejoinder._secrets import one_line, shorten
+from rejoinder._sections import explained, plain, section_of_status
 
 __all__ = [
     "APIConnectionError",
@@ -68,12 +70,15 @@ class APIError(Exception):
         body: the provider's own error object or text, if there was one.
         retryable: whether the same call may succeed when tried again.
         retry_after: seconds the provider asked us to wait, if it did.
+        section: the kind of error, if docs/troubleshooting.md explains it. The text of the error
+            ends with the place; `message` does not.
     """
 
     message: str
     body: object | None
     retryable: bool = False
     retry_after: float | None = None
+    section: str | None = None
 
     def __init__(self, message: str, *, body: object | None = None, retryable: bool = True) -> None:
         _check("message", message, str)
@@ -84,6 +89,10 @@ class APIError(Exception):
         self.retryable = retryable
 
     def __str__(self) -> str:
+        return explained(self._text(), self.section)
+
+    def _text(self) -> str:
+        """The message with what belongs to it."""
         return self.message
 
     def __repr__(self) -> str:
@@ -151,6 +160,9 @@ class APIStatusError(APIError):
         self.request_id = request_id
 
     def __str__(self) -> str:
+        return explained(self._text(), self.section or section_of_status(self.status_code))
+
+    def _text(self) -> str:
         parts = [self.message]
         if self.status_code >= 0:
             parts.append(f"status_code={self.status_code}")
@@ -173,6 +185,7 @@ class RefusalError(APIStatusError):
     """
 
     reason: str
+    section = "refusal"
 
     def __init__(
         self,
@@ -196,14 +209,12 @@ class APIConnectionError(APIError):
     def __init__(self, message: str = "Connection error.", *, retryable: bool = True) -> None:
         super().__init__(message, body=None, retryable=retryable)
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         root = _root_cause(self)
-        if root is None or isinstance(
-            root, BaseExceptionGroup
-        ):  # its text counts, and tells nothing
+        if root is None or isinstance(root, BaseExceptionGroup):  # its text only counts errors
             return self.message
         # Libraries quote what a server sent, in several lines.
-        text = root.message if isinstance(root, APIError) else shorten(one_line(str(root)))
+        text = root.message if isinstance(root, APIError) else shorten(one_line(plain(str(root))))
         text = text or type(root).__name__
         return (
             self.message
@@ -226,12 +237,16 @@ class WireError(APIError):
 class EmptyResponseError(APIError):
     """The stream ended in order, and held neither text nor a tool call."""
 
+    section = "empty"
+
 
 class OutputMismatchError(APIError):
     """The model's answers did not fit the requested `response_format`, also after being told why.
 
     `body` holds the last answer.
     """
+
+    section = "output"
 
 
 class ConfigurationError(ValueError):

@@ -23,6 +23,7 @@ from rejoinder._core.speech.cutter import Cut, Cutter, Segment
 from rejoinder._core.speech.plain import Plain
 from rejoinder._core.speech.playback import SoundMap
 from rejoinder._options import COUNT, MILLISECONDS, MOMENT, Rule, checked
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame
 from rejoinder.turn import Restarted, Text, ToolPaused, ToolStarted
@@ -438,8 +439,11 @@ def _extra(module: str, user: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ConfigurationError(
-            f"{user}: the package {module.replace('_', '-')!r} is missing; "
-            "pip install 'rejoinder[speech]'"
+            explained(
+                f"{user}: the package {module.replace('_', '-')!r} is missing; "
+                "pip install 'rejoinder[speech]'",
+                "missing package",
+            )
         ) from None
 
 

@@ -50,6 +50,7 @@ from rejoinder._options import (
     instance,
     mapping,
 )
+from rejoinder._sections import explained
 from rejoinder.errors import OutputMismatchError
 from rejoinder.llm._journal import NO_JOURNAL, Journal
 from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
@@ -387,7 +388,7 @@ class Turn(Generic[OutputT]):
             async for event in self:
                 if isinstance(event, Done):
                     return event
-        raise RuntimeError("this turn was over already")
+        raise RuntimeError(explained("this turn was over already", "turn over"))
 
     def interrupt(self) -> None:
         """Cut the turn now: keep what was said, stop what may be stopped. The iteration ends with a

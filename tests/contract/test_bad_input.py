@@ -105,7 +105,7 @@ def test_addresses_that_are_none(make: Make, url: Any) -> None:
 
 @every_provider
 def test_a_forgotten_scheme_is_named(make: Make) -> None:
-    with pytest.raises(ConfigurationError, match=r"did you mean 'http://localhost:1234/v1'\?$"):
+    with pytest.raises(ConfigurationError, match=r"did you mean 'http://localhost:1234/v1'\? "):
         make(NOWHERE, base_url="localhost:1234/v1")
 
 

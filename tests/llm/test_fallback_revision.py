@@ -93,7 +93,7 @@ async def test_the_final_error_names_each_model_with_its_reason() -> None:
         _, error = await said(adapter)
     assert isinstance(error, APIConnectionError)
     told = "B: odd; C: nothing; A: down (asked although it had rested for 0.5 s after APIConnectionError)"
-    assert str(error) == f"all LLMs failed after 0.00 s ({told})"
+    assert error.message == f"all LLMs failed after 0.00 s ({told})"
 
 
 @pytest.mark.looptime

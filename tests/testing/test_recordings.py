@@ -693,7 +693,9 @@ async def test_a_given_transport_outlives_the_llm(make: Make) -> None:
         with pytest.raises(ReplayMismatchError):
             await say(llm)
     assert not transport.closed
-    with pytest.raises(APIConnectionError, match=r"^closed: .* make a new LLM$") as caught:
+    with pytest.raises(
+        APIConnectionError, match=r"^closed: .* make a new LLM\. More: \S+$"
+    ) as caught:
         await say(llm)
     assert not caught.value.retryable
     assert len(transport.requests) == 1
@@ -704,7 +706,9 @@ async def test_a_closed_llm_says_so(make: Make) -> None:
     llm = make("http://127.0.0.1:1")
     await llm.aclose()
     await llm.aclose()
-    with pytest.raises(APIConnectionError, match=r"^closed: .* make a new LLM$") as caught:
+    with pytest.raises(
+        APIConnectionError, match=r"^closed: .* make a new LLM\. More: \S+$"
+    ) as caught:
         await say(llm)
     assert not caught.value.retryable
 

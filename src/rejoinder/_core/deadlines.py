@@ -9,12 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from rejoinder._core.meter import Pulse
+from rejoinder.errors import APITimeoutError
 from rejoinder.types import APIConnectOptions
 
 __all__ = ["Deadlines", "Due", "Patience"]
+
+
+_SECTIONS: Final = {
+    "first output": "no output",
+    "next output": "no further output",
+    "whole reply": "whole reply",
+}
 
 
 class Due(NamedTuple):
@@ -111,6 +119,12 @@ class Patience:
             excused=self._excused if progress_at == self._excused_since else 0.0,
         )
         return due.at
+
+    def overdue(self, label: str) -> APITimeoutError:
+        """The error for the limit that has passed."""
+        due = self.latest
+        error = APITimeoutError(f"{label}: {due}")
+        return error if due is None else error.but(section=_SECTIONS[due.limit])
 
     def excuse(self, seconds: float) -> None:
         """The event loop stood still for so long: that was no silence of the provider."""

@@ -18,6 +18,7 @@ __all__ = [
     "ReasoningWire",
     "find_host",
     "known_host",
+    "kind_of_refusal",
     "refuses_state",
 ]
 
@@ -540,3 +541,41 @@ def refuses_state(message: str, body: object) -> bool:
         ]
         found = entries.get("error")
     return any(_STATE_TEXTS.search(text) is not None for text in texts)
+
+
+# What servers answer to a conversation that does not fit, and to a schema that they do not take.
+_REFUSED: Final = (
+    (
+        "context too long",
+        re.compile(
+            r"context_length_exceeded|maximum context length|context window"  # OpenAI and its clones
+            r"|prompt is too long|input is too long"  # Anthropic; Bedrock
+            r"|input token count .{0,80}exceeds"  # Gemini
+            r"|exceeds the available context size"  # llama.cpp
+            r"|too many (?:input )?tokens",
+            re.IGNORECASE | re.DOTALL,
+        ),
+    ),
+    (
+        "schema refused",
+        re.compile(
+            r"invalid schema for (?:function|response_format)"  # OpenAI
+            r"|tools\.\d+\.\S*(?:input_schema|parameters)"  # Anthropic; pydantic readers
+            r"|function_declarations\[\d+\]\.parameters"  # Gemini
+            r"|toolconfig\.tools\.\d+",  # Bedrock
+            re.IGNORECASE,
+        ),
+    ),
+)
+
+
+def kind_of_refusal(message: str, body: object) -> str | None:
+    """The kind of a refused request (`rejoinder._sections`), by the words of the server.
+
+    Args:
+        message: of the error.
+        body: the error as the server wrote it; its code counts.
+    """
+    code = cast("Mapping[str, object]", body).get("code") if isinstance(body, Mapping) else None
+    text = f"{message[:_SEARCHED]} {code}" if isinstance(code, str) else message[:_SEARCHED]
+    return next((kind for kind, words in _REFUSED if words.search(text)), None)

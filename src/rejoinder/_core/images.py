@@ -26,6 +26,7 @@ from urllib.parse import unquote
 
 from rejoinder._core.items import ChatItem, ImageContent
 from rejoinder._core.pictures import shown_type
+from rejoinder._sections import explained
 from rejoinder.media import VideoBufferType, VideoFrameLike, to_video_frame
 
 if TYPE_CHECKING:
@@ -314,7 +315,10 @@ def _pillow() -> Any:
         from PIL import Image
     except ImportError as error:
         raise ImportError(
-            "encoding a video frame needs Pillow: pip install 'rejoinder[images]'"
+            explained(
+                "encoding a video frame needs Pillow: pip install 'rejoinder[images]'",
+                "missing package",
+            )
         ) from error
     return Image
 

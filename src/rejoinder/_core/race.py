@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from rejoinder._core.breaker import Health, judge, may_probe, preference
 from rejoinder._core.hedge import Gate, Pace
+from rejoinder._sections import plain
 from rejoinder.errors import APIError, APITimeoutError, EmptyResponseError
 
 __all__ = [
@@ -328,7 +329,9 @@ class Race:
         for number, attempt in enumerate(self._attempts):
             if attempt.running and now >= attempt.progress_at + self.limits.attempt:
                 attempt.running = False
-                error = APITimeoutError(f"no output within {self.limits.attempt:g} s")
+                error = APITimeoutError(f"no output within {self.limits.attempt:g} s").but(
+                    section="no output"
+                )
                 actions.append(Cancel(number, lost=False, error=error))
                 actions += self._failed(attempt, error, now)
         if now >= self._hedge_at and not self.over:
@@ -362,7 +365,7 @@ class Race:
     def reasons(self, names: Sequence[str], now: float) -> str:
         """What became of each model in this turn: how it failed, or why it was not asked."""
         told = [
-            f"{names[failure.candidate]}: {failure.error}{failure.rested}"
+            f"{names[failure.candidate]}: {plain(str(failure.error))}{failure.rested}"
             for failure in self.failures
         ]
         asked = {attempt.candidate for attempt in self._attempts}
@@ -384,7 +387,9 @@ class Race:
         attempt = self._attempts[winner]
         if now < attempt.progress_at + self.limits.next_token:
             return []
-        error = APITimeoutError(f"no further output within {self.limits.next_token:g} s")
+        error = APITimeoutError(f"no further output within {self.limits.next_token:g} s").but(
+            section="no further output"
+        )
         attempt.running = False
         return [Cancel(winner, lost=False, error=error), *self.cut(error, now)]
 

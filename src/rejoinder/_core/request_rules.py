@@ -23,6 +23,7 @@ from rejoinder._core.reasoning import (
     read_reasoning,
     reasoning_fields,
 )
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 
 __all__ = ["concerns", "fit_request", "with_reasoning"]
@@ -189,7 +190,7 @@ class _Fitting:
 
     def refuse(self, detail: str) -> ConfigurationError:
         name = self.body.get("model") or self.family.name
-        return ConfigurationError(f"{name}: {detail}")
+        return ConfigurationError(explained(f"{name}: {detail}", "option refused"))
 
     def place(self, name: str) -> _Path:
         return _PLACES[self.api].get(name, (name,))

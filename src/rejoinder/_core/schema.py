@@ -41,6 +41,7 @@ from rejoinder._core.frozen import Frozen
 from rejoinder._core.names import KEY
 from rejoinder._core.strict import strict_schema, why_not_strict
 from rejoinder._core.tools import Descriptions, RunContext
+from rejoinder._sections import explained
 
 __all__ = [
     "Parameter",
@@ -488,9 +489,12 @@ def _refuse(
     cause: Exception | None = None,
 ) -> NoReturn:
     raise TypeError(
-        f"tool `{label}`, parameter `{_named(parameters, field)}`: no JSON schema can describe "
-        f"{hint!r} ({why}); use a plain type, a pydantic model, a TypedDict, a dataclass or an "
-        "enum, or take it from the run context"
+        explained(
+            f"tool `{label}`, parameter `{_named(parameters, field)}`: no JSON schema can describe "
+            f"{hint!r} ({why}); use a plain type, a pydantic model, a TypedDict, a dataclass or an "
+            "enum, or take it from the run context",
+            "tool parameter",
+        )
     ) from cause
 
 

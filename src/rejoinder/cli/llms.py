@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._secrets import redacted_url
+from rejoinder._sections import extended
 from rejoinder.cli.keys import advice_about, lent_keys
 from rejoinder.cli.outcome import CommandError, Ended, Exit
 from rejoinder.errors import ConfigurationError
@@ -135,8 +136,8 @@ def make_llm(name: str | None, *, base_url: str | None, report: Report, max_toke
             llm = catalog.create(name, base_url=base_url, **options)
     except (ImportError, ValueError, TypeError) as error:
         told = str(error).rstrip(".")
-        told += advice_about(name.partition("/")[0], told)
-        raise CommandError(told, Exit.SETUP) from error
+        advice = advice_about(name.partition("/")[0], told)
+        raise CommandError(extended(told, advice), Exit.SETUP) from error
     return Model(llm, name, base_url=None if base_url is None else redacted_url(base_url))
 
 

@@ -19,6 +19,7 @@ from rejoinder import _stamps
 from rejoinder._aio import in_thread
 from rejoinder._foreign import method, read
 from rejoinder._secrets import Hidden, one_line, redact, secrets_in_command, shorten
+from rejoinder._sections import explained
 from rejoinder.clouds.aws_errors import STALE_CREDENTIALS
 from rejoinder.clouds.lease import Lease
 from rejoinder.clouds.sigv4 import Credentials, sign
@@ -291,16 +292,22 @@ def _botocore_session() -> Any:
         import botocore.session
     except ImportError as error:
         raise ConfigurationError(
-            "AWS credentials: none were given, and the search for them needs botocore; "
-            "pip install 'rejoinder[aws]', or pass api_key and api_secret"
+            explained(
+                "AWS credentials: none were given, and the search for them needs botocore; "
+                "pip install 'rejoinder[aws]', or pass api_key and api_secret",
+                "missing package",
+            )
         ) from error
     return botocore.session.Session()
 
 
 def _none_found() -> ConfigurationError:
     return ConfigurationError(
-        "AWS credentials: none were found. Pass api_key and api_secret, set AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY or AWS_BEARER_TOKEN_BEDROCK, or sign in (aws configure, aws sso login)"
+        explained(
+            "AWS credentials: none were found. Pass api_key and api_secret, set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY or AWS_BEARER_TOKEN_BEDROCK, or sign in (aws configure, aws sso login)",
+            "no credentials",
+        )
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from rejoinder import _stamps
 from rejoinder._foreign import method, read
 from rejoinder._secrets import one_line, shorten
+from rejoinder._sections import explained
 from rejoinder.clouds.lease import Lease
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 
@@ -180,7 +181,10 @@ class GoogleCredentials:
                 requests: Any = import_module("google.auth.transport.requests")
             except ImportError as error:
                 raise ConfigurationError(
-                    "Vertex AI needs google-auth to sign in: pip install 'rejoinder[google]'"
+                    explained(
+                        "Vertex AI needs google-auth to sign in: pip install 'rejoinder[google]'",
+                        "missing package",
+                    )
                 ) from error
             try:
                 if self._credentials is None:
@@ -209,9 +213,12 @@ def _translated(error: Exception, failures: Any) -> APIError | ConfigurationErro
     if isinstance(error, failures.DefaultCredentialsError):
         why = ": ".join(str(part) for part in error.args)
         return ConfigurationError(
-            "Google credentials: none were found. Run `gcloud auth application-default "
-            "login`, set GOOGLE_APPLICATION_CREDENTIALS to a key file, or pass credentials. "
-            f"({shorten(one_line(why))})"
+            explained(
+                "Google credentials: none were found. Run `gcloud auth application-default "
+                "login`, set GOOGLE_APPLICATION_CREDENTIALS to a key file, or pass credentials. "
+                f"({shorten(one_line(why))})",
+                "no credentials",
+            )
         )
     if isinstance(error, failures.TransportError):
         return APIConnectionError("the Google token server did not answer")

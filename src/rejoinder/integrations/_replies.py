@@ -22,6 +22,7 @@ from rejoinder._core.items import ChatItem, ChatMessage, FunctionCall
 from rejoinder._core.tools import ToolError
 from rejoinder._core.unread import UNREAD
 from rejoinder._options import CONNECT, check
+from rejoinder._sections import explained
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.llm import LLM
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
@@ -300,7 +301,10 @@ def framework_version(
         text = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError as error:
         raise ImportError(
-            f"rejoinder.integrations needs {distribution} {wanted} or newer here: {remedy}"
+            explained(
+                f"rejoinder.integrations needs {distribution} {wanted} or newer here: {remedy}",
+                "missing package",
+            )
         ) from error
     version = tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
     if version < at_least:

@@ -184,7 +184,7 @@ class FallbackLLMStream(LLMStream):
     def _overdue(self, patience: Patience) -> APITimeoutError:
         error = super()._overdue(patience)
         if self._race is not None:
-            error = APITimeoutError(f"{error.message} ({self._reasons(self._race)})")
+            error = error.but(message=f"{error.message} ({self._reasons(self._race)})")
         return error
 
     # -- what happens besides the attempts ---------------------------------------------------
@@ -473,14 +473,14 @@ class FallbackLLMStream(LLMStream):
             late = APITimeoutError(
                 f"no first token within the {limit:g} s of the whole turn ({self._reasons(race)})",
                 retryable=False,  # the time counts from the call of `chat`
-            )
+            ).but(section="all failed")
             error = self._with_causes(race, late)
         elif end.why == "all failed":
             took = asyncio.get_running_loop().time() - race.started_at
-            error = self._with_causes(
-                race,
-                APIConnectionError(f"all LLMs failed after {took:.2f} s ({self._reasons(race)})"),
-            )
+            failed = APIConnectionError(
+                f"all LLMs failed after {took:.2f} s ({self._reasons(race)})"
+            ).but(section="all failed")
+            error = self._with_causes(race, failed)
         if error is None:
             self._over.set_result(None)
         else:

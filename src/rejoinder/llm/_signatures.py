@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from rejoinder._core.tools import ToolError
 from rejoinder._options import checked
+from rejoinder._sections import explained
 from rejoinder.llm._plans import plan_of, raw_contexts_of
 from rejoinder.llm._tools import (
     FunctionTool,
@@ -143,7 +144,9 @@ def prepare_function_arguments(
             tool=get_tool_name(fnc),
         )
     raise ValueError(
-        f"fnc: expected a tool (a function decorated with @function_tool), got {fnc!r}"
+        explained(
+            f"fnc: expected a tool (a function decorated with @function_tool), got {fnc!r}", "tool"
+        )
     )
 
 

@@ -28,6 +28,7 @@ from typing_extensions import ParamSpec, TypeIs, TypeVar
 
 from rejoinder._core.tools import FunctionToolInfo, RawFunctionToolInfo, ToolOptions
 from rejoinder._options import Rule, WrongTypeError, checked
+from rejoinder._sections import explained
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -274,7 +275,10 @@ def get_tool_name(tool: object) -> str:
     info = getattr(tool, RAW_INFO, None) or getattr(tool, INFO, None)
     if info is None:
         raise ValueError(
-            f"tools: expected a tool (a function decorated with @function_tool), got {tool!r}"
+            explained(
+                f"tools: expected a tool (a function decorated with @function_tool), got {tool!r}",
+                "tool",
+            )
         )
     return info.name
 

@@ -33,6 +33,7 @@ from rejoinder._core.deadlines import Deadlines, Patience
 from rejoinder._core.meter import Meter, Pulse
 from rejoinder._emitter import EventEmitter
 from rejoinder._options import checked
+from rejoinder._sections import explained
 from rejoinder.errors import APIConnectionError, APIError, APITimeoutError
 from rejoinder.llm._asker import ASKED_FOR_ITSELF, Asker
 from rejoinder.llm._events import LLMError
@@ -354,7 +355,7 @@ class LLMStream(ABC):
             if self.was_cut:
                 raise APIConnectionError(
                     f"{self._llm.label}: the reply was closed before its end", retryable=False
-                )
+                ).but(section="cut")
         return collector.whole()
 
     def to_str_iterable(self) -> AsyncIterable[str]:
@@ -426,7 +427,7 @@ class LLMStream(ABC):
                     f"{self._llm.label}: the reply was not read for {_FORGOTTEN:g} s; "
                     "close streams that are not read to their end",
                     retryable=False,
-                )
+                ).but(section="not read")
         finally:
             self._paused = before
             if self._meter.progress_at is not None:
@@ -462,10 +463,11 @@ class LLMStream(ABC):
 
     def _check_loop(self) -> None:
         if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError(
+            told = (
                 f"{type(self).__qualname__} runs on another event loop than this one; "
                 "use a stream on the loop where it was started (the LLM itself may serve several)"
             )
+            raise RuntimeError(explained(told, "other loop"))
 
     def _about_to_wait(self) -> None:
         if self._task is None:
@@ -670,7 +672,7 @@ class LLMStream(ABC):
 
     def _overdue(self, patience: Patience) -> APITimeoutError:
         """The error for the time limit that has passed; protected, for subclasses."""
-        return APITimeoutError(f"{self._llm.label}: {patience.latest}")
+        return patience.overdue(self._llm.label)
 
     def _cancelled(self) -> bool:
         """Whether the task of this stream was cancelled by anything but its own deadlines."""

@@ -20,6 +20,7 @@ from typing_extensions import Unpack
 from rejoinder._core.tools import ToolOptions
 from rejoinder._options import AMOUNT, checked
 from rejoinder._secrets import redacted_url
+from rejoinder._sections import explained
 from rejoinder.llm._mcp_server import (
     NAME_KEY,
     SERVER_KEY,
@@ -43,8 +44,11 @@ from rejoinder.mcp.targets import Command, Endpoint
 
 if importlib.util.find_spec("mcp") is None:
     raise ImportError(
-        "rejoinder.llm.mcp needs the package `mcp`, which is not installed: "
-        'pip install "rejoinder[mcp]"'
+        explained(
+            "rejoinder.llm.mcp needs the package `mcp`, which is not installed: "
+            'pip install "rejoinder[mcp]"',
+            "missing package",
+        )
     )
 
 __all__ = [

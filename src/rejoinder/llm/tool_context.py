@@ -19,6 +19,7 @@ from rejoinder._core.tools import (
     ToolFlag,
 )
 from rejoinder._options import checked
+from rejoinder._sections import explained
 from rejoinder.llm._decorating import function_tool
 from rejoinder.llm._tools import (
     TOOLS,
@@ -201,8 +202,11 @@ class ToolContext:
                 # Bound methods are made anew at each look, so equality is what counts.
                 if other is not tool and other != tool:
                     raise ValueError(
-                        f"two tools are named `{name}`: {_where(other)} and {_where(tool)}; rename "
-                        'one with @function_tool(name="...")'
+                        explained(
+                            f"two tools are named `{name}`: {_where(other)} and {_where(tool)}; rename "
+                            'one with @function_tool(name="...")',
+                            "tool names",
+                        )
                     )
 
         for tool in (*given, *own_tools(self)):

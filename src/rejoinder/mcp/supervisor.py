@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from rejoinder._aio import Alarm, end, in_thread, within
 from rejoinder._secrets import forget_frames
+from rejoinder._sections import explained
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from rejoinder.mcp.elicitation import Elicitation, ElicitationAnswer
 from rejoinder.mcp.notes import Call, Notes, current_call, current_notes
@@ -452,9 +453,8 @@ class _Life:
         RuntimeError: this connection lives on another event loop.
         """
         if self.state != "ended" and asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                f"{self._label} is connected on another event loop; use one server per loop"
-            )
+            told = f"{self._label} is connected on another event loop; use one server per loop"
+            raise RuntimeError(explained(told, "other loop"))
 
     # states
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from rejoinder._options import COUNT, FLAG, SECONDS, WHOLE, checked
+from rejoinder._sections import explained
 from rejoinder.store._media import names_in
 from rejoinder.store.records import ConflictError, Found, Kind, Record, StoreError, Summary
 
@@ -130,8 +131,11 @@ class _File:
 
     def _error(self, verb: str, error: Exception) -> StoreError:
         return StoreError(
-            f"cannot {verb} {self._path}: {error}; expected a SQLite file on a local disk, in a "
-            "folder that exists and is writable"
+            explained(
+                f"cannot {verb} {self._path}: {error}; expected a SQLite file on a local disk, in a "
+                "folder that exists and is writable",
+                "store",
+            )
         )
 
 
@@ -368,8 +372,11 @@ class SqliteStore:
             ).fetchone()
             if count != after:
                 raise ConflictError(
-                    f"the conversation {conversation!r} was continued elsewhere: it has {count} "
-                    f"records, expected {after}; load it again and go on from there"
+                    explained(
+                        f"the conversation {conversation!r} was continued elsewhere: it has {count} "
+                        f"records, expected {after}; load it again and go on from there",
+                        "conflict",
+                    )
                 )
             if records:
                 self._note(connection, conversation, records, after)

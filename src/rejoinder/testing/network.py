@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from rejoinder._options import checked
+from rejoinder._sections import explained
 
 __all__ = ["NetworkForbiddenError", "forbid_network"]
 
@@ -97,6 +98,9 @@ def _check_host(host: object) -> None:
     except ValueError:
         pass
     raise NetworkForbiddenError(
-        f"a connection to {name!r} was attempted; only this machine may be reached here "
-        "(`forbid_network(allow=...)` makes exceptions)"
+        explained(
+            f"a connection to {name!r} was attempted; only this machine may be reached here "
+            "(`forbid_network(allow=...)` makes exceptions)",
+            "network",
+        )
     )

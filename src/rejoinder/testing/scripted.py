@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from rejoinder import _stamps
 from rejoinder._options import checked
+from rejoinder._sections import explained
 from rejoinder.llm._option_rules import TOOL_CHOICE, TOOLS
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import (
@@ -116,8 +117,11 @@ class ScriptedLLM(LLM[Any]):
         """
         if self._script:
             raise AssertionError(
-                f"{len(self._script)} scripted replies were not asked for (of "
-                f"{self.attempts + len(self._script)}); the next is {self._script[0]!r}"
+                explained(
+                    f"{len(self._script)} scripted replies were not asked for (of "
+                    f"{self.attempts + len(self._script)}); the next is {self._script[0]!r}",
+                    "script left",
+                )
             )
 
     @checked(tools=TOOLS.optional, tool_choice=TOOL_CHOICE.optional)
@@ -158,8 +162,11 @@ class ScriptedLLM(LLM[Any]):
     def _next(self, call: ScriptedCall) -> Sequence[Step]:
         if not self._script:
             raise ScriptExhaustedError(
-                f"the scripted model was asked for reply {self.attempts + 1}; "
-                f"its script has {self.attempts}"
+                explained(
+                    f"the scripted model was asked for reply {self.attempts + 1}; "
+                    f"its script has {self.attempts}",
+                    "script over",
+                )
             )
         self.attempts += 1
         reply = self._script.popleft()

@@ -45,6 +45,7 @@ from yarl import URL
 from rejoinder.__about__ import __version__
 from rejoinder._options import AMOUNT, WHOLE, checked
 from rejoinder._secrets import forget_frames
+from rejoinder._sections import explained
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -311,7 +312,7 @@ class AiohttpTransport:
 
     def _find_pool(self, loop: asyncio.AbstractEventLoop) -> _Pool:
         if self._closed:
-            raise APIConnectionError(CLOSED, retryable=False)
+            raise APIConnectionError(CLOSED, retryable=False).but(section="closed")
         pid = os.getpid()
         for other, pool in list(self._pools.items()):
             if pool.pid != pid:
@@ -333,10 +334,11 @@ class AiohttpTransport:
         if session is not None:
             home = getattr(session, "_loop", loop)
             if home is not loop:
-                raise ConfigurationError(
+                told = (
                     "the given aiohttp.ClientSession was made in another event loop than this one; "
                     "give none, and each loop gets its own connections"
                 )
+                raise ConfigurationError(explained(told, "other loop"))
             return _Pool(loop, pid, session, owned=False)
         return _Pool(
             loop,
@@ -557,7 +559,7 @@ class _Response(PushingResponse):
                 )
             return APIConnectionError(
                 f"{place}: the connection closed before the body was complete{told}"
-            )
+            ).but(section="cut")
         return APIConnectionError(f"{place}: the connection broke within the body{told}")
 
 

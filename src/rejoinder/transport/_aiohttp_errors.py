@@ -45,7 +45,7 @@ def _translate(
     if isinstance(error, TimeoutError):
         limit = request.connect_timeout
         within = "" if limit is None else f" within {limit:g} s"
-        return APITimeoutError(f"{place}: no connection{within}")
+        return APITimeoutError(f"{place}: no connection{within}").but(section="no connection")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         via = "the proxy" if proxy is None else f"the proxy {origin_of(proxy.url)}"
         return APIConnectionError(
@@ -54,23 +54,25 @@ def _translate(
         )
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         via = "the proxy" if proxy is None else f"the proxy {origin_of(proxy.url)}"
-        return APIConnectionError(f"{place}: cannot connect to {via}")
+        return APIConnectionError(f"{place}: cannot connect to {via}").but(section="no connection")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl_module.CertificateError):
         return APIConnectionError(
             f"{place}: the server's certificate is not trusted: {_certificate_problem(error)}",
             retryable=False,
-        )
+        ).but(section="certificate")
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return APIConnectionError(
             f"{place}: the server's certificate is not the one whose fingerprint was expected",
             retryable=False,
         )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return APIConnectionError(f"{place}: the host name cannot be resolved")
+        return APIConnectionError(f"{place}: the host name cannot be resolved").but(
+            section="no connection"
+        )
     if isinstance(error, aiohttp.ClientSSLError):
-        return APIConnectionError(f"{place}: no TLS connection")
+        return APIConnectionError(f"{place}: no TLS connection").but(section="no connection")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return APIConnectionError(f"{place}: cannot connect")
+        return APIConnectionError(f"{place}: cannot connect").but(section="no connection")
     if isinstance(error, UnaskedAnswerError):
         return APIConnectionError(
             f"{place}: the server sent something before it had the request: no answer to it"
@@ -87,7 +89,7 @@ def _translate(
     if isinstance(error, RuntimeError):
         if not owned:
             return ConfigurationError("the given aiohttp.ClientSession is closed")
-        return APIConnectionError(CLOSED, retryable=False)
+        return APIConnectionError(CLOSED, retryable=False).but(section="closed")
     if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | OSError):
         if "Cannot combine" in str(error):
             return ConfigurationError(

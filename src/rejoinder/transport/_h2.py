@@ -20,6 +20,7 @@ from typing import Final, cast
 from yarl import URL
 
 from rejoinder._aio import within
+from rejoinder._sections import explained
 from rejoinder.errors import (
     APIConnectionError,
     APIError,
@@ -46,7 +47,9 @@ try:
     import h2.exceptions
     import h2.settings
 except ImportError as error:
-    raise ConfigurationError("HTTP/2 needs the package h2; pip install 'rejoinder[aws]'") from error
+    raise ConfigurationError(
+        explained("HTTP/2 needs the package h2; pip install 'rejoinder[aws]'", "missing package")
+    ) from error
 
 __all__ = ["H2Stream", "H2Transport"]
 
@@ -100,7 +103,7 @@ class H2Transport:
             ConfigurationError: the request cannot be sent (bad URL, bad header value).
         """
         if self._closed:
-            raise APIConnectionError(CLOSED, retryable=False)
+            raise APIConnectionError(CLOSED, retryable=False).but(section="closed")
         check_headers(request.headers)
         url = parse_url(request.url)
         place = f"POST {origin_of(url)}"
@@ -111,19 +114,21 @@ class H2Transport:
         except TimeoutError:
             limit = request.connect_timeout
             allowed = "" if limit is None else f" within {limit:g} s"
-            error = APITimeoutError(f"{place}: no connection{allowed}")
+            error = APITimeoutError(f"{place}: no connection{allowed}").but(section="no connection")
         except ssl_module.SSLCertVerificationError as caught:
             error = APIConnectionError(
                 f"{place}: the server's certificate is not trusted: {caught.verify_message}",
                 retryable=False,
-            )
+            ).but(section="certificate")
         except ssl_module.SSLError as caught:
             error = APIConnectionError(
                 f"{place}: no TLS connection ({caught.reason or 'no reason'})"
             )
         except OSError as caught:
             what = caught.strerror or type(caught).__name__
-            error = APIConnectionError(f"{place}: cannot connect ({what})")
+            error = APIConnectionError(f"{place}: cannot connect ({what})").but(
+                section="no connection"
+            )
         else:
             self._streams.add(stream)
             stream.on_end = self._streams.discard

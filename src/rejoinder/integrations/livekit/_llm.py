@@ -15,6 +15,7 @@ from livekit.agents.types import APIConnectOptions as TheirOptions
 
 from rejoinder import errors
 from rejoinder._foreign import read
+from rejoinder._sections import explained
 from rejoinder.integrations._replies import (
     ReplyState,
     StateMemory,
@@ -115,7 +116,10 @@ class LLM(lk.LLM[Literal["llm_availability_changed"]]):
             asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                "integrations.livekit.LLM.chat: no event loop is running; call it from a coroutine"
+                explained(
+                    "integrations.livekit.LLM.chat: no event loop is running; call it from a coroutine",
+                    "no loop",
+                )
             ) from None
         given = {
             "parallel_tool_calls": parallel_tool_calls,

@@ -362,7 +362,9 @@ class Reply:
             return None
         shown = plain_text(payload)
         self.fail(
-            WireError(f"an event of the stream is not JSON ({reason}): {shown!r}", body=shown)
+            WireError(f"an event of the stream is not JSON ({reason}): {shown!r}", body=shown).but(
+                section="not JSON"
+            )
         )
         self.unreadable = True
         return None

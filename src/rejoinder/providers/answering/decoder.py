@@ -398,7 +398,9 @@ class ReplyDecoder:
 
     def _page(self) -> APIError:
         shown = plain_text(self._head, limit=_PAGE_LIMIT)
-        return WireError(f"expected {self._reader.expected}, got a web page: {shown}", body=shown)
+        return WireError(
+            f"expected {self._reader.expected}, got a web page: {shown}", body=shown
+        ).but(section="web page")
 
 
 def _nothing() -> APIError:

@@ -18,7 +18,7 @@ from rejoinder import _stamps, _watch
 from rejoinder._core.changes import Change
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder._core.families import retirement
-from rejoinder._core.hosts import refuses_state
+from rejoinder._core.hosts import kind_of_refusal, refuses_state
 from rejoinder._core.retry import retry_after_seconds
 from rejoinder._secrets import forget_frames, shorten
 from rejoinder.errors import APIConnectionError, APIError, APIStatusError, ConfigurationError
@@ -56,7 +56,9 @@ _REMEDIES = {
     404: "check `model`, and `base_url` (is a /v1 missing, or one too many?)",
     413: "shorten the conversation, or send smaller pictures, sound and documents",
 }
-"""What to do about errors whose own words rarely say it."""
+"""What to do about errors whose own words rarely tell."""
+
+_REFUSED: Final = (400, 413, 422)
 
 _MAX_PAUSES: Final = 8
 """How often one reply may pause and go on."""
@@ -213,6 +215,8 @@ class WireStream(LLMStream):
             changes["retry_after"] = retry_after_seconds(headers, _stamps.wall_now())
         if isinstance(error, APIStatusError) and error.request_id is None:
             changes["request_id"] = request_id(headers)
+        if isinstance(error, APIStatusError) and error.status_code in _REFUSED:
+            changes["section"] = kind_of_refusal(error.message, error.body)
         # Redacted before it is cut: half of a key is no longer known as one.
         error = redact_error(error.but(**changes), request.secrets().reveal())
         message = shorten(error.message)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.errors import DecodeError, with_second_chance
 from rejoinder.providers.anthropic.options import Platform
@@ -263,7 +264,10 @@ def find_host(api_key: str | None, auth_token: str | None, base_url: str | None)
     token = auth_token or (None if key else environment("ANTHROPIC_AUTH_TOKEN"))
     if not key and not token and (azure or address == _BASE_URL):
         raise ConfigurationError(
-            "Anthropic: no API key. Pass api_key, or set "
-            + ("ANTHROPIC_FOUNDRY_API_KEY" if azure else "ANTHROPIC_API_KEY")
+            explained(
+                "Anthropic: no API key. Pass api_key, or set "
+                + ("ANTHROPIC_FOUNDRY_API_KEY" if azure else "ANTHROPIC_API_KEY"),
+                "no key",
+            )
         )
     return DirectHost(address, key, token, "azure" if azure else "anthropic")

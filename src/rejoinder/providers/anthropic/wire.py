@@ -298,7 +298,9 @@ class MessagesReader:
     def ended(self, reply: Reply) -> None:
         """The bytes have ended without an end mark."""
         reply.fail(
-            APIConnectionError("the stream ended before message_stop: the reply is incomplete")
+            APIConnectionError("the stream ended before message_stop: the reply is incomplete").but(
+                section="cut"
+            )
         )
 
     def _error(self, event: _Event, payload: bytes, reply: Reply) -> None:

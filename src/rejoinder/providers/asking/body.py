@@ -28,6 +28,7 @@ from rejoinder._core.items import (
 )
 from rejoinder._core.rules import STATEFUL
 from rejoinder._foreign import read
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers.asking.capabilities import refuse, refuse_unsupported
@@ -44,8 +45,11 @@ def items_of(chat_ctx: object) -> list[ChatItem]:
     items: object = read(chat_ctx, "items")
     if not isinstance(items, list):
         raise ConfigurationError(
-            f"chat_ctx: expected a ChatContext, got {type(chat_ctx).__name__}; make one by "
-            "ChatContext.empty() and add_message(role='user', content=...)"
+            explained(
+                f"chat_ctx: expected a ChatContext, got {type(chat_ctx).__name__}; make one by "
+                "ChatContext.empty() and add_message(role='user', content=...)",
+                "context",
+            )
         )
     return cast("list[ChatItem]", items)
 

@@ -14,6 +14,7 @@ from typing import Final, Never
 from rejoinder._core.groups import reject_non_items
 from rejoinder._core.items import ChatItem, ImageContent
 from rejoinder._secrets import redacted_url
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 
 __all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
@@ -182,8 +183,11 @@ def _refuse_last_turn(
                     )
             elif not sees and _is_picture(part):
                 raise ConfigurationError(
-                    f"image {part.id!r}: this model takes no images; describe it in words, or ask "
-                    "a model that takes them (`family=` tells what this one is)"
+                    explained(
+                        f"image {part.id!r}: this model takes no images; describe it in words, or ask "
+                        "a model that takes them (`family=` tells what this one is)",
+                        "pictures",
+                    )
                 )
             elif isinstance(part.image, str) and not part.image.startswith("data:"):
                 if not _ADDRESS.match(part.image):

@@ -27,6 +27,7 @@ from rejoinder._options import (
     mapping,
 )
 from rejoinder._secrets import redacted_url
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm._option_rules import CHAT_CTX, TOOL_CHOICE, TOOLS
 from rejoinder.transport.http import HttpTransport
@@ -119,7 +120,10 @@ def check_base_url(
             hint = ""
         shown = redacted_url(url) if isinstance(url, str) else url
         raise ConfigurationError(
-            f"{option}: expected an absolute URL like 'https://host/path', got {shown!r}{hint}"
+            explained(
+                f"{option}: expected an absolute URL like 'https://host/path', got {shown!r}{hint}",
+                "address",
+            )
         )
     # Portals show the whole address of an endpoint, query included, to be copied.
     path, mark, query = text.partition("?")

@@ -48,7 +48,7 @@ class BorrowedTransport:
 
     async def send(self, request: Request) -> HttpResponse:
         if self._closed:
-            raise APIConnectionError(CLOSED, retryable=False)
+            raise APIConnectionError(CLOSED, retryable=False).but(section="closed")
         return await self._transport.send(request)
 
     async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:

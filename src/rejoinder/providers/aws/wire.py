@@ -211,7 +211,9 @@ class ConverseReader:
             self._end(reply)
         else:
             reply.fail(
-                APIConnectionError("the stream ended before messageStop: the reply is incomplete")
+                APIConnectionError(
+                    "the stream ended before messageStop: the reply is incomplete"
+                ).but(section="cut")
             )
 
     def _whole_block(self, block: dict[str, Any], reply: Reply) -> None:

@@ -17,6 +17,7 @@ from rejoinder._core.chunks import (
     CompletionUsage,
     FunctionToolCall,
 )
+from rejoinder._sections import plain
 from rejoinder.errors import APIError, APIStatusError, APITimeoutError, ConfigurationError
 
 __all__ = [
@@ -189,5 +190,5 @@ def error_object(error: Exception) -> dict[str, Any]:
     if isinstance(error, APIError):
         message = error.message
     elif isinstance(error, ConfigurationError):
-        message = str(error)
+        message = plain(str(error))
     return {"message": message, "type": kind, "param": None, "code": status}

@@ -452,7 +452,7 @@ def _truncated(marked: bool) -> APIError:
         )
     return APIConnectionError(
         "the stream ended before its end mark (finish_reason); the answer is cut short"
-    )
+    ).but(section="cut")
 
 
 def _lines_of(data: bytes) -> list[bytes]:

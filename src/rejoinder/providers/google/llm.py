@@ -12,6 +12,7 @@ from rejoinder._core.output import OutputSpec
 from rejoinder._core.schema_compiler import compile_schema
 from rejoinder._foreign import dumps
 from rejoinder._options import mapping
+from rejoinder._sections import explained
 from rejoinder.clouds.google import (
     GoogleCredentials,
     check_location,
@@ -183,8 +184,11 @@ class LLM(HttpLLM):
             custom = address or environment("GOOGLE_GEMINI_BASE_URL")
             if not key and not custom:
                 raise ConfigurationError(
-                    "Gemini: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI pass "
-                    "vertexai=True"
+                    explained(
+                        "Gemini: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI pass "
+                        "vertexai=True",
+                        "no key",
+                    )
                 )
             address = custom or _GEMINI_URL
             version = version or "v1beta"

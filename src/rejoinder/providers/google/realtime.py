@@ -24,6 +24,7 @@ from rejoinder import _options, _stamps
 from rejoinder._core.realtime.messages import SendImage, Traits
 from rejoinder._foreign import has
 from rejoinder._options import COUNT, FLAG, SECONDS, STRING, Rule, mapping
+from rejoinder._sections import explained
 from rejoinder.clouds.google import GoogleCredentials, check_location, vertex_host
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm._tool_specs import tool_specs
@@ -311,8 +312,11 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
             address = address or environment("GOOGLE_GEMINI_BASE_URL")
             if not key and not address:
                 raise ConfigurationError(
-                    "RealtimeModel: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI "
-                    "pass vertexai=True"
+                    explained(
+                        "RealtimeModel: no API key. Pass api_key or set GOOGLE_API_KEY; for Vertex AI "
+                        "pass vertexai=True",
+                        "no key",
+                    )
                 )
             address = address or _GEMINI_URL
         self._api_key = key

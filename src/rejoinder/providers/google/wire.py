@@ -299,7 +299,7 @@ class GeminiReader:
             reply.fail(
                 APIConnectionError(
                     "the stream ended without a finishReason: the reply is incomplete"
-                )
+                ).but(section="cut")
             )
             return
         call, self._call = self._call, None

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rejoinder._late import late_names
+from rejoinder._sections import explained
 
 if TYPE_CHECKING:
     from rejoinder.providers.langchain.chat_model import ChatRejoinder, as_langchain
@@ -34,7 +35,10 @@ def __getattr__(name: str) -> Any:
             import_module("langchain_core.messages")
         except ModuleNotFoundError as error:
             raise ImportError(
-                f"{__name__}.{name} needs langchain-core, which is not installed: "
-                "pip install 'rejoinder[langchain]'"
+                explained(
+                    f"{__name__}.{name} needs langchain-core, which is not installed: "
+                    "pip install 'rejoinder[langchain]'",
+                    "missing package",
+                )
             ) from error
     return _find(name)

@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.local.marks import Marks
 from rejoinder.providers.local.models import ModelError
@@ -92,7 +93,7 @@ def require_engine() -> None:
     ConfigurationError: the engine is not installed.
     """
     if importlib.util.find_spec("xllamacpp") is None:
-        raise ConfigurationError(_INSTALL)
+        raise ConfigurationError(explained(_INSTALL, "missing package"))
 
 
 class Engine:

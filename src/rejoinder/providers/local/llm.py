@@ -294,7 +294,7 @@ class LLM(HttpLLM):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise APIConnectionError(CLOSED, retryable=False)
+            raise APIConnectionError(CLOSED, retryable=False).but(section="closed")
 
 
 @dataclass(frozen=True, slots=True)

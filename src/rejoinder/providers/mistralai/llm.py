@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder._core.hosts import HOSTS
 from rejoinder._foreign import read
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.answering.decoder import ReplyDecoder
 from rejoinder.providers.answering.stream import WireStream
@@ -95,7 +96,9 @@ class LLM(HttpLLM):
         address = or_none(base_url) or found_url
         key = api_key or found_key or environment("MISTRAL_API_KEY")
         if not key and not address:
-            raise ConfigurationError("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY")
+            raise ConfigurationError(
+                explained("Mistral: no API key. Pass api_key or set MISTRAL_API_KEY", "no key")
+            )
         super().__init__(
             model=model,
             provider="MistralAI",

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from rejoinder._core.hosts import HOSTS, Host
 from rejoinder._foreign import has, read
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import check_base_url, environment
 from rejoinder.providers.asking.fields import path_part
@@ -64,7 +65,7 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
         key = environment(host.key_env)
         if key is None and not (ours and elsewhere):
             raise ConfigurationError(
-                f"{host.name}: no API key; pass api_key= or set {host.key_env}"
+                explained(f"{host.name}: no API key; pass api_key= or set {host.key_env}", "no key")
             )
     return Access(
         base_url=url or host.base_url,
@@ -197,8 +198,11 @@ def access_of_azure(
     token = token or (None if key else environment("AZURE_OPENAI_AD_TOKEN"))
     if not key and not token:
         raise ConfigurationError(
-            "Azure OpenAI: no credentials; pass api_key=, azure_ad_token= or "
-            "azure_ad_token_provider=, or set AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN"
+            explained(
+                "Azure OpenAI: no credentials; pass api_key=, azure_ad_token= or "
+                "azure_ad_token_provider=, or set AZURE_OPENAI_API_KEY or AZURE_OPENAI_AD_TOKEN",
+                "no credentials",
+            )
         )
     return Access(
         base_url=base_url,

@@ -29,6 +29,7 @@ from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.frames import read_frame
 from rejoinder._foreign import method
 from rejoinder._options import FLAG, NAME, SECONDS, STRING, Rule, checked, mapping
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.duplex import (
     Delegate,
@@ -636,8 +637,11 @@ def _azure_access(
     key = entra_token or api_key or environment("AZURE_OPENAI_API_KEY")
     if not key:
         raise ConfigurationError(
-            "GPTLiveModel: no Azure credentials; pass api_key= or entra_token=, or set "
-            "AZURE_OPENAI_API_KEY"
+            explained(
+                "GPTLiveModel: no Azure credentials; pass api_key= or entra_token=, or set "
+                "AZURE_OPENAI_API_KEY",
+                "no credentials",
+            )
         )
     scheme, mark, rest = str(url).partition("://")
     url = f"{ {'ws': 'http', 'wss': 'https'}.get(scheme.lower(), scheme) }{mark}{rest}".rstrip("/")

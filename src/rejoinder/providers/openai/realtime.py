@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 from rejoinder._foreign import dump, dumps
 from rejoinder._options import COUNT, NAME, NUMBER, Rule, checked
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.tool_context import ProviderTool, ToolContext, is_raw_function_tool
@@ -476,8 +477,11 @@ class RealtimeModelBeta(RealtimeModel):
         key = api_key or environment("AZURE_OPENAI_API_KEY")
         if not (key or entra_token):
             raise ConfigurationError(
-                "with_azure: no credentials; pass api_key= or entra_token=, or set "
-                "AZURE_OPENAI_API_KEY"
+                explained(
+                    "with_azure: no credentials; pass api_key= or entra_token=, or set "
+                    "AZURE_OPENAI_API_KEY",
+                    "no credentials",
+                )
             )
         version = api_version or environment("OPENAI_API_VERSION")
         if not version:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.realtime.makers import elsewhere
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.providers.asking.checks import environment
 from rejoinder.providers.openai.access import Access, Secret, access_of_key, checked_url
@@ -62,8 +63,11 @@ def azure_server(
     key = api_key or environment("AZURE_OPENAI_API_KEY")
     if not (key or entra_token):
         raise ConfigurationError(
-            "RealtimeModel: no Azure credentials; pass api_key= or entra_token=, or set "
-            "AZURE_OPENAI_API_KEY"
+            explained(
+                "RealtimeModel: no Azure credentials; pass api_key= or entra_token=, or set "
+                "AZURE_OPENAI_API_KEY",
+                "no credentials",
+            )
         )
     version = api_version or environment("OPENAI_API_VERSION")
     access = Access(

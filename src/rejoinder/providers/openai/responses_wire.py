@@ -198,7 +198,7 @@ class ResponsesReader:
         reply.fail(
             APIConnectionError(
                 "the stream ended before its end mark (response.completed); the answer is cut short"
-            )
+            ).but(section="cut")
         )
 
     def _rare(self, kind: str | None, event: _Event, payload: bytes, reply: Reply) -> None:

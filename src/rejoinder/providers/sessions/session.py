@@ -20,6 +20,7 @@ from rejoinder._core.items import ChatItem, ChatMessage
 from rejoinder._core.realtime import messages as m
 from rejoinder._core.realtime.frames import read_frame
 from rejoinder._core.realtime.replies import Announce, Cancel, Effect, Fail, Finish, Replies, Send
+from rejoinder._sections import explained
 from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.realtime import (
@@ -92,7 +93,10 @@ class WireSession(RealtimeSession[TEvent]):
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
-                f"{type(self).__name__}: no event loop is running; make sessions in a coroutine"
+                explained(
+                    f"{type(self).__name__}: no event loop is running; make sessions in a coroutine",
+                    "no loop",
+                )
             ) from None
         self._describe_tools = describe_tools
         self._options = options

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ChatMessage, parts_of
 from rejoinder._core.realtime.speech import UNTRANSCRIBED
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.media import AudioFrame, audio_bytes
 
@@ -91,9 +92,12 @@ def _converter(source: int, channels: int, target: int) -> Converter:
         soxr = importlib.import_module("soxr")
     except ImportError:
         raise ConfigurationError(
-            f"push_audio: expected {target} Hz and 1 channel, got {source} Hz and {channels}; push "
-            "frames in that form, or install soxr to have them converted: "
-            "pip install 'rejoinder[audio]'"
+            explained(
+                f"push_audio: expected {target} Hz and 1 channel, got {source} Hz and {channels}; push "
+                "frames in that form, or install soxr to have them converted: "
+                "pip install 'rejoinder[audio]'",
+                "missing package",
+            )
         ) from None
     stream = None if source == target else soxr.ResampleStream(source, target, 1, dtype="int16")
 
