@@ -384,6 +384,20 @@ class RequestSpan(Span):
         """Whether `see` has to be called for each chunk."""
         return (self.recording or self._recorders is not None) and not self._composed
 
+    def asked(self, body: bytes | None) -> None:
+        """The body that is sent; its options become attributes."""
+        if not self.recording:
+            return
+        from rejoinder.telemetry._request import request_attributes
+
+        attributes = request_attributes(body)
+        if names.ATTR_GEN_AI_REQUEST_STOP_SEQUENCES in attributes:
+            stops = attributes[names.ATTR_GEN_AI_REQUEST_STOP_SEQUENCES]
+            attributes[names.ATTR_GEN_AI_REQUEST_STOP_SEQUENCES] = [
+                redacted(text) for text in stops
+            ]
+        self.set(attributes)
+
     def see(self, chunk: ChatChunk, now: float) -> None:
         if self._chunk_at is None:
             self._first_at = now
@@ -529,6 +543,8 @@ class SilentRequest:
 
     recorded = False
     sees_chunks = False
+
+    def asked(self, body: bytes | None) -> None: ...
 
     def see(self, chunk: ChatChunk, now: float) -> None: ...
 

@@ -183,6 +183,8 @@ class WireStream(LLMStream):
         except (APIError, ConfigurationError, asyncio.CancelledError) as error:
             forget_frames(error)
             raise
+        if self._span is not None and self._span.recorded:
+            self._span.asked(request.body)
         fields = trace_headers(request.url)
         return replace(request, headers={**request.headers, **fields}) if fields else request
 
