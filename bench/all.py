@@ -141,9 +141,21 @@ BENCHES = (
         },
         arguments=("--sessions", "40", "--seconds", "10", "--rounds", "3"),
     ),
-    Bench("live", "Many replies at once"),
+    Bench("live", "Many conversations at once"),
     Bench("integrations", arguments=("--rounds", "2"), limits=True),
-    Bench("web"),
+    Bench(
+        "web",
+        "The page",
+        rows={
+            "ready, ms": "ready for a question, ms",
+            "requests until loaded": "requests until all of it is there",
+            "script until loaded, ms of CPU": "CPU of scripts until then, ms",
+            "token on the screen, ms": "from the model's token to the frame that shows it, ms",
+            "first hundred of many, ms": "the same in the long reply, first hundred tokens, ms",
+            "last hundred, ms": "last hundred tokens, ms",
+        },
+        columns={"page": OURS},
+    ),
 )
 
 
@@ -173,8 +185,8 @@ CHARTS = (
     ),
     Chart(
         "live",
-        "Many replies at once",
-        "Many replies at once: how late a chunk is, ms, p99 (logarithmic)",
+        "Many conversations at once",
+        "Many conversations at once: how late a chunk is, ms, p99 (logarithmic)",
         tuple(f"{n} streams, p99" for n in (100, 300, 500, 1000, 2000)),
         logarithmic=True,
     ),

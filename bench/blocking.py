@@ -25,9 +25,11 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from context import ITEMS, conversation, tools
+from figures import Rows, add_json_option, write_rows
 from rejoinder import llm
 from rejoinder.errors import APIConnectionError
 from rejoinder.llm import ChatContext, ImageContent
@@ -174,26 +176,31 @@ async def ask(model: Any, context: ChatContext, given: list[Any]) -> float:
     return max(called, stretches.longest) * 1e3
 
 
-async def measure(rounds: int) -> bool:
+async def measure(rounds: int, place: Path | None) -> bool:
     given = tools(llm, 50)
     missed = False
+    rows: Rows = {}
     print(f"{'':20}" + "".join(f"{name:>14}" for name in CONVERSATIONS))
     for name, make in MODELS.items():
         line = f"{name:20}"
         async with make(transport=Nowhere()) as model:
             await ask(model, plain(), given)
-            for context in CONVERSATIONS.values():
+            for kind, context in CONVERSATIONS.items():
                 spent = statistics.median(
                     [await ask(model, context(), given) for _ in range(rounds)]
                 )
+                rows[f"{name}, {kind}"] = {"rejoinder": spent}
                 missed = missed or spent > LIMIT_MS
                 line += f"{spent:13.2f}{'!' if spent > LIMIT_MS else ' '}"
         print(line, flush=True)
+    write_rows(place, rows, limit=LIMIT_MS)
     return missed
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each figure (5)")
+    add_json_option(parser)
+    options = parser.parse_args()
     logging.disable(logging.WARNING)
-    sys.exit(asyncio.run(measure(parser.parse_args().rounds)))
+    sys.exit(asyncio.run(measure(options.rounds, options.json)))

@@ -35,12 +35,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from environments import ROOT, Environment, python
+from figures import Rows, add_json_option, write_rows
 from providers import Server
 
 HERE = Path(__file__).parent
 NAMES = ("livekit-1.2.17", "livekit", "pipecat", "pydantic-ai", "openai-agents")
 SILENT = ("stall_before_output", "keep_alives_for_ever")
 DEADLINE = 1.0
+SIDES = {"adapter": "rejoinder", "plugin": "its own"}
 
 
 def ask(name: str, what: str, side: str, url: str, core: int | None) -> Any:
@@ -128,6 +130,30 @@ def verdicts(found: dict[str, list[Any]]) -> list[str]:
     return missed
 
 
+def rows_of(samples: dict[str, dict[str, list[Any]]]) -> Rows:
+    """The figures by what was measured in which framework, ours beside its own."""
+    rows: Rows = {}
+    for name, found in samples.items():
+        for fault in SILENT:
+            for side, whose in SIDES.items():
+                if values := found.get(f"{fault} {side}"):
+                    slowest = max(
+                        values[1:] or values, key=lambda v: v if isinstance(v, float) else math.inf
+                    )
+                    known = isinstance(slowest, float) and math.isfinite(slowest)
+                    row = rows.setdefault(f"{name}, {fault}, s", {})
+                    row[whose] = slowest if known else "never"
+        for side, whose in {**SIDES, "floor": "floor", "canned": "ready chunks"}.items():
+            if values := found.get(f"cost {side}"):
+                rows.setdefault(f"{name}, a chunk, CPU us", {})[whose] = statistics.median(values)
+        for key in ("p10", "p50", "cpu"):
+            for side, whose in SIDES.items():
+                if values := [sample[key] for sample in found.get(f"ttft {side}", ())]:
+                    row = rows.setdefault(f"{name}, first text, {key}, ms", {})
+                    row[whose] = statistics.median(values)
+    return rows
+
+
 def table(head: list[str], rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
@@ -144,12 +170,11 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(NAMES), help="frameworks, separated by commas")
     parser.add_argument("--what", default="silence,cost,ttft")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the samples there")
+    add_json_option(parser)
     options = parser.parse_args()
     what = options.what.split(",")
     samples = measure(options.only.split(","), what, options.rounds)
-    if options.json:
-        options.json.write_text(json.dumps(samples, indent=1), "utf-8")
+    write_rows(options.json, rows_of(samples), samples=samples)
     if "silence" in what:
         print(f"Heard when provider A is silent; deadline {DEADLINE} s (first turn, then slowest)")
         columns = [f"{fault} {side}" for fault in SILENT for side in ("adapter", "plugin")]

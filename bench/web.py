@@ -1,27 +1,38 @@
 """The page of `rejoinder web` in Chromium, beside a bare page that only appends the text.
 
 Both pages read the same events of the same server, and are opened from a page of another site. A token is on the screen when a frame is drawn
-that holds it; its delay counts from the moment the model gave it. Needs Debian's chromium, and the
-environment of the browser tests::
+that holds it; its delay counts from the moment the model gave it. Needs Debian's chromium, and runs
+in the environment of the browser tests, which it makes::
 
-    PYTHONPATH=requirements python -c "import foreign; print(foreign.python('outside/playwright'))"
-    PYTHON bench/web.py
+    python bench/web.py
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
+import os
 import shutil
 import statistics
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from environments import Environment, python
+from figures import Rows, add_json_option, write_rows
+
+if importlib.util.find_spec("playwright") is None:
+    there = python(Environment("playwright", "outside/playwright"))
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    sys.exit(subprocess.call([there, __file__, *sys.argv[1:]], env=others))
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -217,6 +228,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=10_000)
     parser.add_argument("--pause", type=float, default=0.003, help="seconds between tokens")
+    add_json_option(parser)
     options = parser.parse_args()
     path = shutil.which("chromium")
     assert path is not None
@@ -264,6 +276,8 @@ def main() -> None:
         for name, values in found.items()
     }
     print(json.dumps(told, indent=1))
+    rows: Rows = {fact: {side: told[side][fact] for side in told} for fact in told["page"]}
+    write_rows(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _two_tools() -> None:
 
 def _asked_too_often() -> None:
     async def ask() -> None:
-        async with ScriptedLLM([]) as llm:
+        async with ScriptedLLM() as llm:
             await run_turn(llm, ChatContext.empty()).collect()
 
     asyncio.run(ask())

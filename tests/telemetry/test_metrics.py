@@ -112,6 +112,7 @@ def test_nothing_is_recorded_where_nothing_is_configured() -> None:
 # Names of the repository of the conventions for generative AI, which the installed package, the
 # last one of the general repository that holds them, does not know.
 NEWER = {
+    "gen_ai.request.reasoning.level",
     "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.audio.input_tokens",
     "gen_ai.usage.audio.output_tokens",
