@@ -108,7 +108,7 @@ class Chan(Generic[T]):
 
     def send_nowait(self, value: T) -> None:
         """Raises:
-        ChanClosed: nobody will receive it.
+        ChanClosed: the receiver has closed the channel.
         """
         if self._closed:
             raise ChanClosed
@@ -126,7 +126,7 @@ class Chan(Generic[T]):
         """`send_nowait` of each; a waiting receiver is woken once.
 
         Raises:
-            ChanClosed: nobody will receive them.
+            ChanClosed: the receiver has closed the channel.
         """
         if self._closed:
             raise ChanClosed
@@ -529,7 +529,7 @@ async def in_thread(
             outcome = None, error
         try:
             loop.call_soon_threadsafe(tell, outcome)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed: nothing waits any more
             give_up(outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -36,7 +36,7 @@ class EventEmitter(Generic[TEvent]):
         """Register `callback`; without one, act as a decorator.
 
         Raises:
-            ValueError: if the callback is a coroutine function, which nobody would await.
+            ValueError: the callback is a coroutine function, which would never be awaited.
         """
         if callback is None:
             return lambda fn: self._register(event, fn, once=False)
@@ -95,7 +95,7 @@ class EventEmitter(Generic[TEvent]):
                     callback(*(args if handler.arity is None else args[: handler.arity]))
             except (Exception, asyncio.CancelledError):
                 # The latter is what looking at the result of a cancelled task raises; let through,
-                # it would cancel whoever emits.
+                # it would cancel the emitter.
                 logger.exception("a handler of the event %r raised", event)
 
     def _register(self, event: TEvent, callback: F, *, once: bool) -> F:

@@ -1,6 +1,6 @@
 """Checks options where they are given, so that a wrong one does not wait for the moment of need.
 
-A `Rule` says what an option may be. The types come from the annotations, the ranges from rules::
+A `Rule` defines what an option may be. The types come from the annotations, the ranges from rules::
 
     @checked(max_steps=COUNT, tool_timeout=SECONDS.optional)
     def run(llm: LLM, *, max_steps: int = 8, tool_timeout: float | None = None) -> None: ...
@@ -26,6 +26,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, ca
 import typing_extensions
 
 from rejoinder._secrets import forget_frames, is_secret_name
+from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import APIConnectOptions, NotGiven
 
@@ -423,7 +424,7 @@ def _wrap(function: F, rules: dict[str, Rule]) -> F:
         except TypeError as caught:
             if caught.__traceback__ is not None and caught.__traceback__.tb_next is not None:
                 raise  # from inside of the call
-            error = WrongTypeError(str(caught))
+            error = WrongTypeError(explained(str(caught), "arguments"))
         del args, kwargs  # local variables of a frame that the error shows
         raise error
 

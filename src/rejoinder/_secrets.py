@@ -97,7 +97,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def secrets_of(url: str, headers: Mapping[str, str]) -> list[str]:
-    """What a request holds that nobody must see, longest first.
+    """The secrets in a request, longest first.
 
     Args:
         url: with user, password and query.
@@ -257,7 +257,7 @@ def shorten(text: str, limit: int = _SHOWN) -> str:
 
 
 def redacted_url(url: str) -> str:
-    """`url`, even if it is none, for a message: without user, password, query and fragment."""
+    """`url`, valid or not, for a message: without user, password, query and fragment."""
     text = re.split(r"[?#]", url, maxsplit=1)[0]
     head, at, tail = text.rpartition("@")
     if not at:

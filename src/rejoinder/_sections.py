@@ -22,6 +22,7 @@ SECTIONS: Final[dict[str, str]] = {
     "model name": "the-model-name-has-no-provider",
     "unknown provider": "unknown-provider",
     "address": "not-an-address",
+    "arguments": "an-unexpected-argument",
     "context": "not-a-chatcontext",
     "tool": "not-a-tool",
     "tool parameter": "a-parameter-without-a-schema",

@@ -82,7 +82,7 @@ class Conversation:
 
     The user's message is written before the model is asked, the reply while it streams, a call
     before its tool runs, and its output when the tool has finished. After a crash `load` returns a
-    legal context: a reply that broke off is an interrupted message, and the output of a call says
+    legal context: a reply that broke off is an interrupted message, and the output of a call states
     whether the tool may have had its effect. A call that was started is never run again.
 
     Changes of `chat_ctx` outside a turn are written when the next turn begins, or by `sync`. Items
@@ -697,7 +697,7 @@ def _exists(pid: int) -> bool:
 
 
 def _started_at(pid: int) -> str | None:
-    """Start time of a process, as Linux reports it. It tells processes with a reused id apart."""
+    """Start time of a process, as Linux reports it. It distinguishes processes with a reused id."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()

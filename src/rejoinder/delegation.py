@@ -63,7 +63,7 @@ _QUIET: Final = 0.2
 later than the sound that the model hears."""
 _LONGEST_WAIT: Final = 1.0
 _REMIND: Final = 10.0
-"""Seconds after which the user is told again that it takes a while."""
+"""Seconds after which the user hears again that it takes a while."""
 _REMEMBERED: Final = 256
 _CLOSE: Final = 1.0
 
@@ -96,7 +96,7 @@ class Delegate:
 
     Each task is answered once. Its turn gets the conversation so far; its calls and their results
     become part of the conversation, and stay legal if the task is cancelled. While tools run, the
-    speech model is told silently what happens. The answer is passed on sentence by sentence.
+    speech model gets silent notes of what happens. The answer is passed on sentence by sentence.
 
     Args:
         llm: does the tasks, for example a `FallbackAdapter`.
@@ -106,11 +106,11 @@ class Delegate:
             takes a moment, by default 2; later they hear it after 10 seconds without a word. ``done_by``: seconds
             until the task has failed, by default 60. ``next_token_within``: seconds without an event
             of the text model, while no tool runs, until the task has failed.
-        waiting: what the speech model is told to say when it takes a moment.
-        failed: what it is told when the task could not be done.
+        waiting: instructs the speech model what to say when it takes a moment.
+        failed: the instruction for a task that could not be done.
         max_steps: as in `run_turn`.
         tool_timeout: seconds for tools that set none of their own.
-        approve: as in `run_turn`; it has to decide, because nobody resumes the turn later.
+        approve: as in `run_turn`; it has to decide, because the turn is never resumed.
         userdata: what tools find as `RunContext.userdata`.
         conn_options: retries and deadlines of each request.
 

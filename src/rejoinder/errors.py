@@ -3,7 +3,7 @@
 ::
 
     Exception
-      APIError                     any failure of a provider call; `retryable` says whether another try can help
+      APIError                     any failure of a provider call; `retryable` says whether a retry can help
         APIStatusError             the provider answered with a status (or named one inside the stream)
           RefusalError             the model or a safety filter declined to answer; never retried
         APIConnectionError         no usable answer: connection refused, reset, cut short
@@ -133,7 +133,7 @@ class APIStatusError(APIError):
 
     `retryable` follows the status: of the 4xx only 408, 409, 424, 425, 429 and 499 can get better
     by themselves, so a caller cannot make another 4xx retryable. Everything else is retryable
-    unless the caller says it is not.
+    unless the caller passes ``retryable=False``.
     """
 
     status_code: int

@@ -91,7 +91,7 @@ class AudioFrame:
         samples_per_channel: how many moments the frame holds.
 
     Raises:
-        ValueError: a number is none or too small, or `data` is too short or half a sample too long.
+        ValueError: a number is not whole or too small, or `data` is too short or half a sample too long.
         TypeError: `data` is no bytes.
     """
 
@@ -194,7 +194,7 @@ class VideoFrame:
         data: the planes one after another, without padding; it is copied.
 
     Raises:
-        ValueError: a size is none, `type` is not known, or `data` is too short for it.
+        ValueError: a size is not a whole number, `type` is not known, or `data` is too short for it.
         TypeError: `data` is no bytes.
     """
 

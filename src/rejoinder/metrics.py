@@ -25,7 +25,7 @@ __all__ = [
 
 
 Purpose: TypeAlias = Literal["reply", "hedge", "probe", "restart"]
-"""What a call was for. ``hedge``: another model was faster, and nobody heard this one. ``probe``: the
+"""What a call was for. ``hedge``: another model was faster, and this one was not heard. ``probe``: the
 call only tested whether a failed model is back. ``restart``: the reply broke off, was taken back, and
 another model began again."""
 
@@ -136,7 +136,7 @@ class RealtimeModelMetrics(BaseModel):
 class STTMetrics(BaseModel):
     """What it took to write down what the user said, which is billed apart from the reply.
 
-    Times in seconds, counts in tokens. A provider tells seconds of sound or tokens.
+    Times in seconds, counts in tokens. A provider reports seconds of sound or tokens.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -237,7 +237,7 @@ class UsageSummary:
     estimated: bool = False
     """Some of the counts are estimates, because a reply was cut before its usage came."""
     cost: float | None = None
-    """US dollars of the requests whose price is known; ``None`` if there is none such."""
+    """US dollars of the requests whose price is known; ``None`` if there are no such requests."""
     unpriced: int = 0
     """Requests whose price is not known: `cost` leaves them out."""
 
@@ -249,7 +249,7 @@ class UsageCollector:
         usage = UsageCollector()
         llm.on("metrics_collected", usage.collect)
 
-    Replies that nobody heard (of a hedge that lost, of a probe) are counted: they were paid for.
+    Replies that were not heard (of a hedge that lost, of a probe) are counted: they were paid for.
     """
 
     def __init__(self) -> None:

@@ -683,7 +683,7 @@ class Turn(Generic[OutputT]):
 async def _close(stream: LLMStream) -> None:
     try:
         await stream.aclose()
-    except Exception:  # of a subclass: there is nobody to tell
+    except Exception:  # of a subclass: nothing receives it
         logger.exception("%s could not be closed", type(stream).__qualname__)
 
 

@@ -43,7 +43,7 @@ _LONGEST_REASON: Final = 80
 _SET_BACK: Final = 1.0
 """Seconds. A moment in the past that lies further ahead than this shows that the clock was set back."""
 _LAPSE: Final = 1.0
-"""Seconds that this process may stand still before a broken connection says nothing about the model."""
+"""Seconds that this process may stand still before a broken connection is no longer held against the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ HEALTHY: Final = Health()
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failure says.
+    """The consequences of a failure.
 
     Attributes:
         trips: the model is at fault and should rest.
@@ -155,7 +155,7 @@ def judge(error: BaseException, *, lapse: float = 0.0) -> Verdict:
 
     Args:
         lapse: seconds during the call in which this process, or the whole machine, stood still. A
-            connection that broke or timed out then says nothing about the model.
+            connection that broke or timed out then is not held against the model.
     """
     match error:
         case RefusalError():

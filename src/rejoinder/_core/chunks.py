@@ -1,4 +1,4 @@
-"""What a model says, piece by piece: the values that every stream hands to its consumer.
+"""A reply, piece by piece: the values that every stream hands to its consumer.
 
 Models are validated also on the hot path: measured, validated construction is twice as fast as
 ``model_construct``.

@@ -83,7 +83,7 @@ class _Check:
         self.lines.append(f"{path_of(path)}: expected {expected}, got {got}")
 
     def _at(self, schema: object) -> JsonSchema | None:
-        """The node itself, behind its references; ``None`` for what says nothing."""
+        """The node itself, behind its references; ``None`` for what demands nothing."""
         for _ in range(_MAX_HOPS):
             if schema is False:
                 return {"not": {}}

@@ -117,8 +117,8 @@ def find(name: str) -> Dialect:
     """The dialect of this name.
 
     Raises:
-        ValueError: there is none.
-        ImportError: it is not where the table says.
+        ValueError: no dialect has this name.
+        ImportError: its module cannot be imported.
     """
     dialect = _found.get(name)
     if dialect is None:
@@ -179,7 +179,7 @@ def register(name: str, dialect: Dialect | str) -> None:
 
     Raises:
         ValueError: `name` is empty, or a text has no colon.
-        ImportError: the dialect is not where the text says.
+        ImportError: the target cannot be imported.
     """
     if not name:
         raise ValueError("register: expected a name, got an empty text")

@@ -1,6 +1,6 @@
 """How many tokens something costs, roughly and without a tokenizer.
 
-For metrics of replies that were cut, budgets and trimming: whatever reports such a figure says that
+For metrics of replies that were cut, budgets and trimming: whatever reports such a figure states that
 it is an estimate.
 """
 

@@ -1,6 +1,6 @@
-"""What a model is told about JSON of its own that does not fit.
+"""What a model receives about JSON of its own that does not fit.
 
-Pure. Every line says where, what was expected and what was got; the text is bounded, whatever was
+Pure. Every line states the place, what was expected and what was got; the text is bounded, whatever was
 written.
 """
 

@@ -1,7 +1,7 @@
 """Fits a JSON value to a schema where its meaning is beyond doubt.
 
 Models write ``null`` for "use the default", a list or object as a JSON text, and names without the
-characters that a provider refuses. A schema tells which of these was meant. Nothing else is
+characters that a provider refuses. A schema shows which of these was meant. Nothing else is
 touched: whether the value is valid is decided elsewhere.
 
 Pure. The schema is one that pydantic made or `rejoinder._core.json_schema.tidy` put in order: each
@@ -190,7 +190,7 @@ class Fitter:
         node = cast("JsonSchema", schema)
         known = self._kinds.get(id(node))
         if known is None:
-            self._kinds[id(node)] = _ANY  # what it says of itself
+            self._kinds[id(node)] = _ANY  # what it states itself
             known = self._kinds[id(node)] = self._read_kinds(node, depth + 1)
         return known
 
@@ -215,14 +215,14 @@ class Fitter:
         return kinds
 
     def _object(self, node: JsonSchema) -> _Object:
-        """What `node` itself says of properties."""
+        """What `node` itself states about properties."""
         known = self._objects.get(id(node))
         if known is None:
             known = self._objects[id(node)] = self._read_object([node])
         return known
 
     def _whole(self, node: JsonSchema) -> _Object:
-        """What `node` says of properties together with its parts."""
+        """What `node` and its parts state about properties."""
         known = self._wholes.get(id(node))
         if known is None:
             known = self._wholes[id(node)] = self._read_object(self._together(node))

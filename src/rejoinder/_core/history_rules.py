@@ -18,7 +18,7 @@ from rejoinder._core.rules import digest
 __all__ = ["fitted_dialect"]
 
 # Ids of calls: what no server can carry are blanks and control characters. Those of Claude and of
-# Mistral are checked by the models' own makers, whoever hands them on.
+# Mistral are checked by the models' own makers, also behind gateways.
 _ANY_ID: Final = r"[^\s\x00-\x1f\ud800-\udfff]"
 _CLAUDE_LIMIT: Final = 64
 _NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")

@@ -46,7 +46,7 @@ class Host:
     strict_tools: bool = True
     """It takes strict tool schemas."""
     tool_choice: Literal["auto"] | None = "auto"
-    """What is sent when the caller says nothing."""
+    """What is sent when the caller does not set it."""
     limits_by_max_tokens: bool = False
     """It knows the limit of generated tokens by its old name only, ``max_tokens``."""
 
@@ -371,7 +371,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             base_url="https://agent-gateway.livekit.cloud/v1",
             tool_choice=None,
             at=(".livekit.cloud",),
-            # It hands requests on to OpenAI too, whatever the name of the model says.
+            # It hands requests on to OpenAI too, whatever the name of the model is.
             call_id_limit=40,
         ),
         _host(
@@ -510,7 +510,7 @@ _SEARCHED: Final = 20_000
 
 
 def refuses_state(message: str, body: object) -> bool:
-    """Whether an error says that the server cannot take the opaque state that was sent back, so
+    """Whether an error means that the server cannot take the opaque state that was sent back, so
     that the same request without it may succeed.
 
     Args:

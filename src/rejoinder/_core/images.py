@@ -111,7 +111,7 @@ def serialize_image(image: ImageContent, *, use_cache: bool = True) -> Serialize
 
 def data_of(image: ImageContent) -> tuple[bytes, str, bool]:
     """The bytes in the ``data:`` URL of an image, the type that they show by their first bytes
-    (empty if it is none that is known), and whether nothing in the URL had to be passed over.
+    (empty if it is unknown), and whether nothing in the URL had to be passed over.
 
     Raises:
         ValueError: nothing can be read from it.
@@ -142,7 +142,7 @@ def needs_preparing(items: Iterable[ChatItem]) -> bool:
 def prepare(items: Iterable[ChatItem]) -> None:
     """Decode and encode what is not yet cached. Meant for a thread.
 
-    An image that cannot be serialised is passed over: it will be told where it is used.
+    An image that cannot be serialised is passed over: it is reported where it is used.
     """
     for image in _unprepared(items):
         try:

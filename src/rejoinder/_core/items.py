@@ -266,7 +266,7 @@ class ChatMessage(BaseModel):
 
 def parts_of(message: ChatMessage) -> Sequence[ChatContent]:
     """The content of a message as a list, also where it was set to one text: assignments are not
-    checked, and a text is a sequence of characters to whoever goes through it."""
+    checked, and iterating over a text gives its characters."""
     content: Sequence[ChatContent] = message.content
     return [content] if isinstance(content, str) else content
 

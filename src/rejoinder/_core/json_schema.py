@@ -4,7 +4,7 @@ Tool servers send schemas of every draft and of none: PHP's ``properties: []``, 
 ``nullable``, Gemini's ``STRING``, references to any place, and some that no program wrote. A schema
 that a provider refuses fails the whole request, so each of them is brought into one form here:
 valid, with every ``$ref`` pointing to an entry of the root's own ``$defs``. What cannot be kept is
-loosened: then the schema accepts more than it did, never less. `Change` tells where.
+loosened: then the schema accepts more than it did, never less. `Change` names the place.
 
 Pure. The work is linear in the schema and bounded by `MAX_SCHEMAS`, `MAX_DEPTH` and `MAX_VALUES`.
 """
@@ -34,7 +34,7 @@ _MAX_CHANGES = 50
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that a schema says otherwise than its author did.
+    """One place where a schema differs from what its author wrote.
 
     Attributes:
         path: where in the schema, e.g. ``$.properties.url``.
@@ -136,7 +136,7 @@ class _Tidy:
         return out
 
     def _end_circles(self, definitions: dict[str, Schema]) -> None:
-        """A definition that only refers to itself, by whatever way, says nothing."""
+        """A definition that only refers to itself, in whatever way, demands nothing."""
         settled: set[str] = set()
         for start in definitions:
             way: list[str] = []

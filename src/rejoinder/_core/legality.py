@@ -85,7 +85,7 @@ def find_violation(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str]
 
 
 class _Reading:
-    """How far a history has been read, and what that says about the next item.
+    """How far a history has been read, and what may come next.
 
     Each method returns what is wrong with an item, or ``None``.
     """
@@ -291,7 +291,7 @@ def images_in(message: ChatMessage) -> int:
 
 
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:
-    """Whether there is something to send, and all of it can be sent by who says it."""
+    """Whether there is something to send, and the role may send all of it."""
     something = rules.state.fills(message.extra)
     if isinstance(cast("object", message.content), str):
         return False
@@ -457,7 +457,7 @@ def picture_fault_in(
 def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
     """Why `image` cannot be sent, empty when it can; and the type that it has, if it says another.
 
-    Providers refuse an image whose bytes are not what its type says.
+    Providers refuse an image whose bytes do not have its declared type.
     """
     source = image.image
     if not rules.images:
@@ -487,5 +487,5 @@ def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
             return too_much, ""
         return "", "" if mime_type == said else mime_type
     if not source.startswith(rules.image_schemes) or not is_sendable(source):
-        return "its address is none that is accepted", ""
+        return "its address is not accepted", ""
     return "", ""

@@ -29,7 +29,7 @@ _BY_ENDING = {
 
 
 def type_of_address(url: str) -> str | None:
-    """The type that the path of an address ends in, if it tells one."""
+    """The type that the path of an address ends in, if it has one."""
     path = url.partition("#")[0].partition("?")[0]
     _, dot, ending = path.rpartition("/")[2].rpartition(".")
     return _BY_ENDING.get(ending.lower()) if dot else None
@@ -77,7 +77,7 @@ _STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"GIF8": "ima
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP; ``None``: they cannot be told."""
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP; ``None``: they are unknown."""
     try:
         if data.startswith(_PNG):
             return struct.unpack_from(">II", data, 16)

@@ -1,7 +1,7 @@
 """What a reply costs: prices of models by provider, as data, and the sum for a usage.
 
 Law: pure. The tables in ``price_tables`` are made by ``scripts/prices.py`` from the package
-genai-prices, which tells where each price was published. Each is read on first use.
+genai-prices, which names where each price was published. Each is read on first use.
 
 A price that is not known is ``None``, never 0.
 """

@@ -87,7 +87,7 @@ class Tell:
 @dataclass(frozen=True, slots=True)
 class Conclude:
     """The turn is over: it ended well, perhaps with nothing said; or with the error of the model that
-    spoke; or because of what `why` says, of which `Race.reasons` tells for each model."""
+    spoke; or for the reason in `why`, which `Race.reasons` gives for each model."""
 
     error: BaseException | None = None
     why: Literal["", "all failed", "no first token"] = ""
@@ -243,7 +243,7 @@ class Race:
             known.progress_at = max(known.patient_from, at)
 
     def stood_still(self, seconds: float) -> None:
-        """The event loop stood still: nobody could answer, so nobody was silent."""
+        """The event loop stood still: no model could be heard, so none was silent."""
         for attempt in self._attempts:
             if attempt.running:
                 attempt.progress_at = attempt.patient_from = attempt.progress_at + seconds
@@ -454,7 +454,7 @@ class Race:
             self._hedge_at = attempt.started_at + attempt.stood_still + delay
 
     def _plan_probes(self, now: float) -> list[Action]:
-        """Whoever rests and can still be asked is probed when its rest is over. Where all rest, the
+        """A resting model that can still be asked is probed when its rest is over. Where all rest, the
         next one is asked instead, and asking is the probe."""
         healths = self._healths
         resting = [index for index, health in enumerate(healths) if not health.available]

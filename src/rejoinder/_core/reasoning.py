@@ -68,7 +68,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a body says of reasoning."""
+    """What a body asks of reasoning."""
 
     on: bool | None = None
     """``None``: nothing; the model's default holds."""

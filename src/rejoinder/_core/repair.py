@@ -2,7 +2,7 @@
 
 Law: pure and linear; the given items are never changed, changed ones are copies. Every text that
 can be sent is sent exactly once: a message or an output that has no legal place becomes a user
-message, it is never lost. Everything that was done is told as data, a list of `Change`. What the
+message, it is never lost. Every change is reported as data, a list of `Change`. What the
 formats do anyway (moving an output behind its call, merging turns of one role) is not repeated
 here, only told when it moves something across a message.
 
@@ -69,7 +69,7 @@ def repair(
     The result is meant for the format of that name with its defaults. It is the given list itself
     when nothing had to be changed and a list was given.
 
-    * A call without output gets one that says so; an output without call becomes a user message;
+    * A call without output gets an output that states this; an output without call becomes a user message;
       a second output of one call is joined to the first. Both stand where the call stands.
     * Call ids are replaced where they are used twice or the provider would refuse them; so are
       names of tools. New ids depend only on the old ones, so that prompts stay cacheable.
@@ -371,7 +371,7 @@ class _Repair:
             for further in pair.more:
                 said = further.output
                 if not said or said.isspace() or said == output.output:
-                    self.note("dropped", further.id, "says nothing that the one before does not")
+                    self.note("dropped", further.id, "repeats the one before")
                 else:
                     texts.append(self.shown(further, call, alone=False)[0])
                     self.note("merged", further.id, "joined to the output before it")
@@ -405,7 +405,7 @@ class _Repair:
     def result(
         self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool, whole: bool
     ) -> str:
-        """The text of an output; a picture stays one where it can be shown, and is told elsewhere.
+        """The text of an output; a picture stays one where it can be shown, and becomes words elsewhere.
 
         Args:
             output: the output.
@@ -626,7 +626,7 @@ def _holds_something(content: list[ChatContent]) -> bool:
 
 
 def _object_text(arguments: str) -> str:
-    """`arguments` as the text of a JSON object that says the same."""
+    """`arguments` as the text of an equal JSON object."""
     try:
         value = jsontext.decode(arguments)
         for _ in range(3):

@@ -173,7 +173,7 @@ class _Fitting:
         self.look()
 
     def look(self) -> None:
-        """Read what the body says of reasoning, and whether the model will think."""
+        """Read what the body asks of reasoning, and whether the model will think."""
         where = _get(self.body, _REASONING[self.api])
         self.said = (
             read_reasoning(cast("Mapping[str, Any]", where))
@@ -229,7 +229,7 @@ class _Fitting:
     # -- reasoning
 
     def say(self, wanted: Reasoning) -> None:
-        """Replace what the body says of reasoning."""
+        """Replace what the body asks of reasoning."""
         spoke = _get(self.body, _REASONING[self.api]) is not None
         where = _inner(self.body, _REASONING[self.api])
         for word in WORDS & where.keys():
@@ -410,7 +410,7 @@ class _Fitting:
             raise self.refuse(
                 "Chat Completions takes no tools for a model that reasons; pass api='responses'"
             )
-        # A model that reasons by itself is told not to; others refuse even that.
+        # A model that reasons by itself gets a switch against it; others refuse the switch.
         wanted = None if family.thinks == "asked" else False
         if asked and asked != "none":
             self.tell(

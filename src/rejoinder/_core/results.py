@@ -94,7 +94,7 @@ def described(output: str) -> str:
 def picture_of(output: FunctionCallOutput) -> ImageContent | None:
     """The picture that a result is, for an API that takes one; ``None`` for anything else.
 
-    The result of a tool that failed is none: Claude takes text alone there.
+    The result of a failed tool is not: Claude takes only text there.
     """
     text = output.output
     if output.is_error or not text.startswith("data:image/"):

@@ -129,7 +129,7 @@ class Rules:
     numbered_ids: bool = False
     """The id of the n-th call is ``functions.<name>:<n>``, counted from 0 through the history."""
     images: bool = True
-    """The model takes images; elsewhere they are told in words."""
+    """The model takes images; for others they are described in words."""
     image_side: int | None = None
     """The longest side of an image, in pixels; ``None``: not limited here."""
     image_bytes: int | None = None
@@ -138,7 +138,7 @@ class Rules:
     """More images than the first number may have a longest side of the second alone."""
     assistant_images: bool = False
     result_images: bool = False
-    """What a tool returns may be a picture; elsewhere it is told in words."""
+    """What a tool returns may be a picture; for others it is described in words."""
     result_addresses: bool = False
     """Such a picture may be the address of one."""
     image_schemes: tuple[str, ...] = ("https://", "http://")

@@ -1,7 +1,7 @@
 """From a function's signature to the JSON schema of its arguments.
 
 Law: reads signatures, never calls the function. A `Plan` is built once per function and is
-immutable from then on; whoever wants a schema gets a copy. `docstring_parser` is imported when the
+immutable from then on; callers get copies. `docstring_parser` is imported when the
 first docstring is read. May raise TypeError (a parameter that no schema can describe), and
 `UnresolvedName` while a forward reference has no meaning yet.
 """
@@ -134,7 +134,7 @@ def _with_unwritten_defaults(
     schema: Mapping[str, Any], parameters: Iterable[Parameter]
 ) -> Mapping[str, Any]:
     """`schema`, with something in place of the defaults that JSON cannot write: they too are used
-    where the model says null."""
+    where the model sends null."""
     properties = cast("Mapping[str, Any]", schema.get("properties", {}))
     unwritten = {
         parameter.key: {**properties[parameter.key], "default": None}
@@ -307,7 +307,7 @@ def build_plan(
         if parameter.field and parameter.field not in model.model_fields:
             raise TypeError(
                 f"tool `{label}`, parameter `{parameter.name}`: expected a type, got "
-                f"{fields[parameter.field][0]!r}, which says what a class attribute is"
+                f"{fields[parameter.field][0]!r}, which describes class attributes"
             )
     hopeless = why_never_filled(model)
     if hopeless is not None:

@@ -59,7 +59,7 @@ class Compiled:
 
     Attributes:
         schema: the schema; shared, not to be changed.
-        changes: the first of the places where it says otherwise than it was given.
+        changes: the first of the places where it differs from what was given.
         count: how many such places there are.
     """
 
@@ -456,7 +456,7 @@ class _Compiler:
                 self._changes.add(path, "a property that leads back to its object is optional")
             required = free
         if "patternProperties" in node and not self._takes("patternProperties"):
-            # Their keys are not listed; what these hold is all that can be told.
+            # Their keys are not listed; only their values can be described.
             open_for(node, cast("JsonSchema", node["patternProperties"]).values())
         if rules.closed:
             if node.get("additionalProperties", False) not in (False, True) or (

@@ -59,7 +59,7 @@ class SchemaRules:
     typed: bool = False
     """Each schema needs a type, ``anyOf`` or ``$ref``."""
     items_needed: bool = True
-    """A list says what it holds: "array schema missing items" refuses the whole request."""
+    """A list must declare its elements: "array schema missing items" refuses the whole request."""
     mixed_enums: bool = True
     """An enum may hold values of several types, null, booleans and objects."""
     empty_texts: bool = True

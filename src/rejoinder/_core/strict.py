@@ -25,7 +25,7 @@ def strict_schema(schema: Mapping[str, Any], *, null_for_default: bool = True) -
     Args:
         schema: a JSON schema, with its ``$defs`` inside.
         null_for_default: let null stand for "use the default" (tools). Without it defaults are
-            only dropped (response formats, where nobody maps a null back).
+            only dropped (response formats, where a null is not mapped back).
 
     Raises:
         TypeError: if something that must be a schema is not a mapping.

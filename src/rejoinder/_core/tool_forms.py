@@ -30,7 +30,7 @@ class ToolForm:
         description: what the model reads about it; may be empty.
         plan: of a function whose schema comes from its signature.
         raw: the description that was written by hand, of any other tool.
-        changes: what the last compiled schema says otherwise than the tool's own.
+        changes: where the last compiled schema differs from the tool's own.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ToolForm:
         if rules is None:
             return None
         if self.plan is None:
-            # Its author says that the schema is strict.
+            # Its author declares the schema strict.
             if self.raw.get("strict") is not True:
                 return None
             compiled = compile_schema(self.source, rules)

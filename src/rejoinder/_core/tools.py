@@ -114,7 +114,7 @@ class ToolOptions:
 
 
 class Descriptions:
-    """What providers are told of one tool, by dialect and options, beside what it was made from."""
+    """The descriptions of one tool for providers, by dialect and options, beside their source."""
 
     __slots__ = ("_made",)
 

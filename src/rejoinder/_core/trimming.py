@@ -2,7 +2,7 @@
 
 Law: the first instructions stay; an item is kept whole or not at all; what is kept never begins
 with a call or an output, and a cut never parts a call from its output. An output whose call was
-never there is none of our business. Everything is linear in the number of items.
+never there is not checked. Everything is linear in the number of items.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def output_as_read(
     write: Callable[[ImageContent], Record],
     read: Callable[[Record], Any],
 ) -> list[Any] | None:
-    """The content of an output as it was written; ``None`` if it says something else now.
+    """The content of an output as it was written; ``None`` if it was changed since.
 
     Args:
         kept: see `rejoinder._core.unread`.

@@ -1,4 +1,4 @@
-"""One meaning of token counts, whoever counted.
+"""One meaning of token counts, for every provider.
 
 Providers disagree: some count cached tokens inside the prompt and some beside it, some count
 thinking inside the completion and some beside it. Here every token lies in exactly one bucket, so

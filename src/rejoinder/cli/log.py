@@ -76,7 +76,7 @@ async def find_id(store: SqliteStore, wanted: str) -> str:
     """The conversation whose id is or begins with `wanted`; the last one if that is empty.
 
     Raises:
-        CommandError: there is none, or there are several.
+        CommandError: no conversation matches, or several do.
     """
     known = [each.id for each in await store.conversations()]
     if not wanted:

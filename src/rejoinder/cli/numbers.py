@@ -1,4 +1,4 @@
-"""Numbers as options. An error says what is expected."""
+"""Numbers as options. An error states what is expected."""
 
 from __future__ import annotations
 

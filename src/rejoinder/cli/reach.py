@@ -173,7 +173,7 @@ def advice(error: APIError, stuck: str | None = None) -> str:
     if isinstance(error, APIStatusError) and error.status_code > 0:
         if error.status_code >= 500:
             return "the provider has trouble: try again later, or give --fallback another model"
-        return _BY_STATUS.get(error.status_code, "look at what the server says")
+        return _BY_STATUS.get(error.status_code, "read the message of the server")
     cause: BaseException | None = error
     untrusted = False
     while cause is not None:

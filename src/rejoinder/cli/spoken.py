@@ -165,7 +165,7 @@ class Spoken:
     async def begin(
         cls, model: RealtimeModel, *, system: str | None, one_turn: bool, **options: Any
     ) -> AsyncGenerator[Spoken]:
-        """A conversation, and its end. `one_turn`: the caller says when the turn ends, if the model
+        """A conversation, and its end. `one_turn`: the caller decides when the turn ends, if the model
         permits that.
 
         Raises:

@@ -171,7 +171,7 @@ class AWSCredentials:
         """Credentials that are valid for some minutes.
 
         Raises:
-            ConfigurationError: there are none, or they cannot be had as things are set up.
+            ConfigurationError: no credentials were found, or the configuration does not lead to them.
             APIConnectionError: the service that gives them did not answer.
         """
         if self._static is not None:
@@ -273,7 +273,7 @@ class AWSCredentials:
         try:
             session = self._session or _botocore_session()
             name = session.get_config_variable("region")
-        except Exception:  # a broken configuration is told when credentials are read
+        except Exception:  # reading credentials reports a broken configuration
             return None
         return name if isinstance(name, str) and name else None
 

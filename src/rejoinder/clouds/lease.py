@@ -12,7 +12,7 @@ __all__ = ["Lease"]
 class Lease:
     """The time for which something that was had now may be used.
 
-    It ends by the clock that says so first. The wall clock can be set back; the steady clock may
+    It ends by the clock that reaches the end first. The wall clock can be set back; the steady clock may
     stand still while the machine sleeps.
 
     Args:

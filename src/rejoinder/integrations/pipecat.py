@@ -247,7 +247,7 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         try:
             arguments = parse_arguments(call.arguments or "{}", tool=call.name)
         except ToolError as error:
-            # As Pipecat's own services: the function is not run with arguments that nobody wrote.
+            # As Pipecat's own services: the function is not run with arguments that the model did not write.
             await self._push_failure(error, None)
             return None
         return FunctionCallFromLLM(

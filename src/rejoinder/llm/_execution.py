@@ -228,7 +228,7 @@ class _TimeUpError(TimeoutError):
 _STOP_TIMEOUT = 1.0
 """Seconds that a tool has to end after it was cancelled."""
 _deaf: set[asyncio.Task[Any]] = set()
-"""Tools that did not end when they were cancelled; held so that nobody loses them."""
+"""Tools that did not end when they were cancelled; held so that they are not lost."""
 
 
 async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> Any:

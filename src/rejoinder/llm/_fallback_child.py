@@ -235,7 +235,7 @@ class Child(Asker):
         self._emit(metrics)
 
     def owed(self) -> list[float | None]:
-        """What `LLMStream._owed` tells of its stream, without what was passed on."""
+        """What `LLMStream._owed` returns for its stream, without what was passed on."""
         if self._settled or not isinstance(self.stream, LLMStream):
             return []
         return self.stream._owed()[self._passed_on :]

@@ -116,7 +116,7 @@ class HealthBoard:
         )
 
     def claim_probe(self, index: int) -> bool:
-        """Whether the caller is to probe the model; nobody else will meanwhile."""
+        """Whether the caller is to probe the model; no other caller does meanwhile."""
         now = self.wall()
         return self._change(
             index,

@@ -52,7 +52,7 @@ MCPTool: TypeAlias = RawFunctionTool
 """A tool of a server is a raw function tool: its server wrote the schema."""
 
 _NO_DEADLINE: Final = 3600.0
-"""What a timeout of 0 or ``None`` means: a server that says nothing for an hour is dead."""
+"""What a timeout of 0 or ``None`` means: a server that is silent for an hour is dead."""
 
 _SIGNATURE: Final = inspect.Signature(
     [
@@ -274,7 +274,7 @@ class MCPServer(ABC):
 
     async def list_tools(self) -> list[MCPTool]:
         """The tools. Asked for once; the same list until `invalidate_cache`, or until the server
-        says that its tools have changed.
+        announces that its tools have changed.
 
         Raises:
             RuntimeError: not initialized.

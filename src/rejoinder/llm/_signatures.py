@@ -124,7 +124,7 @@ def prepare_function_arguments(
         call_ctx: what context parameters get.
 
     Raises:
-        ToolError: the arguments do not fit; the text tells the model what is wrong.
+        ToolError: the arguments do not fit; the text explains to the model what is wrong.
         TypeError: a context parameter without a default, and no `call_ctx`.
         ValueError: `fnc` is no tool.
     """

@@ -28,7 +28,7 @@ class TypedAnswer:
 
     Attributes:
         value: the answer, once `read` has accepted it.
-        corrections: wrong answers, each with a message that says what is wrong. They follow the
+        corrections: wrong answers, each with a message that explains what is wrong. They follow the
             conversation in the next request and are no part of it.
 
     Raises:

@@ -242,7 +242,7 @@ class ChatContext:
         """Remove the first item with the same id.
 
         Raises:
-            ValueError: there is none.
+            ValueError: no item has this id.
         """
         item_id = item if isinstance(item, str) else item.id
         index = self.index_by_id(item_id)
@@ -492,7 +492,7 @@ class ChatContext:
 
         Raises:
             ValueError: `extra` or `metrics` of an item holds what JSON cannot say; it names them.
-            TypeError: something among the items is none.
+            TypeError: an element is not an item.
         """
         items = [
             item
@@ -572,7 +572,7 @@ class ChatContext:
                 `to_provider_format` returned beside them.
 
         Raises:
-            ValueError: the format is not known, or the messages are not of it; the text says where.
+            ValueError: the format is not known, or the messages are not of it; the message names the place.
         """
         from rejoinder._core import dialects
 
@@ -622,7 +622,7 @@ class _ReadOnlyList(list[Any]):
 
 
 class _ReadOnlyChatContext(ChatContext):
-    """A view of a conversation that nobody can add to, take from or reorder.
+    """A read-only view of a conversation: items cannot be added, removed or reordered.
 
     It holds the items as they were when it was made. The items themselves are shared, not frozen.
     """

@@ -81,7 +81,7 @@ _EXTRA: Final = mapping().optional
 _LEAVING = 1.0
 """Seconds that `aclose` waits for attempts that close their connections."""
 _WINDOW = 200
-"""Times to first token that are remembered of each model, where no hedge says otherwise."""
+"""Times to first token that are remembered of each model, unless the hedge sets another number."""
 
 
 @dataclass
@@ -233,7 +233,7 @@ class FallbackAdapter(TeamLLM):
         Raises:
             ConfigurationError: an argument has a wrong type or value (wrong types are `TypeError`s
                 too), or a model does not know one of `options`.
-            ValueError: one of the tools is none, or two have one name.
+            ValueError: an element is not a tool, or two have one name.
         """
         check(
             "FallbackAdapter.chat",

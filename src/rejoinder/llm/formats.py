@@ -1,7 +1,7 @@
 """How a conversation is brought into the form of a provider, for those who do it by themselves.
 
 `LLM.chat` of every provider does all of it: `repair` makes any history one that the provider
-accepts, and says what it changed; the provider's format writes it as the messages of its API.
+accepts, and reports what it changed; the provider's format writes it as the messages of its API.
 `ChatContext.to_provider_format` is the second step alone. `register_format` adds a format of your
 own under a name; packages can also announce one through the entry-point group
 ``rejoinder.formats``.

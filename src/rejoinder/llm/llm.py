@@ -229,7 +229,7 @@ class LLMStream(ABC):
 
     Subclasses implement `_run` (one attempt), which puts chunks into `_event_ch`. They may use the
     attributes `_llm`, `_chat_ctx`, `_tools`, `_conn_options`, `_event_ch`, `_event_aiter` and
-    `_task`. A failed attempt raises an `APIError`, whose `retryable` tells whether another attempt
+    `_task`. A failed attempt raises an `APIError`, whose `retryable` decides whether another attempt
     can help; the base class decides, waits, and calls `_run` again. It never does so when text or a
     tool call is already in the channel.
     """

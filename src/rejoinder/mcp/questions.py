@@ -39,7 +39,7 @@ class Question(Generic[T]):
         self.timer: Alarm | None = None
 
     def stood_still(self, seconds: float) -> None:
-        """Give the time back during which the event loop stood still: nobody could answer."""
+        """Give the time back during which the event loop stood still: no answer could arrive."""
         self.deadline += seconds
         self.limit += seconds
 

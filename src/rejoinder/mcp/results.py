@@ -2,7 +2,7 @@
 
 Pure. The text of a result follows LiveKit Agents 1.2.17 (the JSON of the part, or of the list of
 parts), except that binary parts are described instead of written out as base64, which no model
-can read and which can fill a context by itself; and that text over the limit is cut, and says so.
+can read and which can fill a context by itself; and that text over the limit is cut, with a note.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def normal_part(part: Mapping[str, Any]) -> dict[str, Any]:
 def output_of(result: CallResult, *, limit: int) -> MCPToolOutput | None:
     """A successful result as a tool's output; ``None`` when there is nothing in it.
 
-    At most about `limit` characters; the text says what is left out. A structured result that the
+    At most about `limit` characters; the text states what is left out. A structured result that the
     parts do not repeat stands behind them.
     """
     described: list[Any] = []

@@ -43,7 +43,7 @@ def names_in(datas: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def lower(data: Mapping[str, Any], kept: Mapping[str, bytes]) -> Mapping[str, Any]:
     """`data` with the parts instead of the references. A part that no longer exists, or whose content
-    is not what its name says, becomes a sentence."""
+    does not match its name, becomes a sentence."""
     references = list(_references(data))
     if not references:
         return data

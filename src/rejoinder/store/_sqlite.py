@@ -7,7 +7,7 @@ the store, one after the other.
 
 Write-ahead logging lets readers continue while one process writes. A process that dies loses
 nothing that was written; after a power failure the file may lack the last changes, unless the store
-is told to wait for the disk.
+is made to wait for the disk.
 """
 
 from __future__ import annotations
@@ -515,7 +515,7 @@ def _loaded(text: Any) -> dict[str, Any] | None:
     """The object that was kept as `text`.
 
     Raises:
-        sqlite3.DataError: it is none.
+        sqlite3.DataError: it is damaged.
     """
     if text is None:
         return None

@@ -5,7 +5,7 @@ A turn is one trace: ``agent_turn``, in it ``llm_request`` for each reply (below
 for each attempt, and ``function_tool`` for each tool, with the call of an MCP server in it. The
 names are those of LiveKit Agents 1.2.17; the attributes are today's, beside its own (`names`).
 
-What people and models say is not recorded unless `capture_content` says so, or the environment
+The words of people and models are not recorded unless `capture_content` allows it, or the environment
 variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``: then messages, arguments and
 outputs of tools, and error texts are, after `redact_content`.
 

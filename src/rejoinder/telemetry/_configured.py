@@ -3,7 +3,7 @@
 An application may do so at any time, so this is asked for each request. OpenTelemetry's own functions
 read an environment variable each time as long as no provider is set, which costs more than all
 else that a request without telemetry needs of it. So each is called once, for the variable; from
-then on the name under which its module keeps the provider tells. Where a release has no such name,
+then on the variable in which its module keeps the provider decides. Where a release has no such name,
 the function is called as before.
 """
 

@@ -115,7 +115,7 @@ def provider_name(provider: str, speaks: str = "") -> str:
 
 
 class Model(Protocol):
-    """What a span tells of an LLM."""
+    """The facts of an LLM that its spans hold."""
 
     @property
     def model(self) -> str: ...
@@ -129,7 +129,7 @@ class Model(Protocol):
 
 @functools.lru_cache(maxsize=512)
 def address_of(url: str) -> Mapping[str, Any]:
-    """``server.address`` and ``server.port`` of a URL; nothing for what is none."""
+    """``server.address`` and ``server.port`` of a URL; nothing for anything else."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)

@@ -117,7 +117,7 @@ EVENT_FALLBACK: Final = {
     "cut_after_tool_call": "rejoinder.fallback.cut_after_tool_call",
     "nothing_to_add": "rejoinder.fallback.nothing_to_add",
 }
-"""What a `FallbackAdapter` tells its consumer of a model that failed in mid-reply; see its `on_cut`."""
+"""The events with which a `FallbackAdapter` informs its consumer of a model that failed in mid-reply; see its `on_cut`."""
 
 # -- metrics: name, unit, what it measures, bounds of the buckets --------------------------------
 

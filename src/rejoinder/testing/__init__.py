@@ -1,6 +1,6 @@
 """What tests of code that talks to models need, shipped for users too.
 
-- `ScriptedLLM`: a model that says what the test wrote down.
+- `ScriptedLLM`: a model that plays the script of a test.
 - `ScriptedRealtimeModel`: the same for speech, in real sessions without a network.
 - `RealtimeServer`: a speech-to-speech service that holds a conversation, or misbehaves on command.
 - `FaultServer`: a provider on the loopback interface that misbehaves on command, to the byte.

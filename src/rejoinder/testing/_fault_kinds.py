@@ -46,7 +46,7 @@ class Fault(StrEnum):
     GZIP = "gzip"
     """A proper answer, compressed."""
     CONTENT_LENGTH = "content_length"
-    """A proper answer whose length is told beforehand."""
+    """A proper answer that announces its length."""
     UNTIL_CLOSE = "until_close"
     """A proper answer that ends with the connection (HTTP/1.0)."""
     KEEP_ALIVES = "keep_alives"
@@ -140,7 +140,7 @@ class Fault(StrEnum):
     EMPTY_BODY = "empty_body"
     """Status 200 and nothing."""
     EMPTY_REPLY = "empty_reply"
-    """A proper stream that reports usage and says nothing."""
+    """A proper stream with usage and without output."""
     REDIRECT_LOOP = "redirect_loop"
     """307 to a place that answers 307 to itself."""
     REDIRECT_AWAY = "redirect_away"
@@ -148,7 +148,7 @@ class Fault(StrEnum):
 
 
 GREETING: Final = ("Hello", " wörld", " 👋.")
-"""What a server says that was told nothing else."""
+"""The default text of a server."""
 
 
 @dataclass(frozen=True, slots=True)

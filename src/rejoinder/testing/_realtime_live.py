@@ -52,7 +52,7 @@ class LiveConnection(RealtimeConnection):
 
     Attributes:
         start: the object of the first frame.
-        told: what the model was told: ``instructions``, ``thinking`` or ``commentary``, the id of
+        told: what the model received: ``instructions``, ``thinking`` or ``commentary``, the id of
             the task or ``None``, and the text.
         said: the conversation as the model knows it: role and text of each message.
         results: the results of calls, in order.
@@ -305,7 +305,7 @@ class LiveConnection(RealtimeConnection):
         return True
 
     async def thinks(self) -> str:
-        """The backend model begins a response, and says nothing yet. Return the id of its task."""
+        """The backend model begins a response, without output yet. Return the id of its task."""
         response = {"id": self._id("resp"), "object": "response", "status": "in_progress"}
         delegation_id = self._id("dlg")
         await self._backend(delegation_id, "response.created", response=response)

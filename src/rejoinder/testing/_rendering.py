@@ -58,7 +58,7 @@ class Rendered:
     closing: list[bytes]
     """Finish, usage and end mark."""
     usage_only: list[bytes] = field(default_factory=list[bytes])
-    """A closing that reports usage and says that nothing was generated."""
+    """A closing with usage, for a reply without output."""
 
 
 class Dialect(Protocol):

@@ -204,7 +204,7 @@ async def _check_cancelling(llm: LLM[Any]) -> None:
 
 @dataclass
 class _Heard:
-    """What a body says; where its text is parted is no promise."""
+    """The result of a body; where its text is cut is not promised."""
 
     text: str = ""
     thinking: str = ""
@@ -255,7 +255,7 @@ def check_decoder(
         for pieces in _cuts(body, seed):
             found = _hear(make, pieces)
             assert found == whole, (
-                f"{where}: another cut of the same bytes says something else: {found} instead of "
+                f"{where}: another cut of the same bytes gives another result: {found} instead of "
                 f"{whole} (pieces of {[len(piece) for piece in pieces[:20]]} bytes)"
             )
         _check_truncated(make, body, whole, where)
@@ -348,7 +348,7 @@ def _check_garbage(make: Callable[[], Decoder[ChatChunk]], data: bytes, seed: in
     for pieces in (byte_by_byte(data), random_cuts(data, seed=seed)):
         found = _hear(make, pieces)
         assert found == whole, (
-            f"another cut of damaged bytes says something else: {found} instead of {whole}, "
+            f"another cut of damaged bytes gives another result: {found} instead of {whole}, "
             f"of {data[:200]!r}"
         )
 

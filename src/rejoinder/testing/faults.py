@@ -11,7 +11,7 @@ asked. Point a client's `base_url` at it, say what shall go wrong, and see what 
         assert reply.text == "Hello there"
         assert len(server.requests) == 2
 
-`Fault` names everything that can go wrong, `OUTCOMES` says what a client of this package makes of
+`Fault` names everything that can go wrong, `OUTCOMES` lists what a client of this package makes of
 it. Nothing here sleeps: a stall waits until the client goes away or the server is closed.
 """
 
@@ -141,7 +141,7 @@ class FaultServer:
 
     @property
     def unused(self) -> int:
-        """Scripted answers that nobody asked for."""
+        """Scripted answers that were not requested."""
         return len(self._script)
 
     @property
@@ -477,7 +477,7 @@ class _Exchange:
             case Fault.REDIRECT_AWAY:
                 away = self.server.elsewhere
                 # A client that leaves now never asks for what is scripted there; the next one would
-                # get it. A function answers whoever comes.
+                # get it. A function answers every request.
                 if not callable(self.server._default):
                     away.script(replace(answer, fault=Fault.NONE))
                 return await self._whole(307, b"", "", {"Location": away.url + self.request.path})

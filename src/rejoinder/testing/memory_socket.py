@@ -81,7 +81,7 @@ class MemorySocket:
             return
         self._end = how
         self._changed.set()
-        while True:  # whoever waits to send must see the end, and so must the service
+        while True:  # a waiting sender must see the end, and so must the service
             try:
                 self.sent.put_nowait(None)
                 return

@@ -505,7 +505,7 @@ class RealtimeConnection:
         return done
 
     async def _end_as_told(self) -> None:
-        """End the connection as the fault says."""
+        """End the connection as the fault demands."""
         fault, self._fault = self._fault, None
         how = ENDS[fault] if fault is not None else None
         if how is None:

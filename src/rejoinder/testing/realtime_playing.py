@@ -239,7 +239,7 @@ class ReplaySocketTransport:
         """Check that every connection was played to its end and nothing else was sent.
 
         Raises:
-            AssertionError: tells what is left, or what was sent besides.
+            AssertionError: names what is left, or what was sent besides.
         """
         assert not self._left, f"{len(self._left)} recorded connections were not played"
         for player in self.players:

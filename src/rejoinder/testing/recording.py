@@ -269,7 +269,7 @@ class RecordingTransport:
         self._count += 1
         path = self._path / f"{self._count:04}.json"
         exchange = recorder.exchange(path.stem)
-        # In a thread, and to its end even if the caller is cancelled: half a file helps nobody.
+        # In a thread, and to its end even if the caller is cancelled: half a file is useless.
         task = asyncio.ensure_future(asyncio.to_thread(save_exchange, exchange, path))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -390,7 +390,7 @@ class Cleaner:
         for name, value in answer.items():
             if is_secret_name(name) and not name.lower().startswith("x-ratelimit"):
                 found |= credentials(value)
-        # Here nobody has to understand the error: every parameter may be somebody's secret.
+        # The error need not be understood here, and every parameter may be a secret.
         for name, value in urllib.parse.parse_qsl(urllib.parse.urlsplit(request.url).query):
             if name not in _QUERY_NAMES:
                 found.add(value)

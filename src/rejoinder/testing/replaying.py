@@ -99,7 +99,7 @@ class ReplayTransport:
 
     @property
     def unused(self) -> list[Exchange]:
-        """The exchanges nobody asked for."""
+        """The exchanges that were not requested."""
         return [] if self._repeat else list(self._left)
 
     def assert_used_up(self) -> None:

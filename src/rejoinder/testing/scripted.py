@@ -1,4 +1,4 @@
-"""A model that says what a test wrote down, and complains when the test did not play it out.
+"""A model that plays the script of a test, and complains when the test does not use it up.
 
 ::
 
@@ -104,7 +104,7 @@ class ScriptedLLM(LLM[Any]):
 
     @property
     def unused(self) -> int:
-        """Replies that nobody asked for."""
+        """Replies that were not requested."""
         return len(self._script)
 
     def then(self, *replies: Reply) -> None:

@@ -1,4 +1,4 @@
-"""A realtime model that says what a test wrote down.
+"""A realtime model that plays the script of a test.
 
 ::
 

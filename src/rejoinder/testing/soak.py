@@ -75,7 +75,7 @@ class SoakReport:
         untyped: errors that are neither an `APIError` nor a `ConfigurationError`.
         hung: turns that did not end within a minute.
         unasked: turns that failed without any output, and without a request to every server.
-        unheard: turns that failed so, although the error of a `FallbackAdapter` tells of each of
+        unheard: turns that failed so, although the error of a `FallbackAdapter` names each of
             these models how it failed: connections that broke, and time that was up, before a
             server had read the request.
         leaks: tasks, sockets and files that were left behind.
@@ -186,7 +186,7 @@ class SoakServer(FaultServer):
         return self.asked.pop(number, 0), self.empty.pop(number, 0)
 
     def _answer(self, request: ReceivedRequest) -> Answer:
-        self.requests.clear()  # nobody reads them, and there are many
+        self.requests.clear()  # they are not read, and there are many
         if _COUNTED.search(request.body):
             return self._reply(request, Fault.NONE)
         faulty = self._faults and self._dice.random() < self._share
@@ -204,7 +204,7 @@ class SoakServer(FaultServer):
         said = [int(i) for i in re.findall(rb"t%dw(\d+)" % number, request.body)]
         start = new = max(said) + 1 if said else 0
         _, told, last_words = request.body.rpartition(_CONTINUE)
-        if told:  # begin with the last words, as it is told
+        if told:  # begin with the last words, as instructed
             last = [int(i) for i in re.findall(rb"t%dw(\d+)" % number, last_words)]
             start = max([start - 2, *last[:1]])
         words = [f"t{number}w{i} " for i in range(start, count)]

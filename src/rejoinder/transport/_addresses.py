@@ -44,7 +44,7 @@ def parse_url(text: str) -> URL:
     """`text` as an http(s) URL.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not a URL.
     """
     shown = redacted_url(text)[:200]
     if not text.isprintable() or " " in text:

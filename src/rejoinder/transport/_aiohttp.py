@@ -3,7 +3,7 @@
 What is decided here:
 
 - One pool of connections per event loop, made inside the running loop at its first request, and
-  closed with that loop (also when nobody called `aclose`). After a fork the child makes its own
+  closed with that loop (also without a call of `aclose`). After a fork the child makes its own
   pool and leaves the parent's sockets alone.
 - No cookies, no credentials from netrc, no deadline but the one for connecting: silence is judged
   by the caller, who knows what counts as an answer.
@@ -424,7 +424,7 @@ async def _guard(
 ) -> AsyncGenerator[None, None]:
     """Lets go of what was not read to its end, and closes the session, when this generator is
     closed. Event loops close their asynchronous generators before they end (`asyncio.run` does it),
-    and when one is garbage: so a transport that nobody closed leaves neither sockets nor warnings.
+    and when one is garbage: so a transport that was not closed leaves neither sockets nor warnings.
     It must not refer to its pool."""
     try:
         yield

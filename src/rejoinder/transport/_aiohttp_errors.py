@@ -150,7 +150,7 @@ def clean(error: Exception, request: Request) -> BaseException | None:
 
 def _plain(error: Exception) -> BaseException | None:
     if isinstance(error, aiohttp.ClientResponseError):
-        # Its arguments hold the request with all header fields. What it says is in our message.
+        # Its arguments hold the request with all header fields. Its words are in our message.
         return error.__cause__
     if isinstance(error, aiohttp.InvalidURL):
         return None

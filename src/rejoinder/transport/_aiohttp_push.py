@@ -6,7 +6,7 @@ sleeps until the end, an error, or a function that wants no more.
 
 aiohttp offers no such thing, so its `StreamReader` gets another class while a body is read. The
 future that `StreamReader` resolves at the end of a body, or with its error, is the one the task
-waits for. `works` tells whether the installed aiohttp is as this file knows it; where it is not,
+waits for. `works` returns whether the installed aiohttp is as this file knows it; where it is not,
 bodies are read as usual.
 """
 
@@ -46,7 +46,7 @@ class _Wanted(asyncio.Future[_Outcome]):
 
 
 class PushingHandler(ResponseHandler):
-    """A connection that tells its `PushingReader` where a read of the socket ends.
+    """A connection that notifies its `PushingReader` where a read of the socket ends.
 
     Attributes:
         watched: the next bytes are read only if `is_answer`.

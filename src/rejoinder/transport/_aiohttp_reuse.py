@@ -10,7 +10,7 @@ one that of the request before it. Four rules prevent that, as far as HTTP allow
   the loop (with uvloop and TLS it may still do so).
 - What arrives between the two looks is no answer: nothing was asked yet.
 - What arrives before the peer has acknowledged a single byte of the request is no answer either: the
-  kernel on the other side acknowledges before its program can read. (Linux tells; elsewhere this
+  kernel on the other side acknowledges before its program can read. (Linux shows this; elsewhere it
   rule is missing.)
 
 An answer that is sent unasked while the request already waits at the other side looks like the true

@@ -539,7 +539,7 @@ class H2Stream(asyncio.Protocol):
             self._head.set_exception(
                 APIConnectionError(f"{self._place}: no answer: {self._end.reason}")
             )
-            self._head.exception()  # nobody may be waiting for it
+            self._head.exception()  # perhaps nothing waits for it
         self._wake_receiver()
         self._wake_sender()
 

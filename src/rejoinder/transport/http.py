@@ -47,7 +47,7 @@ class Request:
     """Keys that made a signature in `headers`: they are not sent, and must not be shown."""
 
     def secrets(self) -> Hidden[list[str]]:
-        """What nobody must see of this request, longest first."""
+        """The secrets of this request, longest first."""
         found = secrets_of(self.url, self.headers)
         if self.signed_with is not None:
             found = sorted([*found, *self.signed_with.reveal()], key=len, reverse=True)

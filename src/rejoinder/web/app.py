@@ -68,7 +68,7 @@ def make_app(
         approve: ask before each tool that may change something.
         conn_options: retries and deadlines of each request.
         kept: `store` outlives the server; said on the page.
-        explain: tells why a run failed, in one sentence.
+        explain: returns in one sentence why a run failed.
     """
     server = _Server(team, Threads(store), tools, system, tool_timeout, approve, conn_options, kept,
                      explain)  # fmt: skip

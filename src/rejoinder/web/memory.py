@@ -120,7 +120,7 @@ def _texts(log: Sequence[Record]) -> Iterator[tuple[str, str, float]]:
 
 
 def _text_of(data: Mapping[str, Any]) -> str:
-    """What an item says: a message, a call or the output of one."""
+    """The text of an item: a message, a call or the output of one."""
     content = data.get("content")
     if isinstance(content, list):
         parts: list[Any] = content  # pyright: ignore[reportUnknownVariableType]

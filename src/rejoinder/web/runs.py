@@ -160,7 +160,7 @@ class Run:
         approve: ask the client before each tool that may change something.
         conn_options: retries and deadlines of each request.
         named: the name of the model on the command line.
-        explain: tells why a run failed, in one sentence.
+        explain: returns in one sentence why a run failed.
     """
 
     def __init__(self, thread: Thread, given: RunInput, *, llm: LLM[Any], tools: Sequence[Any],

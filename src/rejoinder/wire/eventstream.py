@@ -59,7 +59,7 @@ class Message(NamedTuple):
     """One frame.
 
     `kind` is the header ``:message-type``: ``"event"``, ``"exception"`` (modelled by the service)
-    or ``"error"`` (not modelled). `name` says which: the header ``:event-type``,
+    or ``"error"`` (not modelled). `name` is its kind: the header ``:event-type``,
     ``:exception-type`` or ``:error-code``. Both are ``""`` where a frame does not say.
     """
 

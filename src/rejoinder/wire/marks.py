@@ -1,7 +1,7 @@
 """Parts the text of a reply into what is meant for the user and what is not.
 
 Text in, parts out; the same for every cut of the same text. A mark that may have begun is held back
-until the next piece tells. This module knows the grammar of marks; which marks a model writes is data
+until the next piece decides. This module knows the grammar of marks; which marks a model writes is data
 that is passed in.
 """
 

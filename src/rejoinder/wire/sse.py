@@ -33,7 +33,7 @@ class SSEDecoder:
 
     Attributes:
         failure: what the next call will raise.
-        skipped: events that had a name but no data, which the standard says to ignore.
+        skipped: events with a name but no data, which the standard ignores.
     """
 
     __slots__ = (

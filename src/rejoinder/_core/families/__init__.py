@@ -110,7 +110,7 @@ def find_family(name: str, *hints: str) -> Family:
     Args:
         name: of the model, as its host writes it.
         hints: further names that may tell, such as that of the model behind a deployment; tried
-            in order where `name` says nothing.
+            in order where `name` does not decide.
 
     Returns:
         The family, or `UNKNOWN`.

@@ -1,4 +1,4 @@
-"""Cuts the answer of a text model into what a speech model is told, while it streams. Pure."""
+"""Cuts the answer of a text model into pieces for a speech model, while it streams. Pure."""
 
 from __future__ import annotations
 

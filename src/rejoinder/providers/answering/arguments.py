@@ -144,7 +144,7 @@ class Arguments:
         return self._text
 
     def replace(self, text: str) -> None:
-        """Forget the pieces: `text` says all that they did."""
+        """Forget the pieces: `text` contains them all."""
         self.pieces = [text]
         self._clear()
         self._size = len(text)

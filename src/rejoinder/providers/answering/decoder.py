@@ -156,7 +156,7 @@ class ReplyDecoder:
         reader: the provider's part.
         prefix: of the reply's id, until the provider names one.
         track_text: remember the text, for readers that compare finished texts with it.
-        checksums: the framing proves by checksums what it is, whatever the type of the body says.
+        checksums: the framing proves by checksums what it is, whatever type the body declares.
 
     Attributes:
         state: where the reply stands.
@@ -301,7 +301,7 @@ class ReplyDecoder:
         return self.state in _FINAL
 
     def _explain(self) -> None:
-        """Where a reply is cut, an error beside the events tells why."""
+        """Where a reply is cut, an error beside the events gives the reason."""
         reply = self.reply
         failure, reply.failure = reply.failure, None
         if not self._read_stray(self._framing.stray):

@@ -121,7 +121,7 @@ def with_second_chance(
     """`decode`, but an error for which fresh credentials may be the cure is tried once more.
 
     Args:
-        stale: whether the error says that the credentials are old.
+        stale: whether the error means that the credentials are old.
         renew: forget the credentials; returns whether others can be had.
     """
     used = False

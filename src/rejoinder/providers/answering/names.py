@@ -22,7 +22,7 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 def model_name(value: object) -> str:
-    """The name that a provider gives, as exporters of traces can take it; empty for what is none."""
+    """The name that a provider gives, as exporters of traces can take it; empty for anything else."""
     return jsontext.heal(value[:_LONGEST]) if isinstance(value, str) else ""
 
 

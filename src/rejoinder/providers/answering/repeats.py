@@ -1,6 +1,6 @@
 """Which part of a finished text is new: servers that stream a text send it whole as well. Pure.
 
-A finished text is matched by what it says and not by its index, because servers count the places of
+A finished text is matched by its words and not by its index, because servers count the places of
 deltas and of finished items differently. Each kind of event that repeats a text (the part, the item,
 the final response) goes through the deltas by itself, so no text is sent twice, however many kinds
 of events repeat it, and a text that really comes twice is sent twice.

@@ -64,7 +64,7 @@ _MAX_PAUSES: Final = 8
 """How often one reply may pause and go on."""
 
 _ERROR_BODY_LIMIT = 1 << 16
-"""Bytes of an error answer that are read; what follows says nothing more."""
+"""Bytes of an error answer that are read; what follows adds nothing."""
 
 
 class WireStream(LLMStream):
@@ -331,7 +331,7 @@ class WireStream(LLMStream):
         try:
             body = await response.read_all(_ERROR_BODY_LIMIT)
         except APIConnectionError:
-            body = b""  # the status alone says enough
+            body = b""  # the status is enough
         return self._decode_error(response.status, headers, body)
 
 

@@ -30,7 +30,7 @@ def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
         system: the ``system`` beside them.
 
     Raises:
-        ValueError: an entry is not a message of this API; the text says where.
+        ValueError: an entry is not a message of this API; the message names the place.
     """
     reader = ItemReader(system_texts(system), form="anthropic")
     for place, message in mappings(messages, "messages"):

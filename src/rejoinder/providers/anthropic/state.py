@@ -7,7 +7,7 @@ content of a message is one text. A text that was changed or cut since (only its
 has the say: what stood behind the cut stays behind.
 
 State of Claude is valid wherever Claude is hosted. Other models that are asked by this API have state
-of their own; ``extra["anthropic"]["host"]`` tells to which server it goes back, and to that one alone.
+of their own; ``extra["anthropic"]["host"]`` names the only server that it goes back to.
 """
 
 from __future__ import annotations

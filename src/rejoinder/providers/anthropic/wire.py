@@ -167,10 +167,10 @@ def make_decoder(
     """A decoder for the stream of one message.
 
     Args:
-        allow_empty: an answer that says nothing is fine, as it is after a tool output.
+        allow_empty: an empty answer is legal, as it is after a tool output.
         host: the server to which state goes back, where that is no host of Claude.
         framing: ``"sse"``, or ``"eventstream"`` for Bedrock's invoke-with-response-stream.
-        family: of the model; tells which marks it leaves in the text.
+        family: of the model; determines which marks it leaves in the text.
     """
     frames: Framing = sse_events() if framing == "sse" else FrameEvents(wrapped=True)
     reader = MessagesReader(allow_empty=allow_empty, host=host, family=family)

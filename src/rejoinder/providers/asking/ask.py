@@ -144,7 +144,7 @@ class Question(ABC):
 
     @property
     def family(self) -> Family:
-        """The family of the model; it tells which marks the model leaves in its text."""
+        """The family of the model; it determines which marks the model leaves in its text."""
         return UNKNOWN if self.served is None else self.served.family
 
     @abstractmethod

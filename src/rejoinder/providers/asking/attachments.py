@@ -71,7 +71,7 @@ def detach(
         hears: the model takes sound. Otherwise sound that has a transcript becomes its words.
         files: how the names of files begin that the provider keeps; also pictures among them go to
             `convert`, and those whose type is not known.
-        state: of the format, which tells what messages keep for it.
+        state: of the format: what messages keep for it.
 
     Raises:
         ConfigurationError: a ``data:`` URL cannot be read, or `convert` refuses.

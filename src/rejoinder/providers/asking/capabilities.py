@@ -41,7 +41,7 @@ class Capabilities:
     """A schema that the answer has to follow."""
     tool_choice_none: bool
     """``tool_choice="none"`` with the tools still in sight. Where it is missing, the tools are
-    left out and calls in the history are told as text."""
+    left out and calls in the history are sent as text."""
     parallel_tool_calls: bool
     """A switch for several calls in one reply."""
     built_in_tools: bool
@@ -143,7 +143,7 @@ def refuse_unsupported(
     """Refuse the last user turn if `provider` cannot carry it.
 
     Older turns are not looked at: a conversation may have begun with another provider, and what
-    cannot be sent there is told in words.
+    cannot be sent there is described in words.
 
     Args:
         hears: whether the model in question takes sound; else what the API carries counts.
@@ -185,7 +185,7 @@ def _refuse_last_turn(
                 raise ConfigurationError(
                     explained(
                         f"image {part.id!r}: this model takes no images; describe it in words, or ask "
-                        "a model that takes them (`family=` tells what this one is)",
+                        "a model that takes them (`family=` sets which model this is)",
                         "pictures",
                     )
                 )

@@ -65,7 +65,7 @@ def in_order(
 def _as_told(
     text: str, entries: Sequence[Block], text_block: _TextBlock, is_said: _IsSaid
 ) -> list[Block] | None:
-    """The entries as far as `text` tells their texts; ``None``: it says something else now."""
+    """The entries as far as `text` contains their texts; ``None``: it was changed since."""
     rest = text
     out: list[Block] = []
     for entry in entries:

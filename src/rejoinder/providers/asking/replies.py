@@ -59,7 +59,7 @@ def completions_response_format(
 ) -> dict[str, Any] | None:
     """`response_format` in the words of chat completions; ``None`` where nothing is asked for.
 
-    A type is sent as a strict schema where the strict form says the same. A mapping of the API's own
+    A type is sent as a strict schema where the strict form means the same. A mapping of the API's own
     is sent as it is, but for the schema in it.
 
     Args:

@@ -60,7 +60,7 @@ class Served:
 
     def takes_back(self, keys: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `keys` under which `extra` may hold state of this model: the names of its makers,
-        and of gateways where nothing tells that the host is none."""
+        and of gateways where nothing shows that there is no such host."""
         makers = frozenset({self.family.maker}) if self.family.maker else self.host.makers
         return tuple(
             key

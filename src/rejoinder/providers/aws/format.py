@@ -186,7 +186,7 @@ def request_body(
     """The body of a request.
 
     The API has no choice ``none``: there the tools are left out. It also refuses a history with
-    calls where no tools are given: there the calls and their results are told as text.
+    calls where no tools are given: there the calls and their results are sent as text.
 
     Args:
         messages: from `to_chat_ctx`; not changed.
@@ -375,6 +375,6 @@ def attachment_block(attachment: Attachment) -> dict[str, Any]:
             f"document {attachment.id!r}: Bedrock takes {', '.join(sorted(DOCUMENTS.values()))}, "
             f"got {kind}"
         )
-    # The API demands a name, and tells models to read it: a neutral one cannot give orders.
+    # The API demands a name, and models read it: a neutral one cannot give orders.
     name = "document " + "".join(letter for letter in attachment.id if letter.isalnum())[-12:]
     return {"document": {"format": found, "name": name, "source": source}}

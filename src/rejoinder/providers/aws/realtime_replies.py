@@ -259,7 +259,7 @@ class Turns:
         return events
 
     def _running(self) -> tuple[_Reply, list[m.Event]]:
-        """The reply that runs, begun if there is none."""
+        """The running reply; a new one if none runs."""
         if self._reply is not None:
             return self._reply, []
         self._reply = _Reply(self._new_id("reply"))
@@ -267,7 +267,7 @@ class Turns:
         return self._reply, [m.ReplyStarted(self._reply.reply_id, ref)]
 
     def _message(self, reply: _Reply) -> list[m.Event]:
-        """The message of `reply`, begun if there is none."""
+        """The message of `reply`; a new one if it has none."""
         if reply.item_id is not None:
             return []
         reply.item_id = self._new_id("item")

@@ -91,8 +91,8 @@ def make_decoder(*, allow_empty: bool = False, family: Family = UNKNOWN) -> Repl
     """A decoder for one reply of ConverseStream.
 
     Args:
-        allow_empty: an answer that says nothing is fine, as it is after a tool output.
-        family: of the model; tells which marks it leaves in the text.
+        allow_empty: an empty answer is legal, as it is after a tool output.
+        family: of the model; determines which marks it leaves in the text.
     """
     reader = ConverseReader(allow_empty=allow_empty, family=family)
     return ReplyDecoder(FrameEvents(), reader, prefix="bedrock_", checksums=True, track_text=True)
@@ -423,7 +423,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
 
 
 def _only_masked(payload: bytes) -> bool:
-    """Whether the trace of a guardrail in `payload` tells of masked words and of no block."""
+    """Whether the trace of a guardrail in `payload` reports masked words and no block."""
     return b'"BLOCKED"' not in payload and (
         b'"ANONYMIZED"' in payload or b"Guardrail masked" in payload
     )

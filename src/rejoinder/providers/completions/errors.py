@@ -1,7 +1,7 @@
 """Errors in the words of the Chat Completions and Responses dialects. Pure.
 
 Any JSON value, any bytes, any status in; one `APIError` with a sentence for people out. Where no
-status tells what happened (inside a stream, or in a body with status 200), the server's own code does
+status shows what happened (inside a stream, or in a body with status 200), the server's own code does
 by the table below, and after it the type.
 """
 

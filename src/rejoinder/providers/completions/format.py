@@ -179,7 +179,7 @@ def _call(call: FunctionCall, back: _Back) -> dict[str, Any]:
 def _call_as_read(
     spec: dict[str, Any], call: FunctionCall, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A call as it was written, unless it says something else now."""
+    """A call as it was written, unless it was changed since."""
     from rejoinder._core.reading import as_text
     from rejoinder.providers.completions.parts import arguments_of
 
@@ -200,7 +200,7 @@ def with_kept_output(
     output: FunctionCallOutput,
     write_image: Callable[[ImageContent], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The output of a call as it was written, unless it says something else now.
+    """The output of a call as it was written, unless it was changed since.
 
     Args:
         told: as this format writes it.

@@ -38,7 +38,7 @@ def from_messages(
         form: the name of the format that sends it back.
 
     Raises:
-        ValueError: an entry is not a message of this API; the text says where.
+        ValueError: an entry is not a message of this API; the message names the place.
     """
     return _Reading(key, form).items(messages)
 

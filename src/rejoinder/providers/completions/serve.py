@@ -36,7 +36,7 @@ CONTENT_TYPE: Final = "text/event-stream; charset=utf-8"
 DONE: Final = b"data: [DONE]\n\n"
 """The last event of a stream."""
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-"""A comment, which keeps a connection open and says nothing."""
+"""A comment without content, which keeps a connection open."""
 
 
 def sse(value: object, event: str | None = None) -> bytes:

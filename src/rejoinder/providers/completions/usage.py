@@ -69,10 +69,10 @@ _NO_OUTSIDE = _Outside()
 
 
 def usage_from_openai(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
-    """From the ``usage`` of a chat completion: OpenAI, Mistral, and whoever speaks that dialect.
+    """From the ``usage`` of a chat completion: OpenAI, Mistral, and other servers of that dialect.
 
     OpenAI counts cached tokens and sound in the prompt, and thinking in the completion. xAI counts
-    thinking beside the completion and Mistral sound beside the prompt; their total tells.
+    thinking beside the completion and Mistral sound beside the prompt; their total shows it.
     """
     usage = _read(raw)
     prompt = usage.prompt_tokens or 0

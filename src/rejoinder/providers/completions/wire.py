@@ -1,10 +1,10 @@
 """The Chat Completions dialect that dozens of servers speak, each in its own way. Pure.
 
-This module reads what servers were seen to send, not what a document says they should: null deltas,
+This module reads what servers were seen to send, not what a document demands: null deltas,
 content as a list of parts, tool calls without index, id or type, usage in every chunk or in none,
 errors in the middle of a good answer, whole JSON answers where a stream was asked for.
 
-The end mark is `finish_reason`; ``[DONE]`` says only that the server stopped writing, which gateways
+The end mark is `finish_reason`; ``[DONE]`` only shows that the server stopped writing, which gateways
 also do when the model behind them died. A tool call that the token limit cut is never handed out.
 """
 
@@ -77,7 +77,7 @@ class CompletionsReader:
         state_key: where opaque state of this provider lies in `ChoiceDelta.extra`.
         keep_reasoning: keep the reasoning of a reply to send it back, also where the family of the
             model does not want it.
-        family: of the model; tells which marks it leaves in the text.
+        family: of the model; determines which marks it leaves in the text.
         marks: take marks out of the text. Without it ``<think>`` is text.
         host: the server; opaque state is marked with it, and goes back to it alone.
     """
@@ -433,7 +433,7 @@ class CompletionsReader:
 
 
 def _repeats(content: str, reply: Reply) -> bool:
-    """Whether the last delta only says once more all that was said."""
+    """Whether the last delta only repeats the whole text."""
     sent = reply.sent
     return sent is not None and len(content) >= _REPEAT and sent.text() == content
 

@@ -40,7 +40,7 @@ TOOL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
 
 
 PICTURE_ALONE: Final = "a picture, which follows"
-"""What a result says that is nothing but a picture: the API wants a response beside it."""
+"""The text of a result that is only a picture: the API wants a response beside it."""
 
 
 @dataclass

@@ -35,7 +35,7 @@ def from_contents(messages: object, system: Any = None) -> list[ChatItem]:
         system: the ``systemInstruction`` beside them.
 
     Raises:
-        ValueError: an entry is not a turn of this API; the text says where.
+        ValueError: an entry is not a turn of this API; the message names the place.
     """
     reader = ItemReader(system_texts(system), form="google")
     for place, turn in mappings(messages, "contents"):

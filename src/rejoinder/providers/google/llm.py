@@ -438,7 +438,7 @@ def _in_own_words(spec: OutputSpec) -> Mapping[str, Any]:
     """A schema that `gemini_schema` can write without loss.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it has none.
     """
     if spec.own:
         return spec.value_schema

@@ -31,7 +31,7 @@ class LiveRules:
     """Can answer in text alone. Other models close the connection with 1007 when asked to."""
     tools: Literal["blocking", "optional", "non_blocking", "always"] = "optional"
     """``blocking``: calls are answered before the model goes on, and `behavior` is not accepted.
-    ``optional``: blocking, unless a declaration says NON_BLOCKING. ``non_blocking``: the other way
+    ``optional``: blocking, unless a declaration has NON_BLOCKING. ``non_blocking``: the other way
     round. ``always``: non-blocking; BLOCKING closes the connection with 1007."""
     scheduling: Literal["taken", "dropped", "refused"] = "taken"
     """`scheduling` on results. ``dropped``: left out, because it has no effect."""

@@ -86,7 +86,7 @@ def sound_parts(entries: object) -> list[Block]:
 def placed_parts(
     blocks: list[Block], entries: Sequence[Block], text_block: Callable[[str], Block]
 ) -> list[Block]:
-    """The parts of a message or of a call, and what it says, in their places.
+    """The parts of a message or of a call, and its text, in their places.
 
     Args:
         blocks: the content of the message, or the call.

@@ -172,8 +172,8 @@ class GeminiReader:
     """Reads the events of one reply.
 
     Args:
-        allow_empty: an answer that says nothing is fine, as it is after a tool output.
-        family: of the model; tells which marks it leaves in the text.
+        allow_empty: an empty answer is legal, as it is after a tool output.
+        family: of the model; determines which marks it leaves in the text.
     """
 
     __slots__ = (

@@ -272,7 +272,7 @@ class ChatRejoinder(BaseChatModel):
 def _options_of_chat(llm: LLM[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Take out of `kwargs` what is an option of ``llm.chat``, such as ``response_format``. A model
     that takes any name gets all of them in its `extra_kwargs`."""
-    if llm.takes_option("an option that nobody has"):
+    if llm.takes_option("an option that no model has"):
         return {}
     return {name: kwargs.pop(name) for name in list(kwargs) if llm.takes_option(name)}
 

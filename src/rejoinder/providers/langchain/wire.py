@@ -93,7 +93,7 @@ class ItemDecoder:
         Args:
             token: the message.
             text: its text.
-            metadata: what the stream tells about it.
+            metadata: what the stream reports about it.
             place: the step that it belongs to.
             written: a node wrote the message into the stream.
         """

@@ -163,7 +163,7 @@ class Lease:
 
     def __init__(self, entry: _Entry) -> None:
         self.engine = entry.future.result()
-        # Also when nobody releases it and the last reference goes.
+        # Also when it is not released and the last reference goes.
         self._release = weakref.finalize(self, _leave, entry)
 
     def release(self) -> None:
@@ -241,7 +241,7 @@ async def acquire(settings: EngineSettings) -> Lease:
         entry.users += 1
     try:
         loaded = asyncio.wrap_future(entry.future)
-        loaded.add_done_callback(_seen)  # also when nobody waits for it any more
+        loaded.add_done_callback(_seen)  # also when nothing waits for it any more
         await asyncio.shield(loaded)
         return Lease(entry)
     except BaseException:

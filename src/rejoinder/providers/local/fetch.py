@@ -125,7 +125,7 @@ async def verify(
     path = (folder or cache_folder()) / model.file_name
     right = await stoppable(lambda stop: _matches(path, model, report or _silent, stop))
     if not right:
-        # Nobody shall trust what an earlier check has found.
+        # The result of an earlier check must not be trusted.
         await asyncio.to_thread(_stamp_of(path).unlink, missing_ok=True)
     return right
 

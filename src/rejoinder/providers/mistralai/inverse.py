@@ -14,6 +14,6 @@ def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
     """The items that messages of Mistral hold; see `rejoinder.providers.completions.inverse`.
 
     Raises:
-        ValueError: an entry is not a message of this API; the text says where.
+        ValueError: an entry is not a message of this API; the message names the place.
     """
     return inverse.from_messages(messages, system, key="mistralai", form="mistralai")

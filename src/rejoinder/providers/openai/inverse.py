@@ -34,7 +34,7 @@ def from_input(messages: object, system: Any = None) -> list[ChatItem]:
         system: the ``instructions`` beside them.
 
     Raises:
-        ValueError: an entry is not an item of this API; the text says where.
+        ValueError: an entry is not an item of this API; the message names the place.
     """
     reader = ItemReader(system_texts(system))
     if isinstance(messages, str):

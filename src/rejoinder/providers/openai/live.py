@@ -368,7 +368,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
         if delegate is not None:
             self._tasks = delegate.attach(self)
 
-    # -- what the model is told ------------------------------------------------------------------
+    # -- messages to the model ------------------------------------------------------------------
 
     @property
     def session_id(self) -> str | None:
@@ -394,8 +394,8 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
 
     @checked(text=STRING, delegation_id=NAME.optional)
     def append_commentary(self, text: str, *, delegation_id: str | None = None) -> None:
-        """Tell the model something that it tells the user, in its own words. With `delegation_id` it
-        answers that task; if the connection of the task is gone, it is told without it."""
+        """Give the model something to pass on to the user in its own words. With `delegation_id` it
+        answers that task; if the connection of the task is gone, the text is sent without the id."""
         self._tell_model("commentary", text, delegation_id)
 
     @checked()

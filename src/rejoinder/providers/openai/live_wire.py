@@ -35,7 +35,7 @@ from rejoinder.providers.openai.realtime_errors import api_error, closed_in_setu
 __all__ = ["OpenAILiveProtocol", "Told"]
 
 Told: TypeAlias = Literal["instructions", "thinking", "commentary"]
-"""How the model is told something: as a rule from now on, silently, or to be spoken in its own
+"""How the model gets a text: as a rule from now on, silently, or to be spoken in its own
 words."""
 
 _TRAITS: Final = m.Traits(
@@ -92,7 +92,7 @@ class OpenAILiveProtocol:
     Attributes:
         session_id: the service's id of the session.
         seconds: sound that the session was billed for so far.
-        unconfirmed: what the model was told and the service has not acknowledged, in order.
+        unconfirmed: texts sent to the model that the service has not acknowledged, in order.
         context_used: share of the context that is in use, if the service reports it.
     """
 

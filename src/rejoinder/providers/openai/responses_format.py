@@ -2,7 +2,7 @@
 
 Law: pure; no loop, no clock, no socket. What goes in is not changed. Reasoning items that a
 message or a call carries in ``extra["openai"]["reasoning_items"]`` go back before it, because the
-API wants each followed by the item it led to; ``"host"`` beside them says to which server. Where
+API wants each followed by the item it led to; ``"host"`` beside them names the server. Where
 a reply had several messages, the list holds those before the last one, in their places.
 """
 
@@ -44,7 +44,7 @@ __all__ = [
 
 def without_foreign_state(items: Sequence[ChatItem], host: str) -> Sequence[ChatItem]:
     """`items` without what another server than `host` wants back: reasoning is encrypted for the
-    server that made it, and ids of its items are known to nobody else. State that does not say
+    server that made it, and ids of its items are unknown elsewhere. State that does not say
     where it comes from stays.
     """
     return [_without_state(item) if _is_foreign(item, host) else item for item in items]
@@ -237,7 +237,7 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
 
 def _in_place(text: str, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
     """`found` with the parts of `text` in the places of the messages of which it was made; ``None``
-    if it was one message, or says something else now."""
+    if it was one message, or was changed since."""
     if not any(is_text_entry(entry) for entry in found):
         return None
     placed = in_order([_part(text)], found, _part)

@@ -96,7 +96,7 @@ class ResponsesReader:
     Args:
         allow_empty: an answer without text or tool call is legal (it follows a tool's output).
         host: of the server; kept with the state, which no other server can read.
-        family: of the model; tells which marks it leaves in the text.
+        family: of the model; determines which marks it leaves in the text.
     """
 
     __slots__ = (
@@ -435,7 +435,7 @@ class ResponsesReader:
             return
         is_open = arguments.strip() or item.get("status") != "completed"
         if not final and is_open and not is_object(arguments):
-            self._held.append(item)  # whether it was cut is told by the end of the response
+            self._held.append(item)  # the end of the response shows whether it was cut
             reply.keep_value(item)
             return
         # The final response repeats all calls, by some servers under other ids of items and with

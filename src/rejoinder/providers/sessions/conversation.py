@@ -494,7 +494,7 @@ class Conversation:
 
     def settle(self, link: Link, why: RealtimeError | None = None) -> None:
         """Apply to the copy the changes that `link` can no longer confirm. The next connection
-        receives them. `why`: there is none, because the session is over, so they fail."""
+        receives them. `why`: the session is over and has no connection, so they fail."""
         for entry in link.pending.values():
             self._carry_out(entry)
             if entry.done.done():

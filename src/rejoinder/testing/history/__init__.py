@@ -29,7 +29,7 @@ __all__ = ["PROVIDERS", "IllegalHistoryError", "assert_legal", "check_history"]
 
 
 class IllegalHistoryError(AssertionError):
-    """A history that the provider would refuse; `problems` says why, one text each."""
+    """A history that the provider would refuse; `problems` has the reasons, one text each."""
 
     def __init__(self, provider: str, problems: list[str]) -> None:
         super().__init__(

@@ -134,7 +134,7 @@ class HistoryCheck:
                 self.add(path, f"declared as {shown(mime_type)}, but the bytes are {actual}")
 
     def list_of(self, value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The objects in a list, each with its path; what is not one is told."""
+        """The objects in a list, each with its path; anything else is reported."""
         if not isinstance(value, list):
             self.add(path, f"expected a list, got {type(value).__name__}")
             return
