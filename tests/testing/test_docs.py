@@ -46,7 +46,7 @@ def words(outcome: Outcome) -> str:
 def table() -> str:
     """The table of faults, as it stands in the page."""
     notes = meanings(Fault)
-    lines = ["| fault | what the server does | what comes of it |", "|---|---|---|"]
+    lines = ["| fault | what the server does | result |", "|---|---|---|"]
     for fault, outcome in OUTCOMES.items():
         status = f"Status {fault.value[7:]} with an error object."
         note = notes.get(fault.value, status).replace("``", "`")
@@ -60,7 +60,7 @@ def test_the_table_is_up_to_date() -> None:
 
 def realtime_table() -> str:
     notes = meanings(RealtimeFault)
-    lines = ["| fault | what the service does | what comes of it |", "|---|---|---|"]
+    lines = ["| fault | what the service does | result |", "|---|---|---|"]
     for fault, outcome in REALTIME_OUTCOMES.items():
         if outcome.reply is None:
             ends = "`RealtimeError`" + (f" (`{outcome.code}`)" if outcome.code else "")
