@@ -72,7 +72,7 @@ def caused(cause: BaseException) -> APIError:
         (APITimeoutError("x"), "no answer in time"),
         (APIConnectionError("x"), "the connection failed"),
         (APIStatusError("x", status_code=429, body=None), "too many requests"),
-        (APIStatusError("x", status_code=418, body=None), "what the server says"),
+        (APIStatusError("x", status_code=418, body=None), "message of the server"),
         (APIError("x"), "REJOINDER_DEBUG"),
     ],
 )

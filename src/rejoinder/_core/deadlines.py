@@ -127,7 +127,7 @@ class Patience:
         return error if due is None else error.but(section=_SECTIONS[due.limit])
 
     def excuse(self, seconds: float) -> None:
-        """The event loop stood still for so long: that was no silence of the provider."""
+        """The event loop stood still for so long, which does not count as silence of the provider."""
         progress_at = self.pulse().progress_at
         if progress_at != self._excused_since:
             self._excused, self._excused_since = 0.0, progress_at

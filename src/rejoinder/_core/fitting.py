@@ -84,7 +84,7 @@ class Fitter:
         return inner
 
     def _meant(self, value: Any, variants: list[object]) -> list[object]:
-        """The variant of a union that more speaks for than for any other; none if two are equal."""
+        """The variant of a union with the most evidence; ``None`` if two have the same."""
         if not isinstance(value, dict | list) or len(variants) > _MAX_VARIANTS:
             return []
         scores = [self._score(variant, value) for variant in variants]
@@ -94,7 +94,7 @@ class Fitter:
         return [variants[scores.index(best)]]
 
     def _score(self, variant: object, value: Any) -> int:
-        """How much speaks for `variant`.
+        """The evidence for `variant`.
 
         0: its kind or a constant is another. 1: these agree. 2: what it requires is given, and
         nothing of another kind. 3: it also knows each name that is given.
@@ -158,14 +158,14 @@ class Fitter:
             given[index] = self._fit(item, schemas, changes)
 
     def _parts(self, node: JsonSchema) -> list[object]:
-        """What holds for a value as `node` itself does: its ``$ref`` and ``allOf``."""
+        """The schemas that apply together with `node`: its ``$ref`` and ``allOf``."""
         parts: list[object] = list(node.get("allOf", ()))
         if isinstance(ref := node.get("$ref"), str):
             parts.append(self._target(ref))
         return parts
 
     def _together(self, schema: object) -> list[JsonSchema]:
-        """`schema` and its parts, and theirs."""
+        """`schema`, its parts, and their parts."""
         found: dict[int, JsonSchema] = {}
         waiting = [schema]
         while waiting and len(found) < _MAX_SCHEMAS:

@@ -52,7 +52,7 @@ class Host:
 
     key: str = ""
     says: tuple[str, ...] = ()
-    """What its models name as their provider, beside its locations and its key."""
+    """Names of the provider in its models, besides its locations and its key."""
     telemetry: str = ""
     """Its name in OpenTelemetry's conventions; empty: its key."""
     prices: str = ""
@@ -88,7 +88,7 @@ class Host:
     takes: frozenset[str] = frozenset()
     """Parameters that it takes, and other hosts of the same API do not."""
     differs: tuple[tuple[str, frozenset[tuple[str, Any]]], ...] = ()
-    """Families by name, and what is otherwise with them here than where else they are served."""
+    """Families by name, with the facts in which this host differs from others."""
 
 
 def _here(family: str, **fields: Any) -> tuple[str, frozenset[tuple[str, Any]]]:
@@ -480,7 +480,7 @@ def known_host(provider: str) -> Host | None:
 
 
 # What servers answer when they cannot read the state that a request brings back: reasoning that
-# another organisation or resource encrypted, a signature that is none of theirs. The words and
+# another organisation or resource encrypted, a foreign signature. The words and
 # calls of the conversation are still good without it.
 _STATE_CODES: Final = frozenset({"invalid_encrypted_content", "thought_signature_invalid"})
 _STATE_TEXTS: Final = re.compile(

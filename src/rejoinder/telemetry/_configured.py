@@ -2,7 +2,7 @@
 
 An application may do so at any time, so this is asked for each request. OpenTelemetry's own functions
 read an environment variable each time as long as no provider is set, which costs more than all
-else that a request without telemetry needs of it. So each is called once, for the variable; from
+other work for telemetry in a request that is not recorded. So each is called once, for the variable; from
 then on the variable in which its module keeps the provider decides. Where a release has no such name,
 the function is called as before.
 """
@@ -29,7 +29,7 @@ class _Configured(Generic[P]):
         self._asked = False
 
     def __call__(self) -> P | None:
-        """The provider; ``None`` if none is configured, or one that stands for none."""
+        """The provider; ``None`` if none is configured, or only a placeholder."""
         if self._asked and self._name in self._names:
             return cast("P | None", self._names[self._name])
         self._asked = True

@@ -1,7 +1,7 @@
 """Marked passages in streamed text: ``<think>`` ... ``</think>``, and texts that end a reply.
 
-Law: text in, text out, the same for every cut of the same text. What might be the beginning of a
-mark is held back, never more than one mark's length less one. Raises nothing.
+Law: text in, text out, the same for every cut of the same text. Text that may begin a mark is
+held back: at most the length of the mark minus one. Raises nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def held_back(text: str, mark: str) -> int:
 
 
 class TagSplitter:
-    """Parts a stream of text into what lies outside and inside of two tags.
+    """Splits a stream of text at two tags, into the text outside and inside.
 
     Args:
         start_tag: opens the inside.
@@ -121,7 +121,7 @@ class StopFilter:
         text = self._pending + text
         found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            # Of two that begin at one place the longer one; which of them came is then moot.
+            # If two begin at the same place, the longer one counts; which one came does not matter.
             at, self.stopped = min(found, key=lambda hit: (hit[0], -len(hit[1])))
             self._pending = ""
             return text[:at]

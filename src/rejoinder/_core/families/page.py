@@ -103,7 +103,7 @@ def _history(family: Family) -> str:
 
 
 def render_families(maker: str | None = None) -> str:
-    """A row for each family, of one maker if told."""
+    """A row for each family; with a maker, only for its families."""
     rows = [
         [
             f"`{family.name}`",

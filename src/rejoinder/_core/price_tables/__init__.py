@@ -1,1 +1,1 @@
-"""Prices of models, a module a provider."""
+"""Prices of models, one module per provider."""

@@ -500,7 +500,7 @@ class Replies:
         return effects
 
     def excuse(self, seconds: float) -> None:
-        """The event loop stood still for so long: that was no silence of the service."""
+        """The event loop stood still for so long, which does not count as silence of the service."""
         for request in self._requests:
             request.since += seconds
         if self._running is not None:

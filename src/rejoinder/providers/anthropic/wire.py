@@ -408,8 +408,8 @@ class MessagesReader:
             self._hand_out(call, self._pending, reply)
             self._pending = []
         else:
-            # Arguments that are not whole are told from arguments that were cut by the reason why
-            # the reply stopped, which is still to come. The others keep their order behind it.
+            # Only the reason why the reply stopped, which is still to come, shows whether incomplete
+            # arguments were cut. The others keep their order behind it.
             self._held_calls.append((call, self._pending))
             self._pending = []
 

@@ -332,8 +332,8 @@ class ConverseReader:
         if is_object(call.arguments.text()) and not self._held_calls:
             self._hand_out(call, state, reply)
         else:
-            # Arguments that are not whole are told from arguments that were cut by the reason why
-            # the reply stopped, which is still to come. The others keep their order behind it.
+            # Only the reason why the reply stopped, which is still to come, shows whether incomplete
+            # arguments were cut. The others keep their order behind it.
             self._held_calls.append((call, state))
 
     def _hand_out(self, call: _Call, state: list[dict[str, Any]], reply: Reply) -> None:

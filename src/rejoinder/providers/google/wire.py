@@ -393,7 +393,7 @@ class GeminiReader:
             if call is not None:
                 self._emit(call, reply)
                 self._call = None
-            # One without arguments is told from one that was cut by why the reply stopped.
+            # Why the reply stopped shows whether one without arguments was cut.
             if not more and "partialArgs" not in raw and raw.get("args"):
                 text = jsontext.encode(raw["args"]).decode()
                 name = jsontext.as_text(raw.get("name"))

@@ -225,7 +225,7 @@ class Connections:
         return due
 
     def excuse(self, seconds: float) -> None:
-        """The event loop stood still for so long: that was no silence of the service."""
+        """The event loop stood still for so long, which does not count as silence of the service."""
         link = self.link
         if link is not None and link.probed_at > link.heard_at:
             link.probed_at += seconds
