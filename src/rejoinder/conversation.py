@@ -85,14 +85,13 @@ class Conversation:
     legal context: a reply that broke off is an interrupted message, and the output of a call states
     whether the tool may have had its effect. A call that was started is never run again.
 
-    Changes of `chat_ctx` outside a turn are written when the next turn begins, or by `sync`. Items
-    removed from the end of the context, or replaced in it, stay in the log as another branch.
+    The next turn, or `sync`, writes changes of `chat_ctx` outside a turn. Items that were removed
+    from the end of the context, or replaced in it, stay in the log as another branch.
 
     Args:
         store: where it is kept.
         id: the name of the conversation; default a new one.
-        price: what a reply of this model with this usage costs, for the log; ``None`` if unknown.
-            Default: what the models themselves tell (`LLMMetrics.cost`).
+        price: the cost of a reply by model and usage, for the log. Default: `LLMMetrics.cost`.
 
     Raises:
         ConfigurationError: an option has a wrong type or value.
@@ -147,11 +146,8 @@ class Conversation:
             RuntimeError: it has not been loaded.
         """
         if self._chat_ctx is None:
-            raise RuntimeError(
-                explained(
-                    f"the conversation {self._id!r} is not loaded; await load() first", "not loaded"
-                )
-            )
+            told = f"the conversation {self._id!r} is not loaded; await load() first"
+            raise RuntimeError(explained(told, "not loaded"))
         return self._chat_ctx
 
     @property
@@ -210,8 +206,7 @@ class Conversation:
             ) from error
 
     def _mended(self, items: list[ChatItem]) -> list[ChatItem]:
-        """`items` with final outputs for the calls that a crash interrupted, and with the received
-        part of a reply."""
+        """`items` with outputs for calls that a crash interrupted, and the received part of a reply."""
         calls = {item.id: item for item in items if isinstance(item, FunctionCall)}
         for item in items:
             if isinstance(item, FunctionCallOutput) and item.id in self._open:

@@ -47,9 +47,11 @@ class BadAnswer(APIError):
 class StartError(APIConnectionError):
     """The command of a server cannot be started. Its cause is the error of the system."""
 
+    section = "command"
+
     @classmethod
     def of(cls, error: Exception) -> StartError:
-        """Name what the system says of the command, the directory or an argument."""
+        """Quote what the system reports of the command, the directory or an argument."""
         retryable = isinstance(error, OSError) and error.errno in _MAY_PASS
         text = f"the command cannot be started: {shorten(one_line(str(error)))}"
         made = cls(text, retryable=retryable)

@@ -22,7 +22,6 @@ from typing import Any
 
 from rejoinder._foreign import method
 from rejoinder._secrets import Hidden
-from rejoinder._sections import explained
 
 __all__ = ["ProcessGroup"]
 
@@ -59,19 +58,6 @@ def _watcher_command() -> list[str]:
     if os.access(_SHELL, os.X_OK):
         return [_SHELL, "-c", _WATCH_SH]
     return [sys.executable, "-I", "-S", "-c", _WATCH_PY]
-
-
-def _not_started(error: Exception, program: str) -> Exception:
-    """`error`, without its frames; one of the machine names the program and what to look at."""
-    if not isinstance(error, OSError):
-        error.__context__ = None
-        return error.with_traceback(None)
-    why = error.strerror or type(error).__name__
-    where = "" if error.filename in (None, program) else f" ({str(error.filename)!r})"
-    told = f"the command {program!r} of the MCP server cannot be started: {why}{where}"
-    plain = type(error)(explained(told, "command"))
-    plain.errno = error.errno
-    return plain
 
 
 class ProcessGroup:
@@ -116,7 +102,8 @@ class ProcessGroup:
             )
         except Exception as error:
             # Its frames hold the command line and the environment.
-            failure = _not_started(error, command.reveal()[0])
+            failure = error.with_traceback(None)
+            failure.__context__ = None
         finally:
             if process is None:
                 watcher.kill()

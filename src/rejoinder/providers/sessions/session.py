@@ -92,12 +92,8 @@ class WireSession(RealtimeSession[TEvent]):
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise RuntimeError(
-                explained(
-                    f"{type(self).__name__}: no event loop is running; make sessions in a coroutine",
-                    "no loop",
-                )
-            ) from None
+            told = f"{type(self).__name__}: no event loop is running; make sessions in a coroutine"
+            raise RuntimeError(explained(told, "no loop")) from None
         self._describe_tools = describe_tools
         self._options = options
         self._traits = make_protocol().traits
