@@ -12,7 +12,9 @@ that the load of the machine does not decide how many chunks come in one read.
     request    whole exchanges of four events, one after the other
 
     python bench/instructions.py                                # needs valgrind and Linux
-    python bench/instructions.py --kinds lone --subjects bare rejoinder --loop uvloop
+    python bench/instructions.py --kinds lone --subjects bare rejoinder --loops asyncio uvloop
+
+The ratios of a kind are to its first row: bare on asyncio, also for the rows of uvloop.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ KINDS = {"lone": (20, 1), "together": (10, 1), "burst": (1, 16), "request": (1, 
 WORK = {"lone": (5, 55), "together": (10, 110), "burst": (160, 1_760), "request": (20, 120)}
 """Chunks of each stream (or requests) in the short and in the long run."""
 SUBJECTS = ("bare", "rejoinder", "fallback", "turn")
+LOOPS = ("asyncio", "uvloop")
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
@@ -290,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, default=["asyncio"])
     add_json_option(parser)
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=5, help=argparse.SUPPRESS)
@@ -302,15 +305,17 @@ def main() -> None:
         subject, kind, work, port, loop = arguments.client
         client(subject, kind, int(work), int(port), loop)
         return
-    print(f"Python {platform.python_version()} ({platform.python_compiler()}), {arguments.loop}")
+    print(f"Python {platform.python_version()} ({platform.python_compiler()})")
     rows: Rows = {}
     for kind in arguments.kinds:
         base = 0.0
-        for subject in arguments.subjects:
-            value = cost(subject, kind, arguments.loop)
-            base = base or value
-            rows.setdefault(kind, {})[subject] = value / 1000
-            print(f"{kind:9} {subject:10} {value:>11,.0f}  {value / base:5.2f}", flush=True)
+        for loop in arguments.loops:
+            for subject in arguments.subjects:
+                value = cost(subject, kind, loop)
+                base = base or value
+                name = subject if loop == "asyncio" else f"{subject}, {loop}"
+                rows.setdefault(kind, {})[name] = value / 1000
+                print(f"{kind:9} {name:18} {value:>11,.0f}  {value / base:5.2f}", flush=True)
     write_rows(arguments.json, rows)
 
 

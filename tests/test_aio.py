@@ -261,12 +261,12 @@ def relayed(into: Chan[int]) -> tuple[Chan[int], list[list[int]]]:
     source: Chan[int] = Chan(high=4)
     seen: list[list[int]] = []
 
-    def forward(values: Sequence[int]) -> None:
+    def passes(values: Sequence[int]) -> bool:
         seen.append(list(values))
-        into.send_all(values)
+        return 99 not in values
 
     source.send_all([1, 2])
-    assert source.relay(into, forward)
+    assert source.relay(into, passes)
     return source, seen
 
 
@@ -305,12 +305,41 @@ async def test_the_receiver_of_a_relayed_channel_hears_of_its_end_alone() -> Non
         await receiving
 
 
+async def test_what_does_not_pass_or_comes_after_the_end_goes_nowhere() -> None:
+    into: Chan[int] = Chan()
+    source, seen = relayed(into)
+    source.send_nowait(99)
+    assert list(into.unread) == [1, 2]
+    into.close()
+    source.send_nowait(3)
+    assert seen == [[1, 2], [99]]
+    assert list(into.unread) == [1, 2]
+    assert not source.unread
+
+
+async def test_a_channel_is_relayed_through_another_one_in_either_order_of_time() -> None:
+    for inner_first in (True, False):
+        last: Chan[int] = Chan(high=4)
+        middle: Chan[int] = Chan(high=4)
+        source: Chan[int] = Chan(high=4)
+        links = [(source, middle), (middle, last)]
+        for one, other in links if inner_first else reversed(links):
+            assert one.relay(other, lambda values: True)
+        receiving = asyncio.create_task(last.recv())
+        await asyncio.sleep(0)
+        source.send_all([1, 2, 3, 4, 5])
+        assert await receiving == 1
+        assert list(last.unread) == [2, 3, 4, 5]
+        assert source.full
+        assert not middle.unread
+
+
 async def test_a_channel_whose_sender_waits_is_not_relayed() -> None:
     source: Chan[int] = Chan(high=2)
     source.send_all([1, 2, 3])
     waiting = asyncio.create_task(source.drained())
     await asyncio.sleep(0)
-    assert not source.relay(Chan(), lambda values: None)
+    assert not source.relay(Chan(), lambda values: True)
     assert list(source.unread) == [1, 2, 3]
     source.close()
     await waiting

@@ -55,6 +55,8 @@ class Chan(Generic[T]):
     A producer that can wait should, when `full`, await `drained`: more than `high` values lie
     unread, and it resumes when half of them are taken.
 
+    A receiver that wants no coroutine of this class awaits `news`, and then sets `receiver` to ``None``.
+
     A channel may be `relayed` into another one, so that no task has to carry its values there.
     """
 
@@ -70,38 +72,46 @@ class Chan(Generic[T]):
         self._waiting = waiting
         self._high = high
         self._low = high // 2
-        self._closed = False
         self._into: Chan[T] | None = None
-        self._forward: Callable[[Sequence[T]], None] | None = None
+        self._passes: Callable[[Sequence[T]], bool] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # where a receiver has waited last
-        self._receiver: asyncio.Future[None] | None = None
+        self.receiver: asyncio.Future[None] | None = None
         self.sender_waits: asyncio.Future[None] | None = None
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
+        self.closed = False
 
     @property
     def full(self) -> bool:
-        if self._into is not None:
-            return self._into.full
-        return len(self.unread) >= self._high
+        into = self._into
+        return len(self.unread) >= self._high if into is None else into.full
 
-    def relay(self, into: Chan[T], forward: Callable[[Sequence[T]], None]) -> bool:
-        """From now on give `forward` what lies unread and what is sent, for it to put it into `into`;
-        a sender waits while that is full. The receiver of this channel waits until it is closed.
+    def relay(self, into: Chan[T], passes: Callable[[Sequence[T]], bool]) -> bool:
+        """From now on what lies unread and what is sent goes into `into`, where `passes` returns True
+        for it; `into` does not observe it. A sender waits while `into` is full. The receiver of this
+        channel waits until it is closed.
 
         Returns:
             Whether it is done: not while a sender waits for the present receiver.
         """
         if self.sender_waits is not None:
             return False
-        self._into, self._forward = into, forward
+        self._into, self._passes = into, passes
         if self.unread:
             left = list(self.unread)
             self.unread.clear()
-            forward(left)
+            self._pass_on(left)
         return True
+
+    def _pass_on(self, values: Sequence[T]) -> None:
+        into, passes = self._into, self._passes
+        if into is None or passes is None or into.closed or not passes(values):
+            return
+        if into._into is not None:
+            into._pass_on(values)
+            return
+        into.unread += values
+        receiver = into.receiver
+        if receiver is not None and not receiver.done():
+            receiver.set_result(None)
 
     def __len__(self) -> int:
         return len(self.unread)
@@ -110,15 +120,15 @@ class Chan(Generic[T]):
         """Raises:
         ChanClosed: the receiver has closed the channel.
         """
-        if self._closed:
+        if self.closed:
             raise ChanClosed
         if self._observe is not None:
             self._observe((value,))
-        if self._forward is not None:
-            self._forward((value,))
+        if self._into is not None:
+            self._pass_on((value,))
             return
         self.unread.append(value)
-        receiver = self._receiver
+        receiver = self.receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
 
@@ -128,17 +138,17 @@ class Chan(Generic[T]):
         Raises:
             ChanClosed: the receiver has closed the channel.
         """
-        if self._closed:
+        if self.closed:
             raise ChanClosed
         if not values:
             return
         if self._observe is not None:
             self._observe(values)
-        if self._forward is not None:
-            self._forward(values)
+        if self._into is not None:
+            self._pass_on(values)
             return
         self.unread += values
-        receiver = self._receiver
+        receiver = self.receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
 
@@ -151,8 +161,8 @@ class Chan(Generic[T]):
         asyncio.QueueEmpty: nothing there yet.
         """
         if self.unread:
-            return self._take()
-        raise ChanClosed if self._closed else asyncio.QueueEmpty
+            return self.take()
+        raise ChanClosed if self.closed else asyncio.QueueEmpty
 
     async def recv(self) -> T:
         """Raises:
@@ -165,8 +175,8 @@ class Chan(Generic[T]):
 
     def close(self) -> None:
         """No more values will come. Idempotent."""
-        self._closed = True
-        for waiter in (self._receiver, self.sender_waits):
+        self.closed = True
+        for waiter in (self.receiver, self.sender_waits):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
@@ -175,7 +185,7 @@ class Chan(Generic[T]):
         if self._into is not None:
             await self._into.drained()
             return
-        while len(self.unread) > self._low and not self._closed:
+        while len(self.unread) > self._low and not self.closed:
             self.sender_waits = asyncio.get_running_loop().create_future()
             try:
                 await self.sender_waits
@@ -200,27 +210,33 @@ class Chan(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        items = self.unread
-        while not items:
-            if self._receiver is not None:
-                raise RuntimeError(
-                    "another task is already waiting for the next value of this stream"
-                )
-            if self._closed:
+        while not self.unread:
+            news = self.news()
+            if news is None:
                 raise StopAsyncIteration
-            loop = asyncio.get_running_loop()
-            if loop is not self._loop:
-                if self._waiting is not None:
-                    self._waiting()
-                self._loop = loop
-            self._receiver = loop.create_future()
             try:
-                await self._receiver
+                await news
             finally:
-                self._receiver = None
-        return items.popleft() if self.sender_waits is None else self._take()
+                self.receiver = None
+        return self.take()
 
-    def _take(self) -> T:
+    def news(self) -> asyncio.Future[None] | None:
+        """Done when there is something to receive, or the channel is closed; ``None``: it is closed.
+        The one who awaits it is the `receiver` until it sets that to ``None``."""
+        if self.receiver is not None:
+            raise RuntimeError("another task is already waiting for the next value of this stream")
+        if self.closed:
+            return None
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._waiting is not None:
+                self._waiting()
+            self._loop = loop
+        news = self.receiver = loop.create_future()
+        return news
+
+    def take(self) -> T:
+        """The next of what lies `unread`."""
         value = self.unread.popleft()
         sender = self.sender_waits
         if sender is not None and len(self.unread) <= self._low and not sender.done():

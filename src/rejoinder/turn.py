@@ -363,7 +363,20 @@ class Turn(Generic[OutputT]):
             while not self._events:
                 if self._ended:
                     raise StopAsyncIteration
-                await self._advance()
+                stream = self._stream
+                if stream is None:
+                    await self._between_replies()
+                    continue
+                try:
+                    chunk = await stream.__anext__()
+                except StopAsyncIteration:
+                    chunk = None
+                if self._stream is not stream:
+                    continue  # the turn was cut meanwhile
+                if chunk is not None:
+                    self._take(chunk)
+                else:
+                    await self._stream_ended(stream)
             if isinstance(self._events[0], Done):
                 await self._journal.flush()
             return self._events.popleft()
@@ -447,20 +460,8 @@ class Turn(Generic[OutputT]):
 
     # -- asking ------------------------------------------------------------------------------
 
-    async def _advance(self) -> None:
-        stream = self._stream
-        if stream is None:
-            await self._between_replies()
-            return
-        try:
-            chunk = await stream.__anext__()
-        except StopAsyncIteration:
-            chunk = None
-        if self._stream is not stream:
-            return  # the turn was cut meanwhile
-        if chunk is not None:
-            self._take(chunk)
-        elif stream.was_cut:
+    async def _stream_ended(self, stream: LLMStream) -> None:
+        if stream.was_cut:
             # From outside, for instance with its LLM: text and calls may be incomplete.
             self._cut()
         else:
@@ -540,8 +541,9 @@ class Turn(Generic[OutputT]):
     def _take(self, chunk: ChatChunk) -> None:
         delta = chunk.delta
         if delta is not None:
-            # Each is read once: a look at a field of a model costs more than the rest of this.
-            extra, thinking, content = delta.extra, delta.thinking, delta.content
+            # A look at a field of a model costs more than the rest of this: `__dict__` has them all.
+            fields = delta.__dict__
+            extra, thinking, content = fields["extra"], fields["thinking"], fields["content"]
             if extra and is_restart(delta):
                 self._count(self._reply, [] if self._stream is None else self._stream._costs())
                 self._events.append(Restarted("".join(self._reply.text)))
@@ -556,7 +558,7 @@ class Turn(Generic[OutputT]):
                     value = self._answer.feed(content)
                     if value is not None:
                         self._events.append(Partial(value))
-            if calls := delta.tool_calls:
+            if calls := fields["tool_calls"]:
                 self._reply.calls.extend(calls)
             if extra:
                 merge_extra(self._reply.extra, {k: v for k, v in extra.items() if k != "rejoinder"})

@@ -69,21 +69,22 @@ class Meter:
         self.request_id = chunks[-1].id
         size = self.size
         useful = progressed = False
-        # Each field is read once: in a model that costs more than what is done with it.
+        # To read a field of a model costs more than what is done with it: `__dict__` has them all.
         for chunk in chunks:
-            delta = chunk.delta
-            if delta is not None:
-                if content := delta.content:
+            fields = chunk.__dict__
+            if (delta := fields["delta"]) is not None:
+                parts = delta.__dict__
+                if content := parts["content"]:
                     size += len(content) if content.isascii() else text_size(content)
                     useful = True
-                elif thinking := delta.thinking:
+                elif thinking := parts["thinking"]:
                     size += text_size(thinking)
                     progressed = True
-                if calls := delta.tool_calls:
+                if calls := parts["tool_calls"]:
                     useful = True
                     for call in calls:
                         size += text_size(call.name) + text_size(call.arguments)
-            if (usage := chunk.usage) is not None:
+            if (usage := fields["usage"]) is not None:
                 self.usage = usage
                 self.counted = size
         self.size = size

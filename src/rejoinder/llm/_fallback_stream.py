@@ -79,6 +79,7 @@ class FallbackLLMStream(LLMStream):
         self._children: list[Child] = []
         self._winner: Child | None = None
         self._first: Child | None = None
+        self._latest: ChatChunk | None = None  # that was passed on
         self._asked_at: float | None = None
         self._race: Race | None = None
         self._price: int | None = None
@@ -127,10 +128,8 @@ class FallbackLLMStream(LLMStream):
         )
 
     def _observe(self, chunks: Sequence[ChatChunk]) -> None:
-        # The models measure what they send; here only the first text counts, and the last id.
-        if self._meter.committed:
-            self._meter.request_id = chunks[-1].id
-        else:
+        # The models measure what they send; here only the first text counts.
+        if not self._meter.committed:
             super()._observe(chunks)
 
     # -- one round ---------------------------------------------------------------------------
@@ -153,7 +152,7 @@ class FallbackLLMStream(LLMStream):
             spent=self._race.spent if self._race is not None else 0,
         )
         self._children = []
-        self._winner = None
+        self._winner = self._latest = None
         self._over: asyncio.Future[None] = loop.create_future()
         self._context = contextvars.copy_context()
         self._alarm = Alarm(self._due, self._tick, stalled=race.stood_still)
@@ -350,16 +349,18 @@ class FallbackLLMStream(LLMStream):
     def _relay(self, race: Race, child: Child, stream: LLMStream) -> bool:
         """Let the stream of the model that is heard put its chunks where they are read, in the moment
         in which it decodes them. Returns whether it does; a subclass may have a way of its own from
-        its channel to its reader."""
+        its channel to its reader, and a continuation may begin with words that were said before."""
         if (
-            not isinstance(stream, LLMStream)
+            child.overlap is not None
+            or not self._meter.committed
+            or not isinstance(stream, LLMStream)
             or type(stream).__anext__ is not LLMStream.__anext__
             or type(stream).__aiter__ is not LLMStream.__aiter__
             or stream._event_aiter is not stream._event_ch
             or type(stream._event_ch) is not Chan
         ):
             return False
-        return stream._event_ch.relay(self._event_ch, partial(self._forward, race, child))
+        return stream._event_ch.relay(self._event_ch, partial(self._passes, race, child))
 
     def _forward(self, race: Race, child: Child, chunks: Sequence[ChatChunk]) -> None:
         """Give the consumer what a model has sent, if it is still the one that is heard."""
@@ -369,19 +370,29 @@ class FallbackLLMStream(LLMStream):
         if child.overlap is not None:
             for chunk in chunks:
                 self._continue(race, child, child.overlap, chunk)
-            return
+        elif self._passes(race, child, chunks):
+            self._event_ch.send_all(chunks)
+
+    def _passes(self, race: Race, child: Child, chunks: Sequence[ChatChunk]) -> bool:
+        """Note what a model has sent. Returns whether it is still the one that is heard."""
+        if self._winner is not child or child.gone:
+            return False
         for chunk in chunks:
             delta = chunk.delta
-            if delta is not None:
-                if delta.content:
-                    race.said.append(delta.content)
-                if delta.tool_calls:
-                    race.called = True
-        self._event_ch.send_all(chunks)
+            content = None if delta is None else delta.content
+            if content:  # its stream knows when
+                race.said.append(content)
+            else:
+                child.heard_at = self._now()
+            if delta is not None and delta.tool_calls:
+                race.called = True
+        self._latest = chunks[-1]
+        return True
 
     def _continue(self, race: Race, child: Child, overlap: Overlap, chunk: ChatChunk) -> None:
         """Give the consumer a chunk of a model that goes on with what another one has said."""
         delta = chunk.delta
+        self._latest = chunk
         if delta is not None:
             if delta.content:
                 content = overlap.feed(delta.content)
@@ -402,7 +413,8 @@ class FallbackLLMStream(LLMStream):
             self._send(ChoiceDelta(content=rest))
 
     def _send(self, delta: ChoiceDelta) -> None:
-        self._event_ch.send_nowait(ChatChunk(id=self._meter.request_id, delta=delta))
+        name = "" if self._latest is None else self._latest.id
+        self._event_ch.send_nowait(ChatChunk(id=name, delta=delta))
 
     def _child_ended(self, race: Race, attempt: int, child: Child, error: Exception | None) -> None:
         if child.gone:

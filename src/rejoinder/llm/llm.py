@@ -193,12 +193,12 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
 
     async def aclose(self) -> None:
         """End running replies and free connections, within about a second. Idempotent."""
+        here = asyncio.get_running_loop()
         # A copy first: other threads may be starting streams on loops of their own.
         endings: list[Awaitable[object]] = [
-            stream.aclose() for stream in list(self._streams) if stream._belongs_here()
+            stream.aclose() for stream in list(self._streams) if stream._loop is here
         ]
-        prewarm = self._prewarming.get(asyncio.get_running_loop())
-        if prewarm is not None:
+        if (prewarm := self._prewarming.get(here)) is not None:
             endings.append(cancel_and_wait(prewarm, timeout=_CLOSE_TIMEOUT))
         # All of them, also where the `aclose` of a subclass raises.
         for outcome in await asyncio.gather(*endings, return_exceptions=True):
@@ -310,8 +310,7 @@ class LLMStream(ABC):
     @property
     def pulse(self) -> Pulse:
         """A snapshot of the running reply: its last output, whether it is paused, its usage so far."""
-        meter = self._meter
-        return Pulse(meter.progress_at, self._paused, meter.usage)
+        return Pulse(self._meter.progress_at, self._paused, self._meter.usage)
 
     # -- consuming ---------------------------------------------------------------------------
 
@@ -320,17 +319,23 @@ class LLMStream(ABC):
 
     async def __anext__(self) -> ChatChunk:
         channel = self._event_aiter
-        # Not where a subclass has its own. A chunk that is there needs no further coroutine.
-        if type(channel) is Chan and channel.unread and channel.sender_waits is None:
-            return channel.unread.popleft()
-        try:
-            return await channel.__anext__()
-        except StopAsyncIteration:
-            pass
+        # As `Chan.__anext__`, without a further coroutine for each chunk.
+        if type(channel) is Chan:
+            while not (unread := channel.unread) and (news := channel.news()) is not None:
+                try:
+                    await news
+                finally:
+                    channel.receiver = None
+            if unread:
+                return unread.popleft() if channel.sender_waits is None else channel.take()
+        else:  # a subclass has its own
+            try:
+                return await channel.__anext__()
+            except StopAsyncIteration:
+                pass
         if self._lost is not None:
             raise self._lost
-        task = self._task
-        if task is not None:
+        if (task := self._task) is not None:
             if not task.done() and not self._closing:
                 # The channel closes a moment before the task ends, with its outcome already fixed.
                 await asyncio.wait((task,))
@@ -457,9 +462,6 @@ class LLMStream(ABC):
         if self._seen_by is not None:
             for chunk in chunks:
                 self._seen_by(chunk, now)
-
-    def _belongs_here(self) -> bool:
-        return self._loop is asyncio.get_running_loop()
 
     def _check_loop(self) -> None:
         if self._loop is not asyncio.get_running_loop():

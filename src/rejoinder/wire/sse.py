@@ -22,6 +22,9 @@ bytes, its lines joined with LF."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _STRAY_LIMIT: Final = 1 << 16
+_CR: Final = 13
+"""A number, because to look for ``b"\\r"`` makes CPython raise and drop an exception each time."""
+_LF: Final = 10
 
 
 class SSEDecoder:
@@ -85,18 +88,15 @@ class SSEDecoder:
         if self._idle and len(data) <= self._max_fast:
             if data[-4:] == b"\r\n\r\n":
                 data = data.replace(b"\r\n", b"\n")
-            end = data.find(b"\n")
-            if end == len(data) - 2:
-                if data[:5] == b"data:" and data[end + 1] == 10 and b"\r" not in data:
-                    return [(None, data[6 if data[5] == 32 else 5 : end])]
-            elif (
-                data[:7] == b"event: "
-                and data[-2:] == b"\n\n"
-                and data[end + 1 : end + 7] == b"data: "
-                and data.find(b"\n", end + 7) == len(data) - 2
-                and b"\r" not in data
-            ):
-                return [(data[7:end].decode("utf-8", "replace"), data[end + 7 : -2])]
+            if data[-2:] == b"\n\n" and _CR not in data:
+                if data[:5] == b"data:":
+                    value = data[6 if data[5] == 32 else 5 : -2]
+                    if _LF not in value:
+                        return [(None, value)]
+                elif data[:7] == b"event: ":
+                    name, _, field = data[7:-2].partition(b"\n")
+                    if field[:6] == b"data: " and _LF not in field:
+                        return [(name.decode("utf-8", "replace"), field[6:])]
         if self.failure is not None:
             raise self.failure
         events = self._feed(data)
@@ -123,7 +123,7 @@ class SSEDecoder:
             self._skip_lf = False
             if data[0] == 10:
                 data = data[1:]
-        if b"\r" in data:
+        if _CR in data:
             self._skip_lf = data[-1] == 13
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
@@ -139,14 +139,15 @@ class SSEDecoder:
         tail = blocks.pop()
         bounded = len(data) <= self._max_fast
         for block in blocks:
-            if block[:5] == b"data:" and b"\n" not in block and bounded:
-                events.append((None, block[6 if block[5:6] == b" " else 5 :]))
-                continue
-            if block[:1] == b":" and b"\n" not in block and bounded:
-                continue  # a comment, which servers send to keep the connection alive
-            if block[:7] == b"event: " and bounded:
+            if bounded and _LF not in block:
+                if block[:5] == b"data:":
+                    events.append((None, block[6 if block[5:6] == b" " else 5 :]))
+                    continue
+                if block[:1] == b":":
+                    continue  # a comment, which servers send to keep the connection alive
+            elif bounded and block[:7] == b"event: ":
                 name, _, rest = block.partition(b"\n")
-                if rest[:6] == b"data: " and b"\n" not in rest:
+                if rest[:6] == b"data: " and _LF not in rest:
                     events.append((name[7:].decode("utf-8", "replace"), rest[6:]))
                     continue
             # The first LF ends the last line of the block, the second is the empty line.

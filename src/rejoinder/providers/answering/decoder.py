@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from rejoinder._core.bodies import plain_text
 from rejoinder._core.chunks import ChatChunk, CompletionUsage
-from rejoinder._core.json_values import MAX_VALUES, ValueCounter, may_be_crowded
+from rejoinder._core.json_values import LARGE, MAX_VALUES, ValueCounter, may_be_crowded
 from rejoinder.errors import APIConnectionError, APIError, WireError
 from rejoinder.providers.answering.chunks import EVENT_LIMIT, Reply, Step
 from rejoinder.wire.json_objects import JSONObjectDecoder
@@ -341,7 +341,7 @@ class ReplyDecoder:
         reply = self.reply
         take = self._take
         for name, payload in events:
-            if may_be_crowded(payload) and _is_crowded(payload):
+            if len(payload) > LARGE and may_be_crowded(payload) and _is_crowded(payload):
                 reply.fail(
                     WireError(f"{len(payload)} bytes of JSON hold more than {MAX_VALUES} values")
                 )

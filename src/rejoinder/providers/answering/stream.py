@@ -46,8 +46,8 @@ _PIECE: Final = 1 << 14
 """Bytes that are decoded at once."""
 _BEFORE_YIELD: Final = 1 << 15
 """Bytes that are decoded before the loop may turn."""
-_OVER: Final = (State.ENDED, State.BROKEN)
-_STOPS: Final = (State.ANSWERED, *_OVER)
+_OVER: Final = frozenset({State.ENDED, State.BROKEN})
+_STOPS: Final = frozenset({State.ANSWERED, *_OVER})
 _MEDIA: Final = ("image/", "audio/", "video/", "font/")
 
 _REMEDIES = {
