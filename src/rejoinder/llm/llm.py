@@ -318,9 +318,9 @@ class LLMStream(ABC):
         return self
 
     async def __anext__(self) -> ChatChunk:
-        channel = self._event_aiter
+        channel = self._event_ch
         # As `Chan.__anext__`, without a further coroutine for each chunk.
-        if type(channel) is Chan:
+        if self._event_aiter is channel and type(channel) is Chan:
             while not (unread := channel.unread) and (news := channel.news()) is not None:
                 try:
                     await news
@@ -330,7 +330,7 @@ class LLMStream(ABC):
                 return unread.popleft() if channel.sender_waits is None else channel.take()
         else:  # a subclass has its own
             try:
-                return await channel.__anext__()
+                return await self._event_aiter.__anext__()
             except StopAsyncIteration:
                 pass
         if self._lost is not None:
