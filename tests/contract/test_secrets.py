@@ -396,6 +396,7 @@ async def test_no_refused_call_shows_a_key(row: Row, records: Records) -> None:
 # realtime ------------------------------------------------------------------------------------
 
 
+@pytest.mark.looptime
 async def test_no_failure_of_a_realtime_session_shows_a_key(records: Records) -> None:
     found: dict[str, list[str]] = {}
     events = 0
@@ -411,12 +412,12 @@ async def test_no_failure_of_a_realtime_session_shows_a_key(records: Records) ->
             server.always(Answer(fault=fault, message=SAYS))
             address = server.url.replace("http://", f"ws://user:{KEY}@")
             for url in (f"{server.url}/v1?sig={KEY}", f"{address}/v1"):
-                model = RealtimeModel(api_key=KEY, base_url=url, conn_options=OPTIONS)
+                model = RealtimeModel(api_key=KEY, base_url=url, conn_options=PATIENT)
                 session = model.session()
                 errors: list[Any] = []
                 session.on("error", errors.append)
                 try:
-                    async with asyncio.timeout(0.6):
+                    async with asyncio.timeout(600):
                         await session.generate_reply()
                 except Exception as error:
                     errors.append(error)
@@ -427,7 +428,7 @@ async def test_no_failure_of_a_realtime_session_shows_a_key(records: Records) ->
                     found[fault.value] = leaks(getattr(error, "error", error), [KEY])
     assert {fault: places for fault, places in found.items() if places} == {}
     assert records.leaks == set()
-    assert events > 7
+    assert events >= 12  # one at least for each fault and address
 
 
 # recordings ----------------------------------------------------------------------------------

@@ -159,6 +159,7 @@ async def dropped(connection: Any) -> None:
     connection.drop()
 
 
+@pytest.mark.looptime
 @pytest.mark.parametrize("act", [reported, closed, dropped])
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "in the reply"])
 @pytest.mark.parametrize("kind", ["live", "fallback"])
@@ -185,22 +186,23 @@ async def test_sessions(act: Any, late: bool, kind: str, records: Records) -> No
             model: Any = models[0]
         else:
             models = [RealtimeModel(**options), RealtimeModel(**options)]
-            model = RealtimeModelFallbackAdapter(models, attempt_timeout=0.3)
+            model = RealtimeModelFallbackAdapter(models, attempt_timeout=10)
         session = model.session()
         session.on("error", lambda event: errors.append(event.error))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.6):
+            async with asyncio.timeout(60):
                 errors.append(await error_of(session.connected()))
                 if kind == "fallback":
                     errors.append(await error_of(session.generate_reply()))
                 else:
-                    await asyncio.sleep(0.3)
+                    await asyncio.sleep(30)
         shown = [*inside(session), *inside(model)]
         await session.aclose()
         await model.aclose()
         for each in models:
             await each.aclose()
         assert server.connections
+    assert len(errors) > 1
     assert [text for text in shown if KEY in text] == []
     assert sorted({place for error in errors for place in leaks(error, [KEY])}) == []
     assert records.leaks == set()
