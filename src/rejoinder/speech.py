@@ -295,14 +295,17 @@ class Speech(AsyncIterator[Piece]):
         if cut is _NOTHING:
             return
         text = cut.spoken
-        if self._cutter is not None:
+        cutter = self._cutter
+        if cutter is not None:
             text = _one_line(text.strip())
         for transform in self._transforms:
             text = transform(text)
-        if self._cutter is not None:
-            text = _SPACES.sub(" ", text).strip()
+        if cutter is not None:
+            text = text.strip()
+            if "  " in text or "\t" in text:
+                text = _SPACES.sub(" ", text)
         source = self._silent + cut.source
-        if not text or (self._cutter is not None and not any(map(str.isalnum, text))):
+        if not text or (cutter is not None and not any(map(str.isalnum, text))):
             self._silent = source
             return
         self._silent = ""

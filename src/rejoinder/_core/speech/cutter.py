@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from rejoinder._core.speech.plain import Plain, Run
+from rejoinder._core.speech.plain import Plain
 
 __all__ = ["Cut", "Cutter", "Segment"]
 
@@ -24,16 +24,23 @@ Segment = Callable[[str], Sequence[str]]
 _CLOSERS: Final = "\"'”’»›)\\]）」』】》〉］"
 _WIDE_ENDS: Final = "。！？｡．।॥۔؟"
 _WIDE_CLAUSES: Final = "、，；：،؛—"
-_MARK: Final = re.compile(
-    rf"(?P<end>[.!?…{_WIDE_ENDS}]+[{_CLOSERS}]*)|(?P<line>\n)|(?P<clause>[,;:{_WIDE_CLAUSES}]+[{_CLOSERS}]*)"
-)
-_ENDS_ONLY: Final = re.compile(rf"(?P<end>[.!?…{_WIDE_ENDS}]+[{_CLOSERS}]*)|(?P<line>\n)")
+_ENDS: Final = f".!?…{_WIDE_ENDS}"
+_CLAUSES: Final = f",;:{_WIDE_CLAUSES}"
+# These patterns begin with a set, so that the engine skips all other characters quickly.
+_MARKS: Final = {
+    # Whether a piece may end at a comma.
+    True: re.compile(
+        rf"[\n{_ENDS}{_CLAUSES}](?:(?<=\n)|(?<=[{_ENDS}])[{_ENDS}]*[{_CLOSERS}]*|[{_CLAUSES}]*[{_CLOSERS}]*)"
+    ),
+    False: re.compile(rf"[\n{_ENDS}](?:(?<=\n)|[{_ENDS}]*[{_CLOSERS}]*)"),
+}
 # What may end a piece, with what may follow it within the chunk: a mark in mid-word ends nothing.
 _FOLLOWS: Final = rf"(?=[\s.!?…,;:*_~`<&\\\[{_CLOSERS}]|\Z)"
 _QUICK: Final = {
-    # Whether a piece may end at a comma.
-    True: re.compile(rf"[\n{_WIDE_ENDS}{_WIDE_CLAUSES}]|[.!?…,;:]{_FOLLOWS}").search,
-    False: re.compile(rf"[\n{_WIDE_ENDS}]|[.!?…]{_FOLLOWS}").search,
+    True: re.compile(
+        rf"[\n{_ENDS}{_CLAUSES}](?:(?<=[\n{_WIDE_ENDS}{_WIDE_CLAUSES}])|{_FOLLOWS})"
+    ).search,
+    False: re.compile(rf"[\n{_ENDS}](?:(?<=[\n{_WIDE_ENDS}])|{_FOLLOWS})").search,
 }
 _BLANK: Final = re.compile(r"\s*")
 _LONG_WORD: Final = 16
@@ -78,7 +85,6 @@ class Cutter:
         "_mark",
         "_max",
         "_min",
-        "_parts",
         "_plain",
         "_quick",
         "_quiet",
@@ -86,6 +92,7 @@ class Cutter:
         "_same",
         "_segment",
         "_size",
+        "_soonest",
         "_source",
         "_spoken",
     )
@@ -102,20 +109,20 @@ class Cutter:
         self._segment = segment
         self._plain = plain
         self._quick = _QUICK[first_length is not None]
-        self._mark = _MARK if first_length is not None else _ENDS_ONLY
+        self._mark = _MARKS[first_length is not None].search
         self._free = True
         """Whether no text waits in `plain`."""
         self._first_length = first_length
         self._min = min_length
         self._max = max_length
         self._first = True
-        self._source: list[str] = []
+        self._source = ""
         self._spoken = ""
-        self._parts: list[str] = []
         self._quiet: list[str] = []
-        """Later chunks in which nothing may end a piece, not yet converted."""
+        """Later chunks, not yet converted: nothing in them can end a piece so far."""
         self._size = 0
-        """Characters of `_spoken`, `_parts` and `_quiet` together."""
+        """Characters of `_spoken` and `_quiet` together."""
+        self._soonest = self._shortest()
         self._runs: list[tuple[int, int]] = []
         """Lengths of spoken text and source. If they are equal, each character stands for
         itself."""
@@ -128,28 +135,21 @@ class Cutter:
 
     def feed(self, text: str) -> Sequence[Cut]:
         """Add text. Return the pieces that are final now."""
-        if self._free and self._quick(text) is None:
-            # Nothing that could end a piece. This is by far the most common kind of chunk.
-            self._quiet.append(text)
-            self._size += len(text)
-            if self._size <= self._limit:
-                return ()
-            self._settle()
-            return self._scan()
         self._quiet.append(text)
-        self._size += len(text)
-        self._settle()
+        size = self._size = self._size + len(text)
+        if self._free and (
+            # Nothing that could end a piece. This is by far the most common kind of chunk.
+            (size <= self._limit and self._quick(text) is None)
+            or (size < self._soonest and self._is_ascii())
+        ):
+            return ()
         return self._scan()
 
     def flush(self) -> tuple[list[Cut], str]:
         """The remaining pieces, and the source of the unspoken text after them. The cutter cannot
         be used again."""
-        self._settle()
-        if self._plain is not None:
-            self._add(self._plain.feed("", final=True))
         cuts = self._scan(final=True)
-        text = self._spoken
-        source = "".join(self._source)
+        text, source = self._spoken, self._source
         if _SOUND.search(text):
             cuts.append(Cut(text, source))
             return cuts, ""
@@ -157,42 +157,48 @@ class Cutter:
 
     # -- where the text is kept --------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Process the chunks that were set aside."""
-        if not self._quiet:
-            return
+    def _shortest(self) -> int:
+        """Characters of ASCII of which the next piece has at least as many."""
+        if self._plain is not None and self._plain.code:
+            return 0  # it may be longer than the block for which it stands
+        least = self._min
+        if self._first and self._first_length is not None:
+            least = self._first_length
+        return min(
+            self._max, least * 2 // 3
+        )  # the commas of a table's row take more room than its bars
+
+    def _is_ascii(self) -> bool:
+        return self._spoken.isascii() and "".join(self._quiet).isascii()
+
+    def _settle(self, final: bool) -> None:
+        """Convert the chunks that were set aside."""
         text = "".join(self._quiet)
         self._quiet.clear()
-        self._source.append(text)
+        self._source += text
         plain = self._plain
         if plain is None:
-            self._parts.append(text)
+            self._spoken += text
             self._same += len(text)
             return
-        self._size -= len(text)
-        self._add(plain.feed(text))
-        self._free = plain.settled
-
-    def _add(self, runs: Sequence[Run]) -> None:
-        parts, same, total = self._parts, self._same, 0
-        for spoken, source in runs:
-            size = len(spoken)
-            if size:
-                parts.append(spoken)
-                total += size
-            if size == source:
-                same += size
+        spoken = self._spoken
+        for said, meant in plain.feed(text, final=final):
+            spoken += said
+            size = len(said)
+            if size == meant:
+                self._same += size
                 continue
-            if same:
-                self._runs.append((same, same))
-                same = 0
-            self._runs.append((size, source))
-        self._same = same
-        self._size += total
+            if self._same:
+                self._runs.append((self._same, self._same))
+                self._same = 0
+            self._runs.append((size, meant))
+        self._spoken = spoken
+        self._size = len(spoken)
+        self._free = plain.settled
 
     def _take(self, spoken: int) -> str:
         """Remove and return the source of the first `spoken` characters."""
-        source = "".join(self._source)
+        source = self._source
         taken, left, done = 0, spoken, 0
         for said, meant in self._runs:
             if left == 0:
@@ -209,7 +215,7 @@ class Cutter:
         del self._runs[:done]
         self._same -= left
         taken += left
-        self._source = [source[taken:]]
+        self._source = source[taken:]
         self._spoken = self._spoken[spoken:]
         self._size -= spoken
         return source[:taken]
@@ -217,9 +223,7 @@ class Cutter:
     # -- where it is cut ---------------------------------------------------------------------------
 
     def _scan(self, *, final: bool = False) -> list[Cut]:
-        if self._parts:
-            self._spoken = "".join((self._spoken, *self._parts))
-            self._parts.clear()
+        self._settle(final)
         cuts: list[Cut] = []
         while True:
             end = self._next_end(final)
@@ -231,7 +235,8 @@ class Cutter:
             if self._first:
                 self._first = False
                 self._quick = _QUICK[False]
-                self._mark = _ENDS_ONLY
+                self._mark = _MARKS[False].search
+                self._soonest = self._shortest()
 
     def _next_end(self, final: bool) -> int | None:
         """The end of the first piece of the text; ``None`` if it is not final yet."""
@@ -239,43 +244,41 @@ class Cutter:
         size = len(text)
         self._limit = self._max
         while True:
-            found = self._mark.search(text, self._at)
+            found = self._mark(text, self._at)
             if found is None:
                 # Skip white space and letters that are not marks.
                 self._at = size
                 return self._forced(text) if size > self._max else None
-            end = found.end()
-            judged = self._judge(found, text, final)
+            start, end = found.span()
+            mark = text[start]
+            line = mark == "\n"
+            stop = start if line else end
+            clause = mark in _CLAUSES
+            whole = end < size and end <= self._max
+            if whole and not self._long_enough(text, stop, clause):
+                self._at = end
+                continue
+            judged = end if line else self._judge(mark, end, text, final)
             if judged is None or abs(judged) > self._max + 1:
                 if size > self._max:
                     return self._forced(text)
                 if judged is None:
                     self._limit = -1
-                    self._at = found.start()
+                    self._at = start
                     return None
-            elif judged > 0:
-                kind = found.lastgroup
-                start = found.start() if kind == "line" else end
-                if self._long_enough(text[:start], clause=kind == "clause"):
-                    return start
+            elif judged > 0 and (whole or self._long_enough(text, stop, clause)):
+                return stop
             self._at = end
 
-    def _judge(self, found: re.Match[str], text: str, final: bool) -> int | None:
+    def _judge(self, mark: str, end: int, text: str, final: bool) -> int | None:
         """The amount of text that was needed to judge a mark: positive if it may end a piece,
         negative if not, ``None`` if more text is needed."""
-        end = found.end()
         size = len(text)
-        kind = found.lastgroup
-        if kind == "line":
-            return end
         if end >= size:
             return -end if final else None
         after = text[end]
-        if kind == "clause":
-            return (
-                end + 1 if after.isspace() or text[found.start()] in _WIDE_CLAUSES else -(end + 1)
-            )
-        mark = text[found.start()]
+        if mark in _CLAUSES:
+            return end + 1 if after.isspace() or mark in _WIDE_CLAUSES else -(end + 1)
         if mark in _WIDE_ENDS:
             return end + 1
         if not after.isspace():
@@ -304,11 +307,13 @@ class Cutter:
                 break
         return -seen
 
-    def _long_enough(self, text: str, *, clause: bool) -> bool:
+    def _long_enough(self, text: str, end: int, clause: bool) -> bool:
         least = self._min
         if self._first and self._first_length is not None:
             least = self._first_length
-        text = text.strip()
+        if end * _WIDE_WEIGHT < least:
+            return False
+        text = text[:end].strip()
         length = len(text)
         if length < least and not text.isascii():
             length += (_WIDE_WEIGHT - 1) * len(_WIDE.findall(text))
@@ -320,7 +325,7 @@ class Cutter:
         """The end of a piece that is too long: after a mark, else between words, else anywhere."""
         limit = self._max
         end = 0
-        for found in _MARK.finditer(text, limit // 4, limit):
+        for found in _MARKS[True].finditer(text, limit // 4, limit):
             if text[found.end()].isspace() or found[0][0] in _WIDE_ENDS + _WIDE_CLAUSES:
                 end = found.end()
         if end:
