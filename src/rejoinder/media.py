@@ -85,7 +85,7 @@ class AudioFrame:
     """Interleaved signed 16-bit samples in the byte order of this machine.
 
     Args:
-        data: at least ``num_channels * samples_per_channel`` samples of two bytes; it is copied.
+        data: at least ``num_channels * samples_per_channel`` samples of two bytes; copied, unless it is `bytes`.
         sample_rate: samples a second, per channel.
         num_channels: how many channels are interleaved.
         samples_per_channel: how many moments the frame holds.
@@ -191,7 +191,7 @@ class VideoFrame:
         width: in pixels.
         height: in pixels.
         type: how the pixels lie in `data`; a `VideoBufferType`, its name or its number.
-        data: the planes one after another, without padding; it is copied.
+        data: the planes one after another, without padding; copied, unless it is `bytes`.
 
     Raises:
         ValueError: a size is not a whole number, `type` is not known, or `data` is too short for it.
@@ -433,6 +433,8 @@ def _whole(value: object, name: str, least: int) -> int:
 
 
 def _bytes(data: object, name: str) -> bytes:
+    if type(data) is bytes:
+        return data  # nobody can change it
     try:
         return bytes(memoryview(cast("Buffer", data)))
     except TypeError:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from contract.refusals import refusals
 from rejoinder._core.families import FAMILIES, UNKNOWN, Family, find_family

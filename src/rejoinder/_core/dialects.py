@@ -10,10 +10,12 @@ the same name, field by field.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
 from functools import reduce
 from importlib import import_module
 from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from rejoinder._core.chunks import CompletionUsage
 from rejoinder._core.items import ChatItem
@@ -49,8 +51,7 @@ UsageReader: TypeAlias = Callable[[Any], CompletionUsage | None]
 """The provider's own object that counts tokens, to our figures."""
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True):
     """How one API wants conversations and tools written, and how its figures are read.
 
     Values and pure functions. A function may be given as ``"module:name"``; then it is imported
@@ -145,7 +146,7 @@ def _find(name: str) -> Dialect:
         return dialect
     if dialect is None:
         return own
-    given = {entry.name: getattr(own, entry.name) for entry in fields(Dialect)}
+    given = asdict(own)
     if own.llm is None:
         given.pop("model_option")
     return replace(dialect, **{name: value for name, value in given.items() if value is not None})
@@ -187,7 +188,7 @@ def register(name: str, dialect: Dialect | str) -> None:
         check_target("register", name, dialect)
         dialect = cast("Dialect", load(dialect, f"dialect {name!r}"))
     before = _registered.get(name, Dialect(name))
-    given = {entry.name: getattr(dialect, entry.name) for entry in fields(Dialect)}
+    given = asdict(dialect)
     if dialect.llm is None:
         given.pop("model_option")
     _registered[name] = replace(

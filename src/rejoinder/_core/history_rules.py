@@ -7,8 +7,9 @@ family, what a server's wire takes in its host; here the three meet.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.families import Family

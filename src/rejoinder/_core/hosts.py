@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
+
+import msgspec
 
 __all__ = [
     "API",
@@ -32,8 +33,7 @@ ReasoningWire: TypeAlias = Literal["maker", "effort", "reasoning", "template", "
 the chat template (vLLM, SGLang) for models whose maker has a switch. ``none``: in no way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """One server, or one kind of server."""
 
     name: str

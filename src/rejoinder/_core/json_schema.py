@@ -15,9 +15,10 @@ import enum
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote
+
+import msgspec
 
 __all__ = ["MAX_DEPTH", "MAX_SCHEMAS", "MAX_VALUES", "Change", "Changes", "Schema", "tidy"]
 
@@ -32,8 +33,7 @@ MAX_VALUES: Final = 20_000
 _MAX_CHANGES = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One place where a schema differs from what its author wrote.
 
     Attributes:
@@ -48,11 +48,10 @@ class Change:
         return f"{self.path}: {self.what}"
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """The first changes, and how many there were."""
 
-    listed: list[Change] = field(default_factory=list[Change])
+    listed: list[Change] = msgspec.field(default_factory=list[Change])
     count: int = 0
 
     def add(self, path: str, what: str) -> None:

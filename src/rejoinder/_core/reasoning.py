@@ -7,8 +7,9 @@ answered with the nearest thing that it can, and told as a `Change`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
+
+import msgspec
 
 from rejoinder._core.changes import Change
 from rejoinder._core.families import UNKNOWN, Family
@@ -56,8 +57,7 @@ WORDS: Final = frozenset(
 """Members of a body that may speak of reasoning, in any API."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(msgspec.Struct, frozen=True):
     """What a request is to ask for, in no API's words."""
 
     on: bool | None
@@ -66,8 +66,7 @@ class Reasoning:
     budget: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """What a body asks of reasoning."""
 
     on: bool | None = None

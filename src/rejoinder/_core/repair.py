@@ -12,8 +12,10 @@ A history that is already legal is recognised in one quick pass and returned as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, cast
+
+import msgspec
+from msgspec.structs import replace
 
 from rejoinder._core import dialects, jsontext
 from rejoinder._core.call_ids import fresh_ids
@@ -120,8 +122,7 @@ def repair(
         raise
 
 
-@dataclass(slots=True)
-class _Unit:
+class _Unit(msgspec.Struct):
     """Repaired items that stay together, and the roles with which they begin and end; both are
     empty where the items are not among the messages of the provider."""
 

@@ -10,8 +10,9 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from rejoinder._core.items import FunctionCallOutput, ImageContent
 
@@ -55,8 +56,7 @@ class TextWithPictures(str):
         return []
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(msgspec.Struct, frozen=True):
     """A result that is a picture or a document."""
 
     mime_type: str

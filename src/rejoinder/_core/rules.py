@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
+
+import msgspec
 
 from rejoinder._core.items import FunctionCall
 from rejoinder._core.unread import is_sent_alone
@@ -47,8 +48,7 @@ def _is_never_enough(state: Mapping[str, Any]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """The opaque state of one provider, which travels in the `extra` of messages and calls."""
 
     key: str = ""
@@ -93,8 +93,7 @@ def numbered_id(name: str, number: int) -> str:
     return f"functions.{name}:{number}"
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What one provider demands of a history in its format."""
 
     call_id: re.Pattern[str]
@@ -148,7 +147,7 @@ class Rules:
     """An output repeats the name of its call."""
     blank_outputs: bool = True
     blank_errors: bool = True
-    state: State = field(default_factory=State)
+    state: State = msgspec.field(default_factory=State)
     signatures: bool = False
     """The first call of each step of the last turn needs its state (a thought signature)."""
     no_signature: str = ""

@@ -16,7 +16,6 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -29,6 +28,7 @@ from typing import (
     get_origin,
 )
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
@@ -67,8 +67,7 @@ class UnresolvedName(NameError):
     """An annotation names something that does not exist (yet)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a tool.
 
     Attributes:

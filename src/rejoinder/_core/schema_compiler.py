@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
+
+import msgspec
 
 from rejoinder._core.json_schema import MAX_DEPTH, Change, Changes, Schema, tidy
 from rejoinder._core.names import portable_keys
@@ -53,8 +54,7 @@ _LOOKS_AROUND: Final = re.compile(r"\(\?[=!<]|\\[1-9bBk]|\(\?P=")
 _MAX_WORDS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(msgspec.Struct, frozen=True):
     """A schema as a dialect takes it.
 
     Attributes:

@@ -8,8 +8,10 @@ hosts. ``NAME`` is what describes a tool in passing, ``NAME.strict`` what the mo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from rejoinder._core.names import KEY
 
@@ -25,8 +27,7 @@ _NUMBER_LIMITS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaRules:
+class SchemaRules(msgspec.Struct, frozen=True):
     """The subset of JSON schema that is taken.
 
     A keyword that is not taken is put into words in the description where it limits a text, a

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 __all__ = [
     "SAMPLING",
@@ -69,8 +70,7 @@ SAMPLING: Final = frozenset(
 """Parameters of sampling, by their names in chat completions."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(msgspec.Struct, frozen=True, kw_only=True):
     """What is true of all models of one family, wherever they are served.
 
     Parameters have their names in chat completions; each dialect translates them.
@@ -163,8 +163,7 @@ class Family:
     they end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retired:
+class Retired(msgspec.Struct, frozen=True):
     """A model that its maker no longer serves."""
 
     ended: str

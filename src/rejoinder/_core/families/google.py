@@ -6,8 +6,9 @@ answers, and the reports named by project and number.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from rejoinder._core.families._family import Family, Retired
 

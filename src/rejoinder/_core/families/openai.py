@@ -6,8 +6,9 @@ numbers with # are reports at the project named.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from rejoinder._core.families._family import SAMPLING, Family, Input, Retired
 

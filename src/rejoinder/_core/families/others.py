@@ -5,8 +5,9 @@ Sources: the makers' guides, recorded answers, and the reports named by project 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from rejoinder._core.families._family import SAMPLING, Family, Input, Retired
 

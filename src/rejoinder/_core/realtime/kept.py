@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+import msgspec
 
 __all__ = ["KeptSound"]
 
@@ -15,8 +16,7 @@ _COMMIT: Final = -1.0
 """Marks a commit; stored where other entries have a length."""
 
 
-@dataclass(slots=True)
-class _Turn(Generic[T]):
+class _Turn(msgspec.Struct, Generic[T]):
     """The sound of a message that has no transcript yet."""
 
     ms: float

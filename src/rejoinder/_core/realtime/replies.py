@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
+
+import msgspec
 
 from rejoinder._core.realtime.messages import CreateReply, ReplyStatus
 from rejoinder.errors import APIError
@@ -92,38 +93,33 @@ TRANSITIONS: Final[dict[RequestState, dict[str, RequestState]]] = {
 """The next state of a request for each event. An event that is not listed changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send this request now."""
 
     request: CreateReply
 
 
-@dataclass(frozen=True, slots=True)
-class Announce:
+class Announce(msgspec.Struct, frozen=True):
     """A reply began; `refs` are the requests it answers, empty if the service began by itself."""
 
     reply_id: str
     refs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Tell the service to stop this reply."""
 
     reply_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """End the streams of this reply now, with this status."""
 
     reply_id: str
     status: ReplyStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(msgspec.Struct, frozen=True):
     """These requests failed."""
 
     refs: tuple[str, ...]
@@ -134,8 +130,7 @@ class Fail:
 Effect: TypeAlias = Send | Announce | Cancel | Finish | Fail
 
 
-@dataclass(slots=True)
-class _Request:
+class _Request(msgspec.Struct):
     command: CreateReply
     refs: list[str]
     """The callers that this request answers: several if each asked for the reply to the same batch
@@ -149,14 +144,13 @@ class _Request:
     """It has waited long enough for the next connection."""
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(msgspec.Struct):
     reply_id: str
     quiet_since: float
     stopping_since: float = math.inf
-    refs: list[str] = field(default_factory=list[str])
+    refs: list[str] = msgspec.field(default_factory=list[str])
     """The callers that it answers and that still want it."""
-    calls: set[str] = field(default_factory=set[str])
+    calls: set[str] = msgspec.field(default_factory=set[str])
     """Its calls without a result: it may pause until it has them."""
 
 

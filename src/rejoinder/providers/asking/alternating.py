@@ -9,8 +9,9 @@ Each provider writes its blocks by a `BlockFormat`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from rejoinder._core.groups import Group, group_tool_calls, instructions_block, logger
 from rejoinder._core.items import (
@@ -46,8 +47,7 @@ def _as_written(result: Block, content: list[Any]) -> Block:
     return {**result, "content": content}
 
 
-@dataclass(frozen=True, slots=True)
-class BlockFormat:
+class BlockFormat(msgspec.Struct, frozen=True):
     """How one API writes the blocks of a turn."""
 
     text: Callable[[str], Block]

@@ -15,9 +15,10 @@ import wave
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from rejoinder import _stamps
 from rejoinder._core.items import AudioContent, ChatContent, ChatItem, ChatMessage, ImageContent
@@ -32,8 +33,7 @@ _MARK: Final = "[[attachment {}]]"
 _MARKS: Final = re.compile(r"\n?\[\[attachment (att_[0-9a-f]+)\]\]\n?")
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(msgspec.Struct, frozen=True):
     """Sound or a document, read as far as every provider needs it."""
 
     id: str

@@ -7,8 +7,10 @@ is brought to bear on one request.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from rejoinder._core.changes import Change
 from rejoinder._core.dialects import Dialect

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from msgspec.structs import replace
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import BLOCKS, State, is_base64, is_text

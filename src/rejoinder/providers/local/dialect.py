@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import State

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from rejoinder._core.dialects import Dialect
 from rejoinder._core.rules import Rules, State, digest

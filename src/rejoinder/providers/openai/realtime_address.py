@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from rejoinder._core.hosts import HOSTS, Host, find_host
 from rejoinder._core.realtime.makers import elsewhere
@@ -17,8 +18,7 @@ from rejoinder.types import NOT_GIVEN, NotGivenOr, is_given
 __all__ = ["Server", "azure_server", "plain_server"]
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """The address of realtime sessions."""
 
     access: Access

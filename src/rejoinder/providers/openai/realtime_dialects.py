@@ -7,14 +7,14 @@ names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+import msgspec
 
 __all__ = ["DIALECTS", "MODELS", "Dialect", "Facts", "dialect_of_host", "facts_of"]
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a model accepts."""
 
     reasons: bool | None = None
@@ -74,15 +74,14 @@ def facts_of(model: str) -> Facts:
     return MODELS.get(found, _NO_FACTS)
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True):
     """How a server encodes the session, and how it names its events."""
 
     name: str
     session: Literal["nested", "flat", "xai"] = "nested"
     """``nested``: the general-availability form (``audio.input...``). ``flat``: the beta form.
     ``xai``: nested formats, but voice and turn detection at the top."""
-    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+    renamed: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """Names of its events -> names of the general-availability API."""
     assistant_text: str = "output_text"
     """Type of the text of assistant messages."""

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from rejoinder import _aio
 from rejoinder._core.items import ChatItem
@@ -44,8 +45,7 @@ _FAREWELL_TIMEOUT: Final = 0.3
 """Seconds allowed for sending the last frames of a connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(msgspec.Struct, frozen=True):
     """A point from which another connection can resume a session.
 
     Attributes:
@@ -57,8 +57,7 @@ class Handle:
     known: frozenset[str]
 
 
-@dataclass(slots=True)
-class PendingItem:
+class PendingItem(msgspec.Struct):
     """An item whose creation or removal the service has not confirmed."""
 
     done: asyncio.Future[None]
@@ -99,6 +98,44 @@ class Link:
         flooded: it has ended because of a flood.
         early: events that arrived before it was in use; ``None`` afterwards.
     """
+
+    __slots__ = (
+        "_draining",
+        "_frames",
+        "_idle",
+        "_on_event",
+        "_on_frame",
+        "_outbox",
+        "_ping",
+        "_socket",
+        "_tasks",
+        "_turns",
+        "_urgent",
+        "_wake",
+        "acquire_time",
+        "closed",
+        "doubted",
+        "early",
+        "flooded",
+        "given",
+        "known",
+        "lasts",
+        "leaving",
+        "opened_at",
+        "pending",
+        "probed_at",
+        "protocol",
+        "ready",
+        "resumed",
+        "retired",
+        "rewritten",
+        "served",
+        "spoken",
+        "stale",
+        "unsure",
+        "untold",
+        "version",
+    )
 
     def __init__(
         self,
@@ -257,14 +294,19 @@ class Link:
                 told = f"a frame of {len(frame)} bytes holds more than {MAX_VALUES:,} values"
                 self._handle(ServiceFailed(WireError(f"{told}; it was not read")))
             else:
-                self._on_frame(frame)
-                events = self.protocol.receive(frame)
-                self._count(events)
-                for event in events:
-                    self._handle(event)
+                self._receive(frame)
+            # Waiting for the next frame must not keep this one and its sound in memory.
+            del frame
             handled += 1
             if handled % _FRAMES_BETWEEN_TURNS == 0:
                 await asyncio.sleep(0)
+
+    def _receive(self, frame: Frame) -> None:
+        self._on_frame(frame)
+        events = self.protocol.receive(frame)
+        self._count(events)
+        for event in events:
+            self._handle(event)
 
     def _count(self, events: Sequence[Event]) -> None:
         """End the connection at a flood. Sound and text have limits of their own."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from rejoinder import _aio, _stamps
 from rejoinder._core.realtime import messages as m
@@ -16,15 +17,13 @@ from rejoinder.llm.tool_context import ToolContext
 __all__ = ["Settings"]
 
 
-@dataclass(slots=True)
-class _State:
+class _State(msgspec.Struct):
     instructions: str | None
     tool_ctx: ToolContext
     tools: Sequence[dict[str, Any]] | None
 
 
-@dataclass(slots=True)
-class _Update:
+class _Update(msgspec.Struct):
     """A change that the service has not confirmed."""
 
     command: m.UpdateSession
