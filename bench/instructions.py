@@ -187,7 +187,9 @@ async def bare(url: str, streams: int, requests: int) -> int:
                             if choice.delta.content:
                                 words += 1
 
-    async with aiohttp.ClientSession() as session:
+    # As below: longer than valgrind can take. Without a limit it would count less.
+    patient = aiohttp.ClientTimeout(total=36_000.0)
+    async with aiohttp.ClientSession(timeout=patient) as session:
         if requests:
             for _ in range(requests):
                 await one(session)

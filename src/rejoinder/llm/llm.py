@@ -236,7 +236,7 @@ class LLMStream(ABC):
 
     _request_span_name = "llm_request"
 
-    # Defaults for subclasses that wrap another stream and never call `__init__`.
+    # For subclasses that never call `__init__`; and Python stores up to 30 attributes compactly.
     _measures_itself = False
     _composed = False
     """The reply consists of the replies of other models, which tell what they cost themselves."""
@@ -247,6 +247,8 @@ class LLMStream(ABC):
     _meter = Meter()
     _paused = False
     _closing = False
+    _lost: APIError | None = None
+    _seen_by: Callable[[ChatChunk, float], None] | None = None
     _span: AnyRequestSpan | None = None
     """While it runs."""
     _task: asyncio.Task[None] | None = None
@@ -267,13 +269,11 @@ class LLMStream(ABC):
         self._meter = Meter()
         self._bill = []
         self._started_at = 0.0
-        self._seen_by: Callable[[ChatChunk, float], None] | None = None
         self._place: _watch.Part | None = None
         self._prompt: tuple[ChatItem, ...] = tuple(chat_ctx.items) if chat_ctx else ()
         self._event_ch: Chan[ChatChunk] = Chan(observe=self._observe, waiting=self._about_to_wait)
         self._event_aiter: AsyncIterator[ChatChunk] = self._event_ch
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lost: APIError | None = None
         self._now: Callable[[], float] = time.monotonic
         try:
             loop = asyncio.get_running_loop()
@@ -453,8 +453,7 @@ class LLMStream(ABC):
     # -- running -----------------------------------------------------------------------------
 
     def _observe(self, chunks: Sequence[ChatChunk]) -> None:
-        now = self._now()
-        meter = self._meter
+        now, meter = self._now(), self._meter
         before = meter.first_token_at
         meter.feed_all(chunks, now)
         if before is None and meter.first_token_at is not None and self._place is not None:

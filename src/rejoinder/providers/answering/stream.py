@@ -83,6 +83,13 @@ class WireStream(LLMStream):
         changes: what was done to make the request acceptable; `build` may add to it.
     """
 
+    # What most streams never set; see `LLMStream`.
+    _pauses = 0
+    _spent: CompletionUsage | None = None
+    """What was used before the last pause."""
+    _much = b""
+    """What is too much for one callback."""
+
     def __init__(
         self,
         llm: LLM[Any],
@@ -101,15 +108,12 @@ class WireStream(LLMStream):
         self._build = build
         self._drop_state = drop_state
         self._go_on = go_on
-        self._pauses = 0
-        self._spent: CompletionUsage | None = None  # before the last pause
         self._changes = changes
         self._make_decoder = decoder
         self._decode_error = decode_error
         self._transport = transport
         self._decoder: ReplyDecoder | None = None
         self._undisturbed = 0  # bytes decoded since the loop turned
-        self._much = b""  # what is too much for one callback
         self._arriving = False
         self._outputs = 0  # `output_count` of the decoder when it was last looked at
         super().__init__(llm, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options)
