@@ -187,6 +187,7 @@ def test_a_dumb_terminal_and_a_small_window(provider: Provider) -> None:
         os.kill(terminal.pid, signal.SIGWINCH)
         terminal.type("A line that is longer than this window is wide\n")
         terminal.wait_for(r"Fine\.")
+        terminal.wait_for(PROMPT)
         terminal.press("d")
         assert terminal.leave() == 0
     assert contents(provider)[-1] == "A line that is longer than this window is wide"
