@@ -350,7 +350,8 @@ def test_a_model_that_falls_silent(provider: Provider) -> None:
     provider.server.always(Fault.STALL_MID_STREAM)
     ran = run("chat", *provider.options, "--timeout", "0.3", "--once", "x", **provider.key)
     assert (ran.code, ran.out) == (1, "Hello\n")
-    assert ran.err == "rejoinder: no further output within 0.3 s.\n"
+    place = "docs/troubleshooting.md#no-further-output-in-time"
+    assert ran.err == f"rejoinder: no further output within 0.3 s. More: {place}\n"
 
 
 def test_standard_input_is_closed(provider: Provider) -> None:

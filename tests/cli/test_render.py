@@ -116,7 +116,10 @@ def caused(error: APIError, cause: BaseException) -> APIError:
                 APIConnectionError("mine.LLM: no reply after 3 attempts"),
                 APIStatusError("Overloaded", status_code=503, request_id="r1"),
             ),
-            "Overloaded (status_code=503, request_id=r1); no reply after 3 attempts",
+            (
+                "Overloaded (status_code=503, request_id=r1); no reply after 3 attempts. "
+                "More: docs/troubleshooting.md#status-503"
+            ),
         ),
         (
             ContextOverflowError(9000, 8192),

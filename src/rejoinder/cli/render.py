@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from rejoinder._sections import extended, plain
 from rejoinder.errors import APIConnectionError, APIError
 
 __all__ = [
@@ -81,9 +82,11 @@ def one_line(text: str, limit: int = _SHOWN) -> str:
 
 
 def sentence(text: str) -> str:
-    """An error as one line that ends like a sentence."""
+    """An error as one line that ends like a sentence, or with the place of its explanation, which
+    people copy: no full stop there."""
     line = one_line(text, 600).rstrip()
-    return line if line.endswith((".", "!", "?", ")")) else line + "."
+    explained = plain(line) != line
+    return line if explained or line.endswith((".", "!", "?", ")")) else line + "."
 
 
 def render_call(name: str, arguments: str) -> str:
@@ -190,7 +193,7 @@ def render_error(error: APIError) -> str:
     cause = error.__cause__
     if isinstance(error, APIConnectionError):
         if isinstance(cause, APIError):  # all attempts failed; this is the last error
-            return f"{render_error(cause)}; {message}"
+            return extended(render_error(cause), f"; {message}")
         while cause is not None and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, OSError):
