@@ -433,7 +433,8 @@ class Deadline(Alarm):
         self._cancels = 0
         self._abandon = abandon
         self._insist = insist
-        self.arm(first)
+        self._moment = due() if first is None else first
+        self._wait(self._moment)
 
     @property
     def passed(self) -> bool:

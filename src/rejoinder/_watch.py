@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-__all__ = ["Part", "Watcher", "attempt", "note", "part", "watching"]
+__all__ = ["Part", "Watcher", "attempt", "is_watched", "note", "part", "watching"]
 
 Watcher: TypeAlias = Callable[[int, str, Mapping[str, Any]], None]
 """Called with the number of a part, the kind of an event and its facts; on the loop, at once."""
@@ -45,6 +45,11 @@ def watching(watcher: Watcher) -> Generator[None]:
         yield
     finally:
         _place.reset(token)
+
+
+def is_watched() -> bool:
+    """Whether a watcher sees what happens in this context."""
+    return _place.get() is not None
 
 
 def note(kind: str, **facts: Any) -> None:

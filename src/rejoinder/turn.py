@@ -228,7 +228,8 @@ def run_turn(
 
         answer = TypedAnswer(response_format, max_output_retries)
         chat_options["response_format"] = response_format
-    _check_chat_options(llm, chat_options)
+    if chat_options:
+        _check_chat_options(llm, chat_options)
     return Turn(
         llm,
         chat_ctx,

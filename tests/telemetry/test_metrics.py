@@ -97,7 +97,7 @@ async def test_metrics_that_break_cost_no_reply(caplog: pytest.LogCaptureFixture
             raise RuntimeError("the reader is broken")
 
     provider: Any = Broken()
-    _recorders._provider = provider
+    _recorders.given = provider
     try:
         assert (await ScriptedLLM("fine").chat(chat_ctx=question()).collect()).text == "fine"
     finally:

@@ -82,14 +82,6 @@ def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
     Raises:
         TypeError: an element is not an item of a chat context.
     """
-    try:
-        return _grouped(items)
-    except (AttributeError, TypeError):
-        reject_non_items(items)
-        raise
-
-
-def _grouped(items: Sequence[ChatItem]) -> list[Turn]:
     turns: list[Turn] = []
     # The newest turn of each key, as its place: most assistant messages never get a call, and
     # need no group.
@@ -97,50 +89,54 @@ def _grouped(items: Sequence[ChatItem]) -> list[Turn]:
     outputs: list[FunctionCallOutput] = []
     grouped: list[Group] = []
     by_call: dict[str, Group] = {}
-    for item in items:
-        match item.type:
-            case "message":
-                if item.role == "assistant":
-                    key = item.id
-                    if "/" in key:
-                        key = key.split("/", 1)[0]
+    try:
+        for item in items:
+            match item.type:
+                case "message":
+                    if item.role == "assistant":
+                        key = item.id
+                        if "/" in key:
+                            key = key.split("/", 1)[0]
+                        at = newest.get(key)
+                        if at is not None:
+                            group = turns[at]
+                            if isinstance(group, Group) and group.message is None:
+                                group.message = item
+                                continue
+                        newest[key] = len(turns)
+                    turns.append(item)
+                case "function_call":
+                    key = item.group_id  # as in `group_key`, which would cost as much as the rest
+                    if not key:
+                        key = item.id
+                        if "/" in key:
+                            key = key.split("/", 1)[0]
                     at = newest.get(key)
-                    if at is not None:
-                        group = turns[at]
-                        if isinstance(group, Group) and group.message is None:
-                            group.message = item
-                            continue
-                    newest[key] = len(turns)
-                turns.append(item)
-            case "function_call":
-                key = item.group_id  # as in `group_key`, which would cost as much as the rest
-                if not key:
-                    key = item.id
-                    if "/" in key:
-                        key = key.split("/", 1)[0]
-                at = newest.get(key)
-                if at is None:
-                    newest[key] = len(turns)
-                    group = Group()
-                    turns.append(group)
-                    grouped.append(group)
-                else:
-                    group = turns[at]
-                    if not isinstance(group, Group):
-                        group = turns[at] = Group(group)
+                    if at is None:
+                        newest[key] = len(turns)
+                        group = Group()
+                        turns.append(group)
                         grouped.append(group)
-                group.calls.append(item)
-                by_call[item.call_id] = group
-            case "function_call_output":
-                if not isinstance(cast("object", item.output), str):
-                    reject_non_items(items)
-                outputs.append(item)
-            case "agent_handoff" | "agent_config_update":
-                pass
-            case _:
-                refuse_item(item, getattr(item, "type", None))
-    if grouped or outputs:
-        _match(grouped, by_call, outputs)
+                    else:
+                        group = turns[at]
+                        if not isinstance(group, Group):
+                            group = turns[at] = Group(group)
+                            grouped.append(group)
+                    group.calls.append(item)
+                    by_call[item.call_id] = group
+                case "function_call_output":
+                    if not isinstance(cast("object", item.output), str):
+                        reject_non_items(items)
+                    outputs.append(item)
+                case "agent_handoff" | "agent_config_update":
+                    pass
+                case _:
+                    refuse_item(item, getattr(item, "type", None))
+        if grouped or outputs:
+            _match(grouped, by_call, outputs)
+    except (AttributeError, TypeError):
+        reject_non_items(items)
+        raise
     return turns
 
 

@@ -244,9 +244,10 @@ class _Reading:
         blank_ok = rules.blank_outputs and (rules.blank_errors or not item.is_error)
         if not (blank_ok or item.images) and (not text or text.isspace()):
             return "an output is blank"
-        faults = [result_fault(item, rules)]
-        faults += [picture_fault_in(item, picture, rules) for picture in item.images]
-        if any(problem or mime_type for problem, mime_type in faults):
+        fault = result_fault(item, rules)
+        for picture in item.images:
+            fault += picture_fault_in(item, picture, rules)
+        if any(fault):
             return "an output holds a picture that cannot be sent as it is"
         self.stateful = False
         self.last = "tool"

@@ -40,6 +40,9 @@ def portable_name(name: str, accepted: re.Pattern[str]) -> str:
 
 def portable_names(names: Iterable[str], accepted: re.Pattern[str]) -> Mapping[str, str]:
     """For each name of a tool the one that is sent: no two are alike."""
+    names = list(names)
+    if all(map(accepted.fullmatch, names)):
+        return dict(zip(names, names, strict=True))
     sent: dict[str, str] = {}
     taken: set[str] = set()
     # Those that stay as they are have the right to their names.

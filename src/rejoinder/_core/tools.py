@@ -121,15 +121,17 @@ class Descriptions:
     def __init__(self) -> None:
         self._made: dict[tuple[Any, ...], tuple[object, Frozen]] = {}
 
-    def find(self, key: tuple[Any, ...], source: object) -> dict[str, Any] | None:
-        """A fresh copy; ``None`` where none was made, or from something else."""
+    def find(self, key: tuple[Any, ...], source: object) -> Frozen | None:
+        """The description; ``None`` where none was made, or from something else."""
         made = self._made.get(key)
-        return made[1].copy() if made is not None and made[0] == source else None
+        return made[1] if made is not None and made[0] == source else None
 
-    def keep(self, key: tuple[Any, ...], source: object, description: dict[str, Any]) -> None:
+    def keep(self, key: tuple[Any, ...], source: object, description: dict[str, Any]) -> Frozen:
         from rejoinder._core.frozen import Frozen
 
-        self._made[key] = (source, Frozen(description))
+        frozen = Frozen(description)
+        self._made[key] = (source, frozen)
+        return frozen
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rejoinder._core import dialects
@@ -11,6 +11,7 @@ from rejoinder._core.dialects import Dialect
 from rejoinder._core.names import portable_names
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder._core.tool_forms import ToolForm
+from rejoinder._core.tools import RawFunctionToolInfo
 from rejoinder.llm._plans import plan_of
 from rejoinder.llm._tools import (
     FunctionTool,
@@ -18,6 +19,7 @@ from rejoinder.llm._tools import (
     RawFunctionTool,
     get_function_info,
     get_raw_function_info,
+    info_of,
     is_raw_function_tool,
 )
 
@@ -30,7 +32,7 @@ Spec = dict[str, Any]
 
 def tool_specs(
     tools: Mapping[str, FunctionTool | RawFunctionTool],
-    provider_tools: Iterable[ProviderTool],
+    provider_tools: Sequence[ProviderTool],
     format: str | Dialect,
     *,
     provider_tool_type: type[Any] | None = None,
@@ -44,36 +46,41 @@ def tool_specs(
             raise ValueError(f"tools: {error}") from None
     else:
         dialect = format
-    provider = dialect.name.partition(".")[0]
-    sent = portable_names(tools, TOOL_NAME if dialect.rules is None else dialect.rules.name)
-    specs = [_described(tool, sent[name], dialect, options) for name, tool in tools.items()]
-    return specs + [
-        tool.to_dict() for tool in provider_tools if _belongs(tool, provider, provider_tool_type)
-    ]
+    accepted = TOOL_NAME if dialect.rules is None else dialect.rules.name
+    sent = portable_names(tools, accepted)
+    key = (dialect.name, *options.items())
+    specs: list[Spec] = []
+    for name, tool in tools.items():
+        # Beside what it was made from, so that a tool which is described anew is sent anew.
+        info = info_of(tool)
+        source: tuple[object, ...]
+        if isinstance(info, RawFunctionToolInfo):
+            cache, source = info.descriptions, (sent[name], info.raw_schema)
+        else:
+            cache, source = plan_of(tool).descriptions, (sent[name], info.description)
+        made = cache.find(key, source)
+        if made is None:
+            made = cache.keep(key, source, _describe(tool, sent[name], dialect, options))
+        specs.append(made.copy())
+    if provider_tools:
+        provider = dialect.name.partition(".")[0]
+        specs += [
+            tool.to_dict()
+            for tool in provider_tools
+            if _belongs(tool, provider, provider_tool_type)
+        ]
+    return specs
 
 
-def _described(
+def _describe(
     tool: FunctionTool | RawFunctionTool, name: str, dialect: Dialect, options: dict[str, Any]
 ) -> Spec:
-    # Beside what it was made from, so that a tool which is described anew is sent anew.
-    source: tuple[object, ...]
-    if is_raw_function_tool(tool):
-        info = get_raw_function_info(tool)
-        cache, source = info.descriptions, (name, info.raw_schema)
-    else:
-        info = get_function_info(tool)
-        cache, source = plan_of(tool).descriptions, (name, info.description)
-    key = (dialect.name, *options.items())
-    made = cache.find(key, source)
-    if made is not None:
-        return made
     form = form_of(tool, name)
     spec = _builder(dialect)(form, **options)
-    cache.keep(key, source, spec)
     if form.changes:
         told = "; ".join(map(str, form.changes))
-        logger.info("the tool %r, as %s takes it: %s", info.name, dialect.name, told)
-    return _described(tool, name, dialect, options)
+        logger.info("the tool %r, as %s takes it: %s", info_of(tool).name, dialect.name, told)
+    return spec
 
 
 def form_of(tool: FunctionTool | RawFunctionTool, name: str | None = None) -> ToolForm:

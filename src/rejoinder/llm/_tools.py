@@ -49,6 +49,7 @@ __all__ = [
     "get_raw_function_info",
     "get_tool_name",
     "get_tool_options",
+    "info_of",
     "is_function_tool",
     "is_raw_function_tool",
     "own_tools",
@@ -272,6 +273,15 @@ def get_tool_name(tool: object) -> str:
     Raises:
         ValueError: `tool` is neither a function tool nor a raw function tool.
     """
+    return info_of(tool).name
+
+
+def info_of(tool: object) -> FunctionToolInfo | RawFunctionToolInfo:
+    """What the decorator noted about `tool`.
+
+    Raises:
+        ValueError: `tool` is neither a function tool nor a raw function tool.
+    """
     info = getattr(tool, RAW_INFO, None) or getattr(tool, INFO, None)
     if info is None:
         raise ValueError(
@@ -280,7 +290,7 @@ def get_tool_name(tool: object) -> str:
                 "tool",
             )
         )
-    return info.name
+    return info
 
 
 def get_tool_options(tool: object) -> ToolOptions:

@@ -473,7 +473,7 @@ class LLMStream(ABC):
     def _about_to_wait(self) -> None:
         if self._task is None:
             self._ensure_started()
-        else:
+        elif self._loop is not asyncio.get_running_loop():
             self._check_loop()
 
     def _abandon(self, error: APIError) -> None:
@@ -581,7 +581,10 @@ class LLMStream(ABC):
         attempt = 0
         while True:
             try:
-                with span.attempt(attempt), _watch.attempt(attempt, self._llm) as self._place:
+                if span.recorded or _watch.is_watched():
+                    with span.attempt(attempt), _watch.attempt(attempt, self._llm) as self._place:
+                        again = await self._attempt(loop, deadlines)
+                else:
                     again = await self._attempt(loop, deadlines)
                 if not again:
                     return
@@ -680,8 +683,8 @@ class LLMStream(ABC):
         return self._closing or (self._task is not None and self._task.cancelling() > 0)
 
     def _priced(self, *, cut: bool) -> Price:
-        names, at = self._llm.metrics_metadata, _stamps.wall_now()
-        return partial(self._meter.cost, names, at, self._prompt, cut=cut)
+        at = _stamps.wall_now()
+        return partial(_price_of, self._llm, self._meter, at, self._prompt, cut)
 
     def _costs(self) -> list[float | None]:
         return [price() for price in self._bill]
@@ -698,3 +701,9 @@ class LLMStream(ABC):
         now, name = _stamps.wall_now(), self._llm.label
         event = LLMError(timestamp=now, label=name, error=error, recoverable=recoverable)
         self._llm.emit("error", event)
+
+
+def _price_of(
+    llm: LLM[Any], meter: Meter, at: float, prompt: Sequence[ChatItem], cut: bool
+) -> float | None:
+    return meter.cost(llm.metrics_metadata, at, prompt, cut=cut)

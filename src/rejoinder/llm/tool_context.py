@@ -33,6 +33,7 @@ from rejoinder.llm._tools import (
     get_raw_function_info,
     get_tool_name,
     get_tool_options,
+    info_of,
     is_function_tool,
     is_raw_function_tool,
     own_tools,
@@ -181,7 +182,8 @@ class ToolContext:
         Raises:
             ValueError: two tools of one name, or something that is no tool.
         """
-        TOOLS.check("ToolContext.tools", tools)
+        if not isinstance(tools, list):
+            TOOLS.check("ToolContext.tools", tools)
         given = list(tools)
         by_name: dict[str, FunctionTool | RawFunctionTool] = {}
         provider_tools: list[ProviderTool] = []
@@ -197,7 +199,7 @@ class ToolContext:
                     for member in tool.tools:
                         add(member)
             else:
-                name = get_tool_name(tool)
+                name = info_of(tool).name
                 other = by_name.setdefault(name, cast("Any", tool))
                 # Bound methods are made anew at each look, so equality is what counts.
                 if other is not tool and other != tool:
@@ -209,7 +211,7 @@ class ToolContext:
                         )
                     )
 
-        for tool in (*given, *own_tools(self)):
+        for tool in given if type(self) is ToolContext else (*given, *own_tools(self)):
             add(tool)
         self._tools, self._tools_map = given, by_name
         self._provider_tools, self._toolsets = provider_tools, toolsets

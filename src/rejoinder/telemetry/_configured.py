@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import _internal as metrics_module
 
-__all__ = ["meter_provider", "tracer_provider"]
+__all__ = ["is_silent", "meter_provider", "tracer_provider"]
 
 P = TypeVar("P")
 
@@ -24,17 +24,27 @@ P = TypeVar("P")
 class _Configured(Generic[P]):
     def __init__(self, ask: Callable[[], P], module: ModuleType, name: str) -> None:
         self._ask = ask
-        self._names: Final[dict[str, Any]] = vars(module)
-        self._name = name
-        self._asked = False
+        self.names: Final[dict[str, Any]] = vars(module)
+        self.name = name
+        self.asked = False
 
     def __call__(self) -> P | None:
         """The provider; ``None`` if none is configured, or only a placeholder."""
-        if self._asked and self._name in self._names:
-            return cast("P | None", self._names[self._name])
-        self._asked = True
+        if self.asked and self.name in self.names:
+            return cast("P | None", self.names[self.name])
+        self.asked = True
         return self._ask()
 
 
 tracer_provider: Final = _Configured(trace.get_tracer_provider, trace, "_TRACER_PROVIDER")
 meter_provider: Final = _Configured(metrics.get_meter_provider, metrics_module, "_METER_PROVIDER")
+
+
+def is_silent() -> bool:
+    """Whether it is certain that neither provider is configured; both have to be asked otherwise."""
+    return (
+        tracer_provider.asked
+        and meter_provider.asked
+        and tracer_provider.names.get(tracer_provider.name, True) is None
+        and meter_provider.names.get(meter_provider.name, True) is None
+    )

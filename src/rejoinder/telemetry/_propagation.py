@@ -15,7 +15,8 @@ __all__ = ["TRACE_FIELDS", "propagate", "reaches_mcp", "trace_headers"]
 TRACE_FIELDS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 """The fields of W3C Trace Context and Baggage, in HTTP and in ``_meta`` of MCP."""
 
-_hosts: frozenset[str] = frozenset()
+hosts: frozenset[str] = frozenset()
+"""That are sent the trace context."""
 _mcp = False
 
 
@@ -30,8 +31,8 @@ def propagate(*, http: Collection[str] = (), mcp: bool = False) -> None:
             ``traceparent`` and what else the configured propagators write.
         mcp: requests to MCP servers carry the same in ``_meta`` (SEP-414).
     """
-    global _hosts, _mcp
-    _hosts = frozenset(name.lower() for name in http)
+    global hosts, _mcp
+    hosts = frozenset(name.lower() for name in http)
     _mcp = mcp
 
 
@@ -42,7 +43,7 @@ def reaches_mcp() -> bool:
 
 def trace_headers(url: str) -> dict[str, str]:
     """The header fields that tell the server of `url` of the current span; mostly none."""
-    if not _hosts or (urlsplit(url).hostname or "") not in _hosts:
+    if not hosts or (urlsplit(url).hostname or "") not in hosts:
         return {}
     carrier: dict[str, str] = {}
     propagators.inject(carrier)

@@ -18,15 +18,16 @@ logger = logging.getLogger("rejoinder")
 _API: Final = "opentelemetry.metrics"
 """Providers that are defined here record nothing: they stand for one that is not configured."""
 
-_provider: metrics.MeterProvider | None = None
+given: metrics.MeterProvider | None = None
+"""By `set_meter_provider`."""
 _made: tuple[metrics.MeterProvider, Recorders] | None = None
 
 
 @checked()
 def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
     """Send the metrics of this package to `provider`; ``None`` means the global one again."""
-    global _provider
-    _provider = provider
+    global given
+    given = provider
 
 
 class Recorders:
@@ -62,7 +63,7 @@ class Recorders:
 def recorders() -> Recorders | None:
     """The instruments of the provider in force now; ``None`` if nothing is recorded."""
     global _made
-    provider = _provider if _provider is not None else meter_provider()
+    provider = given if given is not None else meter_provider()
     if provider is None:
         return None
     made = _made

@@ -26,8 +26,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from rejoinder._core.hosts import known_host
 from rejoinder._options import checked
 from rejoinder.errors import APIStatusError, APITimeoutError
-from rejoinder.telemetry import names
-from rejoinder.telemetry._configured import tracer_provider
+from rejoinder.telemetry import _recorders, names
+from rejoinder.telemetry._configured import is_silent, tracer_provider
 from rejoinder.telemetry._content import (
     Capture,
     captured,
@@ -190,7 +190,7 @@ class Span:
         self._ended_at: int | None = None  # nanoseconds since the epoch
         self._otel: trace.Span = trace.INVALID_SPAN
         self.recording = False
-        if not traced():
+        if (_provider is None and is_silent()) or not traced():
             return
         kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
         outer = otel_context.get_value(_CLOCK)
@@ -212,12 +212,12 @@ class Span:
         if self._otel is not trace.INVALID_SPAN:
             self._token = otel_context.attach(self._context())
 
-    @contextlib.contextmanager
-    def current(self) -> Generator[None]:
+    def current(self) -> contextlib.AbstractContextManager[None]:
         """Be the current span for what is started inside."""
-        if self._otel is trace.INVALID_SPAN:
-            yield
-            return
+        return _NOTHING if self._otel is trace.INVALID_SPAN else self._current()
+
+    @contextlib.contextmanager
+    def _current(self) -> Generator[None]:
         token = otel_context.attach(self._context())
         try:
             yield
@@ -559,7 +559,7 @@ class SilentRequest:
 
 
 AnyRequestSpan: TypeAlias = RequestSpan | SilentRequest
-_NOTHING: Final = contextlib.nullcontext()
+_NOTHING: Final[contextlib.AbstractContextManager[None]] = contextlib.nullcontext()
 _SILENT: Final = SilentRequest()
 
 
@@ -573,6 +573,8 @@ def request_span(
     times: tuple[float, float],
 ) -> AnyRequestSpan:
     """A `RequestSpan`, or what stands for it where nothing is recorded."""
+    if _provider is None and _recorders.given is None and is_silent():
+        return _SILENT
     if not traced() and (composed or recorders() is None):
         return _SILENT
     return RequestSpan(

@@ -254,7 +254,7 @@ class Reply:
         """Add a chunk with the token counts, if there are any."""
         usage = self.with_spent(usage)
         if usage is not None:
-            self.chunks.append(ChatChunk(id=self.id, usage=usage))
+            self.chunks.append(self._validated({"id": self.id, "usage": usage}))
 
     def with_spent(self, usage: CompletionUsage | None) -> CompletionUsage | None:
         """`usage` and that of the parts before a pause."""

@@ -163,7 +163,8 @@ class WireStream(LLMStream):
         if self._place is not None:
             _watch.note("send", host=urlsplit(request.url).netloc.rpartition("@")[2])
         async with await self._transport.send(request) as response:
-            _watch.note("head", status=response.status)
+            if self._place is not None:
+                _watch.note("head", status=response.status)
             failure = await self._read_response(response)
             if failure is not None:
                 # Not from within `except`: the error as it was would be reachable as its context.
@@ -180,7 +181,7 @@ class WireStream(LLMStream):
     async def _request(self) -> Request:
         """The request of this attempt. Header fields and tokens are local variables where it is
         made, so our own errors leave without those frames; others belong to code of the caller's."""
-        from rejoinder.telemetry._propagation import trace_headers
+        from rejoinder.telemetry import _propagation
 
         try:
             request = await self._build()
@@ -189,7 +190,9 @@ class WireStream(LLMStream):
             raise
         if self._span is not None and self._span.recorded:
             self._span.asked(request.body)
-        fields = trace_headers(request.url)
+        if not _propagation.hosts:
+            return request
+        fields = _propagation.trace_headers(request.url)
         return replace(request, headers={**request.headers, **fields}) if fields else request
 
     async def _read_response(self, response: HttpResponse) -> APIError | None:

@@ -88,7 +88,7 @@ class DirectHost(Host):
             own["Authorization"] = f"Bearer {self._auth_token}"
         elif self._api_key:
             own["x-api-key"] = self._api_key
-        headers = merge_headers(own, extras.headers)
+        headers = merge_headers(own, extras.headers) if extras.headers else own
         return Request(
             "POST", build_url(self._url, query=extras.query), headers, body, connect_timeout
         )
@@ -151,7 +151,7 @@ class BedrockHost(Host):
         own = {**_JSON, "Accept": _FRAMES}
         if self._bearer is not None:
             own["Authorization"] = f"Bearer {self._bearer}"
-        headers = merge_headers(own, extras.headers)
+        headers = merge_headers(own, extras.headers) if extras.headers else own
         request = Request("POST", url, headers, body, connect_timeout)
         if has_header(headers, "Authorization"):
             return request
@@ -227,7 +227,7 @@ class VertexHost(Host):
         own = {**_JSON, "Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
         if (payer := self._credentials.quota_project) is not None:
             own["x-goog-user-project"] = payer
-        headers = merge_headers(own, extras.headers)
+        headers = merge_headers(own, extras.headers) if extras.headers else own
         return Request("POST", build_url(url, query=extras.query), headers, body, connect_timeout)
 
     def errors(self) -> DecodeError:

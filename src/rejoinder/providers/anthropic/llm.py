@@ -31,6 +31,7 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach
 from rejoinder.providers.asking.checks import OPTION_RULES, checked_options, environment, or_none
 from rejoinder.providers.asking.fields import (
+    NO_EXTRAS,
     HttpExtras,
     has_header,
     tool_specs,
@@ -44,6 +45,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -301,14 +303,16 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: an option or the conversation holds what cannot be sent.
         """
-        extras = HttpExtras(extra_kwargs)
+        extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         members = extras.body
-        betas = [str(name) for name in members.pop("betas", None) or ()]
+        betas: list[str] = list(map(str, members.pop("betas", None) or ()))
         if self._host.platform == "bedrock" and betas:
             members["anthropic_beta"] = betas
         elif betas and not has_header(extras.headers, "anthropic-beta"):
             extras.headers["anthropic-beta"] = ",".join(betas)
-        _, schema = reply_schema(response_format, "anthropic")
+        schema = None
+        if not isinstance(response_format, NotGiven):
+            _, schema = reply_schema(response_format, "anthropic")
         asked = self._served.reason(members, extras.reasoning)
         prefill = self._served.family.prefill and schema is None and not _forbids_prefill(members)
         question = _Question(
@@ -320,7 +324,7 @@ class LLM(HttpLLM):
                 DIALECT,
                 strict=self._strict_tools and self._served.family.strict,
             ),
-            choice=tool_choice if is_given(tool_choice) else self._tool_choice,
+            choice=self._tool_choice if isinstance(tool_choice, NotGiven) else tool_choice,
             served=self._served,
             asked=asked,
             prefill=prefill,
@@ -333,9 +337,9 @@ class LLM(HttpLLM):
                 top_k=self._top_k,
                 user=self._user,
                 caching=self._caching,
-                parallel_tool_calls=parallel_tool_calls
-                if is_given(parallel_tool_calls)
-                else self._parallel_tool_calls,
+                parallel_tool_calls=self._parallel_tool_calls
+                if isinstance(parallel_tool_calls, NotGiven)
+                else parallel_tool_calls,
                 response_schema=schema,
                 extra=members,
             ),
@@ -349,7 +353,7 @@ class LLM(HttpLLM):
         return self._host.base_url
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "anthropic"
     may_pause = True

@@ -107,13 +107,18 @@ def of_host(items: Sequence[ChatItem], host: str, *, unmarked: bool) -> Sequence
         unmarked: state without a mark may be sent to it.
     """
     marked = None if unmarked else ""
-    return [_without_state(item) if _is_elsewheres(item, host, marked) else item for item in items]
+    return [
+        _without_state(item)
+        if (item.type == "message" or item.type == "function_call")
+        and item.extra
+        and _is_elsewheres(item.extra, host, marked)
+        else item
+        for item in items
+    ]
 
 
-def _is_elsewheres(item: ChatItem, host: str, marked: str | None) -> bool:
-    if item.type != "message" and item.type != "function_call":
-        return False
-    state = item.extra.get("anthropic") if item.extra else None
+def _is_elsewheres(extra: Mapping[str, Any], host: str, marked: str | None) -> bool:
+    state = extra.get("anthropic")
     if not isinstance(state, dict):
         return False
     mark = cast("dict[str, Any]", state).get(HOST, marked)

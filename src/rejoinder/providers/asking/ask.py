@@ -32,7 +32,6 @@ from rejoinder.providers.asking.body import (
     Body,
     RefusedState,
     items_of,
-    may_be_empty,
     survey,
 )
 from rejoinder.providers.asking.fields import HttpExtras
@@ -104,7 +103,8 @@ class HttpLLM(LLM[Any]):
         await self._transport.aclose()
 
 
-@dataclass(frozen=True, kw_only=True)
+# Not frozen: each field would be set through `object`, at five times the price, at each request.
+@dataclass(kw_only=True, eq=False)
 class Question(ABC):
     """One call of `chat`, as its provider sends it.
 
@@ -219,13 +219,11 @@ def ask(
         ConfigurationError: the conversation holds what cannot be sent.
     """
     items = items_of(chat_ctx)
-    served = question.served
     media = survey(
-        items,
-        question.provider,
-        takes_audio=question.takes_audio,
-        takes_images=None if served is None else served.takes("image"),
+        items, question.provider, takes_audio=question.takes_audio, served=question.served
     )
+    # After a tool's output a model may have nothing to add.
+    after_tool = bool(items) and items[-1].type == "function_call_output"
     body = Body(
         items, partial(_encode, question, media.any), media, llm._refused, go_on=question.go_on
     )
@@ -237,7 +235,7 @@ def ask(
         tools=tools or [],
         conn_options=conn_options,
         build=partial(_build, question, body, conn_options.connect_timeout),
-        decoder=partial(question.decoder, allow_empty=may_be_empty(items)),
+        decoder=partial(question.decoder, allow_empty=after_tool),
         decode_error=question.decode_error,
         transport=llm._transport,
         drop_state=body.drop_state,
@@ -274,9 +272,9 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
             question.attach(messages, found)
         body = question.compose(messages, data)
         if (served := question.served) is not None:
-            asked = question.asked
-            if asked is None:
-                asked = served.reason(body, question.extras.reasoning)
+            asked, option = question.asked or (), question.extras.reasoning
+            if question.asked is None and (option is not None or served.reasoning is not None):
+                asked = served.reason(body, option)
             changes = [*asked, *changes, *served.fit(body)]
         elif question.extras.reasoning is not None:
             told = f"reasoning={question.extras.reasoning!r}: this model takes no such option"
@@ -291,4 +289,7 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
 
 
 async def _build(question: Question, body: Body, connect_timeout: float | None) -> Request:
-    return await question.request(await body.get(), connect_timeout)
+    sent = body.ready
+    if sent is None:
+        sent = await body.get()
+    return await question.request(sent, connect_timeout)

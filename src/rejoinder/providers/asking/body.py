@@ -30,10 +30,12 @@ from rejoinder._core.rules import STATEFUL
 from rejoinder._foreign import read
 from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
+from rejoinder.llm.chat_context import ChatContext
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers.asking.capabilities import refuse, refuse_unsupported
+from rejoinder.providers.asking.served import Served
 
-__all__ = ["Body", "Media", "RefusedState", "items_of", "may_be_empty", "survey"]
+__all__ = ["Body", "Media", "RefusedState", "items_of", "survey"]
 
 
 def items_of(chat_ctx: object) -> list[ChatItem]:
@@ -42,7 +44,7 @@ def items_of(chat_ctx: object) -> list[ChatItem]:
     Raises:
         ConfigurationError: it is no `ChatContext`.
     """
-    items: object = read(chat_ctx, "items")
+    items: object = chat_ctx.items if isinstance(chat_ctx, ChatContext) else read(chat_ctx, "items")
     if not isinstance(items, list):
         raise ConfigurationError(
             explained(
@@ -52,12 +54,6 @@ def items_of(chat_ctx: object) -> list[ChatItem]:
             )
         )
     return cast("list[ChatItem]", items)
-
-
-def may_be_empty(items: Sequence[ChatItem]) -> bool:
-    """Whether an answer without text and calls is legal: after a tool's output a model may have
-    nothing to add."""
-    return bool(items) and items[-1].type == "function_call_output"
 
 
 class Media(NamedTuple):
@@ -76,14 +72,14 @@ def survey(
     provider: str,
     *,
     takes_audio: bool,
-    takes_images: bool | None = None,
+    served: Served | None = None,
 ) -> Media:
     """What is to be sent besides text.
 
     Args:
         provider: name of the provider's package.
         takes_audio: the model takes sound.
-        takes_images: the model takes images; ``None``: not known.
+        served: the model where it is served, which may take no images.
 
     Raises:
         ConfigurationError: the last user turn cannot be sent, or an element is not an item.
@@ -102,7 +98,8 @@ def survey(
                 state = not STATEFUL.isdisjoint(item.extra)
         if not parts:
             return _STATE_ALONE if state else _TEXT_ALONE
-        refuse_unsupported(provider, items, hears=takes_audio, sees=takes_images)
+        sees = None if served is None else served.takes("image")
+        refuse_unsupported(provider, items, hears=takes_audio, sees=sees)
         return Media(True, any(map(_is_here, parts)), state)
     except (AttributeError, TypeError) as error:
         refuse(items, error)
@@ -151,6 +148,8 @@ class RefusedState:
 class Body:
     """The bytes that `make` turns a conversation into, made once.
 
+    `ready` are the bytes to be sent, where `get` need not make them.
+
     Args:
         items: the conversation; it may change as soon as this returns.
         make: items to bytes; pure, may run in a thread.
@@ -162,7 +161,16 @@ class Body:
         ConfigurationError: an element of `items` is not an item; or what `make` raises.
     """
 
-    __slots__ = ("_begun", "_bytes", "_go_on", "_make", "_refused", "_snapshot", "_stateless")
+    __slots__ = (
+        "_begun",
+        "_bytes",
+        "_go_on",
+        "_make",
+        "_refused",
+        "_snapshot",
+        "_stateless",
+        "ready",
+    )
 
     def __init__(
         self,
@@ -179,6 +187,7 @@ class Body:
         self._snapshot: list[tuple[ChatItem, dict[str, Any]]] = []
         self._stateless: list[ChatItem] = []
         self._bytes: bytes | None = None
+        self.ready: bytes | None = None
         try:
             if media.state:
                 kept = refused.without(items)
@@ -190,7 +199,7 @@ class Body:
                 return
         except (AttributeError, TypeError) as error:
             refuse(items, error)
-        self._bytes = make(items)
+        self._bytes = self.ready = make(items)
 
     async def get(self) -> bytes:
         """The bytes. Made in a thread, where that may take long.
@@ -214,6 +223,7 @@ class Body:
             part: of the reply, since the last time.
         """
         self._begun.append(part)
+        self.ready = None
 
     def drop_state(self) -> bool:
         """Send the conversation without opaque state from now on, and remember that for the next
@@ -225,7 +235,7 @@ class Body:
             self._refused.add(items)
         self._snapshot = [(item, dict(item.__dict__)) for item in items]
         self._stateless = []
-        self._bytes = None
+        self._bytes = self.ready = None
         return True
 
     def _made(self) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from rejoinder._core.dialects import Dialect
@@ -19,6 +19,7 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.types import NotGiven
 
 __all__ = [
+    "NO_EXTRAS",
     "HttpExtras",
     "build_url",
     "checked_extras",
@@ -94,6 +95,10 @@ class HttpExtras:
     def body(self) -> dict[str, Any]:
         """The members of the body: the other entries, and ``extra_body`` laid over them."""
         return {**self.fields, **self.extra_body}
+
+
+NO_EXTRAS: Final = HttpExtras()
+"""Those of a call without `extra_kwargs`. Shared, so nothing may be added to it."""
 
 
 def string_fields(option: str, value: object) -> dict[str, str]:

@@ -27,6 +27,7 @@ from rejoinder.providers.asking.checks import (
     or_none,
 )
 from rejoinder.providers.asking.fields import (
+    NO_EXTRAS,
     HttpExtras,
     build_url,
     has_header,
@@ -47,6 +48,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -150,6 +152,7 @@ class LLM(HttpLLM):
         self._served = served(
             name, "converse", HOSTS["bedrock"], reasoning=reasoning, family=family
         )
+        self._takes_audio = self._served.takes("audio") is True
         self._region = where
         self._bearer, self._credentials = credentials_from(
             or_none(api_key),
@@ -192,8 +195,10 @@ class LLM(HttpLLM):
             ConfigurationError: an option or the conversation holds what cannot be sent, such as
                 an image by address in the last user turn.
         """
-        extras = HttpExtras(extra_kwargs)
-        name, schema = reply_schema(response_format, "bedrock")
+        extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
+        name, schema = "", None
+        if not isinstance(response_format, NotGiven):
+            name, schema = reply_schema(response_format, "bedrock")
         decode = decode_error
         if self._bearer is None:
             decode = with_second_chance(decode_error, is_stale, self._credentials.renew)
@@ -204,14 +209,14 @@ class LLM(HttpLLM):
             decode_error=decode,
             extras=extras,
             specs=tool_specs(tools, DIALECT),
-            choice=tool_choice if is_given(tool_choice) else self._tool_choice,
+            choice=self._tool_choice if isinstance(tool_choice, NotGiven) else tool_choice,
             served=self._served,
             asked=asked,
-            takes_audio=self._served.takes("audio") is True,
+            takes_audio=self._takes_audio,
             llm=self,
             options=Options(
                 max_tokens=self._max_output_tokens,
-                temperature=temperature if is_given(temperature) else self._temperature,
+                temperature=self._temperature if isinstance(temperature, NotGiven) else temperature,
                 top_p=self._top_p,
                 additional_request_fields=reasoned.get("additionalModelRequestFields"),
                 cache_system=self._cache_system,
@@ -237,7 +242,7 @@ class LLM(HttpLLM):
         own = {"Accept": _CONTENT_TYPE, "Content-Type": "application/json"}
         if self._bearer is not None:
             own["Authorization"] = f"Bearer {self._bearer}"
-        headers = merge_headers(own, extras.headers)
+        headers = merge_headers(own, extras.headers) if extras.headers else own
         request = Request("POST", url, headers, body, connect_timeout)
         if has_header(headers, "Authorization"):
             return request
@@ -263,7 +268,7 @@ class LLM(HttpLLM):
         return self._address(await self._resolved_region())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "aws"
 

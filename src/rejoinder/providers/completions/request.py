@@ -32,13 +32,13 @@ def request_body(
         options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end,
             and ``None`` in it takes a field out.
     """
-    body: dict[str, Any] = {
+    whole: list[Mapping[str, Any]] = []
+    for message in messages:
         # Strict readers want the key that the document lets out ("required key [content] not
         # found": LongCat, xiaozhi-esp32-server #2433).
-        "messages": [
-            message if "content" in message else {**message, "content": None}
-            for message in messages
-        ],
+        whole.append(message if "content" in message else {**message, "content": None})  # noqa: PERF401  a comprehension would be called anew
+    body: dict[str, Any] = {
+        "messages": whole,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -53,9 +53,8 @@ def request_body(
             body[name] = value
     if tools:
         body["tools"] = tools
-        choice = named_choice(tool_choice)
-        if choice is not None:
-            body["tool_choice"] = choice
+        if tool_choice is not None:
+            body["tool_choice"] = named_choice(tool_choice)
     body.update(extra)
     for name, value in extra.items():
         if value is None:

@@ -32,6 +32,7 @@ from rejoinder.providers.asking.checks import (
     or_none,
 )
 from rejoinder.providers.asking.fields import (
+    NO_EXTRAS,
     HttpExtras,
     build_url,
     merge_headers,
@@ -58,6 +59,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -265,7 +267,7 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: an option or the conversation holds what cannot be sent.
         """
-        extras = HttpExtras(extra_kwargs)
+        extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         generation: dict[str, Any] = {}
         extra_config: dict[str, Any] = {}
         for name, value in extras.body.items():
@@ -282,18 +284,18 @@ class LLM(HttpLLM):
                 extra_config[member] = value if member == "labels" else plain(value)
         parsed = tool_specs(tools, DIALECT)
         specs = [spec for spec in parsed if "name" in spec]
-        schema, json_schema = _response(or_none(response_format))
+        built_in = self._built_in
+        if not isinstance(gemini_tools, NotGiven) and gemini_tools is not None:
+            built_in = built_in_tools(gemini_tools)
+        if len(specs) < len(parsed):
+            built_in = [*built_in, *built_in_tools([s for s in parsed if "name" not in s])]
+        schema, json_schema = None, None
+        if not isinstance(response_format, NotGiven):
+            schema, json_schema = _response(response_format)
         options = Options(
             generation={**generation, **self._generation},
             extra_config={**extra_config, **self._extra_config},
-            built_in=[
-                *(
-                    built_in_tools(gemini_tools)
-                    if is_given(gemini_tools) and gemini_tools is not None
-                    else self._built_in
-                ),
-                *built_in_tools([spec for spec in parsed if "name" not in spec]),
-            ],
+            built_in=built_in,
             combines_tools=not self._vertexai and self._served.family.built_in_with_tools,
             call_ids=not self._vertexai,
             response_schema=schema,
@@ -308,7 +310,7 @@ class LLM(HttpLLM):
             decode_error=decode,
             extras=extras,
             specs=specs,
-            choice=tool_choice if is_given(tool_choice) else self._tool_choice,
+            choice=self._tool_choice if isinstance(tool_choice, NotGiven) else tool_choice,
             served=self._served,
             signatures=self._served.family.signed_calls,
             llm=self,
@@ -360,7 +362,7 @@ class LLM(HttpLLM):
         return self._base_url
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "google"
 

@@ -18,6 +18,7 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
 from rejoinder.providers.asking.checks import check_base_url, checked_options, environment
 from rejoinder.providers.asking.fields import (
+    NO_EXTRAS,
     HttpExtras,
     build_url,
     checked_extras,
@@ -28,9 +29,10 @@ from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
 from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.completions.format import to_messages
 from rejoinder.providers.completions.request import named_choice
 from rejoinder.providers.inference.dialect import DIALECT
-from rejoinder.providers.inference.format import attachment_part, request_body, to_chat_ctx
+from rejoinder.providers.inference.format import attachment_part, request_body
 from rejoinder.providers.inference.token import mint
 from rejoinder.providers.inference.wire import decode_error, make_decoder
 from rejoinder.transport.http import Request
@@ -38,6 +40,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -123,6 +126,7 @@ class LLM(HttpLLM):
         self._reasoning: NotGivenOr[ReasoningOption] = reasoning
         self._family: NotGivenOr[str] = family
         self._serve(model)
+        self._url = build_url(self._base_url, "chat/completions")
         self._served_by = provider
         self._api_key = key
         self._api_secret = secret
@@ -134,6 +138,8 @@ class LLM(HttpLLM):
         self._served = served(
             model, "chat", HOSTS["inference"], reasoning=self._reasoning, family=self._family
         )
+        self._takes_audio = self._served.takes("audio") is True
+        self._state = self._served.takes_back(FOREIGN_STATE)
 
     @classmethod
     @checked_options
@@ -178,16 +184,21 @@ class LLM(HttpLLM):
             ConfigurationError: an option or the conversation holds what cannot be sent.
         """
         fields = checked_extras(extra_kwargs)
-        choice: Any = tool_choice if is_given(tool_choice) else fields.pop("tool_choice", None)
-        if is_given(parallel_tool_calls):
+        choice: Any = tool_choice
+        if isinstance(tool_choice, NotGiven):
+            choice = fields.pop("tool_choice", None)
+        if not isinstance(parallel_tool_calls, NotGiven):
             fields["parallel_tool_calls"] = parallel_tool_calls
         schema = self._served.family.schema
-        shape = completions_response_format(response_format, schema=schema)
-        if shape is not None:
-            fields["response_format"] = shape
+        if not isinstance(response_format, NotGiven):
+            shape = completions_response_format(response_format, schema=schema)
+            if shape is not None:
+                fields["response_format"] = shape
         fields.update(self._extra_kwargs)
-        choice = named_choice(fields.pop("tool_choice", choice))
-        extras = HttpExtras(fields)
+        choice = fields.pop("tool_choice", choice)
+        if choice is not None:
+            choice = named_choice(choice)
+        extras = HttpExtras(fields) if fields else NO_EXTRAS
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self._served_by:
             headers["X-LiveKit-Inference-Provider"] = self._served_by
@@ -200,9 +211,9 @@ class LLM(HttpLLM):
             specs=tool_specs(tools, DIALECT, schema=schema),
             choice=choice,
             served=self._served,
-            takes_audio=self._served.takes("audio") is True,
-            state=self._served.takes_back(FOREIGN_STATE),
-            url=build_url(self._base_url, "chat/completions", extras.query),
+            takes_audio=self._takes_audio,
+            state=self._state,
+            url=build_url(self._url, query=extras.query) if extras.query else self._url,
             headers=headers,
             api_key=self._api_key,
             api_secret=self._api_secret,
@@ -213,7 +224,7 @@ class LLM(HttpLLM):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "inference"
 
@@ -228,7 +239,7 @@ class _Question(Question):
         return attachment_part(attachment)
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
-        return to_chat_ctx(items, reasoning_back=self.family.reasoning_back)
+        return to_messages(items, reasoning_back=self.family.reasoning_back), None
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
         return request_body(messages, data, self.specs, self.choice, self.fields)
@@ -236,7 +247,7 @@ class _Question(Question):
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         token = mint(self.api_key, self.api_secret, _stamps.wall_now())
         own = {**self.headers, "Authorization": f"Bearer {token}"}
-        headers = merge_headers(own, self.extras.headers)
+        headers = merge_headers(own, self.extras.headers) if self.extras.headers else own
         keys = Hidden((self.api_key, self.api_secret))
         return Request("POST", self.url, headers, body, connect_timeout, keys)
 

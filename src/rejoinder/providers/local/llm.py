@@ -21,7 +21,7 @@ from rejoinder.providers.answering.framings import sse_events
 from rejoinder.providers.answering.stream import WireStream
 from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment
-from rejoinder.providers.asking.body import items_of, may_be_empty
+from rejoinder.providers.asking.body import items_of
 from rejoinder.providers.asking.checks import OPTION_RULES, checked_options, or_none
 from rejoinder.providers.asking.fields import (
     HttpExtras,
@@ -219,7 +219,7 @@ class LLM(HttpLLM):
         spec = reply_type(response_format)
         schema = None if spec is None else spec.value_schema
         items = items_of(chat_ctx)
-        after_tool = may_be_empty(items)
+        after_tool = bool(items) and items[-1].type == "function_call_output"
         if after_tool and mode == "auto" and self._one_call:
             mode = "plain"
         extras = HttpExtras(extra_kwargs)
@@ -323,7 +323,7 @@ class _NextAttempt:
         self.wording = self._first
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "local"
 

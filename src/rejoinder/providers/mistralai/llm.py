@@ -20,7 +20,13 @@ from rejoinder.providers.asking.checks import (
     environment,
     or_none,
 )
-from rejoinder.providers.asking.fields import HttpExtras, build_url, merge_headers, tool_specs
+from rejoinder.providers.asking.fields import (
+    NO_EXTRAS,
+    HttpExtras,
+    build_url,
+    merge_headers,
+    tool_specs,
+)
 from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
@@ -34,8 +40,8 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
-    is_given,
 )
 
 if TYPE_CHECKING:
@@ -108,6 +114,8 @@ class LLM(HttpLLM):
         self._served = served(
             model, "mistral", HOSTS["mistral"], reasoning=reasoning, family=family
         )
+        self._takes_audio = self._served.takes("audio") is True
+        self._url = build_url(self._base_url, "chat/completions")
         self._api_key: str | None = key
         self._temperature: float | None = or_none(temperature)
         self._max_completion_tokens: int | None = or_none(max_completion_tokens)
@@ -135,26 +143,28 @@ class LLM(HttpLLM):
         Raises:
             ConfigurationError: an option or the conversation holds what cannot be sent.
         """
-        extras = HttpExtras(extra_kwargs)
+        extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         fields: dict[str, Any] = {**extras.body, "model": self._model}
         if self._temperature is not None:
             fields["temperature"] = self._temperature
         if self._max_completion_tokens is not None:
             fields["max_tokens"] = self._max_completion_tokens
             fields.pop("max_completion_tokens", None)
-        if is_given(parallel_tool_calls):
+        if not isinstance(parallel_tool_calls, NotGiven):
             fields["parallel_tool_calls"] = parallel_tool_calls
-        if (shape := completions_response_format(response_format)) is not None:
-            fields["response_format"] = shape
+        if not isinstance(response_format, NotGiven):
+            shape = completions_response_format(response_format)
+            if shape is not None:
+                fields["response_format"] = shape
         question = _Question(
             dialect=DIALECT,
             decode_error=decode_error,
             extras=extras,
             specs=tool_specs(tools, DIALECT),
-            choice=named_choice(or_none(tool_choice)),
+            choice=None if isinstance(tool_choice, NotGiven) else named_choice(tool_choice),
             served=self._served,
-            takes_audio=self._served.takes("audio") is True,
-            url=build_url(self._base_url, "chat/completions", extras.query),
+            takes_audio=self._takes_audio,
+            url=build_url(self._url, query=extras.query) if extras.query else self._url,
             api_key=self._api_key,
             fields=fields,
         )
@@ -163,7 +173,7 @@ class LLM(HttpLLM):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "mistralai"
 
@@ -182,7 +192,7 @@ class _Question(Question):
         own = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if self.api_key is not None:
             own["Authorization"] = f"Bearer {self.api_key}"
-        headers = merge_headers(own, self.extras.headers)
+        headers = merge_headers(own, self.extras.headers) if self.extras.headers else own
         return Request("POST", self.url, headers, body, connect_timeout)
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:

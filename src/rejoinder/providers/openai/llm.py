@@ -23,6 +23,7 @@ from rejoinder.providers.asking.ask import HttpLLM, Question, ask
 from rejoinder.providers.asking.attachments import Attachment, attach_joined
 from rejoinder.providers.asking.checks import check_base_url, checked_options
 from rejoinder.providers.asking.fields import (
+    NO_EXTRAS,
     HttpExtras,
     build_url,
     merge_headers,
@@ -33,8 +34,8 @@ from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import Served, served
 from rejoinder.providers.asking.transports import make_transport
+from rejoinder.providers.completions.format import to_messages
 from rejoinder.providers.completions.request import named_choice, request_body
-from rejoinder.providers.openai import format as chat_format
 from rejoinder.providers.openai import responses_format, responses_wire, wire
 from rejoinder.providers.openai.access import (
     Access,
@@ -59,6 +60,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -259,10 +261,15 @@ class LLM(HttpLLM):
         )
         self._state = () if self._responses else self._served.takes_back(FOREIGN_STATE)
         self._trust_done = trust_done
-        self._strict_tool_schema = _strict_tool_schema
-        self._dialect = RESPONSES if self._responses else DIALECT
+        self._own_dialect = self._dialect = RESPONSES if self._responses else DIALECT
         if is_given(_provider_fmt):
             self._dialect = dialects.find(_provider_fmt)
+        known = self._served.family
+        self._of_tools: dict[str, Any] = {
+            "strict": _strict_tool_schema and known.strict,
+            "schema": known.schema,
+        }
+        self._usual = self._options(NO_EXTRAS)
         self._access = _access
         self._state_host = netloc.lower().removesuffix(":443")
         self._address = build_url(address, "responses" if self._responses else "chat/completions")
@@ -301,25 +308,36 @@ class LLM(HttpLLM):
         Raises:
             ValueError: an option or a message cannot be sent as it is.
         """
-        extra = HttpExtras(extra_kwargs)
+        extra = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         url = self._url
         if extra.query:
             url = build_url(self._address, query={**self._query, **extra.query})
-        specs = self._specs(tools)
-        fields, choice = self._options(extra, parallel_tool_calls, tool_choice)
-        if is_given(response_format):
+        fields, choice, served = self._usual if extra is NO_EXTRAS else self._options(extra)
+        if not isinstance(tool_choice, NotGiven):
+            choice = tool_choice
+        if choice is not None:
+            choice = named_choice(choice, flat=self._responses)
+        if not isinstance(parallel_tool_calls, NotGiven):
+            fields = {**fields, "parallel_tool_calls": parallel_tool_calls}
+        if not isinstance(response_format, NotGiven):
             schema = self._served.family.schema
             shape = completions_response_format(response_format, schema=schema)
             if shape is not None:
-                fields["response_format"] = shape
-        question = _Question(
+                fields = {**fields, "response_format": shape}
+        specs = tool_specs(tools, self._own_dialect, **self._of_tools)
+        if self._responses:
+            for spec in specs:
+                if spec.get("type") == "function":
+                    # This API takes silence for true, and changes the schema to fit.
+                    spec.setdefault("strict", False)
+        question = (_ResponsesQuestion if self._responses else _Question)(
             dialect=self._dialect,
             decode_error=wire.decode_error,
             extras=extra,
             specs=specs,
             choice=choice,
             takes_audio=self._takes_audio,
-            served=self._served_by(fields),
+            served=served,
             state=self._state,
             llm=self,
             url=url,
@@ -329,34 +347,14 @@ class LLM(HttpLLM):
             self, question, LLMStream, chat_ctx=chat_ctx, tools=tools, conn_options=conn_options
         )
 
-    def _specs(self, tools: list[Any] | None) -> list[dict[str, Any]]:
-        family = self._served.family
-        strict, schema = self._strict_tool_schema and family.strict, family.schema
-        if not self._responses:
-            return tool_specs(tools, DIALECT, strict=strict, schema=schema)
-        specs = tool_specs(tools, RESPONSES, strict=strict, schema=schema)
-        for spec in specs:
-            if spec.get("type") == "function":
-                # This API takes silence for true, and changes the schema to fit.
-                spec.setdefault("strict", False)
-        return specs
-
-    def _options(
-        self,
-        extra: HttpExtras,
-        parallel_tool_calls: NotGivenOr[bool],
-        tool_choice: NotGivenOr[ToolChoice],
-    ) -> tuple[dict[str, Any], object]:
-        """The fields of the body beside messages and tools, and the choice of tool."""
+    def _options(self, extra: HttpExtras) -> tuple[dict[str, Any], object, Served]:
+        """Of a call with these parameters: the members of the body beside messages and tools, the
+        choice of tool, and what is known of the model that it names."""
         fields = {**extra.fields, **self._fields}
-        if is_given(parallel_tool_calls):
-            fields["parallel_tool_calls"] = parallel_tool_calls
         choice: object = fields.pop("tool_choice", None)
-        if is_given(tool_choice):
-            choice = tool_choice
-        choice = named_choice(choice, flat=self._responses)
+        served = self._served_by(fields)
         if self._responses:
-            if self._served_by(fields).family.encrypted:
+            if served.family.encrypted:
                 fields.setdefault("include", ["reasoning.encrypted_content"])
         elif self._host.limits_by_max_tokens:
             limit = fields.pop("max_completion_tokens", None)
@@ -364,7 +362,8 @@ class LLM(HttpLLM):
                 fields.setdefault("max_tokens", limit)
         if self._extra_body or extra.extra_body:
             fields["extra_body"] = {**self._extra_body, **extra.extra_body}
-        return fields, choice
+            served = self._served_by(fields)
+        return fields, choice, served
 
     def _served_by(self, fields: Mapping[str, Any]) -> Served:
         """What is known of the model that a request names: a call may name another one."""
@@ -599,7 +598,7 @@ def _refuse_options(where: str, options: Mapping[str, Any], *names: str) -> None
 LLM.__module__ = LLMStream.__module__ = "rejoinder.providers.openai"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Question(Question):
     provider = "openai"
     files = FILES
@@ -610,33 +609,22 @@ class _Question(Question):
     """The members of the body beside messages and tools."""
 
     def part(self, attachment: Attachment) -> dict[str, Any] | None:
-        return responses_part(attachment) if self.llm._responses else chat_part(attachment)
-
-    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
-        text_type = "input_text" if self.llm._responses else "text"
-        attach_joined(messages, found, text_type=text_type)
-
-    def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
-        if self.llm._responses:
-            items = responses_format.without_foreign_state(items, self.llm._state_host)
-            extra: Mapping[str, Any] = self.fields.get("extra_body") or {}
-            if extra.get("store", self.fields.get("store")) is False:
-                items = responses_format.without_stored_state(items)
-        return super().mend(items)
+        return chat_part(attachment)
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
         if self.dialect is not DIALECT:
             return self.dialect.convert(items)
-        return chat_format.to_chat_ctx(
+        llm = self.llm
+        messages = to_messages(
             items,
-            reasoning_back=self.llm._served.family.reasoning_back,
-            reasoning_details=self.llm._host.reasoning_details,
-            host=self.llm._state_host,
+            reasoning_back=llm._served.family.reasoning_back,
+            reasoning_details=llm._host.reasoning_details,
+            host=llm._state_host,
         )
+        return messages, None
 
     def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
-        write = responses_format.request_body if self.llm._responses else request_body
-        return write(messages, data, self.specs, self.choice, self.fields)
+        return request_body(messages, data, self.specs, self.choice, self.fields)
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm = self.llm
@@ -653,15 +641,37 @@ class _Question(Question):
 
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
         llm = self.llm
-        if llm._responses:
-            return responses_wire.make_decoder(
-                allow_empty=allow_empty, host=llm._state_host, family=self.family
-            )
         return wire.make_decoder(
             allow_empty=allow_empty,
             trust_done=llm._trust_done,
             family=self.family,
             host=llm._state_host,
+        )
+
+
+class _ResponsesQuestion(_Question):
+    def part(self, attachment: Attachment) -> dict[str, Any] | None:
+        return responses_part(attachment)
+
+    def attach(self, messages: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
+        attach_joined(messages, found, text_type="input_text")
+
+    def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
+        items = responses_format.without_foreign_state(items, self.llm._state_host)
+        extra: Mapping[str, Any] = self.fields.get("extra_body") or {}
+        if extra.get("store", self.fields.get("store")) is False:
+            items = responses_format.without_stored_state(items)
+        return super().mend(items)
+
+    def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
+        return self.dialect.convert(items)
+
+    def compose(self, messages: list[dict[str, Any]], data: Any) -> dict[str, Any]:
+        return responses_format.request_body(messages, data, self.specs, self.choice, self.fields)
+
+    def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
+        return responses_wire.make_decoder(
+            allow_empty=allow_empty, host=self.llm._state_host, family=self.family
         )
 
 

@@ -389,9 +389,8 @@ def request_body(
         body["text"] = text
     if tools:
         body["tools"] = tools
-        choice = named_choice(tool_choice, flat=True)
-        if choice is not None:
-            body["tool_choice"] = choice
+        if tool_choice is not None:
+            body["tool_choice"] = named_choice(tool_choice, flat=True)
     body.update(extra)
     for name, value in extra.items():
         if value is None:
