@@ -26,7 +26,7 @@ from rejoinder._core.reasoning import (
 from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 
-__all__ = ["concerns", "fit_request", "with_reasoning"]
+__all__ = ["HOLDERS", "concerns", "fit_request", "with_reasoning"]
 
 _Path: TypeAlias = tuple[str, ...]
 Choice: TypeAlias = Literal["", "auto", "none", "required", "named"]
@@ -106,6 +106,9 @@ _KEYS_IN_SHARED: Final = {
     ("responses", "reasoning"): frozenset({"effort"}),
 }
 
+
+HOLDERS: Final = frozenset({"additionalModelRequestFields", "generationConfig", "inferenceConfig"})
+"""Members of a body that hold parameters: without any in it, they concern no rule."""
 
 # Where each API has its words for reasoning.
 _REASONING: Final[dict[API, _Path]] = {

@@ -511,8 +511,7 @@ class LLMStream(ABC):
             await asyncio.sleep(0)
         llm = self._llm
         loop = asyncio.get_running_loop()
-        times = loop.time(), _stamps.wall_now()
-        self._started_at = times[0]
+        self._started_at = loop.time()
         asker = self._asked_by() if self._asked_by is not None else None
         span = self._span = request_span(
             llm,
@@ -520,7 +519,7 @@ class LLMStream(ABC):
             history=self._prompt,
             composed=self._composed,
             candidate=None if asker is None else asker.index,
-            times=times,
+            started_at=self._started_at,
         )
         if span.sees_chunks:
             self._seen_by = span.see

@@ -23,6 +23,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from rejoinder import _stamps
 from rejoinder._core.hosts import known_host
 from rejoinder._options import checked
 from rejoinder.errors import APIStatusError, APITimeoutError
@@ -330,7 +331,7 @@ class RequestSpan(Span):
     Args:
         composed: the reply is made of the replies of others, which tell their usage and content
             themselves.
-        times: of the start: loop time, and seconds since the epoch.
+        started_at: loop time of the start, which is now.
     """
 
     recorded = True
@@ -344,7 +345,7 @@ class RequestSpan(Span):
         history: Sequence[ChatItem],
         composed: bool,
         candidate: int | None,
-        times: tuple[float, float],
+        started_at: float,
     ) -> None:
         attributes: dict[str, Any] = {names.ATTR_GEN_AI_REQUEST_MODEL: model.model}
         url = model._served_at
@@ -365,7 +366,7 @@ class RequestSpan(Span):
         self.enter()
         self._composed = composed
         self._recorders = None if composed else recorders()
-        self._started_at, self._started_wall = times
+        self._started_at, self._started_wall = started_at, _stamps.wall_now()
         self._first_at: float | None = None
         self._chunk_at: float | None = None
         self._intervals: list[float] = []
@@ -570,7 +571,7 @@ def request_span(
     history: Sequence[ChatItem],
     composed: bool,
     candidate: int | None,
-    times: tuple[float, float],
+    started_at: float,
 ) -> AnyRequestSpan:
     """A `RequestSpan`, or what stands for it where nothing is recorded."""
     if _provider is None and _recorders.given is None and is_silent():
@@ -578,7 +579,12 @@ def request_span(
     if not traced() and (composed or recorders() is None):
         return _SILENT
     return RequestSpan(
-        model, name=name, history=history, composed=composed, candidate=candidate, times=times
+        model,
+        name=name,
+        history=history,
+        composed=composed,
+        candidate=candidate,
+        started_at=started_at,
     )
 
 

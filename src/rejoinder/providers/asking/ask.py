@@ -227,7 +227,7 @@ def ask(
     body = Body(
         items, partial(_encode, question, media.any), media, llm._refused, go_on=question.go_on
     )
-    if conn_options == DEFAULT_API_CONNECT_OPTIONS:
+    if conn_options is DEFAULT_API_CONNECT_OPTIONS or conn_options == DEFAULT_API_CONNECT_OPTIONS:
         conn_options = llm._conn_options
     return stream(
         llm,

@@ -18,7 +18,7 @@ from rejoinder._core.families import Family, choose_family, find_family
 from rejoinder._core.history_rules import fitted_dialect
 from rejoinder._core.hosts import API, Host
 from rejoinder._core.reasoning import Option, check_reasoning, resolve_reasoning
-from rejoinder._core.request_rules import concerns, fit_request, with_reasoning
+from rejoinder._core.request_rules import HOLDERS, concerns, fit_request, with_reasoning
 from rejoinder.types import NotGiven, NotGivenOr
 
 __all__ = ["Option", "Served", "served"]
@@ -108,8 +108,12 @@ class Served:
         Raises:
             ConfigurationError: the request cannot work.
         """
-        if self._concerns is not None and self._concerns.isdisjoint(body):
-            return []
+        if self._concerns is not None:
+            for name in self._concerns.intersection(body):
+                if body[name] or name not in HOLDERS:
+                    break
+            else:
+                return []
         changes = fit_request(self.api, body, self.family, self.host)
         self.tell(changes)
         return changes

@@ -325,8 +325,12 @@ class LLM(HttpLLM):
     ) -> Request:
         url, auth = await self._address()
         own = {"Content-Type": "application/json", "Accept": "text/event-stream", **auth}
-        headers = merge_headers(own, self._headers, extras.headers)
-        url = build_url(f"{url}:streamGenerateContent?alt=sse", query=extras.query)
+        headers = own
+        if self._headers or extras.headers:
+            headers = merge_headers(own, self._headers, extras.headers)
+        url = f"{url}:streamGenerateContent?alt=sse"
+        if extras.query:
+            url = build_url(url, query=extras.query)
         return Request("POST", url, headers, body, connect_timeout)
 
     async def _address(self) -> tuple[str, dict[str, str]]:
