@@ -80,11 +80,12 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
         """
         if prompt < 0 or completion < 0:
             prompt, completion = max(0, prompt), max(0, completion)
-        cache_read = _clamp(cache_read, prompt)
-        cache_write = _clamp(cache_write, prompt - cache_read)
-        input_audio = _clamp(input_audio, prompt - cache_read - cache_write)
-        reasoning = _clamp(reasoning, completion)
-        output_audio = _clamp(output_audio, completion - reasoning)
+        # Most of them are 0, which fits everywhere.
+        cache_read = cache_read and _clamp(cache_read, prompt)
+        cache_write = cache_write and _clamp(cache_write, prompt - cache_read)
+        input_audio = input_audio and _clamp(input_audio, prompt - cache_read - cache_write)
+        reasoning = reasoning and _clamp(reasoning, completion)
+        output_audio = output_audio and _clamp(output_audio, completion - reasoning)
         return cls(
             prompt - cache_read - cache_write - input_audio,
             input_audio,

@@ -192,21 +192,19 @@ class ChatContext:
             "role": role,
             "content": [content] if isinstance(content, str) else content,
         }
-        if is_given(id):
-            fields["id"] = id
-        if is_given(interrupted):
-            fields["interrupted"] = interrupted
-        if is_given(metrics):
-            fields["metrics"] = metrics
-        if is_given(extra):
-            fields["extra"] = extra
-        if is_given(created_at):
-            fields["created_at"] = created_at
+        further = {
+            "id": id,
+            "interrupted": interrupted,
+            "metrics": metrics,
+            "extra": extra,
+            "created_at": created_at,
+        }
+        fields |= {key: value for key, value in further.items() if not isinstance(value, NotGiven)}
         if not isinstance(content, str | list) and isinstance(cast("object", content), BaseModel):
             # To pydantic it would be a list of its fields.
             raise _refused_content(content)
         message = ChatMessage(**fields)
-        if is_given(created_at):
+        if "created_at" in fields:
             index = ordered_items.insertion_index(self._items, message.created_at)
             self._items.insert(index, message)
         else:
