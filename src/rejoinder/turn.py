@@ -228,8 +228,7 @@ def run_turn(
 
         answer = TypedAnswer(response_format, max_output_retries)
         chat_options["response_format"] = response_format
-    if chat_options:
-        _check_chat_options(llm, chat_options)
+    _check_chat_options(llm, chat_options)
     return Turn(
         llm,
         chat_ctx,

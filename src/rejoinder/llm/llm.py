@@ -39,12 +39,7 @@ from rejoinder.llm._asker import ASKED_FOR_ITSELF, Asker
 from rejoinder.llm._events import LLMError
 from rejoinder.llm._prepared import prepare
 from rejoinder.metrics import LLMMetrics, Metadata
-from rejoinder.types import (
-    DEFAULT_API_CONNECT_OPTIONS,
-    NOT_GIVEN,
-    APIConnectOptions,
-    NotGivenOr,
-)
+from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
 
 if TYPE_CHECKING:
     from typing import Self
@@ -682,8 +677,8 @@ class LLMStream(ABC):
         return self._closing or (self._task is not None and self._task.cancelling() > 0)
 
     def _priced(self, *, cut: bool) -> Price:
-        at = _stamps.wall_now()
-        return partial(_price_of, self._llm, self._meter, at, self._prompt, cut)
+        names, at = self._llm.metrics_metadata, _stamps.wall_now()
+        return partial(self._meter.cost, names, at, self._prompt, cut=cut)
 
     def _costs(self) -> list[float | None]:
         return [price() for price in self._bill]
@@ -700,9 +695,3 @@ class LLMStream(ABC):
         now, name = _stamps.wall_now(), self._llm.label
         event = LLMError(timestamp=now, label=name, error=error, recoverable=recoverable)
         self._llm.emit("error", event)
-
-
-def _price_of(
-    llm: LLM[Any], meter: Meter, at: float, prompt: Sequence[ChatItem], cut: bool
-) -> float | None:
-    return meter.cost(llm.metrics_metadata, at, prompt, cut=cut)

@@ -574,9 +574,8 @@ def request_span(
     started_at: float,
 ) -> AnyRequestSpan:
     """A `RequestSpan`, or what stands for it where nothing is recorded."""
-    if _provider is None and _recorders.given is None and is_silent():
-        return _SILENT
-    if not traced() and (composed or recorders() is None):
+    silent = _provider is None and _recorders.given is None and is_silent()
+    if silent or (not traced() and (composed or recorders() is None)):
         return _SILENT
     return RequestSpan(
         model,
