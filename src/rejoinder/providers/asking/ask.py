@@ -220,7 +220,10 @@ def ask(
     """
     items = items_of(chat_ctx)
     media = survey(
-        items, question.provider, takes_audio=question.takes_audio, served=question.served
+        items,
+        question.provider,
+        takes_audio=question.takes_audio,
+        takes=None if question.served is None else question.served.takes,
     )
     # After a tool's output a model may have nothing to add.
     after_tool = bool(items) and items[-1].type == "function_call_output"

@@ -33,7 +33,6 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.media import AudioFrame, VideoFrame, to_audio_frame, to_video_frame
 from rejoinder.providers.asking.capabilities import refuse, refuse_unsupported
-from rejoinder.providers.asking.served import Served
 
 __all__ = ["Body", "Media", "RefusedState", "items_of", "survey"]
 
@@ -72,14 +71,14 @@ def survey(
     provider: str,
     *,
     takes_audio: bool,
-    served: Served | None = None,
+    takes: Callable[[str], bool | None] | None = None,
 ) -> Media:
     """What is to be sent besides text.
 
     Args:
         provider: name of the provider's package.
         takes_audio: the model takes sound.
-        served: the model where it is served, which may take no images.
+        takes: whether the model takes a kind of input, such as ``"image"``; ``None``: not known.
 
     Raises:
         ConfigurationError: the last user turn cannot be sent, or an element is not an item.
@@ -98,7 +97,7 @@ def survey(
                 state = not STATEFUL.isdisjoint(item.extra)
         if not parts:
             return _STATE_ALONE if state else _TEXT_ALONE
-        sees = None if served is None else served.takes("image")
+        sees = None if takes is None else takes("image")
         refuse_unsupported(provider, items, hears=takes_audio, sees=sees)
         return Media(True, any(map(_is_here, parts)), state)
     except (AttributeError, TypeError) as error:
