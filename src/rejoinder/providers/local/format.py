@@ -119,7 +119,7 @@ def request_body(
         marks: what is structure to the model. In messages and tools it is text.
     """
     if marks is not None:
-        messages = marks.in_value(list(messages))
+        messages = marks.in_messages(messages)
         tools = marks.in_value(list(tools))
     specs = specs_of(tools)
     offers = mode in ("auto", "forced")

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+from rejoinder._core import jsontext
+
 __all__ = ["Marks"]
 
 _SHORTEST: Final = 3
@@ -57,6 +59,29 @@ class Marks:
             return text
         parts.append(text[done:])
         return " ".join(parts)
+
+    def in_arguments(self, text: str) -> str:
+        """`text`, the JSON of a call's arguments, without a mark also where escapes stand for one:
+        templates, and what is told of a call in words, hold the values."""
+        if "\\" in text:
+            try:
+                value = jsontext.decode(text)
+            except (ValueError, RecursionError):
+                return self.in_text(text)  # it is shown as it stands
+            text = jsontext.encode(self.in_value(value)).decode()
+        return self.in_text(text)
+
+    def in_messages(self, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """`messages`, in the dialect of chat completions, without a mark."""
+        out: list[dict[str, Any]] = []
+        for message in messages:
+            made = self.in_value(message)
+            for call, given in zip(
+                made.get("tool_calls") or (), message.get("tool_calls") or (), strict=True
+            ):
+                call["function"]["arguments"] = self.in_arguments(given["function"]["arguments"])
+            out.append(made)
+        return out
 
     def in_value(self, value: Any) -> Any:
         """`value`, of JSON, without a mark in any of its texts and names."""
