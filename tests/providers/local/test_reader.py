@@ -201,6 +201,35 @@ def test_brackets_and_quotes_inside_a_text(size: int) -> None:
     assert [json.loads(call.arguments) for call in found] == [{"city": city}]
 
 
+QUOTING = ["a </tool_call> b", "</tool_call>", "```py\n1\n```", "<tool_call> {", '"</tool_call>"', "`x`"]
+AROUND = [("<tool_call>\n", "\n</tool_call>"), ("```json\n", "\n```"), ("</tool_call>", ""), ("", "")]
+
+
+@pytest.mark.parametrize("city", QUOTING)
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_what_ends_a_call_may_stand_in_its_arguments(
+    city: str, around: tuple[str, str], size: int
+) -> None:
+    before, after = around
+    call = {"name": "get_weather", "arguments": {"city": city}}
+    encoded = {**call, "arguments": json.dumps(call["arguments"])}
+    broken = json.dumps(call)[:-1] + ",}"
+    for written in (json.dumps(call), json.dumps(encoded), broken, json.dumps(call) * 2):
+        (found,), _ = read(before + written + after, [size])
+        assert isinstance(found, Call)
+        assert json.loads(found.arguments) == {"city": city}
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("behind", ["", " It is sunny.", ' The "weather"}} is', "x" * 20_000])
+def test_a_text_without_an_end_does_not_reach_beyond_the_call(behind: str, size: int) -> None:
+    written = '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris</tool_call>'
+    found, reader = read(written + behind, [size])
+    assert [entry.strip() for entry in found] == [behind.strip()] * bool(behind)
+    assert reader.dropped
+
+
 def test_several_calls_by_their_names() -> None:
     found, _ = read('{"get_weather": {"city": "Paris", "type": "object"}, "now": {}}', [1])
     assert found == [PARIS, Call("now", "{}")]

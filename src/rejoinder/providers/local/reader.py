@@ -10,6 +10,7 @@ user asked for some) is text.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -242,20 +243,22 @@ class CallReader:
             begins = marked or self._may_begin(start)
             if not begins:
                 return None if begins is None and not final else _Verdict(start + 1)
-            self._scan = _Scan(start)
+            self._scan = _Scan(start, stop)
         scan = self._scan
-        stopped = held.find(stop, start) if stop else -1
-        until = stopped if stopped >= 0 else len(held)
-        scan.go_on(held, until, None if marked else self._keys)
+        scan.go_on(held, None if marked else self._keys)
         if scan.foreign:
             return _Verdict(start + 1)
-        end = scan.end
-        if end is None and (stopped >= 0 or final):
-            end = until
-        if (len(held) if end is None else end) - start > _LIMIT:
-            return _Verdict(start + 1)
-        if end is None:
+        end = len(held) if scan.end is None and final else scan.end
+        long = (len(held) if end is None else end) - start > _LIMIT
+        if end is None and not long:
             return None
+        # What ends a call may stand in a text of its arguments, or behind a text that never ends.
+        broken = long or not scan.whole or _read(held[start:end]) is _UNREADABLE
+        if broken and scan.quoted_stop is not None:
+            end = scan.quoted_stop
+            long = end + len(stop) - start > _LIMIT
+        if long or end is None:
+            return _Verdict(start + 1)
         meant = _meant_by(held[start:end], self._specs)
         if meant is None:
             return _Verdict(end, (), dropped=True) if marked else _Verdict(start + 1)
@@ -313,28 +316,46 @@ class _Scan:
     """Follows one JSON value, or what small models take for one, through a text that grows; looks
     at each character once.
 
+    Args:
+        start: where it begins.
+        stop: a text that ends it; empty for none.
+
     Attributes:
         end: where it ends, once that was seen.
+        whole: it has ended by itself.
+        quoted_stop: where `stop` stands first inside of a text.
         foreign: it has a key that calls do not have, or is nested too deep to be one.
     """
 
-    __slots__ = ("_at", "_depth", "_in_text", "_key_from", "_level", "end", "foreign")
+    __slots__ = (
+        "_at", "_depth", "_in_text", "_key_from", "_level", "_stop", "_tokens", "end", "foreign",
+        "quoted_stop", "whole",
+    )  # fmt: skip
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, stop: str = "") -> None:
         self._at = start
+        self._stop = stop
+        self._tokens = _tokens_with(stop) if stop else _JSON_TOKEN
+        self.whole = False
+        self.quoted_stop: int | None = None
         self._depth = self._level = 0
         self._in_text = False
         self._key_from: int | None = None
         self.end: int | None = None
         self.foreign = False
 
-    def go_on(self, text: str, until: int, keys: Container[str] | None) -> None:
-        """Look at what has come since the last time, as far as `until`. `keys`: those that calls
-        have; ``None`` where any will do."""
-        for token in _JSON_TOKEN.finditer(text, self._at, until):
+    def go_on(self, text: str, keys: Container[str] | None) -> None:
+        """Look at what has come since the last time. `keys`: those that calls have; ``None`` where
+        any will do."""
+        for token in self._tokens.finditer(text, self._at):
             mark = token.group()
             self._at = token.end()
-            if self._in_text:
+            if mark == self._stop:
+                if not self._in_text:
+                    self.end = token.start()
+                elif self.quoted_stop is None:
+                    self.quoted_stop = token.start()
+            elif self._in_text:
                 self._in_text = mark != '"'
             elif mark == '"':
                 self._in_text = True
@@ -345,7 +366,7 @@ class _Scan:
             elif mark in "}]":
                 self._depth -= 1
                 if self._depth == 0:
-                    self.end = self._at
+                    self.end, self.whole = self._at, True
             elif mark == "," and self._depth == self._level:
                 self._key_from = self._at
             elif mark == ":" and self._key_from is not None:
@@ -356,9 +377,14 @@ class _Scan:
                     self._key_from = None
             if self.foreign or self.end is not None:
                 return
-        # A backslash at the end may escape what comes next.
-        escapes = self._at < until and text.endswith("\\", 0, until)
-        self._at = until - 1 if escapes else until
+        # A backslash at the end may escape what comes next, and `stop` may have begun.
+        rest = text[max(self._at, len(text) - len(self._stop) - 1) :]
+        begun = 1 if rest.endswith("\\") else 0
+        for size in range(min(len(rest), len(self._stop) - 1), 0, -1):
+            if rest.endswith(self._stop[:size]):
+                begun = size
+                break
+        self._at = len(text) - begun
 
 
 _TAIL: Final = 32
@@ -394,6 +420,11 @@ _NAMED: Final = re.compile(
 _QUOTES: Final = " \t\r\n\"'"
 _JSON_TOKEN: Final = re.compile(r'\\.|["{}\[\]:,]', re.DOTALL)
 _UNREADABLE: Final = object()
+
+
+@functools.cache
+def _tokens_with(stop: str) -> re.Pattern[str]:
+    return re.compile(f"{re.escape(stop)}|{_JSON_TOKEN.pattern}", re.DOTALL)
 
 
 def _begins_mark(text: str) -> bool:
