@@ -111,6 +111,14 @@ def test_an_address_that_holds_a_key(provider: Provider, command: list[str]) -> 
         assert "canary" not in ran.out + ran.err, url
 
 
+def test_a_program_that_holds_a_key_and_cannot_be_read(tmp_path: Path) -> None:
+    for text in (f'key = "{CANARY}', f'key = "{CANARY}" oops\n', f"# coding: {CANARY[:-6]}\n"):
+        (tmp_path / "agent.py").write_text(text)
+        ran = run("migrate", str(tmp_path))
+        assert "left alone" in ran.err
+        assert CANARY not in ran.out + ran.err, text
+
+
 def test_a_file_of_keys_that_is_damaged(home: Path) -> None:
     home.mkdir(exist_ok=True)
     for text in (f'{{"OPENAI_API_KEY": "{CANARY}"', f'["{CANARY}"]', f'{{"{CANARY}": 1}}', CANARY):

@@ -200,10 +200,12 @@ def test_files_that_are_no_python_and_paths_that_do_not_exist(tmp_path: Path) ->
     (tmp_path / "binary.py").write_bytes(b"x = 1\0\n")
     (tmp_path / "coded.py").write_bytes(b"# coding: no-such-code\nx = 1\n")
     (tmp_path / "bytes.py").write_bytes(b"x = '\xff'\n")
+    (tmp_path / "deep.py").write_text("-" * 200_000 + "1")
+    (tmp_path / "long.py").write_text("x = " + "+".join(["1"] * 100_000))
     (tmp_path / "star.py").write_text("from livekit.agents.llm import *\n")
     done = command(str(tmp_path), "--anyway")
     assert (done.returncode, done.stdout) == (0, "")
-    for name in ("broken", "binary", "coded", "bytes"):
+    for name in ("broken", "binary", "coded", "bytes", "deep", "long"):
         assert f"{name}.py is left alone" in done.stderr
     assert "star.py:1: livekit.agents.llm.*" in done.stderr
     done = command(str(tmp_path / "nowhere"))

@@ -378,6 +378,24 @@ def test_a_service_that_fails(
     assert told in ran.err
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [RealtimeFault.REFUSE_401, RealtimeFault.REFUSED, RealtimeFault.QUOTA, RealtimeFault.FAILED],
+)
+def test_a_service_that_fails_shows_no_key(
+    openai: Service, question: Path, fault: RealtimeFault
+) -> None:
+    key = "sk-canary-0123456789abcdef"
+    url = openai.server.url
+    for address in (url, url.replace("://", f"://user:{key}@"), f"{url}?api-key={key}"):
+        openai.server.fault(fault)
+        openai.options[-1] = address
+        ran = openai.talk("--in", str(question), "--mute", OPENAI_API_KEY=key)
+        assert ran.code == 1, ran.out
+        assert "canary" not in ran.out + ran.err, address
+        assert key in openai.server.requests[-1].headers["Authorization"]
+
+
 def test_a_service_that_says_nothing(openai: Service, question: Path) -> None:
     openai.server.fault(RealtimeFault.NEVER_ANSWERS)
     ran = openai.talk("--in", str(question), "--mute", "--timeout", "0.5")

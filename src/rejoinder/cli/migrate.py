@@ -285,6 +285,9 @@ def run(args: argparse.Namespace) -> Exit:
         except (SyntaxError, ValueError) as error:  # no Python, another encoding, a NUL
             screen.note(f"{path} is left alone: {error}")
             continue
+        except (RecursionError, MemoryError):  # the parser's stack is full
+            screen.note(f"{path} is left alone: it is nested too deep")
+            continue
         stays += [f"  {path}:{line}: {name}" for line, name in result.stays]
         if result.text != text:
             changed.append((path, text, result))

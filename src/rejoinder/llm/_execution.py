@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from rejoinder._aio import end, in_thread, unfinished
 from rejoinder._core.chunks import FunctionToolCall
@@ -23,6 +23,8 @@ from rejoinder.llm.tool_context import FunctionTool, RawFunctionTool, ToolContex
 __all__ = ["FunctionCallResult", "execute_function_call", "make_function_call_output"]
 
 logger = logging.getLogger("rejoinder")
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -110,7 +112,7 @@ async def _execute(
     try:
         prepare = partial(_prepared_arguments, tool, call, call_ctx)
         if len(call.arguments) > _LARGE:
-            args, kwargs = await in_thread(prepare, name="rejoinder-arguments")
+            args, kwargs = await in_thread(partial(_alone, prepare), name="rejoinder-arguments")
         else:
             args, kwargs = prepare()
     except ToolError as error:
@@ -145,6 +147,17 @@ async def _execute(
         with contextlib.suppress(RuntimeError):  # something changes it meanwhile
             return await in_thread(answer, name="rejoinder-output")
     return answer()
+
+
+def _alone(work: Callable[[], T]) -> T:
+    """`work()`, whose failure is told without the values that it has looked at. To free millions of
+    them takes as long as to read them; so they are freed here, in the thread."""
+    try:
+        return work()
+    except ToolError as error:
+        failure = error.with_traceback(None)
+        failure.__cause__ = failure.__context__ = None
+    raise failure
 
 
 def _holds_many(value: Any) -> bool:

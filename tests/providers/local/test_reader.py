@@ -201,8 +201,20 @@ def test_brackets_and_quotes_inside_a_text(size: int) -> None:
     assert [json.loads(call.arguments) for call in found] == [{"city": city}]
 
 
-QUOTING = ["a </tool_call> b", "</tool_call>", "```py\n1\n```", "<tool_call> {", '"</tool_call>"', "`x`"]
-AROUND = [("<tool_call>\n", "\n</tool_call>"), ("```json\n", "\n```"), ("</tool_call>", ""), ("", "")]
+QUOTING = [
+    "a </tool_call> b",
+    "</tool_call>",
+    "```py\n1\n```",
+    "<tool_call> {",
+    '"</tool_call>"',
+    "`x`",
+]
+AROUND = [
+    ("<tool_call>\n", "\n</tool_call>"),
+    ("```json\n", "\n```"),
+    ("</tool_call>", ""),
+    ("", ""),
+]
 
 
 @pytest.mark.parametrize("city", QUOTING)
