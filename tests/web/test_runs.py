@@ -11,6 +11,7 @@ from rejoinder import function_tool
 from rejoinder.errors import APIStatusError
 from rejoinder.llm import FunctionToolCall
 from rejoinder.testing import Answer, Fault, FaultServer, ScriptedLLM
+from rejoinder.web.memory import MemoryStore
 from web.laboratory import Page, provider, serving, spoken, timeline, user
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -170,6 +171,35 @@ async def test_a_client_that_leaves_stops_its_run() -> None:
             again = await page.run([*known["messages"], user("Go on", "u2")], run="again")
     assert known["messages"][-1]["content"] == "One "
     assert spoken(again) == "Three"  # the conversation is free
+
+
+class Watched(MemoryStore):
+    """Sets `listed` when the conversations are listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = asyncio.Event()
+
+    async def conversations(self, **options: Any) -> Any:
+        self.listed.set()
+        return await super().conversations(**options)
+
+
+async def test_a_reload_sees_what_the_run_has_said() -> None:
+    """The page asks again before the server sees that the client of the run has left."""
+    store = Watched()
+    async with FaultServer() as server:
+        server.always(Answer(text=["One ", "two "], fault=Fault.STALL_MID_STREAM, after=1))
+        async with serving([provider(server)], store=store) as page:
+            run = page.events([user("Count")])
+            async for event in run:
+                if event["type"] == TOLD:
+                    break
+            asked = asyncio.create_task(page.client.get("/api/overview", params={"thread": "t"}))
+            await store.listed.wait()
+            await run.aclose()  # type: ignore[attr-defined]
+            found = (await asked).json()
+    assert [each["content"] for each in found["thread"]["messages"]] == ["Count", "One "]
 
 
 @pytest.mark.looptime

@@ -234,7 +234,9 @@ class _Server:
         told: dict[str, Any] = {"settings": self._settings(), "conversations": found}
         if id:
             try:
-                told["thread"] = await self._shown(self._threads.thread(id))
+                thread = self._threads.thread(id)
+                await thread.settled()
+                told["thread"] = await self._shown(thread)
             except (StoreError, ConfigurationError) as error:  # the others can be used nevertheless
                 told["problem"] = str(error)
         return JSONResponse(told)

@@ -39,6 +39,8 @@ _WAITING: Final = 64
 """Events of a turn that wait for a slow client before the turn waits too."""
 _AFTERWARDS: Final = 0.3
 """Seconds after a turn for what was stopped to end."""
+_LEAVING: Final = 2.0
+"""Seconds for a run to end whose client has left."""
 _KEPT: Final = 200
 """Runs whose timeline is kept."""
 _REFUSED: Final = "the user refused it"
@@ -87,6 +89,14 @@ class Thread:
             await self.conversation.load()
             self._loaded = True
         return self.conversation
+
+    async def settled(self) -> None:
+        """Wait a moment for the end of a run. After a reload of the page, the request for the
+        conversation can arrive before the server sees that the client of the run has left."""
+        if (run := self.running) is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVING):
+                    await run.over.wait()
 
     def alias(self, shown: str, item: str) -> None:
         """The client knows `item` as `shown`."""
@@ -184,6 +194,7 @@ class Run:
         self._notes: deque[Event] = deque()
         self._queue: asyncio.Queue[tuple[Any, float | None]] = asyncio.Queue(_WAITING)
         self.timeline = Timeline(asyncio.get_running_loop().time, self._noted)
+        self.over = asyncio.Event()
         self._turn: Turn | None = None
         self._stopped = False
         self._items = 0
@@ -244,6 +255,7 @@ class Run:
 
     def _over(self, _: asyncio.Task[None]) -> None:
         self.thread.running = None
+        self.over.set()
 
     async def _work(self) -> None:
         try:
