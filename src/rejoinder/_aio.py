@@ -107,9 +107,12 @@ class Chan(Generic[T]):
             return
         if into._into is not None:
             into._pass_on(values)
-            return
-        into.unread += values
-        receiver = into.receiver
+        else:
+            into._put(values)
+
+    def _put(self, values: Sequence[T]) -> None:
+        self.unread += values
+        receiver = self.receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
 
@@ -146,11 +149,8 @@ class Chan(Generic[T]):
             self._observe(values)
         if self._into is not None:
             self._pass_on(values)
-            return
-        self.unread += values
-        receiver = self.receiver
-        if receiver is not None and not receiver.done():
-            receiver.set_result(None)
+        else:
+            self._put(values)
 
     async def send(self, value: T) -> None:
         self.send_nowait(value)

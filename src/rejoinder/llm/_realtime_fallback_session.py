@@ -471,7 +471,7 @@ class FallbackSession(RealtimeSession[Any]):
         cut = self._cut or self._running is not None
         self._requests.give_up(child)
         self._carry(child)
-        self._retire(child)
+        self._close_soon(child.session)
         told = event or error_event(self._realtime_model.label, error, recoverable=True)
         following = self._make_next()
         if following is None:
@@ -500,7 +500,7 @@ class FallbackSession(RealtimeSession[Any]):
             child.error = error
             if child.index is not None:
                 self._team.failed(child.index, self._loop.time())
-            self._retire(child)
+            self._close_soon(child.session)
             child = self._make_next() if child.index is not None else None
         if self._over is None:
             self._changed_over()
@@ -582,9 +582,6 @@ class FallbackSession(RealtimeSession[Any]):
         if changed is not None and not changed.done():
             changed.set_result(None)
 
-    def _retire(self, child: Child) -> None:
-        self._close_soon(child.session)
-
     def _close_soon(self, session: RealtimeSession[Any]) -> None:
         if session in self._open:
             self._open.discard(session)
@@ -632,7 +629,7 @@ class FallbackSession(RealtimeSession[Any]):
                 if self._active is not old or old.error is not None:
                     break  # the active session failed meanwhile and was replaced
                 if child.error is None and self._calm:
-                    self._retire(old)
+                    self._close_soon(old.session)
                     self._tried.clear()
                     self._team.reached(index)
                     self._install(child, regenerate=False)
@@ -645,7 +642,7 @@ class FallbackSession(RealtimeSession[Any]):
             return False
         finally:
             if self._active is not child:
-                self._retire(child)
+                self._close_soon(child.session)
 
     @property
     def _calm(self) -> bool:
