@@ -19,6 +19,7 @@ from rejoinder._core.race import Tell
 from rejoinder.errors import APIStatusError, APITimeoutError
 from rejoinder.llm import ChatContext, CompletionUsage
 from rejoinder.telemetry import _recorders, names
+from rejoinder.telemetry._configured import meter_provider
 from rejoinder.testing import ScriptedLLM
 from rejoinder.types import APIConnectOptions
 from telemetry.recorded import Recorded
@@ -97,7 +98,7 @@ async def test_metrics_that_break_cost_no_reply(caplog: pytest.LogCaptureFixture
             raise RuntimeError("the reader is broken")
 
     provider: Any = Broken()
-    _recorders.given = provider
+    meter_provider.given = provider
     try:
         assert (await ScriptedLLM("fine").chat(chat_ctx=question()).collect()).text == "fine"
     finally:

@@ -158,7 +158,7 @@ async def test_a_key_is_nowhere(
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    monkeypatch.setattr("rejoinder.telemetry._spans._provider", provider)
+    monkeypatch.setattr("rejoinder.telemetry._configured.tracer_provider.given", provider)
     shown: list[str] = []
     async with FaultServer() as server:
         async with record(tmp_path) as recording, make(server.url, transport=recording) as llm:

@@ -9,11 +9,15 @@ The words of people and models are not recorded unless `capture_content` allows 
 variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``: then messages, arguments and
 outputs of tools, and error texts are, after `redact_content`.
 
-This room is the only importer of opentelemetry.
+This room is the only importer of opentelemetry, and imports it once the application has done so, or an
+environment variable names a provider (`_configured`).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from rejoinder._late import late_names
 from rejoinder._options import checked
 from rejoinder.telemetry._content import MODE, captured, redact_content, set_capture
 from rejoinder.telemetry._propagation import (
@@ -22,7 +26,6 @@ from rejoinder.telemetry._propagation import (
     reaches_mcp,
     trace_headers,
 )
-from rejoinder.telemetry._recorders import set_meter_provider
 from rejoinder.telemetry._spans import (
     AttemptSpan,
     McpSpan,
@@ -31,10 +34,11 @@ from rejoinder.telemetry._spans import (
     ToolSpan,
     TurnSpan,
     provider_name,
-    set_tracer_provider,
     start_anew,
-    tracer,
 )
+
+if TYPE_CHECKING:
+    from rejoinder.telemetry._providers import set_meter_provider, set_tracer_provider, tracer
 
 __all__ = [
     "TRACE_FIELDS",
@@ -73,3 +77,9 @@ def capture_content(on: bool | str | None) -> None:
 def content_captured() -> bool:
     """Whether what is said is recorded."""
     return bool(captured())
+
+
+__getattr__, __dir__ = late_names(
+    __name__,
+    dict.fromkeys(("set_meter_provider", "set_tracer_provider", "tracer"), "_providers"),
+)

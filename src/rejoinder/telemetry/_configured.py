@@ -1,20 +1,25 @@
 """The providers that the application has given to OpenTelemetry, if it has.
 
-An application may do so at any time, so this is asked for each request. OpenTelemetry's own functions
-read an environment variable each time as long as no provider is set, which costs more than all
-other work for telemetry in a request that is not recorded. So each is called once, for the variable; from
-then on the variable in which its module keeps the provider decides. Where a release has no such name,
-the function is called as before.
+An application may do so at any time, so this is asked for each request. One that has done so has imported
+OpenTelemetry, unless a variable of the environment names the provider. Until either is the case,
+OpenTelemetry is not imported here, which saves its time and its memory.
+
+OpenTelemetry's own functions read that variable each time as long as no provider is set, which costs
+more than all other work for telemetry in a request that is not recorded. So it is read once; from then
+on the variable in which the module of OpenTelemetry keeps the provider decides. Where a release has
+no such name, the function is called as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any, Final, Generic, TypeVar, cast
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import _internal as metrics_module
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 __all__ = ["is_silent", "meter_provider", "tracer_provider"]
 
@@ -22,29 +27,65 @@ P = TypeVar("P")
 
 
 class _Configured(Generic[P]):
-    def __init__(self, ask: Callable[[], P], module: ModuleType, name: str) -> None:
-        self._ask = ask
-        self.names: Final[dict[str, Any]] = vars(module)
-        self.name = name
+    """Args:
+    module: of OpenTelemetry.
+    ask: its function that returns the provider.
+    name: its variable in which the provider is kept.
+    variable: of the environment, which names a provider.
+
+    Attributes:
+        given: the provider given to this package, instead of OpenTelemetry's.
+        asked: the variable of the environment has been read.
+        names: what the module holds; nothing while OpenTelemetry is not needed.
+    """
+
+    def __init__(self, module: str, ask: str, name: str, variable: str) -> None:
+        self.given: P | None = None
         self.asked = False
+        self.names: dict[str, Any] = {}
+        self.module: Final = module
+        self.name: Final = name
+        self._ask = ask
+        self._variable = variable
 
     def __call__(self) -> P | None:
         """The provider; ``None`` if none is configured, or only a placeholder."""
-        if self.asked and self.name in self.names:
+        if not self.asked:
+            self.asked = True
+            named = self._variable in os.environ
+        elif self.name in self.names:
             return cast("P | None", self.names[self.name])
-        self.asked = True
-        return self._ask()
+        else:
+            named = False
+        if not self.names:
+            if not named and self.module not in sys.modules:
+                return None
+            self.names = vars(import_module(self.module))
+        return cast("P | None", self.names[self._ask]())
 
 
-tracer_provider: Final = _Configured(trace.get_tracer_provider, trace, "_TRACER_PROVIDER")
-meter_provider: Final = _Configured(metrics.get_meter_provider, metrics_module, "_METER_PROVIDER")
+tracer_provider: Final[_Configured[TracerProvider]] = _Configured(
+    "opentelemetry.trace",
+    "get_tracer_provider",
+    "_TRACER_PROVIDER",
+    "OTEL_PYTHON_TRACER_PROVIDER",
+)
+meter_provider: Final[_Configured[MeterProvider]] = _Configured(
+    "opentelemetry.metrics._internal",
+    "get_meter_provider",
+    "_METER_PROVIDER",
+    "OTEL_PYTHON_METER_PROVIDER",
+)
 
 
 def is_silent() -> bool:
     """Whether it is certain that neither provider is configured; both have to be asked otherwise."""
-    return (
-        tracer_provider.asked
-        and meter_provider.asked
-        and tracer_provider.names.get(tracer_provider.name, True) is None
-        and meter_provider.names.get(meter_provider.name, True) is None
-    )
+    for one in (tracer_provider, meter_provider):
+        if not one.asked:
+            return False
+        if one.names:
+            if one.names.get(one.name, True) is not None:
+                return False
+        elif one.module in sys.modules:
+            return False
+    return True

@@ -6,8 +6,6 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
-from opentelemetry import propagate as propagators
-
 from rejoinder._options import checked
 
 __all__ = ["TRACE_FIELDS", "propagate", "reaches_mcp", "trace_headers"]
@@ -45,6 +43,8 @@ def trace_headers(url: str) -> dict[str, str]:
     """The header fields that tell the server of `url` of the current span; mostly none."""
     if not hosts or (urlsplit(url).hostname or "") not in hosts:
         return {}
+    from opentelemetry import propagate as propagators
+
     carrier: dict[str, str] = {}
     propagators.inject(carrier)
     return carrier

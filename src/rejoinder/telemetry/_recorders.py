@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import metrics
-
-from rejoinder._options import checked
 from rejoinder.telemetry._configured import meter_provider
 
-__all__ = ["Recorders", "recorders", "set_meter_provider"]
+if TYPE_CHECKING:
+    from opentelemetry import metrics
+
+__all__ = ["Recorders", "recorders"]
 
 logger = logging.getLogger("rejoinder")
 
 _API: Final = "opentelemetry.metrics"
 """Providers that are defined here record nothing: they stand for one that is not configured."""
 
-given: metrics.MeterProvider | None = None
-"""By `set_meter_provider`."""
 _made: tuple[metrics.MeterProvider, Recorders] | None = None
-
-
-@checked()
-def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
-    """Send the metrics of this package to `provider`; ``None`` means the global one again."""
-    global given
-    given = provider
 
 
 class Recorders:
@@ -63,6 +54,7 @@ class Recorders:
 def recorders() -> Recorders | None:
     """The instruments of the provider in force now; ``None`` if nothing is recorded."""
     global _made
+    given = meter_provider.given
     provider = given if given is not None else meter_provider()
     if provider is None:
         return None

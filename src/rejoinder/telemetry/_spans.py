@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import time
+import sys
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import Token
@@ -19,16 +19,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
-
 from rejoinder import _stamps
 from rejoinder._core.hosts import known_host
-from rejoinder._options import checked
 from rejoinder.errors import APIStatusError, APITimeoutError
-from rejoinder.telemetry import _recorders, names
-from rejoinder.telemetry._configured import is_silent, tracer_provider
+from rejoinder.telemetry import names
+from rejoinder.telemetry._configured import is_silent, meter_provider, tracer_provider
 from rejoinder.telemetry._content import (
     Capture,
     captured,
@@ -45,6 +40,7 @@ if TYPE_CHECKING:
     from rejoinder._core.chunks import ChatChunk, FunctionToolCall
     from rejoinder._core.items import ChatItem, FunctionCall, FunctionCallOutput
     from rejoinder.metrics import LLMMetrics
+    from rejoinder.telemetry._recording import Recording
 
 __all__ = [
     "AnyRequestSpan",
@@ -57,9 +53,7 @@ __all__ = [
     "TurnSpan",
     "provider_name",
     "request_span",
-    "set_tracer_provider",
     "start_anew",
-    "tracer",
 ]
 
 logger = logging.getLogger("rejoinder")
@@ -67,36 +61,14 @@ logger = logging.getLogger("rejoinder")
 _INTERVALS: Final = 256
 """Times between chunks that are kept before they are recorded."""
 
-_provider: trace.TracerProvider | None = None
-
-
-@checked()
-def set_tracer_provider(provider: trace.TracerProvider | None) -> None:
-    """Send the spans of this package to `provider`; ``None`` means the global one again."""
-    global _provider
-    _provider = provider
-
-
-def tracer() -> trace.Tracer:
-    """The tracer of the provider in force now."""
-    provider = _provider
-    return _global_tracer() if provider is None else provider.get_tracer("rejoinder")
-
-
-@functools.cache
-def _global_tracer() -> trace.Tracer:
-    """Until the application sets its provider this is a proxy, which finds the provider itself: asking
-    for it once more at each span reads an environment variable every time."""
-    return trace.get_tracer("rejoinder")
-
-
 _API: Final = "opentelemetry.trace"
 """Providers that are defined here record nothing: they stand for one that is not configured."""
 
 
 def traced() -> bool:
     """Whether spans go anywhere."""
-    provider = _provider if _provider is not None else tracer_provider()
+    given = tracer_provider.given
+    provider = given if given is not None else tracer_provider()
     return provider is not None and not type(provider).__module__.startswith(_API)
 
 
@@ -154,29 +126,10 @@ def error_type(error: BaseException) -> str:
 
 def start_anew() -> None:
     """Let the spans of this task begin a trace of their own."""
-    otel_context.attach(otel_context.Context())
+    if "opentelemetry.context" in sys.modules:  # else there is no trace to leave
+        from rejoinder.telemetry._recording import leave_traces
 
-
-class Clock:
-    """Nanoseconds since the epoch that never go back: the wall clock is read once, and the steady
-    clock counts from there. A span lends its own to the spans inside it, so that a wall clock
-    that is set moves none of them.
-
-    Attributes:
-        stopped: the span has ended; what still runs in its context reads the wall clock anew.
-    """
-
-    __slots__ = ("_ahead", "stopped")
-
-    def __init__(self) -> None:
-        self._ahead = time.time_ns() - time.monotonic_ns()
-        self.stopped = False
-
-    def now(self) -> int:
-        return self._ahead + time.monotonic_ns()
-
-
-_CLOCK: Final = "rejoinder-clock"
+        leave_traces()
 
 
 class Span:
@@ -189,57 +142,41 @@ class Span:
     def __init__(self, name: str, attributes: Mapping[str, Any], *, remote: bool = False) -> None:
         self._token: Token[Context] | None = None
         self._ended_at: int | None = None  # nanoseconds since the epoch
-        self._otel: trace.Span = trace.INVALID_SPAN
+        self._written: Recording | None = None
         self.recording = False
-        if (_provider is None and is_silent()) or not traced():
+        if (tracer_provider.given is None and is_silent()) or not traced():
             return
-        kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
-        outer = otel_context.get_value(_CLOCK)
-        lent = outer if isinstance(outer, Clock) and not outer.stopped else None
-        self._clock = lent or Clock()
-        self._owns_clock = lent is None
+        from rejoinder.telemetry._recording import Recording
+
         try:
-            self._otel = tracer().start_span(
-                name, kind=kind, attributes=dict(attributes), start_time=self._clock.now()
-            )
+            self._written = Recording(name, attributes, remote=remote)
         except Exception:
             # A sampler or a processor of the user's: it shall cost the span, and not the call.
             logger.exception("the span %r could not be started", name)
-            self._otel = trace.INVALID_SPAN
-        self.recording = self._otel.is_recording()
+            return
+        self.recording = self._written.wanted
 
     def enter(self) -> None:
         """Be the current span of this task until `end`."""
-        if self._otel is not trace.INVALID_SPAN:
-            self._token = otel_context.attach(self._context())
+        if self._written is not None:
+            self._token = self._written.attach()
 
     def current(self) -> contextlib.AbstractContextManager[None]:
         """Be the current span for what is started inside."""
-        return _NOTHING if self._otel is trace.INVALID_SPAN else self._current()
-
-    @contextlib.contextmanager
-    def _current(self) -> Generator[None]:
-        token = otel_context.attach(self._context())
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
-
-    def _context(self) -> Context:
-        context = otel_context.set_value(_CLOCK, self._clock)
-        return trace.set_span_in_context(self._otel, context)
+        return _NOTHING if self._written is None else _current(self._written)
 
     def set(self, attributes: Mapping[str, Any]) -> None:
-        if self.recording:
-            self._otel.set_attributes(dict(attributes))
+        if self.recording and self._written is not None:
+            self._written.set(attributes)
 
     def event(self, name: str, attributes: Mapping[str, Any]) -> None:
-        if self.recording:
-            self._otel.add_event(name, dict(attributes), self._moment())
+        if self.recording and self._written is not None:
+            self._written.event(name, attributes, self._moment(self._written))
 
     def fail(self, error: BaseException) -> None:
         """Note what went wrong; its words only where content is recorded."""
-        if not self.recording:
+        written = self._written
+        if not self.recording or written is None:
             return
         attributes: dict[str, Any] = {
             names.ATTR_ERROR_TYPE: error_type(error),
@@ -252,38 +189,49 @@ class Span:
             lines = "".join(traceback.format_exception(error))
             attributes[names.ATTR_EXCEPTION_MESSAGE] = redacted(str(error))
             attributes[names.ATTR_EXCEPTION_STACKTRACE] = redacted(lines)
-        self._otel.set_attributes(attributes)
-        self._otel.add_event("exception", attributes, self._moment())
-        self._otel.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        written.set(attributes)
+        written.event("exception", attributes, self._moment(written))
+        written.fail(type(error).__name__)
 
     def fail_as(self, kind: str) -> None:
         """Note a failure that is no exception."""
-        if self.recording:
-            self._otel.set_attributes({names.ATTR_ERROR_TYPE: kind})
-            self._otel.set_status(Status(StatusCode.ERROR, kind))
+        if self.recording and self._written is not None:
+            self._written.set({names.ATTR_ERROR_TYPE: kind})
+            self._written.fail(kind)
 
-    def _moment(self) -> int:
+    def _moment(self, written: Recording) -> int:
         """When something happens that is noted now: at the end, if that has passed."""
-        return self._clock.now() if self._ended_at is None else self._ended_at
+        return written.now() if self._ended_at is None else self._ended_at
 
     def leave(self) -> None:
         """Be the current span of this task no longer. What it is about ended now, also where `end`
         is called later."""
+        written = self._written
+        if written is None:
+            return
         if self.recording and self._ended_at is None:
-            self._ended_at = self._moment()
+            self._ended_at = written.now()
         token, self._token = self._token, None
         if token is not None:
-            otel_context.detach(token)
+            written.detach(token)
 
     def end(self) -> None:
         """Idempotent."""
         try:
-            if self._otel is not trace.INVALID_SPAN:
-                self._otel.end(self._moment())
-                self._clock.stopped = self._clock.stopped or self._owns_clock
+            if self._written is not None:
+                self._written.end(self._moment(self._written))
         except Exception:
             logger.exception("a span could not be ended")
         self.leave()
+
+
+@contextlib.contextmanager
+def _current(span: Recording) -> Generator[None]:
+    token = span.attach()
+    try:
+        yield
+    finally:
+        span.detach(token)
 
 
 class TurnSpan(Span):
@@ -574,7 +522,7 @@ def request_span(
     started_at: float,
 ) -> AnyRequestSpan:
     """A `RequestSpan`, or what stands for it where nothing is recorded."""
-    silent = _provider is None and _recorders.given is None and is_silent()
+    silent = tracer_provider.given is None and meter_provider.given is None and is_silent()
     if silent or (not traced() and (composed or recorders() is None)):
         return _SILENT
     return RequestSpan(
