@@ -18,6 +18,9 @@ from rejoinder.transport import _aiohttp, _aiohttp_push
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport.http import HttpResponse, Request, pour
 
+CHUNKS = 4_097
+"""With so many unread, aiohttp takes a rest."""
+
 
 @pytest.fixture(params=["pushed", "pulled"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -228,6 +231,36 @@ async def test_a_rest_holds_the_sender_back(way: str) -> None:
             while not await pour(response, take):
                 pass
             assert size == 512 << 16
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_what_follows_a_rest_in_one_packet_is_read_at_once(way: str, own: bool) -> None:
+    """aiohttp takes a rest after very many chunks, and its parser notices that at the next one."""
+    go_on = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"1\r\nx\r\n" * CHUNKS)
+        await go_on.wait()
+        writer.write(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+        await reader.read()
+
+    body = b""
+
+    def take(data: bytes) -> bool:
+        nonlocal body
+        body += data
+        if body == b"x" * CHUNKS:
+            asyncio.get_running_loop().call_soon(go_on.set)
+        return True
+
+    async with ClientSession() as session, listening(handle) as url:
+        transport = AiohttpTransport(session if own else None)
+        async with await transport.send(Request("GET", url)) as response:
+            assert await pour(response, take)
+        assert body == b"x" * CHUNKS + b"ab"
         await transport.aclose()
 
 

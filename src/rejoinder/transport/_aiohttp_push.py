@@ -28,6 +28,9 @@ Take = Callable[[bytes], bool]
 """Takes bytes, and returns whether it wants more."""
 
 
+_MUCH: Final = 1 << 12
+"""Bytes that a body has at least if aiohttp was told to take a rest: it is, at more unread chunks."""
+
 _Outcome = Exception | bool | None
 """None: the body has ended. False: `take` wants no more. An exception: what `take` raised."""
 
@@ -35,9 +38,11 @@ _Outcome = Exception | bool | None
 class _Wanted(asyncio.Future[_Outcome]):
     """Done when the body has ended or failed, or when `take` wants no more."""
 
-    __slots__ = ("first", "pieces", "take")
+    __slots__ = ("first", "pieces", "resumes", "take")
 
     take: Take
+    resumes: bool
+    """aiohttp's parser may take a rest in the middle of a read, and has to be told to go on."""
     first: bool
     """The next piece is the first one of a read of the socket. Mostly it is the only one."""
     pieces: list[bytes] | None
@@ -48,14 +53,29 @@ class _Wanted(asyncio.Future[_Outcome]):
 class PushingHandler(ResponseHandler):
     """A connection that notifies its `PushingReader` where a read of the socket ends.
 
+    A reader that has much unread tells aiohttp to take a rest, which its parser does at the next
+    piece of the body: by then everything may have been read, and what came with that piece would
+    wait for the next read of the socket.
+
     Attributes:
         watched: the next bytes are read only if `is_answer`.
+        rests: aiohttp was told to take a rest while it read this answer.
     """
 
     watched = False
+    rests = False
 
     def is_answer(self) -> bool:
         return True
+
+    def pause_reading(self) -> None:
+        self.rests = True
+        super().pause_reading()
+
+    def resume_reading(self, *args: Any, **options: Any) -> None:
+        # aiohttp calls it for each piece that is read, and looks for more to parse each time.
+        if self.rests:
+            super().resume_reading(*args, **options)
 
     def data_received(self, data: bytes) -> None:
         if self.watched:
@@ -71,6 +91,8 @@ class PushingHandler(ResponseHandler):
         ResponseHandler.data_received(
             self, data
         )  # `super()` costs more, and this runs for every chunk
+        if self.rests:
+            ResponseHandler.data_received(self, b"")
         if wanted.pieces:
             cast("PushingReader", content).flush()
 
@@ -83,6 +105,7 @@ class PushingReader(StreamReader):
     _eof_waiter: asyncio.Future[Any] | None
     _http_chunk_splits: collections.deque[int] | None
     _cursor: int
+    total_bytes: int
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
         wanted = self._eof_waiter
@@ -102,6 +125,8 @@ class PushingReader(StreamReader):
                     wanted.set_result(error)
             else:
                 wanted.pieces.append(data)
+            if wanted.resumes:
+                self._loop.call_soon(self._protocol.resume_reading)
         return False
 
     def flush(self) -> None:
@@ -137,7 +162,7 @@ def _wanted(
 ) -> _Wanted:
     wanted = _Wanted(loop=loop)
     wanted.take = take
-    wanted.first = False
+    wanted.first = wanted.resumes = False
     wanted.pieces = [] if isinstance(protocol, PushingHandler) else None
     return wanted
 
@@ -161,7 +186,11 @@ async def push(content: StreamReader, take: Take) -> Exception | bool | None:
         Exception: what reading from `content` raises.
     """
     reader = _as_pushing(content)
-    reader._eof_waiter = wanted = _wanted(take, asyncio.get_running_loop(), reader._protocol)
+    protocol = reader._protocol
+    wanted = _wanted(take, asyncio.get_running_loop(), protocol)
+    # A session of the user's has connections that do not tell. It takes bytes to have much unread.
+    wanted.resumes = wanted.pieces is None and reader.total_bytes > _MUCH
+    reader._eof_waiter = wanted
     try:
         return await wanted
     finally:

@@ -133,7 +133,7 @@ class _Handler(PushingHandler):
             return False
         if self._was_disturbed():
             return False
-        self.watched, self._written = True, False
+        self.watched, self._written, self.rests = True, False, False
         return True
 
     def _look_after(self) -> bool:
