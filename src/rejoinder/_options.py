@@ -89,14 +89,14 @@ class Rule:
         type_fits: whether a value has the right type.
         value_fits: whether a value of the right type is in range.
         absent: types that mean "not given", and are accepted too.
-        exact: types whose every value fits; they are recognised without a call.
+        kinds: classes whose every instance fits; they are recognised without a call.
     """
 
     expected: str
     type_fits: Test
     value_fits: Test = _always
     absent: tuple[type[Any], ...] = ()
-    exact: frozenset[type[Any]] = frozenset()
+    kinds: tuple[type[Any], ...] = ()
 
     @property
     def optional(self) -> Rule:
@@ -125,7 +125,8 @@ class Rule:
 
 @functools.lru_cache(maxsize=256)
 def _optional(rule: Rule) -> Rule:
-    return replace(rule, absent=_ABSENT, exact=rule.exact.union(_ABSENT))
+    # First those that need no look at bases.
+    return replace(rule, absent=_ABSENT, kinds=(*_ABSENT, *rule.kinds))
 
 
 def check(where: str, /, **options: tuple[object, Rule]) -> None:
@@ -135,7 +136,7 @@ def check(where: str, /, **options: tuple[object, Rule]) -> None:
         ConfigurationError: see `Rule.check`.
     """
     for name, (value, rule) in options.items():
-        if type(value) not in rule.exact and not rule.fits(value):
+        if not isinstance(value, rule.kinds) and not rule.fits(value):
             rule.check(f"{where}.{name}", value)
 
 
@@ -179,9 +180,9 @@ def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping)
 
 
-STRING: Final = Rule("a string", _is_string, exact=frozenset({str}))
+STRING: Final = Rule("a string", _is_string, kinds=(str,))
 NAME: Final = Rule("a string that is not blank", _is_string, lambda text: bool(text.strip()))
-FLAG: Final = Rule("True or False", _is_flag, exact=frozenset({bool}))
+FLAG: Final = Rule("True or False", _is_flag, kinds=(bool,))
 NUMBER: Final = Rule("a finite number", _is_number, math.isfinite)
 AMOUNT: Final = Rule("a number of at least 0", _is_number, lambda number: number >= 0)
 MILLISECONDS: Final = Rule(
@@ -205,7 +206,7 @@ def instance(*classes: type[Any], expected: str | None = None) -> Rule:
     return Rule(
         expected or " or ".join(map(_named, classes)),
         _Instance(classes),
-        exact=frozenset(classes),
+        kinds=classes,
     )
 
 
@@ -314,7 +315,7 @@ def _any_of(rules: list[Rule | None], *, lacks: bool) -> Rule | None:
         " or ".join(names),
         _AnyType(tuple(known)),
         _AnyValue(tuple(known)),
-        exact=frozenset[type[Any]]().union(*(rule.exact for rule in known)),
+        kinds=tuple(kind for rule in known for kind in rule.kinds),
     )
     return rule.optional if lacks else rule
 
@@ -484,11 +485,11 @@ class _Plan:
             rules = self._rules = self._read()
         for name, value in zip(self._positions, args, strict=False):
             rule = rules.get(name)
-            if rule is not None and type(value) not in rule.exact and not rule.fits(value):
+            if rule is not None and not isinstance(value, rule.kinds) and not rule.fits(value):
                 rule.check(f"{self._where}.{name}", value)
         for name, value in kwargs.items():
             rule = rules.get(name)
-            if rule is not None and type(value) not in rule.exact and not rule.fits(value):
+            if rule is not None and not isinstance(value, rule.kinds) and not rule.fits(value):
                 rule.check(f"{self._where}.{name}", value)
 
 

@@ -73,6 +73,7 @@ from rejoinder.types import (
     DEFAULT_API_CONNECT_OPTIONS,
     NOT_GIVEN,
     APIConnectOptions,
+    NotGiven,
     NotGivenOr,
     is_given,
 )
@@ -223,12 +224,13 @@ def run_turn(
             "run_turn: the chat context is read-only; run the turn on a `.copy()` of it"
         )
     answer: TypedAnswer | None = None
-    if is_given(response_format) and response_format is not None:
+    if response_format is not None and not isinstance(response_format, NotGiven):
         from rejoinder.llm._typed_answer import TypedAnswer
 
         answer = TypedAnswer(response_format, max_output_retries)
         chat_options["response_format"] = response_format
-    _check_chat_options(llm, chat_options)
+    for name in chat_options:
+        _check_chat_option(llm, name)
     return Turn(
         llm,
         chat_ctx,
@@ -256,14 +258,13 @@ def run_turn(
     )
 
 
-def _check_chat_options(llm: LLM[Any], options: dict[str, Any]) -> None:
-    for name in options:
-        if not llm.takes_option(name):
-            parameters = inspect.signature(llm.chat).parameters
-            raise WrongTypeError(
-                f"run_turn: {type(llm).__qualname__}.chat has no parameter {name!r}; it has "
-                f"{', '.join(parameters)} (parameters of the provider's API go into extra_kwargs)"
-            )
+def _check_chat_option(llm: LLM[Any], name: str) -> None:
+    if not llm.takes_option(name):
+        parameters = inspect.signature(llm.chat).parameters
+        raise WrongTypeError(
+            f"run_turn: {type(llm).__qualname__}.chat has no parameter {name!r}; it has "
+            f"{', '.join(parameters)} (parameters of the provider's API go into extra_kwargs)"
+        )
 
 
 @checked()
@@ -482,7 +483,8 @@ class Turn(Generic[OutputT]):
             self._journal = journal
             if self._ended:
                 journal.end("interrupted")
-        elif self._runs.pending:
+                return
+        if self._runs.pending:
             self._wake.clear()
             await self._wake.wait()
         elif self._resume:
@@ -505,7 +507,7 @@ class Turn(Generic[OutputT]):
             self._tool_ctx = self._read_tools()
         flat = self._tool_ctx.flatten()
         choice = self._tool_choice
-        corrections = self._corrections
+        corrections = [] if self._answer is None else self._answer.corrections
         if self._last_step or corrections:
             choice = "none"
         elif self._steps > 0 and is_given(choice) and choice not in ("auto", "none"):
@@ -527,10 +529,6 @@ class Turn(Generic[OutputT]):
     def _traced(self) -> AbstractContextManager[None]:
         """What is started inside belongs to the trace of the turn."""
         return contextlib.nullcontext() if self._span is None else self._span.current()
-
-    @property
-    def _corrections(self) -> list[ChatMessage]:
-        return [] if self._answer is None else self._answer.corrections
 
     def _begin_reply(self) -> None:
         self._reply = _Reply()
@@ -578,13 +576,14 @@ class Turn(Generic[OutputT]):
     async def _reply_ended(self, owed: Sequence[float | None]) -> None:
         reply = self._reply
         self._count(reply, owed)
-        must_answer = self._last_step or bool(self._corrections)
+        answer = self._answer
+        must_answer = self._last_step or (answer is not None and bool(answer.corrections))
         if reply.calls and not must_answer:
             self._call(reply.calls, self._say(reply, interrupted=False))
             return
         text = "".join(reply.text)
         try:
-            fits = self._answer is None or await self._answer.read(text)
+            fits = answer is None or await answer.read(text)
         except OutputMismatchError:
             self._say(reply, interrupted=False, keep_state=not reply.calls)
             raise

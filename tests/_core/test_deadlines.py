@@ -32,8 +32,9 @@ def test_the_limit_that_comes_first(
 
 
 def test_limits_come_from_the_options() -> None:
-    assert Deadlines.of(APIConnectOptions(timeout=7)) == Deadlines(7, 7, math.inf)
-    assert Deadlines.of(APIConnectOptions(timeout=0, total=9)) == Deadlines(math.inf, math.inf, 9)
+    for timeout, limit in (7, 7), (0, math.inf):
+        options = APIConnectOptions(timeout=timeout)
+        assert (options.first_output_timeout, options.between_outputs_timeout) == (limit, limit)
 
 
 def test_patience_follows_the_attempt_and_excuses_a_loop_that_stood_still() -> None:

@@ -6,14 +6,12 @@ it fires, so a chunk costs no timer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from rejoinder._core.meter import Pulse
 from rejoinder.errors import APITimeoutError
-from rejoinder.types import APIConnectOptions
 
 __all__ = ["Deadlines", "Due", "Patience"]
 
@@ -42,21 +40,12 @@ class Due(NamedTuple):
                 return f"the reply was not complete within {self.seconds:g} s"
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
+class Deadlines(NamedTuple):
     """The limits of one call, in seconds; infinite where there is no limit."""
 
     first_output: float
     between_outputs: float
     total: float
-
-    @classmethod
-    def of(cls, options: APIConnectOptions) -> Deadlines:
-        return cls(
-            first_output=options.first_output_timeout,
-            between_outputs=options.between_outputs_timeout,
-            total=math.inf if options.total is None else options.total,
-        )
 
     def due(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,23 +13,21 @@ __all__ = ["Frozen"]
 
 
 class Frozen:
-    """A JSON value that is handed out as fresh copies, many times cheaper than `copy.deepcopy`."""
+    """A JSON value that is handed out as fresh copies, many times cheaper than `copy.deepcopy`.
 
-    __slots__ = ("_packed", "_value")
+    Attributes:
+        copy: makes one.
+    """
+
+    __slots__ = ("copy",)
 
     def __init__(self, value: Any) -> None:
-        self._value: Any = None
+        self.copy: Callable[[], Any]
         try:
             packed = msgspec.msgpack.encode(value)
             if msgspec.msgpack.decode(packed) != value:
                 raise TypeError
-            self._packed = packed
+            self.copy = partial(msgspec.msgpack.decode, packed)
         except (TypeError, ValueError, OverflowError):
             # Holds something that is no JSON, e.g. an enum member in a raw schema.
-            self._packed = b""
-            self._value = copy.deepcopy(value)
-
-    def copy(self) -> Any:
-        if self._packed:
-            return msgspec.msgpack.decode(self._packed)
-        return copy.deepcopy(self._value)
+            self.copy = partial(copy.deepcopy, copy.deepcopy(value))

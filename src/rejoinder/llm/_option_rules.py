@@ -41,12 +41,12 @@ def _is_known_choice(value: Any) -> bool:
 CHAT_CTX: Final = Rule(
     "a ChatContext (ChatContext.empty() makes one, add_message(role='user', content=...) fills it)",
     _is_context,
-    exact=frozenset({ChatContext}),
+    kinds=(ChatContext,),
 )
 TOOLS: Final = Rule(
     "a list of tools (functions decorated with @function_tool)",
     _is_tools,
-    exact=frozenset({list, ToolContext}),
+    kinds=(list, ToolContext),
 )
 TOOL_CHOICE: Final = Rule(
     "'auto', 'required', 'none' or {'type': 'function', 'function': {'name': ...}}",

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from rejoinder import _stamps
@@ -199,6 +200,8 @@ class _Run:
             self.answer_cut()
 
 
+_is_answered = attrgetter("answered")
+
 _detached: set[asyncio.Task[Any]] = set()
 """Tasks that may outlive their owner; referenced here so that they are not garbage-collected."""
 
@@ -255,7 +258,7 @@ class ToolRuns:
     @property
     def pending(self) -> bool:
         """Whether a call has no final output yet."""
-        return any(not run.answered for run in self._runs)
+        return not all(map(_is_answered, self._runs))
 
     @property
     def running(self) -> list[FunctionCall]:

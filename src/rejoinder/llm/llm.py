@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import random
 import time
 from abc import ABC, abstractmethod
@@ -488,7 +489,7 @@ class LLMStream(ABC):
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._now = loop.time
-        self._task = loop.create_task(self._main_task(), name=f"{self._llm.label} reply")
+        self._task = loop.create_task(self._main_task(), name=f"{self._llm._label} reply")
         self._llm._streams.add(self)
         self._task.add_done_callback(self._ended)
 
@@ -570,8 +571,8 @@ class LLMStream(ABC):
 
     async def _attempts(self, loop: asyncio.AbstractEventLoop, span: AnyRequestSpan) -> None:
         options = self._conn_options
-        deadlines = Deadlines.of(options)
-        deadline = None if options.total is None else self._started_at + options.total
+        total = math.inf if options.total is None else options.total
+        deadlines = Deadlines(options.first_output_timeout, options.between_outputs_timeout, total)
         attempt = 0
         while True:
             try:
@@ -596,7 +597,7 @@ class LLMStream(ABC):
                     committed=committed,
                     options=options,
                     now=loop.time(),
-                    deadline=deadline,
+                    deadline=self._started_at + total,
                     jitter=random.random(),  # noqa: S311  spreads retries, hides nothing
                 )
                 recoverable = isinstance(decision, retry.Wait)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -189,15 +190,18 @@ class ToolContext:
         provider_tools: list[ProviderTool] = []
         toolsets: list[Toolset] = []
 
-        def add(tool: object) -> None:
+        waiting: deque[object] = deque(given)
+        if type(self) is not ToolContext:
+            waiting += own_tools(self)
+        while waiting:
+            tool = waiting.popleft()
             if isinstance(tool, ProviderTool):
                 if not any(tool is other for other in provider_tools):
                     provider_tools.append(tool)
             elif isinstance(tool, Toolset):
                 if not any(tool is other for other in toolsets):
                     toolsets.append(tool)
-                    for member in tool.tools:
-                        add(member)
+                    waiting.extendleft(reversed([*tool.tools]))
             else:
                 name = info_of(tool).name
                 other = by_name.setdefault(name, cast("Any", tool))
@@ -210,9 +214,6 @@ class ToolContext:
                             "tool names",
                         )
                     )
-
-        for tool in given if type(self) is ToolContext else (*given, *own_tools(self)):
-            add(tool)
         self._tools, self._tools_map = given, by_name
         self._provider_tools, self._toolsets = provider_tools, toolsets
 

@@ -16,6 +16,8 @@ from rejoinder._core.names import portable_name
 from rejoinder._core.reasoning import Option, check_reasoning
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder.errors import ConfigurationError
+from rejoinder.llm import _tool_specs
+from rejoinder.llm.tool_context import ToolContext
 from rejoinder.types import NotGiven
 
 __all__ = [
@@ -156,9 +158,6 @@ def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str
             "tools: expected a list of functions decorated with @function_tool, got "
             f"{type(tools).__name__}"
         )
-    from rejoinder.llm import _tool_specs
-    from rejoinder.llm.tool_context import ToolContext
-
     context = ToolContext.of(cast("list[Any]", tools))
     return _tool_specs.tool_specs(
         context.function_tools, context.provider_tools, dialect, **options

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rejoinder._core.families import ReasoningBack
@@ -103,7 +104,7 @@ def to_messages(
         entry: dict[str, Any] = (
             {"role": "assistant"} if message is None else _message(message, back)
         )
-        entry["tool_calls"] = [_call(call, back) for call in turn.calls]
+        entry["tool_calls"] = list(map(partial(_call, back=back), turn.calls))
         if wants_state:
             carriers = (message, *turn.calls)
             thoughtful.append((entry, _state_of(entry, carriers, reasoning_details, host)))

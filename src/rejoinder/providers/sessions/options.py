@@ -26,7 +26,7 @@ def _is_sound(value: object) -> bool:
 
 SESSION_RULES: Final[Mapping[str, Rule]] = OPTION_RULES | {
     "transport": Rule("a WebSocketTransport", _opens_sockets).optional,
-    "frame": Rule("an AudioFrame", _is_sound, exact=frozenset({AudioFrame})),
+    "frame": Rule("an AudioFrame", _is_sound, kinds=(AudioFrame,)),
     "speed": NUMBER.optional,
     "reply_timeout": SECONDS,
     "generate_reply_timeout": SECONDS,
