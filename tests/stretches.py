@@ -16,6 +16,7 @@ from typing import Any, Final
 import hpack
 from pydantic import BaseModel
 
+from contract.hostile import sending
 from contract.rows import ROWS, Row
 from mcp_memory import Memory
 from raw_frames import (
@@ -44,7 +45,8 @@ from rejoinder.providers.aws.realtime import RealtimeModel as NovaSonic
 from rejoinder.providers.google.realtime import RealtimeModel as GeminiLive
 from rejoinder.providers.openai.live import GPTLiveModel
 from rejoinder.providers.openai.realtime import RealtimeModel
-from rejoinder.testing import Answer, Call, FaultServer, ScriptedLLM
+from rejoinder.testing import Call, FaultServer, ScriptedLLM, Usage
+from rejoinder.testing._dialects import DIALECTS
 from rejoinder.turn import run_turn
 from rejoinder.types import APIConnectOptions
 from rejoinder.wire.eventstream import encode_message
@@ -335,15 +337,21 @@ def answer(piece: int, size: int) -> Work:
 
 def called(make: Callable[[int], str], size: int) -> Work:
     call = Call("count", make(size))
+    row = ROWS[0]
+    calling, done = answered(row, calls=(call,)), answered(row, text=("done",))
 
     async def work() -> None:
-        async with FaultServer() as server, ROWS[0].make(server.url) as llm:
-            server.script(Answer(calls=[call]), Answer(text="done"))
-            async with run_turn(llm, "hi", tools=[count], conn_options=OPTIONS) as turn:
-                async for _ in turn:
-                    pass
+        with sending(row, calling, done) as url:
+            async with row.make(url) as llm:
+                await run_turn(llm, "hi", tools=[count], conn_options=OPTIONS).collect()
 
     return work
+
+
+def answered(row: Row, *, text: tuple[str, ...] = (), calls: tuple[Call, ...] = ()) -> bytes:
+    """The body of an answer, made beforehand: the work of the server is not measured."""
+    made = DIALECTS[row.format].render(text, calls, "", Usage())
+    return b"".join([*made.opening, *made.outputs, *made.closing])
 
 
 # realtime ------------------------------------------------------------------------------------

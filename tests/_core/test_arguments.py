@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
+from functools import partial
 from typing import Annotated, Any, Literal, Required, Unpack
 
 import pytest
@@ -21,6 +22,7 @@ from rejoinder._core.arguments import (
     parse_arguments,
     validate_arguments,
 )
+from rejoinder._core.json_values import MAX_VALUES
 from rejoinder._core.mending import repair_json
 from rejoinder._core.schema import Plan, build_plan
 from rejoinder._core.tools import RunContext, ToolError
@@ -197,6 +199,39 @@ def test_any_text(text: str) -> None:
 def test_nothing_is_searched_again_and_again(start: str, unit: str) -> None:
     """Were it, each of these would take longer than the time that a test has."""
     repair_json(start + unit * 1_000_000 + "x")
+
+
+def crowd(entry: str, count: int = MAX_VALUES) -> str:
+    return '{"names":[' + f"{entry}," * count + f"{entry}]}}"
+
+
+@pytest.mark.parametrize("text", [crowd("7"), crowd("null"), crowd("'7'"), crowd("{}", 50_000)])
+def test_more_values_than_can_be_read_at_once_are_refused(text: str) -> None:
+    def count(names: list[int]) -> None: ...
+
+    readers: list[Callable[..., Any]] = [
+        partial(validate_arguments, build_plan(count)),
+        parse_arguments,
+    ]
+    for read in readers:
+        for written in (text, text.encode()):
+            with pytest.raises(ToolError, match="more than 65536 values"):
+                read(written)
+    assert canonical_arguments(text) == text
+    fewer = parse_arguments(json.dumps({"names": [7] * (MAX_VALUES - 8)}))
+    assert len(fewer["names"]) == MAX_VALUES - 8
+
+
+def test_a_long_text_is_one_value_and_is_not_read_as_many() -> None:
+    def note(text: str, names: list[int] | None = None) -> None: ...
+
+    inner = crowd("7")
+    told = {"text": inner}
+    assert validate_arguments(build_plan(note), json.dumps(told))["text"] == inner
+    with pytest.raises(ToolError, match=r"\$\.names: expected a valid array"):
+        validate_arguments(build_plan(note), json.dumps({**told, "names": inner[9:-1]}))
+    with pytest.raises(ToolError, match="must be a JSON object"):
+        parse_arguments(json.dumps(inner))
 
 
 def test_deep_nesting_is_refused() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from rejoinder._core.json_values import MAX_VALUES
 from rejoinder._core.output import OutputError, OutputSpec, PartialOutput, output_type
 from rejoinder.errors import ConfigurationError
 from rejoinder.types import NOT_GIVEN
@@ -163,6 +164,20 @@ def test_names_are_taken_by_every_provider() -> None:
     assert spec_of({"title": "My schema!", "type": "object"}).name == "My_schema_"
     assert spec_of(Ticket).name == "Ticket"
     assert spec_of(list[int]).name == "response"
+
+
+def test_more_values_than_can_be_read_at_once_are_refused_and_not_read_in_part() -> None:
+    spec = spec_of({"type": "json_object"})
+    text = '{"a":[' + "7," * MAX_VALUES + "7]}"
+    with pytest.raises(OutputError, match="more than 65536 values"):
+        spec.parse(text)
+    partial = PartialOutput(spec)
+    known = [partial.feed(text[at : at + 1000]) for at in range(0, len(text), 1000)]
+    sizes = [len(value["a"]) for value in known if value]
+    assert 55_000 < max(sizes) <= MAX_VALUES
+    assert known[-1] is None
+    told = {"a": "7," * MAX_VALUES}  # one text
+    assert spec.parse(json.dumps(told)) == told
 
 
 def test_partial() -> None:

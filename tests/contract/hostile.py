@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from typing import Any, Final
 
 from contract.rows import Row
@@ -266,21 +267,23 @@ LARGE: Final = frozenset(
 
 
 @contextmanager
-def sending(row: Row, body: bytes, *, packed: bool = False) -> Generator[str]:
-    """The URL of a server that answers every request with `body`, from another thread: what it holds
-    was made before, so that only the client's memory and time are measured inside the block.
+def sending(row: Row, *bodies: bytes, packed: bool = False) -> Generator[str]:
+    """The URL of a server that answers each request with the next of `bodies`, and from then on with
+    the last one, from another thread: what it holds was made before, so that only the client's memory
+    and time are measured inside the block.
 
     Args:
-        packed: send it compressed by gzip.
+        packed: send them compressed by gzip.
     """
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {DIALECTS[row.format].content_type}\r\n"
     if packed:
-        body = gzip.compress(body, 1)
+        bodies = tuple(gzip.compress(body, 1) for body in bodies)
         head += "Content-Encoding: gzip\r\n"
-    answer = f"{head}Connection: close\r\n\r\n".encode() + body
+    start = f"{head}Connection: close\r\n\r\n".encode()
+    answers = chain((start + body for body in bodies), repeat(start + bodies[-1]))
 
     def serve() -> None:
-        while True:
+        for answer in answers:
             try:
                 connection, _ = listener.accept()
             except OSError:

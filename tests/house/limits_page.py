@@ -166,6 +166,12 @@ TABLES: dict[str, list[Limit]] = {
             "the call is not run again, and the model is told",
         ),
         Limit(
+            "values in the arguments of a call, or in a typed answer",
+            "rejoinder._core.json_values:MAX_VALUES",
+            "",
+            "the model is asked for fewer",
+        ),
+        Limit(
             "typed answers that do not match",
             "rejoinder.turn:run_turn.max_output_retries",
             "",

@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 
 from rejoinder._core.feedback import complaints, cut, kind_of, path_of, shown, unknown_names
 from rejoinder._core.fitting import Fitter
+from rejoinder._core.json_values import MAX_VALUES, is_crowded_text
 from rejoinder._core.mending import BROKEN, QUOTED, repair_json, unquoted, unwrapped
 from rejoinder._core.schema import Plan
 from rejoinder._core.tools import RunContext, ToolError
@@ -46,6 +47,13 @@ def parse_arguments(text: str | bytes, *, tool: str = "") -> dict[str, Any]:
     """
     if not isinstance(text, str | bytes | bytearray):
         raise TypeError(f"arguments of a tool: expected JSON text, got {type(text).__name__}")
+    if is_crowded_text(bytes(text) if isinstance(text, bytearray) else text):
+        # Readers in C let no other thread run until they are done, so that the event loop would wait
+        # for them, in whatever thread they read.
+        raise ToolError(
+            f"The arguments{_of(tool)} hold more than {MAX_VALUES} values. "
+            "Give fewer at a time, in several calls"
+        )
     value = _loads(text, tool)
     value = unwrapped(value)
     if value is None:
@@ -104,22 +112,26 @@ def _validate(plan: Plan, text: str | bytes, tool: str) -> Mapping[str, Any]:
     validator = plan.model.__pydantic_validator__
     as_text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     misfit: ValidationError | None = None
-    if (
-        isinstance(as_text, str)
-        and as_text[:1] == "{"
-        and "null" not in as_text
-        and QUOTED not in as_text
-        and not plan.renames
-    ):
-        # The usual case: one pass, parsing and validating together.
-        try:
-            return validator.validate_json(as_text).__dict__
-        except ValidationError as error:
-            if not _is_no_json(error):
-                misfit = error
-    data, changed = _fitter(plan).fit(parse_arguments(text, tool=tool))
-    if misfit is not None and not changed:
-        raise ToolError(_explain(misfit, data, plan, tool)) from misfit
+    try:
+        if (
+            isinstance(as_text, str)
+            and as_text[:1] == "{"
+            and "null" not in as_text
+            and QUOTED not in as_text
+            and not plan.renames
+            and not is_crowded_text(as_text)
+        ):
+            # The usual case: one pass, parsing and validating together.
+            try:
+                return validator.validate_json(as_text).__dict__
+            except ValidationError as error:
+                if not _is_no_json(error):
+                    misfit = error.with_traceback(None)
+        data, changed = _fitter(plan).fit(parse_arguments(text, tool=tool))
+        if misfit is not None and not changed:
+            raise ToolError(_explain(misfit, data, plan, tool)) from misfit
+    finally:
+        misfit = None  # it may hold this frame; with the frame holding it, it would not be freed
     try:
         # Through JSON, because a strict field takes e.g. a date as text from there only.
         return validator.validate_json(to_json(data, inf_nan_mode="constants")).__dict__
@@ -268,6 +280,8 @@ def bind_raw_arguments(
 def canonical_arguments(text: str) -> str:
     """`text` itself if it is a JSON object or nothing that can be read; otherwise the object that
     was meant, written as JSON."""
+    if is_crowded_text(text):
+        return text
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError:

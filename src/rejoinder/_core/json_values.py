@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from typing import Any, Final, cast
 
-__all__ = ["LARGE", "MAX_VALUES", "SLICE", "ValueCounter", "is_crowded", "may_be_crowded"]
+__all__ = [
+    "LARGE",
+    "MAX_VALUES",
+    "SLICE",
+    "ValueCounter",
+    "is_crowded",
+    "is_crowded_text",
+    "may_be_crowded",
+]
 
 MAX_VALUES: Final = 1 << 16
 """Values in one message, where an object or a list counts for three. Reading as many takes about 25
@@ -79,6 +87,16 @@ def may_be_crowded(data: bytes | str) -> bool:
     else:
         marks = _marks(data)
     return marks > MAX_VALUES
+
+
+def is_crowded_text(text: bytes | str) -> bool:
+    """Whether the JSON text holds more than `MAX_VALUES` values; what stands in its texts is none.
+    The text may be broken."""
+    if not may_be_crowded(text):
+        return False
+    counter = ValueCounter()
+    counter.feed(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    return counter.crowded
 
 
 def is_crowded(value: Any, most: int = MAX_VALUES) -> bool:

@@ -12,6 +12,8 @@ from typing import Any, Final, cast
 
 from pydantic_core import from_json
 
+from rejoinder._core.json_values import is_crowded_text
+
 __all__ = [
     "BROKEN",
     "MAX_ENCODINGS",
@@ -79,7 +81,7 @@ def unquoted(value: Any) -> Any:
 def unwrapped(value: Any) -> Any:
     """`value` without the JSON texts that it is wrapped in."""
     for _ in range(MAX_ENCODINGS):
-        if not isinstance(value, str):
+        if not isinstance(value, str) or is_crowded_text(value):
             break
         inner = read_json(value)
         if inner is BROKEN:

@@ -21,6 +21,7 @@ from rejoinder._core.conforming import misfits
 from rejoinder._core.feedback import complaints, cut
 from rejoinder._core.fillable import fillable
 from rejoinder._core.fitting import Fitter
+from rejoinder._core.json_values import LARGE, MAX_VALUES, ValueCounter, is_crowded_text
 from rejoinder._core.mending import BROKEN, read_json
 from rejoinder._core.schema import model_of_typed_dict
 from rejoinder._options import WrongTypeError
@@ -90,6 +91,10 @@ class OutputSpec:
         Raises:
             OutputError: the text holds no such value.
         """
+        if is_crowded_text(text):
+            raise OutputError(
+                f"The answer holds more than {MAX_VALUES} values. Answer with fewer.", text
+            )
         value = _json_in(text)
         if value is BROKEN:
             got = f": {cut(text.strip())}" if text.strip() else ", it is empty"
@@ -123,9 +128,10 @@ class OutputSpec:
         start = _START.search(text)
         if start is None:
             return None
-        text = _UNFINISHED_NUMBER.sub("", text[start.start() :])
         try:
-            value = from_json(text, allow_partial="trailing-strings")
+            value = from_json(
+                _without_unfinished_number(text[start.start() :]), allow_partial="trailing-strings"
+            )
         except ValueError:
             return None
         if not self.wrapped or not isinstance(value, dict):
@@ -141,7 +147,7 @@ class OutputSpec:
 
 class PartialOutput:
     """Reads a value while its text arrives in pieces. The work is linear in the text: the longer it
-    is, the more has to arrive before it is read anew.
+    is, the more has to arrive before it is read anew. More values than `MAX_VALUES` are not read.
 
     Args:
         spec: what the text shall become.
@@ -152,16 +158,28 @@ class PartialOutput:
         self._pieces: list[str] = []
         self._length = 0
         self._read = 0
+        self._counter: ValueCounter | None = None
 
     def feed(self, piece: str) -> Any | None:
         """What is known now; ``None`` where that is nothing, or was not looked at again."""
-        self._pieces.append(piece)
         self._length += len(piece)
+        if self._length > LARGE and self._is_crowded(piece):
+            return None
+        self._pieces.append(piece)
         if self._length - self._read < max(0, self._length - _SMALL) // _GROWTH:
             return None
         self._read = self._length
         self._pieces = ["".join(self._pieces)]
         return self._spec.partial(self._pieces[0])
+
+    def _is_crowded(self, piece: str) -> bool:
+        counter = self._counter
+        if counter is None:
+            counter = self._counter = ValueCounter()
+            piece = "".join([*self._pieces, piece])
+        if not counter.crowded:
+            counter.feed(piece.encode("utf-8", "surrogatepass"))
+        return counter.crowded
 
 
 _SMALL = 4096
@@ -170,9 +188,15 @@ _GROWTH = 16
 """Beyond that, the text is read anew each time it has grown by this part of itself."""
 
 _START: Final = re.compile(r"[{\[]")
-_UNFINISHED_NUMBER: Final = re.compile(r"(?<=[:,\[])\s*-?[\d.eE+-]*\Z")
+_NUMERIC: Final = "0123456789.eE+-"
 _NO_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _FENCED: Final = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
+
+
+def _without_unfinished_number(text: str) -> str:
+    """`text` without a number at its end, to which more digits may come."""
+    before = text.rstrip(_NUMERIC).rstrip()
+    return before if before.endswith((":", ",", "[")) else text
 
 
 def output_type(response_format: object) -> OutputSpec | None:
