@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 __all__ = [
     "MIN_SECRET",
     "Hidden",
+    "HiddenWord",
     "Redactor",
     "credentials",
     "forget_frames",
@@ -69,6 +70,19 @@ class Hidden(Generic[T]):
         return self._value == other._value  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
     __hash__ = None  # type: ignore[assignment]  # as of a list
+
+
+class HiddenWord(Hidden[str]):
+    """A word of a command line for a new process.
+
+    Tools for monitoring read the arguments of every process that is started: Sentry keeps them as
+    breadcrumbs. The system takes a path for a word, and asks for its text by ``os.fspath``.
+    """
+
+    __slots__ = ()
+
+    def __fspath__(self) -> str:
+        return self._value
 
 
 def forget_frames(error: E) -> E:

@@ -12,6 +12,7 @@ import contextlib
 import pickle
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -246,6 +247,28 @@ async def test_no_failure_over_stdio_shows_a_key(
         records,
         events,
     )
+
+
+async def test_the_arguments_of_a_process_are_for_the_system_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tools for monitoring read the arguments of every process that is started, as is done here."""
+    told: list[str] = []
+    original = subprocess.Popen.__init__
+
+    def init(self: Any, args: Any, **options: Any) -> None:
+        told.append(" ".join(map(str, args)) + repr(args))
+        original(self, args, **options)
+        told.append(repr(self) + repr(self.args))
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", init)
+    script = f"import sys; assert sys.argv[2] == {KEY[:6]!r} + {KEY[6:]!r}; sys.exit(3)"
+    server = mcp.MCPServerStdio(sys.executable, ["-c", script, *ARGUMENTS], env=ENVIRONMENT)
+    with pytest.raises(Exception, match="its process ended with code 3"):
+        await server.initialize()
+    await server.aclose()
+    assert [text for text in told if sys.executable in text]
+    assert [text for text in told if KEY in text] == []
 
 
 async def test_how_a_server_ended_is_in_the_cause_and_the_log_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import os
 import ssl
@@ -38,7 +39,9 @@ from rejoinder.errors import (
 from rejoinder.testing.faults import Answer, Fault, FaultServer
 from rejoinder.testing.leaks import measure_memory, no_leaks
 from rejoinder.transport._aiohttp import AiohttpTransport
+from rejoinder.transport._aiohttp_ws import AiohttpWebSocketTransport
 from rejoinder.transport.http import HttpResponse, Request
+from rejoinder.transport.ws import SocketRequest
 from stalls import Stalls
 from work import stopped_clock
 
@@ -1620,3 +1623,56 @@ def test_it_is_where_users_look_for_it() -> None:
     assert transport.AiohttpTransport is AiohttpTransport
     assert transport.Request is Request
     assert {"AiohttpTransport", "HttpTransport", "HttpResponse", "Request"} <= set(dir(transport))
+
+
+@pytest.mark.parametrize("how", ["plain", "proxy", "redirect", "socket"])
+async def test_tracing_of_sessions_sees_bare_addresses(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tools for monitoring add a trace to every session of the process, as is done here."""
+    traced: list[str] = []
+    heads: list[bytes] = []
+
+    async def note(session: Any, context: Any, told: Any) -> None:
+        traced.append(str(told.url))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    trace.on_request_end.append(note)
+    trace.on_request_exception.append(note)
+    trace.on_request_headers_sent.append(note)
+    trace.on_request_chunk_sent.append(note)
+    trace.on_response_chunk_received.append(note)
+    original = aiohttp.ClientSession.__init__
+
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        original(self, *args, trace_configs=[trace], **options)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        again = how == "redirect" and len(heads) == 1
+        more = f"307 X\r\nlocation: /there?key={KEY}-2" if again else "200 X"
+        writer.write(f"HTTP/1.1 {more}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", init)
+    async with listening(handle) as url:
+        proxy = url.replace("://", f"://user:{KEY}@") if how == "proxy" else None
+        transport = AiohttpTransport(proxy=proxy, trust_env=False)
+        place = "http://example.org" if how == "proxy" else url
+        user = "" if how == "redirect" else f"me:{KEY}@"
+        address = f"{place.replace('://', f'://{user}')}/here?a=b&key={KEY}"
+        if how == "socket":
+            with pytest.raises(APIError):
+                await AiohttpWebSocketTransport(transport).connect(SocketRequest(address))
+        else:
+            assert await fetch(transport, Request("POST", address, {}, b"{}")) == (200, b"")
+        await transport.aclose()
+    path = f"/here?a=b&key={KEY} HTTP/1.1".encode()
+    basic = base64.b64encode(f"me:{KEY}".encode())
+    assert heads[0].split(b" ", 1)[1].startswith(b"http://example.org" * (how == "proxy") + path)
+    if how != "redirect":
+        assert b"Authorization: Basic " + basic in heads[0]
+    else:
+        assert f"/there?key={KEY}-2 HTTP/1.1".encode() in heads[1]
+    assert len(traced) >= 2
+    assert {*traced} <= {f"{place}/here", f"{place}/there"}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rejoinder._foreign import method
-from rejoinder._secrets import Hidden
+from rejoinder._secrets import Hidden, HiddenWord
 
 __all__ = ["ProcessGroup"]
 
@@ -77,6 +77,7 @@ class ProcessGroup:
         cwd: str | Path | None,
         on_exit: Callable[[int], None],
     ) -> None:
+        program, *words = [HiddenWord(word) for word in command.reveal()]
         watcher = subprocess.Popen(  # noqa: S603  fixed command
             _watcher_command(),
             stdin=subprocess.PIPE,
@@ -91,7 +92,7 @@ class ProcessGroup:
         failure: Exception | None = None
         try:
             process = subprocess.Popen(  # noqa: S603  the user named this command
-                command.reveal(),
+                [program.reveal(), *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -111,7 +112,6 @@ class ProcessGroup:
                 _close(watcher.stdin)
         if process is None:
             raise failure or OSError("the command could not be started")
-        process.args = command.reveal()[:1]  # `repr` shows them
         self.pid = process.pid
         self.returncode: int | None = None
         self._watcher = watcher

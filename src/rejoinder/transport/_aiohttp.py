@@ -20,7 +20,9 @@ What is decided here:
 - A connection whose body was left unread is thrown away, not drained, unless its end follows
   within a moment (servers send the last few bytes of a stream separately).
 - Neither messages nor causes hold header values or the query of a URL, and no error leaves this file
-  with a frame in which they are local variables: error reporters print those.
+  with a frame in which they are local variables: error reporters print those. Nor does tracing of
+  sessions see user, password and query: `rejoinder.transport._aiohttp_veil`. (A session of the
+  user's own is traced as aiohttp does it.)
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ from rejoinder.transport._addresses import (
 from rejoinder.transport._aiohttp_errors import FOREIGN, clean, translate
 from rejoinder.transport._aiohttp_push import Take, can_push, push
 from rejoinder.transport._aiohttp_reuse import Connector, NotSentError, OneAnswerRequest
+from rejoinder.transport._aiohttp_veil import unveil, veil
 from rejoinder.transport.http import (
     CLOSED,
     HttpResponse,
@@ -238,12 +241,13 @@ class AiohttpTransport:
         body = request.body
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
         proxy = self._proxy_for(url) if pool.owned else None
+        bare, mark = veil(url) if pool.owned else (url, None)
         error: Exception
         try:
             if proxy is None:
                 return await pool.session.request(
                     request.method,
-                    url,
+                    bare,
                     data=data,
                     headers=headers,
                     allow_redirects=False,
@@ -255,7 +259,7 @@ class AiohttpTransport:
             tunnel = url.scheme == "https"
             return await pool.session.request(
                 request.method,
-                url,
+                bare,
                 data=data,
                 headers=headers if tunnel else {**headers, **proxy.headers},
                 allow_redirects=False,
@@ -270,6 +274,8 @@ class AiohttpTransport:
             if not pool.session.closed:
                 raise
             error = caught
+        finally:
+            unveil(mark)
         # Outside the handler, so that no __context__ leads to what may hold keys.
         raise translate(error, request, url, pool.owned, proxy)
 

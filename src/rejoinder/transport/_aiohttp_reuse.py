@@ -34,6 +34,7 @@ from aiohttp.connector import Connection
 from rejoinder import _watch
 from rejoinder._aio import within
 from rejoinder.transport._aiohttp_push import PushingHandler
+from rejoinder.transport._aiohttp_veil import VeiledRequest
 
 __all__ = ["Connector", "NotSentError", "OneAnswerRequest", "UnaskedAnswerError"]
 
@@ -89,7 +90,7 @@ class Connector(aiohttp.TCPConnector):
         return found
 
 
-class OneAnswerRequest(aiohttp.ClientRequest):
+class OneAnswerRequest(VeiledRequest):
     """Tells its connection when its bytes leave."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:

@@ -16,6 +16,7 @@ from rejoinder.transport import flood
 from rejoinder.transport._addresses import check_headers, parse_url
 from rejoinder.transport._aiohttp import AiohttpTransport
 from rejoinder.transport._aiohttp_errors import FOREIGN, translate
+from rejoinder.transport._aiohttp_veil import unveil, veil
 from rejoinder.transport.http import Request
 from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
 
@@ -49,12 +50,13 @@ class AiohttpWebSocketTransport:
         url = parse_url(_as_http(request.url))
         asked = Request("GET", str(url), request.headers, connect_timeout=request.connect_timeout)
         pool, proxy = await self._http.borrow(url)
+        bare, mark = veil(url) if pool.owned else (url, None)
         failure: Exception
         try:
             async with within(request.connect_timeout):
                 return _Socket(
                     await pool.session.ws_connect(
-                        url,
+                        bare,
                         headers=request.headers,
                         proxy=None if proxy is None else proxy.url,
                         proxy_headers=None if proxy is None else proxy.headers,
@@ -75,6 +77,8 @@ class AiohttpWebSocketTransport:
             )
         except FOREIGN as caught:
             failure = translate(caught, asked, url, pool.owned, proxy)
+        finally:
+            unveil(mark)
         # Outside the handler, so that no __context__ leads to what holds keys.
         raise failure
 
