@@ -95,6 +95,33 @@ async def test_a_held_file_a_foreign_file_and_a_missing_folder(tmp_path: Path) -
             await SqliteStore(path).read("a")
 
 
+async def test_an_error_names_the_remedy_for_its_cause(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    store = SqliteStore(path)
+    await store.append("a", [message(str(n), "x" * 500) for n in range(50)], after=0)
+    await store.aclose()
+    sound = path.read_bytes()
+
+    async def told() -> str:
+        with pytest.raises(StoreError) as caught:
+            await SqliteStore(path).read("a")
+        return str(caught.value)
+
+    path.write_bytes(sound[:4096] + b"\x55" * (len(sound) - 4096))
+    assert "move this one away" in await told()
+    path.write_bytes(sound)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    newer = await told()
+    assert "update rejoinder" in newer
+    assert "local disk" not in newer
+    path.unlink()
+    path.symlink_to(tmp_path / "no" / "log.sqlite")
+    missing = await told()
+    assert "No such file or directory; expected a SQLite file on a local disk" in missing
+    assert "Errno" not in missing
+
+
 async def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "log.sqlite")
     await store.append("a", [message("1", "x")], after=0)

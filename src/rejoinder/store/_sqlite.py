@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from rejoinder._foreign import read
 from rejoinder._options import COUNT, FLAG, SECONDS, WHOLE, checked
 from rejoinder._sections import explained
 from rejoinder.store._media import names_in
@@ -39,6 +40,10 @@ _OPENING = 2.0
 """Seconds to wait for other processes while they create the file. Applied once, because it may block a loop."""
 _LOOK = 1.0
 """Seconds between checks that the path still names the open file."""
+_REMEDY: Final = "expected a SQLite file on a local disk, in a folder that exists and is writable"
+_REMEDY_OF_DAMAGE: Final = (
+    "expected a SQLite file that is not damaged; move this one away, and a new one is made"
+)
 
 
 class _File:
@@ -130,27 +135,47 @@ class _File:
         return (found.st_dev, found.st_ino)
 
     def _error(self, verb: str, error: Exception) -> StoreError:
-        return StoreError(
-            explained(
-                f"cannot {verb} {self._path}: {error}; expected a SQLite file on a local disk, in a "
-                "folder that exists and is writable",
-                "store",
-            )
-        )
+        why, remedy = str(error), _REMEDY
+        if isinstance(error, _RefusedError):
+            remedy = error.remedy
+        elif _is_damage(error):
+            remedy = _REMEDY_OF_DAMAGE
+        elif isinstance(error, OSError):
+            why = error.strerror or why  # without a number, and without the path again
+        return StoreError(explained(f"cannot {verb} {self._path}: {why}; {remedy}", "store"))
+
+
+class _RefusedError(sqlite3.DatabaseError):
+    """A sound file that this package does not use."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(why)
+        self.remedy = remedy
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the content of the file cannot be read, whatever happens around it."""
+    name = read(error, "sqlite_errorname", str) or ""  # errors that are raised here have none
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or isinstance(
+        error, (sqlite3.DataError, ValueError)
+    )
 
 
 def _refuse_foreign_code(connection: sqlite3.Connection) -> None:
     """A view or a trigger runs what the writer of the file wants, whenever it is used.
 
     Raises:
-        sqlite3.DatabaseError: the file has one.
+        _RefusedError: the file has one.
     """
     connection.execute("PRAGMA trusted_schema=OFF")
     found = connection.execute(
         "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger') LIMIT 1"
     ).fetchone()
     if found is not None:
-        raise sqlite3.DatabaseError(f"it holds the {found[0]} {str(found[1])[:80]!r}, none of ours")
+        raise _RefusedError(
+            f"it holds the {found[0]} {str(found[1])[:80]!r}, none of ours",
+            "name another file, or move this one away",
+        )
 
 
 # Connections opened before a fork. SQLite forbids using or closing them in the child.
@@ -282,9 +307,10 @@ class SqliteStore:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found > _FORMAT:
-            raise sqlite3.DatabaseError(
-                f"it has format {found} and was written by a newer version of rejoinder, which "
-                f"knows more than format {_FORMAT}; update rejoinder"
+            raise _RefusedError(
+                f"it has format {found} and was written by a newer version of rejoinder; this one "
+                f"knows format {_FORMAT}",
+                "update rejoinder, or name another file",
             )
         if self._wait_for_disk:
             connection.execute("PRAGMA synchronous=FULL")
