@@ -117,3 +117,43 @@ async def test_a_conversation_that_cannot_be_read_leaves_the_others() -> None:
         told = (await page.client.get("/api/overview", params={"thread": "t"})).json()
         assert told["thread"]["messages"][0]["content"] == "Hello"
         assert "problem" not in told
+
+
+async def test_half_a_surrogate_pair_is_only_a_character(tmp_path: Path) -> None:
+    """A text cut in the middle of an emoji. UTF-8 cannot hold it, and JSON can."""
+    for store in (MemoryStore(), SqliteStore(tmp_path / "kept.sqlite")):
+        async with serving([ScriptedLLM("Hi")], store=store) as page:
+            asked = {"threadId": "t", "runId": "r", "messages": [user("half \ud83d")]}
+            await page.client.post("/api/run", content=json.dumps(asked))
+            for path in ("conversations/t", "conversations/t/export", "overview?thread=t"):
+                assert (await page.client.get(f"/api/{path}")).status_code == 200, path
+            (listed,) = (await page.client.get("/api/conversations")).json()
+            assert listed["title"].startswith("half ")
+
+
+async def test_an_id_may_hold_a_slash() -> None:
+    async with serving([ScriptedLLM("Hi")]) as page:
+        await page.run([user("Hello")], thread="anna/7")
+        at = "/api/conversations/anna%2F7"
+        shown = (await page.client.get(at)).json()
+        assert (shown["threadId"], len(shown["messages"])) == ("anna/7", 2)
+        assert (await page.client.get(f"{at}/export")).json()["items"]
+        place = {"item": shown["messages"][0]["id"]}
+        assert (await page.client.post(f"{at}/copy", json=place)).status_code == 200
+        assert (await page.client.post(f"{at}/rewind", json=place)).status_code == 200
+        assert (await page.client.delete(at)).json() == {"removed": "anna/7"}
+
+
+async def test_every_refusal_is_json() -> None:
+    class Broken(MemoryStore):
+        async def conversations(self, *, limit: int | None = None) -> Any:
+            raise LookupError("a bug")
+
+    async with serving([ScriptedLLM("Hi")], store=Broken()) as page:
+        for path, status, told in (
+            ("/api/nowhere", 404, "GET /api/nowhere: there is no such thing"),
+            ("/api/run", 405, "GET /api/run: there is no such thing"),
+            ("/api/conversations", 500, "a fault in rejoinder: LookupError: a bug"),
+        ):
+            response = await page.client.get(path)
+            assert (response.status_code, response.json()) == (status, {"error": told})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rejoinder.errors import APIConnectionError
 from rejoinder.prices import Price, set_prices
 from rejoinder.testing import Answer, FaultServer, ScriptedLLM
 from rejoinder.types import APIConnectOptions
@@ -250,3 +251,45 @@ def test_a_model_that_was_never_asked_is_assumed() -> None:
     result = compare(["a", "b"], {"a": Seen(silent=1)}, {}, [PolicyChoice(attempt_timeout=3)])
     assert [m["source"] for m in result["models"]] == ["this turn", "assumed"]
     assert result["policies"][0]["first_word"] == pytest.approx(4)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_model_that_is_not_loaded_leaves_the_answer_to_the_others(number: int) -> None:
+    async def fail(_: Any) -> None:
+        if number == 1:
+            await asyncio.Event().wait()  # it is being fetched
+        raise APIConnectionError("the model is not here")
+
+    async with serving([ScriptedLLM("Hi"), ScriptedLLM()]) as page:
+        member = page.team._members[number]
+        member.choice = dataclasses.replace(member.choice, load=fail)
+        assert spoken(await page.run([user("Hi")])) == "Hi"
+
+
+async def test_the_only_model_has_to_be_loaded() -> None:
+    async def fail(_: Any) -> None:
+        raise APIConnectionError("the model is not here")
+
+    async with serving([ScriptedLLM("Hi")]) as page:
+        member = page.team._members[0]
+        member.choice = dataclasses.replace(member.choice, load=fail)
+        body = {"threadId": "t", "runId": "r", "messages": [user("Hi")]}
+        response = await page.client.post("/api/run", json=body)
+    assert response.status_code == 503
+    assert "the model is not here" in response.json()["error"]
+
+
+async def test_a_run_is_stopped_while_its_model_is_fetched() -> None:
+    loading = asyncio.Event()
+
+    async def load(_: Any) -> None:
+        loading.set()
+        await asyncio.Event().wait()
+
+    async with serving([ScriptedLLM()]) as page:
+        member = page.team._members[0]
+        member.choice = dataclasses.replace(member.choice, load=load)
+        asked = asyncio.create_task(page.run([user("Hi")]))
+        await loading.wait()
+        await page.client.post("/api/stop", json={"runId": "r"})
+        assert (await asked)[-1]["outcome"] == {"type": "cancelled"}

@@ -356,3 +356,28 @@ async def test_a_model_that_breaks_ends_its_run() -> None:
         for run in ("one", "two"):
             events = await page.run([user("Hi")], run=run)
             assert events[-1]["type"] == "RUN_ERROR"
+
+
+@pytest.mark.parametrize(
+    ("tools", "told"),
+    [
+        ([{"name": "f", "parameters": "x"}], "the parameters of the tool 'f': expected an object"),
+        ([{"name": "f", "description": 1}], "the description of the tool 'f': expected a string"),
+        ([{"name": "f"}, {"name": "f"}], "two tools are named 'f'"),
+        ([{"name": "weather"}], "the server has a tool named 'weather', too"),
+    ],
+)
+async def test_tools_that_cannot_be_offered_are_refused(tools: list[Any], told: str) -> None:
+    async with serving([ScriptedLLM("Hi")], tools=[weather]) as page:
+        body = {"threadId": "t", "runId": "r", "messages": [user("Hello")], "tools": tools}
+        response = await page.client.post("/api/run", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(told)
+
+
+async def test_an_error_in_the_input_is_told_without_its_class() -> None:
+    async with serving([ScriptedLLM("Hi")]) as page:
+        events = await page.run([{"id": "u", "role": "robot", "content": "x"}])
+    assert events[-1]["message"] == (
+        "expected a message with a role that AG-UI knows, got 'robot'."
+    )

@@ -80,8 +80,14 @@ def read_input(body: Any) -> RunInput:
     data = _dict(body, "the body")
     messages = [_dict(m, "a message") for m in _list(data.get("messages"), "messages")]
     tools = [_dict(t, "a tool") for t in _list(data.get("tools") or [], "tools")]
+    names: set[str] = set()
     for tool in tools:
-        _text(tool.get("name"), "the name of a tool")
+        name = _text(tool.get("name"), "the name of a tool")
+        if name in names:
+            raise InputError(f"two tools are named {name!r}; give one another name")
+        names.add(name)
+        _text(tool.get("description") or "", f"the description of the tool {name!r}")
+        _dict(tool.get("parameters") or {}, f"the parameters of the tool {name!r}")
     answers: dict[str, Any] = {}
     for entry in _list(data.get("resume") or [], "resume"):
         answer = _dict(entry, "an entry of resume")

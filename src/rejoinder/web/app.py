@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from urllib.parse import quote
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -80,12 +81,13 @@ def make_app(
         Route("/api/settings", server.settings, methods=["GET"]),
         Route("/api/settings", server.change_settings, methods=["PUT"]),
         Route("/api/conversations", server.conversations, methods=["GET"]),
-        Route("/api/conversations/{id}", server.conversation, methods=["GET"]),
-        Route("/api/conversations/{id}", server.remove, methods=["DELETE"]),
-        Route("/api/conversations/{id}/rewind", server.rewind, methods=["POST"]),
-        Route("/api/conversations/{id}/copy", server.copy, methods=["POST"]),
-        Route("/api/conversations/{id}/export", server.export, methods=["GET"]),
-        Route("/api/conversations/{id}/recording", server.recording, methods=["GET"]),
+        # An id of a client may hold a slash. The routes that end in a word come first.
+        Route("/api/conversations/{id:path}/rewind", server.rewind, methods=["POST"]),
+        Route("/api/conversations/{id:path}/copy", server.copy, methods=["POST"]),
+        Route("/api/conversations/{id:path}/export", server.export, methods=["GET"]),
+        Route("/api/conversations/{id:path}/recording", server.recording, methods=["GET"]),
+        Route("/api/conversations/{id:path}", server.conversation, methods=["GET"]),
+        Route("/api/conversations/{id:path}", server.remove, methods=["DELETE"]),
         Route("/api/whatif", server.what_if, methods=["POST"]),
     ]
 
@@ -101,16 +103,36 @@ def make_app(
         InputError: _told(400), SettingError: _told(400), ConfigurationError: _told(400),
         StoreError: _told(503),
         TooLargeError: _told(413),
+        HTTPException: _no_such_route,
+        Exception: _fault,
     }  # fmt: skip
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     return Guard(cast("App", app), token=token, hosts=hosts)
 
 
+class _AsciiJson(JSONResponse):
+    """Answers with JSON in ASCII: a text may hold half of a surrogate pair, which UTF-8 cannot."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 def _told(status: int) -> Callable[[Request, Exception], Response]:
     def handle(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, status)
+        return _AsciiJson({"error": str(error)}, status)
 
     return handle
+
+
+def _no_such_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _AsciiJson(
+        {"error": f"{request.method} {request.url.path}: there is no such thing"}, status
+    )
+
+
+def _fault(_: Request, error: Exception) -> Response:
+    return _AsciiJson({"error": f"a fault in rejoinder: {reason_of(error)}"}, 500)
 
 
 def _whole_page() -> tuple[str, str]:
@@ -180,11 +202,11 @@ class _Server:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            await self._team.load()
+            await run.unless_stopped(self._team.load())
             if (took := loop.time() - began) > _NOTICED:
                 run.timeline.add(0, "loaded", took=round(took, 4))
         except APIError as error:
-            return JSONResponse({"error": self._explain(error)}, 503)
+            return _AsciiJson({"error": self._explain(error)}, 503)
         return StreamingResponse(body(), media_type="text/event-stream")
 
     def _make_run(self, given: RunInput) -> Run:
@@ -207,18 +229,18 @@ class _Server:
         if run is None:
             return _missing("there is no such run")
         run.stop()
-        return JSONResponse({"stopped": run.id})
+        return _AsciiJson({"stopped": run.id})
 
     # -- settings ------------------------------------------------------------------------------
 
     async def settings(self, _: Request) -> Response:
         """Models, faults, policy and tools."""
-        return JSONResponse(self._settings())
+        return _AsciiJson(self._settings())
 
     async def change_settings(self, request: Request) -> Response:
         """Change the policy or the faults."""
         self._team.change(await _object(request))
-        return JSONResponse(self._settings())
+        return _AsciiJson(self._settings())
 
     def _settings(self) -> dict[str, Any]:
         tools = list(ToolContext(list(self._tools)).function_tools)
@@ -239,11 +261,11 @@ class _Server:
                 told["thread"] = await self._shown(thread)
             except (StoreError, ConfigurationError) as error:  # the others can be used nevertheless
                 told["problem"] = str(error)
-        return JSONResponse(told)
+        return _AsciiJson(told)
 
     async def conversations(self, request: Request) -> Response:
         """The conversations, the latest first; with ``?search=`` those that hold all words."""
-        return JSONResponse(await self._found(request))
+        return _AsciiJson(await self._found(request))
 
     async def _found(self, request: Request) -> list[dict[str, Any]]:
         words = request.query_params.get("search", "").strip()
@@ -259,7 +281,7 @@ class _Server:
 
     async def conversation(self, request: Request) -> Response:
         """One conversation: its messages, its runs in this process, and its branches."""
-        return JSONResponse(await self._shown(self._threads.thread(request.path_params["id"])))
+        return _AsciiJson(await self._shown(self._threads.thread(request.path_params["id"])))
 
     async def _shown(self, thread: Thread) -> dict[str, Any]:
         conversation = await thread.open()
@@ -283,7 +305,7 @@ class _Server:
             await conversation.rewind(item)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return JSONResponse(await self._shown(thread))
+        return _AsciiJson(await self._shown(thread))
 
     async def copy(self, request: Request) -> Response:
         """A new conversation that begins as this one does, up to a message."""
@@ -293,7 +315,7 @@ class _Server:
             other = await conversation.branch(item)
         except ValueError as error:
             raise InputError(str(error)) from error
-        return JSONResponse(await self._shown(self._threads.thread(other.id)))
+        return _AsciiJson(await self._shown(self._threads.thread(other.id)))
 
     async def _place(self, request: Request) -> tuple[Thread, str]:
         body = await _object(request)
@@ -307,7 +329,7 @@ class _Server:
         """Erase a conversation."""
         if not await self._threads.forget(request.path_params["id"]):
             return _missing("there is no such conversation")
-        return JSONResponse({"removed": request.path_params["id"]})
+        return _AsciiJson({"removed": request.path_params["id"]})
 
     async def export(self, request: Request) -> Response:
         """A conversation as JSON, which `ChatContext.from_dict` reads, with the timelines."""
@@ -347,7 +369,7 @@ class _Server:
         rest = seen_in([each.timeline.events for each in self._threads.runs])
         names = self._team.asked_as
         told = await asyncio.to_thread(compare, names, one, rest, [self._team.policy, *policies])
-        return JSONResponse(told)
+        return _AsciiJson(told)
 
 
 def _zipped(exchanges: Sequence[Exchange]) -> bytes:
@@ -360,7 +382,7 @@ def _zipped(exchanges: Sequence[Exchange]) -> bytes:
 
 
 def _missing(told: str) -> Response:
-    return JSONResponse({"error": told}, 404)
+    return _AsciiJson({"error": told}, 404)
 
 
 async def _json(request: Request) -> Any:

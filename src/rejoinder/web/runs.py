@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from rejoinder import _watch
@@ -16,7 +16,7 @@ from rejoinder.errors import APIError, ConfigurationError
 from rejoinder.llm._tool_runs import waiting_calls
 from rejoinder.llm.chat_context import ChatContext
 from rejoinder.llm.llm import LLM, CompletionUsage
-from rejoinder.llm.tool_context import RawFunctionTool, function_tool
+from rejoinder.llm.tool_context import RawFunctionTool, ToolContext, function_tool
 from rejoinder.store import ConflictError, Store, StoreError
 from rejoinder.turn import (
     Done,
@@ -171,6 +171,9 @@ class Run:
         conn_options: retries and deadlines of each request.
         named: the name of the model on the command line.
         explain: returns in one sentence why a run failed.
+
+    Raises:
+        InputError: the client has a tool with the name of one in `tools`.
     """
 
     def __init__(self, thread: Thread, given: RunInput, *, llm: LLM[Any], tools: Sequence[Any],
@@ -185,6 +188,10 @@ class Run:
         self._explain = explain
         self._llm = llm
         self._theirs = {str(tool.get("name")) for tool in given.tools}
+        if both := self._theirs & ToolContext(list(tools)).function_tools.keys():
+            raise InputError(
+                f"the server has a tool named {min(both)!r}, too; give yours another name"
+            )
         self._tools = [*tools, *(_client_tool(tool) for tool in given.tools)]
         self._system = system
         self._tool_timeout = tool_timeout
@@ -196,7 +203,7 @@ class Run:
         self.timeline = Timeline(asyncio.get_running_loop().time, self._noted)
         self.over = asyncio.Event()
         self._turn: Turn | None = None
-        self._stopped = False
+        self._stopping = asyncio.Event()
         self._items = 0
         self._pending: list[FunctionCall] = []
         self._left: set[str] = set()
@@ -204,9 +211,21 @@ class Run:
 
     def stop(self) -> None:
         """End the run: what was said so far stays. Idempotent."""
-        self._stopped = True
+        self._stopping.set()
         if self._turn is not None:
             self._turn.interrupt()
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`, which the run needs before it begins, until it is done or the run is stopped."""
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            task.cancel()
+            stopped.cancel()
 
     def facts(self) -> dict[str, Any]:
         """The run as a page shows it afterwards."""
@@ -229,7 +248,10 @@ class Run:
         writer = self._writer
         if thread.running is not None:
             yield writer.started()
-            for told in writer.failed(f"the thread {thread.id!r} has a run already", "busy"):
+            for told in writer.failed(
+                f"the conversation {thread.id!r} has a run already; wait for its end, or stop it",
+                "busy",
+            ):
                 yield told
             return
         thread.running = self
@@ -285,7 +307,7 @@ class Run:
         )
         async with turn:
             self._turn = turn
-            if self._stopped:
+            if self._stopping.is_set():
                 turn.interrupt()
             timeline.add(0, "turn", model=self.model)
             async for event in turn:

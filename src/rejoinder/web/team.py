@@ -9,6 +9,7 @@ from typing import Any, Final, cast, get_args
 
 from rejoinder import _watch
 from rejoinder._core.budget import OnCut
+from rejoinder.errors import APIError
 from rejoinder.llm.fallback_adapter import FallbackAdapter, Hedge, TurnBudget
 from rejoinder.llm.llm import LLM
 from rejoinder.metrics import LLMMetrics
@@ -179,19 +180,27 @@ class Team:
         return self._made[1]
 
     async def load(self) -> None:
-        """Load the models that run on this machine, once.
+        """Load the models that run on this machine, once. Wait for the first one only: a run needs
+        the others if it fails, and where it cannot be loaded they answer.
 
         Raises:
-            APIError: one is not available.
+            APIError: the only model is not available.
         """
         for number, member in enumerate(self._members):
             load = member.choice.load
             if load is None or member.current is not member.llm:
                 continue
             task = self._loading.get(number)
-            if task is None or (task.done() and (task.cancelled() or task.exception())):
+            if task is None or (task.done() and _failed(task)):
                 task = self._loading[number] = asyncio.ensure_future(load(member.llm))
-            await asyncio.shield(task)
+                task.add_done_callback(_failed)  # asyncio logs an error that is never read
+            if number > 0:
+                continue
+            try:
+                await asyncio.shield(task)
+            except APIError:
+                if len(self._members) == 1:
+                    raise
 
     def facts(self) -> dict[str, Any]:
         """The settings as a page shows them."""
@@ -249,6 +258,10 @@ class Team:
             task.cancel()
         for member in self._members:
             await member.aclose()
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 def _aiohttp() -> HttpTransport:

@@ -10,6 +10,7 @@ from rejoinder.errors import APIError, APIStatusError, ConfigurationError
 from rejoinder.metrics import LLMMetrics
 from rejoinder.store import StoreError
 from rejoinder.testing.recording import Exchange
+from rejoinder.web.agui import InputError
 
 __all__ = ["Timeline", "reason_of"]
 
@@ -116,6 +117,6 @@ def reason_of(error: BaseException) -> str:
         return f"{error.status_code}: {error.message}"
     if isinstance(error, APIError):
         return error.message
-    if isinstance(error, ConfigurationError | StoreError):
+    if isinstance(error, ConfigurationError | StoreError | InputError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
