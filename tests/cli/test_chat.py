@@ -16,6 +16,7 @@ import pytest
 
 from cli.commands import Terminal, run
 from cli.test_terminal import PROMPT, plain
+from rejoinder.llm import ChatContext, ChatMessage
 from rejoinder.testing.faults import Answer, Call, Fault
 
 if TYPE_CHECKING:
@@ -121,7 +122,12 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
         assert contents(provider) == ["Speak like a pirate", "five"]
         assert provider.server.requests[-1].json()["model"] == "other"
         typed(f"/load {tmp_path}/x.json", "Goes on after 7 items")
-        typed("/load nowhere", "no conversation begins with 'nowhere'")
+        typed("/load nowhere", "no file nowhere, and no conversation begins with 'nowhere'")
+        typed(f"/load {__file__}", "holds no conversation")
+        terminal.wait_for(PROMPT)
+        (tmp_path / "empty.json").write_text("{}")
+        terminal.type(f"/load {tmp_path}/empty.json\n")
+        terminal.wait_for(r"ChatContext[^\"]*'items'")
         typed("six", r"Answer 7\.")
         assert contents(provider)[-2:] == ["Answer 5.", "six"]
         terminal.wait_for(PROMPT)
@@ -130,8 +136,27 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
     assert len(run("log", "list", "-q").out.splitlines()) == 4
 
 
+def test_a_conversation_from_a_file_knows_its_model_after_a_retry(
+    provider: Provider, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved.json"
+    saved.write_text(json.dumps(ChatContext([ChatMessage(role="user", content=["Hi"])]).to_dict()))
+    with Terminal("chat", *provider.options, **provider.key) as terminal:
+        terminal.wait_for(PROMPT)
+        terminal.type(f"/load {saved}\n")
+        terminal.wait_for("Goes on")
+        terminal.wait_for(PROMPT)
+        terminal.type("/retry\n")
+        terminal.wait_for("Hello")
+        terminal.wait_for(PROMPT)
+        terminal.press("d")
+        assert terminal.leave() == 0
+    (kept,) = map(json.loads, run("log", "--json").out.splitlines())
+    assert kept["about"]["model"] == "openai/any"
+
+
 def test_approval(provider: Provider, tools: Path) -> None:
-    ask = Answer(text=(), calls=(Call("add", '{"a": 1, "b": 2}', "call_1"),))
+    ask = Answer(text=("Let me see.",), calls=(Call("add", '{"a": 1, "b": 2}', "call_1"),))
     provider.server.script(ask, Answer(text=("Refused.",)), ask, Answer(text=("Done.",)), ask, Answer(text=("Again.",)))  # fmt: skip
     with Terminal(
         "chat", *provider.options, "--tool", f"{tools}:add", "--approve", **provider.key
@@ -150,6 +175,7 @@ def test_approval(provider: Provider, tools: Path) -> None:
         terminal.press("d")
         assert terminal.leave() == 0
     assert plain(terminal.seen).count("Run add(") == 2
+    assert not re.search(r"[^\r\n] *Run add", plain(terminal.seen))  # on a line of its own
     ran = run("chat", *provider.options, "--once", "x", "--approve", **provider.key)
     assert ran.code == 2
     assert "asks at the keyboard" in ran.err

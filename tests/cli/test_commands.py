@@ -213,6 +213,14 @@ def test_a_tool_that_hangs_is_given_up(provider: Provider, tools: Path, tool: st
         (["chat", "--tool", "os:getcwdd", "--once", "x"], 2, "did you mean 'getcwd'?"),
         (["models", "path", "nosuch"], 2, "no such local model"),
         (["models", "path", "smol"], 4, "is not here"),
+        (["chat", "--image", __file__, "--once", "x"], 2, "expected a JPEG, PNG, GIF or WebP, got"),
+        (["chat", "--image", "~nobody-of-this-name/x", "--once", "x"], 2, "No such file"),
+        (["chat", "--file", "/dev/zero", "--once", "x"], 2, "larger than 32 MB"),
+        (["chat", "--file", "", "--once", "x"], 2, "got an empty one"),
+        (["chat", "--schema", "", "--once", "x"], 2, "got an empty one"),
+        (["chat", "--record", "", "--once", "x"], 2, "expected the name of a folder"),
+        (["chat", "--record", __file__, "--once", "x"], 2, "expected a folder, got the file"),
+        (["chat", "-m", "~nobody-of-this-name/x.gguf", "--once", "x"], 2, "does not exist"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_a_number(
@@ -230,7 +238,17 @@ def test_what_is_wrong_is_one_sentence_and_a_number(
 def test_no_home(command: str) -> None:
     ran = run(command, REJOINDER_CACHE="~nobody-of-this-name/models")
     assert ran.code == 3
-    assert "set REJOINDER_CACHE to a folder" in ran.err
+    assert "set REJOINDER_CACHE to a folder" in ran.out + ran.err
+
+
+def test_a_report_goes_on_where_there_is_no_home() -> None:
+    nobody = "~nobody-of-this-name/x"
+    ran = run("doctor", REJOINDER_CACHE=nobody, REJOINDER_HOME=nobody, OPENAI_API_KEY="sk-canary")
+    assert ran.code == 3
+    assert ran.err == ""
+    for told in ("set REJOINDER_CACHE", "set REJOINDER_HOME", "keys in the environment: OPENAI"):
+        assert told in ran.out
+    assert "canary" not in ran.out
 
 
 @pytest.mark.parametrize("data", [b"caf\xe9", b"\xff\xfeh\x00i\x00"])

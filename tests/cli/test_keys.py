@@ -95,7 +95,7 @@ def test_a_damaged_file_is_told(home: Path) -> None:
     (home / "keys.json").write_text("{")
     ran = run("keys")
     assert ran.code == 3
-    assert "cannot be read" in ran.err
+    assert "holds no keys; remove it, and set them again" in ran.err
 
 
 def test_the_keyring_is_used_where_there_is_one(tmp_path: Path, home: Path) -> None:

@@ -91,6 +91,20 @@ def test_colours_and_none(provider: Provider) -> None:
         assert "Hello wörld" in terminal.seen
 
 
+@pytest.mark.parametrize("name", ["dumb", "unknown", ""])
+def test_a_terminal_that_moves_no_cursor(provider: Provider, name: str) -> None:
+    provider.server.script(Answer(text=("Some **bold** words.\n\n", "- one\n")))
+    with Terminal("chat", *provider.options, TERM=name, **provider.key) as terminal:
+        terminal.wait_for("> ")
+        terminal.type("x\n")
+        terminal.wait_for("- one")
+        terminal.wait_for("> ")
+        terminal.press("d")
+        assert terminal.leave() == 0
+    assert "\x1b" not in terminal.seen
+    assert "Some **bold** words." in terminal.seen
+
+
 def test_a_model_gives_no_orders_to_the_terminal(provider: Provider) -> None:
     provider.server.script(Answer(text=("\x1b]0;owned\x07safe", "\x1b[2Jtext")))
     with Terminal("chat", *provider.options, "--once", "x", **provider.key) as terminal:

@@ -11,11 +11,10 @@ import stat
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rejoinder.cli.inputs import AnswerSchema, attached_files, pictures, read_schema
-from rejoinder.cli.kept import keeps, open_store
+from rejoinder.cli.kept import keeps, open_store, path_of
 from rejoinder.cli.llms import Model, find_tools, make_llms, tool_choice_of
 from rejoinder.cli.log import find_id
 from rejoinder.cli.loop import LoopThread
@@ -108,7 +107,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", metavar="T", type=temperature, help="0 is the least random"
     )
-    parser.add_argument("--max-tokens", metavar="N", type=count, help="the longest reply")
+    parser.add_argument(
+        "--max-tokens", metavar="N", type=count, help="the longest reply of a local model"
+    )
     parser.add_argument(
         "--context", metavar="N", type=count,
         help="tokens a local model keeps of the conversation (default: 8192)",
@@ -245,11 +246,15 @@ def _recorder(folder: str | None) -> Any:
         return None
     from rejoinder.testing import record
 
+    if not folder.strip():
+        raise CommandError("--record: expected the name of a folder, got an empty one")
     try:
-        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+        path_of(folder).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CommandError(f"--record: expected a folder, got the file {folder}") from error
     except OSError as error:
         raise CommandError(f"--record: {folder}: {error.strerror or error}") from error
-    return record(Path(folder).expanduser())
+    return record(path_of(folder))
 
 
 async def _end(talk: Talk, store: SqliteStore | None, recorder: HttpTransport | None) -> None:

@@ -121,6 +121,7 @@ def _show_trace(error: Exception) -> None:
 
 
 def _explain(error: Exception) -> int:
+    from rejoinder._sections import extended
     from rejoinder.cli.outcome import Exit
     from rejoinder.cli.render import render_error
     from rejoinder.errors import APIError, APIStatusError, ConfigurationError
@@ -129,7 +130,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, APIError):
         told = render_error(error)
         if isinstance(error, APIStatusError) and error.status_code == 401:
-            told += "; the key is wrong or has expired, see `rejoinder keys`"
+            told = extended(told, "; the key is wrong or has expired, see `rejoinder keys`")
         _complain(told)
         return Exit.MODEL if hasattr(error, "reason") and _is_model_error(error) else Exit.FAILED
     if isinstance(error, ConfigurationError):

@@ -20,6 +20,7 @@ from rejoinder.cli.numbers import seconds
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import Style, one_line, sentence, size
 from rejoinder.cli.screen import Screen
+from rejoinder.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rejoinder.transport.http import HttpTransport
@@ -79,8 +80,12 @@ def run(args: argparse.Namespace) -> Exit:
     known = sorted({name for names in variables().values() for name in names})
     keys = [name for name in known if os.environ.get(name)]
     _line(style, bool(keys) or None, f"keys in the environment: {', '.join(keys) or 'none'}")
-    kept = kept_names()
-    _line(style, bool(kept) or None, f"keys that are kept: {', '.join(kept) or 'none'}")
+    try:
+        kept = kept_names()
+    except CommandError as error:
+        _line(style, False, f"keys that are kept: {error}")
+    else:
+        _line(style, bool(kept) or None, f"keys that are kept: {', '.join(kept) or 'none'}")
     return Exit.OK if sound else Exit.SETUP
 
 
@@ -143,7 +148,11 @@ def _folder(style: Style) -> bool:
     from rejoinder.providers.local.fetch import cache_folder, ready
     from rejoinder.providers.local.models import DEFAULT_MODEL, MODELS
 
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except ConfigurationError as error:
+        _line(style, False, f"models: {error}")
+        return False
     there = folder
     while not there.exists():
         there = there.parent

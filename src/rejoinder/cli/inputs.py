@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from rejoinder.cli.kept import path_of
 from rejoinder.cli.outcome import CommandError
 from rejoinder.errors import ConfigurationError
 
@@ -21,13 +22,16 @@ _LARGEST: Final = 32 << 20
 
 
 def _read(path: str, option: str) -> bytes:
-    file = Path(path).expanduser()
+    if not path.strip():
+        raise CommandError(f"{option}: expected the name of a file, got an empty one")
     try:
-        if file.stat().st_size > _LARGEST:
-            raise CommandError(f"{option}: {path} is larger than {_LARGEST >> 20} MB")
-        return file.read_bytes()
+        with path_of(path).open("rb") as file:
+            data = file.read(_LARGEST + 1)  # devices and pipes do not tell their size
     except OSError as error:
         raise CommandError(f"{option}: {path}: {error.strerror or error}") from error
+    if len(data) > _LARGEST:
+        raise CommandError(f"{option}: {path} is larger than {_LARGEST >> 20} MB")
+    return data
 
 
 def read_text(path: str, option: str) -> str:
@@ -60,7 +64,11 @@ def _picture(data: bytes, path: str, option: str) -> ImageContent:
     try:
         return ImageContent.from_bytes(data)
     except ValueError as error:
-        raise CommandError(f"{option}: {path}: {error}") from error
+        got = f"a file that begins with {data[:12]!r}" if data else "an empty file"
+        raise CommandError(
+            f"{option}: {path}: expected a JPEG, PNG, GIF or WebP, got {got}; --file sends text and "
+            "PDF"
+        ) from error
 
 
 def attached_files(paths: Sequence[str]) -> tuple[str, list[ImageContent]]:

@@ -12,12 +12,18 @@ from rejoinder.cli.outcome import CommandError, Exit
 if TYPE_CHECKING:
     from rejoinder.store import SqliteStore
 
-__all__ = ["data_folder", "keeps", "open_store", "private_folder", "store_path"]
+__all__ = ["data_folder", "keeps", "open_store", "path_of", "private_folder", "store_path"]
 
 
 def keeps() -> bool:
     """Whether ``REJOINDER_KEEP`` lets conversations be kept."""
     return os.environ.get("REJOINDER_KEEP", "").strip().lower() not in ("0", "no", "off", "false")
+
+
+def path_of(text: str) -> Path:
+    """The path that a person typed. A ``~`` without a home folder stays as it is, so that opening the
+    file reports a missing one."""
+    return Path(os.path.expanduser(text))  # `Path.expanduser` raises `RuntimeError` there
 
 
 def data_folder() -> Path:

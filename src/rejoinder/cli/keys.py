@@ -201,8 +201,11 @@ def _read() -> dict[str, str | None]:
         data: Any = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        raise CommandError(f"the keys in {path} cannot be read: {error}", Exit.SETUP) from error
+    except OSError as error:
+        why = error.strerror or error
+        raise CommandError(f"the keys in {path} cannot be read: {why}", Exit.SETUP) from error
+    except ValueError:
+        data = None  # the error may quote the file
     if not isinstance(data, dict):
         raise CommandError(f"{path} holds no keys; remove it, and set them again", Exit.SETUP)
     entries = cast("dict[str, Any]", data)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from rejoinder.cli.screen import is_dumb
 
 if TYPE_CHECKING:
     from rejoinder.cli.screen import Screen
@@ -44,7 +45,7 @@ def find_lines(screen: Screen, *, commands: Sequence[str], history: Path | None)
         history: the file in which the lines are kept; ``None`` keeps them in memory.
     """
     terminal = screen.out_is_terminal and sys.stdin is not None and sys.stdin.isatty()
-    if terminal and os.environ.get("TERM", "dumb") != "dumb":
+    if terminal and not is_dumb():
         with contextlib.suppress(ImportError):
             return _Toolkit(commands, history)
     return _Plain(screen)
@@ -78,7 +79,7 @@ def _use_readline() -> None:
     """Use the line editor of Python, if it has one: editing, a history, pasted text as one line."""
     with contextlib.suppress(ImportError):
         readline = importlib.import_module("readline")
-        if "libedit" not in (readline.__doc__ or "") and os.environ.get("TERM") != "dumb":
+        if "libedit" not in (readline.__doc__ or "") and not is_dumb():
             readline.parse_and_bind("set enable-bracketed-paste on")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rejoinder._secrets import redacted_url
 from rejoinder._sections import extended
+from rejoinder.cli.kept import path_of
 from rejoinder.cli.keys import advice_about, lent_keys
 from rejoinder.cli.outcome import CommandError, Ended, Exit
 from rejoinder.errors import ConfigurationError
@@ -213,7 +214,7 @@ def find_tools(specs: Sequence[str]) -> list[Any]:
 def _module(where: str, spec: str) -> ModuleType:
     try:
         if where.endswith(".py"):
-            return _from_file(Path(where).expanduser(), spec)
+            return _from_file(path_of(where), spec)
         with contextlib.suppress(OSError):  # the working directory was deleted
             here = os.getcwd()
             if here not in sys.path:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rejoinder.cli.kept import data_folder
+from rejoinder.cli.kept import data_folder, path_of
 from rejoinder.cli.lines import find_lines
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import one_line, render_error
@@ -176,6 +175,7 @@ class Prompt:
         if not talk.forget_last_reply():
             self._screen.note("There is nothing to answer yet.")
             return
+        self._loop.run(talk.note_facts())
         self._loop.run(talk.reply(), interrupt=talk.interrupt, stuck=talk.stuck)
 
     def _branch(self, _: str) -> None:
@@ -209,7 +209,7 @@ class Prompt:
         data = ChatContext(talk.items).to_dict(
             exclude_image=False, exclude_audio=False, exclude_timestamp=False
         )
-        file = Path(path).expanduser()
+        file = path_of(path)
         try:
             file.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
         except OSError as error:
@@ -219,7 +219,7 @@ class Prompt:
     def _load(self, wanted: str) -> None:
         if not wanted:
             raise CommandError("name a file, or a conversation that is kept: /load FILE")
-        if Path(wanted).expanduser().is_file():
+        if path_of(wanted).is_file():
             self._load_file(wanted)
         else:
             self._load_kept(wanted)
@@ -234,8 +234,10 @@ class Prompt:
             data: Any = json.loads(text)
             chat_ctx = ChatContext.from_dict(data)
         except (ValueError, TypeError, KeyError) as error:
+            # The text of a `KeyError` stands in quotes.
+            why = str(error.args[0]) if isinstance(error, KeyError) else str(error)
             raise CommandError(
-                f"{path} holds no conversation that /save has written: {one_line(str(error), 200)}"
+                f"{path} holds no conversation that /save has written: {one_line(why, 200)}"
             ) from error
         self._talk.clear()
         self._fresh()
@@ -247,5 +249,8 @@ class Prompt:
         from rejoinder.cli.log import find_id
         from rejoinder.conversation import Conversation
 
-        id = self._loop.run(find_id(self._store, wanted))
+        try:
+            id = self._loop.run(find_id(self._store, wanted))
+        except CommandError as error:
+            raise CommandError(f"there is no file {wanted}, and {error}") from error
         self._loop.run(self._talk.keep(Conversation(self._store, id)))

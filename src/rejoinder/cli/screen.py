@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from rejoinder.cli.markdown import MarkdownReply
     from rejoinder.providers.local.fetch import Progress
 
-__all__ = ["Screen"]
+__all__ = ["Screen", "is_dumb"]
 
 _REDRAW = 0.1
 
 
 def _style(stream: TextIO) -> Style:
-    return Style(
-        colour=_is_terminal(stream)
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-    )
+    return Style(colour=_is_terminal(stream) and not os.environ.get("NO_COLOR") and not is_dumb())
+
+
+def is_dumb() -> bool:
+    """Whether the terminal cannot move its cursor, or nothing is known of it."""
+    return os.environ.get("TERM", "") in ("", "dumb", "unknown")
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -70,7 +71,7 @@ class Screen:
         self.err_style = _style(self.err)
         self.out_is_terminal = _is_terminal(self.out)
         self.err_is_terminal = _is_terminal(self.err)
-        self._erases = self.err_is_terminal and os.environ.get("TERM") != "dumb"
+        self._erases = self.err_is_terminal and not is_dumb()
         self._passing = False
         self._line_open = False
         self._drawn_at = 0.0

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from rejoinder._sections import extended
 from rejoinder.cli.models import fetch_notice
 from rejoinder.cli.outcome import CommandError, Exit
 from rejoinder.cli.render import (
@@ -153,12 +154,14 @@ class Talk:
         await self._ready(self.model)
 
     async def _ready(self, model: Model) -> None:
-        """Load a local model. First print a notice of the files to fetch."""
+        """Load a local model. First print a notice of the files to fetch, also of those that a
+        fallback may fetch later."""
+        for name in (model.name, *model.fallbacks):
+            notice = fetch_notice(name)
+            if notice is not None:
+                self._screen.note(notice)
         if model.load is None:
             return
-        notice = fetch_notice(model.name)
-        if notice is not None:
-            self._screen.note(notice)
         self._screen.passing("loading the model")
         await model.load()
         self._screen.clear()
@@ -392,7 +395,7 @@ class Talk:
                 self._left.append(turn)
         except ConflictError as error:
             where = "" if self.kept is None else f" (in a chat: /load {self.kept.id})"
-            raise CommandError(f"{error}{where}", Exit.FAILED) from error
+            raise CommandError(extended(str(error), where), Exit.FAILED) from error
         except OutputMismatchError as error:
             if self._schema is None:
                 raise
@@ -419,7 +422,7 @@ class Talk:
     async def _ask(self, call: FunctionCall) -> bool:
         assert self._approve is not None  # noqa: S101
         self._asking = True
-        self._screen.clear()
+        self._screen.end_line()  # the question is not a part of the reply
         try:
             return await self._approve(call)
         finally:

@@ -7,9 +7,9 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rejoinder.cli.kept import path_of
 from rejoinder.cli.keys import lent_keys
 from rejoinder.cli.llms import find_tools
 from rejoinder.cli.loop import LoopThread
@@ -179,7 +179,7 @@ def _question(place: str) -> AudioFrame:
                 raise CommandError("--in -: expected a WAV file that is piped into standard input")
             data = sys.stdin.buffer.read()
         else:
-            data = Path(place).expanduser().read_bytes()
+            data = path_of(place).read_bytes()
     except OSError as error:
         raise CommandError(f"--in {place}: {error.strerror or error}") from error
     try:
@@ -216,6 +216,6 @@ def _writer(place: str) -> WavWriter:
     from rejoinder.cli.wav import WavWriter
 
     try:
-        return WavWriter(Path(place).expanduser())
+        return WavWriter(path_of(place))
     except OSError as error:
         raise CommandError(f"--out {place}: {error.strerror or error}") from error

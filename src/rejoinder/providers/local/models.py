@@ -188,7 +188,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelFile | Path:
     for model in MODELS:
         if wanted in (model.name, *model.aliases, model.file_name.removesuffix(".gguf")):
             return model
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # `Path.expanduser` may raise `RuntimeError`
     if path.is_file():
         return path
     if text.strip() and path.is_dir():
