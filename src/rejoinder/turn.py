@@ -14,11 +14,10 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
 
 from rejoinder import _stamps
 from rejoinder._aio import end
@@ -273,13 +272,18 @@ def pending_approvals(chat_ctx: ChatContext) -> list[FunctionCall]:
     return [call for call, _ in waiting_calls(chat_ctx.items)]
 
 
+# `list` itself: calling `list[str]` costs a hidden exception.
+_no_list = cast("Callable[[], list[Any]]", list)
+_no_dict = cast("Callable[[], dict[str, Any]]", dict)
+
+
 @dataclass(slots=True)
 class _Reply:
     """What one request has brought so far."""
 
-    text: list[str] = field(default_factory=list[str])
-    calls: list[FunctionToolCall] = field(default_factory=list[FunctionToolCall])
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    text: list[str] = field(default_factory=_no_list)
+    calls: list[FunctionToolCall] = field(default_factory=_no_list)
+    extra: dict[str, Any] = field(default_factory=_no_dict)
     usage: CompletionUsage | None = None
 
 
@@ -518,17 +522,14 @@ class Turn(Generic[OutputT]):
         chat_ctx = self._chat_ctx
         if corrections:
             chat_ctx = ChatContext([*chat_ctx.items, *corrections])
-        with self._traced():
+        # What is started here belongs to the trace of the turn.
+        with contextlib.nullcontext() if self._span is None else self._span.current():
             self._stream = self._llm.chat(
                 chat_ctx=chat_ctx,
                 tools=flat or None,
                 tool_choice=choice if flat else NOT_GIVEN,
                 **self._request,
             )
-
-    def _traced(self) -> AbstractContextManager[None]:
-        """What is started inside belongs to the trace of the turn."""
-        return contextlib.nullcontext() if self._span is None else self._span.current()
 
     def _begin_reply(self) -> None:
         self._reply = _Reply()
@@ -645,7 +646,7 @@ class Turn(Generic[OutputT]):
         self._start_tools()
 
     def _start_tools(self) -> None:
-        with self._traced():
+        with contextlib.nullcontext() if self._span is None else self._span.current():
             self._runs.start()
 
     def _saw(self, event: ToolEvent) -> None:

@@ -77,6 +77,9 @@ _no_calls = cast("Callable[[], list[FunctionToolCall]]", list)
 """`list` itself: calling `list[FunctionToolCall]` costs a hidden exception on every chunk."""
 
 
+_nothing = cast("Callable[[], dict[str, Any]]", dict)
+
+
 class ChoiceDelta(BaseModel):
     """One increment of a reply."""
 
@@ -114,5 +117,5 @@ class CollectedResponse(BaseModel):
     text: str
     tool_calls: list[FunctionToolCall] = Field(default_factory=_no_calls)
     usage: CompletionUsage | None = None
-    extra: dict[str, Any] = Field(default_factory=dict[str, Any])
+    extra: dict[str, Any] = Field(default_factory=_nothing)
     thinking: str = ""

@@ -290,6 +290,9 @@ class FunctionCall(BaseModel):
     """Calls of one turn share it; without it the part of `id` before a slash groups them."""
 
 
+_no_images = cast("Callable[[], list[ImageContent]]", list)
+
+
 class FunctionCallOutput(BaseModel):
     """What came of a tool call."""
 
@@ -303,7 +306,7 @@ class FunctionCallOutput(BaseModel):
     is_error: bool
     created_at: float = Field(default_factory=_now)
     reply_required: bool = True
-    images: list[ImageContent] = Field(default_factory=list["ImageContent"])
+    images: list[ImageContent] = Field(default_factory=_no_images)
     """Pictures that belong to the output, in order: shown where the API takes them, else described.
     Each is a ``data:`` URL."""
 

@@ -21,7 +21,6 @@ __all__ = [
     "TextWithPictures",
     "described",
     "media_of",
-    "pictures_of",
     "refusal",
     "shown_in",
     "told_instead",
@@ -107,16 +106,10 @@ def picture_of(output: FunctionCallOutput) -> ImageContent | None:
     return ImageContent(image=text) if whole else None
 
 
-def pictures_of(output: FunctionCallOutput) -> list[ImageContent]:
-    """The pictures that a result is, or that belong to it."""
-    whole = picture_of(output)
-    return output.images if whole is None else [whole, *output.images]
-
-
 def shown_in(output: FunctionCallOutput) -> tuple[str, list[ImageContent]]:
     """Text and pictures of a result, for an API that takes both."""
-    pictures = pictures_of(output)
-    return ("" if len(pictures) > len(output.images) else output.output), pictures
+    whole = picture_of(output)
+    return (output.output, output.images) if whole is None else ("", [whole, *output.images])
 
 
 def told_instead(picture: ImageContent) -> str:

@@ -11,7 +11,7 @@ text, missing keys), and return ``None`` when it counts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -112,17 +112,23 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
     def usage(self, *, service_tier: str | None = None) -> CompletionUsage:
         """The same numbers in the form that chunks carry."""
         prompt, completion = self.prompt, self.completion
-        return CompletionUsage(
-            completion_tokens=completion,
-            prompt_tokens=prompt,
-            prompt_cached_tokens=self.cache_read,
-            cache_creation_tokens=self.cache_write,
-            cache_read_tokens=self.cache_read,
-            total_tokens=prompt + completion,
-            service_tier=service_tier,
-            reasoning_tokens=self.reasoning,
-            prompt_audio_tokens=self.input_audio,
-            completion_audio_tokens=self.output_audio,
+        # As CompletionUsage(...), without the Python code of pydantic: every reply passes here.
+        validated: Callable[[Any], CompletionUsage] = (
+            CompletionUsage.__pydantic_validator__.validate_python
+        )
+        return validated(
+            {
+                "completion_tokens": completion,
+                "prompt_tokens": prompt,
+                "prompt_cached_tokens": self.cache_read,
+                "cache_creation_tokens": self.cache_write,
+                "cache_read_tokens": self.cache_read,
+                "total_tokens": prompt + completion,
+                "service_tier": service_tier,
+                "reasoning_tokens": self.reasoning,
+                "prompt_audio_tokens": self.input_audio,
+                "completion_audio_tokens": self.output_audio,
+            }
         )
 
 

@@ -26,6 +26,7 @@ from rejoinder.llm.llm import LLM, LLMStream
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.answering.decoder import ReplyDecoder, State
 from rejoinder.providers.answering.errors import DecodeError, redact_error
+from rejoinder.telemetry import _propagation
 from rejoinder.transport.http import HttpResponse, HttpTransport, Request, pour, request_id
 
 if TYPE_CHECKING:
@@ -181,8 +182,6 @@ class WireStream(LLMStream):
     async def _request(self) -> Request:
         """The request of this attempt. Header fields and tokens are local variables where it is
         made, so our own errors leave without those frames; others belong to code of the caller's."""
-        from rejoinder.telemetry import _propagation
-
         try:
             request = await self._build()
         except (APIError, ConfigurationError, asyncio.CancelledError) as error:

@@ -145,6 +145,7 @@ class LLM(HttpLLM):
             model,
             "messages",
             HOSTS.get(_host.platform, HOSTS["anthropic"]),
+            DIALECT,
             reasoning=reasoning,
             family=family,
         )

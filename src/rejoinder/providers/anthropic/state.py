@@ -13,6 +13,7 @@ of their own; ``extra["anthropic"]["host"]`` names the only server that it goes 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, cast
 
 from rejoinder._core.items import ChatItem, with_fields
@@ -107,14 +108,15 @@ def of_host(items: Sequence[ChatItem], host: str, *, unmarked: bool) -> Sequence
         unmarked: state without a mark may be sent to it.
     """
     marked = None if unmarked else ""
-    return [
-        _without_state(item)
-        if (item.type == "message" or item.type == "function_call")
-        and item.extra
-        and _is_elsewheres(item.extra, host, marked)
-        else item
-        for item in items
-    ]
+    kept = list(items)
+    for place, item in enumerate(items):
+        if (
+            (item.type == "message" or item.type == "function_call")
+            and item.extra
+            and _is_elsewheres(item.extra, host, marked)
+        ):
+            kept[place] = _without_state(item)
+    return kept
 
 
 def _is_elsewheres(extra: Mapping[str, Any], host: str, marked: str | None) -> bool:
@@ -157,7 +159,7 @@ def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 content = content[:-1]
             messages[index] = {**message, "content": content}
     messages = _only_pairs(messages)
-    if all(message["content"] for message in messages):
+    if all(map(itemgetter("content"), messages)):
         return messages
     out: list[dict[str, Any]] = []
     for message in messages:
@@ -171,8 +173,11 @@ def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _only_pairs(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     called: set[object] = set()
     found: set[object] = set()
-    for block in _server_blocks(messages):
-        (called if block["type"] in SERVER_CALLS else found).add(_id_of(block))
+    for message in messages:
+        if message["role"] == "assistant":
+            for block in message["content"]:
+                if _is_server_block(block):
+                    (called if block["type"] in SERVER_CALLS else found).add(_id_of(block))
     if called == found:
         return messages
     out: list[dict[str, Any]] = []
@@ -193,16 +198,6 @@ def _only_pairs(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ]
         out.append({**message, "content": content})
     return out
-
-
-def _server_blocks(messages: Sequence[Mapping[str, Any]]) -> list[Block]:
-    return [
-        block
-        for message in messages
-        if message["role"] == "assistant"
-        for block in message["content"]
-        if _is_server_block(block)
-    ]
 
 
 def _is_server_block(block: object) -> bool:

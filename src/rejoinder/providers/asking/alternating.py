@@ -127,8 +127,10 @@ def to_turns(
                     new = _with_kept_output(new, outputs, call, kept, form)
         else:
             role, content = turn.role, turn.content
+            # What nearly every message is: one text.
+            only = content[0] if len(content) == 1 else None
             if role == "system" or role == "developer":
-                text = turn.text_content
+                text = only if isinstance(only, str) else turn.text_content
                 if instructed and text:
                     new = [text_block(instructions_block(text))]
                 elif text and role == "system":
@@ -141,13 +143,7 @@ def to_turns(
                 instructed = instructed or bool(text)
                 role = "user"
             else:
-                # What nearly every message is: one text.
-                if (
-                    len(content) == 1
-                    and isinstance(only := content[0], str)
-                    and only
-                    and not turn.extra
-                ):
+                if only and isinstance(only, str) and not turn.extra:
                     new = [text_block(only)]
                 else:
                     new = _content(turn, form)

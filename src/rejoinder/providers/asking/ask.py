@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from rejoinder._core import jsontext
 from rejoinder._core.changes import Change
@@ -103,6 +103,10 @@ class HttpLLM(LLM[Any]):
         await self._transport.aclose()
 
 
+_no_changes = cast("Callable[[], list[Change]]", list)
+"""`list` itself: calling `list[Change]` costs a hidden exception at every request."""
+
+
 # Not frozen: each field would be set through `object`, at five times the price, at each request.
 @dataclass(kw_only=True, eq=False)
 class Question(ABC):
@@ -127,7 +131,7 @@ class Question(ABC):
     """The model where it is served; the body is fitted to it."""
     asked: Sequence[Change] | None = None
     """What came of asking for reasoning; ``None``: it is asked for in the whole body."""
-    changes: list[Change] = field(default_factory=list[Change])
+    changes: list[Change] = field(default_factory=_no_changes)
     """What was done to make the request acceptable, once it is made."""
     specs: Sequence[dict[str, Any]] = ()
     """The tools, as the API describes them."""
@@ -165,7 +169,7 @@ class Question(ABC):
             return items, []
         return repair(
             items,
-            self.dialect if self.served is None else self.served.history(self.dialect),
+            self.dialect if self.served is None else self.served.dialect,
             state=self.state,
             prefill=self.prefill,
             signatures=self.signatures,

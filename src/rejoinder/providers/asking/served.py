@@ -36,24 +36,26 @@ class Served:
     api: API
     family: Family
     host: Host
+    base: Dialect = field(repr=False)
+    """The dialect of the API."""
     reasoning: Option | None = None
     """What the caller asks for, in portable words."""
-    _fitted: dict[str, tuple[Dialect, Dialect]] = field(
-        default_factory=dict[str, tuple[Dialect, Dialect]], compare=False, repr=False
-    )
+    dialect: Dialect = field(init=False, compare=False, repr=False)
+    """`base` with the rules for histories that hold for this model at this host."""
     _told: set[str] = field(default_factory=set[str], compare=False, repr=False)
     _concerns: frozenset[str] | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        fitted = fitted_dialect(self.base, self.family, self.host, self.api)
+        object.__setattr__(self, "dialect", fitted)
         object.__setattr__(self, "_concerns", concerns(self.api, self.family, self.host))
 
     def named(self, model: str) -> Served:
         """The same for another model, which a call may name."""
         if model == self.model:
             return self
-        return Served(
-            model, self.api, _at(find_family(model), self.host), self.host, self.reasoning
-        )
+        family = _at(find_family(model), self.host)
+        return Served(model, self.api, family, self.host, self.base, self.reasoning)
 
     def takes(self, kind: str) -> bool | None:
         """Whether the model takes ``"image"`` or ``"audio"``; ``None``: not known."""
@@ -69,14 +71,6 @@ class Served:
             for key in keys
             if (makers is None or key in makers if key in _MAKERS else self.host.makers is None)
         )
-
-    def history(self, dialect: Dialect) -> Dialect:
-        """`dialect` with the rules for histories that hold for this model at this host."""
-        fitted = self._fitted.get(dialect.name)
-        if fitted is None or fitted[0] is not dialect:
-            made = fitted_dialect(dialect, self.family, self.host, self.api)
-            fitted = self._fitted[dialect.name] = (dialect, made)
-        return fitted[1]
 
     def reason(self, body: dict[str, Any], option: Option | None = None) -> list[Change]:
         """Ask for the reasoning that the caller wants, in a body that does not speak of it yet.
@@ -130,6 +124,7 @@ def served(
     model: str,
     api: API,
     host: Host,
+    dialect: Dialect,
     *,
     reasoning: NotGivenOr[Option] | None,
     family: NotGivenOr[str] | None,
@@ -141,6 +136,7 @@ def served(
         model: its name.
         api: the dialect in which it is asked.
         host: that serves it.
+        dialect: of the API, as the provider writes it.
         reasoning: the option of this name.
         family: the option of this name.
         hints: further names that may tell what kind of model it is.
@@ -152,7 +148,8 @@ def served(
     if given is not None:
         check_reasoning(given)
     named = None if isinstance(family, NotGiven) else family
-    return Served(model, api, _at(choose_family(named, model, *hints), host), host, given)
+    chosen = _at(choose_family(named, model, *hints), host)
+    return Served(model, api, chosen, host, dialect, given)
 
 
 def _at(family: Family, host: Host) -> Family:

@@ -150,7 +150,7 @@ class LLM(HttpLLM):
             transport=make_transport(http_session, transport),
         )
         self._served = served(
-            name, "converse", HOSTS["bedrock"], reasoning=reasoning, family=family
+            name, "converse", HOSTS["bedrock"], DIALECT, reasoning=reasoning, family=family
         )
         self._takes_audio = self._served.takes("audio") is True
         self._region = where

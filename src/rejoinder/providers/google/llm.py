@@ -204,6 +204,7 @@ class LLM(HttpLLM):
             model,
             "gemini",
             HOSTS["vertex" if vertex else "gemini"],
+            DIALECT,
             reasoning=reasoning,
             family=family,
         )

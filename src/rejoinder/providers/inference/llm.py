@@ -136,7 +136,12 @@ class LLM(HttpLLM):
     def _serve(self, model: str) -> None:
         self._model = model
         self._served = served(
-            model, "chat", HOSTS["inference"], reasoning=self._reasoning, family=self._family
+            model,
+            "chat",
+            HOSTS["inference"],
+            DIALECT,
+            reasoning=self._reasoning,
+            family=self._family,
         )
         self._takes_audio = self._served.takes("audio") is True
         self._state = self._served.takes_back(FOREIGN_STATE)

@@ -112,7 +112,7 @@ class LLM(HttpLLM):
             transport=make_transport(http_session, transport),
         )
         self._served = served(
-            model, "mistral", HOSTS["mistral"], reasoning=reasoning, family=family
+            model, "mistral", HOSTS["mistral"], DIALECT, reasoning=reasoning, family=family
         )
         self._takes_audio = self._served.takes("audio") is True
         self._url = build_url(self._base_url, "chat/completions")

@@ -249,10 +249,14 @@ class LLM(HttpLLM):
         self._extra_body = extras.body
         self._host = _host or find_host(netloc)
         self._responses = api == "responses"
+        self._own_dialect = self._dialect = RESPONSES if self._responses else DIALECT
+        if is_given(_provider_fmt):
+            self._dialect = dialects.find(_provider_fmt)
         self._served = served(
             model,
             "responses" if self._responses else "chat",
             self._host,
+            self._dialect,
             reasoning=reasoning,
             family=family,
         )
@@ -261,9 +265,6 @@ class LLM(HttpLLM):
         )
         self._state = () if self._responses else self._served.takes_back(FOREIGN_STATE)
         self._trust_done = trust_done
-        self._own_dialect = self._dialect = RESPONSES if self._responses else DIALECT
-        if is_given(_provider_fmt):
-            self._dialect = dialects.find(_provider_fmt)
         known = self._served.family
         self._of_tools: dict[str, Any] = {
             "strict": _strict_tool_schema and known.strict,

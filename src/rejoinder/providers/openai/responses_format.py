@@ -169,6 +169,8 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.extra and (kept := _unread(message.extra)):
         write_text = _output_text if message.role == "assistant" else _text
         entry |= with_kept_parts(message, kept, write_text, _image)
+    elif len(message.content) == 1 and isinstance(only := message.content[0], str):
+        entry["content"] = only
     else:
         entry["content"] = ordered_content(message, _text, _image)
     if message.extra and message.role == "assistant":
