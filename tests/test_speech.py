@@ -169,6 +169,15 @@ async def test_what_has_nothing_to_say_is_no_piece() -> None:
     assert speech.rest == "```py\nx = 1\n```\n👍 ..."
 
 
+@pytest.mark.parametrize("space", ["\xa0", "\u202f", "\u2009", "\u3000", "\u2028"])
+async def test_a_wide_space_behind_an_initial(space: str) -> None:
+    text = f"This is vitamin A{space}. There is more."
+    speech = speakable(stream(*text))
+    pieces = [piece async for piece in speech]
+    assert "".join(piece.source for piece in pieces) == text
+    assert pieces[-1].text == "There is more."
+
+
 async def test_half_a_character_harms_nothing() -> None:
     text = "One two \ud83d three. Four five six seven \udc00. Eight."
     speech = speakable(stream(text))

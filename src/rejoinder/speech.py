@@ -42,6 +42,8 @@ TextTransform: TypeAlias = Callable[[str], str]
 """Changes the text of a piece before it is spoken."""
 
 _SPACES: Final = re.compile(r"[ \t]{2,}")
+_WIDE_SPACE: Final = re.compile(r"[^\S\x00-\x7f]")
+"""``sentencex`` ends with a panic of Rust at one of these between an initial and a full stop."""
 _LINE: Final = re.compile(r"[ \t]*\n\s*")
 _WORD_END: Final = re.compile(
     r".*(?:\s|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af。！？、，])",
@@ -536,6 +538,8 @@ def _sentencex(language: str) -> Segment:
     library = _extra("sentencex", "speakable")
 
     def sentences(text: str) -> Sequence[str]:
+        if not text.isascii():
+            text = _WIDE_SPACE.sub(" ", text)
         try:
             return library.segment(language, text)
         except UnicodeEncodeError:  # a lone surrogate, as some models send; keep the lengths

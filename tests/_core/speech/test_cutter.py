@@ -117,14 +117,31 @@ def test_without_an_early_clause_all_pieces_are_sentences() -> None:
 
 def test_a_sentence_is_out_when_the_word_behind_it_is_whole() -> None:
     made = cutter(first_length=None)
-    assert made.feed("That is all there is.") == []
-    assert made.feed(" Now") == []
+    assert not made.feed("That is all there is.")
+    assert not made.feed(" Now")
     assert [cut.spoken for cut in made.feed(" we")] == ["That is all there is."]
+
+
+def test_text_after_a_block_of_code_is_out_as_early_as_elsewhere() -> None:
+    made = cutter(first_length=None)
+    for piece in ("See this:", "\n```", "py", "\nx = 1.", " y", "\n``", "`", "\nThat was", " it"):
+        made.feed(piece)
+    assert not made.feed(", in short!")
+    assert [cut.spoken.strip() for cut in made.feed(" So")] == [
+        "See this:\n\nThat was it, in short!"
+    ]
+
+
+def test_a_mark_written_as_an_entity_is_seen_at_once() -> None:
+    made = cutter(first_length=None)
+    assert not made.feed("That is all there is")
+    assert not made.feed("&excl;")
+    assert [cut.spoken for cut in made.feed(" So")] == ["That is all there is!"]
 
 
 def test_a_question_is_out_when_anything_follows() -> None:
     made = cutter(first_length=None)
-    assert made.feed("Is that all there is?") == []
+    assert not made.feed("Is that all there is?")
     assert [cut.spoken for cut in made.feed(" N")] == ["Is that all there is?"]
 
 

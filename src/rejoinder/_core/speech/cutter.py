@@ -34,15 +34,22 @@ _MARKS: Final = {
     ),
     False: re.compile(rf"[\n{_ENDS}](?:(?<=\n)|[{_ENDS}]*[{_CLOSERS}]*)"),
 }
-# What may end a piece, with what may follow it within the chunk: a mark in mid-word ends nothing.
+# What may end a piece, with what may follow it within the chunk: a mark in mid-word ends nothing. An
+# entity may stand for a mark.
 _FOLLOWS: Final = rf"(?=[\s.!?…,;:*_~`<&\\\[{_CLOSERS}]|\Z)"
 _QUICK: Final = {
     True: re.compile(
-        rf"[\n{_ENDS}{_CLAUSES}](?:(?<=[\n{_WIDE_ENDS}{_WIDE_CLAUSES}])|{_FOLLOWS})"
+        rf"[\n&{_ENDS}{_CLAUSES}](?:(?<=[\n&{_WIDE_ENDS}{_WIDE_CLAUSES}])|{_FOLLOWS})"
     ).search,
-    False: re.compile(rf"[\n{_ENDS}](?:(?<=[\n{_WIDE_ENDS}])|{_FOLLOWS})").search,
+    False: re.compile(rf"[\n&{_ENDS}](?:(?<=[\n&{_WIDE_ENDS}])|{_FOLLOWS})").search,
 }
+_LAST: Final = re.compile(rf"(?:[{_ENDS}]+|[{_CLAUSES}]+)[{_CLOSERS}]*\Z").match
+"""A mark that ends a chunk: the next one decides about it."""
+_PART_OF_WORD: Final = re.compile(r"\s*\S{0,15}").fullmatch
+"""Decides nothing about a full stop before it."""
 _BLANK: Final = re.compile(r"\s*")
+_MOST_QUIET: Final = 256
+"""Chunks of a block of code that are kept before they are joined."""
 _LONG_WORD: Final = 16
 """Characters of a word after which it counts as whole."""
 _WORD: Final = re.compile(rf"\S{{0,{_LONG_WORD}}}")
@@ -78,9 +85,11 @@ class Cutter:
 
     __slots__ = (
         "_at",
+        "_fence",
         "_first",
         "_first_length",
         "_free",
+        "_held",
         "_limit",
         "_mark",
         "_max",
@@ -95,6 +104,7 @@ class Cutter:
         "_soonest",
         "_source",
         "_spoken",
+        "_stop",
     )
 
     def __init__(
@@ -110,8 +120,14 @@ class Cutter:
         self._plain = plain
         self._quick = _QUICK[first_length is not None]
         self._mark = _MARKS[first_length is not None].search
+        self._held = ""
+        """The text that waits in `plain`."""
         self._free = True
-        """Whether no text waits in `plain`."""
+        """Whether nothing in it could end a piece."""
+        self._stop = False
+        """Whether the chunk before has ended in a full stop."""
+        self._fence = ""
+        """In a block of code, the character without which it goes on."""
         self._first_length = first_length
         self._min = min_length
         self._max = max_length
@@ -121,7 +137,7 @@ class Cutter:
         self._quiet: list[str] = []
         """Later chunks, not yet converted: nothing in them can end a piece so far."""
         self._size = 0
-        """Characters of `_spoken` and `_quiet` together."""
+        """Characters of `_spoken`, `_held` and `_quiet` together."""
         self._soonest = self._shortest()
         self._runs: list[tuple[int, int]] = []
         """Lengths of spoken text and source. If they are equal, each character stands for
@@ -131,17 +147,28 @@ class Cutter:
         self._at = 0
         """Position from which the next mark is searched."""
         self._limit = max_length
-        """The size above which quiet chunks are examined; 0 while a mark waits for them."""
+        """The size above which quiet chunks are examined; -1 while a mark waits for them."""
 
     def feed(self, text: str) -> Sequence[Cut]:
         """Add text. Return the pieces that are final now."""
         self._quiet.append(text)
         size = self._size = self._size + len(text)
-        if self._free and (
-            # Nothing that could end a piece. This is by far the most common kind of chunk.
-            (size <= self._limit and self._quick(text) is None)
-            or (size < self._soonest and self._is_ascii())
-        ):
+        if self._free and size <= self._limit:
+            found = self._quick(text)
+            if found is None:
+                return ()  # nothing that could end a piece, by far the most common kind of chunk
+            if _LAST(text, found.start()):
+                self._limit = -1
+                self._stop = found[0] == "."
+                return ()
+        if self._fence:
+            over = self._fence in text or len(self._quiet) > _MOST_QUIET
+            return self._scan() if over else ()
+        if self._stop:
+            self._stop = False
+            if size <= self._max and _PART_OF_WORD(text) and self._quick(text) is None:
+                return ()
+        if size < self._soonest and self._is_short():
             return ()
         return self._scan()
 
@@ -158,18 +185,19 @@ class Cutter:
     # -- where the text is kept --------------------------------------------------------------------
 
     def _shortest(self) -> int:
-        """Characters of ASCII of which the next piece has at least as many."""
+        """Letters that the next piece has at least."""
         if self._plain is not None and self._plain.code:
             return 0  # it may be longer than the block for which it stands
         least = self._min
         if self._first and self._first_length is not None:
             least = self._first_length
-        return min(
-            self._max, least * 2 // 3
-        )  # the commas of a table's row take more room than its bars
+        return min(self._max, least)
 
-    def _is_ascii(self) -> bool:
-        return self._spoken.isascii() and "".join(self._quiet).isascii()
+    def _is_short(self) -> bool:
+        """Whether there are no more letters than characters: none of a script without spaces, and no
+        table, in the place of whose bars there will be commas."""
+        text = self._held + "".join(self._quiet)
+        return text.isascii() and self._spoken.isascii() and "|" not in text
 
     def _settle(self, final: bool) -> None:
         """Convert the chunks that were set aside."""
@@ -181,20 +209,24 @@ class Cutter:
             self._spoken += text
             self._same += len(text)
             return
-        spoken = self._spoken
-        for said, meant in plain.feed(text, final=final):
-            spoken += said
+        found = plain.feed(text, final=final)
+        spoken = self._spoken = self._spoken + "".join([said for said, _ in found])
+        runs, same = self._runs, self._same
+        for said, meant in found:
             size = len(said)
             if size == meant:
-                self._same += size
+                same += size
                 continue
-            if self._same:
-                self._runs.append((self._same, self._same))
-                self._same = 0
-            self._runs.append((size, meant))
-        self._spoken = spoken
-        self._size = len(spoken)
-        self._free = plain.settled
+            if same:
+                runs.append((same, same))
+                same = 0
+            runs.append((size, meant))
+        self._same = same
+        held, fence = plain.held
+        self._held = held
+        self._size = len(spoken) + len(held)
+        self._fence = "" if fence in held else fence
+        self._free = not self._fence and (bool(fence) or self._quick(held) is None)
 
     def _take(self, spoken: int) -> str:
         """Remove and return the source of the first `spoken` characters."""
@@ -243,6 +275,11 @@ class Cutter:
         text = self._spoken
         size = len(text)
         self._limit = self._max
+        if size < self._soonest and text.isascii():
+            return None
+        if not self._at and text[:1] == "\n":
+            blank = size - len(text.lstrip())
+            self._at = blank if blank <= self._max else 0
         while True:
             found = self._mark(text, self._at)
             if found is None:
@@ -283,10 +320,12 @@ class Cutter:
             return end + 1
         if not after.isspace():
             return -(end + 1)
+        if after == "\n":
+            return -(end + 1)  # the line ends the piece
         blank = _BLANK.match(text, end)
         word = end if blank is None else blank.end()
         if "\n" in text[end:word]:
-            return -(text.index("\n", end) + 1)  # the line ends the piece
+            return -(text.index("\n", end) + 1)
         if word >= size:
             return -word if final else None
         stop = seen = word + 1

@@ -20,13 +20,20 @@ _SPECIAL: Final = r"*_~`\[\]\\<&\n!"
 """Characters that may mean something within a line, for a regular expression's set."""
 
 # A set at the beginning lets the engine skip all other characters quickly; alternatives would not.
-_INLINE: Final = re.compile(rf"[{_SPECIAL}](?:(?<!!)|(?=\[|\Z))").search
+# White space and marks of emphasis are found as a whole.
+_INLINE: Final = re.compile(
+    rf"[{_SPECIAL}](?:(?<=\n)[ \t\n]*|(?<=\*)\**|(?<=_)_*|(?<=~)~*|(?<!!)|(?=\[|\Z))"
+).search
 _MAYBE: Final = re.compile(rf"[{_SPECIAL}]").search
 _INDENT: Final = re.compile(r"[ \t\n]*")
 _AT_LINE_START: Final = frozenset("#>-+*_|`~")
+_EMPHASIS: Final = frozenset("*_~")
 _PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _CHECKBOX: Final = re.compile(r"\[[ xX]\] ?")
 _RULE_CELL: Final = re.compile(r":?-+:?")
+_LABEL_END: Final = re.compile(r"[\]\n\[]").search
+_TARGET_END: Final = {"(": re.compile(r"[)\n]").search, "[": re.compile(r"[\]\n]").search}
+_TAG_END: Final = re.compile(r"[>\n]").search
 _TAG: Final = re.compile(
     r"</?(?:a|abbr|b|blockquote|br|code|del|details|div|em|h[1-6]|hr|i|img|ins|kbd|li|mark|ol|p|pre|s"
     r"|small|span|strong|sub|summary|sup|table|tbody|td|th|thead|tr|u|ul)(?:\s[^<>]*)?/?>",
@@ -85,9 +92,10 @@ class Plain:
         self._runs: list[Run] = []
 
     @property
-    def settled(self) -> bool:
-        """Whether no text waits for more, except for the end of its line in a code block."""
-        return not self._buffer or bool(self._fence)
+    def held(self) -> tuple[str, str]:
+        """The text that waits for more; and in a block of code, of which nothing is spoken, the
+        character of the mark that ends it."""
+        return self._buffer, self._fence[:1]
 
     def feed(self, text: str, *, final: bool = False) -> list[Run]:
         """The runs that are final now. `final`: no more text follows, so all runs are."""
@@ -102,18 +110,26 @@ class Plain:
         while at < size:
             if self._fence:
                 taken = self._in_fence(buffer, at, final)
-            elif self._at_line_start:
-                taken = self._line_start(buffer, at, final)
+            elif self._at_line_start and (taken := self._line_start(buffer, at, final)):
+                pass
             else:
                 found = _INLINE(buffer, at)
-                mark = size if found is None else found.start()
+                mark, end = (size, size) if found is None else found.span()
+                char = buffer[mark : mark + 1]
+                if char == "\n" or not char:
+                    self._at_line_start = bool(char)
+                    runs.append((buffer[at:end], end - at))
+                    self.before = buffer[end - 1]
+                    at = end
+                    continue
                 if mark > at:
                     runs.append((buffer[at:mark], mark - at))
                     self.before = buffer[mark - 1]
                     at = mark
-                    if found is None:
-                        break
-                taken = self._mark(buffer, at, final)
+                if char in _EMPHASIS:
+                    taken = self._emphasis(char, buffer, at, end, final)
+                else:
+                    taken = self._mark(char, buffer, at, final)
             if taken == _WAIT:
                 break
             at += taken
@@ -124,17 +140,18 @@ class Plain:
     # -- at the start of a line ------------------------------------------------------------------
 
     def _line_start(self, text: str, at: int, final: bool) -> int:
+        """The length of what stands only at the start of a line; 0 if the line begins here."""
         char = text[at]
-        if char in " \t\n":
-            indent = _INDENT.match(text, at)
-            end = at + 1 if indent is None else indent.end()
-            return self._say(text[at:end], end - at)
         if char in _AT_LINE_START:
             taken = self._block_mark(char, text, at, final)
             if taken:
                 return taken
+        elif char in " \t\n":
+            found = _INDENT.match(text, at)
+            end = at + 1 if found is None else found.end()
+            return self._say(text[at:end], end - at)
         self._at_line_start = False
-        return 0  # go on within the line
+        return 0
 
     def _block_mark(self, char: str, text: str, at: int, final: bool) -> int:
         """The length of a mark at the start of a line; 0 if there is none."""
@@ -174,7 +191,7 @@ class Plain:
         rest = text[at + 2 : at + 6]
         if not final and (not rest or (rest[0] == "[" and len(rest) < 4)):
             return _WAIT
-        box = _CHECKBOX.match(rest)
+        box = _CHECKBOX.match(rest) if rest[:1] == "[" else None
         self._at_line_start = False
         return self._drop(2 + (0 if box is None else box.end()))
 
@@ -232,20 +249,14 @@ class Plain:
 
     # -- within a line -----------------------------------------------------------------------------
 
-    def _mark(self, text: str, at: int, final: bool) -> int:
-        """The length of what begins with a mark."""
-        char = text[at]
-        if char == "\n":
-            self._at_line_start = True
-            return self._say(char, 1)
+    def _mark(self, char: str, text: str, at: int, final: bool) -> int:
+        """The length of what begins with a mark that is none of emphasis."""
         if char == "]":
             length = self._link_ends.pop(self._base + at, 0)
             return self._drop(length) if length else self._say(char, 1)
         if at + 1 == len(text) and not final:
             return _WAIT
         match char:
-            case "*" | "_" | "~":
-                return self._emphasis(char, text, at, final)
             case "\\":
                 escaped = text[at + 1 : at + 2]
                 if escaped and escaped in _PUNCTUATION:
@@ -263,26 +274,21 @@ class Plain:
             case _:  # "&"
                 return self._entity(text, at, final)
 
-    def _emphasis(self, char: str, text: str, at: int, final: bool) -> int:
-        end = at
-        while end < len(text) and text[end] == char:
-            end += 1
+    def _emphasis(self, char: str, text: str, at: int, end: int, final: bool) -> int:
         if end == len(text) and not final:
             return _WAIT
-        run = text[at:end]
         before, after = self.before, text[end : end + 1] or "\n"
         literal = before.isspace() and after.isspace()
         if char == "~":
-            literal = literal or len(run) != 2
+            literal = literal or end - at != 2
         elif char == "_":
             literal = literal or (before.isalnum() and after.isalnum())
         elif before.isdigit() and after.isdigit():
             literal = True  # 2*3
         if literal:
-            return self._say(run, len(run))
+            return self._say(text[at:end], end - at)
         # The text before this mark also decides about the next one: "**_x_**".
-        self._runs.append(("", len(run)))
-        return len(run)
+        return self._drop(end - at)
 
     def _code_span(self, text: str, at: int, final: bool) -> int:
         start = at
@@ -302,7 +308,7 @@ class Plain:
 
     def _link(self, text: str, at: int, bracket: int, final: bool) -> int:
         """A link or a picture whose ``[`` stands at `bracket`."""
-        label_end = _first_of("]\n[", text, bracket + 1, bracket + 1 + _MAX_LABEL)
+        label_end = _first(_LABEL_END(text, bracket + 1, bracket + 1 + _MAX_LABEL))
         if label_end < 0:
             if not final and len(text) <= bracket + _MAX_LABEL:
                 return _WAIT
@@ -314,10 +320,10 @@ class Plain:
             return _WAIT
         if text[bracket + 1] == "^":  # a footnote's mark
             return self._drop(label_end + 1 - at)
-        closing = {"(": ")", "[": "]"}.get(opening)
-        if closing is None:
+        target_end = _TARGET_END.get(opening)
+        if target_end is None:
             return self._say(text[at : bracket + 1], bracket + 1 - at)
-        end = _first_of(closing + "\n", text, label_end + 2, label_end + 2 + _MAX_TARGET)
+        end = _first(target_end(text, label_end + 2, label_end + 2 + _MAX_TARGET))
         if end < 0:
             if not final and len(text) <= label_end + 1 + _MAX_TARGET:
                 return _WAIT
@@ -332,7 +338,7 @@ class Plain:
     def _angle(self, text: str, at: int, final: bool) -> int:
         if not (text[at + 1 : at + 2].isalpha() or text[at + 1 : at + 2] == "/"):
             return self._say("<", 1)
-        end = _first_of(">\n", text, at + 1, at + _MAX_TAG)
+        end = _first(_TAG_END(text, at + 1, at + _MAX_TAG))
         if end < 0 and not final and len(text) < at + _MAX_TAG:
             return _WAIT
         whole = text[at : end + 1] if end >= 0 else ""
@@ -371,6 +377,5 @@ def _words(text: str) -> list[Run]:
     return plain.feed(text, final=True)
 
 
-def _first_of(chars: str, text: str, start: int, end: int) -> int:
-    places = [place for char in chars if (place := text.find(char, start, end)) >= 0]
-    return min(places, default=-1)
+def _first(found: re.Match[str] | None) -> int:
+    return -1 if found is None else found.start()
