@@ -7,7 +7,13 @@ import pickle
 import pytest
 
 from rejoinder._secrets import one_line, shorten
-from rejoinder.errors import APIError, APIStatusError, RefusalError, WireError
+from rejoinder.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    RefusalError,
+    WireError,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,21 @@ def test_texts_for_people() -> None:
     assert one_line(" Grüße 👋 ") == "Grüße 👋"
     assert shorten("abc", 3) == "abc"
     assert shorten("abcd", 3) == "abc..."
+
+
+@pytest.mark.parametrize(
+    ("last", "place"),
+    [
+        (APIStatusError("busy", status_code=503), "#status-503"),
+        (APIConnectionError("cannot connect").but(section="no connection"), "#no-connection"),
+    ],
+    ids=repr,
+)
+def test_all_attempts_failed_refers_to_the_explanation_of_the_last_one(
+    last: APIError, place: str
+) -> None:
+    last.__cause__ = OSError("of the system")
+    error = APIConnectionError("mine.LLM: no reply after 3 attempts")
+    error.__cause__ = last
+    assert str(error).endswith(f"More: docs/troubleshooting.md{place}")
+    assert "More:" not in error.message

@@ -288,3 +288,32 @@ def test_a_mistake_inside_of_such_a_call_keeps_its_frames() -> None:
     with pytest.raises(TypeError, match="a mistake") as caught:
         signed_in(2, api_key="canary-1234567")
     assert frames(caught.value)[-1] == "signed_in"
+
+
+def misspelt_calls() -> Iterable[tuple[str, Callable[[], object], str]]:
+    from rejoinder.llm import FallbackAdapter
+    from rejoinder.llm.mcp import MCPServerHTTP
+    from rejoinder.providers import anthropic, openai
+    from rejoinder.testing import ScriptedLLM
+
+    llm: Any = ScriptedLLM("Hi.")
+    yield "openai", lambda: openai.LLM(api_key="any", temprature=1), "temperature"  # type: ignore[call-arg]
+    yield "anthropic", lambda: anthropic.LLM(model="m", max_token=1), "max_tokens"  # type: ignore[call-arg]
+    yield "a host", lambda: openai.LLM.with_deepseek(api_key="any", temprature=1), "temperature"  # type: ignore[call-arg]
+    yield "fallback", lambda: FallbackAdapter([llm, llm], hegde=None), "hedge"  # type: ignore[call-arg]
+    yield "mcp", lambda: MCPServerHTTP("http://h/mcp", alowed_tools=["a"]), "allowed_tools"  # type: ignore[call-arg]
+    yield "class", lambda: Holder(sise=1), "size"  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("call", "close"),
+    [pytest.param(call, close, id=what) for what, call, close in misspelt_calls()],
+)
+def test_a_misspelt_option_suggests_the_close_name(call: Callable[[], object], close: str) -> None:
+    with pytest.raises(WrongTypeError, match=rf"did you mean '{close}'\?.*an-unexpected-argument"):
+        call()
+
+
+def test_an_option_without_a_close_name_suggests_nothing() -> None:
+    with pytest.raises(WrongTypeError, match=r"unexpected keyword argument 'zzz'\. More"):
+        signed_in(3, api_key="any", zzz=1)  # type: ignore[call-arg]

@@ -33,7 +33,7 @@ def read(value: object, path: str, kind: type[Any] = object) -> Any:
 
 
 def method(value: object, name: str) -> Callable[..., Any] | None:
-    """Return a method of `value`, or None if it has none of this name."""
+    """Return the method of this name of `value`, or None if it is missing."""
     found = getattr(value, name, None)
     return found if callable(found) else None
 

@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first asked for (PEP 562)."""
+"""Lazy imports of a package's public names, on first access (PEP 562)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def late_names(
 
     Args:
         homes: the module of the package in which each name is found.
-        modules: modules of the package that can be asked for like names.
+        modules: submodules that are importable as attributes of the package.
     """
 
     def find(name: str) -> Any:

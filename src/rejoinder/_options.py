@@ -19,7 +19,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, cast
 
@@ -55,6 +55,7 @@ __all__ = [
     "mapping",
     "one_of",
     "rule_of",
+    "unknown_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -395,14 +396,13 @@ def _first(members: Any) -> list[Any]:
 def checked(**rules: Rule) -> Callable[[F], F]:
     """Check the arguments of a function at each call, before its body runs.
 
-    An argument is checked by its rule, if it has one, else by its annotation; where the annotation
-    takes ``None`` or ``NOT_GIVEN``, so does the rule. Names that exist for
-    type checkers only (``if TYPE_CHECKING``) exclude nothing: give a rule for them. Defaults are
-    not checked.
+    An argument is checked by its rule, if it has one, else by its annotation. If the annotation
+    accepts ``None`` or ``NOT_GIVEN``, so does the rule. Names that exist only for type checkers
+    (``if TYPE_CHECKING``) accept anything, so pass a rule for them. Defaults are not checked.
 
-    A `ConfigurationError` of a call that takes credentials leaves without the frames below the
-    caller's: error reporters print their local variables. An argument too many, or of an
-    unknown name, is a `WrongTypeError` of such a call.
+    A keyword that the function does not have raises a `WrongTypeError` that suggests the closest
+    name. A `ConfigurationError` of a call that takes credentials loses the frames below the caller's,
+    because error reporters print their local variables.
     """
     return functools.partial(_wrap, rules=rules)
 
@@ -457,13 +457,19 @@ class _Plan:
         self._where = function.__qualname__.removesuffix(".__init__")
         self._rules: dict[str, Rule] | None = None
         self._positions: tuple[str, ...] = ()
+        self._names: frozenset[str] | None = None
+        """The names of all options; ``None`` if the function accepts any name."""
 
     def _read(self) -> dict[str, Rule]:
         rules: dict[str, Rule] = {}
         positions: list[str] = []
         function = inspect.unwrap(self._function)
         hints = _hints_of(function, function.__globals__)
-        for parameter in inspect.signature(self._function).parameters.values():
+        parameters = inspect.signature(self._function).parameters
+        kinds = {parameter.kind for parameter in parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            self._names = frozenset(list(parameters)[1:] if "self" in parameters else parameters)
+        for parameter in parameters.values():
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 continue
             if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -489,8 +495,21 @@ class _Plan:
                 rule.check(f"{self._where}.{name}", value)
         for name, value in kwargs.items():
             rule = rules.get(name)
-            if rule is not None and not isinstance(value, rule.kinds) and not rule.fits(value):
+            if rule is None:
+                if self._names is not None and name not in self._names:
+                    raise unknown_option(self._where, name, self._names)
+            elif not isinstance(value, rule.kinds) and not rule.fits(value):
                 rule.check(f"{self._where}.{name}", value)
+
+
+def unknown_option(where: str, name: str, known: Iterable[str]) -> WrongTypeError:
+    """The error for an option that `where` does not have, with the closest name if there is one."""
+    from difflib import get_close_matches  # rarely needed, and slow to import
+
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    text = f"{where}: got an unexpected keyword argument {name!r}{hint}"
+    return WrongTypeError(explained(text, "arguments"))
 
 
 def check_fields(options: Any, /, **rules: Rule) -> None:

@@ -1,7 +1,7 @@
-"""Credentials: where requests carry them, and how to keep them out of what people read.
+"""Finds the credentials of requests, and removes them from errors, logs and recordings.
 
-The law of this file: texts in, texts out. Errors are worded and recordings are written with it, so
-that a key is known, and hidden, in the same way everywhere.
+Pure: strings in, strings out. All errors and recordings use it, so keys are found and hidden in the same
+way everywhere.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 MIN_SECRET: Final = 6
-"""Characters; what is shorter occurs in texts by chance."""
+"""Minimum characters of a secret; shorter strings occur in texts by chance."""
 
 _NAME: Final = re.compile(
     r"auth|key|token|secret|cookie|session|^sig$|signature|credential|passw", re.IGNORECASE
 )
 _CUT: Final = "..."
-"""What stands after a text that was cut, everywhere in this package."""
+"""The mark after a text that was cut, everywhere in this package."""
 
 
 class Hidden(Generic[T]):
@@ -86,7 +86,7 @@ class HiddenWord(Hidden[str]):
 
 
 def forget_frames(error: E) -> E:
-    """Drop the frames of `error` and of all errors behind it, and return it.
+    """Drop the frames of `error` and of its causes and contexts, and return it.
 
     For errors of code that keeps credentials in local variables.
     """
@@ -162,8 +162,8 @@ def secrets_in_command(args: Sequence[str], env: Mapping[str, str]) -> list[str]
 
 
 def credentials(value: str) -> set[str]:
-    """What could be secret in the value of a header field: all of it, what follows its scheme, its
-    longer words, and what Basic hides."""
+    """The possible secrets in the value of a header field: the whole value, the part after its scheme,
+    its longer words, and the decoded value of Basic."""
     parts = {value.strip()}
     for word in re.split(r"[\s,;=/&]+", value):
         if len(word) >= 16:
@@ -181,7 +181,7 @@ def credentials(value: str) -> set[str]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` without `secrets`, and without the beginning of one that ends where `text` was cut."""
+    """`text` without `secrets`, and without the beginning of a secret at a place where `text` was cut."""
     for secret in secrets:
         if len(secret) < MIN_SECRET:
             continue
@@ -194,10 +194,10 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 class Redactor:
-    """Takes secrets out of what a server sends: it may quote a key anywhere.
+    """Removes secrets from a server's data, because a server may quote a key anywhere.
 
     Args:
-        secrets: of the request.
+        secrets: the secrets of the request.
     """
 
     __slots__ = ("_forms",)
@@ -220,8 +220,8 @@ class Redactor:
         return data
 
     def pieces(self) -> Callable[[bytes], bytes]:
-        """A function that takes the secrets out of data that comes in pieces. It keeps the end of a
-        piece that may be the beginning of a secret for the next one; an empty piece ends the data."""
+        """A function that removes the secrets from data in pieces. If the end of a piece may begin a
+        secret, it is held back until the next piece; an empty piece ends the data."""
         held = b""
 
         def take(piece: bytes) -> bytes:
@@ -234,7 +234,7 @@ class Redactor:
         return take
 
     def _known(self, data: bytes) -> int:
-        """How many bytes of `data` belong to no secret that may go on behind them."""
+        """The number of bytes of `data` before a possible secret that may continue after it."""
         end = len(data)
         for _, form in self._forms.reveal():
             for size in range(min(len(form) - 1, len(data)), len(data) - end, -1):
@@ -249,7 +249,7 @@ class Redactor:
 
 
 _SHOWN: Final = 500
-# Control characters of C0 and C1, and those that separate lines or change the direction of a text.
+# Control characters of C0 and C1, line separators, and characters that change the text direction.
 _CONTROLS: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
 )
@@ -258,20 +258,20 @@ _CONTROLS: Final = re.compile(
 def one_line(text: str) -> str:
     """`text` for a message or a log line: without control characters and runs of white space.
 
-    A server's words reach terminals and log files. With line breaks they could forge a log line,
-    with escape sequences clear a screen.
+    A server's text reaches terminals and log files. Line breaks in it could forge a log line, and
+    escape sequences could clear a screen.
     """
     return " ".join(_CONTROLS.sub(" ", text).split())
 
 
 def shorten(text: str, limit: int = _SHOWN) -> str:
-    """`text` in at most `limit` characters and three dots. Redact it before: half of a key is no
-    longer known as one."""
+    """`text` in at most `limit` characters and three dots. Redact it before, because half a key is not
+    recognized."""
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 def redacted_url(url: str) -> str:
-    """`url`, valid or not, for a message: without user, password, query and fragment."""
+    """`url`, valid or not, for error messages: without user, password, query and fragment."""
     text = re.split(r"[?#]", url, maxsplit=1)[0]
     head, at, tail = text.rpartition("@")
     if not at:

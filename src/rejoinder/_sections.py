@@ -1,8 +1,8 @@
-"""Which section of docs/troubleshooting.md explains an error.
+"""Maps errors to the sections of docs/troubleshooting.md that explain them.
 
-The law of this file: one table and the sentence that is made of it. An `APIError` has the name of its
-section as an attribute, and its text ends with the sentence; the message of any other error ends with
-it from the start. A house test compares the table with the page.
+This module holds one table, and makes the sentence that refers to a section. An `APIError` has the name
+of its section as an attribute, and its text ends with the sentence; the message of any other error
+includes the sentence. A house test compares the table with the page.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _SENTENCE: Final = re.compile(r"\.? More: docs/troubleshooting\.md#[a-z0-9-]+")
 
 
 def explained(text: str, kind: str | None) -> str:
-    """`text` with the place of its explanation as the last sentence; unchanged without a kind."""
+    """`text` with a reference to its explanation as the last sentence; unchanged without a kind."""
     if kind is None:
         return text
     text = plain(text)
@@ -81,12 +81,12 @@ def explained(text: str, kind: str | None) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` without that sentence, for a text that becomes a part of another."""
+    """`text` without the reference, for a text that becomes a part of another."""
     return _SENTENCE.sub("", text) if "More: " in text else text
 
 
 def extended(text: str, addition: str) -> str:
-    """`text` with `addition` at its end, but before that sentence."""
+    """`text` with `addition` at its end, but before the reference."""
     found = _SENTENCE.search(text)
     if found is None:
         return text + addition
@@ -94,6 +94,6 @@ def extended(text: str, addition: str) -> str:
 
 
 def section_of_status(status: int) -> str | None:
-    """The kind of an error about which only its status is known."""
+    """The kind of an error of which only the status is known."""
     kind = f"status {status}"
     return kind if kind in SECTIONS else None

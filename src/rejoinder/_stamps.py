@@ -1,4 +1,4 @@
-"""Fresh ids and wall-clock stamps: the only fresh things that pure code may ask for.
+"""New ids and wall-clock stamps: the only impure functions that pure code may call.
 
 Tests replace `new_id` and `wall_now` through `rejoinder._stamps` to make outputs repeatable.
 """

@@ -1,8 +1,8 @@
-"""What happens inside a turn, told to a watcher as it happens: attempts, connections, hedges.
+"""Reports what happens inside a turn to a watcher: attempts, connections, hedges.
 
-A watcher sees what the events of a turn leave out: why a reply was late. Code notes an event with
-`note`, and encloses what takes time in a `part`. The place of both is a context variable, so that
-they reach the watcher of the turn from its tasks, and cost next to nothing without one.
+A watcher learns what the events of a turn do not show: why a reply was late. Code reports an event
+with `note`, and wraps a step that takes time in a `part`. A context variable holds the current part,
+so reports from a turn's tasks reach its watcher. Without a watcher they cost almost nothing.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any, Final, Protocol, TypeAlias
 __all__ = ["Part", "Watcher", "attempt", "is_watched", "note", "part", "watching"]
 
 Watcher: TypeAlias = Callable[[int, str, Mapping[str, Any]], None]
-"""Called with the number of a part, the kind of an event and its facts; on the loop, at once."""
+"""Called immediately, on the loop, with the number of a part, the kind of an event and its facts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a turn. Number 0 is the turn itself."""
+    """A part of a turn. Number 0 is the turn itself."""
 
     number: int
     watcher: Watcher
     numbers: Iterator[int]
 
     def note(self, kind: str, **facts: Any) -> None:
-        """Tell the watcher of an event in this part."""
+        """Report an event in this part to the watcher."""
         self.watcher(self.number, kind, facts)
 
 
@@ -39,7 +39,7 @@ _place: ContextVar[Part | None] = ContextVar("rejoinder_watch", default=None)
 
 @contextmanager
 def watching(watcher: Watcher) -> Generator[None]:
-    """Tell `watcher` what happens in this context, and in the tasks that are made in it."""
+    """Report the events of this context, and of tasks created in it, to `watcher`."""
     token = _place.set(Part(0, watcher, itertools.count(1)))
     try:
         yield
@@ -48,20 +48,20 @@ def watching(watcher: Watcher) -> Generator[None]:
 
 
 def is_watched() -> bool:
-    """Whether a watcher sees what happens in this context."""
+    """Whether this context has a watcher."""
     return _place.get() is not None
 
 
 def note(kind: str, **facts: Any) -> None:
-    """Tell the watcher, if there is one, of an event in the current part."""
+    """Report an event in the current part to the watcher, if there is one."""
     place = _place.get()
     if place is not None:
         place.note(kind, **facts)
 
 
 def part(kind: str, **facts: Any) -> AbstractContextManager[Part | None]:
-    """Enclose a part of the current one: ``begin`` with `kind`, the number of the outer part and
-    `facts`, then ``end`` with how it ended. Gives ``None`` without a watcher."""
+    """Open a part inside the current one. Reports ``begin`` with `kind`, the number of the outer part
+    and `facts`, then ``end`` with the outcome. Yields ``None`` without a watcher."""
     outer = _place.get()
     return UNWATCHED if outer is None else _part(outer, kind, facts)
 

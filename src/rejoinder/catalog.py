@@ -1,8 +1,8 @@
-"""From a name to a model: ``create("anthropic/claude-sonnet-4-5")``, and for speech
+"""Makes models by name: ``create("anthropic/claude-sonnet-4-5")``, and for speech
 ``create_realtime("google/gemini-3.8-live")``.
 
-A name is a provider, a slash, and the model as that provider calls it. The provider is imported
-when it is named. Third parties add theirs by `register`, or by an entry point in the group
+A name is a provider, a slash, and the provider's name of the model. Only the named provider is
+imported. Third parties add providers by `register`, or by an entry point in the group
 ``rejoinder.dialects`` or ``rejoinder.providers`` (see `rejoinder._core.dialects`).
 """
 
@@ -42,7 +42,7 @@ class _Variant:
     """Another way to make the LLM of a dialect: a host, or an API."""
 
     target: str
-    """``"module:name"``, with dots in the name for what belongs to a class."""
+    """``"module:name"``; the name may have dots, for attributes of a class."""
     model_option: str = "model"
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -50,7 +50,7 @@ class _Variant:
 _OPENAI: Final = "rejoinder.providers.openai:LLM"
 
 _NO_PRESETS: Final = frozenset({"inference", "mistral", "octo", "openai"})
-"""Hosts of the table with a provider of their own, or whose service has ended."""
+"""Hosts of the table that have their own provider, or whose service has ended."""
 
 _VARIANTS: Final[dict[str, _Variant]] = {
     **{
@@ -81,7 +81,7 @@ _REALTIME_VARIANTS: Final[dict[str, _Variant]] = {
         _OPENAI_REALTIME, options=MappingProxyType({"base_url": HOSTS["x_ai"].base_url})
     ),
 }
-# What people call them elsewhere.
+# Names from other libraries.
 _ALIASES: Final = {
     "bedrock": "aws",
     "gemini": "google",
@@ -90,7 +90,7 @@ _ALIASES: Final = {
     "xai": "x_ai",
 }
 _NO_PROVIDERS: Final = frozenset({"mistralai.conversations"})
-"""Dialects that are formats alone."""
+"""Dialects that only convert formats."""
 
 
 @checked()
@@ -103,8 +103,8 @@ def create(name: str, *, base_url: str | None = None, **options: Any) -> LLM[Any
         options: arguments of the provider's `LLM`.
 
     Raises:
-        ConfigurationError: the name has no slash, the provider is not known, or it misses
-            something (a key, an address).
+        ConfigurationError: the name has no slash, the provider is unknown, or a key or an address
+            is missing.
         ImportError: the provider needs an extra that is not installed.
         TypeError: the provider does not know an option.
     """
@@ -126,8 +126,8 @@ def create_realtime(name: str, *, base_url: str | None = None, **options: Any) -
         options: arguments of the provider's `RealtimeModel`.
 
     Raises:
-        ConfigurationError: the name has no slash, the provider is not known or has no
-            speech-to-speech models, or it misses something (a key, a region).
+        ConfigurationError: the name has no slash, the provider is unknown or has no speech-to-speech
+            models, or a key or a region is missing.
         ImportError: the provider needs an extra that is not installed.
         TypeError: the provider does not know an option.
     """
@@ -153,16 +153,16 @@ def _split(name: str, example: str, known: Callable[[], Sequence[str]]) -> tuple
 
 @checked()
 def register(provider: str, target: str | Maker, *, model_option: str = "model") -> None:
-    """Make ``create("<provider>/...")`` call `target`. A later registration replaces an earlier.
+    """Make ``create("<provider>/...")`` call `target`. A later registration replaces an earlier one.
 
     Args:
-        provider: what stands before the slash.
+        provider: the name before the slash.
         target: ``"module:name"``, imported when first used, or a function; called with the model
             and the options by keyword.
         model_option: the keyword that takes the model.
 
     Raises:
-        ConfigurationError: `provider` is empty or holds a slash, or a text target has no colon.
+        ConfigurationError: `provider` is empty or holds a slash, or a string `target` has no colon.
     """
     if not provider or "/" in provider:
         raise ConfigurationError(f"provider: expected a name without a slash, got {provider!r}")
@@ -172,29 +172,28 @@ def register(provider: str, target: str | Maker, *, model_option: str = "model")
 
 
 def provider_names() -> list[str]:
-    """What may stand before the slash, sorted."""
+    """The names of providers for `create`, sorted."""
     return sorted({*_VARIANTS, *dialects.maker_names()} - _NO_PROVIDERS)
 
 
 def realtime_provider_names() -> list[str]:
-    """What may stand before the slash of a speech-to-speech model, sorted. Imports the provider
-    tables."""
+    """The names of providers for `create_realtime`, sorted. Imports the provider tables."""
     with_speech = {name for name in dialects.names() if dialects.find(name).realtime is not None}
     return sorted({*_REALTIME_VARIANTS, *with_speech})
 
 
 @checked()
 def check_provider(provider: str) -> None:
-    """Refuse what may not stand before the slash.
+    """Check the name of a provider.
 
     Raises:
-        ConfigurationError: no provider has this name; names the most similar one.
+        ConfigurationError: no provider has this name; the message suggests the closest one.
     """
     _find(provider)
 
 
 def _find(provider: str) -> tuple[Maker, str, Mapping[str, Any]]:
-    """What makes the LLM, the keyword that takes the model, and further options."""
+    """The function that makes the LLM, the keyword for the model, and further options."""
     name = provider
     if not dialects.has_own_maker(provider):
         name = _ALIASES.get(provider, provider)

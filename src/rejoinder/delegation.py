@@ -1,4 +1,4 @@
-"""`Delegate`: any `LLM` does the tasks that a full-duplex speech model delegates.
+"""`Delegate`: runs the tasks that a full-duplex speech model delegates, with any `LLM`.
 
     model = GPTLiveModel(delegation=Delegate(llm, tools=[weather]))
 
@@ -59,11 +59,11 @@ _GO_ON: Final = "Do what I have asked for."
 
 _DEFAULT_BUDGET: Final = TurnBudget(first_token_by=2.0, done_by=60.0)
 _QUIET: Final = 0.2
-"""Seconds without further words after which the user's request counts as complete: transcripts come
-later than the sound that the model hears."""
+"""Seconds without further words after which the user's request counts as complete, because transcripts
+arrive later than the sound that the model hears."""
 _LONGEST_WAIT: Final = 1.0
 _REMIND: Final = 10.0
-"""Seconds after which the user hears again that it takes a while."""
+"""Seconds after which the user hears again that the task takes a while."""
 _REMEMBERED: Final = 256
 _CLOSE: Final = 1.0
 
@@ -72,7 +72,7 @@ _BUDGET: Final = instance(TurnBudget)
 
 
 class _Session(Protocol):
-    """What a `Delegate` needs of a session."""
+    """The methods of a session that a `Delegate` uses."""
 
     @property
     def chat_ctx(self) -> ChatContext: ...
@@ -92,26 +92,26 @@ class _Session(Protocol):
 
 
 class Delegate:
-    """Does the tasks of speech models with a text model. One object serves any number of sessions.
+    """Runs the tasks of speech models with a text model. One object serves any number of sessions.
 
     Each task is answered once. Its turn gets the conversation so far; its calls and their results
     become part of the conversation, and stay legal if the task is cancelled. While tools run, the
     speech model gets silent notes of what happens. The answer is passed on sentence by sentence.
 
     Args:
-        llm: does the tasks, for example a `FallbackAdapter`.
+        llm: the text model that runs the tasks, for example a `FallbackAdapter`.
         tools: for the text model; by default the tools of the session (`update_tools`).
         instructions: for the text model.
-        budget: of a whole task. ``first_token_by``: seconds until the user hears at least that it
-            takes a moment, by default 2; later they hear it after 10 seconds without a word. ``done_by``: seconds
+        budget: limits of a whole task. ``first_token_by``: seconds until the user hears at least that
+            it takes a moment, by default 2, and again after 10 seconds without a word. ``done_by``: seconds
             until the task has failed, by default 60. ``next_token_within``: seconds without an event
             of the text model, while no tool runs, until the task has failed.
-        waiting: instructs the speech model what to say when it takes a moment.
+        waiting: the instruction for the speech model when a task takes a moment.
         failed: the instruction for a task that could not be done.
         max_steps: as in `run_turn`.
         tool_timeout: seconds for tools that set none of their own.
-        approve: as in `run_turn`; it has to decide, because the turn is never resumed.
-        userdata: what tools find as `RunContext.userdata`.
+        approve: as in `run_turn`; it must decide, because the turn is never resumed.
+        userdata: available to tools as `RunContext.userdata`.
         conn_options: retries and deadlines of each request.
 
     Raises:
@@ -163,7 +163,7 @@ class Delegate:
 
     @checked()
     def attach(self, session: Any) -> Tasks:
-        """Do the tasks of `session`. Models call it when they make a session."""
+        """Run the tasks of `session`. Models call it when they make a session."""
         return Tasks(self, session)
 
     def run(self, session: _Session, chat_ctx: ChatContext) -> Turn[Any]:
@@ -172,7 +172,7 @@ class Delegate:
         return run_turn(self._llm, chat_ctx, tools=tools, **self._options)
 
     def context(self, items: Iterable[ChatItem]) -> ChatContext:
-        """What the text model is given: its instructions and the conversation."""
+        """The input of the text model: its instructions and the conversation."""
         chat_ctx = ChatContext.empty()
         if self._instructions.strip():
             chat_ctx.add_message(role="system", content=self._instructions)
@@ -199,13 +199,12 @@ class Tasks:
 
     @property
     def running(self) -> list[str]:
-        """Ids of the tasks that are being done."""
+        """Ids of the running tasks."""
         return list(self._running)
 
     @checked(delegation_id=NAME)
     def cancel(self, delegation_id: str) -> None:
-        """Stop a task. It is not answered; its calls keep their results. Unknown ids are
-        ignored."""
+        """Stop a task without an answer. Its calls keep their results. Unknown ids are ignored."""
         task = self._running.get(delegation_id)
         if task is not None and task.cancel():
             self._session.append_thinking(_CANCELLED, delegation_id=delegation_id)
@@ -230,7 +229,7 @@ class Tasks:
         self._heard.set()
 
     async def _request_complete(self) -> None:
-        """Wait until the words of the user are there."""
+        """Wait until the transcript of the user's request is complete."""
         with contextlib.suppress(TimeoutError):
             async with _aio.within(_LONGEST_WAIT):
                 while True:
@@ -284,7 +283,7 @@ class Tasks:
                 await self._request_complete()
                 await self._run(teller, budget.next_token_within)
         except Exception as error:
-            # Whatever it was, the user is waiting for an answer.
+            # The user waits for an answer, whatever the error is.
             logger.warning("a delegated task failed: %s: %s", type(error).__name__, error)
             teller.speak(self._delegate._failed)
         finally:
@@ -328,7 +327,7 @@ class Tasks:
 
 
 class _Teller:
-    """Tells the speech model about one task."""
+    """Reports about one task to the speech model."""
 
     def __init__(self, session: _Session, delegation_id: str, waiting: str) -> None:
         self._session = session
@@ -338,7 +337,7 @@ class _Teller:
         self._spoke = asyncio.Event()
 
     async def keep_company(self, after: float | None) -> None:
-        """Have the user told that it takes a moment, whenever they have heard nothing for too
+        """Let the speech model say that it takes a moment, whenever the user has heard nothing for too
         long."""
         wait = after
         while wait is not None:

@@ -1,17 +1,17 @@
-"""What can go wrong between us and a provider, as one small tree.
+"""The exceptions of provider calls, as one small tree.
 
 ::
 
     Exception
-      APIError                     any failure of a provider call; `retryable` says whether a retry can help
+      APIError                     any failure of a provider call; `retryable`: whether a retry can help
         APIStatusError             the provider answered with a status (or named one inside the stream)
           RefusalError             the model or a safety filter declined to answer; never retried
         APIConnectionError         no usable answer: connection refused, reset, cut short
           APITimeoutError          a deadline passed
         WireError                  the bytes do not follow the provider's protocol
-        EmptyResponseError         the stream ended properly and said nothing
+        EmptyResponseError         the stream ended properly without output
         OutputMismatchError        the answers did not fit the requested `response_format`
-      ConfigurationError           the call cannot be made as asked; nothing was sent (also a ValueError)
+      ConfigurationError           the options are wrong; nothing was sent (also a ValueError)
 
 Foreign exceptions are mapped here at one seam, `rejoinder.transport`; they stay reachable as
 ``__cause__``. `docs/troubleshooting.md` explains the messages one by one; the text of an error ends
@@ -46,7 +46,7 @@ _RETRYABLE_4XX = frozenset({408, 409, 424, 425, 429, 499})
 
 
 def _check(name: str, value: object, *kinds: type[Any]) -> None:
-    """Refuse a value of the wrong type here: kept, it would fail where the error is shown."""
+    """Refuse a value of a wrong type now. Otherwise it would fail when the error is shown."""
     fits = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
     if not fits:
         expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
@@ -71,7 +71,7 @@ class APIError(Exception):
         retryable: whether the same call may succeed when tried again.
         retry_after: seconds the provider asked us to wait, if it did.
         section: the kind of error, if docs/troubleshooting.md explains it. The text of the error
-            ends with the place; `message` does not.
+            ends with a reference to the section; `message` does not.
     """
 
     message: str
@@ -89,11 +89,15 @@ class APIError(Exception):
         self.retryable = retryable
 
     def __str__(self) -> str:
-        return explained(self._text(), self.section)
+        return explained(self._text(), self._kind())
 
     def _text(self) -> str:
-        """The message with what belongs to it."""
+        """The message with its details."""
         return self.message
+
+    def _kind(self) -> str | None:
+        """The kind of error whose explanation the text refers to."""
+        return self.section
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, body={self.body!r}, retryable={self.retryable})"
@@ -131,9 +135,9 @@ def _rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
 class APIStatusError(APIError):
     """The provider answered with an error status.
 
-    `retryable` follows the status: of the 4xx only 408, 409, 424, 425, 429 and 499 can get better
-    by themselves, so a caller cannot make another 4xx retryable. Everything else is retryable
-    unless the caller passes ``retryable=False``.
+    `retryable` follows the status. Of the 4xx, only 408, 409, 424, 425, 429 and 499 are temporary, so
+    a caller cannot make another 4xx retryable. All other statuses are retryable unless the caller
+    passes ``retryable=False``.
     """
 
     status_code: int
@@ -159,8 +163,8 @@ class APIStatusError(APIError):
         self.status_code = status_code
         self.request_id = request_id
 
-    def __str__(self) -> str:
-        return explained(self._text(), self.section or section_of_status(self.status_code))
+    def _kind(self) -> str | None:
+        return self.section or section_of_status(self.status_code)
 
     def _text(self) -> str:
         parts = [self.message]
@@ -210,9 +214,10 @@ class APIConnectionError(APIError):
         super().__init__(message, body=None, retryable=retryable)
 
     def _text(self) -> str:
-        root = _root_cause(self)
-        if root is None or isinstance(root, BaseExceptionGroup):  # its text only counts errors
+        causes = _causes_of(self)
+        if not causes or isinstance(causes[-1], BaseExceptionGroup):  # its text only counts errors
             return self.message
+        root = causes[-1]
         # Libraries quote what a server sent, in several lines.
         text = root.message if isinstance(root, APIError) else shorten(one_line(plain(str(root))))
         text = text or type(root).__name__
@@ -222,9 +227,16 @@ class APIConnectionError(APIError):
             else f"{self.message} [{type(root).__name__}: {text}]"
         )
 
+    def _kind(self) -> str | None:
+        # "no reply after 3 attempts" is explained by the last attempt.
+        if self.section is not None:
+            return self.section
+        kinds = (cause._kind() for cause in _causes_of(self) if isinstance(cause, APIError))
+        return next(filter(None, kinds), None)
+
 
 class APITimeoutError(APIConnectionError):
-    """A deadline passed before the provider did what it had to do by then."""
+    """A deadline passed before the provider answered."""
 
     def __init__(self, message: str = "Request timed out.", *, retryable: bool = True) -> None:
         super().__init__(message, retryable=retryable)
@@ -235,13 +247,13 @@ class WireError(APIError):
 
 
 class EmptyResponseError(APIError):
-    """The stream ended in order, and held neither text nor a tool call."""
+    """The stream ended properly, but held neither text nor a tool call."""
 
     section = "empty"
 
 
 class OutputMismatchError(APIError):
-    """The model's answers did not fit the requested `response_format`, also after being told why.
+    """The model's answers did not fit the requested `response_format`, even after it received the errors.
 
     `body` holds the last answer.
     """
@@ -250,22 +262,22 @@ class OutputMismatchError(APIError):
 
 
 class ConfigurationError(ValueError):
-    """The call cannot be made as asked; the message names the option and the remedy."""
+    """An option of a call is wrong; the message names the option and the remedy."""
 
 
 _MAX_CAUSES = 10
 
 
-def _root_cause(error: BaseException) -> BaseException | None:
+def _causes_of(error: BaseException) -> list[BaseException]:
+    """The causes of `error`, from the next one to the root."""
     seen = {id(error)}
+    causes: list[BaseException] = []
     cause = error.__cause__
-    root = None
-    for _ in range(_MAX_CAUSES):
-        if cause is None or id(cause) in seen:
-            break
+    while cause is not None and id(cause) not in seen and len(causes) < _MAX_CAUSES:
         seen.add(id(cause))
-        root, cause = cause, cause.__cause__
-    return root
+        causes.append(cause)
+        cause = cause.__cause__
+    return causes
 
 
 def create_api_error_from_http(

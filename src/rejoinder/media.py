@@ -1,7 +1,7 @@
-"""Frames of sound and picture: small values of our own, and what is accepted from elsewhere.
+"""Frames of sound and pictures: our own small types, and conversion of frames of other packages.
 
-A frame of ``livekit.rtc`` or of PyAV is accepted wherever one of ours is, by its shape, without
-importing either package. LiveKit's frames are kept as the objects they are; PyAV's become ours,
+A frame of ``livekit.rtc`` or PyAV is accepted wherever one of ours is. It is recognized by its shape,
+without importing either package. LiveKit's frames are kept unchanged; PyAV's are converted to ours,
 because they can be neither copied nor pickled.
 """
 
@@ -40,7 +40,7 @@ _SAMPLE_SIZE = 2
 
 
 class AudioFrameLike(Protocol):
-    """What a frame of sound offers: signed 16-bit samples, interleaved by channel."""
+    """The interface of a sound frame: signed 16-bit samples, interleaved by channel."""
 
     @property
     def data(self) -> Buffer: ...
@@ -53,7 +53,7 @@ class AudioFrameLike(Protocol):
 
 
 class VideoFrameLike(Protocol):
-    """What a picture offers; `type` is a `VideoBufferType` or its number."""
+    """The interface of a picture; `type` is a `VideoBufferType` or its number."""
 
     @property
     def width(self) -> int: ...
@@ -87,8 +87,8 @@ class AudioFrame:
     Args:
         data: at least ``num_channels * samples_per_channel`` samples of two bytes; copied, unless it is `bytes`.
         sample_rate: samples a second, per channel.
-        num_channels: how many channels are interleaved.
-        samples_per_channel: how many moments the frame holds.
+        num_channels: the number of interleaved channels.
+        samples_per_channel: the number of samples of each channel.
 
     Raises:
         ValueError: a number is not whole or too small, or `data` is too short or half a sample too long.
@@ -131,12 +131,12 @@ class AudioFrame:
 
     @property
     def num_channels(self) -> int:
-        """How many channels are interleaved."""
+        """The number of interleaved channels."""
         return self._num_channels
 
     @property
     def samples_per_channel(self) -> int:
-        """How many moments the frame holds."""
+        """The number of samples of each channel."""
         return self._samples_per_channel
 
     @property
@@ -272,12 +272,12 @@ class VideoFrame:
 def to_audio_frame(value: Any) -> AudioFrameLike:
     """`value` as a frame of sound.
 
-    A frame of ours or of ``livekit.rtc`` is returned as it is. A PyAV frame, or a mapping with the
-    keys of the frame (`data` as base64 text or bytes), becomes one of ours. Of a tuple the first
-    element counts.
+    A frame of ours or of ``livekit.rtc`` is returned unchanged. A PyAV frame, or a mapping with the
+    keys of the frame (`data` as base64 or bytes), is converted to one of ours. Of a tuple, the first
+    element is used.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it is something else.
         ValueError: a mapping lacks a key or holds a wrong value.
     """
     value = _first(value)
@@ -330,7 +330,7 @@ def to_video_frame(value: Any) -> VideoFrameLike:
 
 
 def picture_fault(frame: Any) -> str:
-    """Why a frame of any package holds no picture; empty when it does."""
+    """Why a frame of any package does not hold a picture; empty if it does."""
     try:
         width = _whole(frame.width, "width", 1)
         height = _whole(frame.height, "height", 1)
@@ -342,7 +342,7 @@ def picture_fault(frame: Any) -> str:
 
 
 def audio_bytes(frame: Any) -> bytes:
-    """The interleaved signed 16-bit samples of any accepted frame, exactly as many as it names.
+    """The interleaved signed 16-bit samples of any accepted frame, exactly the declared number.
 
     Raises:
         TypeError: it is no audio frame.
@@ -378,7 +378,7 @@ def _video_key(frame: Any) -> tuple[int, int, int, bytes]:
 
 
 def same_frame(a: Any, b: Any) -> bool:
-    """Whether two frames, of whatever package, show or sound the same."""
+    """Whether two frames, of any package, have the same content."""
     if a is b:
         return True
     if _is_audio(a) and _is_audio(b):
@@ -434,7 +434,7 @@ def _whole(value: object, name: str, least: int) -> int:
 
 def _bytes(data: object, name: str) -> bytes:
     if type(data) is bytes:
-        return data  # nobody can change it
+        return data  # immutable
     try:
         return bytes(memoryview(cast("Buffer", data)))
     except TypeError:
@@ -504,7 +504,7 @@ def _clipped(value: float) -> int:
 
 
 def _from_pyav_video(frame: Any) -> VideoFrame:
-    # PyAV converts, because it alone knows the colour space of the frame.
+    # PyAV converts the frame, because only PyAV knows its colour space.
     components = frame.format.components
     alpha = any(bool(read(component, "is_alpha")) for component in components)
     name, type, size = ("rgba", "RGBA", 4) if alpha else ("rgb24", "RGB24", 3)

@@ -1,4 +1,4 @@
-"""What models cost: the prices of the table, prices of your own, and the sum for a usage.
+"""What models cost: built-in prices, your own prices, and the cost of a usage.
 
     from rejoinder import prices
 

@@ -172,14 +172,14 @@ def run_turn(
     at the step limit, with a last answer for which no tool may be called.
 
     Leaving it early (``aclose``, the end of ``async with``, cancelling the task that iterates, or
-    `Turn.interrupt`) cuts it: the text so far is kept as an interrupted message, running tools are
-    cancelled, except those that are not interruptible: they finish, and their result still enters
-    the context.
+    `Turn.interrupt`) cuts it: the text so far is kept as an interrupted message, and running tools
+    are cancelled. Tools that are not interruptible finish, and their results still enter the
+    context.
 
     Args:
         llm: the model.
-        chat_ctx: the conversation; what is said and done is appended to it. A string is the user's
-            message in a new one, `Turn.chat_ctx`.
+        chat_ctx: the conversation; the turn appends its messages and calls to it. A string is the
+            user's message in a new one, `Turn.chat_ctx`.
         tools: what the model may call. A list is read anew at every step, so a toolset may change.
         max_steps: how many requests may end in tool calls.
         tool_choice: for the first request; a forced choice is not repeated for the later ones.
@@ -191,12 +191,12 @@ def run_turn(
             not fit. Wrong answers do not enter the context, except for the last one.
         conn_options: retries and deadlines of each request.
         extra_kwargs: further parameters of each request, in the provider's own names.
-        userdata: what tools find as `RunContext.userdata`.
-        make_context: makes what context parameters get, instead of a `RunContext`.
+        userdata: available to tools as `RunContext.userdata`.
+        make_context: makes the value of tools' context parameters, instead of a `RunContext`.
         tool_timeout: seconds for tools that set none of their own.
         max_concurrency: how many tools may run at once; default all of one reply.
-        max_repeats: how often the same call may give the same output in a turn; after that it is
-            refused with an explanation, and a model that does nothing else has to answer.
+        max_repeats: how often the same call may give the same output in a turn. Further repeats
+            are refused with an explanation, and a model that only repeats has to answer.
         approve: called with each call before its tool runs, unless the tool is declared
             ``effects=False``; may be ``async``. It returns True to run the tool, False or a reason
             to refuse the call, or ``None`` to leave the decision open: the turn then ends with
@@ -204,7 +204,7 @@ def run_turn(
             about these calls first (see `pending_approvals`). If `approve` fails, the call is
             refused.
         journal: records the turn while it runs, such as a `Conversation`: after a crash at any
-            moment the conversation goes on where it was, and no call is run twice.
+            moment the conversation continues where it was, and no call runs twice.
         chat_options: further arguments of ``llm.chat``, which only some providers have.
 
     Raises:

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class NotGiven:
-    """Type of the marker for "the caller said nothing", where ``None`` already means something."""
+    """Type of the marker for an omitted argument, where ``None`` has a meaning of its own."""
 
     __slots__ = ()
 
@@ -49,17 +49,17 @@ _FIRST_RETRY_INTERVAL: Final = 0.1
 
 @dataclass(frozen=True)
 class APIConnectOptions:
-    """How patient one call is. All times are seconds, measured on the event loop's clock.
+    """Deadlines and retries of one call. All times are seconds, measured on the event loop's clock.
 
-    The deadlines are kept by the stream itself, so that a server which sends keep-alives, empty
-    events or half a message cannot hold a turn open. `first_output` and `between_outputs` count
-    text, tool calls (also parts of their arguments) and thinking; comments, pings, role-only and
-    usage-only events do not count.
+    The stream itself keeps the deadlines, so a server that sends keep-alives, empty events or half
+    a message cannot hold a turn open. For `first_output` and `between_outputs`, only text, thinking
+    and tool calls (also parts of their arguments) count as output; comments, pings, role-only and
+    usage-only events do not.
 
     0 and infinity mean no limit, except for `total`, where 0 leaves no time at all.
 
     Raises:
-        TypeError: a value is no number.
+        TypeError: a value is not a number.
         ValueError: a number is negative or NaN.
     """
 
@@ -77,7 +77,7 @@ class APIConnectOptions:
     between_outputs: float | None = None
     """From one output to the next, or to the end."""
     total: float | None = None
-    """The whole reply, all attempts and pauses included. ``None``: no limit."""
+    """The whole reply, including all attempts and pauses. ``None`` means no limit."""
 
     def __post_init__(self) -> None:
         for name in (

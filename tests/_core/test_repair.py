@@ -97,7 +97,7 @@ def test_an_unknown_provider() -> None:
 
 
 def test_what_is_no_item() -> None:
-    with pytest.raises(TypeError, match="no dict with type None"):
+    with pytest.raises(TypeError, match="got dict with type None"):
         repair([{"role": "user"}], "openai")  # type: ignore[list-item]
 
 

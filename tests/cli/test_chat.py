@@ -74,7 +74,7 @@ def test_a_conversation_with_tools_is_interrupted_saved_left_found_and_continued
     assert exported == json.loads((tmp_path / "talk.json").read_text())
 
     with Terminal("chat", "-c", **provider.key) as terminal:
-        terminal.wait_for("goes on after 2 messages of yours")
+        terminal.wait_for("continues after 2 messages of yours")
         terminal.wait_for(PROMPT)
         terminal.type("Go on\n")
         terminal.wait_for(r"Where were we\? 42\.")
@@ -100,15 +100,15 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
         typed("one", r"Answer 1\.")
         typed("/retry", r"Answer 2\.")
         assert contents(provider)[1:] == ["one"]
-        typed("/system Speak like a pirate", "hold from the next")
+        typed("/system Speak like a pirate", "apply from the next")
         typed("two", r"Answer 3\.")
         assert contents(provider) == ["Speak like a pirate", "one", "Answer 2.", "two"]
         typed("/system", "Speak like a pirate")
-        typed("/branch", r"This is conv_\w+ now; /load (conv_\w+) goes back")
+        typed("/branch", r"Now in conv_\w+; /load (conv_\w+) returns")
         first = re.search(r"/load (conv_\w+) goes", terminal.seen)
         assert first is not None
         typed("three", r"Answer 4\.")
-        typed(f"/load {first[1]}", "Goes on after 5 items")
+        typed(f"/load {first[1]}", "Continues after 5 items")
         typed("four", r"Answer 5\.")
         assert contents(provider)[-2:] == ["Answer 3.", "four"]
         typed("/model", rf"2mopenai/any at {provider.server.url}/v1\x1b")
@@ -117,7 +117,7 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
         typed("/model nonsense/x", "no such model")
         typed(f"/save {tmp_path}/no/where", "No such file")
         typed(f"/save {tmp_path}/x.json", "Saved 7 items")
-        typed("/reset", "begins anew")
+        typed("/reset", "A new conversation begins")
         typed("five", r"Answer 6\.")
         assert contents(provider) == ["Speak like a pirate", "five"]
         assert provider.server.requests[-1].json()["model"] == "other"
@@ -379,7 +379,7 @@ def test_two_terminals_on_one_conversation_and_a_kill(provider: Provider) -> Non
         assert load is not None
         first.wait_for(PROMPT)
         first.type(f"{load[0]}\n")
-        first.wait_for("Goes on after 5 items")
+        first.wait_for("Continues after 5 items")
         first.wait_for(PROMPT)
         provider.server.script(Answer(fault=Fault.STALL_MID_STREAM, after=1))
         first.type("four\n")

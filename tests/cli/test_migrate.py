@@ -206,7 +206,7 @@ def test_files_that_are_no_python_and_paths_that_do_not_exist(tmp_path: Path) ->
     done = command(str(tmp_path), "--anyway")
     assert (done.returncode, done.stdout) == (0, "")
     for name in ("broken", "binary", "coded", "bytes", "deep", "long"):
-        assert f"{name}.py is left alone" in done.stderr
+        assert f"{name}.py was skipped" in done.stderr
     assert "star.py:1: livekit.agents.llm.*" in done.stderr
     done = command(str(tmp_path / "nowhere"))
     assert done.returncode == 2

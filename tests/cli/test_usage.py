@@ -94,7 +94,7 @@ def test_a_store_that_breaks_in_between(provider: Provider, home: Path) -> None:
         terminal.wait_for(r"tokens \(")
         terminal.wait_for(PROMPT)
         terminal.type("/reset\n")
-        terminal.wait_for("begins anew")
+        terminal.wait_for("A new conversation begins")
         terminal.wait_for(PROMPT)
         other = sqlite3.connect(home / "conversations.sqlite")
         other.execute("BEGIN EXCLUSIVE")  # from now on nothing can be written

@@ -220,9 +220,7 @@ def test_arguments_of_chat(make: Make, arguments: dict[str, Any], told: str, too
 @every_provider
 @pytest.mark.parametrize("image", ["/tmp/a.png", "a.png", "example.com/a.png", ""])
 def test_images_that_are_no_address(make: Make, image: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"^image .*: expected an address like .* of a file"
-    ):
+    with pytest.raises(ConfigurationError, match=r"^image .*: expected a URL like .* for a file"):
         make(NOWHERE).chat(chat_ctx=conversation("Look:", ImageContent(image=image)))
 
 
@@ -231,8 +229,8 @@ def test_images_that_are_no_address(make: Make, image: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda items: items.insert(1, {"type": "message"}), r"items\[1\]: .* no dict"),
-        (lambda items: items.insert(1, None), r"items\[1\]: .* no NoneType"),
+        (lambda items: items.insert(1, {"type": "message"}), r"items\[1\]: .* got dict"),
+        (lambda items: items.insert(1, None), r"items\[1\]: .* got NoneType"),
         (lambda items: setattr(items[1], "content", None), r"items\[1\]\.content: expected a list"),
         (lambda items: setattr(items[1], "content", [{}]), r"items\[1\]\.content\[0\]: expected a"),
         (lambda items: setattr(items[1], "role", "robot"), r"items\[1\]\.role: expected one of"),

@@ -676,7 +676,7 @@ class TestSaving:
         context.items[0].extra = extra  # type: ignore[union-attr]  # not the copy of it
         assert context.to_dict()["items"][0]["extra"] == {"\ud800": [{"a": "YWJj"}], "b": [1]}
         extra["b"].append(extra)
-        with pytest.raises(ValueError, match="item 'm', extra: expected what JSON can say"):
+        with pytest.raises(ValueError, match="item 'm', extra: expected JSON values"):
             context.to_dict()
 
     def test_default_form(self) -> None:
@@ -877,7 +877,7 @@ class TestSaving:
         for value in ({"a": object()}, endless):
             context = ChatContext([message("m1"), message("m2")])
             setattr(context.items[1], name, value)
-            with pytest.raises(ValueError, match=f"item 'm2', {name}: expected what JSON can say"):
+            with pytest.raises(ValueError, match=f"item 'm2', {name}: expected JSON values"):
                 context.to_dict()
 
     def test_plain_data_among_the_items(self) -> None:

@@ -73,7 +73,7 @@ def test_large_fields_other_than_text_are_bounded_too() -> None:
 
 def test_an_error_is_its_text() -> None:
     assert results.error_text(CallResult([TEXT, TEXT], is_error=True), limit=100) == "3\n3"
-    assert "did not say why" in results.error_text(CallResult([], is_error=True), limit=100)
+    assert "gave no reason" in results.error_text(CallResult([], is_error=True), limit=100)
 
 
 def test_changes_are_found_by_definition() -> None:

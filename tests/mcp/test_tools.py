@@ -96,7 +96,7 @@ def test_a_server_from_one_line() -> None:
     assert isinstance(mcp.server_from_spec("https://h/mcp"), mcp.MCPServerHTTP)
     with pytest.raises(ValueError, match="nothing"):
         mcp.server_from_spec("  ")
-    with pytest.raises(ValueError, match="not closed"):
+    with pytest.raises(ValueError, match="unclosed quotation mark"):
         mcp.server_from_spec("run 'a b")
     with pytest.raises(ValueError, match=r"https:// URL, or a command, got ftp://\.\.\.$"):
         mcp.server_from_spec("ftp://user:canary@h/mcp")

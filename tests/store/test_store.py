@@ -275,6 +275,6 @@ async def test_a_file_with_code_of_others_is_refused(tmp_path: Path, statement: 
     await store.aclose()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(statement)
-    with pytest.raises(StoreError, match="none of ours"):
+    with pytest.raises(StoreError, match="which rejoinder did not create"):
         await store.read("c")
     await store.aclose()

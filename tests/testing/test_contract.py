@@ -118,7 +118,7 @@ async def test_a_model_that_keeps_it() -> None:
     ("model", "told"),
     [
         (Nameless, "are names.*model is empty"),
-        (Silent, "A reply comes as chunks.*the reply has no text"),
+        (Silent, "A reply is a stream of chunks.*the reply has no text"),
         (Meddling, "`chat` changed the conversation"),
         (Inventive, r"JSON objects as arguments.*\[1\]"),
         (Trusting, "cannot be asked.*chat_ctx=None was accepted"),
@@ -243,7 +243,7 @@ def test_a_decoder_that_keeps_it() -> None:
     ("decoder", "told"),
     [
         (Hasty, "another cut of the same bytes"),
-        (Credulous, "are taken for a whole reply"),
+        (Credulous, "count as a whole reply"),
         (Frail, "no other exception, got KeyError"),
         (Forgiving, "a decoder that has failed accepted more"),
         (Hoarding, "memory is not bounded"),

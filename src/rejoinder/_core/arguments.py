@@ -1,8 +1,8 @@
-"""From the JSON that a model wrote to the values that a function is called with.
+"""Converts the JSON that a model wrote to the values with which a function is called.
 
-Law: text in, values out; the function is never called here. The only failure is `ToolError`, whose
-text is written for the model: where it went wrong, what is expected, what was got. JSON that is not
-JSON is repaired only where it can mean one thing; a text that was cut off is not.
+Law: text in, values out; the function is never called here. The only failure is `ToolError`, whose text
+is written for the model: the place, what was expected, what was got. Invalid JSON is mended only if
+its meaning is unambiguous, and never if it was cut off.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = [
 def parse_arguments(text: str | bytes, *, tool: str = "") -> dict[str, Any]:
     """The arguments as an object.
 
-    A JSON ``null`` is an empty object; an object inside a JSON string is unwrapped; broken JSON is
-    repaired where that is unambiguous; Gemma's quotes around texts are taken off.
+    A JSON ``null`` becomes an empty object; an object inside a JSON string is unwrapped; broken JSON
+    is mended if that is unambiguous; Gemma's quotes around texts are removed.
 
     Raises:
-        ToolError: the text is no JSON object.
-        TypeError: `text` is neither text nor bytes.
+        ToolError: the text is not a JSON object.
+        TypeError: `text` is neither a string nor bytes.
     """
     if not isinstance(text, str | bytes | bytearray):
         raise TypeError(f"arguments of a tool: expected JSON text, got {type(text).__name__}")
@@ -79,7 +79,7 @@ def _loads(text: str | bytes | bytearray, tool: str) -> Any:
         reason = str(error)
     if not written.strip():
         raise ToolError(
-            f"The arguments{_of(tool)} are empty; write a JSON object, {{}} if there are none"
+            f"The arguments{_of(tool)} are empty; write a JSON object, or {{}} for no arguments"
         ) from None
     raise ToolError(
         f"The arguments{_of(tool)} are not valid JSON ({reason}): {cut(written)}\n"
@@ -96,10 +96,10 @@ def _of(tool: str) -> str:
 
 
 def validate_arguments(plan: Plan, text: str | bytes, *, tool: str = "") -> dict[str, Any]:
-    """The values by parameter name, defaults filled in, context parameters left out.
+    """The values by parameter name, with defaults, without context parameters.
 
-    A null where null is not allowed means "use the default". Values are converted as pydantic does
-    it (``"7"`` becomes 7 for an int), unknown names are ignored.
+    A null for a parameter that does not allow null means "use the default". pydantic converts values
+    (``"7"`` becomes 7 for an int); unknown names are ignored.
 
     Raises:
         ToolError: the arguments do not fit.
@@ -133,7 +133,7 @@ def _validate(plan: Plan, text: str | bytes, tool: str) -> Mapping[str, Any]:
     finally:
         misfit = None  # it may hold this frame; with the frame holding it, it would not be freed
     try:
-        # Through JSON, because a strict field takes e.g. a date as text from there only.
+        # Through JSON, because a strict field accepts, e.g., a date as text only from JSON.
         return validator.validate_json(to_json(data, inf_nan_mode="constants")).__dict__
     except ValidationError as error:
         raise ToolError(_explain(error, data, plan, tool)) from error
@@ -156,7 +156,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any], plan: Plan, tool: 
     ]
     known = [parameter.key for parameter in plan.parameters if parameter.context is None]
     if any(key not in data for key in known):
-        # One of these may be the missing one under another name.
+        # An unknown name may be a misspelt missing one.
         lines += unknown_names(data, known)
     return "\n".join(lines)
 
@@ -168,11 +168,11 @@ def bind_arguments(
 
     Raises:
         ToolError: the arguments do not fit.
-        TypeError: a required context parameter has nothing to be filled with.
+        TypeError: nothing provides a value for a required context parameter.
     """
     if plan.unbound:
         raise TypeError(
-            f"tool `{tool or plan.name}` is a method of a class: take it from an instance"
+            f"tool `{tool or plan.name}` is a method of a class: pass the method of an instance"
         )
     return _bind(plan, _validate(plan, text, tool), call_ctx)
 
@@ -203,7 +203,7 @@ def _bind(
 
 
 def _refuse_taken(plan: Plan, key: str, more: Mapping[str, Any]) -> None:
-    """Further keywords may not give a parameter a second value."""
+    """Raise an error if further keywords give a parameter a second value."""
     for parameter in plan.parameters:
         if parameter.name in more and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
             raise ToolError(
@@ -213,7 +213,7 @@ def _refuse_taken(plan: Plan, key: str, more: Mapping[str, Any]) -> None:
 
 
 def _context(tool: str, name: str, default: Any, wanted: type[Any], call_ctx: object | None) -> Any:
-    # A subclass promises more than every context holds; the plain class is taken for any context.
+    # A subclass has attributes that not every context has; `RunContext` itself accepts any context.
     special = wanted is not RunContext and issubclass(wanted, RunContext)
     if call_ctx is not None and (not special or isinstance(call_ctx, wanted)):
         return call_ctx
@@ -221,8 +221,8 @@ def _context(tool: str, name: str, default: Any, wanted: type[Any], call_ctx: ob
         return default
     got = "nothing" if call_ctx is None else f"a {type(call_ctx).__name__}"
     raise TypeError(
-        f"tool `{tool}`, parameter `{name}`: expected a {wanted.__name__}, got {got}; say "
-        "what it gets when the tool is run (`call_ctx=`, or `make_context=` of a turn)"
+        f"tool `{tool}`, parameter `{name}`: expected a {wanted.__name__}, got {got}; set "
+        "its value when the tool is run (`call_ctx=`, or `make_context=` of a turn)"
     )
 
 
@@ -235,11 +235,11 @@ def bind_raw_arguments(
     call_ctx: object | None = None,
     tool: str = "",
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """As `bind_arguments` for a raw tool, which gets the whole object as ``raw_arguments``.
+    """Like `bind_arguments` for a raw tool, which gets the whole object as ``raw_arguments``.
 
     Args:
         contexts: its context parameters, by name.
-        fitter: of its schema; without one the arguments stay as the model wrote them.
+        fitter: fitter of its schema; without one, the arguments stay unchanged.
     """
     given = parse_arguments(text, tool=tool)
     if fitter is not None:
@@ -264,7 +264,7 @@ def bind_raw_arguments(
         else:
             raise TypeError(
                 f"raw tool `{tool}`, parameter `{name}`: expected a default or a RunContext, "
-                "because nothing fills it"
+                "because nothing provides its value"
             )
         if kind is parameter.KEYWORD_ONLY:
             kwargs[name] = value
@@ -300,8 +300,8 @@ def _compact(value: Any) -> str:
 
 
 def structured_text(value: Any) -> str | None:
-    """JSON for what is no plain Python value: models, dataclasses, dates, lists of such; ``None``
-    for what JSON cannot say."""
+    """The JSON of models, dataclasses, dates and lists of these; ``None`` if JSON cannot express the
+    value."""
     try:
         return to_json(value, by_alias=True).decode()
     except (ValueError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reads the bodies of answers that are not streams: error pages and JSON errors. Pure."""
+"""Reads the bodies of responses that are not streams: error pages and JSON errors. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _WORD: Final = 4096
 
 
 def plain_text(body: bytes, *, limit: int = _READ) -> str:
-    """The start of an error page as one line for people: no tags, no runs of white space.
+    """The start of an error page as one readable line, without tags and runs of white space.
 
-    It is long: redact it, then `shorten` it.
+    The line is long; redact it, then `shorten` it.
 
     Args:
-        limit: bytes that are looked at. A word that is cut there is left out, for it may be half of
-            a key.
+        limit: maximum bytes that are read. A word that is cut at the limit is omitted, because it
+            may be half of a key.
     """
     text = body[:limit].decode("utf-8", "replace")
     if len(body) > limit:
@@ -34,8 +34,8 @@ def plain_text(body: bytes, *, limit: int = _READ) -> str:
 
 
 def _without_tags(page: str) -> str:
-    """The text of a web page, in one pass: patterns that look ahead take the time of the square of
-    a page that opens tags and never closes one."""
+    """The text of a web page, in one pass. Patterns with a look-ahead would take quadratic time for a
+    page with unclosed tags."""
     parts: list[str] = []
     lower = page.lower()
     position = 0
@@ -61,8 +61,8 @@ _JSON_LIMIT: Final = 1 << 20
 
 
 def read_json_object(body: bytes) -> Mapping[str, Any] | None:
-    """`body` as a JSON object; the first object of an array; ``None`` for anything else, and for
-    what is too long to be an error."""
+    """`body` as a JSON object; the first object of an array; ``None`` for anything else, and for a
+    body that is too long for an error."""
     if len(body) > _JSON_LIMIT:
         return None
     try:

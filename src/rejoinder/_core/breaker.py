@@ -1,7 +1,7 @@
 """The circuit breaker of one model: when it is asked, when it rests, and when a probe may go out.
 
-Pure: (health, event, now) -> health. Breakers count in wall time, because several processes may share
-them. What other processes wrote is checked where it is read: see `Health.of`.
+Pure: (health, event, now) -> health. Breakers use wall time, because several processes may share
+them. `Health.of` checks values that other processes wrote.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ __all__ = [
 
 _FACTOR: Final = Rule("a number of at least 1", AMOUNT.type_fits, lambda number: number >= 1)
 _LONGEST_REST: Final = 3600.0
-"""Seconds. No model rests longer without a probe, whatever a server or another process asks for."""
+"""Maximum seconds of a rest without a probe, even if a server or another process asks for more."""
 _MOST_FAILURES: Final = 1_000_000
 _LONGEST_REASON: Final = 80
 _SET_BACK: Final = 1.0
-"""Seconds. A moment in the past that lies further ahead than this shows that the clock was set back."""
+"""Seconds. If a time that should be past is further ahead than this, the clock was set back."""
 _LAPSE: Final = 1.0
-"""Seconds that this process may stand still before a broken connection is no longer held against the model."""
+"""If this process was blocked for more seconds than this, a broken connection does not count against
+the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class BreakerOptions:
     block the others.
 
     Raises:
-        ConfigurationError: a value is no number, or out of range.
+        ConfigurationError: a value is not a number, or is out of range.
     """
 
     cooldown: float = 1.0
@@ -78,11 +79,11 @@ class BreakerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is known of one model.
+    """The state of one model.
 
     Attributes:
         state: ``closed`` (it is asked), ``open`` (it rests until `until`), ``half_open`` (one probe
-            is on its way, and is given up at `until`).
+            is running, and expires at `until`).
         until: wall time.
         failures: failures in a row that opened the breaker. A successful probe closes the breaker
             and keeps the count, so a model that only answers probes rests longer each time.
@@ -102,15 +103,15 @@ class Health:
 
     @property
     def untroubled(self) -> bool:
-        """Whether nothing is left that a success could mend."""
+        """Whether a success would change nothing."""
         return self.state == "closed" and not self.failures
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Health | None:
-        """The health that another process, perhaps of another version, has written.
+        """Read the health that another process, perhaps of another version, has written.
 
-        Unknown fields are ignored. ``None`` if a known one is missing or wrong; numbers that no
-        process can mean are bounded.
+        Unknown fields are ignored. Returns ``None`` if a known field is missing or wrong. Absurd
+        numbers are bounded.
         """
         match fields:
             case {
@@ -136,9 +137,9 @@ class Verdict:
 
     Attributes:
         trips: the model is at fault and should rest.
-        rest: for how many seconds, if the provider has said so.
-        final: the request is at fault in a way that no other model should be asked.
-        empty: the model answered, with nothing.
+        rest: for how many seconds, if the provider specified it.
+        final: the request itself is at fault, so no other model should be asked.
+        empty: the model sent an empty answer.
     """
 
     trips: bool
@@ -151,11 +152,11 @@ _FAULTS_OF_THE_REQUEST: Final = frozenset({400, 409, 413, 414, 415, 422})
 
 
 def judge(error: BaseException, *, lapse: float = 0.0) -> Verdict:
-    """Decide what is at fault.
+    """Decide whether the model, the request or this process is at fault.
 
     Args:
-        lapse: seconds during the call in which this process, or the whole machine, stood still. A
-            connection that broke or timed out then is not held against the model.
+        lapse: seconds during the call in which this process, or the whole machine, was blocked. A
+            connection that broke or timed out then does not count against the model.
     """
     match error:
         case RefusalError():
@@ -188,8 +189,7 @@ def after_failure(
 
     Args:
         jitter: a random number in [0, 1).
-        started: when the call that failed was made. A call from before the model came back says
-            nothing about it.
+        started: when the failed call was made. Calls from before the model recovered do not count.
     """
     if not verdict.trips:
         return health
@@ -199,14 +199,14 @@ def after_failure(
     # A rest of 0 s would make every turn a probe.
     rest = None if not verdict.rest else min(verdict.rest, _LONGEST_REST) * spread
     if health.state == "open" and now < health.until and not _clock_was_set_back(health, now):
-        # Another call has noticed the same outage already: one outage counts once. A provider that
+        # Another call has noticed the same outage already, which counts once. A provider that
         # names the time still knows better.
         if rest is not None and now + rest > health.until:
             return replace(health, until=now + rest, reason=reason)
         return health
     failures = min(health.failures + 1, _MOST_FAILURES)
     if rest is None:
-        # The power has a limit because 2 ** 1024 is no float.
+        # The exponent is limited, because 2 ** 1024 overflows a float.
         power = options.factor ** min(failures - 1, 64)
         rest = min(options.cooldown * power, options.max_cooldown) * spread
     return Health("open", now + rest, failures, reason, now)
@@ -238,11 +238,11 @@ def probe_given_up(health: Health, now: float) -> Health:
 
 
 def preference(health: Health) -> tuple[bool, int]:
-    """The key by which models are ordered: available ones first, in the given order; among those that
-    rest, those with fewer failures first."""
+    """Sort key of models: available ones first, in the given order; then resting ones, those with
+    fewer failures first."""
     return (True, health.failures) if not health.available else (False, 0)
 
 
 def _clock_was_set_back(health: Health, now: float) -> bool:
-    """Then a moment that was written as near may be hours away."""
+    """Whether the clock was set back; then a stored time that was near may be hours away."""
     return now < health.since - _SET_BACK

@@ -1,6 +1,6 @@
-"""New call ids, where a provider would refuse the old ones.
+"""Replaces call ids that a provider would refuse.
 
-Law: pure; a new id depends only on the old ones, so that prompts stay cacheable.
+Pure. New ids depend only on the old ones, so that prompts stay cacheable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["fresh_ids"]
 
 
 def fresh_ids(calls: Sequence[FunctionCall], rules: Rules, note: Note) -> dict[int, str]:
-    """New call ids by position. They depend on the old ones alone."""
+    """New call ids by position. They depend only on the old ones."""
     if rules.numbered_ids:
         return _numbered_ids(calls, note)
     is_accepted = rules.call_id.fullmatch
@@ -29,7 +29,7 @@ def fresh_ids(calls: Sequence[FunctionCall], rules: Rules, note: Note) -> dict[i
             used.add(old)
             if is_accepted(old):
                 continue
-            reason = "not of the form that is accepted"
+            reason = "its form is not accepted"
         else:
             reason = "used twice"
         while True:

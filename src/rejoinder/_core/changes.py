@@ -1,4 +1,4 @@
-"""What was changed before something was sent, as data."""
+"""Changes to a history or a request before it was sent, as data."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ChangeKind: TypeAlias = Literal[
     "text",  # characters were replaced, or blank text was
     "to_text",  # an item without a legal place became a user message
     # In a request.
-    "choice",  # the choice of a tool was put in other words
-    "limit",  # the limit of generated tokens was raised
-    "option",  # a parameter was left out
-    "reasoning",  # reasoning was turned off, or asked for in another measure
+    "choice",  # the tool choice was expressed differently
+    "limit",  # the limit on generated tokens was raised
+    "option",  # a parameter was omitted
+    "reasoning",  # reasoning was turned off, or its amount was expressed differently
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that was done to make a request acceptable."""
+    """One change that makes a request acceptable to the provider."""
 
     kind: ChangeKind
     item_id: str
-    """The item it was done to, or after which something was added; empty for a request."""
+    """The changed item, or the item after which something was added; empty for a request."""
     detail: str
-    """For people: what was wrong and what was done."""
+    """What was wrong and what was changed, for people."""

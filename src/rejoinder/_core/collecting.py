@@ -1,4 +1,4 @@
-"""From the chunks of a reply to the whole of it. Pure."""
+"""Collects the chunks of a reply into a whole. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Collector", "is_restart", "merge_extra"]
 
 
 class Collector:
-    """Puts a reply together from its chunks. Drops what was said before a restart."""
+    """Builds a reply from its chunks. Drops the text before a restart."""
 
     __slots__ = ("_calls", "_extra", "_text", "_thinking", "_usage")
 
@@ -62,7 +62,7 @@ def is_restart(delta: ChoiceDelta) -> bool:
 
 
 def merge_extra(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Merge provider state deeply: dicts by key, lists end to end, anything else is replaced."""
+    """Merge provider state deeply: dicts by key, lists are concatenated, other values are replaced."""
     for key, value in more.items():
         old = into.get(key)
         if isinstance(old, dict) and isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Time limits of a reply: which of them ends first, and when.
+"""Time limits of a reply: which one ends first, and when.
 
-Pure: all moments are loop times that are passed in. The shell keeps one timer and asks again when
-it fires, so a chunk costs no timer.
+Pure: all times are loop times that are passed in. The shell has one timer and asks again when it
+fires, so a chunk needs no timer.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Deadlines(NamedTuple):
             started_at: start of the reply.
             attempt_at: start of this attempt.
             progress_at: the last output of this attempt, if there was one.
-            paused: reading is paused for a slow consumer: no output is owed, and only the limit on
-                the whole reply counts.
+            paused: reading is paused for a slow consumer. No output is due then, and only the limit
+                on the whole reply counts.
             excused: seconds since the last output during which the event loop stood still. They
                 extend the limits on silence, not the limit on the whole reply.
         """
@@ -82,7 +82,7 @@ class Deadlines(NamedTuple):
 
 @dataclass(slots=True)
 class Patience:
-    """The time limits of one attempt, as it goes on.
+    """The time limits of one running attempt.
 
     Args:
         pulse: returns the present state of the attempt.
@@ -93,7 +93,7 @@ class Patience:
     attempt_at: float
     pulse: Callable[[], Pulse]
     latest: Due | None = None
-    """The limit that ended first when `moment` was asked last."""
+    """The limit that ends first, as of the last call of `moment`."""
     _excused: float = 0.0
     _excused_since: float | None = None
 
@@ -116,7 +116,7 @@ class Patience:
         return error if due is None else error.but(section=_SECTIONS[due.limit])
 
     def excuse(self, seconds: float) -> None:
-        """The event loop stood still for so long, which does not count as silence of the provider."""
+        """Subtract the time that the event loop was blocked from the provider's silence."""
         progress_at = self.pulse().progress_at
         if progress_at != self._excused_since:
             self._excused, self._excused_since = 0.0, progress_at

@@ -1,10 +1,10 @@
-"""The one table of providers: a name, and where the `Dialect` of its API is, as text.
+"""The table of providers: the name of each, and the location of its `Dialect`, as text.
 
-Law: `_core` knows no provider. A dialect is named here as ``"module:NAME"`` and imported when it is
-first asked for. Third parties add theirs by `register` or by an entry point in the group
-``rejoinder.dialects``; ``rejoinder.formats`` (a function that converts) and ``rejoinder.providers``
-(what makes an LLM) add one part of a dialect. What is registered wins over a built-in dialect of
-the same name, field by field.
+Law: `_core` knows no provider. A dialect has a location ``"module:NAME"`` and is imported on first
+use. Third parties add a dialect by `register` or by an entry point in the group
+``rejoinder.dialects``. The groups ``rejoinder.formats`` (a function that converts histories) and
+``rejoinder.providers`` (a function that makes an LLM) add one field of a dialect. A registered field
+replaces that of a built-in dialect of the same name.
 """
 
 from __future__ import annotations
@@ -44,44 +44,44 @@ __all__ = [
 Format: TypeAlias = Callable[..., tuple[Any, Any]]
 """``(items, *, inject_dummy_user_message, **kwargs) -> (messages, data)``."""
 Inverse: TypeAlias = Callable[[Any, Any], list[ChatItem]]
-"""``(messages, system) -> items``: what `Format` does, the other way round."""
+"""``(messages, system) -> items``: the inverse of `Format`."""
 ToolSpec: TypeAlias = Callable[..., dict[str, Any]]
-"""``(tool, **options) -> spec``: a function tool as the API describes it."""
+"""``(tool, **options) -> spec``: the API's description of a function tool."""
 UsageReader: TypeAlias = Callable[[Any], CompletionUsage | None]
-"""The provider's own object that counts tokens, to our figures."""
+"""Converts a provider's usage object to our token counts."""
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How one API wants conversations and tools written, and how its figures are read.
+    """How to write conversations and tools for one API, and how to read its token counts.
 
-    Values and pure functions. A function may be given as ``"module:name"``; then it is imported
-    when it is first used. ``None``: this dialect has no such thing.
+    Holds values and pure functions. A function may be given as ``"module:name"``, which is imported on
+    first use. ``None`` means that the dialect does not have this function.
     """
 
     name: str
     """The name of the format, e.g. ``"openai.responses"``."""
     to_chat_ctx: str | Format | None = None
-    """A history to messages, and what goes beside them (system texts)."""
+    """Converts a history to messages, and the data beside them (system texts)."""
     rules: Rules | None = None
-    """What a history must be like, so that it can be mended; ``None``: it is sent as it is."""
+    """The API's rules for histories, by which they are repaired; ``None`` sends histories unchanged."""
     tool_spec: str | ToolSpec | None = None
     read_usage: str | UsageReader | None = None
     llm: str | Callable[..., Any] | None = None
-    """What makes the LLM in ``rejoinder.create("name/model")``; takes the model and the options of
-    the provider by keyword."""
+    """Makes the LLM for ``rejoinder.create("name/model")``; takes the model and the provider's options
+    by keyword."""
     model_option: str = "model"
-    """The keyword that takes the model."""
+    """The name of the keyword for the model."""
     from_messages: str | Inverse | None = None
-    """Messages, and what stands beside them, to a history."""
+    """Converts messages, and the data beside them, to a history."""
     realtime: str | Callable[..., Any] | None = None
-    """What makes the speech-to-speech model in ``catalog.create_realtime("name/model")``; takes
-    ``model`` and the options of the provider by keyword."""
+    """Makes the speech-to-speech model for ``catalog.create_realtime("name/model")``; takes ``model``
+    and the provider's options by keyword."""
 
     def convert(self, items: Sequence[ChatItem], **options: Any) -> tuple[Any, Any]:
-        """`items` as messages, and what goes beside them.
+        """Convert `items` to messages, and the data beside them.
 
         Raises:
-            ValueError: this dialect converts nothing.
+            ValueError: this dialect has no format.
         """
         convert = self.to_chat_ctx
         if isinstance(convert, str):
@@ -104,7 +104,7 @@ BUILT_IN: Final[dict[str, str]] = {
     "openai": "rejoinder.providers.openai.dialect:DIALECT",
     "openai.responses": "rejoinder.providers.openai.dialect:RESPONSES",
 }
-"""A new provider is one folder, and one line here."""
+"""The built-in dialects. A new provider needs one folder, and one line here."""
 
 _GROUP: Final = "rejoinder.dialects"
 _FORMATS: Final = "rejoinder.formats"
@@ -140,7 +140,7 @@ def _find(name: str) -> Dialect:
         if dialect is None:
             raise ValueError(
                 f"unknown provider format {name!r}: expected one of {', '.join(names())}, "
-                "or a name given to register_format() or to the entry-point group "
+                "or a name registered by register_format() or in the entry-point group "
                 f"{_FORMATS!r} or {_GROUP!r}"
             )
         return dialect
@@ -153,7 +153,7 @@ def _find(name: str) -> Dialect:
 
 
 def _announced(name: str) -> Dialect | None:
-    """The dialect that installed packages announce under this name."""
+    """The dialect that an installed package registers under this name."""
     target = _entry_points(_GROUP).get(name)
     if target is not None:
         return load(target, f"dialect {name!r}")
@@ -165,14 +165,14 @@ def _announced(name: str) -> Dialect | None:
 
 
 def names() -> list[str]:
-    """The names that `find` knows, sorted; nothing is imported for it."""
+    """The names that `find` knows, sorted. Imports no dialect."""
     announced = {name for group in (_GROUP, _FORMATS, _PROVIDERS) for name in _entry_points(group)}
     return sorted({*BUILT_IN, *_registered, *announced})
 
 
 def register(name: str, dialect: Dialect | str) -> None:
-    """Make `name` known. What the dialect leaves out stays as it was; a later registration of the
-    same part replaces an earlier one.
+    """Register a dialect under `name`. It replaces earlier registrations field by field; fields that
+    are ``None`` change nothing.
 
     Args:
         name: what callers pass as ``format``, or before the slash in ``"name/model"``.
@@ -183,7 +183,7 @@ def register(name: str, dialect: Dialect | str) -> None:
         ImportError: the target cannot be imported.
     """
     if not name:
-        raise ValueError("register: expected a name, got an empty text")
+        raise ValueError("register: expected a name, got an empty string")
     if isinstance(dialect, str):
         check_target("register", name, dialect)
         dialect = cast("Dialect", load(dialect, f"dialect {name!r}"))
@@ -198,7 +198,7 @@ def register(name: str, dialect: Dialect | str) -> None:
 
 
 def register_format(name: str, target: str | Format) -> None:
-    """Make `name` known to `to_provider_format`; a later registration replaces an earlier one.
+    """Register a format for `to_provider_format`; a later registration replaces an earlier one.
 
     Args:
         name: what callers pass as ``format``.
@@ -207,23 +207,23 @@ def register_format(name: str, target: str | Format) -> None:
             ``(messages, data)``.
 
     Raises:
-        ValueError: `name` is empty or a text target lacks its colon.
-        TypeError: `name` is no text, or `target` neither a text nor a function.
+        ValueError: `name` is empty, or a string `target` has no colon.
+        TypeError: `name` is not a string, or `target` is neither a string nor a function.
     """
     if not isinstance(cast("object", name), str):
         raise TypeError(f"register_format: expected a name, got {name!r}")
     if not name:
-        raise ValueError("register_format: expected a name, got an empty text")
+        raise ValueError("register_format: expected a name, got an empty string")
     check_target("register_format", name, target)
     register(name, Dialect(name, to_chat_ctx=target))
 
 
 def check_target(function: str, name: str, target: object) -> None:
-    """Refuse what cannot be a target of the table.
+    """Check that `target` can be used as a function of a dialect.
 
     Raises:
-        ValueError: a text without a colon.
-        TypeError: neither a text nor a function.
+        ValueError: it is a string without a colon.
+        TypeError: it is neither a string nor a function.
     """
     if isinstance(target, str):
         if not all(target.partition(":")):
@@ -237,18 +237,18 @@ def check_target(function: str, name: str, target: object) -> None:
 
 
 def has_own_maker(name: str) -> bool:
-    """Whether what makes the LLM of this name was registered."""
+    """Whether a function that makes the LLM was registered under this name."""
     return name in _registered and _registered[name].llm is not None
 
 
 def maker_names() -> set[str]:
-    """The names whose dialect may have an LLM; nothing is imported for it."""
+    """The names whose dialect may make an LLM. Imports no dialect."""
     announced = {name for group in (_GROUP, _PROVIDERS) for name in _entry_points(group)}
     return {*BUILT_IN, *filter(has_own_maker, _registered), *announced}
 
 
 def format_names() -> list[str]:
-    """The names that `to_provider_format` takes, sorted."""
+    """The names that `to_provider_format` accepts, sorted."""
     known = {name for name, own in _registered.items() if own.to_chat_ctx is not None}
     announced = {name for group in (_GROUP, _FORMATS) for name in _entry_points(group)}
     return sorted({*BUILT_IN, *known, *announced})
@@ -261,22 +261,23 @@ def to_provider_format(
     inject_dummy_user_message: bool = True,
     **kwargs: Any,
 ) -> tuple[Any, Any]:
-    """`items` as the messages of one provider, and what goes beside them (system texts).
+    """Convert `items` to messages of one provider, and the data beside them (system texts).
 
-    The items are not changed; what a provider could not take half of (a call without its output)
-    is left out with a warning. `rejoinder._core.repair.repair` makes any history legal first.
+    The items are not changed. Half a pair, such as a call without its output, is omitted with a
+    warning. `rejoinder._core.repair.repair` makes any history legal first.
 
     Args:
         format: one of `format_names()`.
         items: a history.
-        inject_dummy_user_message: where the provider demands a user message at an edge of the
-            history and there is none, add an empty one.
-        kwargs: what the chosen format takes besides.
+        inject_dummy_user_message: add an empty user message at the beginning or end if the provider
+            demands one there and the history has none.
+        kwargs: further options of the chosen format.
 
     Raises:
         ValueError: no format has this name.
-        ImportError: that of a third party is not where it was said to be.
-        TypeError: the format does not take one of `kwargs`, or an element of `items` is no item.
+        ImportError: the registered location of a third party's format is wrong.
+        TypeError: the format does not have an option of `kwargs`, or an element of `items` is not an
+            item.
     """
     dialect = find(format)
     try:
@@ -289,25 +290,26 @@ def to_provider_format(
 
 
 def from_provider_format(format: str, messages: Any, system: Any = None) -> list[ChatItem]:
-    """The items that the messages of one provider hold; see `ChatContext.from_provider_format`.
+    """Convert messages of one provider to items; see `ChatContext.from_provider_format`.
 
     Raises:
-        ValueError: no format has this name, or it cannot be read; or the messages are not of it.
+        ValueError: no format has this name, the format cannot be read, or the messages have another
+            format.
     """
     dialect = find(format)
     read = dialect.from_messages
     if read is None:
-        raise ValueError(f"format {format!r}: messages of this one cannot be read")
+        raise ValueError(f"format {format!r}: messages of this format cannot be converted back")
     if isinstance(read, str):
         read = cast("Inverse", load(read, f"format {format!r}"))
     return read(messages, system)
 
 
 def load(target: str, what: str) -> Any:
-    """The object at ``"module:name"``, with dots in the name for what belongs to a class.
+    """Import the object at ``"module:name"``. The name may have dots, for attributes of a class.
 
     Raises:
-        ImportError: it is not there; names `what`.
+        ImportError: it does not exist; the message names `what`.
     """
     module, _, path = target.partition(":")
     try:
@@ -317,7 +319,7 @@ def load(target: str, what: str) -> Any:
 
 
 def _entry_points(group: str) -> dict[str, str]:
-    # Imported late: reading the metadata of what is installed is slow, and only needed for names
+    # Imported late: reading the metadata of installed packages is slow, and only needed for names
     # that are not in the table.
     from importlib.metadata import entry_points
 

@@ -1,8 +1,8 @@
-"""What has to be done to one conversation to turn it into another.
+"""Computes the steps that turn one conversation into another.
 
-Law: values in, values out. Items are matched by id; what is kept in place is a longest common
-subsequence, found in n log n by patience, and among the longest ones the same that the textbook
-table finds when it prefers to step back in the new list. Of a repeated id the first item counts.
+Pure. Items are matched by id; the first of several items with one id counts. The items that stay in
+place are a longest common subsequence, found in n log n steps by patience sorting. Among the longest
+ones, it is the same that the textbook table finds if it prefers to step back in the new list.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DiffOps:
 
 
 def compute_chat_ctx_diff(old_ctx: HasItems, new_ctx: HasItems) -> DiffOps:
-    """What to remove, create and update in `old_ctx` to get `new_ctx`.
+    """The items to remove, create and update in `old_ctx` to get `new_ctx`.
 
     An item needs an update when its payload differs: role, content, `interrupted`, name, arguments,
     output, type. Times and `extra` do not count.
@@ -52,7 +52,7 @@ def compute_chat_ctx_diff(old_ctx: HasItems, new_ctx: HasItems) -> DiffOps:
     new_ids = list(new)
     common = _unique_lcs(list(old), new_ids)
     kept = set(common)
-    # Mostly the same object, or equal to the last field: both cost less to see at once.
+    # Usually it is the same object or completely equal, and both checks are cheap.
     changed = {
         item_id
         for item_id in common
@@ -78,16 +78,16 @@ def _by_id(items: Sequence[ChatItem]) -> dict[str, ChatItem]:
 
 
 def _unique_lcs(old: list[str], new: list[str]) -> list[str]:
-    """Longest common subsequence of two lists in which nothing repeats."""
-    # What both begin and end with is always kept, by the table too.
+    """Longest common subsequence of two lists without repeated elements."""
+    # A common beginning and end always stay, also with the table.
     old_end, new_end = len(old), len(new)
     start = next(compress(count(), map(ne, old, new)), min(old_end, new_end))
     while old_end > start and new_end > start and old[old_end - 1] == new[new_end - 1]:
         old_end -= 1
         new_end -= 1
     position = {item_id: index for index, item_id in enumerate(new[start:new_end])}
-    # Lengths of the longest rising runs of positions, as in patience sorting: the rank of an item
-    # is what the table would hold in its matching cell.
+    # Lengths of the longest increasing subsequences of positions, by patience sorting. The rank of
+    # an item is the value that the table would have in its cell.
     ends: list[int] = []
     ranks: list[int] = []
     for item_id in old[start:old_end]:

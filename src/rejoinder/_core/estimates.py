@@ -1,7 +1,7 @@
-"""How many tokens something costs, roughly and without a tokenizer.
+"""Rough token counts, without a tokenizer.
 
-For metrics of replies that were cut, budgets and trimming: whatever reports such a figure states that
-it is an estimate.
+They serve the metrics of replies that were cut, budgets and trimming. Each place that reports one
+also reports that it is an estimate.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOKENS_PER_SECOND = 32
 
 
 def estimate_tokens(item: ChatItem) -> int:
-    """Roughly how many tokens an item costs, never counted by a tokenizer.
+    """Estimate the tokens of an item, without a tokenizer.
 
     Four bytes of UTF-8 make a token, an image costs about 1000, sound without a transcript 32 a
     second. Expect errors of a third in either direction, more for unusual scripts and code.
@@ -55,17 +55,17 @@ def estimate_tokens(item: ChatItem) -> int:
 
 
 def estimate_history(items: Iterable[ChatItem]) -> int:
-    """The same for all of a conversation."""
+    """Estimate the tokens of a conversation."""
     return sum(map(estimate_tokens, items))
 
 
 def text_size(text: str) -> int:
-    """Bytes of UTF-8: closer to tokens than characters are, in scripts other than Latin."""
+    """Bytes of UTF-8. In scripts other than Latin, they predict tokens better than characters do."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def tokens_of(size: int) -> int:
-    """Roughly the tokens of a text of `size` bytes."""
+    """Estimate the tokens of a text of `size` bytes."""
     return -(-size // _BYTES_PER_TOKEN)
 
 

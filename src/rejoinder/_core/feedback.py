@@ -1,7 +1,6 @@
-"""What a model receives about JSON of its own that does not fit.
+"""The feedback to a model whose JSON does not fit the schema.
 
-Pure. Every line states the place, what was expected and what was got; the text is bounded, whatever was
-written.
+Pure. Every line states the place, what was expected and what was got. The length is bounded.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def complaints(error: ValidationError, schema: Mapping[str, Any]) -> list[str]:
 
 
 def unknown_names(given: Iterable[str], known: list[str]) -> list[str]:
-    """One line for each of the first names that are not known, with the one that may be meant."""
+    """One line for each of the first unknown names, with a suggestion where one is close."""
     lines: list[str] = []
     by_case = {key.casefold(): key for key in known}
     for name in given:
@@ -48,7 +47,7 @@ def unknown_names(given: Iterable[str], known: list[str]) -> list[str]:
 
 
 _ENUM_MEMBER: Final = re.compile(r"<\w+(?:\.\w+)+: (.*?)>(?=,| or |$)")
-"""How pydantic shows a member of an enum; the model knows its value only."""
+"""How pydantic shows a member of an enum. The model knows only the value."""
 
 
 def _line(detail: ErrorDetails, schema: Mapping[str, Any]) -> str:

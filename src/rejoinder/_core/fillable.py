@@ -1,7 +1,7 @@
-"""What JSON can fill: types are put in the form that JSON can fill, and the hopeless ones found.
+"""Converts types to a form that JSON values can fill, and finds types that no JSON value fits.
 
-Law: pure; types and pydantic's core schemas are read, nothing is called or changed. When in doubt
-a type can be filled: hopeless is only what no JSON value whatsoever would be accepted for.
+Pure: it reads types and pydantic's core schemas, and neither calls nor changes anything. In doubt, a
+type counts as fillable; it is unfillable only if every JSON value would be refused.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ CoreSchema: TypeAlias = Mapping[str, Any]
 
 
 def fillable(hint: Any, localns: Mapping[str, Any] | None = None) -> Any:
-    """`hint` in the form that JSON can fill, with the same JSON schema.
+    """`hint` in a form that JSON can fill, with the same JSON schema.
 
-    A member of an enum inside ``Literal`` is accepted by its value, an ``Iterable`` becomes a list,
-    which is checked before the function is called and not while it runs, and before Python 3.12 a
-    TypedDict of `typing` becomes one of `typing_extensions`, the only kind that pydantic takes there.
+    An enum member inside ``Literal`` is accepted by its value. An ``Iterable`` becomes a list, so that
+    its elements are checked before the function is called. Before Python 3.12, a TypedDict of `typing`
+    becomes one of `typing_extensions`, the only kind that pydantic supports there.
 
     Raises:
-        NameError: a TypedDict names something that does not exist (yet).
+        NameError: a TypedDict refers to a name that does not exist (yet).
     """
     if _is_refused_typed_dict(hint):
         with _accepted_forms_lock:
@@ -78,10 +78,10 @@ _CONTAINERS: frozenset[Any] = frozenset(
 def fields_of_typed_dict(
     typed_dict: type[Any], localns: Mapping[str, Any] | None = None
 ) -> dict[str, tuple[Any, bool]]:
-    """Type of each field, and whether it may be absent.
+    """The type of each field, and whether it may be absent.
 
     Raises:
-        NameError: a field names something that does not exist (yet).
+        NameError: a field refers to a name that does not exist (yet).
     """
     fields: dict[str, tuple[Any, bool]] = {}
     hints = typing.get_type_hints(typed_dict, localns=dict(localns or {}), include_extras=True)
@@ -104,7 +104,7 @@ def _is_refused_typed_dict(hint: object) -> bool:
     )
 
 
-# Of each, one form for all its users: two of one name in one schema would both be renamed.
+# Each TypedDict is converted once: two of the same name in one schema would both be renamed.
 _accepted_forms: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
 _accepted_forms_lock = threading.RLock()
 
@@ -125,7 +125,7 @@ def _accepted_typed_dict(typed_dict: Any, localns: Mapping[str, Any] | None) -> 
     for name in ("__doc__", "__module__", "__qualname__", "__pydantic_config__"):
         if hasattr(typed_dict, name):
             setattr(form, name, getattr(typed_dict, name))
-    # Known before its fields are looked at, because they may hold more of the same.
+    # Register it before its fields, because they may refer to it.
     _accepted_forms[typed_dict] = form
     try:
         for name, (hint, _) in fields.items():
@@ -148,12 +148,12 @@ def _by_value(hint: Any) -> Any:
 
 
 def _is_pure_member(value: object) -> bool:
-    """Whether pydantic would not find the enum's member by its value: it does for text and int."""
+    """Whether pydantic does not find the enum's members by value, as it does for str and int."""
     return isinstance(value, enum.Enum) and not isinstance(value, str | int)
 
 
 def why_never_filled(model: type[BaseModel]) -> tuple[str, str] | None:
-    """The first field of `model` that no JSON value fits, and why; ``None`` if there is none."""
+    """The first field of `model` that no JSON value fits, and why; ``None`` if every field has one."""
     schema = cast("CoreSchema", model.__pydantic_core_schema__)
     definitions = {entry["ref"]: entry for entry in schema.get("definitions", ())}
     inside: frozenset[str] = frozenset()
@@ -178,18 +178,18 @@ def _why_never(
 
     match schema["type"]:
         case "is-instance" | "is-subclass":
-            return f"JSON has no values of the kind of {schema['cls'].__name__!r}"
+            return f"no JSON value is an instance of {schema['cls'].__name__!r}"
         case "literal" if all(map(_is_pure_member, schema["expected"])):
             return (
-                "members of this enum cannot be given by value here; derive it from str or int, "
+                "members of this enum cannot be passed by value here; derive it from str or int, "
                 "too, or name the whole enum"
             )
         case "model" if schema["cls"] is BaseModel:
-            return "it has no fields; take a subclass of it"
+            return "it has no fields; use a subclass of it"
         case "definition-ref":
             ref = schema["schema_ref"]
             if ref in inside:
-                return "it has to hold one of its own kind, and so on without end"
+                return "it must contain another value of its own type, without end"
             return _why_never(definitions[ref], definitions, inside | {ref})
         case "union":
             # A choice may come with its label.

@@ -1,11 +1,11 @@
-"""Fits a JSON value to a schema where its meaning is beyond doubt.
+"""Fits a JSON value to a schema, where its meaning is unambiguous.
 
-Models write ``null`` for "use the default", a list or object as a JSON text, and names without the
-characters that a provider refuses. A schema shows which of these was meant. Nothing else is
-touched: whether the value is valid is decided elsewhere.
+Models write ``null`` for "use the default", a list or object as a JSON string, and names without the
+characters that a provider refuses. The schema shows which of these was meant. Nothing else is changed;
+other code decides whether the value is valid.
 
-Pure. The schema is one that pydantic made or `rejoinder._core.json_schema.tidy` put in order: each
-``$ref`` points to something inside. The work is linear in the value.
+Pure. The schema comes from pydantic or from `rejoinder._core.json_schema.tidy`: each ``$ref`` points to
+a place inside it. Takes time linear in the value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JsonSchema = Mapping[str, Any]
 _ANY: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _CONTAINERS: Final = frozenset({"array", "object"})
 _MAX_SCHEMAS = 32
-"""Schemas that are applied to one value, and those that are followed in a row."""
+"""Maximum number of schemas applied to one value, and of references followed in a row."""
 _MAX_VARIANTS = 64
 
 
@@ -33,21 +33,21 @@ class Fitter:
 
     Args:
         schema: the schema, with its ``$defs`` inside.
-        scalars: unwrap numbers, booleans and null in JSON texts too. Not for pydantic, which
-            converts them itself, and whose fields may have a reading of their own.
+        scalars: also unwrap numbers, booleans and null in JSON strings. Not for pydantic, which
+            converts them itself, and whose fields may interpret strings in their own way.
     """
 
     def __init__(self, schema: JsonSchema, *, scalars: bool = False) -> None:
         self._root = schema
         self._unwrapped = _ANY if scalars else _CONTAINERS
-        # By the address of a node; the nodes live as long as the root.
+        # Keyed by the id of a node; the nodes live as long as the root.
         self._kinds: dict[int, frozenset[str]] = {}
         self._objects: dict[int, _Object] = {}
         self._wholes: dict[int, _Object] = {}
         self._targets: dict[str, JsonSchema | None] = {}
 
     def fit(self, value: Any) -> tuple[Any, bool]:
-        """The fitted value, and whether anything changed. Objects and lists change in place."""
+        """The fitted value, and whether anything changed. Changes objects and lists in place."""
         changes: list[None] = []
         return self._fit(value, [self._root], changes), bool(changes)
 
@@ -96,8 +96,8 @@ class Fitter:
     def _score(self, variant: object, value: Any) -> int:
         """The evidence for `variant`.
 
-        0: its kind or a constant is another. 1: these agree. 2: what it requires is given, and
-        nothing of another kind. 3: it also knows each name that is given.
+        0: the type or a constant differs. 1: these agree. 2: all required members are present, and
+        none has another type. 3: also, the variant has each name of the value.
         """
         if _kinds_of_value(value).isdisjoint(self._kinds_of(variant)):
             return 0
@@ -190,7 +190,7 @@ class Fitter:
         node = cast("JsonSchema", schema)
         known = self._kinds.get(id(node))
         if known is None:
-            self._kinds[id(node)] = _ANY  # what it states itself
+            self._kinds[id(node)] = _ANY  # the node's own constraints
             known = self._kinds[id(node)] = self._read_kinds(node, depth + 1)
         return known
 
@@ -215,14 +215,14 @@ class Fitter:
         return kinds
 
     def _object(self, node: JsonSchema) -> _Object:
-        """What `node` itself states about properties."""
+        """The constraints of `node` itself on properties."""
         known = self._objects.get(id(node))
         if known is None:
             known = self._objects[id(node)] = self._read_object([node])
         return known
 
     def _whole(self, node: JsonSchema) -> _Object:
-        """What `node` and its parts state about properties."""
+        """The constraints of `node` and its parts on properties."""
         known = self._wholes.get(id(node))
         if known is None:
             known = self._wholes[id(node)] = self._read_object(self._together(node))
@@ -250,10 +250,10 @@ class Fitter:
 
 
 class _Object:
-    """What is known about the properties of an object.
+    """Constraints on the properties of an object.
 
     Attributes:
-        renamed: the names of its properties by those that are sent instead.
+        renamed: the names of its properties, by the names that are sent instead.
         idle: properties for which null means "not given".
         values: the values of the properties that have a constant or an enum.
     """

@@ -1,9 +1,9 @@
-"""Calls matched with their outputs: a flat history cut into the turns that a provider sees.
+"""Divides a flat history into the turns that a provider receives, and matches calls with outputs.
 
-Law: nothing here knows a provider, and nothing is ever changed. Assistant messages and calls of
-one turn form a `Group`; every other message stands alone, also when two of them share an id. An
-output goes to the group of its call, wherever either of them stands in the list; what has no
-partner is left out with a warning, because no provider takes half a pair. One pass, linear.
+Law: this module knows no provider and changes no item. Assistant messages and calls of one turn form
+a `Group`; every other message stands alone, even if two share an id. An output joins the group of its
+call, wherever the two stand in the list. A call or output without its counterpart is omitted with a
+warning, because providers refuse half a pair. One pass, linear.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _decode = msgspec.json.Decoder().decode
 
 @final
 class Group:
-    """One assistant turn: its message if there is one, its calls, and what came of them."""
+    """One assistant turn: its message, if any, its calls and their outputs."""
 
     __slots__ = ("calls", "message", "outputs")
 
@@ -61,12 +61,12 @@ class Group:
 
 
 Turn: TypeAlias = ChatMessage | Group
-"""A message of any role, or a `Group`: what the assistant said and did in a turn with calls."""
+"""A message of any role, or a `Group`: the assistant's message, calls and outputs of one turn."""
 
 
 def group_key(item: ChatMessage | FunctionCall) -> str:
-    """What the assistant messages and calls of one turn share: `group_id` of a call, otherwise
-    the part of the id before the first slash."""
+    """The key that assistant messages and calls of one turn share: the `group_id` of a call,
+    otherwise the part of the id before the first slash."""
     if item.type == "function_call" and item.group_id:
         return item.group_id
     item_id = item.id
@@ -76,8 +76,8 @@ def group_key(item: ChatMessage | FunctionCall) -> str:
 def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
     """The turns of a history, each group at the place of its first member.
 
-    A second assistant message with the key of an earlier one opens a turn of its own, so that no
-    text is lost. Handoffs and configuration updates are not for providers and left out.
+    A second assistant message with the key of an earlier one opens a new turn, so that no text is
+    lost. Handoffs and configuration updates are omitted, because they are not for providers.
 
     Raises:
         TypeError: an element is not an item of a chat context.
@@ -147,35 +147,35 @@ def _match(
         group = by_call.get(output.call_id)
         if group is None:
             logger.warning(
-                "output %r left out: no call %r in the history", output.id, output.call_id
+                "output %r omitted: no call %r in the history", output.id, output.call_id
             )
         else:
             group.outputs.append(output)
     for group in grouped:
         calls = group.calls
         if len(calls) == 1 and group.outputs:
-            continue  # an output is only ever in a group that has its call
+            continue  # outputs are only in groups that have their call
         answered = {output.call_id for output in group.outputs}
         group.calls = [call for call in calls if call.call_id in answered]
         for call in calls:
             if call.call_id not in answered:
                 logger.warning(
-                    "call %r of %r left out: no output in the history", call.call_id, call.name
+                    "call %r of %r omitted: no output in the history", call.call_id, call.name
                 )
 
 
 def refuse_item(item: Never, kind: object, where: str = "") -> Never:
-    """Raise the error for something that is no chat item; pyright proves that nothing else is."""
+    """Raise the error for an object that is not a chat item."""
     raise TypeError(
-        f"{where}a history holds messages, function calls, their outputs, handoffs and configuration "
-        f"updates, and no {type(item).__name__} with type {kind!r}; to load plain data, use "
+        f"{where}expected a message, function call, output, handoff or configuration update, "
+        f"got {type(item).__name__} with type {kind!r}; to load plain data, use "
         "ChatContext.from_dict()"
     )
 
 
 def reject_non_items(items: Sequence[object]) -> None:
-    """Raise the error for the first element that is no item, or that holds what an item may not
-    hold: assignments to an item are not checked. Meant for when something has already failed."""
+    """Raise the error for the first element that is not an item, or has a field of a wrong type
+    (assignments to items are not checked). Called after something has failed, to explain it."""
     for at, item in enumerate(items):
         kind = getattr(item, "type", None)
         if not isinstance(kind, str) or kind not in _KINDS:
@@ -222,11 +222,11 @@ def _refuse_content(message: ChatMessage, where: str) -> None:
 
 
 def parse_arguments(call: FunctionCall) -> Any:
-    """The arguments of `call` as a value, for providers that want an object and not its text.
+    """The arguments of `call` as a value, for providers that take an object instead of text.
 
-    Nothing, blank text and ``null`` are ``{}``. Text that is not JSON is wrapped as
-    ``{"invalid_json": text}`` with a warning: a history that once held a broken call must still
-    be sendable, and the model should see what it wrote. Other values are passed as they are.
+    ``None``, blank text and ``null`` become ``{}``. Text that is not JSON is wrapped as
+    ``{"invalid_json": text}`` with a warning, so that a history with a broken call can still be sent
+    and the model sees what it wrote. Other values are returned unchanged.
     """
     text = call.arguments
     try:
@@ -243,5 +243,5 @@ def parse_arguments(call: FunctionCall) -> Any:
 
 
 def instructions_block(text: str) -> str:
-    """Instructions given in mid-conversation, for providers that know only one place for them."""
+    """Instructions in mid-conversation, for providers that accept them only at the beginning."""
     return f"<instructions>\n{text}\n</instructions>"

@@ -28,7 +28,7 @@ _Z_BETWEEN = NormalDist().inv_cdf(_HIGH) - NormalDist().inv_cdf(_LOW)
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    """Ask a second model beside the first one when that one is silent for too long.
+    """Ask a second model as well if the first one is silent for too long.
 
     Attributes:
         delay: seconds of silence before the second model is asked; ``None`` learns it.
@@ -40,7 +40,7 @@ class Hedge:
         min_delay: lower limit of a learned delay in seconds.
 
     Raises:
-        ConfigurationError: a value is no number, or out of range.
+        ConfigurationError: a value is not a number, or is out of range.
     """
 
     delay: float | None = None
@@ -83,7 +83,7 @@ class Pace:
         self._delay = None
 
     def percentile(self, p: float) -> float:
-        """The time by which a share `p` of the ordinary turns has sent its first token."""
+        """The time within which a share `p` of ordinary turns has its first token."""
         known = self._delay
         if known is not None and known[0] == p:
             return known[1]

@@ -1,7 +1,7 @@
-"""What a history must be like for one model at one host: the rules of the API, and what is added.
+"""Combines the rules for histories of an API, a model and a host.
 
-Law: pure. The rules of an API stand in the dialect of its provider, what a model wants in its
-family, what a server's wire takes in its host; here the three meet.
+Pure. The dialect of a provider holds the rules of its API, the family those of a model, and the host
+those of a server.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from rejoinder._core.rules import digest
 
 __all__ = ["fitted_dialect"]
 
-# Ids of calls: what no server can carry are blanks and control characters. Those of Claude and of
-# Mistral are checked by the models' own makers, also behind gateways.
+# Ids of calls: no server accepts blanks and control characters. The makers of Claude and Mistral check
+# ids further, also behind gateways.
 _ANY_ID: Final = r"[^\s\x00-\x1f\ud800-\udfff]"
 _CLAUDE_LIMIT: Final = 64
 _NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
@@ -31,24 +31,24 @@ def _nine(seed: str) -> str:
 
 
 _SHOWN_RESULTS: Final[dict[API, frozenset[str]]] = {
-    "chat": frozenset(),  # "tool messages: text alone"
+    "chat": frozenset(),  # tool messages take only text
     "converse": frozenset({"amazon", "anthropic"}),
     "gemini": frozenset({"google"}),
     "messages": frozenset({"anthropic"}),
     "mistral": frozenset(),
     "responses": frozenset({"openai"}),
 }
-"""The makers whose models take pictures as results of tools, by API (the references of Anthropic's
+"""The makers whose models accept pictures as results of tools, by API (the references of Anthropic's
 ``tool_result``, of ``ToolResultContentBlock``, ``FunctionResponsePart`` and ``function_call_output``)."""
 
 
 def fitted_dialect(dialect: Dialect, family: Family, host: Host, api: API) -> Dialect:
-    """`dialect` with the rules that hold for a model where it is served.
+    """`dialect` with the rules for a model at its host.
 
     Args:
-        dialect: of the API.
-        family: of the model.
-        host: that serves it.
+        dialect: the dialect of the API.
+        family: the model's family.
+        host: the host that serves it.
         api: the dialect of the request.
     """
     rules = dialect.rules

@@ -1,7 +1,7 @@
-"""Hosts of models: what each server's wire takes, as data, and how to tell them apart.
+"""Hosts of models: what each server accepts, as data, and how to recognize it.
 
-Law: pure; one row a host. What a *model* refuses stands in `rejoinder._core.families`: many hosts
-serve one model, and one host serves many.
+Pure; one row per host. `rejoinder._core.families` lists what a *model* refuses, because many hosts
+serve one model, and one host serves many models.
 """
 
 from __future__ import annotations
@@ -28,67 +28,67 @@ API: TypeAlias = Literal["chat", "responses", "messages", "converse", "gemini", 
 Gemini's generateContent, Mistral's chat completions."""
 
 ReasoningWire: TypeAlias = Literal["maker", "effort", "reasoning", "template", "none"]
-"""How a request asks for reasoning here. ``maker``: in the words of the model's maker. ``effort``:
+"""How a request controls reasoning at a host. ``maker``: in the form of the model's maker. ``effort``:
 ``reasoning_effort`` for every model. ``reasoning``: OpenRouter's object. ``template``: arguments of
-the chat template (vLLM, SGLang) for models whose maker has a switch. ``none``: in no way."""
+the chat template (vLLM, SGLang) for models whose maker has a switch. ``none``: not possible."""
 
 
 class Host(msgspec.Struct, frozen=True):
     """One server, or one kind of server."""
 
     name: str
-    """For people, in messages."""
+    """The name for error messages."""
     base_url: str = ""
     model: str = ""
     """The default model of its preset."""
     key_env: str | None = None
-    """Environment variable of the key; ``None``: the server asks for none."""
+    """Environment variable of the key; ``None`` if the server needs no key."""
     strict_tools: bool = True
-    """It takes strict tool schemas."""
+    """Whether it accepts strict tool schemas."""
     tool_choice: Literal["auto"] | None = "auto"
-    """What is sent when the caller does not set it."""
+    """The value that is sent if the caller does not set it."""
     limits_by_max_tokens: bool = False
-    """It knows the limit of generated tokens by its old name only, ``max_tokens``."""
+    """Whether it knows the limit of generated tokens only by its old name, ``max_tokens``."""
 
     key: str = ""
     says: tuple[str, ...] = ()
-    """Names of the provider in its models, besides its locations and its key."""
+    """Further values of `provider` in its models, besides its locations and its key."""
     telemetry: str = ""
-    """Its name in OpenTelemetry's conventions; empty: its key."""
+    """Its name in OpenTelemetry's conventions; empty if it equals its key."""
     prices: str = ""
-    """Its name in the table of prices; empty: its prices are not known."""
+    """Its name in the table of prices; empty if its prices are unknown."""
     apis: tuple[API, ...] = ("chat",)
     at: tuple[str, ...] = ()
-    """Its network locations, or how they end."""
+    """Its network locations, or their endings."""
     developer: bool | None = False
-    """It knows the role ``developer``; ``None``: for the models of OpenAI, to which it hands it
-    on."""
+    """Whether it knows the role ``developer``; ``None``: only for models of OpenAI, to which it passes
+    the role on."""
     system_first: bool = False
-    """System messages stand before all others."""
+    """Whether system messages must precede all others."""
     alternates: bool = False
-    """User and assistant take turns, the user first."""
+    """Whether user and assistant messages must alternate, beginning with the user."""
     call_id_limit: int | None = None
-    """The longest id of a tool call; elsewhere ids come back as the server gave them, because some
+    """Maximum length of a tool call's id. At other hosts, ids are sent back unchanged, because some
     servers keep state in them (LiteLLM: Gemini's signatures)."""
     reasoning: ReasoningWire = "effort"
     effort_on: str = "medium"
-    """The effort that turns reasoning on for a model that knows only on and off."""
+    """The effort that turns reasoning on for a model with only an on/off switch."""
     reasoning_details: bool = False
-    """It wants `reasoning_details` back on the message that they came with."""
+    """Whether `reasoning_details` must be sent back with their message."""
     choices: frozenset[str] = frozenset({"auto", "none", "required", "named"})
     """The kinds of tool choice that it accepts."""
     makers: frozenset[str] | None = None
-    """The makers whose models it serves; ``None``: those of many."""
+    """The makers whose models it serves; ``None`` for many makers."""
     forces: frozenset[str] | None = None
-    """The makers whose models take a forced tool choice here; ``None``: all."""
+    """The makers whose models accept a forced tool choice here; ``None`` for all."""
     schemas: bool = True
-    """It takes a JSON schema as response format."""
+    """Whether it accepts a JSON schema as response format."""
     refuses: frozenset[str] = frozenset()
     """Fields of a request that it refuses."""
     takes: frozenset[str] = frozenset()
-    """Parameters that it takes, and other hosts of the same API do not."""
+    """Parameters that it accepts, unlike other hosts of the same API."""
     differs: tuple[tuple[str, frozenset[tuple[str, Any]]], ...] = ()
-    """Families by name, with the facts in which this host differs from others."""
+    """By family, the facts that differ at this host."""
 
 
 def _here(family: str, **fields: Any) -> tuple[str, frozenset[tuple[str, Any]]]:
@@ -371,7 +371,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             base_url="https://agent-gateway.livekit.cloud/v1",
             tool_choice=None,
             at=(".livekit.cloud",),
-            # It hands requests on to OpenAI too, whatever the name of the model is.
+            # It also passes requests on to OpenAI, under any model name.
             call_id_limit=40,
         ),
         _host(
@@ -395,7 +395,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             at=(".amazonaws.com", ".amazonaws.com.cn"),
             reasoning="maker",
             # "This model doesn't support the toolConfig.toolChoice.any field": Llama, DeepSeek,
-            # Cohere and others take "auto" alone.
+            # Cohere and others accept only "auto".
             choices=frozenset({"auto", "required", "named"}),
             forces=frozenset({"amazon", "anthropic", "mistral"}),
         ),
@@ -436,7 +436,7 @@ HOSTS: Final[dict[str, Host]] = dict(
             at=("aiplatform.googleapis.com", ".rep.googleapis.com"),
             reasoning="maker",
         ),
-        # 422 for every field that it does not know (openai/openai-agents-python #442).
+        # 422 for every unknown field (openai/openai-agents-python #442).
         _host(
             "mistral",
             "Mistral",
@@ -455,12 +455,12 @@ HOSTS: Final[dict[str, Host]] = dict(
         ),
     )
 )
-"""All hosts by their key."""
+"""All hosts by key."""
 
 
 def find_host(netloc: str) -> Host:
-    """The host at a network location (``api.openai.com``, with a port where the URL has one);
-    ``HOSTS["compatible"]`` for one that is not known."""
+    """The host at a network location (``api.openai.com``, with the port if the URL has one);
+    ``HOSTS["compatible"]`` for an unknown one."""
     name = netloc.lower().rpartition("@")[2].removesuffix(":443")
     for host in HOSTS.values():
         for at in host.at:
@@ -470,8 +470,7 @@ def find_host(netloc: str) -> Host:
 
 
 def known_host(provider: str) -> Host | None:
-    """The host that a model names as its provider, by location, key or name; ``None`` for one that
-    is not known."""
+    """The host of a model's `provider`, found by location, key or name; ``None`` if unknown."""
     for host in HOSTS.values():
         if provider == host.key or provider in host.says:
             return host
@@ -479,9 +478,9 @@ def known_host(provider: str) -> Host | None:
     return None if found is HOSTS["compatible"] else found
 
 
-# What servers answer when they cannot read the state that a request brings back: reasoning that
-# another organisation or resource encrypted, a foreign signature. The words and
-# calls of the conversation are still good without it.
+# Errors of servers that cannot read the state in a request: reasoning that another organisation or
+# resource encrypted, a foreign signature. The text and calls of the conversation are valid without
+# it.
 _STATE_CODES: Final = frozenset({"invalid_encrypted_content", "thought_signature_invalid"})
 _STATE_TEXTS: Final = re.compile(
     # OpenAI and Azure, by status or as response.failed (openai/codex #8145).
@@ -489,7 +488,7 @@ _STATE_TEXTS: Final = re.compile(
     # The same API: an item that was not stored, or that another resource has
     # (jrkropp/open-webui-developer-toolkit #715).
     r"|item with id '?[a-z]{2,6}_\S+ not found"
-    # Reasoning without what it led to, and the other way round (continuedev/continue #8933, #10018).
+    # Reasoning without the item it produced, or the reverse (continuedev/continue #8933, #10018).
     r"|item '?[a-z]{2,6}_\S+ (?:of type '\w+' )?was provided without its required"
     # xAI (Wei-Shaw/sub2api #4535, chenyme/grok2api #688, Gentleman-Programming/gentle-ai #4595).
     r"|could not (?:decrypt|decode) the (?:provided )?(?:encrypted_content|compaction)"
@@ -499,7 +498,7 @@ _STATE_TEXTS: Final = re.compile(
     r"|`?thinking`? (?:or `?redacted_thinking`? )?blocks in the latest assistant message cannot be"
     # Anthropic's container for its tools (its guide to code execution).
     r"|container\b.{0,80}(?:expired|not found|does not exist)"
-    # A server that refuses the fields which it gave (Groq, pydantic readers of requests).
+    # A server that refuses fields of its own responses (Groq, pydantic readers of requests).
     r"|extra inputs are not permitted|property '\S+' is unsupported|unrecognized field"
     # Gemini (google-gemini/gemini-cli #13467, lbjlaq/Antigravity-Manager #3342).
     r"|(?:corrupted|invalid) thought[ _]?signature"
@@ -510,12 +509,12 @@ _SEARCHED: Final = 20_000
 
 
 def refuses_state(message: str, body: object) -> bool:
-    """Whether an error means that the server cannot take the opaque state that was sent back, so
-    that the same request without it may succeed.
+    """Whether an error means that the server refuses the opaque state that was sent back, so that the
+    same request without it may succeed.
 
     Args:
-        message: of the error.
-        body: the error as the server wrote it: a mapping, a text, or nothing.
+        message: message of the error.
+        body: the server's unchanged error: a mapping, a text, or ``None``.
     """
     texts = [message[:_SEARCHED]]
     found = body
@@ -543,7 +542,7 @@ def refuses_state(message: str, body: object) -> bool:
     return any(_STATE_TEXTS.search(text) is not None for text in texts)
 
 
-# What servers answer to a conversation that does not fit, and to a schema that they do not take.
+# Errors of servers about a conversation that does not fit, and about a schema that they refuse.
 _REFUSED: Final = (
     (
         "context too long",
@@ -570,11 +569,11 @@ _REFUSED: Final = (
 
 
 def kind_of_refusal(message: str, body: object) -> str | None:
-    """The kind of a refused request (`rejoinder._sections`), by the words of the server.
+    """The kind of a refused request (`rejoinder._sections`), by the server's error.
 
     Args:
-        message: of the error.
-        body: the error as the server wrote it; its code counts.
+        message: message of the error.
+        body: the server's unchanged error; its code is used, too.
     """
     code = cast("Mapping[str, object]", body).get("code") if isinstance(body, Mapping) else None
     text = f"{message[:_SEARCHED]} {code}" if isinstance(code, str) else message[:_SEARCHED]

@@ -1,13 +1,13 @@
 """Images as providers take them: bytes of a known type, or an address.
 
-Law: pure functions of an image; no loop, no network. Decoding and encoding take milliseconds, so a
-shell that has a loop calls `prepare` in a thread first; afterwards `serialize_image` only looks up.
-Pillow is imported when a frame is encoded, and never otherwise.
+Law: pure functions of an image; no loop, no network. Decoding and encoding take milliseconds, so code
+with an event loop first calls `prepare` in a thread; then `serialize_image` only looks up the result.
+Pillow is imported only to encode a frame.
 
-Results are kept in two places: with the `ImageContent`, found by the very image object, its size,
-type and detail, so that a lookup costs nothing; and encoded frames also in a small store found by
-content and size, so that a conversation that was copied or loaded anew does not encode again.
-Changing the bytes of a frame in place is not noticed; giving the content another image is.
+Results have two caches. The `ImageContent` holds one, keyed by the identity of the image, its size,
+type and detail. Encoded frames are also in a small store, keyed by content and size, so that a
+conversation that was copied or reloaded is not encoded again. Replacing the image of a content is
+noticed; changing the bytes of a frame in place is not.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SerializedImage:
 
 @dataclass(frozen=True)
 class ResizeOptions:
-    """The size wanted, in pixels, and what to do when the proportions differ."""
+    """The target size in pixels, and what to do if the proportions differ."""
 
     width: int
     height: int
@@ -81,14 +81,14 @@ class EncodeOptions:
     format: Literal["JPEG", "PNG"] = "JPEG"
     resize_options: ResizeOptions | None = None
     quality: int = 75
-    """Of a JPEG, 0 to 95."""
+    """Quality of a JPEG, 0 to 95."""
 
 
 def serialize_image(image: ImageContent, *, use_cache: bool = True) -> SerializedImage:
-    """What a provider needs to know of an image.
+    """An image in the form that providers take.
 
-    A ``data:`` URL is decoded, a frame becomes a JPEG (scaled to fit when both `inference_width`
-    and `inference_height` are set), any other text is taken for an address.
+    A ``data:`` URL is decoded, a frame becomes a JPEG (scaled to fit if both `inference_width` and
+    `inference_height` are set), and any other text counts as a URL.
 
     Args:
         image: the image; its cache is used and filled.
@@ -96,9 +96,9 @@ def serialize_image(image: ImageContent, *, use_cache: bool = True) -> Serialize
 
     Raises:
         ValueError: a ``data:`` URL without a comma, with broken base64, or of a type that no
-            provider takes; or an image that is neither text nor a frame. (Characters that are no
-            base64 are passed over.)
-        AttributeError: `image` is no `ImageContent`.
+            provider accepts; or an image that is neither text nor a frame. (Characters outside
+            base64 are ignored.)
+        AttributeError: `image` is not an `ImageContent`.
         ImportError: Pillow is needed and missing.
     """
     if not isinstance(cast("object", image), ImageContent):
@@ -110,8 +110,8 @@ def serialize_image(image: ImageContent, *, use_cache: bool = True) -> Serialize
 
 
 def data_of(image: ImageContent) -> tuple[bytes, str, bool]:
-    """The bytes in the ``data:`` URL of an image, the type that they show by their first bytes
-    (empty if it is unknown), and whether nothing in the URL had to be passed over.
+    """The bytes in an image's ``data:`` URL, their type by the first bytes (empty if unknown), and
+    whether the URL had no ignored characters.
 
     Raises:
         ValueError: nothing can be read from it.
@@ -120,7 +120,7 @@ def data_of(image: ImageContent) -> tuple[bytes, str, bool]:
         read, whole = _remembered(image)
         data = read.data_bytes or b""
     except ValueError:
-        # The type that it names may be the only thing that is wrong with it.
+        # Perhaps only the declared type is wrong.
         _, data, whole = _decode_data_url(str(image.image), image.id)
     return data, shown_type(data), whole
 
@@ -142,7 +142,7 @@ def needs_preparing(items: Iterable[ChatItem]) -> bool:
 def prepare(items: Iterable[ChatItem]) -> None:
     """Decode and encode what is not yet cached. Meant for a thread.
 
-    An image that cannot be serialised is passed over: it is reported where it is used.
+    Skips an image that cannot be serialized; the error is raised where the image is used.
     """
     for image in _unprepared(items):
         try:
@@ -199,7 +199,7 @@ def _serialized(image: ImageContent, *, stored: bool) -> _Read:
         mime_type, data, whole = _decode_data_url(source, image.id)
         if image.mime_type and image.mime_type != mime_type:
             logger.warning(
-                "image %s: its mime_type says %s, its data URL says %s; sent as %s",
+                "image %s: its mime_type is %s, its data URL has %s; sent as %s",
                 image.id,
                 image.mime_type,
                 mime_type,
@@ -228,7 +228,7 @@ def _serialized(image: ImageContent, *, stored: bool) -> _Read:
 
 
 def _decode_data_url(url: str, image_id: str) -> tuple[str, bytes, bool]:
-    """Type and bytes, and whether nothing in it had to be passed over."""
+    """Type and bytes, and whether no characters were ignored."""
     header, comma, payload = url.partition(",")
     if not comma:
         raise ValueError(
@@ -249,7 +249,7 @@ def _decode_data_url(url: str, image_id: str) -> tuple[str, bytes, bool]:
     try:
         return mime_type, base64.b64decode(plain), False
     except ValueError as error:
-        what = f"image {image_id}: its data URL holds no base64: {error}"
+        what = f"image {image_id}: its data URL is not valid base64: {error}"
         raise (
             binascii.Error(what) if isinstance(error, binascii.Error) else ValueError(what)
         ) from None
@@ -289,7 +289,7 @@ def encode(frame: Any, options: EncodeOptions | None = None) -> bytes:
     """A video frame as a JPEG or PNG file.
 
     Args:
-        frame: ours, of ``livekit.rtc``, or of PyAV.
+        frame: a video frame of rejoinder, ``livekit.rtc`` or PyAV.
         options: format, size and quality; a JPEG of the frame's own size by default.
 
     Raises:

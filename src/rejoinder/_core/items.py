@@ -94,8 +94,8 @@ def _hash_bytes(value: Any) -> Any:
 
 
 class _HashText:
-    """How a hash is read and written. Not by pydantic's own annotations: importing those takes as
-    long as this module."""
+    """Reads and writes a hash. Replaces pydantic's own annotations, whose import takes as long as this
+    whole module."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -113,9 +113,9 @@ HashBytes: TypeAlias = Annotated[bytes, _HashText]
 class ImageContent(BaseModel):
     """An image in a message: an ``http(s)`` or ``data:`` URL, or a video frame.
 
-    `image` also takes the bytes of a file, a path, or an image of Pillow; they are kept as a
-    ``data:`` URL. See `from_file`, `from_bytes` and `from_pil`. The bytes of a PDF are a document,
-    for the models that take one.
+    `image` also accepts the bytes of a file, a path, or a Pillow image, which are stored as a
+    ``data:`` URL. See `from_file`, `from_bytes` and `from_pil`. The bytes of a PDF make a document, for
+    models that accept documents.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -150,11 +150,11 @@ class ImageContent(BaseModel):
 
         Args:
             data: a JPEG, PNG, GIF or WebP, or a document with its type in `mime_type`.
-            mime_type: default what the bytes show.
+            mime_type: default: detected from the bytes.
             options: the other fields, e.g. ``inference_detail="low"``.
 
         Raises:
-            ValueError: the bytes show no type that is known, and none is given.
+            ValueError: the bytes have no known type, and `mime_type` was not passed.
         """
         from rejoinder._core import pictures
 
@@ -174,14 +174,14 @@ class ImageContent(BaseModel):
 
     @classmethod
     def from_pil(cls, picture: PILImage, **options: Any) -> Self:
-        """An image of Pillow: sent as a JPEG, or as a PNG where it may be transparent."""
+        """A Pillow image, sent as a JPEG, or as a PNG if it may be transparent."""
         from rejoinder._core import pictures
 
         return cls(image=pictures.data_url_of_picture(picture), **options)
 
     def __eq__(self, other: object) -> bool:
-        # The cache of encoded bytes says nothing about what the image is, and frames of other
-        # packages compare by identity only.
+        # The cache of encoded bytes does not affect equality, and frames of other packages compare
+        # only by identity.
         if not isinstance(other, ImageContent):
             return NotImplemented
         mine, theirs = self.__dict__, other.__dict__
@@ -194,7 +194,7 @@ class ImageContent(BaseModel):
     __hash__ = None  # type: ignore[assignment]  # mutable, like every item
 
     def __getstate__(self) -> dict[Any, Any]:
-        # What was encoded can be encoded again; a pickle need not carry it.
+        # The cache can be rebuilt, so a pickle does not need it.
         return super().__getstate__() | {"__pydantic_private__": {"_cache": {}}}
 
 
@@ -235,7 +235,7 @@ _ContentPart: TypeAlias = Annotated[
 
 
 class ChatMessage(BaseModel):
-    """What somebody said."""
+    """A message of the system, the developer, the user or the assistant."""
 
     model_config = ConfigDict(
         defer_build=True, ser_json_bytes="base64", ser_json_inf_nan="constants"
@@ -255,7 +255,7 @@ class ChatMessage(BaseModel):
 
     @property
     def text_content(self) -> str | None:
-        """The text parts joined by newlines; ``None`` when there is no text part at all."""
+        """The text parts joined by newlines; ``None`` if the message has no text part."""
         parts = [part for part in parts_of(self) if isinstance(part, str)]
         return "\n".join(parts) if parts else None
 
@@ -265,14 +265,14 @@ class ChatMessage(BaseModel):
 
 
 def parts_of(message: ChatMessage) -> Sequence[ChatContent]:
-    """The content of a message as a list, also where it was set to one text: assignments are not
-    checked, and iterating over a text gives its characters."""
+    """The content of a message as a list, even if it was assigned as one string: assignments are not
+    checked, and iterating over a string would yield its characters."""
     content: Sequence[ChatContent] = message.content
     return [content] if isinstance(content, str) else content
 
 
 class FunctionCall(BaseModel):
-    """The model asked for a tool to be run."""
+    """A model's request to run a tool."""
 
     model_config = ConfigDict(
         defer_build=True, ser_json_bytes="base64", ser_json_inf_nan="constants"
@@ -294,7 +294,7 @@ _no_images = cast("Callable[[], list[ImageContent]]", list)
 
 
 class FunctionCallOutput(BaseModel):
-    """What came of a tool call."""
+    """The output of a tool call."""
 
     model_config = ConfigDict(defer_build=True, ser_json_inf_nan="constants")
 
@@ -350,14 +350,14 @@ def _list_of_items() -> TypeAdapter[list[ChatItem]]:
 
 
 def load_items(data: Any) -> list[ChatItem]:
-    """Plain data, or items, as a list of items.
+    """Convert plain data, or items, to a list of items.
 
-    Parts of messages that this version does not know, such as the ``cache_breakpoint`` of LiveKit
-    Agents 1.8, are kept in the message's ``extra["rejoinder"]`` and written back by `dump_items`.
+    Unknown parts of messages, such as the ``cache_breakpoint`` of LiveKit Agents 1.8, are kept in the
+    message's ``extra["rejoinder"]`` and written back by `dump_items`.
 
     Raises:
-        pydantic.ValidationError: an entry does not fit; it names its position and field.
-        TypeError: something in an entry is no image or no sound; it names the entry's position.
+        pydantic.ValidationError: an entry does not fit; the error names its position and field.
+        TypeError: an image or a sound in an entry is invalid; the error names the position.
     """
     items = _list_of_items()
     try:
@@ -379,11 +379,11 @@ def load_items(data: Any) -> list[ChatItem]:
 _PARTS = frozenset({"image_content", "audio_content"})
 _OWN = "rejoinder"
 _FOREIGN = "content"
-"""In the `extra` of a message, under our own name: its unknown parts, each with its place."""
+"""Key in ``extra["rejoinder"]`` of a message for its unknown parts, each with its place."""
 
 
 def _known_parts(data: Any) -> list[Any] | None:
-    """`data` without the parts of messages that are not known; ``None`` if there are none."""
+    """`data` without unknown parts of messages; ``None`` if all parts are known."""
     if not isinstance(data, list):
         return None
     known = [_without_foreign(entry) for entry in cast("list[Any]", data)]
@@ -392,7 +392,7 @@ def _known_parts(data: Any) -> list[Any] | None:
 
 
 def _without_foreign(entry: Any) -> Any:
-    """The data of an item, with what is foreign in its content moved to ``extra``."""
+    """The data of an item, with unknown parts of its content moved to ``extra``."""
     if not isinstance(entry, dict):
         return entry
     message = _with_plain_instructions(cast("dict[str, Any]", entry))
@@ -411,8 +411,8 @@ def _without_foreign(entry: Any) -> Any:
 
 
 def _with_plain_instructions(item: dict[str, Any]) -> dict[str, Any]:
-    """An item whose instructions are texts. Releases of LiveKit Agents before 1.8 wrote some as a text
-    for voices and perhaps one for writing; a model that never got them would be another agent."""
+    """Convert instructions to strings. LiveKit Agents before 1.8 wrote some as an object with a text for
+    voice and perhaps one for chat; without them the agent would behave differently."""
     changed: dict[str, Any] = {}
     content: Any = item.get("content")
     if isinstance(content, list):
@@ -536,7 +536,7 @@ def dump_items(
 def _dump_model(
     item: ChatItem, image: bool, audio: bool, timestamp: bool, metrics: bool
 ) -> dict[str, Any]:
-    """A rare kind, or a subclass with fields of its own."""
+    """Dump an item of a rare kind, or of a subclass with further fields."""
     if not isinstance(cast("object", item), BaseModel):
         raise TypeError(
             f"ChatContext: expected items, got {type(item).__name__} among them; to load plain "
@@ -569,20 +569,18 @@ def _dump_content(message: ChatMessage, image: bool, audio: bool) -> list[Any]:
 
 
 def _plain(value: dict[str, Any], item: ChatItem, name: str) -> Any:
-    """A copy that JSON can hold; bytes become base64 text."""
+    """A copy with only JSON values; bytes become base64."""
     try:
         try:
             return to_jsonable_python(value, bytes_mode="base64")
         except UnicodeEncodeError:
             return _with_any_keys(value)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"item {item.id!r}, {name}: expected what JSON can say: {error}"
-        ) from error
+        raise ValueError(f"item {item.id!r}, {name}: expected JSON values: {error}") from error
 
 
 def _with_any_keys(value: Any) -> Any:
-    """The same by hand: half a surrogate pair is no trouble to JSON, only as a key to pydantic."""
+    """Like `_plain`, without pydantic, which refuses half a surrogate pair in keys, unlike JSON."""
     if isinstance(value, dict):
         entries = cast("dict[Any, Any]", value).items()
         return {
@@ -599,7 +597,7 @@ Item_T = TypeVar("Item_T", bound=BaseModel)
 def with_fields(item: Item_T, **fields: Any) -> Item_T:
     """A shallow copy of `item` with other values in `fields`, which are not validated.
 
-    As `model_copy(update=fields)` in half the time.
+    Like `model_copy(update=fields)`, in half the time.
     """
     private = item.__pydantic_private__
     copied = item.__new__(type(item))
@@ -623,7 +621,7 @@ _PAYLOAD: dict[str, tuple[str, ...]] = {
 
 
 def same_payload(a: ChatItem, b: ChatItem) -> bool:
-    """Whether two items say the same, whatever their ids and times.
+    """Whether two items have the same content, regardless of ids and times.
 
     `hash`, `transcript_confidence`, `extra` and `metrics` do not count.
     """

@@ -1,12 +1,12 @@
-"""Foreign JSON schemas put in order: whatever somebody wrote becomes valid JSON Schema 2020-12.
+"""Converts any foreign JSON schema to valid JSON Schema 2020-12.
 
-Tool servers send schemas of every draft and of none: PHP's ``properties: []``, OpenAPI's
-``nullable``, Gemini's ``STRING``, references to any place, and some that no program wrote. A schema
-that a provider refuses fails the whole request, so each of them is brought into one form here:
-valid, with every ``$ref`` pointing to an entry of the root's own ``$defs``. What cannot be kept is
-loosened: then the schema accepts more than it did, never less. `Change` names the place.
+Tool servers send schemas of every draft, and invalid ones: PHP's ``properties: []``, OpenAPI's
+``nullable``, Gemini's ``STRING``, references to any place, and handwritten ones. A schema that a
+provider refuses fails the whole request, so each is brought into one form: valid, and every ``$ref``
+points to an entry of the root's own ``$defs``. Constraints that cannot be kept are dropped, so the
+schema accepts more than before, never less. A `Change` names each place.
 
-Pure. The work is linear in the schema and bounded by `MAX_SCHEMAS`, `MAX_DEPTH` and `MAX_VALUES`.
+Pure. Takes linear time, bounded by `MAX_SCHEMAS`, `MAX_DEPTH` and `MAX_VALUES`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["MAX_DEPTH", "MAX_SCHEMAS", "MAX_VALUES", "Change", "Changes", "Schem
 Schema: TypeAlias = dict[str, Any]
 
 MAX_SCHEMAS: Final = 5000
-"""Schemas inside one schema. What comes after accepts anything."""
+"""Maximum number of schemas inside one schema. Further ones accept anything."""
 MAX_DEPTH: Final = 32
-"""Levels of schemas inside schemas. What lies deeper accepts anything."""
+"""Maximum depth of nested schemas. Deeper ones accept anything."""
 MAX_VALUES: Final = 20_000
-"""Values in enums, defaults, examples and lists of names. What comes after is left out."""
+"""Maximum number of values in enums, defaults, examples and lists of names. Further ones are dropped."""
 _MAX_CHANGES = 50
 
 
@@ -37,8 +37,8 @@ class Change(msgspec.Struct, frozen=True):
     """One place where a schema differs from what its author wrote.
 
     Attributes:
-        path: where in the schema, e.g. ``$.properties.url``.
-        what: what was done, as a phrase: ``"left out `format: uri`"``.
+        path: the place in the schema, e.g. ``$.properties.url``.
+        what: the change as a phrase, e.g. ``"left out `format: uri`"``.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct):
-    """The first changes, and how many there were."""
+    """The first changes, and the number of all."""
 
     listed: list[Change] = msgspec.field(default_factory=list[Change])
     count: int = 0
@@ -64,8 +64,8 @@ def tidy(schema: object, changes: Changes) -> Schema:
     """`schema` as valid JSON Schema 2020-12; a new object.
 
     Args:
-        schema: anything; what is not a mapping accepts every value.
-        changes: gets what could not be kept.
+        schema: any value; if it is not a mapping, the result accepts every value.
+        changes: receives the changes.
     """
     return _Tidy(schema, changes).run()
 
@@ -135,7 +135,7 @@ class _Tidy:
         return out
 
     def _end_circles(self, definitions: dict[str, Schema]) -> None:
-        """A definition that only refers to itself, in whatever way, demands nothing."""
+        """Let definitions that only refer to themselves accept anything, because they demand nothing."""
         settled: set[str] = set()
         for start in definitions:
             way: list[str] = []
@@ -224,7 +224,7 @@ class _Tidy:
         elif isinstance(value, Mapping | bool):
             out[key] = self._schema(cast("object", value), f"{path}.{key}", depth + 1)
         if key in _CONTRARY and self._changes.count > before:
-            # What accepts more here lets the whole accept less.
+            # Inside `not`, accepting more would make the whole schema accept less.
             self._changes.add(path, f"left out `{key}`")
             out.pop(key, None)
 
@@ -288,7 +288,7 @@ class _Tidy:
 
     def _required(self, value: object, out: Schema, path: str) -> None:
         if isinstance(value, bool) or value is None:
-            return  # draft 3: the object that holds the property read it
+            return  # draft 3: already read with the containing object
         names: Iterable[object] = (
             cast("list[object]", value) if isinstance(value, list | tuple) else [value]
         )
@@ -387,7 +387,7 @@ class _Tidy:
         return name
 
     def _find(self, ref: str) -> tuple[str, object] | None:
-        """Where `ref` leads, by one name for each place."""
+        """The target of `ref`, with one name for each target."""
         base, _, fragment = ref.partition("#")
         if ref in ("", "#") or (not base and not fragment):
             return "", self._root
@@ -396,7 +396,7 @@ class _Tidy:
             return None if target is None else (fragment, target)
         if self._anchors is None:
             self._anchors = _anchors_in(self._root)
-        # Later drafts name a place, earlier ones the whole schema by its address.
+        # Later drafts name a place, earlier ones name the whole schema by its URL.
         for name in (ref, fragment, base):
             if name and name in self._anchors:
                 return f"/{name}", self._anchors[name]
@@ -426,7 +426,7 @@ class _Tidy:
             yield value
 
     def _value(self, value: Any, depth: int = 0) -> Any:
-        """A copy of a JSON value; `_NO_JSON` for what is not one, or is too much."""
+        """A copy of a JSON value; `_NO_JSON` if it is not JSON, or too large."""
         if isinstance(value, enum.Enum):
             value = value.value
         if value is None or isinstance(value, str | bool):
@@ -477,7 +477,7 @@ class _Tidy:
         if copied is not _NO_JSON:
             out[key] = copied
         elif key == "const":
-            self._changes.add(path, "left out `const`: it is no JSON value")
+            self._changes.add(path, "left out `const`: it is not a JSON value")
 
 
 class _NoJson:
@@ -512,7 +512,7 @@ def _number(value: object) -> int | float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
-        # Beyond 64 bits readers differ.
+        # Readers disagree about integers beyond 64 bits.
         return value if -(2**63) <= value < 2**63 else _number(_as_float(value))
     return value if math.isfinite(value) else None
 

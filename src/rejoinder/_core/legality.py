@@ -1,8 +1,7 @@
-"""What keeps a history from being sent as it is, by the rules of one provider.
+"""Finds violations of a provider's rules for histories.
 
-Law: pure. `find_violation` runs before every request and must cost less than the conversion that
-follows; it may suspect a legal history, and never lets an illegal one pass. What to do about it is
-not known here.
+Pure. `find_violation` runs before every request and must cost less than the conversion that follows. It
+may report a legal history, but never misses an illegal one. `rejoinder._core.repair` mends histories.
 """
 
 from __future__ import annotations
@@ -50,15 +49,15 @@ INSTRUCTIONS_AFTER: Final = {
 """The roles after which instructions may stand, by `Rules.instructions`; empty: nothing before."""
 
 FOREIGN_IDS: Final = "call ids are of another provider's form"
-"""All that is wrong is that calls have ids which this provider does not take."""
+"""The only violation is that calls have ids which this provider refuses."""
 
 
 def find_violation(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str]) -> str | None:
-    """The first thing that may keep a history from being sent as it is; ``None``: it can be sent.
+    """The first possible violation of the rules; ``None`` if the history can be sent unchanged.
 
     Args:
         items: any history.
-        rules: of the provider.
+        rules: the provider's rules.
         keep: keys of `extra` whose state may be sent.
 
     Raises:
@@ -85,14 +84,14 @@ def find_violation(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str]
 
 
 class _Reading:
-    """How far a history has been read, and what may come next.
+    """The state while reading a history: what may come next.
 
-    Each method returns what is wrong with an item, or ``None``.
+    Each method returns the violation of an item, or ``None``.
     """
 
     __slots__ = (
         "first",  # role of the first message that is neither system nor folded away
-        "foreign_id",  # a call has an id that this provider does not take
+        "foreign_id",  # a call has an id that this provider refuses
         "ids",  # of calls
         "images",  # that have been read
         "instructed",  # a system message has been read
@@ -105,7 +104,7 @@ class _Reading:
         "rules",
         "sent_ids",  # ids of state that may be sent once
         "stateful",  # the first call of this turn carries state
-        "unsigned",  # since the user spoke, a step came without a signature
+        "unsigned",  # since the last user message, a step has no signature
     )
 
     def __init__(self, rules: Rules, keep: frozenset[str]) -> None:
@@ -166,8 +165,8 @@ class _Reading:
         return None
 
     def _place_of_instructions(self, role: str) -> str | None:
-        """The role with which a system message is sent, empty where it stands beside the messages;
-        ``None`` where it cannot be sent as it is."""
+        """The role with which a system message is sent; empty if it is sent beside the messages;
+        ``None`` if it cannot be sent unchanged."""
         rules = self.rules
         again, self.instructed = self.instructed, True
         if rules.folds_instructions:
@@ -285,14 +284,14 @@ class _Reading:
 
 
 def images_in(message: ChatMessage) -> int:
-    """How many images a message holds."""
+    """The number of images in a message."""
     return sum(
         not isinstance(part, str) and part.type == "image_content" for part in message.content
     )
 
 
 def _is_sound(message: ChatMessage, rules: Rules) -> bool:
-    """Whether there is something to send, and the role may send all of it."""
+    """Whether the message has content, and its role may send all of it."""
     something = rules.state.fills(message.extra)
     if isinstance(cast("object", message.content), str):
         return False
@@ -324,13 +323,12 @@ def is_sendable(text: str) -> bool:
     return True
 
 
-# Gemini reads arguments into a structure that may not be nested deeper than this, and a writer of
-# JSON must not run out of stack.
+# Gemini accepts no arguments nested deeper than this, and a JSON writer must not run out of stack.
 _DEEPEST = 64
 
 
 def is_object(arguments: str) -> bool:
-    """Whether the text is a JSON object that every provider reads."""
+    """Whether the text is a JSON object that every provider accepts."""
     try:
         value = _object(arguments)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -339,7 +337,7 @@ def is_object(arguments: str) -> bool:
 
 
 def is_too_deep(text: str, value: object) -> bool:
-    """Whether `value`, as read from `text`, is nested deeper than providers read."""
+    """Whether `value`, parsed from `text`, is nested deeper than providers accept."""
     if text.count("{") + text.count("[") <= _DEEPEST:
         return False
     level: list[Any] = [value]
@@ -366,16 +364,16 @@ def is_too_deep(text: str, value: object) -> bool:
 def sound_value(
     key: str, value: Any, own: State, seen: set[str], name: str
 ) -> dict[str, Any] | None:
-    """`value` itself when all of it may be sent, what is left of it otherwise, ``None`` for none.
+    """The part of a state that may be sent: `value` itself if it is all of it, ``None`` if it is empty.
 
     Args:
         key: the key of `extra` that holds it.
         value: the state.
-        own: the state of the provider that it is sent to.
-        seen: the ids that were sent before and may not be sent again; those of this state are
+        own: the description of the receiving provider's state.
+        seen: the ids that were sent before and must not be sent again; those of this state are
             added.
-        name: under which key an item of this kind keeps the id that its provider gave it; empty
-            for an item of which nothing but the state is sent.
+        name: the key under which this kind of item keeps its provider's id; empty for an item of
+            which only the state is sent.
     """
     if not isinstance(value, dict):
         return None
@@ -405,8 +403,8 @@ def sound_value(
 
 
 def _leads_on(entries: list[dict[str, Any]], led_to: Any, seen: set[str]) -> bool:
-    """Whether reasoning may be sent under its id: only before the very item that it led to, under
-    that item's own id, and neither may come twice. Otherwise what it holds encrypted may be."""
+    """Whether reasoning may be sent with its id: only directly before the item that it produced, with
+    that item's own id, and each only once. Otherwise only its encrypted content may be sent."""
     ids = [entry["id"] for entry in entries if "id" in entry]
     if not isinstance(led_to, str) or not led_to:
         return not ids
@@ -422,9 +420,9 @@ def _leads_on(entries: list[dict[str, Any]], led_to: Any, seen: set[str]) -> boo
 
 
 def _excess(data: bytes, rules: Rules) -> str:
-    """Why an image of the right type is refused all the same; empty when it is not."""
+    """Why an image of the right type is refused; empty if it is accepted."""
     if is_cut(data):
-        return "it is cut"
+        return "it is truncated"
     if rules.image_bytes is not None and len(data) * 4 > rules.image_bytes * 3:
         return f"it has {len(data)} bytes, and in Base64 more than {rules.image_bytes}"
     if rules.image_side is not None and (size := size_of(data)) is not None:
@@ -435,8 +433,8 @@ def _excess(data: bytes, rules: Rules) -> str:
 
 
 def result_fault(output: FunctionCallOutput, rules: Rules) -> tuple[str, str]:
-    """Why a picture in a result cannot be sent, empty when it can or when none is there; and the type
-    that it has, if it says another."""
+    """Why a picture in a result cannot be sent (empty if it can, or if the result has none), and its
+    real type, if the declared one differs."""
     if without_pictures(output.output) == output.output:
         return "", ""
     picture = picture_of(output) if rules.result_images else None
@@ -446,17 +444,17 @@ def result_fault(output: FunctionCallOutput, rules: Rules) -> tuple[str, str]:
 def picture_fault_in(
     output: FunctionCallOutput, picture: ImageContent, rules: Rules
 ) -> tuple[str, str]:
-    """The same for a picture that belongs to a result."""
+    """Like `result_fault`, for a picture that belongs to a result."""
     if not rules.result_images or output.is_error:
         return "this model reads it as text", ""
     source = picture.image
     if not isinstance(source, str) or not (rules.result_addresses or source.startswith("data:")):
-        return "it is no `data:` URL", ""
+        return "it is not a `data:` URL", ""
     return image_fault(picture, rules)
 
 
 def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
-    """Why `image` cannot be sent, empty when it can; and the type that it has, if it says another.
+    """Why `image` cannot be sent (empty if it can), and its real type, if the declared one differs.
 
     Providers refuse an image whose bytes do not have its declared type.
     """
@@ -488,5 +486,5 @@ def image_fault(image: ImageContent, rules: Rules) -> tuple[str, str]:
             return too_much, ""
         return "", "" if mime_type == said else mime_type
     if not source.startswith(rules.image_schemes) or not is_sendable(source):
-        return "its address is not accepted", ""
+        return "its URL is not accepted", ""
     return "", ""

@@ -1,8 +1,8 @@
-"""JSON that is not quite JSON: read where it can mean one thing only.
+"""Mends broken JSON if its meaning is unambiguous.
 
-Pure. Only what is broken is touched: no character inside a text value is changed or removed, also
-where it looks like a mark of a chat template, a code fence or a tag. The one exception is a text that
-Gemma's own quotes surround: it was quoted twice. The work is linear in the length of the text.
+Pure. Only the broken parts change: no character inside a string is changed or removed, even if it looks
+like a mark of a chat template, a code fence or a tag. The only exception is a string inside Gemma's own
+quotes, because it was quoted twice. Takes linear time.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = [
 BROKEN: Final = object()
 """Returned in place of a value by `repair_json` and `read_json`."""
 MAX_ENCODINGS: Final = 4
-"""How often a value may be wrapped in JSON texts."""
+"""How often a value may be wrapped in JSON strings."""
 
-# Marks of chat templates that models leak into what they write. Those in angle brackets alone may
-# also be HTML, so they count around the JSON only.
+# Marks of chat templates that models leak into their output. Marks in plain angle brackets may also be
+# HTML, so they count only around the JSON.
 _MARK: Final = r"<\|[A-Za-z_][\w.:/-]{0,40}\|?>"
 _GAP: Final = re.compile(rf"(?:\s|{_MARK})*")
 _QUOTE_MARK: Final = '<|"|>'
@@ -56,7 +56,7 @@ _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def read_json(text: str | bytes | bytearray) -> Any:
-    """The value of a JSON text, repaired if need be; `BROKEN` if it has none."""
+    """The value of a JSON text, mended if necessary; `BROKEN` if that is impossible."""
     try:
         return from_json(text)
     except ValueError:
@@ -66,7 +66,7 @@ def read_json(text: str | bytes | bytearray) -> Any:
 
 
 def unquoted(value: Any) -> Any:
-    """`value` without the quotes of Gemma around texts and names, at any depth."""
+    """`value` without Gemma's quotes around strings and names, at any depth."""
     if isinstance(value, str):
         inner = _QUOTES.fullmatch(value)
         return value if inner is None else inner[1]
@@ -79,7 +79,7 @@ def unquoted(value: Any) -> Any:
 
 
 def unwrapped(value: Any) -> Any:
-    """`value` without the JSON texts that it is wrapped in."""
+    """`value` without the JSON strings in which it is wrapped."""
     for _ in range(MAX_ENCODINGS):
         if not isinstance(value, str) or is_crowded_text(value):
             break
@@ -91,12 +91,12 @@ def unwrapped(value: Any) -> Any:
 
 
 def repair_json(text: str) -> Any:
-    """The one value that a broken JSON text can mean, or `BROKEN`.
+    """The only possible value of a broken JSON text, or `BROKEN`.
 
-    Mended are: a byte order mark, a code fence around, chat-template marks around or between values,
-    trailing commas, single quotes, Python's ``True``/``False``/``None``, names without quotes, raw
-    line breaks in texts, closing brackets that are missing at the end or too many, and the same
-    value written twice. Nothing is guessed: an unfinished text, number or pair stays broken.
+    Mends a byte order mark, a surrounding code fence, chat-template marks around or between values,
+    trailing commas, single quotes, Python's ``True``/``False``/``None``, names without quotes, raw line
+    breaks in strings, missing or surplus closing brackets at the end, and a value that is written twice.
+    Nothing is guessed: an unfinished string, number or pair stays broken.
     """
     text = _without_marks_around(_without_fence(text).removeprefix("\ufeff"))
     try:
@@ -138,7 +138,7 @@ def _without_marks_around(text: str) -> str:
 
 
 class _Unclear(Exception):
-    """The text can mean more than one thing, or nothing."""
+    """The text is ambiguous or has no meaning."""
 
 
 _ATOM: Final = re.compile(r"[^\s,:\[\]{}\"'<]+")
@@ -222,7 +222,7 @@ class _Reader:
             self._depth -= 1
             return True
         if char == "" and may_lack:
-            # Something was said, and said completely: only the bracket is missing.
+            # The content is complete; only the bracket is missing.
             self._depth -= 1
             return True
         return False

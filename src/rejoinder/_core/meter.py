@@ -17,7 +17,7 @@ __all__ = ["Meter", "Pulse"]
 
 
 class Pulse(NamedTuple):
-    """What a running reply shows of itself to its caller.
+    """The progress of a running reply, for its caller.
 
     Attributes:
         progress_at: loop time of the last output (text, thinking, a tool call or part of one);
@@ -69,7 +69,7 @@ class Meter:
         self.request_id = chunks[-1].id
         size = self.size
         useful = progressed = False
-        # To read a field of a model costs more than what is done with it: `__dict__` has them all.
+        # Reading a field of a model costs more than using it, so read `__dict__` once.
         for chunk in chunks:
             fields = chunk.__dict__
             if (delta := fields["delta"]) is not None:
@@ -100,8 +100,8 @@ class Meter:
         return self.chunks > 0 or self.usage is not None
 
     def _settle(self, prompt: Sequence[ChatItem], *, cut: bool) -> tuple[CompletionUsage, bool]:
-        """The tokens of the attempt, and whether they are estimated: output that the provider had
-        not counted yet when the reply was cut."""
+        """The tokens of the attempt, and whether they are estimated, as for output that the provider
+        had not counted yet when the reply was cut."""
         usage = self.usage
         estimated = cut and (usage is None or self.size > self.counted)
         if usage is None:
@@ -160,10 +160,10 @@ class Meter:
     def cost(
         self, names: Mapping[str, str], at: float, prompt: Sequence[ChatItem], *, cut: bool
     ) -> float | None:
-        """What the attempt costs; the same as in its metrics.
+        """The cost of the attempt, as in its metrics.
 
         Args:
-            names: of the model and its provider, as `Metadata` has them.
+            names: the names of the model and its provider, as in `Metadata`.
             at: seconds since the epoch.
         """
         from rejoinder._core.prices import price_usage

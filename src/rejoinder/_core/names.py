@@ -1,8 +1,7 @@
-"""Names of tools and of their arguments as providers take them.
+"""Names of tools and arguments in the form that providers accept.
 
-Pure. The name that is sent is a function of the name alone (and of those beside it), so that it can
-be found again without a table: the reply to one provider may be run after the conversation moved on
-to another.
+Pure. The sent name depends only on the tool's name and the names beside it, so it can be found again
+without a table. A call from one provider may run after the conversation has moved to another.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from typing import Final
 __all__ = ["KEY", "meant_name", "portable_keys", "portable_name", "portable_names"]
 
 KEY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""Names of arguments that every provider takes; Anthropic's rule is the narrowest."""
+"""Argument names that every provider accepts; Anthropic's rule is the narrowest."""
 _STRANGE_IN_KEYS: Final = re.compile(r"[^a-zA-Z0-9_.-]+")
 _STRANGE_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME = 64
 
 
 def portable_name(name: str, accepted: re.Pattern[str]) -> str:
-    """`name`, or what is sent instead where a provider takes `accepted` names only.
+    """`name`, or a replacement if it does not match `accepted`.
 
-    Letters, digits, ``_`` and ``-`` stay; a name that begins otherwise gets an underscore in front,
-    one that is too long is cut, with six characters of its hash at the end.
+    Letters, digits, ``_`` and ``-`` stay. A name that begins with another character gets an underscore
+    in front; a name that is too long is cut, with six characters of its hash at the end.
     """
     if accepted.fullmatch(name):
         return name
@@ -39,13 +38,13 @@ def portable_name(name: str, accepted: re.Pattern[str]) -> str:
 
 
 def portable_names(names: Iterable[str], accepted: re.Pattern[str]) -> Mapping[str, str]:
-    """For each name of a tool the one that is sent: no two are alike."""
+    """The sent name for each tool name; all are different."""
     names = list(names)
     if all(map(accepted.fullmatch, names)):
         return dict(zip(names, names, strict=True))
     sent: dict[str, str] = {}
     taken: set[str] = set()
-    # Those that stay as they are have the right to their names.
+    # Names that need no change have priority.
     for name in sorted(names, key=lambda name: not accepted.fullmatch(name)):
         other = portable_name(name, accepted)
         salt = name
@@ -57,7 +56,7 @@ def portable_names(names: Iterable[str], accepted: re.Pattern[str]) -> Mapping[s
 
 
 def meant_name(sent: str, names: Iterable[str]) -> str | None:
-    """The tool that a model means by `sent`, if it is one that goes by another name."""
+    """The tool that was sent under the name `sent`, if its own name differs."""
     known = list(names)
     if all(map(_NARROW.fullmatch, known)):
         return None
@@ -69,13 +68,13 @@ def meant_name(sent: str, names: Iterable[str]) -> str | None:
 
 
 _WIDE: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What all providers but Google take as the name of a tool."""
+"""Tool names that all providers except Google accept."""
 _NARROW: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
-"""What all of them take."""
+"""Tool names that all providers accept."""
 
 
 def portable_keys(keys: Iterable[str]) -> Mapping[str, str]:
-    """For each name of an argument the one that is sent: no two are alike."""
+    """The sent name for each argument name; all are different."""
     names = list(keys)
     sent = {name: name for name in names if KEY.fullmatch(name)}
     if len(sent) == len(names):

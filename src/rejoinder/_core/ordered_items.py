@@ -1,8 +1,8 @@
-"""Where a new item belongs in a list that is ordered by time, mostly.
+"""Finds the place of a new item in a list that is mostly ordered by time.
 
-Law: an item goes behind the last one whose `created_at` is not later than its own, so equal times
-keep the order of insertion. The list itself need not be sorted. Only `created_at` is looked at; a
-NaN is later than everything for the others, and goes to the head itself.
+An item is inserted after the last one whose `created_at` is not later than its own, so equal times keep
+the order of insertion. The list need not be sorted. Only `created_at` is compared. An item whose time is
+NaN counts as later than all others, and is itself inserted at the head.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["insert_ordered", "insertion_index"]
 
 
 class Stamped(Protocol):
-    """Anything with a time."""
+    """An object with a time."""
 
     created_at: float
 
@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Stamped)
 
 
 def insertion_index(items: Sequence[Stamped], created_at: float) -> int:
-    """The position behind the last item that is not later than `created_at`; 0 if there is none."""
+    """The position after the last item that is not later than `created_at`; 0 if all are later."""
     index = len(items)
     while index and not items[index - 1].created_at <= created_at:
         index -= 1
@@ -32,7 +32,7 @@ def insertion_index(items: Sequence[Stamped], created_at: float) -> int:
 
 
 def insert_ordered(items: list[S], new: Iterable[S]) -> None:
-    """Place `new` one after another, in one pass: sorting aside, linear in both."""
+    """Insert all of `new` in one pass, in linear time (except for sorting `new`)."""
     fresh = list(new)
     if not fresh:
         return
@@ -40,10 +40,10 @@ def insert_ordered(items: list[S], new: Iterable[S]) -> None:
         for item in fresh:
             items.insert(insertion_index(items, item.created_at), item)
         return
-    fresh.sort(key=lambda item: item.created_at)  # stable, as inserting one by one is
-    # The earliest time from each position to the end. It never falls, and an item with time t goes
-    # behind the last position where it is <= t; inserting changes it nowhere else.
-    # NaN, which is not <= anything, where no time is left.
+    fresh.sort(key=lambda item: item.created_at)  # stable, like inserting one by one
+    # The earliest time from each position to the end. It never decreases. An item with time t is
+    # inserted after the last position where it is <= t, and changes it nowhere else.
+    # NaN, which is not <= anything, if no time is left.
     earliest = nan
     floor = [nan] * len(items)
     for index in range(len(items) - 1, -1, -1):

@@ -1,7 +1,7 @@
-"""The type that a structured reply shall have: its schema, and reading the reply into it.
+"""The type of a structured reply: its schema, and reading a reply as this type.
 
-Pure: text in, values out. Nothing here asks a model again; `OutputError.for_model` is what to ask
-with.
+Pure: text in, values out. Nothing here asks a model again; `OutputError.for_model` is the text with
+which to ask.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from rejoinder.types import NotGiven
 __all__ = ["OutputError", "OutputSpec", "PartialOutput", "output_type"]
 
 WRAPPER: Final = "value"
-"""The one property of the object that stands for a value that is not an object."""
+"""The only property of the object that wraps a value other than an object."""
 
 
 class OutputError(ValueError):
-    """A reply does not have the type that was asked for.
+    """A reply does not have the requested type.
 
     Attributes:
-        for_model: what is wrong and what to do, written for the model.
+        for_model: the errors and the remedy, written for the model.
         text: the reply.
     """
 
@@ -49,16 +49,16 @@ class OutputError(ValueError):
 
 
 class OutputSpec:
-    """What a reply has to look like, and how it is read.
+    """The type of a reply, and how to read it.
 
     Attributes:
-        name: names the type; letters, digits, ``_`` and ``-``, at most 64.
-        schema: the JSON schema that is sent, an object at its root. Shared: not to be changed.
-            Empty where any JSON object will do.
+        name: name of the type; letters, digits, ``_`` and ``-``, at most 64.
+        schema: the JSON schema that is sent, with an object at its root. Shared, not to be changed.
+            Empty if any JSON object is accepted.
         value_schema: the JSON schema of the value itself.
-        own: whether a type is behind it, and pydantic made its schema.
-        wrapped: whether the type is not an object and its value stands in the property ``value``
-            of one, because providers accept objects only.
+        own: whether pydantic made the schema from a type.
+        wrapped: whether the value is not an object, and is wrapped in one as the property ``value``,
+            because providers accept only objects.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class OutputSpec:
         return f"OutputSpec({self.name!r})"
 
     def parse(self, text: str) -> Any:
-        """The value that `text` stands for: of the type that was given, or plain JSON for a schema.
+        """Read `text` as a value of the given type, or as plain JSON for a schema.
 
-        A code fence or words around the one JSON value are passed over, and what is not quite JSON
-        is mended where it can mean one thing only.
+        A code fence or words around the only JSON value are ignored. Invalid JSON is mended if its
+        meaning is unambiguous.
 
         Raises:
-            OutputError: the text holds no such value.
+            OutputError: the text holds no value of this type.
         """
         if is_crowded_text(text):
             raise OutputError(
@@ -109,7 +109,7 @@ class OutputSpec:
         if self._adapter is None:
             return self._checked(value, text)
         try:
-            # Through JSON, because a strict field takes e.g. a date as text from there only.
+            # Through JSON, because a strict field accepts, e.g., a date as text only from JSON.
             read = self._adapter.validate_json(to_json(value, inf_nan_mode="constants"))
         except ValidationError as error:
             raise _misfit(complaints(error, self.value_schema), text) from error
@@ -119,7 +119,7 @@ class OutputSpec:
         return read
 
     def partial(self, text: str) -> Any | None:
-        """What is known of the value while its text still arrives; ``None`` as long as nothing is.
+        """The value so far, while its text still arrives; ``None`` at first.
 
         Plain JSON, not validated: objects and lists hold what has arrived, the last text may be
         unfinished, and a number counts once something follows it. For many pieces use
@@ -150,7 +150,7 @@ class PartialOutput:
     is, the more has to arrive before it is read anew. More values than `MAX_VALUES` are not read.
 
     Args:
-        spec: what the text shall become.
+        spec: the type of the value.
     """
 
     def __init__(self, spec: OutputSpec) -> None:
@@ -183,9 +183,9 @@ class PartialOutput:
 
 
 _SMALL = 4096
-"""Characters up to which every piece is looked at."""
+"""Up to this many characters, the text is read again for every piece."""
 _GROWTH = 16
-"""Beyond that, the text is read anew each time it has grown by this part of itself."""
+"""Beyond that, the text is read again each time it has grown by this share."""
 
 _START: Final = re.compile(r"[{\[]")
 _NUMERIC: Final = "0123456789.eE+-"
@@ -200,7 +200,7 @@ def _without_unfinished_number(text: str) -> str:
 
 
 def output_type(response_format: object) -> OutputSpec | None:
-    """What `response_format` asks for; ``None`` where it asks for nothing, or for plain text.
+    """The type that `response_format` requests; ``None`` for nothing or plain text.
 
     Args:
         response_format: any type that pydantic can describe (a model, a TypedDict, a dataclass, an
@@ -208,7 +208,7 @@ def output_type(response_format: object) -> OutputSpec | None:
             ...}``, ``{"type": "json_object"}`` or ``{"type": "text"}``.
 
     Raises:
-        ConfigurationError: it describes nothing.
+        ConfigurationError: it does not describe a type.
     """
     if response_format is None or isinstance(response_format, NotGiven | OutputSpec):
         return response_format if isinstance(response_format, OutputSpec) else None
@@ -275,8 +275,8 @@ def _of_type(given: Any) -> OutputSpec:
         return OutputSpec(str(schema.get("title") or "response"), schema, adapter)
     cls = cast("type[Any]", given)
     if typing_extensions.is_typeddict(cls) or typing.is_typeddict(cls):
-        # The schema has every field, as strict providers want it; one that may be absent may be
-        # null, and is left out of the value then.
+        # The schema has every field, as strict providers require; one that may be absent may be
+        # null, and is then omitted from the value.
         schema = model_of_typed_dict(cls).model_json_schema()
         adapter = TypeAdapter[Any](fillable(cls))
         return OutputSpec(cls.__name__, schema, adapter, fitted_to=adapter.json_schema())

@@ -1,4 +1,4 @@
-"""Removes from a continuation what it repeats of the text before it.
+"""Removes the part of a continuation that repeats the text before it.
 
 Pure. A model that is asked to continue an answer that broke off may first repeat part of it. `Overlap`
 holds back its first words until it is clear how far they repeat, and passes on the rest.
@@ -11,10 +11,9 @@ import re
 __all__ = ["Overlap", "last_words", "whitespace_tail"]
 
 _REACH = 600
-"""Characters at the end of the first speaker's text in which a repetition may begin, besides its
-very start."""
+"""A repetition may begin within this many characters of the end of the first text, or at its start."""
 _SHORTEST = 3
-"""Shorter repetitions are taken for chance, unless the whole text is repeated."""
+"""Shorter repetitions count as chance, unless the whole text is repeated."""
 _BEFORE = " \n\t.\u2026\"'`*_\u2018\u201c\u201e\u00ab"
 """Characters that may precede a repetition; they are removed with it."""
 _UNSPACED = re.compile(
@@ -51,7 +50,7 @@ def _fold(text: str) -> str:
 
 
 class Overlap:
-    """Takes the continuation piece by piece and returns it without the repetition.
+    """Reads the continuation piece by piece and returns it without the repetition.
 
     Args:
         said: the text that is continued.
@@ -120,7 +119,7 @@ class Overlap:
         self._decided = True
         text = words[repeated:] if repeated else held
         if self._tail and text:
-            # The white space between the two has been passed on already.
+            # The white space between the two texts has already been passed on.
             text = text.lstrip()
         self._strip = bool(self._tail) and not text
         return text

@@ -1,7 +1,7 @@
-"""Which calls, outputs and texts of a history belong together.
+"""Groups the calls, outputs and texts of a history into turns.
 
-Law: pure and linear. A turn of the assistant holds its text, its calls and what came of them, in
-the order in which the formats send them. What is moved to get there is reported.
+Law: pure and linear. A turn of the assistant holds its text, its calls and their outputs, in the order
+in which the formats send them. Every move is reported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Note: TypeAlias = Callable[[ChangeKind, str, str], None]
 
 
 class Pair:
-    """A call with what came of it."""
+    """A call and its outputs."""
 
     __slots__ = ("call", "more", "output", "position")
 
@@ -42,7 +42,7 @@ class Pair:
 
 
 class Turn:
-    """An assistant turn with calls that is being put together."""
+    """An assistant turn with calls, while it is built."""
 
     __slots__ = ("epoch", "key", "message", "pairs")
 
@@ -62,7 +62,7 @@ class _Matcher:
         self._latest: dict[str, Pair] = {}
 
     def called(self, pair: Pair, epoch: int) -> tuple[int, FunctionCallOutput] | None:
-        """A new call; the answer is the output that came before it, with its place."""
+        """Add a call. Returns the output that preceded it, with its place, if any."""
         call_id = pair.call.call_id
         self._latest[call_id] = pair
         if early := self._early.get(call_id):
@@ -74,8 +74,8 @@ class _Matcher:
         return None
 
     def answered(self, call_id: str) -> tuple[Pair, int] | None:
-        """The call that an output with this id means: of those without output, the first of the
-        newest step. With it the epoch in which it was made."""
+        """The call that an output with this id answers, and its epoch: among the calls without an
+        output, the first of the newest step."""
         steps = self._open.get(call_id)
         if not steps:
             return None
@@ -93,10 +93,10 @@ class _Matcher:
 
 
 class Grouping:
-    """Puts the turns of one history together.
+    """Builds the turns of one history.
 
     Args:
-        rules: of the provider.
+        rules: the provider's rules.
         note: called for each change.
     """
 
@@ -118,7 +118,7 @@ class Grouping:
                 case "message":
                     epoch += 1
                     if isinstance(cast("object", item.content), str):
-                        self.note("text", item.id, "its content was a text and no list")
+                        self.note("text", item.id, "its content was a text, not a list")
                         item = with_fields(item, content=[item.content])
                     if item.role != "assistant":
                         turns.append(item)
@@ -179,10 +179,10 @@ class Grouping:
         return self.distinct(turns)
 
     def belongs(self, turn: Turn, call: FunctionCall) -> bool:
-        """Whether `call` is a parallel call of the turn before it, though it does not say so.
+        """Whether `call` is a parallel call of the previous turn, although its key does not show it.
 
-        Only the first call of a turn carries the turn's state; on its own, another would stand
-        without any.
+        Only the first call of a turn carries the turn's state; a later call would have none if it
+        stood alone.
         """
         state = self.rules.state.key
         return (
@@ -196,12 +196,12 @@ class Grouping:
     def distinct(
         self, turns: list[ChatMessage | Turn | FunctionCallOutput | None]
     ) -> list[ChatMessage | Turn]:
-        """Give turns that share a key new ones, and outputs without a call a message."""
+        """Give turns with the same key new keys, and turn outputs without a call into messages."""
         keys: set[str] = set()
         found: list[ChatMessage | Turn] = []
         for turn in turns:
             if isinstance(turn, Turn):
-                # Without a key of its own, a call that was grouped here could not name its turn.
+                # A call that was grouped here needs a key to refer to its turn.
                 nameless = not turn.key and any(group_key(pair.call) for pair in turn.pairs)
                 if turn.key in keys or nameless:
                     first = turn.message or turn.pairs[0].call
@@ -232,6 +232,6 @@ class Grouping:
 
 
 def user_message(content: str | Sequence[ChatContent], beside: ChatItem) -> ChatMessage:
-    """A message of the user that takes the place of `beside`."""
+    """A user message that replaces `beside`."""
     parts: list[ChatContent] = [content] if isinstance(content, str) else list(content)
     return ChatMessage(role="user", content=parts, created_at=beside.created_at)

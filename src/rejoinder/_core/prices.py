@@ -1,9 +1,9 @@
-"""What a reply costs: prices of models by provider, as data, and the sum for a usage.
+"""The prices of models by provider, as data, and the cost of a usage.
 
-Law: pure. The tables in ``price_tables`` are made by ``scripts/prices.py`` from the package
-genai-prices, which names where each price was published. Each is read on first use.
+Pure. ``scripts/prices.py`` makes the tables in ``price_tables`` from the package genai-prices, which
+names the source of each price. Each table is read on first use.
 
-A price that is not known is ``None``, never 0.
+An unknown price is ``None``, never 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 
 Tiers: TypeAlias = tuple[float, tuple[tuple[int, float], ...]]
-"""A price, and others with the number of prompt tokens above which they hold for all tokens."""
+"""A price, and steps: above this many prompt tokens, another price applies to all tokens."""
 
 
 def _is_amount(value: object) -> bool:
@@ -70,11 +70,11 @@ DOLLARS: Final = Rule("US dollars for a million tokens, or steps of them", _is_p
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens of each kind, or the same in steps of the prompt's length.
+    """US dollars for a million tokens of each kind, or steps by the prompt's length.
 
-    ``None``: tokens of this kind cost what the kind costs that they are part of: `cache_read`,
-    `cache_write` and `input_audio` are part of the input, `cache_read_audio` of what is read from
-    the cache, `reasoning` and `output_audio` of the output.
+    ``None``: tokens of this kind have the price of the kind to which they belong. `cache_read`,
+    `cache_write` and `input_audio` belong to the input, `cache_read_audio` to `cache_read`,
+    `reasoning` and `output_audio` to the output.
     """
 
     input: float | Tiers
@@ -135,7 +135,7 @@ class ModelPrices:
     """The prices of one model at one provider.
 
     Attributes:
-        context: its window in tokens, where known.
+        context: its window in tokens, if known.
     """
 
     model: str
@@ -144,14 +144,14 @@ class ModelPrices:
     _tiers: tuple[tuple[str, tuple[str, ...], Price], ...]
 
     def at(self, moment: datetime, service_tier: str | None = None) -> Price | None:
-        """The price that holds at a moment for a service tier; ``None`` for a model that is not
-        paid by the token, or whose price is not known."""
+        """The price for a service tier at a given time; ``None`` for a model that is not paid by the
+        token, or whose price is unknown."""
         if not self._terms:
             return None
         for tier, condition, price in self._tiers:
             if tier == service_tier and _holds(condition, moment):
                 return price
-        # The last one that holds counts; the first one if none does.
+        # The last price whose conditions hold applies; if none does, the first.
         found = self._terms[0][1]
         for condition, price in self._terms:
             if _holds(condition, moment):
@@ -220,8 +220,8 @@ def _row(provider: str, name: str) -> list[Any] | None:
 
 
 def _row_of_deployment(provider: str, name: str) -> list[Any] | None:
-    """The model in the name of a deployment, such as ``prod-gpt4omini``. Its other words must say
-    nothing about models: ``gpt-4o-transcribe-2`` is not priced as ``gpt-4o``."""
+    """The model in the name of a deployment, such as ``prod-gpt4omini``. The other words of the name
+    must not name another model: ``gpt-4o-transcribe-2`` is not priced as ``gpt-4o``."""
     said = words_of(name)
     telling: set[str] = set()
     best: tuple[str, list[Any]] = ("", [])
@@ -253,17 +253,17 @@ def find_prices(provider: str, model: str) -> ModelPrices | None:
     """The prices of a model.
 
     Args:
-        provider: as `LLM.provider` names it: by location, such as ``api.openai.com``, or by name.
+        provider: the value of `LLM.provider`: a host, such as ``api.openai.com``, or a name.
         model: its name there.
 
     Returns:
-        ``None`` where they are not known: for a server that is not known, too.
+        ``None`` if the prices or the server are unknown.
     """
     return _found(provider, model)
 
 
 def prepare_prices(provider: str, model: str) -> None:
-    """Look the prices of a model up now, so that its first reply need not."""
+    """Look up the prices of a model now, so that its first reply does not have to."""
     _found(provider, model)
 
 
@@ -291,8 +291,8 @@ _own: dict[str, Price] = {}
 
 @checked()
 def set_prices(prices: Mapping[str, Price]) -> None:
-    """Use prices of your own, by the name of a model or by ``provider/model``; they come before
-    those of the table. Each call replaces what the one before has set."""
+    """Set your own prices, by the name of a model or by ``provider/model``; they take precedence over
+    the built-in ones. Each call replaces the prices of the previous call."""
     global _own
     _own = dict(prices)
 
@@ -306,13 +306,13 @@ def cost_of(
     at: float | None = None,
     cached_audio: int = 0,
 ) -> float | None:
-    """US dollars for the tokens of one request; ``None`` where the price is not known.
+    """US dollars for the tokens of one request; ``None`` if the price is unknown.
 
     Args:
-        usage: of the request; its `service_tier` counts.
+        usage: usage of the request; its `service_tier` counts.
         provider, model: as in `find_prices`.
         at: seconds since the epoch; default now.
-        cached_audio: those of its cached tokens that are sound.
+        cached_audio: number of cached tokens that are sound.
     """
     return price_usage(usage, provider=provider, model=model, at=at, cached_audio=cached_audio)
 
@@ -325,7 +325,7 @@ def price_usage(
     at: float | None = None,
     cached_audio: int = 0,
 ) -> float | None:
-    """`cost_of`, for our own values."""
+    """`cost_of` for `Buckets`."""
     if provider is None or model is None:
         return None
     own = _own.get(f"{provider}/{model}") or _own.get(model)

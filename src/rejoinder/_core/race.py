@@ -1,11 +1,10 @@
-"""The course of one turn: which model is asked when, which one is heard, and how the turn ends.
+"""The course of one turn: which model is asked when, which one wins, and how the turn ends.
 
-Pure: (event, now) -> actions, in loop time. The shell (`rejoinder.llm`) starts and cancels what is
-decided here and decides nothing itself; `rejoinder.testing.simulate_policy` drives the same code with
-invented time.
+Pure: (event, now) -> actions, in loop time. The shell (`rejoinder.llm`) only carries out the decisions
+of this module; `rejoinder.testing.simulate_policy` drives the same code with simulated time.
 
-Nothing is decided once for a whole turn. The next model is chosen when it is needed, from what is
-known of all models then: `plan` takes that in, and revises what rested on it.
+No decision holds for a whole turn. The next model is chosen when it is needed, from the current health
+of all models: `plan` takes the health and revises earlier decisions.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ __all__ = [
 ]
 
 WhenCut: TypeAlias = Literal["stop", "append", "restart", "resume"]
-"""What follows a reply that breaks off. ``append``: the whole answer of the next model."""
+"""What follows a reply that breaks off. ``append``: the next model's whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Ask model number `candidate`; the attempt is called `attempt` from now on."""
+    """Ask model number `candidate`. `attempt` is the number of the attempt."""
 
     attempt: int
     candidate: int
@@ -55,46 +54,46 @@ class Cancel:
     lost: bool
     error: APIError | None = None
     blame: bool = True
-    """The model is at fault. Not so if the time of the turn ended before its own patience."""
+    """Whether the model is at fault. It is not if the turn's time ended before the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Win:
-    """From now on the consumer hears this attempt."""
+    """This attempt wins: the consumer gets its output."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Find out in the background whether this model is back, unless another process does."""
+    """Probe this model in the background, unless another process does."""
 
     candidate: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell the consumer what has happened to the reply."""
+    """Inform the consumer about a change of the reply."""
 
     event: Literal["restart", "cut_after_tool_call", "nothing_to_add"]
     reason: BaseException
     discard: str = ""
-    """With ``restart``: the text so far, which no longer counts."""
+    """With ``restart``: the text so far, which is discarded."""
     failed: int | None = None
     """With ``restart``: number of the model that was cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conclude:
-    """The turn is over: it ended well, perhaps with nothing said; or with the error of the model that
-    spoke; or for the reason in `why`, which `Race.reasons` gives for each model."""
+    """The turn is over: successfully, perhaps without output; or with the winner's error; or for the
+    reason in `why`, which `Race.reasons` explains for each model."""
 
     error: BaseException | None = None
     why: Literal["", "all failed", "no first token"] = ""
     note: str = ""
-    """What to add to `error`."""
+    """Text to add to `error`."""
     silent: int | None = None
-    """The attempt whose silence is the answer; its thinking and its usage belong to the reply."""
+    """The attempt whose empty answer counts; its thinking and usage belong to the reply."""
 
 
 Action: TypeAlias = Start | Cancel | Win | Probe | Tell | Conclude
@@ -109,7 +108,7 @@ class Failure:
     at: float = 0.0
     """Wall time."""
     rested: str = ""
-    """That the model was asked although it rested, in words."""
+    """A note that the model was asked although it rested; else empty."""
     attempt: int = 0
 
 
@@ -130,12 +129,12 @@ class _Attempt:
     candidate: int
     started_at: float
     patient_from: float
-    """It was not silent before."""
+    """The time from which its silence counts."""
     progress_at: float
     rested: str
     running: bool = True
     stood_still: float = 0.0
-    """Seconds of its time in which the event loop stood still."""
+    """Seconds during the attempt in which the event loop was blocked."""
 
 
 _CHARACTERS_PER_TOKEN: Final = 4
@@ -151,20 +150,20 @@ def _nothing() -> int:
 class Race:
     """One turn, from the first attempt to the end of the winner, and again if that one is cut.
 
-    Call `plan` before `begin`, and whenever something was learnt about a model; call `tick` at
-    `due`. All other events come from the attempts.
+    Call `plan` before `begin`, and whenever the health of a model has changed; call `tick` at `due`.
+    All other events come from the attempts.
 
     Attributes:
-        models: how many there are.
+        models: the number of models.
         started_at: when the turn began (loop time).
         when_cut: what follows a reply that breaks off.
-        empty_is_fine: a model may have nothing to say, as after a tool output. The others are asked
-            all the same; if none of them answers, the turn ends in silence and not with an error.
+        empty_is_fine: an empty answer is legal, as after a tool output. The others are still asked;
+            if none of them answers, the turn ends without output, not with an error.
         gate: decides about hedges, for all turns together; ``None``: no hedges.
         paces: how fast each model usually is.
-        price: tokens that one more request costs, about.
-        spent: extra tokens that were spent so far.
-        said: what the consumer has heard, piece by piece.
+        price: approximate tokens of one more request.
+        spent: extra tokens spent so far.
+        said: the pieces of text that the consumer got.
         called: the consumer got a tool call.
         resuming: the attempts that run now continue what was `said`.
     """
@@ -187,10 +186,10 @@ class Race:
     over: bool = False
     _attempts: list[_Attempt] = field(default_factory=list[_Attempt])
     _left: set[int] = field(default_factory=set[int])
-    """Who can still be asked."""
+    """The models that can still be asked."""
     _again: set[int] = field(default_factory=set[int])
-    """Who came back, or had its rest, after it had failed in this turn: it can be asked a second time,
-    and no more."""
+    """Models that failed in this turn and have recovered or rested since. Each can be asked once
+    more."""
     _healths: Sequence[Health] = ()
     _to_wall: float = 0.0
     _probed: dict[int, Health] = field(default_factory=dict[int, Health])
@@ -200,19 +199,19 @@ class Race:
     _cut_by: BaseException | None = None
     _failures_before: int = 0
     _said_before: int = 0
-    """How much of `said` is from before the last cut."""
+    """Number of pieces of `said` from before the last cut."""
 
     def __post_init__(self) -> None:
         self._left = set(range(self.models))
 
-    # -- events: each returns what is to be done, in order ----------------------------------------
+    # -- events: each returns actions, in order ---------------------------------------------------
 
     def plan(self, now: float, healths: Sequence[Health], wall: float) -> list[Action]:
-        """Something may be known that was not: revise what was decided.
+        """Revise decisions by new facts.
 
         Args:
-            healths: of all models.
-            wall: the wall time that is `now`.
+            healths: the health of all models.
+            wall: the wall time at `now`.
         """
         self._healths = healths
         self._to_wall = wall - now
@@ -235,15 +234,14 @@ class Race:
         return self._ask_next(now)
 
     def progressed(self, attempt: int, at: float) -> None:
-        """`at` is when an attempt last showed that it is at work: by thinking, by a part of a tool
-        call or, as the winner, by any output. Need not be reported before `due` is asked; what is
-        reported later counts, also if it is earlier."""
+        """Record the last sign of life of an attempt: thinking, a part of a tool call or, for the winner,
+        any output. Reports may be late: it is enough to report before reading `due`."""
         if self.limits.thinking_is_progress or attempt == self.winner:
             known = self._attempts[attempt]
             known.progress_at = max(known.patient_from, at)
 
     def stood_still(self, seconds: float) -> None:
-        """The event loop stood still: no model could be heard, so none was silent."""
+        """The event loop was blocked, so that time does not count as a model's silence."""
         for attempt in self._attempts:
             if attempt.running:
                 attempt.progress_at = attempt.patient_from = attempt.progress_at + seconds
@@ -268,7 +266,7 @@ class Race:
         return [Win(attempt), *(Cancel(loser, lost=True) for loser in losers)]
 
     def ended(self, attempt: int, error: BaseException | None, now: float) -> list[Action]:
-        """An attempt came to its end by itself, before any output or as the winner."""
+        """An attempt ended normally, before any output or as the winner."""
         ended = self._attempts[attempt]
         if self.over or not ended.running:
             return []
@@ -280,7 +278,7 @@ class Race:
         return self._failed(ended, error, now)
 
     def cut(self, error: BaseException, now: float) -> list[Action]:
-        """The model that spoke has failed: end the turn, or go on with another model."""
+        """The winner has failed: end the turn, or continue with another model."""
         failed: int | None = None
         if self.winner is not None:
             attempt = self._attempts[self.winner]
@@ -289,12 +287,12 @@ class Race:
             self.winner = None
         final = judge(error).final
         if self.called and self.when_cut == "resume" and not final:
-            # The call is complete; the model will be asked again with its output.
+            # The call is complete, and the model will be asked again with its output.
             return [Tell("cut_after_tool_call", error), *self._conclude()]
         if self.when_cut == "stop" or self.called or final:
             return self._conclude(error)
         if not self.resuming or any(self.said[self._said_before :]):
-            # What others had to add to the text before is of no interest any more.
+            # Attempts that continued the old text are obsolete.
             self._failures_before = len(self.failures)
         if not self._left:
             self._left = self._rested(now)
@@ -318,7 +316,7 @@ class Race:
         return [*actions, *self._ask_next(now)]
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed. To be called at `due`, and harmless at any other moment."""
+        """Time has passed. Call it at `due`; extra calls are harmless."""
         actions: list[Action] = []
         if self.over:
             return actions
@@ -359,11 +357,11 @@ class Race:
         return limit == math.inf or self.spent + self.price() <= limit
 
     def lapse(self, attempt: int) -> float:
-        """Seconds of the time of an attempt in which the event loop stood still."""
+        """Seconds during an attempt in which the event loop was blocked."""
         return self._attempts[attempt].stood_still
 
     def reasons(self, names: Sequence[str], now: float) -> str:
-        """What became of each model in this turn: how it failed, or why it was not asked."""
+        """For each model, how it failed in this turn, or why it was not asked."""
         told = [
             f"{names[failure.candidate]}: {plain(str(failure.error))}{failure.rested}"
             for failure in self.failures
@@ -401,7 +399,7 @@ class Race:
                 waited = now - attempt.started_at
                 error = APITimeoutError(f"no output yet after {waited:.2f} s")
                 self._note(attempt, error, now)
-                # A model that was asked late had less time than it is usually given.
+                # A model that was asked late had less time than usual.
                 blame = waited >= min(self.limits.attempt, self.limits.first_token_by)
                 actions.append(Cancel(number, lost=False, error=error, blame=blame))
         if not self._left and (silent := self._deliberate_silence()) is not None:
@@ -422,8 +420,8 @@ class Race:
         return [Start(number, candidate, hedge), *self._revise(now)]
 
     def _next(self) -> int | None:
-        """The one to ask now: an available one if there is one, otherwise one that rests, because
-        asking is better than silence."""
+        """The next model: an available one, or else a resting one, because asking it is better than
+        silence."""
         if not self._left:
             return None
         return min(
@@ -431,7 +429,7 @@ class Race:
         )
 
     def _revise(self, now: float) -> list[Action]:
-        """Decide anew about probes and about a hedge."""
+        """Decide again about probes and a hedge."""
         self._hedge_at = self._probe_at = math.inf
         if self.over or self.winner is not None:
             return []
@@ -439,8 +437,8 @@ class Race:
         return self._plan_probes(now)
 
     def _plan_hedge(self) -> None:
-        """A hedge comes when the only attempt is silent for longer than usual. There is none while a
-        model is known to be down: its load is on the others already."""
+        """Plan a hedge for when the only attempt is silent for longer than usual. No hedge while another
+        model is known to be down, because the others already carry its load."""
         if self.gate is None or self.hedged or self._spoken or not self._left:
             return
         running = [attempt for attempt in self._attempts if attempt.running]
@@ -454,8 +452,8 @@ class Race:
             self._hedge_at = attempt.started_at + attempt.stood_still + delay
 
     def _plan_probes(self, now: float) -> list[Action]:
-        """A resting model that can still be asked is probed when its rest is over. Where all rest, the
-        next one is asked instead, and asking is the probe."""
+        """Plan a probe of each resting candidate for the end of its rest. If all rest, the next one is
+        asked instead, which serves as the probe."""
         healths = self._healths
         resting = [index for index, health in enumerate(healths) if not health.available]
         if not resting or len(resting) == len(healths):
@@ -470,14 +468,14 @@ class Race:
                 self._probed[candidate] = health
                 probes.append(Probe(candidate))
             else:
-                # Never the same moment again: sums of moments are rounded.
+                # Strictly later than now, because sums of times are rounded.
                 rest = max(health.until - wall, _SHORTEST_WAIT)
                 self._probe_at = min(self._probe_at, now + rest)
         return probes
 
     def _rested(self, now: float) -> set[int]:
-        """Models that failed in this turn and whose rest is over: a reply that was cut would end
-        here, so they are asked once more, and asking is the probe."""
+        """Models that failed in this turn and whose rest is over. A cut reply would end here, so they
+        are asked once more, which serves as the probe."""
         wall = now + self._to_wall
         rested = {
             failure.candidate
@@ -507,11 +505,11 @@ class Race:
         if judge(error).final:
             return [*self._cancel_rest(), *self._conclude(error)]
         if any(other.running for other in self._attempts):
-            return self._revise(now)  # the other one of a hedge is on its way already
+            return self._revise(now)  # the other attempt of a hedge is already running
         return self._ask_next(now)
 
     def _exhausted(self) -> list[Action]:
-        """All models were asked, and none is left."""
+        """All models were asked."""
         if self.failures and all(judge(f.error).empty for f in self.failures):
             return self._conclude(silent=self._deliberate_silence())  # they answered, with nothing
         since = self.failures[self._failures_before :]
@@ -523,7 +521,7 @@ class Race:
         return self._conclude(why="all failed")
 
     def _deliberate_silence(self) -> int | None:
-        """The first attempt that had nothing to say, where that is an answer."""
+        """The first attempt with an empty answer, if that is legal."""
         if not self.empty_is_fine:
             return None
         since = self.failures[self._failures_before :]

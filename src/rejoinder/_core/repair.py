@@ -1,12 +1,12 @@
-"""From any history a legal one: what a provider would refuse is mended before it is sent.
+"""Mends a history so that a provider accepts it.
 
 Law: pure and linear; the given items are never changed, changed ones are copies. Every text that
-can be sent is sent exactly once: a message or an output that has no legal place becomes a user
-message, it is never lost. Every change is reported as data, a list of `Change`. What the
-formats do anyway (moving an output behind its call, merging turns of one role) is not repeated
-here, only told when it moves something across a message.
+can be sent is sent exactly once: a message or an output without a legal place becomes a user
+message. Every change is reported as data, a list of `Change`. The formats themselves move outputs
+behind their calls and merge turns of one role; this is reported here only if it moves something
+across a message.
 
-A history that is already legal is recognised in one quick pass and returned as it is.
+A history that is already legal is recognized in one quick pass and returned unchanged.
 """
 
 from __future__ import annotations
@@ -68,21 +68,20 @@ def repair(
 ) -> tuple[list[ChatItem], list[Change]]:
     """`items` so that `provider` accepts them once its format has converted them.
 
-    The result is meant for the format of that name with its defaults. It is the given list itself
-    when nothing had to be changed and a list was given.
+    The result is meant for the format of that name with its defaults. If nothing had to change and
+    a list was given, it is that list.
 
     * A call without output gets an output that states this; an output without call becomes a user message;
       a second output of one call is joined to the first. Both stand where the call stands.
     * Call ids are replaced where they are used twice or the provider would refuse them; so are
       names of tools. New ids depend only on the old ones, so that prompts stay cacheable.
-    * Arguments that are not a JSON object become one, and a content that is one text and no list
-      a list of it.
-    * Messages without text or image are left out, but for state that the provider accepts alone
-      (a compaction); blank text is, where blocks may not be blank.
-    * Images go to the user where only the user may show them, are given the type that their bytes
-      show, and become text where they cannot be read or sent.
-    * Opaque state stays for its own provider only, and only when it is whole.
-    * The user speaks first and last where the provider demands it.
+    * Arguments that are not a JSON object become one. A content that is a string becomes a list.
+    * Messages without text or image are omitted, unless they hold state that the provider accepts
+      alone (a compaction). Blank text is omitted if blocks may not be blank.
+    * Images move to a user message if only the user may show them, get the type that their bytes
+      show, and become text if they cannot be read or sent.
+    * Opaque state is kept only for its own provider, and only if it is complete.
+    * The history begins and ends with the user if the provider demands it.
 
     Args:
         items: any history.
@@ -97,13 +96,13 @@ def repair(
 
     Raises:
         ValueError: no dialect has the name `provider`, or it has no rules.
-        TypeError: an element of `items` is no item of a chat context, or holds what an item may
-            not hold; it is named.
+        TypeError: an element of `items` is not an item of a chat context, or has a field of a wrong
+            type; the message names it.
     """
     dialect = dialects.find(provider) if isinstance(provider, str) else provider
     rules = dialect.rules
     if rules is None:
-        raise ValueError(f"repair knows no rules of {dialect.name!r}: its dialect has none")
+        raise ValueError(f"repair: the dialect {dialect.name!r} has no rules for histories")
     if prefill and rules.last_user:
         rules = replace(rules, last_user="")
     if signatures and rules.no_signature:
@@ -123,8 +122,8 @@ def repair(
 
 
 class _Unit(msgspec.Struct):
-    """Repaired items that stay together, and the roles with which they begin and end; both are
-    empty where the items are not among the messages of the provider."""
+    """Repaired items that stay together, and the roles with which they begin and end. Both roles are
+    empty if the provider does not send the items as messages."""
 
     start: str
     end: str
@@ -185,8 +184,7 @@ class _Repair:
         return {id(pairs[at]): call_id for at, call_id in fresh.items()}
 
     def rename(self, items: Sequence[ChatItem]) -> list[ChatItem]:
-        """The same history with call ids of the right form; each is used once, and nothing else
-        needs to be done."""
+        """The history with call ids of the right form, if nothing else has to be repaired."""
         calls = [item for item in items if item.type == "function_call"]
         fresh = {
             calls[at].call_id: new for at, new in fresh_ids(calls, self.rules, self.note).items()
@@ -218,7 +216,7 @@ class _Repair:
                 texts.append(text)
             images = [part for part in turn.content if not isinstance(part, str)]
             if images:
-                self.note("role", turn.id, "its images are shown by the user")
+                self.note("role", turn.id, "its images move to a user message")
                 found.append(user_message(images, turn))
             elif not text or text.isspace():
                 self.note("dropped", turn.id, "a message without text or image")
@@ -258,7 +256,7 @@ class _Repair:
                     rules.instructions != "anywhere"
                     and last not in INSTRUCTIONS_AFTER[rules.instructions]
                 ):
-                    # There is no place for instructions here but in the user's mouth.
+                    # Here, only a user message can carry instructions.
                     start = role = "user"
                     text = "\n".join(part for part in content if isinstance(part, str) and part)
                     quoted: list[ChatContent] = [instructions_block(text)]
@@ -306,12 +304,12 @@ class _Repair:
         if items:
             units.append(_Unit("assistant", "tool" if pairs else "assistant", items))
         if images and message is not None:
-            self.note("image", message.id, "only the user may show images, not assistant")
+            self.note("image", message.id, "only the user may show images, not the assistant")
             units.append(_Unit("user", "user", [user_message(images, message)]))
 
     def carries(self, message: ChatMessage, *, before_calls: bool) -> bool:
-        """Whether a message without text is still wanted, for its state: because that precedes its
-        calls, or because it is accepted alone."""
+        """Whether a message without text is kept for its state: because the state must precede its
+        calls, or because the provider accepts it alone."""
         own = self.rules.state
         state = message.extra.get(own.key)
         if not isinstance(state, dict):
@@ -406,7 +404,7 @@ class _Repair:
     def result(
         self, output: FunctionCallOutput, call: FunctionCall, *, alone: bool, whole: bool
     ) -> str:
-        """The text of an output; a picture stays one where it can be shown, and becomes words elsewhere.
+        """The text of an output. Pictures stay where they can be shown, and otherwise become words.
 
         Args:
             output: the output.
@@ -418,7 +416,7 @@ class _Repair:
         if call.extra and own.unread and alone and whole:
             kept = unread_in(call.extra, own.key, own.unread)
             if is_output_as_read(kept, output):
-                return output.output  # it is sent as it was written
+                return output.output  # sent unchanged
         problem, mime_type = result_fault(output, self.rules)
         picture = picture_of(output) if alone and self.rules.result_images else None
         if picture is not None and not problem:
@@ -443,7 +441,7 @@ class _Repair:
     def content(
         self, message: ChatMessage, *, shows_images: bool
     ) -> tuple[list[ChatContent], list[ImageContent]]:
-        """What stays in the message, and the images that somebody else has to show."""
+        """The content that stays in the message, and the images that must move to another one."""
         kept: list[ChatContent] = []
         images: list[ImageContent] = []
         speech: list[str] = []
@@ -489,7 +487,7 @@ class _Repair:
         return with_fields(message, **update) if update else message
 
     def restate(self, item: ChatMessage | FunctionCall, update: dict[str, Any], name: str) -> None:
-        """Leave out what is not this provider's state, or no longer whole."""
+        """Omit state that belongs to another provider or is damaged."""
         extra: dict[str, Any] = {}
         changed = False
         for key, value in item.extra.items():
@@ -563,7 +561,7 @@ class _Repair:
             self.add_user(units, spoken[0], rules.lone_user, "calls may not come first")
 
     def alternated(self, units: list[_Unit]) -> list[_Unit]:
-        """Join messages of one role that stand in a row, and part turns that cannot be joined."""
+        """Merge consecutive messages of one role, and separate turns that cannot be merged."""
         found: list[_Unit] = []
         for unit in units:
             before = found[-1] if found else None
@@ -593,7 +591,7 @@ class _Repair:
         units.insert(at, _Unit("user", "user", [message]))
 
     def trim(self, unit: _Unit) -> None:
-        """A reply that the model shall continue may not end in white space."""
+        """Remove white space at the end of a reply that the model shall continue."""
         last = unit.items[-1]
         if last.type != "message":
             return
@@ -606,7 +604,7 @@ class _Repair:
 
 
 def _is_plain(message: ChatMessage) -> bool:
-    """Most messages are: one sound text, and no state."""
+    """Whether the message is one valid text without state, as most messages are."""
     content = message.content
     if message.extra or len(content) != 1:
         return False
@@ -652,7 +650,7 @@ def _object_text(arguments: str) -> str:
 def _retyped(image: ImageContent, mime_type: str) -> ImageContent:
     payload = str(image.image).partition(",")[2]
     new = with_fields(image, image=f"data:{mime_type};base64,{payload}", mime_type=mime_type)
-    new._cache = {}  # that of the original goes on to hold the original
+    new._cache = {}  # the original keeps its own cache
     return new
 
 

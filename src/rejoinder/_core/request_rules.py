@@ -1,9 +1,8 @@
-"""From any request one that the model accepts where it is served, or a refusal before it is sent.
+"""Adapts a request so that the model accepts it at its host, or refuses it before it is sent.
 
-Law: pure; a body goes in with what is known of the family and the host, and is changed in place.
-What can be mended without changing what was asked is mended, and told as a `Change`; what cannot is
-a `ConfigurationError` that names the way out. Histories are the business of
-`rejoinder._core.repair`.
+Pure: takes a body and the facts about family and host, and changes the body in place. If a problem can
+be mended without changing the meaning of the request, it is mended and reported as a `Change`;
+otherwise a `ConfigurationError` names the remedy. `rejoinder._core.repair` handles histories.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ __all__ = ["HOLDERS", "concerns", "fit_request", "with_reasoning"]
 _Path: TypeAlias = tuple[str, ...]
 Choice: TypeAlias = Literal["", "auto", "none", "required", "named"]
 
-# The words of all APIs for a choice.
+# The values of a tool choice in all APIs.
 _CHOICES: Final[dict[str, Choice]] = {
     "ANY": "required",
     "AUTO": "auto",
@@ -44,8 +43,8 @@ _CHOICES: Final[dict[str, Choice]] = {
     "tool": "named",
 }
 
-# Where each API has the parameters that chat completions has at the top. A parameter that is not
-# named here has the same name at the top, or does not exist.
+# The place of each top-level parameter of chat completions in other APIs. A parameter that is not
+# listed has the same name at the top, or does not exist.
 _PLACES: Final[dict[API, dict[str, _Path]]] = {
     "chat": {},
     "mistral": {},
@@ -79,7 +78,7 @@ _PLACES: Final[dict[API, dict[str, _Path]]] = {
     },
 }
 # Parameters of chat completions that an API has under another name, for callers who set them for
-# several models at once, and those that it does not have and refuses.
+# several models at once, and parameters that it refuses.
 _NAMES: Final[dict[API, dict[str, _Path]]] = {
     "chat": {},
     "mistral": {"seed": ("random_seed",)},
@@ -98,7 +97,7 @@ _LACKS: Final[dict[API, frozenset[str]]] = {
     "converse": _OPENAIS | _PENALTIES | {"logit_bias", "seed"},
     "gemini": _OPENAIS | {"logit_bias"},
 }
-# Members that hold more than the measure of reasoning, and the keys that are its words.
+# Members that hold more than reasoning options, and their keys for reasoning.
 _KEYS_IN_SHARED: Final = {
     ("chat", "chat_template_kwargs"): frozenset({"enable_thinking", "thinking"}),
     ("messages", "output_config"): frozenset({"effort"}),
@@ -108,9 +107,9 @@ _KEYS_IN_SHARED: Final = {
 
 
 HOLDERS: Final = frozenset({"additionalModelRequestFields", "generationConfig", "inferenceConfig"})
-"""Members of a body that hold parameters: without any in it, they concern no rule."""
+"""Members of a body that hold parameters; empty ones concern no rule."""
 
-# Where each API has its words for reasoning.
+# The place of the reasoning options in each API.
 _REASONING: Final[dict[API, _Path]] = {
     "chat": (),
     "mistral": (),
@@ -135,8 +134,8 @@ def _get(body: Mapping[str, Any], path: _Path) -> Any:
 
 
 def _inner(body: dict[str, Any], path: _Path) -> dict[str, Any]:
-    """The mapping at `path`, made where it is missing. What is on the way is copied: it may be the
-    caller's own."""
+    """The mapping at `path`, created if it is missing. Mappings on the path are copied, because they
+    may belong to the caller."""
     for key in path:
         value = body.get(key)
         inner = dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else {}
@@ -176,7 +175,7 @@ class _Fitting:
         self.look()
 
     def look(self) -> None:
-        """Read what the body asks of reasoning, and whether the model will think."""
+        """Read the reasoning options of the body, and decide whether the model will think."""
         where = _get(self.body, _REASONING[self.api])
         self.said = (
             read_reasoning(cast("Mapping[str, Any]", where))
@@ -207,7 +206,7 @@ class _Fitting:
     # -- names
 
     def names(self) -> None:
-        """Bring parameters under the names that the API has for them."""
+        """Rename parameters to the API's own names."""
         for name, path in _NAMES[self.api].items():
             if name not in self.body:
                 continue
@@ -232,12 +231,12 @@ class _Fitting:
     # -- reasoning
 
     def say(self, wanted: Reasoning) -> None:
-        """Replace what the body asks of reasoning."""
+        """Replace the reasoning options of the body."""
         spoke = _get(self.body, _REASONING[self.api]) is not None
         where = _inner(self.body, _REASONING[self.api])
         for word in WORDS & where.keys():
             if word == "output_config" and wanted.on is not True:
-                continue  # effort without thinking is legal, and asked for
+                continue  # effort without thinking is legal, and requested
             ours = _KEYS_IN_SHARED.get((self.api, word))
             kept = (
                 {key: entry for key, entry in _mapping(where[word]).items() if key not in ours}
@@ -389,31 +388,29 @@ class _Fitting:
         count = self.tool_count()
         if family.responses_only and api == "chat" and self.host.key in ("azure", "openai"):
             raise self.refuse(
-                "OpenAI serves this model by the Responses API alone; pass api='responses'"
+                "OpenAI serves this model only through the Responses API; pass api='responses'"
             )
         if not count:
             return
         if not family.tools:
-            raise self.refuse(
-                "this model takes no tools; leave `tools` out, or ask another model for them"
-            )
+            raise self.refuse("this model takes no tools; omit `tools`, or use another model")
         if family.idle_tools and api == "chat":
             self.idle()
         self.forced(self.choice())
         if self.has_schema() and not family.schema_with_tools and api in ("chat", "gemini"):
             raise self.refuse(
-                "this model takes no response format beside function tools; leave one of them "
-                "out, or use Gemini 3 or later"
+                "this model takes no response format together with function tools; omit one of "
+                "them, or use Gemini 3 or later"
             )
 
     def idle(self) -> None:
-        """Leave the model idle beside its tools: an effort is refused there."""
+        """Turn reasoning off for a request with tools, in which an effort is refused."""
         family, asked = self.family, self.said.effort
         if "none" not in family.efforts:
             raise self.refuse(
                 "Chat Completions takes no tools for a model that reasons; pass api='responses'"
             )
-        # A model that reasons by itself gets a switch against it; others refuse the switch.
+        # A model that reasons by default gets a switch to turn it off; others refuse the switch.
         wanted = None if family.thinks == "asked" else False
         if asked and asked != "none":
             self.tell(
@@ -428,7 +425,7 @@ class _Fitting:
         family, host = self.family, self.host
         if choice in ("", "auto", "none"):
             if choice and choice not in host.choices and self.api == "chat":
-                self.drop("tool_choice", f"{host.name} takes no other than 'auto'")
+                self.drop("tool_choice", f"{host.name} accepts only 'auto'")
                 if choice == "none":
                     self.body.pop("tools", None)
                     self.tell("choice", "the tools were left out: that is what 'none' means")
@@ -437,14 +434,14 @@ class _Fitting:
             host.forces is not None and family.maker and family.maker not in host.forces
         ):
             raise self.refuse(
-                f"{host.name} cannot force a tool on this model; leave tool_choice out and ask for "
+                f"{host.name} cannot force a tool on this model; omit tool_choice and request "
                 "the call in the instructions, or use another model"
             )
         if choice == "named" and not family.named:
             self.only_named()
         if family.forced == "never":
             raise self.refuse(
-                "this model refuses a forced tool; leave tool_choice out, or use another model"
+                "this model refuses a forced tool; omit tool_choice, or use another model"
             )
         if not self.thinks or family.forced == "always":
             return
@@ -456,13 +453,13 @@ class _Fitting:
             return
         if family.thinks == "always":
             raise self.refuse(
-                "this model always reasons and refuses a forced tool while it does; leave "
-                "tool_choice out, or use another model"
+                "this model always reasons and refuses a forced tool while it does; omit "
+                "tool_choice, or use another model"
             )
         if self.api == "chat" and host.reasoning == "none":
             raise self.refuse(
-                f"{host.name} has no words to stop the reasoning beside which this model refuses a "
-                "forced tool; leave tool_choice out, or use another model"
+                f"this model refuses a forced tool while it reasons, and {host.name} cannot turn "
+                "reasoning off; omit tool_choice, or use another model"
             )
         self.stop_thinking("a tool is forced, which the model refuses while it thinks")
 
@@ -487,7 +484,7 @@ class _Fitting:
         return len(cast("Sequence[Any]", tools))
 
     def choice(self) -> Choice:
-        """How the body chooses among its tools."""
+        """The tool choice of the body."""
         body = self.body
         if self.api == "converse":
             chosen = _mapping(_get(body, ("toolConfig", "toolChoice")))
@@ -525,13 +522,13 @@ class _Fitting:
                 self.drop(name, f"{family.name} refuses it while it thinks")
             warm = family.thinking_temperature
             if warm is not None and _get(self.body, self.place("temperature")) not in (None, warm):
-                self.drop("temperature", f"while it thinks {family.name} takes {warm} alone")
+                self.drop("temperature", f"while it thinks, {family.name} takes only {warm}")
         if family.efforts and self.said.effort == family.efforts[-1] and self.thinks:
             for name in sorted(family.refuses_at_most):
-                self.drop(name, f"{family.name} refuses it beside the effort {self.said.effort!r}")
+                self.drop(name, f"{family.name} refuses it with the effort {self.said.effort!r}")
         given = [name for name in sorted(family.one_of) if _holds(self.body, self.place(name))]
         for name in given[1:]:
-            self.drop(name, f"{family.name} takes one of {', '.join(given)}")
+            self.drop(name, f"{family.name} takes only one of {', '.join(given)}")
         for name in sorted(self.host.refuses):
             if self.api == "chat" and name in self.body:
                 del self.body[name]  # ours, not the caller's
@@ -540,16 +537,16 @@ class _Fitting:
                 f"{self.host.name} takes no JSON schema as response format; pass "
                 "{'type': 'json_object'} and describe the answer in the instructions"
             )
-        # Gateways act for models that take none, by a tool.
+        # For models without response formats, gateways emulate them by a tool.
         gateway = self.api == "chat" and family.maker != "openai"
         if not family.schemas and not gateway and self.has_schema():
             raise self.refuse(
-                "this model takes no JSON schema as response format; leave response_format out and "
+                "this model takes no JSON schema as response format; omit response_format and "
                 "describe the answer in the instructions, or use a later model"
             )
 
     def limit(self) -> None:
-        """Claude's limit counts its thoughts too, so it must be greater than their budget."""
+        """Claude's limit includes its thinking, so it must be greater than the budget."""
         budget = self.said.budget
         if not self.thinks or budget is None or self.api not in ("messages", "converse"):
             return
@@ -567,8 +564,8 @@ def _level_of(tokens: int) -> str:
 
 
 def concerns(api: API, family: Family, host: Host) -> frozenset[str] | None:
-    """The members of a body that `fit_request` looks at for this model: a body with none of them is
-    acceptable as it is. ``None``: every body has to be looked at."""
+    """The members of a body that `fit_request` checks for this model; a body without them needs no
+    change. ``None``: every body must be checked."""
     ours = host.key in ("azure", "openai") and api == "chat"
     if (family.responses_only and ours) or (family.default_effort and api in ("chat", "responses")):
         return None
@@ -591,23 +588,23 @@ _ALWAYS: Final = frozenset(
         *("output_config", "outputConfig", "response_format", "text"),
     }
 )
-"""Where bodies speak of reasoning, of the choice of a tool, and of a schema."""
+"""Members of bodies for reasoning, tool choice and schemas."""
 
 
 def fit_request(api: API, body: dict[str, Any], family: Family, host: Host) -> list[Change]:
-    """Make `body` acceptable to a model where it is served.
+    """Make `body` acceptable to a model at its host.
 
     Args:
         api: the dialect of the body.
-        body: of a request; changed in place, inner mappings are replaced.
-        family: of the model.
-        host: that serves it.
+        body: body of a request; changed in place, inner mappings are replaced.
+        family: the model's family.
+        host: the host that serves it.
 
     Returns:
-        What was changed.
+        The changes.
 
     Raises:
-        ConfigurationError: the request cannot work; the text names the way out.
+        ConfigurationError: the request cannot work; the text names the remedy.
     """
     work = _Fitting(api, body, family, host)
     work.names()
@@ -621,7 +618,7 @@ def fit_request(api: API, body: dict[str, Any], family: Family, host: Host) -> l
 def with_reasoning(
     api: API, body: dict[str, Any], wanted: Reasoning, family: Family, host: Host
 ) -> list[Change]:
-    """Ask for reasoning in a body that does not speak of it yet; the caller's own words win."""
+    """Add reasoning options to a body without any; the caller's own options win."""
     where = _get(body, _REASONING[api])
     if isinstance(where, Mapping):
         said = read_reasoning(cast("Mapping[str, Any]", where))

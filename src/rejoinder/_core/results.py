@@ -1,7 +1,7 @@
-"""Results of tools that are no text: pictures and documents, as ``data:`` URLs or as a PDF's bytes.
+"""Tool results that are pictures or documents: ``data:`` URLs, or the bytes of a PDF.
 
-A `FunctionCallOutput` holds text alone, so this is how a tool returns them. A model that cannot take
-one would read its base64 as words. Pure.
+A `FunctionCallOutput` holds only text, so tools return media in this form. A model that does not
+accept media would read the base64 as words. Pure.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Media(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What it is, for a sentence."""
+        """A noun for error messages, such as "a picture"."""
         kind = self.mime_type.partition("/")[0]
         what = {"image": "a picture", "audio": "a sound", "video": "a video"}.get(
             kind, "a document"
@@ -85,7 +85,7 @@ def media_of(output: str) -> Media | None:
 
 
 def described(output: str) -> str:
-    """The text of a result, for a place where only text is taken."""
+    """The result as text, for an API that accepts only text."""
     media = media_of(output)
     return output if media is None else _description(media.mime_type)
 
@@ -113,7 +113,7 @@ def shown_in(output: FunctionCallOutput) -> tuple[str, list[ImageContent]]:
 
 
 def told_instead(picture: ImageContent) -> str:
-    """A description in the place of a picture that belongs to a result."""
+    """A description that replaces a picture of a result."""
     source = picture.image
     if isinstance(source, str) and not source.startswith("data:"):
         return f"(a picture: {source[:500]})"
@@ -122,8 +122,8 @@ def told_instead(picture: ImageContent) -> str:
 
 
 def without_pictures(text: str) -> str:
-    """`text`, with a description in the place of each picture in base64, which a model would read as
-    words, at thousands of tokens."""
+    """Replace each base64 picture in `text` by a description. A model would read the base64 as words,
+    at a cost of thousands of tokens."""
     if ";base64," in text:
         if not text.startswith("data:image/"):
             text = described(text)

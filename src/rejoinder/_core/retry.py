@@ -16,7 +16,7 @@ from rejoinder.types import APIConnectOptions
 
 __all__ = ["GiveUp", "Wait", "after", "retry_after_seconds"]
 
-# Spread by up to a quarter, later only, so that clients that failed together do not return together.
+# Up to a quarter is added, so that clients that failed together do not return together.
 _JITTER = 0.25
 
 
@@ -52,7 +52,7 @@ def after(
     Args:
         committed: text or a tool call has reached the consumer, which would get it twice.
         now: loop time.
-        deadline: loop time by which the whole reply has to be there, if there is such a limit.
+        deadline: loop time by which the whole reply must be complete, if there is a limit.
         jitter: a random number in [0, 1).
     """
     if committed:

@@ -1,7 +1,7 @@
 """What one API demands of a history, as data. Pure.
 
-The values stand in the dialect of each provider; `rejoinder._core.legality` finds what breaks them
-and `rejoinder._core.repair` mends it.
+Each provider's dialect holds the values; `rejoinder._core.legality` finds violations and
+`rejoinder._core.repair` mends them.
 """
 
 from __future__ import annotations
@@ -54,24 +54,24 @@ class State(msgspec.Struct, frozen=True):
     key: str = ""
     """The key of `extra` under which the format sends it; empty: the API keeps no state."""
     part: str = ""
-    """The member of the state that is checked; empty: none is."""
+    """The member of the state that is checked; empty to check nothing."""
     is_whole: Callable[[Any], bool] = _is_anything
     """Whether that member, or each of its `entries`, may be sent back."""
     entries: bool = False
     """The member is a list of entries."""
     linked: bool = False
-    """Entries have ids, and are valid only before the very item that they led to."""
+    """Entries have ids, and are valid only directly before the item that they produced."""
     stands_alone: Callable[[Mapping[str, Any]], bool] = _is_never_enough
     """Whether the API accepts an assistant's message that holds nothing but this state."""
     unread: str = ""
     """The format whose unread parts are sent back, see `rejoinder._core.unread`."""
 
     def fills(self, extra: Mapping[str, Any]) -> bool:
-        """Whether a message with this `extra` is sent though it has neither text nor image."""
+        """Whether a message with this `extra` is sent even without text and image."""
         return bool(self.unread and extra) and is_sent_alone(extra, self.key, self.unread)
 
     def is_carried_by(self, call: FunctionCall) -> bool:
-        """Whether `call` carries this state, and whole."""
+        """Whether `call` carries this state completely."""
         state = call.extra.get(self.key)
         return isinstance(state, dict) and self.is_whole(
             cast("dict[str, Any]", state).get(self.part)
@@ -79,7 +79,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 def digest(text: str) -> str:
-    """A hash of `text`, to make new ids from old ones, so that equal prompts stay equal."""
+    """A hash of `text`. New ids derive from old ones, so that equal prompts stay equal."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -89,7 +89,7 @@ def call_id_of(seed: str) -> str:
 
 
 def numbered_id(name: str, number: int) -> str:
-    """The id of a call in Kimi's form; outside it the model falls silent."""
+    """The id of a call in Kimi's form. With ids of another form the model returns nothing."""
     return f"functions.{name}:{number}"
 
 
@@ -103,45 +103,44 @@ class Rules(msgspec.Struct, frozen=True):
     blocks: bool = False
     """Each text of a message is a block of its own, and none may be blank."""
     first_user: str = ""
-    """The user message that is added where the history does not begin with one; empty: not
-    demanded."""
+    """The user message that is added if the history does not begin with one; empty: not demanded."""
     calls_first: bool = True
     """A history may begin with calls."""
     last_user: str = ""
-    """The same for the end."""
+    """The user message that is added if the history does not end with one; empty: not demanded."""
     lone_user: str = ""
-    """The same for a history in which nothing is left."""
+    """The user message that is added if nothing is left of the history; empty: not demanded."""
     folds_instructions: bool = False
-    """The first system message stands beside the messages; later ones become user text."""
+    """The first system message is sent beside the messages; later ones become user text."""
     one_instruction: bool = False
-    """There is one text of instructions, and no place among the messages for another."""
+    """The API takes one text of instructions, and no system messages."""
     developer: bool = True
     """The API knows the role ``developer``; elsewhere it becomes ``system``."""
     instructions: Literal["anywhere", "beside_user", "first", "user"] = "anywhere"
     """Where system messages may stand among the messages: ``beside_user``: at the beginning, and
-    before or after the user; ``first``: at the beginning alone; ``user``: nowhere, because the
-    model does not know the role. Elsewhere they become the user's, in ``<instructions>``."""
+    before or after the user; ``first``: only at the beginning; ``user``: nowhere, because the model
+    does not know the role. Elsewhere they become user messages, in ``<instructions>``."""
     reply_after_tools: bool = False
-    """After an output comes the assistant."""
+    """An assistant message must follow an output."""
     alternates: bool = False
-    """The user and the assistant take turns."""
+    """User and assistant messages must alternate."""
     numbered_ids: bool = False
     """The id of the n-th call is ``functions.<name>:<n>``, counted from 0 through the history."""
     images: bool = True
     """The model takes images; for others they are described in words."""
     image_side: int | None = None
-    """The longest side of an image, in pixels; ``None``: not limited here."""
+    """Maximum side of an image in pixels; ``None`` for no limit."""
     image_bytes: int | None = None
-    """The most bytes of an image, in Base64."""
+    """Maximum bytes of an image, in Base64."""
     crowd: tuple[int, int] | None = None
-    """More images than the first number may have a longest side of the second alone."""
+    """With more images than the first number, the second number limits their sides."""
     assistant_images: bool = False
     result_images: bool = False
-    """What a tool returns may be a picture; for others it is described in words."""
+    """Tool results may be pictures; otherwise they are described in words."""
     result_addresses: bool = False
-    """Such a picture may be the address of one."""
+    """Such a picture may be a URL."""
     image_schemes: tuple[str, ...] = ("https://", "http://")
-    """How the address of an image elsewhere begins; empty: only the image itself is accepted."""
+    """Accepted beginnings of image URLs; empty if only inline images are accepted."""
     image_types: frozenset[str] = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
     output_names: bool = False
     """An output repeats the name of its call."""

@@ -1,9 +1,9 @@
-"""From a function's signature to the JSON schema of its arguments.
+"""Converts a function's signature to the JSON schema of its arguments.
 
-Law: reads signatures, never calls the function. A `Plan` is built once per function and is
-immutable from then on; callers get copies. `docstring_parser` is imported when the
-first docstring is read. May raise TypeError (a parameter that no schema can describe), and
-`UnresolvedName` while a forward reference has no meaning yet.
+Reads signatures, never calls the function. A `Plan` is built once per function and does not change;
+callers get copies. `docstring_parser` is imported when the first docstring is read. Raises a TypeError
+for a parameter that no schema can describe, and `UnresolvedName` while a forward reference cannot be
+resolved.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _POSITIONAL: Final = (
 
 
 class UnresolvedName(NameError):
-    """An annotation names something that does not exist (yet)."""
+    """An annotation refers to a name that does not exist (yet)."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Plan:
-    """Everything that can be known about a function's arguments before it is called."""
+    """All facts about a function's arguments that do not depend on a call."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class Plan:
         # At once, and not when a request waits for it.
         self.strict = Frozen(strict_schema(_with_unwritten_defaults(schema, parameters)))
         self.why_not_strict = why_not_strict(schema)
-        """Why no provider would take the strict form; ``None`` if it would be taken."""
+        """Why providers would refuse the strict form; ``None`` if they accept it."""
         self.fitter: Fitter | None = None
         """Cache of `rejoinder._core.arguments`."""
         self.renames = not all(map(KEY.fullmatch, _property_names(schema)))
-        """Whether some arguments are sent under another name."""
+        """Whether some arguments are sent under other names."""
         self.descriptions = Descriptions()
 
     def as_bound(self) -> Plan:
@@ -132,8 +132,8 @@ def _property_names(schema: Mapping[str, Any]) -> Iterable[str]:
 def _with_unwritten_defaults(
     schema: Mapping[str, Any], parameters: Iterable[Parameter]
 ) -> Mapping[str, Any]:
-    """`schema`, with something in place of the defaults that JSON cannot write: they too are used
-    where the model sends null."""
+    """`schema` with a placeholder for defaults that JSON cannot express, because they, too, apply if the
+    model sends null."""
     properties = cast("Mapping[str, Any]", schema.get("properties", {}))
     unwritten = {
         parameter.key: {**properties[parameter.key], "default": None}
@@ -151,7 +151,7 @@ def _with_unwritten_defaults(
 
 
 class _QuietSchema(GenerateJsonSchema):
-    # A default that JSON cannot write is left out of the schema and still used for the call.
+    # A default that JSON cannot express is not in the schema, but is still used for the call.
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as in the base class
 
     def encode_default(self, dft: Any) -> Any:
@@ -164,7 +164,7 @@ class _QuietSchema(GenerateJsonSchema):
 
 
 def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function at the bottom: below methods, partials and ``functools.wraps``."""
+    """The innermost function, below methods, partials and ``functools.wraps``."""
     while True:
         if isinstance(function, functools.partial):
             function = cast("functools.partial[Any]", function).func
@@ -208,7 +208,7 @@ def is_optional_type(hint: object) -> bool:
 
 
 def _context_class(hint: object) -> type[Any] | None:
-    """The context class that `hint` asks for, looking through ``Annotated`` and ``Optional``."""
+    """The context class in `hint`, inside ``Annotated`` and ``Optional``."""
     if get_origin(hint) is Annotated:
         return _context_class(get_args(hint)[0])
     if is_optional_type(hint):
@@ -252,13 +252,13 @@ def build_plan(
 
     Args:
         function: anything callable that has a signature.
-        skip_first: leave out the first parameter, because binding fills it.
-        unbound: remember that nothing has bound it yet.
+        skip_first: omit the first parameter, because binding fills it.
+        unbound: record that it is a method without an instance.
         localns: names of the scope in which `function` is defined.
 
     Raises:
-        TypeError: naming the parameter that no JSON schema can describe.
-        UnresolvedName: naming the parameter whose annotation has no meaning (yet).
+        TypeError: no JSON schema can describe a parameter; the message names it.
+        UnresolvedName: an annotation cannot be resolved (yet); the message names the parameter.
     """
     base = unwrapped(function)
     label = str(getattr(base, "__name__", None) or type(function).__name__)
@@ -320,7 +320,7 @@ def raw_context_parameters(
     """The context parameters of a raw tool.
 
     Raises:
-        UnresolvedName: naming the parameter whose annotation has no meaning (yet).
+        UnresolvedName: an annotation cannot be resolved (yet); the message names the parameter.
     """
     label = str(getattr(unwrapped(function), "__name__", function))
     globalns = getattr(unwrapped(function), "__globals__", {})
@@ -408,10 +408,10 @@ def _alias(field: object) -> str | None:
 def _definition(
     hint: Any, default: Any, description: str | None, alias: str | None
 ) -> tuple[Any, Any]:
-    """What ``create_model`` wants to know about one field.
+    """The definition of one field for ``create_model``.
 
-    Everything is said in objects of our own: the one inside an ``Annotated`` alias is shared by all
-    its users, and pydantic 2.12 takes no notice of changes to it.
+    It is made of new objects: the one inside an ``Annotated`` alias is shared by all its users, and
+    pydantic 2.12 ignores changes to it.
     """
     inner = _annotated_field(hint)
     if isinstance(default, FieldInfo):
@@ -462,7 +462,7 @@ def _blame(
     localns: Mapping[str, Any] | None,
     error: Exception,
 ) -> NoReturn:
-    """Find the parameter that pydantic cannot describe, and say so."""
+    """Raise an error that names the parameter which pydantic cannot describe."""
     for field, definition in fields.items():
         try:
             probe = _model("Probe", {field: definition}, localns)
@@ -502,8 +502,8 @@ def _named(parameters: Iterable[Parameter], field: str) -> str:
 
 
 def model_of_typed_dict(typed_dict: type[Any]) -> type[BaseModel]:
-    """A model with the fields of a TypedDict. A field that may be absent may also be null, because
-    the strict form wants every field to be there."""
+    """A model with the fields of a TypedDict. An optional field may also be null, because the strict
+    form requires every field."""
     fields = {
         name: (fillable(hint) | None, None) if optional else (fillable(hint), ...)
         for name, (hint, optional) in fields_of_typed_dict(typed_dict).items()

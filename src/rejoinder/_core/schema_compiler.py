@@ -1,10 +1,10 @@
-"""The one compiler for every schema that is sent: of tools, ours or foreign, and of replies.
+"""Compiles every schema that is sent: those of tools, ours or foreign, and of replies.
 
-It takes a schema that is in order (pydantic's, or through `json_schema.tidy`) and writes it in the
-subset that a dialect takes. What the dialect cannot say is put into words in the description where
-that helps the model, and loosened; each such place is a `Change`.
+The input is a valid schema (pydantic's, or from `json_schema.tidy`); the output is in the subset that a
+dialect accepts. If the dialect cannot express a constraint, it is dropped, and added to the description
+in words where that helps the model. Each such place is a `Change`.
 
-Pure. The work is linear in the schema and what it refers to, and bounded by `MAX_WRITTEN`.
+Pure. Takes time linear in the schema and its references, bounded by `MAX_WRITTEN`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from rejoinder._core.schema_shape import cycles, name_in, refs_in
 __all__ = ["MAX_WRITTEN", "Compiled", "compile_schema"]
 
 MAX_WRITTEN: Final = 5000
-"""Schemas that are written, those of inlined references each time. What comes after accepts
+"""Maximum number of schemas written; inlined references count each time. Further schemas accept
 anything."""
 
 _MAX_INLINED = 8
-"""Definitions that are written inside each other in place of references."""
+"""Maximum depth of definitions that are inlined instead of references."""
 _UNROLLED = 3
-"""How often a definition is written inside itself where recursion is not taken."""
+"""How often a recursive definition is inlined in itself if the dialect does not allow recursion."""
 _MAX_LEVELS = MAX_DEPTH + 8
 
 JsonSchema = Mapping[str, Any]
@@ -49,18 +49,18 @@ _CHILDREN: Final = (
 )
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _THE_END: Final[JsonSchema] = {"type": "object", "properties": {}, "additionalProperties": False}
-"""What stands where recursion ends."""
+"""The schema at the end of a recursion."""
 _LOOKS_AROUND: Final = re.compile(r"\(\?[=!<]|\\[1-9bBk]|\(\?P=")
 _MAX_WORDS = 300
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """A schema as a dialect takes it.
+    """A schema in a dialect.
 
     Attributes:
         schema: the schema; shared, not to be changed.
-        changes: the first of the places where it differs from what was given.
-        count: how many such places there are.
+        changes: the first differences from the given schema.
+        count: the number of differences.
     """
 
     schema: Schema
@@ -75,13 +75,13 @@ class Compiled(msgspec.Struct, frozen=True):
 def compile_schema(
     schema: object, rules: SchemaRules | str, *, own: bool = False, any_root: bool = False
 ) -> Compiled:
-    """`schema` in the dialect of `rules`, an object at its root.
+    """`schema` in the dialect of `rules`, with an object at its root.
 
     Args:
-        schema: anything.
+        schema: any schema.
         rules: the dialect, or its name in `SCHEMA_RULES`.
-        own: pydantic made it, so that it is in order already.
-        any_root: let the root be something else than an object.
+        own: the schema comes from pydantic, so it is already valid.
+        any_root: allow a root that is not an object.
     """
     if isinstance(rules, str):
         rules = SCHEMA_RULES[rules]
@@ -127,7 +127,7 @@ class _Compiler:
     def _behind_refs(
         self, node: Schema, path: str, inside: frozenset[str]
     ) -> tuple[Schema, frozenset[str]]:
-        """`node` with its definition in place of its reference."""
+        """`node` with its reference replaced by the definition."""
         while isinstance(ref := node.get("$ref"), str):
             name = name_in(ref)
             rest = {key: value for key, value in node.items() if key != "$ref"}
@@ -139,7 +139,7 @@ class _Compiler:
         return node, inside
 
     def _in_place(self, target: JsonSchema, beside: JsonSchema, path: str) -> Schema:
-        """A definition with what stands beside the reference to it: both hold."""
+        """A definition merged with the keywords beside its reference, because both apply."""
         node = dict(target)
         node.update({key: value for key, value in beside.items() if key in ANNOTATIONS})
         for what in conjoin(node, beside):
@@ -149,7 +149,7 @@ class _Compiler:
     def _reference(
         self, node: Schema, path: str, inside: frozenset[str]
     ) -> tuple[Schema | None, Schema, frozenset[str]]:
-        """The reference to be written; or the schema to be written in its place."""
+        """The reference to write, or the schema to write instead."""
         name = name_in(node["$ref"])
         target = self._definitions.get(name)
         if not isinstance(target, Mapping):
@@ -177,7 +177,7 @@ class _Compiler:
     def _unrolled(
         self, node: Schema, name: str, path: str, inside: frozenset[str]
     ) -> tuple[Schema | None, Schema, frozenset[str]]:
-        """A definition that leads back to itself, written out until it is deep enough."""
+        """A recursive definition, inlined to a limited depth."""
         level = sum(held.partition("\0")[0] == name for held in inside)
         target = cast("JsonSchema", self._definitions[name])
         if level == _UNROLLED:
@@ -190,7 +190,7 @@ class _Compiler:
         return None, written, inside | {f"{name}\0{level}"}
 
     def _ended(self, node: JsonSchema, cycle: int) -> JsonSchema | None:
-        """`node` without the ways that lead back into `cycle`; ``None`` if it demands one."""
+        """`node` without references into `cycle`; ``None`` if it demands one."""
         if cycle not in self._led_to(node):
             return node
         if "$ref" in node:
@@ -225,7 +225,7 @@ class _Compiler:
     def _schema(
         self, source: object, path: str, inside: frozenset[str], *, of: str | None = None
     ) -> Schema:
-        """`source` in the dialect; `of` is the definition that it is."""
+        """`source` in the dialect; `of` is the name of its definition."""
         if not isinstance(source, Mapping):
             return {} if source is not False else {"not": {}}
         if not self._left:
@@ -294,7 +294,7 @@ class _Compiler:
         return node
 
     def _anything(self, node: Schema) -> Schema:
-        """A schema that accepts every value, where a schema needs a type."""
+        """A schema that accepts every value, for dialects in which a schema needs a type."""
         if not self._rules.typed:
             return node
         kinds = ("string", "number", "boolean", "object", "null")
@@ -364,12 +364,12 @@ class _Compiler:
                 _say(node, f"one of {_listed(members)}")
 
     def _split_types(self, node: Schema, kinds: list[str]) -> None:
-        """``type: [a, b]`` as a union; each member gets the keywords that speak of its type."""
+        """``type: [a, b]`` as a union; each member gets the keywords of its type."""
         if len(kinds) == 1 or "anyOf" in node:
             if len(kinds) == 1:
                 node["type"] = kinds[0]
             else:
-                del node["type"]  # the members of the union say it
+                del node["type"]  # the members of the union have it
             return
         del node["type"]
         moved = {key: node.pop(key) for key in list(node) if key not in ANNOTATIONS}
@@ -390,7 +390,7 @@ class _Compiler:
         node["anyOf"] = variants
 
     def _members(self, node: Schema, path: str, inside: frozenset[str]) -> list[Schema]:
-        """The members of ``anyOf``, written; what stands beside it is said in each of them."""
+        """The members of ``anyOf``, written; each gets the keywords beside the ``anyOf``."""
         kept = (*ANNOTATIONS, "anyOf")
         beside = {key: node.pop(key) for key in list(node) if key not in kept}
         written: list[Schema] = []
@@ -462,7 +462,7 @@ class _Compiler:
             if node.get("additionalProperties", False) not in (False, True) or (
                 not children and node.get("additionalProperties") is not False
             ):
-                self._changes.add(path, "keys that are not listed cannot be given")
+                self._changes.add(path, "keys that are not listed are not allowed")
             node["additionalProperties"] = False
         if rules.all_required:
             for name in children.keys() - set(required):
@@ -514,7 +514,7 @@ class _Compiler:
     # -- the root
 
     def _object_root(self, root: Schema, inside: frozenset[str]) -> Schema:
-        """`root` as an object without unions: those of objects are folded into one."""
+        """`root` as an object without unions; a union of objects is merged into one object."""
         if "allOf" in root:
             root, inside = self._conjoined(root, "$", inside)
             root, inside = self._behind_refs(root, "$", inside)
@@ -601,7 +601,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _mark(schema: object) -> str:
-    """Equal for equal schemas."""
+    """A key that is equal for equal schemas."""
     return json.dumps(schema, sort_keys=True, default=repr)
 
 
@@ -610,7 +610,7 @@ def _listed(values: list[Any]) -> str:
 
 
 def _say(node: Schema, words: str) -> None:
-    """Tell the model in the description what the schema cannot say."""
+    """Add a constraint that the schema cannot express to the description."""
     if len(words) > _MAX_WORDS:
         words = f"{words[:_MAX_WORDS]}..."
     told = node.get("description")

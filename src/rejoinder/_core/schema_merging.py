@@ -1,6 +1,6 @@
-"""Schemas put together: what holds for one of several, for all of them, or for null too.
+"""Combines schemas: one of several, all of them, or null in addition.
 
-Pure. Schemas are in order, see `rejoinder._core.json_schema`.
+Pure. The schemas must be valid, see `rejoinder._core.json_schema`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def any_of(kinds: list[Any]) -> Any:
 
 
 def open_for(node: Schema, values: Iterable[Any]) -> None:
-    """Let an object that takes no other keys have such that hold `values`."""
+    """Allow further keys with values of `values` in an object that allows none."""
     rest = node.get("additionalProperties", True)
     if rest is True or rest == {}:
         return
@@ -70,7 +70,7 @@ _TIGHTER: Final = {
 
 
 def conjoin(node: Schema, other: JsonSchema) -> Iterable[str]:
-    """Add to `node` what `other` demands; returns the keywords that could not be added."""
+    """Add the constraints of `other` to `node`. Returns the keywords that could not be added."""
     lost: list[str] = []
     for key, value in other.items():
         if key not in node:

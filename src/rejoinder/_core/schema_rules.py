@@ -1,8 +1,8 @@
-"""What each maker of models takes as a JSON schema, as data.
+"""The JSON schemas that each maker of models accepts, as data.
 
-A model family names its dialect (`rejoinder._core.families`), because one model is served by many
-hosts. ``NAME`` is what describes a tool in passing, ``NAME.strict`` what the model is held to.
-`rejoinder._core.schema_compiler` applies the rules; nothing else knows them. Pure.
+A model family names its dialect (`rejoinder._core.families`), because many hosts serve one model.
+``NAME`` is the dialect for ordinary tools, ``NAME.strict`` that for enforced schemas. Only
+`rejoinder._core.schema_compiler` applies the rules. Pure.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _NUMBER_LIMITS: Final = frozenset(
 
 
 class SchemaRules(msgspec.Struct, frozen=True):
-    """The subset of JSON schema that is taken.
+    """The accepted subset of JSON schema.
 
-    A keyword that is not taken is put into words in the description where it limits a text, a
-    number or a list, and left out otherwise.
+    An unsupported keyword that limits a string, a number or a list is expressed in the description;
+    all others are dropped.
     """
 
     keywords: frozenset[str] | None = None
-    """The keywords that are taken; ``None`` takes all."""
+    """The accepted keywords; ``None`` accepts all."""
     formats: frozenset[str] | None = None
-    """The values of ``format`` that are taken; ``None`` takes all."""
+    """The accepted values of ``format``; ``None`` accepts all."""
     keys: re.Pattern[str] | None = None
-    """The names that a property may have. Others are replaced, and found again in arguments."""
+    """The accepted property names. Others are replaced, and mapped back in arguments."""
     beside_ref: frozenset[str] | None = None
-    """What may stand beside a ``$ref``; with anything else the definition is inlined. ``None``:
-    anything may."""
+    """The keywords accepted beside a ``$ref``; with any other, the definition is inlined. ``None``
+    accepts all."""
     refs: bool = True
-    """``$ref`` and ``$defs`` are taken, recursion too."""
+    """``$ref`` and ``$defs`` are accepted, including recursion."""
     required_known: bool = False
-    """What is required has to be listed among the properties beside it."""
+    """Every name in ``required`` must be among the properties."""
     recursion: bool = True
-    """A definition may refer to itself. Otherwise it is written out, a few levels deep."""
+    """A definition may refer to itself. Otherwise it is inlined, a few levels deep."""
     required_cycles: bool = True
-    """A property that leads back to its own object may be required."""
+    """A property that refers back to its own object may be required."""
     all_of: bool = True
     one_of: bool = True
     const: bool = True
@@ -64,25 +64,25 @@ class SchemaRules(msgspec.Struct, frozen=True):
     mixed_enums: bool = True
     """An enum may hold values of several types, null, booleans and objects."""
     empty_texts: bool = True
-    """An enum may hold the empty text."""
+    """An enum may hold the empty string."""
     plain_patterns: bool = False
     """A pattern may not look around or back."""
     closed: bool = False
     """Each object is closed: ``additionalProperties`` is false."""
     all_required: bool = False
-    """Each property is required; one that was not may be null."""
+    """Each property is required; an optional one may be null instead."""
 
 
 _STRICT_FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 )
 
-# A request of which one tool has another root is refused whole: "schema must have type 'object' and
-# not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level". That rule is everybody's, and
-# stands in the compiler.
+# A tool with another root makes the API refuse the whole request: "schema must have type 'object' and
+# not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level". That rule applies to all dialects,
+# so it is in the compiler.
 _OPENAI: Final = SchemaRules()
 
-# Structured outputs guide. Azure's edition of it lists what is not taken: minLength, maxLength,
+# Structured outputs guide. Azure's version of it lists unsupported keywords: minLength, maxLength,
 # patternProperties, unevaluated*, propertyNames, min/maxProperties, contains, uniqueItems.
 _OPENAI_STRICT: Final = SchemaRules(
     keywords=_BASE | _NUMBER_LIMITS | {"const", "pattern", "format", "minItems", "maxItems"},
@@ -101,7 +101,7 @@ _OPENAI_STRICT: Final = SchemaRules(
 _ANTHROPIC: Final = SchemaRules(keys=KEY)
 
 # "JSON Schema limitations" of the structured outputs guide: no recursion, no limits of numbers and
-# texts, no lists but of at least one.
+# strings, and of lists only a minimum of 0 or 1.
 _ANTHROPIC_STRICT: Final = replace(
     _ANTHROPIC,
     keywords=_BASE | {"const", "default", "examples", "format", "pattern", "title"},
@@ -131,7 +131,7 @@ _GEMINI: Final = SchemaRules(
     empty_texts=False,
 )
 
-# The `Schema` object of the Gemini API, an older way than the above, and the one of its Live API.
+# The `Schema` object of the Gemini API, older than the fields above, and used by its Live API.
 _GEMINI_SCHEMA: Final = replace(
     _GEMINI,
     keywords=_BASE | _TEXT_LIMITS | {"minimum", "maximum", "minItems", "maxItems"},

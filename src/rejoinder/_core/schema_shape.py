@@ -1,4 +1,4 @@
-"""What can be measured on a schema that is in order: references, cycles, sizes. Pure and linear."""
+"""References, cycles and sizes of a valid schema. Pure; takes linear time."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ _MAX_ENUM_CHARACTERS = 15_000
 
 
 def too_large_for_strict(schema: JsonSchema) -> str | None:
-    """Which of the sizes that OpenAI publishes for strict schemas `schema` exceeds; ``None`` if it
-    exceeds none. Takes the strict form."""
+    """The first of OpenAI's published limits for strict schemas that `schema`, in strict form,
+    exceeds; ``None`` if it is within all of them."""
     properties = values = characters = 0
     definitions = cast("JsonSchema", schema.get("$defs", {}))
     levels: dict[str, int] = {}

@@ -60,7 +60,7 @@ def _strict(
                 parts = cast("list[Any]", value)
                 out[key] = [sub(child, f"{key}[{i}]") for i, child in enumerate(parts)]
             case "anyOf" | "oneOf" if isinstance(value, list):
-                # Both at once stay what they mean, a conjunction, only as far as lists can say it.
+                # With both keywords the schema means "both"; one list of variants only approximates it.
                 parts = cast("list[Any]", value)
                 variants = [sub(child, f"{key}[{i}]") for i, child in enumerate(parts)]
                 out["anyOf"] = [*out.get("anyOf", ()), *(v for v in variants if v)]
@@ -88,7 +88,7 @@ def _strict(
     ref = out.get("$ref")
     if isinstance(ref, str) and any(key != "$ref" for key in out):
         if ref in inside:
-            # A definition that contains itself: the description gives way, or this never ends.
+            # Expanding a recursive definition would never end, so its description is dropped.
             return {"$ref": ref}
         target = resolve_ref(root=root, ref=ref)
         merged = {**target, **{key: value for key, value in out.items() if key != "$ref"}}
@@ -145,7 +145,7 @@ def _simplify_union(out: Schema, variants: list[Schema]) -> None:
         out.update(others[0])
     elif len(variants) == 2 and len(others) == 1:
         (other,) = others
-        # A constant that may also be null can only be said as a union.
+        # Only a union can express a constant that may also be null.
         if "type" in other and "const" not in other:
             del out["anyOf"]
             out.update(other)

@@ -1,7 +1,7 @@
-"""A function tool as values: what a dialect makes its description of a tool from.
+"""A function tool as plain values, from which each dialect makes its description of the tool.
 
-Pure. A `ToolForm` compiles the schema of the tool, ours or foreign, for the dialect that asks, and
-collects what was changed for it.
+Pure. A `ToolForm` compiles the tool's schema, whether derived from a signature or written by hand,
+for one dialect, and collects the changes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ToolForm:
     Attributes:
         name: as the provider takes it.
         description: what the model reads about it; may be empty.
-        plan: of a function whose schema comes from its signature.
-        raw: the description that was written by hand, of any other tool.
+        plan: the plan of a function whose schema comes from its signature.
+        raw: the handwritten description of any other tool.
         changes: where the last compiled schema differs from the tool's own.
     """
 
@@ -46,7 +46,7 @@ class ToolForm:
 
     @property
     def more(self) -> dict[str, Any]:
-        """What a description that was written by hand holds besides."""
+        """Other fields of a handwritten description."""
         return {key: value for key, value in self.raw.items() if key not in _DESCRIBED}
 
     def plain(self, dialect: str) -> Schema:
@@ -54,12 +54,12 @@ class ToolForm:
         return self._keep(compile_schema(self.source or {}, dialect, own=self.plan is not None))
 
     def strict(self, dialect: str, *, exact: bool = False) -> Schema | None:
-        """The schema to which the model can be held; ``None`` where that would change what the tool
-        takes.
+        """The schema that the provider can enforce; ``None`` if enforcing it would change which
+        arguments the tool accepts.
 
         Args:
             dialect: a dialect without a strict form has none for any tool.
-            exact: also where limits of numbers and texts would get lost.
+            exact: return ``None`` also if limits of numbers and texts would be lost.
         """
         rules = SCHEMA_RULES.get(f"{dialect}.strict")
         if rules is None:

@@ -1,8 +1,8 @@
-"""Making a conversation shorter: which items stay, decided without changing anything.
+"""Selects the items that stay when a conversation is shortened. Changes nothing itself.
 
-Law: the first instructions stay; an item is kept whole or not at all; what is kept never begins
-with a call or an output, and a cut never parts a call from its output. An output whose call was
-never there is not checked. Everything is linear in the number of items.
+Law: the first instructions stay. An item is kept completely or dropped. The kept items never begin
+with a call or an output, and a cut never separates a call from its output; an output that never had a
+call is not checked. Takes linear time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def keep_last_items(items: Sequence[ChatItem], max_items: int) -> list[ChatItem] | None:
-    """The items that stay when the last `max_items` do; ``None`` when nothing has to change."""
+    """The items to keep when only the last `max_items` stay; ``None`` if nothing changes."""
     if len(items) <= max_items:
         return None
     return _window(items, len(items) - max_items)
@@ -30,7 +30,7 @@ def keep_last_items(items: Sequence[ChatItem], max_items: int) -> list[ChatItem]
 def keep_last_tokens(
     items: Sequence[ChatItem], max_tokens: int, count: Callable[[ChatItem], int]
 ) -> list[ChatItem] | None:
-    """The items that stay when they may cost `max_tokens`; ``None`` when nothing has to change."""
+    """The items to keep within `max_tokens`; ``None`` if nothing changes."""
     instructions = _first_instructions(items)
     left = max_tokens - (count(instructions) if instructions is not None else 0)
     start = len(items)
@@ -54,8 +54,8 @@ def _first_instructions(items: Sequence[ChatItem]) -> ChatMessage | None:
 def _calls_of_outputs(items: Sequence[ChatItem]) -> dict[int, int]:
     """Position of the call, by the position of each output that has one.
 
-    Some models use their call ids again, so an output belongs to the nearest call before it, and
-    only without one to a call behind it.
+    Some models reuse call ids, so an output belongs to the nearest call before it, or, if there is
+    none, to a later call.
     """
     last: dict[str, int] = {}
     early: dict[str, list[int]] = {}
@@ -77,7 +77,7 @@ def _calls_of_outputs(items: Sequence[ChatItem]) -> dict[int, int]:
 def _window(items: Sequence[ChatItem], start: int) -> list[ChatItem]:
     while start < len(items) and items[start].type in ("function_call", "function_call_output"):
         start += 1
-    # Only what this cut has parted: outputs that lost their call, calls that lost every output.
+    # Only pairs that this cut separated: outputs without their call, calls without any output.
     parted: set[int] = set()
     whole: set[int] = set()
     for output, call in _calls_of_outputs(items).items():
@@ -96,11 +96,11 @@ def _window(items: Sequence[ChatItem], start: int) -> list[ChatItem]:
 
 
 def split_for_summary(items: Sequence[ChatItem], keep_last_turns: int) -> list[ChatItem]:
-    """The items that a summary replaces, when the last turns stay.
+    """The items that a summary replaces if the last turns stay.
 
     A turn begins with a user message; several user messages in a row begin one turn. Instructions
-    stay, and so do calls without an output and calls whose output stays. Empty when there is
-    nothing worth it.
+    stay, and so do calls without an output and calls whose output stays. Empty if there is nothing
+    to summarize.
     """
     start = len(items)
     turns = 0

@@ -34,7 +34,7 @@ class Partial:
     """The output so far, while its text streams (with `response_format`).
 
     Attributes:
-        value: plain JSON data, not validated: parts may be missing, and the last text may go on.
+        value: plain JSON data, not validated: parts may be missing, and the last text may continue.
     """
 
     value: Any
@@ -43,7 +43,7 @@ class Partial:
 @dataclass(frozen=True, slots=True)
 class Restarted:
     """The answer begins again: discard the text of this request. A `FallbackAdapter` with
-    ``on_cut="restart"`` went on to another model, or the answer did not fit `response_format`."""
+    ``on_cut="restart"`` asked another model, or the answer did not fit `response_format`."""
 
     discard: str
 
@@ -63,17 +63,17 @@ class Done(Generic[OutputT]):
     """The last event.
 
     Attributes:
-        reason: ``"complete"``: the model has answered. ``"stop_response"``: a tool wanted no
-            answer. ``"max_steps"``: the model was made to answer without tools, because it had
+        reason: ``"complete"``: the model has answered. ``"stop_response"``: a tool raised
+            `StopResponse`. ``"max_steps"``: the model had to answer without tools, because it had
             reached the limit or kept repeating itself. ``"paused"``: `approve` left a decision
-            open, and a later turn on the same context goes on there. ``"interrupted"``: the turn
+            open, and a later turn on the same context continues there. ``"interrupted"``: the turn
             was cut.
-        message: the last message of the assistant, as it is in the context, if there is one.
-        steps: how many requests were made.
-        usage: their tokens together; ``None`` if the provider told none.
-        cost: US dollars of all its requests, hedges included. Of a reply that was cut, the tokens
-            that the provider had not counted by then are estimated, as in `LLMMetrics.cost`.
-            ``None`` if the price of a model is not known, or one was cut before it sent anything.
+        message: the last message of the assistant in the context, if any.
+        steps: the number of requests.
+        usage: the sum of their tokens; ``None`` if the provider reported none.
+        cost: US dollars of all its requests, including hedges. Tokens of a cut reply that the
+            provider had not counted yet are estimated, as in `LLMMetrics.cost`. ``None`` if the price
+            of a model is unknown, or a reply was cut before it sent anything.
         output: the answer as an instance of `response_format`, or its JSON value if that is a
             schema; ``None`` without `response_format` and for a turn without an answer.
     """

@@ -1,19 +1,19 @@
-"""What a provider's messages hold and we have no item for, kept to be sent back. Pure.
+"""Keeps parts of a provider's messages that our items cannot express, to send them back. Pure.
 
-It lies in the `extra` of its message or call, under the key of the provider:
-``extra["openai"]["unread"] = {"of": "openai", ...}``, with these members beside ``of``, the format:
+They are in the `extra` of the message or call, under the key of the provider:
+``extra["openai"]["unread"] = {"of": "openai", ...}``. ``of`` is the format; the other members are:
 
-* ``content``: parts of the message, each ``{"at": place, "part": part}``. Where we can tell a part as
-  text or image (``"read": True``), that is in the content too; it has the say if it was changed since.
+* ``content``: parts of the message, each ``{"at": place, "part": part}``. If a part can also be read as
+  text or image (``"read": True``), the item's content holds it too, and wins if it has changed since.
 * ``fields``: members of the message.
-* ``refusal``: the last text of the content, which stood in that member.
-* ``item``: a whole item, of a message without content.
-* ``call``: a call as it was written.
-* ``output``: the same for the output of a call, because outputs have no `extra`: its ``content``
-  without the pictures that we read, the ``text`` that we read of it, and for each of its ``pictures``
-  the place (``at``) and, where there is more than we know, how it was written (``part``).
+* ``refusal``: the last text of the content, which came from this member.
+* ``item``: a whole item, in a message without content.
+* ``call``: an unchanged call.
+* ``output``: the output of a call, kept with the call because outputs have no `extra`: its ``content``
+  without the pictures that were read, the ``text`` that was read from it, and for each of its
+  ``pictures`` the place (``at``) and, if it has unknown members, the original (``part``).
 
-Another format leaves all of it out.
+Other formats omit all of this.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ Record: TypeAlias = dict[str, Any]
 
 UNREAD = "unread"
 _OWN_FORMAT_ONLY: Final = frozenset({UNREAD, "parts"})
-"""Members of the state of a provider that its own format alone can read."""
+"""Members of a provider's state that only its own format can read."""
 
 
 class Unread(NamedTuple):
-    """A part of a message that is to be kept.
+    """A part of a message that must be kept.
 
     Attributes:
-        part: as the provider writes it.
-        known: what we read of it, as plain data of ours; ``None``: nothing.
+        part: the part in the provider's form.
+        known: the part in our form, as plain data; ``None`` if we cannot read it.
     """
 
     part: dict[str, Any]
@@ -61,7 +61,7 @@ class Unread(NamedTuple):
 
 
 def without_kept(state: Any) -> Any:
-    """State of a provider as its clones take it."""
+    """State of a provider in the form that its clones accept."""
     if not isinstance(state, dict):
         return state
     held = cast("dict[str, Any]", state)
@@ -69,10 +69,10 @@ def without_kept(state: Any) -> Any:
 
 
 def unread_in(extra: Mapping[str, Any], key: str, form: str) -> Mapping[str, Any]:
-    """What `extra` keeps for a format; empty if there is nothing.
+    """The data that `extra` keeps for a format; empty if there is none.
 
     Args:
-        extra: of a message or a call.
+        extra: `extra` of a message or call.
         key: the key of the provider.
         form: the name of the format.
     """
@@ -89,7 +89,7 @@ def unread_in(extra: Mapping[str, Any], key: str, form: str) -> Mapping[str, Any
 def with_unread(
     extra: Mapping[str, Any], key: str, form: str, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`extra` that keeps the members of `kept` which are not empty."""
+    """`extra` with the non-empty members of `kept`."""
     kept = {name: value for name, value in kept.items() if value}
     if not kept:
         return dict(extra)
@@ -101,13 +101,13 @@ def with_unread(
 
 
 def is_sent_alone(extra: Mapping[str, Any], key: str, form: str) -> bool:
-    """Whether a message is worth sending for this alone."""
+    """Whether a message is sent even if it holds nothing else."""
     kept = unread_in(extra, key, form)
     return bool(kept.get("content") or kept.get("item"))
 
 
 def joined_unread(first: ChatMessage, second: ChatMessage, key: str, form: str) -> dict[str, Any]:
-    """The `extra` of two messages that become one: that of the first, with what both keep.
+    """The `extra` of two merged messages: that of the first, with the kept parts of both.
 
     Args:
         first: the message whose content begins the joined one.
@@ -154,7 +154,7 @@ def kept_of(kept: Mapping[str, Any], name: str) -> Record:
 
 
 def is_output_as_read(kept: Mapping[str, Any], output: FunctionCallOutput) -> bool:
-    """Whether the content of an output is sent as it was written, see `output_as_read`."""
+    """Whether the content of an output is sent unchanged, see `output_as_read`."""
     record: Any = kept.get("output")
     if not isinstance(record, Mapping):
         return False
@@ -172,11 +172,11 @@ def output_as_read(
     write: Callable[[ImageContent], Record],
     read: Callable[[Record], Any],
 ) -> list[Any] | None:
-    """The content of an output as it was written; ``None`` if it was changed since.
+    """The original content of an output; ``None`` if it has changed since.
 
     Args:
         kept: see `rejoinder._core.unread`.
-        output: as it is now; its pictures are those that are sent.
+        output: the current output; its pictures are sent.
         write: writes a picture.
         read: reads a part of the provider as one of ours; ``None`` for one that we do not know.
     """
@@ -198,10 +198,10 @@ def place_kept(
     write: Callable[[ChatContent], Record | None],
     read: Callable[[Record], Any],
 ) -> list[Record]:
-    """The parts of `content` with those that were kept in their places.
+    """The parts of `content`, with the kept parts in their places.
 
     Args:
-        content: of the message as it is now.
+        content: the current content of the message.
         kept: see `rejoinder._core.unread`.
         write: writes a part of ours; ``None`` for one that has no place in the format.
         read: reads a part of the provider as one of ours; ``None`` for one that we do not know.
@@ -227,7 +227,7 @@ def place_kept(
         elif rest and _says(rest[0], known):
             rest.pop(0)
             parts.append(deepcopy(raw))
-        # Otherwise its text or image was changed or taken out, and that is what is sent.
+        # Otherwise its text or image was changed or removed, and the change is sent.
     while rest:
         write_next()
     return parts

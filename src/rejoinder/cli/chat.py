@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         metavar="TEXT",
-        help="ask this, print the reply, and leave; text that is piped in follows it, or is asked alone",
+        help="ask this, print the reply, and exit; piped text follows it, or is the whole question",
     )
     parser.add_argument(
         "--image", metavar="FILE", action="append", default=[],
@@ -74,14 +74,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-c", "--continue", dest="go_on", nargs="?", const="", metavar="ID",
-        help="go on with the last conversation, or with this one (see `rejoinder log`)",
+        help="continue the last conversation, or this one (see `rejoinder log`)",
     )  # fmt: skip
     parser.add_argument(
         "--no-keep", action="store_true", help="do not keep the conversation (or: REJOINDER_KEEP=0)"
     )
     parser.add_argument(
         "--record", metavar="FOLDER",
-        help="record what is exchanged with the provider into this folder, without keys",
+        help="record the traffic with the provider into this folder, without keys",
     )  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="show replies as they are, not drawn")
     parser.add_argument("-q", "--quiet", action="store_true", help="no numbers, no tool lines")
@@ -95,9 +95,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--fallback", metavar="NAME", action="append", default=[],
-        help="go on with this model where the one before fails; may be given often",
+        help="use this model if the previous one fails; may be given often",
     )  # fmt: skip
-    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
+    parser.add_argument("--base-url", metavar="URL", help="address of the provider's API")
     parser.add_argument("-s", "--system", metavar="TEXT", help="instructions")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=seconds,
@@ -112,7 +112,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--context", metavar="N", type=count,
-        help="tokens a local model keeps of the conversation (default: 8192)",
+        help="maximum tokens of a conversation with a local model (default: 8192)",
     )  # fmt: skip
 
 
@@ -155,9 +155,9 @@ def run(args: argparse.Namespace) -> Exit:
     if args.json and text is None:
         raise CommandError("--json needs a question: ask with --once TEXT, or pipe it in")
     if args.approve and not sys.stdin.isatty():
-        raise CommandError("--approve asks at the keyboard, and standard input is not one")
+        raise CommandError("--approve asks at the keyboard, but standard input is not a terminal")
     if args.go_on is not None and args.no_keep:
-        raise CommandError("-c goes on with a conversation that is kept; leave --no-keep out")
+        raise CommandError("-c continues a kept conversation; omit --no-keep")
     extras = _extras(args)
     schema = None if args.schema is None else read_schema(args.schema)
     with screen.alone():
@@ -340,7 +340,7 @@ def _question(args: argparse.Namespace, screen: Screen) -> str | None:
     parts = [] if args.once is None else [_utf8(args.once, "--once")]
     if sys.stdin is None or sys.stdin.closed:
         if not parts:
-            raise CommandError("there is no standard input; ask with --once TEXT")
+            raise CommandError("standard input is closed; ask with --once TEXT")
     elif sys.stdin.isatty():
         if not parts:
             return None
@@ -348,7 +348,7 @@ def _question(args: argparse.Namespace, screen: Screen) -> str | None:
         parts.append(_piped(screen))
     text = "\n\n".join(part.strip() for part in parts if part.strip())
     if not text or not parts[0].strip():
-        raise CommandError("there is nothing to ask: the text is empty")
+        raise CommandError("the question is empty")
     return text
 
 
@@ -365,7 +365,7 @@ def _piped(screen: Screen) -> str:
     """The whole of standard input."""
     try:
         if not select.select([sys.stdin], [], [], _TELL_AFTER)[0]:
-            screen.note("reading standard input (</dev/null if there is none)")
+            screen.note("reading standard input (use </dev/null to skip it)")
         data = sys.stdin.buffer.read()
     except OSError as error:
         raise CommandError(f"standard input cannot be read: {error.strerror or error}") from error

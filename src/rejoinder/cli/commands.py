@@ -64,7 +64,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     from rejoinder.cli.outcome import CommandError, Ended, Exit
 
     if not _open_streams():
-        _complain("standard output is closed: there is no place to write to")
+        _complain("standard output is closed, so nothing can be written")
         return Exit.FAILED
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["__complete"]:
@@ -177,7 +177,7 @@ def _interrupts():
     def end(number: int, _: object) -> NoReturn:
         for each in _ENDING:
             signal.signal(each, signal.SIG_DFL)  # a second one does not wait
-        # What is raised here is lost where it strikes in a finalizer.
+        # If this runs inside a finalizer, the exception raised here is lost.
         guard = threading.Timer(_LOST, os._exit, (128 + number,))
         guard.daemon = True
         guards.append(guard)
@@ -198,7 +198,7 @@ def _interrupts():
 
 
 def _let_go(stream: TextIO) -> None:
-    """The reader of the output is gone: discard buffered output silently."""
+    """Discard buffered output silently, because the reader of the output has gone."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -88,7 +88,7 @@ def _of_command(command: argparse.ArgumentParser, before: Sequence[str], word: s
 
 
 def _values(action: argparse.Action, given: Sequence[str] = ()) -> Iterable[str]:
-    """What may stand for `action`, after the other arguments `given`."""
+    """Possible values of `action`, after the other arguments `given`."""
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
     match action.dest:
@@ -112,7 +112,7 @@ def _values(action: argparse.Action, given: Sequence[str] = ()) -> Iterable[str]
 
 
 def _conversations() -> list[str]:
-    """The ids of the conversations that are kept, the last one first."""
+    """The ids of the kept conversations, newest first."""
     import asyncio
 
     from rejoinder.cli.kept import open_store, store_path

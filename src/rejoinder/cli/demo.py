@@ -130,7 +130,7 @@ def evaluate(expression: str) -> int | float:
         tree = ast.parse(text, mode="eval")
         value = _value(tree.body)
     except (SyntaxError, RecursionError, MemoryError):
-        raise ValueError("it is no arithmetic expression") from None
+        raise ValueError("it is not an arithmetic expression") from None
     except ZeroDivisionError:
         raise ValueError("division by zero") from None
     except (OverflowError, TypeError) as error:
@@ -145,7 +145,7 @@ def evaluate(expression: str) -> int | float:
 def _value(node: ast.expr) -> int | float:
     match node:
         case ast.Constant(value=bool()):
-            raise ValueError("it is no arithmetic expression")
+            raise ValueError("it is not an arithmetic expression")
         case ast.Constant(value=int() | float() as value):
             return _small(value)
         case ast.Name(id=name) if name in _CONSTANTS:
@@ -163,7 +163,7 @@ def _value(node: ast.expr) -> int | float:
         case ast.Name(id=name):
             raise ValueError(f"{name!r} is not known")
         case _:
-            raise ValueError("it is no arithmetic expression")
+            raise ValueError("it is not an arithmetic expression")
 
 
 def _power(base: float, exponent: float) -> int | float:
@@ -172,7 +172,7 @@ def _power(base: float, exponent: float) -> int | float:
         raise ValueError("the result is too large")
     value = base**exponent
     if isinstance(value, complex):
-        raise ValueError("the result is no real number")
+        raise ValueError("the result is not a real number")
     return _small(value)
 
 

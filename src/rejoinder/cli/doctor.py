@@ -1,5 +1,4 @@
-"""``rejoinder doctor``: reports what this machine has and lacks. With the name of a model it
-requests
+"""``rejoinder doctor``: reports what this machine has and lacks. With the name of a model it requests
 one token from it; without a name it uses no network and no model."""
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
         "model", nargs="?",
-        help="try this model: ask it for a token, and tell where the time goes",
+        help="try this model: request a token, and report the time of each step",
     )  # fmt: skip
-    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
+    parser.add_argument("--base-url", metavar="URL", help="address of the provider's API")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=seconds, default=30.0,
         help="how long the model may be silent (default: %(default)g)",

@@ -30,7 +30,7 @@ def data_folder() -> Path:
     """``REJOINDER_HOME``, or the platform's folder for data.
 
     Raises:
-        CommandError: nothing is set, and this user has no home folder.
+        CommandError: ``REJOINDER_HOME`` is not set, and this user has no home folder.
     """
     try:
         chosen = os.environ.get("REJOINDER_HOME")
@@ -43,7 +43,7 @@ def data_folder() -> Path:
         return known / "rejoinder"
     except RuntimeError:
         raise CommandError(
-            "there is no home folder to keep anything in; set REJOINDER_HOME to a folder",
+            "this user has no home folder for data; set REJOINDER_HOME to a folder",
             Exit.SETUP,
         ) from None
 

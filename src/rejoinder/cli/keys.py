@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
         "action", nargs="?", choices=("list", "set", "remove"), default="list",
-        help="list what is there (default), without the keys; keep the key of a provider; remove it",
+        help="list the kept keys (default) without showing them; keep the key of a provider; remove it",
     )  # fmt: skip
     parser.add_argument(
         "provider", nargs="?", help="whose key, e.g. openai; or a variable, e.g. OPENAI_API_KEY"
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> Exit:
     """Do it.
 
     Raises:
-        CommandError: there is no such provider, no key was given, or it cannot be kept.
+        CommandError: the provider is unknown, no key was given, or it cannot be kept.
     """
     screen = Screen(quiet=args.quiet)
     if args.action == "list":
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> Exit:
             place = _set(keys, name, key)
         screen.note(f"{name} is kept in {place}.")
         if os.environ.get(name):
-            screen.note(f"The environment sets {name} too, and that one is used.")
+            screen.note(f"The environment also sets {name}, and its value is used.")
     return Exit.OK
 
 
@@ -146,7 +146,7 @@ def _list(screen: Screen) -> Exit:
             if where:
                 rows.append((f"{provider}: {name}", where))
     print(table(rows)) if rows else screen.note(
-        "There are no keys. rejoinder keys set openai keeps one."
+        "No keys are kept. `rejoinder keys set openai` keeps one."
     )
     return Exit.OK
 
@@ -168,8 +168,8 @@ def advice_about(provider: str, told: str) -> str:
 
 @contextlib.contextmanager
 def lent_keys(provider: str) -> Generator[None]:
-    """Put the kept keys of `provider` into the environment while its LLM is made, which reads them
-    there. Child processes do not inherit them."""
+    """Put the kept keys of `provider` into the environment while its LLM is made, which reads them.
+    Child processes do not inherit them."""
     names = variables().get(_OTHER_NAMES.get(provider, provider), ())
     lent: list[str] = []
     if names and not any(os.environ.get(name, "").strip() for name in names):
@@ -216,7 +216,7 @@ def _write(keys: Mapping[str, str | None]) -> None:
     path = _path()
     scratch = path.with_name(f"{path.name}.new")
     try:
-        scratch.unlink(missing_ok=True)  # of a process that was killed
+        scratch.unlink(missing_ok=True)  # left by a process that was killed
         number = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(number, "w", encoding="utf-8") as file:
             json.dump(keys, file, indent=1)
@@ -232,7 +232,7 @@ def _write(keys: Mapping[str, str | None]) -> None:
 
 @contextlib.contextmanager
 def _changing(screen: Screen) -> Generator[dict[str, str | None]]:
-    """The keys, to be changed and then written, while no other process changes them."""
+    """Lock the keys against other processes, and write them after the change."""
     import fcntl
 
     path = private_folder() / f"{_FILE}.lock"

@@ -59,7 +59,7 @@ class _Plain:
         lines: list[str] = []
         while True:
             line = self._line(prompt if not lines else more)
-            line.encode()  # readline marks bytes that are not UTF-8 and lets them pass
+            line.encode()  # readline replaces invalid UTF-8 by surrogates and raises no error
             if not line.endswith("\\"):
                 return "\n".join([*lines, line])
             lines.append(line[:-1])

@@ -26,13 +26,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action", nargs="?", choices=("list", "show", "search", "export", "remove", "path"),
         default="list",
-        help="list the conversations (default), the last one first; show one; search all of them; "
+        help="list the conversations (default), newest first; show one; search all of them; "
         "export one as JSON; remove some; or print the path of the file that holds them",
     )  # fmt: skip
     parser.add_argument(
         "what", nargs="*",
-        help="ids, of which the beginning is enough (show, export: default the last conversation), "
-        "or words to search for",
+        help="ids or their beginnings (show, export: default the last conversation), or words to "
+        "search for",
     )  # fmt: skip
     parser.add_argument(
         "-n",
@@ -147,7 +147,7 @@ async def _search(store: SqliteStore, args: argparse.Namespace, screen: Screen) 
     elif found:
         print(table([(hit.conversation, _when(hit.at), one_line(hit.excerpt)) for hit in found]))
     else:
-        screen.note(f"Nothing holds {one_line(text, 60)!r}.")
+        screen.note(f"No message contains {one_line(text, 60)!r}.")
     return Exit.OK if found else Exit.FAILED
 
 

@@ -68,12 +68,12 @@ class LoopThread:
     ) -> T:
         """Run `work` on the loop and wait for it.
 
-        At Ctrl-C `interrupt` is called on the loop (default: `work` is cancelled), and the waiting
-        goes on until `work` has ended. If that takes long, something blocks the loop, and `stuck`
-        is called in this thread.
+        Ctrl-C calls `interrupt` on the loop (default: cancels `work`), and this method continues to
+        wait until `work` has ended. If that takes long, something blocks the loop, and `stuck` is
+        called in this thread.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, where `interrupt` was not given; or a second one.
+            KeyboardInterrupt: Ctrl-C without `interrupt`, or a second Ctrl-C.
             Ended: the process received a termination signal; `work` is cancelled.
             TimeoutError: it took longer than `timeout` seconds.
         """

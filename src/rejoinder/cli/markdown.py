@@ -16,7 +16,7 @@ __all__ = ["MarkdownReply", "find_markdown"]
 
 
 def find_markdown(stream: TextIO, *, colour: bool) -> MarkdownReply | None:
-    """The drawer for `stream`, if it is a capable terminal and `rich` is installed."""
+    """A `MarkdownReply` for `stream`, if it is a capable terminal and `rich` is installed."""
     if not colour:
         return None
     try:

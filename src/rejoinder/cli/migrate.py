@@ -1,8 +1,8 @@
 """``rejoinder migrate``: replaces imports of LiveKit Agents by ours in a program, or shows how.
 
-Without ``--write`` it changes nothing and prints a diff. A program that also uses what is not here
-(``AgentSession``, ``JobContext``, a plugin for speech) stays with LiveKit Agents and is left alone;
-its models can still be ours (docs/integrations.md).
+Without ``--write`` it changes nothing and prints a diff. A program that also uses names without a
+counterpart (``AgentSession``, ``JobContext``, a plugin for speech) stays with LiveKit Agents and is not
+changed; it can still use our models (docs/integrations.md).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _MODULES: Final = {
     "livekit.agents.types": "rejoinder.types",
     "livekit.plugins": "rejoinder.providers",
 }
-"""Where the names of a module are here."""
+"""Our module for each module of LiveKit Agents."""
 _PACKAGES: Final = ("livekit.agents.llm.", "livekit.plugins.")
-"""What lies below these lies below their counterparts."""
+"""Packages whose submodules are below our counterparts."""
 _MOVED: Final = {
     ("livekit.agents", "inference"): "rejoinder.providers",
     ("livekit.agents", "mcp"): "rejoinder.llm",
 }
-"""Names that are elsewhere than the other ones of their module."""
+"""Names that have another place than the rest of their module."""
 _SKIPPED: Final = frozenset(
     {"node_modules", "site-packages", "venv", "__pycache__", "build", "dist"}
 )
@@ -50,11 +50,11 @@ _WIDTH: Final = 88
 
 @dataclass(slots=True)
 class Migrated:
-    """What became of one file.
+    """The result for one file.
 
     Attributes:
-        text: with imports of ours.
-        stays: what is used and has no counterpart here: the line, and the name.
+        text: the program with our imports.
+        stays: used names without a counterpart: the line, and the name.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Migrated:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """One name of an import, as it is to be written."""
+    """One name of an import, as it will be written."""
 
     module: str
     text: str
@@ -74,7 +74,7 @@ class _Name:
 
 
 def _home(module: str) -> str | None:
-    """Our counterpart of a module, if there is one."""
+    """Our counterpart of a module, or ``None``."""
     if module in _MODULES:
         return _MODULES[module]
     for package in _PACKAGES:
@@ -165,7 +165,7 @@ class _File:
         for alias in node.names:
             full = f"{module}.{alias.name}"
             if module == "livekit" and not _foreign(full):
-                home = None  # `from livekit import rtc`: not a part of what we replace
+                home = None  # `from livekit import rtc`: not replaced
             else:
                 home = self._find(module, alias)
                 if home is None:
@@ -175,7 +175,7 @@ class _File:
         return found if any(name.module != module for name in found) else None
 
     def _find(self, module: str, alias: ast.alias) -> str | None:
-        """Our module that has the name, if it has all that is used of it."""
+        """Our module with this name, if it has everything that the file uses of it."""
         home = _MOVED.get((module, alias.name)) or _home(module)
         if home is None or not _has(home, alias.name):
             return None
@@ -186,13 +186,13 @@ class _File:
         return home
 
     def _complete(self, bound: str, home: str, was: str) -> bool:
-        """Whether one of our modules has all that the file uses of its counterpart."""
+        """Whether one of our modules has everything that the file uses of its counterpart."""
         missing = [(line, name) for line, name in _uses(self._tree, bound) if not _has(home, name)]
         self.stays += [(line, f"{was}.{name}") for line, name in missing]
         return not missing
 
     def _commented(self, name: _Name, node: ast.ImportFrom, alias: ast.alias) -> _Name:
-        """A name with the comments that stand at it inside the parentheses of its import."""
+        """A name with its comments inside the parentheses of the import."""
         last = all(
             other.lineno != alias.lineno for other in node.names[node.names.index(alias) + 1 :]
         )
@@ -246,10 +246,10 @@ def _statements(names: list[_Name], indent: str, end: str) -> Iterator[str]:
 
 
 def migrate(text: str) -> Migrated:
-    """The text of a program with our imports, and what has no counterpart.
+    """The text of a program with our imports, and the names without a counterpart.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not Python.
     """
     file = _File(text)
     return Migrated(file.replaced(), file.stays)
@@ -261,10 +261,12 @@ def migrate(text: str) -> Migrated:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("path", nargs="+", help="files, or folders of a program")
-    parser.add_argument("--write", action="store_true", help="change the files; default: show how")
+    parser.add_argument(
+        "--write", action="store_true", help="change the files; default: show the changes"
+    )
     parser.add_argument(
         "--anyway", action="store_true",
-        help="also in a program that uses what is not here; it keeps the imports of that",
+        help="also in a program that uses names without a counterpart, whose imports stay",
     )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes")
 
@@ -282,11 +284,11 @@ def run(args: argparse.Namespace) -> Exit:
         try:
             text = _read(path)
             result = migrate(text)
-        except (SyntaxError, ValueError) as error:  # no Python, another encoding, a NUL
-            screen.note(f"{path} is left alone: {error}")
+        except (SyntaxError, ValueError) as error:  # not Python, another encoding, a NUL
+            screen.note(f"{path} was skipped: {error}")
             continue
         except (RecursionError, MemoryError):  # the parser's stack is full
-            screen.note(f"{path} is left alone: it is nested too deep")
+            screen.note(f"{path} was skipped: it is nested too deeply")
             continue
         stays += [f"  {path}:{line}: {name}" for line, name in result.stays]
         if result.text != text:

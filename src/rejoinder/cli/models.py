@@ -26,8 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
         "action", nargs="?", choices=_ACTIONS, default="list",
-        help="list the local ones (default); show what is known about a model, also about "
-        "provider/model; fetch a local one, verify its bytes, remove it, or print its path",
+        help="list the local models (default); show facts about a model, also about "
+        "provider/model; fetch a local model, verify its bytes, remove it, or print its path",
     )  # fmt: skip
     parser.add_argument("name", nargs="?", help="which one; default: the default model")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> Exit:
     except ConfigurationError as error:
         raise CommandError(f"{error}; for a provider's model write provider/model") from error
     if not isinstance(model, ModelFile):
-        raise CommandError(f"{args.name!r} is a file already; name a model from `rejoinder models`")
+        raise CommandError(f"{args.name!r} is already a file; name a model from `rejoinder models`")
     match args.action:
         case "show":
             print(_facts(model))

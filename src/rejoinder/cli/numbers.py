@@ -30,7 +30,7 @@ def temperature(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """How many."""
+    """A count."""
     return int(_number(text, "a whole number of at least 1",
                        lambda value: 1 <= value < math.inf and value.is_integer()))  # fmt: skip
 

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Prompt"]
 
 COMMANDS: Final = {
-    "/tools": "what the model may call",
+    "/tools": "show the tools that the model may call",
     "/system [TEXT]": "show or replace the instructions",
-    "/model [NAME]": "show the model, or go on with another one",
+    "/model [NAME]": "show the model, or continue with another one",
     "/retry": "ask for another answer to your last message",
-    "/branch": "go on in a copy; the conversation so far stays as it is",
-    "/save [FILE]": "write the conversation to a file; alone: say where it is kept",
-    "/load FILE or ID": "go on with a conversation from a file, or one that is kept",
-    "/reset": "begin anew (also /clear)",
+    "/branch": "continue in a copy; the conversation so far stays unchanged",
+    "/save [FILE]": "write the conversation to a file; without FILE, show where it is kept",
+    "/load FILE or ID": "continue a conversation from a file, or a kept one",
+    "/reset": "begin a new conversation (also /clear)",
     "/help": "this list",
     "/quit": "leave (also Ctrl-D, or Ctrl-C twice)",
 }
-_MORE: Final = "A line that ends in \\ goes on in the next one."
+_MORE: Final = "A line that ends in \\ continues on the next one."
 
 
 class _Leave(Exception):
@@ -87,7 +87,7 @@ class Prompt:
         screen.note(f"{talk.model.name}. /help shows the commands, Ctrl-D leaves.")
         if spoken := sum(item.type == "message" and item.role == "user" for item in talk.items):
             screen.note(
-                f"[goes on after {spoken} {'message' if spoken == 1 else 'messages'} of yours]"
+                f"[continues after {spoken} {'message' if spoken == 1 else 'messages'} of yours]"
             )
         loop.run(talk.warm_up())
         presses = 0
@@ -141,8 +141,8 @@ class Prompt:
         self._talk.interrupted = False
         if command is None:
             close = get_close_matches(name, self._commands, 1)
-            hint = f"did you mean {close[0]}?" if close else "/help shows what there is."
-            self._screen.note(f"There is no {one_line(name, 40)}; {hint}")
+            hint = f"did you mean {close[0]}?" if close else "/help shows the commands."
+            self._screen.note(f"Unknown command {one_line(name, 40)}; {hint}")
         else:
             command(rest.strip())
 
@@ -157,7 +157,7 @@ class Prompt:
     def _system(self, text: str) -> None:
         if text:
             self._talk.instruct(text)
-            self._screen.note("The instructions hold from the next message on.")
+            self._screen.note("The instructions apply from the next message on.")
         else:
             self._screen.note(self._talk.system or "There are no instructions.")
 
@@ -185,12 +185,12 @@ class Prompt:
         before = talk.kept.id
         other = self._loop.run(talk.kept.branch())
         self._loop.run(talk.keep(other))
-        self._screen.note(f"This is {other.id} now; /load {before} goes back.")
+        self._screen.note(f"Now in {other.id}; /load {before} returns to the old conversation.")
 
     def _reset(self, _: str) -> None:
         self._talk.clear()
         self._fresh()
-        self._screen.note("The conversation begins anew.")
+        self._screen.note("A new conversation begins.")
 
     def _fresh(self) -> None:
         if self._store is not None and self._talk.kept is not None:
@@ -223,7 +223,7 @@ class Prompt:
             self._load_file(wanted)
         else:
             self._load_kept(wanted)
-        self._screen.note(f"Goes on after {len(self._talk.items)} items.")
+        self._screen.note(f"Continues after {len(self._talk.items)} items.")
 
     def _load_file(self, path: str) -> None:
         from rejoinder.cli.inputs import read_text
@@ -245,7 +245,7 @@ class Prompt:
 
     def _load_kept(self, wanted: str) -> None:
         if self._store is None:
-            raise CommandError(f"there is no file {wanted}, and conversations are not kept")
+            raise CommandError(f"no file {wanted} exists, and conversations are not kept")
         from rejoinder.cli.log import find_id
         from rejoinder.conversation import Conversation
 

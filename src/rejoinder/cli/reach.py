@@ -1,4 +1,4 @@
-"""Whether a model answers, and where the time goes: its name, TCP, TLS, the first byte, a token."""
+"""Checks whether a model answers, and times each step: DNS, TCP, TLS, the first byte, a token."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Reach:
 
     Attributes:
         steps: the steps, with their duration in seconds.
-        stuck: the step of the way to the server that did not succeed.
-        error: why it stopped; ``None`` if the model answered.
+        stuck: the network step that failed.
+        error: why it failed; ``None`` if the model answered.
         advice: how to fix the error.
         text: the model's answer.
     """
@@ -69,8 +69,8 @@ class Watched:
 
 
 async def _look(url: str, reach: Reach) -> None:
-    """Time the way to `url` on a connection of its own. Errors are ignored here: they occur again,
-    with an explanation, when the request is sent."""
+    """Time the steps to `url` on a separate connection. Errors are ignored here, because they occur
+    again, with an explanation, when the request is sent."""
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
@@ -144,35 +144,36 @@ async def reach(make: Any, *, local: bool, timeout: float) -> Reach:
 
 
 _BY_STATUS: Final = {
-    400: "the server does not take this request: the name of the model or the kind of API may be "
-    "wrong",
-    401: "the key is wrong or has expired: rejoinder keys set PROVIDER, or look at the variable",
+    400: "the server refuses this request: the name of the model or the kind of API may be wrong",
+    401: "the key is wrong or has expired: set it by `rejoinder keys set PROVIDER`, or check the variable",
     402: "the account has no credit left",
     403: "the key may not use this model, or not from this country",
-    404: "there is no such model at this address: look at the name, and at --base-url",
-    429: "too many requests, or no credit left: wait, or look at the limits of the account",
+    404: "this address does not serve the model: check its name, and --base-url",
+    429: "too many requests, or no credit left: wait, or check the limits of the account",
 }
 
 
 _BY_CERTIFICATE: Final[Mapping[int | None, str]] = {
-    9: "the certificate is not valid yet: look at the clock of this machine",
+    9: "the certificate is not valid yet: check the clock of this machine",
     10: "the certificate has expired: the server needs a new one, or the clock of this machine is "
     "wrong",
-    62: "the certificate is that of another name: look at --base-url",
-    64: "the certificate does not name this address: use the name of the server in --base-url",
+    62: "the certificate is for another name: check --base-url",
+    64: "the certificate is not for this IP address: use the name of the server in --base-url",
 }
-"""By the codes of OpenSSL."""
+"""Advice by error code of OpenSSL."""
 
 
 def advice(error: APIError, stuck: str | None = None) -> str:
     """How the user can fix `error`.
 
     Args:
-        stuck: the step of the way to the server that did not succeed.
+        stuck: the network step that failed.
     """
     if isinstance(error, APIStatusError) and error.status_code > 0:
         if error.status_code >= 500:
-            return "the provider has trouble: try again later, or give --fallback another model"
+            return (
+                "the provider has a problem: try again later, or name another model by --fallback"
+            )
         return _BY_STATUS.get(error.status_code, "read the message of the server")
     cause: BaseException | None = error
     untrusted = False
@@ -184,22 +185,22 @@ def advice(error: APIError, stuck: str | None = None) -> str:
             return told
         untrusted = untrusted or isinstance(cause, ssl.SSLError)
         if isinstance(cause, ConnectionRefusedError):
-            return "nothing listens there: start the server, or look at --base-url"
+            return "nothing listens there: start the server, or check --base-url"
         cause = cause.__cause__ or cause.__context__
     told = str(error)
     if "resolved" in told:
         return "the name is not known here: look at --base-url, the network and its DNS"
     if untrusted or "certificate" in told.lower():
         return (
-            "the certificate is not trusted: behind a proxy that reads along, set SSL_CERT_FILE to "
+            "the certificate is not trusted: behind a proxy that inspects TLS, set SSL_CERT_FILE to "
             "its certificate"
         )
     if stuck == "TLS":
-        return (
-            "the port is open, and does not speak TLS: --base-url may need http:// and not https://"
-        )
+        return "the port is open, but does not speak TLS: --base-url may need http:// instead of https://"
     if isinstance(error, APITimeoutError):
         return "no answer in time: a firewall may drop it, or HTTPS_PROXY is needed here"
     if isinstance(error, APIConnectionError):
-        return "the connection failed: look at the network, HTTPS_PROXY and --base-url (http or https?)"
+        return (
+            "the connection failed: check the network, HTTPS_PROXY and --base-url (http or https?)"
+        )
     return "REJOINDER_DEBUG=1 shows more"

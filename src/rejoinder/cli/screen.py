@@ -1,6 +1,5 @@
 """Writes the output of the command line: only the reply to standard output, everything else to
-standard
-error."""
+standard error."""
 
 from __future__ import annotations
 

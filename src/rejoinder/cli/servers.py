@@ -31,7 +31,7 @@ _MAKERS: Final[Mapping[str, str]] = {
     "uv": "uv (https://docs.astral.sh/uv)",
     "uvx": "uv (https://docs.astral.sh/uv)",
 }
-"""What brings the programs that start most servers."""
+"""How to install the programs that start most servers."""
 
 
 async def connect_servers(
@@ -118,24 +118,26 @@ async def _prefix(toolset: MCPToolset, number: int, tools: Sequence[Any], screen
 
 
 def _why_unreachable(error: Exception, told: str) -> str:
-    """`told`, and what to do about it."""
+    """`told`, and the remedy."""
     if isinstance(error, APIConnectionError):
         return f"{told[:1].lower()}{told[1:]}; check the address, and that the server runs"
     return told
 
 
 def _why_not_started(error: Exception, told: str) -> str:
-    """Why a program does not run, and what to do about it."""
+    """Why a program does not start, and the remedy."""
     cause = error.__cause__
     if not isinstance(cause, OSError):
         hint = "; run the command in a shell to see more"
         return f"{told}{hint}" if isinstance(error, APIConnectionError) else told
     program = str(cause.filename)
     if cause.errno == errno.ENOEXEC:
-        return "this file is no program; a script needs a first line such as #!/usr/bin/env python3"
+        return (
+            "this file is not a program; a script needs a first line such as #!/usr/bin/env python3"
+        )
     if cause.errno == errno.EACCES:
         return (
-            "this is not a program that you may run; name a file that is executable (chmod +x), "
+            "you may not run this file; name a file that is executable (chmod +x), "
             "or the interpreter before it"
         )
     if cause.errno != errno.ENOENT:
@@ -148,5 +150,5 @@ def _why_not_started(error: Exception, told: str) -> str:
 
 
 def _shown(server: str) -> str:
-    """A server as it was given, without what may be a key: arguments, user, password, query."""
+    """The given server, without parts that may hold a key: arguments, user, password, query."""
     return redacted_url(server) if "://" in server else server.partition(" ")[0]

@@ -54,8 +54,8 @@ def patience_for(timeout: float | None, *, local: bool) -> APIConnectOptions:
     """Retries and deadlines of each request.
 
     Args:
-        timeout: seconds the model may be silent; default `SILENCE`, and no limit of this command for
-            a model on this machine, which has longer ones of its own.
+        timeout: seconds the model may be silent; default `SILENCE`, and for a model on this machine
+            its own, longer limits.
         local: whether the model runs on this machine.
     """
     from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
@@ -72,21 +72,21 @@ class Talk:
 
     Args:
         model: the model.
-        screen: where the notes go.
-        shown: where the reply goes; default the screen.
-        system: instructions; empty for none.
-        tools: what the model may call.
+        screen: receives the notes.
+        shown: receives the reply; default the screen.
+        system: instructions; may be empty.
+        tools: the tools that the model may call.
         tool_choice: as in `LLM.chat`; ``None`` omits it.
         tool_timeout: seconds a tool may run.
         timeout: seconds the model may be silent; default `SILENCE`, and no limit for a model that
             runs on this machine.
-        schema: what answers have to fit.
+        schema: the schema of answers.
         approve: called for approval before a tool runs; ``None``: tools run without approval.
 
     Attributes:
         model: the model, with its name on the command line.
-        llm: what answers.
-        kept: the conversation in its store; ``None`` where it is not kept.
+        llm: the LLM that answers.
+        kept: the conversation in its store; ``None`` if it is not kept.
         interrupted: whether the last reply was stopped.
     """
 
@@ -140,10 +140,10 @@ class Talk:
     # -- beginning and end -------------------------------------------------------------------
 
     async def open(self, servers: list[str]) -> None:
-        """Get the model and the tool servers ready.
+        """Prepare the model and the tool servers.
 
         Raises:
-            CommandError: a tool server does not come up, or a tool cannot be used.
+            CommandError: a tool server does not start, or a tool cannot be used.
             APIError: the model is not available.
         """
         self._tools = await connect_servers(
@@ -197,11 +197,11 @@ class Talk:
         choice = self._choice
         if isinstance(choice, dict) and choice["function"]["name"] not in names:
             raise CommandError(
-                f"--tool-choice: there is no tool {choice['function']['name']!r} "
-                f"(there are: {', '.join(names) or 'none'})"
+                f"--tool-choice: unknown tool {choice['function']['name']!r} "
+                f"(available: {', '.join(names) or 'none'})"
             )
         if choice not in (None, "auto", "none") and not names:
-            raise CommandError("--tool-choice: there are no tools to choose from")
+            raise CommandError("--tool-choice: no tools are offered")
 
     async def warm_up(self) -> None:
         """Let a local model process instructions and tools while the user types. Returns at
@@ -311,7 +311,7 @@ class Talk:
         return False
 
     def describe_tools(self) -> str:
-        """The tools, one a line."""
+        """The tools, one per line."""
         from rejoinder.llm.tool_context import (
             ToolContext,
             get_function_info,
@@ -412,7 +412,7 @@ class Talk:
         if lost and begun:
             raise CommandError("the reply broke off when it could not be kept", Exit.FAILED)
         if lost:
-            await self.reply()  # nothing was asked yet
+            await self.reply()  # no request was sent yet
             return
         if self.interrupted:
             screen.note("[interrupted]")

@@ -82,7 +82,7 @@ class TextShown:
             case Restarted(discard=text):
                 if text.strip() and not self._whole:
                     screen.end_line()
-                    screen.note("[it did not come to its end; another answer follows]")
+                    screen.note("[the answer broke off; another one follows]")
                     self._said = False
             case ToolStarted(call=call):
                 screen.end_line()

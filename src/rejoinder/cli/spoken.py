@@ -1,4 +1,4 @@
-"""One spoken conversation: a question goes up, answers come down, and their times are taken."""
+"""One spoken conversation: sends questions, receives answers, and measures their times."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = ["JsonTold", "Out", "Spoken", "TextTold", "Told", "pieces"]
 PIECE: Final = 0.1
 """Seconds of sound that are sent at a time."""
 _TELLING: Final = 3.0
-"""Seconds that a model may take to begin to tell the result of a task."""
+"""Seconds within which a model must begin to report the result of a task."""
 _LOOK: Final = 0.1
-"""Seconds between two looks whether a task is under way."""
+"""Seconds between two checks whether a task is running."""
 
 
 class Out(Protocol):
@@ -125,10 +125,10 @@ class JsonTold:
 
 
 class Spoken:
-    """A session, and what becomes of its events.
+    """A session, and the handling of its events.
 
     Args:
-        session: new; its handlers are attached here.
+        session: a new session; its handlers are attached here.
         tools: run when the model calls them.
         out: receives the model's sound.
         told: shows transcripts and times.
@@ -165,8 +165,8 @@ class Spoken:
     async def begin(
         cls, model: RealtimeModel, *, system: str | None, one_turn: bool, **options: Any
     ) -> AsyncGenerator[Spoken]:
-        """A conversation, and its end. `one_turn`: the caller decides when the turn ends, if the model
-        permits that.
+        """Begin a conversation, and end it afterwards. `one_turn`: the caller decides when the turn
+        ends, if the model permits that.
 
         Raises:
             APIError, RealtimeError: the service refused the session.
@@ -187,7 +187,7 @@ class Spoken:
     # -- one question ------------------------------------------------------------------------------
 
     async def ask(self, question: AudioFrame) -> None:
-        """Speak the question and wait for its answer, with all that tools add to it.
+        """Speak the question and wait for its answer, including replies after tool calls.
 
         Raises:
             APIError, RealtimeError: the service failed.
@@ -209,8 +209,8 @@ class Spoken:
         await self._out.drained()
 
     async def _speak_in_time(self, question: AudioFrame) -> None:
-        """Speak as a person does, and be quiet until the answer begins: the service finds the end of
-        the turn itself."""
+        """Send the question in real time, then silence until the answer begins: the service detects
+        the end of the turn itself."""
         due = self._loop.time()
         for piece in pieces(question):
             self._session.push_audio(piece)
@@ -262,7 +262,7 @@ class Spoken:
         now = self._loop.time()
         since = now if self._since is None else self._since
         try:
-            # One that has come is taken, also where no time is left.
+            # Take a reply that has already begun, even if no time is left.
             async with asyncio.timeout(max(0.0, since + self._timeout - now)):
                 event = await self._events.get()
         except TimeoutError:
@@ -274,8 +274,8 @@ class Spoken:
         return event
 
     async def _rest(self, work: bool) -> GenerationCreatedEvent | None:
-        """The next reply of a turn in which a backend or the application does a task; ``None`` when
-        the turn is over. `work`: one was under way when the last reply began."""
+        """The next reply of a turn in which a backend or the application runs a task; ``None`` if the
+        turn is over. `work`: a task was running when the last reply began."""
         ended = self._loop.time()
         worked = ended if work else -math.inf
         while True:
@@ -376,7 +376,7 @@ class Spoken:
         self._since = self._loop.time()
 
     def _cut(self) -> None:
-        """The user has spoken up: be quiet, and tell the model what was heard."""
+        """The user interrupts: stop playing, and report to the model what was heard."""
         heard = self._out.cut()
         if heard:
             self._session.interrupt()

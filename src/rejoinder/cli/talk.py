@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="provider/model, such as openai/gpt-realtime-2.1, google/gemini-3.8-live or "
         "aws/amazon.nova-2-sonic-v1:0",
     )  # fmt: skip
-    parser.add_argument("--base-url", metavar="URL", help="where the provider's API is")
+    parser.add_argument("--base-url", metavar="URL", help="address of the provider's API")
     parser.add_argument("-s", "--system", metavar="TEXT", default=_SYSTEM, help="instructions")
     parser.add_argument("--voice", metavar="NAME", help="the voice of the model")
     parser.add_argument(
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> Exit:
     from rejoinder.llm.realtime import RealtimeError
 
     if args.mute and args.answer is not None:
-        raise CommandError("--mute plays no sound, and --out keeps it; choose one")
+        raise CommandError("--mute and --out exclude each other; choose one")
     screen = Screen(quiet=args.quiet or args.json)
     question = None if args.question is None else _question(args.question)
     tools = find_tools(args.tool)
@@ -110,7 +110,7 @@ async def _talk(
     told = JsonTold(screen) if args.json else TextTold(screen)
     async with model:
         with contextlib.ExitStack() as devices:
-            # Devices first: what is wrong with them is noticed before anything is sent.
+            # Open the devices first, so that their errors occur before anything is sent.
             out: Out = devices.enter_context(speaker()) if file is None else file
             begun: list[Spoken] = []
             if question is None:
@@ -138,7 +138,7 @@ async def _talk(
                     await spoken.converse(stop)
     if args.answer is not None and file is not None and not file.seconds:
         raise CommandError(
-            f"the model answered without sound, and {args.answer} holds none", Exit.FAILED
+            f"the model answered without sound, so {args.answer} is empty", Exit.FAILED
         )
 
 

@@ -27,7 +27,7 @@ _FORM: Final = struct.Struct("<HHIIHH")
 
 
 class WavError(ValueError):
-    """The bytes are no WAV file, or one of a kind that is not read here."""
+    """The bytes are not a WAV file, or one of an unsupported kind."""
 
 
 def read_wav(data: bytes) -> AudioFrame:
@@ -38,7 +38,7 @@ def read_wav(data: bytes) -> AudioFrame:
     know it.
 
     Raises:
-        WavError: no WAV file, another encoding, or no sound in it.
+        WavError: it is not a WAV file, has another encoding, or holds no sound.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise WavError(f"expected a WAV file, got data that begins with {data[:4]!r}")
@@ -60,7 +60,7 @@ def read_wav(data: bytes) -> AudioFrame:
 
 def _frame(form: bytes, body: bytes) -> AudioFrame:
     if len(form) < _FORM.size:
-        raise WavError("the WAV file has a format that is cut off")
+        raise WavError("the WAV file is cut off within its format")
     encoding, channels, rate, _, _, bits = _FORM.unpack_from(form)
     if encoding == _EXTENSIBLE and len(form) >= 26:
         encoding = int.from_bytes(form[24:26], "little")
@@ -124,8 +124,8 @@ _SAMPLES: Final[Mapping[tuple[int, int], Callable[[bytes], bytes]]] = {
 class WavWriter:
     """Writes frames into a WAV file of 16 bits, in the rate and channels of the first frame.
 
-    Use it in ``with``. The file is created at once, so that a place that cannot be written is
-    noticed before anything else happens.
+    Use it in ``with``. The file is created at once, so an unwritable path raises an error before
+    anything else happens.
 
     Raises:
         OSError: the file cannot be written.

@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_approve_option(parser)
     parser.add_argument(
         "--host", metavar="ADDRESS", default="127.0.0.1",
-        help="where to listen (default: %(default)s, which other machines cannot reach)",
+        help="address to listen on (default: %(default)s, which other machines cannot reach)",
     )  # fmt: skip
     parser.add_argument(
         "--port", metavar="N", type=port,
@@ -193,7 +193,7 @@ def _choice(args: argparse.Namespace, name: str | None, screen: Screen, *, first
     """A model of the page.
 
     Raises:
-        CommandError: there is no such model, or it cannot be made.
+        CommandError: the model is unknown, or it cannot be made.
     """
     from rejoinder.providers.local.models import DEFAULT_MODEL
     from rejoinder.web.team import Choice

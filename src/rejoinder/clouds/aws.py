@@ -35,7 +35,7 @@ __all__ = [
     "is_stale",
 ]
 
-# Fetch new ones this long before the old ones end; never look more often than that.
+# Fetch new credentials this long before the old ones end, and never more often than that.
 _MARGIN: Final = 300.0
 _AT_LEAST: Final = 30.0
 
@@ -51,7 +51,7 @@ _TRANSIENT: Final = frozenset(
         "TimeoutError",
     }
 )
-"""Names of errors, most of them botocore's, that may pass by themselves."""
+"""Names of temporary errors, most of them botocore's."""
 
 REGIONS: Final = frozenset(
     [
@@ -103,7 +103,7 @@ REGIONS: Final = frozenset(
         "us-isof-south-1",
     ]
 )
-"""The regions of AWS that are known here."""
+"""The known AWS regions."""
 
 _SUFFIXES: Final = (
     ("cn-", "amazonaws.com.cn"),
@@ -116,7 +116,7 @@ _SUFFIXES: Final = (
 
 
 def dns_suffix(region: str) -> str:
-    """What the host names of a region end with."""
+    """The end of a region's host names."""
     for prefix, suffix in _SUFFIXES:
         if region.startswith(prefix):
             return suffix
@@ -124,10 +124,10 @@ def dns_suffix(region: str) -> str:
 
 
 def check_region(region: str) -> str:
-    """`region`, if it is one.
+    """Return `region` if it is known.
 
     Raises:
-        ConfigurationError: it is not known here.
+        ConfigurationError: the region is unknown.
     """
     if region in REGIONS:
         return region
@@ -142,7 +142,7 @@ def check_region(region: str) -> str:
 
 
 def is_stale(error: APIStatusError) -> bool:
-    """Whether fresh credentials may cure `error`."""
+    """Whether new credentials may resolve `error`."""
     return error.status_code in (400, 401, 403) and any(
         name in error.message for name in STALE_CREDENTIALS
     )
@@ -152,10 +152,10 @@ _LARGE = 256 * 1024
 
 
 class AWSCredentials:
-    """Gives the credentials for the next request.
+    """Returns the credentials for the next request.
 
     Args:
-        static: use these and nothing else.
+        static: use only these credentials.
         session: ask this session (of botocore, boto3, aiobotocore or aioboto3) instead of a new one.
     """
 
@@ -171,8 +171,8 @@ class AWSCredentials:
         """Credentials that are valid for some minutes.
 
         Raises:
-            ConfigurationError: no credentials were found, or the configuration does not lead to them.
-            APIConnectionError: the service that gives them did not answer.
+            ConfigurationError: no credentials were found, or the configuration is broken.
+            APIConnectionError: the service that issues them did not answer.
         """
         if self._static is not None:
             return self._static
@@ -211,13 +211,13 @@ class AWSCredentials:
         return replace(request, headers=headers, signed_with=Hidden((credentials.secret_key,)))
 
     async def region(self) -> str | None:
-        """The region that the session, or the user's AWS configuration, names."""
+        """The region of the session, or of the user's AWS configuration."""
         if name := read(self._session, "region_name", str):
             return name
         return await asyncio.to_thread(self._configured_region)
 
     def renew(self) -> bool:
-        """Forget what is cached; returns whether anything else can come."""
+        """Discard cached credentials. Returns whether other ones can be obtained."""
         if self._static is not None:
             return False
         with self._lock:
@@ -293,7 +293,7 @@ def _botocore_session() -> Any:
     except ImportError as error:
         raise ConfigurationError(
             explained(
-                "AWS credentials: none were given, and the search for them needs botocore; "
+                "AWS credentials: none were passed, and finding them needs botocore; "
                 "pip install 'rejoinder[aws]', or pass api_key and api_secret",
                 "missing package",
             )
@@ -317,7 +317,7 @@ def _translated(error: Exception) -> Exception:
     while cause is not None and len(names) < 100:
         names.update(cls.__name__ for cls in type(cause).__mro__)
         cause = cause.__cause__ or cause.__context__
-    # botocore quotes what a program that gives credentials has printed.
+    # botocore's error quotes the output of a credential process.
     known = secrets_in_command([], os.environ)
     told = shorten(redact(one_line(str(error)), known)) or type(error).__name__
     text = f"AWS credentials cannot be read: {told}"
@@ -335,11 +335,11 @@ def credentials_from(
 ) -> tuple[str | None, AWSCredentials]:
     """The bearer token to use, if any, and the credentials to sign with otherwise.
 
-    Explicit credentials count before the environment; a key of Bedrock's own
-    (``AWS_BEARER_TOKEN_BEDROCK``) before the credentials of an account.
+    Explicit credentials take precedence over the environment; a Bedrock API key
+    (``AWS_BEARER_TOKEN_BEDROCK``) takes precedence over the credentials of an account.
 
     Raises:
-        ConfigurationError: one half of a pair of keys.
+        ConfigurationError: only one of a pair of keys was passed.
     """
     if bearer_token:
         return bearer_token, AWSCredentials()

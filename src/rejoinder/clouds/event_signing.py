@@ -1,6 +1,6 @@
-"""Signatures of the frames of an AWS event stream, each of which signs the one before it too.
+"""Chained signatures of the frames of an AWS event stream: each covers the previous one.
 
-Source: the signing of event streams in Signature Version 4 (``AWS4-HMAC-SHA256-PAYLOAD``); the result
+Source: the signing of event streams in Signature Version 4 (``AWS4-HMAC-SHA256-PAYLOAD``). The result
 equals that of AWS's own signer, byte by byte. Pure.
 """
 
@@ -17,7 +17,7 @@ from rejoinder.wire.eventstream import Timestamp, encode_headers, encode_message
 __all__ = ["EVENTS_HASH", "EventSigner", "seed_of"]
 
 EVENTS_HASH: Final = "STREAMING-AWS4-HMAC-SHA256-EVENTS"
-"""What the request of a signed event stream has in place of the hash of its body."""
+"""Replaces the hash of the body in the request of a signed event stream."""
 
 
 class EventSigner:
@@ -25,7 +25,7 @@ class EventSigner:
 
     Args:
         seed: the signature of the request, in hex; see `seed_of`.
-        credentials: those that signed the request.
+        credentials: the credentials that signed the request.
         region: as in the signature of the request.
         service: as in the signature of the request.
     """
@@ -40,7 +40,7 @@ class EventSigner:
         return f"EventSigner({self._region!r}, {self._service!r})"
 
     def frame(self, payload: bytes, *, wall_now: float) -> bytes:
-        """A signed frame around `payload`, which is a frame itself; ``b""`` makes the last one."""
+        """A signed frame around `payload`, which is itself a frame. ``b""`` makes the last frame."""
         seconds = int(wall_now)
         date: dict[str, Timestamp] = {":date": Timestamp(seconds * 1000)}
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))

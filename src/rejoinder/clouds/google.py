@@ -80,14 +80,14 @@ LOCATIONS: Final = frozenset(
         "us-west8",
     ]
 )
-"""The locations of Vertex AI that are known here."""
+"""The known locations of Vertex AI."""
 
 
 def check_location(location: str) -> str:
-    """`location`, if it is one.
+    """Return `location` if it is known.
 
     Raises:
-        ConfigurationError: it is not known here.
+        ConfigurationError: the location is unknown.
     """
     if location in LOCATIONS:
         return location
@@ -111,12 +111,12 @@ def vertex_host(location: str) -> str:
 
 
 def is_stale(error: APIStatusError) -> bool:
-    """Whether a fresh token may cure `error`."""
+    """Whether a new token may resolve `error`."""
     return error.status_code == 401
 
 
 class GoogleCredentials:
-    """Gives an access token for the next request.
+    """Returns an access token for the next request.
 
     Args:
         credentials: an object of google-auth; without it the application default credentials.
@@ -127,8 +127,8 @@ class GoogleCredentials:
         if credentials is not None and method(credentials, "refresh") is None:
             raise ConfigurationError(
                 "credentials: expected an object of google-auth, got "
-                f"{type(credentials).__name__}; of the contents of a key file, "
-                "google.oauth2.service_account.Credentials.from_service_account_info makes one"
+                f"{type(credentials).__name__}; for the contents of a key file, use "
+                "google.oauth2.service_account.Credentials.from_service_account_info"
             )
         self._given = credentials
         self._static = token
@@ -142,7 +142,7 @@ class GoogleCredentials:
         """A token that is valid for some minutes.
 
         Raises:
-            ConfigurationError: there are no credentials.
+            ConfigurationError: no credentials were found.
             APIStatusError: they were refused, e.g. because they are expired or revoked.
             APIConnectionError: the token server did not answer.
         """
@@ -153,18 +153,18 @@ class GoogleCredentials:
         return await asyncio.to_thread(self._load)
 
     async def project(self) -> str | None:
-        """The project that the credentials name. Raises as `token`."""
+        """The project of the credentials. Raises like `token`."""
         if self._project is None and self._static is None:
             await self.token()
         return self._project
 
     @property
     def quota_project(self) -> str | None:
-        """The project that is billed, if the credentials name another one."""
+        """The project that is billed, if the credentials set a different one."""
         return read(self._credentials, "quota_project_id", str) or None
 
     def renew(self) -> bool:
-        """Forget the token; returns whether another can be had."""
+        """Discard the token. Returns whether another one can be obtained."""
         if self._static is not None:
             return False
         with self._lock:
@@ -194,7 +194,7 @@ class GoogleCredentials:
                 if self._project is None:
                     self._project = read(credentials, "project_id", str)
                 credentials.refresh(requests.Request())
-            except Exception as error:  # google-auth reads files as they are, and passes errors on
+            except Exception as error:  # google-auth does not check files, and raises any error
                 raise _translated(error, failures) from error
             token = read(credentials, "token", str)
             if not token:
@@ -209,7 +209,7 @@ class GoogleCredentials:
 
 
 def _translated(error: Exception, failures: Any) -> APIError | ConfigurationError:
-    """The error for whatever google-auth, or the object that stands for it, has raised."""
+    """The error for an exception of google-auth, or of an object in its place."""
     if isinstance(error, failures.DefaultCredentialsError):
         why = ": ".join(str(part) for part in error.args)
         return ConfigurationError(

@@ -10,10 +10,10 @@ __all__ = ["Lease"]
 
 
 class Lease:
-    """The time for which something that was had now may be used.
+    """The period for which credentials obtained now are valid.
 
-    It ends by the clock that reaches the end first. The wall clock can be set back; the steady clock may
-    stand still while the machine sleeps.
+    It ends when either of two clocks reaches its end: the wall clock can be set back, and the
+    monotonic clock may stop while the machine sleeps.
 
     Args:
         seconds: how long; infinite for no limit.

@@ -1,9 +1,8 @@
 """AWS Signature Version 4: the header fields that prove who sends a request.
 
-Pure: values in, header fields out; the time is passed in. The result is what
-botocore's ``SigV4Auth`` makes of the same request. S3's exceptions are left out: nothing here talks to
-S3. The path is given percent-encoded once, as it stands in the URL, and is encoded a second time for
-the signature. Pure.
+Pure: values in, header fields out; the time is passed in. The result equals that of botocore's
+``SigV4Auth``. S3's exceptions are missing, because nothing here uses S3. The path is passed
+percent-encoded once, as in the URL, and is encoded a second time for the signature.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ __all__ = ["Credentials", "derived_key", "sign"]
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who signs. Nothing secret is shown by its repr."""
+    """The credentials of the signer. Their `repr` shows no secret."""
 
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        # They also come from programs, files and sessions of other software.
+        # They may come from programs, files and sessions of other software.
         for name in ("access_key", "secret_key", "session_token"):
             value: object = getattr(self, name)
             if value is None and name == "session_token":
@@ -67,7 +66,7 @@ def sign(
     Args:
         url: absolute; path and query percent-encoded.
         wall_now: seconds since the epoch. Servers accept a difference of five minutes.
-        payload_hash: stands in the place of the hash of `body`, for bodies that are signed in pieces.
+        payload_hash: replaces the hash of `body`, for bodies that are signed in pieces.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_now))
     day = stamp[:8]

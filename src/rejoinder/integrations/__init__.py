@@ -1,4 +1,4 @@
-"""`rejoinder` inside other frameworks: one module per framework, which alone imports it.
+"""`rejoinder` inside other frameworks: one module per framework, the only one that imports it.
 
 ==============================  =====================================================
 `rejoinder.integrations.livekit`        a model for LiveKit's ``AgentSession``, and the other way round
@@ -7,5 +7,5 @@
 `rejoinder.integrations.openai_agents`  a model and a model provider for the OpenAI Agents SDK
 ==============================  =====================================================
 
-No adapter knows a provider: it takes any `rejoinder.llm.LLM`, a `FallbackAdapter` included.
+No adapter knows a provider: each takes any `rejoinder.llm.LLM`, including a `FallbackAdapter`.
 """

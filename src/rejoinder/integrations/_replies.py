@@ -1,8 +1,8 @@
-"""What every adapter does with a reply: keep provider state, read restarts, name what is missing.
+"""Shared handling of replies in adapters: provider state, restarts, unsupported content.
 
-Frameworks keep less of a reply than providers want back: thinking signatures, encrypted reasoning
-and reasoning items have no place in their messages. `StateMemory` keeps that state beside them and
-puts it back when the same reply returns in a later request.
+The messages of frameworks cannot hold everything that providers need back: thinking signatures,
+encrypted reasoning and reasoning items. `StateMemory` keeps this state beside them, and restores it when
+the same reply is part of a later request.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ __all__ = [
 ]
 
 RESTART_BREAK = "\n"
-"""Text between a broken reply and the one that restarts it. Frameworks cannot take text back, so
-the words before the break stay; the break keeps the last word and the first from being glued."""
+"""Text between a broken reply and the reply that restarts it. Frameworks cannot revoke text, so the
+words before the break stay; the line break separates them from the new reply."""
 
 _REMEMBERED = 512
 _REPEATED = 32
-"""States that are kept of one text; more replies with the same words lose the oldest."""
+"""Maximum number of states kept for one text; the oldest is dropped."""
 
 
 class ReplyState:
@@ -102,9 +102,9 @@ class ReplyState:
 class StateMemory:
     """Keeps the provider state of the last replies of one model, for frameworks that drop it.
 
-    A reply is found again by the ids of its tool calls, or by its exact text where it has none.
-    Where one text was said several times, each of its messages gets the state of its own reply: a
-    provider refuses the same reasoning item twice. Bounded: the oldest entries are dropped first.
+    A reply is found by the ids of its tool calls, or by its exact text if it has no calls. If several
+    replies have the same text, each message gets the state of its own reply, because a provider refuses
+    the same reasoning item twice. Bounded: the oldest entries are dropped first.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class StateMemory:
         if not self._by_call and not self._by_text:
             return
         given: Counter[str] = Counter()
-        for item in reversed(items):  # of equal texts, the last was said last
+        for item in reversed(items):  # the newest of several equal texts comes last
             if isinstance(item, FunctionCall):
                 known = self._by_call.get(item.call_id)
                 if known is not None:
@@ -157,7 +157,7 @@ def _bound(entries: OrderedDict[str, Any], newest: str) -> None:
 
 
 def refuse_unknown_parts(items: Iterable[ChatItem], adapter: str) -> None:
-    """Refuse content of instructions and of the user that no model of this package is sent.
+    """Refuse content of instructions and user messages that this package cannot send.
 
     Raises:
         ConfigurationError: a message holds such a part. It names the part's type.
@@ -192,8 +192,8 @@ def _foreign_part(message: ChatMessage) -> str | None:
 def whole_arguments(call: FunctionToolCall) -> str:
     """The arguments of a call as the JSON text of an object.
 
-    Broken JSON is repaired where it can mean one thing only. What stays broken is returned as it
-    was written: the framework tells the model.
+    Broken JSON is mended if its meaning is unambiguous. Otherwise it is returned unchanged, and the
+    framework reports the error to the model.
     """
     text = call.arguments
     if not text.strip():
@@ -228,10 +228,10 @@ def _run_by_the_framework(raw_arguments: dict[str, object]) -> None:
 
 
 def check_llm(llm: object, adapter: str, conn_options: object) -> LLM[Any]:
-    """`llm`, if it is a model of this package and `conn_options` are what they should be.
+    """Return `llm` after checking its type and that of `conn_options`.
 
     Raises:
-        TypeError: one of them is something else.
+        TypeError: one of them has a wrong type.
     """
     check(adapter, conn_options=(conn_options, CONNECT))
     if not isinstance(llm, LLM):
@@ -243,7 +243,7 @@ def check_llm(llm: object, adapter: str, conn_options: object) -> LLM[Any]:
 
 
 def speaker(llm: LLM[Any]) -> tuple[str, str]:
-    """The names of the model and the provider that speak: of a fallback, those of the last reply."""
+    """The names of the model and its provider; for a fallback, those of the last reply."""
     names = llm.metrics_metadata
     return names.get("model_name", llm.model), names.get("model_provider", llm.provider)
 
@@ -278,7 +278,7 @@ def tell_ignored(adapter: str, names: Iterable[str], told: set[str]) -> None:
 
 
 def last_failure(error: APIError) -> APIError:
-    """What the provider answered to the last of several attempts, where it answered at all.
+    """The provider's error response to the last of several attempts, if it responded.
 
     After the last attempt a stream raises `APIConnectionError`; frameworks decide by the status.
     """

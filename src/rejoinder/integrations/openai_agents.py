@@ -71,7 +71,7 @@ from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # no
 __all__ = ["Model", "ModelProvider"]
 
 _OUR_REASONING = "rs_rejoinder_"
-"""How the ids of reasoning items begin that show a model's thinking."""
+"""Prefix of the ids of reasoning items that show a model's thinking."""
 
 _PASSED = frozenset(
     {
@@ -85,7 +85,7 @@ _SEEN_TO = frozenset(
     {
         *("extra_args", "extra_body", "extra_headers", "extra_query", "parallel_tool_calls"),
         *("reasoning", "timeout", "tool_choice"),
-        # The runner's own business, and what happens here anyway.
+        # Settings that the runner handles itself, and settings that always apply here.
         *("include_usage", "retry"),
     }
 )
@@ -94,8 +94,9 @@ _SEEN_TO = frozenset(
 class Model(_Model):
     """Any `rejoinder` model as a model of the Agents SDK.
 
-    Retries, deadlines, hedging and fallback are those of `llm`; the SDK's own retries see only what
-    is left. What providers want back of a reply and the SDK has no place for is kept here.
+    Retries, deadlines, hedging and fallback are those of `llm`; the SDK's own retries see only the
+    remaining errors. This object keeps provider state that must be sent back and that the SDK's items
+    cannot hold.
 
     Args:
         llm: the model.
@@ -177,7 +178,7 @@ class Model(_Model):
         await self._llm.aclose()
 
     def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        """Advise against more retries: what fails here has been retried by the model's own stream."""
+        """Advise against more retries, because the model's own stream has already retried."""
         if not isinstance(request.error, errors.APIError):
             return None
         return ModelRetryAdvice(suggested=False, reason="rejoinder has retried already")
@@ -187,7 +188,7 @@ class Model(_Model):
     ) -> AsyncGenerator[Any]:
         """The events of one reply, with the span that the SDK records for it."""
         span = agents.generation_span(model=speaker(self._llm)[0], disabled=tracing.is_disabled())
-        # Not the current span: a generator may be closed in another context than it was begun in.
+        # Not the current span, because a generator may be closed in another context.
         span.start(mark_as_current=False)
         try:
             async for event in reply.read(stream):
@@ -218,7 +219,7 @@ class Model(_Model):
         if stored is not None or prompt is not None:
             raise agents.UserError(
                 "integrations.openai_agents.Model: `previous_response_id`, `conversation_id` and "
-                "`prompt` name what OpenAI stores; pass the conversation itself"
+                "`prompt` refer to data stored at OpenAI; pass the conversation itself"
             )
         chat_ctx = _context(given)
         self._memory.restore(chat_ctx.items)
@@ -231,7 +232,7 @@ class Model(_Model):
         extra = {name: value for name, value in given_settings.items() if name in _PASSED}
         ignored = given_settings.keys() - _PASSED - _SEEN_TO
         if settings.reasoning is not None:
-            # The object may hold an effort and members that only OpenAI has words for.
+            # The object may hold an effort, and members that only OpenAI supports.
             said = settings.reasoning.model_dump(exclude_none=True)
             if (effort := said.pop("effort", None)) is not None:
                 extra["reasoning"] = portable_reasoning(effort)
@@ -281,8 +282,8 @@ class Model(_Model):
 
 @cache
 def _warm_up() -> None:
-    """Do once what would make the first turn of the process late by a fifth of a second: import
-    what reads the SDK's items, and build the schemas of the events, which `openai` puts off."""
+    """Do once what would delay the first turn of the process by a fifth of a second: import the code
+    that reads the SDK's items, and build the schemas of events, which `openai` builds lazily."""
     _context([])
     reply = _Reply("", StateMemory())
     call = FunctionToolCall(name="a", arguments="{}", call_id="a")
@@ -304,7 +305,7 @@ class ModelProvider(_ModelProvider):
     Args:
         make: makes a `rejoinder` model from a name; by default `rejoinder.catalog.create`, so that
             names are ``"provider/model"``. Models are made once per name.
-        default: the name that is meant by agents that name none.
+        default: the model of agents that name none.
     """
 
     def __init__(
@@ -353,11 +354,11 @@ def _context(given: Any) -> ChatContext:
     if isinstance(given, str):
         return ChatContext([ChatMessage(role="user", content=[given])])
     entries: list[Any] = []
-    returned: list[Any] = []  # what tools return beside text stands after the last output
+    returned: list[Any] = []  # results of tools other than text follow the last output
     for entry in given:
         kind = entry.get("type")
         if kind == "reasoning" and str(entry.get("id", "")).startswith(_OUR_REASONING):
-            continue  # shown by us; no provider knows this id
+            continue  # made here; no provider knows this id
         output: Any = entry.get("output") if kind == "function_call_output" else None
         if kind != "function_call_output" and returned:
             entries.append({"role": "user", "content": returned})
@@ -397,8 +398,7 @@ def _handed_off(handoff: Any) -> Any:
 class _Reply:
     """One reply as events of the Responses API, which the runner reads.
 
-    They come in the order in which OpenAI sends them: each item is opened, filled and closed before
-    the next one.
+    Their order is that of OpenAI: each item is opened, filled and closed before the next one.
     """
 
     def __init__(self, model: str, memory: StateMemory) -> None:

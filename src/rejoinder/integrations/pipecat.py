@@ -72,13 +72,13 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
 
     Takes context frames, pushes text, thoughts and function calls, and works with registered
     functions, direct functions and Pipecat's context aggregators. An interruption closes the reply
-    at once. Retries, deadlines, hedging and fallback are those of `llm`. Where a fallback restarts a
-    broken reply, the words before the break have been spoken and stay. `llm` stays open when the
-    pipeline ends, so that many pipelines can share it and its connections; close it where it was made.
+    at once. Retries, deadlines, hedging and fallback are those of `llm`. If a fallback restarts a
+    broken reply, the words before the break were already spoken, and they stay. `llm` stays open when
+    the pipeline ends, so that many pipelines can share it and its connections; close it yourself.
 
     Args:
         llm: the model.
-        settings: Pipecat's settings; `model`, if it is given, has to be the name of `llm`.
+        settings: Pipecat's settings; `model`, if given, must be the name of `llm`.
         conn_options: deadlines and retries of requests.
         kwargs: for Pipecat's ``LLMService``.
 
@@ -124,7 +124,7 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         return True
 
     def _other_model(self, settings: LLMSettings) -> str | None:
-        """What is wrong where `settings` name another model."""
+        """The error text if `settings` name another model."""
         name = settings.model
         if not is_given(name) or name in (None, self._llm.model):
             return None
@@ -247,7 +247,7 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         try:
             arguments = parse_arguments(call.arguments or "{}", tool=call.name)
         except ToolError as error:
-            # As Pipecat's own services: the function is not run with arguments that the model did not write.
+            # Like Pipecat's own services, do not run a function with arguments that the model did not write.
             await self._push_failure(error, None)
             return None
         return FunctionCallFromLLM(

@@ -62,8 +62,8 @@ from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions  # no
 __all__ = ["Model", "to_messages"]
 
 _STATE = "rejoinder"
-"""Where the provider state of a reply stands in `provider_details`, and in `metadata` of a tool's
-return what `to_messages` wrote."""
+"""Key of a reply's provider state in `provider_details`, and of the data that `to_messages` wrote in
+`metadata` of a tool's return."""
 
 _SETTINGS = {
     "max_tokens": "max_tokens",
@@ -81,7 +81,7 @@ _HANDLED = frozenset(
     {
         *_SETTINGS,
         *("extra_body", "max_retries", "parallel_tool_calls", "thinking", "timeout", "tool_choice"),
-        # Pydantic AI's own business, with every model.
+        # Pydantic AI handles these settings itself, for every model.
         *("first_event_timeout", "framing_announcement", "request_timeout"),
     }
 )
@@ -247,7 +247,7 @@ class Model(models.Model):
         messages: Sequence[their.ModelMessage],
         parameters: models.ModelRequestParameters,
     ) -> ChatContext:
-        # Agents have prepared the messages; to prepare them again would repeat Pydantic AI's notes.
+        # Agents have already prepared the messages; doing it again would repeat Pydantic AI's notes.
         items: list[Any] = []
         instructions = self._get_instruction_parts(list(messages), parameters)
         if instructions:

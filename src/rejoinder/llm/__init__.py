@@ -1,7 +1,7 @@
-"""The public API: the names of ``livekit.agents.llm``, where its users look for them.
+"""The public API: the names of ``livekit.agents.llm``, in the same place.
 
-What every conversation needs is imported at once; speech-to-speech, fallback and the helpers come
-when they are first named.
+Names that every conversation needs are imported at once; those for speech-to-speech, fallback and
+helpers on first access.
 """
 
 from __future__ import annotations

@@ -108,20 +108,21 @@ def function_tool(
     Args:
         f: the function; may be ``async`` or not.
         name: the name the model sees; default the function's own.
-        description: what the model reads about it; default the docstring's description.
-        raw_schema: the whole description by hand (``name``, ``description``, ``parameters``); the
-            function then takes one parameter ``raw_arguments``, the object the model wrote.
+        description: the description for the model; default that of the docstring.
+        raw_schema: the whole description, written by hand (``name``, ``description``,
+            ``parameters``). The function then takes one parameter ``raw_arguments``, the object that
+            the model wrote.
         flags: kept for a session layer, without effect here.
         timeout: seconds a run may take.
-        interruptible: whether an interruption may cancel a run; otherwise it is finished in the
-            background, and its result still enters the conversation. Say False for side effects.
+        interruptible: whether an interruption may cancel a run; otherwise it finishes in the
+            background, and its result still enters the conversation. Pass False for side effects.
         threaded: run a plain function in a worker thread, so that it may block.
         effects: False for a tool that only reads: ``run_turn(approve=...)`` does not ask about it.
         on_duplicate: kept for a session layer, without effect here.
         duplicate_scope: kept for a session layer, without effect here.
 
     Raises:
-        AttributeError: there is no name, neither given nor in ``f.__name__``.
+        AttributeError: `name` was not passed, and `f` has no ``__name__``.
         TypeError: a parameter that no schema can describe; the message names it. Or an argument of
             the wrong type.
         ValueError: `raw_schema` lacks ``name`` or ``parameters``; a `timeout` that is not positive.
@@ -142,7 +143,7 @@ def function_tool(
     options = ToolOptions(
         timeout=timeout, interruptible=interruptible, threaded=threaded, effects=effects
     )
-    # The scope in which a decorator is used may hold the names that annotations speak of.
+    # Annotations may refer to names in the scope where the decorator is used.
     frame = sys._getframe(1) if f is not None else None
 
     def decorate(function: Callable[..., Any], scope: types.FrameType | None = frame) -> Any:
@@ -175,7 +176,7 @@ def _as_tool(
     tool_name = name or _own_name(function)
     tool = _taggable(function)
     info = FunctionToolInfo(tool_name, description or describe(function)[0])
-    # Now, so that a schema that cannot work is refused here, and no request has to wait for it.
+    # Build the schema now, so that an invalid one is refused here and no request has to wait for it.
     prepare_plan(tool, scope)
     _attach(tool, INFO, info, options, flags)
     return tool
@@ -190,7 +191,7 @@ def _as_raw_tool(
 ) -> Any:
     name = raw_schema.get("name")
     if not name or not isinstance(name, str):
-        raise ValueError("function_tool: raw_schema needs the key `name`, a text that is not empty")
+        raise ValueError("function_tool: raw_schema needs the key `name`, a non-empty string")
     if "parameters" not in raw_schema:
         raise ValueError(f"function_tool: raw_schema of `{name}` needs the key `parameters`")
     parameters = raw_schema["parameters"]
@@ -213,7 +214,7 @@ def _as_raw_tool(
 def _check_raw_signature(
     function: Callable[..., Any], name: str, scope: types.FrameType
 ) -> dict[str, type[Any]] | None:
-    """The context parameters; ``None`` while an annotation has no meaning yet."""
+    """The context parameters; ``None`` while an annotation cannot be resolved."""
     from rejoinder._core.schema import UnresolvedName, raw_context_parameters
 
     parameters = inspect.signature(function).parameters
@@ -252,14 +253,12 @@ def _own_name(function: Callable[..., Any]) -> str:
     try:
         return function.__name__
     except AttributeError:
-        raise AttributeError(
-            f"function_tool: {function!r} has no name of its own; pass `name=`"
-        ) from None
+        raise AttributeError(f"function_tool: {function!r} has no name; pass `name=`") from None
 
 
 def _taggable(function: Callable[..., Any], tag: str = INFO) -> Callable[..., Any]:
-    """The function itself; a stand-in where it cannot carry the attachment, or carries one that
-    belongs to an earlier decoration, which is somebody else's tool."""
+    """The function itself, or a stand-in if it cannot have attributes or is already another tool by an
+    earlier decoration."""
     _refuse_uncallable(function)
     if isinstance(function, types.FunctionType):
         return _copy_of(function) if tag in function.__dict__ else function

@@ -1,4 +1,4 @@
-"""Running one tool call, and turning whatever happens into an answer for the model."""
+"""Runs one tool call, and turns every outcome into an output for the model."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 @dataclass
 class FunctionCallResult:
-    """What came of one tool call.
+    """The result of one tool call.
 
     Attributes:
-        fnc_call: the call; its arguments are rewritten as clean JSON if they had to be repaired.
-        fnc_call_out: the answer for the model.
+        fnc_call: the call; its arguments are rewritten as clean JSON if they had to be mended.
+        fnc_call_out: the output for the model.
         raw_output: what the tool returned.
         raw_exception: what the tool raised (or returned, if it was an exception).
     """
@@ -71,16 +71,16 @@ async def execute_function_call(
     call_ctx: object | None = None,
     timeout: float | None = None,
 ) -> FunctionCallResult:
-    """Run one tool call: read its arguments, call the function, answer the model.
+    """Run one tool call: read its arguments, call the function, return an output for the model.
 
-    Whatever the tool does, the result holds an output: its value as text; the text of a `ToolError`;
-    a general text for any other failure, whose details go to the log and not to the model; an
-    explanation when the arguments do not fit, the tool does not exist, or its time is up.
+    The result always holds an output: the returned value as text; the text of a `ToolError`; a
+    general text for any other exception, whose details are logged and not sent to the model; or an
+    explanation if the arguments do not fit, the tool does not exist, or it took too long.
 
     Args:
         tool_call: the call, from a chunk or from the history.
-        tool_ctx: the tools there are.
-        call_ctx: what context parameters get; default a `RunContext` of this call.
+        tool_ctx: the available tools.
+        call_ctx: value of context parameters; default a `RunContext` of this call.
         timeout: seconds the tool may take, if it sets no limit of its own.
 
     Raises:
@@ -126,7 +126,7 @@ async def _execute(
     try:
         output = await (work if seconds is None else _within(work, seconds, call.name))
     except _TimeUpError as error:
-        what = "still runs, unattended" if threaded else "was stopped"
+        what = "still runs in the background" if threaded else "was stopped"
         text = (
             f"`{call.name}` did not finish within {seconds:g} s and {what}. "
             "It may have had an effect already"
@@ -137,21 +137,21 @@ async def _execute(
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return _failed(call, error)  # something inside the tool was cancelled, not we
+        return _failed(call, error)  # something inside the tool was cancelled, not this task
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return _failed(call, error)
     answer = partial(make_function_call_output, fnc_call=call, output=output, exception=None)
     if _holds_many(output):
-        with contextlib.suppress(RuntimeError):  # something changes it meanwhile
+        with contextlib.suppress(RuntimeError):  # another thread changes it meanwhile
             return await in_thread(answer, name="rejoinder-output")
     return answer()
 
 
 def _alone(work: Callable[[], T]) -> T:
-    """`work()`, whose failure is told without the values that it has looked at. To free millions of
-    them takes as long as to read them; so they are freed here, in the thread."""
+    """Call `work()` and return its failure without the values that its frames hold. Freeing millions
+    of values takes as long as reading them, so they are freed here, in the thread."""
     try:
         return work()
     except ToolError as error:
@@ -161,7 +161,7 @@ def _alone(work: Callable[[], T]) -> T:
 
 
 def _holds_many(value: Any) -> bool:
-    """Whether it takes long to write `value` as text."""
+    """Whether converting `value` to text takes long."""
     pending: list[Any] = [value]
     count = 1
     while pending:
@@ -195,16 +195,16 @@ def can_run(tool: FunctionTool | RawFunctionTool, call: FunctionCall, call_ctx: 
 
 
 _LARGE = 8_192
-"""Characters of arguments that are read in a thread: where all of them have to be mended, they cost
-5 microseconds each."""
+"""From this many characters on, arguments are read in a thread: in the worst case, mending takes 5
+microseconds for each."""
 _MANY = 2_000
-"""Values in an output that is written in a thread: they cost up to 5 microseconds each."""
+"""From this many values on, an output is converted in a thread: each takes up to 5 microseconds."""
 
 
 def _prepared_arguments(
     tool: FunctionTool | RawFunctionTool, call: FunctionCall, call_ctx: object
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments for `tool`. Rewrites those of `call` as clean JSON where they can be read."""
+    """The arguments for `tool`. Rewrites those of `call` as clean JSON if they can be read."""
     try:
         found = prepare_function_arguments(
             fnc=tool, json_arguments=call.arguments, call_ctx=call_ctx
@@ -225,7 +225,7 @@ async def _call(
     tool: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, threaded: bool
 ) -> Any:
     if threaded:
-        # Not in the loop's pool: a few tools that hang would fill it, and host names are looked up there.
+        # Not in the loop's thread pool: a few hanging tools would fill it, and DNS lookups need it.
         value = await in_thread(partial(tool, *args, **kwargs), name="rejoinder-tool")
     else:
         value = tool(*args, **kwargs)
@@ -235,17 +235,17 @@ async def _call(
 
 
 class _TimeUpError(TimeoutError):
-    """Our own limit, not one of the tool's."""
+    """Our own time limit has passed, not a timeout inside the tool."""
 
 
 _STOP_TIMEOUT = 1.0
 """Seconds that a tool has to end after it was cancelled."""
 _deaf: set[asyncio.Task[Any]] = set()
-"""Tools that did not end when they were cancelled; held so that they are not lost."""
+"""Tools that did not end when they were cancelled; referenced so that they are not garbage-collected."""
 
 
 async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> Any:
-    # In a task of its own: one that takes no notice of being cancelled can only be left behind.
+    # In a separate task, because a tool that ignores its cancellation can only be left behind.
     task = asyncio.get_running_loop().create_task(_contained(work), name=f"tool {name}")
     try:
         await unfinished([task], seconds)
@@ -265,7 +265,7 @@ async def _within(work: Coroutine[Any, Any, Any], seconds: float, name: str) -> 
 async def _contained(
     work: Coroutine[Any, Any, Any],
 ) -> tuple[Any, KeyboardInterrupt | SystemExit | None]:
-    # A task that ends with one of these ends the event loop with it.
+    # asyncio would raise these exceptions out of the event loop.
     try:
         return await work, None
     except (KeyboardInterrupt, SystemExit) as error:
@@ -281,7 +281,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
 def _heard(task: asyncio.Task[Any]) -> None:
     _deaf.discard(task)
     if not task.cancelled():
-        task.exception()  # it has been seen: asyncio must not report it as lost
+        task.exception()  # mark as retrieved, or asyncio logs it
 
 
 def _failed(call: FunctionCall, error: BaseException) -> FunctionCallResult:
@@ -296,7 +296,7 @@ def _canonicalise(call: FunctionCall) -> None:
 
 
 def _message_of(name: str, error: ToolError) -> str:
-    """What the model reads of `error`. Anything may have been put in the place of the text."""
+    """The text of `error` for the model. Its message may be an object of any type."""
     try:
         return str(error.message)
     except Exception:
@@ -312,13 +312,13 @@ def make_function_call_output(
     exception: BaseException | None,
     message: str | None = None,
 ) -> FunctionCallResult:
-    """The answer for the model, from what a tool returned or raised.
+    """Make the output for the model from what a tool returned or raised.
 
     Args:
         fnc_call: the call that is answered.
         output: what the tool returned.
         exception: what it raised, if it did.
-        message: the text for the model, instead of the general one for `exception`.
+        message: the text for the model, instead of the general text for `exception`.
     """
     if exception is None and isinstance(output, BaseException):
         output, exception = None, output
@@ -370,7 +370,7 @@ def make_function_call_output(
 
 
 class _NoTextError(Exception):
-    """The value has no text form that a model could use."""
+    """The value has no text form that is useful to a model."""
 
 
 def _as_text(value: Any) -> str:
@@ -383,7 +383,7 @@ def _as_text(value: Any) -> str:
     if _is_plain(value):
         try:
             return str(value)
-        except Exception as error:  # a subclass of str or int may have a __str__ of its own
+        except Exception as error:  # a subclass of str or int may define __str__
             raise _NoTextError from error
     from rejoinder._core.arguments import structured_text
 
@@ -394,7 +394,7 @@ def _as_text(value: Any) -> str:
 
 
 _MAX_PICTURES: Final = 20
-"""Pictures of one result. Beyond that Claude takes smaller ones only."""
+"""Maximum pictures of one result. With more, Claude accepts only smaller ones."""
 
 
 def _has_pictures(value: Any) -> bool:
@@ -404,7 +404,7 @@ def _has_pictures(value: Any) -> bool:
 
 
 def _told(part: Any) -> str:
-    """A part of a result in words; a picture that is shown beside them is named."""
+    """A part of a result in words. A picture that is sent beside them is only named."""
     if not isinstance(part, ImageContent):
         return _as_text(part)
     address = _address_of(part)
@@ -422,7 +422,7 @@ def _pictures_in(value: Any) -> list[ImageContent]:
 
 
 def _address_of(image: ImageContent) -> str:
-    """A picture as text: its address, or a ``data:`` URL, which formats send as a picture."""
+    """A picture as text: its URL, or a ``data:`` URL, which formats send as a picture."""
     from rejoinder._core.images import serialize_image
     from rejoinder._core.pictures import data_url
 

@@ -1,4 +1,4 @@
-"""One model asked once on behalf of a fallback: what it sent and is held back, its signs of life, its cost."""
+"""One request of a fallback to one model: the chunks held back, its signs of life, its cost."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ __all__ = ["Child", "Team", "TeamLLM", "probe"]
 logger = logging.getLogger("rejoinder")
 
 _HELD = 256
-"""Chunks that are held back as they are, before the first useful one. Of more, the content is kept."""
+"""Maximum number of chunks held back before the first useful one. Of further chunks, only the content is
+kept."""
 
 
 @dataclass(slots=True, eq=False)
 class Team:
-    """What the turns of one `FallbackAdapter` share.
+    """State that the turns of one `FallbackAdapter` share.
 
     Attributes:
-        emit: emits metrics of the adapter, for the stream that they belong to.
-        speaking: the model that spoke last.
+        emit: emits metrics of the adapter, for the stream to which they belong.
+        speaking: the model that answered last.
         asked: the attempts that have not ended.
         leaving: tasks of attempts that were cancelled and have not ended.
-        probes: the probes that run.
-        listening: the metrics of the models are still wanted.
+        probes: the running probes.
+        listening: whether the metrics of the models are still needed.
     """
 
     models: Sequence[LLM[Any]]
@@ -55,7 +56,7 @@ class Team:
     paces: Sequence[Pace]
     emit: Callable[[LLMMetrics, LLMStream | None], None]
     settings: Settings | None = None
-    """Those of the last turn, for the next one with the same options."""
+    """The options of the last turn, for the next turn with the same ones."""
     speaking: LLM[Any] | None = None
     asked: set[Child] = field(default_factory=lambda: set[Child]())
     leaving: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
@@ -83,11 +84,11 @@ class Team:
             task.add_done_callback(self.probes.discard)
 
     def report(self, model: LLM[Any], origin: object, metrics: LLMMetrics) -> None:
-        """A model has emitted metrics of the stream `origin`: find the attempt they belong to."""
+        """Find the attempt of metrics that a model has emitted for the stream `origin`."""
         asked_by = origin._asked_by if isinstance(origin, LLMStream) else None
         child = None if asked_by is None else asked_by()
         if not isinstance(child, Child) or child.team is not self:
-            # A class that wraps the streams of its base lets these report. They carry no mark, so
+            # If a class wraps the streams of its base, the inner streams report. They carry no mark, so
             # they can be told apart only if one of them runs.
             wrapped = [c for c in list(self.asked) if c.llm is model and c.wraps]
             child = wrapped[0] if len(wrapped) == 1 else None
@@ -98,13 +99,13 @@ class Team:
 
 
 class TeamLLM(LLM[Literal["llm_availability_changed"]]):
-    """An LLM that is a team of others."""
+    """An LLM that consists of several others."""
 
     _team: Team
 
 
 class Child(Asker):
-    """One model asked once."""
+    """One request to one model."""
 
     def __init__(
         self,
@@ -126,11 +127,11 @@ class Child(Asker):
         self.started_at = asyncio.get_running_loop().time()
         self.started_wall = team.board.wall()
         self.gone = False
-        """It was cancelled: the turn goes on without it, whatever it still does."""
+        """It was cancelled, and the turn continues without it."""
         self.heard_at = -math.inf
         """The last chunk of the winner, the last thinking of the others."""
         self.blank_at = -math.inf
-        """The last text that was nothing but white space."""
+        """The last text that was only white space."""
         self._parent = None if parent is None else weakref.ref(parent)
         self._passed_on = 0  # reports
         self._measured = False
@@ -148,12 +149,12 @@ class Child(Asker):
         return self.stream
 
     def ended(self) -> None:
-        """Its task has ended; nothing more will come."""
+        """Whether its task has ended, so that nothing more follows."""
         self.team.asked.discard(self)
 
     @property
     def wraps(self) -> bool:
-        """Whether its stream only wraps another one, which reports the metrics."""
+        """Whether its stream wraps another one, which reports the metrics."""
         return not isinstance(self.stream, LLMStream) or not self.stream._measures_itself
 
     @property
@@ -163,14 +164,14 @@ class Child(Asker):
 
     @property
     def paused(self) -> bool:
-        """Whether it waits for the consumer, so that no output is owed."""
+        """Whether it waits for the consumer, so that no output is due."""
         return isinstance(self.stream, LLMStream) and self.stream.pulse.paused
 
     # -- what is held back -------------------------------------------------------------------
 
     def hold(self, chunk: ChatChunk) -> None:
-        """Keep a chunk until it is decided whether this model is heard. Bounded, because a model may
-        send thinking or empty chunks without end."""
+        """Keep a chunk until the race has a winner. Bounded, because a model may send thinking or
+        empty chunks without end."""
         if len(self._held) < _HELD:
             self._held.append(chunk)
             return
@@ -205,7 +206,7 @@ class Child(Asker):
     # -- signs of life -----------------------------------------------------------------------
 
     def working_at(self, *, winner: bool) -> float:
-        """When it last showed that it is at work. Parts of a tool call are seen by its stream only."""
+        """The time of its last sign of life. Only its stream sees parts of a tool call."""
         stream = self.stream
         inside = stream.pulse.progress_at if isinstance(stream, LLMStream) else None
         if inside is None or (not winner and inside <= self.blank_at):
@@ -213,17 +214,17 @@ class Child(Asker):
         return max(self.heard_at, inside)
 
     def lapse(self) -> float:
-        """Seconds since it was asked by which the wall clock went faster than the loop's: the machine
-        was asleep."""
+        """Seconds that the machine slept since the request: the difference between the wall clock and
+        the loop's clock."""
         wall = self.team.board.wall() - self.started_wall
         return wall - (asyncio.get_running_loop().time() - self.started_at)
 
     # -- what it costs -----------------------------------------------------------------------
 
     def report(self, metrics: LLMMetrics) -> None:
-        """The model reports the cost of the attempt. Passed on as soon as its purpose is decided."""
+        """The model reports the cost of the attempt. Pass it on once its purpose is decided."""
         if self._settled:
-            return  # the report is late: an estimate was emitted in its place
+            return  # too late: an estimate was emitted instead
         if metrics.purpose != "probe":
             self._measured = True
         self.when_decided(partial(self._pass_on, metrics))
@@ -235,13 +236,13 @@ class Child(Asker):
         self._emit(metrics)
 
     def owed(self) -> list[float | None]:
-        """What `LLMStream._owed` returns for its stream, without what was passed on."""
+        """`LLMStream._owed` of its stream, without the costs that were passed on."""
         if self._settled or not isinstance(self.stream, LLMStream):
             return []
         return self.stream._owed()[self._passed_on :]
 
     def settle(self, chat_ctx: ChatContext) -> None:
-        """Account for an attempt that was not heard, by an estimate if the model reported nothing."""
+        """Report the cost of an unused attempt, as an estimate if the model reported nothing."""
         if self._measured or self.stream is None or self.purpose in (None, "reply", "restart"):
             return
         if not self.team.listening:
@@ -278,10 +279,10 @@ class Child(Asker):
 
 
 async def probe(team: Team, index: int) -> None:
-    """Ask a model for one word, and tell the board whether it answered."""
+    """Ask a model for one word, and report to the board whether it answered."""
     from rejoinder.telemetry import start_anew
 
-    start_anew()  # it outlives the turn that has noticed the model's rest
+    start_anew()  # it outlives the turn that starts it
     board = team.board
     timeout = board.probe_timeout
     question = ChatContext.empty()
@@ -309,8 +310,8 @@ async def probe(team: Team, index: int) -> None:
         if judge(error, lapse=child.lapse()).trips:
             board.failed(index, error)
         elif judge(error).trips:
-            board.give_up_probe(index)  # the machine was asleep: nothing was found out
-        else:  # the model is up, whatever it thinks of the question
+            board.give_up_probe(index)  # the machine was asleep, so the result is unknown
+        else:  # the model is up, even if it refused the question
             board.succeeded(index, started=child.started_wall, probe=True)
     else:
         board.succeeded(index, started=child.started_wall, probe=True)

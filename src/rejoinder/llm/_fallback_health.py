@@ -31,11 +31,11 @@ class HealthBoard:
     """Which models are available. Safe to use from several threads.
 
     Args:
-        keys: one for each model; models with the same key share a breaker.
+        keys: a key for each model; models with the same key share a breaker.
         shared: see `FallbackAdapter`.
         announce: called with the number of a model and whether it is available, when that changes.
-        wall: the present wall time.
-        dice: a random number in [0, 1).
+        wall: returns the wall time.
+        dice: returns a random number in [0, 1).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class HealthBoard:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes see it too."""
+        """Whether other processes share the state."""
         return self._breakers.shared
 
     @property
@@ -70,7 +70,7 @@ class HealthBoard:
         return _stamps.wall_now() if self._wall is None else self._wall()
 
     def read(self) -> list[Health]:
-        """The health of all models now, also of what other processes found out."""
+        """The current health of all models, including what other processes found out."""
         healths = self._breakers.read()
         news = [self._tell(index, health) for index, health in enumerate(healths)]
         if any(news):
@@ -78,7 +78,7 @@ class HealthBoard:
         return healths
 
     def follow(self, who: object, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever the health of a model has changed, in whichever thread that is."""
+        """Call `changed` whenever the health of a model has changed, in any thread."""
         self._followers[who] = changed
 
     def unfollow(self, who: object) -> None:
@@ -116,7 +116,7 @@ class HealthBoard:
         )
 
     def claim_probe(self, index: int) -> bool:
-        """Whether the caller is to probe the model; no other caller does meanwhile."""
+        """Whether the caller should probe the model. If so, no other caller does meanwhile."""
         now = self.wall()
         return self._change(
             index,
@@ -126,7 +126,7 @@ class HealthBoard:
         )
 
     def give_up_probe(self, index: int) -> None:
-        """The probe that was claimed is not made, so that another one may be."""
+        """Release a claimed probe that is not made, so that another caller may probe."""
         now = self.wall()
         self._change(index, lambda health: probe_given_up(health, now))
 
@@ -157,7 +157,7 @@ class HealthBoard:
 
 
 def error_label(error: BaseException) -> str:
-    """What may be written to a file that others read: the text of an error may quote anything."""
+    """A short label of an error that is safe to share. The error's own text may quote secrets."""
     name = type(error).__name__
     match error:
         case APIStatusError(status_code=int() as status) if status > 0:

@@ -1,4 +1,5 @@
-"""A reply of several models: starts and cancels what `Race` decides, and passes on what the winner sends."""
+"""A reply of several models: starts and cancels attempts as `Race` decides, and passes on the winner's
+chunks."""
 
 from __future__ import annotations
 
@@ -44,10 +45,10 @@ _CONTINUE: Final = (
 )
 
 _SEEING_OFF: Final = 0.02
-"""Seconds that the end of a turn waits for attempts that were cancelled: enough for those that close
-their connections in order, and too short to be heard."""
+"""Seconds that the end of a turn waits for cancelled attempts: enough to close connections properly,
+and too short to be heard."""
 _CLOSING: Final = 0.8
-"""The same when the consumer closes the stream; less than closing may take."""
+"""The same if the consumer closes the stream; shorter than the limit on closing."""
 
 
 class FallbackLLMStream(LLMStream):
@@ -69,7 +70,7 @@ class FallbackLLMStream(LLMStream):
         **options: Any,
     ) -> None:
         team = self._team = llm._team
-        # A later model must get what the first one got, whatever is changed meanwhile.
+        # A later model must get the same input as the first one, whatever changes meanwhile.
         self._history = chat_ctx.copy()
         self._offered = list(tools)
         self._extra_kwargs = _own(extra_kwargs)
@@ -79,7 +80,7 @@ class FallbackLLMStream(LLMStream):
         self._children: list[Child] = []
         self._winner: Child | None = None
         self._first: Child | None = None
-        self._latest: ChatChunk | None = None  # that was passed on
+        self._latest: ChatChunk | None = None  # the last chunk passed on
         self._asked_at: float | None = None
         self._race: Race | None = None
         self._price: int | None = None
@@ -90,7 +91,7 @@ class FallbackLLMStream(LLMStream):
 
     @property
     def chat_ctx(self) -> ChatContext:
-        """The one of the model that spoke first; before that, the one that was given."""
+        """The context of the model that answered first; before that, the given one."""
         child = self._first
         if child is None or child.stream is None or child.stream.chat_ctx is child.chat_ctx:
             return self._chat_ctx
@@ -105,7 +106,7 @@ class FallbackLLMStream(LLMStream):
 
     @property
     def finish_reason(self) -> str | None:
-        """The stop reason of the model that spoke last."""
+        """The finish reason of the model that answered last."""
         winner = self._winner
         heard = None if winner is None else winner.stream
         return heard.finish_reason if isinstance(heard, LLMStream) else None
@@ -163,10 +164,10 @@ class FallbackLLMStream(LLMStream):
             await self._over
         finally:
             self._alarm.stop()
-            del self._alarm  # it knows this stream
+            del self._alarm  # it refers to this stream
             team.board.unfollow(self)
             if self._over.done() and not self._over.cancelled():
-                self._over.exception()  # seen, also when a cancellation came first
+                self._over.exception()  # mark as retrieved, also if a cancellation came first
             if team.gate is not None:
                 team.gate.turned()
             for child in self._children:
@@ -197,7 +198,7 @@ class FallbackLLMStream(LLMStream):
             if child is not self._winner:
                 at = child.working_at(winner=False)
             elif self._paused or child.paused:
-                at = now  # the consumer has enough to read: no output is owed
+                at = now  # the consumer has enough to read, so no output is due
             else:
                 at = child.working_at(winner=True)
             race.progressed(attempt, at)
@@ -214,11 +215,11 @@ class FallbackLLMStream(LLMStream):
         return race.plan(asyncio.get_running_loop().time(), board.read(), board.wall())
 
     def _note_change(self) -> None:
-        """The health of a model has changed; called in any thread, at any moment."""
+        """Called when the health of a model has changed, in any thread, at any time."""
         try:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._replan)
-        except RuntimeError:  # the loop is closed: nothing waits for this turn
+        except RuntimeError:  # the loop is closed, so nothing waits for this turn
             self._team.board.unfollow(self)
 
     def _replan(self) -> None:
@@ -256,14 +257,14 @@ class FallbackLLMStream(LLMStream):
         child.task = asyncio.create_task(
             self._listen_watched(race, start, child),
             name=f"fallback {child.llm.label}",
-            # The news that starts an attempt may come from another task, or from another thread.
+            # The event that starts an attempt may come from another task or thread.
             context=self._context.copy(),
         )
         child.task.add_done_callback(self._listened)
 
     def _listened(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._over.done():  # the turn must end, whatever broke
+        if error is not None and not self._over.done():  # the turn must end in any case
             self._over.set_exception(error)
 
     async def _listen_watched(self, race: Race, start: Start, child: Child) -> None:
@@ -323,7 +324,7 @@ class FallbackLLMStream(LLMStream):
                 raise
             error = APIConnectionError("the model's stream was cancelled from outside")
         except Exception as caught:
-            if whole:  # it has answered; how it closes is another matter
+            if whole:  # it has answered, so an error while closing does not matter
                 logger.warning("closing the stream of %s failed: %s", child.llm.label, caught)
             else:
                 error = caught
@@ -337,7 +338,7 @@ class FallbackLLMStream(LLMStream):
         self._hear(race, child)
 
     def _hear(self, race: Race, child: Child) -> None:
-        """From now on the consumer gets what this model sends, and what was held back of it."""
+        """Pass on the chunks held back for this model, and its further chunks."""
         self._winner = child
         if child.place is not None:
             child.place.note("heard")
@@ -347,9 +348,9 @@ class FallbackLLMStream(LLMStream):
         self._forward(race, child, child.release())
 
     def _relay(self, race: Race, child: Child, stream: LLMStream) -> bool:
-        """Let the stream of the model that is heard put its chunks where they are read, in the moment
-        in which it decodes them. Returns whether it does; a subclass may have a way of its own from
-        its channel to its reader, and a continuation may begin with words that were said before."""
+        """Let the winner's stream put its chunks directly into this stream's channel. Returns whether
+        it does: a subclass may pass chunks on in another way, and a continuation may begin with words
+        that were sent before."""
         if (
             child.overlap is not None
             or not self._meter.committed
@@ -363,7 +364,7 @@ class FallbackLLMStream(LLMStream):
         return stream._event_ch.relay(self._event_ch, partial(self._passes, race, child))
 
     def _forward(self, race: Race, child: Child, chunks: Sequence[ChatChunk]) -> None:
-        """Give the consumer what a model has sent, if it is still the one that is heard."""
+        """Pass a model's chunks on, if it is still the winner."""
         if self._winner is not child or child.gone or self._event_ch.closed:
             return
         child.heard_at = self._now()
@@ -374,7 +375,7 @@ class FallbackLLMStream(LLMStream):
             self._event_ch.send_all(chunks)
 
     def _passes(self, race: Race, child: Child, chunks: Sequence[ChatChunk]) -> bool:
-        """Note what a model has sent. Returns whether it is still the one that is heard."""
+        """Record a model's chunk. Returns whether the model is still the winner."""
         if self._winner is not child or child.gone:
             return False
         for chunk in chunks:
@@ -390,7 +391,7 @@ class FallbackLLMStream(LLMStream):
         return True
 
     def _continue(self, race: Race, child: Child, overlap: Overlap, chunk: ChatChunk) -> None:
-        """Give the consumer a chunk of a model that goes on with what another one has said."""
+        """Pass on a chunk of a model that continues another model's reply."""
         delta = chunk.delta
         self._latest = chunk
         if delta is not None:
@@ -419,7 +420,7 @@ class FallbackLLMStream(LLMStream):
     def _child_ended(self, race: Race, attempt: int, child: Child, error: Exception | None) -> None:
         if child.gone:
             child.decide("reply")
-            return  # it was cancelled, and went on nevertheless
+            return  # it was cancelled, but continued
         loop = asyncio.get_running_loop()
         if error is None:
             if race.resuming and race.winner is None and child.blank_at > -math.inf:
@@ -449,7 +450,7 @@ class FallbackLLMStream(LLMStream):
             if cancel.blame:
                 self._failed(race, cancel.attempt, child, cancel.error)
         else:
-            # Both were asked and one is heard: this one's cost is the price of the hedge.
+            # Both were asked and the other one won: this cost is the price of the hedge.
             child.decide("hedge")
         if child.place is not None and cancel.error is None:
             child.place.note("lost")
@@ -515,10 +516,10 @@ class FallbackLLMStream(LLMStream):
             self._price = estimate_history(self._history.items)
         return self._price
 
-    # -- what the models are asked -----------------------------------------------------------
+    # -- the models' input -------------------------------------------------------------------
 
     def _history_for(self, race: Race, child: Child) -> ChatContext:
-        # Each gets a list of its own: some models add something to what they are given.
+        # Each gets its own list, because some models append to it.
         history = self._history.copy()
         if not race.resuming:
             return history
@@ -536,18 +537,18 @@ class FallbackLLMStream(LLMStream):
 
 
 def name_in_errors(model: LLM[Any]) -> str:
-    """What the final error of a turn calls `model`, before what became of it."""
+    """The name of `model` in the final error of a turn."""
     return model.label if model.model == "unknown" else f"{model.provider}/{model.model}"
 
 
 def _fate(actions: Sequence[Action]) -> Purpose:
-    """What a reply was for that these actions follow."""
+    """The purpose of a reply, given the actions that follow it."""
     taken_back = any(isinstance(action, Tell) and action.event == "restart" for action in actions)
     return "restart" if taken_back else "reply"
 
 
 def _own(value: Any) -> Any:
-    """A dict or list of its own: some models take out of it what they use."""
+    """A copy of a dict or list, because some models remove from it what they use."""
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
     return list(cast("list[Any]", value)) if isinstance(value, list) else value

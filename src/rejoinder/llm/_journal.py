@@ -1,4 +1,4 @@
-"""`Journal`: where a turn writes down what happens, as it happens."""
+"""`Journal`: records a turn while it runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["NO_JOURNAL", "Journal"]
 
 @runtime_checkable
 class Journal(Protocol):
-    """Records a turn while it runs, so that a crash at any moment leaves a history that can go on.
+    """Records a turn while it runs, so that the conversation can continue after a crash at any moment.
 
-    `rejoinder.Conversation` is one. Methods that are not coroutines are called between two chunks
-    of a reply: they note what happened and return at once.
+    `rejoinder.Conversation` is one. Methods that are not coroutines are called between two chunks of
+    a reply and must return at once.
     """
 
     async def begin(self, chat_ctx: ChatContext) -> None:
-        """A turn on `chat_ctx` begins: record what is new or different in it. Nothing is asked
-        before this returns. What it raises ends the turn."""
+        """A turn on `chat_ctx` begins: record new and changed items. No request is sent before this
+        returns, and an exception ends the turn."""
         ...
 
     def said(self, text: str | None) -> None:
@@ -38,16 +38,16 @@ class Journal(Protocol):
         ...
 
     async def start(self, call: FunctionCall) -> str | None:
-        """A tool that may have effects is about to run. It runs when this has returned ``None``; a
-        text is the reason why it must not run, for the model."""
+        """A tool that may have effects is about to run. Return ``None`` to let it run, or a reason for
+        the model why it must not run."""
         ...
 
     def used(self, model: str, usage: CompletionUsage, cost: float | None) -> None:
-        """One reply took these tokens, and cost as many US dollars; ``None``: not known."""
+        """Record the tokens and the US dollars of one reply; ``None`` if unknown."""
         ...
 
     def end(self, reason: str) -> None:
-        """The turn is over (`Done.reason`). Tools that go on may still `write` their outputs."""
+        """The turn is over (`Done.reason`). Tools that still run may `write` their outputs later."""
         ...
 
     async def flush(self) -> None:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict, Unpack
 
 from rejoinder._core.items import ChatContent, ChatMessage
 from rejoinder._core.tools import ToolError, ToolOptions
-from rejoinder._options import AMOUNT, WrongTypeError, checked
+from rejoinder._options import AMOUNT, checked, unknown_option
 from rejoinder.errors import APIError
 from rejoinder.llm.tool_context import RawFunctionTool, function_tool
 from rejoinder.mcp import results
@@ -52,7 +52,7 @@ MCPTool: TypeAlias = RawFunctionTool
 """A tool of a server is a raw function tool: its server wrote the schema."""
 
 _NO_DEADLINE: Final = 3600.0
-"""What a timeout of 0 or ``None`` means: a server that is silent for an hour is dead."""
+"""Seconds that a timeout of 0 or ``None`` stands for: a server silent for an hour is dead."""
 
 _SIGNATURE: Final = inspect.Signature(
     [
@@ -69,11 +69,11 @@ _LIST_PAUSE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MCPToolResultContext:
-    """What a `tool_result_resolver` is given.
+    """The argument of a `tool_result_resolver`.
 
     Attributes:
         tool_name: the tool, by its server's name for it.
-        arguments: what it was called with.
+        arguments: the arguments of the call.
         result: the SDK's ``CallToolResult``; never an error result.
     """
 
@@ -109,31 +109,32 @@ class MCPOptions(TypedDict, total=False):
     """Further options of every server, by keyword. Times are seconds."""
 
     allowed_tools: Sequence[str] | None
-    """Names of the tools to offer; the others do not exist for us. Default: all."""
+    """Names of the tools to offer; all others are ignored. Default: all."""
     tool_prefix: str
-    """Put before the name of each tool, so that two servers can have a tool of one name."""
+    """Prefix of each tool's name, so that two servers can offer tools of the same name."""
     tool_result_resolver: ToolResultResolver | None
-    """Turns a result into what the tool returns; a plain or an ``async`` function."""
+    """A plain or ``async`` function that converts a server's result to the tool's output."""
     elicitation: ElicitationCallback | None
-    """Answers what the server wants to know from a person. Default: such questions are refused."""
+    """Answers a server's questions to the user. Default: they are refused."""
     elicitation_timeout: float
-    """How long a person may think (default 120); the deadline of the call waits meanwhile."""
+    """How long the user may take to answer (default 120). The deadline of the call is paused
+    meanwhile."""
     startup_timeout: float | None
-    """For connecting and the handshake. Default: as for every other question."""
+    """Deadline for connecting and the handshake. Default: that of every other request."""
     mode: Literal["auto", "legacy"] | None
-    """How to agree on a protocol. Default: the handshake of the versions up to 2025-11-25 first, and
-    a probe for a server of 2026-07-28 where it is refused. ``"auto"``: the probe first, as the SDK
-    does; some older stdio servers do not survive it. ``"legacy"``: the handshake alone."""
+    """How to agree on a protocol version. Default: try the handshake of versions up to 2025-11-25; if
+    the server refuses it, probe for version 2026-07-28. ``"auto"``: probe first, as the SDK does;
+    some older stdio servers exit on the probe. ``"legacy"``: only the handshake."""
     on_event: Callable[[MCPEvent], None] | None
-    """Told when the connection is lost or restored, and when the tools change."""
+    """Called when the connection is lost or restored, and when the tools change."""
     max_message_bytes: int
-    """The longest message that is read (default 16 MiB); a longer one fails its call."""
+    """Maximum size of a message in bytes (default 16 MiB). A larger one fails its call."""
     max_output_chars: int
-    """About the longest text a tool gives to the model (default 100,000); the rest is cut."""
+    """Approximate maximum of characters in a tool's output (default 100,000); the rest is cut."""
     progress_limit: float
-    """How long a call may take in all while the server reports progress (default 120): each report
-    renews the deadline up to here. 0: reports change nothing. A `timeout` given for the call, or
-    for the tool, is not renewed."""
+    """Maximum time of a call whose server reports progress (default 120). Each report renews the
+    deadline, up to this limit; with 0, reports do not. A `timeout` of the call or of the tool is
+    never renewed."""
 
 
 class Follower(Protocol):
@@ -145,12 +146,12 @@ class Follower(Protocol):
 class MCPServer(ABC):
     """A server of tools, resources and prompts, kept connected.
 
-    Between `initialize` and `aclose` the connection is watched: a loss is noticed at once, fails
-    the calls that wait, and is mended in the background. Every question has a deadline. All
-    methods may be called from any task of the loop.
+    Between `initialize` and `aclose` the connection is watched. If it is lost, pending calls fail at
+    once, and it is restored in the background. Every request has a deadline. All methods may be
+    called from any task of the loop.
 
     Args:
-        client_session_timeout_seconds: the deadline of every question, in seconds.
+        client_session_timeout_seconds: the deadline of every request, in seconds.
         options: see `MCPOptions`.
     """
 
@@ -158,11 +159,9 @@ class MCPServer(ABC):
     def __init__(
         self, *, client_session_timeout_seconds: float | None, **options: Unpack[MCPOptions]
     ) -> None:
-        unknown = set(options) - set(MCPOptions.__annotations__)
-        if unknown:
-            raise WrongTypeError(
-                f"{type(self).__name__}: unknown options: {', '.join(sorted(unknown))}"
-            )
+        for name in options:
+            if name not in MCPOptions.__annotations__:
+                raise unknown_option(type(self).__name__, name, MCPOptions.__annotations__)
         self.client_session_timeout_seconds = client_session_timeout_seconds
         allowed = options.get("allowed_tools")
         self._allowed: frozenset[str] | None = None if allowed is None else frozenset(allowed)
@@ -204,12 +203,12 @@ class MCPServer(ABC):
 
     @abstractmethod
     def client_streams(self) -> AbstractAsyncContextManager[Any]:
-        """The transport: a context manager whose value begins with a stream to read messages of
-        the SDK from and one to write them to. Entered once per connection."""
+        """The transport: a context manager that yields a tuple, which begins with a stream to read
+        the SDK's messages from and one to write them to. Entered once per connection."""
 
     @property
     def initialized(self) -> bool:
-        """Whether the server is connected, at this moment."""
+        """Whether the server is connected now."""
         return self._supervisor.connected
 
     @property
@@ -219,7 +218,7 @@ class MCPServer(ABC):
 
     @property
     def tool_prefix(self) -> str:
-        """Put before the names of the tools. A new value counts from the next listing on."""
+        """Prefix of the tools' names. A new value applies from the next listing on."""
         return self._prefix
 
     @tool_prefix.setter
@@ -229,17 +228,18 @@ class MCPServer(ABC):
         self._dirty = True
 
     async def initialize(self) -> None:
-        """Connect and shake hands. When it is connecting already, only wait.
+        """Connect and perform the handshake. If a connection is already being made, wait for it.
 
         Raises:
-            APIConnectionError: nothing there, the command cannot be started (the cause is the
-                `OSError`), or it hung up; `APITimeoutError`: not in time.
+            APIConnectionError: the server cannot be reached, its command cannot be started (the
+                cause is the `OSError`), or it closed the connection.
+            APITimeoutError: the handshake took too long.
             APIError: the server refused.
         """
         await self._supervisor.start()
 
     async def aclose(self) -> None:
-        """End the connection, and the process if it is one of ours: within about two seconds.
+        """Close the connection, and end the server process if we started it, in about two seconds.
 
         Idempotent; `initialize` may be called again afterwards.
         """
@@ -268,13 +268,13 @@ class MCPServer(ABC):
         return self._specs or ()
 
     def invalidate_cache(self) -> None:
-        """Let the next listing of each kind ask the server again."""
+        """Make the next listing of tools, resources and prompts ask the server again."""
         self._dirty = True
         self._caches.clear()
 
     async def list_tools(self) -> list[MCPTool]:
-        """The tools. Asked for once; the same list until `invalidate_cache`, or until the server
-        announces that its tools have changed.
+        """The tools. The list is cached until `invalidate_cache`, or until the server announces that
+        its tools have changed.
 
         Raises:
             RuntimeError: not initialized.
@@ -287,7 +287,7 @@ class MCPServer(ABC):
         return await asyncio.shield(self._list())
 
     def _list(self) -> asyncio.Task[list[MCPTool]]:
-        # One question for all who ask.
+        # Concurrent callers share one request.
         if self._listing is None or self._listing.done():
             self._listing = asyncio.get_running_loop().create_task(
                 self._ask_for_tools(), name="rejoinder-mcp-list"
@@ -302,7 +302,7 @@ class MCPServer(ABC):
         except BaseException:
             self._dirty = True
             raise
-        if self._dirty:  # it changed meanwhile; a server that reports changes all the time is not followed at once
+        if self._dirty:  # changed meanwhile; listing again at once could go on without end
             asyncio.get_running_loop().call_later(_LIST_PAUSE, self._list_changed, "tools")
         for flaw in flaws:
             self._tell("bad_tool", f"{self!r}: the {flaw}")
@@ -329,7 +329,7 @@ class MCPServer(ABC):
         for name, spec in chosen.items():
             mark = spec.fingerprint
             known = self._made.get(name)
-            # The same tool object for the same definition: what others keep by it stays valid.
+            # An unchanged definition keeps its tool object, so references to it stay valid.
             same = known and known[0] == mark and known[1].info.name == self._exposed[name]
             made[name] = known if known and same else (mark, self.make_tool(spec))
         self._made = made
@@ -341,7 +341,7 @@ class MCPServer(ABC):
         return self._tools
 
     def make_tool(self, spec: ToolSpec, options: ToolOptions | None = None) -> MCPTool:
-        """A tool that calls the server. `options` say how it is run."""
+        """A tool that calls the server. `options` control how it runs."""
         server = weakref.ref(self)
         timeout = options.timeout if options is not None else None
 
@@ -359,7 +359,7 @@ class MCPServer(ABC):
         if spec.meta:
             schema["meta"] = spec.meta
         call.__name__ = call.__qualname__ = schema["name"]
-        # Ready made: what runs a raw tool looks at its signature at each call.
+        # Computed once here, because each call of a raw tool reads its signature.
         call.__annotations__ = {"raw_arguments": dict[str, Any]}
         setattr(call, "__signature__", _SIGNATURE)  # noqa: B010  functions have no such attribute
         # Do not cancel tools marked `destructiveHint` midway.
@@ -378,15 +378,15 @@ class MCPServer(ABC):
     async def call_tool(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
-        """Call a tool by its server's name for it, without a model.
+        """Call a tool directly, by the server's name for it.
 
         Returns:
-            An `MCPToolOutput`, or what the `tool_result_resolver` makes of the result.
+            An `MCPToolOutput`, or the value that the `tool_result_resolver` returns.
 
         Raises:
             ToolError: the tool failed, did not answer within `timeout` seconds (default
-                `client_session_timeout_seconds`), or its server is not there. Never anything
-                else: a model can read any failure of a server.
+                `client_session_timeout_seconds`), or its server is not connected. No other
+                exception is raised, so every failure of a server can be sent to a model.
         """
         return await self._call(name, dict(arguments or {}), timeout)
 
@@ -395,7 +395,7 @@ class MCPServer(ABC):
 
         if not self._supervisor.started:
             raise ToolError(f"the tool `{name}` is not available: its server is not connected")
-        # A deadline that was given for this call is kept, whatever the server reports.
+        # Progress reports do not extend a deadline that was set for this call.
         limit = self._progress_limit if timeout is None else 0.0
         try:
             with McpSpan("tools/call", name, asyncio.get_running_loop().time) as span:
@@ -423,7 +423,7 @@ class MCPServer(ABC):
     # resources and prompts
 
     async def list_resources(self) -> list[Resource]:
-        """What can be read; cached as the tools are. Empty if the server has no resources.
+        """The resources; cached like the tools. Empty if the server has none.
 
         Raises:
             RuntimeError: not initialized.
@@ -432,7 +432,7 @@ class MCPServer(ABC):
         return await self._cached("resources", lambda s: s.list_resources(), "its resources")
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
-        """Families of resources; cached. Raises as `list_resources`."""
+        """The resource templates; cached. Raises like `list_resources`."""
         return await self._cached(
             "resources", lambda s: s.list_resource_templates(), "its resource templates"
         )
@@ -449,7 +449,7 @@ class MCPServer(ABC):
         return results.content_of(parts)
 
     async def list_prompts(self) -> list[Prompt]:
-        """The prompts; cached. Empty if the server has none. Raises as `list_resources`."""
+        """The prompts; cached. Empty if the server has none. Raises like `list_resources`."""
         return await self._cached("prompts", lambda s: s.list_prompts(), "its prompts")
 
     @checked()
@@ -496,7 +496,7 @@ class MCPServer(ABC):
             return
         self._dirty = True
         if self._tools is not None and self._supervisor.started:
-            self._list()  # those who hold the list need the new one
+            self._list()  # toolsets that hold the old list need the new one
 
     def _state_changed(self, state: Literal["lost", "restored"], reason: str) -> None:
         if state == "restored":
@@ -517,7 +517,7 @@ class MCPServer(ABC):
         self._tell("tools_changed", f"{self!r} has {' and '.join(words)}", change)
 
     def _tell(self, type: Any, message: str, change: ToolsChange | None = None) -> None:
-        # A definition that changes under a name that was trusted is worth a warning.
+        # A changed definition deserves a warning: the user may have trusted the old one.
         level = logging.INFO if type == "restored" else logging.WARNING
         if type == "tools_changed" and change is not None and not change.changed:
             level = logging.INFO

@@ -1,4 +1,4 @@
-"""Rules for the options that every way of asking a model has."""
+"""Rules for the options that all methods of asking a model share."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ class FallbackSession(RealtimeSession[Any]):
         if self._items is not None:
             self._items = items
         else:
-            self._spawn(self._give(items), "cut what was not heard")
+            self._spawn(self._give(items), "truncate the unheard part")
 
     async def restart(self, *, switch_model: bool = False) -> None:
         """Continue on a new session, between two turns; with `switch_model`, on a session of the
@@ -317,8 +317,7 @@ class FallbackSession(RealtimeSession[Any]):
             raise RealtimeError(str(self._over), code=self._over.code)
 
     async def _on_active(self, call: Callable[[RealtimeSession[Any]], Any]) -> None:
-        """Do `call` with the active session. Repeat it on the next one if the session fails
-        meanwhile."""
+        """Make `call` on the active session. If that session fails, repeat it on the next one."""
         while True:
             await self._settled()
             child = self._active
@@ -496,7 +495,7 @@ class FallbackSession(RealtimeSession[Any]):
             if error is None:
                 self._install(child, regenerate=regenerate)
                 return
-            logger.warning("the next session could not be furnished: %s", error)
+            logger.warning("the next session could not be set up: %s", error)
             child.error = error
             if child.index is not None:
                 self._team.failed(child.index, self._loop.time())

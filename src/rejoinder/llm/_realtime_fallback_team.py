@@ -96,7 +96,7 @@ class Child:
 
 @dataclass(eq=False)
 class Request:
-    """A reply that was asked for here."""
+    """A reply that was requested from this session."""
 
     options: dict[str, Any]
     asked: asyncio.Future[GenerationCreatedEvent]
@@ -127,7 +127,7 @@ class Requests:
     def add(
         self, options: dict[str, Any], child: Child | None
     ) -> asyncio.Future[GenerationCreatedEvent]:
-        """Ask `child` for a reply; without one, the next session that `ask` names."""
+        """Request a reply from `child`. If it is ``None``, the next call of `ask` assigns one."""
         request = Request(options, asyncio.get_running_loop().create_future())
         self._open.append(request)
         request.asked.add_done_callback(lambda _: self._forget(request))
@@ -148,7 +148,7 @@ class Requests:
                 request.inner = request.child = None
 
     def fail(self, why: str, code: str | None) -> None:
-        """All of them have failed."""
+        """Fail all requests."""
         for request in list(self._open):
             request.inner = None
             if not request.asked.done():
@@ -231,7 +231,7 @@ class OwedSound:
         """A reply to the first `number` turns is complete.
 
         Args:
-            number: of turns that had ended when it began.
+            number: number of turns that had ended when the reply began.
             item_ids: the messages without a transcript at that time.
         """
         self._settle(number, item_ids)
@@ -246,8 +246,8 @@ class OwedSound:
 
     def carried(self, items: Sequence[ChatItem]) -> list[ChatItem]:
         """The history for another service. Messages that were answered without a transcript become
-        sound, or, if that is not kept, a text that mentions it. Other empty messages are left out:
-        their sound is pushed again."""
+        sound, or a text that mentions it if the sound is not kept. Other empty messages are omitted,
+        because their sound is pushed again."""
         found: list[ChatItem] = []
         for item in items:
             if not isinstance(item, ChatMessage) or item.content:

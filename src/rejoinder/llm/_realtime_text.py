@@ -1,7 +1,7 @@
 """A realtime session on a text model, used when no speech-to-speech model answers.
 
 It takes no sound and makes none. History, tools and replies work as in any other session; messages
-consist of text alone.
+consist only of text.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class TextSession(RealtimeSession[Any]):
     """A session on `llm`.
 
     Args:
-        model: makes the session.
-        llm: answers; it is not closed here.
+        model: the model that makes the session.
+        llm: the text model; it is not closed here.
         replies_to_tools: whether a tool result is answered without a request.
     """
 

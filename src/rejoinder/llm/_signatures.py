@@ -55,11 +55,11 @@ def is_context_type(ty: object, *, allow_subclasses: bool = False) -> bool:
 
 @checked()
 def function_arguments_to_pydantic_model(func: Callable[..., Any]) -> type[BaseModel]:
-    """A model with one field per parameter of `func`, context parameters left out.
+    """A model with one field per parameter of `func`, without context parameters.
 
     Raises:
-        TypeError: a parameter that no schema can describe.
-        NameError: an annotation that names something unknown.
+        TypeError: no schema can describe a parameter.
+        NameError: an annotation refers to an unknown name.
     """
     return plan_of(func).model
 
@@ -96,10 +96,10 @@ def build_strict_openai_schema(function_tool: FunctionTool | RawFunctionTool) ->
 
 @checked()
 def parse_function_arguments(json_arguments: str | bytes) -> dict[str, Any]:
-    """The JSON object that a model wrote, repaired where it can mean one thing only.
+    """The JSON object that a model wrote, mended if its meaning is unambiguous.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is not a JSON object.
     """
     from rejoinder._core.arguments import parse_arguments
 
@@ -119,14 +119,14 @@ def prepare_function_arguments(
     """Positional and keyword arguments to call `fnc` with.
 
     Args:
-        fnc: the tool; a method has to be bound.
+        fnc: the tool; a method must be bound.
         json_arguments: the JSON text that the model wrote.
-        call_ctx: what context parameters get.
+        call_ctx: the value of context parameters.
 
     Raises:
-        ToolError: the arguments do not fit; the text explains to the model what is wrong.
-        TypeError: a context parameter without a default, and no `call_ctx`.
-        ValueError: `fnc` is no tool.
+        ToolError: the arguments do not fit; the text explains the errors to the model.
+        TypeError: a context parameter has no default, and `call_ctx` was not passed.
+        ValueError: `fnc` is not a tool.
     """
     from rejoinder._core import arguments
 
@@ -151,7 +151,7 @@ def prepare_function_arguments(
 
 
 def _fitter_of(fnc: RawFunctionTool) -> Fitter:
-    """What fits arguments to the schema of a raw tool; kept with the tool."""
+    """The `Fitter` for the schema of a raw tool; cached with the tool."""
     from rejoinder._core.fitting import Fitter
     from rejoinder._core.json_schema import Changes, tidy
 
@@ -195,7 +195,7 @@ def is_typed_dict(cls: object) -> bool:
 def to_response_format_param(
     response_format: type[Any],
 ) -> tuple[str, type[BaseModel] | TypeAdapter[Any]]:
-    """Name and validator of the type that a structured reply shall have.
+    """Name and validator of the type of a structured reply.
 
     Args:
         response_format: a pydantic model, a TypedDict, or a dataclass (pydantic's or not).

@@ -1,4 +1,4 @@
-"""The strict form of pydantic models, as structured outputs want it."""
+"""The strict form of pydantic models, as structured outputs require it."""
 
 from __future__ import annotations
 

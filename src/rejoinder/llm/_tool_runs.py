@@ -47,14 +47,14 @@ __all__ = [
 
 logger = logging.getLogger("rejoinder")
 
-STILL_RUNNING: Final = "Still running; the result is not there yet"
+STILL_RUNNING: Final = "Still running; the result is not available yet"
 NOT_STARTED: Final = "Interrupted before it was started; nothing was done"
 CUT_OFF: Final = "Interrupted before it finished; it may have had an effect already"
 OUR_FAILURE: Final = "Failed with an internal error; it may have had an effect already"
 WAITING: Final = "Not run yet: it waits for approval"
 
 _MARK: Final = "awaiting_approval"
-"""Key in ``call.extra["rejoinder"]`` of a call whose approval is undecided, also when stored."""
+"""Key in ``call.extra["rejoinder"]`` of a call whose approval is undecided. It is stored, too."""
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that `ToolRuns.aclose` waits for tools that do not end when they are cancelled."""
@@ -64,21 +64,21 @@ _QUOTED: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool runs now."""
+    """A tool has started."""
 
     call: FunctionCall
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """A call is answered: the tool returned, failed, was refused or was stopped."""
+    """A call has its output: the tool returned, failed, was refused or was stopped."""
 
     call: FunctionCall
     output: FunctionCallOutput
     duration: float
     """Seconds from start to finish."""
     exception: BaseException | None = None
-    """The exception the tool raised, for logs and people; the model reads only `output`."""
+    """The exception that the tool raised, for logs and people. The model reads only `output`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ def call_items(
 ) -> list[FunctionCall]:
     """History items for the calls of one reply.
 
-    A call gets a new id if its own is empty or already in `taken`: some servers number their calls
-    anew in each reply. Empty arguments become ``{}``.
+    A call gets a new id if its own is empty or already in `taken`, because some servers restart the
+    numbering of calls in each reply. Empty arguments become ``{}``.
     """
     known = set(taken)
     items: list[FunctionCall] = []
@@ -196,7 +196,7 @@ class _Run:
         self.answer(NOT_STARTED if self.started_at is None else CUT_OFF, is_error=True)
 
     def ended(self, _: asyncio.Task[None]) -> None:
-        if not self.answered:  # its task was cancelled before its first step, and not by `cut`
+        if not self.answered:  # cancelled before its first step, and not by `cut`
             self.answer_cut()
 
 
@@ -229,7 +229,7 @@ class ToolRuns:
         max_concurrency: how many tools may run at once; default no limit.
         max_repeats: how often the same call may give the same output before it is refused.
         approve: asked before each tool that is not declared ``effects=False``.
-        journal: told before each tool with effects runs, and of every output.
+        journal: records the start of each tool with effects before it runs, and every output.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class ToolRuns:
         self._runs: list[_Run] = []
         self._stop_requested = False
 
-    # -- what is going on --------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------
 
     @property
     def pending(self) -> bool:
@@ -276,7 +276,7 @@ class ToolRuns:
         return [run.call for run in self._runs if run.paused]
 
     def only_repeats(self) -> bool:
-        """Whether every call since the last question to this method was refused as a repeat."""
+        """Whether every call since the last use of this method was refused as a repeat."""
         return self._repeats.only_refused()
 
     # -- running -----------------------------------------------------------------------------
@@ -408,7 +408,7 @@ class ToolRuns:
         return refusal or await self._execute(run)
 
     async def _forbidden(self, run: _Run) -> FunctionCallResult | None:
-        """Why the journal does not let the tool of `run` have its effect, as a refusal."""
+        """A refusal if the journal cannot record the start of the tool of `run`."""
         tool = run.tools.get_function_tool(run.call.name)
         if tool is None or not get_tool_options(tool).effects:
             return None
@@ -490,7 +490,7 @@ def _not_approved(
 
 
 class _Repeats:
-    """Detects a model that makes the same call again and again and learns nothing new from it."""
+    """Detects a model that repeats the same call although the output stays the same."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -1,4 +1,4 @@
-"""The tools of a conversation as each provider's API wants to see them."""
+"""The tools of a conversation in the form of each provider's API."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def tool_specs(
     key = (dialect.name, *options.items())
     specs: list[Spec] = []
     for name, tool in tools.items():
-        # Beside what it was made from, so that a tool which is described anew is sent anew.
+        # Cached with its source, so that a changed tool gets a new description.
         info = info_of(tool)
         source: tuple[object, ...]
         if isinstance(info, RawFunctionToolInfo):
@@ -84,7 +84,7 @@ def _describe(
 
 
 def form_of(tool: FunctionTool | RawFunctionTool, name: str | None = None) -> ToolForm:
-    """`tool` as values, under `name` if one is given."""
+    """`tool` as plain values, under `name` if it is given."""
     if is_raw_function_tool(tool):
         raw = get_raw_function_info(tool).raw_schema
         return ToolForm(name or raw["name"], raw.get("description") or "", None, raw)
@@ -95,7 +95,7 @@ def form_of(tool: FunctionTool | RawFunctionTool, name: str | None = None) -> To
 def _builder(dialect: Dialect) -> dialects.ToolSpec:
     build = dialect.tool_spec
     if build is None:
-        raise ValueError(f"tools: the dialect {dialect.name!r} does not describe any")
+        raise ValueError(f"tools: the dialect {dialect.name!r} does not support tools")
     return dialects.load(build, f"tools of {dialect.name!r}") if isinstance(build, str) else build
 
 
@@ -106,8 +106,8 @@ def _belongs(tool: ProviderTool, provider: str, wanted: type[Any] | None) -> boo
 
 
 def legacy_openai(tool: FunctionTool | RawFunctionTool, *, internally_tagged: bool = False) -> Spec:
-    """The plain JSON schema in OpenAI's envelope, a raw one as it was written; flat with the type
-    inside when tagged."""
+    """The plain JSON schema in OpenAI's envelope, a raw one unchanged; flat, with the type inside, if
+    tagged."""
     spec = _raw(tool) if is_raw_function_tool(tool) else _plain(tool)
     if internally_tagged:
         return {**spec, "type": "function"}
@@ -115,7 +115,7 @@ def legacy_openai(tool: FunctionTool | RawFunctionTool, *, internally_tagged: bo
 
 
 def strict_openai(tool: FunctionTool | RawFunctionTool) -> Spec:
-    """The strict schema in OpenAI's envelope; a raw tool as it was written."""
+    """The strict schema in OpenAI's envelope; a raw tool unchanged."""
     if is_raw_function_tool(tool):
         return legacy_openai(tool)
     form = form_of(tool)
@@ -141,5 +141,5 @@ def _raw(tool: RawFunctionTool) -> Spec:
     from rejoinder._core.frozen import Frozen
 
     spec = Frozen(get_raw_function_info(tool).raw_schema).copy()
-    spec.pop("meta", None)  # a tool server's own notes; providers refuse unknown keys
+    spec.pop("meta", None)  # metadata of a tool server; providers refuse unknown keys
     return spec

@@ -1,9 +1,9 @@
-"""What a tool is: a function with an attachment, something at a provider, or a set of tools.
+"""The kinds of tools: decorated functions, tools that run at a provider, and sets of tools.
 
 A decorated function stays the same function: it can be called, pickled, inspected and bound as a
-method as before. What the decorator learned is attached to it, and `FunctionTool` describes a
-function with such an attachment, to ``isinstance`` as to type checkers. The public names are those
-of `rejoinder.llm.tool_context`.
+method as before. The decorator attaches its information to the function. `FunctionTool` describes
+such a function, for ``isinstance`` and for type checkers. The public names are in
+`rejoinder.llm.tool_context`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ else:
 
 
 class _FunctionToolMeta(_ProtocolMeta):
-    # By the attachment alone: the members of a protocol cannot be seen on a bound method.
+    # Check only the attachment: a bound method does not have the members of the protocol.
     def __instancecheck__(cls, instance: object) -> bool:  # noqa: N805  a metaclass
         return hasattr(instance, INFO)
 
@@ -99,7 +99,7 @@ class FunctionTool(Protocol[P, R], metaclass=_FunctionToolMeta):
 
     @property
     def info(self) -> FunctionToolInfo:
-        """Name and description, as the model sees them."""
+        """Name and description for the model."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -115,8 +115,8 @@ class FunctionTool(Protocol[P, R], metaclass=_FunctionToolMeta):
 
 @runtime_checkable
 class RawFunctionTool(Protocol[P, R], metaclass=_RawFunctionToolMeta):
-    """A function decorated with `function_tool(raw_schema=...)`: its schema was written by hand,
-    and it gets the model's arguments as they are, in the parameter ``raw_arguments``."""
+    """A function decorated with `function_tool(raw_schema=...)`. Its schema is handwritten, and it
+    gets the model's unchanged arguments in the parameter ``raw_arguments``."""
 
     __name__: str
 
@@ -145,10 +145,10 @@ class ProviderTool:
     """A tool that runs at the provider: web search, code execution.
 
     Args:
-        id: names it among the tools of a conversation.
-        provider: whose tool it is, e.g. ``"openai"``; requests to others leave it out. ``None``:
-            it is for every provider.
-        spec: what the provider's API wants to see in its list of tools.
+        id: its id among the tools of a conversation.
+        provider: the provider, e.g. ``"openai"``; requests to others omit the tool. ``None`` sends
+            it to every provider.
+        spec: the entry in the API's list of tools.
     """
 
     @checked()
@@ -178,13 +178,13 @@ class ProviderTool:
 
 
 class Toolset:
-    """Tools that belong together, with a common start and end.
+    """Tools that are set up and closed together.
 
     Decorated methods of a subclass are part of it. Toolsets may contain toolsets.
 
     Args:
-        id: names it.
-        tools: what it holds besides its own methods.
+        id: its id.
+        tools: tools in addition to its own methods.
     """
 
     @checked()
@@ -198,11 +198,11 @@ class Toolset:
 
     @property
     def tools(self) -> list[Tool]:
-        """What it holds now; a new list each time."""
+        """The current tools, as a new list."""
         return [*self._tools, *own_tools(self)]
 
     async def setup(self) -> Self:
-        """Get ready: connect, list. Called before the tools are used; subclasses extend it."""
+        """Prepare the tools, e.g. connect. Called before the tools are used; subclasses extend it."""
         for tool in self._tools:
             if isinstance(tool, Toolset):
                 await tool.setup()
@@ -247,7 +247,7 @@ def get_function_info(f: object) -> FunctionToolInfo:
     """Name and description of a function tool.
 
     Raises:
-        AttributeError: `f` is no function tool.
+        AttributeError: `f` is not a function tool.
     """
     try:
         return getattr(f, INFO)
@@ -259,7 +259,7 @@ def get_raw_function_info(f: object) -> RawFunctionToolInfo:
     """Name and schema of a raw function tool.
 
     Raises:
-        AttributeError: `f` is no raw function tool.
+        AttributeError: `f` is not a raw function tool.
     """
     try:
         return getattr(f, RAW_INFO)
@@ -277,7 +277,7 @@ def get_tool_name(tool: object) -> str:
 
 
 def info_of(tool: object) -> FunctionToolInfo | RawFunctionToolInfo:
-    """What the decorator noted about `tool`.
+    """The information that the decorator attached to `tool`.
 
     Raises:
         ValueError: `tool` is neither a function tool nor a raw function tool.
@@ -294,7 +294,7 @@ def info_of(tool: object) -> FunctionToolInfo | RawFunctionToolInfo:
 
 
 def get_tool_options(tool: object) -> ToolOptions:
-    """How `tool` wants to be run; the defaults if it was made elsewhere."""
+    """The run options of `tool`; the defaults if the decorator did not make it."""
     return getattr(tool, OPTIONS, None) or ToolOptions()
 
 
@@ -308,8 +308,8 @@ def find_function_tools(cls_or_obj: object) -> list[FunctionTool | RawFunctionTo
 
 
 def own_tools(obj: object) -> list[FunctionTool | RawFunctionTool]:
-    """As `find_function_tools`, looking only at what the classes of `obj` define: properties are
-    not evaluated."""
+    """Like `find_function_tools`, but only among the attributes of the classes of `obj`, so that no
+    property is evaluated."""
     return [getattr(obj, name) for name in _own_tool_names(type(obj))]
 
 

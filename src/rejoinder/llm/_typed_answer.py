@@ -1,6 +1,6 @@
-"""`TypedAnswer`: reads the answer that `response_format` asks for, and asks again if it does not fit.
+"""`TypedAnswer`: reads an answer of the type in `response_format`, and asks again if it does not fit.
 
-Imported when a turn has a `response_format`: reading types costs imports that others do not need.
+Imported only for turns with a `response_format`, because reading types needs slow imports.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rejoinder.errors import OutputMismatchError
 __all__ = ["TypedAnswer"]
 
 _LONG: Final = 8_192
-"""Characters of an answer that is read in a thread; they cost up to 5 microseconds each."""
+"""From this many characters on, an answer is read in a thread; each takes up to 5 microseconds."""
 
 
 class TypedAnswer:
-    """What the answer has to be, and the attempts that were not.
+    """The type of the answer, and the wrong answers so far.
 
     Args:
         response_format: the type or the schema.
@@ -28,11 +28,11 @@ class TypedAnswer:
 
     Attributes:
         value: the answer, once `read` has accepted it.
-        corrections: wrong answers, each with a message that explains what is wrong. They follow the
-            conversation in the next request and are no part of it.
+        corrections: wrong answers, each with a message that explains the errors. The next request
+            has them after the conversation, of which they are not part.
 
     Raises:
-        ConfigurationError: `response_format` describes nothing.
+        ConfigurationError: `response_format` does not describe a type.
     """
 
     def __init__(self, response_format: object, retries: int) -> None:
@@ -47,11 +47,11 @@ class TypedAnswer:
         self._partial = None if self._spec is None else PartialOutput(self._spec)
 
     def feed(self, piece: str) -> Any | None:
-        """The value as far as it has come, if `piece` may have changed it."""
+        """The value so far, if `piece` may have changed it."""
         return None if self._partial is None else self._partial.feed(piece)
 
     async def read(self, text: str) -> bool:
-        """Take `text` as the answer. Returns False if the model has to be asked again.
+        """Read `text` as the answer. Returns False if the model must be asked again.
 
         Raises:
             OutputMismatchError: it does not fit, and no attempt is left.

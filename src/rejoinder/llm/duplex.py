@@ -1,8 +1,8 @@
 """Full-duplex models: they listen while they speak, and decide themselves when to speak.
 
 Names are those of LiveKit Agents 1.8. Here a `DuplexModel` is a `RealtimeModel`, and its session is a
-`RealtimeSession` that also offers the sound of the model as it comes, silence included. So it needs no
-adapter: what takes a realtime model takes a duplex model.
+`RealtimeSession` that also offers the model's sound as one stream, including silence. So it needs no
+adapter: code that accepts a realtime model accepts a duplex model.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class DelegatedTasks(Protocol):
 
     @property
     def running(self) -> Sequence[str]:
-        """Ids of the tasks that are being done."""
+        """Ids of the running tasks."""
         ...
 
     def cancel(self, delegation_id: str) -> None:
-        """Stop a task. It is not answered."""
+        """Stop a task without a result."""
         ...
 
     def stop(self) -> None:
@@ -83,7 +83,7 @@ class DelegatedTasks(Protocol):
 
 
 class Delegate(Protocol):
-    """Does the tasks that the speech model of a session hands to the application."""
+    """Handles the tasks that the speech model of a session delegates to the application."""
 
     def attach(self, session: Any) -> DelegatedTasks:
         """Serve `session` until it ends. Called once for each session, when it is made."""
@@ -101,12 +101,11 @@ class DuplexModel(RealtimeModel):
 class DuplexSession(RealtimeSession[TEvent]):
     """A conversation with a `DuplexModel`.
 
-    Its speech comes twice: as replies (``"generation_created"``), which end where the model falls
-    silent, and as one stream without end (`audio_stream`). Further events are
+    Its speech is available in two forms: as replies (``"generation_created"``), which end when the
+    model falls silent, and as one continuous stream (`audio_stream`). Further events are
     ``"transcript_delta"`` (`DuplexOutputTranscriptDelta`) and ``"function_call"``.
 
-    The methods with an underscore are those that LiveKit Agents 1.8 calls; applications use the
-    public ones.
+    LiveKit Agents 1.8 calls the methods with an underscore; applications use the public ones.
     """
 
     @property
@@ -117,7 +116,7 @@ class DuplexSession(RealtimeSession[TEvent]):
     @property
     @abstractmethod
     def audio_stream(self) -> AsyncIterable[DuplexAudioFrame]:
-        """The sound of the model from now on, its silence included. For one reader."""
+        """The sound of the model from now on, including silence. For one reader."""
 
     async def _update_instructions(self, instructions: str) -> None:
         await self.update_instructions(instructions)

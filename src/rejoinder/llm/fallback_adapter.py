@@ -1,8 +1,8 @@
 """FallbackAdapter: several models that answer as one, so that a turn is never silent.
 
-The public options, and `chat`. What is decided is pure and stands in `_core`: `race` (the course of a
-turn), `breaker` (who rests), `hedge`, `budget`. `_fallback_stream` carries it out for one turn,
-`_fallback_child` asks one model, `_fallback_health` keeps what is known of all.
+This module has the public options and `chat`. The decisions are pure and in `_core`: `race` (the
+course of a turn), `breaker` (cooldown), `hedge`, `budget`. `_fallback_stream` carries them out for one
+turn, `_fallback_child` asks one model, `_fallback_health` keeps the state of all models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rejoinder._core.breaker import BreakerOptions
 from rejoinder._core.budget import OnCut, Policy, TurnBudget
 from rejoinder._core.hedge import Gate, Hedge, Pace
 from rejoinder._options import (
+    ANYTHING,
     CONNECT,
     FLAG,
     Rule,
@@ -81,12 +82,12 @@ _EXTRA: Final = mapping().optional
 _LEAVING = 1.0
 """Seconds that `aclose` waits for attempts that close their connections."""
 _WINDOW = 200
-"""Times to first token that are remembered of each model, unless the hedge sets another number."""
+"""Number of times to first token remembered for each model, unless the hedge sets another."""
 
 
 @dataclass
 class AvailabilityChangedEvent:
-    """Payload of ``"llm_availability_changed"``: a model rests from now on, or came back."""
+    """Payload of ``"llm_availability_changed"``: a model began to rest, or is available again."""
 
     llm: LLM[Any]
     available: bool
@@ -96,16 +97,15 @@ class FallbackAdapter(TeamLLM):
     """Several models, asked one after the other until one answers.
 
     Args:
-        llm: the models, the preferred one first. `aclose` of the adapter does not close them. A
-            model that is given twice is asked twice, and rests as one.
+        llm: the models, in order of preference. `aclose` of the adapter does not close them. A
+            model that is listed twice is asked twice, but has one cooldown.
         attempt_timeout: seconds that each model has for its first text or tool call; 0: no limit.
-            Keep-alives, role-only, empty, blank and usage-only chunks do not count. The time starts
-            anew while a model shows that it thinks or sends the arguments of a tool call.
+            Keep-alives, role-only, empty, blank and usage-only chunks do not count. Thinking and
+            the arguments of a tool call restart the time.
         max_retry_per_llm: further attempts with the same model before the next one is asked.
         retry_interval: seconds between them.
-        retry_on_chunk_sent: when a model fails in mid-reply, go on with the next one, whose whole
-            answer follows what was sent already. Never after a tool call. See `on_cut` for better
-            ways.
+        retry_on_chunk_sent: if a model fails in mid-reply, ask the next one, whose whole answer
+            follows the text sent so far. Never after a tool call. `on_cut` has better ways.
         budget: limits on the whole turn.
         hedge: ask a second model too when the first one is slow; off by default.
         on_cut: what happens when a model fails in mid-reply. ``"stop"``: its error is raised.
@@ -114,8 +114,8 @@ class FallbackAdapter(TeamLLM):
             next model continues the sentence. After a tool call, ``"restart"`` raises the error and
             ``"resume"`` ends the reply: the call is complete, and a second model might repeat it.
         breaker: how long failed models rest.
-        shared_state: path of a file in which all processes of this host share what they know of the
-            models (SQLite, created if missing), or a `HealthStore` of your own.
+        shared_state: path of a file (SQLite, created if missing) in which all processes of this
+            host share the state of the models, or your own `HealthStore`.
 
     Events, besides those of every `LLM`: ``"llm_availability_changed"`` with an
     `AvailabilityChangedEvent`. The adapter emits the metrics of its models again, those of lost
@@ -126,6 +126,19 @@ class FallbackAdapter(TeamLLM):
             `TypeError`s too).
     """
 
+    # `Policy` checks the options without a rule here.
+    @checked(
+        llm=ANYTHING,
+        attempt_timeout=ANYTHING,
+        max_retry_per_llm=ANYTHING,
+        retry_interval=ANYTHING,
+        retry_on_chunk_sent=ANYTHING,
+        budget=_BUDGET,
+        hedge=_HEDGE,
+        on_cut=ANYTHING,
+        breaker=_BREAKER,
+        shared_state=_SHARED_STATE,
+    )
     def __init__(
         self,
         llm: list[LLM[Any]],
@@ -141,13 +154,6 @@ class FallbackAdapter(TeamLLM):
         shared_state: str | os.PathLike[str] | HealthStore | None = None,
     ) -> None:
         _check_models(llm)
-        check(
-            "FallbackAdapter",
-            budget=(budget, _BUDGET),
-            hedge=(hedge, _HEDGE),
-            breaker=(breaker, _BREAKER),
-            shared_state=(shared_state, _SHARED_STATE),
-        )
         policy = Policy(
             attempt_timeout=attempt_timeout,
             max_retry_per_llm=max_retry_per_llm,
@@ -193,7 +199,7 @@ class FallbackAdapter(TeamLLM):
 
     @property
     def continues_prefill(self) -> bool:
-        """Whether all of the models do."""
+        """Whether all models continue a prefilled reply."""
         return all(model.continues_prefill for model in self._llm_instances)
 
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
@@ -209,8 +215,7 @@ class FallbackAdapter(TeamLLM):
         return tuple(self._llm_instances)
 
     def availability(self) -> list[bool]:
-        """For each model, in their order, whether it is available at present. A model that is not is
-        asked last."""
+        """Whether each model is available now, in their order. Unavailable models are asked last."""
         return [health.available for health in self._team.board.read()]
 
     def chat(
@@ -228,7 +233,7 @@ class FallbackAdapter(TeamLLM):
 
         Args:
             options: further options of the models' `chat`, such as `response_format`. All models
-                have to know them.
+                must have them.
 
         Raises:
             ConfigurationError: an argument has a wrong type or value (wrong types are `TypeError`s
@@ -245,7 +250,7 @@ class FallbackAdapter(TeamLLM):
             extra_kwargs=(extra_kwargs, _EXTRA),
         )
         if tools:
-            ToolContext.of(tools)  # a fault of the caller is no failure of the models
+            ToolContext.of(tools)  # the caller's error, not a failure of the models
         given = {option: value for option, value in options.items() if is_given(value)}
         for option in given:
             strangers = [
@@ -254,7 +259,7 @@ class FallbackAdapter(TeamLLM):
             if strangers:
                 raise WrongTypeError(
                     f"FallbackAdapter.chat: {', '.join(strangers)} has no option {option!r} in its "
-                    "chat(); give only what all models know, or set the option where the model is made"
+                    "chat(); pass only options that all models have, or set it in the model's constructor"
                 )
         return FallbackLLMStream(
             self,
@@ -269,7 +274,7 @@ class FallbackAdapter(TeamLLM):
 
     @checked()
     def prewarm(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Prewarm all models: the one that has to step in should not be the slow one."""
+        """Prewarm all models, so that a fallback does not begin with a slow connection."""
         for model in self._llm_instances:
             try:
                 if loop is None:
@@ -311,7 +316,7 @@ class FallbackAdapter(TeamLLM):
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    # Not cancelled a second time, which would disturb their closing.
+    # A second cancellation would disturb their closing.
     left = [task for task in tasks if not task.done()]
     if left:
         await asyncio.wait(left, timeout=_LEAVING)
@@ -326,9 +331,9 @@ def _check_models(llm: object) -> None:
 
 
 def _key(llms: Sequence[LLM[Any]], index: int) -> str:
-    """The name under which processes share what they know of a model."""
+    """The name under which processes share the state of a model."""
     model = llms[index]
-    # An address may hold a password.
+    # A URL may contain a password.
     name = f"{model.label} {model.provider.rpartition('@')[2]}/{model.model}"
     # Two models of the same name are two unless they are the same object.
     same = [i for i, other in enumerate(llms[:index]) if _names(other) == _names(model)]

@@ -1,10 +1,9 @@
-"""How a conversation is brought into the form of a provider, for those who do it by themselves.
+"""Converts a conversation to the form of a provider, for code that does not use `LLM.chat`.
 
-`LLM.chat` of every provider does all of it: `repair` makes any history one that the provider
-accepts, and reports what it changed; the provider's format writes it as the messages of its API.
-`ChatContext.to_provider_format` is the second step alone. `register_format` adds a format of your
-own under a name; packages can also announce one through the entry-point group
-``rejoinder.formats``.
+`LLM.chat` of every provider does both steps. `repair` mends a history so that the provider accepts it,
+and reports the changes; the provider's format then writes it as messages of its API.
+`ChatContext.to_provider_format` is only the second step. `register_format` adds your own format under a
+name; packages can also register one through the entry-point group ``rejoinder.formats``.
 """
 
 from __future__ import annotations

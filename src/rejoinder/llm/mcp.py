@@ -1,8 +1,8 @@
-"""Tools, resources and prompts of MCP servers, kept by a supervisor that cannot hang a call.
+"""Tools, resources and prompts of MCP servers, with supervised connections: no call can hang.
 
 `MCPServerStdio` runs a server as a child process, `MCPServerHTTP` talks to one over streamable
-HTTP or server-sent events; `MCPToolset` hands the tools of one to a model. Needs the package
-`mcp` (``pip install "rejoinder[mcp]"``), which is loaded when the first server is connected.
+HTTP or server-sent events; `MCPToolset` offers a server's tools to a model. Needs the package
+`mcp` (``pip install "rejoinder[mcp]"``), which is imported when the first server connects.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class MCPServerHTTP(MCPServer):
         url: a path that ends with ``/mcp`` means streamable HTTP, any other server-sent events.
         headers: sent with every request; see the property.
         timeout: seconds for connecting, and for messages that are only acknowledged.
-        sse_read_timeout: seconds of silence on a stream after which it is given up.
-        client_session_timeout_seconds: the deadline of every question, in seconds.
+        sse_read_timeout: seconds of silence after which a stream counts as dead.
+        client_session_timeout_seconds: the deadline of every request, in seconds.
         transport_type: ``"streamable_http"`` or ``"sse"``; default: by the path of `url`.
         options: see `MCPOptions`.
 
@@ -122,8 +122,8 @@ class MCPServerHTTP(MCPServer):
 
     @property
     def headers(self) -> dict[str, Any] | None:
-        """Sent with every request. A new value counts from the next request on, also on a live
-        connection: so a token can be renewed."""
+        """Sent with every request. A new value applies from the next request on, also on a live
+        connection, so a token can be renewed."""
         return self._headers
 
     @headers.setter
@@ -132,7 +132,7 @@ class MCPServerHTTP(MCPServer):
 
     @property
     def transport_type(self) -> Literal["sse", "streamable_http"]:
-        """How the server is talked to."""
+        """The transport in use: ``"streamable_http"`` or ``"sse"``."""
         return self._transport
 
     def client_streams(self) -> AbstractAsyncContextManager[Any]:
@@ -164,17 +164,17 @@ def _transport_of(url: str) -> Literal["sse", "streamable_http"]:
 
 
 class MCPServerStdio(MCPServer):
-    """A server that is a command: run as a child process, talked to over its pipes.
+    """A server that runs as a child process, connected over its stdin and stdout.
 
-    The child and its descendants end with the connection, and when this process ends in whatever
-    way. It sees a short list of harmless environment variables, and `env`.
+    The child and its descendants end with the connection, and when this process ends in any way.
+    The child receives only a short list of harmless environment variables, and `env`.
 
     Args:
         command: the program, found along ``PATH``.
         args: its arguments.
         env: environment variables to add.
-        cwd: where it runs.
-        client_session_timeout_seconds: the deadline of every question, in seconds.
+        cwd: its working directory.
+        client_session_timeout_seconds: the deadline of every request, in seconds.
         options: see `MCPOptions`.
     """
 
@@ -212,13 +212,13 @@ class MCPServerStdio(MCPServer):
 class MCPToolset(Toolset):
     """The tools of one server, connected by `setup` and closed by `aclose`.
 
-    When the server's tools change, so do those of the set; a `filter_tools` stays in force.
+    When the server's tools change, so do those of the set; `filter_tools` stays in force.
 
     Args:
-        id: names the set.
+        id: id of the set.
         mcp_server: the server.
-        tool_options: by the server's name of a tool, how it is run: its `timeout` is the deadline
-            of its calls.
+        tool_options: options of single tools, by the server's name of the tool; `timeout` is the
+            deadline of its calls.
     """
 
     @checked()
@@ -241,8 +241,8 @@ class MCPToolset(Toolset):
         return self._server
 
     async def setup(self, *, reload: bool = False) -> Self:
-        """Connect if needed and list the tools. Later calls change nothing, unless `reload`: then
-        the server is asked again, and filters are forgotten.
+        """Connect if needed and list the tools. Later calls do nothing, except with `reload`, which
+        lists the tools again and removes the filter.
 
         Raises:
             APIError: as `MCPServer.initialize` and `MCPServer.list_tools`.
@@ -261,7 +261,7 @@ class MCPToolset(Toolset):
         return self
 
     def filter_tools(self, keep: Callable[[MCPTool], bool]) -> Self:
-        """Leave only the tools for which `keep` is true, now and when the server's tools change."""
+        """Keep only the tools for which `keep` returns true, now and after later changes."""
         self._filters.append(keep)
         self._tools = [tool for tool in self._tools if keep(tool)]  # type: ignore[arg-type]  # only ours are in it
         return self
@@ -294,14 +294,14 @@ class MCPToolset(Toolset):
 
 
 def tool_origin(tool: object) -> str | None:
-    """Where a tool comes from, for people; ``None`` if it is not one of an MCP server."""
+    """A readable description of a tool's server; ``None`` if it is not from an MCP server."""
     reference: Any = getattr(tool, SERVER_KEY, None)
     server = reference() if reference is not None else None
     return repr(server) if server is not None else None
 
 
 def name_collisions(*sources: Toolset | Sequence[Any]) -> dict[str, list[str]]:
-    """The names that more than one tool of `sources` has, each with the origins of those tools.
+    """Names that several tools of `sources` share, each with the origins of those tools.
 
     A `ToolContext` refuses them; give one of the servers a `tool_prefix`.
     """
@@ -316,7 +316,7 @@ def name_collisions(*sources: Toolset | Sequence[Any]) -> dict[str, list[str]]:
 def server_from_spec(
     spec: str, *, client_session_timeout_seconds: float | None = 5, **options: Unpack[MCPOptions]
 ) -> MCPServer:
-    """A server from one line, as people type it: a URL, or a command with its arguments.
+    """Make a server from a URL, or from a command line.
 
     Args:
         spec: the line.
@@ -333,7 +333,7 @@ def server_from_spec(
         words = shlex.split(spec)
     except ValueError:
         raise ValueError(
-            "an MCP server: expected a command, got one with a quotation mark that is not closed"
+            "an MCP server: expected a command, got one with an unclosed quotation mark"
         ) from None
     if not words:
         raise ValueError("an MCP server: expected a URL or a command, got nothing")

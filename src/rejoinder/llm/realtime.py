@@ -138,18 +138,18 @@ class RealtimeCapabilities:
     user_transcription: bool
     """The provider transcribes the user's speech."""
     auto_tool_reply_generation: bool
-    """The model goes on by itself after a tool output."""
+    """The model continues by itself after a tool output."""
     audio_output: bool
     manual_function_calls: bool
     """Calls and outputs can be put into the history."""
     can_disable_turn_detection: bool = False
-    """`RealtimeModel.session` takes `turn_detection_disabled`."""
+    """`RealtimeModel.session` accepts `turn_detection_disabled`."""
     mutable_chat_context: bool = False
     """The history can be changed while the session runs."""
     mutable_instructions: bool = False
     mutable_tools: bool = False
     per_response_tool_choice: bool = False
-    """`RealtimeSession.generate_reply` takes `tool_choice` and `tools`."""
+    """`RealtimeSession.generate_reply` accepts `tool_choice` and `tools`."""
     supports_say: bool = False
     """`RealtimeSession.say` works."""
     supports_overlapping_speech: bool = False
@@ -183,7 +183,7 @@ class RealtimeModelError(BaseModel):
 
 
 def error_event(label: str, error: Exception, *, recoverable: bool) -> RealtimeModelError:
-    """The event for an error of now."""
+    """The event for an error that occurs now."""
     return RealtimeModelError(
         timestamp=_stamps.wall_now(), label=label, error=error, recoverable=recoverable
     )
@@ -278,8 +278,8 @@ class RealtimeSession(ABC, EventEmitter[EventTypes | TEvent], Generic[TEvent]):
 
     @property
     def working(self) -> bool:
-        """Whether more than the running reply belongs to the turn: a reply was requested, a call has
-        no result, or a backend or the application does a task that the model has delegated.
+        """Whether the turn continues after the running reply: a reply was requested, a call has no
+        result, or a backend or the application runs a task that the model has delegated.
 
         False for sessions that cannot determine this.
         """

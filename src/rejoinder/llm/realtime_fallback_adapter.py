@@ -1,6 +1,6 @@
 """RealtimeModelFallbackAdapter: several speech-to-speech models that hold one conversation.
 
-Names are those of ``livekit.agents.llm`` 1.6.5 and later; the text model at the end is new here.
+Names are those of ``livekit.agents.llm`` 1.6.5 and later; only `text` is new.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from rejoinder._options import (
     SECONDS,
     Rule,
     WrongTypeError,
-    check,
     checked,
     instance,
 )
@@ -65,9 +64,9 @@ class RealtimeModelFallbackAdapter(
     those of a session are the active model's.
 
     Args:
-        models: the models, the preferred one first. `aclose` of the adapter does not close them.
-        text: answers when all of `models` have failed; it is not closed either. Without it, the
-            session ends in that case.
+        models: the models, in order of preference. `aclose` of the adapter does not close them.
+        text: a text model that answers when all `models` have failed; it is not closed either.
+            Without it, the session ends in that case.
         cooldown: seconds for which a model that failed is not tried again.
         regenerate_on_swap: request the unfinished reply of the failed model from the next one,
             unless a tool call has no result yet.
@@ -83,6 +82,14 @@ class RealtimeModelFallbackAdapter(
             call: speech output or turn detection.
     """
 
+    @checked(
+        models=_MODELS,
+        text=_TEXT,
+        cooldown=AMOUNT,
+        regenerate_on_swap=FLAG,
+        attempt_timeout=SECONDS,
+        kept_sound=AMOUNT,
+    )
     def __init__(
         self,
         models: list[RealtimeModel],
@@ -93,15 +100,6 @@ class RealtimeModelFallbackAdapter(
         attempt_timeout: float = 5.0,
         kept_sound: float = 30.0,
     ) -> None:
-        check(
-            "RealtimeModelFallbackAdapter",
-            models=(models, _MODELS),
-            text=(text, _TEXT),
-            cooldown=(cooldown, AMOUNT),
-            regenerate_on_swap=(regenerate_on_swap, FLAG),
-            attempt_timeout=(attempt_timeout, SECONDS),
-            kept_sound=(kept_sound, AMOUNT),
-        )
         for model in cast("list[object]", models):
             if not isinstance(model, RealtimeModel):
                 kind = model.__name__ if isinstance(model, type) else type(model).__name__

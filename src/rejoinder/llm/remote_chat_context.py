@@ -19,7 +19,7 @@ class _RemoteChatItem:
 
 
 class RemoteChatContext:
-    """A doubly linked list of chat items with an index by id; every step costs the same."""
+    """A doubly linked list of chat items with an index by id; every operation takes constant time."""
 
     def __init__(self) -> None:
         self._head: _RemoteChatItem | None = None

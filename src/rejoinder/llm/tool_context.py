@@ -112,7 +112,7 @@ class ToolContext:
         tools: function tools, provider tools and toolsets.
 
     Raises:
-        ValueError: two tools of one name, or something that is no tool.
+        ValueError: two tools share a name, or an element is not a tool.
     """
 
     def __init__(self, tools: Sequence[Tool]) -> None:
@@ -144,8 +144,8 @@ class ToolContext:
 
     @checked()
     def get_function_tool(self, name: str) -> FunctionTool | RawFunctionTool | None:
-        """The tool of this name, or that is sent under it because a provider takes no such name as
-        its own; or ``None``."""
+        """The tool of this name, or the tool that is sent under it because a provider does not
+        accept the tool's own name; ``None`` if unknown."""
         tool = self._tools_map.get(name)
         if tool is None:
             meant = meant_name(name, self._tools_map)
@@ -153,10 +153,9 @@ class ToolContext:
         return tool
 
     def flatten(self) -> list[FunctionTool | RawFunctionTool | ProviderTool]:
-        """Every tool by itself: function tools first, then provider tools.
+        """All tools in one list: function tools first, then provider tools.
 
-        The list remembers this context, so that a model which is asked with it need not read the
-        tools again.
+        The list remembers this context, so a request with the list does not read the tools again.
         """
         flat = _Flat((*self._tools_map.values(), *self._provider_tools))
         flat.context = self
@@ -178,7 +177,7 @@ class ToolContext:
         return ToolContext(tools)
 
     def update_tools(self, tools: Iterable[Tool]) -> None:
-        """Take `tools` instead of the present ones. When it fails, nothing has changed.
+        """Replace all tools by `tools`. If it fails, nothing changes.
 
         Raises:
             ValueError: two tools of one name, or something that is no tool.

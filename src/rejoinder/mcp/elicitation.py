@@ -1,4 +1,4 @@
-"""A server's question to the person at the other end. Plain values."""
+"""A server's question to the user, as plain values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Elicitation", "ElicitationAnswer"]
 
 @dataclass(frozen=True, slots=True)
 class Elicitation:
-    """What a server wants to know before it goes on with a tool call.
+    """A question that a server asks during a tool call.
 
     Attributes:
         message: the question, for people.
         schema: JSON schema of the answer (an object of plain values), for a form.
-        url: a page on which the person is to answer instead.
-        server: which server asks.
+        url: a page on which the user should answer instead.
+        server: the server that asks.
     """
 
     message: str

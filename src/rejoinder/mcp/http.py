@@ -1,13 +1,13 @@
 """Server-sent events and streamable HTTP: the SDK's transports over a carrier with bounds.
 
 The SDK's transports are used unchanged. The carrier below their HTTP client adds what they lack:
-headers that can change while it lives, limits for bodies, a deadline for messages that expect no
-answer (the SDK sends them one after the other, so one that stalls would hold up every call), and
-notes about refusals and ended sessions.
+headers that can change during a connection, limits for bodies, a deadline for messages that expect no
+answer (the SDK sends them one after the other, so one that stalls would delay every call), and notes
+about refusals and ended sessions.
 
-The carrier also keeps credentials out of sight. The SDK and its HTTP client see the address without
-user and query, no header of ours and no session id; so neither their frames, their errors nor their
-log lines can show them. The carrier adds them below, and no frame that held them gets out.
+The carrier also hides credentials. The SDK and its HTTP client see the URL without user and query, none
+of our headers, and no session id, so their frames, errors and log lines cannot show them. The carrier
+adds the credentials below, and no frame that holds them leaves it in a traceback.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = logging.getLogger("rejoinder.mcp")
 # The DELETE that ends a session is optional: a server that stalls must not delay `aclose`.
 _FAREWELL: Final = 0.7
 _SESSION: Final = "mcp-session-id"
-_ALIAS: Final = "rejoinder"  # what the SDK takes for the id of the session
+_ALIAS: Final = "rejoinder"  # the session id that the SDK sees
 _REFUSAL: Final = 64 << 10  # bytes of an error body that are read
 _SHOWN: Final = 200  # characters of it that an error quotes
 _TAGS: Final = re.compile(rb"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.S | re.I)
@@ -53,8 +53,8 @@ _FORGOTTEN: Final = frozenset({404, 410})
 
 
 class _WithoutHeaders(logging.Filter):
-    """Takes the header fields of answers (session ids, cookies, redirects with our query) out of
-    the DEBUG log of the HTTP library, for our requests only."""
+    """Removes the header fields of responses (session ids, cookies, redirects with our query) from the
+    DEBUG log of the HTTP library, for our requests only."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if _sending.get() and isinstance(record.msg, str):
@@ -68,19 +68,19 @@ for _name in ("httpcore2.http11", "httpcore2.http2", "httpcore2.proxy"):
 
 
 class _BodyTooLarge(httpx2.StreamError):
-    """Ends the reading of one answer; the SDK's transport expects this family."""
+    """Stops reading one response. The SDK's transport expects this base class."""
 
 
 class _Carrier(httpx2.AsyncBaseTransport):
     """Carries the requests of the SDK's HTTP client to an endpoint.
 
     Args:
-        endpoint: where they go.
-        inner: the transport that sends them.
-        limit: bytes of one message.
+        endpoint: the URL of the endpoint.
+        inner: the transport that sends the requests.
+        limit: maximum bytes of one message.
         patience: seconds for a message that is only acknowledged.
         answers_follow: a request is answered in its own response (streamable HTTP).
-        notes: the page of this connection.
+        notes: the notes of this connection.
     """
 
     def __init__(
@@ -130,14 +130,14 @@ class _Carrier(httpx2.AsyncBaseTransport):
         raise failure
 
     async def _send(self, request: httpx2.Request, content: bytes) -> httpx2.Response:
-        """The exchange itself. No frame from here on may get out: it holds the credentials."""
+        """Send the request. Frames below hold credentials, so no exception may carry them out."""
         url = request.url
         query = self._endpoint.query.reveal()
         if query and not url.query and (self._answers_follow or request.method == "GET"):
             url = url.copy_with(query=query.encode())
         headers = request.headers.copy()
         headers.update(self._endpoint.headers().reveal())
-        # A body that is inflated here could not be bounded.
+        # The size of a compressed body could not be bounded.
         headers["accept-encoding"] = "identity"
         if _SESSION in headers:
             headers[_SESSION] = self._session.reveal()
@@ -237,7 +237,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
 
 
 def _without_query(location: str) -> str:
-    # The carrier adds the query of the endpoint to every request that has none.
+    # The carrier adds the endpoint's query to every request without one.
     return location.partition("?")[0]
 
 
@@ -315,7 +315,7 @@ class _Bounded(httpx2.AsyncByteStream):
                 text = (
                     f"the server sent a message of more than {self._limit:,} bytes"
                     if self._limit
-                    else "the server sent a compressed message, though none was asked for"
+                    else "the server sent a compressed message, which was not requested"
                 )
             elif await count.crowded(chunk):
                 text = f"the server sent {TOO_MANY}"
@@ -357,7 +357,7 @@ def _ignore(error: APIError) -> None:
 
 
 class _Watched(_Events):
-    """The stream a server may speak on unasked: when it breaks, the server may be gone."""
+    """The stream for a server's own requests. If it breaks, the server may be gone."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, notes: Notes) -> None:
         super().__init__(inner, _ignore)

@@ -1,7 +1,7 @@
 """Cuts a byte stream into lines and never holds more than one line of the allowed length.
 
-Bytes in, lines out: no loop, no clock. A line over the limit is not kept: its beginning and its
-end are (they tell which request it answered), the middle is counted and dropped.
+Bytes in, lines out: no loop, no clock. Of a line over the limit, only the beginning and the end are
+kept, because they show which request it answered; the middle is counted and dropped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Results of servers, mended before the SDK validates them. Pure.
+"""Mends the results of servers before the SDK validates them. Pure.
 
-The SDK reads a result whole or not at all: one tool with a bad schema would cost all tools of its
-server, one unknown content part the text beside it. Here each flaw costs itself. What is mended or
-left out is returned in words.
+The SDK accepts or refuses a result as a whole: one tool with a bad schema would lose all tools of its
+server, and one unknown content part the text beside it. Here, only the flawed part is lost. Each
+change is described in words and returned.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ LISTS: Final = {
 """Methods whose result is a list, and its field."""
 
 PARTS: Final = 1000
-"""Content parts of one result that are looked at. A model is shown no more; the program gets the
-rest as it came."""
+"""Maximum number of content parts of a result that are checked and shown to a model. The program
+receives the rest unchanged."""
 
 _DEFAULTS: Final = {"ttlMs": 0, "cacheScope": "private", "resultType": "complete"}
-"""Envelope fields of 2026-07-28 that some servers omit, with their most careful values."""
+"""Envelope fields of 2026-07-28 that some servers omit, with their most conservative values."""
 _ROUNDS: Final = 12  # repairs of one entry before it is left out
 _SHOWN: Final = 200  # characters of a foreign value in a message
 _CORE: Final = {
@@ -56,7 +56,7 @@ _NO_ARGUMENTS: Final[dict[str, Any]] = {"type": "object", "properties": {}}
 
 
 class Refused(Exception):
-    """Raised by a check: the paths of what is wrong, each with its reason."""
+    """Raised by a check: the paths of invalid values, each with a reason."""
 
     def __init__(self, faults: list[tuple[tuple[str | int, ...], str]]) -> None:
         super().__init__(faults)
@@ -72,11 +72,11 @@ def mend_list(method: str, result: Json, check: Check) -> tuple[Json, tuple[str,
 
     Args:
         method: one of `LISTS`.
-        result: the result as it came.
-        check: raises `Refused` for a result that the SDK would not take.
+        result: the unchanged result.
+        check: raises `Refused` for a result that the SDK would refuse.
 
     Returns:
-        The mended result, and what was changed. A result whose list is not a list stays as it is.
+        The mended result, and the changes. A result whose list is not a list is returned unchanged.
     """
     field = LISTS[method]
     entries = result.get(field)
@@ -120,21 +120,21 @@ def _passes(check: Check, result: Json) -> bool:
 
 
 _ENTRIES: Final = 1_000
-"""Entries of one page of a listing that are read."""
+"""Maximum number of entries read from one page of a listing."""
 SCHEMA: Final = 4_000
-"""Values in the schema of a tool that is read."""
+"""Maximum number of values in the schema of one tool."""
 _SCHEMAS: Final = 20_000
-"""Values in the schemas of one page that are read."""
+"""Maximum number of values in all schemas of one page."""
 
 
 def _bounded(method: str, entries: list[Any], flaws: list[str]) -> list[Any]:
-    """`entries` as far as they are read. Each costs time of the event loop, and a server must not
-    decide how much. Of tools without their output schema: the SDK would turn a result that does not
-    fit into a failure, although the tool has run."""
+    """The entries to read. Their number is bounded, because each takes time on the event loop. Tools
+    lose their output schema: if a result did not fit it, the SDK would raise an error although the
+    tool has run."""
     if len(entries) > _ENTRIES:
         flaws.append(
-            f"list of {len(entries):,} entries is too long: those after the first {_ENTRIES:,} of a "
-            "page are left out"
+            f"list of {len(entries):,} entries is too long: only the first {_ENTRIES:,} of a page are "
+            "used"
         )
         entries = entries[:_ENTRIES]
     if method != "tools/list":
@@ -160,11 +160,11 @@ def _bounded(method: str, entries: list[Any], flaws: list[str]) -> list[Any]:
 
 
 def without_schemas(names: list[str], limit: str) -> str:
-    """What to tell of tools whose schemas are too long."""
+    """The warning about tools whose schemas are too long."""
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     return (
-        f"schemas of {', '.join(names[:5])}{more} are too long ({limit}): the model is not told what "
-        "arguments they take; `allowed_tools` chooses tools"
+        f"schemas of {', '.join(names[:5])}{more} are too long ({limit}), so the model does not see "
+        "their parameters; select fewer tools with `allowed_tools`"
     )
 
 
@@ -258,17 +258,17 @@ def mend_call(
     """A tool's result with its bad parts turned into text.
 
     Args:
-        result: the result as it came.
-        check: raises `Refused` for a result that the SDK would not take.
+        result: the unchanged result.
+        check: raises `Refused` for a result that the SDK would refuse.
         trusting: skip the check of a result that holds nothing unusual.
 
     Returns:
-        What the SDK shall read (at most `PARTS` parts), the whole result, and what was changed.
+        The result for the SDK (at most `PARTS` parts), the whole result, and the changes.
     """
     content = result.get("content")
     flaws: list[str] = []
     if result.get("resultType", "complete") != "complete":
-        return result, result, ()  # a question of the server, not an answer
+        return result, result, ()  # a request of the server, not a result
     if content is None:
         content = []
         if "content" in result or "structuredContent" not in result:
@@ -298,7 +298,7 @@ def mend_call(
         flaws.append("isError is not a boolean")
     view: Json = {**whole, "content": parts[:PARTS]} if len(parts) > PARTS else dict(whole)
     if values_in(view.get("structuredContent"), PARTS) > PARTS:
-        # The SDK would validate each value in it, all in one go; its reader puts it back.
+        # The SDK would validate every value in it at once; the caller restores it afterwards.
         del view["structuredContent"]
     if not (usual and isinstance(view.get("structuredContent", {}), dict)):
         _mend_view(view, check)
@@ -321,7 +321,7 @@ def values_in(value: Any, limit: int) -> int:
 
 
 def _mend_view(view: Json, check: Check) -> None:
-    """Take from `view` what the SDK does not accept; the program gets the whole result."""
+    """Remove from `view` what the SDK does not accept. The program receives the whole result."""
     if _passes(check, view):
         return
     view.setdefault("resultType", "complete")
@@ -347,7 +347,10 @@ def _mend_part(part: Any, check: Check) -> tuple[Json, str]:
     kind = found.get("type")
     if kind == "text" and not isinstance(found.get("text"), str):
         text = found.get("text")
-        return {"type": "text", "text": "" if text is None else _json(text)}, "its text is no text"
+        return {
+            "type": "text",
+            "text": "" if text is None else _json(text),
+        }, "its text is not a string"
     if not isinstance(kind, str) or kind not in _CORE:
         return {"type": "text", "text": _json(found)}, f"its type {str(kind)[:_SHOWN]!r} is unknown"
     if kind == "resource_link" and "name" not in found and isinstance(found.get("uri"), str):
@@ -355,7 +358,7 @@ def _mend_part(part: Any, check: Check) -> tuple[Json, str]:
     told = ""
     if kind == "image" and not found.get("mimeType") and (shown := _shown_type(found.get("data"))):
         found = {**found, "mimeType": shown}
-        told = "its type was missing, and is that of its bytes"
+        told = "its type was missing and was taken from its bytes"
     if _passes(check, {"content": [found]}):
         return found, told
     core = {"type": kind, **{name: found[name] for name in _CORE[kind] if name in found}}
@@ -379,8 +382,8 @@ def _json(value: Any) -> str:
 def shallow_mismatch(schema: Mapping[str, Any] | None, result: Json) -> str | None:
     """How a structured result differs from its `outputSchema`, looking at the top level only.
 
-    A full validation would run regular expressions and references of a foreign schema over foreign
-    data, which is work without a bound.
+    A full validation would apply regular expressions and references of a foreign schema to foreign
+    data, which could take unlimited time.
     """
     if schema is None or result.get("isError"):
         return None
@@ -428,7 +431,7 @@ def _is_a(value: Any, kind: str) -> bool:
 
 
 def mend_response(message: Any) -> Json | None:
-    """A response that is almost JSON-RPC as one that is; ``None`` for anything else."""
+    """Turn a nearly valid JSON-RPC response into a valid one; ``None`` for anything else."""
     if not isinstance(message, dict):
         return None
     found = cast("Json", message)

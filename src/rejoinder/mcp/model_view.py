@@ -1,4 +1,4 @@
-"""What a model sees of a server: the names of its tools, and what it reads of a failure. Pure."""
+"""The model's view of a server: the names of its tools, and the texts of failures. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rejoinder.mcp.notes import BadAnswer, StartError
 
 __all__ = ["exposed_names", "failure_text"]
 
-# What every provider accepts in the name of a tool. A server's dot or slash would otherwise make
+# The characters that every provider accepts in the name of a tool. A server's dot or slash would make
 # the provider refuse the whole request.
 _FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME: Final = 64
 
 
 def failure_text(name: str, error: Exception) -> str:
-    """What a model reads of a failure. It is a third party, and its context is stored and traced:
-    so no command line, address, stderr or exit code. Those are in `error`, the log and
+    """The text of a failure for a model. A model is a third party, and its context is stored and traced,
+    so the text has no command line, URL, stderr or exit code. These are in `error`, the log and
     `ToolFinished.exception`."""
     match error:
         case APITimeoutError():
-            return f"the tool `{name}` did not answer in time; it may still be at work"
+            return f"the tool `{name}` did not answer in time; it may still be running"
         case APIStatusError():
             why = f"its server refused the call (HTTP {error.status_code})"
         case StartError():
@@ -42,11 +42,11 @@ def failure_text(name: str, error: Exception) -> str:
 
 
 def exposed_names(names: Sequence[str], prefix: str) -> dict[str, str]:
-    """The names of tools as models see them: with the prefix, of the letters that providers
-    accept, and no two alike.
+    """The names of tools for models: with the prefix, only with characters that providers accept, and
+    all different.
 
-    A name that is too long, or that another tool has already, ends with a mark made of the
-    original, so that it stays the same whatever else a server lists.
+    A name that is too long, or that another tool already has, ends with a hash of the original name,
+    so that it does not depend on the server's other tools.
     """
     exposed: dict[str, str] = {}
     taken: set[str] = set()

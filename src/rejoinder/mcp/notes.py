@@ -1,7 +1,7 @@
-"""What is known about one connection: how its process ended, and which requests are open.
+"""The state of one connection: how its process ended, and which requests are open.
 
-The supervisor opens a page of notes for each connection. A transport that is entered while the
-page is open writes on it; so do the guards of the session.
+The supervisor creates `Notes` for each connection. The transport and the guards of the session write
+into them.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ __all__ = [
 
 TOO_MANY: Final = f"a message of more than {MAX_VALUES:,} values"
 TOO_LARGE: Final = -31001
-"""Code of the errors that stand for answers over a limit. JSON-RPC reserves other numbers."""
+"""Code of errors that replace answers over a limit. JSON-RPC reserves other numbers."""
 _TAIL = 2000
 _MAY_PASS: Final = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY}
-"""What the system lacks for a moment; nothing is wrong with the command."""
+"""Errors of temporarily missing system resources; the command itself is fine."""
 
 
 class BadAnswer(APIError):
-    """The server's answer cannot be used. The message is ours: it quotes nothing of the server, so
-    a model may read it."""
+    """The server's answer cannot be used. The message quotes nothing from the server, so it can be
+    sent to a model."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=False)
 
 
 class StartError(APIConnectionError):
-    """The command of a server cannot be started. Its cause is the error of the system."""
+    """The command of a server cannot be started. Its cause is the system's error."""
 
     section = "command"
 
     @classmethod
     def of(cls, error: Exception) -> StartError:
-        """Quote what the system reports of the command, the directory or an argument."""
+        """Make the error from the system's error about the command, directory or argument."""
         retryable = isinstance(error, OSError) and error.errno in _MAY_PASS
         text = f"the command cannot be started: {shorten(one_line(str(error)))}"
         made = cls(text, retryable=retryable)
@@ -66,8 +66,8 @@ class Call:
     Attributes:
         id: the id of its last JSON-RPC request, once it was sent.
         method: the method of that request.
-        results: by method, the last result as it came, before the SDK read it.
-        flaws: by method, what was mended in that result, in words.
+        results: by method, the last unchanged result, before the SDK read it.
+        flaws: by method, descriptions of what was mended in that result.
         status: the HTTP status, if the request was refused with one.
         refusal: the first words of the body of that refusal.
         fail: ends the wait with an error.
@@ -86,18 +86,18 @@ class Call:
 
 @dataclass(slots=True)
 class Notes:
-    """The page of one connection.
+    """The notes of one connection.
 
     Attributes:
-        process: the server is a child of ours.
+        process: the server is a child process.
         exited: set when `exit_code` is known.
         exit_code: how the server's process ended, negative for a signal; ``None`` if we ended it.
         status: the HTTP status of the last POST, if it was an error.
         secrets: credentials that `last_words` and refusals must not quote.
         calls: the open requests by their id.
         handshake: the requests that begin the connection.
-        suspect: called when the transport has reason to believe that the server is gone.
-        lost: called when the connection cannot be used any more, with the reason.
+        suspect: called when the transport suspects that the server is gone.
+        lost: called with the reason when the connection has become unusable.
         forgotten: called when the server no longer knows the session, with the call it refused.
     """
 
@@ -114,7 +114,7 @@ class Notes:
     _stderr: bytes = field(default=b"", repr=False)
 
     def call(self, request_id: Any) -> Call | None:
-        """The open request with this id; servers may echo a number as a text."""
+        """The open request with this id. Servers may return a number as a string."""
         found = self.calls.get(request_id)
         if found is None and isinstance(request_id, str) and request_id.isascii():
             found = self.calls.get(int(request_id)) if request_id.isdigit() else None
@@ -125,7 +125,7 @@ class Notes:
         return redact(text, self.secrets.reveal())
 
     def heard(self, data: bytes) -> None:
-        """Keep the end of what the server's process writes to stderr."""
+        """Keep the end of the process's stderr."""
         self._stderr = (self._stderr + data[-_TAIL:])[-_TAIL:]
 
     @property
@@ -136,7 +136,7 @@ class Notes:
         return " | ".join(lines[-3:])[-300:]
 
     def ending(self) -> str | None:
-        """How the process ended, in words; ``None`` while nothing is known."""
+        """A description of how the process ended; ``None`` while unknown."""
         if self.exit_code is None:
             return None
         how = (

@@ -1,8 +1,8 @@
-"""What servers list and answer, as plain values, and as text for models that read only text.
+"""The lists and results of servers as plain values, and as text for models that read only text.
 
 Pure. The text of a result follows LiveKit Agents 1.2.17 (the JSON of the part, or of the list of
-parts), except that binary parts are described instead of written out as base64, which no model
-can read and which can fill a context by itself; and that text over the limit is cut, with a note.
+parts), with two exceptions. Binary parts are described instead of written as base64, which no model can
+read and which could fill a whole context. Text over the limit is cut, with a note.
 """
 
 from __future__ import annotations
@@ -100,10 +100,9 @@ _SCHEMAS: Final = 8_000
 
 
 def bounded(specs: Iterable[ToolSpec]) -> tuple[list[ToolSpec], list[str]]:
-    """The tools of a server as far as they can be offered, and what is wrong with the others.
+    """The tools of a server that can be offered, and the flaws of the others.
 
-    Schemas are read, compared and written for a provider on the event loop, so a server must not
-    decide how long they are.
+    The size of schemas is bounded, because they are read, compared and encoded on the event loop.
     """
     kept: list[ToolSpec] = []
     flaws: list[str] = []
@@ -125,8 +124,8 @@ def bounded(specs: Iterable[ToolSpec]) -> tuple[list[ToolSpec], list[str]]:
         flaws.append(without_schemas(bare, f"{_SCHEMAS:,} values in all"))
     if missing:
         flaws.append(
-            f"list of its tools is too long: the first {_TOOLS} are offered, {missing:,} are left "
-            "out; name those you need in `allowed_tools`"
+            f"list of its tools is too long: the first {_TOOLS} are offered, {missing:,} are "
+            "omitted; name those you need in `allowed_tools`"
         )
     return kept, flaws
 
@@ -230,10 +229,10 @@ class CallResult:
 
 
 class MCPToolOutput(TextWithPictures):
-    """The text a model reads, and everything the server really sent.
+    """The text for the model, with the complete result.
 
-    It is a `str`, so it can be a tool's return value as it is. `result` keeps images, sounds,
-    resources and the structured result. Models that take pictures as results see `images` too.
+    It is a `str`, so a tool can return it directly. `result` keeps images, sounds, resources and the
+    structured result. Models that accept pictures as results also receive `images`.
     """
 
     __slots__ = ("result",)
@@ -317,10 +316,10 @@ def normal_part(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def output_of(result: CallResult, *, limit: int) -> MCPToolOutput | None:
-    """A successful result as a tool's output; ``None`` when there is nothing in it.
+    """A successful result as a tool's output; ``None`` if it is empty.
 
-    At most about `limit` characters; the text states what is left out. A structured result that the
-    parts do not repeat stands behind them.
+    At most about `limit` characters; the text states what is omitted. A structured result follows the
+    parts, unless they repeat it.
     """
     described: list[Any] = []
     left = limit
@@ -383,7 +382,7 @@ def error_text(result: CallResult, *, limit: int) -> str:
     text = "\n".join(lines)
     if not text and result.structured is not None:
         text = _json(result.structured)
-    return cut(text or "the tool failed and did not say why", limit)
+    return cut(text or "the tool failed and gave no reason", limit)
 
 
 def cut(text: str, limit: int) -> str:
@@ -423,7 +422,7 @@ def _shortened(part: dict[str, Any], left: int, limit: int) -> tuple[dict[str, A
 
 
 def _size(data: str) -> int:
-    """The bytes that base64 stands for, without decoding it."""
+    """The number of bytes that base64 encodes, without decoding it."""
     return len(data) * 3 // 4 - data[-2:].count("=")
 
 

@@ -1,9 +1,8 @@
-"""Newline-delimited JSON over the pipes of a child process, with bounds the SDK's client lacks.
+"""Newline-delimited JSON over the pipes of a child process, with bounds that the SDK's client lacks.
 
-The SDK's own stdio client buffers a line of any length and starts its child in a way that lets it
-outlive us. This one feeds the same session, cuts lines at a limit, pauses reading while no one
-reads the messages, keeps the end of stderr for error messages, and runs the child in a
-`ProcessGroup`.
+The SDK's own stdio client buffers a line of any length, and its child may outlive this process. This
+client feeds the same session. It cuts lines at a limit, pauses reading while the messages are not
+read, keeps the end of stderr for error messages, and runs the child in a `ProcessGroup`.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ __all__ = ["stdio_streams"]
 
 logger = logging.getLogger("rejoinder.mcp")
 
-# The ladder of an ordered end: stdin is closed, then this long to leave, then TERM, then KILL.
+# Steps of a shutdown: close stdin, wait this long, send TERM, wait, send KILL.
 _LEAVE = 0.4
 _TERM = 0.7
 
 _HIGH_BYTES = 1 << 20
 _HIGH_LINES = 512
 
-# A child that has ended may have left its last words in the pipe.
+# A child that has ended may have left output in the pipe.
 _LINGER = 0.1
 
-# Where JSON-RPC writers put the id of an answer: in front of the result, or behind it.
+# JSON-RPC writers put the id of an answer before the result, or after it.
 _ID_IN_FRONT = re.compile(
     rb'^\s*\{(?:\s*"jsonrpc"\s*:\s*"2\.0"\s*,)?\s*"id"\s*:\s*("[^"\\]{1,64}"|\d{1,18})\s*,'
 )
@@ -62,7 +61,7 @@ async def stdio_streams(
 ) -> AsyncGenerator[tuple[Inbox, Outbox]]:
     """Start the command, yield the two streams of a session, end the command and its descendants.
 
-    The child sees the SDK's short list of harmless variables, and those of `command` on top of it.
+    The child receives the SDK's short list of harmless variables, and those of `command`.
 
     Raises:
         StartError: the command cannot be started.
@@ -77,7 +76,7 @@ async def stdio_streams(
     closing = False
 
     def exited(returncode: int) -> None:
-        # An end that we caused explains nothing.
+        # An end that we caused is not a reason.
         if not (closing or outbox.ended_the_child):
             notes.exit_code = returncode
         notes.exited.set()
@@ -98,7 +97,7 @@ async def stdio_streams(
             name="rejoinder-mcp-start",
             abandon=ProcessGroup.discard,
         )
-    except (OSError, ValueError) as error:  # ValueError: of what no system takes as an argument
+    except (OSError, ValueError) as error:  # ValueError: an argument that no system accepts
         raise StartError.of(forget_frames(error)) from error
     transports: list[asyncio.BaseTransport] = []
     try:
@@ -110,7 +109,7 @@ async def stdio_streams(
         transports.append(writing)
         yield inbox, outbox
     finally:
-        if inbox.ended:  # it hung up: let the reason arrive
+        if inbox.ended:  # it closed the pipe: let the reason arrive
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * _LINGER):
                     await notes.exited.wait()
@@ -139,7 +138,7 @@ class _Stderr(asyncio.Protocol):
 
 
 class Inbox(asyncio.Protocol):
-    """The messages of the child, as the SDK's session reads them."""
+    """The messages of the child, for the SDK's session."""
 
     def __init__(self, limit: int, redacted: Callable[[str], str] = str) -> None:
         self._limit = limit
@@ -182,12 +181,12 @@ class Inbox(asyncio.Protocol):
         self.end()
 
     def end(self) -> None:
-        """No more will come. What was received can still be read."""
+        """No more messages follow. Received ones can still be read."""
         self._ended = True
         self._wake()
 
     def discard(self) -> None:
-        """Read on and throw away: a child that is stuck writing could not leave."""
+        """Read and discard, because a child that is blocked in writing cannot exit."""
         self._discarding = True
         self._lines.clear()
         self._held = 0
@@ -251,8 +250,8 @@ class Inbox(asyncio.Protocol):
         return SessionMessage(message)
 
     def _mended(self, line: bytes) -> types.JSONRPCMessage | None:
-        """An answer to an open question that is almost JSON-RPC, e.g. with an error that is a
-        text, or in Latin-1."""
+        """An almost valid JSON-RPC answer to an open request, e.g. with an error that is a string, or
+        in Latin-1."""
         text = line if line.isascii() else line.decode("utf-8", "replace")
         try:
             found = mending.mend_response(jsontext.decode_tolerantly(text))
@@ -280,7 +279,7 @@ class Inbox(asyncio.Protocol):
                 )
                 if request_id in self.asked:
                     return request_id
-        # One question is open: the answer can be to no other.
+        # Only one request is open, so the answer must belong to it.
         return next(iter(self.asked)) if len(self.asked) == 1 else None
 
     async def aclose(self) -> None:
@@ -340,7 +339,7 @@ class Outbox(asyncio.BaseProtocol):
         self._release()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Nothing can be sent any more, so nothing will be answered either.
+        # Nothing can be sent any more, so no answers will follow.
         self._closed = self._lost = True
         self._release()
         self._inbox.end()
@@ -354,7 +353,7 @@ class Outbox(asyncio.BaseProtocol):
         """Write one message; wait while the child does not read.
 
         Raises:
-            anyio.BrokenResourceError: the child reads no more.
+            anyio.BrokenResourceError: the child no longer reads.
         """
         while self._paused and not self._closed:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,8 +1,8 @@
-"""Where a server is: a command to run, or an address. Pure values that hide what they hold.
+"""The target of a connection: a command or a URL. Pure values that hide their secrets.
 
-Command lines, environments, headers and URLs of MCP servers often hold keys. They travel to the
-transport in these two objects, whose `repr` shows the program or the bare address, so that no
-frame, log line or error shows more.
+Command lines, environments, headers and URLs of MCP servers often hold keys. These two objects carry
+them to the transport. Their `repr` shows only the program or the bare URL, so no frame, log line or
+error shows more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Command:
 
     Attributes:
         program: the first word of the command line; the only part that is ever shown.
-        cwd: where it runs; ``None`` for the current directory.
+        cwd: its working directory; ``None`` for the current one.
         words: the whole command line.
         env: the variables to add to the child's environment.
     """
@@ -44,7 +44,7 @@ class Command:
         self.env = Hidden(dict(env or {}))
 
     def secrets(self) -> Hidden[list[str]]:
-        """The values that must not appear in what the child's stderr is quoted for."""
+        """The values that must not appear in quotations of the child's stderr."""
         return Hidden(secrets_in_command(self.words.reveal()[1:], self.env.reveal()))
 
     def __repr__(self) -> str:
@@ -52,14 +52,14 @@ class Command:
 
 
 class Endpoint:
-    """An address with its user, password and query, and the headers to send there.
+    """A URL with its user, password and query, and the headers to send there.
 
     Args:
-        url: the address as given.
+        url: the given URL.
         headers: called for each request.
 
     Attributes:
-        url: the address without user, password, query and fragment: what the SDK gets to see.
+        url: the URL without user, password, query and fragment, for the SDK.
     """
 
     __slots__ = ("_headers", "_query", "_userinfo", "url")

@@ -1,10 +1,10 @@
-"""A child process that ends with us, together with its descendants, however we end.
+"""A child process that ends, with its descendants, when this process ends, in whatever way.
 
-Each server runs in a process group of its own that is led by a *watcher*: a sleeping shell that
-holds the reading end of a pipe. The writing end is ours alone, so the kernel closes it when we
-end, also by ``kill -9``; the watcher then asks its group to stop (TERM), waits a second and ends
-it (KILL), itself included. As the watcher is a member of the group, the number of the group
-cannot be given to strangers while we may still signal it. Works on Linux and macOS.
+Each server runs in its own process group, led by a *watcher*: a sleeping shell that holds the reading
+end of a pipe. Only this process holds the writing end, so the kernel closes it when the process ends,
+even by ``kill -9``. The watcher then sends TERM to its group, waits a second, and sends KILL, also to
+itself. Because the watcher is a member of the group, the kernel cannot reuse the group's number while
+we may still signal it. Works on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sleep 1
 kill -s KILL 0
 """
 
-# For systems without a shell (images that hold nothing but an interpreter).
+# For systems without a shell (container images with only an interpreter).
 _WATCH_PY = """import os, signal, sys, time
 for s in (1, 2, 3, 13, 15): signal.signal(s, signal.SIG_IGN)
 while os.read(0, 4096): pass
@@ -46,7 +46,7 @@ _groups: weakref.WeakSet[ProcessGroup] = weakref.WeakSet()
 
 
 def _release_after_fork() -> None:
-    # A forked copy of us holds the pipe too and would keep the watcher asleep after our death.
+    # A forked copy of this process also holds the pipe, so the watcher would not notice our end.
     for group in list(_groups):
         group.forget()
 
@@ -63,7 +63,7 @@ def _watcher_command() -> list[str]:
 class ProcessGroup:
     """One server process, its descendants and their watcher. Not tied to an event loop.
 
-    Blocking (two processes are started): call it in a thread.
+    The constructor blocks while it starts two processes; call it in a thread.
 
     Raises:
         OSError: the command cannot be started, e.g. `FileNotFoundError`.
@@ -146,7 +146,7 @@ class ProcessGroup:
         self._reaped.set()
 
     def send(self, number: int) -> None:
-        """Signal the whole group; nothing happens when it is gone."""
+        """Signal the whole group. Does nothing if it is gone."""
         if self._gone:
             return
         # macOS answers EPERM for a group that holds only zombies.
@@ -154,14 +154,14 @@ class ProcessGroup:
             os.killpg(self._watcher.pid, number)
 
     def wait_exit(self, timeout: float) -> bool:
-        """Block until the server process has ended; False when `timeout` seconds passed first."""
+        """Block until the server process has ended. Returns False after `timeout` seconds."""
         return self._exited.wait(timeout)
 
     def stop(self, *, grace: float, term: float) -> None:
         """End the whole group: wait `grace` seconds, TERM, wait `term` seconds, KILL. Blocking."""
         left_alone = self.wait_exit(grace)
         self.send(signal.SIGTERM)
-        # A leader that has left may have left others behind: they get a moment as well.
+        # A server that has ended may have left descendants: they also get a moment.
         if left_alone:
             self._reaped.wait(_ORPHANS)
         else:

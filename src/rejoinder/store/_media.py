@@ -15,9 +15,8 @@ _MARK: Final = "kept_as"
 
 
 def lift(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, bytes]]:
-    """The `data` of an item with references instead of large parts, and these parts by name. A name
-    is
-    the SHA-256 of the content, so the same picture is kept once."""
+    """The `data` of an item with references instead of large parts, and these parts by name. A name is
+    the SHA-256 of the content, so each picture is stored once."""
     content = data.get("content")
     if not isinstance(content, list):
         return data, {}

@@ -20,7 +20,7 @@ Asked: TypeAlias = tuple[str, str]
 
 
 def same_call(name: str, arguments: str) -> Asked:
-    """Equal for calls that ask for the same."""
+    """A key that is equal for calls with the same name and arguments."""
     try:
         arguments = json.dumps(json.loads(arguments), sort_keys=True)
     except (ValueError, RecursionError):
@@ -33,9 +33,9 @@ class State:
     """The state of a conversation, as derived from its log.
 
     Attributes:
-        count: how many records there are.
+        count: the number of records.
         head: the item after which the conversation continues.
-        parents: of each item, on all branches.
+        parents: the parent of each item, on all branches.
         data: the newest content of each item.
         heard: for spoken messages, the text that was heard.
         turn: the last turn.

@@ -162,7 +162,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _refuse_foreign_code(connection: sqlite3.Connection) -> None:
-    """A view or a trigger runs what the writer of the file wants, whenever it is used.
+    """Refuse files with a view or a trigger: it would run the SQL of whoever wrote the file.
 
     Raises:
         _RefusedError: the file has one.
@@ -562,7 +562,7 @@ def _record(row: tuple[Any, ...]) -> Record:
     """The record of a row of the log.
 
     Raises:
-        sqlite3.DataError: the file was changed by somebody else, or is damaged.
+        sqlite3.DataError: another program changed the file, or it is damaged.
     """
     kind, item, parent, turn, key, planned, usage, cost, data, at = row
     if not (

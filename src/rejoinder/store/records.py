@@ -32,19 +32,19 @@ class Record:
     """One line of the log of a conversation. Lines are only ever appended.
 
     Attributes:
-        kind: ``"item"``: a new item. ``"change"``: the item has this content now. ``"place"``: the
-            item has this parent now. ``"head"``: the conversation goes on behind this item.
+        kind: ``"item"``: a new item. ``"change"``: new content of the item. ``"place"``: a new
+            parent of the item. ``"head"``: the conversation continues after this item.
             ``"turn"``: a turn begins. ``"text"``: a piece of a reply that is not an item yet.
-            ``"start"``: a tool is about to run. ``"usage"``: what a request took. ``"end"``: the
-            turn is over. ``"heard"``: how much of a spoken message was heard. ``"about"``: title
-            and other facts about the conversation.
+            ``"start"``: a tool is about to run. ``"usage"``: the tokens of a request. ``"end"``:
+            the turn is over. ``"heard"``: how much of a spoken message was heard. ``"about"``:
+            title and other facts about the conversation.
         item: id of the item.
         parent: id of the item before it; ``None`` for the first one.
         turn: the turn in which it happened.
         key: the idempotency key of a call (`RunContext.idempotency_key`).
         planned: the output of a call whose tool has not finished.
         usage: tokens of a request, by the names of `CompletionUsage`, and the ``model``.
-        cost: what the request cost, in the currency of the caller; ``None`` if that is not known.
+        cost: cost of the request, in the caller's currency; ``None`` if unknown.
         data: the item, or other facts, as plain data. Large pictures and sounds are references.
         at: wall time, in seconds.
     """
@@ -68,7 +68,7 @@ class Summary:
     Attributes:
         id: its id.
         title: set by `Conversation.describe`, or the beginning of the first user message.
-        items: how many items its log holds, on all branches.
+        items: the number of items in its log, on all branches.
         created: wall time of its first record.
         updated: wall time of its last record.
         about: further facts, set by `Conversation.describe`.

@@ -3,11 +3,12 @@
 A turn is one trace: ``agent_turn``, in it ``llm_request`` for each reply (below
 ``llm_fallback_adapter`` for each model that a `FallbackAdapter` asks), in that ``llm_request_run``
 for each attempt, and ``function_tool`` for each tool, with the call of an MCP server in it. The
-names are those of LiveKit Agents 1.2.17; the attributes are today's, beside its own (`names`).
+names are those of LiveKit Agents 1.2.17; the attributes are its own and those of today's conventions
+(`names`).
 
-The words of people and models are not recorded unless `capture_content` allows it, or the environment
-variable ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``: then messages, arguments and
-outputs of tools, and error texts are, after `redact_content`.
+Content is recorded only if `capture_content` or the environment variable
+``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` allows it: messages, arguments and outputs of
+tools, and error texts, after `redact_content`.
 
 This room is the only importer of opentelemetry, and imports it once the application has done so, or an
 environment variable names a provider (`_configured`).
@@ -64,18 +65,18 @@ __all__ = [
 
 @checked(on=MODE)
 def capture_content(on: bool | str | None) -> None:
-    """Record what is said in spans, or not; ``None`` leaves it to the environment variable.
+    """Set whether spans record content; ``None`` leaves it to the environment variable.
 
     Args:
         on: ``"SPAN_ONLY"``: as attributes, which today's tools read. ``"EVENT_ONLY"``: as span
-            events, as LiveKit Agents 1.2.17 does. ``True`` or ``"SPAN_AND_EVENT"``: both.
-            ``False`` or ``"NO_CONTENT"``: not at all.
+            events, like LiveKit Agents 1.2.17. ``True`` or ``"SPAN_AND_EVENT"``: both. ``False`` or
+            ``"NO_CONTENT"``: never.
     """
     set_capture(on)
 
 
 def content_captured() -> bool:
-    """Whether what is said is recorded."""
+    """Whether content is recorded."""
     return bool(captured())
 
 

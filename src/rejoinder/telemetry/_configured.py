@@ -1,4 +1,4 @@
-"""The providers that the application has given to OpenTelemetry, if it has.
+"""The tracer and meter providers that the application has set in OpenTelemetry, if any.
 
 An application may do so at any time, so this is asked for each request. One that has done so has imported
 OpenTelemetry, unless a variable of the environment names the provider. Until either is the case,

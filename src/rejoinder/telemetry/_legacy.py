@@ -1,4 +1,4 @@
-"""What is said as span events, the way LiveKit Agents 1.2.17 writes it."""
+"""Messages as span events, in the form that LiveKit Agents 1.2.17 uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trace context in what is sent to others: only where it was asked for."""
+"""Sends the trace context to other servers, only if the application requests it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRACE_FIELDS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 """The fields of W3C Trace Context and Baggage, in HTTP and in ``_meta`` of MCP."""
 
 hosts: frozenset[str] = frozenset()
-"""That are sent the trace context."""
+"""Hosts that receive the trace context."""
 _mcp = False
 
 
@@ -22,11 +22,11 @@ _mcp = False
 def propagate(*, http: Collection[str] = (), mcp: bool = False) -> None:
     """Send the ids of the running trace to servers that continue it. Nothing is sent by default.
 
-    Each call replaces what the one before has set.
+    Each call replaces the settings of the previous one.
 
     Args:
         http: names of hosts, such as ``gateway.example``: requests to them carry
-            ``traceparent`` and what else the configured propagators write.
+            ``traceparent`` and the other fields of the configured propagators.
         mcp: requests to MCP servers carry the same in ``_meta`` (SEP-414).
     """
     global hosts, _mcp
@@ -35,12 +35,12 @@ def propagate(*, http: Collection[str] = (), mcp: bool = False) -> None:
 
 
 def reaches_mcp() -> bool:
-    """Whether MCP servers are sent the trace context."""
+    """Whether MCP servers receive the trace context."""
     return _mcp
 
 
 def trace_headers(url: str) -> dict[str, str]:
-    """The header fields that tell the server of `url` of the current span; mostly none."""
+    """Header fields that send the current span to the server of `url`; usually empty."""
     if not hosts or (urlsplit(url).hostname or "") not in hosts:
         return {}
     from opentelemetry import propagate as propagators

@@ -16,13 +16,13 @@ __all__ = ["Recorders", "recorders"]
 logger = logging.getLogger("rejoinder")
 
 _API: Final = "opentelemetry.metrics"
-"""Providers that are defined here record nothing: they stand for one that is not configured."""
+"""Providers from this module record nothing: they stand for a provider that is not configured."""
 
 _made: tuple[metrics.MeterProvider, Recorders] | None = None
 
 
 class Recorders:
-    """The instruments of one provider. A failure of theirs is logged, and costs nothing else."""
+    """The instruments of one provider. Their errors are logged and have no other effect."""
 
     def __init__(self, provider: metrics.MeterProvider) -> None:
         self._meter = provider.get_meter("rejoinder")
@@ -47,7 +47,7 @@ class Recorders:
                 )
             for value in values:
                 instrument.record(value, attributes)
-        except Exception:  # a view or a reader of the user's
+        except Exception:  # an error of the user's view or reader
             logger.exception("the metric %r could not be recorded", name)
 
 
@@ -62,7 +62,7 @@ def recorders() -> Recorders | None:
     if made is not None and made[0] is provider:
         return made[1]
     if type(provider).__module__.startswith(_API):
-        return None  # of a provider that records nothing
+        return None  # the provider records nothing
     try:
         found = Recorders(provider)
     except Exception:

@@ -1,8 +1,7 @@
 """The spans of a turn: written beside the streams, never inside them.
 
-Where nothing is recorded, no span is made: a reply costs a few calls that do nothing, and a chunk costs
-none. An
-error of a tracer, a processor or an exporter is logged; it costs the span, never the reply.
+If nothing is recorded, no span is made: a reply costs a few calls that do nothing, a chunk no call. An
+error of a tracer, a processor or an exporter is logged. It loses the span, never the reply.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ __all__ = [
 logger = logging.getLogger("rejoinder")
 
 _INTERVALS: Final = 256
-"""Times between chunks that are kept before they are recorded."""
+"""Number of times between chunks that are collected before they are recorded."""
 
 _API: Final = "opentelemetry.trace"
-"""Providers that are defined here record nothing: they stand for one that is not configured."""
+"""Providers from this module record nothing: they stand for a provider that is not configured."""
 
 
 def traced() -> bool:
@@ -74,12 +73,12 @@ def traced() -> bool:
 
 @functools.lru_cache(maxsize=512)
 def provider_name(provider: str, speaks: str = "") -> str:
-    """What the conventions call a provider that a model names, by location or by name.
+    """The conventions' name of a model's provider, found by host or by name.
 
     Args:
-        provider: of the model.
-        speaks: whose API it speaks. It names a server that is not known, as the conventions want
-            it: the location is in ``server.address``.
+        provider: the model's provider.
+        speaks: the owner of its API, used as the name of an unknown server, as the conventions
+            demand; the host is in ``server.address``.
     """
     host = known_host(provider)
     if host is not None:
@@ -136,7 +135,7 @@ class Span:
     """A span that cannot fail.
 
     Args:
-        remote: it is about a request to another process.
+        remote: the span describes a request to another process.
     """
 
     def __init__(self, name: str, attributes: Mapping[str, Any], *, remote: bool = False) -> None:
@@ -151,7 +150,7 @@ class Span:
         try:
             self._written = Recording(name, attributes, remote=remote)
         except Exception:
-            # A sampler or a processor of the user's: it shall cost the span, and not the call.
+            # An error of the user's sampler or processor must lose the span, not the call.
             logger.exception("the span %r could not be started", name)
             return
         self.recording = self._written.wanted
@@ -235,10 +234,10 @@ def _current(span: Recording) -> Generator[None]:
 
 
 class TurnSpan(Span):
-    """The span of a turn, in whose trace all of its requests and tools are.
+    """The span of a turn, whose trace contains all of its requests and tools.
 
-    It is current only while the turn starts something: between two events the caller's code runs
-    in the same task.
+    It is current only while the turn starts something, because between two events the caller's code
+    runs in the same task.
     """
 
     def __init__(self, *, now: float) -> None:
@@ -277,13 +276,13 @@ class RequestSpan(Span):
     """The span of one reply, current in the task that makes it from `__init__` to `finish`.
 
     Args:
-        composed: the reply is made of the replies of others, which tell their usage and content
+        composed: the reply consists of other models' replies, which report their usage and content
             themselves.
         started_at: loop time of the start, which is now.
     """
 
     recorded = True
-    """Its outcome is of interest."""
+    """Whether its outcome is recorded."""
 
     def __init__(
         self,
@@ -334,7 +333,7 @@ class RequestSpan(Span):
         return (self.recording or self._recorders is not None) and not self._composed
 
     def asked(self, body: bytes | None) -> None:
-        """The body that is sent; its options become attributes."""
+        """Record the options of the sent body as attributes."""
         if not self.recording:
             return
         from rejoinder.telemetry._request import request_attributes
@@ -372,7 +371,7 @@ class RequestSpan(Span):
             self._recorders.record(names.BETWEEN_CHUNKS, intervals, self._common)
 
     def went_on(self, how: str, reason: object) -> None:
-        """A model failed in mid-reply, and another one goes on."""
+        """A model failed in mid-reply, and another one continues."""
         self.event(names.EVENT_FALLBACK[how], {names.ATTR_ERROR_TYPE: type(reason).__name__})
 
     def attempt(self, number: int) -> AttemptSpan:
@@ -488,7 +487,7 @@ class RequestSpan(Span):
 
 
 class SilentRequest:
-    """Stands for the `RequestSpan` of a reply that nothing records."""
+    """Replaces the `RequestSpan` of a reply that is not recorded."""
 
     recorded = False
     sees_chunks = False
@@ -536,7 +535,7 @@ def request_span(
 
 
 class AttemptSpan:
-    """The span of one attempt; a context manager that notes what the attempt raised, once."""
+    """The span of one attempt; a context manager that records the attempt's error, once."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -576,7 +575,7 @@ class ToolSpan:
         return self
 
     def end(self, output: FunctionCallOutput, error: BaseException | None) -> None:
-        """What came of the call."""
+        """End the span with the outcome of the call."""
         span = self._span
         failed = error if output.is_error else None
         if output.is_error:
@@ -611,7 +610,7 @@ class ToolSpan:
 class McpSpan:
     """The span of a call of an MCP server, until its answer; a context manager.
 
-    It names no operation: the tool run around it is the one ``execute_tool`` of the call.
+    It has no operation name, because the span of the tool run is the call's only ``execute_tool``.
     """
 
     def __init__(self, method: str, target: str, clock: Callable[[], float]) -> None:

@@ -3,7 +3,7 @@
 ``gen_ai.*``, ``mcp.*``, ``server.*`` and ``error.type`` are those of OpenTelemetry's conventions for
 generative AI, as their own repository (open-telemetry/semantic-conventions-genai) had them in
 November 2026, schema 1.44. ``lk.*``, ``langfuse.*`` and the names of spans are those of LiveKit
-Agents 1.2.17, so that dashboards made for it keep working. What neither has is ``rejoinder.*``.
+Agents 1.2.17, so that dashboards made for it keep working. All other names begin with ``rejoinder.``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the servers of tests stop to accept connections."""
+"""How test servers stop accepting connections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol
 __all__ = ["accept_no_more"]
 
 _TURNS = 5
-"""Turns of the loop in which an accepted connection gets its transport, and its handler begins: four,
-and one more."""
+"""Turns of the loop until an accepted connection has its transport and its handler begins: four, plus
+one in reserve."""
 
 
 class _Listener(Protocol):
@@ -18,10 +18,10 @@ class _Listener(Protocol):
 
 
 async def accept_no_more(listeners: Iterable[_Listener]) -> None:
-    """Accept no more connections at `listeners`, and wait until those that were accepted have begun.
+    """Stop accepting connections at `listeners`, and wait until all accepted ones have a handler.
 
-    To be called before `asyncio.Server.close`: asyncio leaves a connection open that was accepted when
-    the server closes and has no transport yet, and the garbage collector reports it in a later test.
+    Call it before `asyncio.Server.close`: asyncio leaks a connection that was accepted but has no
+    transport yet when the server closes, and the garbage collector reports it in a later test.
     """
     loop = asyncio.get_running_loop()
     if not isinstance(loop, asyncio.SelectorEventLoop):  # others accept in ways of their own

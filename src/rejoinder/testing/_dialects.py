@@ -1,7 +1,7 @@
-"""What each provider's bytes look like, seen from the server: the other side of the decoders.
+"""Encodes replies in each provider's format, as a server sends them: the counterpart of the decoders.
 
-The law of this file: values in, bytes out; no socket, no clock, and nothing from the decoders'
-side, so that a mistake there is not repeated here. Shapes follow recorded answers.
+Pure: values in, bytes out; no socket, no clock. It shares no code with the decoders, so a mistake
+there is not repeated here. The formats follow recorded responses.
 """
 
 from __future__ import annotations
@@ -585,7 +585,7 @@ DIALECTS: Final[dict[Format, Dialect]] = {
 
 
 def format_of(path: str) -> Format:
-    """The format that a client expects of an address, by its path and query."""
+    """The format that a client expects at a URL, by its path and query."""
     route, _, query = path.partition("?")
     if route.endswith("/responses"):
         return "responses"

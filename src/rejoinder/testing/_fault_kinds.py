@@ -1,6 +1,6 @@
-"""What can go wrong with a provider, the answers of a test server, and what a client makes of each.
+"""The faults of providers, the answers of a test server, and the expected outcomes in a client.
 
-Law: values only; `faults` serves them.
+Only values; `faults` serves them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Fault(StrEnum):
-    """What the server does to a request. The value is the name in test ids and in the docs."""
+    """A fault that the server applies to a request. The value is its name in test ids and docs."""
 
     NONE = "none"
     """A proper answer."""
@@ -92,7 +92,7 @@ class Fault(StrEnum):
     STALL_MID_STREAM = "stall_mid_stream"
     """Some text, then silence."""
     KEEP_ALIVES_FOR_EVER = "keep_alives_for_ever"
-    """Keep-alives and nothing else, for ever."""
+    """Only keep-alives, for ever."""
     KEEP_ALIVES_MID_STREAM = "keep_alives_mid_stream"
     """Some text, then keep-alives for ever."""
     ROLE_ONLY_FOR_EVER = "role_only_for_ever"
@@ -156,17 +156,17 @@ class Answer:
     """What the server answers to one request.
 
     Args:
-        text: a text, sent as one event, or several pieces, an event each. By default none; an
-            answer with a fault and nothing else has some, so that there is something to disturb.
+        text: a text, sent as one event, or several pieces, one event each. Default: no text, but an
+            answer with only a fault has some, so that the fault can interrupt it.
         calls: tool calls, after the text.
-        thinking: visible reasoning, before the text; left out where a format has none.
+        thinking: visible reasoning, before the text; omitted in formats without it.
         usage: tokens reported.
-        fault: what goes wrong.
+        fault: the fault.
         after: outputs that are sent before a fault in mid-stream.
         status: for your own errors: this status with an error object of the format.
         message: text of error objects.
         headers: further header fields.
-        format: the wire format; ``None`` goes by the address.
+        format: the wire format; ``None`` chooses it by the URL.
     """
 
     text: str | Sequence[str] | None = None
@@ -211,11 +211,11 @@ Choose: TypeAlias = Callable[[ReceivedRequest], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a client of this package makes of a fault, when it does not try again.
+    """The outcome of a fault in a client of this package, without retries.
 
-    `errors`: the error is an instance of one of these; empty: the reply is good. `text`: whether
-    some text reaches the consumer before the error; then nothing is retried, and the error's
-    `retryable` is false whatever it is by itself.
+    `errors`: the error is an instance of one of these; empty: the reply is good. `text`: whether some
+    text reaches the consumer before the error; then nothing is retried, and the error's `retryable` is
+    always false.
     """
 
     errors: tuple[type[APIError], ...] = ()
@@ -296,11 +296,11 @@ OUTCOMES: Final[Mapping[Fault, Outcome]] = {
     Fault.REDIRECT_LOOP: Outcome((APIStatusError,), 307, retryable=False),
     Fault.REDIRECT_AWAY: Outcome(),
 }
-"""What each fault leads to, on every provider, with ``max_retry=0``; `outcome_of` knows the few
-exceptions. ``None`` in an outcome: not fixed, because it depends on what the bytes happen to be."""
+"""The outcome of each fault on every provider, with ``max_retry=0``; `outcome_of` has the few
+exceptions. ``None`` in an outcome: undefined, because it depends on the random bytes."""
 
 _EXCEPTIONS: Final[Mapping[tuple[Fault, Format], Outcome]] = {
-    # Frames with checksums prove what they are; the label is not asked.
+    # Frames with checksums prove their type, so the declared type does not matter.
     (Fault.WRONG_CONTENT_TYPE, "bedrock"): Outcome(),
     (Fault.WRONG_CONTENT_TYPE, "bedrock-anthropic"): Outcome(),
 }
@@ -308,5 +308,5 @@ _EXCEPTIONS: Final[Mapping[tuple[Fault, Format], Outcome]] = {
 
 @checked()
 def outcome_of(fault: Fault, format: Format) -> Outcome:
-    """What `fault` leads to in a client of this `format`, with ``max_retry=0``."""
+    """The outcome of `fault` in a client of this `format`, with ``max_retry=0``."""
     return _EXCEPTIONS.get((fault, format)) or OUTCOMES[fault]

@@ -10,7 +10,7 @@ __all__ = ["Recorded", "load", "load_all", "save"]
 
 
 class Recorded(Protocol):
-    """A recording that has a form in JSON."""
+    """A recording that can be stored as JSON."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any], /) -> Self:

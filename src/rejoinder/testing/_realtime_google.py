@@ -1,8 +1,8 @@
 """Google's Live API in a `RealtimeService`: one connection of a `RealtimeServer`.
 
-It closes the connection where the real service does: for options that the model does not take, text
-where it takes none, a handle whose session still has an open connection, a handle that it does not
-know. It does not speak while a call that it waits for has no result.
+It closes the connection where the real service does: for unsupported options, for text that the model
+does not accept, for an unknown handle, and for a handle whose session still has an open connection.
+It does not speak while it waits for the result of a call.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class GeminiConnection(RealtimeConnection):
     Attributes:
         setup: the object of the first message.
         said: the conversation as the model knows it: role and text of each turn.
-        owed: ids of the calls that have no result yet.
-        results: the results that came, in order.
+        owed: ids of calls without a result.
+        results: the results received, in order.
     """
 
     def __init__(
@@ -391,7 +391,7 @@ class GeminiConnection(RealtimeConnection):
         await self.send_message(toolCall={"functionCalls": calls})
 
     async def snapshot(self) -> None:
-        """Give the client a handle for the conversation as it is, unless a call is open."""
+        """Send the client a handle for the current conversation, unless a call is open."""
         if "sessionResumption" not in self.setup or self._peer.closed:
             return
         if self.owed:

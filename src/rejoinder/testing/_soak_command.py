@@ -1,4 +1,4 @@
-"""``python -m rejoinder.testing.soak``: what is soaked, on which loop, in how many processes."""
+"""``python -m rejoinder.testing.soak``: runs soaks of each kind, on a chosen loop, in several processes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _only(kind: Callable[[str], LLM[Any]], urls: Sequence[str]) -> LLM[Any]:
 # -- several processes ----------------------------------------------------------------------------
 
 _AT_ONCE: Final = 8
-"""Turns that a process makes at a time."""
+"""Number of concurrent turns in a process."""
 
 
 class _FarServer:
@@ -124,7 +124,7 @@ class _FarServer:
 
 
 async def _work(job: dict[str, Any]) -> None:
-    """The turns of one process. Prints its report after each turn, a line of JSON."""
+    """Run the turns of one process. Prints its report after each turn, as a line of JSON."""
     report = SoakReport()
 
     def tell() -> None:
@@ -156,15 +156,15 @@ async def soak_processes(
     loop: LoopName = "asyncio",
     eager: bool = False,
 ) -> SoakReport:
-    """Soak a `FallbackAdapter` in several processes that share what they know of the models in a
-    file, and kill some of them (SIGKILL) in the middle of their work; another takes the place.
+    """Soak a `FallbackAdapter` in several processes that share the state of the models in a file. Kill
+    some of them (SIGKILL) while they work; each is replaced by another.
 
     Args:
-        processes: how many at a time.
-        turns: of all together. What a killed process had under way is not counted.
-        kills: how many are killed.
+        processes: number of concurrent processes.
+        turns: number of turns of all processes. Unfinished turns of a killed process do not count.
+        kills: number of processes to kill.
         seed: the same seed makes the same faults and consumers, if not the same timing.
-        loop, eager: of the processes; see ``--help``.
+        loop, eager: options of the processes; see ``--help``.
     """
     report = SoakReport()
     dice = random.Random(seed)  # noqa: S311
@@ -192,7 +192,7 @@ async def soak_processes(
                 for _ in range(processes):
                     group.create_task(crew.member())
                 for number in range(kills):
-                    # Spread over the first nine tenths, so that there is somebody to kill.
+                    # Spread over the first nine tenths, so that a process to kill still exists.
                     await crew.until((number + dice.random()) * turns * 0.9 / max(1, kills))
                     await crew.kill_one(dice)
         finally:
@@ -202,7 +202,7 @@ async def soak_processes(
 
 
 class _Crew:
-    """The processes, and what they have reported."""
+    """The processes, and their reports."""
 
     def __init__(self, job: dict[str, Any], report: SoakReport, turns: int) -> None:
         self._job = job
@@ -217,7 +217,7 @@ class _Crew:
         return self._report.turns + sum(found.turns for found in self._running.values())
 
     async def until(self, turns: float) -> None:
-        """Wait until so many turns are made."""
+        """Wait until this many turns are done."""
         while self._made < turns:
             self._changed.clear()
             await self._changed.wait()
@@ -237,17 +237,17 @@ class _Crew:
                 process.kill()
 
     async def member(self) -> None:
-        """Run one process after another, as long as there are turns to make."""
+        """Run one process after another while turns remain."""
         while (missing := self._wanted - self._given) > 0:
             size = min(missing, max(_AT_ONCE, self._wanted // 16))
             self._given += size
-            # Numbers of their own: those of a killed process are not used again.
+            # New numbers: those of a killed process are not reused.
             first = self._given * 1000
             made = await self._run({**self._job, "first": first, "last": first + size})
             self._given -= size - made
 
     async def _run(self, job: dict[str, Any]) -> int:
-        """Returns how many turns it has made."""
+        """Run one process. Returns the number of its turns."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "rejoinder.testing._soak_command", json.dumps(job)), stdout=PIPE
         )
@@ -266,7 +266,7 @@ class _Crew:
         self._report.add(found)
         self._changed.set()
         if code not in (0, -signal.SIGKILL):
-            raise RuntimeError(f"a process ended with code {code}; see its words above")
+            raise RuntimeError(f"a process ended with code {code}; see its output above")
         return found.turns
 
 
@@ -319,15 +319,15 @@ def _loop_factory(loop: LoopName, eager: bool) -> Callable[[], asyncio.AbstractE
 # -- the command ----------------------------------------------------------------------------------
 
 _FULL: Final = {"plain": 20_000, "fallback": 12_000, "tools": 6_000, "processes": 4_000}
-"""Turns of each kind before a release."""
+"""Number of turns of each kind before a release."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soaks, print what they found, and return 1 if it was not clean."""
+    """Run the soaks, print their findings, and return 1 if there were any."""
     parser = argparse.ArgumentParser(
         prog="python -m rejoinder.testing.soak", description="Random faults and consumers."
     )
-    parser.add_argument("--turns", type=int, help="of each kind; by default 1000")
+    parser.add_argument("--turns", type=int, help="turns of each kind (default: 1000)")
     parser.add_argument(
         "--full",
         action="store_true",
@@ -339,8 +339,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--kind", choices=("plain", "fallback", "tools", "processes", "all"), default="all"
     )
-    parser.add_argument("--processes", type=int, default=4, help="at a time, for `processes`")
-    parser.add_argument("--kills", type=int, default=8, help="of processes, by SIGKILL")
+    parser.add_argument(
+        "--processes", type=int, default=4, help="concurrent processes, for `processes`"
+    )
+    parser.add_argument("--kills", type=int, default=8, help="processes to kill, by SIGKILL")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--eager", action="store_true", help="eager tasks, from Python 3.12 on")
     options = parser.parse_args(arguments)

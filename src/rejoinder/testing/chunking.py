@@ -1,7 +1,7 @@
-"""Ways of cutting the same bytes, to prove that a decoder does not care where reads end.
+"""Ways of cutting the same bytes, to prove that a decoder's result does not depend on the cuts.
 
-`outcome` runs a decoder over pieces and gives everything that can be compared: the results and
-the error. A decoder keeps its promise when the outcome is equal for every cut::
+`outcome` runs a decoder over pieces and returns its results and its error. They must be equal for
+every cut::
 
     expected = outcome(SSEDecoder, [body])
     for pieces in every_cut(body):
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
-    """What came out of a decoder: its results, then the error that ended it, if one did."""
+    """A decoder's results, and the error that ended it, if any."""
 
     results: list[object]
     error: str | None
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 @checked()
 def every_cut(data: bytes) -> Iterator[list[bytes]]:
-    """The whole, every single byte alone, and each of the cuts in two."""
+    """The bytes whole, byte by byte, and cut in two at each place."""
     yield [data]
     yield byte_by_byte(data)
     for position in range(1, len(data)):
@@ -49,7 +49,7 @@ def byte_by_byte(data: bytes) -> list[bytes]:
 
 @checked()
 def sized_cuts(data: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """Pieces of the given sizes, in order; what is left over is the last piece."""
+    """Pieces of the given sizes, in order, then the rest."""
     pieces: list[bytes] = []
     position = 0
     for size in sizes:
@@ -64,7 +64,7 @@ def sized_cuts(data: bytes, sizes: Iterable[int]) -> list[bytes]:
 
 @checked(pieces=COUNT)
 def random_cuts(data: bytes, *, seed: int, pieces: int = 8) -> list[bytes]:
-    """About `pieces` pieces, cut anywhere: also within a UTF-8 character. Equal for equal seeds."""
+    """About `pieces` pieces, cut anywhere, even within a UTF-8 character. Equal for equal seeds."""
     source = random.Random(seed)  # noqa: S311  repeatable, not secret
     positions = sorted(source.randrange(len(data) + 1) for _ in range(pieces - 1))
     bounds = [0, *positions, len(data)]
@@ -89,7 +89,7 @@ def outcome(make: Callable[[], Decoder[T]], pieces: Iterable[bytes]) -> Outcome:
                 again()
             except APIError as repeated:
                 if repr(repeated) != repr(error):
-                    raise AssertionError("a failed decoder changed its mind") from repeated
+                    raise AssertionError("a failed decoder raised a different error") from repeated
             else:
                 raise AssertionError("a failed decoder accepted more") from error
         return Outcome(results, f"{type(error).__name__}: {error}")

@@ -8,8 +8,8 @@
     def test_decoder():
         check_decoder(acme.make_decoder, [Path("reply.sse").read_bytes()])
 
-Both raise an `AssertionError` that names the promise which was broken. What they check is what the
-rest of this package relies on: fallbacks, turns, retries and metrics.
+Both raise an `AssertionError` that names the broken promise. They check the promises on which the rest
+of this package relies: fallbacks, turns, retries and metrics.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ async def check_llm(make: Callable[[], LLM[Any]]) -> None:
     """Check that a model keeps the contract of `rejoinder.llm.LLM`.
 
     Args:
-        make: makes a fresh LLM that answers any conversation, with text or a call of an offered
-            tool. It may talk to a server of yours on this machine; it is asked about twelve times.
+        make: makes a new LLM that answers any conversation, with text or a call of an offered tool.
+            It may use your own server on this machine; the server gets about twelve requests.
 
     Raises:
         AssertionError: names the promise that was broken.
@@ -105,7 +105,7 @@ async def _check_names(llm: LLM[Any]) -> None:
 
 
 async def _check_reply(llm: LLM[Any]) -> None:
-    """A reply comes as chunks, `collect` gives the same at once, and each emits metrics once."""
+    """A reply is a stream of chunks, `collect` returns the same as a whole, and each emits metrics once."""
     metrics: list[Any] = []
     errors: list[Any] = []
     llm.on("metrics_collected", metrics.append)
@@ -117,14 +117,14 @@ async def _check_reply(llm: LLM[Any]) -> None:
             said += (chunk.delta.content or "") if chunk.delta is not None else ""
     assert said.strip(), "the reply has no text"
     collected = await llm.chat(chat_ctx=_question()).collect()
-    assert collected.text.strip(), "`collect` gave no text"
+    assert collected.text.strip(), "`collect` returned no text"
     assert len(metrics) == 2, f"{len(metrics)} metrics for 2 replies"
     assert not errors, f"errors were emitted: {errors}"
     assert all(found.label == llm.label for found in metrics), "metrics name another model"
 
 
 async def _check_snapshot(llm: LLM[Any]) -> None:
-    """A conversation is taken as it is when `chat` is called, and is not changed."""
+    """`chat` takes a snapshot of the conversation and does not change it."""
     chat_ctx = _question()
     before = chat_ctx.to_dict()
     stream = llm.chat(chat_ctx=chat_ctx)
@@ -134,7 +134,7 @@ async def _check_snapshot(llm: LLM[Any]) -> None:
 
 
 async def _check_tools(llm: LLM[Any]) -> None:
-    """Calls name offered tools, have ids of their own, and JSON objects as arguments."""
+    """Calls name offered tools, have unique ids, and JSON objects as arguments."""
     tools: list[Any] = [get_weather]
     async with llm.chat(chat_ctx=_question(), tools=tools) as stream:
         calls = [
@@ -152,7 +152,7 @@ async def _check_tools(llm: LLM[Any]) -> None:
 
 
 async def _check_bad_input(llm: LLM[Any]) -> None:
-    """What cannot be asked is a `ValueError` or `TypeError` of `chat` itself."""
+    """For invalid input, `chat` itself raises a `ValueError` or `TypeError`."""
     wrong: Any
     for wrong in (None, [{"role": "user"}], "Hello"):
         try:
@@ -184,7 +184,7 @@ async def _check_closing(llm: LLM[Any]) -> None:
             await anext(stream)
         await stream.aclose()
         await stream.aclose()
-        async for _ in stream:  # what lies unread may be read
+        async for _ in stream:  # unread chunks may still be read
             pass
     await llm.aclose()  # the block around this check closes it once more
 
@@ -204,7 +204,7 @@ async def _check_cancelling(llm: LLM[Any]) -> None:
 
 @dataclass
 class _Heard:
-    """The result of a body; where its text is cut is not promised."""
+    """The result of a body, regardless of how its text is cut into chunks."""
 
     text: str = ""
     thinking: str = ""
@@ -235,11 +235,11 @@ def check_decoder(
 
     Args:
         make: makes a fresh decoder.
-        bodies: whole replies as the provider sends them: text, a tool call, thinking. Short ones
-            are cut in more ways.
-        max_memory: bytes that it may take for bodies of 16 MB that say nothing; ``None`` leaves
-            that check out, which is slow.
-        seed: of the damage; equal seeds make equal damage.
+        bodies: whole replies of the provider: text, a tool call, thinking. Short ones are cut in
+            more ways.
+        max_memory: maximum bytes for bodies of 16 MB without output; ``None`` omits this check,
+            which is slow.
+        seed: seed of the damage; equal seeds make equal damage.
 
     Raises:
         AssertionError: names the promise that was broken.
@@ -251,7 +251,7 @@ def check_decoder(
         whole = _hear(make, [body])
         where = f"bodies[{number}]"
         assert whole.error is None, f"{where} is a whole reply, and was refused: {whole.error}"
-        assert whole.text or whole.calls, f"{where} said nothing"
+        assert whole.text or whole.calls, f"{where} has no output"
         for pieces in _cuts(body, seed):
             found = _hear(make, pieces)
             assert found == whole, (
@@ -328,13 +328,13 @@ def _check_truncated(
     for end in range(0, len(body), step):
         found = _hear(make, [body[:end]])
         assert whole.text.startswith(found.text.rstrip("\ufffd")), (
-            f"{where}: its first {end} bytes say {found.text!r}, which the whole does not begin with"
+            f"{where}: the text of its first {end} bytes, {found.text!r}, is not the beginning of the whole"
         )
         assert found.calls == whole.calls[: len(found.calls)], (
-            f"{where}: its first {end} bytes hand out a call that is not whole: {found.calls[-1:]}"
+            f"{where}: its first {end} bytes return an incomplete call: {found.calls[-1:]}"
         )
         assert found.error is not None or (found.text, found.calls) == (whole.text, whole.calls), (
-            f"{where}: its first {end} bytes are taken for a whole reply"
+            f"{where}: its first {end} bytes count as a whole reply"
         )
 
 

@@ -1,8 +1,8 @@
 """A provider on the loopback interface that misbehaves on command.
 
 It speaks the wire formats of OpenAI (Chat Completions and Responses), Anthropic, Gemini (events and
-JSON array), Bedrock and Mistral, down to the byte, and picks the format by the address that is
-asked. Point a client's `base_url` at it, say what shall go wrong, and see what your code does::
+JSON array), Bedrock and Mistral, down to the byte, and chooses the format by the request's path.
+Point a client's `base_url` at it, script what goes wrong, and see what your code does::
 
     async with FaultServer() as server:
         server.script(Fault.STATUS_503, Answer(text="Hello there"))
@@ -11,8 +11,8 @@ asked. Point a client's `base_url` at it, say what shall go wrong, and see what 
         assert reply.text == "Hello there"
         assert len(server.requests) == 2
 
-`Fault` names everything that can go wrong, `OUTCOMES` lists what a client of this package makes of
-it. Nothing here sleeps: a stall waits until the client goes away or the server is closed.
+`Fault` names everything that can go wrong; `OUTCOMES` lists how a client of this package handles
+each fault. Nothing here sleeps: a stall lasts until the client disconnects or the server is closed.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ class FaultServer:
 
     Args:
         ssl: serve HTTPS with this context.
-        interval: seconds between the events of the faults that go on for ever.
-        sleep: how it waits for them.
-        default: what requests get when the script is used up; a function chooses for each.
+        interval: seconds between the events of endless faults.
+        sleep: the function that waits between them.
+        default: the behaviour when the script is used up; a function chooses for each request.
 
     Attributes:
-        requests: the requests that were answered or are being answered, in order. Those that
-            only warm a connection up (HEAD, OPTIONS) are counted in `warmups`.
-        connections: how many connections were ever made.
+        requests: the requests so far, in order, including those still being answered. Requests
+            that only warm up a connection (HEAD, OPTIONS) are counted in `warmups`.
+        connections: how many connections were accepted in total.
         aborted: how many answers the client left before they were complete.
     """
 
@@ -128,13 +128,13 @@ class FaultServer:
     # -- commands ----------------------------------------------------------------------------
 
     def script(self, *answers: Answer | Fault) -> None:
-        """What the next requests get, one each, after what was scripted before."""
+        """Append behaviours to the script; each of the next requests gets one."""
         self._script.extend(_answer(answer) for answer in answers)
 
     @checked()
     def always(self, answer: Answer | Fault | Choose) -> None:
-        """What every request gets once the script is used up; a function chooses for each, also for
-        those that are redirected `elsewhere`."""
+        """Set the behaviour for every request after the script. A function chooses for each request,
+        also for those redirected `elsewhere`."""
         self._default = answer if callable(answer) else _answer(answer)
         if callable(answer) and self._elsewhere is not None:
             self._elsewhere.always(answer)
@@ -177,7 +177,7 @@ class FaultServer:
         )
 
     async def aclose(self) -> None:
-        """Stop listening, close every connection and wait for what served them."""
+        """Stop listening, close every connection and wait for their handlers."""
         if self._elsewhere is not None:
             await self._elsewhere.aclose()
         if self._server is not None:
@@ -348,7 +348,7 @@ class _Exchange:
                 await self._write(self._joined(everything))
                 await self._end()
                 await self._taken()
-                # So that uvloop, too, writes now and not at the end of the turn of the loop, when
+                # Make uvloop, too, write now and not at the end of the turn of the loop, when
                 # the next request may wait: no client can tell an answer that comes then.
                 self.writer.transport.set_write_buffer_limits(high=0)
                 if not self.reader.at_eof() and not self._asked_again():
@@ -539,7 +539,7 @@ class _Exchange:
         return opening + between.join(events) + ending
 
     async def _write(self, data: bytes) -> None:
-        """One chunk of the body, in a read of its own wherever the network lets it."""
+        """Write one chunk of the body, so that the client reads it separately where possible."""
         if self.compressor is not None:
             data = self.compressor.compress(data) + self.compressor.flush(zlib.Z_SYNC_FLUSH)
         if data:
@@ -558,13 +558,13 @@ class _Exchange:
         return True
 
     async def _taken(self) -> None:
-        """Give the client the chance to read what was sent: a reset discards the rest."""
+        """Let the client read what was sent, because a reset discards unread bytes."""
         for _ in range(20):
             await asyncio.sleep(0)
         await self.server._sleep(self.server._interval)
 
     def _asked_again(self) -> bool:
-        """Whether the next request waits to be read: then what is sent would answer it."""
+        """Whether the next request is already waiting; then anything sent would answer that one."""
         read: bytearray = getattr(self.reader, "_buffer", bytearray())  # asyncio reads ahead
         raw = self.writer.get_extra_info("socket")
         if raw is None or raw.fileno() < 0:  # closed
@@ -572,7 +572,7 @@ class _Exchange:
         return bool(read) or bool(select.select([raw], [], [], 0)[0])
 
     async def _stall(self) -> bool:
-        """Say nothing until the client goes away."""
+        """Send nothing until the client disconnects."""
         while await self.reader.read(_BLOCK):
             pass
         self.server.aborted += 1
@@ -604,7 +604,7 @@ class _Exchange:
 
     def _reset(self) -> bool:
         raw = self.writer.get_extra_info("socket")
-        if raw is not None and raw.fileno() >= 0:  # uvloop has none after the end
+        if raw is not None and raw.fileno() >= 0:  # uvloop has no socket after the end
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
         return False

@@ -1,4 +1,4 @@
-"""Says what a piece of code left behind: tasks, sockets, other open files, memory.
+"""Finds what a piece of code left behind: tasks, sockets, other open files, memory.
 
 ::
 
@@ -32,7 +32,7 @@ class LeakError(AssertionError):
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the process holds at one moment."""
+    """What the process holds at one moment: tasks and open files."""
 
     tasks: frozenset[asyncio.Task[Any]]
     sockets: frozenset[str]
@@ -41,8 +41,8 @@ class Holdings:
 
     @classmethod
     def now(cls) -> Self:
-        """Look. Must be called inside a running loop. Where the system has no list of open files
-        (neither ``/proc/self/fd`` nor ``/dev/fd``) only tasks are seen."""
+        """Take a snapshot. Must be called inside a running loop. On systems without a list of open
+        files (neither ``/proc/self/fd`` nor ``/dev/fd``), it contains only tasks."""
         sockets: set[str] = set()
         files: set[str] = set()
         for fd in _descriptors():
@@ -61,7 +61,7 @@ class Holdings:
         return cls(frozenset(asyncio.all_tasks()), frozenset(sockets), frozenset(files))
 
     def since(self, before: Holdings) -> list[str]:
-        """What is held now and was not held `before`, a line each."""
+        """What is held now but was not `before`, one line each."""
         lines = [f"task {task!r}" for task in self.tasks - before.tasks]
         lines += [f"socket {name}" for name in sorted(self.sockets - before.sockets)]
         lines += [f"file {name}" for name in sorted(self.files - before.files)]
@@ -125,7 +125,7 @@ def measure_memory() -> Generator[MemoryUse, None, None]:
 
 
 async def settled(before: Holdings) -> None:
-    """Fail if more is held than `before`. What is about to end gets half a second to do so.
+    """Fail if more is held than `before`. Allows half a second for things that are closing.
 
     Raises:
         LeakError: names what was left.
@@ -143,8 +143,8 @@ async def settled(before: Holdings) -> None:
 @checked()
 @asynccontextmanager
 async def no_leaks(*, max_memory: int | None = None) -> AsyncGenerator[None, None]:
-    """Fail if the block leaves tasks, sockets or files behind, or takes more than `max_memory`
-    bytes at any moment. What is about to end gets half a second to do so.
+    """Fail if the block leaves tasks, sockets or files behind, or uses more than `max_memory` bytes
+    at any moment. Allows half a second for things that are closing.
 
     Raises:
         LeakError: names what was left.

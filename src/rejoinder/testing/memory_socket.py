@@ -16,7 +16,7 @@ from rejoinder.transport.ws import Closed, SocketRequest, WireFrame
 __all__ = ["MemorySocket", "MemoryTransport", "Peer"]
 
 _UNREAD: Final = 1024
-"""Frames that lie between the two ends before a sender has to wait."""
+"""Maximum number of undelivered frames before a sender has to wait."""
 
 
 class Peer(Protocol):
@@ -25,7 +25,7 @@ class Peer(Protocol):
     @property
     def closed(self) -> bool: ...
     async def send(self, frame: WireFrame) -> None:
-        """Send one frame; nothing happens where the connection has ended."""
+        """Send one frame. Does nothing if the connection has ended."""
         ...
 
     async def close(self, code: int, reason: str) -> None:
@@ -33,7 +33,7 @@ class Peer(Protocol):
         ...
 
     def drop(self) -> None:
-        """Break it without one."""
+        """Break it without a close frame."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A switch that keeps tests off the network: only this machine can be reached while it is set."""
+"""Keeps tests off the network: inside `forbid_network`, code can reach only this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["NetworkForbiddenError", "forbid_network"]
 
 
 class NetworkForbiddenError(RuntimeError):
-    """Code under test wanted to reach another machine."""
+    """Code under test tried to reach another machine."""
 
 
 _lock = threading.Lock()
@@ -38,8 +38,8 @@ def forbid_network(*, allow: tuple[str, ...] = ()) -> Generator[None, None, None
                 yield
 
     Raises:
-        NetworkForbiddenError: in the code that tries; it is no `OSError`, so that nothing takes it
-            for a failure of the network and tries again.
+        NetworkForbiddenError: in the code that tries. It is not an `OSError`, so that no code treats
+            it as a network failure and retries.
     """
     global _originals
     hosts = frozenset(allow)

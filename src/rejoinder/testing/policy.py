@@ -1,7 +1,7 @@
-"""What would a fallback policy have done? Latencies and outages, without network or real time.
+"""Simulates a fallback policy under latencies and outages, without network or real time.
 
-`simulate_policy` sends invented turns through the code that decides in `FallbackAdapter` (`Race`, the
-breakers, the hedging gate) on a clock of its own, and reports how long people would have waited.
+`simulate_policy` sends invented turns through the deciding code of `FallbackAdapter` (`Race`, the
+breakers, the hedging gate) on a simulated clock, and reports how long users would have waited.
 Latencies are recorded ones (a list of seconds) or drawn from a distribution.
 """
 
@@ -31,8 +31,8 @@ Latency = Callable[[random.Random], float]
 
 @checked(median=SECONDS, spread=AMOUNT)
 def log_normal(median: float, spread: float = 0.4) -> Latency:
-    """Times to first token as they are usually distributed. `spread` is the standard deviation of
-    their logarithm (0.4: one in twenty takes twice as long as the median)."""
+    """Log-normally distributed times to first token, as measured times usually are. `spread` is the
+    standard deviation of the logarithm (0.4: one in twenty takes twice as long as the median)."""
     return lambda dice: dice.lognormvariate(math.log(median), spread)
 
 
@@ -46,7 +46,7 @@ class SimulatedModel:
         stalls: share of the requests that stall.
         stall: seconds for which a stalled request sends nothing; ``inf`` for ever.
         errors: share of the requests that fail at once.
-        empty: share of the requests that are answered with nothing.
+        empty: share of the requests that get an empty answer.
         cuts: share of the replies that break off.
         reply: seconds from the first token of a reply to its end.
         outages: periods in which every request fails: their start and end in seconds of simulated
@@ -89,10 +89,10 @@ class SimulatedModel:
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """What the simulated turns were like. Times in seconds.
+    """Statistics of the simulated turns. Times are in seconds.
 
     Attributes:
-        turns: how many there were.
+        turns: number of turns.
         ttft_p50, ttft_p95, ttft_p99: time from the question to the first word, over the answered
             turns.
         longest: the longest of them, or of the waits for a final error.
@@ -148,7 +148,7 @@ def simulate_policy(
     """Send `turns` turns, one every `interval` seconds, through a policy.
 
     Args:
-        models: in the order in which they are asked.
+        models: the models, in the order in which they are asked.
         attempt_timeout, budget, hedge, breaker, on_cut: as in `FallbackAdapter`.
         prompt_tokens: tokens that one request costs.
         seed: the same seed gives the same result.
@@ -170,7 +170,7 @@ def simulate_policy(
 
 
 class _World:
-    """What the turns share: the clock, the models, and what is known of them."""
+    """State shared by the turns: the clock, the models and their health."""
 
     def __init__(
         self,
@@ -253,7 +253,7 @@ class _World:
 
 
 class _Turn:
-    """Carries out what one race decides, as `FallbackLLMStream` does, on the invented clock."""
+    """Carries out the decisions of one race, like `FallbackLLMStream`, on the simulated clock."""
 
     def __init__(self, world: _World) -> None:
         self._world = world

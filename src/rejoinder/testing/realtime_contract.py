@@ -42,8 +42,9 @@ async def check_realtime(make: Callable[[], RealtimeModel]) -> None:
     """Check that a model keeps the contract of `rejoinder.llm.RealtimeModel`.
 
     Args:
-        make: makes a fresh model whose service answers every request with a message, within ten
-            seconds. It may talk to a server of yours on this machine; it is asked about twenty times.
+        make: makes a new model whose service answers every request with a message within ten
+            seconds. The service may be your own server on this machine; it gets about twenty
+            requests.
 
     Raises:
         AssertionError: names the promise that was broken.
@@ -130,7 +131,7 @@ async def _check_reply(model: RealtimeModel) -> None:
         event = await session.generate_reply()
         text, seconds, ids = await _read(event)
         await asyncio.sleep(0)
-    assert event.user_initiated, "a reply that was asked for is not `user_initiated`"
+    assert event.user_initiated, "a requested reply is not `user_initiated`"
     assert [found for found in announced if found is event], (
         "`generation_created` told another reply"
     )
@@ -148,7 +149,7 @@ async def _check_reply(model: RealtimeModel) -> None:
 
 
 async def _check_settings(model: RealtimeModel) -> None:
-    """Instructions and tools may be given before there is a connection, and later."""
+    """Instructions and tools may be set before the connection is open, and later."""
     async with _session(model) as session:
         await session.update_instructions("Answer briefly.")
         await session.update_tools([get_weather])
@@ -210,7 +211,7 @@ async def _check_truncating(model: RealtimeModel) -> None:
 
 
 async def _check_sound(model: RealtimeModel) -> None:
-    """Sound may be pushed, committed and cleared at any time, also before there is a connection."""
+    """Sound may be pushed, committed and cleared at any time, even before the connection is open."""
     async with _session(model) as session:
         session.commit_audio()
         session.clear_audio()

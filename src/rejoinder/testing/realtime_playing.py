@@ -85,7 +85,7 @@ class SessionPlayer:
 
     @property
     def done(self) -> bool:
-        """Whether all of it was played."""
+        """Whether the whole recording was played."""
         return self._place >= len(self._entries)
 
     @property

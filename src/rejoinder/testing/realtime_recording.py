@@ -1,9 +1,8 @@
 """Recordings of realtime sessions: one JSON file for each connection, with timing, without secrets.
 
 The rule of `rejoinder.testing.recording` holds here too: secrets are removed before a
-`SessionRecording` is created. The format is that of the recorded traffic this package is tested
-with,
-plus the time of each frame.
+`SessionRecording` is created. The format is that of the recorded traffic with which this package is
+tested, plus the time of each frame.
 """
 
 from __future__ import annotations
@@ -164,8 +163,8 @@ def save_session(recording: SessionRecording, path: str | Path) -> None:
 class RecordingSocketTransport:
     """A transport that connects through another one and writes each connection into a folder.
 
-    A file is written when its connection has ended, or was refused. Headers are not recorded; what
-    is removed from frames and the URL is what `record` removes.
+    A file is written when its connection has ended or was refused. Headers are not recorded. Frames
+    and the URL lose the same secrets as in `record`.
 
     Args:
         inner: the transport that does the work; closed by `aclose`.
@@ -254,7 +253,7 @@ def record_sessions(
     Args:
         path: the folder; files are numbered from 1.
         secrets: further strings that must not be written, e.g. a customer's name.
-        inner: the transport that does the work, instead of one of its own.
+        inner: the transport that does the work; by default a new one.
     """
     if inner is None:
         from rejoinder.transport._aiohttp import AiohttpTransport

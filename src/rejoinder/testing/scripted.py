@@ -1,4 +1,4 @@
-"""A model that plays the script of a test, and complains when the test does not use it up.
+"""A model that plays the script of a test, and reports unused parts of the script.
 
 ::
 
@@ -39,21 +39,21 @@ __all__ = ["Reply", "ScriptExhaustedError", "ScriptedCall", "ScriptedLLM", "Step
 Step: TypeAlias = (
     str | float | FunctionToolCall | ChoiceDelta | CompletionUsage | ChatChunk | BaseException
 )
-"""One thing a scripted model does: say a piece of text, wait (seconds on the loop's clock), call a
-tool, send any other increment or chunk, report usage, or fail."""
+"""One step of a scripted reply: send a piece of text, wait (seconds on the loop's clock), call a tool,
+send any other delta or chunk, report usage, or fail."""
 
 Reply: TypeAlias = "str | Sequence[Step] | BaseException | Callable[[ScriptedCall], Reply]"
-"""One attempt of the model: text, which comes word by word; steps; an error; or a function that
-looks at what was asked and returns one of those."""
+"""One attempt of the model: text, which is sent word by word; steps; an error; or a function that
+receives the call and returns one of these."""
 
 
 class ScriptExhaustedError(AssertionError):
-    """The model was asked once more than the script provides for."""
+    """The model received more requests than the script has replies."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedCall:
-    """What the model was asked. `chat_ctx` is a copy, as it was then."""
+    """One call of `chat`. `chat_ctx` is a copy, made at the time of the call."""
 
     chat_ctx: ChatContext
     tools: list[Any]
@@ -70,11 +70,11 @@ class ScriptedLLM(LLM[Any]):
     Args:
         replies: one for each attempt, in order: a reply that fails with a retryable error is
             followed by the next one, as with a real model.
-        model, provider: names it gives itself.
+        model, provider: its names.
         prewarm: called by `prewarm`.
 
     Attributes:
-        calls: what it was asked, one `ScriptedCall` for each `chat`.
+        calls: one `ScriptedCall` for each `chat`.
         attempts: how many replies were begun.
     """
 
@@ -108,7 +108,7 @@ class ScriptedLLM(LLM[Any]):
         return len(self._script)
 
     def then(self, *replies: Reply) -> None:
-        """Add to the script."""
+        """Append replies to the script."""
         self._script.extend(replies)
 
     def assert_used_up(self) -> None:
@@ -136,10 +136,9 @@ class ScriptedLLM(LLM[Any]):
         extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
         response_format: NotGivenOr[Any] = NOT_GIVEN,
     ) -> LLMStream:
-        """Go on with the script. The options are noted in `calls` and change nothing.
+        """Play the next reply of the script. The options are recorded in `calls` and have no effect.
 
-        The error of a model that was asked too often, `ScriptExhaustedError`, is raised by the
-        stream.
+        If the script is used up, the stream raises `ScriptExhaustedError`.
         """
         if tools:
             ToolContext.of(tools)  # as every provider checks them
@@ -207,7 +206,7 @@ class _ScriptedStream(LLMStream):
                 case CompletionUsage():
                     chunk = ChatChunk(id=response, usage=step)
             self._event_ch.send_nowait(chunk)
-            await asyncio.sleep(0)  # each chunk can be consumed by itself
+            await asyncio.sleep(0)  # let the consumer read each chunk separately
 
 
 def _delta(response: str, delta: ChoiceDelta) -> ChatChunk:

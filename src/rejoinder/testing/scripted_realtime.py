@@ -27,13 +27,13 @@ from rejoinder.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 __all__ = ["ScriptedRealtimeModel", "ScriptedRequest", "SpokenStep"]
 
 SpokenStep: TypeAlias = str | ServerReply | RealtimeFault
-"""One thing the model does when it is asked: speak a text word by word, give a reply with calls or
-another end, or fail as a service does."""
+"""One step of the script: speak a text word by word, send a reply with calls or another end, or fail
+like a real service."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedRequest:
-    """A reply that was asked for.
+    """A request for a reply.
 
     Attributes:
         connection: number of the connection, 1 for the first one.
@@ -93,9 +93,9 @@ class ScriptedRealtimeModel(RealtimeModel):
     """A `RealtimeModel` without a provider. Sessions, deadlines, metrics and events are the real ones.
 
     Args:
-        steps: what it does, one for each request for a reply; a fault of a connection befalls the
-            next connection.
-        modalities: ``["text"]`` for text alone.
+        steps: one step for each request for a reply. A connection fault applies to the next
+            connection.
+        modalities: ``["text"]`` for text only.
         reply_timeout, silence_timeout, max_session_duration, conn_options: as of
             `rejoinder.providers.openai.realtime.RealtimeModel`.
 
@@ -138,11 +138,11 @@ class ScriptedRealtimeModel(RealtimeModel):
 
     @property
     def requests(self) -> list[ScriptedRequest]:
-        """What it was asked for, so far."""
+        """The requests so far."""
         return list(self.service.requests)
 
     def then(self, *steps: SpokenStep) -> None:
-        """Further steps."""
+        """Append steps to the script."""
         for number, step in enumerate(steps):
             _STEPS.check(f"steps[{number}]", step)
             if isinstance(step, RealtimeFault):  # first: it is a string too
@@ -153,11 +153,11 @@ class ScriptedRealtimeModel(RealtimeModel):
                 self.service.say(step)
 
     def assert_used_up(self) -> None:
-        """Check that the script was played to its end, and asked for nothing more.
+        """Check that the script was played to its end, and that no more replies were requested.
 
         Raises:
             AssertionError: steps are left.
-            ScriptExhaustedError: more replies were asked for than the script has.
+            ScriptExhaustedError: more replies were requested than the script has.
         """
         if self.service.too_many:
             raise ScriptExhaustedError(
@@ -173,7 +173,7 @@ class ScriptedRealtimeModel(RealtimeModel):
 
 
 def _told(item: dict[str, Any]) -> tuple[str, str]:
-    """Who, and what."""
+    """The role or type of an item, and its text."""
     match item.get("type"):
         case "message":
             parts: list[dict[str, Any]] = item.get("content") or []

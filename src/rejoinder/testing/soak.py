@@ -1,6 +1,6 @@
-"""Long random use of an LLM: random faults, random consumers, and an account of every word.
+"""Long random use of an LLM, with random faults and random consumers, that checks every word.
 
-The words of each reply are numbered, so a word that is lost, doubled or comes from another reply is
+The words of each reply are numbered, so that words that are lost, doubled or from another reply are
 found::
 
     report = await soak(lambda urls: openai.LLM(model="m", api_key="k", base_url=urls[0] + "/v1"))
@@ -43,27 +43,27 @@ __all__ = ["SoakReport", "SoakServer", "soak"]
 Make: TypeAlias = Callable[[Sequence[str]], LLM[Any]]
 Habit: TypeAlias = Literal["collect", "read", "slow", "text", "leave", "cancel", "close"]
 HABITS: Final[tuple[Habit, ...]] = ("collect", "read", "slow", "text", "leave", "cancel", "close")
-"""What consumers do; the last three go away before the end."""
+"""The behaviours of consumers; the last three leave before the end."""
 
 _MARK: Final = re.compile(rb"turn-(\d+)-words-(\d+)(-pay)?")
 _COUNTED: Final = re.compile(rb"count-the-requests-of-(\d+)")
-"""How another process asks for what a server has counted."""
+"""The path of a request with which another process reads a server's counts."""
 _WORD: Final = re.compile(r"t(\d+)w(\d+)")
 _CONTINUE: Final = b"Continue it from exactly where it stops"
-"""How a `FallbackAdapter` asks for the rest of a reply; the last words of it follow."""
+"""The text with which a `FallbackAdapter` requests the rest of a reply; its last words follow."""
 _PATIENCE: Final = 60.0
-"""Seconds after which a turn hangs."""
+"""Seconds after which a turn counts as hung."""
 _SHOWN: Final = 10
 
 
 @dataclass
 class SoakReport:
-    """What a soak has found.
+    """The findings of a soak.
 
     Attributes:
-        turns: turns that were made.
+        turns: number of turns.
         whole: turns whose reply was complete.
-        silent: those of them that were empty because every server had answered with nothing.
+        silent: complete turns that were empty because every server sent an empty answer.
         failed: turns that raised an error, by the name of its class.
         left: turns that the consumer left before the end.
         ended_early: replies that ended by ``"nothing_to_add"``, by ``"cut_after_tool_call"``, or, in
@@ -75,15 +75,15 @@ class SoakReport:
         untyped: errors that are neither an `APIError` nor a `ConfigurationError`.
         hung: turns that did not end within a minute.
         unasked: turns that failed without any output, and without a request to every server.
-        unheard: turns that failed so, although the error of a `FallbackAdapter` names each of
-            these models how it failed: connections that broke, and time that was up, before a
-            server had read the request.
+        unheard: turns that failed like this, although the error of the `FallbackAdapter` names a
+            failure of each model: a connection broke, or the time was up, before the server had
+            read the request.
         leaks: tasks, sockets and files that were left behind.
         memory_slope: growth of resident memory in bytes per turn, over the second half. Short runs
             warm up, and faults that send without end make it jump.
         objects_slope: growth of the number of objects that Python holds per turn, over the second
             half. This one is steady: what is kept for each turn shows as 1 or more.
-        killed: processes that were killed, where several ran.
+        killed: number of killed processes, if several ran.
         examples: the first findings, in words.
     """
 
@@ -111,7 +111,7 @@ class SoakReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was wrong. The slopes are not judged: short runs warm up."""
+        """Whether nothing was wrong. The slopes do not count, because short runs warm up."""
         return not (
             self.lost
             or self.doubled
@@ -129,7 +129,7 @@ class SoakReport:
             self.examples.append(what)
 
     def add(self, other: SoakReport) -> None:
-        """Count what another report of the same time has found."""
+        """Add the findings of another report of the same time."""
         for name, value in vars(other).items():
             if name == "examples":
                 self.examples = (self.examples + value)[:_SHOWN]
@@ -158,13 +158,13 @@ class SoakReport:
 class SoakServer(FaultServer):
     """Answers each turn with its numbered words, and misbehaves now and then.
 
-    It is a faithful model: asked to continue a reply that was cut, it does so; after a tool has
-    answered, it goes on with the next word.
+    It behaves like a good model: it continues a cut reply on request, and after the output of a tool
+    it continues with the next word.
 
     Args:
-        dice: decides what goes wrong.
-        faults: what may go wrong.
-        share: share of the requests that something goes wrong with.
+        dice: decides which requests fail, and how.
+        faults: the possible faults.
+        share: share of the requests that fail.
     """
 
     def __init__(self, dice: random.Random, faults: Sequence[Fault], share: float) -> None:
@@ -172,17 +172,17 @@ class SoakServer(FaultServer):
         self.asked: Counter[int] = Counter()
         """Requests for each turn."""
         self.empty: Counter[int] = Counter()
-        """Those of them that were answered with nothing."""
+        """Requests with an empty answer, for each turn."""
         self._dice = dice
         self._faults = faults
         self._share = share
 
     def serve_elsewhere(self) -> None:
-        """Let the target of redirects answer as this server does, without faults."""
+        """Let the target of redirects answer like this server, without faults."""
         self.elsewhere.always(lambda request: self._reply(request, Fault.NONE))
 
     def count(self, number: int) -> tuple[int, int]:
-        """The requests for a turn, and those that were answered with nothing; asked once."""
+        """The number of requests for a turn, and of those with an empty answer. Read only once."""
         return self.asked.pop(number, 0), self.empty.pop(number, 0)
 
     def _answer(self, request: ReceivedRequest) -> Answer:
@@ -212,7 +212,7 @@ class SoakServer(FaultServer):
             self.empty[number] += 1
         calls: tuple[Call, ...] = ()
         if pays and b"receipt-%d" % number not in request.body:
-            # Half of what is new: a reply that ended within its own repetition would be none.
+            # Cut in the new part: a reply cut within the repetition would have no new words.
             words = words[: new - start + max(1, (count - new) // 2)]
             calls = (Call("pay", f'{{"number": {number}}}', f"call-{number}"),)
         return Answer(
@@ -222,7 +222,7 @@ class SoakServer(FaultServer):
 
 @dataclass
 class _Heard:
-    """What the consumer of one turn got."""
+    """What the consumer of one turn received."""
 
     words: list[str] = field(default_factory=list[str])
     over: bool = False
@@ -265,13 +265,13 @@ async def soak(
     """Make many random turns and account for every word.
 
     Args:
-        make: makes the LLM from the addresses of the servers. Give it short time limits: many
+        make: makes the LLM from the URLs of the servers. Give it short time limits, because many
             faults are silences.
         servers: how many `SoakServer`s there are.
         turns: how many turns to make.
         concurrency: how many of them at a time.
-        faults: what may go wrong.
-        share: share of the requests that something goes wrong with.
+        faults: the possible faults.
+        share: share of the requests that fail.
         tools: let turns run a tool, by `run_turn`.
         every_server: a turn that fails without output must have asked every server.
         conn_options: for each call; by default the LLM's own.
@@ -532,7 +532,7 @@ async def _cancelled_at_random(consume: Awaitable[None], dice: random.Random) ->
 
 
 def _resident() -> int:
-    """Bytes of resident memory; 0 where the system does not tell."""
+    """Bytes of resident memory; 0 if the system does not report it."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -541,7 +541,7 @@ def _resident() -> int:
 
 
 def _slope(points: Sequence[tuple[int, int]]) -> float:
-    """Least squares."""
+    """The slope of a line, by least squares."""
     if len(points) < 2:
         return 0.0
     x = sum(a for a, _ in points) / len(points)

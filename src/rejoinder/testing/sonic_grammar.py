@@ -65,7 +65,7 @@ class SonicGrammar:
     """Checks the events of one session.
 
     Args:
-        typed: text of the user may be sent while sound runs (Nova 2).
+        typed: text of the user may be sent during sound (Nova 2).
         history_bytes: maximum bytes of a history.
         history_messages: maximum number of its messages; ``None``: any number.
 
@@ -127,8 +127,10 @@ class SonicGrammar:
                 self._prompt_name = str(fields["promptName"])
                 for tool in fields.get("toolConfiguration", {}).get("tools", ()):
                     schema = tool["toolSpec"]["inputSchema"]["json"]
-                    self._want(isinstance(schema, str), "a schema that is no text")
-                    self._want(isinstance(json.loads(schema), dict), "a schema that is no object")
+                    self._want(isinstance(schema, str), "a schema that is not a string")
+                    self._want(
+                        isinstance(json.loads(schema), dict), "a schema that is not an object"
+                    )
             case "contentStart":
                 self._start(fields)
             case "textInput" | "toolResult":
@@ -166,7 +168,10 @@ class SonicGrammar:
         self._want(name not in self._names, f"contentName {name!r} twice")
         self._names.add(name)
         if kind == "AUDIO":
-            self._want(fields.get("interactive") is True and role == "USER", "sound of whom?")
+            self._want(
+                fields.get("interactive") is True and role == "USER",
+                "sound that is not interactive sound of the user",
+            )
             self._move("AUDIO")
             self._sound = name
             return
@@ -208,7 +213,7 @@ class SonicGrammar:
                 result: object = json.loads(content)
             except ValueError:
                 result = None
-            self._want(isinstance(result, dict), "a result that is no JSON object")
+            self._want(isinstance(result, dict), "a result that is not a JSON object")
         else:
             self._want(len(content.encode()) <= _TEXT_BYTES, "a textInput of more than 1 KB")
         self._text += content
@@ -239,7 +244,7 @@ class SonicGrammar:
                 size = sum(len(text.encode()) for _, text in self.history)
                 self._want(size <= self._history_bytes, f"a history of {size} bytes")
                 most = self._history_messages
-                self._want(most is None or len(self.history) <= most, "too long a history")
+                self._want(most is None or len(self.history) <= most, "a history that is too long")
 
     def _move(self, what: str) -> None:
         following = NEXT.get((self.state, what))

@@ -1,7 +1,7 @@
-"""Where a request may go, through what, and with which header fields.
+"""Checks of URLs, redirects, proxies and header fields.
 
-The law of this file: texts in, values or a sentence for people out; the environment is read, nothing
-is sent. No message holds the value of a header field, the user or the query of a URL.
+Strings in, values or an error message out. Reads the environment, sends nothing. No message holds the
+value of a header field, or the user or the query of a URL.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def parse_url(text: str) -> URL:
     if not text.isprintable() or " " in text:
         raise ConfigurationError("a URL holds white space or control characters; check `base_url`")
     try:
-        # As it is: what was signed or escaped by the caller must not be escaped again.
+        # Unchanged: the caller may have signed or escaped it, so it must not be escaped again.
         url = URL(text, encoded=text.isascii())
         host, _ = url.raw_host, url.port
     except ValueError as error:
@@ -77,16 +77,16 @@ def has_field(headers: Mapping[str, str], name: str) -> bool:
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse what cannot be sent.
+    """Check that all header fields can be sent.
 
     Raises:
-        ConfigurationError: naming the field, without its value.
+        ConfigurationError: one cannot be sent; the message names the field, without its value.
     """
     try:
         names, values = "".join(headers), "".join(headers.values())
     except TypeError:
         names = values = "\n"
-    # All of them together: what is wrong with one of them is found below.
+    # Check all together first; the faulty field is found below.
     good = values.isascii() and values.isprintable() and "" not in headers
     if good and _TOKEN.fullmatch(names):
         return
@@ -108,15 +108,15 @@ def _refuse_value(name: str, value: object) -> None:
         what = "a character outside of ASCII"
     raise ConfigurationError(
         f"header {name!r} cannot be sent: its value of {len(value)} characters holds {what}; "
-        "look for stray characters where the value comes from (an API key, often)"
+        "check the source of the value (often an API key) for stray characters"
     )
 
 
 def redirect_target(method: str, status: int, url: URL, location: str) -> URL:
-    """Where an answer to a request to `url` leads.
+    """The target of a redirect of a request to `url`.
 
     Raises:
-        APIStatusError: it is not followed there.
+        APIStatusError: the redirect is not followed.
     """
     try:
         target = url.join(URL(location, encoded=location.isascii()))
@@ -128,7 +128,7 @@ def redirect_target(method: str, status: int, url: URL, location: str) -> URL:
     elif status not in _KEEPS_METHOD and method not in ("GET", "HEAD"):
         reason = (
             f"to {origin_of(target)}, which would turn it into a GET; only 307 and 308 are followed. "
-            "Set `base_url` to the address the server names"
+            "Set `base_url` to the address in the redirect"
         )
     elif url.scheme == "https" and target.scheme == "http":
         reason = f"from https to {origin_of(target)}, which is not encrypted"
@@ -140,7 +140,7 @@ def redirect_target(method: str, status: int, url: URL, location: str) -> URL:
 
 
 class Proxy:
-    """A proxy, its credentials taken out of its URL (which aiohttp shows in its errors)."""
+    """A proxy, with its credentials removed from its URL (which aiohttp shows in its errors)."""
 
     __slots__ = ("headers", "url")
 
@@ -159,7 +159,7 @@ class Proxy:
         if not known:
             raise ConfigurationError(
                 f"the proxy in {source} cannot be used: expected http://host:port, got a URL with "
-                f"scheme {url.scheme!r}; give AiohttpTransport a `proxy` of its own, or "
+                f"scheme {url.scheme!r}; pass `proxy=` to AiohttpTransport, or "
                 "`trust_env=False`"
             )
         self.headers: dict[str, str] = {}
@@ -171,7 +171,7 @@ class Proxy:
 
 
 def proxy_from_environment(url: URL) -> Proxy | None:
-    """The proxy for `url` that the environment names, if any."""
+    """The proxy for `url` from the environment, if any."""
     # `getproxies` would also ask the system's settings, slowly; the environment is the contract.
     proxies = urllib.request.getproxies_environment()
     text = proxies.get(url.scheme)
@@ -190,10 +190,10 @@ def proxy_from_environment(url: URL) -> Proxy | None:
 
 
 def tls_of(option: ssl_module.SSLContext | bool | str) -> ssl_module.SSLContext | bool:
-    """What aiohttp takes for `option`.
+    """aiohttp's value for `option`.
 
     Raises:
-        ConfigurationError: it is no such option, or a file that cannot be read.
+        ConfigurationError: it has a wrong type, or is a file that cannot be read.
     """
     if isinstance(option, str):
         try:

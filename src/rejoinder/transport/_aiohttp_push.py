@@ -1,13 +1,12 @@
-"""Bytes of a body that are handed over in the callback of the socket, for aiohttp.
+"""Passes the bytes of a body on in the callback of the socket, with aiohttp.
 
-aiohttp wakes a task for each read, which then takes the bytes: of what a chunk of a slow stream
-costs, that is half. Here the reader of a body gives the bytes to a function at once, and the task
-sleeps until the end, an error, or a function that wants no more.
+Usually, aiohttp wakes a task for each read, and the task takes the bytes. That is half the cost of a
+chunk of a slow stream. Here, the reader of a body gives the bytes directly to a function, and the task
+sleeps until the body ends or fails, or the function wants no more.
 
-aiohttp offers no such thing, so its `StreamReader` gets another class while a body is read. The
-future that `StreamReader` resolves at the end of a body, or with its error, is the one the task
-waits for. `works` returns whether the installed aiohttp is as this file knows it; where it is not,
-bodies are read as usual.
+aiohttp has no such interface, so its `StreamReader` gets another class while a body is read. The task
+waits for the future that `StreamReader` resolves at the end of a body, or with its error. `works` tests
+whether this is possible with the installed aiohttp; if not, bodies are read as usual.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ class _Wanted(asyncio.Future[_Outcome]):
     resumes: bool
     """aiohttp's parser may take a rest in the middle of a read, and has to be told to go on."""
     first: bool
-    """The next piece is the first one of a read of the socket. Mostly it is the only one."""
+    """The next piece is the first of a socket read. Usually it is the only one."""
     pieces: list[bytes] | None
-    """The further pieces of a read, where its end is known: servers that send fast put many small
-    chunks into one packet."""
+    """The further pieces of a socket read, if its end is known: fast servers put many small chunks
+    into one packet."""
 
 
 class PushingHandler(ResponseHandler):
-    """A connection that notifies its `PushingReader` where a read of the socket ends.
+    """A connection that notifies its `PushingReader` at the end of each socket read.
 
     A reader that has much unread tells aiohttp to take a rest, which its parser does at the next
     piece of the body: by then everything may have been read, and what came with that piece would
@@ -98,7 +97,7 @@ class PushingHandler(ResponseHandler):
 
 
 class PushingReader(StreamReader):
-    """Hands bytes over while a `_Wanted` waits; buffers them else, as its base class does."""
+    """Passes bytes on while a `_Wanted` waits; otherwise buffers them like its base class."""
 
     __slots__ = ()  # the same layout: an object can change its class
 
@@ -112,12 +111,12 @@ class PushingReader(StreamReader):
         if type(wanted) is not _Wanted or wanted.done():
             return super().feed_data(data, size)
         if data:
-            # Counted as read: what comes later is measured from here.
+            # Count these bytes as read, because the reader measures later ones from here.
             self.total_bytes += len(data)
             self._cursor = self.total_bytes
             if wanted.first or wanted.pieces is None:
                 wanted.first = False
-                # As `_hand_over`; a call costs more than what it does, and this runs for every chunk.
+                # Inlined `_hand_over`: this runs for every chunk, and the call would cost more than its body.
                 try:
                     if not wanted.take(data):
                         wanted.set_result(False)
@@ -171,16 +170,16 @@ def _hand_over(wanted: _Wanted, data: bytes) -> None:
     try:
         if not wanted.take(data):
             wanted.set_result(False)
-    except Exception as error:  # aiohttp would take it for a broken body
+    except Exception as error:  # aiohttp would treat it as a broken body
         wanted.set_result(error)
 
 
 async def push(content: StreamReader, take: Take) -> Exception | bool | None:
-    """Give each piece of `content` to `take`, in the callback of the socket, until it returns False
-    or the body ends. `can_push` must have said that this works.
+    """Pass each piece of `content` to `take`, in the callback of the socket, until it returns False
+    or the body ends. Only if `can_push` returned True.
 
     Returns:
-        ``None`` at the end of the body, False when `take` wants no more, or what `take` raised.
+        ``None`` at the end of the body, False if `take` wants no more, or the exception of `take`.
 
     Raises:
         Exception: what reading from `content` raises.
@@ -220,11 +219,11 @@ _KNOWN: Final = (StreamReader, PushingReader)
 
 @functools.cache
 def works() -> bool:
-    """Whether bodies of the installed aiohttp can be pushed: a small answer is read by its own parser,
-    first pushed, then as usual. Needs a running loop."""
+    """Whether bodies can be pushed with the installed aiohttp. Reads a small response with aiohttp's own
+    parser, first pushed, then as usual. Needs a running loop."""
     try:
         return _read_as_expected(asyncio.get_running_loop())
-    except Exception:  # an internal of aiohttp that is not as this file knows it
+    except Exception:  # an internal of aiohttp differs
         return False
 
 

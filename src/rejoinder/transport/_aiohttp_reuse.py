@@ -1,20 +1,19 @@
-"""Connections of aiohttp that serve one request after another: the answer must be the request's own.
+"""Pooled aiohttp connections: ensures that each response belongs to its request.
 
-HTTP/1 gives answers no names: what arrives next on a connection answers the request before it. So
-an answer that a server sends unasked would become the answer to the next request, and each later
-one that of the request before it. Four rules prevent that, as far as HTTP allows:
+HTTP/1 responses have no ids: the next response on a connection belongs to the previous request. So an
+unsolicited response would count as the response to the next request, and every later response would
+belong to the wrong request. Four rules prevent that, as far as HTTP allows:
 
-- A pooled connection is used only if nothing has arrived on it since its last answer ended.
-- It is looked at again immediately before the first byte of the request is written. The bytes go
-  to the kernel in the same moment, also with uvloop, which otherwise sends at the end of a turn of
-  the loop (with uvloop and TLS it may still do so).
-- What arrives between the two looks is no answer: nothing was asked yet.
-- What arrives before the peer has acknowledged a single byte of the request is no answer either: the
-  kernel on the other side acknowledges before its program can read. (Linux shows this; elsewhere it
-  rule is missing.)
+- A pooled connection is used only if nothing has arrived on it since its last response ended.
+- It is checked again immediately before the first byte of the request is written. The bytes go to the
+  kernel at once, also with uvloop, which otherwise sends at the end of a turn of the loop (with uvloop
+  and TLS it may still do so).
+- Bytes that arrive between the two checks are not a response, because no request was sent yet.
+- Bytes that arrive before the peer has acknowledged a byte of the request are not a response either,
+  because the peer's kernel acknowledges before its program can read. (Only Linux shows this.)
 
-An answer that is sent unasked while the request already waits at the other side looks like the true
-one.
+An unsolicited response that is sent while the request is already waiting at the peer cannot be
+distinguished from the true one.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ _NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=No
 
 
 class NotSentError(aiohttp.ServerDisconnectedError):
-    """The connection from the pool was no longer good, and nothing was written to it."""
+    """The pooled connection was no longer usable, and nothing was written to it."""
 
 
 class UnaskedAnswerError(aiohttp.ServerDisconnectedError):
-    """The server had sent something before it had a byte of the request."""
+    """The server sent something before it had a byte of the request."""
 
 
 class Connector(aiohttp.TCPConnector):
     """Lends pooled connections by the rules above.
 
-    It also limits the time for connecting by `within`: aiohttp's own timeout strikes as well when
-    the loop was blocked, by which a busy process takes a fast server for a slow one.
+    It also limits the time for connecting by `within`. aiohttp's own timeout also counts the time in
+    which the loop was blocked, so in a busy process it would fail for a fast server.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -64,7 +63,7 @@ class Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> Connection:
         _watch.note("connect")
-        # What waits in the pool is there at once: it needs no limit, which would need a timer.
+        # A pooled connection is available at once, so it needs no limit, which would need a timer.
         # (For a proxy aiohttp has more to do.)
         while not req.proxy and (found := await self._get(req.connection_key, traces)) is not None:
             if self._is_good(found):
@@ -95,7 +94,7 @@ class OneAnswerRequest(VeiledRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         handler = conn.protocol
-        # Without a body aiohttp writes at once, and not by `write_bytes`.
+        # Without a body, aiohttp writes at once, and not by `write_bytes`.
         if isinstance(handler, _Handler) and not self.body and not handler.write_now():
             raise NotSentError
         return await super().send(conn)
@@ -111,7 +110,7 @@ class OneAnswerRequest(VeiledRequest):
 
 
 class _Handler(PushingHandler):
-    """One connection. A request on a new one needs none of this."""
+    """One connection. A request on a new connection needs no checks."""
 
     _used = False
     _written = False
@@ -122,7 +121,7 @@ class _Handler(PushingHandler):
 
     @property
     def reused(self) -> bool:
-        """Whether it serves a later request than its first one."""
+        """Whether it serves a later request than its first."""
         return self.watched
 
     def lend(self) -> bool:
@@ -138,7 +137,7 @@ class _Handler(PushingHandler):
         return True
 
     def _look_after(self) -> bool:
-        """Make ready what each further request needs."""
+        """Prepare what each further request needs."""
         transport = self.transport
         socket = None if transport is None else transport.get_extra_info("socket")
         if socket is None or socket.fileno() < 0:  # uvloop has no socket after the end
@@ -150,7 +149,7 @@ class _Handler(PushingHandler):
         return True
 
     def write_now(self) -> bool:
-        """Whether the request may be written: it has to be, in this moment."""
+        """Whether the request may be written. If so, the caller must write it at once."""
         if not self.watched:
             return not self._failed_unsent()
         if self._was_disturbed():
@@ -162,15 +161,15 @@ class _Handler(PushingHandler):
         return True
 
     def close(self) -> None:
-        """Throw the connection away. With TLS a plain close would go on reading until the peer says
-        farewell, up to half a minute."""
+        """Discard the connection. With TLS, a normal close would continue to read until the peer's
+        close notification, up to half a minute."""
         transport = self.transport
         if transport is not None and transport.get_extra_info("sslcontext") is not None:
             transport.abort()
         super().close()
 
     def is_answer(self) -> bool:
-        """Whether the first bytes on a pooled connection are the answer to its request."""
+        """Whether the first bytes on a pooled connection are the response to its request."""
         error = self._no_answer()
         if error is not None:
             self.set_exception(error)
@@ -179,7 +178,7 @@ class _Handler(PushingHandler):
         return error is None
 
     def _no_answer(self) -> Exception | None:
-        """Why the first bytes on a pooled connection are not the answer to its request."""
+        """Why the first bytes on a pooled connection are not the response to its request."""
         if not self._written:
             return NotSentError()
         if self._acknowledged and _acknowledged(self._socket) == self._acknowledged:
@@ -190,15 +189,15 @@ class _Handler(PushingHandler):
         return isinstance(self.exception(), NotSentError)
 
     def _was_disturbed(self) -> bool:
-        """Whether anything has arrived since the last answer ended."""
-        transport = self.transport  # has its socket until it is gone
+        """Whether anything has arrived since the last response ended."""
+        transport = self.transport  # keeps its socket until it is closed
         return (
             self.should_close or transport is None or transport.is_closing() or self._has_unread()
         )
 
 
 def _unread_in(number: int) -> Callable[[], bool]:
-    """Tells whether bytes, or the end of the connection, wait in a socket and were not read yet."""
+    """Whether unread bytes, or the end of the connection, wait in a socket."""
     if sys.platform == "win32":  # has no poll
         return lambda: bool(select.select([number], [], [], 0)[0])
     poll = select.poll()
@@ -211,8 +210,8 @@ _BYTES_ACKNOWLEDGED: Final = slice(120, 128)
 
 
 def _acknowledged(socket: Any) -> int:
-    """How many bytes the peer has acknowledged since the connection began; 0 where the system does
-    not tell."""
+    """The number of bytes that the peer has acknowledged since the connection began; 0 if the system
+    does not report it."""
     if sys.platform != "linux":
         return 0
     try:

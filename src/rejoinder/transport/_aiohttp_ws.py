@@ -24,7 +24,7 @@ __all__ = ["AiohttpWebSocketTransport"]
 
 _CLOSE_TIMEOUT: Final = 0.5
 _QUOTED: Final = 1 << 16
-"""Characters of the longest frame that is searched for credentials: errors are short, sound is long."""
+"""Maximum characters of a frame that is searched for credentials: errors are short, sound is long."""
 _SIGNS_AT_ONCE: Final = 64
 """Pings and pongs taken before yielding to the event loop: tens of thousands fit into one read."""
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
@@ -45,7 +45,7 @@ class AiohttpWebSocketTransport:
             raise
 
     async def _connect(self, request: SocketRequest) -> _Socket:
-        """As `AiohttpTransport._send`: no error shows the frames below."""
+        """Like `AiohttpTransport._send`: no error shows the frames below."""
         check_headers(request.headers)
         url = parse_url(_as_http(request.url))
         asked = Request("GET", str(url), request.headers, connect_timeout=request.connect_timeout)
@@ -93,7 +93,7 @@ def _as_http(url: str) -> str:
 
 class _Socket:
     """Args:
-    redactor: takes credentials of the request out of short frames and the reasons of an end.
+    redactor: removes the request's credentials from short frames and from close reasons.
     """
 
     __slots__ = ("_flood", "_loop", "_raw", "_redactor", "heard_at")
@@ -164,8 +164,8 @@ class _Socket:
             return  # its end is reported by `receive`
 
     async def aclose(self, code: int = 1000) -> None:
-        # To find the peer's farewell, aiohttp reads all that has arrived, in one stretch of the loop.
-        # Behind much of it there is no farewell worth that.
+        # To find the peer's close frame, aiohttp reads all that has arrived, without yielding.
+        # With much unread data, the close frame is not worth that.
         waiting = read(self._raw, "_reader._buffer", Sized)
         if waiting is not None and len(waiting) > _SIGNS_AT_ONCE:
             connection = read(self._raw, "_response.connection", aiohttp.connector.Connection)

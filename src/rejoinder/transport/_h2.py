@@ -1,12 +1,12 @@
-"""Streams over HTTP/2: one request whose body and whose answer run at the same time.
+"""Streams over HTTP/2: requests whose body and response are sent at the same time.
 
-A stream has the methods of a `rejoinder.transport.ws.WebSocket`; its frames are the bytes of the
-answer as they come, cut anywhere. Each stream has a TCP connection of its own: ``https`` URLs use
-TLS and agree on HTTP/2 by ALPN, ``http`` URLs use HTTP/2 by prior knowledge (RFC 9113 section 3.3).
+A stream has the methods of a `rejoinder.transport.ws.WebSocket`; its frames are pieces of the response
+body as they arrive. Each stream has its own TCP connection: ``https`` URLs use TLS and agree on HTTP/2
+by ALPN, ``http`` URLs use HTTP/2 by prior knowledge (RFC 9113 section 3.3).
 
-Flow control works in both directions: `send` waits for the windows of the peer, and what was not
-received yet is not acknowledged, so that memory is bounded by the window. However many frames arrive
-at once, a bounded number is read in one turn of the loop.
+Flow control works in both directions: `send` waits for the windows of the peer, and unread data is not
+acknowledged, so memory is bounded by the window. The number of frames that are read in one turn of the
+loop is bounded.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ except ImportError as error:
 __all__ = ["H2Stream", "H2Transport"]
 
 _WINDOW: Final = 1 << 20
-"""Bytes that the peer may send ahead of what was received from the stream."""
+"""Maximum bytes that the peer may send before they are received from the stream."""
 _CLOSE_TIMEOUT: Final = 0.4
 """Seconds that each half of a close may take: the peer's end of the stream, and that of TCP."""
 _FRAME_HEAD: Final = 9
@@ -82,7 +82,7 @@ class H2Transport:
     Args:
         ssl: ``True``, a context (ALPN is set on it), the path of a PEM file with authorities, or
             ``False`` for no verification.
-        trust_env: use the proxy that the environment names.
+        trust_env: use the proxy from the environment.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class H2Transport:
         self._closed = False
 
     async def connect(self, request: SocketRequest) -> H2Stream:
-        """Open a stream: a POST whose body is what is sent. The answer need not have begun.
+        """Open a stream: a POST whose body is sent by `send`. Does not wait for the response.
 
         Raises:
             APIConnectionError: no connection, or the server does not speak HTTP/2.
@@ -176,9 +176,9 @@ class H2Stream(asyncio.Protocol):
     """One stream, as a `rejoinder.transport.ws.WebSocket`. Made by `H2Transport`.
 
     Attributes:
-        heard_at: loop time of the last bytes that arrived, pings and their answers included.
-        going_away: the server will open no more streams on this connection (GOAWAY), and lets this
-            one run to its end.
+        heard_at: loop time of the last bytes that arrived, including pings and their answers.
+        going_away: the server opens no more streams on this connection (GOAWAY), but lets this one
+            run to its end.
         on_end: called once, when the connection has ended.
     """
 
@@ -257,8 +257,8 @@ class H2Stream(asyncio.Protocol):
                 raise
 
     async def receive(self) -> bytes | Closed:
-        """The next bytes of the answer, or its end; ``b""`` once, when `going_away` has become true.
-        Never raises for an end, however it came."""
+        """The next bytes of the response, or its end; ``b""`` once, when `going_away` has become true.
+        Never raises for any kind of end."""
         while not self._unread:
             if self._nudged:
                 self._nudged = False
@@ -359,7 +359,9 @@ class H2Stream(asyncio.Protocol):
         waited, self._reading = self._reading is not None, None
         more = self._read_some()
         if transport is not None and transport.get_write_buffer_size() > _MAX_UNREAD:
-            self._finish(Closed(None, "the server reads nothing of what it asks for"))
+            self._finish(
+                Closed(None, "the server does not read the answers to its pings and settings")
+            )
             transport.abort()
         if more and self._end is None:
             self._reading = self._loop.call_soon(self._read)
@@ -372,7 +374,7 @@ class H2Stream(asyncio.Protocol):
             self._finish(self._after)
 
     def _read_some(self) -> bool:
-        """Whether there may be more to read."""
+        """Read some frames. Returns whether more may follow."""
         began = self._rest[self._at : self._at + _FRAME_HEAD]
         try:
             data, more = self._next_frames()
@@ -380,7 +382,7 @@ class H2Stream(asyncio.Protocol):
         except h2.exceptions.ProtocolError as error:
             self._flush()
             http1 = began.startswith(b"HTTP/1")
-            told = "the server speaks HTTP/1" if http1 else f"it is no HTTP/2 ({error})"
+            told = "the server speaks HTTP/1" if http1 else f"it is not HTTP/2 ({error})"
             self._finish(Closed(None, f"{self._place}: the answer cannot be read: {told}"))
             return False
         for event in events:
@@ -392,8 +394,8 @@ class H2Stream(asyncio.Protocol):
     def _next_frames(self) -> tuple[bytes, bool]:
         """The next whole frames, and whether there may be more of them.
 
-        GOAWAY frames are dealt with here: h2 ends a connection at the first one, and RFC 9113 section
-        6.8 lets the streams that the server knows run to their end.
+        GOAWAY frames are handled here: h2 ends a connection at the first one, although RFC 9113 section
+        6.8 lets existing streams run to their end.
         """
         data = self._rest
         kept: list[bytes] = []
@@ -480,7 +482,7 @@ class H2Stream(asyncio.Protocol):
     # -- inside ------------------------------------------------------------------------------
 
     def _acknowledge(self, size: int) -> None:
-        """The peer may send so many bytes more."""
+        """Let the peer send this many more bytes."""
         if self._end is None:
             self._guarded(lambda: self._h2.acknowledge_received_data(size, self._stream))
 

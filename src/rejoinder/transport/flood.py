@@ -1,4 +1,4 @@
-"""Tells a flood of small things that a peer sends from a burst. Pure."""
+"""Distinguishes a flood of small frames from a burst. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 __all__ = ["MOST_SIGNS", "STRETCH", "Flood"]
 
 STRETCH: Final = 10.0
-"""Seconds over which is counted."""
+"""Seconds of one counting period."""
 MOST_SIGNS: Final = 50_000
-"""Pings, pongs and other control frames of one stretch."""
+"""Maximum pings, pongs and other control frames in one period."""
 
 
 class Flood:
-    """Counts in stretches of `STRETCH` seconds.
+    """Counts in periods of `STRETCH` seconds.
 
     Args:
-        most: how many one stretch may have.
+        most: maximum of one period.
     """
 
     __slots__ = ("_count", "_most", "_since")
@@ -34,5 +34,5 @@ class Flood:
         return self._count > self._most
 
     def told(self, what: str) -> str:
-        """The limit, in words."""
+        """The error message about the limit."""
         return f"the service sent more than {self._most:,} {what} within {STRETCH:g} s"

@@ -1,7 +1,7 @@
-"""HTTP as this package sees it: one request out, one body in, on a page.
+"""The HTTP interface of this package: one request out, one body in.
 
-`rejoinder.transport._aiohttp` is the implementation; `rejoinder.testing` has others. Anything that
-has these methods can take their place.
+`rejoinder.transport._aiohttp` is the implementation; `rejoinder.testing` has others. Any object with
+these methods can replace them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = [
 ]
 
 CLOSED: Final = (
-    "closed: `aclose()` was called, or `async with` left, before this request; make a new LLM"
+    "closed: this request came after `aclose()` or the end of `async with`; make a new LLM"
 )
-"""What those hear who ask a transport that was closed."""
+"""The error of a request to a closed transport."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, complete: the URL with its query, the headers with their credentials.
+    """One complete HTTP request: the URL with its query, the headers with their credentials.
 
-    Its `repr` shows neither.
+    Its `repr` shows neither query nor credentials.
     """
 
     method: str
@@ -42,9 +42,9 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None
     connect_timeout: float | None = None
-    """Seconds for name look-up, TCP and TLS. ``None``: no limit of its own."""
+    """Seconds for DNS, TCP and TLS; ``None`` for no separate limit."""
     signed_with: Hidden[tuple[str, ...]] | None = None
-    """Keys that made a signature in `headers`: they are not sent, and must not be shown."""
+    """Keys used for a signature in `headers`. They are not sent, and must never be shown."""
 
     def secrets(self) -> Hidden[list[str]]:
         """The secrets of this request, longest first."""
@@ -58,7 +58,7 @@ class Request:
 
 
 class HttpResponse(Protocol):
-    """An answer whose head has arrived. An async context manager: leaving it frees the socket."""
+    """A response whose head has arrived. An async context manager: leaving it frees the socket."""
 
     @property
     def status(self) -> int: ...
@@ -92,7 +92,7 @@ class HttpResponse(Protocol):
 
 
 class PushingResponse:
-    """An `HttpResponse` that hands its body over in the callback of the socket; see `pour`."""
+    """An `HttpResponse` that passes its body on in the callback of the socket; see `pour`."""
 
     async def pour(self, take: Callable[[bytes], bool]) -> bool:
         """See the function `pour`."""
@@ -100,9 +100,9 @@ class PushingResponse:
 
 
 class ResponseAround:
-    """An `HttpResponse` that changes or notes what another one gives: override `read_some`.
+    """An `HttpResponse` that wraps another one, to change or observe its body: override `read_some`.
 
-    It does not push its body, so each piece goes through `read_some`.
+    It does not push its body, so each piece passes through `read_some`.
     """
 
     def __init__(self, inner: HttpResponse) -> None:
@@ -140,10 +140,10 @@ class ResponseAround:
 
 
 async def pour(response: HttpResponse, take: Callable[[bytes], bool]) -> bool:
-    """Give the body of `response` to `take`, piece by piece as it arrives, until `take` returns False
+    """Pass the body of `response` to `take`, piece by piece as it arrives, until `take` returns False
     or the body ends. Returns whether the body has ended.
 
-    `take` may be called from the callback of a socket: it must not wait and must return soon.
+    `take` may be called in the callback of a socket, so it must return quickly.
 
     Raises:
         APIConnectionError: the connection broke before the body was complete.
@@ -161,29 +161,29 @@ class HttpTransport(Protocol):
     """Sends requests. May be used from several event loops, each with its own connections."""
 
     async def send(self, request: Request) -> HttpResponse:
-        """Send `request`, and return when the head of the answer has arrived.
+        """Send `request`, and return when the head of the response has arrived.
 
-        Whatever the status: it is for the caller to judge. There is no other deadline than
-        `Request.connect_timeout`; the caller keeps its own and cancels.
+        Returns for every status; the caller decides what it means. The only deadline here is
+        `Request.connect_timeout`; the caller has its own deadlines and cancels.
 
         Raises:
-            APIConnectionError: no answer.
+            APIConnectionError: no response arrived.
             APITimeoutError: no connection within `connect_timeout`.
             APIStatusError: a redirect that is not followed.
-            WireError: the answer is not HTTP.
+            WireError: the response is not HTTP.
             ConfigurationError: the request cannot be sent (bad URL, bad header value).
         """
         ...
 
     async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:
-        """Open a connection to the origin of `url` and keep it. Errors are swallowed."""
+        """Open a connection to the origin of `url` and keep it. Errors are ignored."""
         ...
 
     async def aclose(self) -> None: ...
 
 
 async def read_up_to(limit: int, read_some: Callable[[], Awaitable[bytes]]) -> bytes:
-    """What `read_some` of an `HttpResponse` gives until its end, at most `limit` bytes: its
+    """Read the rest of a body by `read_some`, at most `limit` bytes: an implementation of
     `read_all`."""
     parts: list[bytes] = []
     size = 0
@@ -194,7 +194,7 @@ async def read_up_to(limit: int, read_some: Callable[[], Awaitable[bytes]]) -> b
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's name for a request, under any of the header fields in use."""
+    """The provider's id of a request, from any of the usual header fields."""
     for name in ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"):
         value = headers.get(name)
         if value:

@@ -36,7 +36,7 @@ __all__ = [
 PROTOCOL: Final = "1.0"
 Event: TypeAlias = dict[str, Any]
 
-_NO_RESULT: Final = "There is no result of this call"
+_NO_RESULT: Final = "This call has no result"
 _LONGEST_ID: Final = 200
 
 
@@ -61,7 +61,8 @@ class RunInput:
         run: id of the run.
         messages: the whole conversation, as the client shows it.
         tools: tools that the client runs itself: name, description, JSON schema of the parameters.
-        answers: to the interrupts of the run before, by their ids; ``None`` for one that was given up.
+        answers: the answers to the interrupts of the previous run, by interrupt id; ``None`` if the
+            user gave up.
     """
 
     thread: str
@@ -100,8 +101,8 @@ def read_input(body: Any) -> RunInput:
 def items_of(
     messages: Iterable[Mapping[str, Any]], known: Callable[[str], ChatItem | None]
 ) -> list[ChatItem]:
-    """The items that `messages` stand for. A known message is the same item as before, with all that
-    a client does not see of it; one with another text is a new item.
+    """Convert `messages` to items. A known message keeps its item, including fields that the client
+    never sees. If its text has changed, it becomes a new item.
 
     Args:
         known: finds an item by the id of a message, or a call or output by ``call:ID`` and
@@ -139,8 +140,8 @@ def items_of(
 def _unanswered(
     owed: dict[str, FunctionCall], known: Callable[[str], ChatItem | None]
 ) -> list[ChatItem]:
-    """The outputs of calls that the client did not send: what is known of them, or that there is
-    none. A provider accepts no call without an output."""
+    """Outputs for calls whose output the client did not send: the known output, or an error text.
+    Providers refuse a call without an output."""
     outputs = [
         known(f"output:{call.call_id}")
         or FunctionCallOutput(
@@ -235,7 +236,7 @@ def _picture(source: Mapping[str, Any]) -> ImageContent:
 
 
 def _shown(content: Sequence[Any]) -> list[str]:
-    """What a client sees of a content."""
+    """The text of a message's content, as a client shows it."""
     return [part if isinstance(part, str) else str(getattr(part, "image", "")) for part in content]
 
 
@@ -268,8 +269,8 @@ def _dict(value: Any, what: str) -> dict[str, Any]:
 
 
 def messages_of(items: Iterable[ChatItem]) -> list[Event]:
-    """The conversation as AG-UI messages. What the protocol has no message for is left out, and so is
-    the output of a call that waits for a decision."""
+    """The conversation as AG-UI messages. Omits items that the protocol cannot express, and the
+    output of a call that waits for a decision."""
     items = list(items)
     waiting = {output.id for _, output in waiting_calls(items)}
     messages: list[Event] = []
@@ -321,7 +322,7 @@ def _source(url: str) -> Event:
 
 @dataclass(slots=True)
 class Writer:
-    """Makes the events of one run, with each start and end in its place.
+    """Makes the events of one run, and adds the start and end events.
 
     Attributes:
         text: id of the message that is open; ``None`` outside of one.
@@ -405,11 +406,11 @@ class Writer:
         ]  # fmt: skip
 
     def end_message(self) -> list[Event]:
-        """The ends of what is open."""
+        """End the open message and the open reasoning."""
         return [*self._end_thinking(), *self._end_text()]
 
     def restart(self, items: Iterable[ChatItem]) -> list[Event]:
-        """The text of the last message does not count: the conversation as it stands without it."""
+        """Discard the text of the last message: send the conversation without it."""
         events = self.end_message()
         self._parent = None
         if self.said:

@@ -60,16 +60,16 @@ def make_app(
 
     Args:
         team: the models.
-        store: where conversations are.
-        token: what requests have to show.
+        store: the store of conversations.
+        token: the secret that requests must carry.
         hosts: the server's own names, with the port.
-        tools: what the models may call.
+        tools: the tools that the models may call.
         system: instructions for conversations without any.
         tool_timeout: seconds a tool may run.
         approve: ask before each tool that may change something.
         conn_options: retries and deadlines of each request.
-        kept: `store` outlives the server; said on the page.
-        explain: returns in one sentence why a run failed.
+        kept: whether `store` outlives the server; shown on the page.
+        explain: returns one sentence about the reason why a run failed.
     """
     server = _Server(team, Threads(store), tools, system, tool_timeout, approve, conn_options, kept,
                      explain)  # fmt: skip
@@ -136,8 +136,8 @@ def _fault(_: Request, error: Exception) -> Response:
 
 
 def _whole_page() -> tuple[str, str]:
-    """The page in one piece, with its style and its script in it, so that a browser asks once; and
-    the policy that allows them."""
+    """The whole page with its style and script inlined, so that a browser sends one request; and the
+    content security policy that allows them."""
     style = (_STATIC / "style.css").read_text("utf-8")
     script = (_STATIC / "app.js").read_text("utf-8")
     page = (_STATIC / "index.html").read_text("utf-8")
@@ -249,8 +249,8 @@ class _Server:
     # -- conversations -------------------------------------------------------------------------
 
     async def overview(self, request: Request) -> Response:
-        """All that a page asks when it begins, and after a run: the settings, the conversations, and
-        the one that ``?thread=`` names, if there is one."""
+        """The data that the page needs at its beginning and after a run: the settings, the conversations,
+        and the conversation named by ``?thread=``, if it exists."""
         found = await self._found(request)
         id = request.query_params.get("thread")
         told: dict[str, Any] = {"settings": self._settings(), "conversations": found}
@@ -259,7 +259,10 @@ class _Server:
                 thread = self._threads.thread(id)
                 await thread.settled()
                 told["thread"] = await self._shown(thread)
-            except (StoreError, ConfigurationError) as error:  # the others can be used nevertheless
+            except (
+                StoreError,
+                ConfigurationError,
+            ) as error:  # the other conversations can still be used
                 told["problem"] = str(error)
         return _AsciiJson(told)
 
@@ -308,7 +311,7 @@ class _Server:
         return _AsciiJson(await self._shown(thread))
 
     async def copy(self, request: Request) -> Response:
-        """A new conversation that begins as this one does, up to a message."""
+        """A new conversation with the items of this one up to a message."""
         thread, item = await self._place(request)
         conversation = await thread.open()
         try:
@@ -342,7 +345,7 @@ class _Server:
         return Response(json.dumps(data, indent=1, default=str), media_type="application/json")
 
     async def recording(self, request: Request) -> Response:
-        """What was exchanged with providers, as the files that `rejoinder.testing.replay` reads."""
+        """The traffic with providers, as files that `rejoinder.testing.replay` reads."""
         exchanges = [
             exchange
             for run in self._threads.runs_of(request.path_params["id"])
@@ -350,13 +353,13 @@ class _Server:
         ]
         if not exchanges:
             return _missing(
-                "nothing was recorded: a model on this machine exchanges nothing with a server"
+                "nothing was recorded: a model on this machine has no traffic with a server"
             )
         data = await asyncio.to_thread(_zipped, exchanges)
         return Response(data, media_type="application/zip")
 
     async def what_if(self, request: Request) -> Response:
-        """What other policies would have made of a run."""
+        """A run under other policies."""
         body = await _object(request)
         run = self._threads.run(str(body.get("runId")))
         if run is None:

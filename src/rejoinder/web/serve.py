@@ -15,7 +15,7 @@ __all__ = ["Address", "bind", "serve"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _CLOSING = 3.0
-"""Seconds that the server has for its end."""
+"""Seconds within which the server must shut down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Address:
         host: the address it is bound to.
         port: its port.
         token: a new secret.
-        hosts: the values of ``Host`` that mean this server.
+        hosts: the values of ``Host`` for this server.
     """
 
     socket: socket.socket
@@ -38,8 +38,8 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The address of the page. The token stands behind the ``#``, so that a browser sends it to
-        nobody, and no log holds it."""
+        """The URL of the page. The token follows the ``#``, so no browser sends it, and no log holds
+        it."""
         return f"http://{_bracketed(self.host)}:{self.port}/#{self.token}"
 
 
@@ -52,7 +52,7 @@ def bind(host: str, port: int) -> Address:
 
     Args:
         host: an address of this machine.
-        port: 0 for any that is free.
+        port: 0 for any free one.
 
     Raises:
         OSError: the address cannot be used.
@@ -76,8 +76,8 @@ async def serve(app: App, address: Address) -> None:
     """Serve until the task is cancelled.
 
     Args:
-        app: what answers.
-        address: where; its socket is closed at the end.
+        app: the application.
+        address: the address; its socket is closed at the end.
     """
     config = uvicorn.Config(
         app,

@@ -31,9 +31,9 @@ class Choice:
 
     Attributes:
         name: its name on the command line.
-        make: makes it, with a transport; a model on this machine is given ``None``.
+        make: makes it from a transport, or from ``None`` for a model on this machine.
         local: it runs on this machine and sends nothing.
-        load: loads a local model; given the model.
+        load: a function that loads a local model.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChoice:
-    """The policy of the fallback; of use with two models or more.
+    """The policy of the fallback; used with two or more models.
 
     Attributes:
         attempt_timeout: seconds each model has for its first output.
@@ -60,17 +60,17 @@ class PolicyChoice:
 
     @classmethod
     def read(cls, data: Any) -> PolicyChoice:
-        """The policy in parsed JSON; what is missing has its default.
+        """The policy in parsed JSON; missing settings have their defaults.
 
         Raises:
-            SettingError: it holds something else.
+            SettingError: a setting is unknown or has a wrong value.
         """
         if not isinstance(data, dict):
             raise SettingError(f"policy: expected an object, got {type(data).__name__}")
         given = cast("dict[str, Any]", data)
         unknown = given.keys() - {"attempt_timeout", "hedge", "on_cut", "first_token_by"}
         if unknown:
-            raise SettingError(f"policy: {', '.join(sorted(unknown))}: there is no such setting")
+            raise SettingError(f"policy: unknown settings: {', '.join(sorted(unknown))}")
         policy = cls(**given)
         _seconds("attempt_timeout", policy.attempt_timeout)
         for name in ("hedge", "first_token_by"):
@@ -99,7 +99,7 @@ def _seconds(name: str, value: Any) -> None:
 
 
 class _Member:
-    """One model, and what stands between it and its server."""
+    """One model, and the switch between it and its server."""
 
     def __init__(self, choice: Choice, transport: Callable[[], HttpTransport]) -> None:
         self.choice = choice
@@ -111,8 +111,8 @@ class _Member:
 
     @property
     def current(self) -> LLM[Any]:
-        """The model; while a fault is on, a stand-in for one that runs on this machine: it sends
-        nothing that could fail."""
+        """The model. While a fault is on, a stand-in replaces a model on this machine, because that one
+        sends nothing that could fail."""
         if not self.choice.local or self.switch.fault is None:
             return self.llm
         if self._stand_in is None:
@@ -142,7 +142,7 @@ class Team:
     """The models of the page as one `llm`.
 
     Args:
-        choices: the models, the preferred one first.
+        choices: the models, in order of preference.
         transport: makes the transport of one model.
     """
 
@@ -161,7 +161,7 @@ class Team:
 
     @property
     def asked_as(self) -> list[str]:
-        """What the models are called in a timeline."""
+        """The names of the models in a timeline."""
         return [member.llm.model for member in self._members]
 
     @property
@@ -171,7 +171,7 @@ class Team:
 
     @property
     def llm(self) -> LLM[Any]:
-        """What a turn asks now."""
+        """The LLM for the next turn."""
         models = [member.current for member in self._members]
         if len(models) == 1:
             return models[0]
@@ -203,7 +203,7 @@ class Team:
                     raise
 
     def facts(self) -> dict[str, Any]:
-        """The settings as a page shows them."""
+        """The settings, for the page."""
         return {
             "models": [
                 {
@@ -226,7 +226,7 @@ class Team:
         """
         unknown = data.keys() - {"policy", "faults"}
         if unknown:
-            raise SettingError(f"{', '.join(sorted(unknown))}: there is no such setting")
+            raise SettingError(f"unknown settings: {', '.join(sorted(unknown))}")
         policy = self._policy
         if "policy" in data:
             policy = PolicyChoice.read(data["policy"])

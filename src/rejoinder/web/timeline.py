@@ -1,4 +1,4 @@
-"""What happened in a run and when, as plain data for a page. Pure, but for the clock it is given."""
+"""The events of a run and their times, as plain data for a page. Pure, except for the given clock."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rejoinder.web.agui import InputError
 __all__ = ["Timeline", "reason_of"]
 
 _MOST: Final = 20_000
-"""Events of one run that are kept."""
+"""Maximum number of events kept for one run."""
 _JOINED: Final = 0.1
-"""Seconds within which pieces of text are one event."""
+"""Seconds within which pieces of text count as one event."""
 
 
 @dataclass(slots=True)
@@ -25,13 +25,13 @@ class Timeline:
     """The events of one run.
 
     Attributes:
-        now: seconds, of a clock that does not jump.
+        now: returns seconds of a monotonic clock.
         took: called with each event.
         events: ``{"t": seconds since the start, "part": number, "kind": ..., facts}``.
-        exchanges: what was exchanged with providers, without secrets.
-        metrics: of each request.
-        invented: a request that would have a price was answered by a server of this page. Its cost
-            is not known, and so is that of the turn.
+        exchanges: the traffic with providers, without secrets.
+        metrics: the metrics of each request.
+        invented: a request that would have a price was answered by a server of this page, so its
+            cost, and that of the turn, is unknown.
     """
 
     now: Callable[[], float]
@@ -42,7 +42,7 @@ class Timeline:
     started: float = 0.0
     invented: bool = False
     _latest: dict[int, int] = field(default_factory=dict[int, int])
-    """The last part that has begun inside of another one."""
+    """The last part that has begun inside another one."""
     _answered_here: set[int] = field(default_factory=set[int])
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Timeline:
         self.add(part, kind, **{name: _plain(value) for name, value in facts.items()})
 
     def text(self, kind: str, size: int) -> float:
-        """Count a piece of text that comes now; `took` is not called. Returns its time."""
+        """Count a piece of text that arrives now. Does not call `took`. Returns its time."""
         t = round(self.now() - self.started, 4)
         last = self.events[-1] if self.events else None
         if last is not None and last["kind"] == kind and t - last["t"] < _JOINED:

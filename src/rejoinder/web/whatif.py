@@ -1,4 +1,4 @@
-"""What another policy would have made of the recorded runs, by `rejoinder.testing.simulate_policy`."""
+"""Replays recorded runs under other policies, by `rejoinder.testing.simulate_policy`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TIMES: Final = 100
 
 @dataclass(slots=True)
 class Seen:
-    """What the attempts with one model were like.
+    """The attempts with one model.
 
     Attributes:
-        latencies: seconds to the first output of those that brought one.
-        silent: how many brought none until they were stopped.
-        failed: how many failed before an output.
-        cut: how many failed after it.
+        latencies: seconds to the first output of the attempts with output.
+        silent: number of attempts without output until they were stopped.
+        failed: number of attempts that failed before the first output.
+        cut: number of attempts that failed after it.
     """
 
     latencies: list[float] = field(default_factory=list[float])
@@ -36,11 +36,11 @@ class Seen:
 
     @property
     def attempts(self) -> int:
-        """All of them."""
+        """The number of all attempts."""
         return len(self.latencies) + self.silent + self.failed
 
     def model(self) -> SimulatedModel:
-        """A model that behaves like them."""
+        """A simulated model that behaves like these attempts."""
         total = self.attempts
         answered = total - self.failed
         return SimulatedModel(
@@ -52,7 +52,7 @@ class Seen:
 
 
 def seen_in(timelines: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, Seen]:
-    """What `timelines` show of each model, by its name."""
+    """The attempts in `timelines`, by the name of the model."""
     found: dict[str, Seen] = {}
     for events in timelines:
         for number, begin in _attempts(events).items():
@@ -91,13 +91,13 @@ def compare(
     *,
     assumed: float = 1.0,
 ) -> dict[str, Any]:
-    """How long a turn would have taken under each policy.
+    """The time that a turn would have taken under each policy.
 
     Args:
-        names: the models in the order of the team, by the names in the timelines.
-        one: what the turn in question shows.
-        rest: what all turns show; for models that this turn did not ask.
-        policies: what to compare.
+        names: the models' names in the timelines, in the order of the team.
+        one: the attempts of this turn.
+        rest: the attempts of all turns, for models that this turn did not ask.
+        policies: the policies to compare.
         assumed: seconds to the first output of a model that was never asked.
     """
     models: list[SimulatedModel] = []
@@ -116,7 +116,7 @@ def compare(
 
 
 def _result(models: list[SimulatedModel], policy: PolicyChoice) -> dict[str, Any]:
-    """The turn under one policy, again and again: each time the models are as fresh as the first."""
+    """The turn under one policy, repeated; the models have no history at the beginning of each."""
     reports = [
         simulate_policy(
             models,

@@ -39,7 +39,7 @@ _WORDS: Final = tuple(
 )
 _CUT_AFTER: Final = 5
 _FIRST: Final = 3.0
-"""Seconds that a slow answer takes until its head arrives."""
+"""Seconds until the head of a slow answer arrives."""
 _EACH: Final = 0.25
 """Seconds between the reads of a slow answer."""
 _PIECE: Final = 300
@@ -47,7 +47,7 @@ _PIECE: Final = 300
 
 
 class MemoryRecorder(RecordingTransport):
-    """Tells the watcher of each exchange, as a recording without secrets, and writes no file."""
+    """Reports each exchange to the watcher, as a recording without secrets. Writes no file."""
 
     def __init__(self, inner: HttpTransport) -> None:
         super().__init__(inner, Path())
@@ -70,8 +70,8 @@ class FaultSwitch:
 
     Args:
         inner: the transport that does the work.
-        always: send every request to the `FaultServer`, also while no fault is on. For a model that
-            has no server of its own.
+        always: send every request to the `FaultServer`, even while no fault is on, for a model
+            without a server.
     """
 
     def __init__(self, inner: HttpTransport, *, always: bool = False) -> None:

@@ -1,10 +1,10 @@
-"""What every decoder promises, whatever it decodes.
+"""The promises of every decoder.
 
 1. The same results for every way of cutting the same bytes. `feed` returns what it decoded before
    an error and raises the error at the next call; `failure` holds it meanwhile.
 2. For any bytes: results or an `APIError`, never another exception. After it, only that error.
 3. Memory is bounded.
-4. What is unknown is skipped and counted, never fatal.
+4. Unknown events are skipped and counted, never fatal.
 5. `close` raises when the bytes ended before the protocol's own end.
 """
 
@@ -24,7 +24,7 @@ class Decoder(Protocol[T]):
 
     @property
     def failure(self) -> APIError | None:
-        """What the next call of `feed` or `close` will raise, if anything."""
+        """The error that the next call of `feed` or `close` will raise, if any."""
         ...
 
     def feed(self, data: bytes, /) -> list[T]:
@@ -32,5 +32,5 @@ class Decoder(Protocol[T]):
         ...
 
     def close(self) -> list[T]:
-        """Say that no bytes will follow. Returns what is left."""
+        """No more bytes follow. Returns the remaining results."""
         ...

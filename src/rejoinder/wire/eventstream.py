@@ -1,12 +1,12 @@
-"""AWS event-stream frames: bytes in, messages out; and the way back, for those who must send them.
+"""AWS event-stream frames: decodes bytes to messages, and encodes messages to bytes.
 
-The law of this file: it knows frames, headers and their two checksums, and nothing of what a
-payload means. Every length is checked before it is believed, so memory is bounded by `max_message`
-and no byte sequence raises anything but `WireError`. Exception and error frames are messages like
-others: `Message.kind` tells them apart, and what to raise is for the caller.
+This module knows frames, headers and their two checksums, but not the meaning of a payload. It checks
+every length before using it, so memory is bounded by `max_message`, and no byte sequence raises
+anything but `WireError`. Exception and error frames are ordinary messages with their own
+`Message.kind`; the caller decides what to raise.
 
 A frame: total length u32, headers length u32, CRC32 of these 8 bytes, headers, payload, CRC32 of
-all before it; big endian. A header: name length u8, name, type u8, value.
+everything before it; big endian. A header: name length u8, name, type u8, value.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 HeaderValue: TypeAlias = bool | int | bytes | str | uuid.UUID
-"""What a header can hold. Timestamps that were read are plain integers."""
+"""The values of a header. Decoded timestamps are plain integers."""
 
 
 class Timestamp(int):
-    """Milliseconds since the epoch, to be written as a timestamp."""
+    """Milliseconds since the epoch, encoded as a timestamp."""
 
     __slots__ = ()
 
@@ -59,8 +59,8 @@ class Message(NamedTuple):
     """One frame.
 
     `kind` is the header ``:message-type``: ``"event"``, ``"exception"`` (modelled by the service)
-    or ``"error"`` (not modelled). `name` is its kind: the header ``:event-type``,
-    ``:exception-type`` or ``:error-code``. Both are ``""`` where a frame does not say.
+    or ``"error"`` (not modelled). `name` is the header ``:event-type``, ``:exception-type`` or
+    ``:error-code``. Both are ``""`` if the header is missing.
     """
 
     kind: str
@@ -84,7 +84,7 @@ class EventStreamDecoder:
     def __init__(self, *, max_message: int = 1 << 24) -> None:
         self._max_message = max_message
         self._buffer = bytearray()
-        self._need = 12  # bytes the buffer must hold before anything more can be said
+        self._need = 12  # bytes the buffer must hold before the next step
         # The few header blocks of a stream repeat with every frame; they are read once.
         self._known: dict[bytes, tuple[str, str, Mapping[str, HeaderValue]]] = {}
         self.failure: APIError | None = None
@@ -114,7 +114,7 @@ class EventStreamDecoder:
         return messages
 
     def close(self) -> list[Message]:
-        """Say that no bytes will follow.
+        """No more bytes follow.
 
         Raises:
             WireError: the bytes end within a frame, or a frame was broken.

@@ -1,8 +1,8 @@
-"""Parts the text of a reply into what is meant for the user and what is not.
+"""Divides the text of a reply into text for the user, thinking, and other parts.
 
-Text in, parts out; the same for every cut of the same text. A mark that may have begun is held back
-until the next piece decides. This module knows the grammar of marks; which marks a model writes is data
-that is passed in.
+Text in, parts out; the same for every cut of the same text. A possible beginning of a mark is held back
+until the next piece decides. This module knows the grammar of marks; the marks of a model are passed in
+as data.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ _LEFTOVER: Final = re.compile(r"\A[\w/|:.-]{0,40}>|</?[\w|\uff5c:/.-]{0,48}>?")
 class _Mode(Enum):
     TEXT = "text"
     THOUGHT = "thought"
-    HIDDEN = "hidden"  # a call written as text: neither heard nor thought
+    HIDDEN = "hidden"  # a call written as text: neither text for the user nor thinking
     HEADER = "header"  # between the name of a channel and its message
 
 
 class MarkSplitter:
-    """Takes marks out of streamed text.
+    """Removes marks from streamed text.
 
     Args:
-        thoughts: pairs of tags around thoughts, anywhere.
-        opening: pairs of tags around thoughts where the text begins.
-        inside: begin inside of a thought that the first of `thoughts` closes.
-        heads: marks that are dropped where the text begins.
-        channels: know the channels of the harmony format anywhere, and not only at the beginning.
-        tails: marks that are dropped where the text ends.
+        thoughts: pairs of tags around thinking, anywhere in the text.
+        opening: pairs of tags around thinking, only at the beginning.
+        inside: the text begins inside thinking, which the first of `thoughts` closes.
+        heads: marks that are dropped at the beginning of the text.
+        channels: accept the channels of the harmony format anywhere, not only at the beginning.
+        tails: marks that are dropped at the end of the text.
 
     Attributes:
-        busy: the next piece has to go through `feed`. Else a piece that holds none of the
-            characters in `first` is plain text.
+        busy: whether the next piece must go through `feed`. Otherwise, a piece without any
+            character of `first` is plain text.
         first: the first characters of all marks.
-        begins: finds one of them.
+        begins: finds one of these characters.
     """
 
     __slots__ = (
@@ -118,7 +118,7 @@ class MarkSplitter:
         """The parts of the text so far that are certain.
 
         Args:
-            at_start: no text but white space was sent yet.
+            at_start: only white space was sent so far.
         """
         parts: list[Part] = []
         text = self._pending + text
@@ -139,13 +139,13 @@ class MarkSplitter:
         return parts
 
     def after_call(self) -> None:
-        """A tool call has begun: text that holds nothing but marks is what its parser left."""
+        """A tool call has begun, so text that consists of marks is a leftover of its parser."""
         if not self._pending:
             self._leftovers = self.busy = True
 
     def outside(self) -> list[Part]:
-        """The thoughts come by another way, so the reply did not begin inside of one. Returns what
-        was taken for a thought and is text."""
+        """Thinking arrives in another field, so the text did not begin inside it. Returns the text that
+        was taken for thinking."""
         if self._unclosed is None:
             return []
         texts, self._unclosed = self._unclosed, None
@@ -156,7 +156,7 @@ class MarkSplitter:
         return [(False, text)] if text else []
 
     def close(self) -> list[Part]:
-        """What was held back, once no more text comes."""
+        """No more text follows. Returns what was held back."""
         if self._unclosed is not None:
             # Nothing closed the thought, so it was none: a reply is never lost, if late.
             return self.outside()
@@ -201,8 +201,8 @@ class MarkSplitter:
         return rest[size:], at_start
 
     def _opens(self, text: str, at_start: bool) -> int:
-        """The length of the mark that `text` begins with: 0 for none, -1 where the next piece has
-        to tell."""
+        """The length of the mark at the beginning of `text`: 0 if there is no mark, -1 if the next
+        piece decides."""
         pairs = (*self._thoughts, *self._opening) if at_start else self._thoughts
         for start, end in pairs:
             if text.startswith(start):
@@ -307,14 +307,14 @@ def _beginnings(
     heads: tuple[str, ...],
     tails: tuple[str, ...],
 ) -> tuple[str, re.Pattern[str]]:
-    """The first characters of all marks, and what finds one of them: made once for each family."""
+    """The first characters of all marks, and a function that finds one. Cached for each family."""
     marks = [*(start for start, _ in (*thoughts, *opening)), *heads, *tails]
     first = "".join(sorted({"<", *(mark[0] for mark in marks)}))
     return first, re.compile(f"[{re.escape(first)}]")
 
 
 def _is_leftover(text: str) -> bool:
-    """Whether `text` holds only marks, or what is left of them."""
+    """Whether `text` holds only marks or parts of marks."""
     if len(text) > _MAX_TAIL:
         return False
     return not _LEFTOVER.sub("", text.lstrip()).strip(" \t\r\n>")

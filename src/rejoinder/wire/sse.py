@@ -1,11 +1,11 @@
 """Server-sent events: bytes in, ``(event, data)`` pairs out.
 
-The law of this file: it knows the framing of the HTML standard and nothing of what is inside.
-Lines end with LF, CRLF or CR, also when a read cuts CRLF in two; data may span lines; comments,
-`id`, `retry` and unknown fields are skipped; a byte order mark at the start is dropped. A line and
-the data of one event are bounded: beyond that `feed` returns what came before and raises
-`WireError` at the next call. The result is the same for every way of cutting the same bytes.
-It is on the hot path of every reply: an ordinary event costs about half a microsecond.
+This module knows the framing of the HTML standard, but not the content of events. Lines end with LF,
+CRLF or CR, even if a read cuts CRLF in two; data may span lines; comments, `id`, `retry` and unknown
+fields are skipped; a byte order mark at the start is dropped. The size of a line and of an event's data
+is bounded; beyond it, `feed` returns the earlier events and raises `WireError` at the next call. The
+result does not depend on how the bytes are cut. This is on the hot path of every reply: an ordinary
+event costs about half a microsecond.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rejoinder.errors import APIError, WireError
 __all__ = ["SSEDecoder", "SSEEvent"]
 
 SSEEvent: TypeAlias = tuple[str | None, bytes]
-"""``(event, data)``: the name in the `event` field (``None`` when there was none), and the data as
-bytes, its lines joined with LF."""
+"""``(event, data)``: the name in the `event` field (``None`` if missing), and the data as bytes, its
+lines joined with LF."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _STRAY_LIMIT: Final = 1 << 16
@@ -31,11 +31,11 @@ class SSEDecoder:
     """Cuts a byte stream into server-sent events.
 
     Args:
-        max_line: bytes of the longest line that is accepted.
-        max_event: bytes of data of the largest event that is accepted.
+        max_line: maximum bytes of a line.
+        max_event: maximum bytes of an event's data.
 
     Attributes:
-        failure: what the next call will raise.
+        failure: the error that the next call will raise.
         skipped: events with a name but no data, which the standard ignores.
     """
 
@@ -71,10 +71,10 @@ class SSEDecoder:
 
     @property
     def stray(self) -> bytes:
-        """The first 64 KiB of the lines that were no field of this protocol.
+        """The first 64 KiB of lines that were not fields of this protocol.
 
-        A server that answers with a JSON object or a web page instead of a stream can be quoted
-        with it. The last line counts once `close` was called.
+        Used to quote a JSON object or a web page that a server sent instead of a stream. Includes the
+        last line after `close`.
         """
         return bytes(self._stray)
 
@@ -118,7 +118,7 @@ class SSEDecoder:
                 return []
             self._head = None
             data = data.removeprefix(_BOM)
-        # With every line end turned into LF the rest of the code knows one kind only.
+        # Turn every line end into LF, so that the code below handles only one kind.
         if self._skip_lf and data:
             self._skip_lf = False
             if data[0] == 10:
@@ -161,8 +161,8 @@ class SSEDecoder:
     def close(self) -> list[SSEEvent]:
         """The last event, if the stream ended without the empty line that should follow it.
 
-        The event may be cut anywhere. Callers that find its data unreadable should say that the
-        stream was cut short, and not that it was garbage.
+        The event may be cut anywhere. If its data is unreadable, callers should report a stream that
+        was cut short, not garbage.
 
         Raises:
             WireError: a line or an event was too long.

@@ -261,7 +261,7 @@ async def test_schemas_hold_models_that_can_be_held(model: str, strict: bool) ->
     if strict:
         await sent(claude(model=model), conversation(), response_format=schema)
     else:
-        with pytest.raises(ConfigurationError, match="no JSON schema as response format; leave"):
+        with pytest.raises(ConfigurationError, match="no JSON schema as response format; omit"):
             await sent(claude(model=model), conversation(), response_format=schema)
 
 

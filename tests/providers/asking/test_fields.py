@@ -51,7 +51,7 @@ def test_names_in_addresses(text: str, safe: str, part: str) -> None:
     ("text", "safe"), [("..", ""), (".", ""), ("", ""), ("a/../b", "/"), ("a//b", "/"), ("/a", "/")]
 )
 def test_names_that_lead_elsewhere(text: str, safe: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"model: .* cannot be part of an address"):
+    with pytest.raises(ConfigurationError, match=r"model: .* cannot be part of a URL"):
         path_part("model", text, safe=safe)
 
 

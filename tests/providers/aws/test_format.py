@@ -41,7 +41,7 @@ def test_images_tell_their_format(mime_type: str, format: str) -> None:
 
 
 def test_an_address_is_refused() -> None:
-    with pytest.raises(ValueError, match="Bedrock takes the image itself, got the address"):
+    with pytest.raises(ValueError, match="Bedrock takes only inline images, got the URL"):
         messages("aws", said("user", image(URL)))
 
 

@@ -310,7 +310,7 @@ async def test_every_end_at_every_step_ends_every_future() -> None:
 
 def test_a_name_of_no_live_model_is_refused() -> None:
     for name in ("gemini-3.5-flash", "models/gemini-2.5-pro"):
-        with pytest.raises(ConfigurationError, match="no model of the Live API"):
+        with pytest.raises(ConfigurationError, match="not a model of the Live API"):
             rules_of(name)
     assert rules_of("gemini-9-live-preview") == rules_of("my-tuned-model")
 

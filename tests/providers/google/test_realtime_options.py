@@ -155,7 +155,7 @@ THINKER = "gemini-3.8-live-extended-thinking"
     [
         ({"api_key": ""}, "no API key"),
         ({"model": "voice-of-tomorrow", "modalities": ["TEXT"]}, "modalities"),
-        ({"model": "gemini-3.5-flash"}, "no model of the Live API"),
+        ({"model": "gemini-3.5-flash"}, "not a model of the Live API"),
         ({"model": "gemini-2.0-flash-live-001"}, "switched off"),
         ({"modalities": ["TEXT"]}, "sound only"),
         ({"modalities": ["AUDIO", "TEXT"]}, r"expected \['AUDIO'\]"),
@@ -184,7 +184,7 @@ THINKER = "gemini-3.8-live-extended-thinking"
         ({"proactivity": False}, "cannot be turned off"),
         ({"model": "gemini-3.1-flash-live-x", "enable_affective_dialog": True}, "refuses it"),
         ({"gemini_tools": ["code_execution"]}, "code execution"),
-        ({"gemini_tools": ["nothing"]}, "no built-in tool"),
+        ({"gemini_tools": ["nothing"]}, "not a built-in tool"),
         ({"voice": 3}, "voice"),
         ({"base_url": "nowhere"}, "base_url"),
         ({"max_session_duration": -1}, "max_session_duration"),

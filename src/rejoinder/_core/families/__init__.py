@@ -1,10 +1,10 @@
-"""Families of models: what each accepts, refuses and wants back, wherever it is served.
+"""Families of models: what each accepts, refuses and needs back, wherever it is served.
 
-Law: pure data and lookups; nothing else in the project knows models. A family is found by the name
+Pure data and lookups; nothing else in the project knows single models. A family is found by the name
 of a model, however its host writes it: ``anthropic/claude-sonnet-4.6`` (OpenRouter),
 ``us.anthropic.claude-sonnet-4-6-v1:0`` or an ARN (Bedrock), ``claude-sonnet-4-6@default``
-(Vertex AI), ``Qwen/Qwen3-8B`` (vLLM), ``accounts/fireworks/models/kimi-k2p5``. A name that says
-nothing, as a deployment may have, needs a hint or the option ``family=``.
+(Vertex AI), ``Qwen/Qwen3-8B`` (vLLM), ``accounts/fireworks/models/kimi-k2p5``. Other names,
+such as those of deployments, need a hint or the option ``family=``.
 
 Every refusal in the tables names its source: a recorded answer, the maker's guide, or a report.
 """
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 UNKNOWN: Final = Family(name="unknown")
-"""A model of which nothing is known: nothing is refused, nothing is added."""
+"""An unknown model: nothing is refused, nothing is added."""
 
 FAMILIES: Final = (
     *others.FAMILIES,
@@ -65,10 +65,10 @@ RETIRED: Final = {
     **google.RETIRED,
     **others.RETIRED,
 }
-"""Models that are gone, by their name at their maker."""
+"""Retired models, by their maker's name."""
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
-# How people name deployments, and what they mean: each is rewritten in the words of the tables.
+# Abbreviations in the names of deployments, which are replaced by the names of the tables.
 _RUN_TOGETHER: Final = (
     (re.compile(r"(?<![a-z0-9])(?:gpt|phi|glm)(?=\d)"), r"\g<0>-"),
     (re.compile(r"(gpt-\d|(?:sonnet|opus|haiku)-\d)([1-9])(?!\d)"), r"\1-\2"),
@@ -88,7 +88,7 @@ def words_of(text: str) -> str:
 
 
 def _compiled(pattern: str) -> tuple[str, ...]:
-    """The texts that must all occur in the words of a name: ``*`` ends one that may go on."""
+    """The texts that must all occur in the words of a name; ``*`` at the end allows a longer word."""
     return tuple(
         words_of(term[:-1])[:-1] if term.endswith("*") else words_of(term)
         for term in pattern.split()
@@ -108,9 +108,9 @@ def find_family(name: str, *hints: str) -> Family:
     ``-`` are all the same. A pattern of several words matches when all of them occur.
 
     Args:
-        name: of the model, as its host writes it.
-        hints: further names that may tell, such as that of the model behind a deployment; tried
-            in order where `name` does not decide.
+        name: name of the model, as its host writes it.
+        hints: further names, such as that of the model behind a deployment, tried in order if `name`
+            does not decide.
 
     Returns:
         The family, or `UNKNOWN`.
@@ -128,11 +128,11 @@ def choose_family(option: str | None, name: str, *hints: str) -> Family:
 
     Args:
         option: the name of a row, or of any model of the family.
-        name: of the model.
+        name: name of the model.
         hints: see `find_family`.
 
     Raises:
-        ConfigurationError: `option` names no family that is known.
+        ConfigurationError: `option` names no known family.
     """
     if option is None:
         return find_family(name, *hints)
@@ -149,5 +149,5 @@ def choose_family(option: str | None, name: str, *hints: str) -> Family:
 
 
 def retirement(name: str) -> Retired | None:
-    """What became of a model that is gone; ``None`` for any other."""
+    """The retirement of a model; ``None`` if it is not retired."""
     return RETIRED.get(name.lower().rpartition("/")[2])

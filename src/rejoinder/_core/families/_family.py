@@ -1,4 +1,4 @@
-"""What is known of one family of models, as a value. Pure."""
+"""The facts about one family of models, as a value. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = [
 ]
 
 Thinks: TypeAlias = Literal["never", "asked", "unless_told", "always"]
-"""When the model reasons before it answers: ``asked``: only where the request asks for it;
-``unless_told``: by default, and the request can turn it off."""
+"""When the model reasons before it answers. ``asked``: only if the request asks for it.
+``unless_told``: by default; the request can turn it off."""
 
 Words: TypeAlias = Literal[
     "",
@@ -71,7 +71,7 @@ SAMPLING: Final = frozenset(
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """What is true of all models of one family, wherever they are served.
+    """The facts about all models of one family, wherever they are served.
 
     Parameters have their names in chat completions; each dialect translates them.
     """
@@ -84,15 +84,15 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- parameters
     refuses: frozenset[str] = frozenset()
-    """Parameters that are answered with status 400."""
+    """Parameters that the API refuses with status 400."""
     refuses_thinking: frozenset[str] = frozenset()
     """Parameters that are refused while the model thinks."""
     refuses_at_most: frozenset[str] = frozenset()
-    """Parameters that are refused beside the highest effort."""
+    """Parameters that are refused together with the highest effort."""
     one_of: frozenset[str] = frozenset()
-    """Parameters of which a request may hold one."""
+    """Parameters of which a request may have only one."""
     thinking_temperature: float | None = None
-    """The one temperature that is accepted while the model thinks."""
+    """The only temperature that is accepted while the model thinks."""
 
     # -- reasoning
     thinks: Thinks = "never"
@@ -100,12 +100,12 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     efforts: tuple[str, ...] = ()
     """The levels that are accepted, from least to most; ``"none"`` turns reasoning off."""
     default_effort: str = ""
-    """The level that is sent where the caller asks for none: models that are spoken with should
-    not think for long. Empty: nothing is sent."""
+    """The level that is sent if the caller sets none, because voice needs short thinking. Empty: send
+    no level."""
     budget: tuple[int, int] | None = None
     """The smallest and the largest number of tokens to think with; 0 turns thinking off."""
     encrypted: bool = False
-    """The Responses API returns its reasoning encrypted when asked to."""
+    """The Responses API returns encrypted reasoning if requested."""
 
     # -- tools
     tools: bool = True
@@ -113,21 +113,21 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Chat Completions accepts function tools only with the effort ``"none"``."""
     forced: Forced = "always"
     named: bool = True
-    """A tool choice may name a function; else it may only demand any call."""
+    """A tool choice may name a function; otherwise it may only demand some call."""
     schema_with_tools: bool = True
-    """A response format and function tools may stand in one request."""
+    """A request may have both a response format and function tools."""
     built_in_with_tools: bool = False
-    """Gemini: built-in tools and function tools may stand in one request."""
+    """Gemini: a request may have both built-in tools and function tools."""
     responses_only: bool = False
-    """OpenAI serves the model by the Responses API alone."""
+    """OpenAI serves the model only through the Responses API."""
 
     # -- history
     system: Literal["any", "user"] = "any"
     """``user``: the model knows neither ``system`` nor ``developer``."""
     alternates: bool = False
-    """User and assistant must take turns, the user first."""
+    """User and assistant messages must alternate, beginning with the user."""
     reply_after_tools: bool = False
-    """After the result of a tool comes the assistant, not the user."""
+    """An assistant message must follow the result of a tool."""
     prefill: bool = False
     """The model continues a last message of the assistant."""
     ends_with_user: bool = False
@@ -139,28 +139,27 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- schemas
     schema: Literal["openai", "anthropic", "gemini", "kimi", "mistral", "plain"] = "plain"
-    """The dialect of JSON schema in which the model's maker takes tools."""
+    """The dialect of JSON schema that the model's maker accepts for tools."""
     strict: bool = True
-    """Tools may be strict; elsewhere the field ends a request."""
+    """Tools may be strict; other models refuse a request with this field."""
     schemas: bool = True
-    """It takes a JSON schema as response format."""
+    """The model accepts a JSON schema as response format."""
 
     # -- sizes in tokens, and inputs; ``None``: not known
     context: int | None = None
     output: int | None = None
     inputs: frozenset[Input] | None = None
-    """What it takes beside text; ``None``: not known."""
+    """Kinds of input other than text; ``None`` if unknown."""
 
     # -- text
     think_tags: tuple[tuple[str, str], ...] = ()
-    """Marks between which the model thinks aloud in its text."""
+    """Marks that enclose thinking in the model's text."""
     opens_inside: bool = False
-    """The template opens the thought: the text begins inside and holds only the closing mark."""
+    """The template opens the thinking, so the text begins inside it and holds only the closing mark."""
     heads: tuple[str, ...] = ()
-    """Marks of the template before the answer, which servers leave at the beginning of a text."""
+    """Template marks before the answer that servers leave at the beginning of a text."""
     marks: tuple[str, ...] = ()
-    """Other marks of the template: they were seen in texts and names, and are no part of a text that
-    they end."""
+    """Other template marks, seen at the end of texts and names, to which they do not belong."""
 
 
 class Retired(msgspec.Struct, frozen=True):

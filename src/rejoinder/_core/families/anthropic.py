@@ -16,7 +16,7 @@ __all__ = ["FAMILIES", "RETIRED"]
 
 _SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 
-# Claude's API knows none of these; its compatible endpoint ignores them.
+# Claude's API does not know these parameters; its compatible endpoint ignores them.
 _PLAIN: Final = Family(
     name="claude",
     maker="anthropic",
@@ -28,7 +28,7 @@ _PLAIN: Final = Family(
     context=200_000,
     output=4_096,
     inputs=frozenset({"document", "image"}),
-    # Claude 3 thinks aloud between these when it has tools, and so do later ones when asked to.
+    # Claude 3 writes its thinking between these tags if it has tools; later models do so on request.
     think_tags=(("<thinking>", "</thinking>"),),
 )
 
@@ -186,7 +186,7 @@ FAMILIES: Final = (
     replace(
         _PLAIN, name="claude-3", match=("claude-3*", "claude-instant*", "claude-2*", "claude-v*")
     ),
-    # Every other Claude is taken for a newer one.
+    # Every other Claude counts as a newer one.
     replace(_NO_SAMPLING, name="claude", match=("claude*",)),
 )
 

@@ -51,7 +51,7 @@ _LEVELLED: Final = replace(
     built_in_with_tools=True,
 )
 
-# Of the tokenizers (vllm-project/vllm #49955, PR#48522).
+# Marks of the tokenizers (vllm-project/vllm #49955, PR#48522).
 _GEMMA_MARKS: Final = ("<end_of_turn>", "<start_of_turn>", "<eos>", "<bos>")
 
 FAMILIES: Final = (
@@ -91,7 +91,7 @@ FAMILIES: Final = (
     ),
     replace(_BUDGETED, name="gemini-2.5-flash", match=("gemini-2.5*", "gemini-live-2.5*")),
     _OLD,
-    # Every other Gemini is taken for a newer one.
+    # Every other Gemini counts as a newer one.
     replace(_LEVELLED, name="gemini", match=("gemini*",)),
     # The templates of Gemma 2 and 3 raise an error unless user and assistant take turns, that of
     # Gemma 2 for a system message too.

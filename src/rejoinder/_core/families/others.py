@@ -88,8 +88,8 @@ _XAI: Final = (
     replace(_GROK, name="grok-3", match=("grok*",)),
 )
 
-# Marks that templates end a turn or write a call with, from the tokenizers of the models. Servers
-# strip them as a rule, and leak them where a parser meets its own mark in another way than it expects
+# Marks with which templates end a turn or write a call, from the tokenizers of the models. Servers
+# usually strip them, and leak them if a parser finds its own mark in an unexpected place
 # (vllm-project/vllm #46224, #49955; BerriAI/litellm #391).
 _DEEPSEEK_MARKS: Final = (
     "<｜end▁of▁sentence｜>",
@@ -278,7 +278,7 @@ _QWENS: Final = (
         context=262_144,
         inputs=_IMAGE,
     ),
-    # Commercial models of the third generation think where the request asks for it.
+    # Commercial models of the third generation think if the request asks for it.
     replace(
         _QWEN_HYBRID,
         name="qwen-plus",

@@ -49,7 +49,7 @@ def commit_heard(
     until: float | str,
     sound: SoundMap | float | None,
 ) -> str:
-    """Cut messages that were spoken one after another down to their heard text.
+    """Cut consecutive spoken messages down to their heard text.
 
     A message without heard text is removed. Calls and results stay, because the tools did run.
     A message that is cut loses its provider state, which is valid for the whole message only.

@@ -12,17 +12,17 @@ from rejoinder._core import jsontext
 __all__ = ["TOLERATED", "read_frame"]
 
 TOLERATED: Final = 1 << 19
-"""Size of the largest frame that is read by the tolerant, slower way."""
+"""Maximum size of a frame for the tolerant, slower reader."""
 
 _decode: Final = msgspec.json.Decoder().decode
 
 
 def read_frame(frame: bytes | str, *, pieces: Collection[str] = ()) -> dict[str, Any] | None:
-    """The JSON object in a frame, read as tolerantly as `jsontext.decode`; ``None`` if it holds
-    none.
+    """The JSON object in a frame, read as tolerantly as `jsontext.decode`; ``None`` if the frame does
+    not hold one.
 
-    Halves of surrogate pairs become U+FFFD, except in `pieces`: names of the fields with pieces of a
-    text, where the other half may come with the next piece.
+    Halves of surrogate pairs become U+FFFD, except in the fields named in `pieces`: they hold pieces
+    of a text, and the other half may arrive with the next piece.
     """
     try:
         found: object = _decode(frame)

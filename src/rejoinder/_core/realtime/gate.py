@@ -1,4 +1,4 @@
-"""Tells the speech of a model from its silence, for services that never stop sending sound. Pure."""
+"""Separates a model's speech from silence, for services that send sound continuously. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["SilenceGate"]
 _SAMPLE_BYTES: Final = 2
 _FULL_SCALE: Final = 32768.0
 _EVERY: Final = 8
-"""The level of a window is measured on every eighth sample, as speech fills a whole window."""
+"""The level of a window is measured on every eighth sample, because speech fills a whole window."""
 _LEAD: Final = 3
 """Windows of quiet sound before the first loud one that are played too: the first sound of a word
 is quiet."""
 
 
 class SilenceGate:
-    """Open while the model speaks, its pauses between words included.
+    """Open while the model speaks, including the pauses between words.
 
     Sound is judged in windows of 20 ms, so the result does not depend on the size of the pieces in
     which the service sends it.
@@ -50,7 +50,7 @@ class SilenceGate:
         """The model speaks."""
 
     def close(self) -> None:
-        """What comes now is other speech."""
+        """Close the gate: the next sound is new speech."""
         self.open = False
         self._before = []
 

@@ -15,19 +15,19 @@ __all__ = ["SoundMap", "SpokenMessage", "heard", "heard_of_text", "spread"]
 
 _BYTES_PER_SAMPLE: Final = 2
 _JOINED: Final = 64
-"""Pieces of text that are joined at a time: a piece of its own takes ten times the memory."""
+"""Number of text pieces that are joined at a time, because a separate piece takes ten times the memory."""
 
 
 class SoundMap(Protocol):
-    """Knows when the words of a message sound, as `rejoinder.speech.Speech` does."""
+    """Maps times of a message's sound to its words, like `rejoinder.speech.Speech`."""
 
     def heard(self, ms: float) -> str:
-        """The text that was heard when `ms` milliseconds had been played."""
+        """The text that was heard after `ms` milliseconds."""
         ...
 
 
 class SpokenMessage:
-    """The text and the amount of sound of one message, in the order in which they came.
+    """The text and the amount of sound of one message, in the order of arrival.
 
     Args:
         sample_rate: samples a second of its sound, one channel of 16 bits.
@@ -69,7 +69,7 @@ class SpokenMessage:
             self._bytes += size
 
     def replace_text(self, text: str) -> None:
-        """Set the whole text, where a service repeats it at the end. Pieces that agree are kept."""
+        """Set the whole text, if a service repeats it at the end. Keeps the pieces that agree."""
         if text != self.text and not self.is_cut:
             self._set(text)
             self._timed = False

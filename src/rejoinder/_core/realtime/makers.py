@@ -1,5 +1,5 @@
-"""Whose API a model belongs to, told by its name: a hint for a model that is passed to the wrong one.
-Pure data."""
+"""Finds the API of a model by its name, as a hint when a model is passed to the wrong API. Pure
+data."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _REGION: Final = re.compile(r"^(?:us|eu|apac|jp|au|global)\.")
 
 
 def elsewhere(model: str, *own: str) -> str:
-    """Where a model belongs; empty if its name does not tell. `own`: beginnings of the names of the
-    API that asks."""
+    """A hint at the API of a model; empty if its name does not show it. `own`: beginnings of the
+    model names of the API that asks."""
     name = _REGION.sub("", model.rpartition("/")[2].lower())
     if name.startswith(own):
         return ""

@@ -2,8 +2,7 @@
 
 A `RealtimeProtocol` turns commands into frames and frames into events. It is the only
 vendor-specific part that the session engine sees. Everything here is a value. Times are seconds of
-the event loop's clock, sound is
-16-bit PCM.
+the event loop's clock; sound is 16-bit PCM.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ ReplyStatus: TypeAlias = Literal[
     "completed", "interrupted", "cancelled", "incomplete", "failed", "superseded"
 ]
 """How a reply ended. ``interrupted``: the client stopped it. ``cancelled``: the service stopped it,
-usually
-because the user began to speak. ``incomplete``: a token limit or a content filter cut it.
+usually because the user began to speak. ``incomplete``: a token limit or a content filter cut it.
 ``superseded``: a swap or an interrupt came before it began."""
 
 
@@ -302,14 +300,14 @@ class ItemDeleted(msgspec.Struct, frozen=True):
 
 
 class ReplyStarted(msgspec.Struct, frozen=True):
-    """`ref` is that of the `CreateReply` that asked for it, ``None`` if the service began by itself."""
+    """A reply began. `ref` is that of the `CreateReply`, ``None`` if the service began by itself."""
 
     reply_id: str
     ref: str | None = None
 
 
 class Working(msgspec.Struct, frozen=True):
-    """The service works on the reply that was asked for last, and has not begun it."""
+    """The service works on the last requested reply, but has not begun it."""
 
 
 class MessageStarted(msgspec.Struct, frozen=True):
@@ -342,7 +340,7 @@ class AudioDelta(msgspec.Struct, frozen=True):
 
 
 class MessageEnded(msgspec.Struct, frozen=True):
-    """No more parts of this message will come. `text` is the whole text, where the service repeats it."""
+    """No more parts of this message follow. `text` is the whole text, if the service repeats it."""
 
     reply_id: str
     item_id: str
@@ -360,14 +358,14 @@ class MessageHeard(msgspec.Struct, frozen=True):
 
 
 class TextAppended(msgspec.Struct, frozen=True):
-    """Words of a message whose reply has ended already: they belong to sound that was sent before."""
+    """Words of a message whose reply has already ended; their sound was sent before."""
 
     item_id: str
     text: str
 
 
 class SoundMade(msgspec.Struct, frozen=True):
-    """All sound of a model that never stops sending, its silence included."""
+    """All sound, including silence, of a model that sends continuously."""
 
     data: bytes
 
@@ -419,7 +417,7 @@ class UsageReported(msgspec.Struct, frozen=True):
 
 
 class ReplyEnded(msgspec.Struct, frozen=True):
-    """A reply is over. `ref` as in `ReplyStarted`, for services that end what they never began."""
+    """A reply is over. `ref` as in `ReplyStarted`, for services that end replies they never began."""
 
     reply_id: str
     status: ReplyStatus
@@ -507,8 +505,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     history_at_once: bool = False
     """A new connection is given its history in one `GiveHistory`, not item by item."""
     history_in_setup: bool = False
-    """The first frames of a connection hold the history. Items added meanwhile follow as
-    `history_at_once` has it."""
+    """The first frames of a connection hold the history. Items added meanwhile follow in the way of
+    `history_at_once`."""
     answers_move: bool = True
     """A call may be answered on a later connection than the one it arrived on."""
     tells_speech: bool = True
@@ -535,7 +533,7 @@ class RealtimeProtocol(Protocol):
 
     @property
     def traits(self) -> Traits:
-        """The same for each connection of a session."""
+        """The service's traits, which are the same for each connection of a session."""
         ...
 
     @property
@@ -551,7 +549,7 @@ class RealtimeProtocol(Protocol):
         """The frames of a command; empty if the service has no equivalent.
 
         Raises:
-            ConfigurationError: the service cannot take what the command holds.
+            ConfigurationError: the service cannot accept the content of the command.
         """
         ...
 
@@ -583,5 +581,5 @@ class RealtimeProtocol(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether the service owes no report that follows the end of a reply."""
+        """Whether all reports that follow the end of a reply have arrived."""
         ...

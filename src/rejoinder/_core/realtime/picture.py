@@ -29,8 +29,8 @@ _NOTES: Final = {
     RequestState.WAITING: "for its turn",
     RequestState.ASKED: "sent",
     RequestState.STARTED: "its reply runs",
-    RequestState.OWED: "told as failed; may still begin",
-    RequestState.FAILED: "told as failed",
+    RequestState.OWED: "reported as failed; may still begin",
+    RequestState.FAILED: "reported as failed",
 }
 _APART: Final = 9.0
 """Distance between the two arrows that connect the same states."""

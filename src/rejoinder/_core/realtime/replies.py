@@ -1,9 +1,8 @@
 """The state machine of replies: which one runs, which are requested, which are owed.
 
 A service makes one reply at a time, on its own initiative or on request. A request made meanwhile
-waits here and is sent when the running reply has ended. Each request ends exactly once: in a
-reply, or in an error. A reply to a request that has ended already is cancelled by its id and never
-played.
+waits here and is sent when the running reply has ended. Each request ends exactly once: in a reply, or
+in an error. A reply to a request that has already ended is cancelled by its id and never played.
 
 ::
 
@@ -45,7 +44,7 @@ __all__ = [
 ]
 
 _REMEMBERED: Final = 64
-"""Number of ended replies and requests to remember, so that late events for them are recognised."""
+"""Number of ended replies and requests to remember, so that late events for them are recognized."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds that a cancelled reply may take to end. After that the next one is requested."""
 _SWAP_PATIENCE: Final = 0.5
@@ -149,7 +148,7 @@ class _Running(msgspec.Struct):
     quiet_since: float
     stopping_since: float = math.inf
     refs: list[str] = msgspec.field(default_factory=list[str])
-    """The callers that it answers and that still want it."""
+    """The callers that still wait for it."""
     calls: set[str] = msgspec.field(default_factory=set[str])
     """Its calls without a result: it may pause until it has them."""
 
@@ -172,7 +171,7 @@ class Replies:
         self._unanswered: set[str] = set()
         self._answered_some = False
         self._awaited: set[str] = set()
-        """What the service waits for before it begins another reply."""
+        """The calls and tasks for which the service waits before it begins another reply."""
         self._open = False
         self._held_until = -math.inf
 
@@ -212,7 +211,7 @@ class Replies:
         return not self._open and self._running is None
 
     def hears(self, reply_id: str) -> bool:
-        """Whether parts of this reply are wanted."""
+        """Whether parts of this reply are passed on."""
         return self._running is not None and self.running == reply_id
 
     def deadline(self) -> float:
@@ -249,12 +248,12 @@ class Replies:
         return self._pump(now)
 
     def pause(self) -> None:
-        """Hold waiting requests for the next connection; send none over this one."""
+        """Hold waiting requests for the next connection, and send no more over this one."""
         self._open = False
 
     def hold(self, until: float) -> None:
-        """Send no request before `until` or `release`: the user's turn is on its way again, and the
-        replies are meant for it."""
+        """Send no request before `until` or `release`, because the user's turn is being sent again, and
+        the replies must follow it."""
         self._held_until = until
 
     def release(self, now: float) -> list[Effect]:
@@ -268,7 +267,7 @@ class Replies:
         self._owed.clear()
 
     def give_up(self, ref: str, now: float) -> list[Effect]:
-        """The caller no longer wants the reply it asked for, which may have begun meanwhile."""
+        """The caller no longer wants its reply, which may have begun meanwhile."""
         for request in list(self._requests):
             if ref in request.refs:
                 request.refs.remove(ref)
@@ -327,7 +326,7 @@ class Replies:
             running.quiet_since = now
 
     def works(self, now: float) -> None:
-        """The service works on the reply that was asked for last."""
+        """The service works on the last requested reply."""
         for request in self._requests:
             if request.state is RequestState.ASKED:
                 request.since = now
@@ -365,7 +364,7 @@ class Replies:
         return effects
 
     def progressed(self, reply_id: str, now: float) -> bool:
-        """A part of a reply came. Return whether it is wanted."""
+        """A part of a reply arrived. Return whether to pass it on."""
         running = self._running
         if running is None or running.reply_id != reply_id:
             return False
@@ -494,7 +493,7 @@ class Replies:
         return effects
 
     def excuse(self, seconds: float) -> None:
-        """The event loop stood still for so long, which does not count as silence of the service."""
+        """Subtract the time that the event loop was blocked from the service's silence."""
         for request in self._requests:
             request.since += seconds
         if self._running is not None:

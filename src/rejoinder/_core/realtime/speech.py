@@ -9,11 +9,11 @@ from rejoinder._core.items import AudioContent, ChatItem, ChatMessage, parts_of
 __all__ = ["UNTRANSCRIBED", "in_words", "spoken_text", "words_of"]
 
 UNTRANSCRIBED: Final = "(speech that was not transcribed)"
-"""Stands for a turn of the user, so that the answer that follows it does not stand alone."""
+"""Stands for a turn of the user, so that the answer does not lack a question."""
 
 
 def words_of(part: AudioContent, role: str) -> str:
-    """The transcript. Without one, speech of the user is mentioned, and any other is omitted."""
+    """The transcript. If it is missing, user speech is mentioned and other speech is omitted."""
     return part.transcript or (UNTRANSCRIBED if role == "user" else "")
 
 
@@ -27,7 +27,7 @@ def spoken_text(message: ChatMessage) -> str:
 
 
 def in_words(item: ChatItem) -> ChatItem:
-    """`item`, with words in the place of its sound."""
+    """`item`, with its sound replaced by words."""
     if not isinstance(item, ChatMessage):
         return item
     parts = parts_of(item)

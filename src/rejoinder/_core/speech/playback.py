@@ -1,7 +1,7 @@
 """Maps played sound to heard text. Pure.
 
-Speech engines make sound piece by piece, some with word times. When playback stops, the heard text
-is given in the words of the source, as `heard` does for realtime models.
+Speech engines make sound piece by piece, some with word times. When playback stops, the heard text is
+a part of the source text, like the result of `heard` for realtime models.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WORD: Final = re.compile(
 )
 _EDGE: Final = re.compile(r"^\W+|\W+$")
 _NEAR: Final = 60
-"""Number of spoken characters in which a word of the source is searched."""
+"""Number of spoken characters in which a word of the source is searched for."""
 
 
 @dataclass(slots=True)
@@ -77,10 +77,10 @@ class SoundMap:
         self._pieces[number].whole = True
 
     def heard(self, ms: float) -> str:
-        """The source text that was heard when `ms` milliseconds had been played.
+        """The source text that was heard after `ms` milliseconds.
 
         Uses word times if they are known, else the played share of a piece's sound. Text without
-        sound, such as a block of code, counts as heard with the words behind it.
+        sound, such as a block of code, counts as heard together with the words after it.
         """
         message = SpokenMessage(_RATE)
         begin = 0.0

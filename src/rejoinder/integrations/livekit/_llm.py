@@ -57,9 +57,9 @@ class LLM(lk.LLM[Literal["llm_availability_changed"]]):
     events ``"metrics_collected"``, ``"error"`` and, from a `FallbackAdapter`,
     ``"llm_availability_changed"`` are emitted as LiveKit's own. Closing the adapter closes `llm`.
 
-    Where a fallback continues a broken reply (``on_cut="resume"``), the text simply goes on. Where
-    it restarts, the words before the break have been spoken and stay in the history, followed by a
-    line break and the new reply.
+    If a fallback continues a broken reply (``on_cut="resume"``), the text simply continues. If it
+    restarts the reply, the words before the break were already spoken; they stay in the history,
+    followed by a line break and the new reply.
 
     Args:
         llm: the model.
@@ -329,7 +329,7 @@ class _TheirReply(ours.LLMStream):
         super().__init__(llm, **common)
 
     async def _run(self) -> None:
-        # One attempt of theirs is one attempt of ours.
+        # One attempt of LiveKit's stream counts as one attempt of ours.
         timeout = self._conn_options.first_output_timeout
         options = TheirOptions(max_retry=0, timeout=min(timeout, 1e6))
         stream = self._theirs.chat(

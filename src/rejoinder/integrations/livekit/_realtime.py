@@ -326,7 +326,7 @@ async def _mapped(stream: AsyncIterable[Any], convert: Callable[[Any], T]) -> As
 
 
 def _metrics(metrics: Any, label: str) -> Any:
-    """The same figures as LiveKit's metrics, or ``None`` for a kind that LiveKit has no place for."""
+    """The figures as LiveKit's metrics; ``None`` for a kind that LiveKit does not have."""
     if isinstance(metrics, RealtimeModelMetrics):
         kind: Any = their_metrics.RealtimeModelMetrics
     elif isinstance(metrics, STTMetrics):

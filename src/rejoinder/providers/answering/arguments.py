@@ -1,8 +1,8 @@
-"""The arguments of one tool call, put together from what a server sends of them. Pure.
+"""Assembles the arguments of one tool call from a server's pieces. Pure.
 
-Most servers send deltas. Others send growing snapshots, an empty object before the first argument,
-or the whole text once more at the end; which of these it was is known only when the text is whole.
-The work is linear in what arrived: a text is parsed only where its brackets say that it has ended.
+Most servers send deltas. Others send growing snapshots, an empty object before the first argument, or
+the whole text again at the end; only the whole text shows which it was. Takes linear time: a text is
+parsed only when its brackets show that it has ended.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ logger = logging.getLogger("rejoinder")
 _OUTSIDE: Final = re.compile(r'["{}\[\]]')
 _INSIDE: Final = re.compile(r'["\\]')
 _PLACEHOLDERS: Final = re.compile(r'(?:\s*(?:\{\}|null|""))+\s*')
-"""What stands for arguments that are still to come."""
+"""Placeholders for arguments that follow."""
 _MAX_ENCODINGS: Final = 4
 _MAX_DEPTH: Final = 64
 _MAX_PLACEHOLDER: Final = 64
 
 
 def is_object(text: str) -> bool:
-    """Whether `text` is a whole JSON object, also inside of a JSON string; ``null`` counts too,
-    because it is an empty object for the tool."""
+    """Whether `text` is a whole JSON object, possibly inside a JSON string. ``null`` counts, too,
+    because the tool reads it as an empty object."""
     value: Any = text
     for _ in range(_MAX_ENCODINGS):
         try:
@@ -44,7 +44,7 @@ def is_object(text: str) -> bool:
 
 
 def _are_snapshots(pieces: Sequence[str]) -> bool:
-    """Whether each piece is a whole object that holds all of the one before."""
+    """Whether each piece is a whole object that contains the previous one."""
     return all(map(is_object, pieces)) and all(
         _PLACEHOLDERS.fullmatch(before) or extends(after, before)
         for before, after in itertools.pairwise(pieces)
@@ -52,7 +52,7 @@ def _are_snapshots(pieces: Sequence[str]) -> bool:
 
 
 def canonical(text: str) -> str:
-    """One text for all spellings of the same arguments."""
+    """A text that is equal for all spellings of the same arguments."""
     if not text.strip():
         return "{}"
     try:
@@ -62,8 +62,8 @@ def canonical(text: str) -> str:
 
 
 def extends(new: str, old: str) -> bool:
-    """Whether the object in the JSON text `new` holds all of the one in `old`, perhaps less grown:
-    both are snapshots of the same call."""
+    """Whether the object in the JSON text `new` contains that of `old`, whose values may be shorter.
+    Then both are snapshots of the same call."""
     try:
         return _grown(jsontext.decode(new), jsontext.decode(old), 0)
     except ValueError:
@@ -126,8 +126,8 @@ class Arguments:
         return bool(self.pieces)
 
     def add(self, piece: str) -> bool:
-        """Add a piece. Returns whether it is output: white space between the tokens is not, which
-        a grammar allows without end."""
+        """Add a piece. Returns whether it is output. White space between tokens is not, because a
+        grammar allows an unlimited amount."""
         if not piece:
             return False
         pieces = self.pieces
@@ -150,7 +150,7 @@ class Arguments:
         self._size = len(text)
 
     def whole(self) -> str | None:
-        """The arguments as one JSON object, or ``None`` where they are not whole (yet)."""
+        """The arguments as one JSON object, or ``None`` if they are not whole (yet)."""
         pieces = self.pieces
         if not pieces:
             return None
@@ -161,8 +161,8 @@ class Arguments:
         return text
 
     def text(self) -> str:
-        """The arguments at the end of the reply: one JSON object if any reading of the pieces makes
-        one, and else the pieces as they are."""
+        """The arguments at the end of the reply: one JSON object, if the pieces can be read as one;
+        otherwise the unchanged pieces."""
         found = self._settle()
         return "".join(self.pieces) if found is None else found
 
@@ -193,7 +193,7 @@ class Arguments:
         return last if len(pieces) > 1 and _are_snapshots(pieces) else None
 
     def _scan(self) -> None:
-        """Follow the brackets through the pieces that came since the last time."""
+        """Follow the brackets through the pieces since the last scan."""
         pieces = self.pieces
         for number in range(self._scanned, len(pieces)):
             piece = pieces[number]
@@ -248,8 +248,8 @@ class Arguments:
 
 
 def warn_cut_call(name: str, reason: str | None) -> None:
-    """Log that a call was dropped because the reply was cut inside of its arguments: half of a
-    number is another number."""
+    """Log that a call was dropped because the reply was cut inside its arguments: half a number is
+    another number."""
     logger.warning(
         "tool call dropped: the reply was cut (%s) inside the arguments of %r", reason, name[:64]
     )

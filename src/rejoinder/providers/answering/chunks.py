@@ -1,8 +1,8 @@
-"""One reply under way: what a reader adds to it, and how it ends. Pure.
+"""The chunks of one running reply, and how it ends. Pure.
 
-This module builds chunks; it knows no provider's words and no framing. Text may arrive with half a
-surrogate pair at its end (a tokenizer cut an emoji in two, and the server wrote ``\\ud83d``): the
-half waits for its other half, because nothing that prints or sends text can hold it.
+This module builds chunks; it knows no provider and no framing. A text may end with half a surrogate
+pair (a tokenizer cut an emoji in two, and the server wrote ``\\ud83d``). The half is held back until
+the other half arrives, because it can be neither printed nor sent.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from rejoinder.providers.answering.repeats import TRACKED, SentText
 __all__ = ["EVENT_LIMIT", "KEPT_LIMIT", "MAX_ENTRIES", "MAX_VALUES", "TEXT_LIMIT", "Reply", "Step"]
 
 EVENT_LIMIT: Final = 1 << 23
-"""Bytes of the largest event that is read. A text in it may take four bytes for each."""
+"""Maximum bytes of an event. A text in it may take four bytes of memory for each."""
 KEPT_LIMIT: Final = 1 << 23
-"""Bytes of tool arguments, thinking, refusals and state that one reply may make us keep."""
+"""Maximum bytes of tool arguments, thinking, refusals and state kept for one reply."""
 TEXT_LIMIT: Final = 1 << 22
-"""Characters of text and thinking in one reply. No model writes as many, and who collects a reply
-keeps them, with up to four bytes for each."""
+"""Maximum characters of text and thinking in one reply. No model writes so many, and code that
+collects a reply keeps them, at up to four bytes each."""
 MAX_VALUES: Final = 1 << 16
-"""JSON of many small values takes up to 30 times its size in memory. What is large for good reason
-is a picture, sound or a long text: one value."""
+"""Maximum number of values in one event: JSON of many small values takes up to 30 times its size in
+memory. Legitimate large events hold one large value: a picture, sound or a long text."""
 MAX_ENTRIES: Final = 4096
-"""Choices, parts, items or calls in one event or reply, so that no event takes long."""
+"""Maximum number of choices, parts, items or calls in one event or reply, to bound its time."""
 _TEXT_OVERHEAD: Final = 48
-"""Bytes that a piece of text takes beside its characters."""
+"""Memory overhead of a piece of text, in bytes."""
 _HOLDER: Final = re.compile(r"(?:functions|default_api)[.:]")
 _TOLERATED: Final = 1 << 19
-"""Bytes of the largest event that is read by the tolerant, slower way."""
+"""Maximum bytes of an event for the tolerant, slower reader."""
 
 
 class Step(Enum):
@@ -55,30 +55,29 @@ class Step(Enum):
 
 
 class Reply:
-    """The chunks of one reply, and what is known about it.
+    """The chunks of one reply, and its state.
 
     Args:
-        prefix: of an id made here, which stands until the provider names its own.
+        prefix: prefix of the generated id, which is used until the provider sends one.
 
     Attributes:
-        id: what the chunks are marked with.
-        model: the model that answers, in the provider's words; empty if it does not tell, ``None``
-            until that is known.
-        chunks: made and not yet taken away.
+        id: id of the chunks.
+        model: the model that answers, as the provider names it; empty if the provider does not name
+            it, ``None`` until that is known.
+        chunks: finished chunks that were not taken yet.
         has_calls: whether a tool call has been made.
         has_output: whether text or a tool call has been made.
         output_count: grows with every piece of text, thinking or tool arguments.
-        finish_reason: why the model stopped, in the provider's own word.
-        skipped: events that meant nothing to the reader.
-        step: what the last event did to the reply, until the decoder has taken note of it.
+        finish_reason: the provider's own finish reason.
+        skipped: number of events that the reader skipped.
+        step: the effect of the last event on the reply, until the decoder has processed it.
         failure: why the reply failed.
-        may_pause: a reply that pauses is sent back, and goes on.
-        paused: what is to be sent back.
+        may_pause: a paused reply is sent back and continues.
+        paused: the part to send back.
         spent: the usage of the parts before a pause.
-        unreadable: the failure is an event that could not be read; where the bytes end with it, it
-            was cut.
-        sent: the text made so far, where the reader asks for it by `track_text`.
-        tool_names: returns the names of the declared tools, by which marks in names are known.
+        unreadable: the failure is an unreadable event. If the bytes end with it, it was cut.
+        sent: the text so far, if the reader has called `track_text`.
+        tool_names: returns the names of the declared tools, with which marks in names are found.
     """
 
     __slots__ = (
@@ -139,7 +138,7 @@ class Reply:
     def text(self, text: str, may_have_surrogates: bool = False) -> None:
         """Add a chunk of text. `may_have_surrogates`: it may hold halves of surrogate pairs."""
         if not text:
-            return  # no output: it must not keep a silent server alive
+            return  # not output: it must not keep a silent server alive
         self.output_count += 1
         if may_have_surrogates or self._half:
             text, self._half = jsontext.join_halves(self._half, text)
@@ -157,14 +156,14 @@ class Reply:
             if sent.size > TRACKED:
                 self.sent = None
                 self._was_long = True
-        # As ChatChunk(...), validated and equal to it, in two thirds of the time: no Python code
-        # of pydantic runs for the outer and the inner model. Every word of every reply passes here.
+        # Equal to ChatChunk(...) and validated, in two thirds of the time, because pydantic runs no
+        # Python code for the outer and the inner model. Every word of every reply passes here.
         self.chunks.append(
             self._validated({"id": self.id, "delta": {"role": "assistant", "content": text}})
         )
 
     def finished_text(self, kind: str, text: str) -> None:
-        """Add what a finished text holds beyond the deltas. `kind` of the event that repeats it.
+        """Add the part of a finished text that the deltas did not contain. `kind`: kind of the event.
 
         Needs `track_text`.
         """
@@ -174,7 +173,7 @@ class Reply:
             self.text(text, may_have_surrogates=True)
 
     def snapshot(self, text: str) -> None:
-        """Add what the whole text so far holds beyond the deltas. Needs `track_text`."""
+        """Add the part of the whole text so far that the deltas did not contain. Needs `track_text`."""
         if self.sent is not None:
             self._add_rest(self.sent.grown_to(jsontext.heal(text)))
         elif not self._was_long:
@@ -185,7 +184,7 @@ class Reply:
         if self._length > TEXT_LIMIT:
             self._is_too_long()
         elif more:
-            self._half = ""  # the finished text has it whole
+            self._half = ""  # the finished text has both halves
             self.output_count += 1
             self.has_output = True
             delta = ChoiceDelta(role="assistant", content=more)
@@ -223,7 +222,7 @@ class Reply:
     def call(
         self, call_id: str, name: str, arguments: str, extra: dict[str, Any] | None = None
     ) -> FunctionToolCall:
-        """Add a chunk with one complete tool call. No arguments at all are the empty object."""
+        """Add a chunk with one complete tool call. Missing arguments become the empty object."""
         self.has_calls = self.has_output = True
         call = FunctionToolCall(
             name=self._tool_name(jsontext.heal(name)),
@@ -236,10 +235,9 @@ class Reply:
         return call
 
     def _tool_name(self, name: str) -> str:
-        """`name` without the marks of a chat template, and without the name of what holds the tools:
-        gpt-oss on vLLM, Ollama and Bedrock writes ``functions.look_up<|channel|>commentary``
-        (vllm-project/vllm#32587). Gemini calls the holder ``default_api``, as its messages about
-        malformed calls show."""
+        """`name` without marks of a chat template and without a namespace. gpt-oss on vLLM, Ollama
+        and Bedrock writes ``functions.look_up<|channel|>commentary`` (vllm-project/vllm#32587).
+        Gemini's namespace is ``default_api``, as its messages about malformed calls show."""
         holder = _HOLDER.match(name)
         if holder is None and "<|" not in name:
             return name
@@ -257,11 +255,11 @@ class Reply:
             self.chunks.append(self._validated({"id": self.id, "usage": usage}))
 
     def with_spent(self, usage: CompletionUsage | None) -> CompletionUsage | None:
-        """`usage` and that of the parts before a pause."""
+        """`usage` plus the usage of the parts before a pause."""
         return usage if self.spent is None else added(self.spent, usage)
 
     def flush(self) -> None:
-        """At the end: halves that never met their other half become U+FFFD."""
+        """Turn unpaired halves into U+FFFD at the end."""
         if self._half_thought:
             self._half_thought = ""
             self.thinking("\ufffd")
@@ -272,7 +270,7 @@ class Reply:
     # -- the end -----------------------------------------------------------------------------
 
     def answered(self) -> None:
-        """The answer is whole. Only the usage may follow, or nothing."""
+        """The answer is complete. At most the usage follows."""
         if self.step is None:
             self.step = Step.ANSWER
 
@@ -282,18 +280,18 @@ class Reply:
             self.step = Step.END
 
     def pause(self, part: dict[str, Any]) -> None:
-        """The reply goes on when `part`, what there is of it, is sent back."""
+        """Pause the reply. It continues when `part`, the reply so far, is sent back."""
         self.paused = part
         self.end()
 
     def fail(self, error: APIError) -> None:
-        """The reply failed, after the chunks made so far. The first failure stands."""
+        """Fail the reply, after the chunks made so far. Only the first failure counts."""
         if self.failure is None:
             self.failure = error
             self.step = Step.FAIL
 
     def fail_if_empty(self, allowed: bool, why: str, *, retryable: bool = True) -> None:
-        """Fail a reply that ended in order without output, unless it is allowed to."""
+        """Fail a reply that ended properly but has no output, unless that is allowed."""
         if not (self.has_output or allowed):
             self.fail(
                 EmptyResponseError(
@@ -321,8 +319,8 @@ class Reply:
         return False
 
     def keep_text(self, text: str) -> bool:
-        """`keep` for a text. Its characters take up to four bytes each, and what it holds as JSON
-        is built when the reply is whole."""
+        """`keep` for a text. Its characters take up to four bytes each, and JSON in it is parsed when
+        the reply is complete."""
         self._values += text.count(",")
         if self._values > MAX_VALUES:
             self.fail(WireError(f"the texts of one reply hold more than {MAX_VALUES} values"))
@@ -330,7 +328,7 @@ class Reply:
         return self.keep(len(text) if text.isascii() else 4 * len(text))
 
     def entries(self, value: object) -> list[Any]:
-        """`value` as a list; one that is too long fails the reply, and is empty."""
+        """`value` as a list. If it is too long, the reply fails and the result is empty."""
         found = jsontext.as_list(value)
         if len(found) > MAX_ENTRIES:
             self.fail(WireError(f"one event holds a list of more than {MAX_ENTRIES} entries"))
@@ -346,7 +344,7 @@ class Reply:
     def tolerant(self, payload: bytes) -> Any:
         """The JSON value of an event that the strict reader refused.
 
-        ``None`` where there is none: blank events and ``[DONE]`` are skipped, anything else that is
+        ``None`` if it is not JSON. Blank events and ``[DONE]`` are skipped; anything else that is
         not JSON fails the reply.
         """
         reason: str

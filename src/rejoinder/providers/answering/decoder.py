@@ -2,10 +2,10 @@
 
 A `Framing` cuts the bytes into events; a `Reader`, the provider's part, turns each event into chunks
 of a `Reply`. The decoder owns everything else: what kind of body arrives, the state of the reply, the
-bound on memory, and the errors of bodies that are not what was asked for. It keeps the promises of
+bound on memory, and the errors for bodies of an unexpected kind. It keeps the promises of
 `rejoinder.wire.decoder.Decoder`.
 
-Where a reply stands is one `State`; what may follow is the table `TRANSITIONS`.
+The state of a reply is one `State`; the table `TRANSITIONS` lists which state may follow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["TRANSITIONS", "Framing", "Reader", "ReplyDecoder", "State", "transit
 
 
 class State(Enum):
-    """Where a reply stands."""
+    """The state of a reply."""
 
     __hash__ = object.__hash__  # members are singletons; `Enum` computes theirs in Python
 
@@ -35,7 +35,7 @@ class State(Enum):
     STREAM = "stream"
     """Events arrive."""
     WHOLE = "whole"
-    """JSON arrives where a stream was asked for: a whole answer, or an error."""
+    """JSON arrives instead of the requested stream: a whole answer, or an error."""
     PAGE = "page"
     """A web page arrives."""
     ANSWERED = "answered"
@@ -74,7 +74,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Step, State]]] = MappingProxyType(
         State.BROKEN: {},
     }
 )
-"""What each step makes of each state. A step that is not in the table cannot happen."""
+"""The next state for each state and step. Steps that are missing here cannot happen."""
 
 
 def transition_table() -> str:
@@ -100,24 +100,24 @@ class Framing(Protocol):
 
     @property
     def stray(self) -> bytes:
-        """The beginning of what belonged to no event."""
+        """The beginning of the bytes that belonged to no event."""
         ...
 
     def feed(self, data: bytes, /) -> list[tuple[str | None, bytes]]:
-        """The events that `data` completes: name, if there is one, and payload."""
+        """The events that `data` completes: their names, if any, and payloads."""
         ...
 
     def close(self) -> list[tuple[str | None, bytes]]:
-        """The last event, where it may be known without its end. It may be cut anywhere."""
+        """The last event, if the framing can read one without its end. It may be cut anywhere."""
         ...
 
 
 class Reader(Protocol):
-    """What a provider knows about its replies. It sees events, and adds to a `Reply`."""
+    """The provider's part: reads events and adds to a `Reply`."""
 
     @property
     def expected(self) -> str:
-        """The kind of stream that was asked for, in words for people."""
+        """The kind of the requested stream, for error messages."""
         ...
 
     def event(self, name: str | None, payload: bytes, reply: Reply, /) -> None:
@@ -125,11 +125,11 @@ class Reader(Protocol):
         ...
 
     def whole(self, body: bytes, reply: Reply, /) -> None:
-        """Read one JSON object that came where a stream was asked for."""
+        """Read one JSON object that arrived instead of a stream."""
         ...
 
     def ended(self, reply: Reply, /) -> None:
-        """The bytes have ended, and the reply had not. Fail it unless it is complete."""
+        """The bytes ended before the reply did. Fail it unless it is complete."""
         ...
 
     def usage(self) -> CompletionUsage | None:
@@ -138,7 +138,7 @@ class Reader(Protocol):
 
 
 _ONE_TEXT: Final = 1 << 20
-"""Bytes that the text of no reply has: what is larger is a picture or sound, without commas."""
+"""More bytes than the text of any reply has. Larger payloads are pictures or sound, without commas."""
 _PAGE_LIMIT: Final = 4096
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -151,16 +151,16 @@ class ReplyDecoder:
     """Bytes of one reply in, chunks out.
 
     Args:
-        framing: of the stream that was asked for. A body that begins like JSON or like a web page
-            is not given to it.
+        framing: the framing of the requested stream. A body that begins like JSON or like a web
+            page does not pass through it.
         reader: the provider's part.
-        prefix: of the reply's id, until the provider names one.
+        prefix: prefix of the reply's id, until the provider sends an id.
         track_text: remember the text, for readers that compare finished texts with it.
-        checksums: the framing proves by checksums what it is, whatever type the body declares.
+        checksums: the framing has checksums, which prove its type whatever the body declares.
 
     Attributes:
-        state: where the reply stands.
-        reply: what is known about it; for its `output_count` only.
+        state: the state of the reply.
+        reply: the reply so far; use only its `output_count`.
         checksums: see above.
     """
 
@@ -197,17 +197,17 @@ class ReplyDecoder:
 
     @property
     def failure(self) -> APIError | None:
-        """What the next `feed` or `close` will raise."""
+        """The error that the next `feed` or `close` will raise."""
         return self.reply.failure
 
     @property
     def model(self) -> str | None:
-        """The model that answers, as far as the provider has told."""
+        """The model that answers, if the provider has named it."""
         return self.reply.model or None
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, in the provider's own word, or ``None`` until it arrives."""
+        """The provider's own finish reason, or ``None`` until it arrives."""
         return self.reply.finish_reason
 
     @property
@@ -217,7 +217,7 @@ class ReplyDecoder:
 
     @property
     def skipped(self) -> int:
-        """Events that meant nothing to the reader."""
+        """Number of events that the reader skipped."""
         return self.reply.skipped
 
     @property
@@ -227,19 +227,19 @@ class ReplyDecoder:
 
     @property
     def paused(self) -> dict[str, Any] | None:
-        """What to send back for the reply to go on, or ``None``: it has ended."""
+        """What to send back so that the reply continues, or ``None`` if it has ended."""
         return self.reply.paused
 
     def may_pause(self) -> None:
-        """A reply that pauses is sent back; else a pause is its end."""
+        """Let a paused reply be sent back. Otherwise a pause is its end."""
         self.reply.may_pause = True
 
     def go_on(self, spent: CompletionUsage | None) -> None:
-        """This is a later part of a reply that has used `spent` so far."""
+        """Continue a reply whose earlier parts used `spent`."""
         self.reply.spent = spent
 
     def know_tools(self, names: Callable[[], Collection[str]]) -> None:
-        """Name the declared tools: a name with leaked marks is mended to one of them."""
+        """Set the names of the declared tools, to which names with leaked marks are mended."""
         self.reply.tool_names = names
 
     def feed(self, data: bytes) -> list[ChatChunk]:
@@ -266,8 +266,8 @@ class ReplyDecoder:
         return chunks
 
     def close(self) -> list[ChatChunk]:
-        """No more bytes. Returns what is left; where that is followed by an error, `failure` holds
-        it, and the next call raises it.
+        """No more bytes follow. Returns the remaining chunks. If an error follows them, `failure`
+        holds it and the next call raises it.
 
         Raises:
             APIError: the reply is not complete, or is an error, a refusal or empty.
@@ -301,7 +301,7 @@ class ReplyDecoder:
         return self.state in _FINAL
 
     def _explain(self) -> None:
-        """Where a reply is cut, an error beside the events gives the reason."""
+        """Use an error between the events as the reason why the reply was cut."""
         reply = self.reply
         failure, reply.failure = reply.failure, None
         if not self._read_stray(self._framing.stray):
@@ -309,7 +309,7 @@ class ReplyDecoder:
         reply.step = None
 
     def _open(self, data: bytes) -> bytes:
-        """What of `data` is to be read; nothing while the kind of body is not known."""
+        """The part of `data` to read; empty while the kind of body is unknown."""
         reply = self.reply
         if reply.failure is not None:
             raise reply.failure
@@ -360,7 +360,7 @@ class ReplyDecoder:
                 self._seen = True
                 self._read(events)
             if reply.unreadable:
-                # The last event was cut with the stream, and is no garbage.
+                # The last event was cut off with the stream, so it is not garbage.
                 reply.failure = None
                 reply.unreadable = False
                 self.state = before
@@ -381,8 +381,8 @@ class ReplyDecoder:
         reply.end()
 
     def _read_stray(self, stray: bytes) -> bool:
-        """Read an error that a server wrote into the stream without framing it as an event: Google
-        does, and gateways that pass on the body of their upstream."""
+        """Read an error that a server wrote into the stream without framing it as an event. Google
+        does this, and so do gateways that pass on the body of their upstream."""
         reply = self.reply
         begin = stray.find(b"{")
         if begin < 0:
@@ -408,9 +408,9 @@ def _nothing() -> APIError:
 
 
 def _kind_of(head: bytes) -> Step | None:
-    """What a body is, by its first byte that is not white space: a brace or bracket is JSON, ``<``
-    is the page of some proxy, and anything else is the stream. A frame of AWS would be a gigabyte
-    long to begin like one of the others."""
+    """The kind of a body, by its first byte that is not white space: a brace or bracket is JSON, ``<``
+    is a proxy's web page, and anything else is the stream. An AWS frame could begin with one of these
+    bytes only if it were a gigabyte long."""
     start = head.removeprefix(_BOM).lstrip()[:1]
     if not start or head in (_BOM[:1], _BOM[:2]):
         return None if len(head) <= _PAGE_LIMIT else Step.STREAM_OPENED
@@ -420,7 +420,7 @@ def _kind_of(head: bytes) -> Step | None:
 
 
 def _is_crowded(payload: bytes) -> bool:
-    """Whether it holds too many values, where commas and brackets in its texts do not count."""
+    """Whether it holds too many values. Commas and brackets inside strings do not count."""
     if len(payload) > _ONE_TEXT:
         return True
     counter = ValueCounter()

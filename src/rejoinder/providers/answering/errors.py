@@ -1,4 +1,4 @@
-"""What providers share about errors: how long to wait, what never to show, and one retry with fresh
+"""Shared handling of errors: how long to wait, which secrets to redact, and one retry with new
 credentials. Pure."""
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 DecodeError: TypeAlias = Callable[[int, Mapping[str, str], bytes], APIError]
-"""Status, header fields (lower-case names) and body of an error response to an `APIError`."""
+"""Converts status, header fields (lower-case names) and body of an error response to an `APIError`."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the server asked us to wait, by its header fields (lower-case names)."""
+    """Seconds that the server asks us to wait, from its header fields (lower-case names)."""
     return retry_after_seconds(headers, _stamps.wall_now())
 
 
@@ -41,15 +41,15 @@ _DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
 def asked_pause(error: Mapping[str, Any], message: str = "") -> float | None:
-    """Seconds the server asked us to wait in the body of an error.
+    """Seconds that the server asks us to wait, from the body of an error.
 
-    Google's ``RetryInfo`` (also through its endpoint for Chat Completions, which sends no header),
-    a member ``retry_after``, or the words of OpenAI and Groq, who put it into the message alone
-    where the error comes inside of a stream: "Please try again in 1.5s".
+    Reads Google's ``RetryInfo`` (also from its endpoint for Chat Completions, which sends no header), a
+    member ``retry_after``, or the message of OpenAI and Groq. For an error inside a stream, these put
+    it only into the message: "Please try again in 1.5s".
 
     Args:
         error: the error object.
-        message: its text, where a pause in it may be taken at its word.
+        message: its text, if a pause in it may be believed.
     """
     for entry in jsontext.as_list(error.get("details")):
         delay = (jsontext.as_mapping(entry) or {}).get("retryDelay")
@@ -74,7 +74,7 @@ _LONGEST: Final = 1e6
 
 
 def unexpected_body(stray: bytes, expected: str) -> APIError:
-    """The error for an answer that is no stream at all: a web page, a JSON text, nothing."""
+    """The error for a response that is not a stream: a web page, a JSON text, an empty body."""
     shown = plain_text(stray)
     if not shown:
         return WireError(f"the answer ended without a single event; expected {expected}")
@@ -82,8 +82,8 @@ def unexpected_body(stray: bytes, expected: str) -> APIError:
 
 
 def redact_error(error: APIError, secrets: Sequence[str]) -> APIError:
-    """`error` without `secrets` in its texts: servers quote the key they did not like, and errors
-    end up in logs. The message is one line without control characters."""
+    """`error` without `secrets` in its texts, because servers quote rejected keys, and errors are
+    logged. The message is one line without control characters."""
     changes: dict[str, Any] = {
         "message": redact(one_line(error.message), secrets),
         "body": _without(secrets, error.body, 0),
@@ -118,11 +118,11 @@ def _without(secrets: Sequence[str], value: object, depth: int) -> object:
 def with_second_chance(
     decode: DecodeError, stale: Callable[[APIStatusError], bool], renew: Callable[[], bool]
 ) -> DecodeError:
-    """`decode`, but an error for which fresh credentials may be the cure is tried once more.
+    """Wrap `decode`, so that an error due to old credentials is retried once.
 
     Args:
         stale: whether the error means that the credentials are old.
-        renew: forget the credentials; returns whether others can be had.
+        renew: discards the credentials; returns whether other ones can be obtained.
     """
     used = False
 

@@ -1,4 +1,4 @@
-"""State that a server sends in pieces, put together as it would have sent it whole. Pure."""
+"""Joins state that a server sends in pieces. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Fragments"]
 
 
 class Fragments:
-    """The pieces of one JSON object. Putting them together takes time linear in their size."""
+    """The pieces of one JSON object. Joining them takes linear time."""
 
     __slots__ = ("_pieces",)
 
@@ -29,7 +29,7 @@ class Fragments:
         return all(self._pieces.get(key, [None])[-1] == value for key, value in members.items())
 
     def joined(self) -> dict[str, Any]:
-        """The object: running texts and lists are continued, of anything else the last stands."""
+        """The joined object: texts and lists are concatenated; of other values, the last one counts."""
         return {key: _join(key, values) for key, values in self._pieces.items()}
 
 
@@ -39,7 +39,7 @@ def _join(key: str, values: list[Any]) -> Any:
         return last
     if isinstance(last, str):
         texts = [value for value in values if isinstance(value, str)]
-        # Signatures, ids and formats are repeated; a text goes on.
+        # Signatures, ids and formats are repeated; a text continues.
         return "".join(texts) if _is_running(key) else last
     if isinstance(last, list):
         found: list[Any] = []

@@ -1,6 +1,6 @@
-"""Takes out of the text of a reply what its model's chat template left in it. Pure.
+"""Removes chat-template marks from the text of a reply. Pure.
 
-Which marks a model writes stands in `rejoinder._core.families`; the grammar in `rejoinder.wire.marks`.
+`rejoinder._core.families` lists the marks of each model; `rejoinder.wire.marks` has the grammar.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from rejoinder.wire.marks import MarkSplitter, Part
 __all__ = ["ReplyMarks"]
 
 _THINK: Final = ("<think>", "</think>")
-# Words that a text about XML may hold as well: they are marks only where the text begins.
+# Words that a text about XML may also contain, so they are marks only at the beginning.
 _OPENING: Final = (("<thinking>", "</thinking>"), ("<reasoning>", "</reasoning>"))
 
 
 class ReplyMarks(MarkSplitter):
     """The marks in the text of one reply.
 
-    Readers ask first whether a piece may hold a mark, because nearly none does::
+    Readers first check whether a piece may hold a mark, because very few do::
 
         if "<" in text or marks.busy or (marks.more and marks.begin_in(text)):
             marks.split(text, reply)
@@ -29,12 +29,12 @@ class ReplyMarks(MarkSplitter):
             reply.text(text)
 
     Args:
-        family: of the model.
-        think: the text may hold ``<think>``, as servers of the Chat Completions dialect pass it on:
-            anywhere, or, of a family that never thinks, at the beginning.
+        family: the model's family.
+        think: the text may contain ``<think>``, which Chat Completions servers pass on: anywhere, or
+            only at the beginning for a family that never thinks.
 
     Attributes:
-        more: what marks may begin with, beside ``<``.
+        more: characters other than ``<`` with which marks may begin.
     """
 
     __slots__ = ("_family", "_think", "more")
@@ -71,11 +71,11 @@ class ReplyMarks(MarkSplitter):
         self._add(self.feed(text, at_start=reply.is_blank()), reply, may_have_surrogates)
 
     def finished(self, kind: str, text: str, reply: Reply) -> None:
-        """Add what a finished text, without its marks, holds beyond its pieces."""
+        """Add the part of a finished text, without marks, that its pieces did not contain."""
         reply.finished_text(kind, self._without_marks(text, reply))
 
     def snapshot(self, text: str, reply: Reply) -> None:
-        """Add what the whole text so far, without its marks, holds beyond its pieces."""
+        """Add the part of the whole text so far, without marks, that its pieces did not contain."""
         reply.snapshot(self._without_marks(text, reply))
 
     def _without_marks(self, text: str, reply: Reply) -> str:
@@ -90,7 +90,7 @@ class ReplyMarks(MarkSplitter):
         return text
 
     def thinks_apart(self, reply: Reply) -> None:
-        """The thoughts come in a field of their own, so the text did not begin inside of one."""
+        """Thinking arrives in a separate field, so the text does not begin inside it."""
         self._add(self.outside(), reply)
 
     def finish(self, reply: Reply) -> None:

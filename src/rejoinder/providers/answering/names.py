@@ -1,4 +1,4 @@
-"""Which model answers, in the words of its provider. Pure."""
+"""The provider's name of the model that answers. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 def model_name(value: object) -> str:
-    """The name that a provider gives, as exporters of traces can take it; empty for anything else."""
+    """A provider's model name, in a form that trace exporters accept; empty for anything else."""
     return jsontext.heal(value[:_LONGEST]) if isinstance(value, str) else ""
 
 
 def model_named_in(payload: bytes) -> str:
-    """The same of an event in JSON. Not part of how events are read: one of a reply is enough."""
+    """The model name in a JSON event. Separate from reading events, because one per reply is enough."""
     try:
         event = _decode(payload)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Why replies end, in any provider's word. Pure."""
+"""Finish reasons of all providers. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 __all__ = ["FinishReason", "is_broken_off", "is_cut", "portable_reason"]
 
 FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_call", "error"]
-"""Why a reply ended, in the words of OpenTelemetry's conventions for generative AI."""
+"""Finish reasons of OpenTelemetry's conventions for generative AI."""
 
 _BROKEN_OFF: Final = frozenset(
     {
@@ -50,14 +50,14 @@ _BLOCKED: Final = frozenset(
     }
 )
 _ERRORS: Final = ("failed", "malformed", "missing_", "too_many_", "unexpected_")
-"""How the reasons of replies begin that went wrong: Gemini, Bedrock, the Responses API."""
+"""Beginnings of the finish reasons of failed replies: Gemini, Bedrock, the Responses API."""
 
 
 def portable_reason(reason: str | None, *, called: bool) -> FinishReason:
-    """Why a reply ended, in the same words for every provider.
+    """The finish reason, in the same words for every provider.
 
     Args:
-        reason: the provider's own word; ``None``: there was none.
+        reason: the provider's own word; ``None`` if it was missing.
         called: the reply holds a tool call.
     """
     word = (reason or "").lower()
@@ -71,10 +71,10 @@ def portable_reason(reason: str | None, *, called: bool) -> FinishReason:
 
 
 def is_broken_off(reason: str | None) -> bool:
-    """Whether a stop reason is no end of a reply: the server broke it off."""
+    """Whether a finish reason means that the server broke the reply off."""
     return reason is not None and reason.lower() in _BROKEN_OFF
 
 
 def is_cut(reason: str | None) -> bool:
-    """Whether a reply that stopped for `reason` may have been cut anywhere, also inside a call."""
+    """Whether a reply with this finish reason may have been cut anywhere, even inside a call."""
     return reason is not None and (_CUT.search(reason) is not None or is_broken_off(reason))

@@ -1,9 +1,9 @@
-"""Which part of a finished text is new: servers that stream a text send it whole as well. Pure.
+"""Finds the new part of a finished text, because servers also repeat a streamed text as a whole. Pure.
 
-A finished text is matched by its words and not by its index, because servers count the places of
-deltas and of finished items differently. Each kind of event that repeats a text (the part, the item,
-the final response) goes through the deltas by itself, so no text is sent twice, however many kinds
-of events repeat it, and a text that really comes twice is sent twice.
+A finished text is matched by its words, not by its index, because servers number deltas and finished
+items differently. Each kind of event that repeats a text (the part, the item, the final response) is
+matched with the deltas separately. So no text is sent twice, however many kinds of events repeat it,
+and a text that the model really wrote twice is sent twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["TRACKED", "SentText"]
 
 TRACKED: Final = 1 << 20
-"""Characters that are compared. Beyond them finished texts add nothing."""
+"""Maximum number of characters compared. Beyond it, finished texts add nothing."""
 _MAX_FINISHED: Final = 1024
 _MAX_GAPS: Final = 64
 
@@ -22,8 +22,9 @@ class SentText:
     """The text that a reply has sent so far.
 
     Attributes:
-        pieces: of the text; the reply adds to them without a call, as every word passes here.
-        size: characters of the text.
+        pieces: pieces of the text; the reply appends to them directly, because a call for each
+            word would be slow.
+        size: number of characters.
     """
 
     __slots__ = ("_claimed", "_finished", "_joined", "pieces", "size")
@@ -47,10 +48,10 @@ class SentText:
         return not self._joined.strip() and not any(piece.strip() for piece in self.pieces)
 
     def beyond(self, kind: str, finished: str) -> str:
-        """The part of a finished text that was not sent. It counts as sent from now on.
+        """The part of a finished text that was not sent yet. From now on it counts as sent.
 
         Args:
-            kind: of the event that repeats the text. Events of one kind repeat each text once.
+            kind: kind of the event that repeats the text; each kind repeats each text once.
         """
         if not finished or self._finished >= _MAX_FINISHED:
             return ""
@@ -69,15 +70,15 @@ class SentText:
             _claim(claimed, end, end + len(finished))
             return self._send(finished[len(gap) :])
         if _has_open_gap(sent, claimed):
-            # Other words for something that was sent: what was heard cannot be taken back.
+            # A different version of a text that was sent: it may have been heard and cannot be revoked.
             _claim(claimed, end, len(sent))
             return ""
         _claim(claimed, len(sent), len(sent) + len(finished))
         return self._send(finished)
 
     def grown_to(self, whole: str) -> str:
-        """The part of a text that was not sent, where the text is all there is so far. It counts
-        as sent from now on."""
+        """The part of a snapshot (the whole text so far) that was not sent yet. From now on it counts
+        as sent."""
         sent = self.text()
         if not whole.startswith(sent):
             return ""
@@ -89,8 +90,7 @@ class SentText:
         return text
 
     def _in_gaps(self, sent: str, finished: str, claimed: list[tuple[int, int]]) -> int:
-        """Where `finished` stands between the texts that were matched: they may be listed in
-        another order."""
+        """The place of `finished` between the matched texts, which may come in another order."""
         begin = 0
         for start, stop in claimed[:_MAX_GAPS]:
             at = sent.find(finished, begin, start)

@@ -1,4 +1,4 @@
-"""One request, one decoder, one reply: the shell that every HTTP provider uses as it is.
+"""One request, one decoder, one reply: the shell that every HTTP provider uses unchanged.
 
 A provider supplies values and pure functions: how to build the request, how to decode the body,
 how to read an error. It writes no loop, no task and no retry.
@@ -41,12 +41,12 @@ logger = logging.getLogger("rejoinder")
 Build: TypeAlias = Callable[[], Awaitable[Request]]
 
 _GRACE = 0.5
-"""Seconds that the usage may follow a whole answer."""
+"""Seconds within which the usage may follow a whole answer."""
 
 _PIECE: Final = 1 << 14
-"""Bytes that are decoded at once."""
+"""Maximum bytes that are decoded at once."""
 _BEFORE_YIELD: Final = 1 << 15
-"""Bytes that are decoded before the loop may turn."""
+"""Maximum bytes that are decoded before yielding to the loop."""
 _OVER: Final = frozenset({State.ENDED, State.BROKEN})
 _STOPS: Final = frozenset({State.ANSWERED, *_OVER})
 _MEDIA: Final = ("image/", "audio/", "video/", "font/")
@@ -57,39 +57,39 @@ _REMEDIES = {
     404: "check `model`, and `base_url` (is a /v1 missing, or one too many?)",
     413: "shorten the conversation, or send smaller pictures, sound and documents",
 }
-"""What to do about errors whose own words rarely tell."""
+"""Remedies for errors whose own messages rarely have one."""
 
 _REFUSED: Final = (400, 413, 422)
 
 _MAX_PAUSES: Final = 8
-"""How often one reply may pause and go on."""
+"""How often one reply may pause and continue."""
 
 _ERROR_BODY_LIMIT = 1 << 16
-"""Bytes of an error answer that are read; what follows adds nothing."""
+"""Maximum bytes of an error body to read."""
 
 
 class WireStream(LLMStream):
-    """A reply that comes over HTTP.
+    """A reply over HTTP.
 
     Args:
         build: makes the request of an attempt. Awaited at the start of each attempt, so that
-            credentials and signatures are fresh; what it needs must be a snapshot.
-        decoder: makes a fresh decoder for an attempt.
-        decode_error: turns an answer with an error status into an `APIError`.
+            credentials and signatures are new; its inputs must be a snapshot.
+        decoder: makes a new decoder for an attempt.
+        decode_error: turns a response with an error status into an `APIError`.
         transport: sends the request.
-        drop_state: leaves opaque state of providers out of what `build` makes from now on; returns
-            whether there was any. Called once, when the server refuses that state.
-        go_on: makes `build` send a part of a reply that paused along from now on, so that the
-            model goes on with it; ``None``: a pause is the end.
-        changes: what was done to make the request acceptable; `build` may add to it.
+        drop_state: makes `build` omit opaque state of providers from now on; returns whether there
+            was any. Called once, when the server refuses that state.
+        go_on: makes `build` send the parts of a paused reply from now on, so that the model continues
+            it; ``None``: a pause is the end.
+        changes: the changes that made the request acceptable; `build` may add to them.
     """
 
-    # What most streams never set; see `LLMStream`.
+    # Attributes that most streams never set; see `LLMStream`.
     _pauses = 0
     _spent: CompletionUsage | None = None
-    """What was used before the last pause."""
+    """The usage before the last pause."""
     _much = b""
-    """What is too much for one callback."""
+    """Data that is too large for one callback."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class WireStream(LLMStream):
 
     @property
     def finish_reason(self) -> str | None:
-        """The provider's stop reason, or ``None`` until it arrives."""
+        """The provider's finish reason, or ``None`` until it arrives."""
         return None if self._decoder is None else self._decoder.finish_reason
 
     @property
@@ -130,8 +130,8 @@ class WireStream(LLMStream):
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What was done to the history and to the options, so that this model accepts them where
-        it is served. A long conversation is looked at when the first attempt begins."""
+        """The changes to the history and the options that made this model accept them at its host. A
+        long conversation is only repaired when the first attempt begins."""
         return tuple(self._changes)
 
     async def _run(self) -> bool | None:
@@ -146,8 +146,8 @@ class WireStream(LLMStream):
         return False
 
     def _may_do_without_state(self, error: APIError) -> bool:
-        """Whether the server refused opaque state before it said anything, and there is some to
-        leave out: the words and calls of the conversation are good without it."""
+        """Whether the server refused opaque state before any output, and there is state to omit. The text
+        and calls of the conversation are valid without it."""
         return (
             self._drop_state is not None
             and (self._decoder is None or self._decoder.output_count == 0)
@@ -156,8 +156,8 @@ class WireStream(LLMStream):
         )
 
     async def _exchange(self) -> bool:
-        """Ask, and read the answer. Returns whether the reply has paused and goes on."""
-        self._decoder = None  # that of the attempt before
+        """Send the request and read the response. Returns whether the reply has paused and continues."""
+        self._decoder = None  # that of the previous attempt
         self._arriving = False
         self._outputs = 0
         request = await self._request()
@@ -168,7 +168,7 @@ class WireStream(LLMStream):
                 _watch.note("head", status=response.status)
             failure = await self._read_response(response)
             if failure is not None:
-                # Not from within `except`: the error as it was would be reachable as its context.
+                # Outside `except`, so that the original error is not reachable as the context.
                 failure = self._presentable(failure, request, response)
                 raise failure
         decoder: ReplyDecoder | None = self._decoder
@@ -215,8 +215,8 @@ class WireStream(LLMStream):
         return None
 
     def _presentable(self, error: APIError, request: Request, response: HttpResponse) -> APIError:
-        """`error` as it may be shown: with what the header fields tell, without credentials, short,
-        and with what to do about it."""
+        """`error` for users: with facts from the header fields and the remedy, without credentials,
+        and short."""
         headers = response.headers
         changes: dict[str, Any] = {}
         if error.retry_after is None:
@@ -225,7 +225,7 @@ class WireStream(LLMStream):
             changes["request_id"] = request_id(headers)
         if isinstance(error, APIStatusError) and error.status_code in _REFUSED:
             changes["section"] = kind_of_refusal(error.message, error.body)
-        # Redacted before it is cut: half of a key is no longer known as one.
+        # Redact before cutting, because half a key is not recognized.
         error = redact_error(error.but(**changes), request.secrets().reveal())
         message = shorten(error.message)
         remedy = _remedy(response.status, self._llm.model)
@@ -254,8 +254,8 @@ class WireStream(LLMStream):
             raise decoder.failure
 
     def _take(self, data: bytes) -> bool:
-        """Decode what has arrived, in the callback of the socket. Returns whether more may come in
-        the same way."""
+        """Decode the bytes that have arrived, in the callback of the socket. Returns whether more may
+        follow in the same way."""
         if not self._arriving:
             self._arriving = True
             if self._place is not None:  # the callback has the context of its connection
@@ -274,12 +274,12 @@ class WireStream(LLMStream):
         count = decoder.reply.output_count
         if count != self._outputs:
             self._outputs = count
-            if self._meter.progress_at is before:  # no chunk has told of it
+            if self._meter.progress_at is before:  # no chunk has reported it
                 self._progressed()
 
     async def _decode_in_pieces(self, decoder: ReplyDecoder, data: bytes) -> None:
-        """Decode with turns of the loop in between. What was compressed unpacks to any size, and a
-        server that sends fast lets no read wait: neither may hold the loop."""
+        """Decode in pieces and yield to the loop in between. Compressed data may unpack to any size, and
+        reads from a fast server never wait; neither may block the loop."""
         for start in range(0, len(data), _PIECE):
             if self._undisturbed > _BEFORE_YIELD:
                 self._undisturbed = 0
@@ -292,16 +292,16 @@ class WireStream(LLMStream):
         return ToolContext(self._tools).function_tools.keys()
 
     async def _read_rest(self, response: HttpResponse, decoder: ReplyDecoder) -> None:
-        """Read what may follow a whole answer: the usage.
+        """Read the usage, which may follow a whole answer.
 
-        A server that neither sends it nor closes must keep nothing waiting, and one that dies now
-        has done its work. Some name their stop reason early and go on with the text: then the usual
+        A server that neither sends it nor closes must not delay anything, and an error of the server is
+        harmless now. Some servers send their finish reason early and continue the text: then the usual
         limit on silence applies again.
         """
         loop = asyncio.get_running_loop()
         output_count = decoder.output_count
         end: float | None = loop.time() + _GRACE
-        self._paused = True  # no further output is owed: the limits on silence must not strike
+        self._paused = True  # no further output is due, so the limits on silence do not apply
         try:
             while True:
                 async with asyncio.timeout_at(end):
@@ -328,7 +328,7 @@ class WireStream(LLMStream):
         return super()._owed()
 
     def _count_the_rest(self) -> None:
-        """Take the usage of a reply that is cut from what the provider has counted so far."""
+        """Use the provider's token counts so far as the usage of a cut reply."""
         if self._decoder is not None and self._meter.usage is None:
             self._meter.usage = self._decoder.usage_so_far
 
@@ -342,7 +342,7 @@ class WireStream(LLMStream):
 
 
 def _remedy(status: int, model: str) -> str | None:
-    """What to do about an error; a model that is gone is answered with 400 or 404."""
+    """The remedy for an error. For a retired model, servers send 400 or 404."""
     gone = retirement(model) if status in (400, 404) else None
     if gone is not None:
         return f"{model} ended on {gone.ended}; use {gone.successor}"
@@ -350,6 +350,6 @@ def _remedy(status: int, model: str) -> str | None:
 
 
 def _is_media(response: HttpResponse) -> bool:
-    """Whether a body is something else than a reply by its type. Servers and proxies write many
-    types for streams, so anything that is not media is judged by its bytes."""
+    """Whether the type of a body shows that it is not a reply. Servers and proxies declare many types
+    for streams, so everything that is not media is judged by its bytes."""
     return response.headers.get("content-type", "").lstrip().lower().startswith(_MEDIA)

@@ -23,7 +23,7 @@ __all__ = ["from_messages", "known_block"]
 
 
 def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
-    """The items that messages of the Messages API hold.
+    """Convert messages of the Messages API to items.
 
     Args:
         messages: as they are sent.
@@ -144,14 +144,14 @@ def _part(place: str, block: Mapping[str, Any]) -> Any:
 
 
 def _unmarked(block: Mapping[str, Any]) -> dict[str, Any]:
-    """A block without the mark of a cache, which is for one request."""
+    """A block without `cache_control`, which applies to one request only."""
     return {key: value for key, value in block.items() if key != "cache_control"}
 
 
 def _is_whole(block: Mapping[str, Any]) -> bool:
-    """Whether a block that we know holds nothing but what we know."""
+    """Whether a block of a known type has only known members."""
     if block.get("type") == "document":
-        return False  # written as a document it would have lost its name
+        return False  # converted to a document, it would lose its name
     told = {key for key, value in block.items() if value is not None}
     return told <= {"type", "cache_control", "text", "citations"} or told <= {
         "type",
@@ -161,7 +161,7 @@ def _is_whole(block: Mapping[str, Any]) -> bool:
 
 
 def known_block(block: Mapping[str, Any], place: str = "") -> Any:
-    """A block as text or image; ``None``: it is neither."""
+    """A block as text or image; ``None`` if it is neither."""
     kind = block.get("type")
     if kind == "text":
         return as_text(block.get("text", ""))

@@ -68,14 +68,14 @@ class LLMStream(WireStream):
 class LLM(HttpLLM):
     """Claude models, by the Messages API.
 
-    The host decides how a request is signed and addressed; it is recognised by `base_url`, or
-    chosen by `with_bedrock`, `with_vertex` and `with_azure`. Any other address is a server that
-    speaks the API of Anthropic itself.
+    The host determines how a request is signed and addressed. It is recognized by `base_url`, or chosen
+    by `with_bedrock`, `with_vertex` and `with_azure`. Any other URL is a server that speaks Anthropic's
+    own API.
 
     Args:
-        model: the model, as its host calls it.
-        api_key: key of Anthropic or Azure; else ``ANTHROPIC_API_KEY``. A server with a
-            `base_url` of its own may do without.
+        model: the host's name of the model.
+        api_key: key of Anthropic or Azure; else ``ANTHROPIC_API_KEY``. Optional when `base_url` is
+            set.
         auth_token: sent as ``Authorization: Bearer`` instead of a key; else
             ``ANTHROPIC_AUTH_TOKEN``.
         base_url: the address before ``/v1/messages``; else ``ANTHROPIC_BASE_URL``, else
@@ -83,17 +83,17 @@ class LLM(HttpLLM):
         user: an opaque name of the end user, sent as ``metadata.user_id``.
         client: an object with `api_key` and `base_url`, such as ``anthropic.AsyncAnthropic``;
             these two are taken from it.
-        top_k, temperature: sampling, as the API has it.
-        max_tokens: the longest reply. The API demands a number: 1024 by default.
+        top_k, temperature: sampling, as in the API.
+        max_tokens: limit of generated tokens, which the API requires: 1024 by default.
         parallel_tool_calls: whether several calls may come in one reply.
         tool_choice: default when `chat()` does not pass one.
         caching: ``"ephemeral"`` sets up to four cache breakpoints; a mapping such as
-            ``{"type": "ephemeral", "ttl": "1h"}`` sets them with its own terms.
-        strict_tools: have the API hold the model to the schemas of tools.
+            ``{"type": "ephemeral", "ttl": "1h"}`` sets them with these members.
+        strict_tools: let the API enforce the schemas of tools.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
-            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
-        family: what kind of model it is, where its name does not tell: a model of the same kind, or
-            a row of ``docs/capabilities.md``.
+            ``"medium"``, ``"high"``, or a number of tokens; the API's own options win.
+        family: the kind of model, if its name does not show it: a model of the same kind, or a row
+            of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -215,11 +215,11 @@ class LLM(HttpLLM):
 
         Args:
             model: e.g. ``claude-sonnet-4-5@20250929``.
-            project: else ``ANTHROPIC_VERTEX_PROJECT_ID``, ``GOOGLE_CLOUD_PROJECT``, else the one
-                that the credentials name.
+            project: else ``ANTHROPIC_VERTEX_PROJECT_ID``, ``GOOGLE_CLOUD_PROJECT``, else that of the
+                credentials.
             location: else ``CLOUD_ML_REGION``, ``GOOGLE_CLOUD_LOCATION``, else ``global``.
-            credentials: of google-auth; else the application default credentials.
-            access_token: a token to use as it is.
+            credentials: credentials of google-auth; else the application default ones.
+            access_token: a token, used unchanged.
             options: as for `LLM`.
         """
         host = VertexHost(
@@ -274,8 +274,8 @@ class LLM(HttpLLM):
 
     @property
     def continues_prefill(self) -> bool:
-        """Whether the model goes on with a reply that the history ends with. Newer ones refuse to,
-        and so do all while they think, or have to follow a schema."""
+        """Whether the model continues a reply at the end of the history. Newer models refuse to, and all
+        models refuse while they think or must follow a schema."""
         return self._served.family.prefill and self._reasoning in (None, "off", 0)
 
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
@@ -296,13 +296,13 @@ class LLM(HttpLLM):
         """Ask the model; see `rejoinder.llm.LLM.chat`.
 
         Args:
-            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
-                dataclass, or a JSON schema.
+            response_format: the form of the answer: a pydantic model, a TypedDict, a dataclass, or
+                a JSON schema.
             extra_kwargs: further members of the body (``thinking``, ``stop_sequences``, ...), and
                 ``extra_headers``, ``extra_query``, ``extra_body``, ``betas`` (a list).
 
         Raises:
-            ConfigurationError: an option or the conversation holds what cannot be sent.
+            ConfigurationError: an option or the conversation holds something that cannot be sent.
         """
         extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         members = extras.body
@@ -370,7 +370,7 @@ class _Question(Question):
 
     @property
     def mark(self) -> str:
-        """The server that alone can read the state of this model; empty for Claude."""
+        """The only server that can read the state of this model; empty for Claude."""
         portable = self.host.hosts_claude or self.family.maker == "anthropic"
         return "" if portable else urlsplit(self.host.base_url).netloc
 
@@ -397,7 +397,7 @@ class _Question(Question):
 
 
 def _forbids_prefill(extra: Mapping[str, Any]) -> bool:
-    """Whether members of the body exclude a reply that is begun for the model."""
+    """Whether members of the body exclude a prefilled reply."""
     shape = extra.get("output_config")
     if extra.get("output_format") or (
         isinstance(shape, Mapping) and cast("Mapping[str, Any]", shape).get("format")

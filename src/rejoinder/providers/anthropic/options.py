@@ -1,4 +1,4 @@
-"""What a request to the Messages API is made with, and what families of models differ in. Pure."""
+"""The options of a request to the Messages API, and its hosts. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 __all__ = ["DEFAULT_MAX_TOKENS", "Options", "Platform"]
 
 Platform: TypeAlias = Literal["anthropic", "azure", "bedrock", "vertex"]
-"""Who hosts the model. It decides the address, the credentials and three members of the body."""
+"""The host of the model. It determines the URL, the credentials and three members of the body."""
 
 DEFAULT_MAX_TOKENS: Final = 1024
 

@@ -10,7 +10,7 @@ __all__ = ["usage_from_anthropic"]
 
 
 def usage_from_anthropic(raw: object) -> CompletionUsage | None:
-    """From the ``usage`` of a message. Anthropic counts cached tokens beside ``input_tokens``.
+    """Convert the ``usage`` of a message. ``input_tokens`` does not include cached tokens.
 
     Pass the merged usage of ``message_start`` and ``message_delta``: the later counts win.
     """

@@ -1,13 +1,12 @@
 """Reads the replies of Anthropic's Messages API. Pure.
 
 A reply ends with ``message_stop``; bytes that end before it are an error. An error event is raised
-after the chunks before it, with the status that its type stands for. Thinking never becomes content:
-it leaves as ``delta.thinking``. Signed thinking and the blocks of tools that run on Anthropic's side
-have to go back untouched and in their place, so they leave with what follows them: in the `extra` of a
-call, or in ``delta.extra["anthropic"]["thinking"]`` before a text; see
-`rejoinder.providers.anthropic.state`. A reply that pauses (``pause_turn``) while such a tool works goes
-on when its blocks are sent back. Usage is cumulative: the last count wins. The same events come as SSE
-or, from Bedrock, in event-stream frames.
+after the chunks before it, with the status for its type. Thinking never becomes content; it is passed on
+as ``delta.thinking``. Signed thinking and the blocks of tools that run at Anthropic must be sent back
+unchanged and in their place. So they are passed on with what follows them: in the `extra` of a call, or
+in ``delta.extra["anthropic"]["thinking"]`` before a text; see `rejoinder.providers.anthropic.state`. A
+reply that pauses (``pause_turn``) while such a tool runs continues when its blocks are sent back. Usage
+is cumulative: the last count wins. Events arrive as SSE or, from Bedrock, in event-stream frames.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ _STATUS: Final[Mapping[str, int]] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The HTTP status that an error type has when it comes before the stream."""
+"""The HTTP status of each error type if it occurs before the stream."""
 
 _COUNTS: Final = frozenset(
     {
@@ -80,13 +79,13 @@ _COUNTS: Final = frozenset(
 _DIRECT: Final = {"type": "direct"}
 """The usual `caller` of a call: the model itself."""
 _SILENT: Final = frozenset({"redacted_thinking", "compaction", "fallback"})
-"""Blocks that go back as they came and tell the user nothing. Where another model took over
+"""Blocks that are sent back unchanged and are not shown to the user. If another model took over
 (``fallback``), the API refuses thinking around it without it (code-yeongyu/senpi PR#99)."""
 _LOST: Final[dict[str, Any]] = {}
-"""In the record of a reply: a block that cannot be sent back as it came."""
+"""In the record of a reply: a block that cannot be sent back unchanged."""
 _PAUSED: Final = frozenset({"compaction", "pause_turn"})
-"""Why a reply stops that goes on when it is sent back (Anthropic's guides to stop reasons and to
-compaction)."""
+"""Stop reasons of replies that continue when they are sent back (Anthropic's guides to stop reasons and
+to compaction)."""
 _MAX_BLOCKS: Final = 10_000
 
 
@@ -118,7 +117,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class _Call:
-    """A call, of our tools or of those that run on Anthropic's side."""
+    """A call of one of our tools, or of a tool that runs at Anthropic."""
 
     __slots__ = ("arguments", "raw")
 
@@ -136,19 +135,19 @@ class _Call:
 
 
 class _State:
-    """A block that goes back as it came: thinking, or what Anthropic's own tools found."""
+    """A block that must be sent back unchanged: thinking, or a result of Anthropic's own tools."""
 
     __slots__ = ("partial", "raw", "signature", "text")
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
-        self.partial = False  # more of it came, in a form that is not known
+        self.partial = False  # further parts arrived in an unknown form
         self.text = [jsontext.as_text(raw.get("thinking"))]
         self.signature = jsontext.as_text(raw.get("signature"))
 
 
 class _Text:
-    """An open text block: where it begins in the text of the reply, and what it quotes."""
+    """An open text block: its place in the text of the reply, and its citations."""
 
     __slots__ = ("begin", "citations")
 
@@ -167,10 +166,10 @@ def make_decoder(
     """A decoder for the stream of one message.
 
     Args:
-        allow_empty: an empty answer is legal, as it is after a tool output.
-        host: the server to which state goes back, where that is no host of Claude.
+        allow_empty: accept an empty answer, which is legal after a tool output.
+        host: the server to which state is sent back, if it is not a host of Claude.
         framing: ``"sse"``, or ``"eventstream"`` for Bedrock's invoke-with-response-stream.
-        family: of the model; determines which marks it leaves in the text.
+        family: the model's family, which determines the marks it leaves in the text.
     """
     frames: Framing = sse_events() if framing == "sse" else FrameEvents(wrapped=True)
     reader = MessagesReader(allow_empty=allow_empty, host=host, family=family)
@@ -207,17 +206,17 @@ class MessagesReader:
         self._marks = ReplyMarks(family, think=False)
         self._blocks: dict[int, _Call | _State | _Text | None] = {}
         self._held_calls: list[tuple[_Call, list[dict[str, Any]]]] = []
-        self._pending: list[dict[str, Any]] = []  # state that goes with what follows
+        self._pending: list[dict[str, Any]] = []  # state that belongs to the next block
         self._texts: list[
             dict[str, Any]
         ] = []  # before it, if anything of theirs has to be in order
-        self._record: list[dict[str, Any]] = []  # all blocks, as they are sent back after a pause
-        self._container: Mapping[str, Any] | None = None  # where Anthropic's tools work
+        self._record: list[dict[str, Any]] = []  # all blocks, to be sent back after a pause
+        self._container: Mapping[str, Any] | None = None  # the container of Anthropic's tools
         self._usage: dict[str, Any] = {}
         self._stop_details: Any = None
 
     def usage(self) -> CompletionUsage | None:
-        """What the provider has counted; what was read comes with the first event."""
+        """The token counts so far; those of the prompt arrive with the first event."""
         return usage_from_anthropic(self._usage)
 
     # -- events ------------------------------------------------------------------------------
@@ -238,7 +237,7 @@ class MessagesReader:
                 reply.fail(WireError(f"an event is not a JSON object: {shown}", body=shown))
                 return
             event = found
-        kind = event.type or name or ""  # some servers say it only once
+        kind = event.type or name or ""  # some servers send it only once
         if kind == "content_block_delta":
             delta = event.delta
             if delta is not None:
@@ -275,7 +274,7 @@ class MessagesReader:
             reply.skipped += 1
 
     def whole(self, body: bytes, reply: Reply) -> None:
-        """Read a whole message, or an error, that came where a stream was asked for."""
+        """Read a whole message, or an error, that arrived instead of a stream."""
         message = read_json_object(body)
         if message is None or message.get("type") != "message":
             reply.fail(decode_error(200, {}, body))
@@ -305,7 +304,7 @@ class MessagesReader:
 
     def _error(self, event: _Event, payload: bytes, reply: Reply) -> None:
         detail = event.error
-        if detail is None:  # gateways put the error of their upstream into the event as it is
+        if detail is None:  # gateways put their upstream's unchanged error into the event
             detail = jsontext.decode(payload)
         reply.fail(_error(detail, status=None, request_id=None))
 
@@ -433,13 +432,13 @@ class MessagesReader:
         self._record.append(block)
 
     def _release(self, reply: Reply) -> None:
-        """State before a text goes with the message."""
+        """Attach state before a text to the message."""
         if self._pending:
             self._put_in_order(self._pending, reply)
             self._pending = []
 
     def _put_in_order(self, state: list[dict[str, Any]], reply: Reply) -> None:
-        """Keep `state`, and before it the texts that stand there."""
+        """Keep `state`, preceded by the texts before it."""
         for block in (*self._texts, *state):
             reply.provider_state({"anthropic": {STATE: [block], **self._from}})
         self._texts = []
@@ -460,7 +459,7 @@ class MessagesReader:
             call.text(),
             {"anthropic": {**kept, **self._from}} if kept else None,
         )
-        self._record.append(_LOST)  # such a reply goes on with the results, not by itself
+        self._record.append(_LOST)  # such a reply continues with the results, not by itself
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -484,7 +483,7 @@ class MessagesReader:
                 self._hand_out(call, state, reply)
         self._held_calls.clear()
         if reply.has_calls:
-            # Behind the calls: it led to nothing, and no turn may end with it.
+            # After the calls: it produced nothing, and no turn may end with it.
             self._pending = [block for block in self._pending if block["type"] not in THINKING]
         self._release(reply)
         reply.flush()
@@ -510,9 +509,9 @@ class MessagesReader:
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error for an answer that is not a stream.
+    """The error for a response that is not a stream.
 
-    Understands Anthropic's own form, that of the proxies in front of it, Vertex's and Bedrock's.
+    Reads Anthropic's own form, that of the proxies in front of it, Vertex's and Bedrock's.
 
     Args:
         headers: by lower-case name.
@@ -584,7 +583,7 @@ def _refusal_text(details: object) -> str:
 
 
 def _loose_event(value: object) -> _Event | None:
-    """An event whose members have unexpected types, or whose JSON only tolerant readers take."""
+    """Read an event whose members have unexpected types, or whose JSON is not strictly valid."""
     raw = jsontext.as_mapping(value)
     if raw is None:
         return None

@@ -1,9 +1,9 @@
 """Histories as alternating turns of two roles, for APIs where a turn holds blocks.
 
-Pure: items in, plain dicts out; the items are not changed. Consecutive turns of one
-role are one message; results of tools stand under the user. The first system message goes beside
-the messages; later instructions stay where they are, as user text in an ``<instructions>`` block.
-Each provider writes its blocks by a `BlockFormat`.
+Pure: items in, plain dicts out; the items are not changed. Consecutive turns of one role become one
+message; results of tools belong to the user. The first system message is sent beside the messages;
+later instructions keep their place, as user text in an ``<instructions>`` block. Each provider writes
+its blocks by a `BlockFormat`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Block: TypeAlias = dict[str, Any]
 """A part of a turn: a text, an image, a call, a result."""
 
 CALLS: Final[Block] = {"calls": "stand here"}
-"""What `BlockFormat.with_state` puts between the blocks before the calls of a reply and those behind
+"""A marker that `BlockFormat.with_state` puts between the blocks before a reply's calls and those after
 them. It is not sent."""
 
 
@@ -62,15 +62,15 @@ class BlockFormat(msgspec.Struct, frozen=True):
     content: str = "content"
     """The key of the blocks."""
     results_apart: bool = False
-    """A result is never in one message with the user's next text."""
+    """Whether results and the user's next text are separate messages."""
     unread: str = ""
     """The format whose unread parts are sent back, and its key; see `rejoinder._core.unread`."""
     read: Callable[[Block], Any] = _nothing
-    """Reads a part as one of ours; ``None`` for one that we do not know."""
+    """Reads a part as our own type; ``None`` for an unknown part."""
     written: Callable[[Any], Any] = _itself
-    """A part that was kept, as it is sent."""
+    """Writes a kept part as it is sent."""
     with_output: Callable[[Block, list[Any]], Block] = _as_written
-    """A result whose content is what was read."""
+    """Writes a result with its original content."""
 
 
 def to_turns(
@@ -78,7 +78,7 @@ def to_turns(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The messages of a history, and the system texts beside them.
 
-    What cannot be paired is left out with a warning.
+    Calls and outputs without their counterpart are omitted with a warning.
 
     Raises:
         ValueError: an image cannot be read.
@@ -93,7 +93,7 @@ def to_turns(
     last_role = ""
     blocks: list[Block] = []
     for turn in group_tool_calls(items):
-        if type(turn) is Group:  # asked of every turn, and `isinstance` takes twice as long
+        if type(turn) is Group:  # checked for every turn, and `isinstance` takes twice as long
             message = turn.message
             new = [] if message is None else _content(message, form)
             behind: list[Block] = []
@@ -116,7 +116,7 @@ def to_turns(
                 blocks = new
             role = results
             outputs = turn.outputs
-            # Nearly always there is one, and a comprehension costs as much as what it does here.
+            # There is nearly always exactly one; a comprehension would double the cost.
             new = (
                 [result_block(outputs[0])]
                 if len(outputs) == 1
@@ -164,7 +164,7 @@ def to_turns(
 
 
 def _parted(blocks: list[Block]) -> tuple[list[Block], list[Block]]:
-    """The blocks before the calls of a reply, and those behind them."""
+    """The blocks before the calls of a reply, and those after them."""
     place = next((place for place, block in enumerate(blocks) if block is CALLS), None)
     if place is None:
         return blocks, []

@@ -1,8 +1,8 @@
 """One request of a provider, from the call of `chat` to the stream: written once.
 
-A provider supplies a `Question`: the values of one call, and the few steps that are its own. What
-all of them have in common is here: the checks of the conversation, the snapshot of it, the repair,
-attachments, the encoding, and the stream. `HttpLLM` owns what outlives a call.
+A provider supplies a `Question`: the values of one call, and the few steps of its own. The common steps
+are here: checking the conversation, taking a snapshot, repair, attachments, encoding, and the stream.
+`HttpLLM` owns the objects that outlive a call.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ S = TypeVar("S", bound=WireStream)
 
 
 class HttpLLM(LLM[Any]):
-    """An LLM that is asked over HTTP: its model, its transport, and their life.
+    """An LLM over HTTP: its model and its transport.
 
     Args:
-        model: name of the model, as the provider calls it.
+        model: the provider's name of the model.
         provider: name of the provider, for metrics.
         base_url: address of the server; `prewarm` connects to it.
         transport: sends the requests; it is closed with the LLM (see `make_transport`).
-        conn_options: retries and deadlines of calls that pass none of their own.
+        conn_options: retries and deadlines of calls without their own.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class HttpLLM(LLM[Any]):
         return self._base_url
 
     async def _ready(self) -> str:
-        """Get credentials ready; returns the address to connect to."""
+        """Prepare credentials; returns the URL to connect to."""
         return self._base_url
 
     async def _prewarm_impl(self) -> None:
@@ -110,41 +110,41 @@ _no_changes = cast("Callable[[], list[Change]]", list)
 # Not frozen: each field would be set through `object`, at five times the price, at each request.
 @dataclass(kw_only=True, eq=False)
 class Question(ABC):
-    """One call of `chat`, as its provider sends it.
+    """One call of `chat`, in the form of its provider.
 
-    Everything in it is as it was when `chat` was called: it serves every attempt, and its pure
-    steps may run in a thread.
+    It is a snapshot of the call of `chat`. It serves every attempt, and its pure steps may run in a
+    thread.
     """
 
     provider: ClassVar[str]
-    """The provider's package, as the table of capabilities names it."""
+    """The provider's package, by its name in the table of capabilities."""
     may_pause: ClassVar[bool] = False
-    """Replies pause and go on when they are sent back."""
+    """Whether replies may pause, and continue when they are sent back."""
     files: ClassVar[str | None] = None
-    """The prefix of names of files that the provider keeps."""
+    """The prefix of the names of files that the provider stores."""
 
     dialect: Dialect
     decode_error: DecodeError
     extras: HttpExtras
     """Header fields and parameters of the URL; those of a call win over all others."""
     served: Served | None = None
-    """The model where it is served; the body is fitted to it."""
+    """The model at its host; the body is adapted to it."""
     asked: Sequence[Change] | None = None
     """What came of asking for reasoning; ``None``: it is asked for in the whole body."""
     changes: list[Change] = field(default_factory=_no_changes)
     """What was done to make the request acceptable, once it is made."""
     specs: Sequence[dict[str, Any]] = ()
-    """The tools, as the API describes them."""
+    """The tools, in the form of the API."""
     choice: Any = None
-    """The choice of a tool; ``None``: the API's default."""
+    """The tool choice; ``None`` for the API's default."""
     takes_audio: bool = False
-    """The model takes sound; it gets the transcript otherwise."""
+    """Whether the model accepts sound; otherwise the transcript is sent."""
     state: Sequence[str] = ()
     """Further keys of `extra` whose state may be sent."""
     prefill: bool = False
-    """The model continues a reply that the history ends with."""
+    """Whether the model continues a reply at the end of the history."""
     signatures: bool = False
-    """The model refuses calls without a signature."""
+    """Whether the model refuses calls without a signature."""
 
     @property
     def family(self) -> Family:
@@ -153,7 +153,7 @@ class Question(ABC):
 
     @abstractmethod
     def part(self, attachment: Attachment) -> dict[str, Any] | None:
-        """Sound or a document as a part of a message; ``None`` where the format itself writes it.
+        """Sound or a document as a part of a message; ``None`` if the format itself writes it.
 
         Raises:
             ConfigurationError: it cannot be sent.
@@ -164,7 +164,7 @@ class Question(ABC):
         attach_joined(messages, found)
 
     def mend(self, items: Sequence[ChatItem]) -> tuple[Sequence[ChatItem], list[Change]]:
-        """The history as the API accepts it, and what was changed for it."""
+        """The history in a form that the API accepts, and the changes."""
         if self.dialect.rules is None:
             return items, []
         return repair(
@@ -176,7 +176,7 @@ class Question(ABC):
         )
 
     def convert(self, items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], Any]:
-        """The messages of a history, and what goes beside them."""
+        """The messages of a history, and the data beside them."""
         return self.dialect.convert(items)
 
     @abstractmethod
@@ -184,20 +184,20 @@ class Question(ABC):
         """The body of the request. Pure."""
 
     def go_on(self, body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
-        """Add a reply that paused to a body, so that the model goes on with it; for `may_pause`.
+        """Add a paused reply to a body, so that the model continues it; for `may_pause`.
 
         Args:
-            parts: of the reply, from `ReplyDecoder.paused`: one for each pause.
+            parts: the parts of the reply, from `ReplyDecoder.paused`: one for each pause.
         """
         raise NotImplementedError
 
     @abstractmethod
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
-        """The request of one attempt, with fresh credentials."""
+        """The request of one attempt, with new credentials."""
 
     @abstractmethod
     def decoder(self, *, allow_empty: bool) -> ReplyDecoder:
-        """A fresh decoder for one attempt.
+        """A new decoder for one attempt.
 
         Args:
             allow_empty: a reply without text and tool calls is legal.
@@ -217,10 +217,10 @@ def ask(
 
     Args:
         stream: the class of the stream.
-        chat_ctx, tools, conn_options: of `chat`.
+        chat_ctx, tools, conn_options: the arguments of `chat`.
 
     Raises:
-        ConfigurationError: the conversation holds what cannot be sent.
+        ConfigurationError: the conversation holds something that cannot be sent.
     """
     items = items_of(chat_ctx)
     media = survey(
@@ -284,7 +284,9 @@ def _encode(question: Question, has_media: bool, items: Sequence[ChatItem]) -> b
                 asked = served.reason(body, option)
             changes = [*asked, *changes, *served.fit(body)]
         elif question.extras.reasoning is not None:
-            told = f"reasoning={question.extras.reasoning!r}: this model takes no such option"
+            told = (
+                f"reasoning={question.extras.reasoning!r}: this model does not support the option"
+            )
             logger.warning("%s: %s", question.provider, told)
             changes = [Change("reasoning", "", told), *changes]
         question.changes[:] = changes

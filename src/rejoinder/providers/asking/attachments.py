@@ -1,10 +1,10 @@
-"""Sound and documents in user messages, which the formats do not carry: they know text and pictures.
+"""Sound and documents in user messages. The formats themselves handle only text and pictures.
 
-Pure. Before the history is mended and formatted, a mark takes the place of each
-attachment; afterwards the attachment takes the place of its mark. So it goes wherever the text
-beside it goes, and is sent exactly once. A document is an `ImageContent` whose type is none of a
-picture: a ``data:`` URL, or an address with such a `mime_type`. One that was read from messages of the
-same format goes back as it was written there, with its title and what else we have no field for.
+Pure. Before the history is repaired and formatted, a mark replaces each attachment; afterwards, the
+attachment replaces its mark. So it moves with the text beside it, and is sent exactly once. A document
+is an `ImageContent` whose type is not that of a picture: a ``data:`` URL, or a URL with such a
+`mime_type`. A document that was read from messages of the same format is sent back unchanged, with its
+title and other members for which we have no field.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _MARKS: Final = re.compile(r"\n?\[\[attachment (att_[0-9a-f]+)\]\]\n?")
 
 
 class Attachment(msgspec.Struct, frozen=True):
-    """Sound or a document, read as far as every provider needs it."""
+    """Sound or a document, in a form that suits every provider."""
 
     id: str
     mime_type: str
     data: str = ""
-    """Base64; empty where it lies at `url`."""
+    """Base64; empty if `url` is set."""
     url: str = ""
-    """An address, or what a provider calls a file that it keeps."""
+    """A URL, or the name of a file that the provider stores."""
 
     def text(self) -> str:
         """A text document as text."""
@@ -52,8 +52,8 @@ class Attachment(msgspec.Struct, frozen=True):
 
 _NO_STATE: Final = State()
 Convert: TypeAlias = Callable[[Attachment], dict[str, Any] | None]
-"""An attachment as a part of a message; ``None`` where the format itself carries it. Raises
-`ConfigurationError` where it cannot be sent."""
+"""Converts an attachment to a part of a message; ``None`` if the format itself handles it. Raises
+`ConfigurationError` if it cannot be sent."""
 
 
 def detach(
@@ -64,14 +64,14 @@ def detach(
     files: str | None = None,
     state: State = _NO_STATE,
 ) -> tuple[Sequence[ChatItem], dict[str, dict[str, Any]]]:
-    """`items` with marks in the place of attachments, and the converted attachments by mark.
+    """`items` with attachments replaced by marks, and the converted attachments by mark.
 
     Args:
         items: a history; it is not changed.
-        hears: the model takes sound. Otherwise sound that has a transcript becomes its words.
-        files: how the names of files begin that the provider keeps; also pictures among them go to
-            `convert`, and those whose type is not known.
-        state: of the format: what messages keep for it.
+        hears: the model takes sound. Otherwise sound with a transcript becomes the transcript.
+        files: the beginning of the names of files that the provider stores. Pictures with such a
+            name, and those of unknown type, also go to `convert`.
+        state: the format's state in messages.
 
     Raises:
         ConfigurationError: a ``data:`` URL cannot be read, or `convert` refuses.
@@ -108,10 +108,10 @@ def detach(
 def attach(
     messages: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], *, key: str
 ) -> None:
-    """Put the attachments back where every text is a part of its own; `messages` are changed.
+    """Put the attachments back, for formats in which every text is a separate part. Changes `messages`.
 
     Args:
-        key: where the parts of a message lie: ``"content"`` or ``"parts"``.
+        key: the member with the parts of a message: ``"content"`` or ``"parts"``.
     """
     if not found:
         return
@@ -132,10 +132,10 @@ def attach_joined(
     *,
     text_type: str = "text",
 ) -> None:
-    """The same where the texts of a message are joined: the attachments go in front of the text.
+    """Like `attach`, for formats that join the texts of a message: attachments precede the text.
 
     Args:
-        text_type: what a part of text is called.
+        text_type: the type of a text part.
     """
     if not found:
         return
@@ -174,7 +174,7 @@ def _noted(found: dict[str, dict[str, Any]], part: dict[str, Any] | None) -> str
 
 
 def _as_read(message: ChatMessage, document: Attachment, state: State) -> dict[str, Any] | None:
-    """The part from which a document was read, where the message keeps it for this format."""
+    """The part from which a document was read, if the message keeps it for this format."""
     kept = unread_in(message.extra, state.key, state.unread)
     for entry in kept_list(kept, "content") if kept else ():
         part = entry.get("part")
@@ -184,7 +184,7 @@ def _as_read(message: ChatMessage, document: Attachment, state: State) -> dict[s
 
 
 def _holds(value: object, document: Attachment) -> bool:
-    """Whether a part holds a document: its bytes, bare or as a ``data:`` URL, or its address."""
+    """Whether a part holds a document: its bytes, as base64 or as a ``data:`` URL, or its URL."""
     if isinstance(value, str):
         wanted = document.url or document.data
         return bool(wanted) and (value == wanted or value.rpartition(";base64,")[2] == wanted)

@@ -1,7 +1,7 @@
-"""What each provider's API takes, as data, and what is refused before anything is sent.
+"""The kinds of content that each provider's API accepts, and the check of the last user turn.
 
-Pure. This is what the API of a provider can carry, not what one model of it
-understands; that the provider answers itself. `docs/capabilities.md` shows the same table. Pure.
+Pure. The table is about the API, not about single models: for those, the provider itself answers.
+`docs/capabilities.md` shows the same table.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from rejoinder.errors import ConfigurationError
 __all__ = ["CAPABILITIES", "Capabilities", "refuse", "refuse_unsupported", "render_table"]
 
 _ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]|file[-_]|files/")
-"""An address, or what a provider calls a file that it keeps."""
+"""A URL, or the name of a file that the provider stores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an API carries."""
+    """The kinds of content and options that an API accepts."""
 
     image_bytes: bool
-    """Images themselves, as ``data:`` URLs or frames."""
+    """Inline images: ``data:`` URLs or frames."""
     image_urls: bool
-    """Images by their address."""
+    """Images by URL."""
     http_images: bool
-    """Images by an address without encryption (``http://``)."""
+    """Images by an unencrypted URL (``http://``)."""
     audio: bool
-    """Sound in user messages, for the models that take it; otherwise its transcript is sent."""
+    """Sound in user messages, for models that accept it; otherwise its transcript is sent."""
     documents: bool
-    """PDF and the like, as an `ImageContent` with another type than a picture's."""
+    """Documents such as PDF, as an `ImageContent` with the type of the document."""
     response_format: bool
-    """A schema that the answer has to follow."""
+    """A schema that the answer must follow."""
     tool_choice_none: bool
-    """``tool_choice="none"`` with the tools still in sight. Where it is missing, the tools are
-    left out and calls in the history are sent as text."""
+    """``tool_choice="none"`` with visible tools. Other APIs get no tools, and the calls in the history
+    as text."""
     parallel_tool_calls: bool
-    """A switch for several calls in one reply."""
+    """An option that allows several calls in one reply."""
     built_in_tools: bool
-    """Tools that run on the provider's side."""
+    """Tools that run at the provider."""
     thinking: bool
-    """Visible reasoning, kept and sent back where the model wants it."""
+    """Visible reasoning, which is kept and sent back if the model needs it."""
     prompt_caching: bool
     """Marks for the provider's prompt cache."""
     system_in_place: bool
-    """System messages keep their place; elsewhere later ones become user text in
+    """System messages keep their place; otherwise later ones become user text in
     ``<instructions>``."""
 
 
@@ -130,7 +130,7 @@ CAPABILITIES: Final[dict[str, Capabilities]] = {
     ),
     "openai": _COMPLETIONS,
 }
-"""What can be asked of each provider, by the name of its package."""
+"""The capabilities of each provider, by the name of its package."""
 
 
 def refuse_unsupported(
@@ -142,16 +142,16 @@ def refuse_unsupported(
 ) -> None:
     """Refuse the last user turn if `provider` cannot carry it.
 
-    Older turns are not looked at: a conversation may have begun with another provider, and what
-    cannot be sent there is described in words.
+    Older turns are not checked: a conversation may have begun with another provider, and content that
+    cannot be sent is described in words.
 
     Args:
-        hears: whether the model in question takes sound; else what the API carries counts.
-        sees: whether it takes images; ``None``: not known, and the model answers itself.
+        hears: whether the model accepts sound; ``None``: whatever the API accepts.
+        sees: whether the model accepts images; ``None`` if unknown: the provider itself answers.
 
     Raises:
-        ConfigurationError: an image or sound of the last turn cannot be sent, or something among
-            `items` is no item.
+        ConfigurationError: an image or sound of the last turn cannot be sent, or an element of
+            `items` is not an item.
     """
     able = CAPABILITIES.get(provider)
     if able is None:
@@ -192,18 +192,18 @@ def _refuse_last_turn(
             elif isinstance(part.image, str) and not part.image.startswith("data:"):
                 if not _ADDRESS.match(part.image):
                     raise ConfigurationError(
-                        f"image {part.id!r}: expected an address like 'https://host/a.png', a data: "
-                        f"URL or a frame, got {redacted_url(part.image)[:200]!r}; of a file pass "
+                        f"image {part.id!r}: expected a URL like 'https://host/a.png', a data: "
+                        f"URL or a frame, got {redacted_url(part.image)[:200]!r}; for a file, pass "
                         "'data:image/png;base64,' and its bytes in Base64"
                     )
                 if not able.http_images and part.image.startswith("http://"):
                     raise ConfigurationError(
-                        f"image {part.id!r}: {provider} takes addresses that begin with https:// "
-                        f"alone, got {redacted_url(part.image)[:200]!r}; pass one, or a data: URL"
+                        f"image {part.id!r}: {provider} takes only URLs that begin with https://, "
+                        f"got {redacted_url(part.image)[:200]!r}; pass such a URL, or a data: URL"
                     )
                 if not able.image_urls and (part.mime_type or "image/").startswith("image/"):
                     raise ConfigurationError(
-                        f"image {part.id!r}: {provider} takes the image itself, got the address "
+                        f"image {part.id!r}: {provider} takes only inline images, got the URL "
                         f"{redacted_url(part.image)[:200]!r}; pass a data: URL or a frame"
                     )
 
@@ -217,11 +217,11 @@ def _is_picture(part: ImageContent) -> bool:
 
 
 def refuse(items: Sequence[ChatItem], error: Exception) -> Never:
-    """Say what is wrong with `items`, which raised `error` when they were looked at.
+    """Explain why reading `items` raised `error`.
 
     Raises:
-        ConfigurationError: something among them is no item, or holds what an item may not hold.
-        Exception: `error`, when it is nothing of this kind.
+        ConfigurationError: an element is not an item, or has a field of a wrong type.
+        Exception: `error` itself, if the items are valid.
     """
     try:
         reject_non_items(items)

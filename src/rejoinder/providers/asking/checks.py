@@ -1,7 +1,6 @@
-"""What the shells of several providers share: the checks of options, and options read from the
-environment.
+"""Checks of options, and options from the environment, shared by the shells of several providers.
 
-Functions and small values only: a provider puts them together, it does not inherit from them.
+Only functions and small values: a provider combines them and does not inherit from them.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ __all__ = [
 
 
 def _is_session(value: object) -> bool:
-    # By its name: importing aiohttp takes longer than everything else here.
+    # Checked by class name, because importing aiohttp takes longer than everything else here.
     return any(
         base.__name__ == "ClientSession" and base.__module__.startswith("aiohttp")
         for base in type(value).__mro__
@@ -51,7 +50,7 @@ def _is_session(value: object) -> bool:
 
 
 def _names_a_model(text: str) -> bool:
-    """Names of models become parts of addresses, where two dots lead elsewhere."""
+    """Whether `name` is safe as a part of a URL, where two dots would lead elsewhere."""
     return bool(text.strip()) and not {".", ".."}.intersection(text.split("/"))
 
 
@@ -81,10 +80,10 @@ OPTION_RULES: Final = dict[str, Rule](
     transport=instance(HttpTransport).optional,
     top_k=NUMBER.optional,
 )
-"""What options may be: options of one name mean one thing in every provider."""
+"""Rules for options by name; an option means the same in every provider."""
 
 checked_options = checked(**OPTION_RULES)
-"""Checks the arguments of a constructor or of `chat`; those without a rule by their annotations."""
+"""Checks the arguments of a constructor or of `chat`, by the rules or else by their annotations."""
 
 
 def environment(*names: str) -> str | None:
@@ -107,10 +106,10 @@ def check_base_url(
     """`url` without a slash at its end.
 
     Args:
-        endpoints: what is cut off the end, because it is added to every address.
+        endpoints: endings that are removed, because the provider adds them to every URL.
 
     Raises:
-        ConfigurationError: it is no absolute http(s) URL.
+        ConfigurationError: it is not an absolute http(s) URL.
     """
     text = url.strip() if isinstance(url, str) else ""
     if not _is_address(text):
@@ -125,7 +124,7 @@ def check_base_url(
                 "address",
             )
         )
-    # Portals show the whole address of an endpoint, query included, to be copied.
+    # Web consoles show the whole URL of an endpoint, with its query, for copying.
     path, mark, query = text.partition("?")
     path = path.rstrip("/")
     for endpoint in endpoints:

@@ -1,7 +1,7 @@
-"""What the making of requests has in common in several providers.
+"""Parts of making a request that several providers share.
 
-Pure: values in, values out. What cannot be sent is a `ConfigurationError`, before
-anything is. Pure.
+Pure: values in, values out. Something that cannot be sent raises a `ConfigurationError` before the
+request is sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def checked_extras(extra_kwargs: object) -> dict[str, Any]:
     """A copy of the `extra_kwargs` of a call.
 
     Raises:
-        ConfigurationError: they, or what HTTP itself gets of them, are no mapping.
+        ConfigurationError: `extra_kwargs`, or one of its HTTP entries, is not a mapping.
     """
     if extra_kwargs is None or isinstance(extra_kwargs, NotGiven):
         return {}
@@ -57,18 +57,18 @@ def _checked_mapping(option: str, value: object) -> Mapping[str, Any]:
 
 
 class HttpExtras:
-    """The `extra_kwargs` of a call, sorted.
+    """The `extra_kwargs` of a call, separated by purpose.
 
     Attributes:
         headers: ``extra_headers``.
         query: ``extra_query``.
         extra_body: ``extra_body``.
-        reasoning: ``reasoning`` in portable words, as the option of an LLM; a mapping is a member of
+        reasoning: ``reasoning`` in the portable form of the LLM option. A mapping stays a member of
             the body.
         fields: all other entries.
 
     Raises:
-        ConfigurationError: see `checked_extras`; `reasoning` means nothing.
+        ConfigurationError: see `checked_extras`, or the value of `reasoning` is unknown.
     """
 
     __slots__ = ("extra_body", "fields", "headers", "query", "reasoning")
@@ -95,16 +95,16 @@ class HttpExtras:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The members of the body: the other entries, and ``extra_body`` laid over them."""
+        """The members of the body: the other entries, with ``extra_body`` merged over them."""
         return {**self.fields, **self.extra_body}
 
 
 NO_EXTRAS: Final = HttpExtras()
-"""Those of a call without `extra_kwargs`. Shared, so nothing may be added to it."""
+"""The value for a call without `extra_kwargs`. It is shared and must not be changed."""
 
 
 def string_fields(option: str, value: object) -> dict[str, str]:
-    """Names and values of header fields or of a query; ``None`` is left out.
+    """Names and values of header fields or of a query; ``None`` values are omitted.
 
     Raises:
         ConfigurationError: a value is neither a string nor a number.
@@ -123,11 +123,11 @@ def string_fields(option: str, value: object) -> dict[str, str]:
 
 
 def path_part(option: str, text: str, *, safe: str = "") -> str:
-    """`text` as a part of the path of a URL, in which it can lead nowhere else.
+    """`text`, escaped as a part of a URL's path so that it cannot change the path.
 
     Args:
-        option: names what `text` is.
-        safe: characters that stay as they are; with ``/`` in it, `text` may be several parts.
+        option: name of the option, for errors.
+        safe: characters that are not escaped; with ``/``, `text` may be several parts.
 
     Raises:
         ConfigurationError: a part is empty, ``.`` or ``..``.
@@ -135,21 +135,21 @@ def path_part(option: str, text: str, *, safe: str = "") -> str:
     for part in text.split("/") if "/" in safe else [text]:
         if part in ("", ".", ".."):
             raise ConfigurationError(
-                f"{option}: {text[:100]!r} cannot be part of an address: {part!r} is no name"
+                f"{option}: {text[:100]!r} cannot be part of a URL: {part!r} is not a name"
             )
     return quote(text, safe=safe)
 
 
 def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str, Any]]:
-    """The descriptions of `tools` that are sent.
+    """The descriptions of `tools` as they are sent.
 
     Args:
-        dialect: of the API they are sent to.
+        dialect: dialect of the API.
         options: see `rejoinder.llm.ToolContext.parse_function_tools`.
 
     Raises:
-        ConfigurationError: they are no list.
-        ValueError: one of them is no tool, or two have one name.
+        ConfigurationError: `tools` is not a list.
+        ValueError: an element is not a tool, or two share a name.
     """
     if not tools:
         return []
@@ -177,7 +177,7 @@ def build_url(base: str, path: str = "", query: Mapping[str, str] | None = None)
 
 
 def merge_headers(*many: Mapping[str, str]) -> dict[str, str]:
-    """Header fields laid over each other, the later ones win; names are case-insensitive."""
+    """Merge header fields; later ones win, and names are case-insensitive."""
     found: dict[str, tuple[str, str]] = {}
     for headers in many:
         for name, value in headers.items():
@@ -191,11 +191,11 @@ def has_header(headers: Mapping[str, str], name: str) -> bool:
 
 
 def tool_choice_name(choice: object, accepted: re.Pattern[str] = TOOL_NAME) -> str | None:
-    """The function that a choice like ``{"type": "function", "function": {"name": "x"}}`` names, as
-    it is sent where names have to be `accepted`.
+    """The function named by a choice like ``{"type": "function", "function": {"name": "x"}}``, in the
+    form that `accepted` allows.
 
     Raises:
-        ConfigurationError: it names none.
+        ConfigurationError: the choice names no function.
     """
     if not isinstance(choice, Mapping):
         return None

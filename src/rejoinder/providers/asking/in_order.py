@@ -1,11 +1,11 @@
-"""State of a provider and the texts it stands between, each in its place. Pure.
+"""Puts provider state and the texts around it back in order. Pure.
 
-The content of a message is one text. Where a reply had state between its texts, the list of the state
-holds these texts too. A text that was changed or cut since has the say:
+The content of a message is one text. If a reply had state between its texts, the list of the state also
+holds these texts. If the message has changed or was cut since, its content wins:
 
-* Where it was edited, what is unchanged, down to a few words, tells the places; a new text takes the
-  place of the text that it replaces, and the last place where it replaces several.
-* Where its end was cut off, as what was not heard is, all that stood behind the cut stays behind.
+* If it was edited, unchanged runs of words show the places. A new text takes the place of the text that
+  it replaces, or the last place if it replaces several.
+* If its end was cut off, such as the part that was not heard, the state behind the cut is dropped too.
   Otherwise all state stays.
 """
 
@@ -23,14 +23,14 @@ __all__ = ["in_order", "is_text_entry"]
 
 _WORDS: Final = re.compile(r"\S+")
 _TRUSTED: Final = 3
-"""Words in a row that tell a place. Fewer stand in any text, unless they are a whole text."""
+"""Number of consecutive words that identify a place, unless fewer words are a whole text."""
 _COMPARED: Final = 1 << 18
-"""Pairs of words that are compared at most, which takes a tenth of a second."""
+"""Maximum number of compared pairs of words, which takes a tenth of a second."""
 
 
 def is_text_entry(entry: object) -> bool:
-    """Whether `entry` is a text that stands between state, or a block of text."""
-    if not isinstance(entry, Mapping):  # anything may be stored as state
+    """Whether `entry` is a text between state, or a block of text."""
+    if not isinstance(entry, Mapping):  # state may hold any value
         return False
     held = cast("Mapping[str, Any]", entry)
     return isinstance(held.get("text"), str) and held.get("type", "text") == "text"
@@ -65,7 +65,7 @@ def in_order(
 def _as_told(
     text: str, entries: Sequence[Block], text_block: _TextBlock, is_said: _IsSaid
 ) -> list[Block] | None:
-    """The entries as far as `text` contains their texts; ``None``: it was changed since."""
+    """The entries whose texts `text` contains; ``None`` if it was edited since."""
     rest = text
     out: list[Block] = []
     for entry in entries:
@@ -96,7 +96,7 @@ def _as_told(
 def _edited(
     text: str, entries: Sequence[Block], text_block: _TextBlock, is_said: _IsSaid
 ) -> list[Block]:
-    """The state, with the parts of `text` where the unchanged words tell that they belong."""
+    """The state, with the parts of `text` in the places that the unchanged words show."""
     told: list[str] = []
     ends: list[int] = []
     for entry in entries:
@@ -132,7 +132,7 @@ def _edited(
 
 
 class _Run(NamedTuple):
-    """Words in a row that were said then and are now."""
+    """A run of unchanged words."""
 
     then: int
     now: int
@@ -140,12 +140,12 @@ class _Run(NamedTuple):
 
 
 def _runs(told: list[str], words: list[str], ends: Sequence[int]) -> list[_Run]:
-    """The unchanged runs of words that tell a place, in order.
+    """The unchanged runs of words that identify a place, in order.
 
     Args:
-        told: the words of the texts as they were.
-        words: those of the text as it is.
-        ends: how many words of `told` there are up to the end of each text.
+        told: the words of the original texts.
+        words: the words of the current text.
+        ends: the number of words of `told` up to the end of each text.
     """
     start = 0
     while start < min(len(told), len(words)) and told[start] == words[start]:
@@ -168,9 +168,9 @@ def _runs(told: list[str], words: list[str], ends: Sequence[int]) -> list[_Run]:
 
 
 def _cut(told: Sequence[str], words: Sequence[str], runs: Sequence[_Run]) -> int | None:
-    """How many words of `told` are left where its end was cut off; ``None`` where it was not.
+    """The number of words of `told` that are left after its end was cut off; ``None`` if it was not.
 
-    It was if the text ends within, or right behind, words that tell a place before the end.
+    It was cut off if the text ends within, or directly after, a run of unchanged words before the end.
     """
     last = max(runs, key=lambda run: run.now + run.size, default=None)
     if last is None or not last.size:
@@ -185,10 +185,10 @@ def _cut(told: Sequence[str], words: Sequence[str], runs: Sequence[_Run]) -> int
 
 
 def _new_end(end: int, runs: Sequence[_Run]) -> int:
-    """Where the text that ended behind `end` words ends in the text as it is.
+    """The place in the current text where the original text with its end after `end` words ends.
 
-    What is new between two texts belongs to the one that was changed; where both were, or none was,
-    to the second, because state leads to what follows it.
+    New words between two texts belong to the text that was changed; if both or neither were changed,
+    they belong to the second, because state produces the text after it.
     """
     then = now = 0
     for run in runs:

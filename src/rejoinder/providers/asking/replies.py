@@ -1,4 +1,4 @@
-"""The schema of a structured reply, in the dialect of the model. Pure but for the log."""
+"""The schema of a structured reply, in the model's dialect. Pure, except for the log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ logger = logging.getLogger("rejoinder")
 
 
 def reply_type(response_format: object) -> OutputSpec | None:
-    """What `response_format` asks for; ``None`` where it asks for nothing, or for plain text.
+    """The type that `response_format` requests; ``None`` for nothing or plain text.
 
     Raises:
-        ConfigurationError: it describes nothing, or any JSON object, which is not enough here.
+        ConfigurationError: it does not describe a type, or only "any JSON object", which is not
+            enough here.
     """
     spec = output_type(response_format)
     if spec is not None and not spec.schema:
@@ -36,7 +37,7 @@ def reply_type(response_format: object) -> OutputSpec | None:
 
 
 def reply_schema(response_format: object, dialect: str) -> tuple[str, Schema | None]:
-    """Name and schema of a reply to which the model is held; no schema where none is asked for.
+    """Name and schema that the provider enforces for a reply; no schema if none is requested.
 
     Raises:
         ConfigurationError: see `reply_type`.
@@ -57,17 +58,17 @@ def _strict(spec: OutputSpec, dialect: str) -> Compiled:
 def completions_response_format(
     response_format: object, *, schema: str = "openai"
 ) -> dict[str, Any] | None:
-    """`response_format` in the words of chat completions; ``None`` where nothing is asked for.
+    """`response_format` in the form of chat completions; ``None`` if nothing is requested.
 
-    A type is sent as a strict schema where the strict form means the same. A mapping of the API's own
-    is sent as it is, but for the schema in it.
+    A type is sent as a strict schema if the strict form means the same. A mapping in the API's own
+    form is sent unchanged, except for its schema.
 
     Args:
         response_format: see `rejoinder._core.output.output_type`.
-        schema: the dialect of JSON schema of the model, see `rejoinder._core.schema_rules`.
+        schema: the model's dialect of JSON schema, see `rejoinder._core.schema_rules`.
 
     Raises:
-        ConfigurationError: it describes nothing.
+        ConfigurationError: it does not describe a type.
     """
     given: dict[str, Any] = {}
     if isinstance(response_format, Mapping):
@@ -100,7 +101,7 @@ def _holds_schema(given: Mapping[str, Any]) -> bool:
 
 
 def _held_to(spec: OutputSpec, dialect: str) -> Schema | None:
-    """The strict schema; ``None`` where the dialect has none, or it would ask for something else."""
+    """The strict schema; ``None`` if the dialect has no strict form, or it would change the meaning."""
     if f"{dialect}.strict" not in SCHEMA_RULES or (spec.own and why_not_strict(spec.schema)):
         return None
     written = _strict(spec, dialect).schema
@@ -112,7 +113,7 @@ _MAX_TOLD = 256
 
 
 def tell(name: str, dialect: str, compiled: Compiled) -> Compiled:
-    """Log once what the schema of a reply does not say as it was given."""
+    """Log, once, how the sent schema of a reply differs from the given one."""
     if compiled.count:
         line = f"the reply {name!r}, as {dialect} takes it: {compiled}"
         if line not in _told:

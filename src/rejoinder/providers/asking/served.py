@@ -1,7 +1,7 @@
-"""A model where it is served: its family, its host and the dialect, in one value.
+"""A model at a host: its family, its host and the dialect, in one value.
 
-Pure. What it knows stands in `rejoinder._core.families` and `rejoinder._core.hosts`; here it
-is brought to bear on one request.
+Pure. The facts are in `rejoinder._core.families` and `rejoinder._core.hosts`; this module applies them
+to one request.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ class Served:
         object.__setattr__(self, "_concerns", concerns(self.api, self.family, self.host))
 
     def named(self, model: str) -> Served:
-        """The same for another model, which a call may name."""
+        """The facts for another model, which a call may name."""
         if model == self.model:
             return self
         family = _at(find_family(model), self.host)
         return Served(model, self.api, family, self.host, self.base, self.reasoning)
 
     def takes(self, kind: str) -> bool | None:
-        """Whether the model takes ``"image"`` or ``"audio"``; ``None``: not known."""
+        """Whether the model accepts ``"image"`` or ``"audio"``; ``None`` if unknown."""
         inputs = self.family.inputs
         return None if inputs is None else kind in inputs
 
     def takes_back(self, keys: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `keys` under which `extra` may hold state of this model: the names of its makers,
-        and of gateways where nothing shows that there is no such host."""
+        and of gateways, unless the host is known not to be one."""
         makers = frozenset({self.family.maker}) if self.family.maker else self.host.makers
         return tuple(
             key
@@ -73,14 +73,14 @@ class Served:
         )
 
     def reason(self, body: dict[str, Any], option: Option | None = None) -> list[Change]:
-        """Ask for the reasoning that the caller wants, in a body that does not speak of it yet.
+        """Add the reasoning that the caller wants to a body without reasoning options.
 
         Args:
-            body: at least the members of it that hold options; changed in place.
-            option: what this call asks for; by default what the LLM was made with.
+            body: the body, or at least its options; changed in place.
+            option: the option of this call; by default that of the LLM.
 
         Returns:
-            What could not be had as it was asked for.
+            The differences from what the caller wants.
         """
         asked = self.reasoning if option is None else option
         if asked is None:
@@ -94,10 +94,10 @@ class Served:
         """Make a whole body acceptable to the model.
 
         Args:
-            body: changed in place, inner mappings are replaced.
+            body: changed in place; inner mappings are replaced.
 
         Returns:
-            What was changed.
+            The changes.
 
         Raises:
             ConfigurationError: the request cannot work.
@@ -130,7 +130,7 @@ def served(
     family: NotGivenOr[str] | None,
     hints: tuple[str, ...] = (),
 ) -> Served:
-    """What is known of a model, from the options of an LLM.
+    """The facts about a model, from the options of an LLM.
 
     Args:
         model: its name.
@@ -139,10 +139,10 @@ def served(
         dialect: of the API, as the provider writes it.
         reasoning: the option of this name.
         family: the option of this name.
-        hints: further names that may tell what kind of model it is.
+        hints: further names that may show the kind of model.
 
     Raises:
-        ConfigurationError: `reasoning` or `family` means nothing.
+        ConfigurationError: the value of `reasoning` or `family` is unknown.
     """
     given = None if isinstance(reasoning, NotGiven) else reasoning
     if given is not None:
@@ -153,7 +153,7 @@ def served(
 
 
 def _at(family: Family, host: Host) -> Family:
-    """`family` as it is at `host`."""
+    """`family` with the differences of `host`."""
     for name, fields in host.differs:
         if name == family.name:
             return replace(family, **dict(fields))

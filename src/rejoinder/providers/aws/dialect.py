@@ -30,7 +30,7 @@ def _is_reasoning(entry: object) -> bool:
         return isinstance(block["text"], str)
     if "redactedContent" in block:
         return is_base64(block["redactedContent"])
-    if "reasoningText" not in block:  # a block that we do not know
+    if "reasoningText" not in block:  # an unknown block
         return held is entry and len(block) == 1 and isinstance(next(iter(block.values())), dict)
     text = block["reasoningText"]
     return (
@@ -41,7 +41,7 @@ def _is_reasoning(entry: object) -> bool:
 
 
 def tool_spec(tool: ToolForm) -> dict[str, Any]:
-    """A tool of Converse, which refuses an empty description."""
+    """The description of a tool for Converse, which refuses an empty description text."""
     out: dict[str, Any] = {"name": tool.name}
     if tool.description:
         out["description"] = tool.description

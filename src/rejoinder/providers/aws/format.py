@@ -59,7 +59,7 @@ def to_chat_ctx(
 
     Raises:
         ValueError: an image cannot be read, is of a type that Bedrock does not take, or is an
-            address: Bedrock takes only the image itself.
+            URL: Bedrock takes only inline images.
     """
     messages, system = to_turns(items, _DIALECT)
     if inject_dummy_user_message and (not messages or messages[0]["role"] != "user"):
@@ -93,7 +93,7 @@ def _image(content: ImageContent) -> Block:
     image = serialize_image(content)
     if image.external_url is not None:
         raise ValueError(
-            f"image {content.id!r}: Bedrock takes the image itself, got the address "
+            f"image {content.id!r}: Bedrock takes only inline images, got the URL "
             f"{redacted_url(image.external_url)[:200]!r}; pass a data: URL or a frame"
         )
     image_format = _IMAGE_FORMATS.get(image.mime_type)

@@ -24,7 +24,7 @@ _TYPES = {ending: kind for kind, ending in DOCUMENTS.items()}
 
 
 def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
-    """The items that messages of Converse hold.
+    """Convert messages of Converse to items.
 
     Args:
         messages: as they are sent.
@@ -113,7 +113,7 @@ def _assistant(reader: ItemReader, blocks: list[tuple[str, Mapping[str, Any]]]) 
 
 
 def _written(value: Any) -> Any:
-    """What a block holds, as JSON can hold it."""
+    """The content of a block, with only JSON values."""
     if isinstance(value, Mapping):
         held = cast("Mapping[str, Any]", value)
         return {key: _written(entry) for key, entry in held.items()}
@@ -125,7 +125,7 @@ def _written(value: Any) -> Any:
 
 
 def _reasoning(block: Mapping[str, Any]) -> dict[str, Any]:
-    """A block of reasoning as JSON can hold it."""
+    """A block of reasoning, with only JSON values."""
     return {"reasoningContent": _written(block["reasoningContent"])}
 
 
@@ -143,7 +143,7 @@ def _part(place: str, block: Mapping[str, Any]) -> Any:
 
 
 def known_block(block: Mapping[str, Any], place: str = "") -> Any:
-    """A block as text or image; ``None``: it is neither."""
+    """A block as text or image; ``None`` if it is neither."""
     if "text" in block:
         return as_text(block["text"])
     for kind in ("image", "document"):

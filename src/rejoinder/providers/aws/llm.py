@@ -73,13 +73,13 @@ class LLM(HttpLLM):
     """Models on Amazon Bedrock.
 
     Args:
-        model: a model id, an inference profile or its ARN; when it is `NOT_GIVEN`,
+        model: a model id, an inference profile or its ARN; default: environment variable
             ``BEDROCK_INFERENCE_PROFILE_ARN``.
         api_key, api_secret: access key id and secret access key; else a Bedrock API key
             (`bearer_token` or ``AWS_BEARER_TOKEN_BEDROCK``), else the environment and the chain of
             botocore (profiles, SSO, metadata services), which is asked in a thread.
-        region: when it is `NOT_GIVEN`: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else that of
-            `session` or of the AWS configuration. A `base_url` that names a region decides.
+        region: default: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else that of `session` or of the
+            AWS configuration. A region in `base_url` takes precedence.
         temperature, max_output_tokens, top_p: ``inferenceConfig``.
         tool_choice: default when `chat()` does not pass one.
         additional_request_fields: ``additionalModelRequestFields``, in the model's own names.
@@ -91,9 +91,9 @@ class LLM(HttpLLM):
         base_url: else ``AWS_ENDPOINT_URL_BEDROCK_RUNTIME``, ``AWS_ENDPOINT_URL``, else the
             region's own.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
-            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
-        family: what kind of model it is, where its name does not tell: a model of the same kind, or
-            a row of ``docs/capabilities.md``.
+            ``"medium"``, ``"high"``, or a number of tokens; the API's own options win.
+        family: the kind of model, if its name does not show it: a model of the same kind, or a row
+            of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -186,14 +186,14 @@ class LLM(HttpLLM):
 
         Args:
             parallel_tool_calls: accepted; Converse has no such option.
-            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
-                dataclass, or a JSON schema. Not every model takes it.
+            response_format: the form of the answer: a pydantic model, a TypedDict, a dataclass, or
+                a JSON schema. Not every model supports it.
             extra_kwargs: further members of the body (``guardrailConfig``, ``requestMetadata``,
                 ...), and ``extra_headers``, ``extra_query``, ``extra_body``.
 
         Raises:
-            ConfigurationError: an option or the conversation holds what cannot be sent, such as
-                an image by address in the last user turn.
+            ConfigurationError: an option or the conversation holds something that cannot be sent,
+                such as an image URL in the last user turn.
         """
         extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         name, schema = "", None

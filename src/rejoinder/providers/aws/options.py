@@ -1,4 +1,4 @@
-"""What a request to ConverseStream is made with. Pure."""
+"""The options of a request to ConverseStream. Pure."""
 
 from __future__ import annotations
 

@@ -281,7 +281,7 @@ class History:
         instructions: texts for the system prompt: those of the conversation, and a first message of
             the model, because a history must begin with the user.
         messages: role and text, user and model alternating.
-        unanswered: calls that have no result yet, by id.
+        unanswered: calls without a result, by id.
     """
 
     def __init__(self) -> None:

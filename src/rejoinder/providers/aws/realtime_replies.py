@@ -107,7 +107,7 @@ class Turns:
     # -- events ------------------------------------------------------------------------------
 
     def completion_end(self, fields: dict[str, Any]) -> Sequence[m.Event]:
-        """The end of the session, in practice: running turns and replies are over."""
+        """In practice this is the end of the session, so running turns and replies are over."""
         events = self._end_user()
         if self._reply is not None:
             events += self._end_reply(self._reply, interrupted=False)
@@ -141,7 +141,7 @@ class Turns:
     def text_output(self, fields: dict[str, Any]) -> Sequence[m.Event]:
         text: object = fields["content"]
         if not isinstance(text, str):
-            raise TypeError("content that is no text")
+            raise TypeError("expected content as a string")
         if control := _CONTROL.fullmatch(text):
             return self._interrupted() if control[1] == "true" else ()
         block = self._blocks.get(str(fields.get("contentId", "")))
@@ -224,7 +224,7 @@ class Turns:
             return ()
         last = self._last
         if last is None or last.billed:
-            return (m.UsageReported("", usage),)  # those of listening
+            return (m.UsageReported("", usage),)  # tokens of listening
         last.billed = True
         return (m.UsageReported(last.reply_id, _sum(last.usage, usage)),)
 

@@ -157,7 +157,7 @@ class EventStream:
             else:
                 self._take(data)
                 if not self._texts:
-                    await asyncio.sleep(0)  # messages that tell nothing must not hold up the loop
+                    await asyncio.sleep(0)  # messages without content must not block the loop
         return self._texts.popleft()
 
     async def ping(self) -> None:

@@ -10,8 +10,8 @@ __all__ = ["usage_from_bedrock"]
 
 
 def usage_from_bedrock(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
-    """From the ``usage`` of a Converse ``metadata`` event. Cached tokens lie beside
-    ``inputTokens``."""
+    """Convert the ``usage`` of a Converse ``metadata`` event. ``inputTokens`` does not include cached
+    tokens."""
     usage = jsontext.as_mapping(raw) or {}
     fresh = count(usage, "inputTokens")
     completion = count(usage, "outputTokens")

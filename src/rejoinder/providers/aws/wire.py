@@ -1,11 +1,11 @@
 """Reads the replies of Bedrock's ConverseStream. Pure.
 
 A reply ends with ``messageStop``; the usage follows in ``metadata``. Bytes that end before
-``messageStop`` are an error, and so is an exception frame, with the status its name stands for.
-Reasoning never becomes content; whole and signed it leaves with what follows it: in the `extra` of a
-call, or in ``delta.extra["aws"]["reasoning"]`` before a text, to be sent back untouched and in its
-place. Text blocks have no start, unknown members ride on every event (padding), and calls of tools that
-ran on the provider's side are not ours to run.
+``messageStop`` are an error, and so is an exception frame, with the status for its name. Reasoning never
+becomes content. Complete and signed, it is passed on with what follows it: in the `extra` of a call, or
+in ``delta.extra["aws"]["reasoning"]`` before a text, to be sent back unchanged and in its place. Text
+blocks have no start event, every event has unknown members (padding), and calls of tools that ran at
+the provider are not run here.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def make_decoder(*, allow_empty: bool = False, family: Family = UNKNOWN) -> Repl
     """A decoder for one reply of ConverseStream.
 
     Args:
-        allow_empty: an empty answer is legal, as it is after a tool output.
-        family: of the model; determines which marks it leaves in the text.
+        allow_empty: accept an empty answer, which is legal after a tool output.
+        family: the model's family, which determines the marks it leaves in the text.
     """
     reader = ConverseReader(allow_empty=allow_empty, family=family)
     return ReplyDecoder(FrameEvents(), reader, prefix="bedrock_", checksums=True, track_text=True)
@@ -122,15 +122,15 @@ class ConverseReader:
         self._marks = ReplyMarks(family, think=False)
         self._blocks: dict[int, _Call | _Thought | None] = {}
         self._held_calls: list[tuple[_Call, list[dict[str, Any]]]] = []
-        self._pending: list[dict[str, Any]] = []  # reasoning that goes with what follows
-        self._told = 0  # pieces of text that stand before reasoning which was released
+        self._pending: list[dict[str, Any]] = []  # reasoning that belongs to the next block
+        self._told = 0  # number of text pieces before the released reasoning
         self._answered = False
         self._masked = False
         self._usage: Any = None
         self._tier: Any = None
 
     def usage(self) -> CompletionUsage | None:
-        """What the provider has counted: it does so at the end."""
+        """The provider's token counts, which arrive at the end."""
         tier = jsontext.as_mapping(self._tier) or {}
         return usage_from_bedrock(self._usage, service_tier=tier.get("type"))
 
@@ -184,7 +184,7 @@ class ConverseReader:
             reply.skipped += 1
 
     def whole(self, body: bytes, reply: Reply) -> None:
-        """Read a whole reply, or an error, that came where a stream was asked for."""
+        """Read a whole reply, or an error, that arrived instead of a stream."""
         answer = read_json_object(body) or {}
         message = jsontext.as_mapping(
             (jsontext.as_mapping(answer.get("output")) or {}).get("message")
@@ -355,7 +355,7 @@ class ConverseReader:
             self._pending.append({"reasoningText": text})
 
     def _release(self, reply: Reply) -> None:
-        """Reasoning before a text goes with the message, and the text before it goes along."""
+        """Attach reasoning before a text to the message, with the text that precedes it."""
         if self._pending:
             text = ""
             if reply.sent is not None:  # else it is too long to be kept
@@ -366,7 +366,7 @@ class ConverseReader:
             self._pending = []
 
     def _flush(self, reply: Reply) -> None:
-        """Add what was held back."""
+        """Add the text that was held back."""
         for index in list(self._blocks):
             self._block_stop(index, reply)
         self._marks.finish(reply)
@@ -379,7 +379,7 @@ class ConverseReader:
                 self._hand_out(call, state, reply)
         self._held_calls.clear()
         if reply.has_calls:
-            self._pending = []  # behind the calls: it led to nothing, and no turn may end with it
+            self._pending = []  # after the calls: it produced nothing, and no turn may end with it
         self._release(reply)
         reply.flush()
 
@@ -393,9 +393,7 @@ class ConverseReader:
             )
             reply.fail(RefusalError(f"{what} (stopReason {reason})", reason=reason))
         elif reason in _MALFORMED:
-            reply.fail(
-                WireError(f"the model wrote a reply that cannot be read (stopReason {reason})")
-            )
+            reply.fail(WireError(f"the model wrote a malformed reply (stopReason {reason})"))
         else:
             reply.fail_if_empty(
                 self._allow_empty, f"stopReason {reason}", retryable=not is_cut(reason)
@@ -404,7 +402,7 @@ class ConverseReader:
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error for an answer that is not a stream.
+    """The error for a response that is not a stream.
 
     Args:
         headers: by lower-case name.
@@ -423,14 +421,14 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
 
 
 def _only_masked(payload: bytes) -> bool:
-    """Whether the trace of a guardrail in `payload` reports masked words and no block."""
+    """Whether the trace of a guardrail in `payload` reports only masked words, and no block."""
     return b'"BLOCKED"' not in payload and (
         b'"ANONYMIZED"' in payload or b"Guardrail masked" in payload
     )
 
 
 def _joined_base64(parts: list[str]) -> str:
-    """Base64 of the bytes that `parts` stand for together."""
+    """Base64 of the joined bytes of `parts`."""
     if len(parts) == 1:
         return jsontext.heal(parts[0])
     try:
@@ -441,7 +439,7 @@ def _joined_base64(parts: list[str]) -> str:
 
 
 def _loose_event(value: object) -> _Event | None:
-    """An event whose members have unexpected types, or whose JSON only tolerant readers take."""
+    """Read an event whose members have unexpected types, or whose JSON is not strictly valid."""
     raw = jsontext.as_mapping(value)
     if raw is None:
         return None

@@ -1,4 +1,4 @@
-"""The rules of chat completions, for the dialects of all that speak it. Pure."""
+"""The rules of chat completions, for the dialects of all its providers. Pure."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def tool_spec(tool: ToolForm, *, strict: bool = True, schema: str = "openai") ->
     """A tool in OpenAI's envelope.
 
     Args:
-        strict: hold the model to the schema where that changes nothing for the tool.
-        schema: the dialect of JSON schema of the model, see `rejoinder._core.schema_rules`.
+        strict: enforce the schema, if this does not change what the tool accepts.
+        schema: the model's dialect of JSON schema, see `rejoinder._core.schema_rules`.
     """
     return {"type": "function", "function": function(tool, strict=strict, schema=schema)}
 
 
 def plain_tool_spec(tool: ToolForm, *, schema: str = "openai") -> dict[str, Any]:
-    """As `tool_spec`, and the model is not held to the schema."""
+    """Like `tool_spec`, without enforcing the schema."""
     return tool_spec(tool, strict=False, schema=schema)
 
 
 def function(tool: ToolForm, *, strict: bool, schema: str) -> dict[str, Any]:
-    """What stands inside the envelope."""
+    """The content of the envelope."""
     out: dict[str, Any] = {"name": tool.name}
     held_to = tool.strict(schema) if strict else None
     if held_to is not None:

@@ -1,8 +1,8 @@
-"""Errors in the words of the Chat Completions and Responses dialects. Pure.
+"""Reads errors of the Chat Completions and Responses dialects. Pure.
 
-Any JSON value, any bytes, any status in; one `APIError` with a sentence for people out. Where no
-status shows what happened (inside a stream, or in a body with status 200), the server's own code does
-by the table below, and after it the type.
+Any JSON value, any bytes, any status in; one `APIError` with a readable message out. If no status shows
+what happened (inside a stream, or in a body with status 200), the table below maps the server's own
+code, else its type.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BASE_RESP: Final[dict[int, int]] = {
     1039: 429,
     2013: 400,
 }
-# The names of errors where there is no status: inside a stream, or in a body with status 200.
+# Names of errors without a status: inside a stream, or in a body with status 200.
 _STATUS_OF: Final[dict[str, int]] = {
     "authentication_error": 401,
     "bad_request": 400,
@@ -74,7 +74,7 @@ _STATUS_OF: Final[dict[str, int]] = {
     "unavailable": 503,
     "upstream_error": 502,
 }
-# A filled quota does not empty by waiting a second.
+# Waiting a second does not help against a used-up quota.
 _HOPELESS: Final = frozenset(
     {"insufficient_quota", "exceeded_current_quota_error", "billing_hard_limit_reached"}
 )
@@ -90,12 +90,12 @@ _REFUSALS: Final = frozenset(
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error that an answer with an error status stands for.
+    """The error for a response with an error status.
 
     Args:
         status: HTTP status.
         headers: by lower-case name.
-        body: of any kind, as far as it was read.
+        body: body of any kind, as far as it was read.
     """
     error: APIError
     if status < 400:
@@ -119,7 +119,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIErr
 
 
 def error_from(value: object, *, status: int = -1) -> APIError:
-    """The error in a JSON value: the body of an error answer, or an object inside a stream."""
+    """The error in a JSON value: the body of an error response, or an object inside a stream."""
     if isinstance(value, list):
         entries = cast("list[Any]", value)
         value = entries[0] if entries else None
@@ -160,8 +160,8 @@ _PAUSING: Final = frozenset({429, 503, 529})
 
 
 def _is_refusal(word: str) -> bool:
-    """Whether a code names a block by a policy: ``cyber_policy`` and ``bio_policy`` are two of
-    OpenAI's, which took the place of ``invalid_prompt`` (openai/codex PR#31439)."""
+    """Whether a code means that a policy blocked the request. OpenAI's ``cyber_policy`` and
+    ``bio_policy`` replaced ``invalid_prompt`` (openai/codex PR#31439)."""
     return word in _REFUSALS or word.endswith("_policy") or "policy_violation" in word
 
 
@@ -204,7 +204,7 @@ _MESSAGES: Final = (
 
 
 def message_of(value: object, depth: int = 0) -> str:
-    """The sentence for people in whatever a server calls an error."""
+    """The readable message in a server's error object, whatever its form."""
     if isinstance(value, str):
         return jsontext.heal(value)
     if depth > 3:
@@ -225,7 +225,7 @@ def message_of(value: object, depth: int = 0) -> str:
 
 
 def _upstream(data: Mapping[str, Any]) -> str:
-    """The message of the model's own host, where a gateway only reports that there was one."""
+    """The message of the model's own host, if a gateway's own message only reports an upstream error."""
     metadata = data.get("metadata")
     if not isinstance(metadata, dict):
         return ""
@@ -239,11 +239,10 @@ def _upstream(data: Mapping[str, Any]) -> str:
 
 
 def event_error(name: str | None, payload: bytes) -> object | None:
-    """The error in an event that does not call itself one, or ``None``.
+    """The error in an event that is not marked as an error, or ``None``.
 
     Args:
-        name: of the event. An event of this name holds an error, whatever else it holds; one of
-            any other name holds none.
+        name: name of the event.
     """
     if name not in (None, "", "message", "error"):
         return None

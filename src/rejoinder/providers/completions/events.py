@@ -1,7 +1,7 @@
 """The events of the Chat Completions dialect as typed values. Pure.
 
-Nearly every event is read by msgspec, strictly. What it refuses is walked through key by key: null
-where a list belongs, numbers as text, content as a list of parts, fields that no document names.
+msgspec reads nearly every event strictly. Events that it refuses are read key by key: null instead
+of a list, numbers as text, content as a list of parts, undocumented fields.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Call(msgspec.Struct, gc=False):
     extra_content: dict[str, Any] | None = None
 
 
-# A field that is not named here makes the strict reading fail, so that no state is lost unseen.
+# A field that is missing here makes strict reading fail, so that no state is silently lost.
 class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     content: str | None = None
     tool_calls: list[Call] | None = None
@@ -64,7 +64,7 @@ class Chunk(msgspec.Struct, gc=False):
     x_groq: dict[str, Any] | None = None
     service_tier: Any = None
     loose: bool = False
-    """Read by the tolerant way: texts may hold halves of surrogate pairs."""
+    """Read tolerantly; texts may hold halves of surrogate pairs."""
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
@@ -74,7 +74,7 @@ _KNOWN: Final = frozenset(Delta.__struct_fields__) - {"unknown"}
 
 
 def walk(value: object) -> Chunk | None:
-    """A chunk from any JSON value, keeping what can be understood of it."""
+    """Read any JSON value as an event, as far as it can be understood."""
     if isinstance(value, str):
         return Chunk(error=value) if value else None
     data = jsontext.as_mapping(value)
@@ -171,12 +171,11 @@ def _content(value: object) -> tuple[str | None, str | None]:
 
 
 _THOUGHTS: Final = ("thinking", "reasoning", "text", "content", "summary")
-"""Members of a part of thinking that hold it."""
+"""Members of a thinking part that hold its text."""
 
 
 def _thought(value: object) -> str | None:
-    """The text of a field for thinking, which may be whatever a content may be, or name its parts
-    as a content does."""
+    """The text of a thinking field, which may have any form that content may have."""
     if isinstance(value, list):
         return "".join(_thought(entry) or "" for entry in _entries(cast("object", value))) or None
     text, thought = _content(value)
@@ -189,7 +188,7 @@ def _function(value: object) -> Function | None:
         return None
     arguments: Any = data.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
-        # An object where JSON text belongs: write it as the text it should have been.
+        # An object instead of JSON text: convert it to text.
         arguments = jsontext.encode(arguments).decode()
     name = _word(data.get("name"))
     if name is None and arguments is None:
@@ -200,7 +199,7 @@ def _function(value: object) -> Function | None:
 def _entries(value: object) -> list[Any]:
     """A list as it is, one object as a list of one."""
     if isinstance(value, list):
-        # What is longer is no reply, and walking through it takes long.
+        # No real reply is longer, and reading key by key would take long.
         return cast("list[Any]", value)[:_MAX_ENTRIES]
     return [value] if isinstance(value, dict) else []
 

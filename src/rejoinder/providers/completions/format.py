@@ -1,8 +1,8 @@
 """Histories in the dialect of chat completions, which many providers clone.
 
-Pure: items in, plain dicts out. One message per turn, roles as they are. Texts that follow each
-other are joined by newlines; with an image, content is a list, in the order of the message. Calls stand on
-their assistant message with their arguments as text, outputs follow as role ``tool``.
+Pure: items in, plain dicts out. One message per turn, with unchanged roles. Consecutive texts are
+joined by newlines; with an image, content is a list, in the order of the message. Calls are part of
+their assistant message, with their arguments as text; outputs follow in the role ``tool``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
     "with_kept_parts",
 ]
 
-# What is sent where a model insists on its reasoning and none is known: calls of another model.
+# Sent if a model demands reasoning and none is known, as for calls of another model.
 _NO_THOUGHT = " "
 
 _REASONING = frozenset({"reasoning_content", "reasoning_details"})
@@ -67,15 +67,14 @@ def to_messages(
 
     Args:
         items: a history.
-        reasoning_back: which assistant messages get their ``reasoning_content`` back, for models
-            that insist on it. Where nothing is known of it, an empty text is sent, which they
-            accept. Others refuse the field. ``None``: those that had it when they were read from
-            messages.
-        reasoning_details: send ``reasoning_details`` back on the message that they came with, for
-            hosts that want them.
-        host: the server; the fields of its messages that no document names go back to it.
-        key: the key of `extra` under which is kept what we do not know.
-        form: the format whose unknown parts and fields are sent; empty: none is.
+        reasoning_back: the assistant messages whose ``reasoning_content`` is sent back, for models
+            that demand it; others refuse the field. If it is unknown, an empty text is sent, which
+            they accept. ``None``: messages that had the field when they were read.
+        reasoning_details: send ``reasoning_details`` back with their message, for hosts that need
+            them.
+        host: the server; undocumented fields of its messages are sent back to it.
+        key: the key of `extra` that keeps unknown parts.
+        form: the format whose unknown parts and fields are sent; empty to send none.
 
     Raises:
         ValueError: an image cannot be read.
@@ -130,8 +129,8 @@ def _state_of(
     details: bool,
     host: str,
 ) -> str:
-    """The reasoning that led to a message. Its opaque state is put on the message: with `details`
-    those of the reasoning, and the unknown fields that came from `host`."""
+    """The reasoning of a message. Its opaque state is added to the message: the details of the
+    reasoning, with `details`, and the unknown fields from `host`."""
     thought = ""
     for carrier in carriers:
         state: Any = carrier.extra.get("openai") if carrier is not None else None
@@ -152,7 +151,7 @@ def _state_of(
 
 
 class _Back(NamedTuple):
-    """Which of the things that we do not know go back, see `rejoinder._core.unread`."""
+    """Which unknown parts are sent back, see `rejoinder._core.unread`."""
 
     key: str
     form: str
@@ -180,7 +179,7 @@ def _call(call: FunctionCall, back: _Back) -> dict[str, Any]:
 def _call_as_read(
     spec: dict[str, Any], call: FunctionCall, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A call as it was written, unless it was changed since."""
+    """The original form of a call, unless it has changed since."""
     from rejoinder._core.reading import as_text
     from rejoinder.providers.completions.parts import arguments_of
 
@@ -201,13 +200,13 @@ def with_kept_output(
     output: FunctionCallOutput,
     write_image: Callable[[ImageContent], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The output of a call as it was written, unless it was changed since.
+    """The original form of a call's output, unless it has changed since.
 
     Args:
-        told: as this format writes it.
-        kept: what the call keeps, see `rejoinder._core.unread`.
+        told: the output as this format writes it.
+        kept: the parts that the call keeps, see `rejoinder._core.unread`.
         name: the member that holds the content.
-        output: as it is now.
+        output: the current output.
         write_image: writes a picture.
     """
     if not kept:
@@ -252,8 +251,8 @@ def with_kept_parts(
     write_text: Callable[[str], dict[str, Any]],
     write_image: Callable[[ImageContent], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The content of a message with the parts that we do not know in their places, and the fields
-    that we do not know beside it."""
+    """The content of a message with the unknown parts in their places, and the unknown fields beside
+    it."""
     from rejoinder.providers.completions.parts import known_part
 
     def write(part: ChatContent) -> dict[str, Any] | None:
@@ -287,11 +286,11 @@ def ordered_content(
     write_text: Callable[[str], dict[str, Any]],
     write_image: Callable[[ImageContent], dict[str, Any]],
 ) -> str | list[dict[str, Any]]:
-    """The content of a message: one text, or a list of parts where it holds images.
+    """The content of a message: one text, or a list of parts if it has images.
 
-    The parts are in the order of the message, because texts speak of the images beside them
-    ("before:", "after:"). Texts that follow each other are joined by newlines, without empty ones in
-    front. Sound is not part of this dialect.
+    The parts are in the order of the message, because texts refer to the images beside them
+    ("before:", "after:"). Consecutive texts are joined by newlines, without empty ones in front.
+    Sound is not part of this dialect.
     """
     runs: list[list[str] | ImageContent] = [[]]
     for part in parts_of(message):
@@ -315,10 +314,10 @@ def ordered_content(
 
 
 def read_image(image: ImageContent) -> SerializedImage:
-    """The image's address or its bytes.
+    """The image's URL or its bytes.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the image cannot be read.
     """
     from rejoinder._core.images import serialize_image  # only histories with images need it
 
@@ -326,7 +325,7 @@ def read_image(image: ImageContent) -> SerializedImage:
 
 
 def image_url(image: SerializedImage) -> str:
-    """The address of an image that is elsewhere, a ``data:`` URL of one that is here."""
+    """The URL of an external image, or a ``data:`` URL with the bytes of an inline one."""
     if image.external_url is not None:
         return image.external_url
     data = b64encode(image.data_bytes or b"").decode("ascii")

@@ -29,13 +29,13 @@ _OUTPUT = frozenset({"role", "content", "tool_call_id"})
 def from_messages(
     messages: object, system: Any = None, *, key: str = "openai", form: str = "openai"
 ) -> list[ChatItem]:
-    """The items that messages of the chat completions API hold.
+    """Convert messages of the chat completions API to items.
 
     Args:
         messages: as they are sent.
-        system: nothing stands beside them here.
-        key: the key of `extra` under which is kept what we do not know.
-        form: the name of the format that sends it back.
+        system: not used; this API has no system text beside the messages.
+        key: the key of `extra` that keeps unknown fields.
+        form: the name of the format that sends them back.
 
     Raises:
         ValueError: an entry is not a message of this API; the message names the place.

@@ -1,6 +1,6 @@
-"""Parts of a message in the words of OpenAI's two APIs: read, and those that we do not know kept.
+"""Reads the content parts of OpenAI's two APIs, and keeps unknown parts.
 
-Pure. A part is kept when the format would not write it back whole, see `rejoinder._core.unread`.
+Pure. A part is kept if the format would not write it back completely; see `rejoinder._core.unread`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DETAILS = frozenset({"auto", "low", "high"})
 
 
 def read_content(content: object, place: str) -> tuple[list[Any], list[Record]]:
-    """The content of a message as plain data of ours, and the parts to keep beside it.
+    """The content of a message as our own types, and the parts to keep beside it.
 
     Raises:
         ValueError: the content is neither a text nor a list of parts.
@@ -46,7 +46,7 @@ def read_content(content: object, place: str) -> tuple[list[Any], list[Record]]:
 def _parts_of(content: object, place: str) -> Iterator[tuple[str, Record]]:
     if not isinstance(content, list | tuple):
         raise ValueError(f"{place}: expected a text or a list, got {type(content).__name__}")
-    # Some write bare texts among the parts.
+    # Some applications put bare strings among the parts.
     parts = [
         {"type": "text", "text": part} if isinstance(part, str) else part
         for part in cast("list[Any]", content)
@@ -60,8 +60,8 @@ def read_output(content: object, place: str, *, pictures: bool) -> ReadResult:
 
     Args:
         content: a text, or a list of parts.
-        place: where it stands.
-        pictures: the format writes pictures in results.
+        place: its path, for errors.
+        pictures: whether the format writes pictures in results.
 
     Raises:
         ValueError: the content is neither a text nor a list of parts.
@@ -77,7 +77,7 @@ def read_output(content: object, place: str, *, pictures: bool) -> ReadResult:
 def _output_part(place: str, part: Record) -> Any:
     known: Any = known_part(place, part)
     if isinstance(known, Mapping) and not is_picture(held := cast("Record", known)):
-        # A result holds no document of ours.
+        # Results cannot hold documents.
         return Unread(part, told_instead(ImageContent.model_validate(held)))
     return cast("Any", known) if known is not None and _is_whole(part) else Unread(part, known)
 
@@ -88,7 +88,7 @@ def arguments_of(called: Mapping[str, Any]) -> Any:
 
 
 def fields_of(entry: Mapping[str, Any], known: frozenset[str]) -> Record:
-    """The members of a message that we do not know."""
+    """The unknown members of a message."""
     return {
         name: deepcopy(value)
         for name, value in entry.items()
@@ -97,7 +97,7 @@ def fields_of(entry: Mapping[str, Any], known: frozenset[str]) -> Record:
 
 
 def known_part(place: str, part: Mapping[str, Any]) -> Any:
-    """A part as text or image; ``None``: it is neither."""
+    """A part as text or image; ``None`` if it is neither."""
     kind = part.get("type")
     if kind in _TEXTS:
         return as_text(part.get("text", ""))
@@ -121,7 +121,7 @@ def known_part(place: str, part: Mapping[str, Any]) -> Any:
 
 
 def _is_whole(part: Mapping[str, Any]) -> bool:
-    """Whether a part that we know holds nothing but what we know."""
+    """Whether a part of a known type has only known members."""
     kind = part["type"]
     told = {name for name, value in part.items() if value not in (None, [], "")} - {"type"}
     if kind in _TEXTS:
@@ -138,7 +138,7 @@ def _is_whole(part: Mapping[str, Any]) -> bool:
 
 
 def _document(part: Mapping[str, Any]) -> Record | None:
-    """A document that stands in the message, or at an address; ``None``: it lies with the provider."""
+    """An inline document or one at a URL; ``None`` for a file that is stored at the provider."""
     held: Any = part.get("file", part)
     if not isinstance(held, Mapping):
         return None

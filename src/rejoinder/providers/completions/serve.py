@@ -1,8 +1,8 @@
-"""The server's side of chat completions: replies, errors and usage as a server writes them. Pure.
+"""The server's side of chat completions: writes replies, errors and usage. Pure.
 
 A `CompletionWriter` turns the chunks of one reply into server-sent events, or a whole reply into one
-JSON object. Shapes follow recorded answers of OpenAI. Nothing here comes from the decoder of the same
-dialect, so that a mistake there is not repeated here.
+JSON object. The forms follow recorded responses of OpenAI. It shares no code with the decoder of this
+dialect, so a mistake there is not repeated here.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class CompletionWriter:
     """Writes one reply.
 
     Args:
-        completion_id: of the reply.
-        model: that answers.
+        completion_id: id of the reply.
+        model: the model that answers.
         created: wall time in seconds.
         include_usage: a stream ends with its token counts (``stream_options.include_usage``).
     """
@@ -72,7 +72,7 @@ class CompletionWriter:
         return self.chunk({"role": "assistant", "content": ""})
 
     def feed(self, chunk: ChatChunk) -> bytes:
-        """The events of one chunk; may be none. Token counts are kept for the end."""
+        """The events of one chunk, possibly empty. Token counts are kept for the end."""
         if chunk.usage is not None:
             self._usage = chunk.usage
         delta = chunk.delta
@@ -89,10 +89,10 @@ class CompletionWriter:
         return b"".join(events)
 
     def close(self, finish_reason: str | None = None) -> bytes:
-        """The last events: why it ended, the token counts, the end mark.
+        """The last events: the finish reason, the token counts, the end mark.
 
         Args:
-            finish_reason: by default ``"tool_calls"`` or ``"stop"``, whichever was written.
+            finish_reason: default ``"tool_calls"`` if calls were written, else ``"stop"``.
         """
         events = [self.chunk({}, finish_reason or ("tool_calls" if self._called else "stop"))]
         if self._include_usage and self._usage is not None:
@@ -111,7 +111,7 @@ class CompletionWriter:
         return sse({**self._head, "object": "chat.completion.chunk", "choices": [choice], **more})
 
     def counts(self, usage: CompletionUsage) -> bytes:
-        """An event with token counts alone."""
+        """An event with only token counts."""
         counts = tokens(usage)
         return sse(
             {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": counts}
@@ -120,7 +120,7 @@ class CompletionWriter:
     # -- a whole reply -----------------------------------------------------------------------
 
     def whole(self, reply: CollectedResponse, finish_reason: str | None = None) -> bytes:
-        """The reply to a request that asked for no stream."""
+        """The reply to a request without streaming."""
         calls = [
             {key: value for key, value in tool_call(call, 0).items() if key != "index"}
             for call in reply.tool_calls
@@ -139,13 +139,13 @@ class CompletionWriter:
 
 
 def tool_call(call: FunctionToolCall, index: int) -> dict[str, Any]:
-    """A whole tool call as a delta has it."""
+    """A whole tool call in the form of a delta."""
     function = {"name": call.name, "arguments": call.arguments}
     return {"index": index, "id": call.call_id, "type": "function", "function": function}
 
 
 def tokens(usage: CompletionUsage) -> dict[str, Any]:
-    """Token counts as the dialect names them."""
+    """Token counts with the dialect's names."""
     counts: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -171,7 +171,7 @@ _TYPES: Final[Mapping[int, str]] = {
 
 
 def status_of(error: Exception) -> int:
-    """The status with which a server answers where `error` came before the reply had begun."""
+    """The status of a response if `error` occurs before the reply begins."""
     if isinstance(error, APIStatusError) and 400 <= error.status_code <= 599:
         return error.status_code
     if isinstance(error, APITimeoutError):
@@ -182,8 +182,8 @@ def status_of(error: Exception) -> int:
 
 
 def error_object(error: Exception) -> dict[str, Any]:
-    """The member ``error`` of an answer or of an event. What is not meant for clients, such as the
-    text of an unexpected exception, is left out."""
+    """The member ``error`` of a response or an event. Omits details that are not for clients, such as
+    the text of an unexpected exception."""
     status = status_of(error)
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     message = "internal error"

@@ -1,4 +1,5 @@
-"""Google Gemini, on the Developer API and on Vertex AI. Nothing is imported before it is asked for, so that the pure halves stay light."""
+"""Google Gemini, on the Developer API and on Vertex AI. Names are imported on first access, so that
+importing the pure modules stays cheap."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ __all__ = ["DIALECT", "tool_spec"]
 
 
 def tool_spec(tool: ToolForm, *, json_schema: bool = True) -> dict[str, Any]:
-    """A declaration of a function: in Google's own words where they say all, else as JSON schema,
-    which the Live API does not take."""
+    """The declaration of a function: in Google's own schema dialect if that can express it, else as
+    JSON schema, which the Live API does not accept."""
     out: dict[str, Any] = {"name": tool.name, "description": tool.description}
     if not tool.source:
         return out

@@ -1,12 +1,12 @@
 """Gemini: the history as turns of user and model, and the body of a request.
 
-Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images, of thought
-signatures) stay bytes here and become base64 text in the body. Function responses are a turn of
-their own, never merged with what the user says next. Parts with signatures, and parts that are
-neither text nor call, go back as they came and in their place; see `rejoinder.providers.google.state`.
+Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images and thought
+signatures) stay bytes here and become base64 in the body. Function responses are a separate turn, never
+merged with the user's next message. Parts with signatures, and parts that are neither text nor call,
+are sent back unchanged and in their place; see `rejoinder.providers.google.state`.
 
-Requests are written in camel case. `to_chat_ctx` gives the same in snake case, which is what
-google-genai and LiveKit Agents 1.2.17 call the members.
+Requests are written in camel case. `to_chat_ctx` returns the same in snake case, as google-genai and
+LiveKit Agents 1.2.17 do.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from rejoinder.providers.google.state import (
 __all__ = ["GoogleFormatData", "attachment_part", "request_body", "to_chat_ctx", "to_contents"]
 
 TOOL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
-"""The names that a function may have."""
+"""The accepted names of functions."""
 
 
 PICTURE_ALONE: Final = "a picture, which follows"
-"""The text of a result that is only a picture: the API wants a response beside it."""
+"""The text of a result that is only a picture, because the API requires a response beside it."""
 
 
 @dataclass
 class GoogleFormatData:
-    """What goes beside the turns."""
+    """The data beside the turns."""
 
     system_messages: list[str]
 
@@ -60,14 +60,14 @@ def to_chat_ctx(
 ) -> tuple[list[dict[str, Any]], GoogleFormatData]:
     """`items` as turns of the Gemini API in snake case, and the system texts beside them.
 
-    The first system message goes beside the turns; later instructions stay where they are, as
-    user text in an ``<instructions>`` block.
+    The first system message is sent beside the turns; later instructions keep their place, as user
+    text in an ``<instructions>`` block.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: end with the user text ``.`` where the last turn is not the
-            user's or a tool's.
-        thought_signatures: signatures by call id, for calls that carry none themselves.
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: append the user text ``.`` if the last turn is not the user's or
+            a tool's.
+        thought_signatures: signatures by call id, for calls without their own.
 
     Raises:
         ValueError: an image cannot be read.
@@ -82,7 +82,7 @@ def to_chat_ctx(
 
 
 def to_contents(items: Sequence[ChatItem]) -> tuple[list[dict[str, Any]], GoogleFormatData]:
-    """`items` as they are sent: the same in camel case.
+    """`items` as they are sent, in camel case.
 
     Raises:
         ValueError: an image cannot be read.
@@ -161,7 +161,7 @@ def _image(content: ImageContent) -> Block:
         return {
             "fileData": {
                 "fileUri": image.external_url,
-                # The API demands a type; an address may tell it by its ending.
+                # The API demands a type, which the extension of a URL may show.
                 "mimeType": image.mime_type or type_of_address(image.external_url) or "image/jpeg",
             }
         }
@@ -169,7 +169,7 @@ def _image(content: ImageContent) -> Block:
 
 
 def _with_signature(parts: list[Block], signature: bytes | None) -> list[Block]:
-    """The signature belongs to the last part that is no image."""
+    """Add the signature to the last part that is not an image."""
     if signature:
         for part in reversed(parts):
             if "text" in part or "functionCall" in part:
@@ -198,7 +198,7 @@ def _read(part: Block) -> Any:
 
 
 def _with_output(result: Block, kept: list[Any]) -> Block:
-    """A response with its further members and the parts in it."""
+    """A response with its other members and its parts."""
     further, *parts = kept
     response = {**further, **result["functionResponse"]}
     if parts:
@@ -239,7 +239,7 @@ def request_body(
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
 
     Raises:
-        ConfigurationError: the choice is not one of these.
+        ConfigurationError: `tool_choice` has another value.
     """
     body: dict[str, Any] = dict(options.extra_config)
     body["contents"] = messages if options.call_ids else _without_call_ids(messages)
@@ -263,7 +263,7 @@ def request_body(
             config["includeServerSideToolInvocations"] = True
         else:
             logger.warning(
-                "built-in tools are not sent: this model does not take them together with functions",
+                "built-in tools are omitted: this model does not accept them together with functions",
                 extra={"tools": [name for tool in options.built_in for name in tool]},
             )
     if specs:

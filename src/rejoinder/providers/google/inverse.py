@@ -25,10 +25,10 @@ __all__ = ["from_contents", "known_part"]
 
 
 def from_contents(messages: object, system: Any = None) -> list[ChatItem]:
-    """The items that turns of the Gemini API hold.
+    """Convert turns of the Gemini API to items.
 
-    Thoughts (parts with ``thought: true``) without a signature are not part of a conversation and
-    left out.
+    Thoughts (parts with ``thought: true``) without a signature are omitted, because they are not part
+    of a conversation.
 
     Args:
         messages: the ``contents`` as they are sent.
@@ -159,7 +159,7 @@ def _model(reader: ItemReader, parts: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _pictures(said: list[Any]) -> bool:
-    """Whether there are images, which have the say where they stand."""
+    """Whether the message has images, whose position matters."""
     return any(not isinstance(part, str) for part in said)
 
 
@@ -182,7 +182,7 @@ _BLOB = frozenset({"data", "mimeType"})
 
 
 def _as_json(value: Any) -> Any:
-    """A part as JSON can hold it."""
+    """A part with only JSON values."""
     if isinstance(value, Mapping):
         held = cast("Mapping[str, Any]", value)
         return {key: _as_json(entry) for key, entry in held.items()}
@@ -192,7 +192,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _kind_of(place: str, part: Mapping[str, Any]) -> None:
-    """Refuse what is no part."""
+    """Raise an error if `part` does not have exactly one kind."""
     kinds = [key for key in part if key not in _BESIDE]
     if len(kinds) != 1 and not part.get("thoughtSignature"):
         raise ValueError(f"{place}: expected a part of one kind, got the keys {list(part)}")
@@ -201,11 +201,11 @@ def _kind_of(place: str, part: Mapping[str, Any]) -> None:
 _BESIDE = frozenset(
     {"mediaResolution", "partMetadata", "thought", "thoughtSignature", "videoMetadata"}
 )
-"""Members of a part beside its content."""
+"""Members of a part other than its content."""
 
 
 def known_part(part: Mapping[str, Any], place: str = "") -> Any:
-    """A part as text or image; ``None``: it is neither."""
+    """A part as text or image; ``None`` if it is neither."""
     if isinstance(part.get("text"), str):
         return part["text"]
     for kind in ("inlineData", "fileData"):

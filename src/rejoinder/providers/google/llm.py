@@ -87,10 +87,10 @@ class LLM(HttpLLM):
         api_key: key of the Gemini API; else ``GOOGLE_API_KEY``, else ``GEMINI_API_KEY``. With
             `vertexai` and no project it is used for Vertex AI's express mode.
         vertexai: use Vertex AI; else by ``GOOGLE_GENAI_USE_VERTEXAI`` (``1`` or ``true``).
-        project: of Google Cloud; else ``GOOGLE_CLOUD_PROJECT``, else the credentials' own.
-        location: else ``GOOGLE_CLOUD_LOCATION``, else ``us-central1``.
+        project: project in Google Cloud; else ``GOOGLE_CLOUD_PROJECT``, else that of the credentials.
+        location: location in Google Cloud; else ``GOOGLE_CLOUD_LOCATION``, else ``us-central1``.
         temperature, max_output_tokens, top_p, top_k, presence_penalty, frequency_penalty, seed:
-            as the API has them.
+            as in the API.
         tool_choice: default when `chat()` does not pass one.
         thinking_config: ``{"thinking_budget": 0}``, ``{"thinking_level": "low"}``,
             ``{"include_thoughts": True}``, or an object of google-genai.
@@ -98,15 +98,15 @@ class LLM(HttpLLM):
         gemini_tools: Google's own tools; see `rejoinder.providers.google.options.built_in_tools`.
         http_options: a mapping or object with `base_url`, `api_version` and `headers`; deadlines
             are those of `APIConnectOptions`.
-        safety_settings, service_tier, cached_content, media_resolution, retrieval_config: as the
-            API has them, as mappings or objects of google-genai.
-        credentials: of google-auth, for Vertex AI; else the application default credentials.
+        safety_settings, service_tier, cached_content, media_resolution, retrieval_config: as in the
+            API, as mappings or objects of google-genai.
+        credentials: credentials of google-auth, for Vertex AI; else the application default ones.
         base_url: the address before ``/v1beta/models``; else ``GOOGLE_GEMINI_BASE_URL`` or
             ``GOOGLE_VERTEX_BASE_URL``.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
-            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
-        family: what kind of model it is, where its name does not tell: a model of the same kind, or
-            a row of ``docs/capabilities.md``.
+            ``"medium"``, ``"high"``, or a number of tokens; the API's own options win.
+        family: the kind of model, if its name does not show it: a model of the same kind, or a row
+            of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -259,14 +259,14 @@ class LLM(HttpLLM):
 
         Args:
             parallel_tool_calls: accepted; Gemini has no such option.
-            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
-                dataclass, or a JSON schema.
+            response_format: the form of the answer: a pydantic model, a TypedDict, a dataclass, or
+                a JSON schema.
             extra_kwargs: further members of ``generationConfig`` or of the body, and
                 ``extra_headers``, ``extra_query``, ``extra_body``.
             gemini_tools: Google's own tools, instead of those of this LLM.
 
         Raises:
-            ConfigurationError: an option or the conversation holds what cannot be sent.
+            ConfigurationError: an option or the conversation holds something that cannot be sent.
         """
         extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         generation: dict[str, Any] = {}
@@ -400,7 +400,7 @@ def _with_version(url: str, version: str) -> str:
 
 
 def _thinking(config: object) -> Any:
-    """The thinking options in the API's words."""
+    """The thinking options in the API's form."""
     if config is None:
         return None
     found = plain(config)
@@ -442,10 +442,10 @@ def _response(response_format: object) -> tuple[dict[str, Any] | None, dict[str,
 
 
 def _in_own_words(spec: OutputSpec) -> Mapping[str, Any]:
-    """A schema that `gemini_schema` can write without loss.
+    """A schema that `gemini_schema` can express without loss.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it cannot be expressed without loss.
     """
     if spec.own:
         return spec.value_schema

@@ -1,7 +1,7 @@
-"""What a request to generateContent is made with, and the words its parts are written in. Pure.
+"""The options of a request to generateContent, and their names. Pure.
 
-Google's API reads names in camel case and in snake case. Here everything is sent in camel case, so
-that two requests that mean the same are the same bytes, which its prompt cache cares about.
+Google's API accepts names in camel case and in snake case. Here everything is sent in camel case, so
+that equal requests have equal bytes, which the prompt cache requires.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ GENERATION_FIELDS: Final = frozenset(
         "topP",
     }
 )
-"""Members of ``generationConfig``; everything else stands beside it."""
+"""Members of ``generationConfig``; all other options are beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,16 @@ class Options:
     extra_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Members of the body, in camel case."""
     built_in: Sequence[Mapping[str, Any]] = ()
-    """Tools that run on Google's side, e.g. ``{"googleSearch": {}}``."""
+    """Tools that run at Google, e.g. ``{"googleSearch": {}}``."""
     combines_tools: bool = False
-    """Built-in tools and function tools may be given together."""
+    """Whether built-in tools and function tools may be sent together."""
     response_schema: Mapping[str, Any] | None = None
-    """In Gemini's dialect."""
+    """The schema of the reply in Gemini's dialect."""
     response_json_schema: Mapping[str, Any] | None = None
-    """In plain JSON schema, where the dialect has no words for it."""
+    """The schema of the reply as plain JSON schema, if the dialect cannot express it."""
     call_ids: bool = True
-    """Calls and their results carry ids; Vertex AI matches them by their order, and has refused
-    the field (pydantic/pydantic-ai #5081)."""
+    """Whether calls and their results carry ids. Vertex AI matches them by their order, and has
+    refused the field (pydantic/pydantic-ai #5081)."""
     retrieval_config: Mapping[str, Any] | None = None
 
 
@@ -82,13 +82,13 @@ def camel(name: str) -> str:
 
 
 def member_of(name: str) -> str:
-    """The member of the body for an option; the limit of a reply has several names elsewhere."""
+    """The member of the body for an option. The limit of a reply has several names in other APIs."""
     member = camel(name)
     return "maxOutputTokens" if member in ("maxTokens", "maxCompletionTokens") else member
 
 
 def plain(value: object) -> Any:
-    """`value` without the classes of google-genai: models become mappings, enums their values."""
+    """`value` without classes of google-genai: models become mappings, enums become their values."""
     if dumps(value):
         return dump(value, mode="json", exclude_none=True, by_alias=True)
     if isinstance(value, Mapping):
@@ -117,14 +117,14 @@ _SHORT: Final = {
 
 
 def built_in_tools(tools: Sequence[object]) -> list[dict[str, Any]]:
-    """Google's own tools as the API wants them.
+    """Google's own tools in the form of the API.
 
     Args:
         tools: names (``"google_search"``), mappings (``{"google_search": {}}``), or objects of
             google-genai (``types.GoogleSearch()``, ``types.Tool(google_search=...)``).
 
     Raises:
-        ConfigurationError: one of them is no such tool.
+        ConfigurationError: one of them is not a built-in tool.
     """
     found: list[dict[str, Any]] = []
     for tool in tools:
@@ -161,7 +161,7 @@ def _name(name: str, given: object) -> str:
 
 def _no_tool(given: object) -> ConfigurationError:
     return ConfigurationError(
-        f"gemini_tools: {given!r} is no built-in tool of Gemini; expected one of "
+        f"gemini_tools: {given!r} is not a built-in tool of Gemini; expected one of "
         f"{', '.join(sorted(set(_SHORT.values())))}, as a name, a mapping or an object of "
         "google.genai.types"
     )

@@ -1,4 +1,4 @@
-"""Arguments of a call that Gemini streams member by member: a path, and a value for it. Pure."""
+"""The arguments of a call that Gemini streams one member at a time, as a path and a value. Pure."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PartialArguments:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a text was announced to go on and did not."""
+        """Whether a text was announced to continue, and its rest did not arrive."""
         return bool(self._open)
 
     def add(self, entry: dict[str, Any]) -> int:
-        """Take one entry. Returns the bytes that it makes us keep; 0 for what cannot be stored."""
+        """Add one entry. Returns the number of bytes it keeps in memory; 0 if it cannot be stored."""
         path = jsontext.as_text(entry.get("jsonPath"))
         steps = _steps(path)
         if not steps:
@@ -73,7 +73,7 @@ _STEP: Final = re.compile(
 
 
 def _steps(path: str) -> list[str | int]:
-    """``$.a[0].b`` as ``["a", 0, "b"]``; an empty list for what is not such a path."""
+    """``$.a[0].b`` as ``["a", 0, "b"]``; an empty list if it is not a path of this form."""
     if not path.startswith("$"):
         return []
     steps: list[str | int] = []
@@ -91,7 +91,7 @@ def _steps(path: str) -> list[str | int]:
 
 
 def _store(root: dict[str, Any], steps: list[str | int], value: Any) -> bool:
-    """Put `value` where `steps` lead, making what is missing on the way."""
+    """Store `value` at the path `steps`; create missing objects and arrays."""
     place: Any = root
     for number, step in enumerate(steps):
         inside: Any

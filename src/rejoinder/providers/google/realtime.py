@@ -102,13 +102,14 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
     sessions lists them for each model.
 
     Args:
-        instructions: of every session; `RealtimeSession.update_instructions` changes those of one.
+        instructions: instructions of every session; `RealtimeSession.update_instructions` changes
+            those of one.
         model: e.g. ``gemini-3.8-live``; on Vertex AI also a full resource name.
         api_key: key of the Developer API; else ``GOOGLE_API_KEY``, else ``GEMINI_API_KEY``. With
             `vertexai` and no project it is used for Vertex AI's express mode.
         voice: name of the voice.
         language: BCP-47 code of the speech, e.g. ``en-US``.
-        modalities: ``["AUDIO"]``, or ``["TEXT"]`` where the model answers in text.
+        modalities: ``["AUDIO"]``, or ``["TEXT"]`` for a model that answers in text.
         vertexai: use Vertex AI; else by ``GOOGLE_GENAI_USE_VERTEXAI`` (``1`` or ``true``).
         project, location: of Google Cloud; else ``GOOGLE_CLOUD_PROJECT`` (or the credentials' own)
             and ``GOOGLE_CLOUD_LOCATION`` (or ``us-central1``).
@@ -129,12 +130,12 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
             ``"SILENT"``, ``"WHEN_IDLE"`` or ``"INTERRUPT"``.
         session_resumption: a mapping or an object of google-genai; its `handle` continues an
             earlier session.
-        api_version: else ``v1beta``, or ``v1alpha`` where an option needs it (``v1beta1`` on Vertex).
-        conn_options: connecting and reconnecting.
+        api_version: default ``v1beta``, or ``v1alpha`` if an option needs it (``v1beta1`` on Vertex).
+        conn_options: deadline and retries of connecting.
         http_options: a mapping or object with `base_url`, `api_version` and `headers`.
         thinking_config: ``{"thinking_budget": 0}`` or ``{"thinking_level": "low"}``.
         gemini_tools: Google's own tools; the Live API takes ``google_search``.
-        credentials: of google-auth, for Vertex AI; else the application default credentials.
+        credentials: credentials of google-auth, for Vertex AI; else the application default ones.
         base_url: address of another server; ``http`` and ``ws`` mean a socket without TLS. Else
             ``GOOGLE_GEMINI_BASE_URL`` or ``GOOGLE_VERTEX_BASE_URL``.
         max_session_duration: age in seconds at which a session is begun anew between two turns, with
@@ -358,7 +359,7 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
         connection between two turns.
 
         Raises:
-            ConfigurationError: the model does not take one.
+            ConfigurationError: the model does not support an option.
         """
         found = changes(locals(), is_given)
         check(self._model, self._rules, {**self._settings, **found})
@@ -472,11 +473,11 @@ class RealtimeSession(WireSession[_Events]):
         tool_behavior: NotGivenOr[Any] = NOT_GIVEN,
         tool_response_scheduling: NotGivenOr[Any] = NOT_GIVEN,
     ) -> None:
-        """Change options of this session alone. All but the scheduling of results need a new
-        connection, opened between two turns.
+        """Change options of only this session. All except the scheduling of results need a new
+        connection, which is opened between two turns.
 
         Raises:
-            ConfigurationError: the model does not take one.
+            ConfigurationError: the model does not support an option.
         """
         found = changes(locals(), is_given)
         model = self._gemini_model
@@ -501,7 +502,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
     silently ignores JSON Schema.
 
     Raises:
-        ConfigurationError: a provider tool without a description.
+        ConfigurationError: a provider tool has no description.
     """
     specs = tool_specs(tool_ctx.function_tools, tool_ctx.provider_tools, DIALECT, json_schema=False)
     for spec in specs:

@@ -28,15 +28,16 @@ class LiveRules:
     """Speaks the Live API at all."""
     hint: str = ""
     text_output: bool = False
-    """Can answer in text alone. Other models close the connection with 1007 when asked to."""
+    """Can answer only in text. Other models close the connection with 1007 when this is requested."""
     tools: Literal["blocking", "optional", "non_blocking", "always"] = "optional"
-    """``blocking``: calls are answered before the model goes on, and `behavior` is not accepted.
-    ``optional``: blocking, unless a declaration has NON_BLOCKING. ``non_blocking``: the other way
-    round. ``always``: non-blocking; BLOCKING closes the connection with 1007."""
+    """``blocking``: the model waits for the results of calls, and `behavior` is not accepted.
+    ``optional``: blocking, unless a declaration has NON_BLOCKING. ``non_blocking``: non-blocking,
+    unless a declaration has BLOCKING. ``always``: non-blocking; BLOCKING closes the connection with
+    1007."""
     scheduling: Literal["taken", "dropped", "refused"] = "taken"
-    """`scheduling` on results. ``dropped``: left out, because it has no effect."""
+    """`scheduling` on results. ``dropped``: omitted, because it has no effect."""
     thinking: Literal["budget", "level", "level_required", "none"] = "budget"
-    """Which member of `thinkingConfig` it takes."""
+    """The member of `thinkingConfig` that it accepts."""
     affective: bool = True
     """Takes `enableAffectiveDialog`."""
     proactive: Literal["optional", "always", "none"] = "optional"
@@ -118,7 +119,7 @@ MODELS: Final[Mapping[str, LiveRules]] = {
         live=False, hint=f"it was switched off; use {DEFAULT_MODEL!r}"
     ),
     "gemini": LiveRules(
-        live=False, hint="it is no model of the Live API; use rejoinder.providers.google.LLM"
+        live=False, hint="it is not a model of the Live API; use rejoinder.providers.google.LLM"
     ),
 }
 """Rules by prefix of the model name; the longest prefix wins."""

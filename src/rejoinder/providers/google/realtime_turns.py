@@ -48,7 +48,7 @@ class LiveTurns:
     """Reads content, calls and speech of one connection.
 
     Args:
-        rules: of the model.
+        rules: the rules of the model.
         new_id: makes an id with a prefix.
 
     Attributes:
@@ -57,13 +57,13 @@ class LiveTurns:
         asked: reference of the request that has no reply yet.
         due: why the service is about to speak by itself: a result, or speech whose end was
             reported.
-        overtaken: turns that were asked for, without a word so far, before the newest one. The
-            service may end each of them empty.
+        overtaken: requested turns before the newest one that have no word so far. The service may
+            end each of them empty.
         typed: the newest item is a user text without an answer.
         active: the client has reported that the user is active.
         reply: id of the reply that runs.
         bill: id of the reply to which reported tokens belong.
-        calls: the calls that are known, by id.
+        calls: the known calls, by id.
         open_calls: calls for which the service expects a result.
         batch: results held until the other calls of the turn have theirs.
         skipped: parts that were broken or of unknown type.
@@ -172,7 +172,7 @@ class LiveTurns:
         return self._user or ""
 
     def _user_begins(self, *, anew: bool) -> list[m.Event]:
-        """`anew`: words that were answered already belong to an earlier turn."""
+        """A turn of the user begins. `anew`: words that were already answered belong to an earlier turn."""
         events: list[m.Event] = []
         if anew and self._replied:
             events += self._transcript_ends()
@@ -377,7 +377,7 @@ class LiveTurns:
         )
 
     def tool_call(self, fields: dict[str, Any]) -> list[m.Event]:
-        """Calls, whole."""
+        """Complete calls."""
         calls = [
             jsontext.as_mapping(call) for call in jsontext.as_list(fields.get("functionCalls"))
         ]

@@ -32,7 +32,7 @@ def gemini_schema(schema: Mapping[str, Any]) -> Schema | None:
     without properties.
 
     Raises:
-        ValueError: where that dialect has no words: recursion, free keys, "anything".
+        ValueError: the dialect cannot express it: recursion, free keys, "anything".
     """
     out = _schema(schema, schema, "$", frozenset())
     return out if out.get("type") != "OBJECT" or "properties" in out else None
@@ -88,7 +88,7 @@ def _schema(node: object, root: Mapping[str, Any], path: str, inside: frozenset[
             out["maximum"] = below - 1
     if kinds == "array":
         if "items" not in source or "prefixItems" in source:
-            raise ValueError(f"JSON schema at {path}: Gemini wants one type for all items")
+            raise ValueError(f"JSON schema at {path}: Gemini requires one type for all items")
         out["items"] = _schema(source["items"], root, f"{path}[]", inside)
     if kinds == "object":
         properties = source.get("properties")
@@ -126,12 +126,12 @@ def _enum(values: list[Any], out: Schema) -> Schema:
         out["nullable"] = True
         values = [value for value in values if value is not None]
     if "" in values:
-        raise ValueError("JSON schema: Gemini takes no empty text in an enum")
+        raise ValueError("JSON schema: Gemini accepts no empty string in an enum")
     if all(isinstance(value, str) for value in values):
         out["type"] = "STRING"
         out["enum"] = values
         return out
-    # The API takes an enum of texts only; other values are named in the description.
+    # The API accepts only enums of strings; other values are listed in the description.
     kind = "INTEGER" if all(isinstance(value, int) for value in values) else "NUMBER"
     if all(isinstance(value, bool) for value in values):
         kind = "BOOLEAN"

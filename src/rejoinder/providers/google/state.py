@@ -1,13 +1,13 @@
-"""The parts of a reply that go back as they came, and where they stand among its texts. Pure.
+"""The parts of a reply that must be sent back unchanged, and their places among its texts. Pure.
 
 Gemini signs parts of any kind: text, calls, and parts without content, such as the empty text at the
 end of a streamed reply. A signature is valid on its own part only, so parts are neither joined nor
-reordered (Google's guide to thought signatures). The signature of a call stands in
-``extra["google"]["thought_signature"]`` of the call. The parts of a message that are signed, or that
-are neither text nor call (code that ran on Google's side and its result, calls of Google's tools), are
-kept in ``extra["google"]["parts"]`` with the texts between them, in the words of the API. Those that
-come between two calls are kept with the second; those before the first call of a reply without text, with
-that call. `BEHIND` stands before those that came after the last call.
+reordered (Google's guide to thought signatures). The signature of a call is in
+``extra["google"]["thought_signature"]`` of the call. Signed parts of a message, and parts that are
+neither text nor call (code that ran at Google and its result, calls of Google's tools), are kept in
+``extra["google"]["parts"]`` with the texts between them, in the form of the API. Parts between two calls
+are kept with the second call; parts before the first call of a reply without text, with that call.
+`BEHIND` precedes the parts that came after the last call.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SIGNATURE: Final = "thought_signature"
 PARTS: Final = "parts"
 """The member that holds the parts."""
 BEHIND: Final[Block] = {"functionCall": {}}
-"""The entry of `PARTS` that stands for the calls: what follows came behind them."""
+"""The entry of `PARTS` that marks the place of the calls: the entries after it came after the calls."""
 MEDIA: Final = frozenset({"inlineData", "fileData"})
 """Kinds of parts that are too large to be kept."""
 
 
 def is_said(entry: object) -> bool:
-    """Whether `entry` is a text of the message: no thought, and not blank."""
+    """Whether `entry` is a text of the message: not a thought, and not blank."""
     if not is_text_entry(entry):
         return False
     part = cast("Mapping[str, Any]", entry)
@@ -51,7 +51,7 @@ def is_said(entry: object) -> bool:
 
 
 def signature_bytes(signature: object) -> bytes | None:
-    """A signature as bytes; ``None`` if there is none, or if it is damaged."""
+    """A signature as bytes; ``None`` if it is missing or damaged."""
     if isinstance(signature, bytes):
         return signature or None
     if not isinstance(signature, str) or not signature:
@@ -63,7 +63,7 @@ def signature_bytes(signature: object) -> bytes | None:
 
 
 def sound_parts(entries: object) -> list[Block]:
-    """The parts that may be sent, and `CALLS`; texts without a sound signature stay, for their place."""
+    """The parts that may be sent, and `BEHIND`. Texts without a valid signature stay, to mark the place."""
     found: list[Block] = []
     for entry in cast("list[Any]", entries) if isinstance(entries, list) else []:
         if not isinstance(entry, dict):
@@ -99,14 +99,14 @@ def placed_parts(
     told = any(is_said(entry) for entry in entries[place:])
     if told and all(is_text_entry(block) for block in blocks):
         return in_order(blocks, entries, text_block, is_said)
-    # No text is known to have come behind the calls.
+    # The calls are not known to precede any text.
     behind = [entry for entry in entries[place:] if not is_said(entry)]
     return [*in_order(blocks, entries[:place], text_block, is_said), *behind]
 
 
 def parts_before_call(parts: Sequence[Block]) -> list[Block] | None:
-    """The parts that came between the last call and the next, if these can be kept with the next;
-    ``None``: there are none, or texts are among them, which are of the message."""
+    """The parts between the last call and the next one, if they can be kept with the next. ``None`` if
+    there are no such parts, or if they include texts, which belong to the message."""
     if BEHIND not in parts:
         return None
     between = [*parts[parts.index(BEHIND) + 1 :]]

@@ -1,10 +1,10 @@
 """Reads the replies of Gemini's streamGenerateContent. Pure.
 
 A reply ends with a ``finishReason``; bytes that end without one are an error. Older models repeat it in
-every event, so reading goes on to the end of the body. Thoughts never become content; a signature leaves
-with the call it belongs to (``FunctionToolCall.extra["google"]``) and has to come back with it. Blocked,
-malformed and empty replies are three different errors, and an error object inside a good answer is
-raised with its own status. The events come as SSE, or as the elements of one JSON array.
+every event, so reading continues to the end of the body. Thoughts never become content. A signature is
+passed on with its call (``FunctionToolCall.extra["google"]``) and must be sent back with it. Blocked,
+malformed and empty replies raise three different errors; an error object inside a response of status
+200 is raised with its own status. Events arrive as SSE, or as the elements of one JSON array.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _FINISH_NUMBERS: Final = (
     "UNEXPECTED_TOOL_CALL",
     "TOO_MANY_TOOL_CALLS",
 )
-"""Servers asked for enums as numbers say the position in this list."""
+"""Servers that send enums as numbers send the position in this list."""
 
 _BLOCK_NUMBERS: Final = (
     "BLOCK_REASON_UNSPECIFIED",
@@ -110,9 +110,9 @@ _KINDS: Final = frozenset({"executableCode", "codeExecutionResult", "toolCall", 
 """Parts of Google's own tools."""
 _BESIDE: Final = frozenset({"text", "thought", "functionCall"})
 _KEPT_EVENT: Final = 1 << 20
-"""Bytes of the largest event of which parts are kept."""
+"""Maximum bytes of an event whose parts are kept."""
 _CALL: Final = 512
-"""Bytes that the mark of a call that was handed out takes."""
+"""Memory for the record of one call that was passed on, in bytes."""
 
 
 class _Part(msgspec.Struct, rename="camel", gc=False):
@@ -162,8 +162,7 @@ def make_decoder(
     allow_empty: bool = False,
     family: Family = UNKNOWN,
 ) -> ReplyDecoder:
-    """A decoder for one reply, of the Gemini API and of Vertex AI; for the arguments see the
-    reader."""
+    """A decoder for one reply of the Gemini API or Vertex AI; see `GeminiReader` for the arguments."""
     reader = GeminiReader(allow_empty=allow_empty, family=family)
     return ReplyDecoder(sse_events(), reader, prefix="gemini_", track_text=True)
 
@@ -172,8 +171,8 @@ class GeminiReader:
     """Reads the events of one reply.
 
     Args:
-        allow_empty: an empty answer is legal, as it is after a tool output.
-        family: of the model; determines which marks it leaves in the text.
+        allow_empty: accept an empty answer, which is legal after a tool output.
+        family: the model's family, which determines the marks it leaves in the text.
     """
 
     __slots__ = (
@@ -215,7 +214,7 @@ class GeminiReader:
         self._usage_total = _ABSENT
 
     def usage(self) -> CompletionUsage | None:
-        """What the provider has counted; it does so in every event."""
+        """The latest token counts; every event carries some."""
         counts: dict[str, Any] = {}
         for raw in (self._usage_total, self._usage):
             counts.update(_mapping_of(raw))
@@ -317,7 +316,7 @@ class GeminiReader:
         )
 
     def _part(self, part: _Part, payload: bytes, place: int, reply: Reply, loose: bool) -> None:
-        """Read a part that is no text."""
+        """Read a part that is not text."""
         if part.function_call is not None:
             # The text that rides on a call is not meant to be heard.
             self._function_call(part.function_call, part.thought_signature, reply)
@@ -333,7 +332,7 @@ class GeminiReader:
                     self._keep_part(raw, _said(reply), reply)
 
     def _signed(self, part: _Part, payload: bytes, place: int, reply: Reply, loose: bool) -> None:
-        """Read a part that has a signature: it goes back as it came."""
+        """Read a part with a signature, which must be sent back unchanged."""
         text = part.text
         if part.function_call is not None:
             self._function_call(part.function_call, part.thought_signature, reply)
@@ -357,7 +356,7 @@ class GeminiReader:
             self._keep_part({"text": own, **signed}, end, reply)
 
     def _keep_part(self, part: dict[str, Any], end: int, reply: Reply) -> None:
-        """Keep a part, and before it the text from the last one up to the piece `end`."""
+        """Keep a part, preceded by the text since the last kept part, up to the piece `end`."""
         pieces = [] if reply.sent is None else reply.sent.pieces
         entries: list[dict[str, Any]] = []
         if self._called is not None:
@@ -372,7 +371,7 @@ class GeminiReader:
                 self._release(reply)
 
     def _release(self, reply: Reply) -> None:
-        """Parts go with the text of the message, or with a call before them."""
+        """Attach kept parts to the message's text, or to the call before them."""
         parts, self._parts = self._parts, []
         if not parts:
             return
@@ -465,7 +464,7 @@ class GeminiReader:
             self._flush(reply)
             reply.fail(
                 WireError(
-                    f"the model wrote a reply that cannot be read: {reason}"
+                    f"the model wrote a malformed reply: {reason}"
                     + (f": {message}" if message else ""),
                     body={"finishReason": reason, "finishMessage": message},
                 )
@@ -486,14 +485,14 @@ class GeminiReader:
             )
 
     def _keep_sources(self, candidate: _Candidate) -> None:
-        """What Google's search found: the last event that names sources names all of them."""
+        """Keep the sources of Google Search. The last event with sources lists all of them."""
         if candidate.grounding_metadata is not _ABSENT:
             self._sources["grounding_metadata"] = candidate.grounding_metadata
         if candidate.citation_metadata is not _ABSENT:
             self._sources["citation_metadata"] = candidate.citation_metadata
 
     def _flush(self, reply: Reply) -> None:
-        """Add what was held back."""
+        """Add the text that was held back."""
         self._marks.finish(reply)
         reply.flush()
         if reply.has_output:
@@ -517,7 +516,7 @@ def _mapping_of(raw: msgspec.Raw) -> dict[str, Any]:
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error for an answer that is not a stream.
+    """The error for a response that is not a stream.
 
     Args:
         headers: by lower-case name.
@@ -568,7 +567,7 @@ def _error(detail: object, *, status: int | None, request_id: str | None = None)
 
 
 def _said(reply: Reply) -> int:
-    """How many pieces of text there are so far."""
+    """The number of text pieces so far."""
     return 0 if reply.sent is None else len(reply.sent.pieces)
 
 
@@ -578,7 +577,7 @@ def _text_entry(pieces: list[str]) -> list[dict[str, Any]]:
 
 
 def _raw_part(payload: bytes, place: int) -> dict[str, Any]:
-    """A part of an event as it came; nothing of an event that is too large."""
+    """A part of an event, unchanged; ``None`` if the event is too large."""
     if len(payload) > _KEPT_EVENT:
         return {}
     event = jsontext.as_mapping(jsontext.decode(payload)) or {}
@@ -591,7 +590,7 @@ def _raw_part(payload: bytes, place: int) -> dict[str, Any]:
 
 
 def _loose_event(value: object) -> _Event | None:
-    """An event whose members have unexpected types, or whose JSON only tolerant readers take."""
+    """Read an event whose members have unexpected types, or whose JSON is not strictly valid."""
     raw = jsontext.as_mapping(value)
     if raw is None:
         return None

@@ -1,5 +1,5 @@
-"""LiveKit's inference gateway. Nothing is imported before it is asked for, so that the pure halves
-stay light."""
+"""LiveKit's inference gateway. Names are imported on first access, so that importing the pure modules
+stays cheap."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rejoinder.providers.inference.format import to_chat_ctx
 __all__ = ["DIALECT"]
 
 DIALECT: Final = Dialect(
-    "openai",  # the name of what it speaks
+    "openai",  # the name of its API
     to_chat_ctx=to_chat_ctx,
     from_messages="rejoinder.providers.completions.inverse:from_messages",
     rules=RULES,

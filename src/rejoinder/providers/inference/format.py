@@ -25,9 +25,9 @@ def to_chat_ctx(
     """`items` as chat completions messages; there is no data beside them.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: accepted by every format; this one never needs it.
-        reasoning_back: which messages get their reasoning back, see `to_messages`.
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: ignored; accepted because every format accepts it.
+        reasoning_back: the messages whose reasoning is sent back, see `to_messages`.
 
     Raises:
         ValueError: an image cannot be read.
@@ -39,12 +39,12 @@ def attachment_part(attachment: Attachment) -> dict[str, Any]:
     """Sound or a document as a part of a message.
 
     Raises:
-        ConfigurationError: it lies at an address; the API takes only the thing itself.
+        ConfigurationError: it is a URL; the API takes only inline documents.
     """
     kind = attachment.mime_type
     if attachment.url:
         raise ConfigurationError(
-            f"document {attachment.id!r}: the gateway takes the document itself, got the address "
+            f"document {attachment.id!r}: the gateway takes only inline documents, got the URL "
             f"{redacted_url(attachment.url)[:200]!r}; pass a data: URL"
         )
     if kind.startswith("audio/"):

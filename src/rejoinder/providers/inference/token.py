@@ -1,6 +1,6 @@
-"""The token that a gateway request carries: a JSON web token (RFC 7519), signed with HS256.
+"""The token of a gateway request: a JSON web token (RFC 7519), signed with HS256.
 
-The law of this file: values in, text out; the time is passed in. Pure.
+Pure: values in, text out; the time is passed in.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LangChain, both ways: a graph or runnable as an `LLM`, and any `LLM` as a LangChain chat model.
 
-Nothing is imported before it is asked for: `langchain_core` alone takes a fifth of a second.
+Names are imported on first access, because `langchain_core` alone takes a fifth of a second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _find, __dir__ = late_names(__name__, _HOMES)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         try:
-            # A user with a graph has it loaded. Without it the error must come now, not in a reply.
+            # A user with a graph has it loaded. If it is missing, raise the error now, not in a reply.
             import_module("langchain_core.messages")
         except ModuleNotFoundError as error:
             raise ImportError(

@@ -41,8 +41,8 @@ __all__ = ["ChatRejoinder", "as_langchain"]
 class ChatRejoinder(BaseChatModel):
     """A LangChain chat model that asks an `LLM`. See `as_langchain`.
 
-    The plain (not ``async``) methods work in a thread of their own with an event loop, so they may
-    be called anywhere but inside of a running loop that must not wait.
+    The synchronous methods use an event loop in a separate thread. They work anywhere, but block the
+    calling thread, so do not call them from a running event loop.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
@@ -55,7 +55,7 @@ class ChatRejoinder(BaseChatModel):
     """Seconds; see `APIConnectOptions.timeout`."""
     max_retries: int | None = None
     stop: list[str] | None = None
-    """Texts at which the reply is cut, on this side."""
+    """Texts at which the reply is cut; applied here, not by the provider."""
     streaming: bool = False
 
     @property
@@ -114,7 +114,7 @@ class ChatRejoinder(BaseChatModel):
         Args:
             schema: a pydantic model, a TypedDict, or a JSON schema with a title.
             include_raw: return a dict of ``raw`` (the message), ``parsed`` and ``parsing_error``.
-            method: ``"function_calling"``: the model is made to call a tool with this schema;
+            method: ``"function_calling"``: the model must call a tool with this schema;
                 ``"json_schema"`` or ``"json_mode"``: the schema is passed as `response_format`.
             strict: kept for other models.
 
@@ -270,8 +270,8 @@ class ChatRejoinder(BaseChatModel):
 
 
 def _options_of_chat(llm: LLM[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take out of `kwargs` what is an option of ``llm.chat``, such as ``response_format``. A model
-    that takes any name gets all of them in its `extra_kwargs`."""
+    """Remove from `kwargs` the options of ``llm.chat``, such as ``response_format``, and return them.
+    A model that accepts any name gets all of them in its `extra_kwargs`."""
     if llm.takes_option("an option that no model has"):
         return {}
     return {name: kwargs.pop(name) for name in list(kwargs) if llm.takes_option(name)}
@@ -286,7 +286,7 @@ def as_langchain(llm: LLM[Any], **options: Any) -> ChatRejoinder:
     of `rejoinder`.
 
     Args:
-        llm: whom to ask. It is not closed by LangChain.
+        llm: the model. LangChain does not close it.
         options: `temperature`, `max_tokens`, `timeout`, `max_retries`, `stop`.
     """
     return ChatRejoinder(llm=llm, **options)
@@ -371,13 +371,13 @@ def _tool(tool: dict[str, Any]) -> Any:
 
 
 class _Bridge:
-    """The loop and its thread, made when they are first needed, and again in a forked child."""
+    """The loop and its thread, made on first use, and again in a forked child."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew: threads do not survive a fork, and a lock may have been held by one."""
+        """Reset after a fork: threads do not survive it, and one may have held a lock."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -1,9 +1,9 @@
 """A conversation as LangChain messages, and LangChain messages as a conversation.
 
 Pure: no loop, no network. ``langchain_core`` is imported inside the functions. A graph keeps its own
-record of tools, so calls and outputs are left out for it (`with_tools=False`); a chat model gets
-them. Opaque provider state travels in ``additional_kwargs["rejoinder"]`` and back. Pictures, sound
-and documents are converted or refused, never left out in silence.
+record of tools, so calls and outputs are omitted for it (`with_tools=False`); a chat model gets them.
+Opaque provider state is kept in ``additional_kwargs["rejoinder"]``. Pictures, sound and documents are
+converted or refused, never dropped silently.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rejoinder.media import AudioFrame, audio_bytes
 __all__ = ["STATE_KEY", "from_messages", "text_of", "thinking_of", "to_chat_ctx"]
 
 STATE_KEY = "rejoinder"
-"""Where opaque provider state lies in the ``additional_kwargs`` of an AI message."""
+"""Key of opaque provider state in the ``additional_kwargs`` of an AI message."""
 
 
 def to_chat_ctx(
@@ -41,8 +41,7 @@ def to_chat_ctx(
     inject_dummy_user_message: bool = True,
     with_tools: bool = False,
 ) -> tuple[list[Any], None]:
-    """LangChain messages for `items`; nothing is invented, so `inject_dummy_user_message` has no
-    effect here."""
+    """LangChain messages for `items`. `inject_dummy_user_message` has no effect."""
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
     messages: list[Any] = []
@@ -151,7 +150,7 @@ def from_messages(messages: Iterable[Any]) -> list[ChatItem]:
     """The items of a conversation given as LangChain messages.
 
     Raises:
-        ValueError: a message or a content block of a kind that has no counterpart.
+        ValueError: a message or a content block has no counterpart.
     """
     items: list[ChatItem] = []
     names: dict[str, str] = {}
@@ -227,17 +226,17 @@ _NOT_CONTENT = frozenset(
         "non_standard", "citations", "cachePoint", "cache_point", "compaction",
     }
 )  # fmt: skip
-"""Blocks that models write beside their text, and marks: not content of a message."""
+"""Blocks that are not content of a message, such as marks and what models write beside their text."""
 
 
 def _parts(content: Any, *, said_by_user: bool = False) -> list[ChatContent]:
     """The contents of a message.
 
     Args:
-        said_by_user: the blocks are no model's own.
+        said_by_user: a user, not a model, wrote the blocks.
 
     Raises:
-        ValueError: a block that has no counterpart, e.g. a video: it must not be lost in silence.
+        ValueError: a block has no counterpart, e.g. a video; it must not be lost silently.
     """
     if isinstance(content, str):
         return [content] if content else []
@@ -329,8 +328,7 @@ def _sound(data: str, mime_type: str) -> AudioContent:
 
 
 def text_of(message: Any) -> str:
-    """The text of a message or chunk, of any version of ``langchain_core``, or of anything shaped
-    like one."""
+    """The text of a message or chunk of any version of ``langchain_core``, or of a similar object."""
     text = read(message, "text")
     if isinstance(text, str):  # also the property of 1.x, which may be called as well
         return str(text)

@@ -43,28 +43,28 @@ _SPEAKING: Final = frozenset({"messages", "custom"})
 
 
 class LLMAdapter(LLM[Any]):
-    """Asks a graph, or any other runnable, as if it were a model.
+    """Uses a graph, or any other runnable, as a model.
 
     A graph gets ``{"messages": [...]}`` with the messages of the conversation and runs its own
-    tools: `tools`, `tool_choice` and `extra_kwargs` of `chat` are not for it. A chat model of
-    LangChain gets the messages themselves and the tools, and its calls come back. Other runnables
-    get ``{"messages": [...]}``.
+    tools; `tools`, `tool_choice` and `extra_kwargs` of `chat` have no effect. A LangChain chat model
+    gets the messages themselves and the tools, and returns its calls. Other runnables get
+    ``{"messages": [...]}``.
 
-    A graph with a checkpointer, and a ``thread_id`` in `config`, remembers the conversation: it gets
-    only what is new, and a reply that was interrupted is cut in its memory too. When it stops with
-    ``interrupt(...)``, the question is the reply, and the next message of the user resumes it.
+    A graph with a checkpointer, and a ``thread_id`` in `config`, remembers the conversation. It gets
+    only new messages, and an interrupted reply is cut in its memory, too. If it stops with
+    ``interrupt(...)``, the question becomes the reply, and the user's next message resumes the graph.
 
     Args:
-        graph: a compiled graph, a runnable, or anything with an `astream` like theirs.
+        graph: a compiled graph, a runnable, or an object with a similar `astream`.
         config: a ``RunnableConfig``, passed to each run (``thread_id``, callbacks, tags).
         subgraphs: whether the replies inside subgraphs are part of the reply.
         context: a graph's runtime context, passed to each run.
-        stream_mode: ``"messages"`` (what models say), ``"custom"`` (what nodes write), or a list
-            with at least one of them.
-        question: makes the words of an interrupt from its value. Default: a text as it is, the
-            ``question``, ``content``, ``message`` or ``text`` of a mapping, else JSON.
-        resume: makes the value that resumes an interrupt, from the interrupt's value and the words
-            of the user. Default: the words.
+        stream_mode: ``"messages"`` (the output of models), ``"custom"`` (the output of nodes), or a
+            list with at least one of them.
+        question: makes the reply text from the value of an interrupt. Default: a string unchanged,
+            the ``question``, ``content``, ``message`` or ``text`` of a mapping, else JSON.
+        resume: makes the value that resumes an interrupt, from the interrupt's value and the user's
+            text. Default: the text.
 
     Raises:
         TypeError: `graph` has no `astream`.
@@ -141,7 +141,7 @@ class LLMAdapter(LLM[Any]):
 
 
 class LangGraphStream(LLMStream):
-    """The reply of a graph, as it is made. Made by `LLMAdapter.chat`."""
+    """The running reply of a graph; made by `LLMAdapter.chat`."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class LangGraphStream(LLMStream):
                 async for item in stream:
                     if forgets and asks(item):
                         raise APIError(
-                            "the graph asks by interrupt(...) and has no memory to go on from; "
+                            "the graph stopped with interrupt(...), but has no memory from which to resume; "
                             "compile it with a checkpointer, and pass "
                             'config={"configurable": {"thread_id": ...}}',
                             retryable=False,
@@ -212,7 +212,7 @@ class LangGraphStream(LLMStream):
                 self._ask(await self._snapshot(), said)
         except Exception as error:
             mapped = to_api_error(error)
-            # Something has run: a second time it could have its effect twice.
+            # Nodes have run, and a retry could repeat their effects.
             if decoder.seen and not model:
                 mapped.retryable = False
             if mapped is error:
@@ -222,7 +222,7 @@ class LangGraphStream(LLMStream):
             self._event_ch.send_nowait(chunk)
 
     async def _snapshot(self) -> Any:
-        """What the graph remembers of its thread; ``None`` for a graph without a memory."""
+        """The stored state of the graph's thread; ``None`` for a graph without a memory."""
         config = cast("Mapping[str, Any]", self._config or {})
         configurable: Mapping[str, Any] = config.get("configurable") or {}
         remembers = getattr(self._graph, "checkpointer", True) not in (None, False)
@@ -232,13 +232,13 @@ class LangGraphStream(LLMStream):
         return await find(self._config) if find is not None else None
 
     def _goes_on(self, messages: Sequence[Any], kept: Any) -> bool:
-        """Whether there is something to run: a graph that waits for an answer goes on with one."""
+        """Whether the graph must run; a graph that waits for an answer needs one."""
         if not interrupts_of(kept):
             return True
         return bool(words_of(unsent(messages, _kept_messages(kept))))
 
     def _ask(self, snapshot: Any, said: str) -> None:
-        """Send the question of a graph that has stopped to ask."""
+        """Send the question of an interrupted graph as the reply."""
         interrupts = interrupts_of(snapshot)
         for interrupt in interrupts:
             space = " " if said and not said[-1].isspace() else ""
@@ -252,7 +252,7 @@ class LangGraphStream(LLMStream):
             self._event_ch.send_nowait(ChatChunk(id=_stamps.new_id("LC_"), delta=delta))
         if not interrupts and snapshot.next and not said:
             raise APIError(
-                f"the graph stopped before {', '.join(map(repr, snapshot.next))} and said nothing; "
+                f"the graph stopped before {', '.join(map(repr, snapshot.next))} without output; "
                 "use interrupt(...) with a question in place of interrupt_before and "
                 "interrupt_after",
                 retryable=False,
@@ -284,7 +284,7 @@ class LangGraphStream(LLMStream):
             return graph.astream(state, self._config, **options)
 
     def _news(self, messages: list[Any], kept: Any) -> Any:
-        """The input of a graph that remembers: what is new, or the answer to its question."""
+        """The input of a graph with a memory: the new messages, or the answer to its question."""
         news = unsent(messages, _kept_messages(kept))
         interrupts = interrupts_of(kept)
         if not interrupts:
@@ -325,7 +325,7 @@ def _kept_messages(snapshot: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON knows it, so that it can be stored with the conversation."""
+    """`value` as plain JSON values, so that it can be stored with the conversation."""
     return json.loads(json.dumps(value, default=str))
 
 
@@ -344,7 +344,7 @@ def _is_graph(graph: Any) -> bool:
 
 
 def _takes_messages(graph: Any, messages: list[Any], state: dict[str, Any]) -> Any:
-    """What a runnable wants to read: models the messages, anything else the state."""
+    """The input of a runnable: messages for a model, a state for anything else."""
     first = graph
     for _ in range(10):
         inner = read(first, "first") or read(first, "bound")

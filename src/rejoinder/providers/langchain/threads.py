@@ -1,8 +1,8 @@
-"""A conversation compared with the memory of a graph: what the graph has not read, and what it waits for.
+"""Compares a conversation with the memory of a graph: unread messages, and open questions.
 
-A graph with a checkpointer keeps the messages of its thread. It knows those of the user by the ids
-of our items; its own replies have ids of LangChain, so they are found by what they say. Pure, and by
-shape alone, but for making messages.
+A graph with a checkpointer keeps the messages of its thread. It stores user messages under the ids of
+our items; its own replies have ids of LangChain, so they are found by their text. Pure; objects are
+recognized by their shape, and LangChain is only needed to make messages.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ __all__ = ["interrupts_of", "question_of", "unsent", "words_of"]
 
 
 def unsent(messages: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
-    """Those of `messages` that bring a graph's memory to the state of the conversation.
+    """Messages that update a graph's memory to the state of the conversation.
 
     Args:
         messages: the conversation.
         kept: the messages that the graph remembers.
 
     Returns:
-        New messages; messages whose content has changed; and replies of the graph that were cut, under
-        the graph's ids, so that LangGraph's `add_messages` puts them in the place of the whole ones.
+        New messages, messages whose content has changed, and replies of the graph that were cut. The
+        latter have the graph's ids, so that LangGraph's `add_messages` replaces the whole replies.
     """
     places = {message.id: index for index, message in enumerate(kept) if message.id}
     changes: list[Any] = []
-    # Messages that the graph may not know. Once something known follows, it has had them in another
-    # way (as the answer to its question), and they cannot be put in their place any more.
+    # Messages that the graph may not know. If a known message follows, the graph received them in
+    # another way (as the answer to its question), and they can no longer be inserted in their place.
     new: list[Any] = []
     at = 0
     for index, message in enumerate(messages):
@@ -60,7 +60,7 @@ def unsent(messages: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
 
 
 def _replies(kept: Sequence[Any], at: int) -> list[Any]:
-    """The graph's replies from `at` on, until a person speaks."""
+    """The graph's replies from `at` on, up to the next user message."""
     found: list[Any] = []
     for message in kept[at:]:
         if message.type == "human":
@@ -71,8 +71,8 @@ def _replies(kept: Sequence[Any], at: int) -> list[Any]:
 
 
 def _speaks_again(messages: Sequence[Any], known: Mapping[Any, int]) -> bool:
-    """Whether the assistant does so before the next message that the graph knows: what stands between
-    answers a question of the graph, and is not in its memory."""
+    """Whether another assistant message comes before the next message that the graph knows. Messages
+    in between answer a question of the graph, and are not in its memory."""
     for message in messages:
         if message.type == "ai" or message.id in known:
             return bool(message.type == "ai")
@@ -80,14 +80,14 @@ def _speaks_again(messages: Sequence[Any], known: Mapping[Any, int]) -> bool:
 
 
 def _heard(text: str, replies: Sequence[Any], *, more: bool) -> tuple[list[Any], Any] | None:
-    """The changes by which `replies` say `text` and no more, and the last reply that belongs to it.
+    """The changes that reduce `replies` to `text`, and the last reply that belongs to it.
 
-    ``None`` if they say something else. What follows in `text` is a question of the graph, which is no
-    message of it.
+    ``None`` if their text differs. A further part of `text` is a question of the graph, which is not
+    one of its messages.
 
     Args:
-        text: of the conversation.
-        replies: of the graph.
+        text: the message in the conversation.
+        replies: the replies of the graph.
         more: some of `replies` belong to a later message of the conversation.
     """
     rest = "".join(text.split())
@@ -127,7 +127,7 @@ def interrupts_of(snapshot: Any) -> list[Any]:
 
 
 def question_of(value: Any) -> str:
-    """What an interrupt asks, in words: a text, the text of a mapping, or JSON."""
+    """The question of an interrupt as text: a string, the text of a mapping, or JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 """Reads the stream of a graph or a runnable: items in, chunks out.
 
-Pure. Items are recognised by their shape, so LangChain is not imported. Items of an unknown shape
+Pure. Items are recognized by their shape, so LangChain is not imported. Items of an unknown shape
 are skipped and counted. An item is a token, ``(token, metadata)``, ``(namespace, (token,
 metadata))``, ``(mode, (token, metadata))`` or ``(namespace, mode, (token, metadata))``. A token is
 a message chunk, a whole message, or a text.
@@ -45,7 +45,7 @@ class ItemDecoder:
         self._whole = whole
         self._mode = mode
         self._ids: set[str] = set()  # of the messages that were sent, in pieces or whole
-        self._streamed: dict[Any, dict[str, str]] = {}  # by place and id, what came in pieces
+        self._streamed: dict[Any, dict[str, str]] = {}  # texts that were streamed, by place and id
         self._usage: CompletionUsage | None = None
         self._partial: dict[Any, dict[str, Any]] = {}
         self.skipped = 0
@@ -212,7 +212,7 @@ def unwrap(item: Any) -> tuple[Any, Mapping[str, Any] | None, str | None]:
 
 
 def asks(item: Any) -> bool:
-    """Return whether LangGraph reports by this item that the graph has stopped to ask."""
+    """Return whether this item reports that the graph was interrupted by a question."""
     token, _, mode = unwrap(item)
     return mode == "updates" and isinstance(token, Mapping) and "__interrupt__" in token
 

@@ -1,5 +1,5 @@
-"""A model on this machine, without key or network: llama.cpp from the ``local`` extra. Nothing is
-imported before it is asked for, so that the pure halves stay light."""
+"""A model on this machine, without key or network: llama.cpp from the ``local`` extra. Names are
+imported on first access, so that importing the pure modules stays cheap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dialect of the embedded engine: chat completions, as text alone. Pure."""
+"""The dialect of the embedded engine: chat completions, text only. Pure."""
 
 from __future__ import annotations
 

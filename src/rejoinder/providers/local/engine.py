@@ -1,14 +1,14 @@
 """The engine: llama.cpp with one model file in memory, answering on the loopback interface.
 
-By default it runs in a process of its own, because loading a model inside this one holds the
-interpreter's lock until it is done (1.4 s measured for 0.5B parameters, 10 s for 1.5B), during which
-no event loop of this process moves; and because a failed assertion in it would end the whole
-program. ``in_process=True`` does it nevertheless. Either way requests go to the engine's own HTTP
-interface, which is protected by a key made for this engine, and notices within two batches when a
-request is closed, so that a cancelled reply frees the CPU also while it is still reading the prompt.
+By default it runs in a separate process, for two reasons. Loading a model inside this process would
+hold the interpreter's lock and stop its event loops (1.4 s measured for 0.5B parameters, 10 s for
+1.5B), and a failed assertion in the engine would end the whole program. ``in_process=True`` loads it
+here anyway. Either way, requests go to the engine's own HTTP interface, which is protected by a key
+made for this engine. It notices a closed request within two batches, so a cancelled reply frees the
+CPU even while the prompt is still being read.
 
 One engine serves all users of the same file with the same settings in this process, and ends with
-the last of them. May be shared by event loops; a forked child may use its parent's engines.
+the last of them. Event loops may share it; a forked child may use its parent's engines.
 """
 
 from __future__ import annotations
@@ -45,34 +45,35 @@ _INSTALL = "the embedded model needs the engine: pip install 'rejoinder[local]'"
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is made with; equal settings mean the same engine."""
+    """The settings of an engine. Equal settings share one engine."""
 
     path: str
-    """Of the GGUF file."""
+    """Path of the GGUF file."""
     context: int
-    """Tokens of one conversation, prompt and reply together. A model trained for less gets less."""
+    """Maximum tokens of prompt and reply together. Reduced if the model was trained for fewer."""
     slots: int
-    """Replies made at the same time; more of them wait for their turn."""
+    """Maximum number of concurrent replies; further requests wait."""
     threads: int
     """Cores that write the reply."""
     prompt_threads: int
     """Cores that read the prompt."""
     gpu_layers: int = 0
     batch: int = 32
-    """Tokens of a prompt that are read between two looks at whether anybody still wants it."""
+    """Tokens of a prompt that are read between two checks for a closed request."""
     cache_mb: int = 512
-    """Megabytes for the prompts of earlier conversations."""
+    """Megabytes of memory for cached prompts of earlier conversations."""
     in_process: bool = False
 
 
 def default_threads() -> tuple[int, int]:
-    """Cores for writing and for reading, of those this process may use by its affinity and its
-    control group's quota; 8 at most.
+    """Threads for writing and for reading, based on the cores that affinity and control group allow;
+    at most 8.
 
-    Half of them write, and all but one read: the threads of the engine wait for each other at every
-    step, and when one of them has lost its core to another program, all wait. Measured on two cores:
-    one thread writes 38 tokens a second where two write 48, but beside a busy program 19 to 29
-    instead of 1 to 18. It reads 80 to 95 where two read 150, but 50 to 69 instead of 8 to 30.
+    Half of the cores write, and all but one read. The engine's threads wait for each other at every
+    step, so if one loses its core to another program, all wait. Measured on two cores: one thread
+    writes 38 tokens a second and two write 48; beside a busy program, one writes 19 to 29 and two
+    only 1 to 18. One thread reads 80 to 95 tokens a second and two read 150; beside a busy program,
+    one reads 50 to 69 and two 8 to 30.
     """
     try:
         cores = len(os.sched_getaffinity(0))
@@ -100,13 +101,13 @@ class Engine:
     """A running engine.
 
     Attributes:
-        settings: what it was made with.
+        settings: its settings.
         address: ``http://127.0.0.1:port``.
-        key: what its interface asks for.
-        context: tokens of one conversation, as the engine granted them.
-        tools: whether the model's chat template has a place for tools.
-        system: whether it has one for system messages.
-        marks: what is structure to the model.
+        key: key of its interface.
+        context: maximum tokens of one conversation that the engine granted.
+        tools: whether the model's chat template supports tools.
+        system: whether it supports system messages.
+        marks: the model's control tokens.
     """
 
     def __init__(self, settings: EngineSettings, key: str, about: dict[str, Any]) -> None:
@@ -124,7 +125,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """False when its process has died (out of memory, killed)."""
+        """False if its process has died (out of memory, killed)."""
         if self._process is None:
             return True
         if self._owner == os.getpid():
@@ -136,15 +137,15 @@ class Engine:
         return True
 
     def survived(self) -> bool:
-        """Whether it is alive a moment after something has gone wrong. Waits: connections close
-        before a process is seen to be dead."""
+        """Whether it is still alive after a failure. Waits a moment, because connections close before
+        the death of a process is visible."""
         if self._process is not None and self._owner == os.getpid():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LAST_MOMENTS)
         return self.alive
 
     def stop(self) -> None:
-        """End it and give its memory back. Idempotent; does nothing in a forked child."""
+        """End it and free its memory. Idempotent; does nothing in a forked child."""
         if self._owner != os.getpid():
             return
         self._server = None  # in-process: the destructor ends its threads
@@ -158,21 +159,21 @@ class Lease:
     """The right to use an engine.
 
     Attributes:
-        engine: it.
+        engine: the engine.
     """
 
     def __init__(self, entry: _Entry) -> None:
         self.engine = entry.future.result()
-        # Also when it is not released and the last reference goes.
+        # Also if it is garbage-collected without being released.
         self._release = weakref.finalize(self, _leave, entry)
 
     def release(self) -> None:
-        """One user less; the last one ends the engine. Idempotent, does not wait."""
+        """Release the engine; the last release ends it. Idempotent, does not wait."""
         self._release()
 
 
 class _Entry:
-    """An engine that is loading or running, and how many use it."""
+    """An engine that is loading or running, and its number of users."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -181,7 +182,7 @@ class _Entry:
         self.future: concurrent.futures.Future[Engine] = concurrent.futures.Future()
         self.process: subprocess.Popen[bytes] | None = None
         self.dropped = False
-        # A daemon: a program that ends while a model loads does not wait for it.
+        # A daemon thread, so that a program can end while a model loads.
         self.thread = threading.Thread(target=self._load, name="load model", daemon=True)
 
     def _load(self) -> None:
@@ -208,7 +209,7 @@ class _Entry:
         return self.future.exception() is None and self.future.result().alive
 
     def drop(self) -> None:
-        """End the engine, also one that is still loading. Does not wait."""
+        """End the engine, even if it is still loading. Does not wait."""
         with _lock:
             self.dropped = True
             if self.process is not None:
@@ -225,7 +226,7 @@ _entries: dict[EngineSettings, _Entry] = {}
 
 
 async def acquire(settings: EngineSettings) -> Lease:
-    """The engine with these settings, loaded if it is not there.
+    """Return the engine with these settings; load it if necessary.
 
     Raises:
         ModelError: the file cannot be loaded.
@@ -368,8 +369,8 @@ def _start_apart(
         raise ConfigurationError(f"{_INSTALL} ({about['message']})")
     if not about and code not in (0, -9):
         raise ModelError(
-            f"the engine broke down while loading {settings.path} (exit code {code}): "
-            f"{_reason(told) or 'it said nothing'}",
+            f"the engine crashed while loading {settings.path} (exit code {code}): "
+            f"{_reason(told) or 'it gave no reason'}",
             reason="engine",
         )
     raise _refused(settings.path, _reason(told) or str(about.get("message", "it was killed")))
@@ -377,14 +378,14 @@ def _start_apart(
 
 def _refused(path: str, why: str) -> ModelError:
     return ModelError(
-        f"the engine cannot load {path}: {why.rstrip('.')}. The file is damaged, or of a kind this engine does "
-        "not know, or needs more memory than there is",
+        f"the engine cannot load {path}: {why.rstrip('.')}. The file is damaged, of a kind that this engine "
+        "does not know, or needs more memory than is available",
         reason="damaged",
     )
 
 
 def _reason(told: str) -> str:
-    """The first thing the engine complained about."""
+    """The first error in the engine's log."""
     for line in told.splitlines():
         _, mark, text = line.partition(" E ")
         if mark:

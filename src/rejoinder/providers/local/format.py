@@ -1,8 +1,8 @@
-"""Conversations for the embedded engine: chat completions, in words any chat template can take.
+"""Conversations for the embedded engine: chat completions in a form that any chat template accepts.
 
-Law: pure. The engine's template may know no tools, no system role, no pictures; what it does not
-know is written as text (`rejoinder.providers.local.tools`). Where no call is wanted, the prompt has
-no tools: a small model that reads of them writes calls.
+Pure. The engine's template may not support tools, the system role or pictures; these are then written
+as text (`rejoinder.providers.local.tools`). If no call is wanted, the prompt has no tools, because a
+small model that reads about tools writes calls.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def to_chat_ctx(
     """`items` as messages with text only.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: add a user message where none is (the engine would go on from
-            nothing).
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: add a user message if the history has none, because the engine
+            needs one.
     """
     messages: list[dict[str, Any]] = []
     for message in to_messages([_without_pictures(item) for item in items], form=""):
@@ -75,8 +75,8 @@ def _without_pictures(item: ChatItem) -> ChatItem:
 
 
 def answered_calls(items: Sequence[ChatItem]) -> frozenset[Call]:
-    """The calls since the user spoke last whose results are there. A small model likes to make the
-    same call again instead of reading what came of it."""
+    """The calls since the last user message that have results. A small model often repeats a call
+    instead of reading its result."""
     calls: dict[str, Call] = {}
     answered: set[Call] = set()
     for item in reversed(items):
@@ -109,14 +109,14 @@ def request_body(
         tools: declarations in the chat completions dialect.
         options: further members.
         mode: ``"auto"``: tools are offered. ``"forced"``: the reply is one call, by schema.
-            ``"plain"``: no tools. ``"words"``: nor anything that could be taken for a call.
+            ``"plain"``: no tools. ``"words"``: also nothing that looks like a call.
         forced: the only tool that may be called.
-        response_schema: what the answer has to look like.
-        tell: earlier calls are described in plain words, and where a call may come, all that was said
-            before.
-        knows_tools: the model's template has a place for tools.
-        knows_system: it has one for system messages.
-        marks: what is structure to the model. In messages and tools it is text.
+        response_schema: the schema of the answer.
+        tell: describe earlier calls in plain words and, if a call is allowed, the whole past
+            conversation.
+        knows_tools: the model's template supports tools.
+        knows_system: it supports system messages.
+        marks: the model's marks, which are disarmed in messages and tools.
     """
     if marks is not None:
         messages = marks.in_messages(messages)
@@ -168,7 +168,7 @@ def _either(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def _fold_system(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """System messages as the beginning of the user's next one."""
+    """Merge system messages into the beginning of the next user message."""
     out: list[dict[str, Any]] = []
     waiting: list[str] = []
     for message in messages:

@@ -1,4 +1,4 @@
-"""A model on this machine: no key, no account, and after the first time no network."""
+"""A model on this machine, without key and account, and, after the first use, without network."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _CONTEXT: Final = 8192
 _SLOTS: Final = 2
 _MAX_TOKENS: Final = 1024
 _BETWEEN: Final = 60.0
-"""Seconds between two signs of life of the engine; a machine that is busy otherwise may need them."""
+"""Maximum seconds between two signs of life of the engine, enough for a busy machine."""
 
 
 class LLMStream(WireStream):
@@ -71,7 +71,8 @@ class LLMStream(WireStream):
         super().__init__(llm, **options)
 
     async def _run(self) -> bool:
-        """One attempt; True: the reply was nothing to hand on, and the model is asked again."""
+        """Make one attempt. Returns True if the reply has nothing to pass on, so the model is asked
+        again."""
         try:
             if await super()._run():
                 return True
@@ -81,7 +82,7 @@ class LLMStream(WireStream):
             if lease is None or await asyncio.to_thread(lease.engine.survived):
                 raise
             raise APIConnectionError(
-                "the embedded engine died (out of memory, or killed); the next reply starts it anew",
+                "the embedded engine died (out of memory, or killed); the next reply restarts it",
                 retryable=error.retryable,
             ) from error
         except BaseException:
@@ -103,25 +104,23 @@ _MODEL = instance(str, os.PathLike, expected="the name of a local model or the p
 class LLM(HttpLLM):
     """A model that runs on this machine (llama.cpp; needs ``pip install 'rejoinder[local]'``).
 
-    The model is fetched at the first use, if it has a name, and loaded at the first reply or by
-    `prewarm`; the engine ends with `aclose` of the last `LLM` that uses it. There is no deadline
-    for the first output unless the caller sets one: fetching, loading and reading a long prompt
-    are not silence.
+    A model from `MODELS` is fetched at its first use, and loaded at the first reply or by `prewarm`;
+    the engine ends with `aclose` of the last `LLM` that uses it. There is no deadline for the first
+    output unless the caller sets one, because fetching, loading and reading a long prompt take time.
 
     Args:
         model: a name from `MODELS`, or the path of a GGUF file.
-        context: tokens of one conversation, prompt and reply together.
-        slots: replies made at the same time; more of them wait for their turn. Memory grows with
+        context: maximum tokens of prompt and reply together.
+        slots: maximum number of concurrent replies; further requests wait. Memory grows with
             `context` times `slots`.
-        threads: cores to use. By default the prompt is read by all but one of those that this
-            process may use, and the reply written by half of them, which bears other programs much
-            better.
-        gpu_layers: layers to put on a GPU, where the engine was built for one.
-        temperature, top_p, seed: sampling; by default the engine's, with a low temperature for the
-            models that have a name, and the least for forced calls.
-        max_completion_tokens: the longest reply. Small models do not always find an end.
+        threads: cores to use. By default, all but one of the available cores read the prompt, and
+            half of them write the reply, which works much better beside other busy programs.
+        gpu_layers: layers to put on a GPU, if the engine was built for one.
+        temperature, top_p, seed: sampling; by default the engine's, with a low temperature for
+            models from `MODELS`, and the lowest for forced calls.
+        max_completion_tokens: limit of a reply. Small models do not always stop by themselves.
         tool_choice, parallel_tool_calls: defaults for `chat`.
-        in_process: run the engine inside this process. Loading then stops every thread of it for
+        in_process: run the engine inside this process. Loading then blocks all its threads for
             seconds.
         report: called with the `Progress` of a fetch.
 
@@ -198,17 +197,17 @@ class LLM(HttpLLM):
     ) -> LLMStream:
         """Ask the model; see `rejoinder.llm.LLM.chat`.
 
-        Small models use tools willingly and not always wisely. A forced call (``"required"`` or
-        a tool by name) always fits the tool's schema.
+        Small models call tools often, and not always sensibly. A forced call (``"required"`` or a
+        tool by name) always fits the tool's schema.
 
         Args:
-            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
-                dataclass, or a JSON schema.
+            response_format: the form of the answer: a pydantic model, a TypedDict, a dataclass, or
+                a JSON schema.
             extra_kwargs: further members of the request (``stop``, ``min_p``,
                 ``repeat_penalty``, ...).
 
         Raises:
-            ConfigurationError: an option cannot be met.
+            ConfigurationError: an option cannot be satisfied.
         """
         declared = slim(tool_specs(tools, DIALECT, strict=False))
         specs = specs_of(declared)
@@ -253,10 +252,10 @@ class LLM(HttpLLM):
         )
 
     async def load(self) -> None:
-        """Fetch the model, if need be, and load it.
+        """Load the model, and fetch it before if necessary.
 
         Raises:
-            ModelError: it cannot be had or loaded.
+            ModelError: it cannot be fetched or loaded.
         """
         await self._engine()
 
@@ -273,7 +272,7 @@ class LLM(HttpLLM):
             lease.release()
 
     async def _engine(self) -> engines.Engine:
-        """The running engine; a fresh one, where the last one has died."""
+        """The running engine; a new one if the last one has died."""
         self._check_open()
         lease = self._lease
         if lease is not None and lease.engine.alive:
@@ -299,7 +298,7 @@ class LLM(HttpLLM):
 
 @dataclass(frozen=True, slots=True)
 class _Wording:
-    """How the model is asked: what an attempt may change for the next one."""
+    """The parts of a request that an attempt may change for the next one."""
 
     mode: Mode
     forced: str | None
@@ -307,17 +306,17 @@ class _Wording:
     single: bool
     """One call at most."""
     spent: CompletionUsage | None = None
-    """The tokens of replies that were thrown away."""
+    """The tokens of discarded replies."""
 
 
 class _NextAttempt:
-    """How the next attempt asks: as the caller wants, or as the reply before it suggests."""
+    """The request of the next attempt: as the caller wants, or as the previous reply suggests."""
 
     def __init__(self, wording: _Wording) -> None:
         self._first = wording
         self.wording = wording
         self.reader: LocalReader | None = None
-        """Reads the reply of the attempt that runs."""
+        """Reads the reply of the running attempt."""
 
     def reset(self) -> None:
         self.wording = self._first
@@ -381,7 +380,7 @@ class _Question(Question):
 
 
 def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:
-    """What a tool choice comes to with these tools."""
+    """The effect of a tool choice with these tools."""
     if choice is None or choice == "auto":
         return ("auto", None) if specs else ("plain", None)
     if choice == "none":
@@ -393,18 +392,15 @@ def _mode(choice: Any, specs: Sequence[ToolSpec]) -> tuple[Mode, str | None]:
         )
     name = tool_choice_name(cast("object", choice))
     if not specs:
-        raise ConfigurationError(f"tool_choice: {choice!r} needs tools, and there are none")
+        raise ConfigurationError(f"tool_choice: {choice!r} needs tools, but none were passed")
     names = [spec.name for spec in specs]
     if name is not None and name not in names:
-        raise ConfigurationError(
-            f"tool_choice: there is no tool {name!r} (there are: {', '.join(names)})"
-        )
+        raise ConfigurationError(f"tool_choice: expected one of {', '.join(names)}, got {name!r}")
     return "forced", name
 
 
 def _patient(options: APIConnectOptions) -> APIConnectOptions:
-    """Deadlines for an engine that may have to be fetched and loaded first; the caller's own are
-    kept."""
+    """Deadlines for a model that may have to be fetched and loaded first. Keeps the caller's own."""
     if options.timeout != DEFAULT_API_CONNECT_OPTIONS.timeout:
         return options
     return dataclasses.replace(

@@ -1,9 +1,9 @@
-"""The marks of a chat template are structure; in texts of other people they have to stay text.
+"""Disarms the marks of a chat template in texts of users and tools.
 
-An engine reads the rendered prompt with its marks, wherever they come from: a user who writes
-``<|im_end|>``, or a web page that a tool returns, could end its own turn and open one of the system. The
-marks are what the vocabulary holds as control tokens, and what the template itself writes. A space
-after the first character makes text of a mark. Pure.
+The engine treats marks in the rendered prompt as structure, wherever they come from. So a user who
+writes ``<|im_end|>``, or a web page that a tool returns, could end its own turn and begin a system
+message. Marks are the control tokens of the vocabulary, and the texts that the template itself writes.
+A space after the first character turns a mark into text. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Marks"]
 
 _SHORTEST: Final = 3
 _IN_TEMPLATES: Final = re.compile(r"<[^<>\s{}'\"]{1,60}>|<<[^<>\s]{1,60}>>|\[/?[A-Z_]{2,30}\]")
-"""What looks like a mark among the texts of a template."""
+"""A pattern for marks in the texts of a template."""
 
 
 class Marks:
@@ -44,7 +44,7 @@ class Marks:
         return text in self._marks
 
     def in_text(self, text: str) -> str:
-        """`text` without a mark."""
+        """`text` without marks."""
         if self._begin is None:
             return text
         parts: list[str] = []
@@ -61,18 +61,18 @@ class Marks:
         return " ".join(parts)
 
     def in_arguments(self, text: str) -> str:
-        """`text`, the JSON of a call's arguments, without a mark also where escapes stand for one:
-        templates, and what is told of a call in words, hold the values."""
+        """`text`, the JSON of a call's arguments, without marks, even escaped ones: templates, and
+        descriptions of calls in words, contain the unescaped values."""
         if "\\" in text:
             try:
                 value = jsontext.decode(text)
             except (ValueError, RecursionError):
-                return self.in_text(text)  # it is shown as it stands
+                return self.in_text(text)  # not JSON, so it is shown unchanged
             text = jsontext.encode(self.in_value(value)).decode()
         return self.in_text(text)
 
     def in_messages(self, messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """`messages`, in the dialect of chat completions, without a mark."""
+        """`messages` of chat completions, without marks."""
         out: list[dict[str, Any]] = []
         for message in messages:
             made = self.in_value(message)
@@ -84,7 +84,7 @@ class Marks:
         return out
 
     def in_value(self, value: Any) -> Any:
-        """`value`, of JSON, without a mark in any of its texts and names."""
+        """The JSON value `value`, without marks in its strings and names."""
         if isinstance(value, str):
             return self.in_text(value)
         if isinstance(value, Mapping):

@@ -1,11 +1,11 @@
-"""Calls in what small models write.
+"""Finds tool calls in the text of small models.
 
-Law of this file: pure. Small models know what a call looks like and not how to mark it: they write
-bare JSON, JSON in a code fence, doubled braces, a dozen names for the same two keys. So `CallReader`
-reads their text as it comes and gives out text and calls. What could be the beginning of a call is
-held back until it is decided, and each decision is the same however the text was cut. Time is linear
-and memory bounded: past `_LIMIT` characters nothing is a call any more. JSON that is no call (the
-user asked for some) is text.
+Pure. Small models know the content of a call but not how to mark it: they write bare JSON, JSON in a
+code fence, doubled braces, and a dozen names for the same two keys. `CallReader` reads their text as
+it arrives and returns text and calls. It holds back a possible beginning of a call until it can
+decide, and each decision is independent of how the text was cut. Time is linear and memory bounded:
+beyond `_LIMIT` characters, nothing counts as a call. Other JSON, for which the user may have asked,
+stays text.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from rejoinder.providers.local.tools import Call, ToolSpec, fitting
 __all__ = ["CallReader"]
 
 _LIMIT: Final = 1 << 14
-"""Characters that are held back at most."""
+"""Maximum number of characters held back."""
 _MAX_DEPTH: Final = 32
 
 
 class CallReader:
     """The text of a model in, text and calls out.
 
-    A call of a declared tool with arguments that fit is taken wherever it stands. What only has the
-    shape of one (no such tool, arguments that do not fit, JSON that cannot be read) is dropped where
-    it stands alone; as a part of something larger (code, other JSON) it is that thing's text.
+    A call of a declared tool with fitting arguments is accepted anywhere. A lookalike (an unknown
+    tool, arguments that do not fit, unreadable JSON) is dropped if it stands alone; inside something
+    larger (code, other JSON) it stays text.
 
     Args:
         specs: the declared tools.
-        single: give out one call at most.
-        answered: calls that are not to be made again; one of them is dropped.
+        single: return one call at most.
+        answered: calls that must not be repeated; repeats are dropped.
         refuse: no call is allowed; all are dropped.
-        lookalikes: drop what only has the shape of a call. False where the answer is to be JSON of
-            the caller's making, which may look like that.
+        lookalikes: drop lookalikes. False if the answer itself is JSON of the caller's schema, which
+            may look like a call.
 
     Attributes:
-        dropped: something was meant as a call and could not be taken as one.
-        misfit: the declared tool that was called with arguments that do not fit, if one was.
-        called: calls given out so far.
-        said: whether any text was given out.
+        dropped: whether something that was meant as a call was dropped.
+        misfit: the declared tool that was called with arguments that do not fit, if any.
+        called: number of calls returned so far.
+        said: whether any text was returned.
     """
 
     def __init__(
@@ -79,22 +79,22 @@ class CallReader:
 
     @property
     def full(self) -> bool:
-        """No further call will be given out."""
+        """Whether no further call will be returned."""
         return self._single and self.called > 0
 
     def feed(self, text: str) -> list[str | Call]:
-        """What can be given out now that `text` has come."""
+        """The text and calls that `text` completes."""
         self._held += text
         return self._drain(final=False)
 
     def close(self) -> list[str | Call]:
-        """No more text will come. Returns what was held back, as what it turned out to be."""
+        """No more text follows. Returns what was held back, as text or calls."""
         out = self._drain(final=True)
         self._blank.clear()
         return out
 
     def take(self, name: str, arguments: str) -> list[Call]:
-        """A call that the engine itself has recognised: judged like those in the text."""
+        """Judge a call that the engine itself recognized like one in the text."""
         return self._accepted(self._weigh([(name, arguments.strip() or {})], 0, alone=True))
 
     def _drain(self, *, final: bool) -> list[str | Call]:
@@ -123,7 +123,7 @@ class CallReader:
         return out
 
     def _accepted(self, verdict: _Verdict) -> list[Call]:
-        """The calls that are given out."""
+        """The calls to return."""
         out: list[Call] = []
         self.dropped = self.dropped or verdict.dropped
         self.misfit = self.misfit or verdict.misfit
@@ -218,11 +218,11 @@ class CallReader:
         end = held.find(close, body, _LIMIT)
         if end >= 0:
             return _Verdict(end, (), dropped=True)
-        # It never closes: somebody speaks of it.
+        # It is never closed: the text is about the mark.
         return None if not final and len(held) < _LIMIT else _Verdict(1)
 
     def _judge_marked(self, final: bool) -> _Verdict | None:
-        """Between marks that say it is a call, so that it can be nothing else."""
+        """Judge text between call marks, which can only be a call."""
         held = self._held
         blank = len(held) - len(held.lstrip())
         if blank:
@@ -237,7 +237,7 @@ class CallReader:
     def _judge_json(
         self, start: int, final: bool, *, alone: bool, stop: str = "", marked: bool = False
     ) -> _Verdict | None:
-        """What opens with a bracket at `start`, and ends at `stop` if not by itself."""
+        """Judge a value that opens with a bracket at `start` and ends at `stop`, if not before."""
         held = self._held
         if self._scan is None:
             begins = marked or self._may_begin(start)
@@ -278,7 +278,7 @@ class CallReader:
         return None if near else False
 
     def _weigh(self, meant: Sequence[tuple[str, Any]], end: int, *, alone: bool) -> _Verdict:
-        """Take what may be taken of the calls that were meant."""
+        """Accept those of the intended calls that are allowed."""
         calls: list[Call] = []
         dropped = False
         misfit: str | None = None
@@ -305,7 +305,7 @@ def _canonical(call: Call) -> Call:
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     length: int
-    """Characters it is about."""
+    """Number of characters that the verdict covers."""
     calls: tuple[Call, ...] | None = None
     """``None``: they are text."""
     dropped: bool = False
@@ -313,18 +313,17 @@ class _Verdict:
 
 
 class _Scan:
-    """Follows one JSON value, or what small models take for one, through a text that grows; looks
-    at each character once.
+    """Scans one JSON value, or something similar, in a growing text. Reads each character once.
 
     Args:
         start: where it begins.
-        stop: a text that ends it; empty for none.
+        stop: a text that ends it; empty if nothing does.
 
     Attributes:
-        end: where it ends, once that was seen.
-        whole: it has ended by itself.
-        quoted_stop: where `stop` stands first inside of a text.
-        foreign: it has a key that calls do not have, or is nested too deep to be one.
+        end: where it ends, once the end was seen.
+        whole: whether it was closed.
+        quoted_stop: where `stop` first occurs inside a string.
+        foreign: it has a key that calls do not have, or is nested too deeply for a call.
     """
 
     __slots__ = (
@@ -345,8 +344,8 @@ class _Scan:
         self.foreign = False
 
     def go_on(self, text: str, keys: Container[str] | None) -> None:
-        """Look at what has come since the last time. `keys`: those that calls have; ``None`` where
-        any will do."""
+        """Scan the text that arrived since the last call. `keys`: keys that calls have; ``None`` to
+        accept any."""
         for token in self._tokens.finditer(text, self._at):
             mark = token.group()
             self._at = token.end()
@@ -388,7 +387,7 @@ class _Scan:
 
 
 _TAIL: Final = 32
-"""Characters before a bracket that are looked at."""
+"""Number of characters before a bracket that are examined."""
 _START: Final = re.compile(r"[<`{\[]")
 _COMMAS: Final = re.compile(r"\A(?:\s*,)+")
 _LONGEST_FENCE: Final = 64
@@ -401,10 +400,10 @@ _MARKS: Final = {
     "<|tool_call|>": "",
     "<|python_tag|>": "",
 }
-"""Marks around calls, and what ends what each begins."""
+"""Marks that begin a call, and the mark that ends each."""
 _MARK: Final = re.compile(rf"({'|'.join(map(re.escape, _MARKS))})\s*")
 _PART: Final = re.compile(r"""(?:["']\s*:|["'\]})\d]\s*,|[\[({=])\s*\Z""")
-"""What text ends with when the next bracket belongs to it."""
+"""Endings of a text to which the next bracket still belongs."""
 _CALL_KEYS: Final = frozenset({
     "name", "arguments", "parameters", "args", "input", "function", "tool", "tool_name",
     "function_name", "function_call", "tool_call", "tool_calls", "action", "action_input", "type",
@@ -432,7 +431,7 @@ def _begins_mark(text: str) -> bool:
 
 
 def _meant_by(written: str, specs: Mapping[str, ToolSpec]) -> list[tuple[str, Any]] | None:
-    """The calls that `written` stands for, declared or not; ``None`` if it is no call."""
+    """The calls in the text `written`, declared or not; ``None`` if it is not a call."""
     value = _read(written)
     if value is not _UNREADABLE:
         return _meant(value, specs)
@@ -441,7 +440,7 @@ def _meant_by(written: str, specs: Mapping[str, ToolSpec]) -> list[tuple[str, An
 
 
 def _read(text: str) -> Any:
-    """The JSON value of `text`, if need be mended."""
+    """The JSON value of `text`, mended if necessary."""
     candidates = [text]
     if text.startswith("{{"):
         candidates.append(text[1:-1] if text.endswith("}}") else text[1:])
@@ -458,7 +457,7 @@ def _read(text: str) -> Any:
 
 
 def _meant(value: Any, specs: Mapping[str, ToolSpec]) -> list[tuple[str, Any]] | None:
-    """The calls that a JSON value stands for, declared or not; ``None`` if it is no call."""
+    """The calls in a JSON value, declared or not; ``None`` if it is not a call."""
     if isinstance(value, list):
         found: list[tuple[str, Any]] = []
         for item in cast("list[Any]", value):
@@ -489,7 +488,7 @@ def _meant(value: Any, specs: Mapping[str, ToolSpec]) -> list[tuple[str, Any]] |
     if given is not None:
         return [(name, {} if data[given] is None else data[given])]
     if name not in specs:
-        return None  # {"name": "Ada"} is somebody's data
+        return None  # {"name": "Ada"} is data
     return [(name, {key: item for key, item in data.items() if key in flat and key != named})]
 
 

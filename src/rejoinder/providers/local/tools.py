@@ -1,7 +1,7 @@
-"""Tools for small models: how they are declared, how calls are forced by a schema or told in words,
-and which arguments fit.
+"""Tools for small models: declarations, schemas that force a call, calls in words, and fitting
+arguments.
 
-Law of this file: pure. What small models write is read in `rejoinder.providers.local.reader`.
+Pure. `rejoinder.providers.local.reader` reads the output of small models.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Call:
 
 
 def specs_of(declared: Iterable[Mapping[str, Any]]) -> list[ToolSpec]:
-    """Tools as they are declared in the chat completions dialect."""
+    """Read tool declarations of the chat completions dialect."""
     specs: list[ToolSpec] = []
     for entry in declared:
         function = entry.get("function")
@@ -66,7 +66,8 @@ def specs_of(declared: Iterable[Mapping[str, Any]]) -> list[ToolSpec]:
 
 
 def slim(declared: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`declared` without the titles that schemas repeat names in: each word costs reading time."""
+    """`declared` without the titles in its schemas, which only repeat names: each word costs reading
+    time."""
     out: list[dict[str, Any]] = []
     for entry in declared:
         function = _mapping(entry.get("function"))
@@ -108,7 +109,7 @@ def call_schema(specs: Sequence[ToolSpec]) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     variants: list[dict[str, Any]] = []
     for number, spec in enumerate(specs):
-        # Each schema speaks of its own definitions; in one schema they need names of their own.
+        # Each schema has its own definitions; in one common schema they need distinct names.
         arguments: dict[str, Any] = plain_schema(spec.parameters, prefix=f"t{number}_")
         definitions.update(arguments.pop("$defs", {}))
         if not arguments.get("properties") and "$ref" not in arguments:
@@ -129,7 +130,7 @@ def call_schema(specs: Sequence[ToolSpec]) -> dict[str, Any]:
 
 
 def plain_schema(schema: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    """`schema` with what the engine's grammar understands, its definitions renamed by `prefix`."""
+    """The parts of `schema` that the engine's grammar supports, with definitions renamed by `prefix`."""
     out: dict[str, Any] = _plain(schema, prefix)
     definitions = {
         prefix + name: _plain(definition, prefix)
@@ -141,8 +142,8 @@ def plain_schema(schema: Mapping[str, Any], *, prefix: str = "") -> dict[str, An
     return out
 
 
-# What the engine's grammar understands. The rest (formats, patterns without anchors, titles) it
-# refuses or ignores; the tool's own validation still sees every argument.
+# The keywords that the engine's grammar supports. It refuses or ignores all others (formats, patterns
+# without anchors, titles); the tool's own validation still checks every argument.
 _KEPT: Final = frozenset({
     "type", "required", "enum", "const", "minItems", "maxItems", "minLength", "maxLength",
 })  # fmt: skip
@@ -173,7 +174,7 @@ def _plain(schema: Any, prefix: str, depth: int = 0) -> dict[str, Any]:
 
 
 def tools_text(specs: Sequence[ToolSpec]) -> str:
-    """What to say about tools to a model whose chat template has no place for them."""
+    """A description of the tools, for a model whose chat template does not support tools."""
     lines = [
         jsontext.encode(
             {"name": spec.name, "description": spec.description, "parameters": spec.parameters}
@@ -197,8 +198,8 @@ def tools_text(specs: Sequence[ToolSpec]) -> str:
 def fold_tools(
     messages: Sequence[Mapping[str, Any]], specs: Sequence[ToolSpec]
 ) -> list[dict[str, Any]]:
-    """`messages` for a template without tools: declarations go into the system message, calls and
-    their outputs become text in the form that `tools_text` asks for."""
+    """`messages` for a template without tools: declarations are added to the system message; calls and
+    their outputs become text in the form that `tools_text` describes."""
     out: list[dict[str, Any]] = []
     for message in messages:
         role = message["role"]
@@ -226,9 +227,9 @@ def fold_tools(
 
 
 def tell_calls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`messages` with calls and results told in plain words, for a model that is to answer now: one
-    that is small sees calls in its own past and writes nothing but calls. The results stand with the
-    question, because it also repeats whatever else it seems to have said before."""
+    """`messages` with calls and results in plain words, for a model that should answer now: a small
+    model that sees calls in its own past writes only calls. The results are added to the question,
+    because it also repeats anything that it seems to have written before."""
     out: list[dict[str, Any]] = []
     called: dict[str, str] = {}
     for message in messages:
@@ -252,9 +253,9 @@ def tell_calls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def tell_past(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`messages` with all that was said before told in the user's last message, for a model that may
-    call tools now: one that is small calls none after it has answered in words a few times, because
-    it goes on as it seems to have begun."""
+    """`messages` with the past conversation described in the user's last message, for a model that may
+    call tools now: after a few answers in words, a small model only continues in the same way and
+    calls no tools."""
     told = tell_calls(messages)
     first = next((n for n, message in enumerate(told) if message["role"] != "system"), len(told))
     past = told[first:-1]
@@ -282,16 +283,16 @@ _MISFIT: Final = object()
 
 
 def fitting(spec: ToolSpec, arguments: Any) -> dict[str, Any] | None:
-    """`arguments` in the shape that the tool asks for; ``None`` if they do not fit."""
+    """`arguments` in the shape that the tool requires; ``None`` if they do not fit."""
     shaped = _shape(spec.parameters, arguments, spec.parameters)
     return cast("dict[str, Any]", shaped) if isinstance(shaped, dict) else None
 
 
 def _shape(schema: Any, value: Any, root: Mapping[str, Any], depth: int = 0) -> Any:
-    """`value` in the shape that `schema` asks for, or the misfit marker.
+    """`value` in the shape that `schema` requires, or the misfit marker.
 
-    Only what cannot mean anything else is mended: numbers and booleans written as text, an object
-    written as text, a null for something that may be left out, names the schema does not have.
+    Only unambiguous values are mended: numbers and booleans as strings, an object as a string, null
+    for an optional value, names that the schema does not have.
     """
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return value

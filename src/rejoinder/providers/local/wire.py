@@ -1,7 +1,7 @@
 """Reads the replies of the embedded engine: chat completions, with calls written as text. Pure.
 
-The JSON of a call never passes as text. A reply that turns out to be nothing but a call that cannot be
-taken is no error: `LocalReader.again` holds how to ask the model once more.
+The JSON of a call is never passed on as text. A reply that consists only of an invalid call is not an
+error: `LocalReader.again` describes how to ask the model again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ContextOverflowError(APIStatusError):
     """The conversation does not fit into the model's context.
 
     Attributes:
-        prompt_tokens: what the conversation needs.
-        context: what there is, for prompt and reply together.
+        prompt_tokens: tokens of the conversation.
+        context: maximum tokens of prompt and reply together.
     """
 
     def __init__(self, prompt_tokens: int, context: int, *, body: object = None) -> None:
@@ -46,18 +46,18 @@ class ContextOverflowError(APIStatusError):
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """How to ask once more."""
+    """How to ask the model again."""
 
     mode: Mode
     tool: str | None
     """The tool whose call did not fit its schema."""
     usage: CompletionUsage | None
-    """What the reply that was thrown away has cost."""
+    """The usage of the discarded reply."""
 
 
 _PATIENCE: Final = 16
-"""Pieces of text after the only call that is taken, before the rest is not waited for. The usage
-comes at the end, and most models end there by themselves."""
+"""Number of text pieces after the only accepted call before the reply is ended. It continues up to here
+because most models end soon, and the usage comes at the end."""
 _BEAT: Final = b'"prompt_progress"'
 
 
@@ -65,16 +65,16 @@ class LocalReader:
     """Reads the events of the engine's reply.
 
     Args:
-        mode: what was asked for.
+        mode: the kind of the request.
         specs: the declared tools.
-        single: one call at most; what follows it is cut off.
-        answered: calls whose results are in the conversation; they are not made again.
-        lookalikes: what only has the shape of a call is dropped; see `CallReader`.
-        allow_empty: an empty answer is legal (it follows a tool's output).
-        spent: what was used up before by the same reply; added to the usage.
+        single: accept one call at most; the text after it is cut off.
+        answered: calls whose results are in the conversation; they are not repeated.
+        lookalikes: drop texts that only look like a call; see `CallReader`.
+        allow_empty: accept an empty answer, which is legal after a tool's output.
+        spent: usage of earlier attempts at the same reply; added to the usage.
 
     Attributes:
-        again: after the end: how to ask once more, if this reply is nothing to hand on.
+        again: after the end: how to ask again, if this reply has nothing to pass on.
     """
 
     expected = "server-sent events of a chat completion"
@@ -91,7 +91,7 @@ class LocalReader:
         spent: CompletionUsage | None = None,
     ) -> None:
         self._base = CompletionsReader(allow_empty=allow_empty, state_key="local")
-        self._inner = Reply("chatcmpl-")  # what the base reader makes of the events
+        self._inner = Reply("chatcmpl-")  # the reply that the base reader writes into
         self._inner.track_text()
         self._mode = mode
         self._lookalikes = lookalikes
@@ -114,7 +114,7 @@ class LocalReader:
         self.again: Again | None = None
 
     def usage(self) -> CompletionUsage | None:
-        """What was used up so far, also before this reply."""
+        """The usage so far, including earlier attempts."""
         return _added(self._spent, self._usage or self._base.usage())
 
     def event(self, name: str | None, payload: bytes, reply: Reply) -> None:
@@ -125,7 +125,7 @@ class LocalReader:
         self._follow(reply)
 
     def whole(self, body: bytes, reply: Reply) -> None:
-        """Read a JSON object that came where a stream was asked for."""
+        """Read a JSON object that arrived instead of a stream."""
         self._base.whole(body, self._inner)
         self._follow(reply)
 
@@ -135,7 +135,7 @@ class LocalReader:
         self._follow(reply)
 
     def _follow(self, reply: Reply) -> None:
-        """Do with the reply what the base reader did with its own."""
+        """Apply the base reader's changes of its reply to this one."""
         inner = self._inner
         reply.id = inner.id
         reply.output_count += inner.output_count
@@ -171,7 +171,7 @@ class LocalReader:
             if self._mode == "forced" and not reader.called:
                 reply.fail(
                     EmptyResponseError(
-                        "the model was made to call a tool and wrote no whole call; "
+                        "the model had to call a tool, but wrote no complete call; "
                         "allow more tokens (max_completion_tokens)",
                         retryable=False,
                     )
@@ -187,7 +187,7 @@ class LocalReader:
                 if not self._allow_empty:
                     reply.fail(
                         EmptyResponseError(
-                            "the model wrote nothing but a tool call, where none was allowed"
+                            "the model wrote only a tool call, but no call was allowed"
                         )
                     )
                     return
@@ -198,12 +198,12 @@ class LocalReader:
         self.again = Again(mode, tool, _added(self._spent, self._usage))
 
     def _sort(self, chunks: list[ChatChunk], reply: Reply) -> bool:
-        """Add what is to be handed on. Returns whether the rest is not waited for."""
+        """Add the chunks to pass on. Returns whether to end the reply here."""
         reader = self._reader
         for chunk in chunks:
             delta = chunk.delta
             if chunk.usage is not None:
-                self._usage = chunk.usage  # it comes last, after what is still held back
+                self._usage = chunk.usage  # sent last, after the text that is held back
             elif delta is None or reader is None:
                 reply.chunks.append(chunk)
             elif delta.content:
@@ -212,7 +212,7 @@ class LocalReader:
                     if self._after > _PATIENCE:
                         return True
                 self._add(reader.feed(delta.content), reply)
-            elif delta.tool_calls:  # the engine has recognised them, and checked nothing
+            elif delta.tool_calls:  # the engine recognizes calls, but does not check them
                 for call in delta.tool_calls:
                     self._add(reader.take(call.name, call.arguments), reply)
             else:
@@ -240,8 +240,8 @@ def _added(before: CompletionUsage | None, usage: CompletionUsage | None) -> Com
 
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error that an answer with an error status stands for. The engine answers the same request
-    always in the same way, so only "still loading" is retried."""
+    """The error for a response with an error status. The engine always answers the same request in the
+    same way, so only "still loading" is retried."""
     try:
         value = jsontext.decode(body)
     except ValueError:

@@ -1,9 +1,9 @@
 """The process in which an embedded model runs: llama.cpp, loaded by `rejoinder.providers.local.engine`.
 
-It stands alone: the standard library and the engine, nothing of this package, so that it starts
-quickly. It reads its settings from the first line of standard input, writes one line of JSON when
-the model is loaded or cannot be, and lives until standard input ends, which also happens when the
-parent dies without saying anything.
+It imports only the standard library and the engine, nothing of this package, so that it starts quickly.
+It reads its settings from the first line of standard input, and writes one line of JSON when the model
+is loaded or has failed to load. It runs until standard input ends, which also happens when the parent
+dies.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 
 
 def load(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The running engine, and what is to be known about it.
+    """The running engine, and facts about it.
 
     Raises:
         ImportError: the engine is not installed.
-        RuntimeError: the file is no model, or the settings do not suit it.
+        RuntimeError: the file is not a model, or the settings do not suit it.
     """
     engine: Any = importlib.import_module("xllamacpp")
     params = engine.CommonParams()
@@ -82,8 +82,8 @@ _UNKNOWN_TOKEN, _CONTROL_TOKEN = 2, 3
 
 
 def control_tokens(path: str) -> list[str]:
-    """The texts that the engine takes for control tokens, from the head of a GGUF file (its format:
-    https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). None if the head is not understood."""
+    """The texts of the engine's control tokens, from the head of a GGUF file (format:
+    https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). None if the head cannot be read."""
     found: dict[str, Any] = {}
     try:
         with open(path, "rb") as file:
@@ -118,7 +118,7 @@ def control_tokens(path: str) -> list[str]:
 
 
 def main() -> None:
-    # What the engine prints must not get between the lines of JSON.
+    # Output of the engine must not mix with the lines of JSON.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     settings = json.loads(sys.stdin.buffer.readline())
@@ -133,13 +133,13 @@ def main() -> None:
     answers.write(json.dumps(about) + "\n")
     answers.flush()
     if server is None:
-        return  # leaving in order lets the engine write down why
+        return  # a normal exit lets the engine log the reason
     parent = os.getppid()
     while os.getppid() == parent:
         readable, _, _ = select.select([0], [], [], 2.0)
         if readable and not os.read(0, 4096):
             break
-    os._exit(0)  # nothing is worth tidying up: the memory goes with the process
+    os._exit(0)  # no clean-up is needed: the memory is freed with the process
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def to_chat_ctx(
     """`items` as chat completions messages; system texts stay among them, so there is no data.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: end with an empty user message where the last message is
-            neither from the user nor from a tool.
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: append an empty user message if the last message is neither
+            from the user nor from a tool.
 
     Raises:
         ValueError: an image cannot be read.
@@ -58,8 +58,8 @@ def to_conversation(
     The API takes one text of instructions: that of the last system or developer message.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: accepted by every format; this one never needs it.
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: ignored; accepted because every format accepts it.
 
     Raises:
         ValueError: an image cannot be read.
@@ -119,16 +119,16 @@ def request_body(
 ) -> dict[str, Any]:
     """The body of a chat completions request.
 
-    Mistral counts tokens without being asked to, and refuses fields it does not know.
+    Mistral always reports usage, and refuses unknown fields.
 
     Args:
         messages: from `to_chat_ctx`; not changed.
         tools: specs in OpenAI's envelope.
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
-        options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end.
+        options: the other fields, including ``model``; ``extra_body`` is merged over everything.
 
     Raises:
-        ValueError: the choice is not one of these.
+        ValueError: `tool_choice` has another value.
     """
     fields = dict(options)
     limit = fields.pop("max_completion_tokens", None)

@@ -11,7 +11,7 @@ __all__ = ["from_messages"]
 
 
 def from_messages(messages: object, system: Any = None) -> list[ChatItem]:
-    """The items that messages of Mistral hold; see `rejoinder.providers.completions.inverse`.
+    """Convert messages of Mistral to items; see `rejoinder.providers.completions.inverse`.
 
     Raises:
         ValueError: an entry is not a message of this API; the message names the place.

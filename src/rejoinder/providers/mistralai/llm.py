@@ -66,14 +66,14 @@ class LLM(HttpLLM):
         model: the model.
         api_key: else that of `client`, else ``MISTRAL_API_KEY``. Optional when `base_url` is set.
         client: a ``mistralai.Mistral``; its key and address are taken from it.
-        temperature: sampling, as the API has it.
-        max_completion_tokens: the longest reply; sent as ``max_tokens``.
+        temperature: sampling temperature, as in the API.
+        max_completion_tokens: limit of generated tokens; sent as ``max_tokens``.
         timeout: accepted for compatibility; deadlines are those of `APIConnectOptions`.
         base_url: the address before ``/chat/completions``.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
-            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
-        family: what kind of model it is, where its name does not tell: a model of the same kind, or
-            a row of ``docs/capabilities.md``.
+            ``"medium"``, ``"high"``, or a number of tokens; the API's own options win.
+        family: the kind of model, if its name does not show it: a model of the same kind, or a row
+            of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
         transport: anything that sends requests (see `rejoinder.transport.http`), instead of
             `http_session`; it is not closed here.
@@ -135,13 +135,13 @@ class LLM(HttpLLM):
         """Ask the model; see `rejoinder.llm.LLM.chat`.
 
         Args:
-            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
-                dataclass, or the API's own mapping.
+            response_format: the form of the answer: a pydantic model, a TypedDict, a dataclass, or
+                the API's own mapping.
             extra_kwargs: further members of the body (``safe_prompt``, ``random_seed``, ...), and
                 ``extra_headers``, ``extra_query``, ``extra_body``.
 
         Raises:
-            ConfigurationError: an option or the conversation holds what cannot be sent.
+            ConfigurationError: an option or the conversation holds something that cannot be sent.
         """
         extras = NO_EXTRAS if extra_kwargs is NOT_GIVEN else HttpExtras(extra_kwargs)
         fields: dict[str, Any] = {**extras.body, "model": self._model}
@@ -200,7 +200,7 @@ class _Question(Question):
 
 
 def _of_client(client: Any) -> tuple[str | None, str | None]:
-    """Key and address of a ``mistralai.Mistral``, as far as it shows them."""
+    """Key and URL of a ``mistralai.Mistral``, if they can be read."""
     setup = read(client, "sdk_configuration")
     if setup is None:
         return None, None

@@ -1,8 +1,8 @@
 """Reads the replies of Mistral's chat completions. Pure.
 
-The shared dialect reads them (`rejoinder.providers.completions.wire`); what Mistral does otherwise is
-known there: whole tool calls in one delta, arguments that are an object, content as a list of text,
-thinking and references, usage beside the finish reason, padding.
+The shared dialect reads them (`rejoinder.providers.completions.wire`) and handles Mistral's deviations:
+whole tool calls in one delta, arguments that are an object, content as a list of text, thinking and
+references, usage beside the finish reason, padding.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""OpenAI and what speaks its dialects. Nothing is imported before it is asked for, so that the pure
-halves stay light."""
+"""OpenAI, and servers that speak its dialects. Names are imported on first access, so that importing
+the pure modules stays cheap."""
 
 from __future__ import annotations
 

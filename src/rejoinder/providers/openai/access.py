@@ -1,7 +1,7 @@
-"""Where a server is, and how it wants to be asked: address, credentials, header fields.
+"""Access to a server: URL, credentials, header fields.
 
-Secrets live in values whose `repr` does not show them. No network;
-the environment is read when an `LLM` is made, and never later.
+The `repr` of these values does not show secrets. No network; the environment is read only when an
+`LLM` is made.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ __all__ = [
 ]
 
 Secret: TypeAlias = str | Callable[[], str | Awaitable[str]]
-"""A key or token, or what gives one; asked again for each attempt."""
+"""A key or token, or a function that returns one, which is called for each attempt."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where a server is and how it wants to be asked."""
+    """Access to a server: URL, credentials, header fields."""
 
     base_url: str = field(repr=False)
     key: Secret | None = field(default=None, repr=False)
     key_header: str = "Authorization"
-    """``Authorization`` carries the key after ``Bearer``, any other field bare."""
+    """Name of the header field for the key: after ``Bearer`` in ``Authorization``, alone in any other
+    field."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     query: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
@@ -56,7 +57,7 @@ def access_of_key(host: Host, api_key: NotGivenOr[Secret], base_url: NotGivenOr[
     key: Secret | None = api_key if is_given(api_key) and api_key else None
     if key is not None and not isinstance(key, str) and not callable(cast("object", key)):
         raise ConfigurationError(
-            "api_key: expected a text, or a function that gives one, got "
+            "api_key: expected a string, or a function that returns one, got "
             f"{type(cast('object', key)).__name__}"
         )
     if isinstance(key, str):
@@ -82,7 +83,7 @@ def _is_at(url: str, host: Host) -> bool:
 
 
 def access_of_client(client: Any) -> Access:
-    """Address, key and header fields of an ``openai.AsyncOpenAI`` or ``AsyncAzureOpenAI``."""
+    """URL, key and header fields of an ``openai.AsyncOpenAI`` or ``AsyncAzureOpenAI``."""
     if not has(client, "base_url", "api_key"):
         raise ConfigurationError(
             "client: expected an openai.AsyncOpenAI or openai.AsyncAzureOpenAI, got "
@@ -127,7 +128,7 @@ def _organisation(organization: object, project: object) -> dict[str, str]:
 
 
 async def resolve_secret(secret: Callable[[], str | Awaitable[str]]) -> str:
-    """What `secret` gives.
+    """The key or token of `secret`.
 
     Raises:
         ConfigurationError: it does not return a string.
@@ -136,17 +137,17 @@ async def resolve_secret(secret: Callable[[], str | Awaitable[str]]) -> str:
     if inspect.isawaitable(found):
         found = await found
     if isinstance(found, str):
-        found = found.strip()  # what is read from a file ends with a line break
+        found = found.strip()  # a text from a file ends with a line break
     if not isinstance(found, str) or not found:
         raise ConfigurationError(
-            f"the function that gives the key or token returned {type(found).__name__}, "
-            "expected a text that is not empty"
+            "the function for the key or token: expected it to return a non-empty string, "
+            f"got {type(found).__name__}"
         )
     return found
 
 
 def with_key(headers: Mapping[str, str], key: str | None, header: str) -> Mapping[str, str]:
-    """`headers` and the key, unless the caller has put something in its place."""
+    """`headers` with the key, unless the caller has set its field."""
     if not key or header.lower() in map(str.lower, headers):
         return headers
     return {**headers, header: f"Bearer {key}" if header == "Authorization" else key}
@@ -156,7 +157,7 @@ def checked_url(url: str) -> SplitResult:
     """The parts of `url`.
 
     Raises:
-        ConfigurationError: it is no http address.
+        ConfigurationError: it is not an http URL.
     """
     return urlsplit(check_base_url(url))
 
@@ -173,7 +174,7 @@ def access_of_azure(
     base_url: str | None,
     responses: bool,
 ) -> Access:
-    """Access to Azure OpenAI; what is missing comes from the environment.
+    """Access to Azure OpenAI; missing values come from the environment.
 
     Raises:
         ConfigurationError: no endpoint, no version, or neither key nor token.

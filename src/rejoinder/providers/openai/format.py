@@ -27,12 +27,12 @@ def to_chat_ctx(
     """`items` as chat completions messages; system texts stay among them, so there is no data.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: accepted by every format; this one never needs it.
-        reasoning_back: which messages get their reasoning back, see
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: ignored; accepted because every format accepts it.
+        reasoning_back: the messages whose reasoning is sent back, see
             `rejoinder.providers.completions.format.to_messages`.
         reasoning_details: send ``reasoning_details`` back (OpenRouter).
-        host: the server, to which its own unknown fields go back.
+        host: the server, to which its own unknown fields are sent back.
 
     Raises:
         ValueError: an image cannot be read.

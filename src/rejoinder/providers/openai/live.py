@@ -7,7 +7,7 @@
 
 The speech model converses; it delegates tasks to a backend model of the service
 (``delegation="responses"``), or to the application (``delegation="client"``, or a
-`rejoinder.delegation.Delegate`, which lets any `LLM` do them).
+`rejoinder.delegation.Delegate`, which uses any `LLM` for them).
 
 Names and options are those of LiveKit Agents 1.8. `DuplexModel` and `DuplexSession` are other names
 of `GPTLiveModel` and `GPTLiveSession`.
@@ -78,7 +78,7 @@ logger = logging.getLogger("rejoinder")
 DEFAULT_MODEL: Final = "gpt-live-1"
 DEFAULT_VOICE: Final = "marin"
 DEFAULT_BACKEND_MODEL: Final = "gpt-5.6-luna"
-"""That of LiveKit Agents 1.8."""
+"""The default of LiveKit Agents 1.8."""
 GPTLiveVoices = Literal["beacon", "cedar", "cinder", "marin", "stone", "vesper"]
 """The voices that LiveKit Agents 1.8 names; the service has more."""
 
@@ -86,7 +86,7 @@ _PATH: Final = "live/sessions"
 _UNSENT: Final = 64
 """Texts kept while there is no connection."""
 _UNREAD: Final = 1500
-"""Pieces of sound kept for a reader of `audio_stream` that is late; the oldest are dropped."""
+"""Maximum pieces of sound kept for a slow reader of `audio_stream`; the oldest are dropped."""
 
 _Events = Literal[
     "delegation_created",
@@ -103,7 +103,7 @@ class ResponsesDelegationOptions(TypedDict, total=False):
     model: str
     """Default ``gpt-5.6-luna``. On Azure the name of a deployment, and required."""
     instructions: str
-    """For the backend model; those of the session are for the speech model."""
+    """Instructions for the backend model; those of the session are for the speech model."""
     tool_choice: Any
     parallel_tool_calls: bool
     reasoning: Mapping[str, Any]
@@ -116,9 +116,9 @@ class ResponsesDelegationOptions(TypedDict, total=False):
 
 @dataclass
 class GPTLiveDelegation:
-    """``"delegation_created"``: the model hands a task to the application.
+    """``"delegation_created"``: the model delegates a task to the application.
 
-    The task is not named: it is what the user wants, as the conversation has it. Answer it with
+    The event does not describe the task; the user's request in the conversation does. Answer it with
     `GPTLiveSession.append_commentary` and this id.
     """
 
@@ -165,12 +165,12 @@ class GPTLiveModel(WireModel["GPTLiveSession", WebSocketTransport], _BaseModel):
     """A full-duplex speech model of OpenAI.
 
     Args:
-        model: name of the model; on Azure the deployment counts.
+        model: name of the model; ignored on Azure, which uses the deployment.
         voice: name of the voice, or ``{"id": ...}``.
-        delegation: who does the tasks that the model delegates. ``"responses"``: a backend model of
-            the service, which may call tools. ``"client"``: the application, told by the event
+        delegation: the receiver of the tasks that the model delegates. ``"responses"``: a backend
+            model of the service, which may call tools. ``"client"``: the application, by the event
             ``"delegation_created"``. A `rejoinder.delegation.Delegate`: any `LLM`.
-        responses_options: of the backend model.
+        responses_options: options of the backend model.
         service_tier: header ``OpenAI-Service-Tier`` of the connection.
         api_key: default ``OPENAI_API_KEY``, on Azure ``AZURE_OPENAI_API_KEY``.
         base_url: address of another server; ``http`` and ``ws`` mean a socket without TLS. Default:
@@ -179,7 +179,7 @@ class GPTLiveModel(WireModel["GPTLiveSession", WebSocketTransport], _BaseModel):
         http_session: your own ``aiohttp.ClientSession``; it is not closed here.
         max_session_duration: age in seconds at which a session is replaced, between two turns; by
             default a minute before the end that the service names. ``None``: never earlier.
-        conn_options: connecting and reconnecting.
+        conn_options: deadline and retries of connecting.
         azure_deployment, entra_token: make it a model on Azure; see `with_azure`.
         acknowledgement_delay: seconds that the model waits before it acknowledges a delegated task
             aloud.
@@ -221,8 +221,8 @@ class GPTLiveModel(WireModel["GPTLiveSession", WebSocketTransport], _BaseModel):
         responses: dict[str, Any] = dict(or_none(responses_options) or {})
         if responses and owner != "responses":
             raise ConfigurationError(
-                "GPTLiveModel: responses_options are for delegation='responses'; a Delegate has "
-                "options of its own"
+                "GPTLiveModel: responses_options are for delegation='responses'; a Delegate has its "
+                "own options"
             )
         azure = bool(azure_deployment or entra_token)
         if azure:
@@ -378,7 +378,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
 
     @checked(text=STRING, delegation_id=NAME.optional)
     def append_instructions(self, text: str, *, delegation_id: str | None = None) -> None:
-        """Tell the model a rule that holds from now on, also on later connections."""
+        """Give the model a rule that applies from now on, also on later connections."""
         if delegation_id is None and text.strip() and self._over is None:
             rule = ChatMessage(id=_stamps.new_id("item_"), role="system", content=[text])
             items = self._conversation.to_chat_ctx().items
@@ -389,19 +389,19 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
 
     @checked(text=STRING, delegation_id=NAME.optional)
     def append_thinking(self, text: str, *, delegation_id: str | None = None) -> None:
-        """Tell the model something that it does not speak about."""
+        """Give the model information that it does not speak about."""
         self._tell_model("thinking", text, delegation_id)
 
     @checked(text=STRING, delegation_id=NAME.optional)
     def append_commentary(self, text: str, *, delegation_id: str | None = None) -> None:
-        """Give the model something to pass on to the user in its own words. With `delegation_id` it
-        answers that task; if the connection of the task is gone, the text is sent without the id."""
+        """Give the model a text to pass on to the user in its own words. With `delegation_id`, the text
+        answers that task; if the connection of the task is gone, it is sent without the id."""
         self._tell_model("commentary", text, delegation_id)
 
     @checked()
     def record(self, items: Iterable[ChatItem]) -> None:
-        """Add items to the conversation without telling the model, for example the calls of the
-        `LLM` that does its tasks. Later connections begin with them."""
+        """Add items to the conversation without sending them to the model, for example the calls of
+        the `LLM` that runs its tasks. Later connections begin with them."""
         link = self._connections.link
         for item in items:
             self._conversation.insert(None, item, at_tail=True)
@@ -410,13 +410,13 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
 
     @checked(delegation_id=NAME)
     def cancel_delegation(self, delegation_id: str) -> None:
-        """Stop a task that a `Delegate` does. It is not answered. Unknown ids are ignored."""
+        """Stop a task of a `Delegate`, without an answer. Unknown ids are ignored."""
         if self._tasks is not None:
             self._tasks.cancel(delegation_id)
 
     @checked(delegation_id=NAME)
     def delegation_over(self, delegation_id: str) -> None:
-        """A task needs no answer, or no further one. A requested reply waits for it no longer."""
+        """A task needs no further answer, so requested replies no longer wait for it."""
         self._replies.unblocked(delegation_id, self._loop.time())
         if self._over is None:
             self._timer.arm()
@@ -491,8 +491,8 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
 
     @property
     def audio_stream(self) -> AsyncIterator[DuplexAudioFrame]:
-        """The sound of the model from now on, its silence included. For one reader; if it is late by
-        more than half a minute, the oldest sound is dropped."""
+        """The sound of the model from now on, including silence. For one reader; if it is more than
+        half a minute late, the oldest sound is dropped."""
         if self._stream is None:
             self._stream = Chan()
             if self._over is not None:
@@ -556,7 +556,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
             if "delegation_created" not in self._events:
                 logger.warning(
                     "%s: the model has delegated a task, and no handler of "
-                    "'delegation_created' does it; pass delegation=Delegate(llm)",
+                    "'delegation_created' handles it; pass delegation=Delegate(llm)",
                     self._live_model.label,
                 )
             self.emit("delegation_created", GPTLiveDelegation(event.delegation_id, event.words))

@@ -1,9 +1,9 @@
 """The backend model of a Live session: its calls, and the results they get. Pure.
 
-The backend answers what the speech model delegates (``delegation="responses"``). Its events are those
-of the Responses API, each in an envelope. A call is handed out when its response is complete: a
-response that fails calls nothing. The backend goes on when all calls have their results; a part of
-a batch would be refused.
+The backend runs the tasks that the speech model delegates (``delegation="responses"``). Its events are
+those of the Responses API, each in an envelope. A call is passed on when its response is complete, so a
+failed response calls nothing. The backend continues when all calls have their results; it would refuse
+a part of a batch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ENDS: Final = frozenset({"response.completed", "response.failed", "response.inc
 
 
 class LiveBackend:
-    """Reads the events of the backend, and keeps what it is owed.
+    """Reads the events of the backend, and keeps its open calls.
 
     Attributes:
-        open_calls: ids of the calls that have no result yet.
+        open_calls: ids of the calls without a result.
         names: names of the tools by the id of their call.
     """
 
@@ -45,7 +45,7 @@ class LiveBackend:
         return not self._calls and not self.open_calls
 
     def read(self, envelope: Mapping[str, Any]) -> tuple[list[FunctionCall], list[m.Event]]:
-        """The calls to hand out, and further events."""
+        """The calls to pass on, and further events."""
         event = jsontext.as_mapping(envelope.get("event")) or {}
         kind = event.get("type")
         key = jsontext.as_text(envelope.get("delegation_id"))

@@ -1,8 +1,8 @@
-"""What the Live API takes: the session, its history, and text in pieces. Pure.
+"""Encodes the session object, the history and texts for the Live API. Pure.
 
-The history of a session is text alone, at most 128 messages of about 8,192 tokens together; calls,
-results and pictures are described. Every later text is appended in pieces of at most 500 tokens
-(the types of the ``openai`` package, version 3.57).
+The history of a session is only text: at most 128 messages with about 8,192 tokens in total; calls,
+results and pictures are described in words. Every later text is appended in pieces of at most 500
+tokens (the types of the ``openai`` package, version 3.57).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SAMPLE_RATE: Final = 24000
 
 @dataclass(frozen=True)
 class LiveFacts:
-    """What a model of the Live API does.
+    """The facts about a model of the Live API.
 
     Attributes:
-        voices: the names of its voices that are known; the service takes others too.
+        voices: the known names of its voices; the service accepts others, too.
         context_tokens: tokens of its context.
     """
 
@@ -78,8 +78,8 @@ _BACKEND: Final = (
 
 
 def most_tokens(text: str) -> float:
-    """More tokens than `text` has, without a tokenizer: words, digits, marks and other scripts are
-    each counted by their worst case."""
+    """An upper limit of the tokens of `text`, without a tokenizer: words, digits, marks and other
+    scripts each count with their worst case."""
     return sum(map(_cost, _WORD.findall(text)))
 
 
@@ -93,8 +93,8 @@ def _cost(word: str) -> float:
 
 
 def append_pieces(text: str, limit: float = _MOST_APPENDED) -> list[str]:
-    """`text` in pieces that an append takes, cut after a sentence, else after a word. Joined, they
-    are the text."""
+    """`text` in pieces for appends, cut after a sentence, else after a word. Joined, they equal the
+    text."""
     pieces: list[str] = []
     while text:
         end = _fitting(text, limit)
@@ -104,7 +104,7 @@ def append_pieces(text: str, limit: float = _MOST_APPENDED) -> list[str]:
 
 
 def _fitting(text: str, limit: float) -> int:
-    """How many characters of `text` fit."""
+    """The number of characters of `text` that fit."""
     total, at = 0.0, 0
     for found in _WORD.finditer(text):
         total += _cost(found[0])
@@ -133,11 +133,11 @@ class Described:
 
 
 def described(item: ChatItem, names: Mapping[str, str] | None = None) -> Described | None:
-    """An item as a message of text; ``None`` if nothing of it can be said.
+    """An item as a message of text; ``None`` if it has no text form.
 
     Args:
-        item: of the conversation.
-        names: names of tools by the id of their call, for results that lack theirs.
+        item: an item of the conversation.
+        names: names of tools by the id of their call, for results without a name.
     """
     match item:
         case ChatMessage():
@@ -157,7 +157,7 @@ def described(item: ChatItem, names: Mapping[str, str] | None = None) -> Describ
 
 
 def history(items: Sequence[ChatItem]) -> list[dict[str, Any]]:
-    """The newest items that a session takes at its beginning, in their order."""
+    """The newest items that a session accepts at its beginning, in their order."""
     names = {item.call_id: item.name for item in items if isinstance(item, FunctionCall)}
     found: list[dict[str, Any]] = []
     left = _MOST_HISTORY
@@ -183,7 +183,7 @@ def history(items: Sequence[ChatItem]) -> list[dict[str, Any]]:
 
 
 def session_object(model: str, delegation: str, settings: UpdateSession) -> dict[str, Any]:
-    """The session as its first frame describes it. Only what is set is sent."""
+    """The session object of the first frame, with only the set fields."""
     options = settings.options or {}
     session: dict[str, Any] = {
         "model": model,
@@ -212,7 +212,7 @@ def session_object(model: str, delegation: str, settings: UpdateSession) -> dict
 def backend(
     options: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None
 ) -> dict[str, Any]:
-    """The settings of the backend model that are given."""
+    """The given settings of the backend model."""
     responses: Mapping[str, Any] = options.get("responses") or {}
     found = {name: responses[name] for name in _BACKEND if responses.get(name) is not None}
     choice = options.get("tool_choice", responses.get("tool_choice"))

@@ -1,9 +1,9 @@
-"""Turns of the Live API, which has none: the model's speech and the user's, cut out of a session
-that is one stream in each direction. Pure.
+"""Divides a session of the Live API into turns. The API itself sends one continuous stream in each
+direction, without turns. Pure.
 
-The service sends sound without end, and transcripts in fragments with their place on the timeline
-of the session. The model's reply lasts as long as its sound is audible; the sound received so far is
-the clock. A turn of the user lasts until no fragment has come for a while.
+The service sends continuous sound, and fragments of transcripts with their place on the session's
+timeline. The model's reply lasts as long as its sound is audible; the amount of sound received serves
+as the clock. A turn of the user ends when no fragment has arrived for a while.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rejoinder._core.realtime.gate import SilenceGate
 __all__ = ["LiveTurns"]
 
 _PAUSE_MS: Final = 800
-"""Milliseconds without words that end a turn of the user, and without sound one of the model. LiveKit
-Agents 1.8 uses the same time."""
+"""Milliseconds of silence that end a turn: without words for the user, without sound for the model.
+LiveKit Agents 1.8 uses the same time."""
 _AHEAD_MS: Final = 300
-"""Words are passed on this much before their sound. Transcripts run ahead of it."""
+"""Milliseconds by which words are passed on before their sound; transcripts run ahead of the sound."""
 _UNCLAIMED_MS: Final = 2000
 """Milliseconds after which words without any sound are passed on as text."""
 
@@ -43,9 +43,9 @@ class _Speech:
     began_ms: float
     until_ms: float
     offset_ms: float | None = None
-    """The timeline of the transcript minus the clock of the sound; the first words tell it."""
+    """Transcript time minus sound time; known from the first words."""
     stopped: bool = False
-    """The application does not want it."""
+    """The application discarded it."""
 
 
 @dataclass(slots=True)
@@ -86,8 +86,8 @@ class LiveTurns:
         return "" if self._user is None else self._user.text
 
     def ask(self, ref: str) -> None:
-        """The application asks for a reply. Speech that it has stopped, and that has not ended yet,
-        is over: what comes now is the answer."""
+        """The application requests a reply. This ends speech that the application has stopped; what
+        follows is the answer."""
         self.asked = ref
         if self._speech is not None and self._speech.stopped:
             self._last, self._speech = self._speech, None
@@ -99,7 +99,7 @@ class LiveTurns:
             self.asked = None
 
     def stop(self, reply_id: str) -> None:
-        """The application does not want this reply. Its words belong to no conversation."""
+        """The application discards this reply. Its words do not enter the conversation."""
         for speech in (self._speech, self._last):
             if speech is not None and speech.reply_id == reply_id:
                 speech.stopped = True
@@ -191,7 +191,7 @@ class LiveTurns:
         return events
 
     def _late(self) -> list[m.Event]:
-        """Words for sound that the last reply has played already."""
+        """Words whose sound the last reply has already played."""
         last = self._last
         events: list[m.Event] = []
         while last is not None and last.offset_ms is not None and self._words:
@@ -204,7 +204,7 @@ class LiveTurns:
         return events
 
     def _quiet(self) -> list[m.Event]:
-        """Words that no sound has claimed are a reply of text, so that none is lost."""
+        """Turn words without sound into a text reply, so that they are not lost."""
         if not self._words or self._clock - self._waiting_since < _UNCLAIMED_MS:
             return []
         events = self._begin(self._clock, audio=False)
@@ -217,8 +217,7 @@ class LiveTurns:
         return events + self._end()
 
     def called(self, calls: list[FunctionCall]) -> list[m.Event]:
-        """Calls of the backend. They join the reply that is being spoken, or are one without
-        words."""
+        """Calls of the backend. They join the current reply, or form a reply without words."""
         speech = self._speech
         joined = speech is not None and not speech.stopped
         reply_id = speech.reply_id if speech is not None and joined else self._new_id("GL_")

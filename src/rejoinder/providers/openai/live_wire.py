@@ -1,8 +1,8 @@
 """The protocol of OpenAI's Live API: commands to frames, frames to events. Pure.
 
-A session is one stream of sound in each direction. The service alone decides who speaks; it knows no
-replies, no truncation and no changes of its history. `live_turns` finds the turns, `live_backend`
-keeps the calls of the model to which the service delegates tasks.
+A session is one stream of sound in each direction. Only the service decides who speaks; it has no
+replies, no truncation and no changes of its history. `live_turns` finds the turns; `live_backend` keeps
+the calls of the model to which the service delegates tasks.
 
 Frames and limits are those of the types of the ``openai`` package, version 3.57
 (``openai.types.live``).
@@ -35,8 +35,8 @@ from rejoinder.providers.openai.realtime_errors import api_error, closed_in_setu
 __all__ = ["OpenAILiveProtocol", "Told"]
 
 Told: TypeAlias = Literal["instructions", "thinking", "commentary"]
-"""How the model gets a text: as a rule from now on, silently, or to be spoken in its own
-words."""
+"""The purpose of a text for the model: a rule from now on, silent information, or something to say in
+its own words."""
 
 _TRAITS: Final = m.Traits(
     input_rate=SAMPLE_RATE,
@@ -50,7 +50,7 @@ _TRAITS: Final = m.Traits(
     tells_speech=False,
 )
 _MOST_SOUND: Final = 1 << 21
-"""Characters of the largest piece of sound, in base64: half a minute. Each window of it is measured."""
+"""Maximum characters of a piece of sound in base64: half a minute. Each window of it is measured."""
 _REMEMBERED: Final = 256
 _STOP: Final = (
     "Stop speaking now and listen. The user does not hear you any more, and has not heard what you "
@@ -190,11 +190,11 @@ class OpenAILiveProtocol:
         ref: str | None = None,
         keep: bool = False,
     ) -> Sequence[m.Frame]:
-        """Tell the model something, in as many pieces as it takes.
+        """Send a text to the model, in as many pieces as necessary.
 
         Args:
             how: see `Told`.
-            text: what to tell.
+            text: the text.
             delegation_id: the task that it belongs to, if the application handles it.
             ref: names the first piece.
             keep: it stays in `unconfirmed` until the service has it.

@@ -82,7 +82,7 @@ class Preset:
     """A constructor of `LLM` for one host: made from its row in `rejoinder._core.hosts`.
 
     Args:
-        key: of the row.
+        key: key of the row.
     """
 
     __signature__: inspect.Signature
@@ -114,28 +114,28 @@ class LLM(HttpLLM):
     Args:
         model: name of the model.
         api_key: or environment variable ``OPENAI_API_KEY``; also a function (sync or async) that
-            gives one, asked anew for each attempt. A server at another `base_url` may need none.
+            returns one, called for each attempt. Optional when `base_url` is set.
         base_url: or environment variable ``OPENAI_BASE_URL``.
         client: an ``openai.AsyncOpenAI`` or ``openai.AsyncAzureOpenAI`` whose address, key and
             header fields are taken over; it is not used for anything else.
         user: names the end user to the provider (older form of `safety_identifier`).
         safety_identifier: names the end user to the provider.
         prompt_cache_key: groups requests that share a prefix.
-        temperature: randomness; left out for models that refuse it.
-        top_p: the same.
+        temperature: randomness; omitted for models that refuse it.
+        top_p: nucleus sampling; omitted for the same models.
         parallel_tool_calls: whether several calls may come in one reply.
         tool_choice: which tools the model may or must call; sent only with tools.
         store: whether the provider keeps the reply.
         metadata: labels kept with a stored reply.
         max_completion_tokens: limit of generated tokens, thinking included.
         timeout: seconds, or an object with `connect` and `read` (such as ``httpx.Timeout``): the
-            deadlines of calls that are made without `conn_options` of their own.
-        max_retries: the retries of such calls.
+            deadlines of calls without their own `conn_options`.
+        max_retries: the retries of calls without their own `conn_options`.
         service_tier: ``"auto"``, ``"flex"``, ``"priority"``.
-        reasoning_effort: how long to think; some models get a low default, because they are
-            spoken with.
-        verbosity: how long to talk.
-        extra_body: further fields, laid over the body.
+        reasoning_effort: how long to think; some models get a low default to keep voice latency
+            low.
+        verbosity: how long the answer is.
+        extra_body: further fields, merged over the body.
         extra_headers: further header fields.
         extra_query: further fields of the URL's query.
         http_session: your own ``aiohttp.ClientSession``; it is not closed here.
@@ -143,15 +143,15 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
         api: ``"chat"`` for Chat Completions, ``"responses"`` for the Responses API.
         prompt_cache_retention: ``"in_memory"`` or ``"24h"``.
-        trust_done: take ``[DONE]`` as the end of a whole answer although the server named no
-            `finish_reason`, for servers that never do (Snowflake Cortex). With others that would
-            hide answers that were cut short.
-        audio_input: whether the model takes sound; sound is sent as its transcript otherwise. Known
-            of OpenAI's audio models, Gemini, Voxtral and Qwen Omni.
+        trust_done: treat ``[DONE]`` without a `finish_reason` as a complete answer, for servers
+            that never send one (Snowflake Cortex). With other servers this would hide answers
+            that were cut short.
+        audio_input: whether the model takes sound; otherwise its transcript is sent. Known for
+            OpenAI's audio models, Gemini, Voxtral and Qwen Omni.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
             ``"medium"``, ``"high"``, or a number of tokens. Translated for the model and its
-            host; options in their own words (`reasoning_effort`, `extra_body`) win.
-        family: what kind of model it is, where its name does not tell (a deployment, a fine-tuned
+            host; the provider's own options (`reasoning_effort`, `extra_body`) win.
+        family: the kind of model, if its name does not show it (a deployment, a fine-tuned
             model): a model of the same kind, such as ``"gpt-5"``, or a row of
             ``docs/capabilities.md``.
 
@@ -301,10 +301,10 @@ class LLM(HttpLLM):
         """See `rejoinder.llm.LLM.chat`.
 
         Args:
-            response_format: what the reply has to look like: a pydantic model, a ``TypedDict``, a
+            response_format: the form of the reply: a pydantic model, a ``TypedDict``, a
                 dataclass, or OpenAI's own object.
             extra_kwargs: further fields of the body; ``extra_body``, ``extra_headers`` and
-                ``extra_query`` as in the constructor. Fields the constructor was given win.
+                ``extra_query`` as in the constructor. Fields of the constructor win.
 
         Raises:
             ValueError: an option or a message cannot be sent as it is.
@@ -329,7 +329,7 @@ class LLM(HttpLLM):
         if self._responses:
             for spec in specs:
                 if spec.get("type") == "function":
-                    # This API takes silence for true, and changes the schema to fit.
+                    # If `strict` is missing, this API assumes true and changes the schema to fit.
                     spec.setdefault("strict", False)
         question = (_ResponsesQuestion if self._responses else _Question)(
             dialect=self._dialect,
@@ -406,7 +406,7 @@ class LLM(HttpLLM):
 
         Args:
             azure_endpoint: or ``AZURE_OPENAI_ENDPOINT``; `base_url` is the alternative.
-            azure_deployment: name of the deployment; without it `model` is taken.
+            azure_deployment: name of the deployment; default `model`.
             api_version: or ``OPENAI_API_VERSION``.
             api_key: or ``AZURE_OPENAI_API_KEY``.
             azure_ad_token: or ``AZURE_OPENAI_AD_TOKEN``; used instead of a key.
@@ -464,7 +464,7 @@ class LLM(HttpLLM):
         """A model at a host of the table `rejoinder._core.hosts.HOSTS`.
 
         Args:
-            host: key of the row, which gives what the other arguments leave out.
+            host: key of the row, which supplies omitted arguments.
             options: those of `LLM`.
 
         Raises:
@@ -519,7 +519,7 @@ class LLM(HttpLLM):
         Args:
             site_url: your site, for OpenRouter's rankings.
             app_name: your application, for the same.
-            fallback_models: models to try, in order, when `model` is not to be had.
+            fallback_models: models to try, in order, if `model` is unavailable.
             provider: preferences among the hosts of a model, e.g. ``{"order": [...]}``.
             plugins: objects or dicts such as ``{"id": "web", "max_results": 5}``.
             options: those of `LLM`.
@@ -573,8 +573,8 @@ class LLM(HttpLLM):
         """An agent of Letta. The key is `api_key` or ``LETTA_API_KEY``.
 
         Args:
-            agent_id: names the agent; it becomes part of the address.
-            base_url: of a Letta server.
+            agent_id: id of the agent; it becomes part of the address.
+            base_url: address of a Letta server.
             options: those of `LLM`.
 
         Raises:
@@ -629,7 +629,7 @@ class _Question(Question):
 
     async def request(self, body: bytes, connect_timeout: float | None) -> Request:
         llm = self.llm
-        # The caller's function runs before any header field is a local variable: a reporter of its
+        # Call the caller's function before any header field is a local variable: a reporter of its
         # error shows the variables of this frame.
         key = llm._access.key
         made = None if key is None or isinstance(key, str) else await resolve_secret(key)

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["MoreOptions", "ReasoningEffort", "Verbosity", "conn_options_of", "plugin_fields"]
 
 ReasoningEffort: TypeAlias = str
-"""``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"``: models differ."""
+"""``"none"``, ``"minimal"``, ``"low"``, ``"medium"``, ``"high"``, ``"xhigh"``; each model accepts
+some of them."""
 Verbosity: TypeAlias = str
 """``"low"``, ``"medium"`` or ``"high"``."""
 
 
 class MoreOptions(TypedDict, total=False):
-    """What the constructors of other servers take besides: the same as `LLM` itself."""
+    """Options that the constructors of other servers share with `LLM`."""
 
     client: Any
     user: NotGivenOr[str]
@@ -64,7 +65,7 @@ class MoreOptions(TypedDict, total=False):
 
 
 def conn_options_of(timeout: Any, max_retries: NotGivenOr[int]) -> APIConnectOptions:
-    """The options of calls made without any: the default, or those of the constructor."""
+    """The options of calls without their own: those of the constructor, else the defaults."""
     changes: dict[str, Any] = {}
     if is_given(max_retries):
         found: object = max_retries

@@ -142,23 +142,23 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
     Args:
         model: name of the model.
         voice: name of the voice, or ``{"id": ...}``.
-        modalities: output modalities; ``["text"]`` for text alone.
+        modalities: output modalities; ``["text"]`` for text only.
         tool_choice: as in `generate_reply`, for the whole session.
         base_url: address of another server; ``http`` and ``ws`` mean a socket without TLS. Default:
             ``OPENAI_BASE_URL``, else OpenAI's.
         input_audio_transcription: settings of the transcriber; ``None`` turns it off.
         input_audio_noise_reduction: ``"near_field"``, ``"far_field"`` or the API's object.
         turn_detection: the API's object; ``None``: the caller commits the sound.
-        speed: 0.25 to 1.5.
+        speed: speed of the speech, 0.25 to 1.5.
         tracing: the API's value.
         api_key: default ``OPENAI_API_KEY``.
         http_session: your own ``aiohttp.ClientSession``; it is not closed here.
-        azure_deployment, entra_token, api_version: make it an Azure model; without `api_version` the
-            generally available API of Azure is used.
+        azure_deployment, entra_token, api_version: use Azure; without `api_version`, its generally
+            available API.
         max_session_duration: age in seconds at which a connection is replaced, between two turns;
             ``None``: never.
-        conn_options: connecting and reconnecting.
-        temperature: ignored; the API no longer takes it.
+        conn_options: deadline and retries of connecting.
+        temperature: ignored; the API no longer accepts it.
         truncation, reasoning, parallel_tool_calls, prompt: the API's values.
         reply_timeout: seconds from the request for a reply to its beginning.
         silence_timeout: seconds without any event after which a service counts as dead.
@@ -214,7 +214,7 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
         for name, value in (("reasoning", reasoning), ("parallel_tool_calls", parallel_tool_calls)):
             if is_given(value) and facts.reasons is False:
                 raise ConfigurationError(
-                    f"RealtimeModel: {name} is not taken by {model!r}; leave it out, or use "
+                    f"RealtimeModel: {model!r} does not accept {name}; omit it, or use "
                     f"{DEFAULT_MODEL!r}"
                 )
         if facts.shut_down is not None:
@@ -359,7 +359,7 @@ class RealtimeModel(WireModel["RealtimeSession", WebSocketTransport]):
         truncation: NotGivenOr[Any] = NOT_GIVEN,
         reasoning: NotGivenOr[Any] = NOT_GIVEN,
     ) -> None:
-        """Change options of this model and of its live sessions; only what changes is sent."""
+        """Change options of this model and of its live sessions; only changes are sent."""
         self._change_settings(_changes(locals()))
 
     def _new_session(self, settings: dict[str, Any]) -> RealtimeSession:
@@ -564,7 +564,7 @@ class RealtimeSession(WireSession[_ExtraEvents]):
         truncation: NotGivenOr[Any] = NOT_GIVEN,
         reasoning: NotGivenOr[Any] = NOT_GIVEN,
     ) -> None:
-        """Change options of this session alone; only what changes is sent."""
+        """Change options of only this session; only changes are sent."""
         self._change_settings(_changes(locals()))
 
     @_checked
@@ -590,7 +590,7 @@ def describe_tools(tool_ctx: ToolContext) -> list[dict[str, Any]]:
     """Tools in the format of the API.
 
     Raises:
-        ConfigurationError: a provider tool without a description.
+        ConfigurationError: a provider tool has no description.
     """
     found: list[dict[str, Any]] = []
     for tool in tool_ctx.flatten():

@@ -62,7 +62,7 @@ def facts_of(model: str) -> Facts:
     found = ""
     for prefix, facts in MODELS.items():
         if not facts.realtime and "realtime" in model:
-            continue  # "gpt-4o-realtime-preview" is none of the text models
+            continue  # "gpt-4o-realtime-preview" is not a text model
         # A newer version of a realtime model may differ; a text model remains a text model.
         ends = ("", "-", "@", ":") if facts.realtime else ("", "-", "@", ":", ".")
         if (
@@ -86,7 +86,7 @@ class Dialect(msgspec.Struct, frozen=True):
     assistant_text: str = "output_text"
     """Type of the text of assistant messages."""
     text_and_audio: bool = False
-    """Sound is asked for as ``["text", "audio"]``."""
+    """Sound is requested as ``["text", "audio"]``."""
     echoes_metadata: bool = True
     """``response.created`` repeats the metadata of ``response.create``."""
     takes_images: bool = True

@@ -23,8 +23,8 @@ async def dial(
     """Open a socket. The key is resolved now.
 
     Raises:
-        APIError: no connection.
-        ConfigurationError: the function that gives the key returned none.
+        APIError: the connection failed.
+        ConfigurationError: the function for the key returned no key.
     """
     secret = access.key
     key = await resolve_secret(secret) if callable(secret) else secret

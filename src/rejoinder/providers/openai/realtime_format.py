@@ -180,8 +180,8 @@ def session_object(
     tools: Sequence[Mapping[str, Any]] | None,
     model: str | None,
 ) -> dict[str, Any]:
-    """The object of ``session.update``, with the given fields only. `model` is allowed at the
-    beginning only."""
+    """The object of ``session.update``, with only the given fields. The API accepts `model` only at
+    the beginning."""
     if dialect.session == "flat":
         session = _flat(options, first=model is not None)
     else:

@@ -485,7 +485,7 @@ class OpenAIRealtimeProtocol:
 
     def _in(self, item_id: Any) -> str:
         if not isinstance(item_id, str):
-            raise TypeError("an id that is no text")
+            raise TypeError("expected an id as a string")
         return self._names.get(item_id, item_id) if self._names else item_id
 
     def _in_or_none(self, item_id: Any) -> str | None:

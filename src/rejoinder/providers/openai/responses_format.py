@@ -1,9 +1,9 @@
 """OpenAI Responses: the history as a flat list of input items, and the body of a request.
 
-Law: pure; no loop, no clock, no socket. What goes in is not changed. Reasoning items that a
-message or a call carries in ``extra["openai"]["reasoning_items"]`` go back before it, because the
-API wants each followed by the item it led to; ``"host"`` beside them names the server. Where
-a reply had several messages, the list holds those before the last one, in their places.
+Law: pure; no loop, no clock, no socket; the items are not changed. Reasoning items in
+``extra["openai"]["reasoning_items"]`` of a message or call are sent before it, because the API demands
+that each is followed by the item it produced. ``"host"`` beside them names the server. If a reply had
+several messages, the list also holds those before the last one, in their places.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ __all__ = [
 
 
 def without_foreign_state(items: Sequence[ChatItem], host: str) -> Sequence[ChatItem]:
-    """`items` without what another server than `host` wants back: reasoning is encrypted for the
-    server that made it, and ids of its items are unknown elsewhere. State that does not say
-    where it comes from stays.
+    """`items` without state of servers other than `host`: only the server that made reasoning can
+    decrypt it, and ids of its items are unknown elsewhere. State of unknown origin stays.
     """
     return [_without_state(item) if _is_foreign(item, host) else item for item in items]
 
@@ -61,8 +60,8 @@ def _without_state(item: ChatItem) -> ChatItem:
 
 
 def without_stored_state(items: Sequence[ChatItem]) -> Sequence[ChatItem]:
-    """`items` without reasoning that is known to its server by its id alone, for requests that are
-    not stored: "Item with id rs_... not found. Items are not persisted when `store` is set to
+    """`items` without reasoning of which only the id is known, for requests that are not stored. The
+    API refuses it: "Item with id rs_... not found. Items are not persisted when `store` is set to
     false"."""
     return [_unstored(item) for item in items]
 
@@ -98,8 +97,8 @@ def to_chat_ctx(
     """`items` as input items of the Responses API; there is no data beside them.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: accepted by every format; this one never needs it.
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: ignored; accepted because every format accepts it.
 
     Raises:
         ValueError: an image cannot be read.
@@ -110,7 +109,7 @@ def to_chat_ctx(
         if not isinstance(turn, Group):
             _append_message(entries, turn)
             continue
-        # A message that holds nothing but state is only the carrier of what precedes a call.
+        # A message with only state just carries the reasoning that precedes a call.
         message = turn.message
         if message is not None:
             if turn.calls and not any(message.content):
@@ -159,7 +158,7 @@ def _unread(extra: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _whole_item(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """An item that we do not know."""
+    """An item of an unknown kind."""
     item: Any = _unread(extra).get("item")
     return [deepcopy(cast("dict[str, Any]", item))] if isinstance(item, dict) else []
 
@@ -222,7 +221,7 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
     for place, piece in enumerate(placed):
         follows = placed[place + 1] if place + 1 < len(placed) else None
         if not is_text_entry(piece):
-            if follows is not None and is_text_entry(follows):  # what it led to
+            if follows is not None and is_text_entry(follows):  # the item it produced
                 entries.append(piece)
             continue
         told = {"role": "assistant", "content": piece["text"]}
@@ -238,8 +237,8 @@ def _append_message(entries: list[dict[str, Any]], message: ChatMessage) -> None
 
 
 def _in_place(text: str, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """`found` with the parts of `text` in the places of the messages of which it was made; ``None``
-    if it was one message, or was changed since."""
+    """`found` with the parts of `text` in the places of the messages that formed it; ``None`` if it
+    was one message, or has changed since."""
     if not any(is_text_entry(entry) for entry in found):
         return None
     placed = in_order([_part(text)], found, _part)
@@ -252,11 +251,11 @@ def _part(text: str) -> dict[str, Any]:
 
 
 def _as_output(entry: dict[str, Any], identity: str | None, message: ChatMessage) -> dict[str, Any]:
-    """`entry` as the message of the server that reasoning led to, if it has an `identity`."""
+    """`entry` as the server's message that reasoning produced, if it has an `identity`."""
     if identity is None:
         return entry
     if not isinstance(entry["content"], str):
-        # Parts that we do not know are among it.
+        # It has unknown parts.
         return {**entry, "type": "message", "id": identity} if _unread(message.extra) else entry
     return _with_fields(_output(entry, identity, cut=message.interrupted), message.extra)
 
@@ -295,7 +294,7 @@ def _custom_call(call: FunctionCall) -> dict[str, Any]:
 
 
 def _compactions(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the server made of an older part of the conversation; it wants that back."""
+    """Compactions: the server's summary of older items, which must be sent back."""
     found = _state(extra).get("output_items")
     if not isinstance(found, list):
         return []
@@ -303,7 +302,7 @@ def _compactions(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def stands_alone(state: Mapping[str, Any]) -> bool:
-    """Whether a message may hold nothing but `state`: a compaction needs no item after it."""
+    """Whether a message may hold only `state`: a compaction needs no item after it."""
     return bool(_compactions({"openai": state}))
 
 
@@ -312,7 +311,7 @@ def _is_compaction(item: object) -> bool:
 
 
 def _with_fields(entry: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`entry` with the fields of its server that no document names."""
+    """`entry` with the undocumented fields of its server."""
     fields = _state(extra).get("fields")
     if not isinstance(fields, Mapping):
         return entry
@@ -320,7 +319,7 @@ def _with_fields(entry: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, A
 
 
 def _identity(extra: Mapping[str, Any], name: str) -> str | None:
-    """How the item that reasoning led to is called, if there was reasoning."""
+    """The id of the item that the reasoning produced, if there was reasoning."""
     state = _state(extra)
     identity = state.get(name)
     return identity if isinstance(identity, str) and state.get("reasoning_items") else None
@@ -329,16 +328,16 @@ def _identity(extra: Mapping[str, Any], name: str) -> str | None:
 def _reasoning(extra: Mapping[str, Any], identity: str | None) -> list[dict[str, Any]]:
     """Reasoning items as they may be sent before an item called `identity`.
 
-    The API insists on the very item that reasoning led to. Of several only the last led to it; the
-    others led to messages that are one with it now. Without an `identity` nothing is known, and
-    they are sent as they were kept.
+    The API demands the exact item that the reasoning produced. Of several reasoning items, only the
+    last one produced it; the others produced messages that are now merged into it. Without an
+    `identity` they are sent unchanged.
     """
     items = [entry for entry in _reasoning_items(extra) if not is_text_entry(entry)]
     return items if identity is None else items[-1:]
 
 
 def _reasoning_items(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those that were kept, and the messages between them."""
+    """The kept reasoning items, and the messages between them."""
     found = _state(extra).get("reasoning_items")
     return cast("list[dict[str, Any]]", found) if isinstance(found, list) else []
 
@@ -354,11 +353,11 @@ def request_body(
 
     Args:
         messages: input items, as `to_chat_ctx` makes them.
-        data: nothing in this format.
+        data: not used by this format.
         tools: flat specs.
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
-        options: the other fields in the words of chat completions; they are put where this API
-            wants them. ``extra_body`` is laid over all at the end.
+        options: the other fields, named as in chat completions; they are converted for this API.
+            ``extra_body`` is merged over everything.
     """
     body: dict[str, Any] = {"input": messages, "stream": True}
     reasoning: dict[str, Any] = {}
@@ -401,7 +400,7 @@ def request_body(
 
 
 def _text_format(response_format: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat form in which this API wants a response format."""
+    """A response format in the flat form of this API."""
     inner = response_format.get("json_schema")
     if isinstance(inner, Mapping):
         return {"type": "json_schema", **cast("Mapping[str, Any]", inner)}

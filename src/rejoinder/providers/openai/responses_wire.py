@@ -1,11 +1,11 @@
 """Reads the replies of the Responses API. Pure.
 
-Events are dispatched on the `type` inside them, because some servers send no event names. The end
-mark is ``response.completed``, ``response.incomplete`` or ``response.failed``; ``[DONE]`` proves
-nothing. Text is handed out as it arrives, a tool call when its item is done; what a server leaves out
-on the way is taken from the finished items and the final response, so that nothing is lost and nothing
-is sent twice. Reasoning items are kept whole, with the item they led to: both travel back, to the
-server they came from. A tool call that the token limit cut is never handed out.
+Events are dispatched by the `type` inside them, because some servers send no event names. The end mark
+is ``response.completed``, ``response.incomplete`` or ``response.failed``; ``[DONE]`` proves nothing.
+Text is passed on as it arrives, a tool call when its item is done. Parts that a server omits on the way
+are taken from the finished items and the final response, so that nothing is lost and nothing is sent
+twice. Reasoning items are kept whole, with the item they produced; both are sent back to the same
+server. A tool call that the token limit cut is never passed on.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from rejoinder.providers.openai.usage import usage_from_responses
 __all__ = ["ResponsesReader", "decode_error", "make_decoder"]
 
 _CALL: Final = 512
-"""Bytes that a tool call takes beside its texts."""
+"""Memory overhead of a tool call, in bytes."""
 _MARK: Final = 96
-"""Bytes that the mark of something handed out takes."""
+"""Memory for the record of something passed on, in bytes."""
 _END_MARKS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _MESSAGE_FIELDS: Final = frozenset({"type", "id", "role", "status", "content", "phase"})
 _CALL_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "arguments", "input", "status"})
@@ -79,7 +79,7 @@ class _Begun:
     def __init__(self, item: dict[str, Any]) -> None:
         self.item = item
         self.arguments = Arguments()
-        self.done = ""  # the arguments as a whole, where an event of their own has them
+        self.done = ""  # the whole arguments, if a separate event has them
 
 
 def make_decoder(
@@ -94,9 +94,9 @@ class ResponsesReader:
     """Reads the events of one response.
 
     Args:
-        allow_empty: an answer without text or tool call is legal (it follows a tool's output).
-        host: of the server; kept with the state, which no other server can read.
-        family: of the model; determines which marks it leaves in the text.
+        allow_empty: accept an answer without text or tool call, which is legal after a tool's output.
+        host: the server; kept with the state, which no other server can read.
+        family: the model's family, which determines the marks it leaves in the text.
     """
 
     __slots__ = (
@@ -126,12 +126,12 @@ class ResponsesReader:
         self._allow_empty = allow_empty
         self._host = host
         self._marks = ReplyMarks(family)
-        self._begun: dict[int, _Begun] = {}  # calls under way, by place in the output
+        self._begun: dict[int, _Begun] = {}  # unfinished calls, by place in the output
         self._held: list[dict[str, Any]] = []  # calls that may turn out to be cut
-        self._custom: list[dict[str, Any]] = []  # custom calls that nothing has followed yet
-        self._given: set[int] = set()  # what was handed out already: hashes of items
-        self._pending: list[dict[str, Any]] = []  # reasoning items that led to nothing yet
-        self._said: list[dict[str, Any]] = []  # messages that no reasoning has followed yet
+        self._custom: list[dict[str, Any]] = []  # custom calls without a following item
+        self._given: set[int] = set()  # hashes of items that were passed on
+        self._pending: list[dict[str, Any]] = []  # reasoning items without their item yet
+        self._said: list[dict[str, Any]] = []  # messages without following reasoning
         self._streamed: set[tuple[str, str]] = set()  # ids and names of calls before the end
         self._thoughts: tuple[int, int] | None = None
         self._refusal: list[str] = []
@@ -141,7 +141,7 @@ class ResponsesReader:
         self._tier: Any = None
 
     def usage(self) -> CompletionUsage | None:
-        """What the provider has counted: it does so at the end."""
+        """The provider's token counts, which arrive at the end."""
         return usage_from_responses(self._usage, service_tier=self._tier)
 
     # -- events ------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class ResponsesReader:
             event = found
         kind = event.type
         if kind is None:
-            # Gateways put the error of their upstream into the stream as it is, without a type.
+            # Gateways put their upstream's unchanged error into the stream, without a type.
             error = _untyped_error(name, payload)
             if error is not None:
                 reply.fail(error_from(error))
@@ -179,7 +179,7 @@ class ResponsesReader:
             self._rare(kind, event, payload, reply)
 
     def whole(self, body: bytes, reply: Reply) -> None:
-        """Read a JSON object that came where a stream was asked for."""
+        """Read a JSON object that arrived instead of a stream."""
         try:
             response = jsontext.as_mapping(jsontext.decode(body)) or {}
         except ValueError:
@@ -202,7 +202,7 @@ class ResponsesReader:
         )
 
     def _rare(self, kind: str | None, event: _Event, payload: bytes, reply: Reply) -> None:
-        """Read an event that is no delta of text."""
+        """Read an event other than a text delta."""
         place = event.output_index or 0
         if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
             if event.delta:
@@ -273,7 +273,7 @@ class ResponsesReader:
     def _finished_text(
         self, kind: str, text: object, place: int, part: int | None, reply: Reply
     ) -> None:
-        """Add what a finished text holds beyond its deltas."""
+        """Add the part of a finished text that its deltas did not contain."""
         if not isinstance(text, str) or not text:
             return
         if self._is_new(reply, kind, place, part, text):
@@ -290,7 +290,7 @@ class ResponsesReader:
         reply.thinking(text, event.loose)
 
     def _annotations(self, found: list[Any], reply: Reply) -> None:
-        """Keep citations, each once: they come with the text and with each finished item."""
+        """Keep each citation once, because they arrive with the text and with each finished item."""
         new = [
             entry
             for entry in found
@@ -302,7 +302,7 @@ class ResponsesReader:
     # -- items -------------------------------------------------------------------------------
 
     def _item(self, item: dict[str, Any], place: int, reply: Reply, *, kind: str) -> None:
-        """Read one item of the output that is done. `kind` of the event: ``item`` or ``final``."""
+        """Read a finished item of the output. `kind`: kind of the event, ``item`` or ``final``."""
         what = item.get("type")
         if what == "custom_tool_call" and item.get("name") not in reply.tool_names():
             self._custom_call(item, place, reply)
@@ -326,14 +326,14 @@ class ResponsesReader:
                 reply.output_count += 1
                 state: dict[str, Any] = {"output_items": [item]}
                 if what == "compaction" and self._host:
-                    state["host"] = self._host  # it goes back, to this server alone
+                    state["host"] = self._host  # sent back only to this server
                 reply.provider_state({"openai": state})
         else:
             reply.skipped += 1
 
     def _custom_call(self, item: dict[str, Any], place: int, reply: Reply) -> None:
-        """Hold back a custom call: what follows it shows that the provider ran the tool itself, as
-        xAI does with its searches."""
+        """Hold back a custom call: the next item may show that the provider ran the tool itself, as xAI
+        does with its searches."""
         begun = self._take_begun(item, place)
         if begun is not None and not item.get("input"):
             item = {**item, "input": begun.done or begun.arguments.text()}
@@ -380,7 +380,7 @@ class ResponsesReader:
             reply.provider_state({"openai": self._with_host(state)})
 
     def _keep_text(self, item: dict[str, Any], reply: Reply) -> None:
-        """Remember a message for its place: reasoning may follow, and lead to a further one."""
+        """Remember a message and its place: reasoning and a further message may follow."""
         text = jsontext.heal("".join(_texts(item.get("content"))))
         entry: dict[str, Any] = {"type": "text", "text": text}
         entry |= {name: item[name] for name in ("id", "phase") if isinstance(item.get(name), str)}
@@ -388,7 +388,7 @@ class ResponsesReader:
             self._said.append(entry)
 
     def _is_new(self, reply: Reply, *what: object) -> bool:
-        """Whether it was not handed out before; from now on it was."""
+        """Whether it was not passed on before. From now on it counts as passed on."""
         mark = hash(tuple(map(str, what)))
         if mark in self._given:
             return False
@@ -407,7 +407,7 @@ class ResponsesReader:
         return found
 
     def _take_begun(self, item: dict[str, Any], place: int) -> _Begun | None:
-        """What came of a call before its item was done."""
+        """The parts of a call that arrived before its item was done."""
         call_id = jsontext.as_text(item.get("call_id"))
         found = self._begun.get(place)
         if found is not None and found.item["call_id"] in ("", call_id):
@@ -456,7 +456,7 @@ class ResponsesReader:
         reply.call(call_id, name, arguments, extra)
 
     def _is_opening(self, item: dict[str, Any], place: int) -> bool:
-        """Whether a call at which the response was cut may have more arguments than it shows."""
+        """Whether the last call of a cut response may be missing arguments."""
         begun = self._begun.get(place)
         texts = [item.get("arguments")]
         if begun is not None:
@@ -469,8 +469,8 @@ class ResponsesReader:
         warn_cut_call(jsontext.as_text(item.get("name")), "incomplete")
 
     def _led_to(self, name: str, item: dict[str, Any]) -> dict[str, Any]:
-        """The reasoning that led to `item`, and the id of that: the API wants both back in this
-        order, and refuses the one without the other."""
+        """The reasoning that produced `item`, and the id of `item`. Both must be sent back in this order;
+        the API refuses one without the other."""
         if not self._pending:
             return {}
         state: dict[str, Any] = {"reasoning_items": self._pending}
@@ -487,7 +487,7 @@ class ResponsesReader:
     def _unknown_fields(
         self, item: dict[str, Any], known: frozenset[str], state: dict[str, Any], reply: Reply
     ) -> None:
-        """Keep the fields that no document names: they may have to travel back."""
+        """Keep undocumented fields, because they may have to be sent back."""
         fields = {
             name: value for name, value in item.items() if name not in known and value is not None
         }
@@ -572,8 +572,8 @@ def _untyped_error(name: str | None, payload: bytes) -> object | None:
 
 
 def _fullest(texts: list[Any], *, custom: bool) -> str:
-    """The fullest of several texts that tell the arguments of one call: servers leave them out of
-    one event or another, and an empty text takes nothing back."""
+    """The longest of several texts of one call's arguments: servers omit them in some events, and an
+    empty text revokes nothing."""
     found = [
         text if isinstance(text, str) else jsontext.encode(text).decode()
         for text in texts
@@ -587,7 +587,7 @@ def _fullest(texts: list[Any], *, custom: bool) -> str:
 
 
 def _walk(value: object) -> _Event | None:
-    """An event from any JSON value, keeping what can be understood of it."""
+    """Read any JSON value as an event, as far as it can be understood."""
     data = jsontext.as_mapping(value)
     if data is None:
         return None

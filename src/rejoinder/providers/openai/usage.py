@@ -10,7 +10,7 @@ __all__ = ["usage_from_responses"]
 
 
 def usage_from_responses(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
-    """From the ``usage`` of a response of the Responses API; xAI's thinking as in the other."""
+    """Convert the ``usage`` of the Responses API. xAI's thinking is counted as in Chat Completions."""
     usage = jsontext.as_mapping(raw) or {}
     prompt = count(usage, "input_tokens")
     completion = count(usage, "output_tokens")

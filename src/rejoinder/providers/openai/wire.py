@@ -1,7 +1,7 @@
 """Reads the replies of Chat Completions. Pure.
 
-Many servers speak the dialect, so it lives in `rejoinder.providers.completions`; here are its names,
-where they lie in every provider.
+Many servers speak this dialect, so the code is in `rejoinder.providers.completions`. This module
+re-exports its names in the place where every provider has them.
 """
 
 from __future__ import annotations

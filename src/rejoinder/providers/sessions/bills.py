@@ -88,7 +88,7 @@ class Bills:
             self._emit(metrics)
 
     def reported(self, event: UsageReported) -> None:
-        """Tokens were reported: those of the last reply, if it waits for them, or others."""
+        """Tokens were reported, either for the last reply, if it waits for them, or for others."""
         last = self._last
         if last is not None and self._waits and last.request_id == event.reply_id:
             self._waits = False

@@ -65,7 +65,7 @@ class Calls:
         self._open.pop(call_id, None)
 
     def refuse(self, call: FunctionCall, why: str) -> FunctionCallOutput:
-        """The application will not run the call. Return an answer for it: some services fall silent
-        while a call has none."""
+        """Return an answer for a call that the application will not run, because some services stay
+        silent until a call has an answer."""
         self.settle(call.call_id, "answered")
         return FunctionCallOutput(call_id=call.call_id, name=call.name, output=why, is_error=True)

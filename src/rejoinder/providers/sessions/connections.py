@@ -72,7 +72,7 @@ class Owner(Protocol):
     def received(self, link: Link, event: m.Event) -> None: ...
 
     def saw(self, frame: m.Frame) -> None:
-        """A frame of the service, as it came."""
+        """Called with each raw frame of the service."""
         ...
 
     def may_swap(self) -> bool:
@@ -80,19 +80,19 @@ class Owner(Protocol):
         ...
 
     def installed(self, link: Link, *, again: bool) -> None:
-        """`link` is in use from now on."""
+        """Called when `link` comes into use."""
         ...
 
     def lost(self, link: Link) -> None:
-        """`link` is no longer in use."""
+        """Called when `link` is no longer in use."""
         ...
 
     def report(self, error: APIError) -> None:
-        """A failure after which the session goes on."""
+        """Report a failure after which the session continues."""
         ...
 
     def failed(self, error: APIError) -> None:
-        """The session cannot go on."""
+        """End the session because of this failure."""
         ...
 
 
@@ -225,7 +225,7 @@ class Connections:
         return due
 
     def excuse(self, seconds: float) -> None:
-        """The event loop stood still for so long, which does not count as silence of the service."""
+        """Subtract the time that the event loop was blocked from the service's silence."""
         link = self.link
         if link is not None and link.probed_at > link.heard_at:
             link.probed_at += seconds

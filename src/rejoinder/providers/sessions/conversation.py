@@ -29,13 +29,13 @@ __all__ = ["Conversation", "keep", "outcome"]
 
 REMEMBERED: Final = 256
 MAX_ITEMS: Final = 1 << 14
-"""Items of a conversation: more than any service takes, or a day of speech."""
+"""Maximum items of a conversation: more than any service accepts, or a day of speech."""
 
 _V = TypeVar("_V")
 
 
 def _refused(item: ChatItem, error: ConfigurationError) -> asyncio.Future[None]:
-    """The end of an item that was not sent."""
+    """A failed future for an item that was not sent."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     done.set_exception(RealtimeError(f"item {item.id!r}: {error}", code="refused"))
     done.exception()  # mark as retrieved, or asyncio warns
@@ -107,7 +107,7 @@ class Conversation:
 
     @property
     def full(self) -> str:
-        """Why the service may add no further item; empty while it may."""
+        """Why the service may add no further item; empty if it may."""
         if len(self._remote._id_to_item) < MAX_ITEMS:
             return ""
         return f"the conversation would have more than {MAX_ITEMS:,} items; begin another session"
@@ -507,7 +507,7 @@ class Conversation:
         link.pending.clear()
 
     def settle_turns(self, unheard: Collection[str] = ()) -> None:
-        """No more transcripts come over a connection: partial ones are final.
+        """Make partial transcripts final, because a connection has ended.
 
         Args:
             unheard: the user's items whose sound is sent again to the next connection.

@@ -63,7 +63,7 @@ class PendingItem(msgspec.Struct):
     done: asyncio.Future[None]
     item_id: str
     item: ChatItem | None
-    """``None``: it is being removed."""
+    """The item; ``None`` if it is being removed."""
     previous_id: str | None = None
 
 

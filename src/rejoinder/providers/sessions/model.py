@@ -1,4 +1,4 @@
-"""WireModel: what the realtime models of all vendors have in common."""
+"""WireModel: the common part of all vendors' realtime models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WireModel(RealtimeModel, Generic[TSession, TTransport]):
 
     Args:
         model: the provider's name of the model.
-        capabilities: those of the model with its settings.
+        capabilities: capabilities of the model with its settings.
         settings: the vendor's options, for sessions made from now on.
         options: deadlines and bounds of the sessions.
         transport: opens the connections, and stays open; by default one is made when needed.

@@ -22,7 +22,7 @@ class OpenReplies:
     Args:
         conversation: receives the text of replies.
         rate: samples a second of the model's sound.
-        names: name the model in spans.
+        names: names of the model in spans.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class OpenReplies:
             self._live.pop(next(iter(self._live)))
 
     def fail(self, refs: Iterable[str], message: str, code: str | None) -> None:
-        """Requests have failed."""
+        """Fail requests."""
         for ref in refs:
             future = self._asked.pop(ref, None)
             if future is not None and not future.done():

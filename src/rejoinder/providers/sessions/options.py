@@ -33,7 +33,7 @@ SESSION_RULES: Final[Mapping[str, Rule]] = OPTION_RULES | {
     "silence_timeout": SECONDS,
     "max_session_duration": SECONDS.optional,
 }
-"""What the options of realtime models and their sessions may be."""
+"""Rules for the options of realtime models and their sessions, by name."""
 
 checked_session_options: Final = checked(**SESSION_RULES)
 """Checks the arguments of a constructor or a call of realtime models and their sessions."""

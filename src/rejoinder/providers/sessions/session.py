@@ -61,7 +61,7 @@ class WireSession(RealtimeSession[TEvent]):
     """A session over a socket and a protocol. Subclasses add a vendor's own options.
 
     Args:
-        model: makes the session.
+        model: the model that makes the session.
         dial: opens a socket.
         make_protocol: makes the protocol object of one connection.
         describe_tools: writes tools in the vendor's form.
@@ -362,7 +362,7 @@ class WireSession(RealtimeSession[TEvent]):
         return self._conversation.give_history(link)
 
     def saw(self, frame: m.Frame) -> None:
-        """A frame of the service, before it is read. Vendors show it as an event of their own."""
+        """Called with each frame before it is read. Vendors emit it as a vendor-specific event."""
         name: Any = self._frame_event
         if name in self._events:
             event = read_frame(frame)

@@ -36,8 +36,8 @@ class Settings:
     """The settings in force, for this connection and every later one.
 
     Args:
-        options: the vendor's own, at the beginning.
-        instructions: those of the model, if it has some.
+        options: the vendor's options at the beginning.
+        instructions: the instructions of the model, if any.
 
     Attributes:
         version: grows with each change.
@@ -104,7 +104,7 @@ class Settings:
         self._open[command.ref] = _Update(command, before, known, done)
         return command
 
-    # -- what the service makes of it ------------------------------------------------------------
+    # -- the service's answers -------------------------------------------------------------------
 
     async def confirmed(self, command: m.UpdateSession, *, within: float) -> None:
         """Wait until the service has confirmed a change.

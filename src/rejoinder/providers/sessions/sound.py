@@ -17,7 +17,7 @@ from rejoinder.media import AudioFrame, audio_bytes
 __all__ = ["SoundInput", "is_loud", "with_sound_at"]
 
 Converter: TypeAlias = Callable[[memoryview, bool], bytes]
-"""Takes sound, and whether it is the last."""
+"""A function that takes sound, and whether it is the last."""
 
 _PIECE_MS: Final = 50
 _SAMPLE_BYTES: Final = 2
@@ -111,11 +111,11 @@ def _converter(source: int, channels: int, target: int) -> Converter:
 
 
 def with_sound_at(item: ChatItem, sample_rate: int) -> ChatItem:
-    """`item`, with speech of the user that has no transcript in the form that the service takes.
+    """`item`, with untranscribed speech of the user converted to the form that the service takes.
     Sound that cannot be converted becomes a text that mentions it.
 
     Args:
-        item: of a history.
+        item: an item of a history.
         sample_rate: samples a second that the service takes, of one channel.
     """
     if not isinstance(item, ChatMessage) or item.role != "user":

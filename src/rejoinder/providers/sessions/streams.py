@@ -1,4 +1,4 @@
-"""A reply as its consumer sees it: streams of messages, text, sound and calls."""
+"""A reply as its consumer receives it: streams of messages, text, sound and calls."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Message:
             self.audio.send_nowait(AudioFrame(data, self.rate, 1, len(data) // 2))
 
     def end(self, text: str | None = None) -> None:
-        """No more parts come. `text`: the whole text, as the service repeats it."""
+        """No more parts follow. `text`: the whole text, as the service repeats it."""
         half, self._half = self._half, ""
         if half and text is None:
             self.add_text("\ufffd", None)
@@ -180,7 +180,7 @@ class Reply:
 
     def _count(self, size: int, characters: int = 0) -> None:
         """Raises:
-        WireError: with so much more, it would be too much.
+        WireError: the reply would exceed a limit.
         """
         self._text += characters
         self._uncounted += size + _PIECE

@@ -50,7 +50,7 @@ def check_history(
     signatures: bool = False,
     long_ids: bool = False,
 ) -> list[str]:
-    """What `provider` would find wrong with `history`; empty when it would accept it.
+    """The problems for which `provider` would refuse `history`; empty if it would accept it.
 
     Args:
         provider: one of `PROVIDERS`, named as the formats are.

@@ -10,10 +10,10 @@ from rejoinder.testing.history._checks import IMAGE_TYPES, NAME, HistoryCheck, g
 
 
 class Blocks(HistoryCheck):
-    """What Anthropic and Bedrock share: turns of blocks, calls answered in the next turn."""
+    """Rules that Anthropic and Bedrock share: turns of blocks, calls answered in the next turn."""
 
     tools_key = ""
-    """Where a body holds the tools, without which there may be no calls in the history."""
+    """The member of a body that holds the tools. Without tools, the history may have no calls."""
     has_tools = True
 
     def body(self, body: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Blocks(HistoryCheck):
                     if call_id in waiting:
                         waiting.remove(call_id)
                     else:
-                        self.add(path, f"a result for {shown(call_id)}, which waits for none")
+                        self.add(path, f"a result for {shown(call_id)}, which is not an open call")
                 if waiting:
                     self.add(path, f"no results for {waiting}")
                 if got and any(answer is None for answer in answers[: len(got)]):
@@ -96,7 +96,7 @@ class Blocks(HistoryCheck):
             self.add(path, "the last block may not be thinking")
 
     def paused(self, blocks: list[dict[str, Any]]) -> bool:
-        """Whether a last turn that ends so is one that paused, and goes on."""
+        """Whether a last turn with this ending is a paused one that will continue."""
         return False
 
     def text(self, path: str, text: Any) -> None:
@@ -152,9 +152,7 @@ class Anthropic(Blocks):
         for block in blocks:
             found = block.get("tool_use_id")
             if str(block.get("type")).endswith("_tool_result") and found not in self.asked:
-                self.add(
-                    path, f"a result for {shown(found)}, which no tool of the server was asked"
-                )
+                self.add(path, f"a result for {shown(found)}, which is not a call of a server tool")
 
     def block(self, path: str, role: str, block: dict[str, Any]) -> None:
         kind = block.get("type")

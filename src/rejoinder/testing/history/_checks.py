@@ -1,4 +1,4 @@
-"""What the checkers of all APIs share: problems with their paths, and looks at values."""
+"""Shared parts of all checkers: the list of problems with their paths, and checks of values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class HistoryCheck:
     """One run of one checker: collects problems, each with its path."""
 
     keys: tuple[str, ...] = ("messages",)
-    """Where a body holds the messages."""
+    """The member of a body that holds the messages."""
     system_keys: tuple[str, ...] = ()
     takes_text = False
     continues = False
-    """The body names what came before, so that it need not hold everything."""
+    """The body refers to an earlier response, so it need not hold the whole history."""
 
     def __init__(self, *, prefill: bool, thinking: bool, signatures: bool) -> None:
         self.prefill = prefill
@@ -33,7 +33,7 @@ class HistoryCheck:
         self.problems.append(f"{path}: {problem}" if path else problem)
 
     def body(self, body: Mapping[str, Any]) -> None:
-        """Look at the rest of a body."""
+        """Check the rest of a body."""
 
     def system(self, system: Any) -> None:
         blocks: list[Any] = cast("list[Any]", system) if isinstance(system, list) else [system]
@@ -45,11 +45,11 @@ class HistoryCheck:
     def run(self, messages: list[Any]) -> None:
         raise NotImplementedError
 
-    # -- shared looks at values
+    # -- shared checks of values
 
     def strings(self, value: Any, path: str) -> None:
-        """Half a surrogate pair cannot be written as UTF-8. Without recursion: arguments of calls
-        can be nested deeper than Python's stack."""
+        """Report halves of surrogate pairs, which UTF-8 cannot encode. Not recursive, because
+        arguments of calls can be nested deeper than Python's stack."""
         left: list[tuple[Any, _Place]] = [(value, (None, path))]
         seen: set[int] = set()  # of what holds others: it may hold itself
         while left:
@@ -134,7 +134,7 @@ class HistoryCheck:
                 self.add(path, f"declared as {shown(mime_type)}, but the bytes are {actual}")
 
     def list_of(self, value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The objects in a list, each with its path; anything else is reported."""
+        """The objects in a list, each with its path. Reports all other elements."""
         if not isinstance(value, list):
             self.add(path, f"expected a list, got {type(value).__name__}")
             return
@@ -160,7 +160,7 @@ def _first_bytes(data: Any) -> bytes:
 
 
 _Place: TypeAlias = "tuple[_Place | None, str]"
-"""Where a value lies: the place of what holds it, and its own part of the path."""
+"""The place of a value: the place of its container, and its own part of the path."""
 
 
 def _path(place: _Place) -> str:

@@ -30,7 +30,7 @@ class Completions(HistoryCheck):
                 if call_id in waiting:
                     waiting.remove(cast("str", call_id))
                 else:
-                    self.add(path, f"an output for {shown(call_id)}, which waits for none")
+                    self.add(path, f"an output for {shown(call_id)}, which is not an open call")
             elif waiting:
                 self.add(path, f"before it come the outputs of {waiting}")
                 waiting = []
@@ -97,7 +97,7 @@ class Completions(HistoryCheck):
 
 
 class Mistral(Completions):
-    """Mistral chat completions, with the rules of the older models, which are the stricter."""
+    """Mistral chat completions, with the rules of the older models, which are stricter."""
 
     roles = ("assistant", "system", "tool", "user")
     call_id = re.compile(r"[a-zA-Z0-9]{9}")
@@ -147,7 +147,7 @@ class Conversations(HistoryCheck):
                 if call_id in waiting:
                     waiting.remove(cast("str", call_id))
                 else:
-                    self.add(path, f"a result for {shown(call_id)}, which waits for none")
+                    self.add(path, f"a result for {shown(call_id)}, which is not an open call")
                 if not isinstance(entry.get("result"), str):
                     self.add(f"{path}.result", "expected text")
             elif kind == "function.call":
@@ -218,8 +218,8 @@ class Responses(HistoryCheck):
                 if item_id in ids:
                     self.add(f"{path}.id", f"{item_id!r} is used twice")
                 ids.add(item_id)
-            # Reasoning with an id is only known together with the very item that it led to, by
-            # its own id; what is sent whole, without an id, may stand alone.
+            # Reasoning with an id is valid only together with the item that it produced, which has
+            # an id too. Reasoning that is sent completely, without an id, may stand alone.
             is_answer = isinstance(kind, str) and kind.endswith("_output")
             is_given = is_answer or (kind == "message" and item.get("role") != "assistant")
             if kind != "reasoning":

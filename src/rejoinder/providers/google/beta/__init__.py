@@ -1,1 +1,2 @@
-"""Where LiveKit Agents 1.2.17 has its realtime models of Google; see `rejoinder.providers.google.realtime`."""
+"""The place of Google's realtime models in LiveKit Agents 1.2.17; see
+`rejoinder.providers.google.realtime`."""
