@@ -1,12 +1,12 @@
-"""A chat server: a page asks, and the answer streams into it word by word.
+"""A chat server: the answer streams into a page word by word.
 
     pip install '.[local,web]'
     python examples/chat_server.py                              # a small model on this machine
     python examples/chat_server.py --model openai/gpt-4.1       # with OPENAI_API_KEY
 
-Open the address that it prints. Two things are easy to get wrong in such a server: a reader who
-leaves must stop the model, which costs money, and two questions in one conversation must not be
-answered at the same time.
+Open the address that it prints. Two things are easy to get wrong in a chat server. If the reader leaves,
+the model must stop, because it costs money. And two questions in one conversation must not be answered
+at the same time.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from rejoinder import LLM, APIError, ChatContext, create, run_turn
 from rejoinder.turn import Restarted, Text
 
 LONGEST = 4000
-"""Characters of a question."""
+"""Maximum characters of a question."""
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Chat</title>
 <style>
@@ -108,8 +108,8 @@ def make_app(llm: LLM) -> Starlette:
                             case Restarted():  # another model began again: drop what was shown
                                 yield line(restart=True)
             except APIError as error:
-                # The status line has been sent, so the error has to be part of the body. Its text is
-                # for the log: providers put parts of the request into it.
+                # The status line has been sent, so the error must be part of the body. Its text is
+                # only for the log, because providers put parts of the request into it.
                 print(f"no answer: {error}")
                 yield line(error="the model cannot be reached")
 

@@ -4,8 +4,8 @@
     python examples/fallback_chart.py                           # three servers that misbehave on purpose
     python examples/fallback_chart.py --models openai/gpt-4.1,anthropic/claude-sonnet-4-5,google/gemini-2.5-flash
 
-It prints the chart and writes it to fallback.svg. The chart is drawn from the trace, which is what
-you would look at in production too: each question to each model is a span.
+It prints the chart and writes it to fallback.svg. The chart is drawn from the trace, which you would also
+use in production: each request to each model is a span.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from rejoinder.testing import Answer, Fault, FaultServer
 QUESTION = "Why is the sky blue? One sentence."
 ANSWER = ("Air ", "scatters ", "blue ", "light ", "more ", "than ", "red.")
 GOOD = Answer(text=ANSWER)
-# What the servers of the first and the second model do. A model that failed rests for a second or more,
-# is tried by a probe then, and comes back.
+# What the servers of the first and the second model do. A model that failed rests for a second or more;
+# then a probe tests it, and it is used again.
 FIRST = (
     GOOD,
     Fault.KEEP_ALIVES_FOR_EVER,  # the connection lives, and no word comes
@@ -57,7 +57,7 @@ async def ask(llm: FallbackAdapter, turns: int) -> None:
 
 
 def record() -> InMemorySpanExporter:
-    """Keep all spans in memory. In production an OTLP exporter stands here."""
+    """Keep all spans in memory. In production, use an OTLP exporter instead."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -5,7 +5,7 @@
     python examples/mcp_agent.py --model openai/gpt-4.1 "Note that I need milk, then read all notes."
     python examples/mcp_agent.py --server "npx -y @modelcontextprotocol/server-filesystem ." "Which files are here?"
 
-Without a key a small model on this machine answers. It can call one tool; expect no more of it.
+Without a key, a small model on this machine answers. It can call one tool; do not expect more.
 """
 
 import argparse
@@ -40,8 +40,8 @@ async def main() -> None:
             command, *arguments = shlex.split(line)
             server = mcp.MCPServerStdio(command, arguments, startup_timeout=30)
             toolset = mcp.MCPToolset(id=f"server{number}", mcp_server=server)
-            # A server that does not start is an error here, before a question was asked. One that
-            # dies later fails its tools, and the model is told so: the turn goes on.
+            # A server that does not start raises an error here, before the first question. If it
+            # dies later, its tools fail, the model receives the error, and the turn continues.
             toolsets.append(await stack.enter_async_context(toolset))
 
         # Any number of toolsets and functions may be mixed in `tools`.

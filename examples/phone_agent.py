@@ -4,8 +4,8 @@
     python examples/phone_agent.py                              # a scripted call, without a key
     python examples/phone_agent.py --model openai/gpt-4.1       # you are the caller: type, then Enter
 
-Text stands in for sound, so that the loop is all there is to read: a line that the caller types is
-what your speech recogniser understood, and `SpeechEngine` is yours.
+Text replaces sound, so that this file shows only the loop: a typed line is the output of your speech
+recognizer, and `SpeechEngine` stands for your speech engine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rejoinder.testing import ScriptedLLM
 INSTRUCTIONS = "You are on the phone for a parcel service. Answer in one or two short sentences."
 FRAME_MS = 100
 
-# What a recogniser would report as the end of the caller's turn; `None`: the caller hung up.
+# The caller's turn, as a recognizer would report it; `None`: the caller hung up.
 Caller = asyncio.Queue[str | None]
 
 
@@ -35,7 +35,7 @@ async def find_parcel(number: str) -> str:
     return f"Parcel {number} arrives on Wednesday between nine and twelve."
 
 
-# The caller may speak up while this runs. It finishes nevertheless: half a change would be worse.
+# The caller may interrupt while this runs. It still finishes, because half a change would be worse.
 @function_tool(interruptible=False)
 async def move_delivery(number: str, day: str) -> str:
     """Deliver a parcel on another day.
@@ -49,7 +49,7 @@ async def move_delivery(number: str, day: str) -> str:
 
 
 class SpeechEngine:
-    """Speaks to the caller. Yours makes sound of the text and sends it down the line."""
+    """Speaks to the caller. A real one converts the text to sound and sends it to the phone."""
 
     def __init__(self) -> None:
         self.played = 0.0  # milliseconds of this answer that the caller has heard
@@ -66,7 +66,7 @@ class SpeechEngine:
 
 
 async def answer(llm: LLM, chat_ctx: ChatContext, caller: Caller) -> str | None:
-    """Speak one answer. Returns what the caller said next, be it in the middle of it."""
+    """Speak one answer. Returns what the caller said next, perhaps in the middle of it."""
     listening = asyncio.create_task(caller.get())
     turn = run_turn(llm, chat_ctx, tools=[find_parcel, move_delivery])
     engine = SpeechEngine()
@@ -129,7 +129,7 @@ SCRIPT = (
 
 
 def read_lines(caller: Caller) -> None:
-    """Make what is typed the caller's words. A thread, because reading a terminal cannot be awaited."""
+    """Use typed lines as the caller's words. In a thread, because reading a terminal cannot be awaited."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:

@@ -3,8 +3,8 @@
     python examples/spoken_turn.py                              # a scripted service, without a key
     python examples/spoken_turn.py question.wav answer.wav --model openai/gpt-realtime-2.1
 
-The question has 16 bits a sample; other rates and channels than the service's are converted by soxr
-(`pip install '.[audio]'`). The command `rejoinder talk` does more, with a microphone too.
+The question must have 16 bits a sample; soxr (`pip install '.[audio]'`) converts other rates and channels
+than the service's. The command `rejoinder talk` does more, and also uses a microphone.
 """
 
 import argparse
@@ -43,8 +43,8 @@ def read(path: str | None) -> Iterator[AudioFrame]:
 
 
 async def ask(model: RealtimeModel, question: str | None, answer: str) -> None:
-    # We know where the turn ends, so the service need not listen for it. Only then may the sound be
-    # sent faster than it is spoken.
+    # The end of the turn is known, so the service does not have to detect it. Only then may the sound
+    # be sent faster than it is spoken.
     session = model.session(turn_detection_disabled=True)
     session.on(
         "input_audio_transcription_completed", lambda event: print("you:  ", event.transcript)
@@ -55,7 +55,7 @@ async def ask(model: RealtimeModel, question: str | None, answer: str) -> None:
             session.push_audio(frame)
         session.commit_audio()
         # Raises a RealtimeError if the service refuses, is silent for too long or breaks down; if
-        # only its connection ends, the session opens another one and goes on there.
+        # only its connection ends, the session opens another one and continues there.
         reply = await session.generate_reply()
         async for message in reply.message_stream:
             # Text and sound of a message arrive side by side, so they are read side by side.

@@ -1,10 +1,10 @@
-"""An answer as a Python object: a message of a guest becomes a `Ticket`.
+"""An answer as a Python object: a guest's message becomes a `Ticket`.
 
     pip install '.[local]'
     python examples/structured_output.py
     python examples/structured_output.py --model openai/gpt-4.1-mini "The heating in 204 hums all night."
 
-Without a key a small model on this machine answers, in the right form and often wrongly.
+Without a key, a small model on this machine answers: in the right form, but often wrongly.
 """
 
 import argparse
@@ -44,8 +44,8 @@ async def main() -> None:
                 async for event in turn:
                     match event:
                         case Partial(value) if value != shown:
-                            # What is there so far, for a form that fills while the model writes. It is
-                            # not validated: the last text may go on, and fields may be missing.
+                            # The value so far, for a form that fills while the model writes. It is
+                            # not validated: the last text may continue, and fields may be missing.
                             print(f"so far: {value}")
                             shown = value
                         case Done(output=ticket):

@@ -38,7 +38,7 @@ async def sunset(city: str) -> str:
     return "20:10"
 
 
-# Takes the model as an argument, so that a test can pass one of its own.
+# Takes the model as an argument, so that a test can pass its own.
 async def answer(llm: LLM, question: str) -> str:
     chat_ctx = ChatContext.empty()
     chat_ctx.add_message(role="system", content=INSTRUCTIONS)

@@ -27,7 +27,7 @@ def call(name: str, arguments: str) -> list[FunctionToolCall]:
 
 
 def test_it_looks_up_the_weather() -> None:
-    """A scripted model says what we want it to say: this is about our code, not about a model."""
+    """A scripted model plays a fixed reply, because this tests our code, not a model."""
     llm = ScriptedLLM(call("forecast", '{"city": "Oslo"}'), "Yes, it rains.")
     assert asyncio.run(answer(llm, QUESTION)) == "Yes, it rains."
     assert llm.calls[1].chat_ctx.items[-1].output == "rain, 9 degrees"
@@ -43,7 +43,7 @@ def test_the_model_learns_which_cities_are_known() -> None:
 
 
 def test_a_second_model_answers_when_the_first_breaks_off() -> None:
-    """A server that misbehaves to the byte: half an answer, and the connection is gone."""
+    """A server that breaks the connection in the middle of an answer."""
 
     async def scenario() -> str:
         async with FaultServer() as broken, FaultServer() as well:
@@ -55,7 +55,7 @@ def test_a_second_model_answers_when_the_first_breaks_off() -> None:
             ):
                 return await answer(team(first, second), QUESTION)
 
-    # Not "Hello ... Yes, it rains.": what the first model had said was taken back.
+    # Not "Hello ... Yes, it rains.": the first model's text was discarded.
     assert asyncio.run(scenario()) == "Yes, it rains."
 
 

@@ -1,4 +1,4 @@
-"""The few asyncio pieces of our own."""
+"""Small additions to asyncio."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _LOOP_TURNS = 5
 """Iterations of the event loop between the end of a time limit and its effect. They process the data
 that arrived while something else kept the loop busy."""
 _SHORTEST_LOOK = 0.25
-"""Seconds. An alarm looks eight times on its way to a moment, but not more often than this."""
+"""Seconds. An alarm checks eight times before its time, but not more often than this."""
 _LATE = 0.05
-"""Seconds. A timer that fires later than this shows that the loop stood still."""
+"""Seconds. A timer that fires later than this shows that the loop was blocked."""
 
 
 class ChanClosed(Exception):
@@ -45,19 +45,19 @@ class ChanClosed(Exception):
 class Chan(Generic[T]):
     """A queue for one consumer, that can be closed. Sending never waits.
 
-    Values sent before `close` can still be received. A receiver that is cancelled loses nothing.
-    `unread` holds what was sent and not received. While its sender does not wait (`sender_waits`), the
-    receiver may take values from its left end.
+    Values sent before `close` can still be received. A cancelled receiver loses nothing. `unread` holds
+    the values that were sent but not received. While no sender waits (`sender_waits`), the receiver may
+    take values from its left end.
 
-    `observe` is given the values that are about to be sent. `waiting` is called when a receiver waits
-    for the first time on a loop; what it raises, the receiver raises.
+    `observe` receives the values that are about to be sent. `waiting` is called when a receiver waits for
+    the first time on a loop; its exceptions are raised in the receiver.
 
-    A producer that can wait should, when `full`, await `drained`: more than `high` values lie
-    unread, and it resumes when half of them are taken.
+    If the channel is `full` (more than `high` unread values), a producer that can wait should await
+    `drained`; it resumes when half of them are taken.
 
-    A receiver that wants no coroutine of this class awaits `news`, and then sets `receiver` to ``None``.
+    A receiver that avoids the coroutines of this class awaits `news`, and then sets `receiver` to ``None``.
 
-    A channel may be `relayed` into another one, so that no task has to carry its values there.
+    A channel may be relayed into another one, so that no task has to carry its values there.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Chan(Generic[T]):
         self._low = high // 2
         self._into: Chan[T] | None = None
         self._passes: Callable[[Sequence[T]], bool] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None  # where a receiver has waited last
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of the last waiting receiver
         self.receiver: asyncio.Future[None] | None = None
         self.sender_waits: asyncio.Future[None] | None = None
         self.closed = False
@@ -85,12 +85,12 @@ class Chan(Generic[T]):
         return len(self.unread) >= self._high if into is None else into.full
 
     def relay(self, into: Chan[T], passes: Callable[[Sequence[T]], bool]) -> bool:
-        """From now on what lies unread and what is sent goes into `into`, where `passes` returns True
-        for it; `into` does not observe it. A sender waits while `into` is full. The receiver of this
-        channel waits until it is closed.
+        """Put unread and future values into `into`, if `passes` returns True for them; `into` does not
+        observe them. A sender waits while `into` is full. The receiver of this channel waits until it
+        is closed.
 
         Returns:
-            Whether it is done: not while a sender waits for the present receiver.
+            Whether it was done; it is not while a sender waits for the present receiver.
         """
         if self.sender_waits is not None:
             return False
@@ -174,7 +174,7 @@ class Chan(Generic[T]):
             raise ChanClosed from None
 
     def close(self) -> None:
-        """No more values will come. Idempotent."""
+        """No more values follow. Idempotent."""
         self.closed = True
         for waiter in (self.receiver, self.sender_waits):
             if waiter is not None and not waiter.done():
@@ -221,8 +221,8 @@ class Chan(Generic[T]):
         return self.take()
 
     def news(self) -> asyncio.Future[None] | None:
-        """Done when there is something to receive, or the channel is closed; ``None``: it is closed.
-        The one who awaits it is the `receiver` until it sets that to ``None``."""
+        """A future that is done when a value can be received or the channel is closed; ``None`` if it is
+        closed. The task that awaits it is the `receiver` until it sets that to ``None``."""
         if self.receiver is not None:
             raise RuntimeError("another task is already waiting for the next value of this stream")
         if self.closed:
@@ -236,7 +236,7 @@ class Chan(Generic[T]):
         return news
 
     def take(self) -> T:
-        """The next of what lies `unread`."""
+        """The next `unread` value."""
         value = self.unread.popleft()
         sender = self.sender_waits
         if sender is not None and len(self.unread) <= self._low and not sender.done():
@@ -245,7 +245,7 @@ class Chan(Generic[T]):
 
 
 async def cancel_and_wait(*futures: asyncio.Future[Any], timeout: float | None = None) -> bool:
-    """Cancel each and wait until all are done; what they raise is not raised again.
+    """Cancel each and wait until all are done. Their exceptions are not raised.
 
     Returns:
         Whether all were done within `timeout` seconds.
@@ -268,8 +268,8 @@ async def end(
     cancelled: bool = False,
     insist: bool = False,
 ) -> bool:
-    """Cancel tasks and wait until they have ended; what they raise is not raised again. A task that
-    does not end is left behind, and logged as an error.
+    """Cancel tasks and wait until they have ended. Their exceptions are not raised. A task that does
+    not end is left behind, and logged as an error.
 
     Args:
         within: seconds.
@@ -306,20 +306,18 @@ async def end(
 
 
 class Alarm:
-    """Calls `ring` once the moment that `due` returns has passed. Needs one timer, however often the
-    moment moves: `due` is asked only when the timer fires.
+    """Calls `ring` when the time that `due` returns has passed. Needs only one timer, even if the time
+    changes often, because it calls `due` only when the timer fires.
 
-    The time during which the event loop stood still (a blocking call, a suspended process or
-    machine) is no time in which anyone could answer. The alarm therefore looks several times on its
-    way, reports to `stalled` how many seconds late a look was, and before it rings lets the loop
-    process what lay waiting.
+    While the event loop is blocked (by a blocking call, or a suspended process or machine), no answer
+    can arrive. So the alarm checks several times before its time, and reports to `stalled` by how many
+    seconds a check was late. Before it rings, it lets the loop process waiting data.
 
     Args:
         due: returns the loop time at which to ring; infinite for never.
         ring: called once, unless `stop` or `arm` comes first.
-        stalled: told how many seconds the loop stood still.
-        interval: the longest time in seconds between two looks, for a `due` that can come to mean
-            an earlier moment.
+        stalled: called with the number of seconds for which the loop was blocked.
+        interval: maximum seconds between two checks, for a `due` that may change to an earlier time.
     """
 
     __slots__ = (
@@ -350,11 +348,11 @@ class Alarm:
         self._handle: asyncio.Handle | None = None
         self._at = math.inf
         self._moment = math.inf
-        """The moment to ring at, as it was last known."""
+        """The last known time at which to ring."""
         self._turns = 0
 
     def arm(self, due: float | None = None) -> None:
-        """Wait for the moment `due`; without one, for that which `due` returns."""
+        """Start waiting for the time `due`; by default, the time that the function `due` returns."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -388,7 +386,7 @@ class Alarm:
             self._wait(self._moment)
         elif self._turns < _LOOP_TURNS:
             self._turns += 1
-            self._at = now  # it can stand still between these looks too
+            self._at = now  # the loop can be blocked between these checks, too
             self._handle = self._loop.call_soon(self._look)
         else:
             self._moment = self._due()
@@ -403,11 +401,11 @@ class Alarm:
 
 
 class Deadline(Alarm):
-    """Cancels the current task at a moment that may move; see `Alarm` for the arguments.
+    """Cancels the current task at a time that may change; see `Alarm` for the arguments.
 
-    As `asyncio.timeout`, but it insists: a task that does not end is cancelled a second time, and
-    then `abandon` is called, with a third cancellation for a task that checks whether anyone still
-    listens. `first` is what `due` would return now, and `task` the current task, where they are known.
+    Like `asyncio.timeout`, but a task that does not end is cancelled a second time; then `abandon` is
+    called, with a third cancellation for a task that checks whether its result is still needed. `first`
+    is the present result of `due`, and `task` the current task, if they are known.
     """
 
     __slots__ = ("_abandon", "_cancelling", "_cancels", "_insist", "_task")
@@ -442,14 +440,14 @@ class Deadline(Alarm):
         return self._cancels > 0
 
     def end(self) -> bool:
-        """Stop. Returns whether the deadline, and nothing else, has cancelled the task."""
+        """Stop. Returns whether only the deadline has cancelled the task."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
         if not self._cancels:
             return False
         cancels, self._cancels = self._cancels, 0
-        for _ in range(cancels):  # only the cancellations made here are taken back
+        for _ in range(cancels):  # undo only the cancellations made here
             self._task.uncancel()
         return self._task.cancelling() <= self._cancelling
 
@@ -464,8 +462,8 @@ class Deadline(Alarm):
 
 
 class within:  # noqa: N801  used as `async with within(2.0):`
-    """Raises `TimeoutError` when the body takes longer than `seconds`, as `asyncio.timeout` does; but
-    the time during which the event loop stood still does not count."""
+    """Raises `TimeoutError` if the body takes longer than `seconds`, like `asyncio.timeout`, but without
+    counting the time in which the event loop was blocked."""
 
     __slots__ = ("_at", "_deadline", "_seconds")
 
@@ -481,7 +479,7 @@ class within:  # noqa: N801  used as `async with within(2.0):`
         return self
 
     def renew(self, seconds: float) -> None:
-        """From now on the body may take `seconds`; not less than it had left."""
+        """Give the body `seconds` from now on, but never less than it had left."""
         self._at = asyncio.get_running_loop().time() + seconds
 
     async def __aexit__(
@@ -502,8 +500,8 @@ class within:  # noqa: N801  used as `async with within(2.0):`
 
 
 async def unfinished(futures: Iterable[asyncio.Future[Any]], seconds: float) -> list[Any]:
-    """Wait until all are done. Returns those that are not after `seconds`; the time during which the
-    event loop stood still does not count. Cancels nothing."""
+    """Wait until all are done. Returns those that are not after `seconds`, not counting the time in which
+    the event loop was blocked. Cancels nothing."""
     waiting = list(futures)
     with contextlib.suppress(TimeoutError):
         async with within(seconds):
@@ -514,13 +512,13 @@ async def unfinished(futures: Iterable[asyncio.Future[Any]], seconds: float) -> 
 async def in_thread(
     work: Callable[[], T], *, name: str, abandon: Callable[[T], object] | None = None
 ) -> T:
-    """The result of `work()`, which runs in a new daemon thread, in the context of the caller.
+    """Run `work()` in a new daemon thread, in the context of the caller, and return its result.
 
-    Not in the loop's shared pool: what has to happen now must not wait behind somebody's slow work,
-    and a pool that is shut down must not keep anything alive.
+    It does not use the loop's shared thread pool, where urgent work could wait behind slow work of other
+    code, and whose shutdown would wait for it.
 
-    When the waiter is cancelled the work still runs to its end, and `abandon` gets its result, in
-    a thread as well.
+    If the waiter is cancelled, the work still runs to its end, and `abandon` gets its result, also in a
+    thread.
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
@@ -546,7 +544,7 @@ async def in_thread(
             outcome = None, error
         try:
             loop.call_soon_threadsafe(tell, outcome)
-        except RuntimeError:  # the loop is closed: nothing waits any more
+        except RuntimeError:  # the loop is closed, so nothing waits any more
             give_up(outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()

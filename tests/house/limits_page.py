@@ -163,7 +163,7 @@ TABLES: dict[str, list[Limit]] = {
             "calls that give the same output",
             "rejoinder.turn:run_turn.max_repeats",
             "",
-            "the call is not run again, and the model is told",
+            "the call is not run again, and the model receives the reason",
         ),
         Limit(
             "values in the arguments of a call, or in a typed answer",
@@ -186,13 +186,13 @@ TABLES: dict[str, list[Limit]] = {
         seconds(
             "one tool",
             "rejoinder.turn:run_turn.tool_timeout",
-            "it is cancelled, and the model is told that it may have had an effect",
+            "it is cancelled, and its output warns of a possible effect",
             "`tool_timeout`, or `timeout` of `function_tool`",
         ),
         seconds(
             "a cancelled tool that does not end",
             "rejoinder.llm._execution:_STOP_TIMEOUT",
-            "the turn goes on, and the tool is left to end by itself",
+            "the turn continues without waiting for the tool",
         ),
         seconds(
             "`Turn.aclose`, for tools that do not end",
@@ -215,7 +215,7 @@ TABLES: dict[str, list[Limit]] = {
             "values in enums of the schema of a tool",
             "rejoinder._core.json_schema:MAX_VALUES",
             "",
-            "the rest is left out",
+            "the rest is dropped",
         ),
     ],
     "fallback": [
@@ -308,7 +308,7 @@ TABLES: dict[str, list[Limit]] = {
         seconds(
             "the answer to a question",
             "rejoinder.llm.mcp:MCPServerHTTP.client_session_timeout_seconds",
-            "the call fails, and the model is told",
+            "the call fails, and the model receives the error",
         ),
         seconds(
             "connecting to a server over HTTP",
@@ -421,7 +421,7 @@ TABLES: dict[str, list[Limit]] = {
             "values in the JSON of one frame",
             "rejoinder._core.json_values:MAX_VALUES",
             "",
-            "the frame is not read, and an `error` event tells it",
+            "the frame is skipped, and an `error` event reports it",
         ),
         Limit(
             "one frame whose JSON does not follow the standard",
@@ -475,13 +475,13 @@ TABLES: dict[str, list[Limit]] = {
             "connections in a row whose end the service announces as they begin",
             "rejoinder.providers.sessions.connections:_MOST_LEAVING",
             "",
-            "an `error` event tells it, and the next one is used until it ends",
+            "an `error` event reports it, and the next one is used until it ends",
         ),
         Limit(
             "one piece of sound of the Live API, in base64",
             "rejoinder.providers.openai.live_wire:_MOST_SOUND",
             "characters",
-            "it is not played, and an `error` event tells it",
+            "it is not played, and an `error` event reports it",
         ),
         Limit(
             "header fields of an answer over HTTP/2",

@@ -121,7 +121,7 @@ async def test_a_model_that_keeps_it() -> None:
         (Silent, "A reply is a stream of chunks.*the reply has no text"),
         (Meddling, "`chat` changed the conversation"),
         (Inventive, r"JSON objects as arguments.*\[1\]"),
-        (Trusting, "cannot be asked.*chat_ctx=None was accepted"),
+        (Trusting, "invalid input.*chat_ctx=None was accepted"),
         (Leaking, "left behind"),
     ],
 )

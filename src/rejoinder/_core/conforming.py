@@ -1,8 +1,8 @@
-"""Whether a JSON value fits a JSON schema, for schemas that have no Python type behind them.
+"""Checks whether a JSON value fits a JSON schema, for schemas without a Python type.
 
-Pure, and written for schemas that `rejoinder._core.json_schema.tidy` put in order. Knows the
-keywords that providers and models know: types, enums, limits, properties, items, unions and
-references. A keyword that is not known here is passed over, as the standard demands.
+Pure. The schema must come from `rejoinder._core.json_schema.tidy`. Supports the keywords that providers
+and models support: types, enums, limits, properties, items, unions and references. Unknown keywords are
+ignored, as the standard demands.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Check:
     def __init__(self, root: JsonSchema) -> None:
         self._root = root
         self.lines: list[str] = []
-        # Unions ask for the same value and schema again and again.
+        # Unions check the same value and schema repeatedly.
         self._known: dict[tuple[int, int], bool] = {}
 
     def value(self, schema: object, value: Any, path: Path) -> None:
@@ -72,7 +72,7 @@ class _Check:
         known = self._known.get(key)
         if known is None:
             lines, self.lines = self.lines, []
-            self._known[key] = True  # a schema that refers to itself demands nothing by that
+            self._known[key] = True  # a schema that refers to itself demands nothing more
             self.value(schema, value, ())
             known = self._known[key] = not self.lines
             self.lines = lines
@@ -83,7 +83,7 @@ class _Check:
         self.lines.append(f"{path_of(path)}: expected {expected}, got {got}")
 
     def _at(self, schema: object) -> JsonSchema | None:
-        """The node itself, behind its references; ``None`` for what demands nothing."""
+        """The node at the end of its references; ``None`` if it demands nothing."""
         for _ in range(_MAX_HOPS):
             if schema is False:
                 return {"not": {}}
@@ -175,7 +175,7 @@ class _Check:
                     known = True
                     self.value(child, held, (*path, name))
             if not known and rest is False:
-                self.lines.append(f"{path_of((*path, name))}: there is no such property")
+                self.lines.append(f"{path_of((*path, name))}: unknown property")
             elif not known:
                 self.value(rest, held, (*path, name))
             if len(self.lines) > MAX_ERRORS:
@@ -240,7 +240,7 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _frozen(value: Any) -> str | float:
-    """Equal for values that JSON calls equal: 1 and 1.0 are, 1 and true are not."""
+    """A key that is equal for equal JSON values: 1 and 1.0 are equal, 1 and true are not."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     return json.dumps(value, sort_keys=True, default=repr)

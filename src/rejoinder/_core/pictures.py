@@ -1,7 +1,6 @@
-"""What the bytes or the address of a picture tell, and the ``data:`` URLs that carry pictures.
+"""Type and size of pictures, from their bytes or URL, and ``data:`` URLs of pictures.
 
-Law: pure, and quick: of bytes a few at the start and the end are looked at. Nothing is decoded, and
-nothing here knows a conversation.
+Pure and quick: it reads only a few bytes at the start and the end, and decodes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # Markers of JPEG that carry the size: start of frame, but not those of tables between them.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TAIL = 1_024
-"""Bytes at the end in which the end mark of a JPEG is looked for: cameras write behind it."""
+"""Number of bytes at the end in which the end mark of a JPEG is searched: cameras write data after it."""
 _BY_ENDING = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
     **{ending: f"image/{ending}" for ending in ("png", "webp", "gif", "heic", "heif", "bmp")},
@@ -29,7 +28,7 @@ _BY_ENDING = {
 
 
 def type_of_address(url: str) -> str | None:
-    """The type that the path of an address ends in, if it has one."""
+    """The type by the extension of a URL's path, if it has one."""
     path = url.partition("#")[0].partition("?")[0]
     _, dot, ending = path.rpartition("/")[2].rpartition(".")
     return _BY_ENDING.get(ending.lower()) if dot else None
@@ -39,10 +38,10 @@ def data_url(data: bytes | bytearray, mime_type: str | None = None) -> str:
     """A ``data:`` URL of the bytes of a file.
 
     Args:
-        mime_type: default what the first bytes show.
+        mime_type: default: detected from the first bytes.
 
     Raises:
-        ValueError: no type is given, and the bytes show none that is known.
+        ValueError: `mime_type` was not passed, and the bytes have no known type.
     """
     raw = bytes(data)
     kind = mime_type or shown_type(raw) or ("application/pdf" if raw[:5] == b"%PDF-" else "")
@@ -55,7 +54,7 @@ def data_url(data: bytes | bytearray, mime_type: str | None = None) -> str:
 
 
 def data_url_of_picture(picture: Any) -> str:
-    """A ``data:`` URL of an image of Pillow: a JPEG, or a PNG where it is transparent."""
+    """A ``data:`` URL of a Pillow image: a JPEG, or a PNG if it is transparent."""
     out = io.BytesIO()
     if picture.mode in ("RGB", "L"):
         picture.save(out, "JPEG", quality=90)
@@ -67,7 +66,7 @@ def data_url_of_picture(picture: Any) -> str:
 
 
 def shown_type(data: bytes) -> str:
-    """The type that the first bytes show; empty if it is unknown."""
+    """The type by the first bytes; empty if unknown."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((mime_type for start, mime_type in _STARTS.items() if data.startswith(start)), "")
@@ -77,7 +76,7 @@ _STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"GIF8": "ima
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP; ``None``: they are unknown."""
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP; ``None`` if unknown."""
     try:
         if data.startswith(_PNG):
             return struct.unpack_from(">II", data, 16)

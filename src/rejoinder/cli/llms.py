@@ -41,8 +41,8 @@ class Model:
         llm: the model.
         name: its name on the command line.
         load: fetches and loads it, if it runs on this machine.
-        base_url: of another server than the provider's, without credentials.
-        fallbacks: the names of the models that take over where it fails.
+        base_url: URL of another server than the provider's, without credentials.
+        fallbacks: the names of the models that replace it if it fails.
     """
 
     llm: LLM[Any]
@@ -186,7 +186,7 @@ def find_tools(specs: Sequence[str]) -> list[Any]:
     """The tools named by ``module:function`` or ``file.py:function``; ``demo`` are the demo tools.
 
     Raises:
-        CommandError: there is no such module or function, or it cannot be a tool.
+        CommandError: the module or function does not exist, or it cannot be a tool.
     """
     tools: list[Any] = []
     for spec in specs:
@@ -235,7 +235,7 @@ def _from_file(path: Path, spec: str) -> ModuleType:
         raise CommandError(f"--tool {spec!r}: there is no file {path}")
     found = importlib.util.spec_from_file_location(path.stem, path)
     if found is None or found.loader is None:
-        raise CommandError(f"--tool {spec!r}: {path} is no Python file")
+        raise CommandError(f"--tool {spec!r}: {path} is not a Python file")
     module = importlib.util.module_from_spec(found)
     sys.modules.setdefault(path.stem, module)
     found.loader.exec_module(module)

@@ -1,8 +1,8 @@
-"""The conversation: a flat list of items, and what is done with it.
+"""The conversation: a flat list of items, and its operations.
 
-`ChatContext` is what every model is asked with. Its names and results follow LiveKit Agents 1.2.17,
-and histories written by it, or by 1.7.0, load with `ChatContext.from_dict`. The items themselves are
-pydantic models: mutable, and shared between a context and its copies.
+Every request to a model takes a `ChatContext`. Its names and results follow LiveKit Agents 1.2.17, and
+`ChatContext.from_dict` loads histories written by 1.2.17 to 1.7.0. The items are pydantic models: mutable,
+and shared between a context and its copies.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Reply(Protocol):
 
 @runtime_checkable
 class Summarizer(Protocol):
-    """What `ChatContext.summarize` needs of an `LLM`."""
+    """The part of an `LLM` that `ChatContext.summarize` uses."""
 
     def chat(self, *, chat_ctx: ChatContext, conn_options: APIConnectOptions) -> _Reply: ...
 
@@ -178,7 +178,7 @@ class ChatContext:
         metrics: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
         extra: NotGivenOr[dict[str, Any]] = NOT_GIVEN,
     ) -> ChatMessage:
-        """Append a message; with `created_at`, put it where that time belongs.
+        """Append a message; with `created_at`, insert it by time.
 
         Args:
             created_at: seconds since the epoch.
@@ -212,16 +212,16 @@ class ChatContext:
         return message
 
     def insert(self, item: ChatItem | Sequence[ChatItem]) -> None:
-        """Put one item, or several one after another, where their times belong.
+        """Insert one item, or several, by their times.
 
-        An item goes behind those with an equal time. Many older items are best given at once:
-        each call looks for the place from the end.
+        An item is inserted after items with the same time. Pass many older items at once, because each
+        call searches for the place from the end.
 
         Raises:
-            AttributeError: something else than items.
+            AttributeError: an argument is not an item.
         """
         created_at: float | None = getattr(item, "created_at", None)
-        if created_at is not None:  # asking for a sequence first would cost half of the time
+        if created_at is not None:  # checking for a sequence first would cost half of the time
             one = cast("ChatItem", item)
             self._items.insert(ordered_items.insertion_index(self._items, created_at), one)
             return
@@ -260,7 +260,7 @@ class ChatContext:
 
     @checked()
     def find_insertion_index(self, *, created_at: float) -> int:
-        """The position behind the last item that is not later than `created_at`."""
+        """The position after the last item that is not later than `created_at`."""
         return ordered_items.insertion_index(self._items, created_at)
 
     @checked(tools=_TOOLS)
@@ -277,13 +277,13 @@ class ChatContext:
         """A new, mutable context with the same item objects.
 
         Args:
-            exclude_function_call: leave out calls and outputs.
-            exclude_instructions: leave out system and developer messages.
-            exclude_empty_message: leave out messages without any content part.
-            exclude_handoff: leave out `AgentHandoff` items.
-            exclude_config_update: leave out `AgentConfigUpdate` items.
-            tools: names, tools or toolsets; calls and outputs of other tools are left out, so with
-                an empty list (or ``None``) all of them.
+            exclude_function_call: omit calls and outputs.
+            exclude_instructions: omit system and developer messages.
+            exclude_empty_message: omit messages without any content part.
+            exclude_handoff: omit `AgentHandoff` items.
+            exclude_config_update: omit `AgentConfigUpdate` items.
+            tools: names, tools or toolsets; calls and outputs of other tools are omitted. An empty
+                list (or ``None``) omits all.
         """
         if not is_given(tools) and not (
             exclude_function_call
@@ -324,19 +324,19 @@ class ChatContext:
     ) -> Self:
         """Drop the oldest items, in place. The first system or developer message always stays.
 
-        What is left never begins with a call or an output, and never holds an output whose call was
-        dropped. Nothing is cut inside an item.
+        The result never begins with a call or an output, and never holds an output whose call was
+        dropped. Items are never cut.
 
         Args:
-            max_items: keep this many of the last items, the instructions not counted.
-            max_tokens: keep as many of the last items as fit, the instructions counted. If not even
-                the instructions fit, they alone are kept.
+            max_items: keep this many of the last items, not counting the instructions.
+            max_tokens: keep as many of the last items as fit, counting the instructions. If not even
+                the instructions fit, only they are kept.
             count: tokens of one item. The default, `estimate_tokens`, is an estimate from the
                 number of characters, not a tokenizer: leave a margin, or pass the provider's own.
 
         Raises:
-            ValueError: a limit is negative, or not exactly one limit is given.
-            TypeError: a limit is no whole number.
+            ValueError: a limit is negative, or not exactly one limit is passed.
+            TypeError: a limit is not a whole number.
         """
         if is_given(max_items) == is_given(max_tokens):
             raise ValueError("ChatContext.truncate: give either max_items or max_tokens")
@@ -361,15 +361,15 @@ class ChatContext:
     ) -> Self:
         """Replace the older turns by a summary that `llm` writes, in place.
 
-        A turn begins with a user message and reaches to the next one. System and developer messages
-        and the last `keep_last_turns` turns stay whole and in order, and so do calls that have no
-        output yet, or whose output stays. The summary is an assistant message with
-        ``extra["is_summary"]`` true; an earlier one is taken up into the new one. Items that are
-        added while the model writes are kept. When the model fails, nothing is changed.
+        A turn extends from a user message to the next one. System and developer messages and the last
+        `keep_last_turns` turns stay complete and in order, and so do calls that have no output yet, or
+        whose output stays. The summary is an assistant message with ``extra["is_summary"]`` true; it
+        includes an earlier summary. Items that are added while the model writes stay. If the model
+        fails, nothing changes.
 
         Args:
             llm: the `LLM` that writes the summary.
-            keep_last_turns: how many turns to keep as they are; 0 summarises everything.
+            keep_last_turns: the number of turns to keep unchanged; 0 summarizes everything.
             prompt: the instructions for the summary.
             conn_options: retries and deadlines of the call.
 
@@ -417,24 +417,24 @@ class ChatContext:
         message_id: str | None = None,
         sound: SoundMap | float | None = None,
     ) -> str:
-        """Keep of the last answer only what was heard: of one message, or of all that the assistant
-        said since the user's last one. Calls and results stay.
+        """Cut the last answer down to its heard part: one message, or all assistant messages since the
+        user's last one. Calls and results stay.
 
         Args:
             until: the text that was heard, or the milliseconds that were played.
-            message_id: cuts this message alone.
-            sound: for milliseconds: an object with ``heard(ms) -> str``, such as
-                `rejoinder.speech.speakable` returns, or how many milliseconds the whole text takes.
+            message_id: cut only this message.
+            sound: for milliseconds: an object with ``heard(ms) -> str``, such as the result of
+                `rejoinder.speech.speakable`, or the duration of the whole text in milliseconds.
 
         Returns:
             The text that was heard.
 
         Raises:
-            ValueError: no such message, or milliseconds without `sound`.
+            ValueError: the message does not exist, or milliseconds were passed without `sound`.
         """
         self._check_mutable()
         if message_id is not None and not isinstance(self.get_by_id(message_id), ChatMessage):
-            raise ValueError(f"commit_heard: there is no message {message_id!r}")
+            raise ValueError(f"commit_heard: unknown message id {message_id!r}")
         ids = last_answer(self._items) if message_id is None else [message_id]
         return commit_heard(self._items, ids, until, sound)
 
@@ -447,7 +447,7 @@ class ChatContext:
         exclude_instructions: bool = False,
         exclude_config_update: bool = False,
     ) -> Self:
-        """Add the items of another context whose ids are not here yet, each where its time belongs.
+        """Add the items of another context whose ids are new, each by its time.
 
         The items are shared, not copied. See `copy` for the exclusions.
         """
@@ -485,11 +485,11 @@ class ChatContext:
     ) -> dict[str, Any]:
         """The conversation as ``{"items": [...]}``, ready for JSON; `from_dict` reads it back.
 
-        Images, audio and times are left out unless asked for; so are values that are ``None``, and
-        fields of newer versions that hold their default. Frames become base64 text.
+        Images, audio and times are omitted by default. Values that are ``None``, and fields of newer
+        versions with their default, are always omitted. Frames become base64 text.
 
         Raises:
-            ValueError: `extra` or `metrics` of an item holds what JSON cannot say; it names them.
+            ValueError: `extra` or `metrics` of an item is not JSON; the message names them.
             TypeError: an element is not an item.
         """
         items = [
@@ -515,14 +515,14 @@ class ChatContext:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The conversation that `to_dict` wrote, here or in LiveKit Agents 1.2.17 to 1.7.0.
 
-        Missing ids and times are made anew, unknown keys are ignored, and entries that are items
-        already are kept as they are.
+        Missing ids and times are generated, unknown keys are ignored, and entries that are already
+        items are kept unchanged.
 
         Raises:
             TypeError: `data` is not a mapping.
             KeyError: `data` has no key ``"items"``.
-            pydantic.ValidationError: an entry does not fit; it names its position and field.
-                (Something that is no image or no sound at all is a TypeError.)
+            pydantic.ValidationError: an entry does not fit; the error names its position and field.
+                (An invalid image or sound raises a TypeError.)
         """
         if "items" not in data:
             raise KeyError(
@@ -534,12 +534,12 @@ class ChatContext:
     def to_provider_format(
         self, format: str, *, inject_dummy_user_message: bool = True, **kwargs: Any
     ) -> tuple[Any, Any]:
-        """The messages as a provider wants them, and what belongs beside them.
+        """The messages in a provider's form, and the data beside them.
 
         Args:
             format: ``"openai"``, ``"openai.responses"``, ``"anthropic"``, ``"google"``, ``"aws"``,
                 ``"mistralai"`` or a registered one.
-            inject_dummy_user_message: add a user message where the provider insists on one.
+            inject_dummy_user_message: add a user message if the provider demands one.
             kwargs: options of that format.
 
         Raises:
@@ -555,22 +555,22 @@ class ChatContext:
     @classmethod
     @checked(messages=ANYTHING, system=ANYTHING)
     def from_provider_format(cls, format: str, messages: Any, *, system: Any = None) -> Self:
-        """A context from the messages of a provider: the other way round of `to_provider_format`.
+        """A context from the messages of a provider: the inverse of `to_provider_format`.
 
-        Texts, images, calls with their outputs, thinking and other state of the provider become
-        items. What we do not know is kept in `extra`, for OpenAI and Mistral also fields and whole
-        items. It goes back to the same format (by `to_provider_format` and `chat()`); other formats
-        leave it out. Ids and times are new.
+        Texts, images, calls with their outputs, thinking and other state of the provider become items.
+        Unknown parts are kept in `extra`, for OpenAI and Mistral also fields and whole items. They are
+        sent back in the same format (by `to_provider_format` and `chat()`); other formats omit them.
+        Ids and times are new.
 
         Args:
             format: ``"openai"``, ``"openai.responses"``, ``"anthropic"``, ``"google"``, ``"aws"``,
                 ``"mistralai"`` or a registered one.
-            messages: as they are sent: mappings, or objects of the provider's own package.
-            system: the instructions that stand beside the messages: a text, texts, blocks, or what
+            messages: the messages in the form of the API: mappings, or objects of the provider's package.
+            system: the instructions beside the messages: a text, texts, blocks, or the data that
                 `to_provider_format` returned beside them.
 
         Raises:
-            ValueError: the format is not known, or the messages are not of it; the message names the place.
+            ValueError: the format is unknown, or the messages have another format; the message names the place.
         """
         from rejoinder._core import dialects
 
@@ -578,7 +578,7 @@ class ChatContext:
 
     @checked(other=ANYTHING)
     def is_equivalent(self, other: ChatContext) -> bool:
-        """Whether both hold the same items with the same payload.
+        """Whether both hold the same items with the same content.
 
         Times, `hash`, `transcript_confidence`, `extra` and `metrics` do not count.
         """
@@ -622,7 +622,7 @@ class _ReadOnlyList(list[Any]):
 class _ReadOnlyChatContext(ChatContext):
     """A read-only view of a conversation: items cannot be added, removed or reordered.
 
-    It holds the items as they were when it was made. The items themselves are shared, not frozen.
+    It holds the items of the time when it was made. The items themselves are shared, not frozen.
     """
 
     error_msg: ClassVar[str] = (

@@ -81,7 +81,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
     One instance can serve many conversations at once, also from several event loops.
     """
 
-    _speaks = ""  # whose API: names the provider in traces where the server is not known
+    _speaks = ""  # the owner of its API: names the provider in traces if the server is unknown
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         return False
 
     def _continues(self, extra_kwargs: NotGivenOr[dict[str, Any]]) -> bool:
-        """The same for a call with these parameters; protected, for subclasses."""
+        """`continues_prefill` for a call with these parameters; protected, for subclasses."""
         return self.continues_prefill
 
     @checked()
@@ -235,11 +235,11 @@ class LLMStream(ABC):
     # For subclasses that never call `__init__`; and Python stores up to 30 attributes compactly.
     _measures_itself = False
     _composed = False
-    """The reply consists of the replies of other models, which tell what they cost themselves."""
+    """The reply consists of the replies of other models, which report their costs themselves."""
     _asked_by: Callable[[], Asker | None] | None = None
     """The attempt of a composing LLM, such as a `FallbackAdapter`, that this stream belongs to."""
     _bill: Sequence[Price] = ()
-    """What each request of this reply costs, worked out when it is asked for."""
+    """The cost of each request of this reply, computed on demand."""
     _meter = Meter()
     _paused = False
     _closing = False
@@ -295,12 +295,12 @@ class LLMStream(ABC):
 
     @property
     def finish_reason(self) -> str | None:
-        """The provider's stop reason, or ``None`` until it arrives and where it is not known."""
+        """The provider's finish reason, or ``None`` while it is unknown."""
         return None
 
     @property
     def _answered_by(self) -> str | None:
-        """The model that answers, in the provider's words; ``None`` where it does not tell."""
+        """The provider's name of the model that answers; ``None`` if unknown."""
         return None
 
     @property
@@ -344,7 +344,7 @@ class LLMStream(ABC):
     async def collect(self) -> CollectedResponse:
         """Return the whole reply; the text is stripped. Closes the stream.
 
-        Text that a `FallbackAdapter` discarded by a restart is left out.
+        Omits text that a `FallbackAdapter` discarded by a restart.
 
         Raises:
             APIError: the reply failed, or was closed before its end.
@@ -414,8 +414,8 @@ class LLMStream(ABC):
     # -- for subclasses ----------------------------------------------------------------------
 
     def _progressed(self) -> None:
-        """The provider has sent output that is no chunk yet (part of a tool call): the limits on
-        silence start anew."""
+        """The provider has sent output that is not a chunk yet (part of a tool call). Restarts the limits
+        on silence."""
         self._meter.progress_at = self._now()
 
     async def _wait_for_consumer(self) -> None:

@@ -1,4 +1,4 @@
-"""What is said, for spans: whether it is recorded, in which form, and what is left out of it."""
+"""Content in spans: whether it is recorded, in which form, and its redaction."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def set_capture(on: bool | str | None) -> None:
 
 
 def captured() -> Capture:
-    """Where content is recorded now."""
+    """The current setting of where content is recorded."""
     if _capture is not None:
         return _capture
     value = os.environ.get(VARIABLE, "").strip().lower()
@@ -92,9 +92,9 @@ def captured() -> Capture:
 def redact_content(hook: Callable[[str], str] | None) -> None:
     """Pass all content through `hook` before it enters a span; ``None`` removes the hook.
 
-    `hook` gets each text by itself, and returns what may be recorded: the text of a message, the
-    arguments and the output of a tool as text, the message and the traceback of an error. It runs
-    in the thread of the event loop. If it raises, the text is withheld.
+    `hook` gets each text separately (a message, the arguments or the output of a tool, the message or
+    the traceback of an error) and returns the text to record. It runs in the thread of the event loop.
+    If it raises, the text is withheld.
 
         telemetry.redact_content(lambda text: CARD_NUMBER.sub("<card>", text))
     """
@@ -103,7 +103,7 @@ def redact_content(hook: Callable[[str], str] | None) -> None:
 
 
 def redacted(text: str) -> str:
-    """`text` as it may be recorded, and as exporters can encode it."""
+    """`text` after redaction, in a form that exporters can encode."""
     hook = _redact
     if hook is None:
         return jsontext.heal(text)

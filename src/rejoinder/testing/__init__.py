@@ -1,4 +1,4 @@
-"""What tests of code that talks to models need, shipped for users too.
+"""Tools for testing code that uses models.
 
 - `ScriptedLLM`: a model that plays the script of a test.
 - `ScriptedRealtimeModel`: the same for speech, in real sessions without a network.
@@ -7,13 +7,13 @@
 - `record`, `replay` (behind them `RecordingTransport`, `ReplayTransport`): real exchanges kept on
   disk, without secrets, and played back with their timing.
 - `record_sessions`, `replay_sessions`: the same for realtime sessions.
-- `every_cut`, `outcome`: prove that a decoder does not care where reads end.
+- `every_cut`, `outcome`: prove that a decoder's result does not depend on where reads end.
 - `check_llm`, `check_decoder`, `check_realtime`: the contract of a model, of a decoder and of a
   realtime model, for authors of providers.
-- `check_history`, `assert_legal`: would this provider accept this conversation?
-- `no_leaks`, `forbid_network`: what was left behind, and who wants to leave this machine.
-- `simulate_policy`: how long people would wait under a fallback policy.
-- `rejoinder.testing.soak`: long random use of an LLM, with an account of every word.
+- `check_history`, `assert_legal`: check whether a provider would accept a conversation.
+- `no_leaks`, `forbid_network`: find leaked tasks and sockets, and refuse connections to other machines.
+- `simulate_policy`: how long users would wait under a fallback policy.
+- `rejoinder.testing.soak`: long random use of an LLM that checks every word.
 
 Names are imported when they are first used.
 """

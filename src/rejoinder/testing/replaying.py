@@ -47,25 +47,24 @@ class ReplayMismatchError(LookupError):
 class ReplayTransport:
     """An `HttpTransport` that answers from recordings.
 
-    A request gets the first unused exchange that matches. What a recording does not hold (the
-    address, the body) matches anything. The errors of an exchange are raised again, as what they
-    were.
+    A request gets the first unused exchange that matches. Parts that a recording does not hold (the
+    URL, the body) match anything. Recorded errors are raised again, with their types.
 
     Args:
         source: a folder or file written by `RecordingTransport`, or exchanges.
-        speed: 1.0 keeps the recorded timing, 10.0 is ten times as fast; by default nothing waits.
-        cut: cuts the body of each answer into reads of its own choice.
-        repeat: exchanges can be used any number of times.
+        speed: 1.0 keeps the recorded timing, 10.0 is ten times as fast; by default, nothing waits.
+        cut: a function that cuts the body of each response into reads.
+        repeat: let exchanges be used any number of times.
         match: ``"path"``: by method and path, so that requests are answered in the recorded order.
-            ``"body"``: the body has to be equal too, so that requests may come in another order and
-            a changed prompt is noticed; ids of calls may differ. A function decides by itself.
-        sleep: how to wait.
+            ``"body"``: the body must be equal, too, so that requests may come in another order and a
+            changed prompt is noticed; ids of calls may differ. Or a function.
+        sleep: the function that waits.
 
     Attributes:
-        requests: what was sent, in order.
+        requests: the requests, in order.
 
     Raises:
-        ValueError: a file is no recording.
+        ValueError: a file is not a recording.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class ReplayTransport:
 
     def assert_used_up(self) -> None:
         """Raises:
-        AssertionError: some exchanges were not asked for.
+        AssertionError: some exchanges were not requested.
         """
         if self.unused:
             names = ", ".join(_name(exchange) for exchange in self.unused)
@@ -168,8 +167,8 @@ _CALL_IDS: Final = frozenset({"call_id", "tool_call_id", "tool_use_id", "toolUse
 class _Comparison:
     """Compares a body with a recorded one.
 
-    Calls may have other ids, if each stands in the same places: where a provider gives none, as
-    Gemini does, they are new in each run.
+    Ids of calls may differ if each id occurs in the same places, because ids of providers that send
+    none, such as Gemini, are new in each run.
     """
 
     def __init__(self) -> None:
@@ -229,11 +228,11 @@ def replay(
     repeat: bool = False,
     match: Match = "path",
 ) -> ReplayTransport:
-    """A transport that plays recordings; for the keyword ``transport`` of an `LLM`. For the
-    arguments see `ReplayTransport`.
+    """A transport that plays recordings, for the keyword ``transport`` of an `LLM`. See
+    `ReplayTransport` for the arguments.
 
     Raises:
-        ValueError: a file is no recording.
+        ValueError: a file is not a recording.
     """
     return ReplayTransport(source, speed=speed, repeat=repeat, match=match)
 

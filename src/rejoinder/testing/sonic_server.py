@@ -6,8 +6,8 @@
             base_url=server.url, api_key="AKIDEXAMPLE", api_secret="any", region="us-east-1"
         )
 
-It answers typed text and tool results. `SonicConnection.speech` sets the speech that it hears. It
-refuses what the real service refuses: events in another order
+It answers typed text and tool results. `SonicConnection.speech` simulates the user's speech. Like the
+real service, it refuses events in another order
 (`rejoinder.testing.sonic_grammar`), a broken chain of signatures, sound that stops for longer than
 `idle`. `SonicConnection.stream` misbehaves at the level of HTTP/2: GOAWAY, RST_STREAM, windows.
 Needs the package ``h2`` (``rejoinder[aws]``).
@@ -289,7 +289,7 @@ class SonicServer:
 
     @property
     def url(self) -> str:
-        """The address for `base_url`."""
+        """The URL for `base_url`."""
         return self._http.url
 
     @property

@@ -1,4 +1,4 @@
-"""The only folder that moves bytes. aiohttp is imported when `AiohttpTransport` is asked for."""
+"""The only folder that moves bytes. aiohttp is imported when `AiohttpTransport` is first used."""
 
 from __future__ import annotations
 

@@ -36,13 +36,13 @@ from rejoinder.web.timeline import Timeline
 __all__ = ["Run", "Thread", "Threads"]
 
 _WAITING: Final = 64
-"""Events of a turn that wait for a slow client before the turn waits too."""
+"""Maximum number of events of a turn that wait for a slow client before the turn waits, too."""
 _AFTERWARDS: Final = 0.3
-"""Seconds after a turn for what was stopped to end."""
+"""Seconds after a turn within which its stopped tools should end."""
 _LEAVING: Final = 2.0
-"""Seconds for a run to end whose client has left."""
+"""Seconds within which a run must end whose client has left."""
 _KEPT: Final = 200
-"""Runs whose timeline is kept."""
+"""Maximum number of runs whose timeline is kept."""
 _REFUSED: Final = "the user refused it"
 _UNDECIDED: Final = "the user wrote something else instead of allowing it"
 _ANSWER: Final = {
@@ -53,11 +53,11 @@ _ANSWER: Final = {
     },
     "required": ["approved"],
 }
-"""What answers an interrupt."""
+"""The schema of the answer to an interrupt."""
 
 
 class _Logged(Conversation):
-    """A conversation of the page. Its log holds no cost where a server of the page has answered."""
+    """A conversation of the page. Its log holds no cost for replies of the page's own servers."""
 
     timeline: Timeline | None = None
 
@@ -68,10 +68,10 @@ class _Logged(Conversation):
 
 
 class Thread:
-    """One conversation, and the runs of it in this process.
+    """One conversation, and its runs in this process.
 
     Attributes:
-        running: the run that is under way.
+        running: the current run.
         always: tools that were approved for the rest of the conversation.
     """
 
@@ -108,8 +108,8 @@ class Thread:
         return self._aliases
 
     async def take(self, messages: Sequence[Mapping[str, Any]], system: str) -> ChatContext:
-        """The context that `messages` describe. What is known stays as it was; what the client left
-        out becomes another branch.
+        """The context that `messages` describe. Known items stay unchanged; items that the client
+        omitted become another branch.
 
         Raises:
             InputError: a message is not as AG-UI describes it.
@@ -162,9 +162,9 @@ class Run:
 
     Args:
         thread: the conversation.
-        given: what the client asks for.
+        given: the client's request.
         llm: the model.
-        tools: what the model may call.
+        tools: the tools that the model may call.
         system: instructions, for a conversation without any.
         tool_timeout: seconds a tool may run.
         approve: ask the client before each tool that may change something.
@@ -228,7 +228,7 @@ class Run:
             stopped.cancel()
 
     def facts(self) -> dict[str, Any]:
-        """The run as a page shows it afterwards."""
+        """The facts about the run, for the page."""
         return {
             "runId": self.id,
             "at": self.at,
@@ -262,7 +262,7 @@ class Run:
             yield writer.started()
             while True:
                 event, at = await self._queue.get()
-                if isinstance(event, Done):  # what the turn leaves behind is part of its timeline
+                if isinstance(event, Done):  # tools that outlive the turn are part of its timeline
                     await asyncio.wait((work,), timeout=_AFTERWARDS)
                 while self._notes:
                     yield self._notes.popleft()
@@ -315,7 +315,7 @@ class Run:
                 await self._queue.put((event, at))
 
     async def _approve(self, call: FunctionCall) -> bool | str | None:
-        """Tools of the client wait for it, and others for its approval."""
+        """Pause for the client's tools, and for approval of the others."""
         id, answers, always = call.call_id, self._given.answers, self.thread.always
         if call.name in self._theirs:
             return None
@@ -333,8 +333,7 @@ class Run:
         return True
 
     def _track(self, event: Any) -> float | None:
-        """Note an event in the timeline, at the moment it comes from the turn. Returns the time of a
-        piece of text."""
+        """Add an event of the turn to the timeline. Returns the time of a piece of text."""
         add = self.timeline.add
         match event:
             case Text(text=text):
@@ -407,7 +406,7 @@ class Run:
         return self._writer.finished(outcome, result, usage)
 
     def _name_messages(self) -> None:
-        """Note which item each streamed message has become."""
+        """Record the item of each streamed message."""
         items = self.thread.conversation.chat_ctx.items[self._items :]
         spoken = [
             item for item in items if isinstance(item, ChatMessage) and item.role == "assistant"
@@ -463,7 +462,7 @@ def _client_tool(tool: Mapping[str, Any]) -> RawFunctionTool:
 
 
 class Threads:
-    """The threads that are in use, and the latest runs."""
+    """The threads in use, and the latest runs."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -471,7 +470,7 @@ class Threads:
         self._runs: OrderedDict[str, Run] = OrderedDict()
 
     def thread(self, id: str) -> Thread:
-        """The thread with this id; a new one if there is none."""
+        """The thread with this id; a new one if it is unknown."""
         thread = self._threads.get(id)
         if thread is None:
             thread = self._threads[id] = Thread(self.store, id)

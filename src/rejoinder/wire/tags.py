@@ -1,7 +1,7 @@
 """Marked passages in streamed text: ``<think>`` ... ``</think>``, and texts that end a reply.
 
-Law: text in, text out, the same for every cut of the same text. Text that may begin a mark is
-held back: at most the length of the mark minus one. Raises nothing.
+Text in, text out, the same for every cut of the same text. Text that may begin a mark is held back: at
+most the length of the mark minus one. Raises nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ THINK_TAG_END: Final = "</think>"
 
 
 def held_back(text: str, mark: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `mark`."""
+    """The number of characters at the end of `text` that may be the beginning of `mark`."""
     for size in range(min(len(text), len(mark) - 1), 0, -1):
         if mark.startswith(text[-size:]):
             return size
@@ -70,7 +70,7 @@ class TagSplitter:
 
     @property
     def pending(self) -> str:
-        """What is held back, because it may be the beginning of a tag."""
+        """The text that is held back because it may be the beginning of a tag."""
         return self._pending
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -94,13 +94,13 @@ class TagSplitter:
             self._inside = not self._inside
 
     def close(self) -> tuple[str, str]:
-        """What was held back, once no more text comes: (outside, inside)."""
+        """No more text follows. Returns what was held back: (outside, inside)."""
         rest, self._pending = self._pending, ""
         return ("", rest) if self._inside else (rest, "")
 
 
 class StopFilter:
-    """Ends a stream of text at the first of several stop texts, which is left out.
+    """Ends a stream of text before the first of several stop texts.
 
     Args:
         stops: the texts; empty ones are ignored.
@@ -112,7 +112,7 @@ class StopFilter:
         self._stops = tuple(stop for stop in stops if stop)
         self._pending = ""
         self.stopped: str | None = None
-        """The stop text that was met."""
+        """The stop text that was found."""
 
     def feed(self, text: str) -> str:
         """The part of the text so far that certainly precedes every stop text."""
@@ -153,16 +153,16 @@ def strip_thinking_tokens(
     *,
     final: bool = False,
 ) -> str | None:
-    """`content` without what stands between the thinking tags.
+    """`content` without the text between the thinking tags.
 
     Args:
         content: the next piece of a stream; a list of parts counts as the texts in it.
         thinking: the state of the stream: a `ThinkingTokenFilter`, or an `asyncio.Event` that is
             set between the tags.
-        final: no more pieces come; what was held back is returned too.
+        final: no more pieces follow; return what was held back, too.
 
     Returns:
-        The visible text; ``None`` if there is none in a piece that had something.
+        The visible text; ``None`` if a non-empty piece has none.
     """
     text = _text_of(content)
     if isinstance(thinking, ThinkingTokenFilter):

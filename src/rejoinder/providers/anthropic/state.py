@@ -1,13 +1,13 @@
-"""The blocks of a reply that go back as they came, and where they stand among its texts. Pure.
+"""The blocks of a reply that must be sent back unchanged, and their places among its texts. Pure.
 
-Thinking, what Anthropic's own tools were asked and found, compactions, and blocks that are not known
-yet are kept in ``extra["anthropic"]["thinking"]`` of the message or the call that they stand before.
-Where texts stand between them, or quote what was found, the list holds these texts too, because the
-content of a message is one text. A text that was changed or cut since (only its beginning was heard)
-has the say: what stood behind the cut stays behind.
+Thinking, calls and results of Anthropic's own tools, compactions, and unknown blocks are kept in
+``extra["anthropic"]["thinking"]`` of the message or call that follows them. If texts stand between them,
+or cite results, the list also holds these texts, because the content of a message is one text. If the
+text has changed or was cut since (only its beginning was heard), it wins: blocks after the cut are
+dropped.
 
-State of Claude is valid wherever Claude is hosted. Other models that are asked by this API have state
-of their own; ``extra["anthropic"]["host"]`` names the only server that it goes back to.
+State of Claude is valid at every host of Claude. Other models behind this API have their own state;
+``extra["anthropic"]["host"]`` names the only server to which it is sent back.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ STATE: Final = "thinking"
 FIELDS: Final = "fields"
 """The member that holds the further fields of a call, such as its ``caller``."""
 CONTAINER: Final = "container"
-"""The member for the id of the container in which Anthropic's tools worked: files lie there, and a later
-request finds them again (Anthropic's guide to code execution; pydantic/pydantic-ai #3637)."""
+"""The member for the id of the container of Anthropic's tools. It holds files, which a later request can
+use again (Anthropic's guide to code execution; pydantic/pydantic-ai #3637)."""
 HOST: Final = "host"
-"""The member that names the server whose state it is; missing: it is Claude's, or not known."""
+"""The member that names the server of the state; missing if it is Claude's, or unknown."""
 OWN_FIELDS: Final = frozenset({"type", "id", "name", "input", "cache_control"})
-"""Fields of a call that the format writes itself, and the mark of a cache, which is for one request."""
+"""Fields of a call that the format writes itself, and `cache_control`, which applies to one request."""
 THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 SERVER_CALLS: Final = frozenset({"server_tool_use", "mcp_tool_use"})
-"""Blocks by which the model calls a tool that runs on Anthropic's side."""
+"""Blocks by which the model calls a tool that runs at Anthropic."""
 
 
 def is_result(kind: str) -> bool:
-    """Whether blocks of this type hold what a tool on Anthropic's side found."""
+    """Whether blocks of this type hold the result of a tool that runs at Anthropic."""
     return kind.endswith("_tool_result")
 
 
@@ -81,8 +81,8 @@ def is_state(block: object) -> bool:
 
 
 def stands_alone(state: Mapping[str, Any]) -> bool:
-    """Whether a message may hold nothing but `state`: a compaction, or what Anthropic's own tools
-    were asked and found. Thinking alone is refused."""
+    """Whether a message may hold only `state`: a compaction, or calls and results of Anthropic's own
+    tools. The API refuses thinking alone."""
     blocks: Any = state.get(STATE)
     return isinstance(blocks, list) and any(
         is_state(block) and block["type"] not in (*THINKING, "text")
@@ -104,8 +104,8 @@ def of_host(items: Sequence[ChatItem], host: str, *, unmarked: bool) -> Sequence
     """`items` without the state that a server cannot read.
 
     Args:
-        host: its mark; empty: it hosts Claude.
-        unmarked: state without a mark may be sent to it.
+        host: its mark; empty for a host of Claude.
+        unmarked: whether state without a mark may be sent to it.
     """
     marked = None if unmarked else ""
     kept = list(items)
@@ -136,7 +136,7 @@ def _without_state(item: ChatItem) -> ChatItem:
 
 
 def container_of(items: Sequence[ChatItem]) -> str:
-    """The container of the last reply that had one; empty if there is none."""
+    """The container of the last reply that had one; empty if none had."""
     for item in reversed(items):
         if item.type != "message" and item.type != "function_call":
             continue
@@ -149,9 +149,9 @@ def container_of(items: Sequence[ChatItem]) -> str:
 
 
 def accepted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`messages` without the state that the API refuses where it stands now: thinking at the end of a
-    turn, calls of Anthropic's tools without a result, and results without a call. A call whose result
-    is still to come, because it waits for a tool of ours, stays."""
+    """`messages` without state that the API refuses in its place: thinking at the end of a turn, calls
+    of Anthropic's tools without a result, and results without a call. A call whose result still
+    follows, because it waits for one of our tools, stays."""
     for index, message in enumerate(messages):
         if message["role"] == "assistant" and message["content"][-1].get("type") in THINKING:
             content = message["content"]

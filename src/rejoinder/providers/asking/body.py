@@ -1,11 +1,10 @@
-"""A conversation as it was when it was asked about, turned into the body of a request.
+"""Encodes a snapshot of a conversation as the body of a request.
 
-`chat()` returns at once and its caller may change any message a moment later. A conversation of
-usual length is turned into bytes on the spot, if it is text alone: that takes a millisecond or two
-and needs no copy. Pictures and sound take longer, and so do thousands of items, the more so where
-they have to be mended for this provider: nothing else could run on the event loop meanwhile. They
-are copied (what can change of them) and turned in a thread at the first attempt; later attempts
-send the same bytes.
+`chat()` returns at once, and its caller may change any message a moment later. A conversation of usual
+length with only text is encoded immediately: that takes a millisecond or two and needs no copy. Pictures
+and sound take longer, and so do thousands of items, especially if they must be repaired; they would
+block the event loop. Their mutable parts are copied, and they are encoded in a thread at the first
+attempt. Later attempts send the same bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def items_of(chat_ctx: object) -> list[ChatItem]:
     """The items of a conversation.
 
     Raises:
-        ConfigurationError: it is no `ChatContext`.
+        ConfigurationError: it is not a `ChatContext`.
     """
     items: object = chat_ctx.items if isinstance(chat_ctx, ChatContext) else read(chat_ctx, "items")
     if not isinstance(items, list):
@@ -56,12 +55,12 @@ def items_of(chat_ctx: object) -> list[ChatItem]:
 
 
 class Media(NamedTuple):
-    """What a history holds besides text."""
+    """The content of a history other than text."""
 
     any: bool = False
     """Pictures, sound or documents."""
     here: bool = False
-    """Some of them must be encoded: they are not at an address."""
+    """Some of them must be encoded, because they are not URLs."""
     state: bool = False
     """Opaque state of a provider."""
 
@@ -73,12 +72,12 @@ def survey(
     takes_audio: bool,
     takes: Callable[[str], bool | None] | None = None,
 ) -> Media:
-    """What is to be sent besides text.
+    """Find the content to be sent other than text.
 
     Args:
         provider: name of the provider's package.
         takes_audio: the model takes sound.
-        takes: whether the model takes a kind of input, such as ``"image"``; ``None``: not known.
+        takes: whether the model accepts a kind of input, such as ``"image"``; ``None`` if unknown.
 
     Raises:
         ConfigurationError: the last user turn cannot be sent, or an element is not an item.
@@ -115,11 +114,11 @@ def _is_here(part: ImageContent | AudioContent) -> bool:
 
 
 _LONG = 200
-"""Items, from which on copying them costs less than to mend and convert them at their worst."""
+"""From this many items on, copying costs less than repairing and converting them in the worst case."""
 
 
 _REMEMBERED = 4_096
-"""Items of which an LLM remembers that their state was refused."""
+"""Maximum number of items whose refused state an LLM remembers."""
 
 
 class RefusedState:
@@ -145,19 +144,19 @@ class RefusedState:
 
 
 class Body:
-    """The bytes that `make` turns a conversation into, made once.
+    """The bytes that `make` makes from a conversation, made once.
 
-    `ready` are the bytes to be sent, where `get` need not make them.
+    `ready` are the bytes to send, if `get` does not have to make them.
 
     Args:
         items: the conversation; it may change as soon as this returns.
-        make: items to bytes; pure, may run in a thread.
-        media: what the conversation holds; where it has to be encoded, that is done in a thread.
+        make: converts items to bytes; pure, may run in a thread.
+        media: the media of the conversation; they are encoded in a thread.
         refused: the state that is not sent again.
         go_on: adds a begun reply to a body; see `rejoinder.providers.asking.ask.Question.go_on`.
 
     Raises:
-        ConfigurationError: an element of `items` is not an item; or what `make` raises.
+        ConfigurationError: an element of `items` is not an item. Other errors come from `make`.
     """
 
     __slots__ = (
@@ -201,10 +200,10 @@ class Body:
         self._bytes = self.ready = make(items)
 
     async def get(self) -> bytes:
-        """The bytes. Made in a thread, where that may take long.
+        """The bytes, made in a thread if that may take long.
 
         Raises:
-            ValueError: what `make` raises.
+            ValueError: `make` raised it.
         """
         if self._bytes is None:
             self._bytes = await in_thread(self._made, name="rejoinder-body")
@@ -216,10 +215,10 @@ class Body:
         return jsontext.encode(body)
 
     def go_on(self, part: dict[str, Any]) -> None:
-        """Send what the model has begun along from now on, so that it goes on with it.
+        """Add a begun reply to the body from now on, so that the model continues it.
 
         Args:
-            part: of the reply, since the last time.
+            part: the part of the reply since the last call.
         """
         self._begun.append(part)
         self.ready = None
@@ -242,7 +241,7 @@ class Body:
         for item, fields in self._snapshot:
             if type(frozen := fields.get("extra")) is _Frozen:
                 extra = frozen.shared
-                with suppress(Exception):  # what nothing can be made of, no provider can be sent
+                with suppress(Exception):  # an item that cannot be converted is not sent either
                     extra = {**extra, **pickle.loads(frozen.state)}  # noqa: S301  made here
                 fields = {**fields, "extra": extra}
             items.append(with_fields(item, **fields))
@@ -255,7 +254,7 @@ def _has_state(item: ChatItem) -> bool:
 
 
 def _stateless(item: ChatItem) -> ChatItem:
-    """A copy of `item` without the state of any provider; later changes of it do not reach it."""
+    """An independent copy of `item` without the state of any provider."""
     fields = item.__dict__.copy()
     if item.type == "message":
         fields["content"] = [
@@ -267,8 +266,7 @@ def _stateless(item: ChatItem) -> ChatItem:
 
 
 def _fields(item: ChatItem) -> dict[str, Any]:
-    """The fields of an item, so that later changes of it do not reach them. Items are made of them
-    in the thread: that takes longer."""
+    """A copy of the fields of an item. The thread makes items of them, because that takes longer."""
     fields = item.__dict__.copy()
     if item.type == "message":
         fields["content"] = [
@@ -280,7 +278,7 @@ def _fields(item: ChatItem) -> dict[str, Any]:
 
 
 class _Frozen(NamedTuple):
-    """The `extra` of an item: its own dict, and the state in it that a provider may be sent."""
+    """A copy of an item's `extra`, including the state in it that may be sent to a provider."""
 
     shared: dict[str, Any]
     state: bytes
@@ -294,7 +292,7 @@ def _frozen_extra(extra: dict[str, Any]) -> dict[str, Any] | _Frozen:
             own, state = _NOTHING, extra
         else:
             own, state = {**extra}, {key: extra[key] for key in extra if key in STATEFUL}
-        # The quickest copy of what may be nested: a quarter of the time of walking through it.
+        # The quickest copy of nested values, in a quarter of the time of a recursive one.
         return _Frozen(own, pickle.dumps(state, pickle.HIGHEST_PROTOCOL))
     return {**extra}
 

@@ -1,7 +1,6 @@
-"""Sound and documents as parts of a message, in the words of the two APIs.
+"""Sound and documents as parts of a message, in the form of the two APIs.
 
-Pure. Where they come from and where in a message they go is decided in
-`rejoinder.providers.asking.attachments`.
+Pure. `rejoinder.providers.asking.attachments` finds them and puts them in their place.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from rejoinder.providers.asking.attachments import Attachment
 __all__ = ["FILES", "chat_part", "responses_part"]
 
 FILES: Final = "file-"
-"""How the names of files begin that OpenAI keeps."""
+"""Prefix of the names of files that OpenAI stores."""
 
 _SOUNDS: Final = {"audio/wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
 def chat_part(attachment: Attachment) -> dict[str, Any] | None:
-    """For Chat Completions; ``None`` for what it takes by address as a picture, or not at all."""
+    """The part for Chat Completions; ``None`` if the format sends it as a picture's URL."""
     if (sound := _sound(attachment)) is not None:
         return sound
     if not attachment.url:
@@ -30,7 +29,7 @@ def chat_part(attachment: Attachment) -> dict[str, Any] | None:
 
 
 def responses_part(attachment: Attachment) -> dict[str, Any]:
-    """For the Responses API."""
+    """The part for the Responses API."""
     if (sound := _sound(attachment)) is not None:
         return sound
     if not attachment.url:
