@@ -1,4 +1,4 @@
-"""Checks options where they are given, so that a wrong one does not wait for the moment of need.
+"""Checks options at the call, so that a wrong one does not fail later.
 
 A `Rule` defines what an option may be. The types come from the annotations, the ranges from rules::
 
@@ -6,7 +6,7 @@ A `Rule` defines what an option may be. The types come from the annotations, the
     def run(llm: LLM, *, max_steps: int = 8, tool_timeout: float | None = None) -> None: ...
 
 A wrong value raises at the call, with a message that names the option, what was expected and what
-was got. Pure, but for reading annotations.
+was got. Pure, except for reading annotations.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _always(_: object) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """What an option may be.
+    """The valid values of an option.
 
     Attributes:
         expected: completes the sentence "expected ...".

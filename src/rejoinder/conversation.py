@@ -1,4 +1,4 @@
-"""`Conversation`: a chat context in a store, written as things happen, that survives a crash."""
+"""`Conversation`: a chat context in a store that is written continuously and survives a crash."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Conversation:
     from the end of the context, or replaced in it, stay in the log as another branch.
 
     Args:
-        store: where it is kept.
+        store: the store.
         id: the name of the conversation; default a new one.
         price: the cost of a reply by model and usage, for the log. Default: `LLMMetrics.cost`.
 
@@ -152,7 +152,7 @@ class Conversation:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Title and other facts that `describe` has noted."""
+        """Title and other facts that `describe` has recorded."""
         return dict(self._state.about)
 
     # -- loading -----------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Conversation:
                 fails at its next write.
 
         Raises:
-            StoreError: the store cannot be read, or holds what this version does not understand.
+            StoreError: the store cannot be read, or holds data that this version does not understand.
             RuntimeError: a turn of this object is running.
         """
         self._refuse_while_running("load it again")
@@ -250,12 +250,11 @@ class Conversation:
 
     @checked()
     async def rewind(self, item: ChatItem | str | None) -> ChatContext:
-        """Go back to the point right after `item` (or its id). The next message begins another
-        branch.
-        ``None`` goes back to the beginning. Items of other branches can be named too.
+        """Go back to the point right after `item` (or its id). The next message begins another branch.
+        ``None`` goes back to the beginning. Items of other branches can be used, too.
 
         Raises:
-            ValueError: the item is not known, or stands between a call and its output.
+            ValueError: the item is unknown, or stands between a call and its output.
         """
         await self.sync()
         path = await self._path_to(item)
@@ -272,11 +271,11 @@ class Conversation:
     async def branch(
         self, item: ChatItem | str | None = None, *, id: str | None = None
     ) -> Conversation:
-        """A new conversation that begins as this one does, up to `item` (default: all of it).
+        """A new conversation with the items of this one, up to `item` (default: all).
 
         Raises:
-            ValueError: the item is not known, or stands between a call and its output; or `id`
-                exists already.
+            ValueError: the item is unknown, or stands between a call and its output; or `id` already
+                exists.
         """
         await self.sync()
         path = self._state.path() if item is None else await self._path_to(item)
@@ -284,14 +283,14 @@ class Conversation:
         other = Conversation(self._store, id, price=self._price)
         await other.load()
         if other._state.count:
-            raise ValueError(f"there is a conversation {other.id!r} already; choose another id")
+            raise ValueError(f"the conversation {other.id!r} already exists; choose another id")
         origin = {"conversation": self._id, "item": path[-1] if path else None}
         other._note(Record("about", data={"branch_of": origin}))
         await other.append(*items)
         return other
 
     async def tips(self) -> list[str]:
-        """The last item of each branch, by id; one of them is where the conversation is."""
+        """The ids of the last items of all branches, including the current one."""
         await self.sync()
         return self._state.tips()
 
@@ -301,7 +300,7 @@ class Conversation:
         point; the log keeps the whole text.
 
         Raises:
-            ValueError: the context has no such message of the assistant.
+            ValueError: the context has no assistant message with this id.
         """
         id = item if isinstance(item, str) else item.id
         found = self.chat_ctx.get_by_id(id)
@@ -326,7 +325,7 @@ class Conversation:
 
     @checked(limit=COUNT)
     async def search(self, text: str, *, limit: int = 20) -> Sequence[Found]:
-        """Items of this conversation, on all branches, that hold all words of `text`."""
+        """Items of this conversation, on all branches, that contain all words of `text`."""
         return await self._store.search(text, conversation=self._id, limit=limit)
 
     async def _path_to(self, item: ChatItem | str | None) -> list[str]:

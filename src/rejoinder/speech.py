@@ -2,8 +2,7 @@
 
 `speakable` takes a stream of text. It returns the first clause early, so that the voice begins
 soon, and then whole sentences, so that it sounds natural. Markdown, code and emoji are not spoken.
-`Speech.heard`
-returns the text that was heard when playback stopped.
+`Speech.heard` returns the text that was heard when playback stopped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Items out of the messages of a provider: what its format does, the other way round.
+"""Converts the messages of a provider to items: the inverse of its format.
 
-Pure. A provider's ``inverse`` module reads its messages and hands what it finds to an
-`ItemReader`, which knows how turns, calls and outputs belong together. What a provider knows and
-we do not is kept as a part of its message, see `rejoinder._core.items.load_items`.
+Pure. A provider's ``inverse`` module reads its messages and passes the contents to an `ItemReader`, which
+groups turns, calls and outputs. Parts that our items cannot express are kept as parts of the message,
+see `rejoinder._core.items.load_items`.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def mappings(values: object, where: str) -> Iterable[tuple[str, Mapping[str, Any
 
 
 def system_texts(system: Any) -> list[str]:
-    """The instructions that stand beside the messages, in any of the forms that APIs take.
+    """The instructions beside the messages, in any form that APIs accept.
 
     Args:
-        system: a text, a list of texts or of blocks with a ``text``, a mapping with ``parts``, or
-            what `to_provider_format` returned beside the messages.
+        system: a text, a list of texts or of blocks with a ``text``, a mapping with ``parts``, or the
+            data that `to_provider_format` returned beside the messages.
 
     Raises:
         ValueError: it is something else.
@@ -77,7 +77,7 @@ def system_texts(system: Any) -> list[str]:
 
 
 def _members(value: Any) -> Mapping[str, Any] | None:
-    """Those of a mapping, of what a format puts beside its messages, or of an SDK's object."""
+    """The members of a mapping, of a format's data beside the messages, or of an SDK's object."""
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value)
     return cast("dict[str, Any]", value.__dict__) if has(value, "__dict__") else None
@@ -102,20 +102,20 @@ def as_text(value: object) -> str:
 
 
 def is_picture(known: Mapping[str, Any]) -> bool:
-    """Whether an image, as plain data of ours, is one, and not a document."""
+    """Whether an image, as plain data of ours, is a picture, and not a document."""
     kind = known.get("mime_type") or known["image"].removeprefix("data:")
     return kind.startswith("image/") or not known["image"].startswith("data:")
 
 
 class ReadResult(NamedTuple):
-    """What the content of a tool's result holds.
+    """The content of a tool's result.
 
     Attributes:
-        text: of all parts but pictures and documents.
+        text: the text of all parts except pictures and documents.
         images: its pictures, as plain data of ours.
-        documents: what is neither, as a message's content holds it.
-        kept: what is to be kept of it, see `rejoinder._core.unread`; empty: the format writes the
-            same from text and images.
+        documents: its documents, in the form of a message's content.
+        kept: the parts to keep, see `rejoinder._core.unread`; empty if the format writes the same from
+            text and images.
     """
 
     text: str
@@ -128,8 +128,8 @@ def read_result(parts: Iterable[tuple[Any, Any]], *, pictures_last: bool = True)
     """Read the content of a tool's result.
 
     Args:
-        parts: each as a message's content would hold it, and as it was written.
-        pictures_last: the format writes a text, and the pictures behind it; ``False``: no pictures.
+        parts: each part in the form of a message's content, and in its original form.
+        pictures_last: the format writes a text, followed by the pictures; ``False``: no pictures.
     """
     texts: list[str] = []
     images: list[Record] = []
@@ -169,7 +169,7 @@ class ItemReader:
 
     Args:
         system: the instructions that stand beside the messages.
-        form: the format that sends back what we do not know, and its key in `extra`.
+        form: the format that sends unknown parts back, and its key in `extra`.
     """
 
     def __init__(self, system: Sequence[str] = (), *, form: str = "") -> None:
@@ -186,7 +186,7 @@ class ItemReader:
         """The items.
 
         Raises:
-            pydantic.ValidationError: something in them does not fit.
+            pydantic.ValidationError: a value does not fit.
         """
         return load_items(self._records)
 
@@ -196,8 +196,8 @@ class ItemReader:
         """A message; calls that follow an assistant's belong to its turn.
 
         Args:
-            role: of ours.
-            content: texts, images and whatever else there is, as plain data or `Unread`.
+            role: our role.
+            content: texts, images and other parts, as plain data or `Unread`.
             extra: state of the provider.
         """
         if any(isinstance(part, Unread) for part in content):
@@ -216,7 +216,7 @@ class ItemReader:
     def _keep(
         self, content: Sequence[Any], extra: Mapping[str, Any]
     ) -> tuple[list[Any], dict[str, Any]]:
-        """`content` without what we do not know, which `extra` keeps."""
+        """`content` without unknown parts, which are moved to `extra`."""
         read: list[Any] = []
         kept: list[Record] = []
         for at, part in enumerate(content):
@@ -230,7 +230,7 @@ class ItemReader:
         return read, with_unread(extra, self._form, self._form, {"content": kept})
 
     def user(self, content: Sequence[Any]) -> None:
-        """What the user says; instructions between it, as our formats write them, are told apart."""
+        """A user message. Instructions in it, in the form of our formats, become separate messages."""
         said: list[Any] = []
         for part in content:
             text = part if isinstance(part, str) and self._instructed else ""
@@ -285,17 +285,16 @@ class ItemReader:
         images: Sequence[Record] = (),
         kept: Record | None = None,
     ) -> None:
-        """What came of a call; without an id it is that of the first call of this name that has
-        none yet.
+        """The output of a call; without an id, of the first call with this name that has no output yet.
 
         Args:
-            call_id: of the call.
-            output: a text, or what becomes one.
+            call_id: id of the call.
+            output: a text, or a value that is converted to text.
             is_error: the tool failed.
-            name: of the tool.
-            keep: adds state of the output to the `extra` of the call; outputs have none.
+            name: name of the tool.
+            keep: adds state of the output to the `extra` of the call, because outputs have none.
             images: the pictures in it, as plain data.
-            kept: the output as it was written, to be kept there.
+            kept: the original output, to be kept there.
         """
         if kept:
             keep = partial(_with_output, self._form, kept)

@@ -1,7 +1,7 @@
-"""How much a model reasons: one portable option, and the words of each API for it.
+"""How much a model reasons: one portable option, and its form in each API.
 
-Law: pure; families and hosts come in as data, members of a body go out. What a model cannot do is
-answered with the nearest thing that it can, and told as a `Change`.
+Pure: families and hosts in, members of a body out. If a model does not support a value, the nearest one
+is used, and reported as a `Change`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
 Option: TypeAlias = Literal["off", "minimal", "low", "medium", "high", "xhigh", "max"] | int
 
 LEVELS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""All levels of effort that are known, from least to most."""
+"""All known levels of effort, from least to most."""
 
 _OPTIONS: Final = ("off", *LEVELS[1:])
 
-# Tokens for a level, where a model counts its thoughts; and the most that a level stands for.
+# Tokens for a level, for models that take a number; and the maximum that a level stands for.
 _BUDGETS: Final = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384}
 _MOST: Final = 32_768
 
@@ -54,31 +54,31 @@ WORDS: Final = frozenset(
         "thinkingConfig",
     }
 )
-"""Members of a body that may speak of reasoning, in any API."""
+"""Members of a body that may hold reasoning options, in any API."""
 
 
 class Reasoning(msgspec.Struct, frozen=True):
-    """What a request is to ask for, in no API's words."""
+    """The reasoning of a request, independent of any API."""
 
     on: bool | None
-    """``None``: nothing is asked for."""
+    """``None`` requests nothing."""
     effort: str = ""
     budget: int | None = None
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What a body asks of reasoning."""
+    """The reasoning options of a body."""
 
     on: bool | None = None
-    """``None``: nothing; the model's default holds."""
+    """``None``: not set; the model's default applies."""
     effort: str = ""
     budget: int | None = None
     adaptive: bool = False
-    """In the words of Claude's adaptive thinking."""
+    """Whether it is Claude's adaptive thinking."""
 
 
 def check_reasoning(option: object) -> None:
-    """Refuse a value of ``reasoning=`` that means nothing.
+    """Check the value of ``reasoning=``.
 
     Raises:
         ConfigurationError: it is neither a level nor a number of tokens.
@@ -93,8 +93,8 @@ def check_reasoning(option: object) -> None:
 
 
 def nearest_effort(effort: str, efforts: tuple[str, ...]) -> str:
-    """The level among `efforts` that is nearest to `effort`: itself, else the next higher one,
-    else the highest. Levels that are not known stay as they are."""
+    """The level of `efforts` that is nearest to `effort`: itself, else the next higher one, else the
+    highest. Unknown levels stay unchanged."""
     if not efforts or effort in efforts or effort not in LEVELS:
         return effort
     wanted = LEVELS.index(effort)
@@ -107,16 +107,16 @@ def _told(detail: str) -> Change:
 
 
 def resolve_reasoning(option: Option, family: Family) -> tuple[Reasoning, list[Change]]:
-    """What ``reasoning=option`` means for a family.
+    """The meaning of ``reasoning=option`` for a family.
 
     Args:
         option: a level, or a number of tokens; 0 is ``"off"``.
-        family: of the model.
+        family: the model's family.
     """
     if option == 0:
         option = "off"
     if family is UNKNOWN:
-        # Nothing is known: the caller is believed.
+        # Unknown model: use the caller's value.
         level = "none" if option == "off" else _level(option)
         budget = option if isinstance(option, int) else None
         return Reasoning(option != "off", level, budget), []
@@ -149,7 +149,7 @@ def resolve_reasoning(option: Option, family: Family) -> tuple[Reasoning, list[C
 
 def _off(family: Family) -> tuple[Reasoning, list[Change]]:
     if family.thinks == "asked" and "none" not in family.efforts:
-        # To say nothing is enough; where there is a switch, it is safe to use it.
+        # Sending nothing is enough, but using a switch, if there is one, is safe.
         return Reasoning(False), []
     if family.thinks != "always":
         return Reasoning(False, "none" if "none" in family.efforts else ""), []
@@ -189,13 +189,13 @@ def _tokens(level: str, family: Family) -> int | None:
 def reasoning_fields(
     wanted: Reasoning, family: Family, host: Host, api: API
 ) -> tuple[dict[str, Any], list[Change]]:
-    """`wanted` in the words of an API, as members that belong to its place for them: the body
-    itself, ``additionalModelRequestFields`` (Converse), ``generationConfig`` (Gemini).
+    """`wanted` in the form of an API, as members of the right object: the body itself,
+    ``additionalModelRequestFields`` (Converse), ``generationConfig`` (Gemini).
 
     Args:
         wanted: from `resolve_reasoning`.
-        family: of the model.
-        host: that serves it.
+        family: the model's family.
+        host: the host that serves it.
         api: the dialect of the request.
     """
     if wanted.on is None:
@@ -239,7 +239,7 @@ def _effort(
 
 
 def only_switches(family: Family, host: Host) -> bool:
-    """Whether the host turns the reasoning of this model on and off, and takes no level: Groq,
+    """Whether the host can only turn the reasoning of this model on and off: Groq,
     "`reasoning_effort` must be one of `none` or `default`" (mnfst/modelparams.dev PR#114)."""
     return host.effort_on not in LEVELS and not family.efforts and family.words != ""
 
@@ -256,7 +256,7 @@ def _of_openrouter(wanted: Reasoning) -> dict[str, Any]:
 
 def _of_claude(wanted: Reasoning, family: Family) -> dict[str, Any]:
     if wanted.on is False:
-        # Silence is enough where thinking has to be asked for, and every model accepts it.
+        # If thinking must be requested, sending nothing is enough, and every model accepts it.
         return {} if family.thinks == "asked" else {"thinking": {"type": "disabled"}}
     if family.words == "adaptive":
         fields: dict[str, Any] = (
@@ -301,7 +301,7 @@ def _of_maker(wanted: Reasoning, family: Family, host: Host) -> tuple[dict[str, 
             if wanted.on and wanted.effort:
                 fields["reasoning_effort"] = wanted.effort
             if template:
-                # A gateway hands on the one, an engine that serves the weights reads the other.
+                # A gateway passes one of them on; an engine that serves the weights reads the other.
                 fields["chat_template_kwargs"] = {
                     "thinking": wanted.on,
                     "enable_thinking": wanted.on,
@@ -325,10 +325,10 @@ def _of_maker(wanted: Reasoning, family: Family, host: Host) -> tuple[dict[str, 
 
 
 def read_reasoning(fields: Mapping[str, Any]) -> Said:
-    """What members of a body say of reasoning, in the words of any API.
+    """Read the reasoning options of a body, in the form of any API.
 
     Args:
-        fields: the members of the place where the API has them, see `reasoning_fields`.
+        fields: the members of the right object, see `reasoning_fields`.
     """
     effort = _text(fields.get("reasoning_effort"))
     on: bool | None = None

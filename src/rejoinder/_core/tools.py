@@ -1,7 +1,7 @@
-"""The words of tools: what a tool may say, what is known about it, what it is given when it runs.
+"""Values for tools: exceptions, options, descriptions, and the context of a run.
 
-Law: values only. Nothing here runs a tool, builds a schema or knows an event loop. The public
-names are re-exported by `rejoinder.llm.tool_context`.
+Nothing here runs a tool, builds a schema or knows an event loop. `rejoinder.llm.tool_context` re-exports
+the public names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Function(TypedDict):
 
 
 class NamedToolChoice(TypedDict):
-    """The model has to call this very function."""
+    """The model must call this function."""
 
     type: Literal["function"]
     function: Function
@@ -53,7 +53,7 @@ ToolChoice: TypeAlias = NamedToolChoice | Literal["auto", "required", "none"]
 
 
 class RawFunctionDescription(TypedDict):
-    """A tool described by hand: its JSON schema reaches the provider as it is."""
+    """A tool with a handwritten description."""
 
     name: str
     description: NotRequired[str | None]
@@ -61,7 +61,7 @@ class RawFunctionDescription(TypedDict):
 
 
 class ToolError(Exception):
-    """Raised (or returned) by a tool: `message` is what the model gets to read."""
+    """Raised (or returned) by a tool: the model receives `message`."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -92,7 +92,7 @@ class ToolOptions:
     """How one tool is run.
 
     Attributes:
-        timeout: seconds one run may take; ``None``: as long as it likes.
+        timeout: maximum seconds of one run; ``None`` for no limit.
         interruptible: whether an interruption may cancel a run. A tool that is not interruptible
             finishes in the background, and its result still enters the conversation.
         threaded: run a plain (not ``async``) function in a worker thread, so that it may block.
@@ -114,7 +114,7 @@ class ToolOptions:
 
 
 class Descriptions:
-    """The descriptions of one tool for providers, by dialect and options, beside their source."""
+    """Cached descriptions of one tool for providers, by dialect and options, with their source."""
 
     __slots__ = ("_made",)
 
@@ -122,7 +122,7 @@ class Descriptions:
         self._made: dict[tuple[Any, ...], tuple[object, Frozen]] = {}
 
     def find(self, key: tuple[Any, ...], source: object) -> Frozen | None:
-        """The description; ``None`` where none was made, or from something else."""
+        """The cached description; ``None`` if it is missing, or made from another source."""
         made = self._made.get(key)
         return made[1] if made is not None and made[0] == source else None
 
@@ -136,7 +136,7 @@ class Descriptions:
 
 @dataclass(slots=True)
 class FunctionToolInfo:
-    """What the decorator noted about a function tool."""
+    """The information of the decorator about a function tool."""
 
     name: str
     description: str | None
@@ -144,11 +144,11 @@ class FunctionToolInfo:
 
 @dataclass(slots=True)
 class RawFunctionToolInfo:
-    """What the decorator noted about a raw function tool."""
+    """The information of the decorator about a raw function tool."""
 
     name: str
     raw_schema: dict[str, Any]
-    """Read when it is first sent, and not again: replace it, do not change it."""
+    """Read only when it is first sent. Replace it; do not change it."""
     descriptions: Descriptions = field(
         default_factory=lambda: Descriptions(), init=False, repr=False, compare=False
     )
@@ -188,7 +188,7 @@ class RunContext(Generic[Userdata_T]):
         """
         if self._userdata is None:
             raise ValueError(
-                "RunContext.userdata: nothing was given; pass `userdata=` when the turn starts"
+                "RunContext.userdata: no userdata was passed; pass `userdata=` when the turn starts"
             )
         return self._userdata
 
@@ -205,10 +205,10 @@ class RunContext(Generic[Userdata_T]):
 
     @property
     def idempotency_key(self) -> str:
-        """32 hexadecimal characters that are the same whenever this very call is run.
+        """32 hexadecimal characters that are the same whenever this call is run.
 
-        Hand it to a service that takes an idempotency key, so that running a call a second time
-        (after a crash, from a stored history) does not repeat its effect.
+        Pass it to a service that accepts an idempotency key, so that running the call again (after a
+        crash, from a stored history) does not repeat its effect.
         """
         return idempotency_key(self.function_call)
 
@@ -218,7 +218,7 @@ class RunContext(Generic[Userdata_T]):
         return self._interruptible
 
     def disallow_interruptions(self) -> None:
-        """From here on the run is finished whatever happens. Call it before a side effect."""
+        """Let the run finish in any case from now on. Call it before a side effect."""
         self._interruptible = False
 
 

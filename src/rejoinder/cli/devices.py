@@ -16,7 +16,7 @@ from rejoinder.providers.sessions.sound import SoundInput
 __all__ = ["microphone", "speaker"]
 
 _RATE: Final = 24000
-"""Samples a second that are asked for first: what most services take and all of them send."""
+"""The preferred rate in samples a second: most services accept it, and all send it."""
 _FILES: Final = "or use files: --in FILE --out FILE"
 
 

@@ -1,8 +1,8 @@
-"""Guards around the streams of a session: a flood stays outside, and flaws cost themselves.
+"""Guards around the streams of a session: they stop floods, and isolate flawed parts of results.
 
-Unrequested messages are dropped before the SDK starts a task for each, and a server that sends
-more of them than a person could want is read slowly. Results are mended before the SDK validates
-them (`rejoinder.mcp.mending`), and reports of progress go to the call they belong to.
+Unrequested messages are dropped before the SDK starts a task for each, and a server that sends too many
+is read slowly. Results are mended before the SDK validates them (`rejoinder.mcp.mending`), and progress
+reports are passed to their call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["OPEN_REQUESTS", "Check", "GuardedTransport"]
 logger = logging.getLogger("rejoinder.mcp")
 
 OPEN_REQUESTS = 32
-"""Questions of the server that may be open at once."""
+"""Maximum number of open requests of the server."""
 
 _BURST = 2000  # useless messages taken at full speed
 _PER_SECOND = 1000.0

@@ -1,4 +1,4 @@
-"""One question to a server, and how its wait ends."""
+"""One request to a server, and how its wait ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Question(Generic[T]):
     """A future with a deadline.
 
     Attributes:
-        answer: what the asker waits for.
+        answer: the future for which the caller waits.
         deadline: when the wait ends, in the loop's time.
         what: names the question in errors.
         timeout: seconds from the question, or a report of progress, to the deadline.
@@ -39,7 +39,8 @@ class Question(Generic[T]):
         self.timer: Alarm | None = None
 
     def stood_still(self, seconds: float) -> None:
-        """Give the time back during which the event loop stood still: no answer could arrive."""
+        """Extend the deadline by the time in which the event loop was blocked, because no answer could
+        arrive."""
         self.deadline += seconds
         self.limit += seconds
 

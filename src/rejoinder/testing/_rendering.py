@@ -1,6 +1,6 @@
-"""What a test server answers, as values, and what a wire format must be able to write.
+"""The answers of a test server, as values, and the interface of a wire format.
 
-Law: values and one Protocol; `_dialects` holds the formats.
+Only values and one Protocol; `_dialects` holds the formats.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Dialect(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes, bytes]:
-        """What stands before the first event, between two, and after the last."""
+        """The bytes before the first event, between two events, and after the last."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Dialect(Protocol):
 
     @property
     def keep_alive(self) -> bytes:
-        """What the server sends to keep a connection open."""
+        """The bytes that keep a connection open."""
         ...
 
     @property

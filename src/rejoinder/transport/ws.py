@@ -1,7 +1,6 @@
-"""A WebSocket as this package sees it: frames both ways, and a close that is a value.
+"""The WebSocket interface of this package: frames in both directions, and a close as a value.
 
-`rejoinder.transport._aiohttp_ws` is the implementation. Anything that has these methods can take
-its place.
+`rejoinder.transport._aiohttp_ws` is the implementation. Any object with these methods can replace it.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class SocketRequest:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     connect_timeout: float | None = None
-    """Seconds for name look-up, TCP, TLS and the upgrade. ``None``: no limit of its own."""
+    """Seconds for DNS, TCP, TLS and the upgrade; ``None`` for no separate limit."""
     max_frame: int = 1 << 23
-    """Bytes of the largest frame that is taken."""
+    """Maximum bytes of a frame."""
 
     def __repr__(self) -> str:
         return f"SocketRequest({redacted_url(self.url)!r})"
@@ -55,7 +54,7 @@ class WebSocket(Protocol):
         ...
 
     async def receive(self) -> WireFrame | Closed:
-        """The next frame, or the end. Never raises for an end, however it came."""
+        """The next frame, or the end. Never raises for any kind of end."""
         ...
 
     async def ping(self) -> None:

@@ -1,8 +1,8 @@
 """JSON objects, one after the other: bytes in, the bytes of each object out.
 
-This module knows the framing of a JSON array of objects, of one object, and of objects on lines of
-their own, and nothing of what is inside an object. An object is bounded. The result is the same for
-every way of cutting the same bytes.
+This module knows the framing of a JSON array of objects, of one object, and of objects on separate
+lines, but not the content of an object. The size of an object is bounded. The result does not depend on
+how the bytes are cut.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class JSONObjectDecoder:
     """Cuts a byte stream into JSON objects, each as ``(None, bytes)``.
 
     Args:
-        max_object: bytes of the largest object that is accepted.
+        max_object: maximum bytes of an object.
 
     Attributes:
-        failure: what the next call will raise.
-        done: the array was closed; what follows is not read.
+        failure: the error that the next call will raise.
+        done: the array was closed; later bytes are not read.
     """
 
     __slots__ = ("_buffer", "_depth", "_escaped", "_max", "_position", "_text", "done", "failure")

@@ -1,8 +1,8 @@
 """Newline-delimited JSON (and any other line protocol): bytes in, whole lines out.
 
-The law of this file: lines end with LF, CRLF or CR; empty ones are dropped, as is a byte order
-mark at the start; a line is bounded. What is inside a line is for the caller to read. The result
-is the same for every way of cutting the same bytes.
+Lines end with LF, CRLF or CR. Empty lines and a byte order mark at the start are dropped, and the
+length of a line is limited. The caller interprets what is inside a line. However the bytes are cut
+into chunks, the result is the same.
 """
 
 from __future__ import annotations

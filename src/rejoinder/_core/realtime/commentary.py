@@ -11,11 +11,11 @@ _END: Final = re.compile(r"(?:[.!?…]+[\"'”’)]*(?=\s)|[。！？]+[」』�
 
 
 class Commentary:
-    """Sentences of one answer: the first alone, because someone is waiting; later ones together.
+    """Sentences of one answer: the first alone, because the user is waiting; later ones joined.
 
     Args:
-        first: characters of the shortest first piece.
-        later: characters of the shortest later piece.
+        first: minimum characters of the first piece.
+        later: minimum characters of later pieces.
     """
 
     def __init__(self, *, first: int = 12, later: int = 240) -> None:
@@ -23,7 +23,7 @@ class Commentary:
         self._later = later
         self._text = ""
         self.said = False
-        """Whether a piece was handed out."""
+        """Whether a piece was returned."""
 
     def feed(self, text: str) -> str:
         """The next piece; empty while there is no whole one."""
@@ -37,11 +37,11 @@ class Commentary:
         return self._take(end)
 
     def flush(self) -> str:
-        """The rest: the model does something else now, or has ended."""
+        """The remaining text, because the model does something else now or has ended."""
         return self._take(len(self._text))
 
     def restart(self) -> None:
-        """The answer begins anew; what was not handed out is dropped."""
+        """The answer begins again. Drops the text that was not returned."""
         self._text = ""
 
     def _take(self, end: int) -> str:

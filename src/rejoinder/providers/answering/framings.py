@@ -1,7 +1,7 @@
 """The framings of replies: server-sent events, and the event-stream frames of AWS. Pure.
 
-An exception frame is the end of the stream, with the error that its name stands for. Claude on
-Bedrock wraps each event of its own stream in a frame: its bytes, in base64.
+An exception frame ends the stream with the error for its name. Claude on Bedrock wraps the bytes of each
+event of its own stream in a frame, in base64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _decode_wrapped = msgspec.json.Decoder(_Wrapped).decode
 
 
 def sse_events() -> SSEDecoder:
-    """Server-sent events, as long as replies may have them."""
+    """A decoder of server-sent events with the size limits of replies."""
     return SSEDecoder(max_line=EVENT_LIMIT, max_event=EVENT_LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""Where Claude is hosted: how a request is addressed and signed there."""
+"""The hosts of Claude: how to address and sign a request for each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _VERTEX_HOST: Final = re.compile(
 
 
 class Host:
-    """Where the model is: how a request is addressed and signed."""
+    """One host: how to address and sign its requests."""
 
     hosts_claude = True
     """It hosts models of Claude alone, whose state each other host of Claude can read."""
@@ -60,7 +60,7 @@ class Host:
         return decode_error
 
     async def warm(self) -> None:
-        """Get credentials ready."""
+        """Prepare credentials."""
 
 
 class DirectHost(Host):
@@ -242,7 +242,7 @@ class VertexHost(Host):
 
 
 def find_host(api_key: str | None, auth_token: str | None, base_url: str | None) -> Host:
-    """The host that an address belongs to."""
+    """The host of a URL."""
     address = base_url or environment("ANTHROPIC_BASE_URL") or _BASE_URL
     name = urlsplit(check_base_url(address)).hostname or ""
     if _BEDROCK_HOST.fullmatch(name):

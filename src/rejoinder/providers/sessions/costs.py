@@ -1,4 +1,4 @@
-"""What a reply of a realtime session costs."""
+"""The cost of a reply of a realtime session."""
 
 from __future__ import annotations
 
