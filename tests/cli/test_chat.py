@@ -105,7 +105,7 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
         assert contents(provider) == ["Speak like a pirate", "one", "Answer 2.", "two"]
         typed("/system", "Speak like a pirate")
         typed("/branch", r"Now in conv_\w+; /load (conv_\w+) returns")
-        first = re.search(r"/load (conv_\w+) goes", terminal.seen)
+        first = re.search(r"/load (conv_\w+) returns", terminal.seen)
         assert first is not None
         typed("three", r"Answer 4\.")
         typed(f"/load {first[1]}", "Continues after 5 items")
@@ -121,7 +121,7 @@ def test_commands(provider: Provider, tmp_path: Path) -> None:
         typed("five", r"Answer 6\.")
         assert contents(provider) == ["Speak like a pirate", "five"]
         assert provider.server.requests[-1].json()["model"] == "other"
-        typed(f"/load {tmp_path}/x.json", "Goes on after 7 items")
+        typed(f"/load {tmp_path}/x.json", "Continues after 7 items")
         typed("/load nowhere", "no file nowhere, and no conversation begins with 'nowhere'")
         typed(f"/load {__file__}", "holds no conversation")
         terminal.wait_for(PROMPT)
@@ -144,7 +144,7 @@ def test_a_conversation_from_a_file_knows_its_model_after_a_retry(
     with Terminal("chat", *provider.options, **provider.key) as terminal:
         terminal.wait_for(PROMPT)
         terminal.type(f"/load {saved}\n")
-        terminal.wait_for("Goes on")
+        terminal.wait_for("Continues")
         terminal.wait_for(PROMPT)
         terminal.type("/retry\n")
         terminal.wait_for("Hello")

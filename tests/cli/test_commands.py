@@ -197,7 +197,7 @@ def test_a_tool_that_hangs_is_given_up(provider: Provider, tools: Path, tool: st
         (["chat", "--tool", "os:no_such_thing", "--once", "x"], 2, "no_such_thing"),
         (["chat", "--tool", "no_such.py:f", "--once", "x"], 2, "there is no file"),
         (["chat", "--tool", "os:sep", "--once", "x"], 2, "expected a function"),
-        (["chat", "--tool-choice", "bogus", "--once", "x"], 2, "no tool 'bogus'"),
+        (["chat", "--tool-choice", "bogus", "--once", "x"], 2, "unknown tool 'bogus'"),
         (["chat", "--no-tools", "--tool-choice", "required", "--once", "x"], 2, "no tools"),
         (["chat", "--tool-timeout", "-1", "--once", "x"], 2, "--tool-timeout"),
         (["chat", "--base-url", "http://x", "--once", "x"], 2, "--model"),

@@ -173,7 +173,7 @@ def _refuse_foreign_code(connection: sqlite3.Connection) -> None:
     ).fetchone()
     if found is not None:
         raise _RefusedError(
-            f"it holds the {found[0]} {str(found[1])[:80]!r}, none of ours",
+            f"it holds the {found[0]} {str(found[1])[:80]!r}, which rejoinder did not create",
             "name another file, or move this one away",
         )
 
