@@ -132,8 +132,7 @@ class LLM(HttpLLM):
             deadlines of calls without their own `conn_options`.
         max_retries: the retries of calls without their own `conn_options`.
         service_tier: ``"auto"``, ``"flex"``, ``"priority"``.
-        reasoning_effort: how long to think; some models get a low default to keep voice latency
-            low.
+        reasoning_effort: how long to think; some models get a low default, for low latency.
         verbosity: how long the answer is.
         extra_body: further fields, merged over the body.
         extra_headers: further header fields.
@@ -143,9 +142,8 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
         api: ``"chat"`` for Chat Completions, ``"responses"`` for the Responses API.
         prompt_cache_retention: ``"in_memory"`` or ``"24h"``.
-        trust_done: treat ``[DONE]`` without a `finish_reason` as a complete answer, for servers
-            that never send one (Snowflake Cortex). With other servers this would hide answers
-            that were cut short.
+        trust_done: treat ``[DONE]`` without a `finish_reason` as a complete answer, for servers that
+            never send one (Snowflake Cortex). With others this would hide answers cut short.
         audio_input: whether the model takes sound; otherwise its transcript is sent. Known for
             OpenAI's audio models, Gemini, Voxtral and Qwen Omni.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
