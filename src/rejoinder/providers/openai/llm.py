@@ -142,8 +142,8 @@ class LLM(HttpLLM):
             `http_session`; it is not closed here.
         api: ``"chat"`` for Chat Completions, ``"responses"`` for the Responses API.
         prompt_cache_retention: ``"in_memory"`` or ``"24h"``.
-        trust_done: treat ``[DONE]`` without a `finish_reason` as a complete answer, for servers that
-            never send one (Snowflake Cortex). With others this would hide answers cut short.
+        trust_done: treat ``[DONE]`` without a `finish_reason` as a complete answer: for servers
+            that never send one (Snowflake Cortex). With others this would hide cut answers.
         audio_input: whether the model takes sound; otherwise its transcript is sent. Known for
             OpenAI's audio models, Gemini, Voxtral and Qwen Omni.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
