@@ -173,6 +173,10 @@ def _comments(row: Row, size: int) -> bytes:
     return _fill(b": x\n\n", size)
 
 
+def _blank_lines(row: Row, size: int) -> bytes:
+    return b"\n" * size
+
+
 def _unknown(row: Row, size: int) -> bytes:
     return _fill(frame(row, b'{"type":"brand.new"}', "brandNew"), size)
 
@@ -237,6 +241,7 @@ GENERATORS: Final[dict[str, Callable[[Row, int], bytes]]] = {
     "one long text": _text,
     "long texts": _texts,
     "comments": _comments,
+    "blank lines": _blank_lines,
     "unknown events": _unknown,
     "calls that never end": _calls,
     "arguments in pieces": _pieces,

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from contract.rows import KEY, ROWS, Row
-from rejoinder.errors import APIConnectionError, APIError
+from rejoinder.errors import APIConnectionError, APIError, ConfigurationError
 from rejoinder.llm import ChatContext
+from rejoinder.providers import anthropic, google, mistralai, openai
 from rejoinder.transport.http import HttpResponse, Request
 from rejoinder.types import APIConnectOptions
 
@@ -77,3 +78,17 @@ async def test_other_fields_are_added(row: Row) -> None:
         *(name.lower() for name in plain.headers),
     }
     assert KEY not in repr(more)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"a b": "x"}, {"": "x"}, {"X": "a\r\nb"}, {"X": "\u00e9"}, {"X": b"x"}], ids=repr
+)
+def test_header_fields_that_cannot_be_sent_are_refused_where_they_are_given(headers: Any) -> None:
+    for make in (
+        lambda: openai.LLM(model="m", api_key="any", extra_headers=headers),
+        lambda: anthropic.LLM(model="m", api_key="any", extra_headers=headers),
+        lambda: google.LLM(model="m", api_key="any", extra_headers=headers),
+        lambda: mistralai.LLM("m", "any", extra_headers=headers),
+    ):
+        with pytest.raises(ConfigurationError, match="header"):
+            make()

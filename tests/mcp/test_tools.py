@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rejoinder._core.tools import ToolOptions
+from rejoinder.errors import ConfigurationError
 from rejoinder.llm import mcp
 from rejoinder.llm.tool_context import ToolContext, ToolError, get_tool_name, is_raw_function_tool
 from rejoinder.mcp.model_view import exposed_names
@@ -281,3 +282,27 @@ def test_exposed_names_are_legal_unlike_and_stable(names: list[str], prefix: str
         alone = exposed_names([name], prefix)[name]
         others = {n for other, n in exposed_names(names, prefix).items() if other != name}
         assert exposed[name] == alone or alone in others
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda: mcp.MCPServerHTTP("ftp://u:secret@h/x"),
+            "MCPServerHTTP.url: expected an absolute",
+        ),
+        (lambda: mcp.MCPServerHTTP("h"), "MCPServerHTTP.url"),
+        (lambda: mcp.MCPServerHTTP(""), "MCPServerHTTP.url"),
+        (lambda: mcp.MCPServerHTTP("http://h:port/mcp"), "MCPServerHTTP.url"),
+        (lambda: mcp.MCPServerHTTP("http://h/mcp", {"a b": "secret"}), "header"),
+        (lambda: mcp.MCPServerHTTP("http://h/mcp", {"X": "secret\n"}), "a line break"),
+        (lambda: mcp.MCPServerStdio(" ", []), "MCPServerStdio.command"),
+        (lambda: mcp.MCPServerStdio("x", ["secret\0"]), "a NUL character"),
+        (lambda: mcp.MCPServerStdio("x", [], env={"A=B": "secret"}), "MCPServerStdio.env"),
+        (lambda: mcp.MCPServerStdio("x", [], env={"": "secret"}), "MCPServerStdio.env"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_refused_where_it_is_named(make: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        make()
+    assert "secret" not in str(caught.value)

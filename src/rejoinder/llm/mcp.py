@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 from typing_extensions import Unpack
 
 from rejoinder._core.tools import ToolOptions
-from rejoinder._options import AMOUNT, checked
+from rejoinder._options import AMOUNT, NAME, checked
 from rejoinder._secrets import redacted_url
 from rejoinder._sections import explained
+from rejoinder.errors import ConfigurationError
 from rejoinder.llm._mcp_server import (
     NAME_KEY,
     SERVER_KEY,
@@ -90,6 +91,7 @@ class MCPServerHTTP(MCPServer):
         options: see `MCPOptions`.
 
     Raises:
+        ConfigurationError: `url` is no address, or a header field cannot be sent.
         ValueError: an unknown `transport_type`.
     """
 
@@ -114,6 +116,8 @@ class MCPServerHTTP(MCPServer):
             raise ValueError(
                 f"transport_type: expected 'sse' or 'streamable_http', got {transport_type!r}"
             )
+        _check_address(url)
+        _check_headers(headers)
         self.url = url
         self._headers = headers
         self._timeout = timeout
@@ -128,6 +132,7 @@ class MCPServerHTTP(MCPServer):
 
     @headers.setter
     def headers(self, headers: dict[str, Any] | None) -> None:
+        _check_headers(headers)
         self._headers = headers
 
     @property
@@ -155,6 +160,24 @@ class MCPServerHTTP(MCPServer):
         return f"MCPServerHTTP({shown}{self._told_name()})"
 
 
+def _check_address(url: str) -> None:
+    from rejoinder.transport._addresses import parse_url
+
+    try:
+        parse_url(url)
+    except ConfigurationError:
+        raise ConfigurationError(
+            "MCPServerHTTP.url: expected an absolute URL like 'https://host/mcp', got "
+            f"{redacted_url(url)!r}"
+        ) from None
+
+
+def _check_headers(headers: Mapping[str, Any] | None) -> None:
+    from rejoinder.transport._addresses import check_headers
+
+    check_headers({str(name): str(value) for name, value in (headers or {}).items()})
+
+
 def _transport_of(url: str) -> Literal["sse", "streamable_http"]:
     path = urlsplit(url).path.lower().rstrip("/")
     transport: Literal["sse", "streamable_http"] = "sse"
@@ -178,7 +201,7 @@ class MCPServerStdio(MCPServer):
         options: see `MCPOptions`.
     """
 
-    @checked(client_session_timeout_seconds=AMOUNT.optional)
+    @checked(command=NAME, client_session_timeout_seconds=AMOUNT.optional)
     def __init__(
         self,
         command: str,
@@ -189,6 +212,16 @@ class MCPServerStdio(MCPServer):
         **options: Unpack[MCPOptions],
     ) -> None:
         super().__init__(client_session_timeout_seconds=client_session_timeout_seconds, **options)
+        if "\0" in "".join([command, *args, *(env or {}), *(env or {}).values()]):
+            raise ConfigurationError(
+                "MCPServerStdio: a NUL character cannot be in a command line or its environment"
+            )
+        for name in env or ():
+            if not name or "=" in name:
+                raise ConfigurationError(
+                    "MCPServerStdio.env: expected a dict of names and values, as {'NAME': 'value'}; "
+                    "a name is empty or holds '='"
+                )
         self.command = command
         self.args = args
         self.env = env

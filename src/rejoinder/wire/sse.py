@@ -143,7 +143,7 @@ class SSEDecoder:
                 if block[:5] == b"data:":
                     events.append((None, block[6 if block[5:6] == b" " else 5 :]))
                     continue
-                if block[:1] == b":":
+                if block[:1] == b":" or not block:
                     continue  # a comment, which servers send to keep the connection alive
             elif bounded and block[:7] == b"event: ":
                 name, _, rest = block.partition(b"\n")

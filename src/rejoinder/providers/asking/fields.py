@@ -18,6 +18,7 @@ from rejoinder._core.rules import TOOL_NAME
 from rejoinder.errors import ConfigurationError
 from rejoinder.llm import _tool_specs
 from rejoinder.llm.tool_context import ToolContext
+from rejoinder.transport._addresses import check_headers
 from rejoinder.types import NotGiven
 
 __all__ = [
@@ -83,6 +84,8 @@ class HttpExtras:
             return
         self.fields = checked_extras(extra_kwargs)
         self.headers = string_fields("extra_headers", self.fields.pop("extra_headers", None))
+        if self.headers:
+            check_headers(self.headers)
         self.query = string_fields("extra_query", self.fields.pop("extra_query", None))
         option = self.fields.get("reasoning")
         if isinstance(option, str | int) and not isinstance(option, bool):
