@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import AsyncGenerator
@@ -54,12 +53,17 @@ async def test_a_recording_plays_back(tmp_path: Path) -> None:
             await page.run([user("Where is the tower?")])
             data = (await page.client.get("/api/conversations/t/recording")).content
     assert b"sk-canary-key" not in data
-    zipfile.ZipFile(io.BytesIO(data)).extractall(tmp_path)
-    llm = openai.LLM(model="m", api_key="any", transport=replay(tmp_path))
-    chat_ctx = ChatContext.empty()
-    chat_ctx.add_message(role="user", content="Where is the tower?")
-    assert (await llm.chat(chat_ctx=chat_ctx).collect()).text == "In Paris"
-    await llm.aclose()
+    (packed := tmp_path / "recording.zip").write_bytes(data)
+    zipfile.ZipFile(packed).extractall(folder := tmp_path / "recording")
+    for place in (packed, folder):
+        llm = openai.LLM(model="m", api_key="any", transport=replay(place))
+        chat_ctx = ChatContext.empty()
+        chat_ctx.add_message(role="user", content="Where is the tower?")
+        assert (await llm.chat(chat_ctx=chat_ctx).collect()).text == "In Paris"
+        await llm.aclose()
+    packed.write_bytes(data[:60] + bytes(20) + data[80:])
+    with pytest.raises(ValueError, match="a ZIP that cannot be read"):
+        replay(packed)
 
 
 async def test_a_model_on_this_machine_has_no_recording() -> None:

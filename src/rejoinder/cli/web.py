@@ -57,8 +57,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "they end with the command",
     )  # fmt: skip
     parser.add_argument(
-        "--replay", metavar="FOLDER",
-        help="answer from this recording, at its own pace, instead of asking the provider",
+        "--replay", metavar="FILE",
+        help="answer from this recording (a ZIP of the page, or a folder), at its own pace, instead of "
+        "asking the provider",
     )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
 

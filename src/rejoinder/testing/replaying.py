@@ -51,7 +51,7 @@ class ReplayTransport:
     URL, the body) match anything. Recorded errors are raised again, with their types.
 
     Args:
-        source: a folder or file written by `RecordingTransport`, or exchanges.
+        source: a folder or file written by `RecordingTransport`, a ZIP of such files, or exchanges.
         speed: 1.0 keeps the recorded timing, 10.0 is ten times as fast; by default, nothing waits.
         cut: a function that cuts the body of each response into reads.
         repeat: let exchanges be used any number of times.
