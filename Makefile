@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test near check tests newest tests-newer outside soak docs release lock relock clean
+.PHONY: help chat test near check tests newest tests-newer outside lock bench soak docs release relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
