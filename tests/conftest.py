@@ -21,7 +21,7 @@ from rejoinder.llm._prepared import prepare
 from rejoinder.testing import RealtimeConnection, RealtimeService
 from rejoinder.transport import _aiohttp
 
-pytest_plugins = ["skips", "recorded.summary", "embedded"]
+pytest_plugins = ["skips", "few", "recorded.summary", "embedded"]
 
 # Said once, so that nothing (looptime asks for every test) makes a loop that nobody closes.
 asyncio.set_event_loop(None)
@@ -103,6 +103,14 @@ settings.register_profile(
     print_blob=True,
 )
 settings.register_profile(
+    "few",  # coverage: more examples of the same go the same ways
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.register_profile(
     "thorough",
     max_examples=2000,
     deadline=None,
@@ -115,7 +123,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture(scope="session", autouse=True)
 def read_as_usual() -> None:
     """With this variable bodies are not pushed but read, as with an aiohttp that does not offer the
-    first: `make newest` runs all tests so."""
+    first: `make again` runs its tests so."""
     if os.environ.get("REJOINDER_TESTS_PULL"):
         _aiohttp.can_push = lambda content: False
 

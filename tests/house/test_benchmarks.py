@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.no_cover  # programs of their own
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

@@ -235,11 +235,12 @@ async def test_two_small_streams_cut_everywhere(api: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("api", APIS)
 async def test_the_other_streams_cut_at_random(api: str) -> None:
-    policies = ("resume", "restart", "stop")
+    policies = ("restart", "stop")
+    cuts = max(8, settings.default.max_examples // 10)
     for exchange, whole in await with_words(api):
         if len(exchange.body) > 60_000:
             continue  # `long` ones take seconds each and say nothing new
         dice = random.Random(exchange.id)
-        for i in range(20):
+        for i in range(cuts):
             cut = dice.randrange(len(exchange.body))
-            await check(api, exchange, whole, cut, policies[i % 3] if i > 9 else "resume")
+            await check(api, exchange, whole, cut, policies[i // 4 % 2] if i % 4 == 3 else "resume")
