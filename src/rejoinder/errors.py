@@ -231,7 +231,11 @@ class APIConnectionError(APIError):
         # "no reply after 3 attempts" is explained by the last attempt.
         if self.section is not None:
             return self.section
-        kinds = (cause._kind() for cause in _causes_of(self) if isinstance(cause, APIError))
+        kinds = (
+            cause.section if isinstance(cause, APIConnectionError) else cause._kind()
+            for cause in _causes_of(self)
+            if isinstance(cause, APIError)
+        )
         return next(filter(None, kinds), None)
 
 

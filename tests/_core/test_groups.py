@@ -117,7 +117,7 @@ def test_handoffs_and_updates_are_not_for_providers() -> None:
 
 def test_what_is_no_item_is_refused() -> None:
     with pytest.raises(
-        TypeError, match=r"items\[\d\]: .* no dict with type None; to load plain data"
+        TypeError, match=r"items\[\d\]: .* got dict with type None; to load plain data"
     ):
         group_tool_calls([{"type": "message"}])  # type: ignore[list-item]
 

@@ -79,7 +79,7 @@ def test_what_claude_refuses_is_told_in_words() -> None:
     assert told("openai", picture("PNG", 9_000, 50)) == []
     assert told("anthropic", picture("PNG", 8_000, 5)) == []
     for provider in ("anthropic", "openai", "google"):
-        assert "cut" in told(provider, picture("PNG", 64, 64)[:60])[0]
+        assert "truncated" in told(provider, picture("PNG", 64, 64)[:60])[0]
 
 
 def test_many_pictures_may_not_be_large() -> None:

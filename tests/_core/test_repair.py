@@ -120,7 +120,7 @@ def changed(item: Any, **fields: Any) -> Any:
         ),
         (changed(call(), arguments={"a": 1}), r"items\[1\]\.arguments: expected JSON .* got dict"),
         (changed(output(), output=None), r"items\[1\]\.output: expected a text, got NoneType"),
-        ({"type": "message"}, "no dict with type None"),
+        ({"type": "message"}, "got dict with type None"),
     ],
 )
 def test_what_no_item_may_hold_is_told_with_its_place(convert: Any, broken: Any, told: str) -> None:

@@ -39,7 +39,7 @@ def test_a_model_that_answers(provider: Provider) -> None:
 
 @pytest.mark.parametrize(
     ("status", "told"),
-    [(401, "rejoinder keys set"), (404, "no such model"), (503, "try again later")],
+    [(401, "rejoinder keys set"), (404, "does not serve the model"), (503, "try again later")],
 )
 def test_a_model_that_refuses(provider: Provider, status: int, told: str) -> None:
     provider.server.always(Answer(status=status, message=f"no, {CANARY}"))

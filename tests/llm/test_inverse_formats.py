@@ -364,7 +364,7 @@ def test_bedrock() -> None:
         ("google", [{"role": "user", "parts": [{"inlineData": {"data": 5}}]}], r"contents\[0\]\.parts\[0\]"),
         ("aws", [{"role": "user", "content": [{}]}], r"messages\[0\]\.content\[0\]"),
         ("nothing", [], "unknown provider format"),
-        ("mistralai.conversations", [], "cannot be read"),
+        ("mistralai.conversations", [], "cannot be converted back"),
     ],
 )  # fmt: skip
 def test_what_is_not_of_this_format_is_told_with_its_place(

@@ -81,7 +81,7 @@ def test_one_message_by_its_id() -> None:
     chat_ctx = answered("One two.")
     chat_ctx.commit_heard("Hel", message_id=chat_ctx.items[0].id)
     assert said(chat_ctx) == ["Hel", "Go on.", "One two."]
-    with pytest.raises(ValueError, match="no message"):
+    with pytest.raises(ValueError, match="unknown message id 'nothing'"):
         chat_ctx.commit_heard("x", message_id="nothing")
     with pytest.raises(ConfigurationError, match="sound"):
         chat_ctx.commit_heard(1, sound=0)

@@ -42,4 +42,4 @@ def test_reasoning_that_a_model_has_no_option_for_is_told(caplog: pytest.LogCapt
         body = json.loads(_encode(question, False, ctx.items))
     assert body.keys() == {"messages", "user"}
     assert [change.kind for change in question.changes] == ["reasoning"]
-    assert "reasoning='high': this model takes no such option" in caplog.text
+    assert "reasoning='high': this model does not support the option" in caplog.text

@@ -140,7 +140,7 @@ TREE = {"type": "object", "properties": {"t": {"$ref": "#/$defs/T"}}}
         ({"type": "array", "prefixItems": [], "items": {"type": "string"}}, "one type"),
         ({"allOf": [{}, {}]}, "allOf"),
         ({"enum": ["a", 1]}, "mixed"),
-        ({"enum": ["", "a"]}, "empty text"),
+        ({"enum": ["", "a"]}, "empty string"),
     ],
 )
 def test_gemini_cannot_say(schema: dict[str, Any], says: str) -> None:

@@ -190,9 +190,9 @@ async def test_a_bad_request_is_a_clear_error(llm: LLM) -> None:
 
 
 async def test_tools_that_are_not_there(llm: LLM) -> None:
-    with pytest.raises(ConfigurationError, match="there are none"):
+    with pytest.raises(ConfigurationError, match="none were passed"):
         llm.chat(chat_ctx=asked("hi"), tool_choice="required")
-    with pytest.raises(ConfigurationError, match="no tool 'x'"):
+    with pytest.raises(ConfigurationError, match="expected one of get_weather, got 'x'"):
         llm.chat(
             chat_ctx=asked("hi"),
             tools=[get_weather],

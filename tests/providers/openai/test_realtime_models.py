@@ -35,7 +35,7 @@ def test_of_an_unknown_model_nothing_is_refused() -> None:
 )
 def test_options_that_a_model_refuses(option: dict[str, object]) -> None:
     RealtimeModel(api_key="k", **option)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match=r"is not taken by 'gpt-realtime-1\.5'"):
+    with pytest.raises(ConfigurationError, match=r"'gpt-realtime-1\.5' does not accept"):
         RealtimeModel(model="gpt-realtime-1.5", api_key="k", **option)  # type: ignore[arg-type]
 
 

@@ -34,11 +34,11 @@ from rejoinder.providers.asking.fields import (
     NO_EXTRAS,
     HttpExtras,
     has_header,
-    tool_specs,
 )
 from rejoinder.providers.asking.replies import reply_schema
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.transport.http import Request
 from rejoinder.types import (

@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from rejoinder._core.dialects import Dialect
 from rejoinder._core.names import portable_name
 from rejoinder._core.reasoning import Option, check_reasoning
 from rejoinder._core.rules import TOOL_NAME
 from rejoinder.errors import ConfigurationError
-from rejoinder.llm import _tool_specs
-from rejoinder.llm.tool_context import ToolContext
 from rejoinder.transport._addresses import check_headers
 from rejoinder.types import NotGiven
 
@@ -31,7 +28,6 @@ __all__ = [
     "path_part",
     "string_fields",
     "tool_choice_name",
-    "tool_specs",
 ]
 
 
@@ -141,30 +137,6 @@ def path_part(option: str, text: str, *, safe: str = "") -> str:
                 f"{option}: {text[:100]!r} cannot be part of a URL: {part!r} is not a name"
             )
     return quote(text, safe=safe)
-
-
-def tool_specs(tools: object, dialect: Dialect, **options: Any) -> list[dict[str, Any]]:
-    """The descriptions of `tools` as they are sent.
-
-    Args:
-        dialect: dialect of the API.
-        options: see `rejoinder.llm.ToolContext.parse_function_tools`.
-
-    Raises:
-        ConfigurationError: `tools` is not a list.
-        ValueError: an element is not a tool, or two share a name.
-    """
-    if not tools:
-        return []
-    if not isinstance(tools, (list, tuple)):
-        raise ConfigurationError(
-            "tools: expected a list of functions decorated with @function_tool, got "
-            f"{type(tools).__name__}"
-        )
-    context = ToolContext.of(cast("list[Any]", tools))
-    return _tool_specs.tool_specs(
-        context.function_tools, context.provider_tools, dialect, **options
-    )
 
 
 def build_url(base: str, path: str = "", query: Mapping[str, str] | None = None) -> str:

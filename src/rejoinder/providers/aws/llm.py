@@ -33,11 +33,11 @@ from rejoinder.providers.asking.fields import (
     has_header,
     merge_headers,
     path_part,
-    tool_specs,
 )
 from rejoinder.providers.asking.replies import reply_schema
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.aws.dialect import DIALECT
 from rejoinder.providers.aws.format import attachment_block, request_body

@@ -23,7 +23,7 @@ from rejoinder.errors import ConfigurationError
 from rejoinder.llm.realtime import RealtimeCapabilities
 from rejoinder.llm.tool_context import ToolContext
 from rejoinder.providers.asking.checks import check_base_url, environment, or_none
-from rejoinder.providers.asking.fields import tool_specs
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.aws.dialect import DIALECT
 from rejoinder.providers.aws.realtime_format import tool_choice as _checked_choice
 from rejoinder.providers.aws.realtime_models import (

@@ -37,11 +37,11 @@ from rejoinder.providers.asking.fields import (
     build_url,
     merge_headers,
     path_part,
-    tool_specs,
 )
 from rejoinder.providers.asking.replies import reply_type, tell
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.google.dialect import DIALECT
 from rejoinder.providers.google.format import attachment_part, request_body, to_contents

@@ -23,11 +23,11 @@ from rejoinder.providers.asking.fields import (
     build_url,
     checked_extras,
     merge_headers,
-    tool_specs,
 )
 from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.format import to_messages
 from rejoinder.providers.completions.request import named_choice

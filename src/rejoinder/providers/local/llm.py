@@ -28,9 +28,9 @@ from rejoinder.providers.asking.fields import (
     build_url,
     merge_headers,
     tool_choice_name,
-    tool_specs,
 )
 from rejoinder.providers.asking.replies import reply_type
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.local import engine as engines
 from rejoinder.providers.local.dialect import DIALECT
 from rejoinder.providers.local.fetch import fetch

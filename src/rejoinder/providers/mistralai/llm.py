@@ -25,11 +25,11 @@ from rejoinder.providers.asking.fields import (
     HttpExtras,
     build_url,
     merge_headers,
-    tool_specs,
 )
 from rejoinder.providers.asking.replies import completions_response_format
 from rejoinder.providers.asking.served import Option as ReasoningOption
 from rejoinder.providers.asking.served import served
+from rejoinder.providers.asking.tools import tool_specs
 from rejoinder.providers.asking.transports import make_transport
 from rejoinder.providers.completions.request import named_choice
 from rejoinder.providers.mistralai.dialect import DIALECT
