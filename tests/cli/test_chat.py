@@ -17,6 +17,7 @@ import pytest
 from cli.commands import Terminal, run
 from cli.test_terminal import PROMPT, plain
 from rejoinder.llm import ChatContext, ChatMessage
+from rejoinder.testing import load_exchanges
 from rejoinder.testing.faults import Answer, Call, Fault
 
 if TYPE_CHECKING:
@@ -344,6 +345,21 @@ def test_a_recording_holds_no_key(provider: Provider, tmp_path: Path) -> None:
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert files
     assert not any(b"canary" in file.read_bytes() for file in files)
+
+
+def test_a_recording_is_one_file_where_a_zip_is_named(provider: Provider, tmp_path: Path) -> None:
+    place = tmp_path / "new" / "talk.zip"
+    ask = ["chat", *provider.options, "--once", "x", "--record", str(place)]
+    ran = run(*ask, OPENAI_API_KEY="sk-canary-0123456789")
+    assert ran.code == 0, ran.err
+    assert [file.name for file in place.parent.iterdir()] == ["talk.zip"]
+    assert place.is_file()
+    (exchange,) = load_exchanges(place)
+    assert "canary" not in repr(exchange)
+    ran = run(*ask, **provider.key)
+    assert ran.code == 2
+    assert "exists already" in ran.err
+    assert load_exchanges(place) == [exchange]
 
 
 def test_what_is_kept_and_what_is_not(provider: Provider, home: Path) -> None:

@@ -218,8 +218,8 @@ def test_a_tool_that_hangs_is_given_up(provider: Provider, tools: Path, tool: st
         (["chat", "--file", "/dev/zero", "--once", "x"], 2, "larger than 32 MB"),
         (["chat", "--file", "", "--once", "x"], 2, "got an empty one"),
         (["chat", "--schema", "", "--once", "x"], 2, "got an empty one"),
-        (["chat", "--record", "", "--once", "x"], 2, "expected the name of a folder"),
-        (["chat", "--record", __file__, "--once", "x"], 2, "expected a folder, got the file"),
+        (["chat", "--record", "", "--once", "x"], 2, "expected the name of a ZIP or a folder"),
+        (["chat", "--record", __file__, "--once", "x"], 2, "got the file"),
         (["chat", "-m", "~nobody-of-this-name/x.gguf", "--once", "x"], 2, "does not exist"),
     ],
 )

@@ -492,14 +492,18 @@ async def test_an_answer_that_was_left_is_recorded_as_far_as_it_was_read(tmp_pat
     assert len(exchange.chunk_sizes) == len(exchange.chunk_times) > 0
 
 
-async def test_exchanges_at_once_get_files_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["folder", "file.zip"])
+async def test_exchanges_at_once_get_files_of_their_own(tmp_path: Path, name: str) -> None:
     async with (
         FaultServer() as server,
-        record(tmp_path) as recording,
+        record(tmp_path / name) as recording,
         openai_chat(server.url, transport=recording) as llm,
     ):
         await asyncio.gather(*(say(llm, f"number {n}") for n in range(20)))
-    exchanges = load_exchanges(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).is_file() == name.endswith(".zip")
+    exchanges = load_exchanges(tmp_path / name)
+    assert len(exchanges) == 20
     asked = {e.request_body["messages"][0]["content"] for e in exchanges}
     assert asked == {f"number {n}" for n in range(20)}
 

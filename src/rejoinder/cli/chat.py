@@ -80,8 +80,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--no-keep", action="store_true", help="do not keep the conversation (or: REJOINDER_KEEP=0)"
     )
     parser.add_argument(
-        "--record", metavar="FOLDER",
-        help="record the traffic with the provider into this folder, without keys",
+        "--record", metavar="FILE",
+        help="record the traffic with the provider into this ZIP or folder, without keys",
     )  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="show replies as they are, not drawn")
     parser.add_argument("-q", "--quiet", action="store_true", help="no numbers, no tool lines")
@@ -241,20 +241,26 @@ def _talk(
                     loop.run(_end(talk, store, recorder), timeout=_CLOSE_TIMEOUT)
 
 
-def _recorder(folder: str | None) -> Any:
-    if folder is None:
+def _recorder(place: str | None) -> Any:
+    if place is None:
         return None
     from rejoinder.testing import record
 
-    if not folder.strip():
-        raise CommandError("--record: expected the name of a folder, got an empty one")
+    if not place.strip():
+        raise CommandError("--record: expected the name of a ZIP or a folder, got an empty one")
+    path = path_of(place)
+    one_file = path.suffix.lower() == ".zip"
+    if one_file and path.exists():
+        raise CommandError(f"--record: {place} exists already; name another file")
     try:
-        path_of(folder).mkdir(parents=True, exist_ok=True)
+        (path.parent if one_file else path).mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise CommandError(f"--record: expected a folder, got the file {folder}") from error
+        raise CommandError(
+            f"--record: expected a folder or a new file that ends in .zip, got the file {place}"
+        ) from error
     except OSError as error:
-        raise CommandError(f"--record: {folder}: {error.strerror or error}") from error
-    return record(path_of(folder))
+        raise CommandError(f"--record: {place}: {error.strerror or error}") from error
+    return record(path)
 
 
 async def _end(talk: Talk, store: SqliteStore | None, recorder: HttpTransport | None) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import threading
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-__all__ = ["Recorded", "load", "load_all", "save"]
+__all__ = ["Recorded", "Series", "load", "load_all", "save"]
 
 
 class Recorded(Protocol):
@@ -69,4 +72,36 @@ def save(recorded: Recorded, path: str | Path) -> None:
     """Write one file. Creates its folder if needed."""
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(recorded.to_json(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    place.write_text(_text(recorded), "utf-8")
+
+
+class Series:
+    """Writes numbered recordings into a folder or, if the name ends in ``.zip``, into a new ZIP.
+
+    The ZIP is replaced as a whole, so that it can be read whenever the process ends.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._zipped = self._path.suffix.lower() == ".zip"
+        self._one_at_a_time = threading.Lock()
+        self._written = b""
+
+    def save(self, number: int, recorded: Recorded) -> None:
+        name = f"{number:04}.json"
+        if not self._zipped:
+            save(recorded, self._path / name)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._one_at_a_time:
+            file = io.BytesIO(self._written)
+            with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(name, _text(recorded))
+            beside = self._path.with_name(f"{self._path.name}.part")
+            beside.write_bytes(file.getvalue())
+            os.replace(beside, self._path)
+            self._written = file.getvalue()
+
+
+def _text(recorded: Recorded) -> str:
+    return json.dumps(recorded.to_json(), ensure_ascii=False, indent=1) + "\n"

@@ -205,7 +205,7 @@ def save_exchange(exchange: Exchange, path: str | Path) -> None:
 
 
 class RecordingTransport:
-    """Sends through another transport, and writes each exchange into a folder.
+    """Sends through another transport, and writes each exchange into a folder or a ZIP.
 
     A file is written when the answer has been read or left, or has failed. Header values, except
     of a few harmless fields, are removed, as are the values in a URL's query; every credential that
@@ -214,7 +214,8 @@ class RecordingTransport:
 
     Args:
         inner: the transport that does the work; closed by `aclose`.
-        path: the folder; files are numbered from 1.
+        path: the folder, or a ZIP (a name that ends in ``.zip``), which is begun anew; files are
+            numbered from 1.
         secrets: further strings that must not be written, e.g. a customer's name.
         clock: seconds, for the timing.
     """
@@ -229,7 +230,7 @@ class RecordingTransport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
-        self._path = Path(path)
+        self._series = _files.Series(path)
         self._secrets = tuple(secrets)
         self._clock = clock
         self._count = 0
@@ -267,10 +268,10 @@ class RecordingTransport:
 
     async def _write(self, recorder: _Recorder) -> None:
         self._count += 1
-        path = self._path / f"{self._count:04}.json"
-        exchange = recorder.exchange(path.stem)
+        number = self._count
+        exchange = recorder.exchange(f"{number:04}")
         # In a thread, and to its end even if the caller is cancelled: half a file is useless.
-        task = asyncio.ensure_future(asyncio.to_thread(save_exchange, exchange, path))
+        task = asyncio.ensure_future(asyncio.to_thread(self._series.save, number, exchange))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         await asyncio.shield(task)
@@ -280,11 +281,12 @@ class RecordingTransport:
 def record(
     path: str | Path, *, secrets: Iterable[str] = (), inner: HttpTransport | None = None
 ) -> RecordingTransport:
-    """A transport that asks the provider and records every exchange into the folder `path`; for
-    the keyword ``transport`` of an `LLM`. Leave it by ``async with``.
+    """A transport that asks the provider and records every exchange into the folder or ZIP `path`;
+    for the keyword ``transport`` of an `LLM`. Leave it by ``async with``.
 
     Args:
-        path: the folder; files are numbered from 1.
+        path: the folder, or a ZIP (a name that ends in ``.zip``), which is begun anew; files are
+            numbered from 1.
         secrets: further strings that must not be written, e.g. a customer's name.
         inner: the transport that does the work, instead of one of its own.
     """
