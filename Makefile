@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # release there is, for which the lock holds no hash. tests/outside/locks proves it.
 INSTALL := $(BIN)/pip install -q --no-deps --require-hashes
 
-.PHONY: help chat test near check tests again tests-on outside lock bench soak docs release relock clean
+.PHONY: help chat test near check tests newest tests-newer outside lock bench soak docs release relock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,7 +21,7 @@ help: ## this list
 chat: $(VENV)/.chat ## talk to a real model on this machine: no key, no account
 	@$(BIN)/rejoinder chat $(ARGS)
 
-test: check tests again ## everything that has to pass: lint, format, types, floors, tests, coverage
+test: check tests newest ## everything that has to pass: lint, format, types, floors, tests with coverage
 
 check: $(VENV)/.dev ## lint, format, types and import floors
 	$(BIN)/ruff check .
@@ -29,8 +29,8 @@ check: $(VENV)/.dev ## lint, format, types and import floors
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-tests: $(VENV)/.dev ## all tests; or some of them:  make tests ARGS="tests/wire -x"
-	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+tests: $(VENV)/.dev ## the tests, with branch coverage; or some of them:  make tests ARGS="tests/wire -x"
+	$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE) --cov --cov-report=term)
 
 # One process more than there are cores, as some tests wait for others (terminals, servers, processes).
 # A process that runs out of tests takes some from another one.
@@ -43,21 +43,22 @@ NEWEST = $(shell ours=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])');
   for python in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python3; do \
     "$$python" -c "import ensurepip, venv" 2>/dev/null && echo "$$python" && exit; \
   done; done)
+# What the newest Python need not repeat, as another interpreter shows nothing else there: what is about files,
+# and most parameters of tests that have many (tests/few.py). It takes minutes.
+ONCE := --few --ignore=tests/house
 
 near: $(VENV)/.dev ## the quick tests near to what changed, in half a minute; options of pytest:  make near ARGS=-x
 	@$(BIN)/ruff check -q .
 	@$(BIN)/python tests/near.py $(SIDE_BY_SIDE) $(ARGS)
 
-# The second run differs in all that may differ: another interpreter where this machine has a newer one, and
-# bodies of answers are read the other of two ways (tests/transport/test_aiohttp_push.py). Measuring coverage
-# makes each test four times as slow, so it leaves out what repeats the ways of others (tests/few.py).
-again: export REJOINDER_TESTS_PULL := 1
-again: export HYPOTHESIS_PROFILE := few
-again: ## some of the tests once more, on the newest Python of this machine, with branch coverage
-	@newest="$(NEWEST)"; $(MAKE) --no-print-directory tests-on PYTHON="$${newest:-$(PYTHON)}" \
-	  VENV="$(VENV)$${newest:+-newest}" ARGS="--few -m 'not no_cover' --cov --cov-report=term"
+# There, bodies of answers are read the other of two ways (tests/transport/test_aiohttp_push.py).
+newest: export REJOINDER_TESTS_PULL := 1
+newest: ## the tests on the newest Python of this machine, where it is newer than the one above
+	@newest="$(NEWEST)"; if [ -z "$$newest" ]; then \
+	  echo "no newer Python on this machine: the tests ran on one only"; \
+	else $(MAKE) --no-print-directory tests-newer PYTHON="$$newest" VENV=$(VENV)-newest ARGS="$(ONCE)"; fi
 
-tests-on: ## the tests on another interpreter:  make tests-on PYTHON=python3.13 VENV=.venv-3.13
+tests-newer: ## the tests on another interpreter:  make tests-newer PYTHON=python3.13 VENV=.venv-3.13
 	@$(MAKE) --no-print-directory $(VENV)/.dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 

@@ -103,14 +103,6 @@ settings.register_profile(
     print_blob=True,
 )
 settings.register_profile(
-    "few",  # coverage: more examples of the same go the same ways
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    print_blob=True,
-)
-settings.register_profile(
     "thorough",
     max_examples=2000,
     deadline=None,
@@ -123,7 +115,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture(scope="session", autouse=True)
 def read_as_usual() -> None:
     """With this variable bodies are not pushed but read, as with an aiohttp that does not offer the
-    first: `make again` runs its tests so."""
+    first: `make newest` runs its tests so."""
     if os.environ.get("REJOINDER_TESTS_PULL"):
         _aiohttp.can_push = lambda content: False
 

@@ -1,7 +1,7 @@
 """``pytest --few``: of a test with many parameters, the first and some of the others.
 
-For measuring coverage, which makes every test four times as slow: parameters that repeat one way through the
-code a hundred times show nothing more there. The choice is the same in each run.
+For a second run of the suite in other circumstances, such as on another interpreter. The choice is the same in
+each run.
 """
 
 from __future__ import annotations
