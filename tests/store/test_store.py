@@ -103,8 +103,10 @@ async def test_an_error_names_the_remedy_for_its_cause(tmp_path: Path) -> None:
     sound = path.read_bytes()
 
     async def told() -> str:
+        store = SqliteStore(path)
         with pytest.raises(StoreError) as caught:
-            await SqliteStore(path).read("a")
+            await store.read("a")
+        await store.aclose()
         return str(caught.value)
 
     path.write_bytes(sound[:4096] + b"\x55" * (len(sound) - 4096))
