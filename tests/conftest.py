@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,47 +116,37 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture(scope="session", autouse=True)
 def read_as_usual() -> None:
     """With this variable bodies are not pushed but read, as with an aiohttp that does not offer the
-    first: `make newest` runs its tests so."""
+    first: `make newest` runs all tests so."""
     if os.environ.get("REJOINDER_TESTS_PULL"):
         _aiohttp.can_push = lambda content: False
 
 
-class BlockingCalls:
-    """The watch for functions that may not be called below ``rejoinder`` in a running loop.
-
-    It stays on from one test to the next, as turning it on replaces sixty functions: a millisecond,
-    for each of fifteen thousand tests.
-    """
-
-    def __init__(self) -> None:
-        # The checks of options stand around what they call, also around what tests may call. Coverage
-        # takes a lock of its own when a thread enters a file.
-        self._watch = BlockBuster(
-            "rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options", "coverage"]
-        )
-        self._on = False
-
-    def turn(self, on: bool) -> None:
-        if on != self._on:
-            self._on = on
-            (self._watch.activate if on else self._watch.deactivate)()
-
-
-@pytest.fixture(scope="session")
-def blocking_calls() -> Iterator[BlockingCalls]:
-    calls = BlockingCalls()
-    yield calls
-    calls.turn(False)
+@cache
+def blocking_calls() -> BlockBuster:
+    """The functions that may not be called: one table for all tests, as making it takes a millisecond."""
+    # The checks of options stand around what they call, also around what tests may call. Coverage
+    # takes a lock of its own when a thread enters a file.
+    return BlockBuster(
+        "rejoinder", excluded_modules=["rejoinder.testing", "rejoinder._options", "coverage"]
+    )
 
 
 @pytest.fixture(autouse=True)
-def nothing_blocks_the_loop(request: pytest.FixtureRequest, blocking_calls: BlockingCalls) -> None:
+def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     """Calls of the library that would freeze the event loop fail the test.
 
     What a test itself does in its own coroutines (reading a file, starting a server process) is
     not watched: only code below ``rejoinder`` is.
     """
-    blocking_calls.turn(request.node.get_closest_marker("may_block") is None)
+    if request.node.get_closest_marker("may_block"):
+        yield
+        return
+    watch = blocking_calls()
+    watch.activate()
+    try:
+        yield
+    finally:
+        watch.deactivate()
 
 
 @pytest.fixture
