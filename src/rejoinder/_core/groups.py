@@ -131,7 +131,7 @@ def group_tool_calls(items: Sequence[ChatItem]) -> list[Turn]:
                 case "agent_handoff" | "agent_config_update":
                     pass
                 case _:
-                    refuse_item(item, getattr(item, "type", None))
+                    refuse_item(item)
         if grouped or outputs:
             _match(grouped, by_call, outputs)
     except (AttributeError, TypeError):
@@ -164,8 +164,9 @@ def _match(
                 )
 
 
-def refuse_item(item: Never, kind: object, where: str = "") -> Never:
+def refuse_item(item: Never, where: str = "") -> Never:
     """Raise the error for an object that is not a chat item."""
+    kind: object = getattr(item, "type", None)
     raise TypeError(
         f"{where}expected a message, function call, output, handoff or configuration update, "
         f"got {type(item).__name__} with type {kind!r}; to load plain data, use "
@@ -179,7 +180,7 @@ def reject_non_items(items: Sequence[object]) -> None:
     for at, item in enumerate(items):
         kind = getattr(item, "type", None)
         if not isinstance(kind, str) or kind not in _KINDS:
-            refuse_item(cast("Never", item), kind, f"items[{at}]: ")
+            refuse_item(cast("Never", item), f"items[{at}]: ")
         held = vars(item)
         for name, accepted, expected in _FIELDS:
             if name in held and not isinstance(held[name], accepted):

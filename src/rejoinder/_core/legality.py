@@ -77,7 +77,7 @@ def find_violation(items: Sequence[ChatItem], rules: Rules, keep: frozenset[str]
             case "agent_handoff" | "agent_config_update":
                 continue
             case _:
-                refuse_item(item, getattr(item, "type", None))
+                refuse_item(item)
         if found is not None:
             return found
     return reading.end()

@@ -175,7 +175,7 @@ class Grouping:
                 case "agent_handoff" | "agent_config_update":
                     pass
                 case _:
-                    refuse_item(item, getattr(item, "type", None))
+                    refuse_item(item)
         return self.distinct(turns)
 
     def belongs(self, turn: Turn, call: FunctionCall) -> bool:
