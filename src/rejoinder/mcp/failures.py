@@ -1,4 +1,4 @@
-"""What can go wrong with a session, and one plain error for whatever the SDK raises."""
+"""Failures of a session, and the conversion of the SDK's errors into plain ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 _LONGEST_ERROR = 2000  # characters
 REFUSALS = frozenset({401, 403, 407, 408, 429})
-"""HTTP statuses that say that this client is not let in, or not now; nothing about the request."""
+"""HTTP statuses that refuse this client, for now or for good, whatever it requests."""
 
 
 class ConnectionGone(Exception):
-    """The session ended while, or before, it was used. The supervisor knows why."""
+    """The session ended before or during its use. The supervisor knows why."""
 
 
 class SessionForgotten(Exception):
@@ -37,7 +37,7 @@ class SessionForgotten(Exception):
 
     Attributes:
         error: the refusal.
-        again: it did not process the request, which may be asked again.
+        again: the server did not process the request, so it can be sent again.
     """
 
     def __init__(self, error: Exception, *, again: bool = True) -> None:
@@ -47,7 +47,7 @@ class SessionForgotten(Exception):
 
 
 class ModernServer(Exception):
-    """The server refused the initialize handshake, as one of protocol 2026-07-28 does.
+    """The server refused the initialize handshake, as servers of protocol 2026-07-28 do.
 
     Attributes:
         error: the refusal.
@@ -59,11 +59,11 @@ class ModernServer(Exception):
 
 
 class ServerRefused(APIError):
-    """The server answered with a JSON-RPC error. The message is the server's own."""
+    """The server answered with a JSON-RPC error, whose message this error has."""
 
 
-# The errors that the SDK's transports make up begin with these words. They may quote addresses or
-# foreign data, and none is an answer of the server.
+# The SDK's transports make up errors that begin with these words. They are not answers of the server,
+# and may quote addresses or foreign data.
 MADE_UP = (
     "Connection closed",
     "Failed to parse",
@@ -78,10 +78,10 @@ MADE_UP = (
 
 
 def plain_error(error: BaseException, *, call: Call | None = None) -> BaseException:
-    """One plain error for whatever the SDK, its HTTP client or its task groups raised.
+    """Convert an error of the SDK, its HTTP client or its task groups into one plain error.
 
     Args:
-        error: what was raised.
+        error: the raised error.
         call: the request that failed, with its HTTP status if it was refused with one.
     """
     leaf = innermost(error)

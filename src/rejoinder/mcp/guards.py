@@ -138,7 +138,7 @@ class _GuardedRead:
         now = asyncio.get_running_loop().time()
         self._budget = min(_BURST, self._budget + (now - self._filled_at) * _PER_SECOND) - 1
         self._filled_at = now
-        # Also within the budget the tasks that the SDK starts for messages get their turn.
+        # Yield even within the budget, so that the tasks that the SDK starts for messages can run.
         await asyncio.sleep(0 if self._budget >= 0 else -self._budget / _PER_SECOND + 0.02)
 
     async def aclose(self) -> None:

@@ -338,7 +338,7 @@ class _Events(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         count = _Count()
         async for chunk in self._inner:
-            # What is before the last blank line belongs to events that fit into this chunk.
+            # Everything before the last blank line belongs to events that end in this chunk.
             end = max(chunk.rfind(b"\n\n"), chunk.rfind(b"\r\n\r\n"), chunk.rfind(b"\r\r"))
             if end >= 0 and not await count.crowded(chunk[:end]):
                 count = _Count()

@@ -15,7 +15,7 @@ _EDGE = 512
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
-    """What is left of a line that was over the limit."""
+    """The beginning and the end of a line that was over the limit."""
 
     head: bytes
     tail: bytes

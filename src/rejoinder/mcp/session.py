@@ -1,7 +1,7 @@
-"""One live session with one server: the SDK's client between guarded streams.
+"""A session with one server: the SDK's client between guarded streams.
 
-The only file that speaks the SDK's types towards the rest of the room: what leaves it are values
-of our own (`rejoinder.mcp.results`) and `rejoinder.errors`.
+No type of the SDK leaves this module. It returns our own values (`rejoinder.mcp.results`) and raises
+`rejoinder.errors`.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ logger = logging.getLogger("rejoinder.mcp")
 T = TypeVar("T")
 
 _ENTRIES = 10_000
-_PAGES = 100  # of one listing; a server that pages for ever is cut here
-_YIELD_EVERY = 100  # entries of a listing that are read between two turns of the loop
+_PAGES = 100  # maximum pages of one listing, because a server may send pages without end
+_YIELD_EVERY = 100  # entries of a listing to read before yielding to the event loop
 _NOT_NOW = frozenset({407, 408, 429})
-"""HTTP statuses that tell nothing about the session."""
-# What servers answer to a request in a session they do not know: invalid request, and the codes
-# that the TypeScript and Python SDKs use for it.
+"""HTTP statuses that do not depend on the session."""
+# Error codes for a request in an unknown session: "invalid request", and those of the TypeScript and
+# Python SDKs.
 _SESSION_CODES = frozenset({-32600, -32000, -32001, -32002})
 
 
 class Session:
-    """What can be asked of a connected server. Each method may be called from any task."""
+    """Requests to a connected server. Any task may call any method."""
 
     def __init__(
         self,
@@ -82,21 +82,21 @@ class Session:
         on_list_changed: Callable[[str], None],
         elicit: Callable[[Elicitation], Awaitable[ElicitationAnswer]] | None,
     ) -> Session:
-        """Connect and shake hands; everything is closed with `stack`, in the same task.
+        """Connect and shake hands. Closing `stack`, in the same task, closes everything.
 
         Args:
             stack: closes the session.
             streams: the transport.
-            modern: probe for a server of 2026-07-28 first, as the SDK's ``mode="auto"``. Not the
-                default, because some older stdio servers do not survive a request before the
-                handshake.
+            modern: first probe for a server of protocol 2026-07-28, like the SDK's ``mode="auto"``.
+                Not the default, because a request before the handshake crashes some older stdio
+                servers.
             on_end: called when the server ends the connection.
             on_list_changed: called with the kind of list that changed.
             elicit: answers the server's questions.
 
         Raises:
             ModernServer: try again with `modern=True`.
-            Exception: anything of the SDK's; see `plain_error`.
+            Exception: any error of the SDK; see `plain_error`.
         """
         notes = current_notes.get() or Notes()
 
@@ -167,7 +167,7 @@ class Session:
     # questions
 
     async def ping(self) -> None:
-        """Check that the server lives: any answer will do, also an error.
+        """Check that the server is alive: any answer will do, even an error.
 
         Raises:
             ConnectionGone: the connection has ended.
@@ -185,7 +185,7 @@ class Session:
             await self._client.session.send_ping()
 
     async def list_tools(self) -> tuple[list[results.ToolSpec], list[str]]:
-        """The tools, and what was wrong with their definitions, in words."""
+        """The tools, and descriptions of the flaws in their definitions."""
         flaws: list[str] = []
         found = await self._pages(
             "tools/list", lambda cursor: self._client.list_tools(cursor=cursor), flaws
@@ -229,11 +229,11 @@ class Session:
         """Call a tool.
 
         Args:
-            name: the server's name for it.
-            arguments: what to call it with.
+            name: its name on the server.
+            arguments: its arguments.
             progress: ask the server to report progress; the open `Call` receives it.
         """
-        # The guard of the stream hears the reports. The SDK only has to send a token.
+        # The guard of the stream receives the reports. The SDK only has to send a token.
         hear = _unheard if progress else None
         try:
             result = await self._client.call_tool(name, arguments, progress_callback=hear)
@@ -265,7 +265,7 @@ class Session:
         )
 
     async def _visited(self, error: MCPError) -> bool:
-        """Whether the person has been to the pages without which the server does not go on."""
+        """Whether the user has visited the pages that the server requires."""
         if self._elicit is None:
             return False
         try:
@@ -327,7 +327,7 @@ class Session:
         call = current_call.get()
         plain = cast("Exception", plain_error(error, call=call))
         status = call.status if call is not None else None
-        # The words of a server too, which has no status then.
+        # Servers on stdio use these words too; then there is no status.
         ended = status is None and error.message.startswith(_TERMINATED)
         refused = status is None and error.code in _SESSION_CODES and (ended or not made_up)
         turned_away = status is not None and status not in _NOT_NOW
@@ -341,14 +341,14 @@ class Session:
                     raise ConnectionGone(again.message) from None
                 same = (again.code, again.message) == (error.code, error.message)
                 if same and (refused or turned_away):
-                    # Even a ping is refused, and likewise: it is the session that is refused.
-                    # Behind a server error the call may have run, so it is not made again.
+                    # The ping is refused with the same error, so the server refuses the session.
+                    # After a status of 500 or more, the call may have run, so do not repeat it.
                     raise SessionForgotten(plain, again=(status or 0) < 500) from None
         raise plain from None
 
 
 async def _unheard(progress: float, total: float | None, message: str | None) -> None:
-    """Never called: the guard takes the reports out of the stream."""
+    """Never called: the guard removes the reports from the stream."""
 
 
 _TERMINATED = "Session terminated"
@@ -357,7 +357,7 @@ _ATTRIBUTES = {"resourceTemplates": "resource_templates"}
 
 
 def _restore_output_schemas(found: list[dict[str, Any]], result: dict[str, Any]) -> None:
-    """Give the tools the output schemas that the SDK was not shown."""
+    """Add the output schemas, which were hidden from the SDK, to the tools."""
     given: dict[str, Any] = {}
     for entry in cast("list[Any]", result["tools"]):
         if isinstance(entry, dict):

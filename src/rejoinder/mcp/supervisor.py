@@ -1,11 +1,11 @@
-"""One owner task per server: it connects, keeps the session, notices death, connects again, ends.
+"""Keeps one server connected: one owner task connects, keeps the session, and reconnects.
 
-Everything of the SDK is entered and left inside that one task, so `start` and `aclose` may come
-from any. A question runs in a task of its own and its asker waits on a plain future: whatever
-happens to the connection, the asker gets an answer or one plain error by its deadline, is never
-cancelled by it, and may itself be cancelled at any moment without waiting for the server.
+Only the owner task enters and leaves the SDK's context managers, so any task may call `start` and
+`aclose`. Each question runs in its own task, and its caller waits for a plain future. Whatever happens
+to the connection, the caller gets an answer or one plain error by its deadline, and is never cancelled
+by it. A caller can be cancelled at any moment, without waiting for the server.
 
-This file knows no SDK type and imports the SDK (about a second) in a thread, at the first start.
+This module uses no SDK type. It imports the SDK (about a second) in a thread, at the first start.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ State = Literal["connecting", "ready", "resting", "asleep", "ended"]
 
 _FIRST_REST: Final = 0.25
 _LONGEST_REST: Final = 30.0
-# A connection that held this long was a good one: the next loss starts with a short rest again.
+# A connection that lasted this long was good: after the next loss, the first pause is short again.
 _SETTLED: Final = 10.0
-# A call waits for an attempt that is this close, in seconds.
+# A call waits for the next attempt if it is due within this many seconds.
 _SOON: Final = 0.5
-# Attempts in a row without success before only a call wakes the owner.
+# After this many failed attempts in a row, the owner sleeps until the next call.
 _RESTARTS: Final = 5
 _PROBE: Final = 2.0
 _STALLS: Final = 2
-# How long an ordered end may take before the owner is cancelled, and then before it is given up.
+# Seconds that a requested end may take before the owner is cancelled, and then abandoned.
 _ENDING: Final = 1.6
 _LAST_GASP: Final = 0.3
-# A connection often dies before its reason is known (the exit code comes a moment later).
+# Seconds to wait for the reason of a lost connection: an exit code arrives a moment later.
 _REASON: Final = 0.3
 
 
@@ -66,7 +66,7 @@ class Patience:
     Attributes:
         call: for each question (list, call, read).
         start: for connecting and the handshake, each time.
-        elicitation: for a person's answer to a server's question; the calls in flight wait along.
+        elicitation: for a user's answer to a server's question; open calls wait for it too.
     """
 
     call: float
@@ -79,12 +79,12 @@ class Supervisor:
 
     Args:
         label: names the server in messages.
-        open_streams: the transport; entered once per connection, in the owner task.
+        open_streams: opens the transport; called once per connection, in the owner task.
         on_list_changed: called with "tools", "resources" or "prompts"; must not raise.
         on_state: called with "lost" or "restored" and a reason; must not raise.
-        elicit: answers a server's questions, or ``None`` to not offer that.
-        mode: ``"auto"`` to probe for a server of 2026-07-28 first, ``"legacy"`` never to probe,
-            ``None`` to probe where the handshake is refused.
+        elicit: answers a server's questions. ``None``: do not offer that.
+        mode: whether to probe for a server of protocol 2026-07-28: ``"auto"`` probes first,
+            ``"legacy"`` never, ``None`` if the handshake is refused.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Supervisor:
 
     @property
     def started(self) -> bool:
-        """Between a successful `start` and `aclose`, connected at this moment or not."""
+        """True from a successful `start` until `aclose`, even while the connection is lost."""
         return self._life is not None and self._life.was_ready
 
     @property
@@ -131,9 +131,10 @@ class Supervisor:
         """Connect. A second call while connected or connecting only waits.
 
         Raises:
-            APIError: no connection, refused, or (`APITimeoutError`) not in time.
+            APIError: the server cannot be reached or refuses the connection.
+            APITimeoutError: the server does not connect in time.
         """
-        await _sdk()  # before the clock runs: a slow import is not the server's fault
+        await _sdk()  # before the deadline starts: a slow import is not the server's fault
         life = self._life
         if life is None or life.state == "ended":
             life = self._life = _Life(self)
@@ -158,17 +159,17 @@ class Supervisor:
         timeout: float | None = None,
         limit: float = 0.0,
     ) -> T:
-        """The answer to `question`, within `timeout` seconds (default: `Patience.call`).
+        """Send `question` and return the answer.
 
         Args:
             question: asks the session.
             what: names the question in errors.
-            timeout: seconds.
-            limit: seconds up to which reports of progress renew the deadline.
+            timeout: seconds to wait; by default `Patience.call`.
+            limit: maximum seconds to wait while progress reports renew the deadline.
 
         Raises:
-            APITimeoutError: no answer in time.
-            APIConnectionError: the server is not there, or died before it answered.
+            APITimeoutError: no answer arrives in time.
+            APIConnectionError: the server cannot be reached, or died before it answered.
             APIError: the server answered with an error.
         """
         life = self._life
@@ -179,7 +180,7 @@ class Supervisor:
         return await life.ask(question, what, timeout, limit)
 
     async def aclose(self) -> None:
-        """End the connection, its tasks and its process; any task may call it, also twice."""
+        """End the connection, its tasks and its process. Idempotent; any task may call it."""
         if self._life is not None:
             self._life.check_loop()
             self._let_go(self._life)
@@ -195,7 +196,7 @@ class Supervisor:
 
 
 class _Life:
-    """From one start to its end: the owner task and all connections it makes."""
+    """One start up to its end: the owner task and all its connections."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -205,7 +206,7 @@ class _Life:
         self.server: ServerInfo | None = None
         self.was_ready = False
         self._closing = False
-        self._wake = asyncio.Event()  # for the owner: closing, lost, or asked to try
+        self._wake = asyncio.Event()  # wakes the owner: closing, lost, or a new attempt is wanted
         self._lost: str | None = None
         self._notes = Notes()
         self._reason: BaseException | None = None
@@ -236,7 +237,7 @@ class _Life:
                 except Exception as error:
                     if self.session is None or self._lost is None:
                         self._reason = self._explained(error, notes)
-                    else:  # it was given up; how it falls apart explains nothing
+                    else:  # already abandoned: errors of the shutdown explain nothing
                         logger.debug("%s: %r", self._label, forget_frames(error))
                 held = self.session is not None
                 self.session = None
@@ -256,7 +257,7 @@ class _Life:
                     failures = 0 if good else failures
                     self._died()
                     await self._rest(failures)
-                    failures += not good  # counted later: the first attempt is made at once
+                    failures += not good  # counted after `_rest`: the first attempt follows at once
                 else:
                     failures += 1
                     logger.info("%s: no connection: %s", self._label, self._reason)
@@ -278,13 +279,13 @@ class _Life:
             in_time = await self._hold(notes)
         finally:
             current_notes.reset(token)
-        if not in_time:  # raised here, because the frames of the TimeoutError are the SDK's
+        if not in_time:  # raised here, so that the traceback has no frames of the SDK
             raise APITimeoutError(
                 f"{self._label}: not connected within {self._supervisor.patience.start:g} s"
             )
 
     async def _hold(self, notes: Notes) -> bool:
-        """Connect, and stay connected until something ends it. False: not connected in time."""
+        """Connect, and return when the connection ends. False: not connected in time."""
         supervisor = self._supervisor
         elicit = supervisor.elicit
         module = await _sdk()
@@ -326,7 +327,7 @@ class _Life:
                 self._wake.clear()
                 await self._wake.wait()
             if self._lost is not None:
-                # Its last words and its exit code may be a moment late.
+                # The end of its stderr and its exit code may arrive a moment later.
                 await self._know_why(notes)
                 self._reason = APIConnectionError(f"{self._label}: {notes.ending() or self._lost}")
                 self._set("resting")
@@ -372,18 +373,18 @@ class _Life:
         text = ending or message
         if not text.startswith(self._label):
             text = f"{self._label}: {text}"
-        told: APIError
+        explained_error: APIError
         if ending is not None or not isinstance(plain, APIError):
-            told = APIConnectionError(text)
+            explained_error = APIConnectionError(text)
         elif isinstance(plain, APIConnectionError):
-            told = type(plain)(text, retryable=plain.retryable)
+            explained_error = type(plain)(text, retryable=plain.retryable)
         elif isinstance(plain, APIStatusError):
-            told = APIStatusError(text, status_code=plain.status_code, body=plain.body)
+            explained_error = APIStatusError(text, status_code=plain.status_code, body=plain.body)
         else:
-            told = APIError(text, body=plain.body, retryable=plain.retryable)
+            explained_error = APIError(text, body=plain.body, retryable=plain.retryable)
         leaf: BaseException = module.innermost(error)
-        told.__cause__ = leaf.__cause__ if isinstance(leaf, APIError) else leaf
-        return told
+        explained_error.__cause__ = leaf.__cause__ if isinstance(leaf, APIError) else leaf
+        return explained_error
 
     @property
     def _label(self) -> str:
@@ -400,7 +401,7 @@ class _Life:
         self._wake.set()
 
     def _session_forgotten(self, call: Call | None, error: Exception) -> None:
-        """The server does not know the session: end this connection, ask again on the next."""
+        """The server does not know the session: end this connection and ask again on the next one."""
         self._lose(_FORGOTTEN)
         if call is not None and call.fail is not None:
             call.fail(Again(error))
@@ -410,7 +411,7 @@ class _Life:
             self._spawn(self._probe())
 
     async def _probe(self) -> None:
-        """Find out with one small question whether the server still answers."""
+        """Ping the server. Give the connection up if it does not answer."""
         session = self.session
         if session is None:
             return
@@ -442,7 +443,7 @@ class _Life:
             self._postpone(open_now, self._loop.time() - began - patience)
 
     def _postpone(self, questions: list[Question[Any]], seconds: float) -> None:
-        """Move deadlines: while a person thinks, the server is not late."""
+        """Extend deadlines by the time that the user needs to answer."""
         for question in questions:
             if question in self._questions:
                 question.deadline += seconds
@@ -450,11 +451,11 @@ class _Life:
 
     def check_loop(self) -> None:
         """Raises:
-        RuntimeError: this connection lives on another event loop.
+        RuntimeError: this connection belongs to another event loop.
         """
         if self.state != "ended" and asyncio.get_running_loop() is not self._loop:
-            told = f"{self._label} is connected on another event loop; use one server per loop"
-            raise RuntimeError(explained(told, "other loop"))
+            message = f"{self._label} is connected on another event loop; use one server per loop"
+            raise RuntimeError(explained(message, "other loop"))
 
     # states
 
@@ -466,8 +467,8 @@ class _Life:
         self._waiters.clear()
 
     async def _change(self, deadline: float) -> float | None:
-        """Wait for the next state. Returns the deadline, moved by the time during which the loop
-        stood still; ``None`` when it passed first."""
+        """Wait for the next state. Returns the deadline, extended by the time in which the loop was
+        blocked; ``None`` if the deadline passed first."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiters.add(waiter)
 
@@ -498,7 +499,7 @@ class _Life:
             deadline = moved
 
     async def again(self, timeout: float) -> None:
-        """Be connected: a supervisor that rests tries at once."""
+        """Wait until connected. If the next attempt is not due yet, make it now."""
         if self.state in {"resting", "asleep"}:
             self._set("connecting")
             self._wake.set()
@@ -536,7 +537,7 @@ class _Life:
                 if question.timer is not None:
                     question.timer.stop()
                 if not task.done():
-                    task.cancel()  # it notifies the server, and ends by itself
+                    task.cancel()  # it notifies the server and then ends
             if last:
                 raise refusal
         raise AssertionError("unreachable")
@@ -549,7 +550,7 @@ class _Life:
                 raise self._unavailable()
             wait = self._next_try - self._loop.time()
             if self.state == "resting" and wait > _SOON:
-                raise APIConnectionError(f"{self._told()}; it is tried again in {wait:.1f} s")
+                raise APIConnectionError(f"{self._why_lost()}; the next attempt is in {wait:.1f} s")
             if self.state == "asleep":
                 self._set("connecting")
                 self._wake.set()
@@ -559,9 +560,9 @@ class _Life:
                 raise self._late(what, timeout)
             deadline = moved
             if self.state in {"resting", "asleep"} and self._reason is not failed:
-                raise APIConnectionError(self._told())
+                raise APIConnectionError(self._why_lost())
 
-    def _told(self) -> str:
+    def _why_lost(self) -> str:
         return str(self._reason) if self._reason else f"{self._label} is not connected"
 
     async def _put(
@@ -571,11 +572,11 @@ class _Life:
         answer = question.answer
         call = Call(fail=question.fail, progress=partial(self._progressed, question))
         notes = self._notes
-        current_call.set(call)  # this task's own context
+        current_call.set(call)  # in this task's own context
         try:
             result = await ask(session)
         except module.ConnectionGone:
-            # The owner knows, or will in a moment, and ends all waits.
+            # The owner ends all waits, now or as soon as it notices.
             if not answer.done():
                 self._lose(_ENDED)
         except module.SessionForgotten as forgotten:
@@ -599,7 +600,7 @@ class _Life:
             notes.calls.pop(call.id, None)
 
     def _progressed(self, question: Question[Any], progress: float) -> None:
-        """Give a call that makes progress as much time again, up to its limit."""
+        """Restart the timeout of a call that makes progress, up to its limit."""
         if question in self._questions and progress > question.progress:
             question.progress = progress
             renewed = min(self._loop.time() + question.timeout, question.limit)
@@ -641,7 +642,7 @@ class _Life:
     # the end
 
     def end(self) -> None:
-        """Ask the owner to leave."""
+        """Ask the owner to end."""
         self._closing = True
         self._fail_all(APIConnectionError(f"{self._label} was closed", retryable=False))
         self._wake.set()
@@ -651,7 +652,7 @@ class _Life:
             self.owner.cancel()
 
     async def ended(self) -> None:
-        """Wait for the owner; cancel it when it takes too long, and at last go without it."""
+        """Wait for the owner. If it takes too long, cancel it, and finally abandon it."""
         owner = self.owner
         await asyncio.wait([owner], timeout=_ENDING)
         await end(owner, within=_LAST_GASP, name=f"the connection of {self._label}")
@@ -674,7 +675,7 @@ def _release(waiter: asyncio.Future[bool]) -> None:
 
 
 def _copy(error: BaseException) -> Any:
-    """The same error for one more waiter: a traceback belongs to one raise."""
+    """A copy of the error for another caller, because each raise has its own traceback."""
     copied = copy.copy(error)
     copied.__cause__ = error.__cause__
     return copied
@@ -684,10 +685,10 @@ _loaded: list[Any] = []
 
 
 async def _sdk() -> Any:
-    """The session module, imported in a thread: the SDK takes about a second."""
+    """The session module, imported in a thread because the SDK takes about a second."""
 
     def load() -> Any:
-        # The last ones are what the SDK imports late, to check structured results.
+        # The SDK imports the last two only when it checks structured results.
         for name in ("rejoinder.mcp.stdio", "rejoinder.mcp.http", "jsonschema", "referencing"):
             importlib.import_module(name)
         return importlib.import_module("rejoinder.mcp.session")

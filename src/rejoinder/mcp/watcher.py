@@ -1,10 +1,10 @@
-"""A child process that ends, with its descendants, when this process ends, in whatever way.
+"""A child process that ends, with its descendants, however this process ends.
 
 Each server runs in its own process group, led by a *watcher*: a sleeping shell that holds the reading
 end of a pipe. Only this process holds the writing end, so the kernel closes it when the process ends,
-even by ``kill -9``. The watcher then sends TERM to its group, waits a second, and sends KILL, also to
-itself. Because the watcher is a member of the group, the kernel cannot reuse the group's number while
-we may still signal it. Works on Linux and macOS.
+even by ``kill -9``. The watcher then sends TERM to its group, waits a second, and sends KILL to the
+whole group, including itself. Because the watcher is a member of the group, the kernel cannot reuse the
+group's number while we may still signal it. Works on Linux and macOS.
 """
 
 from __future__ import annotations

@@ -1,28 +1,28 @@
-"""HTTP by aiohttp; its errors become ours in `rejoinder.transport._aiohttp_errors`.
+"""HTTP over aiohttp. `rejoinder.transport._aiohttp_errors` translates its errors into ours.
 
-What is decided here:
+The rules of this module:
 
-- One pool of connections per event loop, made inside the running loop at its first request, and
-  closed with that loop (also without a call of `aclose`). After a fork the child makes its own
-  pool and leaves the parent's sockets alone.
-- No cookies, no credentials from netrc, no deadline but the one for connecting: silence is judged
-  by the caller, who knows what counts as an answer.
-- Redirects are followed for 307 and 308 only. To another origin go the body and a few harmless
-  header fields, never a key; from https to http goes nothing. A session of the user's own that adds
-  header fields to every request is not led to another origin at all.
-- A request is sent once. When a pooled connection turns out to be dead, the request may have been
-  read (and billed) before it died, so sending it again is left to the caller's visible retry, whose
-  first pause is 0.1 s. Connections that the server closed in order are noticed at once and are
-  never picked; one that is noticed after it was picked, and before the first byte, is replaced.
-- An answer that was sent unasked must not become the answer to the next request:
-  `rejoinder.transport._aiohttp_reuse`. (A session of the user's own brings aiohttp's pool, which
-  does not look.)
-- A connection whose body was left unread is thrown away, not drained, unless its end follows
-  within a moment (servers send the last few bytes of a stream separately).
-- Neither messages nor causes hold header values or the query of a URL, and no error leaves this file
-  with a frame in which they are local variables: error reporters print those. Nor does tracing of
-  sessions see user, password and query: `rejoinder.transport._aiohttp_veil`. (A session of the
-  user's own is traced as aiohttp does it.)
+- Each event loop has its own pool of connections. The pool is created at the loop's first request and
+  closed with the loop, even if `aclose` is never called. After a fork, the child creates its own pool
+  and does not touch the parent's sockets.
+- No cookies and no credentials from netrc. The only deadline is the one for connecting; the caller
+  limits silence, because it knows what counts as an answer.
+- Only redirects with status 307 and 308 are followed. Another origin receives the body and a few
+  harmless header fields, but never a key. A redirect from https to http is refused. A session of your
+  own that adds header fields to every request is never redirected to another origin.
+- A request is sent once. If a pooled connection dies, the server may already have read (and billed)
+  the request. So only the caller's visible retry sends it again, after a first pause of 0.1 s. A
+  connection that the server has closed properly is never picked. If that is noticed after it was picked
+  but before the first byte was sent, another connection replaces it.
+- An unsolicited response must not become the response to the next request; see
+  `rejoinder.transport._aiohttp_reuse`. (A session of your own has aiohttp's pool, which does not check
+  this.)
+- A connection with an unread body is closed, not drained, unless the rest of the body arrives within a
+  moment: servers send the last few bytes of a stream separately.
+- Messages and causes hold no header values and no query of a URL. No error leaves this module with a
+  frame that has them as local variables, because error reporters print those. Tracing of sessions sees
+  no user, password or query; see `rejoinder.transport._aiohttp_veil`. (For a session of your own,
+  aiohttp's own tracing applies.)
 """
 
 from __future__ import annotations
@@ -85,29 +85,29 @@ __all__ = ["AiohttpTransport", "ClientSession"]
 USER_AGENT: Final = f"rejoinder/{__version__}"
 
 _READ_SIZE: Final = 1 << 16  # aiohttp buffers at most twice this much of a body, decompressed
-_LARGE_BODY: Final = 1 << 20  # beyond it aiohttp wants a file, so as not to write in one go
-_KEEP_ALIVE: Final = 60.0  # seconds an idle connection is kept: longer than a pause in a talk
-_LINGER: Final = 0.25  # seconds that the end of a body may follow what the caller read
+_LARGE_BODY: Final = 1 << 20  # pass larger bodies as files, so that aiohttp writes them in pieces
+_KEEP_ALIVE: Final = 60.0  # seconds to keep an idle connection: longer than most pauses in a talk
+_LINGER: Final = 0.25  # seconds to wait for the end of a body after the caller stopped reading
 _MAX_REDIRECTS: Final = 5
-_MAX_REPLACED: Final = 3  # connections of the pool that were no longer good
+_MAX_REPLACED: Final = 3  # unusable pooled connections that one request may replace
 
 
 class AiohttpTransport:
-    """An `HttpTransport`. Cheap to make, may be made without a running loop.
+    """An `HttpTransport`. It is cheap to create, and needs no running loop for that.
 
     Args:
-        session: your own `aiohttp.ClientSession`. It is used as it is (its connector, proxy, TLS
-            settings and default header fields) on the loop it was made in, and never closed here.
-            The other arguments do not apply to it.
+        session: your own `aiohttp.ClientSession`, with its connector, proxy, TLS settings and default
+            header fields. It is used on the loop it was created in, and never closed here. The
+            other arguments do not apply to it.
         ssl: ``True`` verifies certificates, ``False`` does not, an `ssl.SSLContext` can hold a
             client certificate or your own authorities, and a string is the path of a file with
             certificates of authorities (PEM).
         proxy: URL of a proxy for all requests, ``http://user:password@host:port``.
         trust_env: without `proxy`, take proxies from ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``
             and ``NO_PROXY``, read once for each origin. netrc files are never read.
-        max_connections: how many connections a loop may hold open at once; further requests wait,
-            within their `connect_timeout`. 0: no limit.
-        keep_alive: seconds an idle connection is kept.
+        max_connections: maximum number of open connections per loop. Further requests wait, within
+            their `connect_timeout`. 0: no limit.
+        keep_alive: seconds to keep an idle connection.
 
     Raises:
         ConfigurationError: `session`, `proxy` or `ssl` cannot be used.
@@ -158,7 +158,7 @@ class AiohttpTransport:
             raise
 
     async def _send(self, request: Request) -> _Response:
-        """Send `request`. The frames below hold header fields and URLs: no error shows them."""
+        """Send `request`. The frames below hold header fields and URLs, so no error may show them."""
         check_headers(request.headers)
         url = parse_url(request.url)
         headers: Mapping[str, str] = request.headers
@@ -205,8 +205,8 @@ class AiohttpTransport:
             url = target
 
     async def prewarm(self, url: str, *, timeout: float = 10.0) -> None:
-        """Open a connection to the origin of `url` and keep it: one request without a body and
-        without credentials, whose answer does not matter. Errors are swallowed."""
+        """Open a connection to the origin of `url` and keep it. Sends one request without a body or
+        credentials, and ignores its response and any error."""
         try:
             origin = parse_url(url).origin()
             pool = self._pool()
@@ -220,7 +220,7 @@ class AiohttpTransport:
             return
 
     async def aclose(self) -> None:
-        """Close all connections, also those in use. A session that was given stays open."""
+        """Close all connections, even those in use. A session of your own stays open."""
         self._closed = True
         self._latest = None
         here = asyncio.get_running_loop()
@@ -280,7 +280,7 @@ class AiohttpTransport:
         raise translate(error, request, url, pool.owned, proxy)
 
     async def borrow(self, url: URL) -> tuple[_Pool, Proxy | None]:
-        """The connections of this loop and the proxy for `url`, for another protocol of this room."""
+        """The connections of this loop and the proxy for `url`, for another protocol of this package."""
         pool = self._pool()
         if pool.guard is None:
             await pool.watch(self)
@@ -291,7 +291,7 @@ class AiohttpTransport:
         if timeout is None:
             if len(self._timeouts) >= 64:
                 self._timeouts.clear()
-            # To aiohttp 0 would mean no limit.
+            # For aiohttp, 0 means no limit.
             limit = connect if connect is None or connect > 0 else 0.001
             timeout = aiohttp.ClientTimeout(total=None, connect=limit, sock_read=None)
             self._timeouts[connect] = timeout
@@ -322,8 +322,8 @@ class AiohttpTransport:
         pid = os.getpid()
         for other, pool in list(self._pools.items()):
             if pool.pid != pid:
-                # The sockets and the selector belong to the parent as well. Closing them here, or
-                # letting them be collected, would take them out of its selector.
+                # The parent shares these sockets and their selector. Closing the sockets here, or
+                # letting them be collected, would remove them from that selector.
                 _LEFT_TO_THE_PARENT.append(pool)
                 del self._pools[other]
             elif other.is_closed():
@@ -340,11 +340,11 @@ class AiohttpTransport:
         if session is not None:
             home = getattr(session, "_loop", loop)
             if home is not loop:
-                told = (
-                    "the given aiohttp.ClientSession was made in another event loop than this one; "
-                    "give none, and each loop gets its own connections"
+                message = (
+                    "the given aiohttp.ClientSession was made in another event loop; "
+                    "omit it, and each loop gets its own connections"
                 )
-                raise ConfigurationError(explained(told, "other loop"))
+                raise ConfigurationError(explained(message, "other loop"))
             return _Pool(loop, pid, session, owned=False)
         return _Pool(
             loop,
@@ -387,7 +387,7 @@ class _Pool:
         await self.guard.__anext__()
 
     def linger(self, raw: aiohttp.ClientResponse) -> None:
-        """Wait a moment for the end of a body, so that its connection can serve again."""
+        """Wait a moment for the end of a body, so that its connection can be reused."""
         timer = self.loop.call_later(_LINGER, self._give_up, raw)
 
         def ended() -> None:
@@ -401,21 +401,21 @@ class _Pool:
         _abandon(raw)
 
     async def aclose(self) -> None:
-        # Closing the session alone would leave those that wait for a body waiting for ever.
+        # If only the session were closed, tasks that read a body would wait for ever.
         for raw in list(self.open):
             self._give_up(raw)
         if self.guard is not None:
             await self.guard.aclose()
         if self.owned and not self.session.closed:
             await self.session.close()
-        await asyncio.sleep(0)  # transports tell of their end one turn later
+        await asyncio.sleep(0)  # transports report their end one turn of the loop later
 
     def discard(self) -> None:
-        """Forget a pool whose loop does not run any more."""
+        """Discard a pool whose loop no longer runs."""
         if self.owned and self.loop.is_closed() and not self.session.closed:
             closing = self.session.close()
             try:
-                closing.send(None)  # with a closed loop there is nothing to wait for
+                closing.send(None)  # the loop is closed, so there is nothing to wait for
             except (StopIteration, RuntimeError):
                 pass
             finally:
@@ -428,10 +428,11 @@ async def _guard(
     transport: weakref.ref[AiohttpTransport],
     loop: asyncio.AbstractEventLoop,
 ) -> AsyncGenerator[None, None]:
-    """Lets go of what was not read to its end, and closes the session, when this generator is
-    closed. Event loops close their asynchronous generators before they end (`asyncio.run` does it),
-    and when one is garbage: so a transport that was not closed leaves neither sockets nor warnings.
-    It must not refer to its pool."""
+    """Closes unfinished responses and the session when this generator is closed.
+
+    An event loop closes its asynchronous generators before it ends (`asyncio.run` does this), and when
+    they are garbage. So a transport that was never closed leaves no sockets and causes no warnings. The
+    generator must not refer to its pool."""
     try:
         yield
     finally:
@@ -460,7 +461,7 @@ _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
 class _Fields(Mapping[str, str]):
-    """Header fields by lower-case name; of a name that came more than once, all values."""
+    """Header fields by lower-case name. A repeated name has all its values."""
 
     __slots__ = ("_raw",)
 
@@ -510,7 +511,7 @@ class _Response(PushingResponse):
         except FOREIGN as caught:
             rest = _unread(self._content)
             if rest:
-                return rest  # what came before the error; the error comes again
+                return rest  # the bytes before the error; the next read raises it again
             error = caught
         raise self._broken(error) from clean(error, self._request)
 
@@ -555,18 +556,18 @@ class _Response(PushingResponse):
     def _broken(self, error: Exception) -> APIError:
         place = origin_of(self._url)
         name = request_id(self.headers)
-        told = "" if name is None else f" (request_id={name})"
+        suffix = "" if name is None else f" (request_id={name})"
         if isinstance(error, TimeoutError):
-            return APITimeoutError(f"{place}: the connection timed out{told}")
+            return APITimeoutError(f"{place}: the connection timed out{suffix}")
         if isinstance(error, aiohttp.ClientPayloadError):
             if "encod" in str(error).lower() and "Content-Encoding" in self._raw.headers:
                 return APIConnectionError(
-                    f"{place}: the body cannot be decompressed, or was cut short{told}"
+                    f"{place}: the body cannot be decompressed, or was cut short{suffix}"
                 )
             return APIConnectionError(
-                f"{place}: the connection closed before the body was complete{told}"
+                f"{place}: the connection closed before the body was complete{suffix}"
             ).but(section="cut")
-        return APIConnectionError(f"{place}: the connection broke within the body{told}")
+        return APIConnectionError(f"{place}: the connection broke within the body{suffix}")
 
 
 def _unread(content: aiohttp.StreamReader) -> bytes:
@@ -577,15 +578,15 @@ def _unread(content: aiohttp.StreamReader) -> bytes:
     content._exception = None  # pyright: ignore[reportAttributeAccessIssue]
     try:
         return content.read_nowait()
-    except Exception:  # an internal of aiohttp that is not as we knew it: do without
+    except Exception:  # an internal of aiohttp has changed: lose these bytes
         return b""
     finally:
         content._exception = error  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _AiohttpResponse(aiohttp.ClientResponse):
-    """Throws its connection away at once. A plain close would first wait until the peer has taken
-    the rest of the request, and has answered the farewell of TLS: for ever, or half a minute."""
+    """Closes its connection at once. A normal close would first wait until the peer has read the rest of
+    the request and has answered TLS's close notification: half a minute, or for ever."""
 
     def close(self) -> None:
         connection = self.connection
@@ -595,7 +596,7 @@ class _AiohttpResponse(aiohttp.ClientResponse):
 
 
 def _abandon(raw: aiohttp.ClientResponse) -> None:
-    """Let go of the connection: for reuse if the body is complete, for good otherwise."""
+    """Return the connection to the pool if the body is complete, else close it."""
     if raw.content.is_eof():
         raw.release()
     else:
@@ -603,7 +604,7 @@ def _abandon(raw: aiohttp.ClientResponse) -> None:
 
 
 def _adds_fields(session: aiohttp.ClientSession) -> bool:
-    """Whether `session` puts into every request what a stranger should not see."""
+    """Whether `session` adds header fields to every request that another origin must not see."""
     if getattr(session, "auth", None) is not None:
         return True
     return any(name.lower() not in FOR_STRANGERS for name in session.headers)

@@ -1,4 +1,5 @@
-"""Errors of aiohttp as ours: what happened, where, and nothing of what was sent."""
+"""Translates errors of aiohttp into ours. They state what happened and where, and quote nothing of the
+request."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _MAX_CAUSES: Final = 5
 def translate(
     error: Exception, request: Request, url: URL, owned: bool, proxy: Proxy | None
 ) -> APIError | ConfigurationError:
-    """An error of aiohttp as one of ours, with a cause that can be shown."""
+    """An error of aiohttp as one of ours, with a cause that is safe to show."""
     told = _discreet(_translate(error, request, url, owned, proxy), request)
     told.__cause__ = clean(error, request)
     return told
@@ -80,7 +81,7 @@ def _translate(
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return APIConnectionError(f"{place}: the server closed the connection without an answer")
     if _is_by(error, ContentEncodingError):
-        # The whole body came with its head, so the problem is found before the head is handed out.
+        # The whole body came with its head, so the problem is found before the head is returned.
         return APIConnectionError(
             f"{place}: the body cannot be decompressed, or was cut short ({_parse_problem(error)})"
         )
@@ -103,7 +104,7 @@ def _translate(
 
 
 _OF_THE_SERVER: Final = frozenset({9, 10, 62, 64})
-"""OpenSSL's numbers for what only the server can mend: dates, and names or addresses that differ."""
+"""OpenSSL's codes of faults that only the server can fix: dates, and wrong names or addresses."""
 
 
 def _certificate_problem(error: Exception) -> str:
@@ -131,26 +132,26 @@ def _parse_problem(error: Exception) -> str:
 def _discreet(
     error: APIError | ConfigurationError, request: Request
 ) -> APIError | ConfigurationError:
-    """`error`, without credentials that a server repeated in what was no answer."""
+    """`error` without credentials that the server repeated in bytes that are not HTTP."""
     if isinstance(error, APIError):
-        # Redacted before it is cut: half of a key is no longer known as one.
+        # Redact before cutting: half of a key would not be recognised.
         return error.but(message=shorten(redact(error.message, request.secrets().reveal())))
     return error
 
 
 def clean(error: Exception, request: Request) -> BaseException | None:
-    """`error` as a cause that can be shown: those that hold a request or a URL are replaced."""
+    """`error` as a cause that is safe to show. An error that holds a request or a URL is replaced."""
     cause = _plain(error)
     if cause is not None:
         shown = f"{cause} {cause!r}"
         if any(secret in shown for secret in request.secrets().reveal()):
-            return None  # a server repeated them in bytes that aiohttp quotes
+            return None  # the server repeated credentials in bytes that aiohttp quotes
     return cause
 
 
 def _plain(error: Exception) -> BaseException | None:
     if isinstance(error, aiohttp.ClientResponseError):
-        # Its arguments hold the request with all header fields. Its words are in our message.
+        # Its arguments hold the request with all header fields. Our message contains its text.
         return error.__cause__
     if isinstance(error, aiohttp.InvalidURL):
         return None

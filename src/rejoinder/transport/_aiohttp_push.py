@@ -28,7 +28,8 @@ Take = Callable[[bytes], bool]
 
 
 _MUCH: Final = 1 << 12
-"""Bytes that a body has at least if aiohttp was told to take a rest: it is, at more unread chunks."""
+"""Minimum number of unread bytes at which aiohttp's parser may pause: it pauses when more chunks than
+this are unread."""
 
 _Outcome = Exception | bool | None
 """None: the body has ended. False: `take` wants no more. An exception: what `take` raised."""
@@ -41,7 +42,7 @@ class _Wanted(asyncio.Future[_Outcome]):
 
     take: Take
     resumes: bool
-    """aiohttp's parser may take a rest in the middle of a read, and has to be told to go on."""
+    """aiohttp's parser may pause in the middle of a read, and then has to be resumed."""
     first: bool
     """The next piece is the first of a socket read. Usually it is the only one."""
     pieces: list[bytes] | None
@@ -52,13 +53,13 @@ class _Wanted(asyncio.Future[_Outcome]):
 class PushingHandler(ResponseHandler):
     """A connection that notifies its `PushingReader` at the end of each socket read.
 
-    A reader that has much unread tells aiohttp to take a rest, which its parser does at the next
-    piece of the body: by then everything may have been read, and what came with that piece would
+    If much of a body is unread, the reader asks aiohttp to pause, and the parser pauses at the next
+    piece of the body. By then everything may have been read, and the bytes after that piece would
     wait for the next read of the socket.
 
     Attributes:
         watched: the next bytes are read only if `is_answer`.
-        rests: aiohttp was told to take a rest while it read this answer.
+        rests: aiohttp was asked to pause while it read this response.
     """
 
     watched = False
@@ -72,7 +73,7 @@ class PushingHandler(ResponseHandler):
         super().pause_reading()
 
     def resume_reading(self, *args: Any, **options: Any) -> None:
-        # aiohttp calls it for each piece that is read, and looks for more to parse each time.
+        # aiohttp calls this for each piece that is read, and looks for more to parse each time.
         if self.rests:
             super().resume_reading(*args, **options)
 
@@ -187,7 +188,7 @@ async def push(content: StreamReader, take: Take) -> Exception | bool | None:
     reader = _as_pushing(content)
     protocol = reader._protocol
     wanted = _wanted(take, asyncio.get_running_loop(), protocol)
-    # A session of the user's has connections that do not tell. It takes bytes to have much unread.
+    # The connections of a user's own session do not report a pause, so infer it from the size.
     wanted.resumes = wanted.pieces is None and reader.total_bytes > _MUCH
     reader._eof_waiter = wanted
     try:

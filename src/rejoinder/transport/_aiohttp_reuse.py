@@ -6,8 +6,8 @@ belong to the wrong request. Four rules prevent that, as far as HTTP allows:
 
 - A pooled connection is used only if nothing has arrived on it since its last response ended.
 - It is checked again immediately before the first byte of the request is written. The bytes go to the
-  kernel at once, also with uvloop, which otherwise sends at the end of a turn of the loop (with uvloop
-  and TLS it may still do so).
+  kernel at once. This includes uvloop, which otherwise sends at the end of a turn of the loop (with
+  TLS it may still do so).
 - Bytes that arrive between the two checks are not a response, because no request was sent yet.
 - Bytes that arrive before the peer has acknowledged a byte of the request are not a response either,
   because the peer's kernel acknowledges before its program can read. (Only Linux shows this.)
@@ -94,7 +94,7 @@ class OneAnswerRequest(VeiledRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         handler = conn.protocol
-        # Without a body, aiohttp writes at once, and not by `write_bytes`.
+        # Without a body, aiohttp writes at once and does not call `write_bytes`.
         if isinstance(handler, _Handler) and not self.body and not handler.write_now():
             raise NotSentError
         return await super().send(conn)

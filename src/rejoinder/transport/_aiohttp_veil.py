@@ -1,9 +1,8 @@
-"""Requests of aiohttp that are asked for by their bare address.
+"""Hides the user, password and query of a URL from tracing of aiohttp sessions.
 
-aiohttp tells the address of each request to whoever traces its sessions, and tools for monitoring
-trace every session of a process: Sentry keeps user, password and query as breadcrumbs of the next
-error. So a session is asked for the address without them, and the request that it makes puts them
-back, below all tracing.
+aiohttp passes the URL of each request to the tracers of its sessions, and monitoring tools trace every
+session of a process: Sentry keeps user, password and query in the breadcrumbs of the next error. So we
+pass the session a URL without them. The request adds them again, below all tracing.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ _whole: Final[ContextVar[URL | None]] = ContextVar("rejoinder_whole_address", de
 
 
 def veil(url: URL) -> tuple[URL, Mark | None]:
-    """The address to ask a session for whose requests are `VeiledRequest`, and what to `unveil` after
-    the answer."""
+    """The URL to pass to a session whose requests are `VeiledRequest`, and a mark to `unveil` after the
+    response."""
     if not url.raw_query_string and url.raw_user is None and url.raw_password is None:
         return url, None
     return url.with_user(None).with_query(None), _whole.set(url)
 
 
 def unveil(mark: Mark | None) -> None:
-    """Later requests of this task are for what they are asked for."""
+    """Stop replacing the URL of this task's requests."""
     if mark is not None:
         _whole.reset(mark)
 
 
 class VeiledRequest(aiohttp.ClientRequest):
-    """Goes to the whole of an address that was veiled."""
+    """Is sent to the whole URL that `veil` shortened."""
 
     def __init__(self, method: str, url: URL, *, headers: Any = None, **options: Any) -> None:
         asked, whole = url, _whole.get()
@@ -49,7 +48,7 @@ class VeiledRequest(aiohttp.ClientRequest):
                 headers = CIMultiDict[str](headers or ())
                 headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         super().__init__(method, url, headers=headers, **options)
-        self.original_url = asked  # what answers show as their address
+        self.original_url = asked  # the URL that responses show
 
     async def _on_headers_request_sent(self, method: str, url: URL, headers: Any) -> None:
         await super()._on_headers_request_sent(method, self.original_url, headers)

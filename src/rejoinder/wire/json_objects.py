@@ -113,7 +113,7 @@ class JSONObjectDecoder:
         if self.done or self.failure is not None:
             buffer.clear()
             return found
-        # Once for all objects: taking each away by itself would move the rest each time.
+        # Delete all objects at once: each single deletion would move the rest of the buffer.
         del buffer[:begin]
         self._position = position - begin
         if len(buffer) > self._max:

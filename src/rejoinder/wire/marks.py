@@ -33,7 +33,7 @@ _CHANNEL_ENDS: Final = ("<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|cha
 _TOKEN: Final = re.compile(r"<\|[a-z]{3,9}\|>")
 _MAX_HEADER: Final = 256
 _MAX_TAIL: Final = 512
-# What a parser for tool calls leaves behind: whole marks, and the end of one that it cut.
+# Leftovers of a parser for tool calls: whole marks, and the end of one that it cut.
 _LEFTOVER: Final = re.compile(r"\A[\w/|:.-]{0,40}>|</?[\w|\uff5c:/.-]{0,48}>?")
 
 
@@ -158,7 +158,7 @@ class MarkSplitter:
     def close(self) -> list[Part]:
         """No more text follows. Returns what was held back."""
         if self._unclosed is not None:
-            # Nothing closed the thought, so it was none: a reply is never lost, if late.
+            # No mark closed the thought, so it was text: return it late rather than lose it.
             return self.outside()
         rest, self._pending = self._pending, ""
         self.busy = False

@@ -23,7 +23,7 @@ lines joined with LF."""
 _BOM: Final = b"\xef\xbb\xbf"
 _STRAY_LIMIT: Final = 1 << 16
 _CR: Final = 13
-"""A number, because to look for ``b"\\r"`` makes CPython raise and drop an exception each time."""
+"""A number, because searching for ``b"\\r"`` makes CPython raise and drop an exception each time."""
 _LF: Final = 10
 
 
@@ -57,7 +57,7 @@ class SSEDecoder:
     def __init__(self, *, max_line: int = 1 << 24, max_event: int = 1 << 24) -> None:
         self._max_line = max_line
         self._max_event = max_event
-        self._max_fast = min(max_line, max_event)  # what is shorter needs no further look
+        self._max_fast = min(max_line, max_event)  # shorter lines need no further checks
         self._idle = False  # nothing is pending: the next byte begins an event
         self._head: bytes | None = b""  # first bytes, until it is known if they are a BOM
         self._skip_lf = False  # the last byte was CR: an LF now belongs to it

@@ -130,7 +130,7 @@ class StopFilter:
         return text[: len(text) - keep]
 
     def close(self) -> str:
-        """What was held back, once no more text comes."""
+        """No more text follows. Returns what was held back."""
         rest, self._pending = self._pending, ""
         return rest
 
