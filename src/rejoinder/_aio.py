@@ -517,7 +517,7 @@ async def in_thread(
     It does not use the loop's shared thread pool, where urgent work could wait behind slow work of other
     code, and whose shutdown would wait for it.
 
-    If the waiter is cancelled, the work still runs to its end, and `abandon` gets its result, also in a
+    If the waiter is cancelled, the work still runs to its end, and `abandon` gets its result, even in a
     thread.
     """
     loop = asyncio.get_running_loop()

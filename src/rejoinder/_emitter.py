@@ -1,8 +1,8 @@
 """EventEmitter: callbacks by event name.
 
-Behaves as the emitter of ``livekit.rtc`` 1.2.1 (order of registration, surplus arguments are
-dropped), except that a handler which raises never harms the emitting code, `once` trims arguments
-as `on` does, and `off` finds a `once` handler by the original function.
+It behaves like the emitter of ``livekit.rtc`` 1.2.1 (handlers run in order of registration, surplus
+arguments are dropped), with three exceptions. A handler that raises never affects the emitting code.
+`once` trims arguments like `on`. `off` finds a `once` handler by the original function.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EventEmitter(Generic[TEvent]):
     """Calls the callbacks registered for an event, in the order of their registration."""
 
     def __init__(self) -> None:
-        # Under the callback and whether it is for once, because it may be registered for both.
+        # The key holds the callback and whether it was registered by `once`, because it may be both.
         self._events: dict[TEvent, dict[tuple[Callable[..., Any], bool], _Handler]] = {}
 
     @overload
@@ -33,7 +33,7 @@ class EventEmitter(Generic[TEvent]):
     @overload
     def on(self, event: TEvent, callback: None = None) -> Callable[[F], F]: ...
     def on(self, event: TEvent, callback: F | None = None) -> F | Callable[[F], F]:
-        """Register `callback`; without one, act as a decorator.
+        """Register `callback`. Without it, act as a decorator.
 
         Raises:
             ValueError: the callback is a coroutine function, which would never be awaited.
@@ -47,7 +47,7 @@ class EventEmitter(Generic[TEvent]):
     @overload
     def once(self, event: TEvent, callback: None = None) -> Callable[[F], F]: ...
     def once(self, event: TEvent, callback: F | None = None) -> F | Callable[[F], F]:
-        """As `on`, for the next event only."""
+        """Like `on`, but only for the next event."""
         if callback is None:
             return lambda fn: self._register(event, fn, once=True)
         return self._register(event, callback, once=True)
@@ -62,13 +62,13 @@ class EventEmitter(Generic[TEvent]):
     def emit(self, event: TEvent, *args: Any) -> None:
         """Call every handler of `event` that is registered now.
 
-        Handlers that take fewer positional arguments get the first ones. What a handler raises is
-        logged; the others are still called.
+        Handlers that take fewer positional arguments get the first ones. If a handler raises, the
+        exception is logged and the other handlers are still called.
         """
         self._emit_from(None, event, *args)
 
     def _follow(self, event: TEvent, callback: Callable[..., Any]) -> None:
-        """As `on`, for a callback that also takes what the event comes from, as its first argument."""
+        """Like `on`, for a callback whose first argument is the origin of the event."""
         self._events.setdefault(event, {})[callback, False] = _Handler(None, with_origin=True)
 
     def _is_heard(self, event: TEvent) -> bool:
@@ -76,7 +76,7 @@ class EventEmitter(Generic[TEvent]):
         return bool(self._events.get(event))
 
     def _emit_from(self, origin: object, event: TEvent, *args: Any) -> None:
-        """As `emit`, for events that come from one of several parts, e.g. from one stream of an LLM."""
+        """Like `emit`, for events from one of several parts, such as one stream of an LLM."""
         handlers = self._events.get(event)
         if not handlers:
             return
@@ -84,7 +84,7 @@ class EventEmitter(Generic[TEvent]):
             callback, once = key
             if once:
                 if handler.called:
-                    continue  # a handler before it has emitted the same event
+                    continue  # an earlier handler has emitted the same event
                 handler.called = True
                 if handlers.get(key) is handler:
                     del handlers[key]
@@ -94,8 +94,8 @@ class EventEmitter(Generic[TEvent]):
                 else:
                     callback(*(args if handler.arity is None else args[: handler.arity]))
             except (Exception, asyncio.CancelledError):
-                # The latter is what looking at the result of a cancelled task raises; let through,
-                # it would cancel the emitter.
+                # Reading the result of a cancelled task raises `CancelledError`. If it were passed on, it
+                # would cancel the emitter.
                 logger.exception("a handler of the event %r raised", event)
 
     def _register(self, event: TEvent, callback: F, *, once: bool) -> F:
@@ -116,7 +116,7 @@ class _Handler:
 
     def __init__(self, arity: int | None, *, with_origin: bool = False) -> None:
         self.arity = arity
-        """How many positional arguments it takes; ``None``: any number."""
+        """The number of positional arguments that it takes; ``None``: any number."""
         self.called = False
         self.with_origin = with_origin
 

@@ -23,7 +23,7 @@ def read(value: object, path: str, kind: type[Any] = object) -> Any:
     """Return an attribute of `value`, or None if it is absent or not a `kind`.
 
     Args:
-        value: an object of any class, also None.
+        value: any object, including ``None``.
         path: the name of the attribute, or several joined by dots (``"response.status_code"``).
         kind: the type that the attribute must have.
     """

@@ -672,7 +672,7 @@ async def _owner(token: str) -> dict[str, Any]:
 def _is_alive(told: Mapping[str, Any], seen: float) -> bool:
     """Whether another owner of a turn may still be running it."""
     if told.get("host") != socket.gethostname():
-        return abs(_stamps.wall_now() - seen) < _FORGOTTEN  # also if a clock was set back
+        return abs(_stamps.wall_now() - seen) < _FORGOTTEN  # even if a clock was set back
     pid = told.get("pid")
     if pid == os.getpid():
         other = _living.get(str(told.get("token")))

@@ -66,7 +66,7 @@ class VideoFrameLike(Protocol):
 
 
 class VideoBufferType(IntEnum):
-    """How the pixels lie in memory. Names and numbers are those of ``livekit.rtc``."""
+    """The layout of the pixels in memory. Names and numbers are those of ``livekit.rtc``."""
 
     RGBA = 0
     ABGR = 1
@@ -226,7 +226,7 @@ class VideoFrame:
 
     @property
     def type(self) -> VideoBufferType:
-        """How the pixels lie in `data`."""
+        """The layout of the pixels in `data`."""
         return self._type
 
     @property
@@ -306,7 +306,7 @@ def to_video_frame(value: Any) -> VideoFrameLike:
     """`value` as a picture; see `to_audio_frame`.
 
     Raises:
-        TypeError: it is no frame.
+        TypeError: it is not a frame.
         ValueError: a mapping lacks a key or holds a wrong value.
     """
     value = _first(value)
@@ -345,7 +345,7 @@ def audio_bytes(frame: Any) -> bytes:
     """The interleaved signed 16-bit samples of any accepted frame, exactly the declared number.
 
     Raises:
-        TypeError: it is no audio frame.
+        TypeError: it is not an audio frame.
     """
     sound = to_audio_frame(frame)
     data = bytes(sound.data)

@@ -1,7 +1,7 @@
-"""The numbers a finished model call leaves behind.
+"""The metrics of a finished model call.
 
-Field names and order follow LiveKit Agents 1.2.17, so that dashboards and stored records keep
-working; fields added since then have defaults.
+The names and the order of the fields follow LiveKit Agents 1.2.17, so that dashboards and stored records
+keep working. Newer fields have defaults.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = [
 
 
 Purpose: TypeAlias = Literal["reply", "hedge", "probe", "restart"]
-"""What a call was for. ``hedge``: another model was faster, and this one was not heard. ``probe``: the
-call only tested whether a failed model is back. ``restart``: the reply broke off, was taken back, and
-another model began again."""
+"""The purpose of a call. ``hedge``: another model was faster, so this reply was not used. ``probe``: the
+call only tested whether a failed model works again. ``restart``: the reply broke off and was discarded,
+and another model started again."""
 
 
 class Metadata(BaseModel):
@@ -50,7 +50,7 @@ class LLMMetrics(BaseModel):
     timestamp: float
     duration: float
     ttft: float
-    """Time to the first text or tool call; -1 when there was none."""
+    """Time to the first text or tool call; -1 if the reply has neither."""
     cancelled: bool
     completion_tokens: int
     prompt_tokens: int
@@ -63,11 +63,11 @@ class LLMMetrics(BaseModel):
     cache_read_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
-    """The reply was cut before the provider said how many tokens it cost: what it had not counted
-    by then (all, or the completion alone) is estimated from the length of the texts."""
+    """The reply was cut before the provider sent its token counts. The missing counts (all, or only the
+    completion's) are estimated from the length of the texts."""
     purpose: Purpose = "reply"
     cost: float | None = None
-    """US dollars; ``None`` where the price is not known, see `rejoinder.prices`."""
+    """US dollars; ``None`` if the price is not known. See `rejoinder.prices`."""
 
 
 class RealtimeModelMetrics(BaseModel):
@@ -88,7 +88,7 @@ class RealtimeModelMetrics(BaseModel):
         image_tokens: int = 0
 
     class InputTokenDetails(BaseModel):
-        """Tokens read, by kind; the cached ones are part of them."""
+        """Tokens read, by kind, cached ones included."""
 
         model_config = ConfigDict(defer_build=True)
 
@@ -114,7 +114,7 @@ class RealtimeModelMetrics(BaseModel):
     """Seconds since the epoch."""
     duration: float = 0.0
     ttft: float = -1.0
-    """Time to the first audio; -1 when there was none."""
+    """Time to the first audio; -1 without audio."""
     cancelled: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
@@ -124,17 +124,17 @@ class RealtimeModelMetrics(BaseModel):
     output_token_details: OutputTokenDetails
     metadata: Metadata | None = None
     session_duration: float = 0.0
-    """Seconds that a service bills by time, since its last report."""
+    """Seconds since the last report, for services that bill by time."""
     acquire_time: float = 0.0
-    """How long it took to get the connection."""
+    """Seconds until the connection was available."""
     connection_reused: bool = False
-    """The connection was there already."""
+    """An existing connection was used."""
     cost: float | None = None
-    """US dollars for the reply; ``None`` where the price is not known."""
+    """US dollars for the reply; ``None`` if the price is not known."""
 
 
 class STTMetrics(BaseModel):
-    """What it took to write down what the user said, which is billed apart from the reply.
+    """The transcription of the user's speech, which is billed separately from the reply.
 
     Times in seconds, counts in tokens. A provider reports seconds of sound or tokens.
     """
@@ -166,8 +166,8 @@ def log_metrics(metrics: AgentMetrics, *, logger: logging.Logger | None = None) 
     Metrics of any other kind are ignored.
 
     Args:
-        metrics: the numbers of one reply.
-        logger: default the logger ``"rejoinder"``.
+        metrics: the metrics of one reply.
+        logger: by default the logger ``"rejoinder"``.
     """
     names = getattr(metrics, "metadata", None) or Metadata()
     numbers: dict[str, Any]
@@ -220,7 +220,7 @@ _logger = logging.getLogger("rejoinder")
 
 @dataclass
 class UsageSummary:
-    """What many replies cost together, in tokens. The cached ones are part of the prompt's."""
+    """The total tokens of many replies. Prompt tokens include cached ones."""
 
     llm_prompt_tokens: int = 0
     llm_prompt_cached_tokens: int = 0
@@ -231,25 +231,24 @@ class UsageSummary:
     llm_reasoning_tokens: int = 0
     llm_requests: int = 0
     stt_audio_duration: float = 0.0
-    """Seconds of the user's sound that were written down."""
+    """Seconds of the user's sound that were transcribed."""
     stt_input_tokens: int = 0
     stt_output_tokens: int = 0
     estimated: bool = False
-    """Some of the counts are estimates, because a reply was cut before its usage came."""
+    """Some counts are estimates, because a reply was cut before its usage arrived."""
     cost: float | None = None
     """US dollars of the requests whose price is known; ``None`` if there are no such requests."""
     unpriced: int = 0
-    """Requests whose price is not known: `cost` leaves them out."""
+    """Requests whose price is not known. `cost` does not include them."""
 
 
 class UsageCollector:
-    """Adds up the metrics of many replies: tokens and US dollars, in all, for each model, and for
-    what they were for.
+    """Adds up the tokens and US dollars of many replies: in total, by model, and by purpose.
 
         usage = UsageCollector()
         llm.on("metrics_collected", usage.collect)
 
-    Replies that were not heard (of a hedge that lost, of a probe) are counted: they were paid for.
+    Unused replies (of a losing hedge, of a probe) are counted too, because they are billed.
     """
 
     def __init__(self) -> None:
@@ -269,15 +268,15 @@ class UsageCollector:
             _add(summary, metrics)
 
     def get_summary(self) -> UsageSummary:
-        """All of them together; a copy."""
+        """The total, as a copy."""
         return replace(self._all)
 
     def by_model(self) -> dict[tuple[str | None, str | None], UsageSummary]:
-        """The same for each ``(provider, model)``; copies."""
+        """The total of each ``(provider, model)``, as copies."""
         return {names: replace(summary) for names, summary in self._models.items()}
 
     def by_purpose(self) -> dict[Purpose, UsageSummary]:
-        """The same for each `LLMMetrics.purpose`; copies."""
+        """The total of each `LLMMetrics.purpose`, as copies."""
         return {purpose: replace(summary) for purpose, summary in self._purposes.items()}
 
 

@@ -279,7 +279,7 @@ _no_dict = cast("Callable[[], dict[str, Any]]", dict)
 
 @dataclass(slots=True)
 class _Reply:
-    """What one request has brought so far."""
+    """The results of one request so far."""
 
     text: list[str] = field(default_factory=_no_list)
     calls: list[FunctionToolCall] = field(default_factory=_no_list)
@@ -288,7 +288,7 @@ class _Reply:
 
 
 def _total(bill: Sequence[float | None]) -> float | None:
-    """The sum; ``None`` where a part of it is not known."""
+    """The sum; ``None`` if a part of it is not known."""
     known = [cost for cost in bill if cost is not None]
     return sum(known) if known and len(known) == len(bill) else None
 
@@ -443,7 +443,7 @@ class Turn(Generic[OutputT]):
         return self._runs.running
 
     async def settled(self) -> None:
-        """Wait until every tool has finished, also those that an interruption left running."""
+        """Wait until every tool has finished, including those that an interruption left running."""
         await self._runs.settled()
 
     async def __aenter__(self) -> Self:
@@ -522,7 +522,7 @@ class Turn(Generic[OutputT]):
         chat_ctx = self._chat_ctx
         if corrections:
             chat_ctx = ChatContext([*chat_ctx.items, *corrections])
-        # What is started here belongs to the trace of the turn.
+        # Everything that is started here belongs to the trace of the turn.
         with contextlib.nullcontext() if self._span is None else self._span.current():
             self._stream = self._llm.chat(
                 chat_ctx=chat_ctx,

@@ -56,7 +56,7 @@ class APIConnectOptions:
     and tool calls (also parts of their arguments) count as output; comments, pings, role-only and
     usage-only events do not.
 
-    0 and infinity mean no limit, except for `total`, where 0 leaves no time at all.
+    0 and infinity mean no limit. For `total`, 0 leaves no time.
 
     Raises:
         TypeError: a value is not a number.

@@ -352,7 +352,7 @@ async def test_names_that_cannot_be_told_do_not_lose_a_reply(
     llm = Nameless(Says)
     assert await read(llm.chat()) == ("abc", None)
     assert llm.metrics == []
-    assert "cannot tell what a reply has cost" in caplog.text
+    assert "cannot compute the cost of a reply" in caplog.text
 
 
 # -- readers that stay away ----------------------------------------------------------------------

@@ -58,8 +58,8 @@ COMPLETIONS: list[tuple[str, list[Any]]] = [
     ("is not an open call", [user(), tool()]),
     ("is not an open call", [user(), calls(call()), tool(), tool()]),
     ("no outputs for", [user(), calls(call())]),
-    ("before it come the outputs", [user(), calls(call()), user()]),
-    ("before it come the outputs", [user(), calls(call("a"), call("b")), tool("a"), user()]),
+    ("must come first", [user(), calls(call()), user()]),
+    ("must come first", [user(), calls(call("a"), call("b")), tool("a"), user()]),
     ("is used twice", [user(), calls(call(), call()), tool(), tool()]),
     ("expected text like", [user(), calls(call(name="a b")), tool()]),
     ("expected text like", [user(), calls(call("")), tool("")]),
@@ -123,7 +123,7 @@ ANTHROPIC: list[tuple[str, list[Any]]] = [
     ("is not an open call", [user([result()])]),
     ("no results for", [user(), assistant([block_call()]), user()]),
     ("no results for", [user(), assistant([block_call()])]),
-    ("before it come the results", [user(), assistant([block_call()]), assistant(), user()]),
+    ("must come first", [user(), assistant([block_call()]), assistant(), user()]),
     (
         "must come before anything else",
         [
@@ -237,7 +237,7 @@ GOOGLE: list[tuple[str, list[Any]]] = [
     ("exactly one kind of data", [parts("user", HI | fcall())]),
     ("0 calls just before", [parts("user", fresponse())]),
     ("no responses for", [U, parts("model", fcall())]),
-    ("before it come the responses", [U, parts("model", fcall()), U]),
+    ("must come first", [U, parts("model", fcall()), U]),
     (
         "1 function responses for 2 calls",
         [
@@ -293,7 +293,7 @@ RESPONSES: list[tuple[str, list[Any]]] = [
     ("without the item it led to", [user(), reasoning(), user()]),
     ("without the item it led to", [user(), reasoning()]),
     ("without the item it led to", [user(), reasoning(), assistant()]),
-    ("before it come the outputs", [user(), fn(), assistant(), fn_output()]),
+    ("must come first", [user(), fn(), assistant(), fn_output()]),
     ("is used twice", [user(), reasoning(), fn(), fn_output(), reasoning(), assistant()]),
     ("summary: missing", [user(), reasoning(summary=None), assistant()]),
     ("neither an id nor", [user(), reasoning(id=None), assistant()]),
@@ -320,7 +320,7 @@ CONVERSATIONS: list[tuple[str, list[Any]]] = [
     ("expected user, got 'assistant'", [CIN | {"role": "assistant"}]),
     ("is not an open call", [CIN, CRESULT]),
     ("no results for", [CIN, CCALL]),
-    ("before it come the results", [CIN, CCALL, CIN]),
+    ("must come first", [CIN, CCALL, CIN]),
     ("is used twice", [CIN, CCALL, CRESULT, CCALL, CRESULT]),
     (
         "expected an input or a result",

@@ -155,8 +155,8 @@ async def test_every_refusal_is_json() -> None:
 
     async with serving([ScriptedLLM("Hi")], store=Broken()) as page:
         for path, status, told in (
-            ("/api/nowhere", 404, "GET /api/nowhere: there is no such thing"),
-            ("/api/run", 405, "GET /api/run: there is no such thing"),
+            ("/api/nowhere", 404, "GET /api/nowhere: not found"),
+            ("/api/run", 405, "GET /api/run: not found"),
             ("/api/conversations", 500, "a fault in rejoinder: LookupError: a bug"),
         ):
             response = await page.client.get(path)

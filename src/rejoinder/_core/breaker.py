@@ -49,7 +49,7 @@ the model."""
 
 @dataclass(frozen=True, slots=True)
 class BreakerOptions:
-    """How long a model rests after a failure. Seconds.
+    """The time that a model rests after a failure, in seconds.
 
     The first rest is `cooldown`; each further one is `factor` times longer, up to `max_cooldown`. A
     random part of up to `jitter` is added, so that processes do not return together. At the end of
@@ -222,7 +222,7 @@ def after_success(health: Health, *, started: float, now: float, probe: bool = F
 
 
 def may_probe(health: Health, now: float) -> bool:
-    """Whether a probe may go out now: the rest is over, or the last probe was given up."""
+    """Whether a probe may be sent now: the rest is over, or the last probe was abandoned."""
     return health.state != "closed" and (health.until <= now or _clock_was_set_back(health, now))
 
 

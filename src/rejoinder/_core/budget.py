@@ -1,4 +1,4 @@
-"""What one turn may cost, and what is done when a model fails: the settings of a fallback. Pure values."""
+"""The settings of a fallback: limits of a turn, and the reaction to a failed model. Pure values."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _ON_CUT: Final = one_of("stop", "restart", "resume")
 
 @dataclass(frozen=True)
 class TurnBudget:
-    """What one turn may cost in time and tokens, whichever models it needs.
+    """Limits on the time and tokens of one turn, whichever models it needs.
 
     Args:
         first_token_by: seconds from the call of `chat` to the first text or tool call of any model.
-            ``None``: no limit but the `attempt_timeout` of each model.
+            ``None``: only the `attempt_timeout` of each model limits it.
         next_token_within: seconds between two outputs of the model that speaks. ``None``: the
             adapter's `attempt_timeout`; 0: no limit.
         done_by: seconds from the call of `chat` to the end of the reply. ``None``: no limit.
         max_extra_tokens: tokens that may be spent on output that is not heard or is heard twice: on
             hedges that lose, and on restarting or resuming a reply that was cut. Estimated from the
             lengths of texts. ``None``: no limit.
-        thinking_is_progress: a model that shows its reasoning is not silent.
+        thinking_is_progress: a model that sends thinking does not count as silent.
 
     The defaults are those of the reference. When a limit on time ends, the turn fails with an
     `APITimeoutError` that names all models.
 
     Raises:
-        ConfigurationError: a value is no number or is negative, or the first token may come later
-            than the end.
+        ConfigurationError: a value is not a number or is negative, or the limit for the first token is
+            later than the one for the end.
     """
 
     first_token_by: float | None = None
@@ -68,12 +68,12 @@ class TurnBudget:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the options of a call mean.
+    """The settings that follow from the options of a call.
 
     Attributes:
-        asked_with: the options that were given.
-        limits: those of the race.
-        child: the options with which each model is asked.
+        asked_with: the given options.
+        limits: the limits of the race.
+        child: the options for each model.
         own: the options of the adapter's own stream.
     """
 
@@ -85,7 +85,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Policy:
-    """The settings of a `FallbackAdapter`, checked. See there."""
+    """The checked settings of a `FallbackAdapter`; described there."""
 
     attempt_timeout: float = 5.0
     max_retry_per_llm: int = 0
@@ -112,7 +112,7 @@ class Policy:
 
     @property
     def patience(self) -> float:
-        """Seconds that a model may be silent, its own retries and their pauses included."""
+        """Seconds that a model may be silent, including its own retries and their pauses."""
         retries = self.max_retry_per_llm
         timeout = self.attempt_timeout or math.inf
         if not retries:
@@ -121,13 +121,13 @@ class Policy:
         return timeout * (retries + 1) + 1.25 * pauses
 
     def settings(self, options: APIConnectOptions) -> Settings:
-        """What `chat` with these options means for the turn and for each model."""
+        """The settings for the turn and for each model that follow from the options of `chat`."""
         done_by = self.done_by(options)
         return Settings(
             asked_with=options,
             limits=self.limits(options),
             child=self.child_options(options),
-            # The race judges silence, not the base class.
+            # The race decides about silence, not the base class.
             own=replace(
                 options,
                 first_output=math.inf,
@@ -137,7 +137,7 @@ class Policy:
         )
 
     def limits(self, options: APIConnectOptions) -> Limits:
-        """The limits of a turn that is asked with `options`: the stricter of both counts."""
+        """The limits of a turn with `options`. The stricter of both applies."""
         budget = self.budget
         next_token = self._next_token(options)
         return Limits(
@@ -155,7 +155,7 @@ class Policy:
         return min(_or_inf(self.budget.done_by), _or_inf(options.total))
 
     def child_options(self, options: APIConnectOptions) -> APIConnectOptions:
-        """The options with which each model is asked."""
+        """The options for each model."""
         return replace(
             options,
             max_retry=self.max_retry_per_llm,

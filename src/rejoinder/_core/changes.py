@@ -10,7 +10,7 @@ __all__ = ["Change", "ChangeKind"]
 ChangeKind: TypeAlias = Literal[
     # In a history.
     "added",  # an item was put in: a missing output, a user message at an edge
-    "arguments",  # the arguments of a call were no JSON object
+    "arguments",  # the arguments of a call were not a JSON object
     "dropped",  # an item or a part without anything to send was left out
     "id",  # a call id (with its output's) or a group's id was replaced
     "image",  # an image was moved to a user message, given its real type or replaced by text
@@ -37,4 +37,4 @@ class Change:
     item_id: str
     """The changed item, or the item after which something was added; empty for a request."""
     detail: str
-    """What was wrong and what was changed, for people."""
+    """A description of the fault and the change, for people."""

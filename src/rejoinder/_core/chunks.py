@@ -1,7 +1,7 @@
-"""A reply, piece by piece: the values that every stream hands to its consumer.
+"""The chunks of a reply: the values that every stream passes to its consumer.
 
-Models are validated also on the hot path: measured, validated construction is twice as fast as
-``model_construct``.
+Models are validated even on the hot path, because validated construction was measured to be twice as fast
+as ``model_construct``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
 class CompletionUsage(BaseModel):
     """Tokens of one reply.
 
-    `prompt_tokens` counts everything read, cached or not; `prompt_cached_tokens` and
-    `cache_read_tokens` are the part read from the provider's cache, `cache_creation_tokens` the
-    part written to it. `completion_tokens` counts everything generated, `reasoning_tokens` the
-    part of it that was thinking, the audio counts the parts that were sound.
+    `prompt_tokens` counts everything read, cached or not. `prompt_cached_tokens` and
+    `cache_read_tokens` count the part read from the provider's cache, `cache_creation_tokens` the
+    part written to it. `completion_tokens` counts everything generated, and `reasoning_tokens` its
+    part that was thinking. The audio fields count sound.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -47,7 +47,7 @@ class CompletionUsage(BaseModel):
 
 
 def sum_usage(a: CompletionUsage | None, b: CompletionUsage) -> CompletionUsage:
-    """The tokens of two requests together."""
+    """The sum of the tokens of two requests."""
     if a is None:
         return b.model_copy()
     total = {
@@ -59,29 +59,29 @@ def sum_usage(a: CompletionUsage | None, b: CompletionUsage) -> CompletionUsage:
 
 
 class FunctionToolCall(BaseModel):
-    """A complete request of the model to run one tool."""
+    """A complete call: the model's request to run one tool."""
 
     model_config = ConfigDict(defer_build=True)
 
     type: Literal["function"] = "function"
     name: str
     arguments: str
-    """JSON text, as the model wrote it."""
+    """JSON text, exactly as the model wrote it."""
     call_id: str
     extra: dict[str, Any] | None = None
-    """Opaque state by provider name, e.g. ``{"google": {"thought_signature": ...}}``. It has to be
-    kept on the `FunctionCall` item and travels back to the same provider only."""
+    """Opaque state by provider name, e.g. ``{"google": {"thought_signature": ...}}``. Keep it on the
+    `FunctionCall` item. It is sent back only to the same provider."""
 
 
 _no_calls = cast("Callable[[], list[FunctionToolCall]]", list)
-"""`list` itself: calling `list[FunctionToolCall]` costs a hidden exception on every chunk."""
+"""Plain `list`, because calling `list[FunctionToolCall]` costs a hidden exception on every chunk."""
 
 
 _nothing = cast("Callable[[], dict[str, Any]]", dict)
 
 
 class ChoiceDelta(BaseModel):
-    """One increment of a reply."""
+    """The new part of a reply in one chunk."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -89,13 +89,13 @@ class ChoiceDelta(BaseModel):
     content: str | None = None
     tool_calls: list[FunctionToolCall] = Field(default_factory=_no_calls)
     thinking: str | None = None
-    """Reasoning the model shows. Never part of `content`, so it cannot be spoken by mistake."""
+    """The model's visible thinking. Never part of `content`, so it cannot be spoken by mistake."""
     extra: dict[str, Any] | None = None
-    """Opaque state by provider name; under ``"rejoinder"`` our own typed events."""
+    """Opaque state by provider name, and our own typed events under ``"rejoinder"``."""
 
 
 class ChatChunk(BaseModel):
-    """One piece of a streamed reply: an increment, or the usage, or both."""
+    """One piece of a streamed reply: a delta, the usage, or both."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -110,7 +110,7 @@ class ChatChunk(BaseModel):
 
 
 class CollectedResponse(BaseModel):
-    """A whole reply, put together from its chunks."""
+    """A whole reply, assembled from its chunks."""
 
     model_config = ConfigDict(defer_build=True)
 

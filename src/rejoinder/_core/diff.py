@@ -79,7 +79,7 @@ def _by_id(items: Sequence[ChatItem]) -> dict[str, ChatItem]:
 
 def _unique_lcs(old: list[str], new: list[str]) -> list[str]:
     """Longest common subsequence of two lists without repeated elements."""
-    # A common beginning and end always stay, also with the table.
+    # A common beginning and end always stay, even with the table.
     old_end, new_end = len(old), len(new)
     start = next(compress(count(), map(ne, old, new)), min(old_end, new_end))
     while old_end > start and new_end > start and old[old_end - 1] == new[new_end - 1]:

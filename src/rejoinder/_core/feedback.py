@@ -84,7 +84,7 @@ def _names(names: list[str]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What JSON calls a value of this kind."""
+    """JSON's name for a value of this kind."""
     match value:
         case None:
             return "null"
@@ -106,7 +106,7 @@ def shown(value: object) -> str:
     """The start of `value` as JSON."""
     try:
         text = to_json(value, inf_nan_mode="constants").decode()
-    except ValueError:  # a lone surrogate, or not a JSON value at all
+    except ValueError:  # a lone surrogate, or not a JSON value
         text = ascii(value)
     return cut(text)
 

@@ -1,4 +1,4 @@
-"""JSON values that are handed out as copies. Pure."""
+"""JSON values that are returned as copies. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Frozen"]
 
 
 class Frozen:
-    """A JSON value that is handed out as fresh copies, many times cheaper than `copy.deepcopy`.
+    """A JSON value that is returned as fresh copies, many times faster than by `copy.deepcopy`.
 
     Attributes:
         copy: makes one.
@@ -29,5 +29,5 @@ class Frozen:
                 raise TypeError
             self.copy = partial(msgspec.msgpack.decode, packed)
         except (TypeError, ValueError, OverflowError):
-            # Holds something that is no JSON, e.g. an enum member in a raw schema.
+            # The value is not JSON, e.g. it has an enum member in a raw schema.
             self.copy = partial(copy.deepcopy, copy.deepcopy(value))

@@ -19,7 +19,7 @@ from rejoinder._core.rules import digest
 __all__ = ["fitted_dialect"]
 
 # Ids of calls: no server accepts blanks and control characters. The makers of Claude and Mistral check
-# ids further, also behind gateways.
+# ids further, even behind gateways.
 _ANY_ID: Final = r"[^\s\x00-\x1f\ud800-\udfff]"
 _CLAUDE_LIMIT: Final = 64
 _NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")

@@ -76,7 +76,7 @@ class ResizeOptions:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How a frame becomes a file."""
+    """The encoding of a frame as a file."""
 
     format: Literal["JPEG", "PNG"] = "JPEG"
     resize_options: ResizeOptions | None = None
@@ -129,7 +129,7 @@ def _remembered(image: ImageContent) -> _Read:
     cached = _cached(image)
     if cached is None:
         cached = _serialized(image, stored=True)
-        # One entry, written at once: copies of an image share the cache, also between threads.
+        # One entry, written at once: copies of an image share the cache, even between threads.
         image._cache["serialized_image"] = (image.image, _shape(image), cached)
     return cached
 
@@ -165,7 +165,7 @@ def _unprepared(items: Iterable[ChatItem]) -> Iterable[ImageContent]:
 
 
 _Read: TypeAlias = tuple[SerializedImage, bool]
-"""What a provider needs to know of an image, and whether all of it could be read."""
+"""The facts about an image that a provider needs, and whether all of them could be read."""
 
 
 def _cached(image: ImageContent) -> _Read | None:

@@ -1,8 +1,8 @@
-"""How many values a JSON text holds, counted as it arrives and without reading it; and how many are
-in a message that comes as objects. Pure.
+"""Counts the values of a JSON text as it arrives, without parsing it, and those of parsed messages. Pure.
 
-Reading JSON holds up the event loop for as long as it has values, and takes up to 30 times its size
-in memory; its bytes hardly count, since a picture or a table is one long text.
+The time that parsing blocks the event loop depends on the number of values, and its memory can be 30
+times the size of the text. The number of bytes hardly matters, because a picture or a table is one
+long text.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ __all__ = [
 ]
 
 MAX_VALUES: Final = 1 << 16
-"""Values in one message, where an object or a list counts for three. Reading as many takes about 25
-ms."""
+"""Maximum values in one message, where an object or a list counts for three. Parsing this many takes
+about 25 ms."""
 LARGE: Final = 1 << 17
-"""Bytes. Nothing shorter holds many values."""
+"""Bytes. Shorter texts cannot hold too many values."""
 SLICE: Final = 1 << 14
-"""Bytes to feed between two turns of the loop."""
+"""Bytes to feed before yielding to the event loop."""
 
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _REST_OF_TEXT: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _END: Final = b'\0"'
-"""Closes a text that goes on in the next piece; the first character may be escaped by that text. Behind
-a piece that ends outside of a text it stays."""
+"""Appended to a piece, so that a text that continues in the next piece is closed; the text may escape the
+first character. If the piece ends outside of a text, these characters remain unmatched."""
 
 
 class ValueCounter:
     """`feed` the bytes of one JSON text in pieces of any size.
 
     Attributes:
-        values: commas and opening brackets outside of texts; a bracket counts for two.
+        values: commas and opening brackets outside of texts; a bracket counts as two.
     """
 
     __slots__ = ("_escaped", "_in_text", "values")
@@ -78,8 +78,8 @@ def _marks(data: bytes) -> int:
 
 
 def may_be_crowded(data: bytes | str) -> bool:
-    """Whether the JSON text `data` may hold more than `MAX_VALUES` values. It counts commas and
-    brackets in texts too, so that a megabyte takes less than a millisecond."""
+    """Whether the JSON text `data` may hold more than `MAX_VALUES` values. Also counts commas and
+    brackets inside texts, so a megabyte takes less than a millisecond."""
     if len(data) <= LARGE:
         return False
     if isinstance(data, str):
@@ -90,8 +90,8 @@ def may_be_crowded(data: bytes | str) -> bool:
 
 
 def is_crowded_text(text: bytes | str) -> bool:
-    """Whether the JSON text holds more than `MAX_VALUES` values; what stands in its texts is none.
-    The text may be broken."""
+    """Whether the JSON text holds more than `MAX_VALUES` values. The content of its texts does not
+    count. The text may be invalid."""
     if not may_be_crowded(text):
         return False
     counter = ValueCounter()
@@ -100,7 +100,7 @@ def is_crowded_text(text: bytes | str) -> bool:
 
 
 def is_crowded(value: Any, most: int = MAX_VALUES) -> bool:
-    """Whether `value`, as it is read from JSON, holds more than `most` values."""
+    """Whether the parsed JSON `value` holds more than `most` values."""
     pending, count = [value], 0
     while pending:
         one = pending.pop()
@@ -110,7 +110,7 @@ def is_crowded(value: Any, most: int = MAX_VALUES) -> bool:
             members = cast("list[Any]", one)
         else:
             continue
-        count += 1 + (len(members) or 1)  # a bracket for two, and the commas
+        count += 1 + (len(members) or 1)  # the bracket counts as two, plus the commas
         if count > most:
             return True
         pending += [member for member in members if isinstance(member, dict | list)]

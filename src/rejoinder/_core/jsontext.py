@@ -1,9 +1,9 @@
-"""JSON text to values and back, for everything this package reads from and writes to providers.
+"""Decodes and encodes the JSON that this package exchanges with providers.
 
-Reading is tolerant: msgspec first, because it is the fastest; what it refuses and the standard
-library takes (lone surrogates, ``NaN``, a byte order mark, raw control characters, bytes that are
-not UTF-8) is read by the second. Writing is strict: the output is always valid JSON in valid UTF-8.
-Only `ValueError` is raised for bad input, also for nesting too deep to read.
+Decoding is tolerant: msgspec comes first, because it is the fastest. What it refuses, the standard library
+decodes if it can: lone surrogates, ``NaN``, a byte order mark, raw control characters, bytes that are not
+UTF-8. Encoding is strict: the output is always valid JSON in valid UTF-8. Bad input raises only
+`ValueError`, even if it is nested too deeply.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def decode(data: bytes | str, /) -> Any:
     """The value that the JSON text `data` stands for.
 
     Raises:
-        ValueError: `data` is not JSON, also by the tolerant reading described above.
+        ValueError: `data` is not JSON, even for the tolerant decoder.
     """
     try:
         return _decode(data)
@@ -42,7 +42,7 @@ def decode(data: bytes | str, /) -> Any:
 
 
 def decode_tolerantly(data: bytes | str, /) -> Any:
-    """`decode` without its first try, for callers that made it themselves.
+    """`decode` without its first attempt, for callers that already made it.
 
     Raises:
         ValueError: `data` is not JSON.
@@ -82,10 +82,10 @@ def as_text(value: object, /) -> str:
 
 
 def heal(text: str, /) -> str:
-    """`text` with split surrogate pairs joined, and U+FFFD for each half without its other half.
+    """`text` with split surrogate pairs joined, and U+FFFD for each lone half.
 
-    A model that writes an emoji in two pieces sends half a pair in each; nothing that prints or
-    sends text can hold a half.
+    A model that writes an emoji in two pieces sends half a pair in each. Halves cannot be printed or
+    sent.
     """
     if text.isascii():
         return text
@@ -97,8 +97,8 @@ def heal(text: str, /) -> str:
 
 
 def join_halves(half: str, text: str, /) -> tuple[str, str]:
-    """`text` behind the `half` of a surrogate pair that the last piece ended with, healed, and the half
-    that this one ends with."""
+    """Join `text` to `half`, the half of a surrogate pair at the end of the previous piece. Return the
+    healed text, and the half at the end of this piece."""
     text = half + text
     rest = ""
     if text and "\ud800" <= text[-1] <= "\udbff":

@@ -27,16 +27,16 @@ __all__ = [
 BROKEN: Final = object()
 """Returned in place of a value by `repair_json` and `read_json`."""
 MAX_ENCODINGS: Final = 4
-"""How often a value may be wrapped in JSON strings."""
+"""Maximum number of JSON strings around a value."""
 
 # Marks of chat templates that models leak into their output. Marks in plain angle brackets may also be
 # HTML, so they count only around the JSON.
 _MARK: Final = r"<\|[A-Za-z_][\w.:/-]{0,40}\|?>"
 _GAP: Final = re.compile(rf"(?:\s|{_MARK})*")
 _QUOTE_MARK: Final = '<|"|>'
-"""How Gemma quotes a text."""
+"""Gemma's quote around a text."""
 QUOTED: Final = '<|\\"'
-"""How such a quote begins in a JSON text."""
+"""The beginning of this quote in a JSON text."""
 # Parsers on servers leave it whole, or without its end, and with the quote of JSON that it stood for
 # (vllm-project/vllm #44522, NousResearch/hermes-agent PR#7449).
 _QUOTES: Final = re.compile(r'<\|"(?:\|[>"]?)?(.*?)<\|"(?:\|[>"]?)?', re.DOTALL)
@@ -132,7 +132,7 @@ def _without_marks_around(text: str) -> str:
         mark = next((mark for mark in _AROUND if core.endswith(mark)), None)
         if mark is None:
             break
-        # What stands before a mark is whole: a number there has not lost any digits.
+        # A value before a mark is complete: a number there has not lost any digits.
         text = core[: -len(mark)] + " "
     return text
 
@@ -192,7 +192,7 @@ class _Reader:
         raise _Unclear
 
     def end(self, value: Any) -> None:
-        """What follows the value: nothing, surplus closing brackets, or the same value again."""
+        """Read the rest after the value: nothing, surplus closing brackets, or the same value again."""
         while (char := self._peek()) and char in "]}":
             self._at += 1
         while self._peek():

@@ -161,7 +161,7 @@ class PartialOutput:
         self._counter: ValueCounter | None = None
 
     def feed(self, piece: str) -> Any | None:
-        """What is known now; ``None`` where that is nothing, or was not looked at again."""
+        """The current partial value; ``None`` if there is nothing yet, or it was not parsed again."""
         self._length += len(piece)
         if self._length > LARGE and self._is_crowded(piece):
             return None

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 WhenCut: TypeAlias = Literal["stop", "append", "restart", "resume"]
-"""What follows a reply that breaks off. ``append``: the next model's whole answer."""
+"""The continuation of a reply that breaks off. ``append``: the next model's whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Race:
     Attributes:
         models: the number of models.
         started_at: when the turn began (loop time).
-        when_cut: what follows a reply that breaks off.
+        when_cut: how to continue after a reply that breaks off.
         empty_is_fine: an empty answer is legal, as after a tool output. The others are still asked;
             if none of them answers, the turn ends without output, not with an error.
         gate: decides about hedges, for all turns together; ``None``: no hedges.

@@ -466,7 +466,7 @@ class _Repair:
             elif part.transcript and not part.transcript.isspace():
                 speech.append(part.transcript)
         if speech and not _holds_something(kept):
-            self.note("to_text", message.id, "what was said is sent as its transcript")
+            self.note("to_text", message.id, "the sound is sent as its transcript")
             kept.extend(self.text(said, message.id) for said in speech)
         return kept, images
 

@@ -1,4 +1,4 @@
-"""What one API demands of a history, as data. Pure.
+"""The rules of each API for histories, as data. Pure.
 
 Each provider's dialect holds the values; `rejoinder._core.legality` finds violations and
 `rejoinder._core.repair` mends them.
@@ -94,7 +94,7 @@ def numbered_id(name: str, number: int) -> str:
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What one provider demands of a history in its format."""
+    """The rules of one provider for a history in its format."""
 
     call_id: re.Pattern[str]
     new_call_id: Callable[[str], str] = call_id_of
@@ -150,7 +150,7 @@ class Rules(msgspec.Struct, frozen=True):
     signatures: bool = False
     """The first call of each step of the last turn needs its state (a thought signature)."""
     no_signature: str = ""
-    """What the API accepts in place of a signature that another model could not make."""
+    """A value that the API accepts instead of a signature, for calls of other models."""
 
 
 BLOCKS: Final = Rules(

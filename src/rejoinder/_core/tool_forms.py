@@ -59,7 +59,7 @@ class ToolForm:
 
         Args:
             dialect: a dialect without a strict form has none for any tool.
-            exact: return ``None`` also if limits of numbers and texts would be lost.
+            exact: return ``None`` even if only limits of numbers and texts would be lost.
         """
         rules = SCHEMA_RULES.get(f"{dialect}.strict")
         if rules is None:

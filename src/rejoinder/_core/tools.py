@@ -223,6 +223,6 @@ class RunContext(Generic[Userdata_T]):
 
 
 def idempotency_key(call: FunctionCall) -> str:
-    """The same text for the same call item, also in another process."""
+    """The same text for the same call item, even in another process."""
     text = f"{call.id}\0{call.call_id}\0{call.name}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -69,7 +69,7 @@ def without_kept(state: Any) -> Any:
 
 
 def unread_in(extra: Mapping[str, Any], key: str, form: str) -> Mapping[str, Any]:
-    """The data that `extra` keeps for a format; empty if there is none.
+    """The data that `extra` keeps for a format; empty without data.
 
     Args:
         extra: `extra` of a message or call.

@@ -1,12 +1,11 @@
-"""One meaning of token counts, for every provider.
+"""Token counts with the same meaning for every provider.
 
-Providers disagree: some count cached tokens inside the prompt and some beside it, some count
-thinking inside the completion and some beside it. Here every token lies in exactly one bucket, so
-that the buckets of one reply add up to its totals, and the buckets of many replies can be added.
-No count is ever negative.
+Providers differ: some include cached tokens in the prompt's count, and some thinking in the completion's;
+others count them separately. Here, every token is in exactly one bucket, so the buckets of a reply add up
+to its totals, and the buckets of many replies can be added. No count is negative.
 
-Each provider's folder holds the reader of its own object. Readers tolerate anything in it (nulls,
-text, missing keys), and return ``None`` when it counts nothing.
+Each provider's folder has the reader of its usage object. Readers tolerate any content (nulls, text,
+missing keys), and return ``None`` if it has no counts.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ __all__ = ["MOST", "Buckets", "added", "count"]
 
 
 MOST: Final = 1 << 53
-"""No reply holds more tokens; beyond it nothing could be divided or added as a float."""
+"""Maximum count. No reply has more tokens, and larger integers could not be used as floats."""
 
 
 class Buckets(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one reply (or of many), each counted once."""
 
     input: int = 0
-    """Read afresh: text and images, neither cached nor sound."""
+    """Text and images that were read without the cache."""
     input_audio: int = 0
     cache_read: int = 0
     cache_write: int = 0
@@ -73,14 +72,14 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
         reasoning: int = 0,
         output_audio: int = 0,
     ) -> Buckets:
-        """Buckets that add up to `prompt` and `completion`, whatever the parts claim.
+        """Buckets that add up to `prompt` and `completion`, even if the parts do not.
 
-        A part that is larger than what is left of its whole is cut: the totals are what is paid
-        for. Where cached tokens were sound, they count as cached.
+        A part that exceeds the rest of its total is reduced, because the totals are billed. Cached sound
+        counts as cached.
         """
         if prompt < 0 or completion < 0:
             prompt, completion = max(0, prompt), max(0, completion)
-        # Most of them are 0, which fits everywhere.
+        # Most parts are 0, and need no check.
         cache_read = cache_read and _clamp(cache_read, prompt)
         cache_write = cache_write and _clamp(cache_write, prompt - cache_read)
         input_audio = input_audio and _clamp(input_audio, prompt - cache_read - cache_write)
@@ -98,7 +97,7 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, usage: CompletionUsage) -> Buckets:
-        """The buckets of a usage, e.g. to price them."""
+        """The buckets of a usage, e.g. to compute its price."""
         return cls.within(
             prompt=usage.prompt_tokens,
             completion=usage.completion_tokens,
@@ -110,9 +109,9 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
         )
 
     def usage(self, *, service_tier: str | None = None) -> CompletionUsage:
-        """The same numbers in the form that chunks carry."""
+        """The same numbers as the usage of a chunk."""
         prompt, completion = self.prompt, self.completion
-        # As CompletionUsage(...), without the Python code of pydantic: every reply passes here.
+        # Like CompletionUsage(...), but without pydantic's Python code: this runs for every reply.
         validated: Callable[[Any], CompletionUsage] = (
             CompletionUsage.__pydantic_validator__.validate_python
         )
@@ -133,7 +132,7 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
 
 
 def added(first: CompletionUsage, second: CompletionUsage | None) -> CompletionUsage:
-    """The usage of two requests that make one reply."""
+    """The sum of the usage of two requests that make one reply."""
     if second is None:
         return first
     tier = second.service_tier or first.service_tier
@@ -141,7 +140,7 @@ def added(first: CompletionUsage, second: CompletionUsage | None) -> CompletionU
 
 
 def count(usage: Mapping[str, Any], key: str, /) -> int:
-    """A number of tokens under `key`, whatever stands there."""
+    """The number of tokens under `key`; 0 for any other value."""
     value = usage.get(key)
     if value is None:
         return 0

@@ -26,7 +26,7 @@ def _read(path: str, option: str) -> bytes:
         raise CommandError(f"{option}: expected the name of a file, got an empty one")
     try:
         with path_of(path).open("rb") as file:
-            data = file.read(_LARGEST + 1)  # devices and pipes do not tell their size
+            data = file.read(_LARGEST + 1)  # devices and pipes do not have a known size
     except OSError as error:
         raise CommandError(f"{option}: {path}: {error.strerror or error}") from error
     if len(data) > _LARGEST:
@@ -72,7 +72,7 @@ def _picture(data: bytes, path: str, option: str) -> ImageContent:
 
 
 def attached_files(paths: Sequence[str]) -> tuple[str, list[ImageContent]]:
-    """The files of ``--file``: their texts, each under its name, and the PDFs among them.
+    """The files of ``--file``: the texts, each with its name, and the PDFs.
 
     Raises:
         CommandError: one cannot be read, or is neither UTF-8 text nor a PDF.
@@ -95,7 +95,7 @@ class AnswerSchema:
 
     Attributes:
         data: the schema.
-        option: the option as the user gave it; without the schema, if that was given in place.
+        option: the option as the user wrote it, without a schema that was written inline.
     """
 
     data: dict[str, Any]

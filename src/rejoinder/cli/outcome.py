@@ -40,7 +40,7 @@ class Ended(SystemExit):
     """The process received the termination signal `signal`: clean up and exit without any
     prompt.
 
-    It may be raised anywhere, also in a coroutine. asyncio lets only `SystemExit` and
+    It may be raised anywhere, even in a coroutine. asyncio lets only `SystemExit` and
     `KeyboardInterrupt` out of a running loop; it would log any other exception and continue.
     """
 

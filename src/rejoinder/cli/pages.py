@@ -1,4 +1,4 @@
-"""The reference of the command line, as a page of the documentation, from the parser itself::
+"""Generates the command line reference, a page of the documentation, from the parser::
 
 python -m rejoinder.cli.pages docs/cli-reference.md
 """

@@ -82,8 +82,8 @@ def one_line(text: str, limit: int = _SHOWN) -> str:
 
 
 def sentence(text: str) -> str:
-    """An error as one line that ends like a sentence, or with the place of its explanation, which
-    people copy: no full stop there."""
+    """An error as one line that ends with a full stop, or with the place of its explanation. The
+    latter has no full stop, because people copy it."""
     line = one_line(text, 600).rstrip()
     explained = plain(line) != line
     return line if explained or line.endswith((".", "!", "?", ")")) else line + "."
@@ -122,7 +122,7 @@ class Stats:
     completion: int
     estimated: bool = False
     cost: float | None = None
-    """US dollars; ``None`` where a price is not known."""
+    """US dollars; ``None`` if a price is not known."""
 
 
 def render_stats(stats: Stats) -> str:
@@ -146,7 +146,7 @@ def render_stats(stats: Stats) -> str:
 
 
 def dollars(cost: float) -> str:
-    """A sum of money with two digits that say something."""
+    """A sum of money with two significant digits."""
     return f"${cost:.2f}" if cost >= 1 else f"${float(f'{cost:.2g}'):.{4 if cost >= 0.001 else 6}f}"
 
 

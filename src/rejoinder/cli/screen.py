@@ -143,7 +143,7 @@ class Screen:
         self._aside(self.err_style.dim(text))
 
     def notice(self, text: str) -> None:
-        """Like `note`, also with ``quiet``: the command is waiting for something."""
+        """Like `note`, but also shown with ``quiet``, because the command is waiting for something."""
         self._aside(self.err_style.dim(text))
 
     def error(self, text: str) -> None:

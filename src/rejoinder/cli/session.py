@@ -154,7 +154,7 @@ class Talk:
         await self._ready(self.model)
 
     async def _ready(self, model: Model) -> None:
-        """Load a local model. First print a notice of the files to fetch, also of those that a
+        """Load a local model. First print a notice of the files to fetch, including those that a
         fallback may fetch later."""
         for name in (model.name, *model.fallbacks):
             notice = fetch_notice(name)

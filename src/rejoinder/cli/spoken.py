@@ -35,7 +35,7 @@ _LOOK: Final = 0.1
 
 
 class Out(Protocol):
-    """Where the model's sound goes."""
+    """The destination of the model's sound."""
 
     def play(self, message_id: str, frame: AudioFrame) -> None:
         """Sound of a message, behind what came before."""

@@ -1,7 +1,7 @@
 """The errors of Bedrock, before a stream and inside it.
 
-Pure: values in, an `APIStatusError` out, with the HTTP status that the name of the
-exception stands for, so that both places are judged alike. Pure.
+Pure. Both become an `APIStatusError` with the HTTP status of the exception's name, so both are treated
+the same.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STALE_CREDENTIALS: Final = frozenset(
         "InvalidSignatureException",
     }
 )
-"""Names of errors that fresh credentials may cure."""
+"""Names of errors that fresh credentials may resolve."""
 
 
 def error_name(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
@@ -50,7 +50,7 @@ def error_name(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
 
 
 def http_error(status: int, headers: Mapping[str, str], body: bytes) -> APIStatusError:
-    """The error of an answer with an error status. `headers` by lower-case name."""
+    """The error for a response with an error status. `headers` by lower-case name."""
     request_id = headers.get("x-amzn-requestid")
     answer = read_json_object(body)
     if answer is None:
@@ -65,7 +65,7 @@ def http_error(status: int, headers: Mapping[str, str], body: bytes) -> APIStatu
 
 
 def frame_error(message: Message) -> APIStatusError:
-    """The error that an exception or error frame of an event stream stands for."""
+    """The error for an exception or error frame of an event stream."""
     answer = read_json_object(message.payload) or {}
     named = message.headers.get(":error-message")
     text = _message(answer) or (named if isinstance(named, str) else "")

@@ -169,7 +169,7 @@ class LLMService(_LLMService[OpenAILLMAdapter]):
         """A failure, and its category where Pipecat cannot find it by the status.
 
         As with Pipecat's own services, a picture or file that a provider refuses is taken out of the
-        conversation, and is no fault of the service.
+        conversation, and does not count as a fault of the service.
         """
         if not isinstance(error, errors.APIStatusError):
             return error, None

@@ -1,4 +1,4 @@
-"""Who asks a model on behalf of another reply."""
+"""The origin of a call that is made on behalf of another reply."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["ASKED_FOR_ITSELF", "Asker"]
 
 
 class Asker:
-    """What asks a model on behalf of another reply, such as an attempt of a `FallbackAdapter`.
+    """The origin of a call that is made for another reply, such as an attempt of a `FallbackAdapter`.
 
     Args:
-        purpose: what the call is for; ``None``: not decided yet.
+        purpose: the purpose of the call; ``None``: not decided yet.
     """
 
     index: int = 0
-    """Place of the model among those that may be asked."""
+    """Position of the model among the candidates."""
 
     def __init__(self, purpose: Purpose | None) -> None:
         self.purpose: Purpose | None = purpose
@@ -33,7 +33,7 @@ class Asker:
             tell(self.purpose)
 
     def decide(self, purpose: Purpose) -> None:
-        """The purpose of the call is decided; only the first decision counts."""
+        """Decide the purpose of the call. Only the first decision counts."""
         if self.purpose is None:
             self.purpose = purpose
             pending, self._pending = self._pending, []
@@ -42,4 +42,4 @@ class Asker:
 
 
 ASKED_FOR_ITSELF: Final = Asker("reply")
-"""In place of the asker of a reply that belongs to no other one."""
+"""The origin of a reply that is not part of another one."""

@@ -21,22 +21,22 @@ logger = logging.getLogger("rejoinder")
 
 @runtime_checkable
 class HealthStore(Protocol):
-    """Short texts by key, shared by processes. `rejoinder` includes one on SQLite; another one (on
-    Redis, say) needs these two methods. Both may raise any exception when the store is out of reach;
-    what this process knows then counts for the next seconds. They are called on the event loop, so
-    they have to be quick: keep a local copy if the store is far away."""
+    """Short texts by key, shared by processes. `rejoinder` includes a store on SQLite; your own (on
+    Redis, for example) needs these two methods. Both may raise any exception if the store cannot be
+    reached; for the next seconds, the process then uses its own knowledge. They are called on the
+    event loop, so they must be fast: keep a local copy of a remote store."""
 
     def read(self, keys: Sequence[str], /) -> list[str | None]: ...
 
     def update(self, key: str, change: Callable[[str | None], str | None], /) -> None:
-        """Atomically replace the text of `key` with ``change(text)``; ``None`` leaves it as it is."""
+        """Atomically replace the text of `key` with ``change(text)``; ``None`` leaves it unchanged."""
         ...
 
 
 _ALONE = 5.0
-"""Seconds to go on alone before a store that failed is asked again: each time it may block the loop."""
+"""Seconds to wait before a failed store is used again, because each attempt may block the loop."""
 _LONGEST_TEXT = 2000
-"""Characters of a stored health; what is longer was not written by this package."""
+"""Maximum characters of a stored health. This package writes no longer ones."""
 
 
 class Breakers:
@@ -134,8 +134,8 @@ class Breakers:
 
 
 def _decode(text: object) -> Health:
-    """What is not understood (of another version, or no health at all) is taken for healthy: the
-    worst that can follow is a request that fails."""
+    """The health in `text`. Text that cannot be read (from another version, or not a health) counts as
+    healthy: the worst consequence is a failed request."""
     if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
         return HEALTHY
     try:

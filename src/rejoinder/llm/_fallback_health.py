@@ -152,7 +152,7 @@ class HealthBoard:
         return True
 
     def _notify(self) -> None:
-        for changed in tuple(self._followers.values()):  # at once, also beside other threads
+        for changed in tuple(self._followers.values()):  # a copy: other threads may change it
             changed()
 
 

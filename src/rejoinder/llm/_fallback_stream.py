@@ -167,7 +167,7 @@ class FallbackLLMStream(LLMStream):
             del self._alarm  # it refers to this stream
             team.board.unfollow(self)
             if self._over.done() and not self._over.cancelled():
-                self._over.exception()  # mark as retrieved, also if a cancellation came first
+                self._over.exception()  # mark as retrieved, even if a cancellation came first
             if team.gate is not None:
                 team.gate.turned()
             for child in self._children:

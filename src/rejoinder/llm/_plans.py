@@ -1,4 +1,4 @@
-"""What is known of a tool's arguments: read once, at decoration, and kept on the function."""
+"""Plans of tools' arguments: built once, at decoration, and stored on the function."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LOCAL_NAMES: Final = "__rejoinder_local_names"
 
 
 def plan_of(tool: Callable[..., Any]) -> Plan:
-    """What is known about the arguments of `tool`; built once.
+    """The plan for the arguments of `tool`; built once.
 
     Raises:
-        NameError: an annotation still names something that does not exist.
+        NameError: an annotation uses a name that still does not exist.
         TypeError: no schema can describe a parameter.
     """
     bound = inspect.ismethod(tool)
@@ -30,7 +30,7 @@ def plan_of(tool: Callable[..., Any]) -> Plan:
     plans: dict[bool, Plan] | None = getattr(owner, "__dict__", {}).get(PLANS)
     if plans is not None:
         plan = plans.get(bound)
-        # functools.wraps copies attributes: what belongs to another function is not ours.
+        # functools.wraps copies attributes, so check that the plan belongs to this function.
         if plan is not None and plan.function is owner:
             return plan
     return _build_plan(owner, bound, getattr(owner, LOCAL_NAMES, None))
@@ -40,11 +40,11 @@ def raw_contexts_of(tool: Callable[..., Any]) -> Mapping[str, type[Any]]:
     """The context parameters of a raw tool, by name.
 
     Raises:
-        NameError: an annotation still names something that does not exist.
+        NameError: an annotation uses a name that still does not exist.
     """
     owner: Any = getattr(tool, "__func__", tool)
     kept = getattr(owner, "__dict__", {}).get(RAW_CONTEXTS)
-    if kept is not None and kept[0] is owner:  # and not copied by functools.wraps
+    if kept is not None and kept[0] is owner:  # not copied by functools.wraps
         return kept[1]
     from rejoinder._core.schema import raw_context_parameters
 
@@ -64,7 +64,7 @@ def _build_plan(owner: Any, bound: bool, localns: Mapping[str, Any] | None) -> P
             setattr(owner, PLANS, plans)
         plans[bound] = plan
         if unbound:
-            # The same signature, once it is bound; so the first use builds nothing.
+            # A bound method has the same signature, so its first use builds nothing.
             plans[True] = plan.as_bound()
     return plan
 
@@ -94,19 +94,19 @@ def prepare_plan(tool: Callable[..., Any], scope: types.FrameType) -> None:
     try:
         _build_plan(owner, bound, names)
     except UnresolvedName:
-        # A forward reference: it is resolved, or reported, at the first use. By then the scope is
-        # gone; what its annotations speak of is kept.
+        # A forward reference is resolved, or reported, at the first use. The scope no longer exists
+        # then, so keep the names that the annotations use.
         annotations = " ".join(map(str, getattr(owner, "__annotations__", {}).values()))
         spoken_of = set(re.findall(r"\w+", annotations))
         setattr(owner, LOCAL_NAMES, {name: names[name] for name in names.keys() & spoken_of})
 
 
 def local_names(scope: types.FrameType | None) -> dict[str, Any]:
-    """What can be seen from `scope`, the inner names first; module level is seen anyway."""
+    """The local names that are visible in `scope`, inner ones first. Module names need no copy."""
     names: dict[str, Any] = {}
     while scope is not None and scope.f_code.co_name != "<module>":
         names = {**scope.f_locals, **names}
-        # A class body inside a function: the function's names count too.
+        # In a class body inside a function, the function's names are visible too.
         if scope.f_code.co_flags & inspect.CO_OPTIMIZED:
             break
         scope = scope.f_back

@@ -23,7 +23,7 @@ _MODULES: Final = (
     "rejoinder.telemetry",
     "rejoinder._core.prices",
     "rejoinder.llm._tool_specs",
-    "concurrent.futures.thread",  # used by asyncio.to_thread, also to look up the address of a host
+    "concurrent.futures.thread",  # used by asyncio.to_thread and by asyncio's name resolution
 )
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
     ChatMessage,

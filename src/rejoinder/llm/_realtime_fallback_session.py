@@ -266,7 +266,7 @@ class FallbackSession(RealtimeSession[Any]):
         next model.
 
         Raises:
-            RealtimeError: no model could be reached. The session goes on as it was.
+            RealtimeError: no model could be reached. The session continues unchanged.
         """
         await self._settled()
         now, old = self._loop.time(), self._active.index

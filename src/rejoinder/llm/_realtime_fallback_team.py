@@ -192,7 +192,7 @@ class OwedSound:
     def __init__(self, kept: KeptSound[AudioFrame | Mark]) -> None:
         self._kept = kept
         self.number = 0
-        """How many have ended."""
+        """The number of ended ones."""
         self._transcribed = 0
         self._settled = 0
         self._unread: set[str] = set()

@@ -207,7 +207,7 @@ _detached: set[asyncio.Task[Any]] = set()
 
 
 def detach(task: asyncio.Task[Any]) -> None:
-    """Keep `task` alive until it ends, also when its owner is gone."""
+    """Keep `task` alive until it ends, even if its owner is gone."""
     _detached.add(task)
     task.add_done_callback(_detached.discard)
 
@@ -458,7 +458,7 @@ class ToolRuns:
         await end(*stopped, within=CLOSE_TIMEOUT, cancelled=True)
 
     async def settled(self) -> None:
-        """Wait until every tool has ended, also those that `cut` left running."""
+        """Wait until every tool has ended, including those that `cut` left running."""
         tasks = [run.task for run in self._runs if run.task is not None]
         if tasks:
             await asyncio.wait(tasks)

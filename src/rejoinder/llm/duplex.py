@@ -52,7 +52,7 @@ class DuplexOutputTranscriptDelta:
 
 @dataclass(kw_only=True)
 class DuplexCapabilities(RealtimeCapabilities):
-    """What a duplex model can do. The capabilities that all of them share have defaults."""
+    """The capabilities of a duplex model. Those that all duplex models share have defaults."""
 
     message_truncation: bool = False
     turn_detection: bool = True

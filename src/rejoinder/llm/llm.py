@@ -69,7 +69,7 @@ Price: TypeAlias = Callable[[], float | None]
 _CLOSE_TIMEOUT = 1.0
 """Seconds that `aclose` or a deadline waits for an attempt that ignores its cancellation."""
 _FORGOTTEN = 600.0
-"""Seconds without a read after which a paused reply is given up: its reader is gone."""
+"""Seconds without a read after which a paused reply is abandoned, because its reader is gone."""
 
 
 class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Generic[TEvent]):
@@ -78,7 +78,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
     Events: ``"metrics_collected"`` with an `LLMMetrics` after each reply, ``"error"`` with an
     `LLMError` at each failed attempt.
 
-    One instance can serve many conversations at once, also from several event loops.
+    One instance can serve many conversations at once, even from several event loops.
     """
 
     _speaks = ""  # the owner of its API: names the provider in traces if the server is unknown
@@ -196,7 +196,7 @@ class LLM(ABC, EventEmitter[Literal["metrics_collected", "error"] | TEvent], Gen
         ]
         if (prewarm := self._prewarming.get(here)) is not None:
             endings.append(cancel_and_wait(prewarm, timeout=_CLOSE_TIMEOUT))
-        # All of them, also where the `aclose` of a subclass raises.
+        # Close all of them, even if the `aclose` of a subclass raises.
         for outcome in await asyncio.gather(*endings, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -495,7 +495,7 @@ class LLMStream(ABC):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._llm._streams.discard(self)
-        self._event_ch.close()  # also when the task was cancelled before its first step
+        self._event_ch.close()  # even if the task was cancelled before its first step
         if not task.cancelled():
             task.exception()  # it reaches the consumer; asyncio must not report it as lost
 
@@ -529,7 +529,7 @@ class LLMStream(ABC):
             try:
                 self._tell(span, outcome)
             except Exception:  # from a subclass's property or a tracer: no reason to lose a reply
-                logger.exception("%s: cannot tell what a reply has cost", llm.label)
+                logger.exception("%s: cannot compute the cost of a reply", llm.label)
             self._event_ch.close()
 
     def _tell(self, span: AnyRequestSpan, outcome: BaseException | None) -> None:

@@ -91,7 +91,7 @@ class MCPServerHTTP(MCPServer):
         options: see `MCPOptions`.
 
     Raises:
-        ConfigurationError: `url` is no address, or a header field cannot be sent.
+        ConfigurationError: `url` is not a URL, or a header field cannot be sent.
         ValueError: an unknown `transport_type`.
     """
 

@@ -129,7 +129,7 @@ class RemoteItemAddedEvent:
 
 @dataclass
 class RealtimeCapabilities:
-    """What a model can do."""
+    """The capabilities of a model."""
 
     message_truncation: bool
     """The unheard part of a message can be cut off."""
@@ -179,7 +179,7 @@ class RealtimeModelError(BaseModel):
     label: str
     error: Exception = Field(..., exclude=True)
     recoverable: bool
-    """True while the session goes on."""
+    """True while the session continues."""
 
 
 def error_event(label: str, error: Exception, *, recoverable: bool) -> RealtimeModelError:

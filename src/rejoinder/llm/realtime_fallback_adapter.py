@@ -153,7 +153,7 @@ class RealtimeModelFallbackAdapter(
         model.
 
         Raises:
-            RealtimeError: no model could be reached. The session goes on as it was.
+            RealtimeError: no model could be reached. The session continues unchanged.
         """
         await asyncio.gather(
             *(session.restart(switch_model=switch_model) for session in list(self._sessions))

@@ -236,7 +236,7 @@ class ToolContext:
 
     @checked()
     def unknown_tool(self, name: str) -> str:
-        """What to tell a model that called a tool which does not exist."""
+        """The output for a model that called a tool which does not exist."""
         import difflib
 
         names = list(self._tools_map)

@@ -1,4 +1,4 @@
-"""What `livekit.agents.llm.utils` offers, gathered from the rooms where it is made."""
+"""The names of `livekit.agents.llm.utils`, re-exported from the modules that define them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Stores for conversations that outlive a process: append-only logs.
 
-`SqliteStore` keeps the logs in a file. `rejoinder.Conversation` loads a conversation, continues it
-and lets
-`run_turn` write to it as things happen.
+`SqliteStore` keeps the logs in a file. `rejoinder.Conversation` loads and continues a conversation, and
+`run_turn` writes to it while a turn runs.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _refuse_foreign_code(connection: sqlite3.Connection) -> None:
-    """Refuse files with a view or a trigger: it would run the SQL of whoever wrote the file.
+    """Refuse files with a view or a trigger, because it would run SQL from the author of the file.
 
     Raises:
         _RefusedError: the file has one.
@@ -220,7 +220,7 @@ class SqliteTexts:
         return [found.get(key) for key in keys]
 
     def update(self, key: str, change: Callable[[str | None], str | None]) -> None:
-        """Atomically replace the text of `key` with ``change(text)``; ``None`` leaves it as it is.
+        """Atomically replace the text of `key` with ``change(text)``; ``None`` leaves it unchanged.
 
         Raises:
             StoreError: the file cannot be written, or another process is writing for longer than `patience`.

@@ -132,8 +132,8 @@ class Store(Protocol):
     async def search(
         self, text: str, *, conversation: str | None = None, limit: int = 20
     ) -> Sequence[Found]:
-        """Items that contain all words of `text`, also as parts of words and in any case; newest
-        first."""
+        """Items that contain all words of `text`, newest first. A word also matches parts of longer
+        words, and upper or lower case."""
         ...
 
     async def remove(self, conversation: str) -> bool:

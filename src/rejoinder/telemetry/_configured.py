@@ -1,13 +1,13 @@
 """The tracer and meter providers that the application has set in OpenTelemetry, if any.
 
-An application may do so at any time, so this is asked for each request. One that has done so has imported
-OpenTelemetry, unless a variable of the environment names the provider. Until either is the case,
-OpenTelemetry is not imported here, which saves its time and its memory.
+An application may set a provider at any time, so each request checks. To set one, it imports
+OpenTelemetry, or an environment variable names the provider. Until then, OpenTelemetry is not imported
+here, which saves time and memory.
 
-OpenTelemetry's own functions read that variable each time as long as no provider is set, which costs
-more than all other work for telemetry in a request that is not recorded. So it is read once; from then
-on the variable in which the module of OpenTelemetry keeps the provider decides. Where a release has
-no such name, the function is called as before.
+While no provider is set, OpenTelemetry's own functions read that environment variable at each call. That
+costs more than all other telemetry of a request that is not recorded. So the environment variable is read
+once, and later checks read the module variable in which OpenTelemetry keeps the provider. If a release
+has no such module variable, its function is called.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class _Configured(Generic[P]):
     variable: of the environment, which names a provider.
 
     Attributes:
-        given: the provider given to this package, instead of OpenTelemetry's.
-        asked: the variable of the environment has been read.
-        names: what the module holds; nothing while OpenTelemetry is not needed.
+        given: the provider set for this package, instead of OpenTelemetry's.
+        asked: the environment variable has been read.
+        names: the contents of the module; empty while OpenTelemetry is not needed.
     """
 
     def __init__(self, module: str, ask: str, name: str, variable: str) -> None:
@@ -79,7 +79,7 @@ meter_provider: Final[_Configured[MeterProvider]] = _Configured(
 
 
 def is_silent() -> bool:
-    """Whether it is certain that neither provider is configured; both have to be asked otherwise."""
+    """Whether it is certain that neither provider is configured. Otherwise, call both."""
     for one in (tracer_provider, meter_provider):
         if not one.asked:
             return False

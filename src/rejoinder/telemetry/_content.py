@@ -110,7 +110,7 @@ def redacted(text: str) -> str:
     try:
         shown: Any = hook(text)
     except Exception as error:
-        # Neither its message nor its frames: both may hold the text.
+        # Log neither its message nor its frames: both may hold the text.
         logger.error("the redaction of content raised %s; the text is withheld", type(error))
         return WITHHELD
     return jsontext.heal(shown) if isinstance(shown, str) else WITHHELD
@@ -119,12 +119,12 @@ def redacted(text: str) -> str:
 def input_messages(items: Iterable[ChatItem]) -> str:
     """A conversation as the JSON of ``gen_ai.input.messages``.
 
-    Pictures and sound are named without their bytes, addresses come without their query.
+    Pictures and sound are mentioned without their bytes, and URLs without their query.
     """
     messages: list[dict[str, Any]] = []
 
     def add(role: str, *parts: dict[str, Any]) -> None:
-        # What the model said and called in one reply is one message.
+        # The texts and calls of one reply are one message.
         if role == "assistant" and messages and messages[-1]["role"] == role:
             messages[-1]["parts"].extend(parts)
         else:

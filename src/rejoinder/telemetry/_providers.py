@@ -1,4 +1,4 @@
-"""The providers that the application gives to this package, instead of OpenTelemetry's own."""
+"""OpenTelemetry providers that the application sets for this package, instead of the global ones."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["set_meter_provider", "set_tracer_provider", "tracer"]
 
 @checked()
 def set_tracer_provider(provider: trace.TracerProvider | None) -> None:
-    """Send the spans of this package to `provider`; ``None`` means the global one again."""
+    """Send the spans of this package to `provider`; ``None`` restores the global one."""
     tracer_provider.given = provider
 
 
 @checked()
 def set_meter_provider(provider: metrics.MeterProvider | None) -> None:
-    """Send the metrics of this package to `provider`; ``None`` means the global one again."""
+    """Send the metrics of this package to `provider`; ``None`` restores the global one."""
     meter_provider.given = provider
 
 
 def tracer() -> trace.Tracer:
-    """The tracer of the provider in force now."""
+    """The tracer of the current provider."""
     provider = tracer_provider.given
     return _global_tracer() if provider is None else provider.get_tracer("rejoinder")
 
 
 @functools.cache
 def _global_tracer() -> trace.Tracer:
-    """Until the application sets its provider this is a proxy, which finds the provider itself: asking
-    for it once more at each span reads an environment variable every time."""
+    """The global tracer. It is cached, because each call of `get_tracer` reads an environment variable.
+    Until the application sets a provider, it is a proxy that finds the provider later."""
     return trace.get_tracer("rejoinder")

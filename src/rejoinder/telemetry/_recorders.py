@@ -52,7 +52,7 @@ class Recorders:
 
 
 def recorders() -> Recorders | None:
-    """The instruments of the provider in force now; ``None`` if nothing is recorded."""
+    """The instruments of the current provider; ``None`` if nothing is recorded."""
     global _made
     given = meter_provider.given
     provider = given if given is not None else meter_provider()

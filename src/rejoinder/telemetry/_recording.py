@@ -1,5 +1,5 @@
-"""A span of OpenTelemetry's, and the context in which it is the current one. Imported with the first
-span that goes anywhere."""
+"""A span of OpenTelemetry, and the context in which it is current. Imported with the first span that is
+exported."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ logger = logging.getLogger("rejoinder")
 
 
 def leave_traces() -> None:
-    """Let this task be in no trace."""
+    """Detach this task from all traces."""
     otel_context.attach(Context())
 
 
 class Clock:
-    """Nanoseconds since the epoch that never go back: the wall clock is read once, and the steady
-    clock counts from there. A span lends its own to the spans inside it, so that a wall clock
-    that is set moves none of them.
+    """Nanoseconds since the epoch that never go back. The wall clock is read once, and the monotonic
+    clock counts from there. A span shares its clock with the spans inside it, so that a change of the
+    wall clock affects none of them.
 
     Attributes:
-        stopped: the span has ended; what still runs in its context reads the wall clock anew.
+        stopped: the span has ended; later spans in its context read the wall clock again.
     """
 
     __slots__ = ("_ahead", "stopped")
@@ -52,10 +52,10 @@ class Recording:
     """A span that has begun.
 
     Args:
-        remote: it is about a request to another process.
+        remote: the span describes a request to another process.
 
     Attributes:
-        wanted: what is noted of it is recorded. A sampler may want only its place in the trace.
+        wanted: its attributes are recorded. A sampler may keep only its place in the trace.
     """
 
     __slots__ = ("_clock", "_owns_clock", "_span", "wanted")
@@ -76,7 +76,7 @@ class Recording:
         return self._clock.now()
 
     def attach(self) -> Token[Context]:
-        """Make it the current span of this task, until `detach`."""
+        """Make this the current span of the task, until `detach`."""
         context = otel_context.set_value(_CLOCK, self._clock)
         return otel_context.attach(trace.set_span_in_context(self._span, context))
 

@@ -1,8 +1,7 @@
-"""The options of a request as attributes of its span, read from the body as it is sent.
+"""The options of a request as attributes of its span, read from the encoded body.
 
-The law of this file: pure, and never an exception. The decoder skips the messages and creates no
-object for them. A name is listed for each API that writes the option so; what a body does not have is
-left out.
+Pure, and never raises. The decoder skips the messages and creates no objects for them. Each option is
+listed with its names in all APIs; options that a body lacks are omitted.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def _whole(value: object) -> int | None:
 
 
 def _count(value: object) -> int | None:
-    """The conventions want it only where it is not 1."""
+    """The conventions omit a count of 1."""
     return None if value == 1 else _whole(value)
 
 
@@ -75,7 +74,7 @@ _ATTRIBUTES: Final[dict[str, tuple[Callable[[object], Any], tuple[str, ...]]]] =
 _HOLDERS: Final = (
     "generationConfig",  # Gemini
     "inferenceConfig",  # Bedrock
-    "additionalModelRequestFields",  # what Bedrock passes on
+    "additionalModelRequestFields",  # fields that Bedrock passes on to the model
     "output_config",  # Anthropic
     "reasoning",  # Responses, OpenRouter
 )
@@ -92,7 +91,7 @@ _DECODER: Final = msgspec.json.Decoder(_Options)
 
 
 def request_attributes(body: bytes | None) -> dict[str, Any]:
-    """The attributes of the options in `body`; empty if it is no JSON object."""
+    """The attributes of the options in `body`; empty if it is not a JSON object."""
     if not body:
         return {}
     try:

@@ -65,7 +65,7 @@ _API: Final = "opentelemetry.trace"
 
 
 def traced() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are recorded."""
     given = tracer_provider.given
     provider = given if given is not None else tracer_provider()
     return provider is not None and not type(provider).__module__.startswith(_API)
@@ -156,12 +156,12 @@ class Span:
         self.recording = self._written.wanted
 
     def enter(self) -> None:
-        """Be the current span of this task until `end`."""
+        """Become the current span of this task until `end`."""
         if self._written is not None:
             self._token = self._written.attach()
 
     def current(self) -> contextlib.AbstractContextManager[None]:
-        """Be the current span for what is started inside."""
+        """Be the current span of everything that is started inside."""
         return _NOTHING if self._written is None else _current(self._written)
 
     def set(self, attributes: Mapping[str, Any]) -> None:
@@ -173,7 +173,7 @@ class Span:
             self._written.event(name, attributes, self._moment(self._written))
 
     def fail(self, error: BaseException) -> None:
-        """Note what went wrong; its words only where content is recorded."""
+        """Record an error. Its text is recorded only if content is."""
         written = self._written
         if not self.recording or written is None:
             return
@@ -193,17 +193,17 @@ class Span:
         written.fail(type(error).__name__)
 
     def fail_as(self, kind: str) -> None:
-        """Note a failure that is no exception."""
+        """Record a failure that is not an exception."""
         if self.recording and self._written is not None:
             self._written.set({names.ATTR_ERROR_TYPE: kind})
             self._written.fail(kind)
 
     def _moment(self, written: Recording) -> int:
-        """When something happens that is noted now: at the end, if that has passed."""
+        """The time for an event that is recorded now; at most the time of the span's end."""
         return written.now() if self._ended_at is None else self._ended_at
 
     def leave(self) -> None:
-        """Be the current span of this task no longer. What it is about ended now, also where `end`
+        """Stop being the current span of this task. The described work ends now, even if `end`
         is called later."""
         written = self._written
         if written is None:
@@ -329,7 +329,7 @@ class RequestSpan(Span):
 
     @property
     def sees_chunks(self) -> bool:
-        """Whether `see` has to be called for each chunk."""
+        """Whether `see` must be called for each chunk."""
         return (self.recording or self._recorders is not None) and not self._composed
 
     def asked(self, body: bytes | None) -> None:
@@ -388,7 +388,7 @@ class RequestSpan(Span):
         outcome: BaseException | None,
         now: float,
     ) -> None:
-        """End the span, and record what the request took."""
+        """End the span, and record the metrics of the request."""
         if answered_by and not self._composed:
             self._common[names.ATTR_GEN_AI_RESPONSE_MODEL] = answered_by
             self.set({names.ATTR_GEN_AI_RESPONSE_MODEL: answered_by})
@@ -520,7 +520,7 @@ def request_span(
     candidate: int | None,
     started_at: float,
 ) -> AnyRequestSpan:
-    """A `RequestSpan`, or what stands for it where nothing is recorded."""
+    """A `RequestSpan`, or its silent replacement if nothing is recorded."""
     silent = tracer_provider.given is None and meter_provider.given is None and is_silent()
     if silent or (not traced() and (composed or recorders() is None)):
         return _SILENT

@@ -150,7 +150,7 @@ TOKEN_USAGE: Final = (
 )
 COST: Final = (
     *("rejoinder.client.operation.cost", "{USD}"),
-    *("US dollars of a request, where the price of its model is known.", DOLLARS),
+    *("US dollars of a request, if the price of its model is known.", DOLLARS),
 )
 TOOL_DURATION: Final = (
     *("gen_ai.execute_tool.duration", "s"),

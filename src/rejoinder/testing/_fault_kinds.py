@@ -86,7 +86,7 @@ class Fault(StrEnum):
     """500 with a body that never ends."""
 
     STALL_BEFORE_HEADERS = "stall_before_headers"
-    """The request is read, and nothing is answered."""
+    """The request is read, and no response is sent."""
     STALL_BEFORE_OUTPUT = "stall_before_output"
     """The opening events, then silence."""
     STALL_MID_STREAM = "stall_mid_stream"
@@ -138,7 +138,7 @@ class Fault(StrEnum):
     GZIP_BOMB = "gzip_bomb"
     """An event without end, compressed a thousandfold."""
     EMPTY_BODY = "empty_body"
-    """Status 200 and nothing."""
+    """Status 200 with an empty body."""
     EMPTY_REPLY = "empty_reply"
     """A proper stream with usage and without output."""
     REDIRECT_LOOP = "redirect_loop"
@@ -153,7 +153,7 @@ GREETING: Final = ("Hello", " wörld", " 👋.")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server answers to one request.
+    """The server's response to one request.
 
     Args:
         text: a text, sent as one event, or several pieces, one event each. Default: no text, but an

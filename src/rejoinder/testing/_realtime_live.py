@@ -47,16 +47,16 @@ class _Speaking:
 class LiveConnection(RealtimeConnection):
     """One connection, as the server sees it. Pass the class as `connection=` of a `RealtimeServer`.
 
-    A commentary that belongs to no task asks for the next reply of the script; one that belongs to a
-    task is spoken as it is.
+    A commentary without a task requests the next reply of the script. A commentary of a task is spoken
+    unchanged.
 
     Attributes:
         start: the object of the first frame.
-        told: what the model received: ``instructions``, ``thinking`` or ``commentary``, the id of
-            the task or ``None``, and the text.
+        told: the texts that the model received: ``instructions``, ``thinking`` or ``commentary``, the
+            id of the task or ``None``, and the text.
         said: the conversation as the model knows it: role and text of each message.
         results: the results of calls, in order.
-        muted: the user is not heard.
+        muted: the model does not hear the user.
         speaking: the reply that is being spoken.
     """
 
@@ -74,7 +74,7 @@ class LiveConnection(RealtimeConnection):
         self._timeline = 0
         self._turn = asyncio.Lock()
 
-    # -- what a test does --------------------------------------------------------------------
+    # -- for tests ---------------------------------------------------------------------------
 
     async def greet(self) -> None:
         return
@@ -92,7 +92,7 @@ class LiveConnection(RealtimeConnection):
         return ""
 
     async def words_of_user(self, transcript: str) -> None:
-        """The user says something, and does not stop there."""
+        """The user begins to speak and does not end the turn."""
         for word in transcript.split(" "):
             await self._transcript("input", f"{word} ")
 

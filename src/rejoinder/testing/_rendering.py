@@ -52,7 +52,7 @@ class Rendered:
     """A streamed answer in its parts, each a whole event."""
 
     opening: list[bytes]
-    """Events before the first output: they carry nothing a user could read."""
+    """Events before the first output. They have no text for the user."""
     outputs: list[bytes]
     """One event for each piece of text, then those of the tool calls."""
     closing: list[bytes]
@@ -83,7 +83,7 @@ class Dialect(Protocol):
         ...
 
     def counting(self, usage: Usage) -> bytes:
-        """An event that counts tokens while the answer goes on, and holds no output."""
+        """An event in mid-answer that counts tokens and holds no output."""
         ...
 
     @property

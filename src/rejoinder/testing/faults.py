@@ -349,7 +349,7 @@ class _Exchange:
                 await self._end()
                 await self._taken()
                 # Make uvloop, too, write now and not at the end of the turn of the loop, when
-                # the next request may wait: no client can tell an answer that comes then.
+                # the next request may wait: no client could recognise such a response.
                 self.writer.transport.set_write_buffer_limits(high=0)
                 if not self.reader.at_eof() and not self._asked_again():
                     body = self._joined(everything)

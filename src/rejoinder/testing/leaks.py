@@ -32,7 +32,7 @@ class LeakError(AssertionError):
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the process holds at one moment: tasks and open files."""
+    """The tasks and open files of the process at one moment."""
 
     tasks: frozenset[asyncio.Task[Any]]
     sockets: frozenset[str]
@@ -61,7 +61,7 @@ class Holdings:
         return cls(frozenset(asyncio.all_tasks()), frozenset(sockets), frozenset(files))
 
     def since(self, before: Holdings) -> list[str]:
-        """What is held now but was not `before`, one line each."""
+        """The tasks and files that exist now but did not `before`, one line each."""
         lines = [f"task {task!r}" for task in self.tasks - before.tasks]
         lines += [f"socket {name}" for name in sorted(self.sockets - before.sockets)]
         lines += [f"file {name}" for name in sorted(self.files - before.files)]

@@ -281,7 +281,7 @@ def _value(frame: WireFrame | None) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """What a frame is: its ``type``, or the name of its first field."""
+    """The kind of a frame: its ``type``, or the name of its first field."""
     if not isinstance(value, dict):
         return ""
     fields = cast("dict[str, Any]", value)

@@ -90,7 +90,7 @@ class RealtimeService:
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- what will be said -------------------------------------------------------------------------
+    # -- the script --------------------------------------------------------------------------------
 
     @checked()
     def say(self, text: str, **options: Any) -> None:

@@ -1,9 +1,9 @@
 """Recordings of HTTP exchanges: one JSON file each, with timing and without secrets.
 
-The law of this file: what is secret is removed before an `Exchange` exists, so nothing that can be
-written or printed ever holds it. Lengths are kept, because the sizes of the network reads are part
-of a recording. The format is that of the recorded traffic this package is tested with, plus
-``chunk_times``; what a file does not say is simply not known.
+The rule of this module: secrets are removed before an `Exchange` is created, so they can never be
+written or printed. Lengths are kept, because a recording includes the sizes of the network reads. The
+format is that of this package's recorded test traffic, plus ``chunk_times``. Fields that a file lacks
+are unknown.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class RecordedError:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and its answer, as they were on the wire, decompressed and without secrets.
+    """One request and its response as they were on the wire, decompressed and without secrets.
 
-    `chunk_sizes` and `chunk_times` say how the body arrived: bytes of each read, and seconds from
-    the request to it. Both are empty where a recording does not know. `status` is ``None`` when
-    there was no answer.
+    `chunk_sizes` and `chunk_times` describe the arrival of the body: the bytes of each read, and the
+    seconds from the request to it. Both are empty if unknown. `status` is ``None`` if there was no
+    response.
     """
 
     id: str = ""
@@ -96,7 +96,7 @@ class Exchange:
     url: str | None = None
     request_headers: Mapping[str, str] = field(default_factory=dict[str, str])
     request_body: Any = None
-    """Parsed, if it is JSON; text otherwise; ``None`` where it was not recorded."""
+    """A JSON value if the body is JSON, else text; ``None`` if it was not recorded."""
     status: int | None = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
@@ -106,7 +106,7 @@ class Exchange:
     error: RecordedError | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The content of its file."""
+        """The content of the file of this exchange."""
         response: dict[str, Any] = {"status": self.status, "headers": dict(self.headers)}
         try:
             response["body"] = self.body.decode()
@@ -138,7 +138,7 @@ class Exchange:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Raises:
-        ValueError: `data` is no recording of an HTTP exchange.
+        ValueError: `data` is not a recording of an HTTP exchange.
         """
         try:
             response: dict[str, Any] = data["response"]
@@ -175,7 +175,7 @@ class Exchange:
 
     @property
     def pieces(self) -> list[bytes]:
-        """The body as it arrived, read by read; in one piece where that is not known."""
+        """The body, cut into the reads in which it arrived; in one piece if they are unknown."""
         pieces: list[bytes] = []
         position = 0
         for size in self.chunk_sizes:
@@ -189,35 +189,35 @@ def load_exchange(path: str | Path) -> Exchange:
     """Read one file.
 
     Raises:
-        ValueError: it is no recording of an HTTP exchange.
+        ValueError: it is not a recording of an HTTP exchange.
     """
     return _files.load(Exchange, path)
 
 
 def load_exchanges(path: str | Path) -> list[Exchange]:
-    """Read a file, or all ``*.json`` of a folder (by name, not of the folders in it)."""
+    """Read a file, or all ``*.json`` of a folder in the order of their names, without subfolders."""
     return _files.load_all(Exchange, path)
 
 
 def save_exchange(exchange: Exchange, path: str | Path) -> None:
-    """Write one file, making its folder if need be."""
+    """Write one file, and create its folder if needed."""
     _files.save(exchange, path)
 
 
 class RecordingTransport:
     """Sends through another transport, and writes each exchange into a folder or a ZIP.
 
-    A file is written when the answer has been read or left, or has failed. Header values, except
-    of a few harmless fields, are removed, as are the values in a URL's query; every credential that
-    is seen in a header or query is also looked for, and removed, in bodies and the rest; so is
-    whatever looks like a key of a known provider. The removed bytes are replaced by ``X``.
+    A file is written when the response was read, was closed, or failed. These are replaced by ``X``:
+    header values, except those of a few harmless fields; values in a URL's query; every copy of such
+    a credential anywhere else, bodies included; and everything that looks like a key of a known
+    provider.
 
     Args:
-        inner: the transport that does the work; closed by `aclose`.
-        path: the folder, or a ZIP (a name that ends in ``.zip``), which is begun anew; files are
+        inner: the transport that sends the requests; closed by `aclose`.
+        path: the folder, or a ZIP (a name that ends in ``.zip``), which is overwritten. Files are
             numbered from 1.
         secrets: further strings that must not be written, e.g. a customer's name.
-        clock: seconds, for the timing.
+        clock: returns seconds, for the timing.
     """
 
     @checked()
@@ -270,7 +270,7 @@ class RecordingTransport:
         self._count += 1
         number = self._count
         exchange = recorder.exchange(f"{number:04}")
-        # In a thread, and to its end even if the caller is cancelled: half a file is useless.
+        # In a thread, and to the end even if the caller is cancelled: half a file is useless.
         task = asyncio.ensure_future(asyncio.to_thread(self._series.save, number, exchange))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -281,14 +281,14 @@ class RecordingTransport:
 def record(
     path: str | Path, *, secrets: Iterable[str] = (), inner: HttpTransport | None = None
 ) -> RecordingTransport:
-    """A transport that asks the provider and records every exchange into the folder or ZIP `path`;
-    for the keyword ``transport`` of an `LLM`. Leave it by ``async with``.
+    """A transport that sends requests to the provider and records every exchange in the folder or ZIP
+    `path`. Use it with ``async with``, and pass it as ``transport`` to an `LLM`.
 
     Args:
-        path: the folder, or a ZIP (a name that ends in ``.zip``), which is begun anew; files are
+        path: the folder, or a ZIP (a name that ends in ``.zip``), which is overwritten. Files are
             numbered from 1.
         secrets: further strings that must not be written, e.g. a customer's name.
-        inner: the transport that does the work, instead of one of its own.
+        inner: the transport that sends the requests; by default a new one.
     """
     if inner is None:
         from rejoinder.transport._aiohttp import AiohttpTransport
@@ -298,7 +298,7 @@ def record(
 
 
 class _Recorder:
-    """One exchange under way; it holds secrets and is never written itself."""
+    """An unfinished exchange. It holds secrets, so it is never written itself."""
 
     def __init__(self, owner: RecordingTransport, request: Request, started_at: float) -> None:
         self.owner = owner
@@ -347,12 +347,12 @@ class _Recorder:
 
 
 def recorded_body(request: Request) -> Any:
-    """The body of `request` as a recording of it would hold it, without secrets."""
+    """The body of `request` as a recording holds it, without secrets."""
     return Cleaner(request, {}, ()).request_body(request)
 
 
 class _RecordedResponse(ResponseAround):
-    """Hands through what is read, and notes it."""
+    """Passes the body on, and records it."""
 
     def __init__(self, inner: HttpResponse, recorder: _Recorder) -> None:
         super().__init__(inner)
@@ -385,14 +385,14 @@ class _RecordedResponse(ResponseAround):
 
 
 class Cleaner:
-    """Removes from anything what the request and the answer showed to be secret."""
+    """Removes the secrets of a request and its response from any value."""
 
     def __init__(self, request: Request, answer: Mapping[str, str], secrets: Sequence[str]) -> None:
         found = {*secrets, *request.secrets().reveal()}
         for name, value in answer.items():
             if is_secret_name(name) and not name.lower().startswith("x-ratelimit"):
                 found |= credentials(value)
-        # The error need not be understood here, and every parameter may be a secret.
+        # Every other parameter of the URL may be a secret.
         for name, value in urllib.parse.parse_qsl(urllib.parse.urlsplit(request.url).query):
             if name not in _QUERY_NAMES:
                 found.add(value)
@@ -413,7 +413,7 @@ class Cleaner:
         return clean if clean == data else _with_checksums(clean, data)
 
     def request_body(self, request: Request) -> Any:
-        """The body as a recording holds it: parsed, if it is JSON; text otherwise."""
+        """The body as a recording holds it: a JSON value if it is JSON, else text."""
         if request.body is None:
             return None
         text = self.bytes(request.body).decode("utf-8", "replace")
@@ -447,7 +447,7 @@ class Cleaner:
 
 
 def _with_checksums(data: bytes, original: bytes) -> bytes:
-    """If `original` was made of AWS event-stream frames, write their checksums anew."""
+    """Recompute the checksums if `original` consists of AWS event-stream frames."""
     frames: list[tuple[int, int]] = []
     position = 0
     while position + 16 <= len(original):
@@ -456,7 +456,7 @@ def _with_checksums(data: bytes, original: bytes) -> bytes:
         if total < 16 or crc32(prelude) != _U32.unpack_from(original, position + 8)[0]:
             return data
         if position + total > len(original):
-            break  # the last one was cut short: its checksum never arrived
+            break  # the last frame was cut, so it has no checksum
         frames.append((position, total))
         position += total
     fixed = bytearray(data)

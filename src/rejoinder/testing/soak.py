@@ -222,7 +222,7 @@ class SoakServer(FaultServer):
 
 @dataclass
 class _Heard:
-    """What the consumer of one turn received."""
+    """The output of one turn, as its consumer received it."""
 
     words: list[str] = field(default_factory=list[str])
     over: bool = False

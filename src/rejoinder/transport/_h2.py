@@ -190,19 +190,19 @@ class H2Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._stream = 1
         self._rest = b""
-        """What has arrived; up to `_at` it has been read."""
+        """The received bytes. Those before `_at` have been read."""
         self._at = 0
         self._fields = 0
         """Bytes of the header fields that are arriving."""
         self._reading: asyncio.Handle | None = None
         """Reads the next frames of `_rest`. The connection is not read meanwhile."""
         self._after: Closed | None = None
-        """How the connection ended while frames of it were still to be read."""
+        """The end of the connection, if it came before all frames were read."""
         self._unread = bytearray()
         self._owed = 0
         """Bytes of the window that `_unread` takes."""
         self._end: Closed | None = None
-        """How the answer ended; what came before is handed out first."""
+        """The end of the response. `receive` first returns the bytes before it."""
         self._arrived: asyncio.Future[None] | None = None
         self._sending = asyncio.Lock()
         self._torn = False

@@ -36,7 +36,7 @@ class SocketRequest:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection has ended. `code` is ``None`` where it broke without a close frame."""
+    """The connection has ended. `code` is ``None`` if it broke without a close frame."""
 
     code: int | None
     reason: str = ""

@@ -395,7 +395,7 @@ class Writer:
         ]  # fmt: skip
 
     def result(self, call: FunctionCall, output: FunctionCallOutput) -> list[Event]:
-        """What a tool returned."""
+        """The output of a tool."""
         events = self.call(call)
         self._parent = None  # the next call belongs to the next message
         error = {"error": output.output} if output.is_error else {}

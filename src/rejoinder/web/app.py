@@ -126,9 +126,7 @@ def _told(status: int) -> Callable[[Request, Exception], Response]:
 
 def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return _AsciiJson(
-        {"error": f"{request.method} {request.url.path}: there is no such thing"}, status
-    )
+    return _AsciiJson({"error": f"{request.method} {request.url.path}: not found"}, status)
 
 
 def _fault(_: Request, error: Exception) -> Response:

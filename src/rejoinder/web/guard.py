@@ -1,11 +1,11 @@
-"""Who may ask the server what. An ASGI application around another one.
+"""Access control of the web server: an ASGI application that wraps another one.
 
-- The ``Host`` must be one of the server's own names: a page of another site whose name points at this
-  machine (DNS rebinding) is refused.
-- An ``Origin``, where a browser sends one, must be the server's own.
-- Everything below ``/api`` needs the token of the address. The page itself holds nothing secret.
-- A body that is larger than the limit is refused, and never held in memory.
-- Every answer has headers that keep a browser from loading or running anything else.
+- The ``Host`` must be one of the server's own names. This refuses a page of another site whose name
+  points at this machine (DNS rebinding).
+- An ``Origin``, if the browser sends one, must be the server's own.
+- Everything below ``/api`` needs the token from the page's address. The page itself holds no secrets.
+- A body over the limit is refused, and never held in memory.
+- Every response has headers that keep a browser from loading or running anything else.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Final, TypeAlias
 __all__ = ["LARGEST_BODY", "POLICY", "Guard", "TooLargeError"]
 
 LARGEST_BODY: Final = 24 << 20
-"""Bytes; pictures are part of it."""
+"""Maximum bytes of a request, pictures included."""
 _DRAINED: Final = 128 << 20
-"""Bytes of a body that is too large that are read and dropped, so that its sender gets the answer."""
+"""Maximum bytes of a too large body to read and drop, so that its sender receives the response."""
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -33,7 +33,7 @@ POLICY: Final = (
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
 )
-"""What a browser may load: no script and no style. The page adds its own, by their hashes."""
+"""Forbids all scripts and styles. The page allows its own, by their hashes."""
 
 HEADERS: Final = {
     "content-security-policy": POLICY,
@@ -51,9 +51,9 @@ class Guard:
     """The application around `app`.
 
     Args:
-        app: what answers the requests that are let through.
-        token: what the address of the page ends in.
-        hosts: the values of ``Host`` that are the server's own, with the port.
+        app: the application that receives the accepted requests.
+        token: the token at the end of the page's address.
+        hosts: the accepted values of ``Host``, with the port.
     """
 
     def __init__(self, app: App, *, token: str, hosts: frozenset[str]) -> None:
@@ -115,14 +115,14 @@ _TOO_LARGE: Final = (
 
 
 class TooLargeError(Exception):
-    """The body of a request is too large; for the application to answer with 413."""
+    """The body of a request is too large. The application should respond with 413."""
 
     def __init__(self) -> None:
         super().__init__(_TOO_LARGE)
 
 
 def _is_visit(fields: dict[str, list[str]]) -> bool:
-    """Whether somebody follows a link to the page, which shows nothing without the token."""
+    """Whether a browser follows a link to the page, which shows nothing without the token."""
     return fields.get("sec-fetch-mode", [""])[0] == "navigate"
 
 

@@ -1,4 +1,4 @@
-"""A store of conversations that writes nothing to the disk."""
+"""A store of conversations in memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["MemoryStore"]
 
 _LONGEST_TITLE = 80
 _AROUND = 40
-"""Characters of an excerpt before the word that was found."""
+"""Characters of an excerpt before the found word."""
 
 
 class MemoryStore:
-    """A `rejoinder.store.Store` that ends with its process."""
+    """A `rejoinder.store.Store` that lasts as long as its process."""
 
     def __init__(self) -> None:
         self._logs: dict[str, list[Record]] = {}

@@ -210,7 +210,7 @@ class Run:
         self._cost: float | None = None
 
     def stop(self) -> None:
-        """End the run: what was said so far stays. Idempotent."""
+        """End the run and keep its text so far. Idempotent."""
         self._stopping.set()
         if self._turn is not None:
             self._turn.interrupt()
@@ -256,7 +256,7 @@ class Run:
             return
         thread.running = self
         work = asyncio.create_task(self._work(), name=f"run {self.id}")
-        # Not after the wait below: where a client leaves, that is cancelled too.
+        # Not after the wait below, which is cancelled too if a client leaves.
         work.add_done_callback(self._over)
         try:
             yield writer.started()

@@ -20,7 +20,7 @@ _CLOSING = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server listens.
+    """The address on which the server listens.
 
     Attributes:
         socket: the listening socket.

@@ -49,7 +49,7 @@ class PolicyChoice:
     Attributes:
         attempt_timeout: seconds each model has for its first output.
         hedge: seconds of silence after which a second model is asked too; ``None``: never.
-        on_cut: what follows a reply that breaks off.
+        on_cut: how to continue after a reply that breaks off.
         first_token_by: seconds the whole turn has for its first output; ``None``: no limit.
     """
 

@@ -246,7 +246,7 @@ class MarkSplitter:
         if self._first:
             start = self._thoughts[0][0]
             core = text.lstrip()
-            if start.startswith(core) and core != start:  # also where only white space came
+            if start.startswith(core) and core != start:  # even if only white space came
                 self._pending = text
                 return ""
             if core.startswith(start):

@@ -193,7 +193,7 @@ FAMILIES: Final = (
         output=65_536,
         inputs=frozenset(),
     ),
-    # 400 unsupported_parameter, also for false (run-llama/llama_index #20865).
+    # 400 unsupported_parameter, even for false (run-llama/llama_index #20865).
     replace(
         _THINKER,
         name="o-pro",

@@ -41,7 +41,7 @@ class SpokenMessage:
         self._new: list[str] = []
         """Pieces that are not part of `_text` yet."""
         self._ends = array("L")
-        """Where each piece ends in the text."""
+        """The end of each piece in the text."""
         self._at = array("d")
         """The millisecond at which the sound of each piece begins."""
         self._bytes = 0

@@ -273,7 +273,7 @@ class AudioCommitted(msgspec.Struct, frozen=True):
 
 
 class Transcript(msgspec.Struct, frozen=True):
-    """What the user said. `text` is the whole text so far, also where the service sends pieces.
+    """The user's words. `text` is the whole text so far, even if the service sends pieces.
 
     `failed`: the service could not transcribe it; `text` is the partial transcript.
     """
@@ -300,7 +300,7 @@ class ItemDeleted(msgspec.Struct, frozen=True):
 
 
 class ReplyStarted(msgspec.Struct, frozen=True):
-    """A reply began. `ref` is that of the `CreateReply`, ``None`` if the service began by itself."""
+    """A reply began. `ref` is that of its `CreateReply`; ``None`` if the service began it."""
 
     reply_id: str
     ref: str | None = None

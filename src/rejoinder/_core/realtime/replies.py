@@ -281,7 +281,7 @@ class Replies:
         return self._pump(now)
 
     def interrupt(self, now: float) -> list[Effect]:
-        """Stop the running reply and all requests. Does nothing if there are none."""
+        """Stop the running reply and all requests, if any."""
         effects: list[Effect] = []
         for request in list(self._requests):
             effects.append(

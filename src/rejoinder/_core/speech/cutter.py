@@ -19,7 +19,7 @@ from rejoinder._core.speech.plain import Plain
 __all__ = ["Cut", "Cutter", "Segment"]
 
 Segment = Callable[[str], Sequence[str]]
-"""Cuts a text into sentences; joined, they equal the text."""
+"""Cuts a text into sentences. Joined, they equal the text."""
 
 _CLOSERS: Final = "\"'”’»›)\\]）」』】》〉］"
 _WIDE_ENDS: Final = "。！？｡．।॥۔؟"
@@ -34,8 +34,8 @@ _MARKS: Final = {
     ),
     False: re.compile(rf"[\n{_ENDS}](?:(?<=\n)|[{_ENDS}]*[{_CLOSERS}]*)"),
 }
-# What may end a piece, with what may follow it within the chunk: a mark in mid-word ends nothing. An
-# entity may stand for a mark.
+# The marks that may end a piece, and the characters that may follow them within the chunk: a mark in the
+# middle of a word ends nothing. An entity may stand for a mark.
 _FOLLOWS: Final = rf"(?=[\s.!?…,;:*_~`<&\\\[{_CLOSERS}]|\Z)"
 _QUICK: Final = {
     True: re.compile(
@@ -127,7 +127,7 @@ class Cutter:
         self._stop = False
         """Whether the chunk before has ended in a full stop."""
         self._fence = ""
-        """In a block of code, the character without which it goes on."""
+        """In a block of code, the character without which the block cannot end."""
         self._first_length = first_length
         self._min = min_length
         self._max = max_length
@@ -135,7 +135,7 @@ class Cutter:
         self._source = ""
         self._spoken = ""
         self._quiet: list[str] = []
-        """Later chunks, not yet converted: nothing in them can end a piece so far."""
+        """Later chunks that are not converted yet, because nothing in them can end a piece."""
         self._size = 0
         """Characters of `_spoken`, `_held` and `_quiet` together."""
         self._soonest = self._shortest()
@@ -143,7 +143,7 @@ class Cutter:
         """Lengths of spoken text and source. If they are equal, each character stands for
         itself."""
         self._same = 0
-        """Characters after the runs that stand for themselves."""
+        """The number of characters after `_runs`. They stand for themselves."""
         self._at = 0
         """Position from which the next mark is searched."""
         self._limit = max_length
@@ -156,7 +156,7 @@ class Cutter:
         if self._free and size <= self._limit:
             found = self._quick(text)
             if found is None:
-                return ()  # nothing that could end a piece, by far the most common kind of chunk
+                return ()  # nothing in it can end a piece, which is by far the most common case
             if _LAST(text, found.start()):
                 self._limit = -1
                 self._stop = found[0] == "."
@@ -182,10 +182,10 @@ class Cutter:
             return cuts, ""
         return cuts, source
 
-    # -- where the text is kept --------------------------------------------------------------------
+    # -- the kept text -----------------------------------------------------------------------------
 
     def _shortest(self) -> int:
-        """Letters that the next piece has at least."""
+        """The minimum number of letters of the next piece."""
         if self._plain is not None and self._plain.code:
             return 0  # it may be longer than the block for which it stands
         least = self._min
@@ -194,13 +194,13 @@ class Cutter:
         return min(self._max, least)
 
     def _is_short(self) -> bool:
-        """Whether there are no more letters than characters: none of a script without spaces, and no
-        table, in the place of whose bars there will be commas."""
+        """Whether the text has no more letters than characters: no script without spaces, and no table,
+        whose bars become commas."""
         text = self._held + "".join(self._quiet)
         return text.isascii() and self._spoken.isascii() and "|" not in text
 
     def _settle(self, final: bool) -> None:
-        """Convert the chunks that were set aside."""
+        """Convert the chunks that are not converted yet."""
         text = "".join(self._quiet)
         self._quiet.clear()
         self._source += text
@@ -252,7 +252,7 @@ class Cutter:
         self._size -= spoken
         return source[:taken]
 
-    # -- where it is cut ---------------------------------------------------------------------------
+    # -- the places to cut -------------------------------------------------------------------------
 
     def _scan(self, *, final: bool = False) -> list[Cut]:
         self._settle(final)

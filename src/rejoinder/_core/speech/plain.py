@@ -1,7 +1,7 @@
 """Converts streamed Markdown to spoken text.
 
 The result depends on the text alone, never on its chunks: a mark whose meaning needs more text
-waits for it, for a limited number of characters. Nothing is lost: each run carries the number of
+waits for it, up to a limited number of characters. Nothing is lost: each run has the number of
 source characters that it stands for. Pure.
 """
 
@@ -93,8 +93,8 @@ class Plain:
 
     @property
     def held(self) -> tuple[str, str]:
-        """The text that waits for more; and in a block of code, of which nothing is spoken, the
-        character of the mark that ends it."""
+        """The text that waits for more text. In a block of code, which is not spoken: also the
+        character of the mark that ends the block."""
         return self._buffer, self._fence[:1]
 
     def feed(self, text: str, *, final: bool = False) -> list[Run]:
@@ -140,7 +140,7 @@ class Plain:
     # -- at the start of a line ------------------------------------------------------------------
 
     def _line_start(self, text: str, at: int, final: bool) -> int:
-        """The length of what stands only at the start of a line; 0 if the line begins here."""
+        """The length of the marks at the start of a line; 0 if the text of the line begins here."""
         char = text[at]
         if char in _AT_LINE_START:
             taken = self._block_mark(char, text, at, final)
@@ -154,7 +154,7 @@ class Plain:
         return 0
 
     def _block_mark(self, char: str, text: str, at: int, final: bool) -> int:
-        """The length of a mark at the start of a line; 0 if there is none."""
+        """The length of the mark at the start of a line; 0 without a mark."""
         if char == ">":
             return self._drop(1)
         if char == "|":
@@ -250,7 +250,7 @@ class Plain:
     # -- within a line -----------------------------------------------------------------------------
 
     def _mark(self, char: str, text: str, at: int, final: bool) -> int:
-        """The length of what begins with a mark that is none of emphasis."""
+        """The length of an element that begins with any mark except those of emphasis."""
         if char == "]":
             length = self._link_ends.pop(self._base + at, 0)
             return self._drop(length) if length else self._say(char, 1)
@@ -267,7 +267,7 @@ class Plain:
             case "[":
                 return self._link(text, at, at, final)
             case "!":
-                # Not at the end of the text: then it would have waited.
+                # This is not the end of the text, or the mark would have waited.
                 return self._link(text, at, at + 1, final) if text[at + 1 :] else self._say("!", 1)
             case "<":
                 return self._angle(text, at, final)
@@ -357,7 +357,7 @@ class Plain:
             return self._say("&", 1)
         return self._say(html.unescape(found[0]), found.end() - at)
 
-    # -- what is said ------------------------------------------------------------------------------
+    # -- the spoken text ---------------------------------------------------------------------------
 
     def _say(self, spoken: str, source: int) -> int:
         self._runs.append((spoken, source))

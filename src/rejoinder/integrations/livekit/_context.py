@@ -1,7 +1,7 @@
 """Contexts, tools and errors between this package and ``livekit.agents``, in both directions.
 
-LiveKit Agents 1.2.17 lacks fields and item kinds that later versions have: what a version cannot
-hold is left out on the way to it, and nothing else is.
+LiveKit Agents 1.2.17 lacks fields and item kinds of later versions. A conversion to LiveKit omits only
+what the installed version lacks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _OUR_ITEMS: dict[str, Any] = {
     "agent_config_update": AgentConfigUpdate,
 }
 
-# 1.2.17 has the first three only.
+# 1.2.17 has only the first three.
 _THEIR_ITEMS: dict[str, Any] = {
     "message": lk.ChatMessage,
     "function_call": lk.FunctionCall,
@@ -73,11 +73,11 @@ _THEIR_FIELDS = {kind: tuple(made.model_fields) for kind, made in _THEIR_ITEMS.i
 def context_from_livekit(chat_ctx: lk.ChatContext) -> ChatContext:
     """The same conversation as a context of this package.
 
-    Frames are passed on as the objects they are. Cache breakpoints are not sent to models; they are
-    kept in the message's ``extra["rejoinder"]``, and come back with `context_to_livekit`.
+    Frames are passed on as the same objects. Cache breakpoints are not sent to models; the message keeps
+    them in ``extra["rejoinder"]``, and `context_to_livekit` restores them.
 
     Raises:
-        TypeError: `chat_ctx` is no context of LiveKit, or an item or a part of a message is of a
+        TypeError: `chat_ctx` is not a context of LiveKit, or an item or a part of a message is of a
             kind that this package does not know.
     """
     rule = instance(lk.ChatContext, expected="a ChatContext of livekit.agents.llm")
@@ -106,9 +106,9 @@ def context_from_livekit(chat_ctx: lk.ChatContext) -> ChatContext:
 
 
 def _content_from_livekit(content: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
-    """The parts of a message, and the marks between them with their places.
+    """The parts of a message, and the marks between them with their positions.
 
-    Marks lie where `ChatContext.from_dict` puts the ones of saved contexts.
+    The positions are those that `ChatContext.from_dict` uses for saved contexts.
     """
     parts: list[Any] = []
     marks: list[list[Any]] = []
@@ -129,7 +129,7 @@ def _content_from_livekit(content: Sequence[Any]) -> tuple[list[Any], list[list[
 
 
 def context_to_livekit(chat_ctx: ChatContext) -> lk.ChatContext:
-    """The same conversation as a context of LiveKit; what the installed version lacks is left out.
+    """The same conversation as a context of LiveKit, without what the installed version lacks.
 
     Raises:
         TypeError: `chat_ctx` is not a `ChatContext`.
@@ -197,7 +197,7 @@ _declared: WeakKeyDictionary[Any, RawFunctionTool[Any, Any]] = WeakKeyDictionary
 
 
 def tools_from_livekit(tools: Sequence[Any]) -> list[Any]:
-    """What the model is shown of LiveKit's tools. LiveKit runs them.
+    """LiveKit's tools as the model sees them. LiveKit runs them.
 
     Raises:
         TypeError: a tool is of a kind that cannot be described to a model.
@@ -225,7 +225,7 @@ def _declaration_of(tool: Any) -> RawFunctionTool[Any, Any]:
         known = None
     if known is not None:
         return known
-    # Typed by hand: 1.2.17 and later versions describe tools with different classes.
+    # `Any`, because 1.2.17 and later versions describe tools with different classes.
     theirs: Any = lk
     schema: dict[str, Any]
     if theirs.is_raw_function_tool(tool):

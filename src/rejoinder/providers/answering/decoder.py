@@ -191,7 +191,7 @@ class ReplyDecoder:
         if track_text:
             self.reply.track_text()
         self._take = reader.event
-        self._head = b""  # the first bytes, until they tell what kind of body this is
+        self._head = b""  # the first bytes, until they show the kind of the body
         self._seen = False  # an event was read
         self.state = State.OPENING
 
@@ -390,7 +390,7 @@ class ReplyDecoder:
         for _, found in JSONObjectDecoder().feed(stray[begin:]):
             self._reader.whole(found, reply)
             if reply.failure is not None:
-                if isinstance(reply.failure, WireError):  # it was no error
+                if isinstance(reply.failure, WireError):  # it was not an error object
                     reply.failure = reply.step = None
                     continue
                 return True

@@ -86,5 +86,5 @@ class FrameEvents:
         return events
 
     def close(self) -> list[tuple[str | None, bytes]]:
-        """No more bytes: an unfinished frame is no event."""
+        """No more bytes: drop an unfinished frame."""
         return []

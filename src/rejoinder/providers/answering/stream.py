@@ -231,7 +231,7 @@ class WireStream(LLMStream):
         remedy = _remedy(response.status, self._llm.model)
         if remedy is not None:
             message = f"{message.rstrip('. ')}; {remedy}"
-        # What the server said is in the local variables of the frames that read it.
+        # The frames that read the response hold its text in their local variables.
         return forget_frames(error.but(message=message))
 
     async def _read(self, response: HttpResponse, decoder: ReplyDecoder) -> None:

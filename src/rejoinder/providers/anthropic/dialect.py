@@ -19,7 +19,7 @@ __all__ = ["DIALECT", "tool_spec"]
 
 
 def tool_spec(tool: ToolForm, *, strict: bool = True) -> dict[str, Any]:
-    """A tool of the Messages API."""
+    """A tool in the form of the Messages API."""
     out: dict[str, Any] = {"name": tool.name, "description": tool.description}
     held_to = tool.strict("anthropic", exact=True) if strict else None
     if held_to is not None:

@@ -1,8 +1,8 @@
 """Anthropic Messages: the history as alternating turns, and the body of a request.
 
-Pure: no loop, no clock, no socket; the items are not changed. Consecutive turns of one role
-are one message, tool results stand under the user. Thinking and other state that a message or a call
-carries goes back unchanged and in its place; see `rejoinder.providers.anthropic.state`.
+Pure: no loop, no clock, no socket. It does not change the items. Consecutive turns of one role become
+one message, and tool results belong to the user's role. Thinking and other state of a message or call
+is sent back unchanged and in its place; see `rejoinder.providers.anthropic.state`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ __all__ = ["AnthropicFormatData", "attachment_block", "go_on", "request_body", "
 
 @dataclass
 class AnthropicFormatData:
-    """What goes beside the messages.
+    """The parts of a request beside the messages.
 
     Attributes:
-        container: in which Anthropic's tools worked last. No field: LiveKit Agents 1.2.17 has one only.
+        container: id of the container in which Anthropic's tools last worked. Not a dataclass field,
+            because in LiveKit Agents 1.2.17 this class has one field only.
     """
 
     system_messages: list[str]
@@ -56,15 +57,16 @@ def to_chat_ctx(
 ) -> tuple[list[dict[str, Any]], AnthropicFormatData]:
     """`items` as messages of the Messages API, and the system texts beside them.
 
-    The first system message goes beside the messages; later instructions stay where they are, as
-    user text in an ``<instructions>`` block.
+    The first system message goes beside the messages. Later instructions stay in their place, as user
+    text in an ``<instructions>`` block.
 
     Args:
-        items: a history; what cannot be paired is left out with a warning.
-        inject_dummy_user_message: begin with the user text ``(empty)`` where the history does
-            not begin with the user.
-        inject_trailing_user_message: end with the user text ``.`` where the last turn is the
-            assistant's; newer models refuse to continue it.
+        items: a history. Calls without outputs, and outputs without calls, are omitted with a
+            warning.
+        inject_dummy_user_message: begin with the user text ``(empty)`` if the history does not
+            begin with the user.
+        inject_trailing_user_message: end with the user text ``.`` if the last turn is the
+            assistant's, because newer models refuse to continue it.
 
     Raises:
         ValueError: an image cannot be read.
@@ -110,8 +112,8 @@ def _image(content: ImageContent) -> Block:
 
 
 def _result(output: FunctionCallOutput) -> Block:
-    # What a tool returned is data, also if it looks like content blocks: the API refuses a request
-    # for any field of a block that it does not know, and so every later one of the conversation.
+    # The result of a tool is data, even if it looks like content blocks. The API refuses a block with
+    # an unknown field, so such a block would make it refuse every later request of the conversation.
     text, pictures = shown_in(output)
     parts: list[Block] = [{"type": "text", "text": text}] if text and not text.isspace() else []
     return {
@@ -152,7 +154,7 @@ _DIALECT = BlockFormat(
 
 _CACHE = {"type": "ephemeral"}
 _CACHEABLE = frozenset({"document", "image", "text", "tool_result", "tool_use"})
-"""Blocks that may be marked; others go back as they came."""
+"""Types of blocks that may have a cache breakpoint. Others are sent back unchanged."""
 _VERSIONS = {"bedrock": "bedrock-2023-05-31", "vertex": "vertex-2023-10-16"}
 
 
@@ -197,7 +199,7 @@ def request_body(
     specs = [dict(tool) for tool in tools]
     choice = _choice(tool_choice)
     if not specs:
-        # The API refuses a history with calls of tools that it was not told of.
+        # The API refuses a history with calls of tools that the request does not define.
         specs = _placeholders(messages)
         choice = {"type": "none"} if specs else None
     if specs:
@@ -239,8 +241,8 @@ def request_body(
 
 
 def _must_not_think(thinking: object, messages: list[dict[str, Any]]) -> bool:
-    """Whether the API would refuse thinking: then each turn since the user last spoke has to begin
-    with it, and calls that another model made do not."""
+    """Whether the API would refuse thinking. With thinking, it requires that each turn since the user's
+    last message begins with thinking, and turns with another model's calls do not."""
     if not isinstance(thinking, dict) or cast("dict[str, Any]", thinking).get("type") != "enabled":
         return False
     for message in reversed(messages):
@@ -301,7 +303,7 @@ def _placeholders(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _without_trailing_space(message: dict[str, Any]) -> dict[str, Any]:
-    """The API refuses a begun reply that ends with white space."""
+    """The message without white space at its end, which the API refuses in a reply to continue."""
     blocks = [dict(block) for block in message["content"]]
     if blocks and blocks[-1].get("type") == "text":
         blocks[-1]["text"] = blocks[-1]["text"].rstrip() or "."
@@ -339,10 +341,10 @@ def _marked(message: dict[str, Any], cache: dict[str, Any]) -> dict[str, Any] | 
 
 
 def go_on(body: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
-    """Send the begun reply back, at the end of `body`, so that the model goes on with it.
+    """Append the unfinished reply to `body`, so that the model continues it.
 
     Args:
-        parts: what came before each pause: ``content``, and the id of the ``container`` in which
+        parts: the reply before each pause: its ``content``, and the id of the ``container`` in which
             Anthropic's tools work (enricoros/big-AGI #1010).
     """
     message = {
@@ -378,5 +380,5 @@ def attachment_block(attachment: Attachment) -> dict[str, Any]:
             "source": {"type": "text", "media_type": "text/plain", "data": attachment.text()},
         }
     raise ConfigurationError(
-        f"document {attachment.id!r}: Anthropic takes PDF (also by address) and text, got {kind}"
+        f"document {attachment.id!r}: Anthropic takes PDF (as bytes or a URL) and text, got {kind}"
     )

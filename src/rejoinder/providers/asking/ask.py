@@ -130,9 +130,9 @@ class Question(ABC):
     served: Served | None = None
     """The model at its host; the body is adapted to it."""
     asked: Sequence[Change] | None = None
-    """What came of asking for reasoning; ``None``: it is asked for in the whole body."""
+    """The result of a request for reasoning; ``None``: the whole body specifies it."""
     changes: list[Change] = field(default_factory=_no_changes)
-    """What was done to make the request acceptable, once it is made."""
+    """The changes that made the request acceptable, once it is encoded."""
     specs: Sequence[dict[str, Any]] = ()
     """The tools, in the form of the API."""
     choice: Any = None

@@ -39,7 +39,7 @@ class Served:
     base: Dialect = field(repr=False)
     """The dialect of the API."""
     reasoning: Option | None = None
-    """What the caller asks for, in portable words."""
+    """The caller's options, in portable form."""
     dialect: Dialect = field(init=False, compare=False, repr=False)
     """`base` with the rules for histories that hold for this model at this host."""
     _told: set[str] = field(default_factory=set[str], compare=False, repr=False)

@@ -67,26 +67,25 @@ class RealtimeModel(WireModel["RealtimeSession", "H2Transport"]):
 
     Args:
         model: its id, an inference profile or its ARN.
-        voice: name of the voice; which ones there are depends on the model.
+        voice: name of a voice of the model.
         temperature, top_p: 0 to 1; default 0.7 and 0.9. With tools both default to 1.0, which this
             service treats as greedy sampling.
         max_tokens: maximum tokens of one reply, at most 10,000.
         tool_choice: ``"auto"``, ``"required"``, ``"none"`` or the name of a function, for the session.
-        region: when it is `NOT_GIVEN`: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else that of the AWS
-            configuration. A `base_url` that names a region decides.
+        region: by default ``AWS_REGION``, ``AWS_DEFAULT_REGION``, or the region of the AWS
+            configuration. A `base_url` that names a region takes precedence.
         modalities: ``"mixed"``: accept text input too, if the model supports it; ``"audio"``: it
             only answers speech. Answers are always speech with a transcript.
         turn_detection: ``"HIGH"``, ``"MEDIUM"`` or ``"LOW"``: how soon a pause ends the user's turn.
         generate_reply_timeout: seconds from the request for a reply to its beginning.
-        reply_timeout: the same, by the name that it has at other models.
+        reply_timeout: the same, under the name that other models use.
         api_key, api_secret: access key id and secret access key; else the environment and the chain
             of botocore (profiles, SSO, metadata services). Bedrock API keys cannot open sessions.
         session_token: goes with temporary `api_key` and `api_secret`.
-        session: a session of botocore, boto3, aiobotocore or aioboto3, to take credentials and the
-            region from.
+        session: a session of botocore, boto3, aiobotocore or aioboto3 with credentials and a region.
         base_url: address of another server; ``http`` means HTTP/2 by prior knowledge, without TLS.
-        max_session_duration: age in seconds at which a connection is replaced, between two turns;
-            the service allows 480. ``None``: never.
+        max_session_duration: age in seconds at which a connection is replaced between two turns. The
+            service allows 480. ``None``: never.
         conn_options: connecting and reconnecting.
         silence_timeout: seconds without any event after which a service counts as dead.
         transport: opens the streams; for tests.
@@ -214,7 +213,7 @@ class RealtimeModel(WireModel["RealtimeSession", "H2Transport"]):
         return H2Transport()
 
     async def _dial(self) -> WebSocket:
-        """Open a stream; credentials are read now.
+        """Open a stream with the current credentials.
 
         Raises:
             APIError: no connection.
@@ -278,8 +277,8 @@ class RealtimeSession(WireSession[_ExtraEvents]):
         self._warn_once("commit_audio", "the service decides when a turn of the user is over")
 
     def clear_audio(self) -> None:
-        """Has no effect: the service has already heard the pushed sound."""
-        self._warn_once("clear_audio", "sound that was sent cannot be taken back")
+        """Has no effect: the service has already received the pushed sound."""
+        self._warn_once("clear_audio", "sound that was sent cannot be withdrawn")
 
     def push_video(self, frame: Any) -> None:
         """Has no effect: the model does not accept pictures."""

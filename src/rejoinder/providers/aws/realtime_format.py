@@ -111,7 +111,7 @@ def _sonic_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tool_choice(choice: Any) -> dict[str, Any] | None:
-    """A tool choice in Bedrock's format; ``None`` if there is none.
+    """A tool choice in Bedrock's format; ``None`` without a choice.
 
     Raises:
         ConfigurationError: the value is not a tool choice.

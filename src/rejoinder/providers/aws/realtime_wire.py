@@ -6,8 +6,7 @@ the service wants. Afterwards they are fixed, and a change of them needs another
 
 Two kinds of frames do not come from the service: ``{"opened": true}`` when it has accepted the
 request, and ``{"leaving": seconds}`` when it will end the connection.
-`rejoinder.providers.aws.realtime_stream`
-writes them.
+`rejoinder.providers.aws.realtime_stream` writes them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The tool calls of one reply in the Chat Completions dialect, put together from fragments. Pure.
+"""Assembles the tool calls of one reply in the Chat Completions dialect from fragments. Pure.
 
-Servers number their calls in every way: no index, one index for all calls, no id, an id on each
-fragment, the name on each fragment. A fragment belongs to the call that its index or id names, unless
-that call is whole and the fragment names a tool anew. The work is linear in what arrived.
+Servers number calls in many ways: no index, one index for all calls, no id, an id on each fragment, the
+name on each fragment. A fragment belongs to the call of its index or id, unless that call is complete and
+the fragment names a tool again. The work is linear in the size of the input.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from rejoinder.providers.answering.reasons import is_cut
 __all__ = ["Calls"]
 
 _CALL: Final = 512
-"""Bytes that a tool call takes beside its texts, here and among those that were handed out."""
+"""Bytes of memory that a tool call takes beside its texts, before and after it is returned."""
 _MAX_OPEN: Final = 1024
 _MAX_CALLS: Final = 4096
 _WAITING: Final = 64
-"""Calls with an empty object as arguments wait for more up to this many."""
+"""Maximum number of calls with empty arguments that wait for more arguments."""
 
 
 class _OpenCall:
@@ -50,7 +50,7 @@ class Calls:
     """The calls of one reply.
 
     Attributes:
-        were_cut: a call was dropped because the reply was cut inside of it.
+        were_cut: a call was dropped because the reply was cut within it.
     """
 
     __slots__ = ("_by_id", "_by_index", "_given", "_open", "_reply", "were_cut")
@@ -60,7 +60,7 @@ class Calls:
         self._open: deque[_OpenCall] = deque()
         self._by_index: dict[int, _OpenCall] = {}
         self._by_id: dict[str, _OpenCall] = {}
-        self._given: dict[str, tuple[str, str]] = {}  # calls that were handed out, by id
+        self._given: dict[str, tuple[str, str]] = {}  # returned calls by id
         self.were_cut = False
 
     def __bool__(self) -> bool:
@@ -80,7 +80,7 @@ class Calls:
             return
         call = self._call_of(index, call_id, name, arguments)
         if call is None:
-            # Calls that are whole can be handed out as soon as the next one begins.
+            # Complete calls can be returned as soon as the next one begins.
             self._hand_out_first()
             call = _OpenCall(index)
             self._open.append(call)
@@ -96,7 +96,7 @@ class Calls:
         elif arguments and name and call_id == call.id and call.arguments:
             whole = call.arguments.whole()
             if whole is not None:
-                # Repeated in the last event, or a snapshot that has grown.
+                # The last event repeats the call, or contains a longer snapshot of it.
                 if arguments != whole and is_object(arguments):
                     call.arguments.replace(arguments)
                     reply.keep_text(arguments)
@@ -117,8 +117,8 @@ class Calls:
         reply.keep(len(name))
 
     def finished(self, calls: Iterable[tuple[str, str, str]]) -> None:
-        """Take the calls of a finished message: ids, names and arguments. Those that came in
-        fragments are not made again."""
+        """Take the calls of a finished message: ids, names and arguments. Calls that already arrived
+        in fragments are not repeated."""
         known = {(call.name, canonical(call.arguments.text())) for call in self._open}
         known.update((name, canonical(text)) for name, text in self._given.values())
         for call_id, name, arguments in calls:
@@ -128,13 +128,13 @@ class Calls:
     def _call_of(
         self, index: int | None, call_id: str, name: str, arguments: str
     ) -> _OpenCall | None:
-        """The open call that a fragment continues; ``None`` when it begins a new one."""
+        """The open call that a fragment continues; ``None`` if it begins a new one."""
         if index is not None:
             found = self._by_index.get(index)
             if found is None or not name:
                 return found
             if call_id and found.id and call_id != found.id:
-                # The index is used a second time; or each fragment has an id of its own.
+                # The server reuses an index, or gives each fragment its own id.
                 torn = name == found.name and found.arguments and found.arguments.whole() is None
                 return found if torn else None
         elif call_id:
@@ -150,19 +150,19 @@ class Calls:
         return found
 
     def _hand_out_first(self) -> None:
-        """Hand out the calls that are whole, in their order."""
+        """Return the complete calls, in order."""
         while self._open:
             call = self._open[0]
             whole = call.arguments.whole()
             if whole is None or not call.name:
                 return
             if whole.strip() == "{}" and len(self._open) <= _WAITING:
-                return  # it may stand for arguments that follow
+                return  # an empty object may stand for arguments that follow
             self._forget(self._open.popleft())
             self._hand_out(call, whole)
 
     def hand_out(self, reason: str | None) -> None:
-        """Hand out all calls; the reply ended for `reason`."""
+        """Return all calls; the reply ended for `reason`."""
         while self._open:
             call = self._open.popleft()
             self._forget(call)
@@ -176,8 +176,8 @@ class Calls:
                 self._hand_out(call, arguments)
 
     def _may_be_opening(self, arguments: str) -> bool:
-        """Whether the last call of a reply that was cut may have lacked its arguments: servers that
-        stream decoded objects open with an empty one."""
+        """Whether the last call of a cut reply may lack its arguments: servers that stream decoded
+        objects begin with an empty one."""
         return not self._open and arguments.strip() == "{}"
 
     def _forget(self, call: _OpenCall) -> None:
@@ -190,17 +190,17 @@ class Calls:
         call_id = call.id
         before = self._given.get(call_id)
         if call_id and before == (call.name, arguments):
-            self._reply.skipped += 1  # it was handed out, and is repeated in the last event
+            self._reply.skipped += 1  # the last event repeats a returned call
             return
         if not call_id or before is not None:
-            # Two calls of one reply under one id could not be answered apart.
+            # Two calls with one id could not be answered separately.
             call_id = _stamps.new_id("call_")
         self._given[call_id] = (call.name, arguments)
         self._reply.call(call_id, call.name, arguments, call.extra)
 
 
 def _continues(arguments: str, whole: str, call_id: str) -> bool:
-    """Whether `arguments` are a later snapshot of the call whose arguments are `whole`."""
+    """Whether `arguments` are a later snapshot of the arguments `whole`."""
     if not is_object(arguments):
         return False
     return whole.strip() == "{}" or (call_id != "" and extends(arguments, whole))

@@ -22,20 +22,20 @@ def request_body(
     tool_choice: object,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A streaming request.
+    """The body of a streaming request.
 
     Args:
-        messages: as `to_messages` makes them.
-        data: what the format put beside the messages; nothing in this dialect.
+        messages: from `to_messages`.
+        data: further output of the format; this dialect has none.
         tools: specs in OpenAI's envelope.
         tool_choice: ``"auto"``, ``"required"``, ``"none"``, one function by name, or ``None``.
-        options: the other fields, ``model`` among them; ``extra_body`` is laid over all at the end,
-            and ``None`` in it takes a field out.
+        options: the other fields, including ``model``. ``extra_body`` overrides all of them; ``None``
+            in it removes a field.
     """
     whole: list[Mapping[str, Any]] = []
     for message in messages:
-        # Strict readers want the key that the document lets out ("required key [content] not
-        # found": LongCat, xiaozhi-esp32-server #2433).
+        # Strict servers require this key, although the specification allows its absence ("required
+        # key [content] not found": LongCat, xiaozhi-esp32-server #2433).
         whole.append(message if "content" in message else {**message, "content": None})  # noqa: PERF401  a comprehension would be called anew
     body: dict[str, Any] = {
         "messages": whole,

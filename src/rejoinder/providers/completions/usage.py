@@ -43,7 +43,7 @@ class _Usage(msgspec.Struct, gc=False):
 
 
 def _read(raw: object) -> _Usage:
-    """The counts as they should be, or what can be understood of others."""
+    """The counts. Counts of unexpected types are read as far as possible."""
     try:
         return msgspec.convert(raw, _Usage)
     except msgspec.ValidationError:
@@ -71,8 +71,8 @@ _NO_OUTSIDE = _Outside()
 def usage_from_openai(raw: object, *, service_tier: object = None) -> CompletionUsage | None:
     """From the ``usage`` of a chat completion: OpenAI, Mistral, and other servers of that dialect.
 
-    OpenAI counts cached tokens and sound in the prompt, and thinking in the completion. xAI counts
-    thinking beside the completion and Mistral sound beside the prompt; their total shows it.
+    OpenAI includes cached tokens and sound in the prompt's count, and thinking in the completion's. xAI
+    counts thinking separately, and Mistral sound; their totals show this.
     """
     usage = _read(raw)
     prompt = usage.prompt_tokens or 0

@@ -41,7 +41,7 @@ from rejoinder.providers.completions.usage import usage_from_openai
 __all__ = ["CompletionsReader", "decode_error", "error_from", "make_decoder"]
 
 _REPEAT: Final = 32
-"""Characters from which the last delta is compared with all that was said before."""
+"""Minimum characters of a last delta that is compared with the whole text before it."""
 
 
 def make_decoder(
@@ -129,11 +129,11 @@ class CompletionsReader:
         self._details: list[Fragments] = []
         self._unknown = Fragments()
         self._usage: Any = None
-        self._uncounted = False  # a count came that no chunk has told
+        self._uncounted = False  # a count arrived that no chunk has reported
         self._tier: Any = None
 
     def usage(self) -> CompletionUsage | None:
-        """What the provider has counted; some do so in every chunk."""
+        """The provider's token counts so far; some send them in every chunk."""
         raw = self._usage
         return None if raw is None else usage_from_openai(raw, service_tier=self._tier)
 
@@ -172,7 +172,7 @@ class CompletionsReader:
         self._take(chunk, reply)
 
     def whole(self, body: bytes, reply: Reply) -> None:
-        """Read a JSON object that came where a stream was asked for."""
+        """Read a JSON object that the server sent instead of a stream."""
         try:
             value = jsontext.decode(body)
         except ValueError:

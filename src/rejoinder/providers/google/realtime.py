@@ -455,7 +455,7 @@ class RealtimeSession(WireSession[_Events]):
 
     @property
     def capabilities(self) -> RealtimeCapabilities:
-        """What this session can do."""
+        """The capabilities of this session."""
         return replace(super().capabilities, turn_detection=not _is_manual(self._settings.options))
 
     @property

@@ -39,7 +39,7 @@ INPUT_RATE: Final = 16000
 OUTPUT_RATE: Final = 24000
 
 IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
-"""What it takes as pictures, in turns and in results."""
+"""Types of pictures that the API accepts, in turns and in results."""
 
 
 # -- items -----------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
 def turns(
     items: Iterable[ChatItem], rules: LiveRules, *, calls: Mapping[str, FunctionCall]
 ) -> list[dict[str, Any]]:
-    """`items` as turns of user and model; neighbours of one role are one turn.
+    """`items` as turns of user and model; adjacent items of one role become one turn.
 
     Instructions become text of the user in an ``<instructions>`` block: the API has no other place
     for them after the beginning. Calls and their results become parts if the model accepts them;

@@ -25,7 +25,7 @@ class LiveRules:
     """One model."""
 
     live: bool = True
-    """Speaks the Live API at all."""
+    """The model supports the Live API."""
     hint: str = ""
     text_output: bool = False
     """Can answer only in text. Other models close the connection with 1007 when this is requested."""
@@ -48,7 +48,7 @@ class LiveRules:
     """When `clientContent` is accepted: at any time, or only as the first history. In the latter
     case, text of the user is sent as `realtimeInput`."""
     trigger: Literal["dot", "bare"] = "dot"
-    """What makes it speak: the user's turn ``.``, or `turnComplete` alone."""
+    """How to request a reply: with the user's turn ``.``, or with `turnComplete` alone."""
     cut_off: bool = True
     """Text and results sent during a reply cut it off. Otherwise the model finishes the reply
     first."""

@@ -38,10 +38,11 @@ class GeminiLiveProtocol:
     """See `rejoinder._core.realtime.messages.RealtimeProtocol`.
 
     Args:
-        model: returns the full name, as the server takes it; it is known when a socket is open.
+        model: returns the full name that the server expects; it is known once a socket is open.
         rules: of the model.
         traits: see `traits_of`.
-        vertex: Vertex AI: it takes no `scheduling`, and `id` on results only where it gave one.
+        vertex: the server is Vertex AI, which accepts no `scheduling`, and an `id` on a result only if
+            the call had one.
         new_id: makes an id with a prefix.
     """
 
@@ -385,8 +386,7 @@ class GeminiLiveProtocol:
 
     def _resumption(self, fields: dict[str, Any]) -> list[m.Event]:
         handle = jsontext.as_text(fields.get("newHandle"))
-        # While it speaks or a call has no result, the service offers no handle. The previous one
-        # stays
+        # While it speaks or a call has no result, the service offers no handle. The previous one stays
         # valid, and newer items are sent as history.
         if fields.get("resumable") is not True or not handle or self._turns.open_calls:
             return []

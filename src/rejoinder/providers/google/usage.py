@@ -10,8 +10,8 @@ __all__ = ["usage_from_google"]
 
 
 def usage_from_google(raw: object) -> CompletionUsage | None:
-    """From ``usageMetadata``. Google counts cached tokens in the prompt, thoughts beside the
-    candidates, and the results of its own tools beside the prompt."""
+    """From ``usageMetadata``. Google includes cached tokens in the prompt's count. It counts thoughts
+    separately from the candidates, and results of its own tools separately from the prompt."""
     usage = jsontext.as_mapping(raw) or {}
     prompt = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")
     candidates = count(usage, "candidatesTokenCount") or count(usage, "responseTokenCount")
@@ -20,7 +20,7 @@ def usage_from_google(raw: object) -> CompletionUsage | None:
     if not (prompt or candidates or thoughts or total):
         return None
     if total > prompt + candidates + thoughts and not candidates:
-        # While a reply is on its way the count of its tokens may be missing from the parts.
+        # Until a reply ends, the parts may lack the count of its tokens.
         candidates = total - prompt - thoughts
     return Buckets.within(
         prompt=prompt,

@@ -68,20 +68,20 @@ class LLM(HttpLLM):
 
     Args:
         model: e.g. ``openai/gpt-4.1-mini``.
-        provider: who is to serve the model, where several can.
+        provider: the provider that should serve the model, if several can.
         base_url: else ``LIVEKIT_INFERENCE_URL``, else the gateway of LiveKit Cloud.
         api_key: else ``LIVEKIT_INFERENCE_API_KEY``, else ``LIVEKIT_API_KEY``.
-        api_secret: else ``LIVEKIT_INFERENCE_API_SECRET``, else ``LIVEKIT_API_SECRET``. A fresh
-            token is signed with it for each request.
-        extra_kwargs: members of every body; they count before those of a call.
+        api_secret: else ``LIVEKIT_INFERENCE_API_SECRET``, else ``LIVEKIT_API_SECRET``. It signs a new
+            token for each request.
+        extra_kwargs: members of every body; they override those of a call.
         inference_class: ``"priority"``, ``"standard"`` or ``"low"``.
         reasoning: how much to think, in the same words for every provider: ``"off"``, ``"low"``,
-            ``"medium"``, ``"high"``, or a number of tokens; the words of the API win.
-        family: what kind of model it is, where its name does not tell: a model of the same kind, or
-            a row of ``docs/capabilities.md``.
+            ``"medium"``, ``"high"``, or a number of tokens. The API's own fields override it.
+        family: the kind of model, if its name does not show it: another model of the same kind, or a
+            row of ``docs/capabilities.md``.
         http_session: your own `aiohttp.ClientSession`; it is not closed here.
-        transport: anything that sends requests (see `rejoinder.transport.http`), instead of
-            `http_session`; it is not closed here.
+        transport: your own `rejoinder.transport.http.HttpTransport`, instead of `http_session`; it is
+            not closed here.
 
     Raises:
         ConfigurationError: key or secret is missing, or `base_url` is not a valid URL.
@@ -149,7 +149,7 @@ class LLM(HttpLLM):
     @classmethod
     @checked_options
     def from_model_string(cls, model: str) -> Self:
-        """An `LLM` with everything else from the environment."""
+        """An `LLM` for this model, with all other options from the environment."""
         return cls(model)
 
     @checked_options
@@ -180,13 +180,13 @@ class LLM(HttpLLM):
         """Ask the model; see `rejoinder.llm.LLM.chat`.
 
         Args:
-            response_format: what the answer has to look like: a pydantic model, a TypedDict, a
-                dataclass, or the API's own mapping.
+            response_format: the form of the answer: a pydantic model, a TypedDict, a dataclass, or the
+                API's own mapping.
             extra_kwargs: further members of the body, and ``extra_headers``, ``extra_query``,
                 ``extra_body``.
 
         Raises:
-            ConfigurationError: an option or the conversation holds what cannot be sent.
+            ConfigurationError: an option or a part of the conversation cannot be sent.
         """
         fields = checked_extras(extra_kwargs)
         choice: Any = tool_choice

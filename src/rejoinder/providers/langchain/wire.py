@@ -231,7 +231,7 @@ def _int(counts: Mapping[str, Any], name: str) -> int:
 
 
 def _kind(token: Any) -> str | None:
-    """Return ``"ai"``, ``"human"``, ``"tool"``, ...; ``"ai"`` also for an object with a text."""
+    """Return ``"ai"``, ``"human"``, ``"tool"``, ...; for an object with only a text, ``"ai"``."""
     kind = read(token, "type", str)
     if kind is not None:
         return kind.removesuffix("MessageChunk").lower()

@@ -1,8 +1,8 @@
-"""Getting a model file: once, whole, and only if its SHA-256 is right.
+"""Downloads a model file once, and uses it only if it is complete and its SHA-256 is right.
 
-What arrives is gathered in ``<name>.partial`` beside its final place and renamed there in one step
-after its hash was checked; so nothing half-written can be used, and a fetch that was cut goes on
-where it stopped, from whichever source answers. One process fetches, others wait for it.
+The download goes to ``<name>.partial`` beside the final file, and is renamed in one step after its hash
+was checked. So a partial file is never used, and an interrupted download continues where it stopped,
+from any source. One process downloads, and others wait for it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ logger = logging.getLogger("rejoinder")
 
 
 def cache_folder() -> Path:
-    """Where models are kept: ``REJOINDER_CACHE``, or the platform's folder for caches.
+    """The folder for models: ``REJOINDER_CACHE``, or the platform's folder for caches.
 
     Raises:
-        ConfigurationError: nothing is set, and this user has no home folder.
+        ConfigurationError: ``REJOINDER_CACHE`` is not set, and this user has no home folder.
     """
     try:
         return _cache_folder()
@@ -65,8 +65,8 @@ def _cache_folder() -> Path:
 
 
 def ready(model: ModelFile, folder: Path | None = None) -> Path | None:
-    """The file of `model`, if it is here and was checked; ``None`` if it has to be fetched or
-    checked first. Quick: compares sizes and times, reads no content."""
+    """The file of `model` if it exists and was checked; ``None`` if it must be fetched or checked
+    first. Fast: it compares sizes and times, and does not read the content."""
     path = (folder or cache_folder()) / model.file_name
     try:
         found = path.stat()
@@ -83,16 +83,16 @@ async def fetch(
     report: Report | None = None,
     transport: HttpTransport | None = None,
 ) -> Path:
-    """The path of the whole, checked file of `model`, fetched if need be.
+    """The path of the complete, checked file of `model`. Downloads the file if needed.
 
     Args:
-        model: what to fetch.
-        folder: where it is kept; `cache_folder()` by default.
-        report: called with the `Progress` some times a second.
-        transport: for the hub; made when needed by default.
+        model: the model to fetch.
+        folder: the folder for models; by default `cache_folder()`.
+        report: called with the `Progress` a few times per second.
+        transport: for the hub; by default created when needed.
 
     Raises:
-        ModelError: it cannot be had. Whatever arrived before is kept and used the next time.
+        ModelError: the file cannot be fetched. The part that arrived is kept for the next attempt.
     """
     folder = folder or cache_folder()
     path = await asyncio.to_thread(ready, model, folder)
@@ -106,7 +106,7 @@ async def fetch(
             if not await stoppable(lambda stop: _is_right(path, model, tell, stop)):
                 await _fetch_from_any(model, path, tell, transport)
     except OSError as error:
-        # A folder that cannot be written (part of an image) may hold the right file all the same.
+        # A read-only folder (part of an image) may still hold the right file.
         if not await stoppable(lambda stop: _matches(path, model, tell, stop)):
             raise _disk_error(error, folder, model) from error
     return path
@@ -115,12 +115,12 @@ async def fetch(
 async def verify(
     model: ModelFile, *, folder: Path | None = None, report: Report | None = None
 ) -> bool:
-    """Whether the file of `model` is here and has the right SHA-256; reads all of it.
+    """Whether the file of `model` exists and has the right SHA-256. Reads the whole file.
 
     Args:
-        model: which one.
-        folder: where it is kept; `cache_folder()` by default.
-        report: called with the `Progress` some times a second.
+        model: the model to check.
+        folder: the folder for models; by default `cache_folder()`.
+        report: called with the `Progress` a few times per second.
     """
     path = (folder or cache_folder()) / model.file_name
     right = await stoppable(lambda stop: _matches(path, model, report or _silent, stop))
@@ -153,7 +153,7 @@ async def _fetch_from_any(
             logger.debug("%s: %s", model.name, error)
             if error.reason == "wrong bytes":
                 await asyncio.to_thread(partial.unlink, missing_ok=True)
-                if begun:  # the fault may lie in what was there before
+                if begun:  # the earlier partial file may be at fault
                     sources.insert(0, source)
                     continue
             failures.append(error)
@@ -181,7 +181,7 @@ def _stamp(model: ModelFile, found: os.stat_result) -> dict[str, object]:
 
 
 def _is_right(path: Path, model: ModelFile, tell: Report, stop: threading.Event) -> bool:
-    """Whether the file at `path` is the one; removes it if it is not."""
+    """Whether the file at `path` is the right one. If not, remove it."""
     if ready(model, path.parent) is not None:
         return True
     if _matches(path, model, tell, stop):
@@ -244,7 +244,7 @@ def _disk_error(error: OSError, folder: Path, model: ModelFile) -> ModelError:
 
 @asynccontextmanager
 async def _lock(path: Path, model: ModelFile, tell: Report) -> AsyncGenerator[None]:
-    """Only one process at a time is inside, for this file. A process that dies lets go."""
+    """A lock between processes, one for each file. If its process dies, the lock is released."""
     import fcntl
 
     file = path.with_name(path.name + ".lock")

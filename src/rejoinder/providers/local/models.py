@@ -72,7 +72,7 @@ class ModelFile:
     """Bytes."""
     sha256: str
     note: str
-    """What it is good for, in a few words."""
+    """Its purpose, in a few words."""
     sources: tuple[Source, ...]
     """In the order in which they are tried."""
     temperature: float = 0.0

@@ -26,7 +26,7 @@ __all__ = ["MistralFormatData", "attachment_part", "request_body", "to_chat_ctx"
 
 @dataclass
 class MistralFormatData:
-    """What the Conversations API takes beside the entries."""
+    """The parts of a request to the Conversations API beside the entries."""
 
     instructions: str | None
 

@@ -124,7 +124,7 @@ class GPTLiveDelegation:
 
     id: str
     pending_transcript: str
-    """What the user has said in the current turn, which is not in the conversation yet."""
+    """The user's speech in the current turn, which is not in the conversation yet."""
 
 
 def _delegates(value: object) -> bool:
@@ -378,7 +378,7 @@ class GPTLiveSession(WireSession[_Events], _BaseSession[_Events]):
 
     @checked(text=STRING, delegation_id=NAME.optional)
     def append_instructions(self, text: str, *, delegation_id: str | None = None) -> None:
-        """Give the model a rule that applies from now on, also on later connections."""
+        """Give the model a rule that applies from now on, even on later connections."""
         if delegation_id is None and text.strip() and self._over is None:
             rule = ChatMessage(id=_stamps.new_id("item_"), role="system", content=[text])
             items = self._conversation.to_chat_ctx().items

@@ -82,7 +82,7 @@ class LiveTurns:
 
     @property
     def user_words(self) -> str:
-        """What the user has said in the current turn."""
+        """The user's speech in the current turn."""
         return "" if self._user is None else self._user.text
 
     def ask(self, ref: str) -> None:

@@ -365,7 +365,7 @@ class LLM(HttpLLM):
         return fields, choice, served
 
     def _served_by(self, fields: Mapping[str, Any]) -> Served:
-        """What is known of the model that a request names: a call may name another one."""
+        """The facts about the model of a request, because a call may name another model."""
         named = (fields.get("extra_body") or fields).get("model", fields["model"])
         if named in (self._model, self._fields["model"]):
             return self._served

@@ -83,7 +83,7 @@ def azure_server(
 
 
 def _host(url: NotGivenOr[str]) -> Host:
-    """Whose key opens a session there. A server that is not known gets OpenAI's."""
+    """The host whose key opens a session there. An unknown server gets OpenAI's key."""
     host = find_host(checked_url(url).netloc) if is_given(url) else None
     return host if host is not None and host.key_env else HOSTS["openai"]
 

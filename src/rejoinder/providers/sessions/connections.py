@@ -5,7 +5,7 @@ or whose end the service announces, is replaced in advance: the next one is open
 receives settings and history, and takes over as soon as no turn would be interrupted.
 
 If the service has issued a handle, the next connection resumes the session instead. Services refuse
-to resume while the older connection is open, so the older one is closed first, also between turns,
+to resume while the older connection is open, so the older one is closed first, even between turns,
 and the user's sound is buffered meanwhile. A refused handle is discarded: the next connection
 begins a new session and receives the history.
 """

@@ -11,7 +11,7 @@ __all__ = ["cost_of_reply"]
 
 
 def cost_of_reply(metadata: Metadata | None, usage: Usage, at: float) -> float | None:
-    """US dollars for the tokens of a reply; ``None`` where the price is not known."""
+    """US dollars for the tokens of a reply; ``None`` if the price is not known."""
     if metadata is None or not usage.input_tokens + usage.output_tokens:
         return None
     given, made = usage.input_details, usage.output_details

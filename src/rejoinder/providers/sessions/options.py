@@ -54,7 +54,7 @@ class SessionOptions:
     max_duration: float | None = None
     """Age at which a connection is replaced between two turns. ``None``: never."""
     kept_sound: float = 30.0
-    """Maximum amount of the user's sound kept for the next connection while there is none."""
+    """Maximum amount of the user's sound to keep for the next connection while disconnected."""
 
 
 def code_of(error: APIError) -> str | None:

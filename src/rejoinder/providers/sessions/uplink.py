@@ -26,7 +26,7 @@ _SETTLING: Final = 1.0
 """Seconds before a new connection receives silence, so that settings and history set right away
 come first."""
 _GAP: Final = 0.25
-"""Seconds without sound of the application after which silence takes its place."""
+"""Seconds without sound from the application after which silence is sent instead."""
 _PAUSE: Final = 1.5
 """Seconds without sound after which the service is notified of the pause."""
 _UNREPORTED_TIMEOUT: Final = 6.0
@@ -42,7 +42,7 @@ class Uplink:
 
     Args:
         traits: properties of the service.
-        link: the connection in use; ``None`` while there is none.
+        link: the connection in use; ``None`` while disconnected.
         kept_sound: seconds of sound kept for a next connection.
         finds_turns: whether the service decides when a turn is over. Otherwise all sound is kept
             until it is committed.
@@ -94,7 +94,7 @@ class Uplink:
 
     @property
     def _hears(self) -> bool:
-        """Whether the user speaks, as far as it is known."""
+        """Whether the user speaks, as far as known."""
         return self.speaking or self._kept.loud
 
     @property
@@ -148,7 +148,7 @@ class Uplink:
         self._stopped_at = self._loop.time()
 
     def sound_of(self, item_id: str) -> Sequence[m.AppendAudio]:
-        """The sound of a message without a transcript, as far as it is kept."""
+        """The kept sound of a message without a transcript."""
         return [piece for piece in self._kept.sound_of(item_id) if isinstance(piece, m.AppendAudio)]
 
     def recall(self, followed: Callable[[str], bool]) -> list[str]:

@@ -48,7 +48,7 @@ class Blocks(HistoryCheck):
                 if got and any(answer is None for answer in answers[: len(got)]):
                     self.add(path, "results must come before anything else")
             elif waiting:
-                self.add(path, f"before it come the results of {waiting}")
+                self.add(path, f"the results of {waiting} must come first")
             waiting = []
             for call_id in calls:
                 if call_id is None:

@@ -50,7 +50,7 @@ class Google(HistoryCheck):
                     self.add(path, "a function response in a turn of the model")
                 self.answers(path, answers, waiting)
             elif waiting:
-                self.add(path, f"before it come the responses of {[name for name, _ in waiting]}")
+                self.add(path, f"the responses of {[name for name, _ in waiting]} must come first")
             waiting = []
             if calls:
                 if role != "model":

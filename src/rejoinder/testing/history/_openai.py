@@ -32,7 +32,7 @@ class Completions(HistoryCheck):
                 else:
                     self.add(path, f"an output for {shown(call_id)}, which is not an open call")
             elif waiting:
-                self.add(path, f"before it come the outputs of {waiting}")
+                self.add(path, f"the outputs of {waiting} must come first")
                 waiting = []
             self.order(path, cast("str", role), before)
             calls = message.get("tool_calls")
@@ -152,7 +152,7 @@ class Conversations(HistoryCheck):
                     self.add(f"{path}.result", "expected text")
             elif kind == "function.call":
                 if last == "function.result" and waiting:
-                    self.add(path, f"before it come the results of {waiting}")
+                    self.add(path, f"the results of {waiting} must come first")
                 call_id = entry.get("tool_call_id")
                 if self.is_match(call_id, Mistral.call_id, f"{path}.tool_call_id"):
                     if call_id in seen:
@@ -163,7 +163,7 @@ class Conversations(HistoryCheck):
                 self.json_object(entry.get("arguments"), f"{path}.arguments")
             elif kind in ("message.input", "message.output"):
                 if waiting:
-                    self.add(path, f"before it come the results of {waiting}")
+                    self.add(path, f"the results of {waiting} must come first")
                     waiting = []
                 self.message(path, entry, kind == "message.input")
             else:
@@ -229,7 +229,7 @@ class Responses(HistoryCheck):
             elif item_id is not None:
                 thought = thought or path
             if kind == "message" and (late := [name for name in called if name not in answered]):
-                self.add(path, f"before it come the outputs of {late}")
+                self.add(path, f"the outputs of {late} must come first")
                 answered.update(late)
             if kind == "message":
                 self.message(path, item)

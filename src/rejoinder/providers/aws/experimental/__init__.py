@@ -1,1 +1,1 @@
-"""Where LiveKit Agents 1.2.17 has Nova Sonic."""
+"""The place of Nova Sonic in LiveKit Agents 1.2.17."""
