@@ -29,7 +29,7 @@ HEAD = (
     "history in mid-session",
     "truncation",
     "tools for one reply",
-    "tells speech",
+    "reports speech",
     "one session lasts",
     "notes",
 )
@@ -68,7 +68,7 @@ def live_rows() -> Iterator[tuple[str, ...]]:
     for name in LIVE:
         truncation, one_reply = common(live.GPTLiveModel(model=name, api_key="x"))
         yield (f"openai `{name}`", "sound", "in the backend", "never", "appended", truncation,
-               one_reply, "no", "as it says", "full duplex")  # fmt: skip
+               one_reply, "no", "as announced", "full duplex")  # fmt: skip
 
 
 def google_rows() -> Iterator[tuple[str, ...]]:
@@ -91,7 +91,7 @@ def sonic_rows() -> Iterator[tuple[str, ...]]:
     for name, facts in SONIC.items():
         truncation, one_reply = common(aws.RealtimeModel(model=name, api_key="x", api_secret="x"))
         history = "with a request" if facts.text_input else "on the next stream"
-        notes = [] if facts.text_input else ["answers speech alone"]
+        notes = [] if facts.text_input else ["answers only speech"]
         if facts.shut_down is not None:
             notes.append(f"off on {facts.shut_down}: use `{facts.successor}`")
         yield (f"aws `{name}`", "sound", "no", "never" if facts.async_tools else "always", history,

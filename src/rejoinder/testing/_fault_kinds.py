@@ -40,7 +40,7 @@ class Fault(StrEnum):
     NONE = "none"
     """A proper answer."""
     BYTE_DRIP = "byte_drip"
-    """A proper answer, every byte in a read of its own."""
+    """A proper answer, with each byte in a separate read."""
     ONE_WRITE = "one_write"
     """A proper answer, all of it in one read."""
     GZIP = "gzip"
@@ -58,7 +58,7 @@ class Fault(StrEnum):
     RESET_AFTER_END = "reset_after_end"
     """A whole answer with its end mark; then the connection is reset."""
     UNASKED_ANSWER = "unasked_answer"
-    """A proper answer; a moment later, unasked, the same one again on the idle connection."""
+    """A proper answer; a moment later, the same one again without a request, on the idle connection."""
 
     STATUS_400 = "status_400"
     STATUS_401 = "status_401"

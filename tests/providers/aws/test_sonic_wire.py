@@ -243,7 +243,7 @@ def test_what_was_written_meanwhile_goes_with_the_next_request() -> None:
 
 def test_the_first_model_cannot_be_asked() -> None:
     client = Client("amazon.nova-sonic-v1:0")
-    with pytest.raises(ConfigurationError, match="answers speech alone"):
+    with pytest.raises(ConfigurationError, match="answers only speech"):
         client.send(m.CreateReply("r1"))
 
 

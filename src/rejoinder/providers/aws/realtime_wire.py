@@ -213,7 +213,7 @@ class NovaSonicProtocol:
             hint = (
                 "it was made with modalities='audio'"
                 if self._facts.text_input
-                else f"it answers speech alone; use {self._facts.successor!r}"
+                else f"it answers only speech; use {self._facts.successor!r}"
             )
             raise ConfigurationError(
                 f"generate_reply: {self._model!r} cannot be asked for a reply: {hint}"
