@@ -64,7 +64,7 @@ TABLES: dict[str, list[Limit]] = {
         seconds(
             "a paused stream that is not read",
             "rejoinder.llm.llm:_FORGOTTEN",
-            "the reply is given up",
+            "the reply is abandoned",
         ),
         seconds(
             "`aclose` of a stream that does not end",
@@ -138,7 +138,7 @@ TABLES: dict[str, list[Limit]] = {
             "the rest is not read",
         ),
         Limit(
-            "tokens of a reply of Claude, where you set no limit",
+            "tokens of a reply of Claude, if you set no limit",
             "rejoinder.providers.anthropic.options:DEFAULT_MAX_TOKENS",
             "",
             "the reply ends with `length`",

@@ -27,13 +27,13 @@ MAKERS = {
 """Each provider, and whose models are listed on its page."""
 WORDS = {
     "image_bytes": "images, as `data:` URLs, files or frames",
-    "image_urls": "images by their address",
-    "http_images": "addresses of images without encryption (`http://`)",
+    "image_urls": "images by URL",
+    "http_images": "image URLs without encryption (`http://`)",
     "audio": "sound in user messages",
     "documents": "PDF and other documents",
     "response_format": "a JSON schema for the answer",
-    "tool_choice_none": '`tool_choice="none"` with the tools still in sight',
-    "parallel_tool_calls": "a switch for several calls in one reply",
+    "tool_choice_none": '`tool_choice="none"` while the model still sees the tools',
+    "parallel_tool_calls": "an option for several calls in one reply",
     "built_in_tools": "tools that run at the provider",
     "thinking": "visible thinking",
     "prompt_caching": "marks for the prompt cache",

@@ -88,7 +88,7 @@ def test_the_code_gives_kinds_of_the_table_and_each_of_them() -> None:
 
 def test_the_table_has_each_error_and_the_statuses_that_are_retried() -> None:
     text = PAGE.read_text("utf-8")
-    table = text[text.index("| error |") : text.index("All but")]
+    table = text[text.index("| error |") : text.index("All except")]
     named = set(re.findall(r"`(\w+Error)`", table))
     assert {name for name in errors.__all__ if name.endswith("Error")} - {"APIError"} <= named
     told = {int(number) for number in re.findall(r"\b4\d\d\b", table)}

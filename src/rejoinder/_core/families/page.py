@@ -1,4 +1,4 @@
-"""The tables of `docs/capabilities.md`, from the tables that the code reads.
+"""Generates the tables of `docs/capabilities.md` from the tables that the code uses.
 
 `python -m rejoinder._core.families.page docs/capabilities.md` writes them between their marks.
 """
@@ -34,7 +34,7 @@ def _size(tokens: int | None) -> str:
 def _reasoning(family: Family) -> str:
     if family.thinks == "never":
         return "no"
-    how = {"asked": "when asked", "unless_told": "unless told not to", "always": "always"}
+    how = {"asked": "on request", "unless_told": "unless turned off", "always": "always"}
     text = how[family.thinks]
     if family.efforts:
         text += f": {_code(*family.efforts)}"
@@ -50,8 +50,8 @@ def _tools(family: Family) -> str:
         return "no"
     notes = {
         "always": "",
-        "unless_budget": "forced: not while it thinks with a budget",
-        "unless_thinking": "forced: not while it thinks",
+        "unless_budget": "forced: not while thinking with a budget",
+        "unless_thinking": "forced: not while thinking",
         "never": "never forced",
     }
     harmless = family.forced == "unless_budget" and family.budget is None
@@ -70,13 +70,13 @@ def _tools(family: Family) -> str:
 def _refused(family: Family) -> str:
     found = [_code(*sorted(family.refuses))] if family.refuses else []
     if family.refuses_thinking:
-        found.append(f"while it thinks {_code(*sorted(family.refuses_thinking))}")
+        found.append(f"while thinking {_code(*sorted(family.refuses_thinking))}")
     if family.one_of:
         found.append(f"more than one of {_code(*sorted(family.one_of))}")
     if not family.schemas:
         found.append("a JSON schema as response format")
     if family.thinking_temperature is not None:
-        found.append(f"while it thinks a `temperature` other than {family.thinking_temperature:g}")
+        found.append(f"while thinking a `temperature` other than {family.thinking_temperature:g}")
     return "; ".join(found)
 
 
@@ -96,9 +96,9 @@ def _history(family: Family) -> str:
         ids = {"nine": "nine letters or digits", "kimi": "`functions.<name>:<n>`"}
         found.append(f"ids: {ids[family.ids]}")
     if family.reasoning_back != "never":
-        found.append("wants its reasoning back")
+        found.append("needs its reasoning back")
     if family.signed_calls:
-        found.append("wants its signatures back")
+        found.append("needs its signatures back")
     return "; ".join(found)
 
 
@@ -111,7 +111,7 @@ def render_families(maker: str | None = None) -> str:
             _tools(family),
             _refused(family),
             _history(family),
-            "" if family.inputs is None else ", ".join(sorted(family.inputs)) or "text alone",
+            "" if family.inputs is None else ", ".join(sorted(family.inputs)) or "text only",
             _size(family.context),
             _size(family.output),
         ]
@@ -166,7 +166,7 @@ def _differences(fields: Mapping[str, Any]) -> str:
 def render_hosts() -> str:
     """A row for each host."""
     words = {
-        "maker": "in the words of the model's maker",
+        "maker": "in the form of the model's maker",
         "effort": "`reasoning_effort`",
         "reasoning": "`reasoning`",
         "template": "`chat_template_kwargs`, or `reasoning_effort`",
