@@ -430,6 +430,15 @@ HARMLESS: dict[str, Any] = {
     "truncation": "auto",
     "user": "u",
 }
+HELD = {
+    "inferenceConfig": {"maxTokens", "stopSequences", "temperature", "topP"},
+    "additionalModelRequestFields": {"top_k", "reasoning_effort", "thinking", "anthropic_beta"},
+    "generationConfig": {
+        *("maxOutputTokens", "stopSequences", "temperature", "topP", "topK", "seed"),
+        *("presencePenalty", "frequencyPenalty", "thinkingConfig", "responseSchema"),
+    },
+    "toolConfig": {"tools", "toolChoice", "functionCallingConfig", "retrievalConfig"},
+}
 
 
 @pytest.mark.parametrize("api", ["chat", "mistral", "responses", "messages", "converse", "gemini"])
@@ -441,7 +450,13 @@ def test_what_concerns_no_rule_needs_no_look(api: Any) -> None:
             if watched is None:
                 looked += 1
                 continue
-            body = {name: value for name, value in HARMLESS.items() if name not in watched}
+            body: dict[str, Any] = {
+                name: value for name, value in HARMLESS.items() if name not in watched
+            }
+            for holder, names in HELD.items():
+                inner = watched.get(holder, frozenset())
+                if inner is not None:
+                    body[holder] = {name: 1 for name in names - inner}
             after = copy.deepcopy(body)
             assert fit_request(api, after, family, host) == [], (host.name, family.name)
             assert after == body

@@ -25,7 +25,7 @@ from rejoinder._core.reasoning import (
 from rejoinder._sections import explained
 from rejoinder.errors import ConfigurationError
 
-__all__ = ["HOLDERS", "concerns", "fit_request", "with_reasoning"]
+__all__ = ["Concerns", "concerns", "fit_request", "with_reasoning"]
 
 _Path: TypeAlias = tuple[str, ...]
 Choice: TypeAlias = Literal["", "auto", "none", "required", "named"]
@@ -105,10 +105,6 @@ _KEYS_IN_SHARED: Final = {
     ("responses", "reasoning"): frozenset({"effort"}),
 }
 
-
-HOLDERS: Final = frozenset({"additionalModelRequestFields", "generationConfig", "inferenceConfig"})
-"""Members of a body that hold parameters; empty ones concern no rule."""
-
 # The place of the reasoning options in each API.
 _REASONING: Final[dict[API, _Path]] = {
     "chat": (),
@@ -117,6 +113,29 @@ _REASONING: Final[dict[API, _Path]] = {
     "messages": (),
     "converse": ("additionalModelRequestFields",),
     "gemini": ("generationConfig",),
+}
+# The places of tools, tool choices and schemas.
+_TOOLS: Final[dict[API, _Path]] = {
+    "chat": ("tools",),
+    "mistral": ("tools",),
+    "responses": ("tools",),
+    "messages": ("tools",),
+    "converse": ("toolConfig", "tools"),
+    "gemini": ("tools",),
+}
+_CHOICES_AND_SCHEMAS: Final[dict[API, frozenset[_Path]]] = {
+    "chat": frozenset({("tool_choice",), ("response_format",)}),
+    "mistral": frozenset({("tool_choice",), ("response_format",)}),
+    "responses": frozenset({("tool_choice",), ("text",)}),
+    "messages": frozenset({("tool_choice",), ("output_config",)}),
+    "converse": frozenset({("toolConfig", "toolChoice"), ("outputConfig",)}),
+    "gemini": frozenset(
+        {
+            ("toolConfig", "functionCallingConfig"),
+            ("generationConfig", "responseJsonSchema"),
+            ("generationConfig", "responseSchema"),
+        }
+    ),
 }
 
 
@@ -475,8 +494,7 @@ class _Fitting:
         self.tell("choice", f"only the tool {name!r} is offered, and a call is required")
 
     def tool_count(self) -> int:
-        path = ("toolConfig", "tools") if self.api == "converse" else ("tools",)
-        tools = _get(self.body, path)
+        tools = _get(self.body, _TOOLS[self.api])
         if not isinstance(tools, Sequence):
             return 0
         if self.api == "gemini":
@@ -563,9 +581,13 @@ def _level_of(tokens: int) -> str:
     return "low" if tokens <= 2_048 else "medium" if tokens <= 8_192 else "high"
 
 
-def concerns(api: API, family: Family, host: Host) -> frozenset[str] | None:
-    """The members of a body that `fit_request` checks for this model; a body without them needs no
-    change. ``None``: every body must be checked."""
+Concerns: TypeAlias = Mapping[str, frozenset[str] | None]
+"""Members of a body, each with the parameters inside it that count; ``None`` if it counts itself."""
+
+
+def concerns(api: API, family: Family, host: Host) -> Concerns | None:
+    """What `fit_request` checks for this model; a body without it needs no change. ``None``: every
+    body must be checked."""
     ours = host.key in ("azure", "openai") and api == "chat"
     if (family.responses_only and ours) or (family.default_effort and api in ("chat", "responses")):
         return None
@@ -574,21 +596,17 @@ def concerns(api: API, family: Family, host: Host) -> frozenset[str] | None:
         names |= {"temperature"}
     if ours:
         names |= {"max_tokens"}
-    places = {_PLACES[api].get(name, (name,))[0] for name in names}
-    found = places | _NAMES[api].keys() | _LACKS[api] | host.refuses | WORDS | _ALWAYS
+    places: set[_Path] = {_PLACES[api].get(name, (name,)) for name in names}
+    places |= {(name,) for name in _NAMES[api].keys() | _LACKS[api] | host.refuses}
+    places |= {(*_REASONING[api], word) for word in WORDS}
+    places |= _CHOICES_AND_SCHEMAS[api]
     if not family.tools or family.idle_tools:
-        found |= {"tools"}
-    return frozenset(found)
-
-
-_ALWAYS: Final = frozenset(
-    {
-        *(path[0] for path in _REASONING.values() if path),
-        *("tool_choice", "toolConfig"),
-        *("output_config", "outputConfig", "response_format", "text"),
-    }
-)
-"""Members of bodies for reasoning, tool choice and schemas."""
+        places.add(_TOOLS[api])
+    whole = {path[0] for path in places if len(path) == 1}
+    found: dict[str, frozenset[str] | None] = dict.fromkeys(whole)
+    for holder in {path[0] for path in places} - whole:
+        found[holder] = frozenset(path[1] for path in places if path[0] == holder)
+    return found
 
 
 def fit_request(api: API, body: dict[str, Any], family: Family, host: Host) -> list[Change]:

@@ -18,7 +18,7 @@ from rejoinder._core.families import Family, choose_family, find_family
 from rejoinder._core.history_rules import fitted_dialect
 from rejoinder._core.hosts import API, Host
 from rejoinder._core.reasoning import Option, check_reasoning, resolve_reasoning
-from rejoinder._core.request_rules import HOLDERS, concerns, fit_request, with_reasoning
+from rejoinder._core.request_rules import Concerns, concerns, fit_request, with_reasoning
 from rejoinder.types import NotGiven, NotGivenOr
 
 __all__ = ["Option", "Served", "served"]
@@ -43,7 +43,7 @@ class Served:
     dialect: Dialect = field(init=False, compare=False, repr=False)
     """`base` with the rules for histories that hold for this model at this host."""
     _told: set[str] = field(default_factory=set[str], compare=False, repr=False)
-    _concerns: frozenset[str] | None = field(init=False, compare=False, repr=False)
+    _concerns: Concerns | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         fitted = fitted_dialect(self.base, self.family, self.host, self.api)
@@ -103,8 +103,9 @@ class Served:
             ConfigurationError: the request cannot work.
         """
         if self._concerns is not None:
-            for name in self._concerns.intersection(body):
-                if body[name] or name not in HOLDERS:
+            for name in self._concerns.keys() & body:
+                inner, held = self._concerns[name], body[name]
+                if inner is None or not isinstance(held, dict) or not inner.isdisjoint(held):
                     break
             else:
                 return []
